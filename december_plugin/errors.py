@@ -1,0 +1,50 @@
+"""Errors that are meant for the user: what was wrong, what is allowed, what to do.
+
+Each is also the built-in type that a caller would expect, so ``except ValueError`` still works. The command line prints
+any :class:`DecemberError` as one message without a traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DecemberError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class SettingsError(DecemberError, ValueError):
+    """A setting is unknown, misspelled, or has a value that is not allowed."""
+
+
+class RecordingError(DecemberError, ValueError):
+    """A recording on disk is missing, incomplete or inconsistent."""
+
+
+class EmbeddingError(DecemberError, ValueError):
+    """Readout vectors cannot be found in a model, or cannot be clustered."""
+
+
+class TrainingDivergedError(DecemberError, RuntimeError):
+    """The loss or the score became NaN or infinite."""
+
+
+class ServerError(DecemberError, RuntimeError):
+    """The database server or the store cannot be used."""
+
+
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """Return the end of an error message: a suggestion, if one is close, and what is allowed.
+
+    Parameters
+    ----------
+    name
+        What the user wrote.
+    allowed
+        The names that exist.
+    """
+    names = sorted(allowed)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    suggestion = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{suggestion}Allowed: {', '.join(names)}."

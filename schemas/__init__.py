@@ -1,0 +1,1 @@
+"""DataJoint tables; installed as ``december_plugin.schemas``."""

@@ -1,0 +1,56 @@
+"""Packaging. The folder ``schemas/`` is installed as ``december_plugin.schemas``, so that no top-level name is claimed."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = "0.1.0"
+
+# nnfabrik declares only documentation packages: datajoint, gitpython and torch are what it really imports.
+REQUIREMENTS = [
+    "nnfabrik>=0.2.1,<0.3",
+    "neuralpredictors>=0.3.0,<0.4",
+    "datajoint>=0.14.10,<2",
+    "gitpython>=3.1,<4",
+    "torch>=2.4,<3",
+    "numpy>=1.26,<3",
+    "scipy>=1.11,<2",
+    "scikit-learn>=1.4,<2",
+    "scikit-image>=0.22,<1",
+    "pandas>=2.1,<4",
+    "matplotlib>=3.8,<4",
+    "filelock>=3.12,<5",
+    "platformdirs>=4,<5",
+    "pyyaml>=6,<7",
+    "tqdm>=4.66,<5",
+]
+
+packages = find_packages(include=["december_plugin", "december_plugin.*"])
+schema_packages = ["december_plugin.schemas"] + [
+    f"december_plugin.schemas.{name}" for name in find_packages(where="schemas")
+]
+
+setup(
+    name="december-plugin",
+    version=VERSION,
+    description="Functional cell types in digital twins of the visual system, inside nnfabrik and DataJoint",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.10,<3.14",
+    packages=packages + schema_packages,
+    package_dir={"december_plugin": "december_plugin", "december_plugin.schemas": "schemas"},
+    package_data={"december_plugin": ["py.typed"]},
+    install_requires=REQUIREMENTS,
+    extras_require={"dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.6", "mypy>=1.11", "codespell>=2.3"]},
+    entry_points={"console_scripts": ["december=december_plugin.cli:main"]},
+    classifiers=[
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering",
+    ],
+)
