@@ -1,0 +1,137 @@
+"""What DECEMber adds to a training: the clustering loss, its strength, and the EM updates of the mixture."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from december_plugin.clustering import DECEMber
+from december_plugin.embeddings import stack_readout_vectors
+from december_plugin.training.settings import AUTO_GRADIENT_RATIO, LOCK_IN_GRADIENT_RATIO, ClusteringSettings
+
+logger = logging.getLogger(__name__)
+
+
+class ClusteringPhase:
+    """The clustering part of a DECEMber training (Algorithm 1 of the paper).
+
+    :meth:`begin` starts the mixture by k-means on the readout vectors; :meth:`backward` is called at every optimizer
+    step, between the backward pass of the model loss and the optimizer's step.
+    """
+
+    def __init__(self, settings: ClusteringSettings):
+        self.settings = settings
+        self.regularizer: DECEMber | None = None
+        self.strength: float | None = None
+        self.gradient_ratio: float | None = None
+
+    def begin(self, model: nn.Module, *, seed: int) -> None:
+        """Start the mixture by k-means on the readout vectors as they are now."""
+        settings = self.settings
+        vectors = stack_readout_vectors(model).detach()
+        self.regularizer = DECEMber(
+            settings.n_clusters,
+            vectors.shape[1],
+            dof=settings.dof,
+            weights=settings.weights,
+            scale_bounds=tuple(settings.scale_bounds),
+            detach_target=settings.detach_target,
+        ).to(vectors.device)
+        self.regularizer.initialize(vectors, seed=seed, n_init=settings.kmeans_n_init)
+        self.initial_labels = self.regularizer.assign(vectors)[0]
+
+    def backward(self, model: nn.Module) -> Tensor:
+        """E-step, clustering loss and its gradient, M-step; return the loss, without its strength.
+
+        The gradients of the model loss must have been accumulated already: the first call compares the two.
+        """
+        assert self.regularizer is not None, "begin() comes first"
+        vectors = stack_readout_vectors(model)
+        loss = self.regularizer.loss(vectors)
+        if self.strength is None:
+            self._set_strength(model, vectors, loss)
+        (self.strength * loss).backward()
+        self.regularizer.m_step(vectors.detach())
+        return loss.detach()
+
+    def _set_strength(self, model: nn.Module, vectors: Tensor, loss: Tensor) -> None:
+        """Fix the strength and record ``R = strength * ||dKL/dW|| / ||dL_model/dW||`` at the first step.
+
+        Both norms are taken over the parameters that the readout vectors are made of.
+        """
+        parameters = [parameter for parameter in model.readout.parameters() if parameter.requires_grad]  # type: ignore[union-attr]
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        pairs = [
+            (parameter.grad, gradient)
+            for parameter, gradient in zip(parameters, gradients, strict=True)
+            if gradient is not None and parameter.grad is not None
+        ]
+        model_norm = float(sum(g.double().square().sum() for g, _ in pairs)) ** 0.5
+        clustering_norm = float(sum(g.double().square().sum() for _, g in pairs)) ** 0.5
+        ratio = clustering_norm / model_norm if model_norm > 0 else float("inf")
+        if self.settings.strength == "auto":
+            # A clustering loss without any gradient (K = 1) leaves nothing to scale.
+            self.strength = AUTO_GRADIENT_RATIO / ratio if 0 < ratio < float("inf") else 1.0
+        else:
+            self.strength = float(self.settings.strength)
+        self.gradient_ratio = self.strength * ratio
+        logger.info("clustering strength %.4g, gradient ratio %.3g", self.strength, self.gradient_ratio)
+        if self.locked_in:
+            warnings.warn(
+                f"the clustering loss is so strong (gradient ratio {self.gradient_ratio:.2g}, above "
+                f"{LOCK_IN_GRADIENT_RATIO:g}) that it will mostly freeze the partition that k-means found at the end of the "
+                "pretraining. Lower strength, or use strength='auto'.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    @property
+    def locked_in(self) -> bool:
+        """Whether the strength is so high that the loss only freezes the pretraining's partition."""
+        return self.gradient_ratio is not None and self.gradient_ratio > LOCK_IN_GRADIENT_RATIO
+
+    def changed_assignments(self, model: nn.Module) -> float:
+        """Return the fraction of neurons that are not in the cluster where k-means put them at the beginning."""
+        assert self.regularizer is not None
+        labels, _ = self.regularizer.assign(stack_readout_vectors(model).detach())
+        return float((labels != self.initial_labels).double().mean())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the mixture's state."""
+        assert self.regularizer is not None
+        return self.regularizer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the mixture."""
+        assert self.regularizer is not None
+        self.regularizer.load_state_dict(state)
+
+    def output(self) -> dict[str, Any]:
+        """Return the fitted mixture and the strength that was used, for the trainer's output."""
+        assert self.regularizer is not None
+        mixture = self.regularizer.mixture
+
+        def as_numpy(tensor: Tensor) -> np.ndarray:
+            return tensor.detach().cpu().double().numpy()
+
+        return {
+            "mixture": {
+                "centers": as_numpy(mixture.centers),
+                "scales": as_numpy(mixture.scales),
+                "mixing_weights": as_numpy(mixture.mixing_weights),
+                "dof": float(self.settings.dof),
+                "weights": self.settings.weights,
+            },
+            "clustering": {
+                "n_clusters": self.settings.n_clusters,
+                "strength": self.strength,
+                "strength_setting": self.settings.strength,
+                "gradient_ratio": self.gradient_ratio,
+                "locked_in": self.locked_in,
+            },
+        }

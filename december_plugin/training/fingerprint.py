@@ -1,0 +1,93 @@
+"""Digests of what a pretraining depends on: the model's structure and weights, and the data it is shown."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+# Bookkeeping of torch itself; parameters and buffers are digested with the weights.
+_IGNORED_ATTRIBUTES = frozenset(vars(nn.Module())) | {"training"}
+
+
+def _digestible(value: Any) -> Any:
+    """Return a form of ``value`` that has the same JSON in every process."""
+    if isinstance(value, (str, int, float, bool, type(None))):
+        return repr(value)
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
+        return [str(array.dtype), list(array.shape), hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()]
+    if isinstance(value, Mapping):
+        return sorted((str(key), json.dumps(_digestible(item))) for key, item in value.items())
+    if isinstance(value, (set, frozenset)):
+        return sorted(json.dumps(_digestible(item)) for item in value)
+    if isinstance(value, (list, tuple, range)):
+        return [_digestible(item) for item in value]
+    named = value if callable(value) and hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def structure_digest(model: nn.Module) -> str:
+    """Return a digest of the model's modules and of their plain attributes (kernel sizes, regularizer strengths, ...).
+
+    Two models with equal weights but, say, different regularization train differently.
+    """
+    description = [
+        (
+            name,
+            f"{type(module).__module__}.{type(module).__qualname__}",
+            [(key, _digestible(v)) for key, v in sorted(vars(module).items()) if key not in _IGNORED_ATTRIBUTES],
+        )
+        for name, module in model.named_modules()
+    ]
+    return hashlib.sha256(json.dumps(description).encode()).hexdigest()
+
+
+def content_digest(items: Mapping[str, Any]) -> str:
+    """Return a digest of a state dict or a description: names, shapes, types and values, in their order."""
+    digest = hashlib.sha256()
+    for name, value in items.items():
+        digest.update(json.dumps([name, _digestible(value)]).encode())
+    return digest.hexdigest()
+
+
+def data_digest(dataloaders: Mapping[str, Mapping[str, Any]], tiers: tuple[str, ...]) -> str:
+    """Return a digest of the batches of these tiers.
+
+    A dataset that has a ``fingerprint()`` method, as ours has, is asked; any other loader is read once, in an order
+    fixed by a seed, without disturbing the random state.
+    """
+    digest = hashlib.sha256()
+    for tier in tiers:
+        for data_key, loader in dataloaders[tier].items():
+            dataset = getattr(loader, "dataset", None)
+            content = dataset.fingerprint() if hasattr(dataset, "fingerprint") else _batches_digest(loader)
+            sampling = [type(getattr(loader, "sampler", None)).__qualname__, getattr(loader, "batch_size", None)]
+            sampling += [getattr(loader, "drop_last", None), len(loader)]
+            digest.update(json.dumps([tier, data_key, content, sampling], default=str).encode())
+    return digest.hexdigest()
+
+
+def _batches_digest(loader: Any) -> str:
+    digest = hashlib.sha256()
+    generators = [
+        owner.generator
+        for owner in (loader, getattr(loader, "sampler", None))
+        if isinstance(getattr(owner, "generator", None), torch.Generator)
+    ]
+    states = [generator.get_state() for generator in generators]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for generator in generators:
+            generator.manual_seed(0)
+        for batch in loader:
+            items = batch._asdict() if hasattr(batch, "_asdict") else batch
+            digest.update(json.dumps(_digestible(items)).encode())
+    for generator, state in zip(generators, states, strict=True):
+        generator.set_state(state)
+    return digest.hexdigest()

@@ -1,0 +1,103 @@
+"""The model loss and the validation score of a core-readout model (``math.md`` of the design: SENSORIUM 2022)."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from neuralpredictors.measures.modules import PoissonLoss
+from torch import Tensor, nn
+
+from december_plugin.errors import SettingsError
+from december_plugin.performance import predict_tier, single_trial_correlation
+
+Loaders = Mapping[str, Any]
+
+
+class ModelLoss:
+    """``sqrt(M / m) * sum(Poisson loss) + core regularizer + readout regularizer`` of one session's batch.
+
+    ``M`` is the number of the session's training stimuli and ``m`` that of the batch, so that sessions of different
+    length count alike (Willeke et al. 2022, SENSORIUM 2022 baselines).
+
+    Parameters
+    ----------
+    model
+        Has ``core.regularizer()`` and ``readout.regularizer(data_key)``, nnfabrik's usual shape. Without a core or a
+        readout of that kind, ``model.regularizer(data_key)`` is used if it exists.
+    train_loaders
+        Data key to loader of the training tier.
+    scale_loss
+        Whether to use the factor ``sqrt(M / m)``.
+    device
+        Where the batches go.
+    """
+
+    def __init__(self, model: nn.Module, train_loaders: Loaders, *, scale_loss: bool, device: torch.device):
+        self.model = model
+        self.criterion = PoissonLoss(avg=False)
+        self.scale_loss = scale_loss
+        self.device = device
+        self.n_stimuli = {data_key: n_training_stimuli(loader) for data_key, loader in train_loaders.items()}
+
+    def __call__(self, data_key: str, batch: Any) -> Tensor:
+        """Return the loss, a scalar, of a batch whose first two fields are images and responses (m, n_neurons)."""
+        named = batch._asdict() if hasattr(batch, "_asdict") else dict(batch) if isinstance(batch, Mapping) else {}
+        inputs, responses, *_ = named.values() if named else batch
+        extras = {name: value.to(self.device) for name, value in list(named.items())[2:]}
+        inputs, responses = inputs.to(self.device), responses.to(self.device)
+        scale = math.sqrt(self.n_stimuli[data_key] / inputs.shape[0]) if self.scale_loss else 1.0
+        prediction = self.model(inputs, data_key=data_key, **extras)
+        return scale * self.criterion(prediction, responses) + self._regularizer(data_key)
+
+    def _regularizer(self, data_key: str) -> Tensor:
+        core, readout = getattr(self.model, "core", None), getattr(self.model, "readout", None)
+        if hasattr(core, "regularizer") and hasattr(readout, "regularizer"):
+            return core.regularizer() + readout.regularizer(data_key)  # type: ignore[union-attr,operator]
+        return self.model.regularizer(data_key)  # type: ignore[operator]
+
+
+def n_training_stimuli(loader: Any) -> int:
+    """Return how many stimuli one epoch of a loader shows: its sampler's length, or else its dataset's."""
+    sampler = getattr(loader, "sampler", None)
+    return len(sampler) if hasattr(sampler, "__len__") else len(loader.dataset)
+
+
+def check_trainable(model: nn.Module, dataloaders: Any) -> None:
+    """Raise a :class:`SettingsError` unless model and dataloaders have the shape that nnfabrik trainers work on."""
+    if not isinstance(dataloaders, Mapping) or not {"train", "validation"} <= set(dataloaders):
+        found = ", ".join(map(str, dataloaders)) if isinstance(dataloaders, Mapping) else type(dataloaders).__name__
+        raise SettingsError(
+            "the dataset function must return a dict with the tiers 'train' and 'validation', each a dict of data key "
+            f"to loader; it returned: {found}."
+        )
+    readout = getattr(model, "readout", None)
+    if not isinstance(readout, nn.ModuleDict):
+        raise SettingsError(
+            "the model needs an attribute `readout` that maps each data key to that session's readout (an "
+            f"nn.ModuleDict, such as neuralpredictors' MultiReadoutBase); it is {type(readout).__name__}."
+        )
+    for tier in ("train", "validation"):
+        sessions, known = set(dataloaders[tier]), set(readout.keys())
+        if sessions != known:
+            raise SettingsError(
+                f"the {tier} tier has the sessions {sorted(sessions)}, but the model's readout has {sorted(known)}; "
+                "build the model from the same dataset entry."
+            )
+    if "data_key" not in inspect.signature(model.forward).parameters and not any(
+        parameter.kind is parameter.VAR_KEYWORD for parameter in inspect.signature(model.forward).parameters.values()
+    ):
+        raise SettingsError("the model's forward must take `data_key`, as neuralpredictors' FiringRateEncoder does.")
+
+
+def validation_correlation(model: nn.Module, loaders: Loaders, *, device: torch.device) -> float:
+    """Return the mean over all neurons of the single-trial correlation on a tier (dimensionless, -1 to 1)."""
+    total, n_neurons = 0.0, 0
+    for responses, predictions in predict_tier(model, loaders, device=device).values():
+        correlations = single_trial_correlation(responses, predictions)
+        total += float(correlations.sum())
+        n_neurons += len(correlations)
+    return total / n_neurons

@@ -1,0 +1,73 @@
+"""The random state that a training depends on: seeding, saving and restoring it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def loader_generators(dataloaders: Mapping[str, Mapping[str, Any]]) -> list[torch.Generator]:
+    """Return the generators that loaders or their samplers own, in the order of the loaders.
+
+    Loaders without one draw from torch's global generator.
+    """
+    generators: list[torch.Generator] = []
+    for loaders in dataloaders.values():
+        for loader in loaders.values():
+            for owner in (loader, getattr(loader, "sampler", None)):
+                generator = getattr(owner, "generator", None)
+                if isinstance(generator, torch.Generator) and all(generator is not known for known in generators):
+                    generators.append(generator)
+    return generators
+
+
+def get_random_state(generators: list[torch.Generator]) -> dict[str, Any]:
+    """Return the state of every random generator in a form that ``torch.load(weights_only=True)`` reads."""
+    name, keys, position, has_gauss, cached = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (str(name), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "loaders": [generator.get_state() for generator in generators],
+    }
+
+
+def set_random_state(state: Mapping[str, Any], generators: list[torch.Generator]) -> None:
+    """Restore what :func:`get_random_state` returned."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    for generator, generator_state in zip(generators, state["loaders"], strict=True):
+        generator.set_state(generator_state)
+
+
+@contextmanager
+def seeded(seed: int, generators: list[torch.Generator]) -> Iterator[None]:
+    """Seed Python, NumPy, torch and the loaders' own generators within the block, and restore all of them after it.
+
+    cuDNN is made deterministic within the block. On the CPU the same seed gives the same bytes; on CUDA the gradient
+    of ``grid_sample`` adds in an undefined order, so results agree only up to rounding.
+    """
+    before = get_random_state(generators)
+    cudnn_before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    for generator in generators:
+        generator.manual_seed(seed)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        set_random_state(before, generators)
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn_before
