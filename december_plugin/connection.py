@@ -1,0 +1,461 @@
+"""Which database server is used, and what is said when it, or the store, cannot be used.
+
+With a lab's DataJoint settings (``dj_local_conf.json``, ``~/.datajoint_config.json``, ``DJ_HOST``, ``DJ_USER``,
+``DJ_PASS``, or ``dj.config`` set in a program) these are used as they are. Without any, the embedded server is started
+and DataJoint is pointed to it. Errors of the server, the driver and the store become
+:class:`~december_plugin.errors.ServerError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import logging
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from december_plugin.errors import ServerError
+from december_plugin.server import EmbeddedServer, ServerSettings, december_home
+
+STORE = "minio"  # the name that nnfabrik's templates use
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+CONFIG_FILES = ("dj_local_conf.json", "~/.datajoint_config.json")  # DataJoint reads the first that exists
+ENVIRONMENT = ("DJ_HOST", "DJ_USER", "DJ_PASS")
+
+CODES_LOST = (0, 2006, 2013, 2055)
+CODES_DENIED = (1045, 1698)
+CODES_FORBIDDEN = (1044, 1142, 1227)
+CODE_UNREACHABLE = (2002, 2003, 2005)
+CODE_TLS = 2026
+CODE_PACKET = 1153
+CODES_OTHER = (1021, 1040, 1114, 1129, 1130, 1203, 1226, 1290, 3118, 4151)  # the server's own words say what to do
+
+logger = logging.getLogger("december_plugin")
+
+_applied: ServerSettings | None = None  # what _use_embedded wrote into dj.config
+_connected_in: int | None = None  # the process that opened dj.conn()
+
+
+@dataclass(frozen=True)
+class LabSettings:
+    """The database server that DataJoint's settings name."""
+
+    host: str
+    port: int
+    user: str | None
+    source: str  # where the settings were found
+
+    @property
+    def address(self) -> str:
+        """Host and port, as in messages."""
+        return self.host if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Database:
+    """An open connection, and which server it leads to."""
+
+    connection: Any  # datajoint.Connection
+    server: EmbeddedServer | None  # None with a lab's server
+    started: bool  # the embedded server was started for this connection
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether this is the embedded server."""
+        return self.server is not None
+
+
+class _ConnectionNoise(logging.Filter):
+    """Drops what DataJoint says about every connection and nothing else."""
+
+    BEGINNINGS = ("No config file was found", "DataJoint is configured from", "Overloaded settings")
+    verbose = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        noise = message.startswith(self.BEGINNINGS) or re.match(r"DataJoint \S+ connected to ", message)
+        return self.verbose or record.levelno > logging.INFO or not noise
+
+
+_noise = _ConnectionNoise()
+
+
+def quiet_datajoint(*, verbose: bool = False) -> ModuleType:
+    """Import DataJoint without the lines that it logs about its settings and every connection, and return it."""
+    _noise.verbose = verbose
+    logging.getLogger("datajoint").addFilter(_noise)  # adding it again changes nothing
+    import datajoint
+
+    return datajoint
+
+
+def lab_settings(home: str | os.PathLike[str] | None = None) -> LabSettings | None:
+    """Return the server that a lab's DataJoint settings name, or None if there are none.
+
+    Parameters
+    ----------
+    home
+        The folder of the embedded server, whose own settings (also when saved to a DataJoint file) are not a lab's.
+    """
+    dj = quiet_datajoint()
+    config, source = dj.config, _source()
+    host = config["database.host"] or "localhost"
+    port, user, password = config["database.port"], config["database.user"], config["database.password"]
+    if host == "localhost" and port == 3306 and user is None and password is None:
+        if not hasattr(dj.conn, "connection"):
+            return None
+        info, source = dj.conn.connection.conn_info, "dj.conn()"
+        host, port, user, password = info["host"], info["port"], info["user"], info["passwd"]
+    embedded = [_applied] if _applied else []
+    with contextlib.suppress(ServerError):
+        embedded.append(EmbeddedServer(home).settings)
+    if any(host == known.host and password == known.password for known in embedded):
+        return None
+    return LabSettings(host, port, user, source)
+
+
+def _source() -> str:
+    names = [name for name in ENVIRONMENT if os.environ.get(name)]
+    paths = (Path(name).expanduser() for name in CONFIG_FILES)
+    files = [str(path.absolute()) for path in paths if path.exists()][:1]
+    return " and ".join([*([", ".join(names)] if names else []), *files]) or "dj.config"
+
+
+def connect(*, home: str | os.PathLike[str] | None = None, store: str = STORE, verbose: bool = False) -> Database:
+    """Connect DataJoint to the lab's server, or else to the embedded one, which is started if it does not run.
+
+    An open connection of this process is kept. The store is checked, so that a training never ends with a model that
+    cannot be kept.
+
+    Parameters
+    ----------
+    home
+        The folder of the embedded server and of the default store, see :func:`december_plugin.server.december_home`.
+    store
+        The DataJoint store for models. A store that is not configured becomes the folder ``store`` in `home`.
+    verbose
+        Let DataJoint log its connection lines.
+
+    Returns
+    -------
+    Database
+        The connection that ``datajoint.conn()`` returns from now on, and whether it is one to the embedded server.
+
+    Raises
+    ------
+    ServerError
+        The server cannot be reached or refuses the user, the embedded server cannot start, or the store is unusable.
+    """
+    global _connected_in
+    dj = quiet_datajoint(verbose=verbose)
+    # A connection inherited through fork would be shared with the parent.
+    mine = hasattr(dj.conn, "connection") and _connected_in in (None, os.getpid())
+    open_already = mine and dj.conn.connection.is_connected
+    lab = lab_settings(home)
+    server, started = None, False
+    if lab is not None:
+        if not open_already:
+            _complete_credentials(dj, lab)
+    else:
+        server = EmbeddedServer(home)
+        started = server.start()
+        open_already = not _use_embedded(dj, server.settings) and open_already
+    _configure_store(dj, store, home=home, lab=lab)
+    check_store(store)
+    connection = dj.conn() if open_already else _open(dj)
+    _connected_in = os.getpid()
+    return Database(connection, server, started)
+
+
+@contextlib.contextmanager
+def database_session(*, home: str | os.PathLike[str] | None = None, store: str = STORE) -> Iterator[Database]:
+    """Connect for the time of a with block, and leave no server running that was not running before.
+
+    The embedded server is stopped at the end if this call started it and no other program is connected to it.
+    Parameters and errors are those of :func:`connect`.
+    """
+    database = connect(home=home, store=store)
+    try:
+        yield database
+    finally:
+        if database.started and database.server is not None and not _others_are_connected(database.connection):
+            database.connection.close()
+            database.server.stop()
+
+
+def _use_embedded(dj: ModuleType, settings: ServerSettings) -> bool:
+    """Point DataJoint to the embedded server; return whether this changed anything."""
+    global _applied
+    changed = _applied != settings
+    _applied = settings
+    for name in ("host", "port", "user", "password"):
+        dj.config[f"database.{name}"] = getattr(settings, name)
+    dj.config["database.use_tls"] = False
+    return changed
+
+
+def _complete_credentials(dj: ModuleType, lab: LabSettings) -> None:
+    """Ask for a missing user name or password where somebody can answer, else say what to set."""
+    missing = [name for name in ("user", "password") if dj.config[f"database.{name}"] is None]
+    if not missing:
+        return
+    if sys.stdin is None or not sys.stdin.isatty():
+        variables = " and ".join({"user": "DJ_USER", "password": "DJ_PASS"}[name] for name in missing)
+        keys = " and ".join(f"database.{name}" for name in missing)
+        raise ServerError(
+            f"No {' and no '.join(missing)} is set for the database server {lab.address} (settings from {lab.source}). "
+            f"Set {variables} in the environment, or {keys} in dj_local_conf.json."
+        )
+    if "user" in missing:
+        dj.config["database.user"] = input(f"User name for the database server {lab.address}: ")
+    if "password" in missing:
+        dj.config["database.password"] = getpass.getpass(f"Password for the database server {lab.address}: ")
+
+
+def _open(dj: ModuleType) -> Any:
+    with readable_errors():
+        try:
+            return dj.conn(reset=True)
+        except Exception as error:
+            # None means "TLS if the server has it"; PyMySQL takes DataJoint's None for "TLS or nothing".
+            if _code(error) != CODE_TLS or dj.config["database.use_tls"] is not None:
+                raise
+        dj.config["database.use_tls"] = False
+        return dj.conn(reset=True)
+
+
+def _others_are_connected(connection: Any) -> bool:
+    query = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = %s AND id <> CONNECTION_ID()"
+    with contextlib.suppress(Exception):
+        return connection.query(query, (connection.conn_info["user"],)).fetchone()[0] > 0
+    return False
+
+
+# ---- the store
+
+
+def _configure_store(
+    dj: ModuleType, name: str, *, home: str | os.PathLike[str] | None, lab: LabSettings | None
+) -> None:
+    stores = dj.config.get("stores") or {}
+    if name in stores:
+        return
+    folder = december_home(home) / "store"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServerError(
+            f"The folder {folder} for the store {name!r} cannot be created ({error.strerror or error}). Configure "
+            f"dj.config['stores'][{name!r}], or set DECEMBER_HOME to a folder that is writable."
+        ) from None
+    dj.config["stores"] = {**stores, name: {"protocol": "file", "location": str(folder)}}
+    if lab is not None and lab.host.split(":")[0] not in LOOPBACK:
+        logger.warning(
+            "The DataJoint settings (%s) have no store %r: models are kept in %s on this machine, where other machines "
+            "cannot read them. Configure dj.config['stores'][%r] to share them.",
+            lab.source,
+            name,
+            folder,
+            name,
+        )
+
+
+def check_store(name: str = STORE) -> None:
+    """Check that a DataJoint store can be written to; a worker does so before it trains anything.
+
+    Parameters
+    ----------
+    name
+        The store's name in ``dj.config['stores']``.
+
+    Raises
+    ------
+    ServerError
+        The store is not configured or its settings are wrong; its folder is missing or not writable; its bucket cannot
+        be reached.
+    """
+    dj = quiet_datajoint()
+    try:
+        spec = dj.config.get_store_spec(name)
+    except dj.DataJointError as error:
+        raise ServerError(
+            f"The store {name!r} cannot be used: {error}. Correct dj.config['stores'][{name!r}], e.g. "
+            "{'protocol': 'file', 'location': '/path/to/folder'}."
+        ) from None
+    if spec["protocol"].lower() == "file":
+        _check_folder(name, Path(spec["location"]))
+    else:
+        _check_bucket(name, spec)
+
+
+def _check_folder(name: str, folder: Path) -> None:
+    place = f"The folder {folder} of the store {name!r}"
+    remedy = f"or correct dj.config['stores'][{name!r}]['location']."
+    if not folder.exists():
+        raise ServerError(f"{place} does not exist. Create it, mount the disk that holds it, {remedy}")
+    if not folder.is_dir():
+        raise ServerError(f"{place} is not a folder. Move the file away, {remedy}")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ServerError(
+            f"{place} is not writable for user id {os.geteuid()} ({error.strerror or error}). Allow writing there, "
+            + remedy
+        ) from None
+
+
+def _check_bucket(name: str, spec: dict[str, Any]) -> None:
+    from datajoint import s3
+
+    try:
+        s3.Folder(**spec)
+    except Exception as error:  # minio, urllib3 and DataJoint raise what they like
+        raise ServerError(
+            f"The bucket {spec['bucket']!r} at {spec['endpoint']} of the store {name!r} cannot be used "
+            f"({type(error).__name__}: {error}). Check that the endpoint runs, and the keys and names in "
+            f"dj.config['stores'][{name!r}]."
+        ) from None
+
+
+# ---- schemas and errors
+
+
+def open_schema(name: str, *, connection: Any = None) -> Any:
+    """Open a schema, and create it if it does not exist.
+
+    Parameters
+    ----------
+    name
+        The schema's name on the server.
+    connection
+        A DataJoint connection; by default that of :func:`connect`.
+
+    Returns
+    -------
+    datajoint.Schema
+        The schema, active on `connection`.
+
+    Raises
+    ------
+    ServerError
+        The user may not create it; the message has the GRANT for the server's administrator.
+    """
+    dj = quiet_datajoint()
+    connection = connection if connection is not None else connect().connection
+    with readable_errors():
+        return dj.Schema(name, connection=connection)
+
+
+@contextlib.contextmanager
+def readable_errors() -> Iterator[None]:
+    """Turn errors of the server, the driver and the store inside a with block into :class:`ServerError`."""
+    try:
+        yield
+    except Exception as error:
+        readable = explain_error(error)
+        if readable is None or readable is error:
+            raise
+        raise readable from error
+
+
+def explain_error(error: BaseException) -> ServerError | None:
+    """Return what an error of DataJoint or its driver means for the user; None if it is of another kind.
+
+    Parameters
+    ----------
+    error
+        Any exception. An error that was raised while handling a refused permission is explained by that permission.
+    """
+    import pymysql
+
+    dj = quiet_datajoint()
+    if isinstance(error, ServerError):
+        return error
+    if isinstance(error, dj.errors.LostConnectionError):
+        return _lost(error)
+    if isinstance(error, (dj.errors.MissingExternalFile, dj.errors.BucketInaccessible)):
+        return ServerError(
+            f"A file of the store is missing or cannot be read: {error}. Check the store's place in "
+            "dj.config['stores'] and that it is mounted."
+        )
+    if isinstance(error, dj.errors.AccessError):
+        return _forbidden(str(error))
+    cause = error.__context__
+    if isinstance(error, dj.DataJointError) and isinstance(cause, dj.errors.AccessError):
+        return _forbidden(str(cause))
+    return _explain_code(error) if isinstance(error, pymysql.err.Error) else None
+
+
+def _explain_code(error: BaseException) -> ServerError | None:
+    code, words = _code(error), str(error.args[-1]) if error.args else ""
+    host, user = _where()
+    if code in CODE_UNREACHABLE:
+        reason = re.search(r"\((?:\[Errno -?\d+\] )?(.*?)\)$", words)
+        return ServerError(
+            f"The database server {host} cannot be reached ({reason[1] if reason else words}). Check that it runs and "
+            f"that host and port are right (settings from {_source()})."
+        )
+    if code in CODES_DENIED:
+        return ServerError(
+            f"The database server {host} refuses user {user!r}: wrong user name or password. Correct DJ_USER and "
+            f"DJ_PASS, or database.user and database.password in dj_local_conf.json (settings from {_source()})."
+        )
+    if code in CODES_FORBIDDEN:
+        return _forbidden(words)
+    if code in CODES_LOST:
+        return _lost(error)
+    if code == CODE_TLS:
+        return ServerError(
+            f"No encrypted connection to the database server {host}: {words}. Set database.use_tls to false in "
+            "dj_local_conf.json if the server has no TLS."
+        )
+    if code == CODE_PACKET:
+        return ServerError(
+            f"A row is larger than the database server {host} takes. Its administrator must raise max_allowed_packet."
+        )
+    return ServerError(f"The database server {host} answers: {words} (error {code}).") if code in CODES_OTHER else None
+
+
+def _code(error: BaseException) -> int | None:
+    first = error.args[0] if error.args else None
+    return first if isinstance(first, int) else None
+
+
+def _where() -> tuple[str, str]:
+    """Return the address and user of the settings, or of a connection that was made without any."""
+    dj = quiet_datajoint()
+    if dj.config["database.user"] is None and hasattr(dj.conn, "connection"):
+        info = dj.conn.connection.conn_info
+        return f"{info['host']}:{info['port']}", info["user"]
+    host = dj.config["database.host"] or "localhost"
+    return host if ":" in host else f"{host}:{dj.config['database.port']}", dj.config["database.user"]
+
+
+def _lost(error: BaseException) -> ServerError:
+    reason = error.args[-1] if error.args else error
+    return ServerError(
+        f"The connection to the database server {_where()[0]} was lost ({reason}). Check that "
+        " the server runs, then run the same command again: what was stored is kept."
+    )
+
+
+def _forbidden(words: str) -> ServerError:
+    host, user = _where()
+    account = re.search(r"user '([^']*)'@'([^']*)'", words)
+    to = f"'{account[1]}'@'{account[2]}'" if account else f"'{user}'@'%'"
+    place = re.search(r"to database '([^']+)'", words) or re.search(r"for table `([^`]+)`", words)
+    schema = place[1] if place else None
+    target = f"the schema `{schema}`" if schema else "this schema"
+    pattern = (schema or "SCHEMA").replace("_", r"\_")  # GRANT takes a bare underscore for any character
+    return ServerError(
+        f"User {to} may not create or change {target} on the database server {host}. Ask its administrator to run:\n"
+        f"    GRANT ALL PRIVILEGES ON `{pattern}`.* TO {to};"
+    )

@@ -1,0 +1,95 @@
+"""A real MariaDB for the tests: one embedded server for the session, on a private folder and a loopback port."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from december_plugin.connection import ENVIRONMENT, Database, connect, quiet_datajoint
+from december_plugin.server import EmbeddedServer
+
+SETTINGS = ("host", "port", "user", "password")
+
+
+@pytest.fixture(scope="session")
+def december_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the tests' server and store, for this process and those it starts; no lab settings are in force."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("december_home")
+        patch.setenv("DECEMBER_HOME", str(folder))
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("user_home")))  # no ~/.datajoint_config.json
+        for name in (*ENVIRONMENT, "DECEMBER_SCHEMA", "DECEMBER_NNFABRIK"):
+            patch.delenv(name, raising=False)
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def server(december_home: Path) -> Iterator[EmbeddedServer]:
+    """The running server; stopped at the end, which the fixture checks."""
+    server = EmbeddedServer(december_home)
+    server.start()
+    pid = server.status().pid
+    assert pid is not None
+    yield server
+    server.stop()
+    assert not os.path.exists(f"/proc/{pid}"), f"mariadbd {pid} was left running"
+
+
+@pytest.fixture(scope="session")
+def database(server: EmbeddedServer) -> Iterator[Database]:
+    """DataJoint of this process, connected to the server and with the store ``minio`` on its folder."""
+    dj = quiet_datajoint()
+    before = {f"database.{name}": dj.config[f"database.{name}"] for name in SETTINGS}
+    stores = dj.config.get("stores")
+    dj.config.update({"database.host": "localhost", "database.port": 3306})
+    dj.config.update({"database.user": None, "database.password": None, "stores": {}})
+    dj.config["safemode"] = False  # no questions before a delete or drop
+    database = connect()
+    yield database
+    database.connection.close()
+    dj.config.update({**before, "stores": stores or {}, "safemode": True})
+
+
+@pytest.fixture(scope="session")
+def store_folder(database: Database) -> Path:
+    """The folder in which the store ``minio`` keeps its files."""
+    return Path(quiet_datajoint().config["stores"]["minio"]["location"])
+
+
+@pytest.fixture(scope="session")
+def new_schema_name(database: Database) -> Iterator[Callable[[], str]]:
+    """Makes names of fresh schemas, for fixtures of a wider scope than one test; all are dropped at the end."""
+    names: list[str] = []
+
+    def new() -> str:
+        names.append(f"december_test_{uuid.uuid4().hex[:12]}")
+        return names[-1]
+
+    yield new
+    for name in names:
+        drop_schemas(database, name)
+
+
+@pytest.fixture
+def schema_name(database: Database) -> Iterator[str]:
+    """The name of a fresh schema; it, and every schema whose name begins with it, is dropped after the test."""
+    name = f"december_test_{uuid.uuid4().hex[:12]}"
+    yield name
+    drop_schemas(database, name)
+
+
+def drop_schemas(database: Database, beginning: str) -> None:
+    """Drop all schemas whose names begin like this, and make DataJoint forget them."""
+    connection = database.connection
+    found = connection.query("SELECT schema_name FROM information_schema.schemata").fetchall()
+    connection.query("SET FOREIGN_KEY_CHECKS = 0")
+    for (name,) in found:
+        if name.startswith(beginning):
+            connection.query(f"DROP DATABASE `{name}`")
+            connection.schemas.pop(name, None)
+    connection.query("SET FOREIGN_KEY_CHECKS = 1")
+    connection.dependencies.clear()
