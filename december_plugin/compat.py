@@ -3,8 +3,8 @@
 PyPI's nnfabrik 0.2.1 and neuralpredictors 0.3.0 say ``from collections import Iterable`` (gone since Python 3.10),
 neuralpredictors imports torchvision without declaring it, and GitPython, which nnfabrik imports, raises where no git
 program is installed. While a module of these two packages is being imported, and only then, the old names exist in
-``collections`` and a stand-in takes the place of a missing torchvision. Nothing global stays changed, so versions that
-import by themselves (the packages' git versions) are left as they are.
+``collections`` and a stand-in takes the place of a torchvision that cannot be imported. Nothing global stays changed,
+so versions that import by themselves (the packages' git versions) are left as they are.
 """
 
 from __future__ import annotations
@@ -28,15 +28,14 @@ USES_TORCHVISION = "neuralpredictors.layers.cores.conv2d"
 USES_GIT = "nnfabrik.utility.dj_helpers"
 OLD_COLLECTIONS_NAMES = ("Callable", "Iterable", "Iterator", "Mapping", "MutableMapping", "Sequence", "Set")
 
-_lock = threading.RLock()
-
 
 class _MissingTorchvision(types.ModuleType):
     """Stands for torchvision where it cannot be imported; any use of it says so."""
 
     def __init__(self, cause: BaseException):
         super().__init__("torchvision")
-        self.__dict__["_cause"] = cause
+        # The text and not the exception, whose traceback would keep the frames of the failed import alive.
+        self.__dict__["_cause"] = f"{type(cause).__name__}: {cause}"
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -48,33 +47,55 @@ class _MissingTorchvision(types.ModuleType):
         )
 
 
-@contextmanager
-def _old_collections_names() -> Iterator[None]:
-    added = [name for name in OLD_COLLECTIONS_NAMES if not hasattr(collections, name)]
-    for name in added:
-        setattr(collections, name, getattr(collections.abc, name))
-    try:
-        yield
-    finally:
-        for name in added:
-            delattr(collections, name)
+class _OldCollectionsNames:
+    """Puts the old names into ``collections`` as long as at least one thread is inside.
+
+    The threads are counted rather than made to wait for each other: a lock held while a module runs would meet the
+    import system's own module locks and could dead-lock two threads that import the same packages.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._added: list[str] = []
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._added = [name for name in OLD_COLLECTIONS_NAMES if not hasattr(collections, name)]
+                for name in self._added:
+                    setattr(collections, name, getattr(collections.abc, name))
+            self._inside += 1
+
+    def __exit__(self, *exc_info: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                for name in self._added:
+                    vars(collections).pop(name, None)
+
+
+_old_collections_names = _OldCollectionsNames()
 
 
 @contextmanager
 def _torchvision_or_stand_in() -> Iterator[None]:
     try:
         importlib.import_module("torchvision")
-    # A torchvision built for another torch release raises RuntimeError rather than ImportError.
-    except (ImportError, RuntimeError, OSError) as cause:
-        before = {name for name in sys.modules if name.split(".")[0] == "torchvision"}
+    # A torchvision built for another torch release raises whatever it stumbles over first: RuntimeError (an operator
+    # does not exist), AttributeError (a half-initialised module), OSError (a missing symbol).
+    except Exception as cause:
+        before = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "torchvision"}
         sys.modules["torchvision"] = _MissingTorchvision(cause)
-        try:
-            yield
-        finally:
-            for name in [n for n in sys.modules if n.split(".")[0] == "torchvision" and n not in before]:
-                del sys.modules[name]
     else:
         yield
+        return
+    try:
+        yield
+    finally:
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        sys.modules.update(before)
 
 
 @contextmanager
@@ -86,12 +107,20 @@ def _git_program_is_optional() -> Iterator[None]:
     try:
         yield
     finally:
-        del os.environ["GIT_PYTHON_REFRESH"]
+        os.environ.pop("GIT_PYTHON_REFRESH", None)
 
 
 class _MendingLoader(importlib.abc.Loader):
-    def __init__(self, loader: importlib.abc.Loader):
+    """Runs a module with the loader that was found for it, inside the mended surroundings."""
+
+    def __init__(self, loader: Any):
         self.loader = loader
+
+    def __getattr__(self, name: str) -> Any:
+        # get_code, get_source, get_resource_reader and the like, for runpy, inspect and importlib.resources.
+        if name == "loader":
+            raise AttributeError(name)
+        return getattr(self.loader, name)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType | None:
         return self.loader.create_module(spec)
@@ -102,8 +131,8 @@ class _MendingLoader(importlib.abc.Loader):
         if spec is not None:
             spec.loader = self.loader
         module.__loader__ = self.loader
-        with _lock, ExitStack() as stack:
-            stack.enter_context(_old_collections_names())
+        with ExitStack() as stack:
+            stack.enter_context(_old_collections_names)
             if module.__name__ == USES_TORCHVISION:
                 stack.enter_context(_torchvision_or_stand_in())
             if module.__name__ == USES_GIT:
@@ -112,15 +141,22 @@ class _MendingLoader(importlib.abc.Loader):
 
 
 class _MendingFinder(importlib.abc.MetaPathFinder):
+    """Wraps the loader that the finders behind this one find for a module of the two packages."""
+
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname.split(".")[0] not in PACKAGES:
             return None
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _MendingLoader(spec.loader)
-        return spec
+        # Editable installs and other import hooks have finders of their own: ask everyone whose turn comes later.
+        for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
+            find = getattr(finder, "find_spec", None)
+            spec = find(fullname, path, target) if find is not None else None
+            if spec is not None:
+                if hasattr(spec.loader, "exec_module"):
+                    spec.loader = _MendingLoader(spec.loader)
+                return spec
+        return None
 
 
 def install() -> None:
