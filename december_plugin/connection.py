@@ -87,10 +87,15 @@ class _ConnectionNoise(logging.Filter):
 _noise = _ConnectionNoise()
 
 
-def quiet_datajoint(*, verbose: bool = False) -> ModuleType:
-    """Import DataJoint without the lines that it logs about its settings and every connection, and return it."""
+def quiet_connections(*, verbose: bool = False) -> None:
+    """Keep DataJoint from logging its settings files and every connection, or let it (`verbose`), from now on."""
     _noise.verbose = verbose
     logging.getLogger("datajoint").addFilter(_noise)  # adding it again changes nothing
+
+
+def quiet_datajoint() -> ModuleType:
+    """Import DataJoint without the lines that it logs about its settings and every connection, and return it."""
+    quiet_connections(verbose=_noise.verbose)
     import datajoint
 
     return datajoint
@@ -128,7 +133,7 @@ def _source() -> str:
     return " and ".join([*([", ".join(names)] if names else []), *files]) or "dj.config"
 
 
-def connect(*, home: str | os.PathLike[str] | None = None, store: str = STORE, verbose: bool = False) -> Database:
+def connect(*, home: str | os.PathLike[str] | None = None, store: str = STORE) -> Database:
     """Connect DataJoint to the lab's server, or else to the embedded one, which is started if it does not run.
 
     An open connection of this process is kept. The store is checked, so that a training never ends with a model that
@@ -140,8 +145,6 @@ def connect(*, home: str | os.PathLike[str] | None = None, store: str = STORE, v
         The folder of the embedded server and of the default store, see :func:`december_plugin.server.december_home`.
     store
         The DataJoint store for models. A store that is not configured becomes the folder ``store`` in `home`.
-    verbose
-        Let DataJoint log its connection lines.
 
     Returns
     -------
@@ -154,7 +157,7 @@ def connect(*, home: str | os.PathLike[str] | None = None, store: str = STORE, v
         The server cannot be reached or refuses the user, the embedded server cannot start, or the store is unusable.
     """
     global _connected_in
-    dj = quiet_datajoint(verbose=verbose)
+    dj = quiet_datajoint()
     # A connection inherited through fork would be shared with the parent.
     mine = hasattr(dj.conn, "connection") and _connected_in in (None, os.getpid())
     open_already = mine and dj.conn.connection.is_connected

@@ -15,9 +15,14 @@ from december_plugin.server import EmbeddedServer
 SETTINGS = ("host", "port", "user", "password")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # DataJoint uses pyparsing's old names, hundreds of times in a run.
+    config.addinivalue_line("filterwarnings", "ignore:.*deprecated:DeprecationWarning:(datajoint|pyparsing)")
+
+
 @pytest.fixture(scope="session")
 def december_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of the tests' server and store, for this process and those it starts; no lab settings are in force."""
+    """Set the folder of the tests' server and store, for this process and those it starts; no lab settings hold."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("december_home")
         patch.setenv("DECEMBER_HOME", str(folder))
@@ -29,7 +34,7 @@ def december_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def server(december_home: Path) -> Iterator[EmbeddedServer]:
-    """The running server; stopped at the end, which the fixture checks."""
+    """Start the server; it is stopped at the end, which is checked."""
     server = EmbeddedServer(december_home)
     server.start()
     pid = server.status().pid
@@ -41,7 +46,7 @@ def server(december_home: Path) -> Iterator[EmbeddedServer]:
 
 @pytest.fixture(scope="session")
 def database(server: EmbeddedServer) -> Iterator[Database]:
-    """DataJoint of this process, connected to the server and with the store ``minio`` on its folder."""
+    """Connect DataJoint in this process to the server, with the store ``minio`` in its folder."""
     dj = quiet_datajoint()
     before = {f"database.{name}": dj.config[f"database.{name}"] for name in SETTINGS}
     stores = dj.config.get("stores")
@@ -56,13 +61,13 @@ def database(server: EmbeddedServer) -> Iterator[Database]:
 
 @pytest.fixture(scope="session")
 def store_folder(database: Database) -> Path:
-    """The folder in which the store ``minio`` keeps its files."""
+    """Return the folder in which the store ``minio`` keeps its files."""
     return Path(quiet_datajoint().config["stores"]["minio"]["location"])
 
 
 @pytest.fixture(scope="session")
 def new_schema_name(database: Database) -> Iterator[Callable[[], str]]:
-    """Makes names of fresh schemas, for fixtures of a wider scope than one test; all are dropped at the end."""
+    """Make names of fresh schemas, for fixtures of a wider scope than one test; all are dropped at the end."""
     names: list[str] = []
 
     def new() -> str:
@@ -76,7 +81,7 @@ def new_schema_name(database: Database) -> Iterator[Callable[[], str]]:
 
 @pytest.fixture
 def schema_name(database: Database) -> Iterator[str]:
-    """The name of a fresh schema; it, and every schema whose name begins with it, is dropped after the test."""
+    """Yield the name of a fresh schema; it, and all whose names begin with it, are dropped after the test."""
     name = f"december_test_{uuid.uuid4().hex[:12]}"
     yield name
     drop_schemas(database, name)

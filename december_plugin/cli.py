@@ -1,0 +1,186 @@
+"""The ``december`` command: builds the parser from :mod:`december_plugin.commands`, and turns errors into exit codes.
+
+==========  ====================================================================================
+exit code   meaning
+==========  ====================================================================================
+0           done
+1           an error that the message explains (any :class:`~december_plugin.errors.DecemberError`)
+2           wrong usage: an unknown command or option
+70          a defect of december; the message names the file with the traceback
+130         interrupted (Ctrl-C)
+141         the reader of the output ended first (``december ... | head``)
+==========  ====================================================================================
+
+A command may define further codes; its ``--help`` lists them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import os
+import select
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+from december_plugin import __version__, commands
+from december_plugin.errors import DecemberError
+
+ERROR, USAGE, DEFECT, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
+
+DESCRIPTION = """\
+Clusters the neurons of digital-twin models into functional types with DECEMber and its controls, from several seeds, in
+your lab's nnfabrik and DataJoint tables, and tells how well the seeds agree.
+"""
+EPILOG = """\
+the usual sequence:
+  december demo                         all of it on simulated recordings, in a few minutes
+  december register sweep.yaml          write the entries of a sweep: data, models, trainers, seeds
+  december worker                       train and cluster until nothing is left; start several at once
+  december status                       what is done, running or failed, and why
+  december ari                          the agreement between seeds, by method and number of clusters
+  december db stop                      end the embedded database (with a lab's server there is none)
+
+`december COMMAND --help` has each command's options and examples. The database is your lab's if DataJoint is configured
+(dj_local_conf.json, ~/.datajoint_config.json, DJ_HOST, DJ_USER, DJ_PASS), else december starts one of its own.
+
+exit codes: 0 done, 1 an error that the message explains, 2 wrong usage, 70 a defect of december, 130 interrupted
+"""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose help keeps its line breaks and whose errors suggest the command that was meant."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
+        self.add_argument(
+            "--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks and connection messages"
+        )
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = [str(choice) for choice in action.choices]
+            close = difflib.get_close_matches(str(value), choices, n=1)
+            suggestion = f"Did you mean {close[0]!r}? " if close else ""
+            raise argparse.ArgumentError(action, f"unknown: {value!r}. {suggestion}Allowed: {', '.join(choices)}.")
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the message to stderr and exit with code 2."""
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"december: error: {message}\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``december`` with all commands; ``run`` in its result is the command's function."""
+    parser = CommandParser(prog="december", description=DESCRIPTION, epilog=EPILOG)
+    parser.add_argument("--version", action="version", version=f"december_plugin {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name in commands.names():
+        command = commands.load(name)
+        command.add_parser(subparsers)
+        subparsers.choices[name].set_defaults(run=command.run)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return the exit code; raises nothing.
+
+    Parameters
+    ----------
+    argv
+        The words after ``december``; by default those of this process.
+    """
+    parser = build_parser()
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as end:  # --help, --version, wrong usage
+        return end.code if isinstance(end.code, int) else USAGE
+    if args.command is None:
+        parser.print_help(sys.stderr)
+        return USAGE
+    debug = getattr(args, "debug", False)
+    try:
+        _quiet_connections(debug)
+        code = args.run(args)
+        sys.stdout.flush()
+        return code or 0
+    except KeyboardInterrupt:
+        print("\ndecember: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else ERROR
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            return BROKEN_PIPE
+        return _report(error, debug=debug)
+
+
+def _quiet_connections(debug: bool) -> None:
+    from december_plugin.connection import quiet_connections
+
+    quiet_connections(verbose=debug)
+
+
+def _report(error: Exception, *, debug: bool) -> int:
+    """Print what went wrong, and return the exit code."""
+    explained = error if isinstance(error, DecemberError) else _explain(error)
+    if debug:
+        traceback.print_exception(error)
+    if explained is not None:
+        print(f"december: error: {explained}", file=sys.stderr)
+        return ERROR
+    kind = f"{type(error).__name__}: {error}".strip().rstrip(":").splitlines()[0]
+    print(f"december: error: unexpected {kind}", file=sys.stderr)
+    if not debug:
+        print(f"This is a defect of december. The traceback is in {_write_traceback(error)}", file=sys.stderr)
+    return DEFECT
+
+
+def _explain(error: Exception) -> DecemberError | None:
+    """Return what a server's or store's error means, if a command let one through."""
+    if "datajoint" not in sys.modules:
+        return None
+    from december_plugin.connection import explain_error
+
+    return explain_error(error)
+
+
+def _write_traceback(error: Exception) -> Path:
+    from december_plugin.server import december_home
+
+    text = f"december_plugin {__version__}, Python {sys.version}\n{sys.argv}\n\n" + "".join(
+        traceback.format_exception(error)
+    )
+    name = time.strftime(f"december-error-%Y%m%d-%H%M%S-{os.getpid()}.txt")
+    with contextlib.suppress(OSError):
+        folder = december_home() / "errors"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+        return folder / name
+    path = Path(tempfile.mkdtemp(prefix="december-")) / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _reader_is_gone() -> bool:
+    """Return whether nobody reads stdout any more; if so, what is left in its buffer is thrown away."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        gone = any(event & select.POLLERR for _, event in poll.poll(0))
+    except (OSError, ValueError, AttributeError):  # captured or closed
+        return False
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return gone
+
+
+if __name__ == "__main__":
+    sys.exit(main())
