@@ -84,8 +84,8 @@ class ClusteringPhase:
         if self.locked_in:
             warnings.warn(
                 f"the clustering loss is so strong (gradient ratio {self.gradient_ratio:.2g}, above "
-                f"{LOCK_IN_GRADIENT_RATIO:g}) that it will mostly freeze the partition that k-means found at the end of the "
-                "pretraining. Lower strength, or use strength='auto'.",
+                f"{LOCK_IN_GRADIENT_RATIO:g}) that it will mostly freeze the partition that k-means found at the end "
+                "of the pretraining. Lower strength, or use strength='auto'.",
                 UserWarning,
                 stacklevel=2,
             )

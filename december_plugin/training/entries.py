@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import nn
 
-from december_plugin.settings import checked_settings
+from december_plugin.errors import SettingsError
+from december_plugin.settings import allowed_settings, check_known, checked_settings
 from december_plugin.training.clustering_phase import ClusteringPhase
 from december_plugin.training.loop import TrainingRun
 from december_plugin.training.settings import ClusteringSettings, TrainingSettings
@@ -184,3 +187,24 @@ def december_trainer(
     )
     phase = ClusteringPhase(clustering)
     return TrainingRun(model, dataloaders, seed, settings, clustering=phase, uid=uid, cb=cb).run()
+
+
+TRAINERS = (baseline_trainer, december_trainer)
+
+
+def check_trainer_config(trainer: Callable[..., Triple], config: Mapping[str, Any]) -> None:
+    """Check a configuration of one of :data:`TRAINERS` without training: names, types and ranges.
+
+    Raises
+    ------
+    SettingsError
+        As the trainer itself would.
+    """
+    check_known(trainer, config)
+    defaults = inspect.signature(trainer).parameters
+    settings = {name: config.get(name, defaults[name].default) for name in allowed_settings(trainer) - {"uid", "cb"}}
+    if trainer is december_trainer:
+        if "n_clusters" not in config:
+            raise SettingsError("december_trainer needs the setting 'n_clusters'; it has no default.")
+        ClusteringSettings(**{field.name: settings[field.name] for field in fields(ClusteringSettings)})
+    TrainingSettings(**{f.name: settings[f.name] for f in fields(TrainingSettings) if f.name in settings})

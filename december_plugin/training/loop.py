@@ -6,7 +6,8 @@ import logging
 import math
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
@@ -18,7 +19,7 @@ from torch import nn
 from tqdm import tqdm
 
 from december_plugin.embeddings import readout_vectors, unit_ids_of
-from december_plugin.errors import DecemberError, TrainingDivergedError
+from december_plugin.errors import EmbeddingError, TrainingDivergedError
 from december_plugin.training import random_state
 from december_plugin.training.clustering_phase import ClusteringPhase
 from december_plugin.training.early_stopping import EarlyStopping
@@ -240,8 +241,14 @@ class TrainingRun:
 
     # --- what the outside sees --------------------------------------------------------------------------------
 
-    def _explained_divergence(self) -> _Divergence:
-        return _Divergence(self)
+    @contextmanager
+    def _explained_divergence(self) -> Iterator[None]:
+        try:
+            yield
+        except EmbeddingError as error:
+            if all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
+                raise
+            raise self._diverged("the weights are no longer finite") from error
 
     def _diverged(self, what: str) -> TrainingDivergedError:
         change = f"lr_init (now {self.settings.lr_init:g})"
@@ -292,20 +299,6 @@ class TrainingRun:
             **(self.clustering.output() if self.clustering is not None else {"mixture": None, "clustering": None}),
             "versions": {name: version(name) for name in ("december-plugin", "neuralpredictors", "nnfabrik", "torch")},
         }
-
-
-class _Divergence:
-    """Turn what the mixture says about non-finite vectors into an error that names the epoch."""
-
-    def __init__(self, run: TrainingRun):
-        self.run = run
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, DecemberError) and "finite" in str(error) and not isinstance(error, TrainingDivergedError):
-            raise self.run._diverged(str(error)) from error
 
 
 def _n_neurons(readout: nn.Module) -> int:

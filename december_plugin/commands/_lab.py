@@ -1,0 +1,28 @@
+"""Options of every command that works on a lab's tables."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from december_plugin.lab import Lab
+
+
+def add_lab_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--schema`` and ``--nnfabrik``."""
+    group = parser.add_argument_group("which tables")
+    group.add_argument("--schema", metavar="NAME", help="schema of december's tables (default: december)")
+    group.add_argument(
+        "--nnfabrik",
+        metavar="NAME",
+        help="schema of your nnfabrik tables, or module:NAME, a Python module with Seed, Fabrikant, Model, Dataset, "
+        "Trainer and, if you have one, TrainedModel (default: tables of its own in december's schema)",
+    )
+
+
+def open_lab_of(args: argparse.Namespace) -> Lab:
+    """Open the tables that the options name."""
+    from december_plugin.lab import open_lab
+
+    return open_lab(schema=args.schema, nnfabrik=args.nnfabrik)

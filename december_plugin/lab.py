@@ -1,0 +1,87 @@
+"""Opens a lab's tables: which schema, whose nnfabrik module, and our tables on it.
+
+Settings are looked for in the arguments, then in the environment, then in DataJoint's configuration
+(``dj_local_conf.json``), then the default is used:
+
+=================  =====================  ====================  ==========================================
+argument           environment            DataJoint setting     default
+=================  =====================  ====================  ==========================================
+``schema``         ``DECEMBER_SCHEMA``    ``december.schema``   ``december``
+``nnfabrik``       ``DECEMBER_NNFABRIK``  ``december.nnfabrik`` the same schema, with its own nnfabrik tables
+=================  =====================  ====================  ==========================================
+
+``nnfabrik`` is the name of the schema that holds the lab's nnfabrik tables, or ``module:NAME``, a Python module with
+``Seed``, ``Fabrikant``, ``Model``, ``Dataset``, ``Trainer`` and, if the lab has one, ``TrainedModel``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from december_plugin.errors import SettingsError
+
+DEFAULT_SCHEMA = "december"
+NNFABRIK_TABLES = ("Seed", "Fabrikant", "Model", "Dataset", "Trainer")
+
+
+@dataclass(frozen=True)
+class Lab:
+    """An open connection with the tables on it."""
+
+    schema: str
+    nnfabrik: Any
+    tables: Any
+    is_embedded: bool
+
+
+def open_lab(*, schema: str | None = None, nnfabrik: str | None = None) -> Lab:
+    """Connect to the lab's server, or to the embedded one, and declare or find the tables.
+
+    Raises
+    ------
+    ServerError
+        If the server cannot be reached or used.
+    SettingsError
+        If the nnfabrik module cannot be imported or lacks a table.
+    """
+    import datajoint as dj
+
+    from december_plugin.connection import connect
+
+    database = connect()
+    schema = schema or os.environ.get("DECEMBER_SCHEMA") or dj.config.get("december.schema") or DEFAULT_SCHEMA
+    source = nnfabrik or os.environ.get("DECEMBER_NNFABRIK") or dj.config.get("december.nnfabrik") or schema
+    from december_plugin.schemas import december_tables
+
+    module = _import_module(source[len("module:") :]) if source.startswith("module:") else _nnfabrik_schema(source)
+    tables = december_tables(schema, nnfabrik=module, trained_model=getattr(module, "TrainedModel", None))
+    return Lab(schema, module, tables, database.server is not None)
+
+
+def _import_module(name: str) -> Any:
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        raise SettingsError(f"the nnfabrik module {name!r} cannot be imported: {error}.") from None
+    missing = [table for table in NNFABRIK_TABLES if not hasattr(module, table)]
+    if missing:
+        raise SettingsError(f"the module {name!r} has no {missing[0]}; it needs {', '.join(NNFABRIK_TABLES)}.")
+    return module
+
+
+def _nnfabrik_schema(name: str) -> Any:
+    """Return nnfabrik's tables in this schema; where it has tables already, those it lacks are the common ones."""
+    from nnfabrik.main import my_nnfabrik
+    from nnfabrik.utility.dj_helpers import CustomSchema
+
+    schema = CustomSchema(name)
+    existing = set(schema.list_tables())
+    in_use = "model" in existing
+    return my_nnfabrik(
+        schema,
+        use_common_fabrikant=in_use and "fabrikant" not in existing,
+        use_common_seed=in_use and "seed" not in existing,
+    )

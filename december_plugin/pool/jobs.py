@@ -1,0 +1,124 @@
+"""What is done, running, failed and waiting, read from the tables and from DataJoint's job reservations."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Job:
+    """A reservation or a failure: the key, and for a failure the reason."""
+
+    key: dict[str, Any]
+    host: str
+    pid: int
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class TableStatus:
+    """The state of one table: numbers of entries, and the jobs that run or failed."""
+
+    name: str
+    done: int
+    waiting: int
+    running: list[Job] = field(default_factory=list)
+    failed: list[Job] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        """All entries that can be computed now."""
+        return self.done + self.waiting + len(self.running) + len(self.failed)
+
+
+def jobs_table(table: Any) -> Any:
+    """Return DataJoint's table of reservations (``~jobs``) of the schema that ``table`` is in."""
+    return table.connection.schemas[table.database].jobs
+
+
+def jobs_of(table: Any) -> Any:
+    """Return the reservations and failures of one table, a DataJoint query."""
+    return jobs_table(table) & {"table_name": table.table_name}
+
+
+def missing_keys(table: Any) -> list[dict[str, Any]]:
+    """Return the keys that ``populate`` would compute, whether reserved or not."""
+    return (table.key_source.proj() - table.proj()).fetch("KEY")
+
+
+def table_statuses(tables: Any) -> list[TableStatus]:
+    """Return the state of each computed table; a failed or running job that is done by now does not count."""
+    statuses = []
+    for table in (table_class() for table_class in tables.computed):
+        missing = missing_keys(table)
+        known = {frozenset(key.items()) for key in missing}
+        running, failed = [], []
+        for row in jobs_of(table).fetch("status", "key", "host", "pid", "error_message", as_dict=True):
+            if frozenset(row["key"].items()) not in known:
+                continue
+            job = Job(row["key"], row["host"], int(row["pid"]), row["error_message"])
+            (running if row["status"] == "reserved" else failed).append(job)
+        done = len(table)
+        statuses.append(
+            TableStatus(type(table).__name__, done, len(missing) - len(running) - len(failed), running, failed)
+        )
+    return statuses
+
+
+def describe_jobs(tables: Any) -> Callable[[str, Mapping[str, Any]], str]:
+    """Return a function that puts a job, given as a table's name and a key, into words."""
+    trainers = _words(tables.nnfabrik.Trainer, "trainer_hash", "trainer_comment", "trainer_fn")
+    clusterings = _words(tables.Clustering, "clustering_hash", "method", "n_clusters")
+
+    def describe(table: str, key: Mapping[str, Any]) -> str:
+        comment, function = trainers.get(key.get("trainer_hash"), ("", ""))
+        parts = [comment or function.split(".")[-1]]
+        if "clustering_hash" in key:
+            method, n_clusters = clusterings.get(key["clustering_hash"], ("", 0))
+            parts.append(f"{method}, K {n_clusters}" if n_clusters else method)
+        parts += [f"{name} {key[name]}" for name in ("seed", "seed_a", "seed_b") if name in key]
+        return f"{table}: {', '.join(part for part in parts if part)}"
+
+    return describe
+
+
+def _words(table: Any, hash_name: str, *columns: str) -> dict[Any, tuple[Any, ...]]:
+    rows = table().fetch(hash_name, *columns, as_dict=True)
+    return {row[hash_name]: tuple(row[column] for column in columns) for row in rows}
+
+
+def release_dead_reservations(table: Any) -> int:
+    """Release the reservations of processes of this host that no longer exist; return how many.
+
+    A killed process leaves its reservation behind, and DataJoint would never give the job to anybody again. Processes
+    of other hosts cannot be seen from here and are left alone.
+    """
+    released = 0
+    own = jobs_of(table) & {"status": "reserved", "host": platform.node()}
+    for row in own.fetch("table_name", "key_hash", "pid", as_dict=True):
+        if not _exists(int(row.pop("pid"))):
+            (jobs_table(table) & row).delete_quick()
+            released += 1
+    return released
+
+
+def clear_failures(table: Any) -> int:
+    """Forget the failures of a table, so that the jobs are tried again; return how many."""
+    failed = jobs_of(table) & {"status": "error"}
+    count = len(failed)
+    failed.delete_quick()
+    return count
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

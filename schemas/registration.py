@@ -1,0 +1,134 @@
+"""Writes a sweep into nnfabrik's tables and the training plan; nothing is written twice."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+from december_plugin.errors import ServerError, SettingsError
+from december_plugin.sweep import Entry, Sweep
+
+
+@dataclass
+class Registered:
+    """What a registration wrote, per table: new rows and rows that were there already."""
+
+    new: dict[str, int] = field(default_factory=dict)
+    existing: dict[str, int] = field(default_factory=dict)
+
+    def count(self, table: str, *, is_new: bool) -> None:
+        """Count one row."""
+        self.new[table] = self.new.get(table, 0) + is_new
+        self.existing[table] = self.existing.get(table, 0) + (not is_new)
+
+
+def current_fabrikant(nnfabrik: Any) -> str:
+    """Return the name of the contributor who is logged in, from the ``Fabrikant`` table that ``nnfabrik`` uses.
+
+    nnfabrik's own ``get_current_user`` looks into the common table even where a schema has one of its own.
+
+    Raises
+    ------
+    ServerError
+        If nobody in the table has this database user.
+    """
+    user = nnfabrik.Fabrikant.connection.get_user().split("@")[0]
+    names = (nnfabrik.Fabrikant & {"dj_username": user}).fetch("fabrikant_name")
+    if not len(names):
+        raise ServerError(
+            f"no entry of {nnfabrik.Fabrikant.full_table_name} has the database user {user!r}. Add yourself once: "
+            "Fabrikant().add_entry(name=..., email=..., affiliation=...)."
+        )
+    return str(names[0])
+
+
+def _add_database_user(table: Any) -> None:
+    user = table.connection.get_user().split("@")[0]
+    if not len(table & {"dj_username": user}):
+        table.insert1({"fabrikant_name": user, "email": "", "affiliation": "", "dj_username": user})
+
+
+def register(
+    sweep: Sweep, *, nnfabrik: Any, tables: Any, fabrikant: str | None = None, add_fabrikant: bool = False
+) -> Registered:
+    """Write the entries of a sweep, and plan every dataset x model x trainer x seed.
+
+    Parameters
+    ----------
+    sweep
+        Checked by :func:`december_plugin.sweep.parse_sweep`.
+    nnfabrik
+        Module with nnfabrik's tables.
+    tables
+        What :func:`december_plugin.schemas.december_tables` returned for it.
+    fabrikant
+        Whose entries they are; None looks up the database user.
+    add_fabrikant
+        Enter the database user into ``Fabrikant`` if it is not there, as suits a database of one's own.
+
+    Raises
+    ------
+    ServerError
+        If nobody in ``Fabrikant`` has this database user.
+    SettingsError
+        If nnfabrik rejects an entry.
+
+    Notes
+    -----
+    All rows are written in one transaction: after an error nothing of the sweep is there.
+    """
+    if add_fabrikant and fabrikant is None:
+        _add_database_user(nnfabrik.Fabrikant())
+    fabrikant = fabrikant or current_fabrikant(nnfabrik)
+    written = Registered()
+    with nnfabrik.Dataset.connection.transaction:
+        datasets = [_add(nnfabrik.Dataset(), "dataset", entry, fabrikant, written) for entry in sweep.datasets]
+        models = [_add(nnfabrik.Model(), "model", entry, fabrikant, written) for entry in sweep.models]
+        trainers = [_add(nnfabrik.Trainer(), "trainer", entry, fabrikant, written) for entry in sweep.trainers]
+        for seed in sweep.seeds:
+            _insert(nnfabrik.Seed(), "Seed", {"seed": seed}, written)
+        plan = tables.TrainingPlan()
+        planned = {tuple(sorted(key.items())) for key in plan.fetch("KEY")}
+        rows = [
+            {**dataset, **model, **trainer, "seed": seed}
+            for dataset in datasets
+            for model in models
+            for trainer in trainers
+            for seed in sweep.seeds
+        ]
+        new = [row for row in rows if tuple(sorted(row.items())) not in planned]
+        plan.insert(new, skip_duplicates=True)
+        written.new["TrainingPlan"], written.existing["TrainingPlan"] = len(new), len(rows) - len(new)
+        for clustering in sweep.clusterings:
+            before = len(tables.Clustering())
+            tables.Clustering().add_entry(
+                clustering.method, clustering.n_clusters, skip_duplicates=True, **clustering.settings
+            )
+            written.count("Clustering", is_new=len(tables.Clustering()) > before)
+    return written
+
+
+def _add(table: Any, kind: str, entry: Entry, fabrikant: str, written: Registered) -> dict[str, Any]:
+    before = len(table)
+    arguments = {
+        f"{kind}_fn": entry.fn,
+        f"{kind}_config": entry.config,
+        f"{kind}_comment": entry.comment,
+        f"{kind}_fabrikant": fabrikant,
+    }
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        key = table.add_entry(**arguments, skip_duplicates=True)
+    if key is None:
+        reason = "; ".join(str(warning.message) for warning in caught)
+        raise SettingsError(f"nnfabrik's {kind} table rejected {entry.fn!r}: {reason}")
+    written.count(type(table).__name__, is_new=len(table) > before)
+    return key
+
+
+def _insert(table: Any, name: str, row: dict[str, Any], written: Registered) -> None:
+    is_new = not len(table & row)
+    if is_new:
+        table.insert1(row)
+    written.count(name, is_new=is_new)

@@ -1,0 +1,120 @@
+"""The folder of shared pretrainings, with real processes and real damage."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+import torch
+from training_parts import make_loaders, make_model
+
+from december_plugin.training.fingerprint import content_digest, data_digest, structure_digest
+from december_plugin.training.pretraining import PretrainingCache, pretraining_folder
+
+
+def state(value: float = 1.0) -> dict:
+    return {"model": {"weight": torch.full((3,), value)}, "epoch": 3}
+
+
+def never() -> dict:
+    raise AssertionError("computed again")
+
+
+def compute_and_count(folder, key, seconds, counts):
+    def compute():
+        with counts.get_lock():
+            counts.value += 1
+        time.sleep(seconds)
+        return state()
+
+    result, _ = PretrainingCache(folder).get_or_compute(key, compute)
+    assert torch.equal(result["model"]["weight"], torch.ones(3))
+
+
+def test_what_was_computed_is_found(tmp_path):
+    cache = PretrainingCache(tmp_path / "new" / "folder")
+    first, found = cache.get_or_compute("a", state)
+    assert not found
+    second, found = cache.get_or_compute("a", never)
+    assert found
+    assert torch.equal(first["model"]["weight"], second["model"]["weight"])
+    assert not list((tmp_path / "new" / "folder").glob(".writing-*"))
+
+
+def test_two_processes_that_want_the_same_compute_it_once(tmp_path):
+    context = multiprocessing.get_context("fork")
+    counts = context.Value("i", 0)
+    processes = [
+        context.Process(target=compute_and_count, args=(tmp_path, "a", 0.5, counts), daemon=True) for _ in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(30)
+        assert process.exitcode == 0
+    assert counts.value == 1
+
+
+def test_a_killed_process_leaves_the_work_to_the_next(tmp_path):
+    context = multiprocessing.get_context("fork")
+    counts = context.Value("i", 0)
+    process = context.Process(target=compute_and_count, args=(tmp_path, "a", 60, counts), daemon=True)
+    process.start()
+    deadline = time.monotonic() + 20
+    while counts.value == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(10)
+    _, found = PretrainingCache(tmp_path).get_or_compute("a", state)
+    assert not found
+    PretrainingCache(tmp_path).get_or_compute("a", never)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])
+def test_a_damaged_file_is_computed_again(tmp_path, caplog, damage):
+    cache = PretrainingCache(tmp_path)
+    cache.get_or_compute("a", state)
+    content = (tmp_path / "a.pt").read_bytes()
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    (tmp_path / "a.pt").write_bytes({"truncated": content[:-10], "flipped": flipped, "empty": b""}[damage])
+    result, found = cache.get_or_compute("a", lambda: state(2.0))
+    assert not found
+    assert result["model"]["weight"][0] == 2
+    assert "a.pt is damaged and is computed again" in caplog.text
+    cache.get_or_compute("a", never)
+
+
+def test_without_a_usable_folder_nothing_is_shared_and_nothing_is_lost(tmp_path, caplog):
+    (tmp_path / "file").write_text("in the way")
+    result, found = PretrainingCache(tmp_path / "file").get_or_compute("a", state)
+    assert not found
+    assert result["epoch"] == 3
+    assert "the pretraining is not shared with other runs" in caplog.text
+
+
+def test_the_folder_can_be_set(monkeypatch, tmp_path):
+    monkeypatch.setenv("DECEMBER_PRETRAINING", str(tmp_path))
+    assert pretraining_folder() == tmp_path
+    monkeypatch.delenv("DECEMBER_PRETRAINING")
+    assert pretraining_folder().name == "pretraining"
+
+
+def test_digests_depend_on_content_only():
+    assert structure_digest(make_model()) == structure_digest(make_model(seed=1))
+    assert structure_digest(make_model()) != structure_digest(make_model(gamma_readout=0.5))
+    assert content_digest(make_model().state_dict()) == content_digest(make_model().state_dict())
+    assert content_digest(make_model().state_dict()) != content_digest(make_model(seed=1).state_dict())
+
+
+def test_digest_of_foreign_loaders_reads_them_without_disturbing_the_random_state():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = data_digest(make_loaders(), ("train", "validation"))
+    assert torch.equal(torch.rand(3), expected)
+    assert first == data_digest(make_loaders(), ("train", "validation"))
+    assert first != data_digest(make_loaders(data_seed=3), ("train", "validation"))

@@ -1,0 +1,117 @@
+"""Reading and checking sweeps."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import yaml
+
+from december_plugin.errors import SettingsError
+from december_plugin.sweep import ClusteringEntry, load_sweep, parse_sweep
+
+GOOD = yaml.safe_load(
+    """
+    seeds: [1, 2, 3]
+    datasets:
+      - fn: december_plugin.datasets.static_loaders
+        comment: two sessions
+        config: {paths: [one, /absolute/two], batch_size: 16}
+    models:
+      - fn: december_plugin.models.stacked_core_gaussian_readout
+    trainers:
+      - fn: december_plugin.trainers.baseline_trainer
+        comment: baseline
+        config: {pretrain_epochs: 4, max_iter: 6}
+      - fn: december_plugin.trainers.december_trainer
+        comment: DECEMber, K {n_clusters}, strength {strength}
+        config: {pretrain_epochs: 4, max_iter: 6}
+        grid: {n_clusters: [2, 3], strength: [auto, 100]}
+    clusterings:
+      - {method: gmm, n_clusters: [2, 3]}
+      - {method: kmeans, n_clusters: 4, n_init: 5}
+    """
+)
+
+
+def changed(change) -> dict:
+    content = copy.deepcopy(GOOD)
+    change(content)
+    return content
+
+
+def test_grids_are_expanded_and_comments_filled():
+    sweep = parse_sweep(GOOD)
+    assert [entry.comment for entry in sweep.trainers] == [
+        "baseline",
+        "DECEMber, K 2, strength auto",
+        "DECEMber, K 2, strength 100",
+        "DECEMber, K 3, strength auto",
+        "DECEMber, K 3, strength 100",
+    ]
+    assert sweep.trainers[2].config == {"pretrain_epochs": 4, "max_iter": 6, "n_clusters": 2, "strength": 100}
+    assert sweep.clusterings[-1] == ClusteringEntry("kmeans", 4, {"n_init": 5})
+    assert [entry.n_clusters for entry in sweep.clusterings] == [2, 3, 4]
+    assert sweep.n_trainings == 15
+
+
+def test_paths_are_relative_to_the_file(tmp_path):
+    path = tmp_path / "sweep.yaml"
+    path.write_text(yaml.safe_dump(GOOD))
+    assert load_sweep(path).datasets[0].config["paths"] == [str(tmp_path / "one"), "/absolute/two"]
+
+
+MISTAKES = [
+    (lambda c: c.update(trainer=[]), r"there is no section 'trainer'\. Did you mean 'trainers'\?"),
+    (lambda c: c.pop("models"), r"the section 'models' is missing or empty\."),
+    (lambda c: c.update(seeds=[1, 1]), r"seeds is \[1, 1\]; a seed is there twice\."),
+    (lambda c: c.update(seeds="1"), r"seeds is '1'; it must be a list of integers\."),
+    (lambda c: c["models"][0].update(function="x"), r"models, entry 1: there is no key 'function'\."),
+    (lambda c: c["models"][0].pop("fn"), r"models, entry 1: an entry is a mapping with at least the key 'fn'\."),
+    (
+        lambda c: c["trainers"][0].update(fn="december_plugin.trainers.basline_trainer"),
+        r"trainers, entry 1: 'december_plugin\.trainers\.basline_trainer' names no function that can be imported",
+    ),
+    (lambda c: c["trainers"][0].update(fn="nowhere.trainer"), r"'nowhere\.trainer' names no function"),
+    (
+        lambda c: c["trainers"][0]["config"].update(max_iters=3),
+        r"trainers, entry 1: baseline_trainer has no setting 'max_iters'\. Did you mean 'max_iter'\?",
+    ),
+    (
+        lambda c: c["trainers"][1]["grid"].update(n_clusters=[0]),
+        r"trainers, entry 2: n_clusters is 0; it must be at least 1\.",
+    ),
+    (lambda c: c["trainers"][1].update(grid={"strength": ["auto"]}), r"names no setting 'n_clusters'"),
+    (lambda c: c["trainers"][1].update(grid={"strength": 3}), r"grid must give each setting a list of values"),
+    (
+        lambda c: c["trainers"][1].update(comment="{missing}"),
+        r"trainers, entry 2: the comment '\{missing\}' names no setting 'missing'\.",
+    ),
+    (
+        lambda c: c["datasets"][0]["config"].update(batch=3),
+        r"datasets, entry 1: static_loaders has no setting 'batch'\.",
+    ),
+    (
+        lambda c: c["clusterings"][0].update(method="gm"),
+        r"clusterings, entry 1: there is no method 'gm'\. Did you mean",
+    ),
+    (lambda c: c["clusterings"][1].update(inits=3), r"clusterings, entry 2: kmeans has no setting 'inits'\."),
+    (lambda c: c["clusterings"][0].update(n_clusters=[0]), r"clusterings, entry 1: n_clusters is 0; it must be"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), MISTAKES)
+def test_mistakes(change, message):
+    with pytest.raises(SettingsError, match=message):
+        parse_sweep(changed(change))
+
+
+def test_a_file_that_is_not_there_or_not_yaml(tmp_path):
+    with pytest.raises(SettingsError, match=r"the sweep .*missing\.yaml cannot be read: No such file"):
+        load_sweep(tmp_path / "missing.yaml")
+    (tmp_path / "bad.yaml").write_text("seeds: [1")
+    with pytest.raises(SettingsError, match=r"bad\.yaml is not valid YAML"):
+        load_sweep(tmp_path / "bad.yaml")
+    (tmp_path / "text.yaml").write_text("seeds")
+    with pytest.raises(SettingsError, match=r"text\.yaml: a sweep is a mapping with the sections seeds, datasets"):
+        load_sweep(tmp_path / "text.yaml")
