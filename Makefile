@@ -1,0 +1,54 @@
+# Every target installs what it needs first (scripts/bootstrap); nothing is installed twice.
+
+PYTHON_IN_VENV := .venv/bin/python
+LINTED := december_plugin schemas tests benchmarks docs examples scripts setup.py
+
+.PHONY: help demo test unit lint format benchmarks venv clean
+
+help:
+	@echo "make demo        the whole job on simulated recordings, in a few minutes (DEMO_ARGS=... for options)"
+	@echo "make test        unit and integration tests, the latter with a MariaDB of their own"
+	@echo "make unit        unit tests alone: no database, under a minute"
+	@echo "make lint        ruff, mypy, codespell"
+	@echo "make format      let ruff lay the code out"
+	@echo "make benchmarks  times and memory, as ratios"
+	@echo "make venv        only install, into .venv"
+	@echo "make clean       remove .venv and everything built; databases and results stay"
+
+demo:
+	@scripts/bootstrap venv database
+	.venv/bin/december demo $(DEMO_ARGS)
+
+# Several test processes share the cores: one thread each is faster.
+test unit: export OMP_NUM_THREADS ?= 1
+
+test:
+	@scripts/bootstrap venv database
+	$(PYTHON_IN_VENV) -m pytest tests $(TEST_ARGS)
+
+unit:
+	@scripts/bootstrap venv
+	$(PYTHON_IN_VENV) -m pytest tests/unit $(TEST_ARGS)
+
+lint:
+	@scripts/bootstrap venv
+	$(PYTHON_IN_VENV) -m ruff check .
+	$(PYTHON_IN_VENV) -m ruff format --check .
+	$(PYTHON_IN_VENV) -m mypy
+	$(PYTHON_IN_VENV) -m codespell_lib $(wildcard $(LINTED) *.md Makefile)
+
+format:
+	@scripts/bootstrap venv
+	$(PYTHON_IN_VENV) -m ruff check --fix .
+	$(PYTHON_IN_VENV) -m ruff format .
+
+benchmarks:
+	@scripts/bootstrap venv database
+	set -e; for script in benchmarks/bench_*.py; do $(PYTHON_IN_VENV) $$script; done
+
+venv:
+	@scripts/bootstrap venv
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
