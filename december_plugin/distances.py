@@ -1,0 +1,201 @@
+"""Squared distances of many readout vectors to few centres with diagonal scales, without an (N, K, D) tensor.
+
+With the vectors ``x`` and centres ``m`` measured from the features' mean, one distance is a matrix product::
+
+    delta_ik = sum_d (x_id - m_kd)^2 / s2_kd = [x^2, x]_i . [1 / s2, -2 m / s2]_k + sum_d m_kd^2 / s2_kd
+
+The three terms are large and nearly cancel, in float32 by up to 0.1 nat of log density even after centring. So the
+product runs in float64, over blocks of neurons small enough for the processor's cache, whatever the vectors' own
+precision. Quantities per neuron and cluster are laid out clusters first, ``(K, B)`` for a block of ``B`` neurons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from december_plugin.errors import EmbeddingError
+
+# Numbers of float64 that one block's temporaries may take: a few MB stay in a processor's cache, while a GPU wants
+# few large kernels.
+BLOCK_NUMBERS = {"cpu": 2**19}
+BLOCK_NUMBERS_ELSEWHERE = 2**25
+
+
+def as_vectors(w: Tensor | np.ndarray, *, n_features: int | None = None) -> Tensor:
+    """Check readout vectors and return them as a floating tensor, on their device and their autograd graph.
+
+    Parameters
+    ----------
+    w
+        Readout vectors (N, D), N at least 1, any floating or integer dtype. A NumPy array is taken too.
+    n_features
+        The number of features ``D`` they must have, if it is known.
+
+    Returns
+    -------
+    Tensor
+        ``w`` itself, if it is a floating tensor; otherwise converted to float64.
+
+    Raises
+    ------
+    EmbeddingError
+        If they are not two-dimensional, empty, of another ``D``, or hold NaN or infinite values.
+    """
+    w = torch.as_tensor(w)
+    if w.ndim != 2:
+        raise EmbeddingError(
+            f"Readout vectors must form a matrix (neurons, features), but have the shape {tuple(w.shape)}. "
+            "Reshape them to one row per neuron."
+        )
+    if not w.is_floating_point():
+        w = w.double()
+    n, d = w.shape
+    if n == 0 or d == 0:
+        raise EmbeddingError(f"There are no readout vectors to cluster: the matrix has {n} rows and {d} columns.")
+    if n_features is not None and d != n_features:
+        raise EmbeddingError(
+            f"The readout vectors have {d} features, but n_features is {n_features}. "
+            f"Pass vectors with {n_features} columns, or build it with n_features={d}."
+        )
+    _check_finite(w.detach())
+    return w
+
+
+def _check_finite(w: Tensor) -> None:
+    # One sum tells nearly always; only if it is not finite do the rows need a look.
+    if torch.isfinite(w.sum()):
+        return
+    bad = ~torch.isfinite(w).all(dim=1)
+    rows = torch.nonzero(bad).flatten()
+    if len(rows):
+        raise EmbeddingError(
+            f"{len(rows)} of {len(w)} readout vectors hold NaN or infinite values, the first is row {int(rows[0])}. "
+            "Clustering needs finite vectors: check whether the training diverged (lower its learning rate), "
+            "or leave these neurons out."
+        )
+
+
+def working_dtype(w: Tensor) -> torch.dtype:
+    """Return the precision of results per neuron: float64 for float64 vectors, else float32."""
+    return torch.float64 if w.dtype == torch.float64 else torch.float32
+
+
+class DiagonalDistances:
+    """Distances of ``N`` vectors to ``K`` centres, block by block, and their gradients.
+
+    Parameters
+    ----------
+    w
+        Vectors (N, D), finite; any graph they have is ignored.
+    centers, scales
+        Centres (K, D) and squared scales (K, D), the scales positive.
+
+    Attributes
+    ----------
+    shift
+        The features' mean (D,), float64: the origin from which vectors and centres are measured.
+    """
+
+    def __init__(self, w: Tensor, centers: Tensor, scales: Tensor) -> None:
+        self.w = w.detach()
+        self.shift = self.w.mean(dim=0).double()
+        precisions = scales.detach().double().reciprocal()
+        centered = centers.detach().double() - self.shift
+        scaled = centered * precisions
+        self.coefficients = torch.cat([precisions, -2 * scaled], dim=1)
+        self.offsets = (centered * scaled).sum(dim=1, keepdim=True)
+
+    def blocks(self, dtype: torch.dtype = torch.float64) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the rows of a block and its features (B, 2 D), ``[x^2, x]`` with ``x = w - shift``.
+
+        The features are overwritten by the next block.
+        """
+        (n, d), k = self.w.shape, len(self.coefficients)
+        numbers = BLOCK_NUMBERS.get(self.w.device.type, BLOCK_NUMBERS_ELSEWHERE)
+        size = min(n, max(256, numbers // (2 * d + 4 * k)))
+        buffer = self.w.new_empty((size, 2 * d), dtype=dtype)
+        shift = self.shift.to(dtype)
+        for start in range(0, n, size):
+            rows = slice(start, min(start + size, n))
+            features = buffer[: rows.stop - start]
+            x = features[:, d:].copy_(self.w[rows]).sub_(shift)
+            torch.mul(x, x, out=features[:, :d])
+            yield rows, features
+
+    def distances(self, features: Tensor) -> Tensor:
+        """Return the squared distances (K, B), float64, never negative."""
+        return torch.addmm(self.offsets, self.coefficients, features.t()).clamp_min_(0)
+
+    def pull_back(self, gradients: Tensor, rows: slice) -> Tensor:
+        """Turn gradients with respect to the distances (K, B) into gradients with respect to the vectors (B, D).
+
+        Computed in the precision of ``gradients``: nothing here cancels as badly as in the distances.
+        """
+        dtype, d = gradients.dtype, self.w.shape[1]
+        with torch.autocast(self.w.device.type, enabled=False):
+            slopes = gradients.t() @ self.coefficients.to(dtype)
+        x = self.w[rows].to(dtype) - self.shift.to(dtype)
+        return torch.addcmul(slopes[:, d:], x, slopes[:, :d], value=2)
+
+    def pull_back_centers(self, gradients: Tensor, features: Tensor) -> Tensor:
+        """Turn gradients with respect to the distances (K, B) into gradients with respect to the centres (K, D)."""
+        d = self.w.shape[1]
+        gradients = gradients.double()
+        by_precision = self.coefficients[:, :d] * (gradients @ features[:, d:])
+        return -2 * by_precision - self.coefficients[:, d:] * gradients.sum(dim=1, keepdim=True)
+
+
+class _SquaredDistances(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, centers: Tensor, scales: Tensor) -> Tensor:
+        # Clones: an M-step may overwrite the parameters before the gradient is taken.
+        ctx.save_for_backward(w, centers.clone(), scales.clone())
+        space = DiagonalDistances(w, centers, scales)
+        distances = w.new_empty((len(centers), len(w)), dtype=torch.float64)
+        for rows, features in space.blocks():
+            distances[:, rows] = space.distances(features)
+        return distances.t()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        w, centers, scales = ctx.saved_tensors
+        space = DiagonalDistances(w, centers, scales)
+        to_w = torch.empty_like(w) if ctx.needs_input_grad[0] else None
+        to_centers = centers.new_zeros(centers.shape, dtype=torch.float64) if ctx.needs_input_grad[1] else None
+        for rows, features in space.blocks():
+            block = gradients[rows].t()
+            if to_w is not None:
+                to_w[rows] = space.pull_back(block, rows)
+            if to_centers is not None:
+                to_centers += space.pull_back_centers(block, features)
+        return to_w, None if to_centers is None else to_centers.to(centers.dtype), None
+
+
+def squared_distances(w: Tensor, centers: Tensor, scales: Tensor) -> Tensor:
+    """Squared distances of vectors to centres, each feature divided by its scale.
+
+    ``delta_ik = sum_d (w_id - mu_kd)^2 / s2_kd``
+
+    Parameters
+    ----------
+    w
+        Vectors (N, D), finite.
+    centers
+        Centres (K, D).
+    scales
+        Squared scales (K, D), positive.
+
+    Returns
+    -------
+    Tensor
+        Distances (N, K), float64, never negative. Differentiable once, with respect to ``w`` and ``centers``;
+        ``scales`` count as constants.
+    """
+    return _SquaredDistances.apply(w, centers, scales)
