@@ -1,0 +1,342 @@
+"""Scores per neuron, against scipy, neuralpredictors and plain loops; predictions of a tier."""
+
+import re
+from collections import namedtuple
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from neuralpredictors.data.samplers import RepeatsBatchSampler, SubsetSequentialSampler
+from neuralpredictors.measures.np_functions import fev as neuralpredictors_fev
+from scipy.stats import pearsonr
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler
+
+from december_plugin.errors import RecordingError, SettingsError
+from december_plugin.performance import (
+    BLOCK,
+    constant_neurons,
+    correlation_to_average,
+    explainable_variance,
+    feve,
+    image_ids_of,
+    predict_tier,
+    single_trial_correlation,
+)
+
+
+def recording(seed=0, n_images=8, n_repeats=5, n_neurons=6, noise=1.0):
+    """Return responses, predictions (trials, n) and image ids in random order."""
+    rng = np.random.default_rng(seed)
+    image_ids = rng.permutation(np.repeat(np.arange(n_images) * 7 + 3, n_repeats))
+    tuning = rng.gamma(2.0, size=(100, n_neurons))
+    responses = tuning[image_ids] + noise * rng.normal(size=(len(image_ids), n_neurons))
+    predictions = tuning[image_ids] + 0.3 * rng.normal(size=responses.shape)
+    return responses, predictions, image_ids
+
+
+class TestSingleTrialCorrelation:
+    @given(arrays.arrays(np.float64, (2, 7, 3), elements=st.floats(-100, 100, width=16)))
+    @settings(max_examples=60, deadline=None)
+    def test_equals_scipy(self, values):
+        responses, predictions = values
+        constant = (np.ptp(responses, axis=0) == 0) | (np.ptp(predictions, axis=0) == 0)
+        expected = [0.0 if constant[i] else pearsonr(responses[:, i], predictions[:, i]).statistic for i in range(3)]
+        np.testing.assert_allclose(single_trial_correlation(responses, predictions), expected, atol=1e-9)
+        np.testing.assert_array_equal(constant_neurons(responses, predictions), constant)
+
+    @given(st.floats(0.01, 100), st.floats(-100, 100))
+    @settings(max_examples=30, deadline=None)
+    def test_neither_gain_nor_offset_of_the_prediction_matters(self, gain, offset):
+        responses, predictions, _ = recording()
+        plain = single_trial_correlation(responses, predictions)
+        np.testing.assert_allclose(single_trial_correlation(responses, gain * predictions + offset), plain, atol=1e-10)
+
+    def test_float32_predictions_on_a_large_offset(self):
+        responses, predictions, _ = (x.astype(np.float32) for x in recording())
+        expected = [
+            pearsonr(r.astype(np.float64), p.astype(np.float64) + 1e6).statistic
+            for r, p in zip(responses.T, predictions.T, strict=True)
+        ]
+        found = single_trial_correlation(responses, predictions.astype(np.float64) + 1e6)
+        assert found.dtype == np.float64
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+
+    def test_tiny_and_huge_units(self):
+        responses, predictions, _ = recording()
+        expected = single_trial_correlation(responses, predictions)
+        np.testing.assert_allclose(single_trial_correlation(responses * 1e-200, predictions * 1e200), expected)
+
+    def test_constant_neurons_count_as_zero(self):
+        responses, predictions, _ = recording()
+        responses[:, 1] = 0.1
+        predictions[:, 3] = -1 / 3
+        found = single_trial_correlation(responses, predictions)
+        np.testing.assert_array_equal(found[[1, 3]], 0.0)
+        assert (found[[0, 2, 4, 5]] > 0.3).all()
+        np.testing.assert_array_equal(constant_neurons(responses, predictions), [0, 1, 0, 1, 0, 0])
+
+    @pytest.mark.filterwarnings("error")
+    def test_nan_predictions_give_nan_and_not_zero(self):
+        responses, predictions, _ = recording()
+        predictions[2, 1] = np.nan
+        found = single_trial_correlation(responses, predictions)
+        np.testing.assert_array_equal(np.isnan(found), [0, 1, 0, 0, 0, 0])
+        assert not constant_neurons(responses, predictions).any()
+
+    def test_more_neurons_than_a_block(self):
+        rng = np.random.default_rng(0)
+        responses, predictions = rng.normal(size=(2, 5, 2 * BLOCK + 3)).astype(np.float32)
+        found = single_trial_correlation(responses, predictions)
+        assert found.shape == (2 * BLOCK + 3,)
+        for neuron in (0, BLOCK - 1, BLOCK, 2 * BLOCK + 2):
+            assert found[neuron] == pytest.approx(
+                pearsonr(responses[:, neuron].astype(float), predictions[:, neuron].astype(float)).statistic
+            )
+
+    def test_no_neurons(self):
+        assert single_trial_correlation(np.zeros((3, 0)), np.zeros((3, 0))).shape == (0,)
+
+    @pytest.mark.parametrize(
+        ("shapes", "message"),
+        [
+            (((4, 3), (4, 2)), "responses have shape (4, 3) and predictions (4, 2); both must be (trials, neurons)."),
+            (((4,), (4,)), "responses have shape (4,) and predictions (4,); both must be (trials, neurons)."),
+            (((1, 3), (1, 3)), "a correlation needs at least two trials; there is 1."),
+        ],
+    )
+    def test_errors(self, shapes, message):
+        with pytest.raises(SettingsError, match=re.escape(message)):
+            single_trial_correlation(*(np.zeros(shape) for shape in shapes))
+
+
+class TestCorrelationToAverage:
+    @pytest.mark.parametrize("unequal", [False, True])
+    def test_equals_a_plain_loop(self, unequal):
+        responses, predictions, image_ids = recording()
+        if unequal:
+            image_ids[::4] = 99
+        images = sorted(set(image_ids))
+        for neuron, found in enumerate(correlation_to_average(responses, predictions, image_ids)):
+            averages = [
+                [sum(x[t, neuron] for t in np.flatnonzero(image_ids == i)) / (image_ids == i).sum() for i in images]
+                for x in (responses, predictions)
+            ]
+            assert found == pytest.approx(pearsonr(*averages).statistic, abs=1e-12)
+
+    def test_without_repeats_is_the_single_trial_correlation(self):
+        responses, predictions, _ = recording()
+        names = [f"image {i}" for i in range(len(responses))]
+        np.testing.assert_allclose(
+            correlation_to_average(responses, predictions, names), single_trial_correlation(responses, predictions)
+        )
+
+    def test_a_constant_stays_one_when_averaged(self):
+        responses, predictions, image_ids = recording()
+        image_ids[::3] = 99  # sums of 0.1 over other numbers of repeats are rounded otherwise
+        responses[:, 0] = 0.1
+        assert correlation_to_average(responses, predictions, image_ids)[0] == 0.0
+        np.testing.assert_array_equal(constant_neurons(responses, predictions, image_ids), [1, 0, 0, 0, 0, 0])
+
+    def test_a_response_whose_averages_are_constant(self):
+        responses, image_ids = np.array([[1.0], [3.0], [0.0], [4.0]]), [1, 1, 2, 2]
+        assert not constant_neurons(responses, responses)
+        assert constant_neurons(responses, responses, image_ids)
+        assert correlation_to_average(responses, responses, image_ids) == 0.0
+
+    @pytest.mark.parametrize(
+        ("image_ids", "message"),
+        [
+            (np.zeros(3), "image_ids has shape (3,), but there are 40 trials; give one id per trial."),
+            (np.zeros(40), "all trials show the same image; a correlation over images needs at least two."),
+        ],
+        ids=["length", "one image"],
+    )
+    def test_errors(self, image_ids, message):
+        responses, predictions, _ = recording()
+        with pytest.raises(SettingsError, match=re.escape(message)):
+            correlation_to_average(responses, predictions, image_ids)
+
+
+class TestExplainableVariance:
+    def test_equals_neuralpredictors(self):
+        responses, predictions, image_ids = recording()
+        split = [[x[image_ids == i] for i in sorted(set(image_ids))] for x in (responses, predictions)]
+        fraction, explained = neuralpredictors_fev(*split, return_exp_var=True)
+        np.testing.assert_allclose(explainable_variance(responses, image_ids), fraction, rtol=1e-12)
+        np.testing.assert_allclose(feve(responses, predictions, image_ids, min_explainable=0), explained, rtol=1e-12)
+
+    def test_equals_a_plain_loop_with_unequal_repeats(self):
+        responses, predictions, image_ids = (x[::2] for x in recording(n_repeats=8, n_neurons=2))
+        image_ids[:3] = [1000, 1001, 1002]  # shown once: left out
+        assert len({(image_ids == i).sum() for i in image_ids}) > 3
+        repeated = [i for i in sorted(set(image_ids)) if (image_ids == i).sum() > 1]
+        trials = [t for t in range(len(image_ids)) if image_ids[t] in repeated]
+        for neuron, found in enumerate(feve(responses, predictions, image_ids, min_explainable=0)):
+            r, p = responses[:, neuron], predictions[:, neuron]
+            noise = sum(r[image_ids == i].var(ddof=1) for i in repeated) / len(repeated)
+            total = r[trials].var(ddof=1)
+            error = sum((r[t] - p[t]) ** 2 for t in trials) / len(trials)
+            assert found == pytest.approx(1 - (error - noise) / (total - noise), rel=1e-12)
+            assert explainable_variance(responses, image_ids)[neuron] == pytest.approx((total - noise) / total)
+
+    def test_the_true_tuning_explains_what_can_be_explained(self):
+        rng = np.random.default_rng(0)
+        image_ids = np.repeat(np.arange(400), 20)
+        tuning = rng.normal(size=(400, 3))[image_ids]
+        responses = tuning + np.array([0.5, 1.0, 1.5]) * rng.normal(size=tuning.shape)
+        np.testing.assert_allclose(feve(responses, tuning, image_ids), 1.0, atol=0.02)
+        np.testing.assert_allclose(explainable_variance(responses, image_ids), [0.8, 0.5, 1 / 3.25], atol=0.05)
+        np.testing.assert_allclose(feve(responses, 0.5 * tuning, image_ids), 0.75, atol=0.03)
+
+    def test_neurons_with_too_little_to_explain_are_left_out(self):
+        responses, predictions, image_ids = recording(noise=0.5)
+        responses[:, 0] = np.random.default_rng(1).normal(size=len(responses))
+        fraction = explainable_variance(responses, image_ids)
+        assert fraction[0] < 0.15 < fraction[1:].min()
+        np.testing.assert_array_equal(np.isnan(feve(responses, predictions, image_ids)), [1, 0, 0, 0, 0, 0])
+        assert np.isnan(feve(responses, predictions, image_ids, min_explainable=0.999)).all()
+
+    @pytest.mark.filterwarnings("error")
+    def test_constant_neurons_count_as_zero(self):
+        responses, predictions, image_ids = recording(noise=0.1)
+        responses[:, 1], predictions[:, 2] = 0.1, 7.0
+        found = feve(responses, predictions, image_ids)
+        np.testing.assert_array_equal(found[[1, 2]], 0.0)
+        assert explainable_variance(responses, image_ids)[1] == 0.0
+
+    def test_without_repeats(self):
+        responses, predictions, _ = recording()
+        image_ids = np.arange(len(responses))
+        image_ids[1] = 0
+        message = (
+            "explainable variance needs at least two images with repeats; 1 of 39 images were shown more than once."
+        )
+        with pytest.raises(SettingsError, match=re.escape(message)):
+            feve(responses, predictions, image_ids)
+        with pytest.raises(SettingsError, match=re.escape(message)):
+            explainable_variance(responses, image_ids)
+
+
+Trial = namedtuple("Trial", ["images", "responses", "behavior"])
+
+
+class Trials(Dataset):
+    def __init__(self, n_trials=7, n_neurons=3, trial_info=None):
+        generator = torch.Generator().manual_seed(0)
+        self.images, self.responses, self.behavior = (
+            torch.randn(n_trials, size, generator=generator) for size in (4, n_neurons, 2)
+        )
+        self.trial_info = trial_info
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, i):
+        return Trial(self.images[i], self.responses[i], self.behavior[i])
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.core = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5))
+        self.seen = []
+
+    def forward(self, images, *, data_key, behavior=None):
+        self.seen.append((data_key, self.training, torch.is_grad_enabled(), behavior is not None))
+        gain = 1 if behavior is None else 1 + behavior.sum(dim=1, keepdim=True)
+        return self.core(images) * gain
+
+
+class TestPredictTier:
+    def test_returns_responses_and_predictions_of_every_session(self):
+        model, sessions = Model(), {"b": Trials(), "a": Trials(n_trials=2)}
+        found = predict_tier(model, {key: DataLoader(trials, batch_size=3) for key, trials in sessions.items()})
+        assert list(found) == ["b", "a"]
+        for key, trials in sessions.items():
+            responses, predictions = found[key]
+            np.testing.assert_array_equal(responses, trials.responses)
+            expected = model.core[0](trials.images) * (1 + trials.behavior.sum(dim=1, keepdim=True))
+            np.testing.assert_allclose(predictions, expected.detach(), rtol=1e-6)
+            assert isinstance(predictions, np.ndarray)
+        assert model.seen == [("b", False, False, True)] * 3 + [("a", False, False, True)]
+
+    def test_leaves_the_model_as_it_was(self):
+        model = Model()
+        model.core[1].eval()  # a part that stays frozen while the rest trains
+        predict_tier(model, {"a": DataLoader(Trials())}, device=torch.device("cpu"))
+        assert (model.training, model.core.training, model.core[1].training) == (True, True, False)
+
+    def test_leaves_the_model_as_it_was_after_an_error(self):
+        model = Model()
+        with pytest.raises(
+            SettingsError, match=re.escape("responses of shape (7, 2) in a batch, but the model predicts")
+        ):
+            predict_tier(model, {"a": DataLoader(Trials(n_neurons=2), batch_size=7)})
+        assert model.training
+        assert torch.is_grad_enabled()
+
+    @pytest.mark.parametrize(
+        "as_batch",
+        [
+            lambda images, responses: (images, responses),
+            lambda images, responses: [images, responses],
+            lambda images, responses: {"responses": responses, "images": images},
+            lambda images, responses: namedtuple("Batch", ["inputs", "targets"])(images, responses),
+            lambda images, responses: namedtuple("Batch", ["x", "y"])(images, responses),
+        ],
+        ids=["tuple", "list", "dict", "inputs and targets", "other names"],
+    )
+    def test_kinds_of_batches(self, as_batch):
+        trials, model = Trials(), Model()
+        responses, predictions = predict_tier(model, {"a": [as_batch(trials.images, trials.responses)]})["a"]
+        np.testing.assert_array_equal(responses, trials.responses)
+        np.testing.assert_allclose(predictions, model.core[0](trials.images).detach(), rtol=1e-6)
+
+    def test_a_session_without_trials(self):
+        with pytest.raises(
+            RecordingError, match="session 'a' has no trials in this tier; leave the session out, or use"
+        ):
+            predict_tier(Model(), {"a": []})
+
+    def test_a_model_without_parameters(self):
+        class Mean(nn.Module):
+            def forward(self, images, *, data_key, behavior):
+                return images[:, :3]
+
+        trials = Trials()
+        predictions = predict_tier(Mean(), {"a": DataLoader(trials)})["a"][1]
+        np.testing.assert_array_equal(predictions, trials.images[:, :3])
+
+
+class TestImageIdsOf:
+    frame_image_id = np.array([5, 6, 7, 5, 6, 7, 8])
+
+    def loader(self, **settings):
+        return DataLoader(Trials(trial_info=self), **settings)
+
+    def test_in_the_order_of_the_loader(self):
+        np.testing.assert_array_equal(image_ids_of(self.loader(batch_size=3)), self.frame_image_id)
+        tier = self.loader(sampler=SubsetSequentialSampler([6, 0, 2]), batch_size=2)
+        np.testing.assert_array_equal(image_ids_of(tier), [8, 5, 7])
+
+    def test_of_repeats_in_batches(self):
+        loader = self.loader(batch_sampler=RepeatsBatchSampler(self.frame_image_id))
+        image_ids = image_ids_of(loader)
+        np.testing.assert_array_equal(image_ids, [5, 5, 6, 6, 7, 7, 8])
+        served = np.concatenate([batch.images for batch in loader])
+        np.testing.assert_array_equal(served[0], loader.dataset[0].images)
+        np.testing.assert_array_equal(served[1], loader.dataset[3].images)
+
+    def test_of_a_shuffled_tier(self):
+        loader = self.loader(sampler=SubsetRandomSampler([0, 1]))
+        message = "the loader draws its trials with a SubsetRandomSampler, so their order is not known; use a tier"
+        with pytest.raises(SettingsError, match=re.escape(message)):
+            image_ids_of(loader)
+
+    def test_of_a_recording_that_does_not_say(self):
+        assert image_ids_of(DataLoader(Trials())) is None
+        assert image_ids_of(DataLoader([torch.zeros(1)])) is None
