@@ -1,1 +1,17 @@
-"""DataJoint tables; installed as ``december_plugin.schemas``."""
+"""DataJoint tables for DECEMber, built on a lab's nnfabrik module.
+
+Importing this package opens no connection; :func:`december_tables` uses the one that the nnfabrik module has. ::
+
+    from nnfabrik.main import my_nnfabrik
+    from december_plugin.schemas import december_tables
+
+    nnfabrik = my_nnfabrik("lab_nnfabrik")
+    tables = december_tables("lab_december", nnfabrik=nnfabrik)
+    tables.TrainedModel.populate(reserve_jobs=True)
+
+Questions to the filled tables are in :mod:`december_plugin.schemas.queries`.
+"""
+
+from december_plugin.schemas.tables import DecemberTables, december_tables
+
+__all__ = ["DecemberTables", "december_tables"]

@@ -1,0 +1,151 @@
+"""Known cell types of neurons, to compare clusters with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import datajoint as dj
+import numpy as np
+import pandas as pd
+
+from december_plugin.errors import SettingsError
+
+UNKNOWN = (-1, "")
+NAME_LENGTH = 64
+SOURCE_LENGTH = 255
+
+
+class KnownTypes(dj.Manual):
+    """Sets of neurons whose type is known: from genetics, from an expert, or planted in a simulation."""
+
+    definition = """
+    # Sets of known cell types
+    types_name: varchar(64)             # name of the set
+    ---
+    types_source='': varchar(255)       # where the types come from
+    type_names: longblob                # names of the types, list of str; the codes count into it
+    n_typed_neurons: int unsigned       # number of neurons whose type is known, all sessions together
+    types_ts=CURRENT_TIMESTAMP: timestamp  # time of insertion (server's clock)
+    """
+
+    class Session(dj.Part):
+        """The neurons of one session whose type is known."""
+
+        definition = """
+        # Known types of the neurons of one session
+        -> master
+        data_key: varchar(128)          # session, as the data loaders name it
+        ---
+        typed_unit_ids: longblob        # unit ids (n,) int64 of the neurons whose type is known
+        type_codes: longblob            # type of each of them (n,) int32, from 0
+        """
+
+    def add_entry(
+        self,
+        name: str,
+        types: Mapping[str, tuple[Any, Any]],
+        *,
+        source: str = "",
+        skip_duplicates: bool = False,
+    ) -> dict[str, str]:
+        """Store a set of known types and return its key.
+
+        Parameters
+        ----------
+        name
+            Name of the set, at most 64 characters.
+        types
+            Data key to ``(unit_ids, types)``, both (n,). Types are numbers or strings; None, NaN, -1 and "" mark
+            neurons whose type is unknown, which are left out.
+        source
+            Where the types come from.
+        skip_duplicates
+            Return the key of a set of this name that is there already with the same types, rather than raise.
+
+        Raises
+        ------
+        SettingsError
+            For lengths that differ, unit ids that occur twice, no known type at all, or a name that is taken.
+        """
+        _check_length("name", name, NAME_LENGTH)
+        _check_length("source", source, SOURCE_LENGTH)
+        if not isinstance(types, Mapping) or not types:
+            raise SettingsError("types must be a mapping of data key to (unit_ids, types) with at least one session.")
+        known = {str(data_key): _known_neurons(str(data_key), *session) for data_key, session in types.items()}
+        type_names, sessions = _encode(known)
+        if not sessions:
+            raise SettingsError(f"no neuron of {name!r} has a known type (None, NaN, -1 and '' count as unknown).")
+        key = {"types_name": name}
+        if self & key:
+            if not skip_duplicates or not self._is_same(key, type_names, sessions):
+                raise SettingsError(f"there are known types with the name {name!r} already. Choose another name.")
+            return key
+        row = {
+            **key,
+            "types_source": source,
+            "type_names": type_names,
+            "n_typed_neurons": sum(len(session["type_codes"]) for session in sessions),
+        }
+        with self.connection.transaction:
+            self.insert1(row)
+            self.Session.insert({**key, **session} for session in sessions)
+        return key
+
+    def _is_same(self, key: dict[str, str], type_names: list[str], sessions: list[dict[str, Any]]) -> bool:
+        columns = ("data_key", "typed_unit_ids", "type_codes")
+        stored = (self.Session() & key).fetch(*columns, as_dict=True, order_by="data_key")
+        return (
+            (self & key).fetch1("type_names") == type_names
+            and len(stored) == len(sessions)
+            and all(
+                old["data_key"] == new["data_key"]
+                and np.array_equal(old["typed_unit_ids"], new["typed_unit_ids"])
+                and np.array_equal(old["type_codes"], new["type_codes"])
+                for old, new in zip(stored, sessions, strict=True)
+            )
+        )
+
+
+def _check_length(what: str, text: str, allowed: int) -> None:
+    if not isinstance(text, str) or len(text) > allowed or (what == "name" and not text):
+        raise SettingsError(f"{what} is {text!r}; it must be a string of at most {allowed} characters.")
+
+
+def _known_neurons(data_key: str, unit_ids: Any, types: Any) -> tuple[np.ndarray, list[str]]:
+    units, labels = np.asarray(unit_ids), np.asarray(types, dtype=object)
+    if units.ndim != 1 or units.shape != labels.shape:
+        raise SettingsError(
+            f"session {data_key!r} has unit ids of shape {units.shape} and types of shape {labels.shape}; both must be "
+            "(n,), one entry per neuron."
+        )
+    if len(units) and units.dtype.kind not in "iu":
+        raise SettingsError(f"the unit ids of session {data_key!r} are {units.dtype}; they must be integers.")
+    unique, counts = np.unique(units, return_counts=True)
+    if (counts > 1).any():
+        raise SettingsError(f"unit {unique[counts > 1][0]} of session {data_key!r} has more than one type.")
+    is_known = ~(pd.isna(labels) | np.array([label in UNKNOWN for label in labels], dtype=bool))
+    # 3, 3.0 and NumPy's 3 are one type; a column of a data frame with missing entries holds floats.
+    names = [_name(label) for label in labels[is_known]]
+    return units[is_known].astype(np.int64), names
+
+
+def _name(label: Any) -> str:
+    if isinstance(label, (float, np.floating)) and float(label).is_integer():
+        label = int(label)
+    return str(label)
+
+
+def _encode(known: dict[str, tuple[np.ndarray, list[str]]]) -> tuple[list[str], list[dict[str, Any]]]:
+    type_names = sorted({name for _, names in known.values() for name in names}, key=lambda name: (len(name), name))
+    code = {name: position for position, name in enumerate(type_names)}
+    sessions = [
+        {
+            "data_key": data_key,
+            "typed_unit_ids": unit_ids,
+            "type_codes": np.array([code[name] for name in names], dtype=np.int32),
+        }
+        for data_key, (unit_ids, names) in sorted(known.items())
+        if len(unit_ids)
+    ]
+    return type_names, sessions

@@ -1,0 +1,106 @@
+"""Turns what a trainer returns into values that a DataJoint blob and a state dict file can hold."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Mapping, Sequence, Set
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import torch
+from datajoint import blob
+
+logger = logging.getLogger(__name__)
+
+STORABLE = (bool, int, float, complex, str, bytes, datetime, date, time, Decimal, UUID, type(None))
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` made of Python's own types and NumPy arrays, which a DataJoint blob holds.
+
+    NumPy scalars become Python's, tensors become arrays, mappings become dicts and sequences become lists. What a blob
+    cannot hold becomes its ``repr``, with a warning in the log: a finished training is worth more than a stray object
+    in its output.
+    """
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        return plain(value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy())
+    if isinstance(value, np.generic):
+        return _plain_scalar(value)
+    if isinstance(value, np.ndarray):
+        return _plain_array(value)
+    if isinstance(value, STORABLE):
+        return value
+    if isinstance(value, bytearray):
+        return bytes(value)
+    if isinstance(value, Mapping):
+        return {_plain_name(name): plain(entry) for name, entry in value.items()}
+    if isinstance(value, (Sequence, Set)):
+        return [plain(entry) for entry in value]
+    logger.warning("the trainer's output holds a %s, which a blob cannot store; its repr is stored", type(value))
+    return repr(value)
+
+
+def _plain_scalar(value: np.generic) -> Any:
+    # item() leaves the long types as they are.
+    if isinstance(value, np.floating):
+        return float(value)
+    if isinstance(value, np.complexfloating):
+        return complex(value)
+    return plain(value.item())
+
+
+def _plain_array(array: np.ndarray) -> Any:
+    if array.ndim == 0:
+        return plain(array[()])
+    kind, size = array.dtype.kind, array.dtype.itemsize
+    if kind == "f" and size not in (4, 8):
+        return array.astype(np.float32 if size == 2 else np.float64)
+    if kind == "c" and size > 16:
+        return array.astype(np.complex128)
+    if kind in "biufc":
+        # A blob knows the machine's own byte order only.
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+    return plain(array.tolist())
+
+
+def _plain_name(name: Any) -> Any:
+    name = _plain_scalar(name) if isinstance(name, np.generic) else name
+    return name if isinstance(name, STORABLE) else repr(name)
+
+
+def portable_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state dict with tensors on the CPU and Python numbers, which loads with ``weights_only=True``."""
+    return {str(name): _portable(value) for name, value in state_dict.items()}
+
+
+def _portable(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().clone()
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(np.array(value))
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {name: _portable(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_portable(entry) for entry in value)
+    return value
+
+
+def packed(value: Any) -> str:
+    """Return ``value`` as text.
+
+    DataJoint hashes what ``make_fetch`` returns, element by element: 8 MB of numbers take it 48 s, one long text of the
+    same content a fraction of a second.
+    """
+    return base64.b64encode(blob.pack(value)).decode("ascii")
+
+
+def unpacked(text: str) -> Any:
+    """Return what :func:`packed` packed; a new copy each time."""
+    return blob.unpack(base64.b64decode(text))

@@ -1,0 +1,364 @@
+"""Questions to the filled tables, answered as pandas data frames.
+
+Every function takes what :func:`december_plugin.schemas.december_tables` returned. A *configuration* is everything that
+defines an assignment but the seed: data set, model, trainer and clustering. Restrictions are DataJoint's: a dict, a
+string of SQL, a list of keys, or another query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from december_plugin.schemas.assigned_labels import AssignedLabels, assigned_labels
+from december_plugin.schemas.stored_models import build_parts, full_config, stored_state_dict
+from december_plugin.schemas.tables import DecemberTables
+from scipy.optimize import linear_sum_assignment
+
+from december_plugin.agreement import MEASURES, compare_partitions
+from december_plugin.errors import SettingsError
+from december_plugin.identity import NeuronIds, match_neurons
+
+SUMMARY_COLUMNS = ("trainer_role", "strength_setting", "strength", "gradient_ratio", "locked_in", "pretrain_epochs")
+FIRST_COLUMNS = ("method", "n_clusters", *SUMMARY_COLUMNS)
+
+
+def configuration_key(tables: DecemberTables) -> list[str]:
+    """Return the attributes that make a configuration: the primary key of ``ClusterAssignment`` without the seed."""
+    return [name for name in tables.ClusterAssignment.primary_key if name != "seed"]
+
+
+def seed_agreement_summary(tables: DecemberTables, restriction: Any = True, **settings: Any) -> Any:
+    """Return mean, sd and number of pairs of seeds per configuration as a DataJoint query.
+
+    See :meth:`december_plugin.schemas.seed_agreement.SeedAgreement.summary`.
+    """
+    return tables.SeedAgreement().summary(restriction, **settings)
+
+
+def agreement_table(
+    tables: DecemberTables,
+    restriction: Any = True,
+    *,
+    types_name: str | None = None,
+    measure: str = "adjusted_rand_index",
+) -> pd.DataFrame:
+    """Return agreement and test correlation of every configuration, DECEMber beside its controls.
+
+    Parameters
+    ----------
+    tables
+        The tables.
+    restriction
+        Which assignments to take; may name attributes of ``ClusterAssignment`` and ``Clustering``.
+    types_name
+        Set of known types to compare with. None takes the only set there is, if there is one.
+    measure
+        Measure of agreement, a column of ``SeedAgreement``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per configuration. ``method``, ``n_clusters`` and what the trainer did (``trainer_role`` is "control"
+        for a baseline that ended with the pretraining); ``n_models``; agreement between seeds ``seeds_mean``,
+        ``seeds_sd``, ``n_pairs``; agreement with known types ``types_mean``, ``types_sd`` over models; single-trial
+        correlation on the test tier ``test_mean``, ``test_sd`` over models; the trainer's comment, and the
+        configuration's key. Standard deviations have the divisor n - 1. What is not computed yet is NaN.
+
+    Raises
+    ------
+    SettingsError
+        For an unknown measure or set of types, or if there are several sets and none is named.
+    """
+    if measure not in MEASURES:
+        raise SettingsError(f"there is no measure {measure!r}. Allowed: {', '.join(MEASURES)}.")
+    types_name = _types_name(tables, types_name)
+    models = _assignments(tables, restriction)
+    types = tables.LabelAgreement & {"types_name": types_name}
+    models = _left_join(models, types.proj(types=measure), tables)
+    models = _left_join(models, tables.TestPerformance.proj(test="single_trial_correlation"), tables)
+    key = configuration_key(tables)
+    groups = models.groupby(key, sort=False, dropna=False)
+    frame = groups[["n_clusters", "method", *SUMMARY_COLUMNS]].first().astype({"method": object})
+    # The same setting "auto" leads to another strength for every seed.
+    for name in ("strength", "gradient_ratio"):
+        frame[name] = groups[name].mean()
+    frame["n_models"] = groups.size()
+    for name in ("types", "test"):
+        frame[f"{name}_mean"], frame[f"{name}_sd"] = groups[name].mean(), groups[name].std()
+    pairs = _frame(tables.SeedAgreement().summary(measure=measure))
+    pairs = pairs.rename(columns={"agreement_mean": "seeds_mean", "agreement_sd": "seeds_sd"})
+    frame = frame.reset_index().merge(pairs, on=key, how="left")
+    frame["n_pairs"] = frame["n_pairs"].fillna(0).astype(int)
+    comments = _frame(tables.nnfabrik.Trainer.proj("trainer_comment"))
+    frame = frame.merge(comments, on=["trainer_fn", "trainer_hash"], how="left")
+    order = ["seeds_mean", "seeds_sd", "n_pairs", "types_mean", "types_sd", "test_mean", "test_sd", "trainer_comment"]
+    frame = frame[[*FIRST_COLUMNS, "n_models", *order, *key]]
+    by = ["dataset_hash", "model_hash", "n_clusters", "method", "trainer_role", "trainer_hash"]
+    return frame.sort_values(by, ignore_index=True)
+
+
+def best_configurations(
+    tables: DecemberTables, restriction: Any = True, *, tolerance: float = 0.005, **settings: Any
+) -> pd.DataFrame:
+    """Return the configurations that predict as well as the best one, the most reproducible first.
+
+    Agreement between seeds can only be compared between configurations that predict equally well, and at the same
+    number of clusters.
+
+    Parameters
+    ----------
+    tables, restriction, **settings
+        As for :func:`agreement_table`.
+    tolerance
+        How far the mean test correlation may be below that of the best configuration of the same data set
+        (correlation, dimensionless).
+
+    Returns
+    -------
+    pandas.DataFrame
+        The rows of :func:`agreement_table` that qualify, with ``test_below_best`` and ``rank``, by ``seeds_mean``
+        within data set and number of clusters; rank 1 is the best.
+
+    Raises
+    ------
+    SettingsError
+        If the tolerance is negative.
+    """
+    if not tolerance >= 0:
+        raise SettingsError(f"tolerance is {tolerance!r}; it must be a difference of correlations of at least 0.")
+    frame = agreement_table(tables, restriction, **settings).dropna(subset=["seeds_mean", "test_mean"])
+    dataset = ["dataset_fn", "dataset_hash"]
+    frame["test_below_best"] = frame.groupby(dataset)["test_mean"].transform("max") - frame["test_mean"]
+    frame = frame[frame["test_below_best"] <= tolerance]
+    frame = frame.sort_values([*dataset, "n_clusters", "seeds_mean"], ascending=[True, True, True, False])
+    frame["rank"] = frame.groupby([*dataset, "n_clusters"]).cumcount() + 1
+    return frame.reset_index(drop=True)
+
+
+def assignment_frame(tables: DecemberTables, restriction: Any) -> pd.DataFrame:
+    """Return the clusters of all neurons of one assignment: ``data_key``, ``unit_id``, ``label``, ``confidence``.
+
+    Raises
+    ------
+    SettingsError
+        If the restriction leaves none or several assignments.
+    """
+    key = _one_assignment(tables, restriction)
+    sessions = (tables.ClusterAssignment.Session & key).fetch(
+        "data_key", "unit_ids", "labels", "confidences", as_dict=True, order_by="data_key"
+    )
+    frames = [
+        pd.DataFrame(
+            {
+                "data_key": session["data_key"],
+                "unit_id": session["unit_ids"],
+                "label": session["labels"].astype(np.int64),
+                "confidence": session["confidences"],
+            }
+        )
+        for session in sessions
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def neuron_clusters(tables: DecemberTables, data_key: str, unit_id: int, restriction: Any = True) -> pd.DataFrame:
+    """Return the clusters of one neuron in all models.
+
+    Assignments that were written to ``NeuronCluster`` are found by its index; the others are read from their arrays.
+
+    Parameters
+    ----------
+    tables
+        The tables.
+    data_key, unit_id
+        Who the neuron is.
+    restriction
+        Which assignments to look into.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per assignment that has the neuron: ``method``, ``n_clusters``, ``seed``, ``label``, ``confidence``,
+        ``trainer_role`` and the rest of the key.
+
+    Raises
+    ------
+    SettingsError
+        If no assignment has this neuron.
+    """
+    neuron = {"data_key": data_key, "unit_id": int(unit_id)}
+    assignments = tables.ClusterAssignment & restriction
+    in_rows = tables.NeuronCluster & {"data_key": data_key} & assignments.proj()
+    found = (in_rows * (tables.NeuronCluster.Neuron & neuron)).fetch(as_dict=True)
+    sessions = tables.ClusterAssignment.Session & {"data_key": data_key} & assignments.proj()
+    in_arrays = sessions - in_rows.proj(*sessions.primary_key)
+    for row in in_arrays.fetch("KEY", "unit_ids", "labels", "confidences", as_dict=True):
+        at = np.flatnonzero(row.pop("unit_ids") == neuron["unit_id"])
+        labels, confidences = row.pop("labels"), row.pop("confidences")
+        if len(at):
+            found.append({**row, "label": int(labels[at[0]]), "confidence": float(confidences[at[0]])})
+    if not found:
+        known = sorted(set(tables.ClusterAssignment.Session.fetch("data_key")))
+        raise SettingsError(
+            f"no assignment has unit {unit_id} of session {data_key!r}. Sessions with assignments: "
+            f"{', '.join(known) or 'none'}."
+        )
+    key = list(tables.ClusterAssignment.primary_key)
+    frame = pd.DataFrame(found)[[*key, "label", "confidence"]].merge(_assignments(tables, restriction), on=key)
+    frame = frame[["method", "n_clusters", "seed", "label", "confidence", "trainer_role", *configuration_key(tables)]]
+    return frame.sort_values([*configuration_key(tables), "seed"], ignore_index=True)
+
+
+def stable_neurons(tables: DecemberTables, restriction: Any, *, minimum: float = 0.0) -> pd.DataFrame:
+    """Return how stable the cluster of every neuron is across the seeds of one configuration.
+
+    Cluster numbers mean nothing across seeds. The reference is the seed that agrees best with all others; the clusters
+    of each other seed are matched to its clusters one to one, so that as many neurons as possible stay together
+    (Hungarian method). A neuron's cluster is then the one that most seeds give it.
+
+    Parameters
+    ----------
+    tables
+        The tables.
+    restriction
+        Leaves the seeds of one configuration.
+    minimum
+        Leave out neurons with a smaller ``stability``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``data_key``, ``unit_id``, ``cluster`` (numbered as in the reference seed), ``stability`` (the share of seeds
+        that put the neuron there, 1 = all) and ``n_seeds``, for the neurons that all seeds have. ``attrs`` has the
+        ``reference_seed``.
+
+    Raises
+    ------
+    SettingsError
+        If the restriction leaves several configurations or fewer than two seeds.
+    """
+    assignments = tables.ClusterAssignment & restriction
+    keys = assignments.fetch("KEY", order_by="seed")
+    names = configuration_key(tables)
+    configurations = {tuple(key[name] for name in names) for key in keys}
+    if len(configurations) != 1 or len(keys) < 2:
+        raise SettingsError(
+            f"the restriction leaves {len(keys)} assignments of {len(configurations)} configurations; it must leave at "
+            "least two seeds of one configuration. agreement_table() lists the configurations with their keys."
+        )
+    ids, labels = _common_neurons([assigned_labels(tables.ClusterAssignment, key) for key in keys])
+    reference = _most_typical(labels)
+    votes = np.stack([_matched(labels[reference], other) for other in labels])
+    clusters, shares = _majority(votes, first=reference)
+    frame = pd.DataFrame(
+        {
+            "data_key": ids.data_keys,
+            "unit_id": ids.unit_ids,
+            "cluster": clusters,
+            "stability": shares,
+            "n_seeds": len(keys),
+        }
+    )
+    frame = frame[frame["stability"] >= minimum].reset_index(drop=True)
+    frame.attrs["reference_seed"] = int(keys[reference]["seed"])
+    return frame
+
+
+def load_assigned_model(tables: DecemberTables, restriction: Any) -> tuple[Any, Any]:
+    """Return data loaders and trained model behind one assignment, the model on the CPU with its trained weights.
+
+    Raises
+    ------
+    SettingsError
+        If the restriction leaves none or several assignments, or a function of the entry cannot be found.
+    """
+    key = _one_assignment(tables, restriction)
+    config = full_config(tables.nnfabrik, key, trainer=False)
+    loaders, model = build_parts(config, key, state_dict=stored_state_dict(tables.TrainedModel, key))
+    return loaders, model.eval()
+
+
+# --- parts of the above ------------------------------------------------------------------------------------------
+
+
+def _frame(query: Any, *attributes: str) -> pd.DataFrame:
+    """Return a query as a frame that has its columns also when it has no rows."""
+    return pd.DataFrame(query.fetch(*attributes, as_dict=True), columns=list(attributes) or list(query.heading.names))
+
+
+def _assignments(tables: DecemberTables, restriction: Any) -> pd.DataFrame:
+    """Return one row per assignment: key, method, ``n_clusters`` and what the trainer did."""
+    joined = tables.ClusterAssignment.proj(n_clusters="n_clusters_used") * tables.Clustering.proj("method")
+    return _left_join(_frame(joined & restriction), tables.TrainingSummary.proj(*SUMMARY_COLUMNS), tables)
+
+
+def _left_join(frame: pd.DataFrame, query: Any, tables: DecemberTables) -> pd.DataFrame:
+    other = _frame(query)
+    shared = [name for name in tables.ClusterAssignment.primary_key if name in other.columns]
+    return frame.merge(other.drop(columns=[c for c in ("types_name",) if c in other.columns]), on=shared, how="left")
+
+
+def _types_name(tables: DecemberTables, types_name: str | None) -> str:
+    known = sorted(tables.KnownTypes.fetch("types_name"))
+    if types_name is None:
+        if len(known) > 1:
+            raise SettingsError(f"there are several sets of known types; set types_name to one of {', '.join(known)}.")
+        return str(known[0]) if known else ""
+    if types_name not in known:
+        raise SettingsError(f"there are no known types named {types_name!r}. Known: {', '.join(known) or 'none'}.")
+    return types_name
+
+
+def _one_assignment(tables: DecemberTables, restriction: Any) -> dict[str, Any]:
+    keys = (tables.ClusterAssignment & restriction).fetch("KEY", limit=2)
+    if len(keys) != 1:
+        found = "no assignment" if not keys else "more than one assignment"
+        raise SettingsError(f"the restriction leaves {found}; it must leave exactly one. Add the seed, or use a key.")
+    return keys[0]
+
+
+def _common_neurons(assigned: Sequence[AssignedLabels]) -> tuple[NeuronIds, list[np.ndarray]]:
+    """Return the neurons that all assignments have, and the labels of each for them."""
+    ids = assigned[0].ids
+    for other in assigned[1:]:
+        at, _ = match_neurons(ids, other.ids, common_only=True)
+        ids = ids if len(at) == len(ids) else ids.take(at)
+    return ids, [each.labels[match_neurons(ids, each.ids, common_only=True)[1]].astype(np.int64) for each in assigned]
+
+
+def _most_typical(labels: Sequence[np.ndarray]) -> int:
+    agreement = np.zeros((len(labels), len(labels)))
+    for a in range(len(labels)):
+        for b in range(a + 1, len(labels)):
+            agreement[a, b] = agreement[b, a] = compare_partitions(labels[a], labels[b]).adjusted_rand_index
+    return int(agreement.sum(axis=1).argmax())
+
+
+def _matched(reference: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return ``labels`` in the numbers of ``reference``; clusters without a partner become -1."""
+    if labels is reference:
+        return reference
+    counts = np.zeros((labels.max() + 1, reference.max() + 1), dtype=np.int64)
+    np.add.at(counts, (labels, reference), 1)
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    partner = np.full(len(counts), -1, dtype=np.int64)
+    partner[rows] = columns
+    return partner[labels]
+
+
+def _majority(votes: np.ndarray, *, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return, for votes (S, N), the label with most votes and its share; ties go to the reference seed's label."""
+    n_seeds, n_neurons = votes.shape
+    counts = np.zeros((n_neurons, votes.max() + 1), dtype=np.int64)
+    neurons = np.arange(n_neurons)
+    for vote in votes:
+        has_partner = vote >= 0
+        np.add.at(counts, (neurons[has_partner], vote[has_partner]), 1)
+    # Twice the votes, and one more for the reference, breaks ties without changing the order otherwise.
+    weighted = 2 * counts
+    weighted[neurons, votes[first]] += 1
+    winner = weighted.argmax(axis=1)
+    return winner, counts[neurons, winner] / n_seeds

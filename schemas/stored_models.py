@@ -1,0 +1,95 @@
+"""Reads trained models and their configurations out of nnfabrik's tables, and builds their parts."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from nnfabrik.builder import get_all_parts, get_data, resolve_fn
+
+from december_plugin.errors import EmbeddingError, SettingsError
+
+TABLES = {"dataset": "Dataset", "model": "Model", "trainer": "Trainer"}
+# The packages in which nnfabrik looks for a name without dots.
+DEFAULT_BASES = {"dataset": "datasets", "model": "models", "trainer": "training"}
+
+
+def full_config(nnfabrik: Any, key: Mapping[str, Any], *, trainer: bool = True) -> dict[str, Any]:
+    """Return names and configurations of an entry's functions, as nnfabrik's ``get_all_parts`` takes them.
+
+    Parameters
+    ----------
+    nnfabrik
+        Namespace with ``Dataset``, ``Model`` and ``Trainer``.
+    key
+        Restricts each of these tables to one entry.
+    trainer
+        Whether to include the trainer.
+    """
+    config: dict[str, Any] = {}
+    for role, table in TABLES.items():
+        if role != "trainer" or trainer:
+            config[f"{role}_fn"], config[f"{role}_config"] = (getattr(nnfabrik, table) & key).fn_config
+    return config
+
+
+def check_functions(config: Mapping[str, Any], key: Mapping[str, Any]) -> None:
+    """Raise a :class:`SettingsError` that names the entry if one of its functions cannot be found."""
+    for role, table in TABLES.items():
+        name = config.get(f"{role}_fn")
+        if name is None:
+            continue
+        try:
+            resolve_fn(name, DEFAULT_BASES[role])
+        except (ImportError, AttributeError, NameError, TypeError, ValueError) as error:
+            raise SettingsError(
+                f"the {table} entry with {role}_hash {key[f'{role}_hash']!r} names the function {name!r}, which cannot "
+                f"be used here: {error}. Install the package that has it where this runs, or register the entry "
+                "under the function's dotted path."
+            ) from error
+
+
+def build_parts(
+    config: Mapping[str, Any], key: Mapping[str, Any], *, state_dict: Mapping[str, Any] | None = None
+) -> tuple[Any, ...]:
+    """Build loaders and model, and the trainer if ``config`` has one, with the entry's seed.
+
+    nnfabrik's ``get_all_parts`` writes into the configurations, so it gets copies.
+    """
+    check_functions(config, key)
+    return get_all_parts(**copy.deepcopy(dict(config)), seed=key["seed"], state_dict=state_dict)
+
+
+def build_loaders(config: Mapping[str, Any], key: Mapping[str, Any]) -> Any:
+    """Build the loaders only, with the entry's seed unless its configuration has one."""
+    check_functions({"dataset_fn": config["dataset_fn"]}, key)
+    dataset_config = copy.deepcopy(dict(config["dataset_config"]))
+    dataset_config.setdefault("seed", key["seed"])
+    return get_data(config["dataset_fn"], dataset_config)
+
+
+def stored_state_dict(trained_model: Any, key: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a trained model's state dict, on the CPU.
+
+    Raises
+    ------
+    EmbeddingError
+        If there is none, or if it holds other things than tensors and plain values: it is read with
+        ``weights_only=True``, which runs no code out of the file.
+    """
+    stored = trained_model.ModelStorage & key
+    if len(stored) != 1:
+        raise EmbeddingError(f"{len(stored)} state dicts are stored for the trained model {dict(key)}; one is needed.")
+    with tempfile.TemporaryDirectory() as folder:
+        path = stored.fetch1("model_state", download_path=folder)
+        try:
+            return torch.load(path, weights_only=True, map_location="cpu")
+        except pickle.UnpicklingError as error:
+            raise EmbeddingError(
+                f"the state dict of the trained model {dict(key)} cannot be read with weights_only=True: {error} "
+                "Load it once as its owner, keep its tensors only, and store it again."
+            ) from error

@@ -1,0 +1,216 @@
+"""Builds the tables on a lab's nnfabrik module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import datajoint as dj
+from december_plugin.schemas.binding import bind
+from december_plugin.schemas.cluster_assignment import ClusterAssignment
+from december_plugin.schemas.clustering import Clustering
+from december_plugin.schemas.known_types import KnownTypes
+from december_plugin.schemas.label_agreement import LabelAgreement
+from december_plugin.schemas.neuron_cluster import NeuronCluster
+from december_plugin.schemas.performance import TestPerformance
+from december_plugin.schemas.seed_agreement import SeedAgreement
+from december_plugin.schemas.trained_model import trained_model_template
+from december_plugin.schemas.training_plan import TrainingPlan
+from december_plugin.schemas.training_summary import TrainingSummary
+
+from december_plugin.connection import check_store, open_schema
+from december_plugin.errors import SettingsError
+
+NNFABRIK_TABLES = ("Seed", "Fabrikant", "Model", "Dataset", "Trainer")
+# Also functions that were registered under the name of the module they are defined in.
+DECEMBER_TRAINERS = ("december_plugin.*december_trainer",)
+
+
+@dataclass(frozen=True)
+class DecemberTables:
+    """The tables of one schema; the attributes are DataJoint table classes.
+
+    Attributes
+    ----------
+    schema
+        The DataJoint schema.
+    nnfabrik
+        Namespace with the lab's ``Seed``, ``Fabrikant``, ``Model``, ``Dataset`` and ``Trainer``.
+    TrainingPlan
+        Trainings that were registered.
+    TrainedModel
+        nnfabrik's table of trained models: the lab's own, or ours with fetch, compute and insert apart.
+    TrainingSummary
+        Scalars of every training.
+    Clustering
+        Ways to cluster.
+    ClusterAssignment
+        Clusters of all neurons of a model.
+    NeuronCluster
+        The same as one row per neuron, on demand.
+    SeedAgreement
+        Agreement between pairs of seeds.
+    KnownTypes
+        Known cell types.
+    LabelAgreement
+        Agreement with them.
+    TestPerformance
+        Correlations on the test tier.
+    """
+
+    schema: Any
+    nnfabrik: Any
+    TrainingPlan: Any
+    TrainedModel: Any
+    TrainingSummary: Any
+    Clustering: Any
+    ClusterAssignment: Any
+    NeuronCluster: Any
+    SeedAgreement: Any
+    KnownTypes: Any
+    LabelAgreement: Any
+    TestPerformance: Any
+
+    @property
+    def computed(self) -> tuple[Any, ...]:
+        """The tables that ``populate`` fills, each after those it depends on."""
+        return (
+            self.TrainedModel,
+            self.TrainingSummary,
+            self.TestPerformance,
+            self.ClusterAssignment,
+            self.SeedAgreement,
+            self.LabelAgreement,
+        )
+
+    def context(self) -> dict[str, Any]:
+        """Return the tables by name, for ``locals().update`` in a notebook."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name[0].isupper()}
+
+
+def december_tables(
+    schema: str | dj.Schema,
+    *,
+    nnfabrik: ModuleType | Mapping[str, Any] | Any,
+    trained_model: Any = None,
+    storage: str = "minio",
+    december_trainers: tuple[str, ...] = DECEMBER_TRAINERS,
+) -> DecemberTables:
+    """Declare the tables in a schema, or find them there; calling it again changes nothing.
+
+    Parameters
+    ----------
+    schema
+        Name of a schema, which is made if it does not exist, or an activated DataJoint schema. It may be the one that
+        holds the nnfabrik tables.
+    nnfabrik
+        The lab's nnfabrik tables: what nnfabrik's ``my_nnfabrik`` returned, or anything else with ``Seed``,
+        ``Fabrikant``, ``Model``, ``Dataset`` and ``Trainer``.
+    trained_model
+        The lab's own ``TrainedModel``, built on nnfabrik's template, in any schema. None declares one here.
+    storage
+        DataJoint store for the state dicts of our ``TrainedModel``.
+    december_trainers
+        Trainer functions that store a mixture; ``*`` stands for anything. Their models are clustered by it, all others
+        post hoc.
+
+    Raises
+    ------
+    SettingsError
+        If a table of nnfabrik is missing, or ``trained_model`` is not such a table.
+    ServerError
+        If the schema does not exist and cannot be made, or the store cannot be used.
+    """
+    lab = _nnfabrik_namespace(nnfabrik)
+    opened = _open_schema(schema, lab)
+    context = {name: getattr(lab, name) for name in NNFABRIK_TABLES}
+    plan = bind(TrainingPlan, opened, context, nnfabrik=lab)
+    if trained_model is None:
+        check_store(storage)
+        template = trained_model_template()
+        trained_model = bind(template, opened, context, nnfabrik=vars(lab), storage=storage, training_plan_table=plan)
+    else:
+        _check_trained_model(trained_model)
+    context["TrainedModel"] = trained_model
+    models = {"trained_model_table": trained_model}
+    summary = bind(TrainingSummary, opened, context, **models)
+    performance = bind(TestPerformance, opened, context, nnfabrik=lab, **models)
+    clustering = context["Clustering"] = bind(Clustering, opened, context)
+    assignment = context["ClusterAssignment"] = bind(
+        ClusterAssignment,
+        opened,
+        context,
+        clustering_table=clustering,
+        nnfabrik=lab,
+        december_trainers=tuple(december_trainers),
+        **models,
+    )
+    assignments = {"cluster_assignment_table": assignment}
+    neurons = bind(NeuronCluster, opened, context, **assignments)
+    seeds = bind(SeedAgreement, opened, context, **assignments)
+    types = context["KnownTypes"] = bind(KnownTypes, opened, context)
+    labels = bind(LabelAgreement, opened, context, known_types_table=types, **assignments)
+    return DecemberTables(
+        schema=opened,
+        nnfabrik=lab,
+        TrainingPlan=plan,
+        TrainedModel=trained_model,
+        TrainingSummary=summary,
+        Clustering=clustering,
+        ClusterAssignment=assignment,
+        NeuronCluster=neurons,
+        SeedAgreement=seeds,
+        KnownTypes=types,
+        LabelAgreement=labels,
+        TestPerformance=performance,
+    )
+
+
+def _nnfabrik_namespace(nnfabrik: Any) -> SimpleNamespace:
+    members = nnfabrik if isinstance(nnfabrik, Mapping) else vars(nnfabrik)
+    missing = [name for name in NNFABRIK_TABLES if name not in members]
+    if missing:
+        raise SettingsError(
+            f"nnfabrik has no {missing[0]}; it must have {', '.join(NNFABRIK_TABLES)}. Pass what "
+            "nnfabrik.main.my_nnfabrik(...) returns."
+        )
+    return SimpleNamespace(**{name: members[name] for name in (*NNFABRIK_TABLES, "DataInfo") if name in members})
+
+
+def _check_trained_model(table: Any) -> None:
+    if not (isinstance(table, type) and issubclass(table, dj.Table)):
+        raise SettingsError(f"trained_model is {table!r}; it must be a DataJoint table class, or None.")
+    heading = table().heading
+    needed = ("seed", "model_hash", "dataset_hash", "trainer_hash")
+    missing = [name for name in needed if name not in heading.primary_key]
+    if missing or "output" not in heading.names or not hasattr(table, "ModelStorage"):
+        lacks = f"{missing[0]} in its primary key" if missing else "the column output or the part ModelStorage"
+        raise SettingsError(f"trained_model {table.__name__} lacks {lacks}; build it on nnfabrik's TrainedModelBase.")
+
+
+def _open_schema(schema: str | dj.Schema, lab: SimpleNamespace) -> dj.Schema:
+    if not isinstance(schema, str):
+        if not schema.is_activated():
+            raise SettingsError("schema is a DataJoint schema that is not activated; activate it, or pass its name.")
+        return schema
+    connection = lab.Model.connection
+    found = connection.query("SELECT 1 FROM information_schema.schemata WHERE schema_name = %s", args=(schema,))
+    existed = found.rowcount > 0
+    opened = open_schema(schema, connection=connection)
+    if not existed:
+        _adopt_collation(connection, schema, lab.Model)
+    return opened
+
+
+def _adopt_collation(connection: Any, schema: str, table: Any) -> None:
+    """Give a new schema the character set of the nnfabrik tables: keys that refer to them must have the same."""
+    database, name = table.full_table_name.replace("`", "").split(".")
+    row = connection.query(
+        "SELECT character_set_name, collation_name FROM information_schema.columns "
+        "WHERE table_schema = %s AND table_name = %s AND column_name = 'model_fn'",
+        args=(database, name),
+    ).fetchone()
+    if row is not None:
+        connection.query(f"ALTER DATABASE `{schema}` CHARACTER SET {row[0]} COLLATE {row[1]}")

@@ -1,0 +1,162 @@
+"""Training in three steps: nothing but the final insert is in a transaction."""
+
+from __future__ import annotations
+
+import logging
+import math
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from datajoint.autopopulate import AutoPopulate
+from datajoint.errors import DataJointError
+from datajoint.hash import uuid_from_file
+from december_plugin.schemas.plain_values import packed, plain, portable_state_dict, unpacked
+from december_plugin.schemas.server_outage import CONNECTION_ERRORS, SurvivingCallback, wait_for_server
+from december_plugin.schemas.stored_models import build_parts
+
+from december_plugin.errors import SettingsError, TrainingDivergedError
+
+logger = logging.getLogger(__name__)
+
+COMMENT_LENGTH = 768
+
+
+class ThreePartTraining:
+    """Fetch, compute and insert apart, for a table built on nnfabrik's ``TrainedModelBase``.
+
+    nnfabrik's own ``make`` holds a transaction open for the whole training, so that a restart of the server in between
+    loses the result. Name this class before nnfabrik's::
+
+        class TrainedModel(ThreePartTraining, TrainedModelBase): ...
+
+    Attributes
+    ----------
+    server_patience
+        How long a finished training waits for a server that is away before its result is given up (s).
+    """
+
+    server_patience: ClassVar[float] = 3600.0
+    # The base's attributes that are used here.
+    connection: Any
+    insert1: Any
+    call_back: Any
+    comment_delimitter: str
+    ModelStorage: Any
+    storage: str
+
+    make = AutoPopulate.make
+
+    def make_fetch(self, key: dict[str, Any]) -> tuple[str, str | None, str]:
+        """Return the packed configurations, the fabrikant's name and the comment."""
+        config = self.get_full_config(key, include_state_dict=False, include_trainer=True)  # type: ignore[attr-defined]
+        return packed(config), self._fabrikant_name(), self._joined_comment(key)
+
+    def _fabrikant_name(self) -> str | None:
+        # nnfabrik's get_current_user asks its core table, also where the lab has a table of its own.
+        user = self.connection.get_user().split("@")[0]
+        names = (self.user_table & {"dj_username": user}).fetch("fabrikant_name", limit=1)  # type: ignore[attr-defined]
+        return str(names[0]) if len(names) else None
+
+    def _joined_comment(self, key: Mapping[str, Any]) -> str:
+        tables = {"trainer": self.trainer_table, "model": self.model_table, "dataset": self.dataset_table}  # type: ignore[attr-defined]
+        comment = self.comment_delimitter.join((tables[role] & key).fetch1(f"{role}_comment") for role in tables)
+        return comment if len(comment) <= COMMENT_LENGTH else comment[: COMMENT_LENGTH - 3] + "..."
+
+    def make_compute(
+        self, key: dict[str, Any], packed_config: str, fabrikant_name: str | None, comment: str
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Train; return the row's values and the state dict once the server can take them."""
+        config = unpacked(packed_config)
+        loaders, model, trainer = build_parts(config, key)
+        result = trainer(
+            model=model,
+            dataloaders=loaders,
+            seed=key["seed"],
+            uid=dict(key),
+            cb=SurvivingCallback(self.connection, self.call_back),
+        )
+        score, output, state_dict = _checked_triple(result, config["trainer_fn"])
+        row = {"score": score, "output": plain(output), "fabrikant_name": fabrikant_name, "comment": comment}
+        state_dict = portable_state_dict(state_dict)
+        wait_for_server(self.connection, longest=self.server_patience, what=f"a model of {config['trainer_fn']}")
+        return row, state_dict
+
+    def make_insert(self, key: dict[str, Any], row: dict[str, Any], state_dict: dict[str, Any]) -> None:
+        """Insert the row and its state dict; if that fails, no file stays behind in the store."""
+        from nnfabrik.utility.dj_helpers import make_hash
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"{make_hash(key)}.pth.tar"
+            torch.save(state_dict, path)
+            self.insert1({**key, **row})
+            try:
+                self.ModelStorage.insert1({**key, "model_state": str(path)}, ignore_extra_fields=True)
+            except BaseException:
+                self._remove_from_store(path)
+                raise
+
+    def _remove_from_store(self, path: Path) -> None:
+        """Remove the uploaded copy of ``path``, unless another, finished transaction stored the same content."""
+        schema = self.connection.schemas[self.database]  # type: ignore[attr-defined]
+        external = schema.external[self.storage]
+        content = uuid_from_file(path, init_string=path.name + "\0")
+        stored = external._make_uuid_path(content, "." + path.name)
+        try:
+            # In the transaction that is being given up the row is this job's own.
+            if self.connection.in_transaction or not external & {"hash": content}:
+                external._remove_external_file(stored)
+        except (*CONNECTION_ERRORS, DataJointError) as error:
+            logger.warning("%s may be left in the store without an entry that refers to it (%s)", stored, error)
+
+
+def trained_model_template() -> type:
+    """Return the template of ``TrainedModel``; importing nnfabrik's own opens a connection, so it is imported late."""
+    from nnfabrik.templates.trained_model import TrainedModelBase
+
+    class TrainedModel(ThreePartTraining, TrainedModelBase):
+        """Trained models, for what is in ``TrainingPlan``; state dicts are in the part ``ModelStorage``."""
+
+        training_plan_table: ClassVar[Any]
+
+        @property
+        def key_source(self) -> Any:
+            """The trainings that were registered."""
+            return self.training_plan_table.proj()
+
+        @property
+        def data_info_table(self) -> Any:
+            # nnfabrik's load_model builds the loaders where an AttributeError says that there is no such table.
+            if "DataInfo" not in self.nnfabrik:
+                raise AttributeError("this nnfabrik module has no DataInfo table")
+            return self.nnfabrik["DataInfo"]
+
+    return TrainedModel
+
+
+def _checked_triple(result: Any, trainer_fn: str) -> tuple[float, Any, Mapping[str, Any]]:
+    if not (isinstance(result, (tuple, list)) and len(result) == 3 and isinstance(result[2], Mapping)):
+        raise SettingsError(
+            f"the trainer function {trainer_fn!r} returned {_shape_of(result)}; nnfabrik needs the triple "
+            "(score, output, state dict)."
+        )
+    try:
+        score = float(result[0])
+    except (TypeError, ValueError):
+        raise SettingsError(
+            f"the trainer function {trainer_fn!r} returned the score {result[0]!r}, which is no number."
+        ) from None
+    if not math.isfinite(score):
+        raise TrainingDivergedError(
+            f"the trainer function {trainer_fn!r} returned the score {score}, which cannot be stored. The training "
+            "diverged: lower its learning rate or the strength of its regularizers. Nothing was stored."
+        )
+    return score, result[1], result[2]
+
+
+def _shape_of(result: Any) -> str:
+    if isinstance(result, (tuple, list)):
+        return f"({', '.join(type(entry).__name__ for entry in result)})"
+    return type(result).__name__

@@ -1,0 +1,65 @@
+"""Entries that the tests of the tables register, in a schema of their own."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import tables_lab
+
+LAB_TRAINERS = ("december_plugin.*december_trainer", "tables_lab.december", "tables_lab.without_mixture")
+
+
+@dataclass
+class Lab:
+    """A lab's nnfabrik module and the tables on it."""
+
+    nnfabrik: Any
+    tables: Any
+
+    def add(self, kind: str, function: str, **config: Any) -> dict[str, Any]:
+        """Register an entry and return its key."""
+        table = getattr(self.nnfabrik, kind.capitalize())()
+        arguments = {f"{kind}_fn": function, f"{kind}_config": config, f"{kind}_comment": f"{function} {config}"[:256]}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return table.add_entry(**arguments, **{f"{kind}_fabrikant": "tester"}, skip_duplicates=True)
+
+    def plan(self, trainer: str, seeds: list[int], *, dataset: dict | None = None, **config: Any) -> dict[str, Any]:
+        """Plan trainings with this trainer of the lab's package; return the trainer's key."""
+        key = self.add("trainer", f"tables_lab.{trainer}", **config)
+        self.tables.TrainingPlan().add_entries(
+            datasets=[self.add("dataset", "tables_lab.loaders", **(dataset or {}))],
+            models=[self.add("model", "tables_lab.model", note="kept")],
+            trainers=[key],
+            seeds=seeds,
+        )
+        return key
+
+    def train(self, trainer: str, seeds: list[int], **settings: Any) -> dict[str, Any]:
+        """Plan and train; return the trainer's key."""
+        key = self.plan(trainer, seeds, **settings)
+        self.tables.TrainedModel.populate(key)
+        return key
+
+
+def open_lab(name: str, **settings: Any) -> Lab:
+    """Declare nnfabrik's tables and ours in the schema ``name``, or find them there."""
+    from december_plugin.schemas import december_tables
+    from nnfabrik.main import my_nnfabrik
+
+    nnfabrik = my_nnfabrik(name, use_common_fabrikant=False)
+    settings = {"december_trainers": LAB_TRAINERS, **settings}
+    tables = december_tables(settings.pop("schema", name), nnfabrik=nnfabrik, **settings)
+    if not len(nnfabrik.Fabrikant & {"fabrikant_name": "tester"}):
+        user = nnfabrik.Fabrikant.connection.get_user().split("@")[0]
+        nnfabrik.Fabrikant.insert1(
+            {"fabrikant_name": "tester", "email": "t@lab.org", "affiliation": "lab", "dj_username": user}
+        )
+    return Lab(nnfabrik, tables)
+
+
+def truth() -> dict[str, tuple[Any, Any]]:
+    """Planted types of all sessions, as ``KnownTypes.add_entry`` takes them."""
+    return {key: (tables_lab.unit_ids(key), tables_lab.types(key)) for key in tables_lab.SESSIONS}
