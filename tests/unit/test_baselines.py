@@ -1,0 +1,190 @@
+"""Post hoc clusterings, against scikit-learn and planted clusters."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score
+from sklearn.mixture import GaussianMixture
+
+from december_plugin.baselines import METHODS, cluster_readouts
+from december_plugin.errors import EmbeddingError, SettingsError
+from december_plugin.kmeans import kmeans_start
+from december_plugin.mixture import StudentTMixture
+
+every_method = pytest.mark.parametrize("method", list(METHODS))
+
+
+def planted(n=240, d=5, k=4, seed=0):
+    """Return float32 vectors (n, d) around k distant centres, and the true clusters."""
+    rng = np.random.default_rng(seed)
+    types = rng.integers(0, k, n)
+    centers = 3 * rng.normal(size=(k, d))
+    return (centers[types] + 0.3 * rng.normal(size=(n, d))).astype(np.float32), types
+
+
+@every_method
+class TestEveryMethod:
+    @pytest.mark.filterwarnings("error")
+    def test_recovers_planted_clusters(self, method):
+        vectors, types = planted()
+        found = cluster_readouts(vectors, method=method, n_clusters=4)
+        assert adjusted_rand_score(types, found.labels) == 1.0
+        assert found.converged
+        assert (found.labels.dtype, found.confidences.dtype) == (np.int64, np.float64)
+        assert found.confidences.shape == (240,)
+        assert (found.confidences > 0.9).all()
+        assert (found.confidences <= 1).all()
+        assert (found.method, found.n_clusters, found.settings) == (method, 4, dict(METHODS[method]))
+
+    def test_takes_tensors_on_a_graph(self, method):
+        vectors, _ = planted()
+        from_array, from_tensor = (
+            cluster_readouts(w, method=method, n_clusters=4, n_init=1)
+            for w in (vectors, torch.tensor(vectors, requires_grad=True))
+        )
+        np.testing.assert_array_equal(from_tensor.labels, from_array.labels)
+
+    def test_same_seed_same_bits(self, method):
+        vectors = np.random.default_rng(1).normal(size=(60, 3)).astype(np.float32)
+        np.random.seed(0)
+        first = cluster_readouts(vectors, method=method, n_clusters=3, seed=3, n_init=2)
+        np.random.seed(1)
+        again = cluster_readouts(vectors, method=method, n_clusters=3, seed=3, n_init=2)
+        assert first.labels.tobytes() == again.labels.tobytes()
+        assert first.confidences.tobytes() == again.confidences.tobytes()
+        assert first.log_likelihood == again.log_likelihood
+        assert first.settings["seed"] == 3
+
+    def test_one_cluster(self, method):
+        found = cluster_readouts(planted()[0], method=method, n_clusters=1)
+        assert set(found.labels) == {0}
+        np.testing.assert_allclose(found.confidences, 1.0)
+
+    def test_a_constant_feature(self, method):
+        vectors, types = planted()
+        vectors[:, 2] = 7.0
+        assert adjusted_rand_score(types, cluster_readouts(vectors, method=method, n_clusters=4).labels) == 1.0
+
+    @pytest.mark.parametrize(
+        ("change", "settings", "error", "message"),
+        [
+            ({}, {"n_clusters": 0}, SettingsError, "n_clusters is 0, but must be an integer of at least 1."),
+            ({}, {"n_clusters": 2.5}, SettingsError, "n_clusters is 2.5, but must be an integer of at least 1."),
+            (
+                {},
+                {"n_clusters": 241},
+                SettingsError,
+                "n_clusters is 241, but there are only 240 neurons. Choose n_clusters between 1 and 240.",
+            ),
+            ({}, {"seed": -1}, SettingsError, "seed is -1, but must be an integer from 0 to 2**32 - 1."),
+            ({}, {"n_init": 0}, SettingsError, "n_init is 0, but must be an integer of at least 1."),
+            ({}, {"n_int": 3}, SettingsError, "has no setting 'n_int'. Did you mean 'n_init'? Allowed: "),
+            (
+                {(3, 1): np.nan, (9, 0): np.inf},
+                {},
+                EmbeddingError,
+                "2 of 240 readout vectors hold NaN or infinite values, the first is row 3. Clustering needs finite",
+            ),
+        ],
+        ids=["no clusters", "2.5 clusters", "too many", "seed", "value", "unknown", "NaN"],
+    )
+    def test_errors(self, method, change, settings, error, message):
+        vectors, _ = planted()
+        for position, value in change.items():
+            vectors[position] = value
+        with pytest.raises(error, match=re.escape(message)):
+            cluster_readouts(vectors, method=method, **{"n_clusters": 4, **settings})
+
+    def test_vectors_that_form_no_matrix(self, method):
+        with pytest.raises(
+            EmbeddingError, match=re.escape("must form a matrix (neurons, features), but have the shape")
+        ):
+            cluster_readouts(np.zeros((3, 2, 1)), method=method, n_clusters=2)
+
+
+def test_an_unknown_method():
+    with pytest.raises(SettingsError, match=re.escape("method is 'kmean', which is unknown. Did you mean 'kmeans'? ")):
+        cluster_readouts(np.zeros((3, 2)), method="kmean", n_clusters=2)
+
+
+class TestGaussianMixture:
+    def test_with_the_settings_of_the_paper_is_scikit_learns(self):
+        vectors = np.random.default_rng(2).normal(size=(150, 4))
+        found = cluster_readouts(vectors, method="gmm", n_clusters=6, seed=5, n_init=1, max_iter=100, tol=1e-3)
+        expected = GaussianMixture(6, covariance_type="diag", reg_covar=1e-6, random_state=5).fit(vectors)
+        np.testing.assert_array_equal(found.labels, expected.predict(vectors))
+        np.testing.assert_allclose(found.confidences, expected.predict_proba(vectors).max(axis=1), rtol=1e-9)
+        assert found.log_likelihood == pytest.approx(expected.score(vectors))
+
+    @pytest.mark.filterwarnings("error")
+    def test_says_when_it_has_not_converged(self):
+        vectors = np.random.default_rng(2).normal(size=(150, 4))
+        assert not cluster_readouts(vectors, method="gmm", n_clusters=6, max_iter=2, n_init=1).converged
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"reg_covar": -1}, "reg_covar is -1; it must be a number of at least 0."),
+            ({"tol": "small"}, "tol is 'small'; it must be a number of at least 0."),
+        ],
+    )
+    def test_values_that_are_not_allowed(self, settings, message):
+        with pytest.raises(SettingsError, match=re.escape(message)):
+            cluster_readouts(planted()[0], method="gmm", n_clusters=4, **settings)
+
+    def test_clusters_without_spread(self):
+        vectors = np.repeat(np.eye(3), 4, axis=0)
+        assert cluster_readouts(vectors, method="gmm", n_clusters=3).converged
+        with pytest.raises(EmbeddingError, match=r"the Gaussian mixture cannot be fitted \(.*\). Raise reg_covar."):
+            cluster_readouts(vectors, method="gmm", n_clusters=3, reg_covar=0)
+
+    def test_one_neuron(self):
+        with pytest.raises(SettingsError, match="gmm needs at least two neurons; there is 1"):
+            cluster_readouts(np.ones((1, 2)), method="gmm", n_clusters=1)
+
+
+class TestKMeans:
+    def test_is_where_december_starts(self):
+        vectors, _ = planted(k=8)
+        found = cluster_readouts(vectors, method="kmeans", n_clusters=5, seed=4)
+        centers, _ = kmeans_start(vectors, 5, seed=4)
+        distances = ((vectors[:, None, :] - centers.numpy()[None]) ** 2).sum(axis=2)
+        np.testing.assert_array_equal(found.labels, distances.argmin(axis=1))
+
+    def test_is_scikit_learns(self):
+        vectors, _ = planted(seed=3)
+        expected = KMeans(4, n_init=20, random_state=0).fit_predict(vectors)
+        found = cluster_readouts(vectors, method="kmeans", n_clusters=4)
+        assert adjusted_rand_score(found.labels, expected) == 1.0
+        assert found.log_likelihood is None
+        assert (found.confidences == 1.0).all()
+
+    def test_every_neuron_a_cluster(self):
+        found = cluster_readouts(np.arange(6.0)[:, None], method="kmeans", n_clusters=6)
+        assert sorted(found.labels) == list(range(6))
+
+
+class TestStudentTMixture:
+    def test_is_ours(self):
+        vectors = np.random.default_rng(2).standard_t(3, size=(150, 4))
+        settings = {"dof": 5.0, "weights": "learned", "scale_bounds": [1e-3, 1e3]}
+        found = cluster_readouts(vectors, method="t_mixture", n_clusters=3, seed=6, n_init=2, **settings)
+        w = torch.tensor(vectors)
+        mixture = StudentTMixture(3, 4, **settings).fit(w, seed=6, n_init=2, max_iter=500, tol=1e-5)
+        q = mixture.e_step(w)[0].numpy()
+        np.testing.assert_array_equal(found.labels, q.argmax(axis=1))
+        np.testing.assert_allclose(found.confidences, q.max(axis=1), rtol=1e-9)
+        assert found.log_likelihood == pytest.approx(mixture.score(w))
+
+    @pytest.mark.filterwarnings("error")
+    def test_says_when_it_has_not_converged(self):
+        vectors = np.random.default_rng(2).normal(size=(150, 4))
+        assert not cluster_readouts(vectors, method="t_mixture", n_clusters=6, max_iter=2, n_init=1).converged
+
+    @pytest.mark.parametrize("method", ["kmeans", "t_mixture"])
+    def test_too_many_equal_vectors(self, method):
+        with pytest.raises(EmbeddingError, match="k-means finds only 2 different clusters among 10 readout vectors"):
+            cluster_readouts(np.repeat(np.eye(2), 5, axis=0), method=method, n_clusters=3)
