@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 import datajoint as dj
 import numpy as np
 import torch
-from december_plugin.baselines import cluster_readouts
 from december_plugin.schemas.clustering import DECEMBER
 from december_plugin.schemas.neuron_ids import SessionNeurons, session_neurons
 from december_plugin.schemas.plain_values import packed, unpacked
 from december_plugin.schemas.stored_models import build_loaders, build_parts, full_config, stored_state_dict
 
+from december_plugin.baselines import cluster_readouts
 from december_plugin.embeddings import ReadoutEmbeddings, readout_embeddings
 from december_plugin.errors import EmbeddingError
 from december_plugin.mixture import StudentTMixture
@@ -23,12 +23,13 @@ from december_plugin.mixture import StudentTMixture
 
 @dataclass(frozen=True)
 class Clusters:
-    """Labels (N,) int64, confidences (N,) in 0 to 1, mean log likelihood per neuron (nat) or None, and K."""
+    """Labels (N,) int64, confidences (N,) in 0 to 1, mean log likelihood per neuron (nat) or None, K, and convergence."""
 
     labels: np.ndarray
     confidences: np.ndarray
     log_likelihood: float | None
     n_clusters: int
+    converged: bool | None = None
 
 
 class ClusterAssignment(dj.Computed):
@@ -53,6 +54,7 @@ class ClusterAssignment(dj.Computed):
     n_clusters_found: int unsigned     # number of clusters that hold at least one neuron
     mean_confidence: double            # mean over neurons of the largest responsibility (0 to 1)
     log_likelihood=null: double        # mean log likelihood per neuron (nat); null where the method has none
+    converged=null: bool               # whether the fit ended before its largest number of steps; null for december
     labels_md5: char(32)               # md5 of sessions, unit ids and labels: equal if the assignment is equal
     assignment_ts=CURRENT_TIMESTAMP: timestamp  # time of insertion (server's clock)
     """
@@ -102,7 +104,9 @@ class ClusterAssignment(dj.Computed):
             clusters = trained_mixture_clusters(embeddings.vectors, inputs["mixture"])
         else:
             found = cluster_readouts(embeddings.vectors, method=method, n_clusters=int(n_clusters), **settings)
-            clusters = Clusters(found.labels, found.confidences, found.log_likelihood, int(n_clusters))
+            clusters = Clusters(
+                found.labels, found.confidences, found.log_likelihood, found.n_clusters, found.converged
+            )
         return assignment_rows(clusters, neurons)
 
     def _embeddings(self, config: Mapping[str, Any], key: Mapping[str, Any]) -> ReadoutEmbeddings:
@@ -136,7 +140,9 @@ def trained_mixture_clusters(vectors: np.ndarray, mixture: Mapping[str, Any] | N
             "the trainer stored no mixture in its output['mixture'], so there are no clusters to read. Use a post hoc "
             "clustering for this model, or the december_trainer."
         )
-    centers = torch.as_tensor(np.asarray(mixture["centers"]), dtype=torch.float64)
+    centers, scales, mixing_weights = (
+        torch.tensor(np.asarray(mixture[name]), dtype=torch.float64) for name in ("centers", "scales", "mixing_weights")
+    )
     if centers.shape[1] != vectors.shape[1]:
         raise EmbeddingError(
             f"the stored mixture has {centers.shape[1]} dimensions and the readout vectors have {vectors.shape[1]}; "
@@ -145,8 +151,8 @@ def trained_mixture_clusters(vectors: np.ndarray, mixture: Mapping[str, Any] | N
     fitted = StudentTMixture(*centers.shape, dof=float(mixture["dof"]), weights=str(mixture["weights"])).double()
     with torch.no_grad():
         fitted.centers.copy_(centers)
-        fitted.scales.copy_(torch.as_tensor(np.asarray(mixture["scales"]), dtype=torch.float64))
-        fitted.mixing_weights.copy_(torch.as_tensor(np.asarray(mixture["mixing_weights"]), dtype=torch.float64))
+        fitted.scales.copy_(scales)
+        fitted.mixing_weights.copy_(mixing_weights)
         points = torch.as_tensor(vectors, dtype=torch.float64)
         labels, confidences = fitted.assign(points)
         log_likelihood = float(fitted.score(points))
@@ -188,6 +194,7 @@ def assignment_rows(clusters: Clusters, neurons: list[SessionNeurons]) -> tuple[
         "n_clusters_found": len(np.unique(clusters.labels)),
         "mean_confidence": float(np.mean(clusters.confidences)),
         "log_likelihood": log_likelihood if log_likelihood is not None and np.isfinite(log_likelihood) else None,
+        "converged": clusters.converged,
         "labels_md5": digest.hexdigest(),
     }
     return row, sessions

@@ -10,13 +10,14 @@ from typing import Any
 
 import datajoint as dj
 import numpy as np
-from december_plugin.baselines import METHODS
 
+from december_plugin.baselines import METHODS, cluster_readouts
 from december_plugin.errors import SettingsError, did_you_mean
 from december_plugin.settings import check_integer
 
 DECEMBER = "december"
 MAX_DESCRIPTION_LENGTH = 255
+TRIAL_VECTORS = np.arange(8.0).reshape(4, 2)
 
 
 def canonical_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,6 +131,9 @@ class Clustering(dj.Lookup):
                 f"the description has {len(description)} characters; {MAX_DESCRIPTION_LENGTH} are allowed."
             )
         row = _row(method, _checked_count(method, n_clusters), canonical_settings(method, settings), description)
+        if method != DECEMBER:
+            # The method itself knows which values it takes.
+            cluster_readouts(TRIAL_VECTORS, method=method, n_clusters=1, **row["settings"])
         key = {"clustering_hash": row["clustering_hash"]}
         if self & key:
             if not skip_duplicates:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import datajoint as dj
 import numpy as np
+from december_plugin.schemas.restricting import restricted
 
 # Bytes of one INSERT statement, well below the 1 MB that the strictest servers take.
 STATEMENT_BYTES = 500_000
@@ -50,7 +51,8 @@ class NeuronCluster(dj.Manual):
         restriction
             Which assignments.
         """
-        sessions = self.cluster_assignment_table.Session & (self.cluster_assignment_table & restriction)
+        assignments = self.cluster_assignment_table
+        sessions = assignments.Session & restricted(assignments, restriction).proj()
         n_rows = 0
         for key in (sessions.proj() - self.proj(*sessions.primary_key)).fetch("KEY"):
             unit_ids, labels, confidences = (sessions & key).fetch1("unit_ids", "labels", "confidences")

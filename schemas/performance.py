@@ -95,11 +95,13 @@ def _session_scores(data_key: str, responses: np.ndarray, predictions: np.ndarra
         what = "responses" if not np.isfinite(responses).all() else "predictions"
         raise RecordingError(f"session {data_key!r} has {what} on the tier {TIER!r} that are NaN or infinite.")
     image_ids = _known_image_ids(loader)
-    has_repeats = image_ids is not None and 1 < len(np.unique(image_ids)) < len(image_ids)
+    to_average = None
+    if image_ids is not None and 1 < len(np.unique(image_ids)) < len(image_ids):
+        to_average = correlation_to_average(responses, predictions, image_ids)
     return {
         "data_key": data_key,
         "single_trial_correlations": single_trial_correlation(responses, predictions),
-        "correlations_to_average": correlation_to_average(responses, predictions, image_ids) if has_repeats else None,
+        "correlations_to_average": to_average,
         "n_trials": len(responses),
         "n_constant": int(constant_neurons(responses, predictions).sum()),
     }

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from december_plugin.schemas.assigned_labels import AssignedLabels, assigned_labels
+from december_plugin.schemas.restricting import restricted
 from december_plugin.schemas.stored_models import build_parts, full_config, stored_state_dict
 from december_plugin.schemas.tables import DecemberTables
 from scipy.optimize import linear_sum_assignment
@@ -190,7 +191,7 @@ def neuron_clusters(tables: DecemberTables, data_key: str, unit_id: int, restric
         If no assignment has this neuron.
     """
     neuron = {"data_key": data_key, "unit_id": int(unit_id)}
-    assignments = tables.ClusterAssignment & restriction
+    assignments = restricted(tables.ClusterAssignment, restriction)
     in_rows = tables.NeuronCluster & {"data_key": data_key} & assignments.proj()
     found = (in_rows * (tables.NeuronCluster.Neuron & neuron)).fetch(as_dict=True)
     sessions = tables.ClusterAssignment.Session & {"data_key": data_key} & assignments.proj()
@@ -240,7 +241,7 @@ def stable_neurons(tables: DecemberTables, restriction: Any, *, minimum: float =
     SettingsError
         If the restriction leaves several configurations or fewer than two seeds.
     """
-    assignments = tables.ClusterAssignment & restriction
+    assignments = restricted(tables.ClusterAssignment, restriction)
     keys = assignments.fetch("KEY", order_by="seed")
     names = configuration_key(tables)
     configurations = {tuple(key[name] for name in names) for key in keys}
@@ -292,7 +293,7 @@ def _frame(query: Any, *attributes: str) -> pd.DataFrame:
 def _assignments(tables: DecemberTables, restriction: Any) -> pd.DataFrame:
     """Return one row per assignment: key, method, ``n_clusters`` and what the trainer did."""
     joined = tables.ClusterAssignment.proj(n_clusters="n_clusters_used") * tables.Clustering.proj("method")
-    return _left_join(_frame(joined & restriction), tables.TrainingSummary.proj(*SUMMARY_COLUMNS), tables)
+    return _left_join(_frame(restricted(joined, restriction)), tables.TrainingSummary.proj(*SUMMARY_COLUMNS), tables)
 
 
 def _left_join(frame: pd.DataFrame, query: Any, tables: DecemberTables) -> pd.DataFrame:
@@ -313,7 +314,7 @@ def _types_name(tables: DecemberTables, types_name: str | None) -> str:
 
 
 def _one_assignment(tables: DecemberTables, restriction: Any) -> dict[str, Any]:
-    keys = (tables.ClusterAssignment & restriction).fetch("KEY", limit=2)
+    keys = restricted(tables.ClusterAssignment, restriction).fetch("KEY", limit=2)
     if len(keys) != 1:
         found = "no assignment" if not keys else "more than one assignment"
         raise SettingsError(f"the restriction leaves {found}; it must leave exactly one. Add the seed, or use a key.")

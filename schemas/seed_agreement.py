@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import datajoint as dj
 from december_plugin.schemas.assigned_labels import assigned_labels
+from december_plugin.schemas.restricting import restricted
 
 from december_plugin.agreement import MEASURES, compare_partitions
 from december_plugin.errors import SettingsError
@@ -93,7 +94,7 @@ class SeedAgreement(dj.Computed):
             raise SettingsError(f"there is no measure {measure!r}. Allowed: {', '.join(MEASURES)}.")
         configuration = [name for name in self.primary_key if name not in ("seed_a", "seed_b")]
         return dj.U(*configuration).aggr(
-            self & restriction,
+            restricted(self, restriction),
             agreement_mean=f"avg({measure})",
             agreement_sd=f"stddev_samp({measure})",
             n_pairs="count(*)",

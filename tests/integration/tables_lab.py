@@ -189,6 +189,35 @@ def foreign(
     return np.float32(0.25), output, state
 
 
+class CustomReadout(nn.Module):
+    """A readout that stores its vectors in a way that only it knows."""
+
+    def __init__(self, n_neurons: int):
+        super().__init__()
+        self.halves = nn.Parameter(torch.zeros(2, n_neurons, WIDTH // 2))
+
+    def embedding_vectors(self) -> torch.Tensor:
+        return torch.cat(list(self.halves), dim=1)
+
+
+class CustomModel(nn.Module):
+    def __init__(self, sessions: dict[str, int]):
+        super().__init__()
+        self.readout = nn.ModuleDict({key: CustomReadout(n) for key, n in sessions.items()})
+
+
+def custom_model(dataloaders: dict, seed: int, **_: object) -> CustomModel:
+    return CustomModel({key: SESSIONS[key] for key in dataloaders["train"]})
+
+
+def custom_readout(model: CustomModel, dataloaders: dict, seed: int, *, uid=None, cb=None) -> tuple:
+    state = model.state_dict()
+    for key in model.readout:
+        vectors = torch.as_tensor(planted_vectors(seed, key), dtype=torch.float32)
+        state[f"readout.{key}.halves"] = torch.stack(vectors.chunk(2, dim=1))
+    return 0.3, {}, state
+
+
 def without_mixture(model: LinearModel, dataloaders: dict, seed: int, *, uid=None, cb=None) -> tuple:
     """Store no mixture."""
     return baseline(model, dataloaders, seed)

@@ -26,12 +26,14 @@ class Lab:
             warnings.simplefilter("ignore")
             return table.add_entry(**arguments, **{f"{kind}_fabrikant": "tester"}, skip_duplicates=True)
 
-    def plan(self, trainer: str, seeds: list[int], *, dataset: dict | None = None, **config: Any) -> dict[str, Any]:
+    def plan(
+        self, trainer: str, seeds: list[int], *, dataset: dict | None = None, model: str = "model", **config: Any
+    ) -> dict[str, Any]:
         """Plan trainings with this trainer of the lab's package; return the trainer's key."""
         key = self.add("trainer", f"tables_lab.{trainer}", **config)
         self.tables.TrainingPlan().add_entries(
             datasets=[self.add("dataset", "tables_lab.loaders", **(dataset or {}))],
-            models=[self.add("model", "tables_lab.model", note="kept")],
+            models=[self.add("model", f"tables_lab.{model}", note="kept")],
             trainers=[key],
             seeds=seeds,
         )

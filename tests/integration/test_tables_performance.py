@@ -27,9 +27,8 @@ def expected_correlations(seed: int, data_key: str) -> np.ndarray:
     images = tables_lab.Recording(data_key, with_unit_ids=True).images
     measured = tables_lab.responses(data_key, images).astype(np.float32)
     predicted = images.reshape(len(images), -1) @ tables_lab.planted_vectors(seed, data_key).T
-    return np.array(
-        [np.corrcoef(r, p)[0, 1] if np.ptp(r) else 0.0 for r, p in zip(measured.T, predicted.T, strict=True)]
-    )
+    pairs = zip(measured.T, predicted.T, strict=True)
+    return np.array([np.corrcoef(r, p)[0, 1] if np.ptp(r) else 0.0 for r, p in pairs])
 
 
 def test_correlations_are_those_of_the_stored_weights(lab):
