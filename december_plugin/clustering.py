@@ -103,7 +103,7 @@ class _ClusteringLoss(torch.autograd.Function):
             if ctx.pull is not None:
                 q_block = q[:, rows]
                 block = torch.addcmul(block, q_block, ctx.pull @ q_block - ctx.pull[:, None])
-            gradient[rows] = ctx.space.pull_back((block * u[:, rows]).mul_(scale), rows)
+            ctx.space.pull_back((block * u[:, rows]).mul_(scale), rows, gradient)
         return gradient, None, None
 
 

@@ -23,7 +23,7 @@ from december_plugin.errors import EmbeddingError
 
 # Numbers of float64 that one block's temporaries may take: a few MB stay in a processor's cache, while a GPU wants
 # few large kernels.
-BLOCK_NUMBERS = {"cpu": 2**19}
+BLOCK_NUMBERS = {"cpu": 3 * 2**18}
 BLOCK_NUMBERS_ELSEWHERE = 2**25
 
 
@@ -45,7 +45,7 @@ def as_vectors(w: Tensor | np.ndarray, *, n_features: int | None = None) -> Tens
     Raises
     ------
     EmbeddingError
-        If they are not two-dimensional, empty, of another ``D``, or hold NaN or infinite values.
+        If they are not two-dimensional, empty, or of another ``D``.
     """
     w = torch.as_tensor(w)
     if w.ndim != 2:
@@ -63,22 +63,28 @@ def as_vectors(w: Tensor | np.ndarray, *, n_features: int | None = None) -> Tens
             f"The readout vectors have {d} features, but n_features is {n_features}. "
             f"Pass vectors with {n_features} columns, or build it with n_features={d}."
         )
-    _check_finite(w.detach())
     return w
 
 
-def _check_finite(w: Tensor) -> None:
-    # One sum tells nearly always; only if it is not finite do the rows need a look.
-    if torch.isfinite(w.sum()):
-        return
-    bad = ~torch.isfinite(w).all(dim=1)
-    rows = torch.nonzero(bad).flatten()
-    if len(rows):
-        raise EmbeddingError(
-            f"{len(rows)} of {len(w)} readout vectors hold NaN or infinite values, the first is row {int(rows[0])}. "
-            "Clustering needs finite vectors: check whether the training diverged (lower its learning rate), "
-            "or leave these neurons out."
-        )
+def mean_vector(w: Tensor) -> Tensor:
+    """Return the features' mean (D,), float64, of vectors (N, D).
+
+    Raises
+    ------
+    EmbeddingError
+        If the vectors hold NaN or infinite values.
+    """
+    mean = w.mean(dim=0).double()
+    if torch.isfinite(mean).all():
+        return mean
+    rows = torch.nonzero(~torch.isfinite(w).all(dim=1)).flatten()
+    if len(rows) == 0:  # the float32 sum overflowed
+        return w.double().mean(dim=0)
+    raise EmbeddingError(
+        f"{len(rows)} of {len(w)} readout vectors hold NaN or infinite values, the first is row {int(rows[0])}. "
+        "Clustering needs finite vectors: check whether the training diverged (lower its learning rate), "
+        "or leave these neurons out."
+    )
 
 
 def working_dtype(w: Tensor) -> torch.dtype:
@@ -92,7 +98,7 @@ class DiagonalDistances:
     Parameters
     ----------
     w
-        Vectors (N, D), finite; any graph they have is ignored.
+        Vectors (N, D); any graph they have is ignored.
     centers, scales
         Centres (K, D) and squared scales (K, D), the scales positive.
 
@@ -100,11 +106,16 @@ class DiagonalDistances:
     ----------
     shift
         The features' mean (D,), float64: the origin from which vectors and centres are measured.
+
+    Raises
+    ------
+    EmbeddingError
+        If the vectors hold NaN or infinite values.
     """
 
     def __init__(self, w: Tensor, centers: Tensor, scales: Tensor) -> None:
         self.w = w.detach()
-        self.shift = self.w.mean(dim=0).double()
+        self.shift = mean_vector(self.w)
         precisions = scales.detach().double().reciprocal()
         centered = centers.detach().double() - self.shift
         scaled = centered * precisions
@@ -124,7 +135,11 @@ class DiagonalDistances:
         for start in range(0, n, size):
             rows = slice(start, min(start + size, n))
             features = buffer[: rows.stop - start]
-            x = features[:, d:].copy_(self.w[rows]).sub_(shift)
+            x = features[:, d:]
+            if self.w.dtype == dtype:
+                torch.sub(self.w[rows], shift, out=x)
+            else:
+                x.copy_(self.w[rows]).sub_(shift)
             torch.mul(x, x, out=features[:, :d])
             yield rows, features
 
@@ -132,8 +147,8 @@ class DiagonalDistances:
         """Return the squared distances (K, B), float64, never negative."""
         return torch.addmm(self.offsets, self.coefficients, features.t()).clamp_min_(0)
 
-    def pull_back(self, gradients: Tensor, rows: slice) -> Tensor:
-        """Turn gradients with respect to the distances (K, B) into gradients with respect to the vectors (B, D).
+    def pull_back(self, gradients: Tensor, rows: slice, out: Tensor) -> None:
+        """Write to ``out`` (N, D) the gradients in the vectors that come from those in the distances (K, B).
 
         Computed in the precision of ``gradients``: nothing here cancels as badly as in the distances.
         """
@@ -141,7 +156,7 @@ class DiagonalDistances:
         with torch.autocast(self.w.device.type, enabled=False):
             slopes = gradients.t() @ self.coefficients.to(dtype)
         x = self.w[rows].to(dtype) - self.shift.to(dtype)
-        return torch.addcmul(slopes[:, d:], x, slopes[:, :d], value=2)
+        out[rows] = x.mul_(slopes[:, :d]).mul_(2).add_(slopes[:, d:])
 
     def pull_back_centers(self, gradients: Tensor, features: Tensor) -> Tensor:
         """Turn gradients with respect to the distances (K, B) into gradients with respect to the centres (K, D)."""
@@ -172,7 +187,7 @@ class _SquaredDistances(torch.autograd.Function):
         for rows, features in space.blocks():
             block = gradients[rows].t()
             if to_w is not None:
-                to_w[rows] = space.pull_back(block, rows)
+                space.pull_back(block, rows, to_w)
             if to_centers is not None:
                 to_centers += space.pull_back_centers(block, features)
         return to_w, None if to_centers is None else to_centers.to(centers.dtype), None

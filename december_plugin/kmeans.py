@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from december_plugin.distances import as_vectors, working_dtype
+from december_plugin.distances import as_vectors, mean_vector, working_dtype
 from december_plugin.errors import EmbeddingError, SettingsError
 
 KMEANS_RESTARTS = 20
@@ -54,6 +54,7 @@ def kmeans_start(
         If the vectors are not finite, or fewer than ``n_clusters`` of them differ.
     """
     w = as_vectors(w).detach()
+    mean_vector(w)  # refuses vectors that are not finite
     check_count("n_clusters", n_clusters)
     n = len(w)
     if n_clusters > n:
