@@ -35,6 +35,7 @@ OPTIONS = (
 def account_sql(password: str) -> str:
     """Return the statements that the server runs before it listens: our accounts, and no other way in."""
     places = ("localhost", HOST)  # the socket, and the loopback port
+    password = password.replace("\\", "\\\\").replace("'", "\\'")
     lines = [
         "DELETE FROM mysql.global_priv WHERE User IN ('', 'root');",
         "DELETE FROM mysql.proxies_priv;",

@@ -42,7 +42,11 @@ MAX_SOCKET_PATH = 103  # bytes: macOS takes 103, Linux 107
 LOCK_TIMEOUT = 300.0  # seconds, longer than a slow start and a slow stop
 START_TIMEOUT = 120.0  # seconds; recovery after a power loss can take a while
 STOP_TIMEOUT = 120.0  # seconds
+END_TIMEOUT = 5.0  # seconds
 LOG_LINES = 12
+READY = "ready for connections"
+# What MariaDB logs when another server has the data open. It would go on trying for half a minute.
+DATA_IN_USE = ("Can't lock aria control file", "Unable to lock ./ibdata1")
 
 # Servers started by this process, so that they are reaped when they end.
 _children: dict[int, subprocess.Popen[bytes]] = {}
@@ -136,16 +140,17 @@ class EmbeddedServer:
             MariaDB is not installed, the folder cannot be used, or the server does not come up; the message ends with
             the last lines of the server's error log.
         """
-        self._prepare_folder()
-        with self._locked():
-            pid = self._pid()
-            if pid is not None:
-                self._wait_until_ready(pid, log_start=self._log_size())
-                return False
-            server, installer = find_programs()
-            self._initialise(installer)
-            self._launch(server)
-            return True
+        with self._readable_os_errors():
+            self._prepare_folder()
+            with self._locked():
+                pid = self._pid()
+                if pid is not None:
+                    self._wait_until_ready(pid)
+                    return False
+                server, installer = find_programs()
+                self._initialise(installer)
+                self._launch(server)
+                return True
 
     def stop(self) -> bool:
         """Shut the server down cleanly and wait until it is gone; the data are kept.
@@ -173,6 +178,9 @@ class EmbeddedServer:
                     f"The embedded database (process {pid}) is still shutting down after {STOP_TIMEOUT:.0f} s. "
                     f"Wait, and run `december db status`; its log is {self.error_log}."
                 )
+            if self.socket.parent != self.folder:
+                with contextlib.suppress(OSError):
+                    self.socket.parent.rmdir()
             return True
 
     def status(self) -> ServerStatus:
@@ -201,8 +209,9 @@ class EmbeddedServer:
                 "`december db start`: the start makes a new one and keeps the data."
             ) from None
         except (OSError, ValueError, KeyError, configparser.Error) as error:
+            reason = str(error).splitlines()[0]
             raise ServerError(
-                f"The embedded database's password file {self.credentials} cannot be read ({error}). Delete it, then "
+                f"The embedded database's password file {self.credentials} cannot be read ({reason}). Delete it, then "
                 "run `december db stop` and `december db start`: the start makes a new one and keeps the data."
             ) from None
 
@@ -213,15 +222,20 @@ class EmbeddedServer:
         return {name: getattr(self, name) for name in names}
 
     def _prepare_folder(self) -> None:
+        self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._check_owner(self.home)
+        self.folder.mkdir(exist_ok=True, mode=0o700)
+        self._check_owner(self.folder)
+        self.folder.chmod(0o700)
+        if self.socket.parent != self.folder:
+            self.socket.parent.mkdir(exist_ok=True, mode=0o700)
+            self._check_owner(self.socket.parent, follow_symlinks=False)
+            self.socket.parent.chmod(0o700)
+
+    @contextlib.contextmanager
+    def _readable_os_errors(self) -> Iterator[None]:
         try:
-            self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._check_owner(self.home)
-            self.folder.mkdir(exist_ok=True, mode=0o700)
-            self._check_owner(self.folder)
-            self.folder.chmod(0o700)
-            if self.socket.parent != self.folder:
-                self.socket.parent.mkdir(exist_ok=True, mode=0o700)
-                self._check_owner(self.socket.parent, follow_symlinks=False)
+            yield
         except OSError as error:
             raise ServerError(
                 f"The folder {self.home} for the embedded database cannot be used ({error.strerror or error}). Make it "
@@ -312,6 +326,7 @@ class EmbeddedServer:
         partial.rename(self.data)
 
     def _launch(self, server: str) -> None:
+        before = self.credentials.read_text(errors="replace") if self.credentials.exists() else None
         for port in self._free_ports():
             self._write_credentials(port)
             log_start = self._log_size()
@@ -320,10 +335,11 @@ class EmbeddedServer:
                 self._wait_until_ready(process.pid, log_start=log_start)
                 return
             except _PortInUseError:
-                process.wait()
+                continue
             except BaseException:
-                process.terminate()
-                process.wait()
+                _end(process)
+                if before is not None:
+                    _write_private(self.credentials, before)
                 raise
             finally:
                 self._init_file.unlink(missing_ok=True)
@@ -372,29 +388,48 @@ class EmbeddedServer:
         self.pid_file.write_text(f"{process.pid}\n")
         return process
 
-    def _wait_until_ready(self, pid: int, *, log_start: int) -> None:
-        settings = self.settings
+    def _wait_until_ready(self, pid: int, *, log_start: int | None = None) -> None:
+        """Wait until the server answers; `log_start` is where the log of a server that we just launched begins."""
+        launched = log_start is not None
+        # Only the server that we launched listens on its socket; on the port there may be a stranger.
+        place = {"unix_socket": str(self.socket)} if launched else {"host": self.settings.host}
         end = time.monotonic() + START_TIMEOUT
         while True:
             child = _children.get(pid)
             alive = child.poll() is None if child else is_server(pid, self.data)
-            problem = "did not start" if not alive else _try_to_connect(settings)
-            if problem is None:
-                return
-            log = self._log_since(log_start)
+            log = self._log_since(log_start) if log_start is not None else ""
             if not alive and "Bind on TCP/IP port" in log:
-                _children.pop(pid, None)
                 raise _PortInUseError
-            if "Unable to lock" in log:
-                problem = "cannot start: another server, perhaps on another machine, uses its data folder"
-            elif alive and problem == "" and time.monotonic() < end:
-                time.sleep(0.05)
-                continue
-            last = "\n".join(log.strip().splitlines()[-LOG_LINES:])
-            raise ServerError(
-                f"The embedded database in {self.folder} {problem or f'did not answer within {START_TIMEOUT:.0f} s'}."
-                f"\nThe last lines of its log {self.error_log}:\n{last or '(nothing)'}"
-            )
+            if any(words in log for words in DATA_IN_USE):
+                raise self._failure("cannot start: another server, perhaps of another machine, has its data", log_start)
+            if not alive:
+                raise self._failure("did not start", log_start)
+            refusal = "" if launched and READY not in log else _try_to_connect(self.settings, place)
+            if refusal is None:
+                return
+            if refusal:
+                raise self._failure(refusal, log_start)
+            if time.monotonic() > end:
+                raise self._failure(f"did not answer within {START_TIMEOUT:.0f} s", log_start)
+            time.sleep(0.05)
+
+    def _failure(self, problem: str, log_start: int | None) -> ServerError:
+        log = self._log_since(max(0, self._log_size() - 10_000) if log_start is None else log_start)
+        last = "\n".join(log.strip().splitlines()[-LOG_LINES:])
+        return ServerError(
+            f"The embedded database in {self.folder} {problem}.\n"
+            f"The last lines of its log {self.error_log}:\n{last or '(nothing)'}"
+        )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a server that did not come up; one that waits for a lock heeds no SIGTERM."""
+    process.terminate()
+    try:
+        process.wait(timeout=END_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -415,13 +450,13 @@ def _socket_path(folder: Path) -> Path:
     return Path("/tmp") / f"december-{os.geteuid()}-{digest}" / "mariadb.sock"
 
 
-def _try_to_connect(settings: ServerSettings) -> str | None:
+def _try_to_connect(settings: ServerSettings, place: dict[str, str]) -> str | None:
     """Return None if the server lets us in, "" if it does not answer yet, else what is wrong."""
     import pymysql
 
     try:
         connection: Any = pymysql.connect(
-            host=settings.host,
+            **place,
             port=settings.port,
             user=settings.user,
             password=settings.password,
@@ -430,7 +465,7 @@ def _try_to_connect(settings: ServerSettings) -> str | None:
         )
     except pymysql.err.OperationalError as error:
         if error.args[0] == pymysql.constants.ER.ACCESS_DENIED_ERROR:
-            return "does not accept the password in its own password file (to renew it, stop and start the server)"
+            return "does not accept the password in its own password file (stop it and start it to renew the password)"
         return ""
     connection.close()
     return None
