@@ -23,7 +23,7 @@ from december_plugin.mixture import StudentTMixture
 
 @dataclass(frozen=True)
 class Clusters:
-    """Labels (N,) int64, confidences (N,) in 0 to 1, mean log likelihood per neuron (nat) or None, K, and convergence."""
+    """Labels (N,) int64, confidences (N,) in 0 to 1, mean log likelihood per neuron (nat) or None, K, convergence."""
 
     labels: np.ndarray
     confidences: np.ndarray

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import datajoint as dj
 import torch
 from datajoint.autopopulate import AutoPopulate
 from datajoint.errors import DataJointError
@@ -120,6 +121,18 @@ def trained_model_template() -> type:
         """Trained models, for what is in ``TrainingPlan``; state dicts are in the part ``ModelStorage``."""
 
         training_plan_table: ClassVar[Any]
+
+        class ModelStorage(dj.Part):
+            """The state dict, in the store."""
+
+            @property
+            def definition(self) -> str:
+                return f"""
+                # State dicts of the trained models, in the store
+                -> master
+                ---
+                model_state: attach@{self.master.storage}  # the model's state dict, tensors on the CPU
+                """
 
         @property
         def key_source(self) -> Any:

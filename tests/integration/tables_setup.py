@@ -62,6 +62,17 @@ def open_lab(name: str, **settings: Any) -> Lab:
     return Lab(nnfabrik, tables)
 
 
+def emptied(lab: Lab) -> Lab:
+    """Return the lab with all rows deleted, which is much faster than declaring its tables anew."""
+    connection, schema = lab.tables.schema.connection, lab.tables.schema.database
+    tables = [name for (name,) in connection.query(f"SHOW TABLES IN `{schema}`").fetchall()]
+    connection.query("SET FOREIGN_KEY_CHECKS = 0")
+    for name in tables:
+        connection.query(f"DELETE FROM `{schema}`.`{name}`")
+    connection.query("SET FOREIGN_KEY_CHECKS = 1")
+    return open_lab(schema)
+
+
 def truth() -> dict[str, tuple[Any, Any]]:
     """Planted types of all sessions, as ``KnownTypes.add_entry`` takes them."""
     return {key: (tables_lab.unit_ids(key), tables_lab.types(key)) for key in tables_lab.SESSIONS}

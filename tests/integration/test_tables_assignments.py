@@ -7,9 +7,20 @@ import pytest
 import tables_lab
 from december_plugin.schemas.clustering import canonical_settings, clustering_hash
 from sklearn.metrics import adjusted_rand_score
-from tables_setup import open_lab
+from tables_setup import emptied, open_lab
 
 from december_plugin.errors import EmbeddingError, SettingsError
+
+
+@pytest.fixture(scope="module")
+def declared(new_schema_name):
+    return open_lab(new_schema_name())
+
+
+@pytest.fixture
+def empty_lab(declared):
+    """Return a lab without entries."""
+    return emptied(declared)
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +39,8 @@ def lab(new_schema_name):
 
 
 @pytest.fixture
-def clustering(schema_name):
-    return open_lab(schema_name).tables.Clustering
+def clustering(empty_lab):
+    return empty_lab.tables.Clustering
 
 
 def test_decembers_own_clustering_is_always_there(clustering):
@@ -161,8 +172,8 @@ def test_models_of_other_trainers_get_their_unit_ids_from_the_loaders(lab):
     assert session["unit_ids_from"] == "recording"
 
 
-def test_without_unit_ids_anywhere_neurons_are_counted(schema_name):
-    lab = open_lab(schema_name)
+def test_without_unit_ids_anywhere_neurons_are_counted(empty_lab):
+    lab = empty_lab
     lab.train("foreign", [1], dataset={"with_unit_ids": False})
     lab.tables.Clustering().add_entry("kmeans", 3)
     lab.tables.ClusterAssignment.populate()
@@ -171,8 +182,8 @@ def test_without_unit_ids_anywhere_neurons_are_counted(schema_name):
     assert session["unit_ids_from"] == "position"
 
 
-def test_a_december_model_without_a_mixture_is_an_error(schema_name):
-    lab = open_lab(schema_name)
+def test_a_december_model_without_a_mixture_is_an_error(empty_lab):
+    lab = empty_lab
     lab.train("without_mixture", [1])
     with pytest.raises(EmbeddingError) as raised:
         lab.tables.ClusterAssignment.populate()
@@ -183,8 +194,8 @@ def test_a_december_model_without_a_mixture_is_an_error(schema_name):
     assert len(lab.tables.ClusterAssignment()) == len(lab.tables.ClusterAssignment.Session()) == 0
 
 
-def test_a_readout_that_knows_its_own_vectors_is_asked(schema_name):
-    lab = open_lab(schema_name)
+def test_a_readout_that_knows_its_own_vectors_is_asked(empty_lab):
+    lab = empty_lab
     lab.train("custom_readout", [1], model="custom_model")
     lab.tables.Clustering().add_entry("kmeans", 3)
     lab.tables.ClusterAssignment.populate()
@@ -192,8 +203,8 @@ def test_a_readout_that_knows_its_own_vectors_is_asked(schema_name):
     assert adjusted_rand_score(tables_lab.planted_labels(1, "second"), session["labels"]) == 1
 
 
-def test_after_a_failed_insert_no_half_assignment_is_left(schema_name, monkeypatch):
-    lab = open_lab(schema_name)
+def test_after_a_failed_insert_no_half_assignment_is_left(empty_lab, monkeypatch):
+    lab = empty_lab
     lab.train("december", [1])
 
     def fail(*_, **__):
@@ -228,8 +239,8 @@ def test_one_neuron_is_found_by_its_index(lab):
     assert plan["key"] == "unit_id"
 
 
-def test_deleting_an_assignment_deletes_its_rows(schema_name):
-    lab = open_lab(schema_name)
+def test_deleting_an_assignment_deletes_its_rows(empty_lab):
+    lab = empty_lab
     lab.train("december", [1, 2])
     lab.tables.ClusterAssignment.populate()
     lab.tables.SeedAgreement.populate()

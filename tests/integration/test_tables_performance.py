@@ -6,9 +6,20 @@ import numpy as np
 import pytest
 import tables_lab
 from december_plugin.schemas.training_summary import summary_of
-from tables_setup import open_lab
+from tables_setup import emptied, open_lab
 
 from december_plugin.errors import RecordingError
+
+
+@pytest.fixture(scope="module")
+def declared(new_schema_name):
+    return open_lab(new_schema_name())
+
+
+@pytest.fixture
+def empty_lab(declared):
+    """Return a lab without entries."""
+    return emptied(declared)
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +57,8 @@ def test_correlations_are_those_of_the_stored_weights(lab):
         assert (session["unit_ids_from"], session["n_trials"]) == ("recording", 20)
 
 
-def test_repeated_images_give_a_correlation_to_the_average(schema_name):
-    lab = open_lab(schema_name)
+def test_repeated_images_give_a_correlation_to_the_average(empty_lab):
+    lab = empty_lab
     lab.train("baseline", [1], dataset={"n_images": 5})
     lab.tables.TestPerformance.populate()
     expected = []
@@ -70,8 +81,8 @@ def test_a_foreign_model_gets_its_unit_ids_from_the_loaders(lab):
     np.testing.assert_array_equal(sessions.fetch1("unit_ids"), tables_lab.unit_ids("second"))
 
 
-def test_a_data_set_without_a_test_tier_says_so(schema_name):
-    lab = open_lab(schema_name)
+def test_a_data_set_without_a_test_tier_says_so(empty_lab):
+    lab = empty_lab
     lab.train("baseline", [1], dataset={"tiers": ["train", "validation"]})
     with pytest.raises(RecordingError) as raised:
         lab.tables.TestPerformance.populate()

@@ -14,14 +14,20 @@ from datajoint.errors import DataJointError
 from december_plugin.schemas import server_outage
 from december_plugin.schemas.plain_values import packed, plain, portable_state_dict, unpacked
 from december_plugin.schemas.server_outage import SurvivingCallback, wait_for_server
-from tables_setup import open_lab
+from tables_setup import emptied, open_lab
 
 from december_plugin.errors import ServerError, SettingsError, TrainingDivergedError
 
 
+@pytest.fixture(scope="module")
+def declared(new_schema_name):
+    return open_lab(new_schema_name())
+
+
 @pytest.fixture
-def lab(schema_name):
-    return open_lab(schema_name)
+def lab(declared):
+    """Return a lab without entries."""
+    return emptied(declared)
 
 
 def files_in(folder: Path) -> set[str]:
@@ -179,7 +185,8 @@ def test_a_function_that_cannot_be_found_is_named_with_its_entry(lab):
     assert len(lab.tables.TrainedModel()) == 1
 
 
-def test_after_a_failed_insert_neither_row_nor_file_is_left(lab, store_folder, schema_name, monkeypatch):
+def test_after_a_failed_insert_neither_row_nor_file_is_left(schema_name, store_folder, monkeypatch):
+    lab = open_lab(schema_name)
     upload = dj.external.ExternalTable.upload_attachment
 
     def upload_and_fail(self, path):

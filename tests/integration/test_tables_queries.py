@@ -1,0 +1,228 @@
+"""The queries a lab makes, on tables with known content."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import tables_lab
+from december_plugin.schemas import queries
+from sklearn.metrics import adjusted_rand_score
+from tables_setup import emptied, open_lab, truth
+
+from december_plugin.errors import SettingsError
+
+SEEDS = [1, 2, 3]
+
+
+@pytest.fixture(scope="module")
+def declared(new_schema_name):
+    return open_lab(new_schema_name())
+
+
+@pytest.fixture
+def empty_lab(declared):
+    """Return a lab without entries."""
+    return emptied(declared)
+
+
+@pytest.fixture(scope="module")
+def lab(new_schema_name):
+    lab = open_lab(new_schema_name())
+    lab.train("december", SEEDS)
+    lab.train("baseline", SEEDS)
+    lab.train("baseline", SEEDS[:2], n_moved=20)
+    lab.train("baseline", SEEDS[:1], control=True)
+    lab.tables.Clustering().add_entry("kmeans", 3)
+    lab.tables.KnownTypes().add_entry("planted", truth())
+    for table in lab.tables.computed:
+        table.populate()
+    return lab
+
+
+def trainer(lab, name: str, **config):
+    """Return the key of one of the trainers."""
+    rows = lab.nnfabrik.Trainer.fetch("trainer_fn", "trainer_hash", "trainer_config", as_dict=True)
+    (row,) = [r for r in rows if r["trainer_fn"] == f"tables_lab.{name}" and r["trainer_config"] == config]
+    return {"trainer_hash": row["trainer_hash"], "trainer_fn": row["trainer_fn"]}
+
+
+def planted(seed: int, n_moved: int = 4) -> np.ndarray:
+    return np.concatenate([tables_lab.planted_labels(seed, key, n_moved) for key in tables_lab.SESSIONS])
+
+
+# --- agreement by K and method -----------------------------------------------------------------------------------
+
+
+def test_agreement_of_every_configuration(lab):
+    table = queries.agreement_table(lab.tables)
+    columns = [table[name] for name in ("method", "trainer_role", "n_models", "n_pairs")]
+    assert sorted(zip(*columns, strict=True)) == [
+        ("december", "december", 3, 3),
+        ("kmeans", "baseline", 2, 1),
+        ("kmeans", "baseline", 3, 3),
+        ("kmeans", "control", 1, 0),
+    ]
+    assert set(table["n_clusters"]) == {3}
+    own = table[table["method"] == "december"].iloc[0]
+    pairs = [adjusted_rand_score(planted(a), planted(b)) for a, b in itertools.combinations(SEEDS, 2)]
+    types = [adjusted_rand_score(planted(seed, 0), planted(seed)) for seed in SEEDS]
+    test = (lab.tables.TestPerformance & trainer(lab, "december")).fetch("single_trial_correlation")
+    assert own["seeds_mean"] == pytest.approx(np.mean(pairs))
+    assert own["seeds_sd"] == pytest.approx(np.std(pairs, ddof=1))
+    assert own["types_mean"] == pytest.approx(np.mean(types))
+    assert own["types_sd"] == pytest.approx(np.std(types, ddof=1))
+    assert own["test_mean"] == pytest.approx(test.mean())
+    assert own["test_sd"] == pytest.approx(test.std(ddof=1))
+    assert own["strength"] == pytest.approx(2.5)
+    assert own["strength_setting"] == "auto"
+    assert own["trainer_comment"] == "tables_lab.december {}"
+    assert own["trainer_fn"] == "tables_lab.december"
+
+
+def test_the_control_stands_beside_with_what_there_is(lab):
+    table = queries.agreement_table(lab.tables, trainer(lab, "baseline", control=True))
+    (control,) = table.itertuples()
+    assert (control.trainer_role, control.n_models, control.n_pairs) == ("control", 1, 0)
+    assert np.isnan(control.seeds_mean)
+    assert control.types_mean == pytest.approx(adjusted_rand_score(planted(1, 0), planted(1)))
+    assert np.isnan(control.types_sd)
+
+
+def test_restrictions_and_other_measures(lab):
+    table = queries.agreement_table(lab.tables, {"method": "kmeans"}, measure="v_measure", types_name="planted")
+    assert set(table["method"]) == {"kmeans"}
+    assert len(table) == 3
+    assert len(queries.agreement_table(lab.tables, lab.tables.ClusterAssignment & {"seed": 3})) == 2
+
+
+def test_empty_tables_give_an_empty_frame_with_all_columns(lab, empty_lab):
+    empty = queries.agreement_table(empty_lab.tables)
+    full = queries.agreement_table(lab.tables)
+    assert len(empty) == 0
+    assert list(empty.columns) == list(full.columns)
+
+
+def test_what_is_not_computed_yet_is_missing(empty_lab):
+    lab = empty_lab
+    lab.train("december", [1])
+    lab.tables.ClusterAssignment.populate()
+    (row,) = queries.agreement_table(lab.tables).to_dict("records")
+    assert (row["method"], row["n_models"], row["n_pairs"]) == ("december", 1, 0)
+    missing = ("trainer_role", "strength", "seeds_mean", "types_mean", "test_mean")
+    assert all(value is None or np.isnan(value) for value in (row[name] for name in missing))
+
+
+def test_agreement_errors(lab):
+    with pytest.raises(SettingsError, match=r"^there is no measure 'ari'\. Allowed: adjusted_rand_index, fowlkes"):
+        queries.agreement_table(lab.tables, measure="ari")
+    with pytest.raises(SettingsError, match=r"^there are no known types named 'x'\. Known: planted\.$"):
+        queries.agreement_table(lab.tables, types_name="x")
+    key = lab.tables.KnownTypes().add_entry("second set", {"elsewhere": ([1], [1])})
+    with pytest.raises(SettingsError) as raised:
+        queries.agreement_table(lab.tables)
+    assert str(raised.value) == ("there are several sets of known types; set types_name to one of planted, second set.")
+    (lab.tables.KnownTypes & key).delete()
+
+
+def test_summary_query(lab):
+    summary = queries.seed_agreement_summary(lab.tables, trainer(lab, "baseline", n_moved=20))
+    assert summary.fetch1("n_pairs") == 1
+    assert summary.fetch1("agreement_mean") == pytest.approx(adjusted_rand_score(planted(1, 20), planted(2, 20)))
+
+
+# --- best configuration ------------------------------------------------------------------------------------------
+
+
+def test_best_configuration_at_equal_correlation(lab):
+    table = queries.agreement_table(lab.tables).dropna(subset=["seeds_mean"])
+    gaps = table["test_mean"].max() - table["test_mean"]
+    everything = queries.best_configurations(lab.tables, tolerance=10)
+    assert everything["rank"].tolist() == [1, 2, 3]
+    assert everything["seeds_mean"].is_monotonic_decreasing
+    assert everything["test_below_best"].min() == 0
+    exact = queries.best_configurations(lab.tables, tolerance=0)
+    assert len(exact) == (gaps == 0).sum()
+    # Moving 20 of 70 neurons costs correlation: within a small tolerance such a configuration is no candidate.
+    near = queries.best_configurations(lab.tables, tolerance=0.02)
+    assert trainer(lab, "baseline", n_moved=20)["trainer_hash"] not in set(near["trainer_hash"])
+
+
+def test_tolerance_must_not_be_negative(lab):
+    with pytest.raises(SettingsError) as raised:
+        queries.best_configurations(lab.tables, tolerance=-0.1)
+    assert str(raised.value) == "tolerance is -0.1; it must be a difference of correlations of at least 0."
+
+
+# --- neurons -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_rows", [False, True])
+def test_the_cluster_of_one_neuron_in_all_models(lab, in_rows):
+    if in_rows:
+        lab.tables.NeuronCluster().fill({"seed": 2})
+    frame = queries.neuron_clusters(lab.tables, "second", 19)  # position 4
+    assert len(frame) == 9
+    own = frame[frame["method"] == "december"]
+    for row in own.itertuples():
+        number = np.argsort(np.random.default_rng(row.seed).permutation(3))
+        assert row.label == number[tables_lab.planted_labels(row.seed, "second")[4]]
+    assert own["seed"].tolist() == SEEDS
+    assert (own["confidence"] > 0.99).all()
+    assert len(queries.neuron_clusters(lab.tables, "second", 19, {"seed": 2})) == 3
+
+
+def test_a_neuron_that_nobody_has(lab):
+    with pytest.raises(SettingsError) as raised:
+        queries.neuron_clusters(lab.tables, "second", 20)
+    assert str(raised.value) == (
+        "no assignment has unit 20 of session 'second'. Sessions with assignments: first, second."
+    )
+
+
+def test_stable_neurons(lab):
+    frame = queries.stable_neurons(lab.tables, trainer(lab, "december"))
+    assert len(frame) == 70
+    assert set(frame["n_seeds"]) == {3}
+    first = frame[frame["data_key"] == "first"].sort_values("unit_id", ignore_index=True)
+    # Seeds 1, 2 and 3 move the neurons 4 to 7, 8 to 11 and 12 to 15: each of these by one of three seeds.
+    moved = np.isin(np.arange(40), np.arange(4, 16))
+    np.testing.assert_allclose(first["stability"], np.where(moved, 2 / 3, 1))
+    majority = first["cluster"].to_numpy()
+    assert adjusted_rand_score(tables_lab.types("first"), majority) == 1
+    assert frame.attrs["reference_seed"] in SEEDS
+    always = queries.stable_neurons(lab.tables, trainer(lab, "december"), minimum=1)
+    assert set(always["stability"]) == {1}
+    assert len(always) == len(frame) - (frame["stability"] < 1).sum()
+
+
+def test_stability_needs_one_configuration(lab):
+    with pytest.raises(SettingsError) as raised:
+        queries.stable_neurons(lab.tables, {"seed": 1})
+    assert str(raised.value) == (
+        "the restriction leaves 4 assignments of 4 configurations; it must leave at least two seeds of one "
+        "configuration. agreement_table() lists the configurations with their keys."
+    )
+
+
+def test_one_assignment_as_a_frame(lab):
+    frame = queries.assignment_frame(lab.tables, {**trainer(lab, "december"), "seed": 1})
+    assert list(frame.columns) == ["data_key", "unit_id", "label", "confidence"]
+    assert adjusted_rand_score(planted(1), frame["label"]) == 1
+    with pytest.raises(SettingsError) as raised:
+        queries.assignment_frame(lab.tables, {"seed": 1})
+    assert str(raised.value) == (
+        "the restriction leaves more than one assignment; it must leave exactly one. Add the seed, or use a key."
+    )
+    with pytest.raises(SettingsError, match="the restriction leaves no assignment"):
+        queries.assignment_frame(lab.tables, {"seed": 99})
+
+
+def test_the_model_behind_an_assignment(lab):
+    key = (lab.tables.ClusterAssignment & trainer(lab, "december") & {"seed": 2}).fetch1("KEY")
+    loaders, model = queries.load_assigned_model(lab.tables, key)
+    assert sorted(loaders["test"]) == ["first", "second"]
+    assert not model.training
+    vectors = model.readout["first"].features[0, :, 0].T.detach().numpy()
+    np.testing.assert_array_equal(vectors, tables_lab.planted_vectors(2, "first").astype(np.float32))
