@@ -48,7 +48,7 @@ partitions = st.integers(1, 40).flatmap(
 
 class TestComparePartitions:
     @given(partitions)
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=80, deadline=None)
     def test_equals_scikit_learn(self, labels):
         a, b = labels
         assert compare_partitions(a, b).measures == pytest.approx(scikit_learn(a, b), abs=1e-12)
@@ -87,7 +87,7 @@ class TestComparePartitions:
         assert compare_partitions(a, b).measures == pytest.approx(scikit_learn(a, b), abs=1e-12)
 
     @given(partitions, st.randoms(use_true_random=False))
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=30, deadline=None)
     def test_neither_the_order_of_neurons_nor_the_names_of_clusters_matter(self, labels, random):
         a, b = labels
         order = random.sample(range(len(a)), len(a))
@@ -96,7 +96,7 @@ class TestComparePartitions:
         assert again.measures == pytest.approx(compare_partitions(a, b).measures, abs=1e-12)
 
     @given(partitions)
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=30, deadline=None)
     def test_exchange_swaps_homogeneity_and_completeness_and_keeps_the_rest(self, labels):
         forth, back = compare_partitions(*labels), compare_partitions(*reversed(labels))
         exchanged = replace(forth, homogeneity=forth.completeness, completeness=forth.homogeneity)

@@ -59,7 +59,7 @@ def test_learned_coefficients_meet_the_closed_form():
     vectors = torch.tensor([[0.2], [3.0], [40.0]], dtype=torch.float64)
     coefficients = torch.ones(3, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.SGD([coefficients], lr=1e-3)
-    for _ in range(400):
+    for _ in range(150):
         optimizer.zero_grad()
         adaptive_log_normal_penalties(vectors, coefficients, gamma_sigma=0.1).sum().backward()
         optimizer.step()
