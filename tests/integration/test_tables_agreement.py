@@ -218,7 +218,8 @@ def test_types_of_no_common_neuron_are_an_error(lab):
     with pytest.raises(SettingsError) as raised:
         lab.tables.LabelAgreement.populate({"types_name": "shifted"})
     assert str(raised.value).startswith(
-        "the known types 'shifted' have no neuron in common with this assignment, although they share the sessions first:"
+        "the known types 'shifted' have no neuron in common with this assignment, although they share the sessions "
+        "first:"
     )
     (lab.tables.KnownTypes & {"types_name": "shifted"}).delete()
 

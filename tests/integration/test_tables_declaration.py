@@ -77,8 +77,8 @@ def test_the_tables_are_utf8mb4_and_their_keys_fit(lab):
     assert {collation.split("_")[0] for collation in collations.values()} == {"utf8mb4"}
     length = (
         "SELECT s.table_name, s.index_name, SUM(COALESCE(c.character_octet_length, 16)) FROM "
-        "information_schema.statistics s JOIN information_schema.columns c USING (table_schema, table_name, column_name) "
-        "WHERE s.table_schema = %s GROUP BY 1, 2"
+        "information_schema.statistics s JOIN information_schema.columns c "
+        "USING (table_schema, table_name, column_name) WHERE s.table_schema = %s GROUP BY 1, 2"
     )
     lengths = connection.query(length, args=(lab.tables.schema.database,)).fetchall()
     assert max(size for *_, size in lengths) <= 3072
