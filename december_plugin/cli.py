@@ -147,7 +147,7 @@ def _explain(error: Exception) -> DecemberError | None:
     """Return what a server's or store's error means, if a command let one through."""
     if "datajoint" not in sys.modules:
         return None
-    from december_plugin.connection import explain_error
+    from december_plugin.server_errors import explain_error
 
     return explain_error(error)
 

@@ -23,19 +23,11 @@ from typing import Any
 
 from december_plugin.errors import ServerError
 from december_plugin.server import EmbeddedServer, ServerSettings, december_home
+from december_plugin.server_errors import is_tls_error, readable_errors, settings_source
 
 STORE = "minio"  # the name that nnfabrik's templates use
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-CONFIG_FILES = ("dj_local_conf.json", "~/.datajoint_config.json")  # DataJoint reads the first that exists
-ENVIRONMENT = ("DJ_HOST", "DJ_USER", "DJ_PASS")
-
-CODES_LOST = (0, 2006, 2013, 2055)
-CODES_DENIED = (1045, 1698)
-CODES_FORBIDDEN = (1044, 1142, 1227)
-CODE_UNREACHABLE = (2002, 2003, 2005)
-CODE_TLS = 2026
-CODE_PACKET = 1153
-CODES_OTHER = (1021, 1040, 1114, 1129, 1130, 1203, 1226, 1290, 3118, 4151)  # the server's own words say what to do
+OPENED = "dj.conn()"  # the source of the settings of a connection that a program opened with its own arguments
 
 logger = logging.getLogger("december_plugin")
 
@@ -110,13 +102,13 @@ def lab_settings(home: str | os.PathLike[str] | None = None) -> LabSettings | No
         The folder of the embedded server, whose own settings (also when saved to a DataJoint file) are not a lab's.
     """
     dj = quiet_datajoint()
-    config, source = dj.config, _source()
+    config, source = dj.config, settings_source()
     host = config["database.host"] or "localhost"
     port, user, password = config["database.port"], config["database.user"], config["database.password"]
     if host == "localhost" and port == 3306 and user is None and password is None:
         if not hasattr(dj.conn, "connection"):
             return None
-        info, source = dj.conn.connection.conn_info, "dj.conn()"
+        info, source = dj.conn.connection.conn_info, OPENED
         host, port, user, password = info["host"], info["port"], info["user"], info["passwd"]
     embedded = [_applied] if _applied else []
     with contextlib.suppress(ServerError):
@@ -124,13 +116,6 @@ def lab_settings(home: str | os.PathLike[str] | None = None) -> LabSettings | No
     if any(host == known.host and password == known.password for known in embedded):
         return None
     return LabSettings(host, port, user, source)
-
-
-def _source() -> str:
-    names = [name for name in ENVIRONMENT if os.environ.get(name)]
-    paths = (Path(name).expanduser() for name in CONFIG_FILES)
-    files = [str(path.absolute()) for path in paths if path.exists()][:1]
-    return " and ".join([*([", ".join(names)] if names else []), *files]) or "dj.config"
 
 
 def connect(*, home: str | os.PathLike[str] | None = None, store: str = STORE) -> Database:
@@ -162,19 +147,22 @@ def connect(*, home: str | os.PathLike[str] | None = None, store: str = STORE) -
     mine = hasattr(dj.conn, "connection") and _connected_in in (None, os.getpid())
     open_already = mine and dj.conn.connection.is_connected
     lab = lab_settings(home)
+    _configure_store(dj, store, home=home, lab=lab)
+    check_store(store)
     server, started = None, False
-    if lab is not None:
-        if not open_already:
-            _complete_credentials(dj, lab)
-    else:
+    if lab is None:
         server = EmbeddedServer(home)
         started = server.start()
         open_already = not _use_embedded(dj, server.settings) and open_already
-    _configure_store(dj, store, home=home, lab=lab)
-    check_store(store)
-    connection = dj.conn() if open_already else _open(dj)
+    try:
+        if not open_already:
+            _open(dj, lab)
+    except BaseException:
+        if server is not None and started:
+            server.stop()
+        raise
     _connected_in = os.getpid()
-    return Database(connection, server, started)
+    return Database(dj.conn(), server, started)
 
 
 @contextlib.contextmanager
@@ -222,16 +210,21 @@ def _complete_credentials(dj: ModuleType, lab: LabSettings) -> None:
         dj.config["database.password"] = getpass.getpass(f"Password for the database server {lab.address}: ")
 
 
-def _open(dj: ModuleType) -> Any:
+def _open(dj: ModuleType, lab: LabSettings | None) -> None:
     with readable_errors():
+        if lab is not None and lab.source == OPENED:
+            dj.conn.connection.connect()
+            return
+        if lab is not None:
+            _complete_credentials(dj, lab)
         try:
-            return dj.conn(reset=True)
+            dj.conn(reset=True)
         except Exception as error:
             # None means "TLS if the server has it"; PyMySQL takes DataJoint's None for "TLS or nothing".
-            if _code(error) != CODE_TLS or dj.config["database.use_tls"] is not None:
+            if not is_tls_error(error) or dj.config["database.use_tls"] is not None:
                 raise
-        dj.config["database.use_tls"] = False
-        return dj.conn(reset=True)
+            dj.config["database.use_tls"] = False
+            dj.conn(reset=True)
 
 
 def _others_are_connected(connection: Any) -> bool:
@@ -328,7 +321,7 @@ def _check_bucket(name: str, spec: dict[str, Any]) -> None:
         ) from None
 
 
-# ---- schemas and errors
+# ---- schemas
 
 
 def open_schema(name: str, *, connection: Any = None) -> Any:
@@ -355,110 +348,3 @@ def open_schema(name: str, *, connection: Any = None) -> Any:
     connection = connection if connection is not None else connect().connection
     with readable_errors():
         return dj.Schema(name, connection=connection)
-
-
-@contextlib.contextmanager
-def readable_errors() -> Iterator[None]:
-    """Turn errors of the server, the driver and the store inside a with block into :class:`ServerError`."""
-    try:
-        yield
-    except Exception as error:
-        readable = explain_error(error)
-        if readable is None or readable is error:
-            raise
-        raise readable from error
-
-
-def explain_error(error: BaseException) -> ServerError | None:
-    """Return what an error of DataJoint or its driver means for the user; None if it is of another kind.
-
-    Parameters
-    ----------
-    error
-        Any exception. An error that was raised while handling a refused permission is explained by that permission.
-    """
-    import pymysql
-
-    dj = quiet_datajoint()
-    if isinstance(error, ServerError):
-        return error
-    if isinstance(error, dj.errors.LostConnectionError):
-        return _lost(error)
-    if isinstance(error, (dj.errors.MissingExternalFile, dj.errors.BucketInaccessible)):
-        return ServerError(
-            f"A file of the store is missing or cannot be read: {error}. Check the store's place in "
-            "dj.config['stores'] and that it is mounted."
-        )
-    if isinstance(error, dj.errors.AccessError):
-        return _forbidden(str(error))
-    cause = error.__context__
-    if isinstance(error, dj.DataJointError) and isinstance(cause, dj.errors.AccessError):
-        return _forbidden(str(cause))
-    return _explain_code(error) if isinstance(error, pymysql.err.Error) else None
-
-
-def _explain_code(error: BaseException) -> ServerError | None:
-    code, words = _code(error), str(error.args[-1]) if error.args else ""
-    host, user = _where()
-    if code in CODE_UNREACHABLE:
-        reason = re.search(r"\((?:\[Errno -?\d+\] )?(.*?)\)$", words)
-        return ServerError(
-            f"The database server {host} cannot be reached ({reason[1] if reason else words}). Check that it runs and "
-            f"that host and port are right (settings from {_source()})."
-        )
-    if code in CODES_DENIED:
-        return ServerError(
-            f"The database server {host} refuses user {user!r}: wrong user name or password. Correct DJ_USER and "
-            f"DJ_PASS, or database.user and database.password in dj_local_conf.json (settings from {_source()})."
-        )
-    if code in CODES_FORBIDDEN:
-        return _forbidden(words)
-    if code in CODES_LOST:
-        return _lost(error)
-    if code == CODE_TLS:
-        return ServerError(
-            f"No encrypted connection to the database server {host}: {words}. Set database.use_tls to false in "
-            "dj_local_conf.json if the server has no TLS."
-        )
-    if code == CODE_PACKET:
-        return ServerError(
-            f"A row is larger than the database server {host} takes. Its administrator must raise max_allowed_packet."
-        )
-    return ServerError(f"The database server {host} answers: {words} (error {code}).") if code in CODES_OTHER else None
-
-
-def _code(error: BaseException) -> int | None:
-    first = error.args[0] if error.args else None
-    return first if isinstance(first, int) else None
-
-
-def _where() -> tuple[str, str]:
-    """Return the address and user of the settings, or of a connection that was made without any."""
-    dj = quiet_datajoint()
-    if dj.config["database.user"] is None and hasattr(dj.conn, "connection"):
-        info = dj.conn.connection.conn_info
-        return f"{info['host']}:{info['port']}", info["user"]
-    host = dj.config["database.host"] or "localhost"
-    return host if ":" in host else f"{host}:{dj.config['database.port']}", dj.config["database.user"]
-
-
-def _lost(error: BaseException) -> ServerError:
-    reason = error.args[-1] if error.args else error
-    return ServerError(
-        f"The connection to the database server {_where()[0]} was lost ({reason}). Check that "
-        " the server runs, then run the same command again: what was stored is kept."
-    )
-
-
-def _forbidden(words: str) -> ServerError:
-    host, user = _where()
-    account = re.search(r"user '([^']*)'@'([^']*)'", words)
-    to = f"'{account[1]}'@'{account[2]}'" if account else f"'{user}'@'%'"
-    place = re.search(r"to database '([^']+)'", words) or re.search(r"for table `([^`]+)`", words)
-    schema = place[1] if place else None
-    target = f"the schema `{schema}`" if schema else "this schema"
-    pattern = (schema or "SCHEMA").replace("_", r"\_")  # GRANT takes a bare underscore for any character
-    return ServerError(
-        f"User {to} may not create or change {target} on the database server {host}. Ask its administrator to run:\n"
-        f"    GRANT ALL PRIVILEGES ON `{pattern}`.* TO {to};"
-    )

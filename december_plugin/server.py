@@ -48,8 +48,8 @@ READY = "ready for connections"
 # What MariaDB logs when another server has the data open. It would go on trying for half a minute.
 DATA_IN_USE = ("Can't lock aria control file", "Unable to lock ./ibdata1")
 
-# Servers started by this process, so that they are reaped when they end.
-_children: dict[int, subprocess.Popen[bytes]] = {}
+# Servers by the process that started them (a fork inherits this) and their ids, so that they are reaped when they end.
+_children: dict[tuple[int, int], subprocess.Popen[bytes]] = {}
 
 
 def december_home(home: str | os.PathLike[str] | None = None) -> Path:
@@ -295,7 +295,7 @@ class EmbeddedServer:
             if time.monotonic() > end:
                 return False
             time.sleep(0.02)
-        child = _children.pop(pid, None)
+        child = _children.pop((os.getpid(), pid), None)
         if child is not None:
             child.wait()
         return True
@@ -384,7 +384,7 @@ class EmbeddedServer:
                 env={**os.environ, "UMASK": "0600", "UMASK_DIR": "0700"},
                 start_new_session=True,  # outlives the terminal and its Ctrl-C
             )
-        _children[process.pid] = process
+        _children[os.getpid(), process.pid] = process
         self.pid_file.write_text(f"{process.pid}\n")
         return process
 
@@ -395,7 +395,7 @@ class EmbeddedServer:
         place = {"unix_socket": str(self.socket)} if launched else {"host": self.settings.host}
         end = time.monotonic() + START_TIMEOUT
         while True:
-            child = _children.get(pid)
+            child = _children.get((os.getpid(), pid))
             alive = child.poll() is None if child else is_server(pid, self.data)
             log = self._log_since(log_start) if log_start is not None else ""
             if not alive and "Bind on TCP/IP port" in log:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import pymysql
 import pytest
 
-from december_plugin.connection import ENVIRONMENT, Database, connect, quiet_datajoint
+from december_plugin import connection as connection_module
+from december_plugin.connection import STORE, Database, connect, quiet_datajoint
 from december_plugin.server import EmbeddedServer
+from december_plugin.server_errors import ENVIRONMENT
 
+LAB_PASSWORD = "correct horse"
 SETTINGS = ("host", "port", "user", "password")
 
 
@@ -98,3 +106,72 @@ def drop_schemas(database: Database, beginning: str) -> None:
             connection.schemas.pop(name, None)
     connection.query("SET FOREIGN_KEY_CHECKS = 1")
     connection.dependencies.clear()
+
+
+# ---- DataJoint without settings, or with a lab's
+
+
+@pytest.fixture
+def unconfigured(server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """Yield DataJoint as it is in a new process without any settings; everything is put back afterwards."""
+    dj = quiet_datajoint()
+    before = dict(dj.config.items())
+    opened = getattr(dj.conn, "connection", None)
+    monkeypatch.setattr(connection_module, "_applied", None)
+    monkeypatch.setattr(connection_module, "_connected_in", None)
+    monkeypatch.chdir(tmp_path)
+    defaults = {"host": "localhost", "port": 3306, "user": None, "password": None, "use_tls": None, "reconnect": True}
+    dj.config.update({f"database.{name}": value for name, value in defaults.items()})
+    dj.config["stores"] = {}
+    if opened is not None:
+        del dj.conn.connection
+    yield dj
+    if hasattr(dj.conn, "connection"):
+        with contextlib.suppress(pymysql.err.Error):
+            dj.conn.connection.close()
+        del dj.conn.connection
+    if opened is not None:
+        dj.conn.connection = opened
+    dj.config.update({"stores": {}, **before})
+
+
+@pytest.fixture
+def admin(server: EmbeddedServer) -> Iterator[Any]:
+    """Yield a cursor of the server's administrator."""
+    own = server.settings
+    connection = pymysql.connect(host=own.host, port=own.port, user=own.user, password=own.password, autocommit=True)
+    with connection.cursor() as cursor:
+        yield cursor
+    connection.close()
+
+
+@pytest.fixture
+def lab(unconfigured: Any, server: EmbeddedServer, admin: Any, tmp_path: Path) -> Iterator[Any]:
+    """Yield DataJoint with the settings of a lab: a user without rights on the tests' server, and a store."""
+    dj = unconfigured
+    admin.execute(f"CREATE OR REPLACE USER 'student'@'127.0.0.1' IDENTIFIED BY '{LAB_PASSWORD}'")
+    dj.config.update({"database.host": "127.0.0.1", "database.port": server.settings.port})
+    dj.config.update({"database.user": "student", "database.password": LAB_PASSWORD})
+    (tmp_path / "lab_store").mkdir()
+    dj.config["stores"] = {STORE: {"protocol": "file", "location": str(tmp_path / "lab_store")}}
+    yield dj
+    admin.execute("DROP USER 'student'@'127.0.0.1'")
+
+
+@pytest.fixture(scope="session")
+def december(december_home: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs the command as a user does who cannot answer questions."""
+
+    def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "december_plugin.cli", *words],
+            cwd=cwd,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
