@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,6 @@ from december_plugin.distances import DiagonalDistances, as_vectors, squared_dis
 from december_plugin.errors import EmbeddingError
 from december_plugin.kmeans import KMEANS_RESTARTS, check_count, kmeans_start
 from december_plugin.mixture import StudentTMixture
-
-# Responsibilities below 1e-16 (float32 vectors) or 1e-150 count as that much in the loss: too little to matter, and
-# their squares, which the target needs, stay ordinary numbers. Below those, arithmetic is ten times slower.
-LOG_SMALLEST_Q = {torch.float32: math.log(1e-16), torch.float64: math.log(1e-150)}
 
 
 def target_distribution(q: Tensor) -> Tensor:
@@ -79,9 +74,8 @@ class _ClusteringLoss(torch.autograd.Function):
         blocks = []
         for block in mixture.posterior_blocks(space, dtype):
             rows = block.rows
-            log_q[:, rows] = block.log_q.clamp_min_(LOG_SMALLEST_Q[dtype])
-            u[:, rows] = block.u
-            sums += torch.exp(log_q[:, rows], out=q[:, rows]).sum(dim=1)
+            log_q[:, rows], q[:, rows], u[:, rows] = block.log_q, block.q, block.u
+            sums += block.q.sum(dim=1)
             blocks.append(rows)
         # From here on the memory of log_q holds dKL/da, short of the part through the cluster sums.
         logit_gradients = log_q
@@ -94,7 +88,9 @@ class _ClusteringLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, loss_gradient: Tensor, *_: None) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, loss_gradient: Tensor | None, *_: None) -> tuple[Tensor | None, None, None]:
+        if loss_gradient is None:
+            return None, None, None
         w, q, u, logit_gradients = ctx.saved_tensors
         gradient = torch.empty_like(w)
         scale = (-0.5 * loss_gradient).to(q.dtype)
@@ -102,7 +98,9 @@ class _ClusteringLoss(torch.autograd.Function):
             block = logit_gradients[:, rows]
             if ctx.pull is not None:
                 q_block = q[:, rows]
-                block = torch.addcmul(block, q_block, ctx.pull @ q_block - ctx.pull[:, None])
+                with torch.autocast(w.device.type, enabled=False):
+                    pulls = ctx.pull @ q_block
+                block = torch.addcmul(block, q_block, pulls - ctx.pull[:, None])
             ctx.space.pull_back((block * u[:, rows]).mul_(scale), rows, gradient)
         return gradient, None, None
 
@@ -118,12 +116,12 @@ def _replace_by_logit_gradients(
         p = (q_block * q_block).mul_(inverse_sums)
         norms = p.sum(dim=0)
         p /= norms
-        log_ratios = (log_q_block - log_sums).sub_(norms.log())
-        losses = (p * log_ratios).sum(dim=0)
-        loss += losses.sum(dtype=torch.float64)
+        log_ratios = log_q_block - log_sums  # up to the logarithm of the norm, one number per neuron
+        means = (p * log_ratios).sum(dim=0)
+        loss += (means - norms.log()).sum(dtype=torch.float64)
         torch.sub(q_block, p, out=log_q_block)
         if not detach_target:
-            t = log_ratios.sub_(losses).mul_(p)
+            t = log_ratios.sub_(means).mul_(p)
             flows += t.sum(dim=1)
             log_q_block.add_(t, alpha=2)
     return loss, None if detach_target else (flows / sums).to(q.dtype)
@@ -206,6 +204,7 @@ class DECEMber(nn.Module):
             If the vectors are not finite, are not (N, ``n_features``), or the clusters were never initialised.
         """
         w = self.mixture.check(w)
+        self._last_e_step = None  # frees its memory for the new one
         loss, q, u = _ClusteringLoss.apply(w, self.mixture, self.detach_target)
         self._last_e_step = q.detach().t(), u.detach().t()
         return loss

@@ -121,6 +121,7 @@ class DiagonalDistances:
         scaled = centered * precisions
         self.coefficients = torch.cat([precisions, -2 * scaled], dim=1)
         self.offsets = (centered * scaled).sum(dim=1, keepdim=True)
+        self._slopes: Tensor | None = None
 
     def blocks(self, dtype: torch.dtype = torch.float64) -> Iterator[tuple[slice, Tensor]]:
         """Yield the rows of a block and its features (B, 2 D), ``[x^2, x]`` with ``x = w - shift``.
@@ -153,10 +154,16 @@ class DiagonalDistances:
         Computed in the precision of ``gradients``: nothing here cancels as badly as in the distances.
         """
         dtype, d = gradients.dtype, self.w.shape[1]
+        if self._slopes is None or self._slopes.dtype != dtype:
+            self._slopes = self.coefficients.to(dtype, copy=True)
+            self._slopes[:, :d] *= 2
         with torch.autocast(self.w.device.type, enabled=False):
-            slopes = gradients.t() @ self.coefficients.to(dtype)
+            slopes = gradients.t() @ self._slopes
         x = self.w[rows].to(dtype) - self.shift.to(dtype)
-        out[rows] = x.mul_(slopes[:, :d]).mul_(2).add_(slopes[:, d:])
+        if out.dtype == dtype:
+            torch.addcmul(slopes[:, d:], x, slopes[:, :d], out=out[rows])
+        else:
+            out[rows] = torch.addcmul(slopes[:, d:], x, slopes[:, :d])
 
     def pull_back_centers(self, gradients: Tensor, features: Tensor) -> Tensor:
         """Turn gradients with respect to the distances (K, B) into gradients with respect to the centres (K, D)."""

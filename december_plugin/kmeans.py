@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from december_plugin.distances import as_vectors, mean_vector, working_dtype
@@ -80,13 +80,14 @@ def kmeans_start(
 
 def _best_kmeans(vectors: np.ndarray, n_clusters: int, seeds: list[int]) -> np.ndarray:
     """Labels (N,) of the k-means with the smallest inertia, the first of equals."""
+    controller = ThreadpoolController()
 
     def run(seed: int) -> KMeans:
         # The limit of OpenMP holds for the calling thread only, that of BLAS for the process.
-        with threadpool_limits(1, user_api="openmp"):
+        with controller.limit(limits=1, user_api="openmp"):
             return KMeans(n_clusters, n_init=1, random_state=seed).fit(vectors)
 
-    with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"):
+    with warnings.catch_warnings(), controller.limit(limits=1, user_api="blas"):
         # Fewer distinct vectors than clusters: told as an error by the caller.
         warnings.simplefilter("ignore", ConvergenceWarning)
         with ThreadPoolExecutor(min(len(seeds), torch.get_num_threads())) as pool:

@@ -19,6 +19,9 @@ from december_plugin.kmeans import KMEANS_RESTARTS, check_count, kmeans_start, s
 
 EMPTY_MASS = 1e-6  # neurons; a cluster that has less keeps its centre and scales
 MAX_CANCELLATION = 1e3  # squared centre per scale up to which sums of float32 products give the scale to about 1e-4
+# Responsibilities too small to matter are held above these bounds: the squares that a target distribution needs stay
+# ordinary numbers, and arithmetic on the tiny numbers below those is ten times slower.
+SMALLEST_Q = {torch.float32: 1e-16, torch.float64: 1e-150}
 WEIGHTS = ("uniform", "learned")
 
 
@@ -28,6 +31,7 @@ class _Posterior(NamedTuple):
     rows: slice
     features: Tensor  # (B, 2 D): [x^2, x], float64
     log_q: Tensor  # (K, B)
+    q: Tensor  # (K, B)
     u: Tensor  # (K, B)
     log_likelihoods: Tensor  # (B,), float64
 
@@ -199,8 +203,8 @@ class StudentTMixture(nn.Module):
             log_densities, u = self._densities(w)
             return (log_densities + self._log_weights()).softmax(dim=0).t().to(dtype), u.t().to(dtype)
         q, u = (w.new_empty((self.n_clusters, len(w)), dtype=dtype) for _ in range(2))
-        for block in self.posterior_blocks(DiagonalDistances(w, self.centers, self.scales), dtype):
-            q[:, block.rows] = block.log_q.exp_()
+        for block in self.posterior_blocks(DiagonalDistances(w, self.centers, self.scales)):
+            q[:, block.rows] = block.q
             u[:, block.rows] = block.u
         return q.t(), u.t()
 
@@ -227,8 +231,7 @@ class StudentTMixture(nn.Module):
         labels = w.new_empty(len(w), dtype=torch.int64)
         confidences = w.new_empty(len(w), dtype=working_dtype(w))
         for block in self.posterior_blocks(DiagonalDistances(w, self.centers, self.scales)):
-            best, labels[block.rows] = block.log_q.max(dim=0)
-            confidences[block.rows] = best.exp_()
+            confidences[block.rows], labels[block.rows] = block.q.max(dim=0)
         return labels, confidences
 
     def predict(self, w: Tensor) -> Tensor:
@@ -395,7 +398,7 @@ class StudentTMixture(nn.Module):
             space = DiagonalDistances(w, self.centers, self.scales)
             moments, total = _Moments(space), space.shift.new_zeros(())
             for block in self.posterior_blocks(space):
-                moments.add(block.log_q.exp_(), block.u, block.features)
+                moments.add(block.q, block.u, block.features)
                 total += block.log_likelihoods.sum()
             history.append(float(total) / len(w))
             converged = len(history) > 1 and history[-1] - history[-2] < tol
@@ -438,7 +441,8 @@ class StudentTMixture(nn.Module):
 
         The log densities are taken relative to one at the neuron's smallest distance,
         ``log(1 + delta / nu) = log(1 + delta_min / nu) + log(1 + (delta - delta_min) / (nu + delta_min))``,
-        so that also in float32 clusters that are nearly equally likely are told apart.
+        so that also in float32 clusters that are nearly equally likely are told apart. Responsibilities below
+        ``SMALLEST_Q`` count as that much.
         """
         slope = -(self.dof + self.n_features) / 2
         constants = self._log_constants() + self._log_weights()
@@ -447,12 +451,17 @@ class StudentTMixture(nn.Module):
         for rows, features in space.blocks():
             distances = space.distances(features)
             nearest = distances.amin(dim=0)
-            excess = distances.sub_(nearest).div_(nearest + self.dof).to(dtype)
-            u = (-2 * slope / (nearest + self.dof)).to(dtype) / (excess + 1)
-            log_joint = torch.add(constants, excess.log1p_(), alpha=slope)
-            log_q = log_joint.log_softmax(dim=0)
+            reach = nearest + self.dof
+            excess = distances.sub_(nearest).to(dtype).div_(reach.to(dtype))
+            u = (-2 * slope / reach).to(dtype) / (excess + 1)
+            log_q = torch.add(constants, excess.log1p_(), alpha=slope)
+            most = log_q.amax(dim=0)
+            log_q = log_q.sub_(most).clamp_min_(math.log(SMALLEST_Q[dtype]))
+            q = log_q.exp()
+            sums = q.sum(dim=0)
+            log_sums = sums.log()
             reference = torch.log1p(nearest / self.dof).mul_(slope).add_(largest)
-            yield _Posterior(rows, features, log_q, u, reference + (log_joint[0] - log_q[0]))
+            yield _Posterior(rows, features, log_q.sub_(log_sums), q.div_(sums), u, reference + most + log_sums)
 
 
 def _is_number(value: Any) -> bool:

@@ -1,0 +1,206 @@
+"""What one DECEMber step costs beside plain autograd and beside scikit-learn.
+
+One step is the E-step, the clustering loss, its gradient in the readout vectors, and the M-step, on float32 vectors. It
+is compared with the same step written plainly, with a tensor of (neurons, clusters, features) and autograd, where that
+fits into memory, and with one EM iteration (E- and M-step, no loss and no gradient) of scikit-learn's GaussianMixture
+with diagonal covariances, on the same float32 vectors and on the same vectors in float64. Measurements take turns;
+times are medians. Memory is the growth of the peak resident memory during two steps, each case in a process of its own.
+
+    python benchmarks/em_step.py --threads 1 --repeats 7
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import sklearn
+import torch
+from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_limits
+
+from december_plugin.clustering import DECEMber
+
+CLUSTERS = (10, 50, 100)
+LARGEST_PLAIN = 10
+TIME_TARGETS = {10: 3.0, 50: 2.0, 100: 2.0}
+MEMORY_TARGET = 500  # MB, at 100 clusters
+DOF = 2.1
+
+Step = Callable[[], object]
+
+
+def make_data(n: int, d: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Overlapping clusters: vectors (N, D) float32 and their centres (K, D)."""
+    rng = np.random.default_rng(0)
+    centers = 0.25 * rng.standard_normal((k, d), dtype=np.float32)
+    w = rng.standard_normal((n, d), dtype=np.float32)
+    w += centers[rng.integers(0, k, n)]
+    return w, centers
+
+
+def december_step(w: np.ndarray, centers: np.ndarray) -> Step:
+    vectors = torch.from_numpy(w).requires_grad_()
+    december = DECEMber(*centers.shape, dof=DOF)
+    december.mixture.centers.copy_(torch.from_numpy(centers))
+    december.mixture.scales.fill_(1)
+
+    def step() -> None:
+        vectors.grad = None
+        december.loss(vectors).backward()
+        december.m_step(vectors)
+
+    return step
+
+
+def plain_step(w: np.ndarray, centers: np.ndarray) -> Step:
+    """Run the equations as they stand in the paper, in float32."""
+    vectors = torch.from_numpy(w).requires_grad_()
+    means = torch.from_numpy(centers).clone()
+    scales = torch.ones_like(means)
+    d = w.shape[1]
+
+    def step() -> None:
+        nonlocal means, scales
+        vectors.grad = None
+        delta = ((vectors[:, None] - means) ** 2 / scales).sum(-1)
+        log_t = -scales.log().sum(-1) / 2 - (DOF + d) / 2 * torch.log1p(delta / DOF)
+        log_q = torch.log_softmax(log_t, dim=1)
+        q = log_q.exp()
+        log_p = torch.log_softmax(2 * log_q - q.sum(0).log(), dim=1)
+        (log_p.exp() * (log_p - log_q)).sum().backward()
+        with torch.no_grad():
+            qu = q * (DOF + d) / (DOF + delta)
+            means = qu.T @ vectors / qu.sum(0)[:, None]
+            spread = qu[:, :, None] * (vectors[:, None] - means) ** 2
+            scales = (spread.sum(0) / q.sum(0)[:, None]).clamp(1e-4, 1e4)
+
+    return step
+
+
+def sklearn_iteration(w: np.ndarray, centers: np.ndarray) -> Step:
+    k, d = centers.shape
+    mixture = GaussianMixture(k, covariance_type="diag")
+    mixture.weights_ = np.full(k, 1 / k, dtype=w.dtype)
+    mixture.means_ = centers.astype(w.dtype)
+    mixture.covariances_ = np.ones((k, d), dtype=w.dtype)
+    mixture.precisions_cholesky_ = np.ones((k, d), dtype=w.dtype)
+
+    def iteration() -> None:
+        _, log_resp = mixture._e_step(w)
+        mixture._m_step(w, log_resp)
+
+    return iteration
+
+
+def sklearn_iteration_float64(w: np.ndarray, centers: np.ndarray) -> Step:
+    return sklearn_iteration(w.astype(np.float64), centers)
+
+
+CASES: dict[str, Callable[[np.ndarray, np.ndarray], Step]] = {
+    "DECEMber": december_step,
+    "plain": plain_step,
+    "sklearn32": sklearn_iteration,
+    "sklearn64": sklearn_iteration_float64,
+}
+
+
+def cases_at(k: int) -> list[str]:
+    return [case for case in CASES if case != "plain" or k <= LARGEST_PLAIN]
+
+
+def measure_times(n: int, d: int, k: int, repeats: int) -> dict[str, float]:
+    """Median seconds of every case, measured in turns after one warm-up each."""
+    w, centers = make_data(n, d, k)
+    steps = {case: CASES[case](w, centers) for case in cases_at(k)}
+    seconds: dict[str, list[float]] = {case: [] for case in steps}
+    for repeat in range(repeats + 1):
+        for case, step in steps.items():
+            if case == "plain" and repeat > 3:
+                continue
+            start = time.perf_counter()
+            step()
+            if repeat:
+                seconds[case].append(time.perf_counter() - start)
+    return {case: statistics.median(values) for case, values in seconds.items()}
+
+
+def resident_memory() -> dict[str, float]:
+    """Resident memory of this process now and at its peak, MB."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        fields = dict(line.split(":", 1) for line in file)
+    return {name: int(fields[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM")}
+
+
+def growth_of_peak(case: str, n: int, d: int, k: int) -> float:
+    """Peak resident memory of two steps over what the process held before, MB; to be run in a fresh process."""
+    warm_up = CASES[case](*make_data(1000, d, k))
+    warm_up()
+    step = CASES[case](*make_data(n, d, k))
+    with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+        file.write("5")  # resets the peak to the present
+    before = resident_memory()["VmRSS"]
+    step()
+    step()
+    return resident_memory()["VmHWM"] - before
+
+
+def measure_memory(case: str, k: int, arguments: argparse.Namespace) -> float:
+    command = [sys.executable, __file__, "--memory-of", case, "--clusters", str(k)]
+    for name in ("n", "d", "threads"):
+        command += [f"--{name}", str(getattr(arguments, name))]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def show(number: float, unit: str, digits: int) -> str:
+    return "-" if math.isnan(number) else f"{number:.{digits}f} {unit}".rstrip()
+
+
+def report(k: int, seconds: dict[str, float], memory: dict[str, float]) -> list[str]:
+    """Lay out one row per case."""
+    step = seconds["DECEMber"]
+    notes = {"sklearn32": f"at most {TIME_TARGETS[k]:g} x" if k in TIME_TARGETS else ""}
+    if k == 100:
+        notes["DECEMber"] = f"at most {MEMORY_TARGET} MB"
+    return [
+        f"{k:>4}  {case:<10}{show(value, 's', 3):>10}{show(memory.get(case, math.nan), 'MB', 0):>11}"
+        f"{show(step / value, 'x', 2):>16}  {notes.get(case, '')}".rstrip()
+        for case, value in seconds.items()
+    ]
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=54_569, help="neurons (default: the SENSORIUM 2022 mice, %(default)s)")
+    parser.add_argument("--d", type=int, default=128, help="features (default: %(default)s)")
+    parser.add_argument("--clusters", type=int, nargs="+", default=list(CLUSTERS), help="default: 10 50 100")
+    parser.add_argument("--threads", type=int, default=1, help="threads of every case (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=7, help="measurements per case (default: %(default)s)")
+    parser.add_argument("--memory-of", choices=CASES, help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(arguments.threads)
+    with threadpool_limits(arguments.threads):
+        if arguments.memory_of:
+            print(json.dumps(growth_of_peak(arguments.memory_of, arguments.n, arguments.d, arguments.clusters[0])))
+            return 0
+        print(
+            f"{arguments.n} neurons, {arguments.d} features, {arguments.threads} threads, median of "
+            f"{arguments.repeats}; torch {torch.__version__}, scikit-learn {sklearn.__version__}\n"
+        )
+        print(f"{'K':>4}  {'case':<10}{'time':>10}{'memory':>11}{'DECEMber/case':>16}  target")
+        for k in arguments.clusters:
+            seconds = measure_times(arguments.n, arguments.d, k, arguments.repeats)
+            memory = {case: measure_memory(case, k, arguments) for case in seconds}
+            print("\n".join(report(k, seconds, memory)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
