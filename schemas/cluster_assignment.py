@@ -13,6 +13,7 @@ import torch
 from december_plugin.schemas.clustering import DECEMBER
 from december_plugin.schemas.neuron_ids import SessionNeurons, session_neurons
 from december_plugin.schemas.plain_values import packed, unpacked
+from december_plugin.schemas.server_outage import wait_for_server
 from december_plugin.schemas.stored_models import build_loaders, build_parts, full_config, stored_state_dict
 
 from december_plugin.baselines import cluster_readouts
@@ -107,7 +108,9 @@ class ClusterAssignment(dj.Computed):
             clusters = Clusters(
                 found.labels, found.confidences, found.log_likelihood, found.n_clusters, found.converged
             )
-        return assignment_rows(clusters, neurons)
+        rows = assignment_rows(clusters, neurons)
+        wait_for_server(self.connection, what="an assignment")
+        return rows
 
     def _embeddings(self, config: Mapping[str, Any], key: Mapping[str, Any]) -> ReadoutEmbeddings:
         state_dict = stored_state_dict(self.trained_model_table, key)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from december_plugin.schemas.neuron_ids import session_neurons
 from december_plugin.schemas.plain_values import packed, unpacked
+from december_plugin.schemas.server_outage import wait_for_server
 from december_plugin.schemas.stored_models import build_parts, full_config, stored_state_dict
 
 from december_plugin.errors import RecordingError, SettingsError
@@ -82,7 +83,9 @@ class TestPerformance(dj.Computed):
         data_keys = np.repeat(list(predicted), [len(score["single_trial_correlations"]) for score in scores])
         for score, session in zip(scores, session_neurons(data_keys, inputs["neurons"], lambda: loaders), strict=True):
             score |= {"unit_ids": session.unit_ids, "unit_ids_from": session.unit_ids_from}
-        return _summary(scores), [_as_row(score) for score in scores]
+        rows = _summary(scores), [_as_row(score) for score in scores]
+        wait_for_server(self.connection, what="the test performance of a model")
+        return rows
 
     def make_insert(self, key: dict[str, Any], row: dict[str, Any], sessions: list[dict[str, Any]]) -> None:
         """Insert the entry and its sessions."""

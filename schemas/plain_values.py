@@ -73,6 +73,34 @@ def _plain_name(name: Any) -> Any:
     return name if isinstance(name, STORABLE) else repr(name)
 
 
+def fitting(output: Any, largest: int) -> Any:
+    """Return a trainer's output, without its largest entries if the server would not take it.
+
+    A finished training is worth more than a matrix in its output. What is left out is named in the entry's place and in
+    the log.
+
+    Parameters
+    ----------
+    output
+        As of :func:`plain`.
+    largest
+        The server's ``max_allowed_packet`` (bytes).
+    """
+    # A statement holds the blob escaped, which makes it a little longer, and the rest of the row.
+    allowed = int(0.9 * largest) - 10_000
+    if len(blob.pack(output)) <= allowed:
+        return output
+    if not isinstance(output, dict):
+        output = {"output": output}
+    sizes = {name: len(blob.pack(entry)) for name, entry in output.items()}
+    while len(blob.pack(output)) > allowed and sizes:
+        name = max(sizes, key=sizes.__getitem__)
+        left_out = f"left out: {sizes.pop(name) / 1e6:.1f} MB, and the server takes {largest / 1e6:.1f} MB in all"
+        logger.warning("output[%r] of the trainer is %s (max_allowed_packet)", name, left_out)
+        output = {**output, name: left_out}
+    return output
+
+
 def portable_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """Return a state dict with tensors on the CPU and Python numbers, which loads with ``weights_only=True``."""
     return {str(name): _portable(value) for name, value in state_dict.items()}

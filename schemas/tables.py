@@ -41,7 +41,8 @@ class DecemberTables:
     TrainingPlan
         Trainings that were registered.
     TrainedModel
-        nnfabrik's table of trained models: the lab's own, or ours with fetch, compute and insert apart.
+        nnfabrik's table of trained models: the lab's own, or ours with fetch, compute and insert apart. Its
+        ``populate`` trains what is in ``TrainingPlan`` and no other combinations.
     TrainingSummary
         Scalars of every training.
     Clustering
@@ -132,7 +133,7 @@ def december_tables(
         template = trained_model_template()
         trained_model = bind(template, opened, context, nnfabrik=vars(lab), storage=storage, training_plan_table=plan)
     else:
-        _check_trained_model(trained_model)
+        trained_model = _planned_only(_check_trained_model(trained_model), plan)
     context["TrainedModel"] = trained_model
     models = {"trained_model_table": trained_model}
     summary = bind(TrainingSummary, opened, context, **models)
@@ -179,7 +180,18 @@ def _nnfabrik_namespace(nnfabrik: Any) -> SimpleNamespace:
     return SimpleNamespace(**{name: members[name] for name in (*NNFABRIK_TABLES, "DataInfo") if name in members})
 
 
-def _check_trained_model(table: Any) -> None:
+def _planned_only(table: Any, plan: Any) -> Any:
+    """Return the lab's table with a key source of what was registered: its own is the cross product of all entries."""
+
+    def key_source(self: Any) -> Any:
+        return super(planned, self).key_source & plan.proj()
+
+    members = {"__doc__": table.__doc__, "__module__": table.__module__, "key_source": property(key_source)}
+    planned = type(table)(table.__name__, (table,), members)
+    return planned
+
+
+def _check_trained_model(table: Any) -> Any:
     if not (isinstance(table, type) and issubclass(table, dj.Table)):
         raise SettingsError(f"trained_model is {table!r}; it must be a DataJoint table class, or None.")
     heading = table().heading
@@ -188,6 +200,7 @@ def _check_trained_model(table: Any) -> None:
     if missing or "output" not in heading.names or not hasattr(table, "ModelStorage"):
         lacks = f"{missing[0]} in its primary key" if missing else "the column output or the part ModelStorage"
         raise SettingsError(f"trained_model {table.__name__} lacks {lacks}; build it on nnfabrik's TrainedModelBase.")
+    return table
 
 
 def _open_schema(schema: str | dj.Schema, lab: SimpleNamespace) -> dj.Schema:

@@ -14,7 +14,7 @@ import torch
 from datajoint.autopopulate import AutoPopulate
 from datajoint.errors import DataJointError
 from datajoint.hash import uuid_from_file
-from december_plugin.schemas.plain_values import packed, plain, portable_state_dict, unpacked
+from december_plugin.schemas.plain_values import fitting, packed, plain, portable_state_dict, unpacked
 from december_plugin.schemas.server_outage import CONNECTION_ERRORS, SurvivingCallback, wait_for_server
 from december_plugin.schemas.stored_models import build_parts
 
@@ -42,33 +42,25 @@ class ThreePartTraining:
     server_patience: ClassVar[float] = 3600.0
     # The base's attributes that are used here.
     connection: Any
+    database: Any
+    get_full_config: Any
     insert1: Any
     call_back: Any
+    user_table: Any
+    trainer_table: Any
+    model_table: Any
+    dataset_table: Any
     comment_delimitter: str
     ModelStorage: Any
     storage: str
 
     make = AutoPopulate.make
 
-    def make_fetch(self, key: dict[str, Any]) -> tuple[str, str | None, str]:
-        """Return the packed configurations, the fabrikant's name and the comment."""
-        config = self.get_full_config(key, include_state_dict=False, include_trainer=True)  # type: ignore[attr-defined]
-        return packed(config), self._fabrikant_name(), self._joined_comment(key)
+    def make_fetch(self, key: dict[str, Any]) -> tuple[str]:
+        """Return the packed configurations."""
+        return (packed(self.get_full_config(key, include_state_dict=False, include_trainer=True)),)
 
-    def _fabrikant_name(self) -> str | None:
-        # nnfabrik's get_current_user asks its core table, also where the lab has a table of its own.
-        user = self.connection.get_user().split("@")[0]
-        names = (self.user_table & {"dj_username": user}).fetch("fabrikant_name", limit=1)  # type: ignore[attr-defined]
-        return str(names[0]) if len(names) else None
-
-    def _joined_comment(self, key: Mapping[str, Any]) -> str:
-        tables = {"trainer": self.trainer_table, "model": self.model_table, "dataset": self.dataset_table}  # type: ignore[attr-defined]
-        comment = self.comment_delimitter.join((tables[role] & key).fetch1(f"{role}_comment") for role in tables)
-        return comment if len(comment) <= COMMENT_LENGTH else comment[: COMMENT_LENGTH - 3] + "..."
-
-    def make_compute(
-        self, key: dict[str, Any], packed_config: str, fabrikant_name: str | None, comment: str
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    def make_compute(self, key: dict[str, Any], packed_config: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Train; return the row's values and the state dict once the server can take them."""
         config = unpacked(packed_config)
         loaders, model, trainer = build_parts(config, key)
@@ -80,15 +72,17 @@ class ThreePartTraining:
             cb=SurvivingCallback(self.connection, self.call_back),
         )
         score, output, state_dict = _checked_triple(result, config["trainer_fn"])
-        row = {"score": score, "output": plain(output), "fabrikant_name": fabrikant_name, "comment": comment}
-        state_dict = portable_state_dict(state_dict)
+        output, state_dict = plain(output), portable_state_dict(state_dict)
         wait_for_server(self.connection, longest=self.server_patience, what=f"a model of {config['trainer_fn']}")
-        return row, state_dict
+        largest = self.connection.query("SELECT @@max_allowed_packet").fetchone()[0]
+        return {"score": score, "output": fitting(output, largest)}, state_dict
 
     def make_insert(self, key: dict[str, Any], row: dict[str, Any], state_dict: dict[str, Any]) -> None:
         """Insert the row and its state dict; if that fails, no file stays behind in the store."""
         from nnfabrik.utility.dj_helpers import make_hash
 
+        # Read here and not in make_fetch: an edited comment must not make DataJoint throw a training away.
+        row = {**row, "fabrikant_name": self._fabrikant_name(), "comment": self._joined_comment(key)}
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{make_hash(key)}.pth.tar"
             torch.save(state_dict, path)
@@ -99,9 +93,20 @@ class ThreePartTraining:
                 self._remove_from_store(path)
                 raise
 
+    def _fabrikant_name(self) -> str | None:
+        # nnfabrik's get_current_user asks its core table, also where the lab has a table of its own.
+        user = self.connection.get_user().split("@")[0]
+        names = (self.user_table & {"dj_username": user}).fetch("fabrikant_name", limit=1)
+        return str(names[0]) if len(names) else None
+
+    def _joined_comment(self, key: Mapping[str, Any]) -> str:
+        tables = {"trainer": self.trainer_table, "model": self.model_table, "dataset": self.dataset_table}
+        comment = self.comment_delimitter.join((tables[role] & key).fetch1(f"{role}_comment") for role in tables)
+        return comment if len(comment) <= COMMENT_LENGTH else comment[: COMMENT_LENGTH - 3] + "..."
+
     def _remove_from_store(self, path: Path) -> None:
         """Remove the uploaded copy of ``path``, unless another, finished transaction stored the same content."""
-        schema = self.connection.schemas[self.database]  # type: ignore[attr-defined]
+        schema = self.connection.schemas[self.database]
         external = schema.external[self.storage]
         content = uuid_from_file(path, init_string=path.name + "\0")
         stored = external._make_uuid_path(content, "." + path.name)

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import datajoint as dj
 import numpy as np
 import pytest
+from december_plugin.schemas import december_tables, queries
 from tables_setup import open_lab
 
-from december_plugin.schemas import december_tables, queries
 from december_plugin.simulate import write_recording
 
 SEEDS = [1, 2]
@@ -24,7 +24,9 @@ def entries(new_schema_name, tmp_path_factory):
     sizes = {"n_train": 40, "n_validation": 10, "n_test": 3, "n_repeats": 4, "image_shape": (12, 14)}
     paths = [write_recording(root / name, n_neurons=15, seed=at, **sizes) for at, name in enumerate(("one", "two"))]
     lab = open_lab(new_schema_name(), december_trainers=("december_plugin.*december_trainer",))
-    dataset = lab.add("dataset", "december_plugin.datasets.static_loaders", paths=[str(p) for p in paths], batch_size=20)
+    dataset = lab.add(
+        "dataset", "december_plugin.datasets.static_loaders", paths=[str(p) for p in paths], batch_size=20
+    )
     sizes = {"hidden_channels": 4, "layers": 2, "input_kern": 5, "hidden_kern": 3}
     model = lab.add("model", "december_plugin.models.stacked_core_gaussian_readout", **sizes)
     trainers = {
@@ -100,7 +102,7 @@ def test_a_labs_own_trained_model_needs_nothing_but_the_trainer_entry(filled, en
     own = own_schema(TrainedModel)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        own.populate(entries.lab.tables.TrainingPlan() & {"seed": 1})
+        own.populate(filled.TrainingPlan() & {"seed": 1})
     assert len(own()) == len(own.ModelStorage()) == 3
     tables = december_tables(new_schema_name(), nnfabrik=entries.lab.nnfabrik, trained_model=own)
     for table in tables.computed[1:]:

@@ -11,12 +11,14 @@ import pytest
 import tables_lab
 import torch
 from datajoint.errors import DataJointError
-from december_plugin.schemas import server_outage
-from december_plugin.schemas.plain_values import packed, plain, portable_state_dict, unpacked
+from december_plugin.schemas import december_tables, server_outage
+from december_plugin.schemas.plain_values import fitting, packed, plain, portable_state_dict, unpacked
 from december_plugin.schemas.server_outage import SurvivingCallback, wait_for_server
-from tables_setup import emptied, open_lab
+from tables_setup import Lab, emptied, open_lab
 
 from december_plugin.errors import ServerError, SettingsError, TrainingDivergedError
+
+EDITED = {"trainer_comment": "edited"}
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +135,15 @@ def test_a_comment_too_long_for_the_column_is_cut(lab):
     assert len(comment) == 768
 
 
+def test_a_comment_edited_during_the_training_costs_nothing(lab, monkeypatch):
+    def edit(self, uid=None, **_):
+        self.trainer_table.update1({name: uid[name] for name in ("trainer_fn", "trainer_hash")} | EDITED)
+
+    monkeypatch.setattr(lab.tables.TrainedModel, "call_back", edit)
+    lab.train("december", [1])
+    assert lab.tables.TrainedModel.fetch1("comment").startswith("edited.")
+
+
 # --- failures ----------------------------------------------------------------------------------------------------
 
 
@@ -228,7 +239,6 @@ def test_a_lost_connection_during_training_costs_nothing(lab, monkeypatch):
 
 
 def test_a_labs_own_trained_model_works_with_its_own_make(lab, schema_name):
-    from december_plugin.schemas import december_tables
     from nnfabrik.templates.trained_model import TrainedModelBase
 
     own_schema = dj.Schema(f"{schema_name}_own")
@@ -238,13 +248,17 @@ def test_a_labs_own_trained_model_works_with_its_own_make(lab, schema_name):
 
     own = own_schema(TrainedModel)
     tables = december_tables(f"{schema_name}_december", nnfabrik=lab.nnfabrik, trained_model=own)
-    lab.plan("baseline", [1, 2])
-    own.populate(lab.tables.TrainingPlan())
+    ours = Lab(lab.nnfabrik, tables)
+    ours.plan("baseline", [3], n_moved=0)
+    ours.plan("baseline", [1, 2])
+    assert (len(own.key_source), len(tables.TrainedModel.key_source)) == (6, 3)
+    tables.TrainedModel.populate(reserve_jobs=True)
+    assert len(own()) == len(own.ModelStorage()) == 3
     tables.Clustering().add_entry("kmeans", 3)
     tables.ClusterAssignment.populate()
     tables.SeedAgreement.populate()
     assert len(tables.SeedAgreement()) == 1
-    assert not (dj.Schema(f"{schema_name}_december").list_tables().count("__trained_model"))
+    assert "__trained_model" not in tables.schema.list_tables()
 
 
 # --- the server goes away ----------------------------------------------------------------------------------------
@@ -361,3 +375,15 @@ def test_packed_values_are_text_and_come_back():
     back = unpacked(text)
     np.testing.assert_array_equal(back.pop("ids"), np.arange(5))
     assert back == {"paths": ["a"], "nested": {"x": (1, 2.5, None, True)}}
+
+
+def test_outputs_that_the_server_would_not_take_lose_their_largest_entries(caplog):
+    rng = np.random.default_rng(0)
+    output = {"matrix": rng.random(200_000), "curve": rng.random(10_000), "best_epoch": 3}
+    assert fitting(output, 16_000_000) is output
+    fitted = fitting(output, 1_000_000)
+    assert list(fitted) == ["matrix", "curve", "best_epoch"]
+    assert fitted["matrix"] == "left out: 1.5 MB, and the server takes 1.0 MB in all"
+    np.testing.assert_array_equal(fitted["curve"], output["curve"])
+    assert "output['matrix'] of the trainer is left out: 1.5 MB" in caplog.text
+    assert fitting([rng.random(200_000)], 1_000_000) == {"output": fitted["matrix"]}
