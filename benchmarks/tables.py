@@ -56,8 +56,9 @@ def embedded_database() -> Iterator[Any]:
 
 def open_tables(n_seeds: int) -> tuple[Any, list[dict[str, Any]]]:
     """Return the tables with ``n_seeds`` trained models without weights, and the keys of their assignments."""
-    from december_plugin.schemas import december_tables
     from nnfabrik.main import my_nnfabrik
+
+    from december_plugin.schemas import december_tables
 
     nnfabrik = my_nnfabrik("benchmark", use_common_fabrikant=False)
     tables = december_tables("benchmark", nnfabrik=nnfabrik)

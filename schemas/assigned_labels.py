@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from december_plugin.schemas.neuron_ids import FROM_RECORDING
 
 from december_plugin.identity import NeuronIds
+from december_plugin.schemas.neuron_ids import FROM_RECORDING
 
 T = TypeVar("T")
 

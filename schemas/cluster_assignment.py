@@ -10,16 +10,16 @@ from typing import Any, ClassVar
 import datajoint as dj
 import numpy as np
 import torch
-from december_plugin.schemas.clustering import DECEMBER
-from december_plugin.schemas.neuron_ids import SessionNeurons, session_neurons
-from december_plugin.schemas.plain_values import packed, unpacked
-from december_plugin.schemas.server_outage import wait_for_server
-from december_plugin.schemas.stored_models import build_loaders, build_parts, full_config, stored_state_dict
 
 from december_plugin.baselines import cluster_readouts
 from december_plugin.embeddings import ReadoutEmbeddings, readout_embeddings
 from december_plugin.errors import EmbeddingError
 from december_plugin.mixture import StudentTMixture
+from december_plugin.schemas.clustering import DECEMBER
+from december_plugin.schemas.neuron_ids import SessionNeurons, session_neurons
+from december_plugin.schemas.plain_values import packed, unpacked
+from december_plugin.schemas.server_outage import wait_for_server
+from december_plugin.schemas.stored_models import build_loaders, build_parts, full_config, stored_state_dict
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ class ClusterAssignment(dj.Computed):
     @property
     def key_source(self) -> Any:
         """Trained models of a DECEMber trainer with the clustering ``december``, all others with the other ones."""
-        is_december = " OR ".join(f"trainer_fn LIKE '{name.replace('*', '%')}'" for name in self.december_trainers)
+        patterns = [name.replace("*", "%") for name in self.december_trainers]
+        is_december = " OR ".join(f"trainer_fn LIKE '{pattern}'" for pattern in patterns) or "FALSE"
         pairs = self.trained_model_table.proj() * self.clustering_table.proj("method")
         return (pairs & f"(method = '{DECEMBER}') = ({is_december})").proj()
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import datajoint as dj
 import numpy as np
+
 from december_plugin.schemas.restricting import restricted
 
 # Bytes of one INSERT statement, well below the 1 MB that the strictest servers take.

@@ -9,10 +9,6 @@ from typing import Any, ClassVar
 import datajoint as dj
 import numpy as np
 import torch
-from december_plugin.schemas.neuron_ids import session_neurons
-from december_plugin.schemas.plain_values import packed, unpacked
-from december_plugin.schemas.server_outage import wait_for_server
-from december_plugin.schemas.stored_models import build_parts, full_config, stored_state_dict
 
 from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.performance import (
@@ -22,6 +18,10 @@ from december_plugin.performance import (
     predict_tier,
     single_trial_correlation,
 )
+from december_plugin.schemas.neuron_ids import session_neurons
+from december_plugin.schemas.plain_values import packed, unpacked
+from december_plugin.schemas.server_outage import wait_for_server
+from december_plugin.schemas.stored_models import build_parts, full_config, stored_state_dict
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +54,8 @@ class TestPerformance(dj.Computed):
         -> master
         data_key: varchar(128)              # session, as the data loaders name it
         ---
-        unit_ids: longblob                  # unit ids (n,) int64
-        unit_ids_from: enum('recording', 'position')  # position = no unit ids are known, neurons are counted from 0
+        tested_unit_ids: longblob           # unit ids (n,) int64
+        tested_unit_ids_from: enum('recording', 'position')  # position = no unit ids, neurons are counted from 0
         single_trial_correlations: longblob  # correlation over single trials (n,) float32 (-1 to 1)
         correlations_to_average=null: longblob  # correlation over images, repeats averaged (n,) float32 (-1 to 1)
         n_trials: int unsigned              # number of trials of the tier
@@ -82,7 +82,7 @@ class TestPerformance(dj.Computed):
         scores = [_session_scores(data_key, *pair, loaders[TIER][data_key]) for data_key, pair in predicted.items()]
         data_keys = np.repeat(list(predicted), [len(score["single_trial_correlations"]) for score in scores])
         for score, session in zip(scores, session_neurons(data_keys, inputs["neurons"], lambda: loaders), strict=True):
-            score |= {"unit_ids": session.unit_ids, "unit_ids_from": session.unit_ids_from}
+            score |= {"tested_unit_ids": session.unit_ids, "tested_unit_ids_from": session.unit_ids_from}
         rows = _summary(scores), [_as_row(score) for score in scores]
         wait_for_server(self.connection, what="the test performance of a model")
         return rows

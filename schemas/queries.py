@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from december_plugin.schemas.assigned_labels import AssignedLabels, assigned_labels
-from december_plugin.schemas.restricting import restricted
-from december_plugin.schemas.stored_models import build_parts, full_config, stored_state_dict
-from december_plugin.schemas.tables import DecemberTables
 from scipy.optimize import linear_sum_assignment
 
 from december_plugin.agreement import MEASURES, compare_partitions
 from december_plugin.errors import SettingsError
 from december_plugin.identity import NeuronIds, match_neurons
+from december_plugin.schemas.assigned_labels import AssignedLabels, assigned_labels
+from december_plugin.schemas.restricting import restricted
+from december_plugin.schemas.stored_models import build_parts, full_config, stored_state_dict
+from december_plugin.schemas.tables import DecemberTables
 
 SUMMARY_COLUMNS = ("trainer_role", "strength_setting", "strength", "gradient_ratio", "locked_in", "pretrain_epochs")
 FIRST_COLUMNS = ("method", "n_clusters", *SUMMARY_COLUMNS)

@@ -8,6 +8,9 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import datajoint as dj
+
+from december_plugin.connection import check_store, open_schema
+from december_plugin.errors import SettingsError
 from december_plugin.schemas.binding import bind
 from december_plugin.schemas.cluster_assignment import ClusterAssignment
 from december_plugin.schemas.clustering import Clustering
@@ -19,9 +22,6 @@ from december_plugin.schemas.seed_agreement import SeedAgreement
 from december_plugin.schemas.trained_model import trained_model_template
 from december_plugin.schemas.training_plan import TrainingPlan
 from december_plugin.schemas.training_summary import TrainingSummary
-
-from december_plugin.connection import check_store, open_schema
-from december_plugin.errors import SettingsError
 
 NNFABRIK_TABLES = ("Seed", "Fabrikant", "Model", "Dataset", "Trainer")
 # Also functions that were registered under the name of the module they are defined in.
@@ -122,51 +122,53 @@ def december_tables(
     SettingsError
         If a table of nnfabrik is missing, or ``trained_model`` is not such a table.
     ServerError
-        If the schema does not exist and cannot be made, or the store cannot be used.
+        If the schema does not exist and cannot be made, or our ``TrainedModel`` is new and its store cannot be used.
     """
     lab = _nnfabrik_namespace(nnfabrik)
     opened = _open_schema(schema, lab)
     context = {name: getattr(lab, name) for name in NNFABRIK_TABLES}
     plan = bind(TrainingPlan, opened, context, nnfabrik=lab)
     if trained_model is None:
-        check_store(storage)
-        template = trained_model_template()
-        trained_model = bind(template, opened, context, nnfabrik=vars(lab), storage=storage, training_plan_table=plan)
+        if not opened.list_tables().count("__trained_model"):
+            check_store(storage)
+        settings = {"nnfabrik": vars(lab), "storage": storage, "training_plan_table": plan}
+        trained_model = bind(trained_model_template(), opened, context, **settings)
     else:
         trained_model = _planned_only(_check_trained_model(trained_model), plan)
     context["TrainedModel"] = trained_model
-    models = {"trained_model_table": trained_model}
-    summary = bind(TrainingSummary, opened, context, **models)
-    performance = bind(TestPerformance, opened, context, nnfabrik=lab, **models)
-    clustering = context["Clustering"] = bind(Clustering, opened, context)
-    assignment = context["ClusterAssignment"] = bind(
+    evaluations = _declare_evaluations(opened, context, lab, december_trainers)
+    return DecemberTables(schema=opened, nnfabrik=lab, TrainingPlan=plan, TrainedModel=trained_model, **evaluations)
+
+
+def _declare_evaluations(
+    schema: dj.Schema, context: dict[str, Any], lab: SimpleNamespace, december_trainers: tuple[str, ...]
+) -> dict[str, Any]:
+    """Declare what is computed from trained models; return the tables by name."""
+    models = {"trained_model_table": context["TrainedModel"]}
+    clustering = bind(Clustering, schema, context)
+    types = bind(KnownTypes, schema, context)
+    context = {**context, "Clustering": clustering, "KnownTypes": types}
+    assignment = bind(
         ClusterAssignment,
-        opened,
+        schema,
         context,
         clustering_table=clustering,
         nnfabrik=lab,
         december_trainers=tuple(december_trainers),
         **models,
     )
+    context["ClusterAssignment"] = assignment
     assignments = {"cluster_assignment_table": assignment}
-    neurons = bind(NeuronCluster, opened, context, **assignments)
-    seeds = bind(SeedAgreement, opened, context, **assignments)
-    types = context["KnownTypes"] = bind(KnownTypes, opened, context)
-    labels = bind(LabelAgreement, opened, context, known_types_table=types, **assignments)
-    return DecemberTables(
-        schema=opened,
-        nnfabrik=lab,
-        TrainingPlan=plan,
-        TrainedModel=trained_model,
-        TrainingSummary=summary,
-        Clustering=clustering,
-        ClusterAssignment=assignment,
-        NeuronCluster=neurons,
-        SeedAgreement=seeds,
-        KnownTypes=types,
-        LabelAgreement=labels,
-        TestPerformance=performance,
-    )
+    return {
+        "TrainingSummary": bind(TrainingSummary, schema, context, **models),
+        "TestPerformance": bind(TestPerformance, schema, context, nnfabrik=lab, **models),
+        "Clustering": clustering,
+        "ClusterAssignment": assignment,
+        "NeuronCluster": bind(NeuronCluster, schema, context, **assignments),
+        "SeedAgreement": bind(SeedAgreement, schema, context, **assignments),
+        "KnownTypes": types,
+        "LabelAgreement": bind(LabelAgreement, schema, context, known_types_table=types, **assignments),
+    }
 
 
 def _nnfabrik_namespace(nnfabrik: Any) -> SimpleNamespace:

@@ -14,11 +14,12 @@ import torch
 from datajoint.autopopulate import AutoPopulate
 from datajoint.errors import DataJointError
 from datajoint.hash import uuid_from_file
+
+from december_plugin.connection import check_store
+from december_plugin.errors import SettingsError, TrainingDivergedError
 from december_plugin.schemas.plain_values import fitting, packed, plain, portable_state_dict, unpacked
 from december_plugin.schemas.server_outage import CONNECTION_ERRORS, SurvivingCallback, wait_for_server
 from december_plugin.schemas.stored_models import build_parts
-
-from december_plugin.errors import SettingsError, TrainingDivergedError
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,8 @@ class ThreePartTraining:
     make = AutoPopulate.make
 
     def make_fetch(self, key: dict[str, Any]) -> tuple[str]:
-        """Return the packed configurations."""
+        """Return the packed configurations; first make sure that the store will take the model."""
+        check_store(self.storage)
         return (packed(self.get_full_config(key, include_state_dict=False, include_trainer=True)),)
 
     def make_compute(self, key: dict[str, Any], packed_config: str) -> tuple[dict[str, Any], dict[str, Any]]:

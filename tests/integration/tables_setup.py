@@ -48,8 +48,9 @@ class Lab:
 
 def open_lab(name: str, **settings: Any) -> Lab:
     """Declare nnfabrik's tables and ours in the schema ``name``, or find them there."""
-    from december_plugin.schemas import december_tables
     from nnfabrik.main import my_nnfabrik
+
+    from december_plugin.schemas import december_tables
 
     nnfabrik = my_nnfabrik(name, use_common_fabrikant=False)
     settings = {"december_trainers": LAB_TRAINERS, **settings}

@@ -10,10 +10,10 @@ import pytest
 import sklearn.metrics as reference
 import tables_lab
 from datajoint.hash import key_hash
-from december_plugin.schemas.assigned_labels import RecentlyUsed
 from tables_setup import emptied, open_lab, truth
 
 from december_plugin.errors import SettingsError
+from december_plugin.schemas.assigned_labels import RecentlyUsed
 
 MEASURES = {
     "adjusted_rand_index": reference.adjusted_rand_score,

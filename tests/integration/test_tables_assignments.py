@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tables_lab
-from december_plugin.schemas.clustering import canonical_settings, clustering_hash
 from sklearn.metrics import adjusted_rand_score
 from tables_setup import emptied, open_lab
 
 from december_plugin.errors import EmbeddingError, SettingsError
+from december_plugin.schemas.clustering import canonical_settings, clustering_hash
 
 
 @pytest.fixture(scope="module")

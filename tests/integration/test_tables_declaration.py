@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import datajoint as dj
 import pytest
-from december_plugin.schemas import DecemberTables, december_tables
 from tables_setup import open_lab
 
 from december_plugin.errors import ServerError, SettingsError
+from december_plugin.schemas import DecemberTables, december_tables
 
 OURS = ("TrainingPlan", "TrainingSummary", "Clustering", "ClusterAssignment", "NeuronCluster")
 OURS += ("SeedAgreement", "KnownTypes", "LabelAgreement", "TestPerformance", "TrainedModel")
@@ -88,8 +88,9 @@ def test_declaring_again_changes_nothing(lab):
     again = december_tables(lab.tables.schema.database, nnfabrik=lab.nnfabrik)
     assert again.SeedAgreement.describe() == lab.tables.SeedAgreement.describe()
     assert len(again.Clustering()) == 1
-    from_schema = december_tables(lab.tables.schema, nnfabrik=vars(lab.nnfabrik))
-    assert from_schema.schema is lab.tables.schema
+    from_schema = december_tables(lab.nnfabrik.schema, nnfabrik=vars(lab.nnfabrik))
+    assert from_schema.schema is lab.nnfabrik.schema
+    assert from_schema.ClusterAssignment.Session().is_declared
 
 
 def test_nnfabrik_finds_its_schema_again_with_our_tables_in_it(lab):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tables_lab
-from december_plugin.schemas.training_summary import summary_of
 from tables_setup import emptied, open_lab
 
 from december_plugin.errors import RecordingError
+from december_plugin.schemas.training_summary import summary_of
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,8 @@ def test_correlations_are_those_of_the_stored_weights(lab):
         key = session["data_key"]
         np.testing.assert_allclose(session["single_trial_correlations"], expected[key], atol=1e-6)
         assert session["single_trial_correlations"].dtype == np.float32
-        np.testing.assert_array_equal(session["unit_ids"], tables_lab.unit_ids(key))
-        assert (session["unit_ids_from"], session["n_trials"]) == ("recording", 20)
+        np.testing.assert_array_equal(session["tested_unit_ids"], tables_lab.unit_ids(key))
+        assert (session["tested_unit_ids_from"], session["n_trials"]) == ("recording", 20)
 
 
 def test_repeated_images_give_a_correlation_to_the_average(empty_lab):
@@ -78,7 +78,7 @@ def test_without_repeats_there_is_none(lab):
 
 def test_a_foreign_model_gets_its_unit_ids_from_the_loaders(lab):
     sessions = lab.tables.TestPerformance.Session & {"trainer_fn": "tables_lab.foreign", "data_key": "second"}
-    np.testing.assert_array_equal(sessions.fetch1("unit_ids"), tables_lab.unit_ids("second"))
+    np.testing.assert_array_equal(sessions.fetch1("tested_unit_ids"), tables_lab.unit_ids("second"))
 
 
 def test_a_data_set_without_a_test_tier_says_so(empty_lab):
@@ -90,6 +90,15 @@ def test_a_data_set_without_a_test_tier_says_so(empty_lab):
         "the data set has no tier 'test', only 'train', 'validation'; a model is tested on trials that it never saw."
     )
     assert len(lab.tables.TestPerformance()) == 0
+
+
+def test_scores_and_clusters_of_a_session_can_be_joined(lab):
+    lab.tables.ClusterAssignment.populate()
+    joined = lab.tables.ClusterAssignment.Session * lab.tables.TestPerformance.Session
+    row = (joined & {"data_key": "first"}).fetch1()
+    np.testing.assert_array_equal(row["unit_ids"], row["tested_unit_ids"])
+    everything = lab.tables.ClusterAssignment * lab.tables.Clustering * lab.tables.TrainingSummary
+    assert len(everything * lab.tables.TestPerformance * lab.tables.TrainedModel) == 1
 
 
 def test_summary_of_a_december_training(lab):

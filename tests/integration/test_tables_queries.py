@@ -7,11 +7,11 @@ import itertools
 import numpy as np
 import pytest
 import tables_lab
-from december_plugin.schemas import queries
 from sklearn.metrics import adjusted_rand_score
 from tables_setup import emptied, open_lab, truth
 
 from december_plugin.errors import SettingsError
+from december_plugin.schemas import queries
 
 SEEDS = [1, 2, 3]
 

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import datajoint as dj
 import numpy as np
 import pytest
-from december_plugin.schemas import december_tables, queries
 from tables_setup import open_lab
 
+from december_plugin.schemas import december_tables, queries
 from december_plugin.simulate import write_recording
 
 SEEDS = [1, 2]

@@ -11,12 +11,12 @@ import pytest
 import tables_lab
 import torch
 from datajoint.errors import DataJointError
-from december_plugin.schemas import december_tables, server_outage
-from december_plugin.schemas.plain_values import fitting, packed, plain, portable_state_dict, unpacked
-from december_plugin.schemas.server_outage import SurvivingCallback, wait_for_server
 from tables_setup import Lab, emptied, open_lab
 
 from december_plugin.errors import ServerError, SettingsError, TrainingDivergedError
+from december_plugin.schemas import december_tables, server_outage
+from december_plugin.schemas.plain_values import fitting, packed, plain, portable_state_dict, unpacked
+from december_plugin.schemas.server_outage import SurvivingCallback, wait_for_server
 
 EDITED = {"trainer_comment": "edited"}
 
@@ -215,6 +215,16 @@ def test_after_a_failed_insert_neither_row_nor_file_is_left(schema_name, store_f
     lab.tables.TrainedModel.populate()
     assert len(lab.tables.TrainedModel.ModelStorage()) == 1
     assert len(files_in(store_folder / schema_name)) == 1
+
+
+def test_a_store_that_cannot_be_used_is_found_before_the_training(lab, monkeypatch, tmp_path):
+    lab.plan("december", [1])
+    missing = {"minio": {"protocol": "file", "location": str(tmp_path / "gone")}}
+    monkeypatch.setitem(dj.config, "stores", missing)
+    monkeypatch.setattr(lab.tables.TrainedModel, "call_back", lambda *_, **__: pytest.fail("it was trained"))
+    with pytest.raises(ServerError, match=r"The folder .*/gone of the store 'minio' does not exist"):
+        lab.tables.TrainedModel.populate()
+    assert len(open_lab(lab.tables.schema.database).tables.TrainedModel()) == 0  # the tables open without it
 
 
 def test_a_failing_job_is_recorded_with_its_reason_and_the_others_go_on(lab):

@@ -9,8 +9,9 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from december_plugin.schemas import server_outage
 from tables_setup import open_lab
+
+from december_plugin.schemas import server_outage
 
 WORKER = """
 import os, sys, time

@@ -7,11 +7,11 @@ import random
 import numpy as np
 import pytest
 import torch
-from december_plugin.embeddings import stack_readout_vectors
-from december_plugin.mixture import StudentTMixture
 from training_parts import BATCH_SIZE, N_NEURONS, N_TRAIN, make_loaders, make_model
 
+from december_plugin.embeddings import stack_readout_vectors
 from december_plugin.errors import SettingsError, TrainingDivergedError
+from december_plugin.mixture import StudentTMixture
 from december_plugin.trainers import baseline_trainer, december_trainer
 from december_plugin.training import loop
 from december_plugin.training.early_stopping import EarlyStopping
