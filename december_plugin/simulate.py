@@ -3,9 +3,10 @@
 Generative model. All sessions written with one ``types_seed`` share the feature bank and the types; everything else
 belongs to a session. ``F`` features, ``K`` types, neuron ``i`` of type ``k(i)``, trial ``t`` with image ``s_t``::
 
-    psi_f(s)   = (phi_f(s) - mean) / sd                 feature map f, standardised over reference images;
-                                                        phi_f = sqrt((s * even_f)^2 + (s * odd_f)^2) for even f
-                                                        (energy of a Gabor pair), max(0, s * even_f) for odd f
+    phi_f(s)   = sqrt((s * even_f)^2 + (s * odd_f)^2)   even f: energy of a Gabor pair (complex cell); * is convolution
+               = max(0, s * even_f)                     odd f: rectified Gabor (simple cell); orientations in two
+                                                        spatial frequencies
+    psi(s)     = C^(-1/2) (phi(s) - mean phi)           feature maps, whitened over reference images
     m_k        ~ N(0, I_F)                              mean tuning of type k
     v_i        = g_i (m_k(i) + spread * n_i)            tuning of neuron i: n_i ~ N(0, I_F),
                                                         g_i = exp(gain_sd * N(0, 1))
@@ -39,7 +40,10 @@ from december_plugin.settings import check_choice, check_integer, check_number
 TYPE_SIZES = (0.30, 0.22, 0.18, 0.14, 0.10, 0.06)
 NOISES = ("overdispersed", "poisson")
 CORTEX_EXTENT = (800.0, 800.0, 200.0)  # micrometres: two directions along the cortex, and depth
+FIELD_EXTENT = 0.25  # of receptive field centres, as a fraction of the image
 SCATTER = 0.02  # of receptive field centres, as a fraction of the image
+WAVELENGTHS = (0.6, 1.0)  # of the fine and the coarse features, as a fraction of their size
+ENVELOPE = 0.25  # SD of the Gabor envelope, as a fraction of the features' size
 GREY, CONTRAST = 128.0, 40.0
 N_REFERENCE_IMAGES = 100
 CHUNK = 64  # images at a time
@@ -114,7 +118,7 @@ def write_recording(
     noise: str = "overdispersed",
     dispersion_sd: float = 1.5,
     rate: float = 1.0,
-    modulation: float = 1.5,
+    modulation: float = 2.0,
     behavior: bool = False,
     behavior_gain: float = 0.2,
     eye_movement: float = 0.5,
@@ -264,33 +268,43 @@ def _checked_target(folder: str | os.PathLike[str], overwrite: bool) -> Path:
 class _FeatureBank:
     even: np.ndarray  # (features, size, size)
     odd: np.ndarray
-    mean: np.ndarray  # (features,) over reference images
-    sd: np.ndarray
+    mean: np.ndarray  # (features,) of the energies over reference images
+    whitening: np.ndarray  # (features, features)
 
     @classmethod
     def draw(cls, n_features: int, size: int, shape: tuple[int, int], seed: int) -> _FeatureBank:
         rng = _stream(seed, BANK)
-        angles = np.pi * (np.arange(n_features) + rng.uniform(0, 1)) / n_features
-        wavelengths = size * rng.uniform(0.55, 0.8, n_features)
-        phases = rng.uniform(0, 2 * np.pi, n_features)
+        n_angles = (n_features + 1) // 2
+        fine = np.arange(n_features) >= n_angles
+        # The orientations of the two frequencies lie between each other.
+        angles = np.pi / n_angles * (np.arange(n_features) % n_angles + 0.5 * fine + rng.uniform())
+        wavelengths = size * np.where(fine, *WAVELENGTHS)
         axis = np.arange(size) - (size - 1) / 2
         y, x = np.meshgrid(axis, axis, indexing="ij")
         along = np.cos(angles)[:, None, None] * x + np.sin(angles)[:, None, None] * y
-        envelope = np.exp(-(x**2 + y**2) / (2 * (size / 4.5) ** 2))
-        carrier = 2 * np.pi * along / wavelengths[:, None, None] + phases[:, None, None]
+        envelope = np.exp(-(x**2 + y**2) / (2 * (ENVELOPE * size) ** 2))
+        carrier = 2 * np.pi * along / wavelengths[:, None, None]
         even, odd = envelope * np.cos(carrier), envelope * np.sin(carrier)
-        even, odd = (kernel - kernel.mean(axis=(1, 2), keepdims=True) for kernel in (even, odd))
-        bank = cls(even, odd, np.zeros(n_features), np.ones(n_features))
-        maps = bank.maps(_noise_images(N_REFERENCE_IMAGES, shape, _stream(seed, REFERENCE)))
-        return cls(even, odd, maps.mean(axis=(0, 2, 3)), maps.std(axis=(0, 2, 3)))
+        even = even - even.mean(axis=(1, 2), keepdims=True)
+        reference = _noise_images(N_REFERENCE_IMAGES, shape, _stream(seed, REFERENCE))
+        energies = cls(even, odd, np.zeros(n_features), np.eye(n_features)).maps(reference)
+        energies = np.moveaxis(energies, 1, 0).reshape(n_features, -1)
+        variances, directions = np.linalg.eigh(np.atleast_2d(np.cov(energies)))
+        return cls(even, odd, energies.mean(axis=1), directions / np.sqrt(variances) @ directions.T)
 
     def maps(self, images: np.ndarray) -> np.ndarray:
         """(images, height, width) to (images, features, height, width)."""
-        even = fftconvolve(images[:, None], self.even[None], mode="same", axes=(2, 3))
-        odd = fftconvolve(images[:, None], self.odd[None], mode="same", axes=(2, 3))
-        energy = np.arange(len(self.even)) % 2 == 0
-        maps = np.where(energy[:, None, None], np.hypot(even, odd), np.maximum(even, 0))
-        return (maps - self.mean[:, None, None]) / self.sd[:, None, None]
+        even, odd = self._filter(images, self.even), self._filter(images, self.odd)
+        simple = np.arange(len(self.even)) % 2 == 1
+        maps = np.where(simple[:, None, None], np.maximum(even, 0), np.hypot(even, odd))
+        return np.einsum("gf,tfyx->tgyx", self.whitening, maps - self.mean[:, None, None], optimize=True)
+
+    @staticmethod
+    def _filter(images: np.ndarray, kernels: np.ndarray) -> np.ndarray:
+        """Convolve every image with every kernel; the result has the image's size."""
+        first, (height, width) = (kernels.shape[-1] - 1) // 2, images.shape[1:]
+        full = fftconvolve(images[:, None], kernels[None], mode="full", axes=(2, 3))
+        return full[:, :, first : first + height, first : first + width]
 
 
 @dataclass(frozen=True)
@@ -323,10 +337,10 @@ class _Population:
         tuning = gains[:, None] * (type_tuning[types] + spread * rng.normal(size=(n_neurons, type_tuning.shape[1])))
         dispersions = np.exp(dispersion_sd * rng.normal(size=n_neurons))
         place = rng.uniform(size=(n_neurons, 3))
-        # Retinotopy: the cortical sheet covers the middle half of the image, turned a little.
+        # Retinotopy: the cortical sheet covers the middle of the image, turned a little.
         angle = rng.uniform(-0.3, 0.3)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        relative = 0.5 * (place[:, :2] - 0.5) @ turn + SCATTER * rng.normal(size=(n_neurons, 2))
+        relative = FIELD_EXTENT * (place[:, :2] - 0.5) @ turn + SCATTER * rng.normal(size=(n_neurons, 2))
         size = np.array(shape)
         centers = np.clip((0.5 + relative) * size - 0.5, 0, size - 1)
         return cls(unit_ids, types, tuning, gains, dispersions, place * CORTEX_EXTENT, centers)
