@@ -12,10 +12,11 @@ from december_plugin.sweep import Entry, Sweep
 
 @dataclass
 class Registered:
-    """What a registration wrote, per table: new rows and rows that were there already."""
+    """What a registration wrote, per table: new rows and rows that were there already; and the planned trainings."""
 
     new: dict[str, int] = field(default_factory=dict)
     existing: dict[str, int] = field(default_factory=dict)
+    plan: list[dict[str, Any]] = field(default_factory=list)
 
     def count(self, table: str, *, is_new: bool) -> None:
         """Count one row."""
@@ -99,6 +100,7 @@ def register(
         ]
         new = [row for row in rows if tuple(sorted(row.items())) not in planned]
         plan.insert(new, skip_duplicates=True)
+        written.plan = rows
         written.new["TrainingPlan"], written.existing["TrainingPlan"] = len(new), len(rows) - len(new)
         for clustering in sweep.clusterings:
             before = len(tables.Clustering())

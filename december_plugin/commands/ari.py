@@ -1,0 +1,65 @@
+"""``december ari``: the agreement between seeds by method and number of clusters."""
+
+from __future__ import annotations
+
+import argparse
+
+from december_plugin.commands import Subparsers
+from december_plugin.commands._agreement import HOW_TO_READ, agreement_text, with_labels
+from december_plugin.commands._lab import add_lab_options, open_lab_of
+from december_plugin.errors import ServerError
+
+DESCRIPTION = """\
+Prints, for each number of clusters K and each method, the agreement between the seeds (adjusted Rand index, mean and sd
+over all pairs), with known types if there are any, and the single-trial correlation on the test tier (mean and sd over
+seeds). One table for each data set and model.
+"""
+EPILOG = """\
+examples:
+  december ari
+  december ari --types planted            compare with the known types of this name
+  december ari --csv agreement.csv        every column, with the keys, for your own analysis
+  december ari --measure v_measure        another measure of agreement
+"""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``december ari``."""
+    parser = subparsers.add_parser(
+        "ari", help="the agreement between seeds, by method and K", description=DESCRIPTION, epilog=EPILOG
+    )
+    parser.add_argument("--types", metavar="NAME", help="known types to compare with (default: the only ones)")
+    parser.add_argument("--measure", default="adjusted_rand_index", metavar="NAME", help="default: adjusted_rand_index")
+    parser.add_argument("--csv", metavar="FILE", help="also write all columns to this file")
+    add_lab_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the tables."""
+    from december_plugin.schemas.queries import agreement_table
+
+    lab = open_lab_of(args)
+    table = agreement_table(lab.tables, types_name=args.types, measure=args.measure)
+    if table.empty:
+        print("No assignments yet. `december register` plans trainings, `december worker` computes them.")
+        return 0
+    comments = _comments(lab)
+    for key, group in table.groupby(["dataset_hash", "model_hash"], sort=False):
+        print(f"{comments.get(key[0], '')}{comments.get(key[1], '')}data set {key[0][:8]}, model {key[1][:8]}\n")
+        print(agreement_text(with_labels(group), types_name=args.types))
+        print()
+    print(HOW_TO_READ, end="")
+    if args.csv:
+        try:
+            table.to_csv(args.csv, index=False)
+        except OSError as error:
+            raise ServerError(f"{args.csv} cannot be written: {error.strerror}.") from None
+    return 0
+
+
+def _comments(lab: object) -> dict[str, str]:
+    comments = {}
+    for role in ("dataset", "model"):
+        rows = getattr(lab.nnfabrik, role.capitalize())().fetch(f"{role}_hash", f"{role}_comment")  # type: ignore[attr-defined]
+        comments.update({hash_: f"{comment}: " for hash_, comment in zip(*rows, strict=True) if comment})
+    return comments

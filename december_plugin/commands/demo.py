@@ -1,0 +1,184 @@
+"""``december demo``: the whole main job in a few minutes."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from december_plugin.commands import Subparsers
+from december_plugin.commands._agreement import HOW_TO_READ, agreement_text, with_labels
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from december_plugin.demo import DemoSettings
+    from december_plugin.lab import Lab
+
+SCHEMA = "december_demo"
+
+DESCRIPTION = """\
+Shows the main job on an embedded database (or your lab's, if DataJoint is configured): recordings in, baseline and
+DECEMber models trained from several seeds, all of it in DataJoint tables filled by worker processes, the neurons
+clustered, and the agreement between the seeds printed and drawn. Without --recordings, two sessions with planted cell
+types are simulated, so the clusters can be compared with the truth. Running it again computes only what is missing.
+"""
+EPILOG = """\
+examples:
+  december demo
+  december demo --recordings data/static1-2-3 data/static4-5-6 --clusters 10 20 --epochs 60 --pretrain-epochs 40
+"""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``december demo``."""
+    parser = subparsers.add_parser(
+        "demo", help="the whole main job in a few minutes", description=DESCRIPTION, epilog=EPILOG
+    )
+    parser.add_argument("--folder", type=Path, default=Path("december-demo"), help="for files (default: %(default)s)")
+    parser.add_argument(
+        "--recordings",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="your own (SENSORIUM 2022 layout)",
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="SEED", help="default: 1 2 3")
+    parser.add_argument("--clusters", type=int, nargs="+", default=[4, 6, 8], metavar="K", help="default: 4 6 8")
+    parser.add_argument("--epochs", type=int, default=30, metavar="N", help="pretraining included (default: 30)")
+    parser.add_argument("--pretrain-epochs", type=int, default=20, metavar="N", help="default: 20")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="worker processes (default: 2)")
+    parser.add_argument("--schema", default=SCHEMA, help="schema of the demonstration's tables (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demonstration."""
+    from december_plugin.connection import database_session
+    from december_plugin.demo import DemoSettings, check_folder, simulated_recordings, write_sweep
+    from december_plugin.settings import check_integer
+
+    settings = DemoSettings(
+        folder=args.folder,
+        recordings=tuple(args.recordings),
+        seeds=tuple(dict.fromkeys(args.seeds)),
+        n_clusters=tuple(dict.fromkeys(args.clusters)),
+        max_iter=args.epochs,
+        pretrain_epochs=args.pretrain_epochs,
+        n_workers=check_integer("--workers", args.workers, minimum=1),
+    )
+    check_folder(settings.folder)
+    if settings.recordings:
+        _say(1, "Recordings", ", ".join(str(path) for path in settings.recordings))
+        recordings = settings.recordings
+    else:
+        _say(1, "Recordings", f"two simulated sessions with planted cell types, in {settings.folder}/")
+        recordings = simulated_recordings(settings.folder)
+    _check_recordings(recordings, settings)
+    sweep_path, sweep = write_sweep(settings, recordings)
+    with database_session() as database:
+        lab, plan = _register(args.schema, sweep, sweep_path)
+        where = f"embedded, {database.server.home}" if database.server is not None else "your lab's"
+        _say(2, "Database", f"{where}; schema {lab.schema}")
+        _say(3, "Sweep", f"{sweep_path}: {sweep.n_trainings} trainings registered")
+        types_name = _train(lab, settings, recordings, plan)
+        table = _answer(lab, settings, plan, types_name)
+        _draw(lab, settings, table, plan)
+    _say_what_next(args.schema, sweep_path)
+    return 0
+
+
+def _say(step: int, what: str, text: str) -> None:
+    print(f"[{step}/5] {what:<11}{text}", flush=True)
+
+
+def _check_recordings(recordings: tuple[Path, ...], settings: DemoSettings) -> None:
+    """Fail before anything is registered: a mistake in a recording would fail every training."""
+    from december_plugin.datasets import static_loaders
+    from december_plugin.errors import SettingsError
+
+    info = static_loaders([str(path) for path in recordings], 1, return_data_info=True)
+    n_neurons = sum(session["output_dimension"] for session in info.values())
+    if max(settings.n_clusters) > n_neurons:
+        raise SettingsError(
+            f"--clusters {max(settings.n_clusters)} is more than the {n_neurons} neurons of the recordings."
+        )
+
+
+def _register(schema: str, sweep: Any, sweep_path: Path) -> tuple[Lab, list[dict[str, Any]]]:
+    from december_plugin.lab import open_lab
+    from december_plugin.schemas.registration import register
+
+    # Also where the settings name the lab's nnfabrik tables: a demonstration writes nothing there.
+    lab = open_lab(schema=schema, nnfabrik=schema)
+    written = register(sweep, nnfabrik=lab.nnfabrik, tables=lab.tables, add_fabrikant=lab.is_embedded)
+    return lab, written.plan
+
+
+def _train(lab: Lab, settings: DemoSettings, recordings: tuple[Path, ...], plan: list[dict[str, Any]]) -> str | None:
+    from tqdm import tqdm
+
+    from december_plugin.demo import WorkerProcesses, add_planted_types, wait_for_workers
+
+    types_name = add_planted_types(lab.tables, recordings)
+    _say(
+        4,
+        "Workers",
+        f"{settings.n_workers} processes train, cluster, compare; logs in {settings.folder}/worker-*.log",
+    )
+    is_terminal = sys.stderr.isatty()
+    with (
+        WorkerProcesses(lab.schema, settings.folder, n_workers=settings.n_workers) as workers,
+        tqdm(total=len(plan), unit="training", leave=False, disable=not is_terminal) as bar,
+    ):
+
+        def show(trained: int, planned: int, assigned: int) -> None:
+            bar.update(trained - bar.n)
+            bar.set_postfix(assignments=assigned)
+            if not is_terminal and (trained % 6 == 0 or trained == planned):
+                print(f"      {trained} of {planned} models trained, {assigned} cluster assignments", flush=True)
+
+        wait_for_workers(workers, lab.tables, plan, show=show)
+    return types_name
+
+
+def _answer(lab: Lab, settings: DemoSettings, plan: list[dict[str, Any]], types_name: str | None) -> pd.DataFrame:
+    import datajoint as dj
+
+    from december_plugin.schemas.queries import agreement_table
+
+    restriction = dj.AndList([plan, f"n_clusters in ({', '.join(map(str, settings.n_clusters))})"])
+    table = with_labels(agreement_table(lab.tables, restriction, types_name=types_name))
+    path = settings.folder / "agreement.csv"
+    table.to_csv(path, index=False)
+    _say(5, "Answer", f"the agreement between seeds (also in {path})\n")
+    print(agreement_text(table, types_name=types_name))
+    print(f"\n{HOW_TO_READ}", flush=True)
+    return table
+
+
+def _draw(lab: Lab, settings: DemoSettings, table: pd.DataFrame, plan: list[dict[str, Any]]) -> None:
+    from december_plugin.demo_figures import draw_figures
+
+    for path in draw_figures(lab, settings.folder, table, plan):
+        print(f"figure  {path}")
+
+
+def _say_what_next(schema: str, sweep_path: Path) -> None:
+    option = f"--schema {shlex.quote(schema)}"
+    print(f"""
+Try next:
+  december ari {option}                 the table again
+  december status {option}              what is in the tables
+  december register {sweep_path} {option}   after adding seeds or K to the file; then
+  december worker {option}              computes only what is new
+  december db stop                                   ends the embedded database, if one of these started it
+
+In Python:
+  from december_plugin.lab import open_lab
+  from december_plugin.schemas import queries
+  tables = open_lab(schema={schema!r}).tables
+  queries.agreement_table(tables)                    # data frame: agreement by K and method
+  queries.best_configurations(tables)                # at equal test correlation""")

@@ -1,0 +1,225 @@
+"""The demonstration: the whole main job, on simulated recordings with planted types or on your own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from december_plugin.errors import DecemberError, ServerError
+from december_plugin.sweep import Sweep, parse_sweep
+
+SESSIONS = ("static1-1-1-simulated", "static2-1-1-simulated")
+TYPES_NAME = "planted types"
+PUBLISHED_IMAGE_SHAPE = (144, 256)
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What the demonstration does.
+
+    Attributes
+    ----------
+    folder
+        Where recordings, sweep, logs and figures go.
+    recordings
+        The user's own recordings; none: simulated ones.
+    seeds, n_clusters
+        Model seeds and numbers of clusters.
+    max_iter, pretrain_epochs
+        Epochs, and how many of them are pretraining.
+    strengths
+        Strengths of the clustering loss.
+    n_workers
+        Worker processes.
+    """
+
+    folder: Path
+    recordings: tuple[Path, ...] = ()
+    seeds: tuple[int, ...] = (1, 2, 3)
+    n_clusters: tuple[int, ...] = (4, 6, 8)
+    max_iter: int = 30
+    pretrain_epochs: int = 20
+    strengths: tuple[float | str, ...] = ("auto", 100)
+    n_workers: int = 2
+
+
+def simulated_recordings(folder: Path) -> tuple[Path, ...]:
+    """Write the demonstration's two sessions into ``folder``, if they are not there yet; return their folders."""
+    from december_plugin.simulate import write_recording
+
+    paths = []
+    for seed, name in enumerate(SESSIONS, start=1):
+        path = folder / name
+        # The truth is written last.
+        if not (path / "truth").is_dir():
+            write_recording(path, seed=seed, overwrite=True)
+        paths.append(path)
+    return tuple(paths)
+
+
+def demo_sweep(settings: DemoSettings, recordings: Sequence[Path]) -> dict[str, Any]:
+    """Return the sweep of the demonstration, as it could stand in a YAML file."""
+    epochs = {"max_iter": settings.max_iter, "pretrain_epochs": settings.pretrain_epochs}
+    control = {"pretrain_epochs": settings.pretrain_epochs, "stop_after_pretraining": True}
+    clusters = list(settings.n_clusters)
+    data: dict[str, Any] = {"paths": [str(path.resolve()) for path in recordings], "batch_size": 32}
+    shape = _image_shape(recordings[0])
+    if shape == PUBLISHED_IMAGE_SHAPE:
+        data["scale"] = 0.25
+    data |= _behavior_settings(recordings)
+    return {
+        "seeds": list(settings.seeds),
+        "datasets": [
+            {"fn": "december_plugin.datasets.static_loaders", "comment": _data_comment(settings), "config": data}
+        ],
+        "models": [
+            {
+                "fn": "december_plugin.models.stacked_core_gaussian_readout",
+                "comment": "small stacked core, Gaussian readout",
+                "config": {
+                    "hidden_channels": 16,
+                    "input_kern": 7,
+                    "hidden_kern": 5,
+                    "layers": 2,
+                    "depth_separable": False,
+                    "pad_input": True,
+                    "gauss_type": "isotropic",
+                },
+            }
+        ],
+        "trainers": [
+            {"fn": "december_plugin.trainers.baseline_trainer", "comment": "baseline", "config": epochs},
+            {"fn": "december_plugin.trainers.baseline_trainer", "comment": "end of pretraining", "config": control},
+            {
+                "fn": "december_plugin.trainers.december_trainer",
+                "comment": "DECEMber, strength {strength}",
+                "config": epochs,
+                "grid": {"n_clusters": clusters, "strength": list(settings.strengths)},
+            },
+        ],
+        "clusterings": [{"method": method, "n_clusters": clusters} for method in ("gmm", "kmeans", "t_mixture")],
+    }
+
+
+def _data_comment(settings: DemoSettings) -> str:
+    if settings.recordings:
+        return ", ".join(path.name for path in settings.recordings)[:256]
+    return "two simulated sessions with planted types"
+
+
+def _image_shape(recording: Path) -> tuple[int, ...]:
+    from december_plugin.datasets.layout import RecordingFolder
+
+    return RecordingFolder(recording).read("images", 0).shape[-2:]
+
+
+def _behavior_settings(recordings: Sequence[Path]) -> dict[str, bool]:
+    """Use behaviour and pupil position where every recording has them."""
+    return {
+        setting: all((path / "data" / item).is_dir() for path in recordings)
+        for setting, item in (("include_behavior", "behavior"), ("include_eye_position", "pupil_center"))
+    }
+
+
+def write_sweep(settings: DemoSettings, recordings: Sequence[Path]) -> tuple[Path, Sweep]:
+    """Write the sweep's YAML file and return it, checked."""
+    content = demo_sweep(settings, recordings)
+    path = settings.folder / "sweep.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False, width=120), encoding="utf-8")
+    return path, parse_sweep(content)
+
+
+def add_planted_types(tables: Any, recordings: Sequence[Path], name: str = TYPES_NAME) -> str | None:
+    """Store the planted types of simulated recordings as known types; return their name, or None without truth."""
+    from december_plugin.datasets.layout import data_key_of
+    from december_plugin.simulate import read_truth
+
+    if not all((path / "truth").is_dir() for path in recordings):
+        return None
+    truths = {data_key_of(path): read_truth(path) for path in recordings}
+    types = {
+        data_key: (truth.unit_ids, np.array([f"type {number + 1}" for number in truth.types]))
+        for data_key, truth in truths.items()
+    }
+    tables.KnownTypes().add_entry(name, types, source="december_plugin.simulate", skip_duplicates=True)
+    return name
+
+
+class WorkerProcesses:
+    """Worker processes of one demonstration, each with its log; none outlives the with block."""
+
+    def __init__(self, schema: str, folder: Path, *, n_workers: int):
+        self.logs = [folder / f"worker-{number + 1}.log" for number in range(n_workers)]
+        environment = {**os.environ, "DECEMBER_PRETRAINING": str((folder / "pretraining").resolve())}
+        # Workers share the machine: each takes its part of the cores.
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // n_workers)))
+        command = [sys.executable, "-m", "december_plugin.cli", "worker", "--schema", schema]
+        command += ["--nnfabrik", schema, "--retry"]
+        self.processes = []
+        for log in self.logs:
+            with log.open("w", encoding="utf-8") as file:
+                process = subprocess.Popen(
+                    command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
+                )
+            self.processes.append(process)
+
+    def __enter__(self) -> WorkerProcesses:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+        for process in self.processes:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def are_running(self) -> bool:
+        """Whether one of them still works."""
+        return any(process.poll() is None for process in self.processes)
+
+    def check(self) -> None:
+        """Raise a :class:`ServerError` with the end of the log if a worker failed or left failed jobs."""
+        for process, log in zip(self.processes, self.logs, strict=True):
+            if process.returncode != 0:
+                end = "\n".join(log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:])
+                raise DecemberError(f"a worker ended with code {process.returncode}; its log is {log}:\n{end}")
+
+
+def wait_for_workers(workers: WorkerProcesses, tables: Any, plan: Sequence[dict[str, Any]], *, show: Any) -> None:
+    """Wait until the workers end, calling ``show(trained, planned, assigned)`` when the numbers change."""
+    keys = list(plan)
+    last = None
+    while True:
+        running = workers.are_running()
+        numbers = (len(tables.TrainedModel & keys), len(keys), len(tables.ClusterAssignment & keys))
+        if numbers != last:
+            show(*numbers)
+            last = numbers
+        if not running:
+            break
+        time.sleep(1)
+    workers.check()
+
+
+def check_folder(folder: Path) -> None:
+    """Make the demonstration's folder, or raise a :class:`ServerError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise ServerError(f"the folder {folder} cannot be written ({error.strerror}); choose another.") from None

@@ -1,0 +1,219 @@
+"""Worker processes on a real server: they share the work, survive each other's death, and report failures."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from december_plugin.lab import open_lab
+from december_plugin.simulate import write_recording
+
+QUICK = {"max_iter": 3, "pretrain_epochs": 2, "device": "cpu", "lr_init": 0.01}
+MODEL = {
+    "hidden_channels": 4,
+    "input_kern": 3,
+    "hidden_kern": 3,
+    "layers": 1,
+    "depth_separable": False,
+    "pad_input": True,
+    "gauss_type": "isotropic",
+}
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory) -> list[str]:
+    folder = tmp_path_factory.mktemp("recordings")
+    sizes = {"n_neurons": 12, "n_train": 40, "n_validation": 10, "n_test": 4, "n_repeats": 3}
+    return [str(write_recording(folder / f"static{i}-1-1-simulated", seed=i, **sizes)) for i in (1, 2)]
+
+
+def sweep(recordings: list[str], **trainers) -> dict:
+    return {
+        "seeds": [1, 2],
+        "datasets": [
+            {"fn": "december_plugin.datasets.static_loaders", "config": {"paths": recordings, "batch_size": 20}}
+        ],
+        "models": [{"fn": "december_plugin.models.stacked_core_gaussian_readout", "config": MODEL}],
+        "trainers": trainers.get("trainers")
+        or [
+            {"fn": "december_plugin.trainers.baseline_trainer", "comment": "baseline", "config": QUICK},
+            {
+                "fn": "december_plugin.trainers.december_trainer",
+                "comment": "DECEMber",
+                "config": {**QUICK, "n_clusters": 2},
+            },
+        ],
+        "clusterings": [{"method": "kmeans", "n_clusters": 2}],
+    }
+
+
+@pytest.fixture
+def command(database, schema_name, tmp_path):
+    """Run or start `december` on a fresh schema."""
+    environment = {**os.environ, "DECEMBER_PRETRAINING": str(tmp_path / "pretraining"), "OMP_NUM_THREADS": "1"}
+
+    class Command:
+        schema = schema_name
+
+        def line(self, *words: str) -> list[str]:
+            return [sys.executable, "-m", "december_plugin.cli", *words, "--schema", schema_name]
+
+        def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess:
+            result = subprocess.run(
+                self.line(*words), capture_output=True, text=True, timeout=180, env=environment, check=False
+            )
+            assert result.returncode == code, result.stdout + result.stderr
+            assert "Traceback" not in result.stderr
+            return result
+
+        def start(self, *words: str) -> subprocess.Popen:
+            return subprocess.Popen(
+                self.line(*words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+            )
+
+        def register(self, content: dict) -> None:
+            path = tmp_path / "sweep.yaml"
+            path.write_text(yaml.safe_dump(content))
+            self.registered = self.run("register", str(path)).stdout
+
+        def counts(self) -> dict[str, dict]:
+            result = subprocess.run(
+                self.line("status", "--json"), capture_output=True, text=True, timeout=60, env=environment, check=False
+            )
+            return {row["table"]: row for row in json.loads(result.stdout)["tables"]}
+
+    return Command()
+
+
+def test_two_workers_fill_all_tables_once(command, recordings):
+    command.register(sweep(recordings))
+    assert "The sweep has 4 trainings: 1 datasets x 1 models x 2 trainers x 2 seeds." in command.registered
+    workers = [command.start("worker") for _ in range(2)]
+    outputs = [worker.communicate(timeout=180)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], outputs
+    counts = command.counts()
+    assert {name: row["done"] for name, row in counts.items()} == {
+        "TrainedModel": 4,
+        "TrainingSummary": 4,
+        "TestPerformance": 4,
+        "ClusterAssignment": 4,  # DECEMber's own for two models, k-means for the two others
+        "SeedAgreement": 2,
+        "LabelAgreement": 0,
+    }
+    assert all(row["waiting"] == 0 and not row["running"] and not row["failed"] for row in counts.values())
+    trained = sum(output.count(": done in") for output in outputs)
+    assert trained == sum(row["done"] for row in counts.values())
+    table = command.run("ari").stdout
+    assert "DECEMber" in table
+    assert "k-means" in table
+    assert "How to read it" in table
+
+
+def test_registering_again_writes_nothing(command, recordings):
+    command.register(sweep(recordings))
+    command.register(sweep(recordings))
+    lines = [line.split() for line in command.registered.splitlines() if "there already" in line]
+    assert {line[0]: line[1] for line in lines} == dict.fromkeys(
+        ("Dataset", "Model", "Trainer", "Seed", "TrainingPlan", "Clustering"), "0"
+    )
+
+
+def wait_for(condition, *, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.2)
+
+
+def reservations(lab) -> list[dict]:
+    return (lab.tables.schema.jobs & {"status": "reserved"}).fetch("table_name", "pid", as_dict=True)
+
+
+def long_training(recordings: list[str]) -> dict:
+    config = {**QUICK, "max_iter": 100_000, "patience": 100_000}
+    return sweep(
+        recordings,
+        trainers=[{"fn": "december_plugin.trainers.baseline_trainer", "comment": "endless", "config": config}],
+    )
+
+
+def test_a_killed_worker_leaves_no_reservation_for_ever(command, recordings):
+    command.register(long_training(recordings))
+    lab = open_lab(schema=command.schema, nnfabrik=command.schema)
+    worker = command.start("worker")
+    wait_for(lambda: reservations(lab))
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.communicate()
+    assert [row["pid"] for row in reservations(lab)] == [worker.pid]
+    other = command.start("worker")
+    wait_for(lambda: [row["pid"] for row in reservations(lab)] == [other.pid])
+    other.send_signal(signal.SIGINT)
+    output, _ = other.communicate(timeout=60)
+    assert "released 1 reservations of processes that no longer exist" in output
+
+
+def test_an_interrupted_worker_frees_its_job(command, recordings):
+    command.register(long_training(recordings))
+    lab = open_lab(schema=command.schema, nnfabrik=command.schema)
+    for interrupt, code in ((signal.SIGINT, 130), (signal.SIGTERM, 1)):
+        worker = command.start("worker")
+        wait_for(lambda: reservations(lab))
+        worker.send_signal(interrupt)
+        output, _ = worker.communicate(timeout=60)
+        assert worker.returncode == code, output
+        assert "Traceback" not in output
+        assert len(lab.tables.schema.jobs) == 0
+    assert command.counts()["TrainedModel"]["waiting"] == 2
+
+
+def test_a_failing_job_is_recorded_and_the_others_go_on(command, recordings):
+    content = sweep(recordings)
+    content["trainers"][1]["config"]["n_clusters"] = 25  # of 24 neurons
+    command.register(content)
+    worker = command.run("worker", code=3)
+    assert "failed: TrainedModel: DECEMber, seed 1: " in worker.stderr
+    assert "2 jobs failed; `december status` says why." in worker.stderr
+    status = command.run("status", code=3).stdout
+    assert "25" in status
+    assert "24" in status
+    counts = command.counts()
+    assert counts["TrainedModel"]["done"] == 2
+    assert len(counts["TrainedModel"]["failed"]) == 2
+    assert counts["SeedAgreement"]["done"] == 1
+    again = command.run("worker")
+    assert "nothing was left to do" in again.stdout
+    retried = command.run("worker", "--retry", code=3)
+    assert "TrainedModel: 2 failed jobs are tried again" in retried.stderr
+
+
+def test_a_trainer_that_names_no_function_fails_its_job_only(command, recordings):
+    command.register(sweep(recordings))
+    lab = open_lab(schema=command.schema, nnfabrik=command.schema)
+    key = (lab.nnfabrik.Trainer & {"trainer_comment": "DECEMber"}).fetch1()
+    row = {**key, "trainer_fn": "december_plugin.trainers.gone", "trainer_comment": "gone"}
+    lab.nnfabrik.Trainer.insert1(row)
+    plan = lab.tables.TrainingPlan.fetch("KEY", limit=1)[0]
+    lab.tables.TrainingPlan.insert1({**plan, "trainer_fn": row["trainer_fn"], "trainer_hash": row["trainer_hash"]})
+    worker = command.run("worker", code=3)
+    assert "failed: TrainedModel: gone, seed" in worker.stderr
+    assert "december_plugin.trainers.gone" in worker.stderr
+    assert command.counts()["TrainedModel"]["done"] == 4
+
+
+def test_a_mistake_in_a_sweep_writes_nothing(command, recordings, tmp_path):
+    content = sweep(recordings)
+    content["trainers"][1]["config"]["n_cluster"] = 3
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(content))
+    result = command.run("register", str(tmp_path / "wrong.yaml"), code=1)
+    assert "december_trainer has no setting 'n_cluster'. Did you mean 'n_clusters'?" in result.stderr
+    lab = open_lab(schema=command.schema, nnfabrik=command.schema)
+    assert len(lab.nnfabrik.Trainer()) == 0
+    assert Path(tmp_path / "wrong.yaml").exists()
