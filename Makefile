@@ -44,7 +44,7 @@ format:
 
 benchmarks:
 	@scripts/bootstrap venv database
-	set -e; for script in benchmarks/bench_*.py; do $(PYTHON_IN_VENV) $$script; done
+	set -e; for script in benchmarks/*.py; do $(PYTHON_IN_VENV) $$script; done
 
 venv:
 	@scripts/bootstrap venv

@@ -1,4 +1,4 @@
-"""Packaging. The folder ``schemas/`` is installed as ``december_plugin.schemas``, so that no top-level name is claimed."""
+"""Packaging: the folder ``schemas/`` is installed as ``december_plugin.schemas``, so no top-level name is claimed."""
 
 from pathlib import Path
 
@@ -13,6 +13,7 @@ REQUIREMENTS = [
     "neuralpredictors>=0.3.0,<0.4",
     "datajoint>=0.14.10,<2",
     "gitpython>=3.1,<4",
+    "pymysql>=1.1,<2",
     "torch>=2.4,<3",
     "numpy>=1.26,<3",
     "scipy>=1.11,<2",
@@ -23,6 +24,7 @@ REQUIREMENTS = [
     "filelock>=3.12,<5",
     "platformdirs>=4,<5",
     "pyyaml>=6,<7",
+    "threadpoolctl>=3.1,<4",
     "tqdm>=4.66,<5",
 ]
 
@@ -44,7 +46,9 @@ setup(
     package_dir={"december_plugin": "december_plugin", "december_plugin.schemas": "schemas"},
     package_data={"december_plugin": ["py.typed"]},
     install_requires=REQUIREMENTS,
-    extras_require={"dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.6", "mypy>=1.11", "codespell>=2.3"]},
+    extras_require={
+        "dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.6", "mypy>=1.11", "codespell>=2.3", "setuptools>=70.1"],
+    },
     entry_points={"console_scripts": ["december=december_plugin.cli:main"]},
     classifiers=[
         "Programming Language :: Python :: 3.10",

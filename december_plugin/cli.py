@@ -97,29 +97,31 @@ def main(argv: list[str] | None = None) -> int:
     argv
         The words after ``december``; by default those of this process.
     """
-    parser = build_parser()
+    words = sys.argv[1:] if argv is None else argv
     try:
-        args = parser.parse_args(argv)
-    except SystemExit as end:  # --help, --version, wrong usage
-        return end.code if isinstance(end.code, int) else USAGE
-    if args.command is None:
-        parser.print_help(sys.stderr)
-        return USAGE
-    debug = getattr(args, "debug", False)
-    try:
-        _quiet_connections(debug)
-        code = args.run(args)
+        code = _run(words)
         sys.stdout.flush()
-        return code or 0
+        return code
     except KeyboardInterrupt:
         print("\ndecember: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else ERROR
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             return BROKEN_PIPE
-        return _report(error, debug=debug)
+        return _report(error, debug="--debug" in words)
+
+
+def _run(words: list[str]) -> int:
+    parser = build_parser()
+    try:
+        args = parser.parse_args(words)
+        if args.command is None:
+            parser.print_help(sys.stderr)
+            return USAGE
+        _quiet_connections("--debug" in words)
+        return args.run(args) or 0
+    except SystemExit as end:  # --help, --version, wrong usage
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else ERROR
 
 
 def _quiet_connections(debug: bool) -> None:

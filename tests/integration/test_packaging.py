@@ -1,0 +1,149 @@
+"""The wheel and the source archive: what is in them, and that they work outside of this folder."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DISTRIBUTIONS = {"git": "gitpython", "sklearn": "scikit-learn", "skimage": "scikit-image", "yaml": "pyyaml"}
+SOURCES = ("december_plugin", "schemas", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+
+
+def build(kind: str, source: Path, target: Path) -> Path:
+    """Build a distribution with the setuptools of this environment, as pip does, and return its path."""
+    code = (
+        f"import sys; from setuptools.build_meta import build_{kind}; sys.argv = ['setup.py']; "
+        f"print(build_{kind}({str(target)!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return target / done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("packaging")
+
+
+@pytest.fixture(scope="module")
+def tree(folder: Path) -> Path:
+    """Copy the sources, so that no build folder appears among them."""
+    tree = folder / "tree"
+    tree.mkdir()
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, tree / name)
+    return tree
+
+
+@pytest.fixture(scope="module")
+def source_archive(folder: Path, tree: Path) -> Path:
+    return build("sdist", tree, folder)
+
+
+@pytest.fixture(scope="module")
+def wheel(folder: Path, source_archive: Path) -> Path:
+    """Build the wheel from the source archive alone, as ``pip install`` of a release does."""
+    shutil.unpack_archive(source_archive, folder / "unpacked")
+    return build("wheel", next((folder / "unpacked").iterdir()), folder)
+
+
+def modules(tree: Path) -> set[str]:
+    """Return the module files that belong into the wheel, by their paths in it."""
+    plugin = {path.relative_to(tree).as_posix() for path in (tree / "december_plugin").rglob("*.py")}
+    tables = {path.relative_to(tree / "schemas").as_posix() for path in (tree / "schemas").rglob("*.py")}
+    return plugin | {f"december_plugin/schemas/{name}" for name in tables}
+
+
+def test_wheel_holds_the_package_and_nothing_else(wheel: Path, tree: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    code = {name for name in names if name.endswith(".py")}
+    assert code == modules(tree)
+    assert "december_plugin/schemas/__init__.py" in code
+    assert "december_plugin/py.typed" in names
+    top_level = {name.split("/")[0] for name in names}
+    assert top_level == {"december_plugin", f"{wheel.name.split('-py3')[0]}.dist-info"}
+
+
+def test_wheel_installs_the_command(wheel: Path) -> None:
+    entries = configparser.ConfigParser()
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("entry_points.txt"))
+        entries.read_string(archive.read(name).decode())
+    assert dict(entries["console_scripts"]) == {"december": "december_plugin.cli:main"}
+
+
+def test_wheel_declares_what_it_needs(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = Parser().parsestr(archive.read(name).decode())
+    assert metadata["Name"] == "december-plugin"
+    assert set(metadata["Requires-Python"].split(",")) == {">=3.10", "<3.14"}
+    needed = [line.replace(" ", "") for line in metadata.get_all("Requires-Dist") if "extra" not in line]
+    ranges = {line.split("<")[0].split(">")[0].split("=")[0].lower(): line for line in needed}
+    assert ranges["datajoint"] in ("datajoint<2,>=0.14.10", "datajoint>=0.14.10,<2")
+    assert {"nnfabrik", "neuralpredictors", "gitpython", "torch", "pymysql", "filelock", "platformdirs"} <= set(ranges)
+    assert all("<" in line and ">=" in line for line in needed), "every range has both ends"
+
+
+def test_every_imported_package_is_declared(wheel: Path, tree: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        lines = Parser().parsestr(archive.read(name).decode()).get_all("Requires-Dist")
+    declared = {re.split(r"[^A-Za-z0-9_-]", line)[0].lower() for line in lines if "extra" not in line}
+    imported = set()
+    for path in tree.rglob("*.py"):
+        if path.name != "setup.py":
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                    names = [node.module]
+                imported |= {name.split(".")[0] for name in names}
+    others = imported - set(sys.stdlib_module_names) - {"december_plugin"}
+    assert {DISTRIBUTIONS.get(name, name) for name in others} <= declared
+
+
+def test_wheel_works_by_itself(wheel: Path, folder: Path) -> None:
+    site = folder / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    code = (
+        "import importlib.util, december_plugin, december_plugin.schemas, december_plugin.cli; "
+        "print(december_plugin.__file__, december_plugin.schemas.__file__, importlib.util.find_spec('schemas')); "
+        "print(december_plugin.__version__); raise SystemExit(december_plugin.cli.main(['--version']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    first, version, last = done.stdout.splitlines()
+    package = site / "december_plugin"
+    assert first == f"{package / '__init__.py'} {package / 'schemas' / '__init__.py'} None"
+    assert version == wheel.name.split("-")[1]
+    assert last == f"december_plugin {version}"
+
+
+def test_source_archive_holds_what_a_build_needs(source_archive: Path) -> None:
+    with tarfile.open(source_archive) as archive:
+        names = {"/".join(name.split("/")[1:]) for name in archive.getnames()}
+    assert {"setup.py", "pyproject.toml", "README.md", "LICENSE", "schemas/__init__.py"} <= names
