@@ -219,7 +219,7 @@ class DECEMber(nn.Module):
         """
         if self._last_e_step is None:
             raise EmbeddingError("m_step needs the responsibilities of an E-step, but there was none: call loss first.")
-        self.mixture.m_step(w.detach(), *self._last_e_step)
+        self.mixture.m_step(w, *self._last_e_step)
 
     def assign(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Labels (N,) int64 and confidences (N,) of readout vectors (N, D); see :meth:`StudentTMixture.assign`."""

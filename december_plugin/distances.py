@@ -130,7 +130,7 @@ class DiagonalDistances:
         """
         (n, d), k = self.w.shape, len(self.coefficients)
         numbers = BLOCK_NUMBERS.get(self.w.device.type, BLOCK_NUMBERS_ELSEWHERE)
-        size = min(n, max(256, numbers // (2 * d + 4 * k)))
+        size = min(n, max(4, numbers // (2 * d + 4 * k) // 64) * 64)
         buffer = self.w.new_empty((size, 2 * d), dtype=dtype)
         shift = self.shift.to(dtype)
         for start in range(0, n, size):

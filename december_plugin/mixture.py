@@ -72,8 +72,8 @@ class StudentTMixture(nn.Module):
 
     Heavy tails keep unreliable neurons from dragging the centres; ``nu -> inf`` is the Gaussian mixture with
     diagonal covariances. All parameters are float64 buffers, and so part of ``state_dict``; they are NaN until the
-    mixture is fitted, initialised, or loaded. Distances and sums over neurons are computed in float64 whatever the
-    precision of the vectors, in blocks of neurons: no (N, K, D) tensor is ever built.
+    mixture is fitted, initialised, or loaded. Distances are computed in float64 whatever the precision of the vectors,
+    and all work goes in blocks of neurons: no (N, K, D) tensor is ever built.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ class StudentTMixture(nn.Module):
         -------
         q, u
             Responsibilities (N, K), each row of which sums to 1, and precisions (N, K); float64 for float64 vectors,
-            else float32. Differentiable once in ``w``.
+            else float32. Responsibilities below 1e-150 count as that much. Differentiable once in ``w``.
 
         Raises
         ------
@@ -287,7 +287,8 @@ class StudentTMixture(nn.Module):
         moments = self._moments(space, q, u, working_dtype(w) if w.device.type == "cpu" else torch.float64)
         centers, scales = moments.solve()
         # A scale is the small difference of squares where a cluster is far from the mean and narrow.
-        if (centers.square() > MAX_CANCELLATION * scales.clamp_min(self.scale_bounds[0])).any():
+        cancels = centers.square() > MAX_CANCELLATION * scales.clamp_min(self.scale_bounds[0])
+        if (cancels & (moments.masses >= EMPTY_MASS)).any():
             moments = self._moments(space, q, u, torch.float64)
         self._update(moments)
 
@@ -332,7 +333,7 @@ class StudentTMixture(nn.Module):
         self.mixing_weights.fill_(1 / self.n_clusters)
 
     @torch.no_grad()
-    def fit(self, w: Tensor, *, seed: int, n_init: int = 5, max_iter: int = 500, tol: float = 1e-5) -> StudentTMixture:
+    def fit(self, w: Tensor, *, seed: int, n_init: int = 5, max_iter: int = 500, tol: float = 1e-4) -> StudentTMixture:
         """Fit the mixture by expectation maximisation, several times, and keep the most likely fit.
 
         The first run starts where DECEMber starts, at the best of 20 k-means restarts with this seed; every other run

@@ -129,6 +129,26 @@ def test_loss_and_gradient_equal_plain_autograd(detach_target, weights, separati
         assert torch.dist(w_.grad.double(), plain.grad) < tolerance * plain.grad.norm()
 
 
+@pytest.mark.parametrize("offset", [0.0, 10.0])
+def test_a_float32_step_agrees_with_float64(offset):
+    w, centers = random_problem(4000, 12, 128, separation=0.2)
+    units = torch.logspace(-1.5, 1.5, 128, dtype=torch.float64)  # features of very different size
+    w, centers, scales = (w + offset) * units, (centers + offset) * units, (units**2).repeat(12, 1)
+    w = w.float()
+    results = []
+    for vectors in (w, w.double()):
+        december = make_december(centers, scales, scale_bounds=(1e-8, 1e8))
+        vectors = vectors.clone().requires_grad_()
+        loss = december.loss(vectors)
+        loss.backward()
+        december.m_step(vectors)
+        results.append((loss, vectors.grad * units, december.mixture.centers / units, december.mixture.scales / scales))
+    single, double = results
+    assert single[0].item() == pytest.approx(double[0].item(), rel=1e-5)
+    assert torch.dist(single[1], double[1]) < 1e-4 * double[1].norm()
+    torch.testing.assert_close(single[2:], double[2:], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("detach_target", [False, True])
 def test_gradcheck_of_the_loss(detach_target):
     w, centers = random_problem(6, 3, 4)
