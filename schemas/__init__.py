@@ -13,5 +13,6 @@ Questions to the filled tables are in :mod:`december_plugin.schemas.queries`.
 """
 
 from december_plugin.schemas.tables import DecemberTables, december_tables
+from december_plugin.schemas.trained_model import ThreePartTraining
 
-__all__ = ["DecemberTables", "december_tables"]
+__all__ = ["DecemberTables", "ThreePartTraining", "december_tables"]

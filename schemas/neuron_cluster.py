@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from typing import Any, ClassVar
 
 import datajoint as dj
 import numpy as np
+from datajoint.errors import DuplicateError
 
 from december_plugin.schemas.restricting import restricted
 
@@ -58,10 +60,10 @@ class NeuronCluster(dj.Manual):
         for key in (sessions.proj() - self.proj(*sessions.primary_key)).fetch("KEY"):
             unit_ids, labels, confidences = (sessions & key).fetch1("unit_ids", "labels", "confidences")
             session_uuid = uuid_of(key)
-            with self.connection.transaction:
+            with contextlib.suppress(DuplicateError), self.connection.transaction:  # another process may be first
                 self.insert1({"session_uuid": session_uuid, **key})
                 self._insert_neurons(session_uuid, unit_ids, labels, confidences)
-            n_rows += len(unit_ids)
+                n_rows += len(unit_ids)
         return n_rows
 
     def _insert_neurons(

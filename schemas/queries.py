@@ -2,7 +2,7 @@
 
 Every function takes what :func:`december_plugin.schemas.december_tables` returned. A *configuration* is everything that
 defines an assignment but the seed: data set, model, trainer and clustering. Restrictions are DataJoint's: a dict, a
-string of SQL, a list of keys, or another query.
+string of SQL, a list of keys, or another query. They may name the primary key, ``method`` and ``n_clusters``.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def agreement_table(
     tables
         The tables.
     restriction
-        Which assignments to take; may name attributes of ``ClusterAssignment`` and ``Clustering``.
+        Which assignments to take.
     types_name
         Set of known types to compare with. None takes the only set there is, if there is one.
     measure
@@ -191,7 +191,7 @@ def neuron_clusters(tables: DecemberTables, data_key: str, unit_id: int, restric
         If no assignment has this neuron.
     """
     neuron = {"data_key": data_key, "unit_id": int(unit_id)}
-    assignments = restricted(tables.ClusterAssignment, restriction)
+    assignments = _selected(tables, restriction)
     in_rows = tables.NeuronCluster & {"data_key": data_key} & assignments.proj()
     found = (in_rows * (tables.NeuronCluster.Neuron & neuron)).fetch(as_dict=True)
     sessions = tables.ClusterAssignment.Session & {"data_key": data_key} & assignments.proj()
@@ -241,7 +241,7 @@ def stable_neurons(tables: DecemberTables, restriction: Any, *, minimum: float =
     SettingsError
         If the restriction leaves several configurations or fewer than two seeds.
     """
-    assignments = restricted(tables.ClusterAssignment, restriction)
+    assignments = _selected(tables, restriction)
     keys = assignments.fetch("KEY", order_by="seed")
     names = configuration_key(tables)
     configurations = {tuple(key[name] for name in names) for key in keys}
@@ -290,10 +290,16 @@ def _frame(query: Any, *attributes: str) -> pd.DataFrame:
     return pd.DataFrame(query.fetch(*attributes, as_dict=True), columns=list(attributes) or list(query.heading.names))
 
 
+def _selected(tables: DecemberTables, restriction: Any) -> Any:
+    """Return the assignments that a restriction leaves, with ``method`` and ``n_clusters``, as a query."""
+    joined = tables.ClusterAssignment.proj(n_clusters="n_clusters_used") * tables.Clustering.proj("method")
+    return restricted(joined, restriction)
+
+
 def _assignments(tables: DecemberTables, restriction: Any) -> pd.DataFrame:
     """Return one row per assignment: key, method, ``n_clusters`` and what the trainer did."""
-    joined = tables.ClusterAssignment.proj(n_clusters="n_clusters_used") * tables.Clustering.proj("method")
-    return _left_join(_frame(restricted(joined, restriction)), tables.TrainingSummary.proj(*SUMMARY_COLUMNS), tables)
+    query = tables.TrainingSummary.proj(*SUMMARY_COLUMNS)
+    return _left_join(_frame(_selected(tables, restriction)), query, tables)
 
 
 def _left_join(frame: pd.DataFrame, query: Any, tables: DecemberTables) -> pd.DataFrame:
@@ -314,7 +320,7 @@ def _types_name(tables: DecemberTables, types_name: str | None) -> str:
 
 
 def _one_assignment(tables: DecemberTables, restriction: Any) -> dict[str, Any]:
-    keys = restricted(tables.ClusterAssignment, restriction).fetch("KEY", limit=2)
+    keys = _selected(tables, restriction).fetch("KEY", limit=2)
     if len(keys) != 1:
         found = "no assignment" if not keys else "more than one assignment"
         raise SettingsError(f"the restriction leaves {found}; it must leave exactly one. Add the seed, or use a key.")

@@ -210,22 +210,24 @@ def _open_schema(schema: str | dj.Schema, lab: SimpleNamespace) -> dj.Schema:
         if not schema.is_activated():
             raise SettingsError("schema is a DataJoint schema that is not activated; activate it, or pass its name.")
         return schema
-    connection = lab.Model.connection
-    found = connection.query("SELECT 1 FROM information_schema.schemata WHERE schema_name = %s", args=(schema,))
-    existed = found.rowcount > 0
-    opened = open_schema(schema, connection=connection)
-    if not existed:
-        _adopt_collation(connection, schema, lab.Model)
+    opened = open_schema(schema, connection=lab.Model.connection)
+    if not opened.list_tables():
+        _adopt_collation(opened, lab.Model)
     return opened
 
 
-def _adopt_collation(connection: Any, schema: str, table: Any) -> None:
-    """Give a new schema the character set of the nnfabrik tables: keys that refer to them must have the same."""
+def _adopt_collation(schema: dj.Schema, table: Any) -> None:
+    """Give an empty schema the character set of the nnfabrik tables: keys that refer to them must have the same."""
     database, name = table.full_table_name.replace("`", "").split(".")
-    row = connection.query(
+    theirs = schema.connection.query(
         "SELECT character_set_name, collation_name FROM information_schema.columns "
         "WHERE table_schema = %s AND table_name = %s AND column_name = 'model_fn'",
         args=(database, name),
     ).fetchone()
-    if row is not None:
-        connection.query(f"ALTER DATABASE `{schema}` CHARACTER SET {row[0]} COLLATE {row[1]}")
+    ours = schema.connection.query(
+        "SELECT default_character_set_name, default_collation_name FROM information_schema.schemata "
+        "WHERE schema_name = %s",
+        args=(schema.database,),
+    ).fetchone()
+    if theirs is not None and theirs != ours:
+        schema.connection.query(f"ALTER DATABASE `{schema.database}` CHARACTER SET {theirs[0]} COLLATE {theirs[1]}")

@@ -250,3 +250,21 @@ def test_deleting_an_assignment_deletes_its_rows(empty_lab):
     assert len(lab.tables.SeedAgreement()) == 0
     lab.tables.TrainedModel.delete()
     assert len(lab.tables.NeuronCluster.Neuron()) == 0
+
+
+def test_rows_that_another_process_wrote_meanwhile_are_left_alone(empty_lab, monkeypatch):
+    tables = empty_lab.tables
+    empty_lab.train("december", [1])
+    tables.ClusterAssignment.populate()
+    insert1 = tables.NeuronCluster().insert1
+
+    def after_somebody_else(self, row):
+        monkeypatch.undo()
+        insert1(row)
+        insert1(row)
+
+    # The other's row is undone with the transaction here, so the session is written by the next call.
+    monkeypatch.setattr(tables.NeuronCluster, "insert1", after_somebody_else)
+    assert tables.NeuronCluster().fill({"method": "december"}) in (30, 40)
+    assert tables.NeuronCluster().fill() in (30, 40)
+    assert len(tables.NeuronCluster.Neuron()) == 70

@@ -207,7 +207,7 @@ def test_stability_needs_one_configuration(lab):
 
 
 def test_one_assignment_as_a_frame(lab):
-    frame = queries.assignment_frame(lab.tables, {**trainer(lab, "december"), "seed": 1})
+    frame = queries.assignment_frame(lab.tables, {"method": "december", "n_clusters": 3, "seed": 1})
     assert list(frame.columns) == ["data_key", "unit_id", "label", "confidence"]
     assert adjusted_rand_score(planted(1), frame["label"]) == 1
     with pytest.raises(SettingsError) as raised:

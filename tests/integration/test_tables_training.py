@@ -14,7 +14,7 @@ from datajoint.errors import DataJointError
 from tables_setup import Lab, emptied, open_lab
 
 from december_plugin.errors import ServerError, SettingsError, TrainingDivergedError
-from december_plugin.schemas import december_tables, server_outage
+from december_plugin.schemas import ThreePartTraining, december_tables, server_outage
 from december_plugin.schemas.plain_values import fitting, packed, plain, portable_state_dict, unpacked
 from december_plugin.schemas.server_outage import SurvivingCallback, wait_for_server
 
@@ -248,12 +248,13 @@ def test_a_lost_connection_during_training_costs_nothing(lab, monkeypatch):
 # --- a lab's own table -------------------------------------------------------------------------------------------
 
 
-def test_a_labs_own_trained_model_works_with_its_own_make(lab, schema_name):
+@pytest.mark.parametrize("in_three_parts", [False, True])
+def test_a_labs_own_trained_model_works_with_its_own_make(lab, schema_name, in_three_parts):
     from nnfabrik.templates.trained_model import TrainedModelBase
 
     own_schema = dj.Schema(f"{schema_name}_own")
 
-    class TrainedModel(TrainedModelBase):
+    class TrainedModel(*([ThreePartTraining] if in_three_parts else []), TrainedModelBase):
         nnfabrik = lab.nnfabrik
 
     own = own_schema(TrainedModel)
