@@ -1,0 +1,125 @@
+"""Groupings of neurons, ready to be drawn: which neurons have a label, how groups are ordered and coloured."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from december_plugin.errors import SettingsError
+from december_plugin.plots.style import GROUP_COLORS, check_text, group_colors, natural_order
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """One grouping of N neurons.
+
+    Attributes
+    ----------
+    title
+        What the panel is called.
+    names
+        Names of the groups, numbers in numerical order.
+    codes
+        Index into ``names``, shape (N,); -1 where a neuron has no label.
+    colors
+        One colour per group.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    codes: np.ndarray
+    colors: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Number of neurons of each group."""
+        return np.bincount(self.codes[self.codes >= 0], minlength=len(self.names))
+
+
+def as_groupings(groupings: Mapping[str, Any], n_neurons: int) -> list[Grouping]:
+    """Check groupings and give their groups colours.
+
+    The grouping that labels most neurons (of several, the one with the fewest groups) takes the colours in their order.
+    In every other one, a group takes the colour of the group that it shares most neurons with, one to one and best in
+    sum (Hungarian algorithm); groups that are left over take colours that no other group has, while there are any.
+    Where two groupings agree, their panels look the same.
+
+    Parameters
+    ----------
+    groupings
+        Title to labels, each of length N.
+    n_neurons
+        N.
+
+    Returns
+    -------
+    list of Grouping
+        In the order given.
+
+    Raises
+    ------
+    SettingsError
+        If there is no grouping, or labels are not one per neuron.
+    """
+    if not isinstance(groupings, Mapping) or not groupings:
+        raise SettingsError(
+            "there is no grouping to draw; groupings must map a title to labels, e.g. {'cluster': labels}."
+        )
+    found = [_encoded(title, labels, n_neurons) for title, labels in groupings.items()]
+    reference = min(found, key=lambda grouping: (-grouping.counts.sum(), len(grouping.names)))
+    reference = replace(reference, colors=tuple(group_colors(len(reference.names))))
+    free = itertools.cycle([color for color in GROUP_COLORS if color not in reference.colors] or GROUP_COLORS)
+    return [reference if g.title == reference.title else _matched(g, reference, free) for g in found]
+
+
+def _encoded(title: Any, labels: Any, n_neurons: int) -> Grouping:
+    title = check_text(title, "the title of a grouping")
+    if isinstance(labels, (str, bytes)) or not hasattr(labels, "__len__"):
+        raise SettingsError(f"the labels of {title!r} are {type(labels).__name__}; a sequence of labels is needed.")
+    values = list(labels)
+    if len(values) != n_neurons:
+        raise SettingsError(
+            f"the grouping {title!r} has {len(values)} labels for {n_neurons} readout vectors; it needs one per "
+            "vector, in the same order (None, '' or -1 where there is none)."
+        )
+    names = [_name(value, title) for value in values]
+    order = tuple(sorted({name for name in names if name is not None}, key=natural_order))
+    position = {name: i for i, name in enumerate(order)}
+    codes = np.array([-1 if name is None else position[name] for name in names], dtype=np.int64)
+    return Grouping(title, order, codes)
+
+
+def _name(value: Any, title: str) -> str | None:
+    """Return what a label is called in the figure, or None if it means "no label"."""
+    if value is None:
+        return None
+    if isinstance(value, (bool, np.bool_)):
+        return str(bool(value))
+    if isinstance(value, (int, np.integer)):
+        return None if value == -1 else str(int(value))
+    if isinstance(value, (float, np.floating)):
+        if np.isnan(value) or value == -1:
+            return None
+        return f"{value:g}"
+    if isinstance(value, str):
+        return value.strip() or None
+    if hasattr(value, "__len__") or isinstance(value, np.ndarray):
+        raise SettingsError(f"the grouping {title!r} has the label {value!r}; a label is a number or a text.")
+    # pandas.NA and NaT are equal to nothing, not even to themselves.
+    return None if str(value) in ("<NA>", "NaT") else str(value)
+
+
+def _matched(grouping: Grouping, reference: Grouping, free: Iterator[str]) -> Grouping:
+    """Give the groups the colours of the reference's groups that they share most neurons with."""
+    n = len(grouping.names)
+    shared = np.zeros((n, len(reference.names)), dtype=np.int64)
+    both = (grouping.codes >= 0) & (reference.codes >= 0)
+    np.add.at(shared, (grouping.codes[both], reference.codes[both]), 1)
+    pairs = zip(*linear_sum_assignment(-shared), strict=True)
+    colors = {int(i): reference.colors[k] for i, k in pairs if shared[i, k] > 0}
+    return replace(grouping, colors=tuple(colors[i] if i in colors else next(free) for i in range(n)))

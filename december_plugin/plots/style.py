@@ -1,0 +1,266 @@
+"""How things look: one style for all figures, and one colour, marker and line for every method.
+
+Colours of methods and of the first groups are those of Okabe and Ito ("Color universal design", 2008) where possible;
+markers and line styles carry the same information, so that a figure can be read in grey.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import zlib
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import to_hex, to_rgb
+
+from december_plugin.errors import SettingsError
+
+Dashes = tuple[float, tuple[float, ...]]
+
+INK = "#333333"
+PALE = "#C9C9C9"
+
+_RC: Any = {
+    # Comes with matplotlib, so that a figure has the same letters on every machine.
+    "font.family": ["DejaVu Sans"],
+    "font.size": 8.0,
+    "axes.titlesize": 9.0,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 16.0,
+    "axes.labelsize": 8.0,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "axes.facecolor": "white",
+    "axes.axisbelow": True,
+    "figure.facecolor": "white",
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.7,
+    "legend.fontsize": 8.0,
+    "legend.frameon": False,
+    "lines.solid_capstyle": "round",
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "xtick.major.size": 3.0,
+    "ytick.major.size": 3.0,
+    "xtick.major.width": 0.8,
+    "ytick.major.width": 0.8,
+}
+
+# Colours of groups of neurons. After the first twelve, each colour was chosen as the one furthest from all before it,
+# in OKLab, for normal, deuteranope and protanope vision together; none is near grey, which means "no label".
+GROUP_COLORS: tuple[str, ...] = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933", "#332288", "#D8C25A"),
+    *("#8C564B", "#8F6BC1", "#054205", "#42F0DB", "#FAB3FA", "#05576B", "#056B05", "#42C794", "#FA9E9E", "#75389E"),
+    *("#6B050F", "#422E4D", "#DB8AF0", "#0594E6", "#A8428A", "#6B4205", "#2E7575", "#6B8005", "#C7576B", "#F0756B"),
+    *("#8AF094", "#618A9E", "#94C7D1", "#75A8A8", "#FAC7A8", "#8ABD42", "#6B1A75", "#1A5738", "#054DA8", "#BDA875"),
+    *("#A82E05", "#9E8AD1", "#9E8057", "#D19EC7", "#6B5775", "#B3C79E", "#38B361", "#A8DBFA", "#1A804D", "#4D75DB"),
+)
+
+_DECEMBER = "december"
+# What a label is recognised by, with the colour and the marker of that family of methods.
+_FAMILIES: tuple[tuple[str, str, str, str], ...] = (
+    (_DECEMBER, r"december", "#0072B2", "o"),
+    ("gmm", r"gaussian mixture|\bgmm\b", "#D55E00", "s"),
+    ("kmeans", r"k-?means", "#009E73", "^"),
+    ("t_mixture", r"\bt[- _]mixture|student", "#B5578F", "D"),
+    ("dec", r"\bdec\b", "#E69F00", "v"),
+    ("baseline", r"\bbaseline|\bpoisson", "#4D4D4D", "X"),
+)
+_CONTROL = re.compile(r"control|end of pre-?training|strength\s*=?\s*0(\.0*)?(?![.\d])", re.IGNORECASE)
+_TOO_STRONG = re.compile(r"too strong", re.IGNORECASE)
+_STRENGTH = re.compile(r"strength\s*=?\s*(\d+(?:\.\d*)?(?:e[+-]?\d+)?)", re.IGNORECASE)
+_CONSTANT_TARGET = re.compile(r"constant target|detach", re.IGNORECASE)
+# Weak to strong, around the blue of strength "auto"; the markers are those of the decades.
+_STRENGTH_COLORS = ("#7CBDE8", "#56B4E9", "#3A78C9", "#2B4FA8", "#1E2F78", "#14184A")
+_STRENGTH_MARKERS = ("<", ">", "v", "P", "h", "p", "*")
+_OTHER_COLORS = ("#8C564B", "#E69F00", "#6A51A3", "#6B8005", "#A61E3C", "#2E7575", "#7A5C00")
+_MARKERS = ("o", "s", "^", "D", "v", "X", "P", "p", "h", "<", ">", "d", "8", "*")
+
+# Where one method is there several times, say with several K.
+_VARIANT_LINES: tuple[str | Dashes, ...] = ("-", (0, (1.0, 1.1)), (0, (5, 1.2, 1.2, 1.2)), (0, (4, 1, 1, 1, 1, 1)))
+
+
+@dataclass(frozen=True)
+class MethodStyle:
+    """How one method is drawn, in every figure.
+
+    Attributes
+    ----------
+    color
+        Hexadecimal colour.
+    marker
+        matplotlib's name of the marker.
+    linestyle
+        "-" for a method, "--" for a control, "-." for DECEMber with a constant target; a pattern of dashes where
+        :func:`method_styles` has to tell apart methods that would look the same.
+    linewidth, markersize
+        In points.
+    filled
+        Whether the marker is filled; controls have hollow ones.
+    zorder
+        DECEMber is drawn above the others.
+    """
+
+    color: str
+    marker: str
+    linestyle: str | Dashes = "-"
+    linewidth: float = 1.3
+    markersize: float = 5.0
+    filled: bool = True
+    zorder: float = 3.0
+
+    def line_settings(self) -> dict[str, Any]:
+        """Return the keyword arguments of ``Axes.plot`` for a line with markers."""
+        return {
+            "color": self.color,
+            "linestyle": self.linestyle,
+            "linewidth": self.linewidth,
+            "marker": self.marker,
+            "markersize": self.markersize,
+            "markerfacecolor": self.color if self.filled else "white",
+            "markeredgecolor": "white" if self.filled else self.color,
+            "markeredgewidth": 0.6 if self.filled else 1.2,
+            "zorder": self.zorder,
+        }
+
+
+def figure_style() -> AbstractContextManager[None]:
+    """Return the context in which a figure is made; matplotlib's settings are as before when it ends."""
+    return matplotlib.rc_context(_RC)
+
+
+def method_style(label: str) -> MethodStyle:
+    """Return the style of a method, which depends on its label alone.
+
+    DECEMber has blues and thick lines: strength "auto" the blue of Okabe and Ito, a number a shade that is darker the
+    stronger the clustering loss, with the marker of its decade. Other methods are recognised by their names (Gaussian
+    mixture or GMM, k-means, t mixture, DEC, baseline). Controls (a label that says "control" or "end of pretraining",
+    or a strength of 0) have the colour of their method, a dashed line and hollow markers. A label that says none of
+    this has a colour and a marker derived from its text.
+
+    Parameters
+    ----------
+    label
+        What the legend says, e.g. ``"DECEMber, strength auto"`` or ``"k-means, end of pretraining (control)"``.
+
+    Returns
+    -------
+    MethodStyle
+        The same for the same label, in every process.
+    """
+    family, color, marker = _family(label)
+    style = MethodStyle(color, marker)
+    if family == _DECEMBER:
+        color, marker = _shade_of_strength(label, color, marker)
+        style = MethodStyle(color, marker, linewidth=2.1, markersize=6.0, zorder=5.0)
+        if _CONSTANT_TARGET.search(label):
+            style = replace(style, linestyle="-.")
+    if _CONTROL.search(label):
+        style = replace(style, linestyle="--", linewidth=0.8 * style.linewidth, filled=False, zorder=style.zorder - 0.5)
+    return style
+
+
+def method_styles(labels: Iterable[str]) -> dict[str, MethodStyle]:
+    """Return the styles of the methods of one figure, no two of them alike.
+
+    Each is that of :func:`method_style`, except where two labels would look the same (say, one method at two values of
+    K): then the later ones, in the order of their names, get a lighter or darker shade, another marker, and a pattern
+    of dots and dashes.
+
+    Parameters
+    ----------
+    labels
+        Labels, in the order in which they are to be listed.
+
+    Returns
+    -------
+    dict of str to MethodStyle
+        In the order of ``labels``.
+    """
+    labels = list(dict.fromkeys(labels))
+    styles: dict[str, MethodStyle] = {}
+    for label in sorted(labels, key=natural_order):
+        style = method_style(label)
+        variants = (_variant(style, n) for n in itertools.count())
+        styles[label] = next(variant for variant in variants if variant not in styles.values())
+    return {label: styles[label] for label in labels}
+
+
+def natural_order(value: Any) -> tuple[tuple[int, float, str], ...]:
+    """Return a sort key that puts numbers in numerical order, also inside of text: "K 9" before "K 10"."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", str(value))
+    return tuple((0, float(part), "") if i % 2 else (1, 0.0, part) for i, part in enumerate(parts))
+
+
+def group_colors(n_groups: int) -> list[str]:
+    """Return one colour per group; beyond 50 groups the colours begin again."""
+    return [GROUP_COLORS[i % len(GROUP_COLORS)] for i in range(n_groups)]
+
+
+def check_text(value: Any, what: str) -> str:
+    """Return a label, or raise a :class:`SettingsError` if it is no text that can be shown."""
+    if not isinstance(value, str) or not value.strip():
+        raise SettingsError(f"{what} is {value!r}; it must be a text that the figure can show.")
+    return value
+
+
+def _family(label: str) -> tuple[str, str, str]:
+    """Return the family whose name comes first in the label, its colour and its marker."""
+    found = []
+    for name, pattern, color, marker in _FAMILIES:
+        match = re.search(pattern, label, re.IGNORECASE)
+        if match:
+            found.append((match.start(), name, color, marker))
+    if found:
+        return min(found)[1:]
+    # hash() of a text differs between processes.
+    code = zlib.crc32(label.strip().lower().encode())
+    n_colors = len(_OTHER_COLORS)
+    return "other", _OTHER_COLORS[code % n_colors], _MARKERS[code // n_colors % len(_MARKERS)]
+
+
+def _shade_of_strength(label: str, color: str, marker: str) -> tuple[str, str]:
+    match = _STRENGTH.search(label)
+    if match is not None:
+        strength = float(match.group(1))
+        if strength == 0:
+            return _STRENGTH_COLORS[0], marker
+        decade = min(max(math.log10(strength), -2.0), 4.0)
+    elif _TOO_STRONG.search(label):
+        decade = 4.0
+    else:
+        return color, marker
+    marker = _STRENGTH_MARKERS[round(decade + 2)]
+    return _interpolated(_STRENGTH_COLORS, (decade + 2) / 6), marker
+
+
+def _interpolated(colors: tuple[str, ...], position: float) -> str:
+    at = np.clip(position, 0.0, 1.0) * (len(colors) - 1)
+    channels = np.array([to_rgb(color) for color in colors]).T
+    red, green, blue = (float(np.interp(at, np.arange(len(colors)), channel)) for channel in channels)
+    return to_hex((red, green, blue))
+
+
+def _variant(style: MethodStyle, n: int) -> MethodStyle:
+    """Return the style itself (n = 0), or its n-th variation: lighter, darker, still lighter, ..."""
+    if n == 0:
+        return style
+    towards = "#FFFFFF" if n % 2 else "#000000"
+    color = _interpolated((style.color, towards), min(0.25 + 0.15 * ((n + 1) // 2), 0.7))
+    position = _MARKERS.index(style.marker)
+    style = replace(style, color=color, marker=_MARKERS[(position + n) % len(_MARKERS)])
+    return replace(style, linestyle=_VARIANT_LINES[n % len(_VARIANT_LINES)]) if style.linestyle == "-" else style
