@@ -7,7 +7,7 @@ belongs to a session. ``F`` features, ``K`` types, neuron ``i`` of type ``k(i)``
                = max(0, s * even_f)                     odd f: rectified Gabor (simple cell); orientations in two
                                                         spatial frequencies
     psi(s)     = C^(-1/2) (phi(s) - mean phi)           feature maps, whitened over reference images
-    m_k        ~ N(0, I_F)                              mean tuning of type k
+    m_k        = sqrt(F) z_k / |z_k|, z_k ~ N(0, I_F)   mean tuning of type k: types differ in direction only
     v_i        = g_i (m_k(i) + spread * n_i)            tuning of neuron i: n_i ~ N(0, I_F),
                                                         g_i = exp(gain_sd * N(0, 1))
     d_it       = modulation / sqrt(F) * <v_i, psi(s_t)(p_i + e_t)>
@@ -122,7 +122,7 @@ def write_recording(
     behavior: bool = False,
     behavior_gain: float = 0.2,
     eye_movement: float = 0.5,
-    types_seed: int = 0,
+    types_seed: int = 1,
     seed: int = 0,
     overwrite: bool = False,
 ) -> Path:
@@ -145,7 +145,7 @@ def write_recording(
     n_features, feature_size
         Number of Gabor features, and their extent in pixels.
     spread
-        SD of a neuron's tuning around its type's, relative to the SD between types.
+        SD of each element of a neuron's tuning around its type's, whose elements have a mean square of 1.
     gain_sd
         SD of the log gain.
     noise
@@ -205,7 +205,7 @@ def write_recording(
     target = _checked_target(folder, overwrite)
 
     bank = _FeatureBank.draw(n_features, feature_size, shape, types_seed)
-    type_tuning = _stream(types_seed, TYPES).normal(size=(len(counts), n_features))
+    type_tuning = _type_tuning(len(counts), n_features, types_seed)
     population = _Population.draw(counts, type_tuning, spread, gain_sd, dispersion_sd, shape, seed)
     trials = _Trials.draw(n_train, n_validation, n_test, n_repeats, behavior, shape, seed)
     gain = np.exp(behavior_gain * trials.arousal)
@@ -229,6 +229,11 @@ def write_recording(
 
 def _stream(seed: int, purpose: int) -> np.random.Generator:
     return np.random.default_rng([seed, purpose])
+
+
+def _type_tuning(n_types: int, n_features: int, seed: int) -> np.ndarray:
+    directions = _stream(seed, TYPES).normal(size=(n_types, n_features))
+    return np.sqrt(n_features) * directions / np.linalg.norm(directions, axis=1, keepdims=True)
 
 
 def _checked_shape(image_shape: Sequence[int], feature_size: int) -> tuple[int, int]:
