@@ -93,16 +93,16 @@ class KnownTypes(dj.Manual):
         return key
 
     def _is_same(self, key: dict[str, str], type_names: list[str], sessions: list[dict[str, Any]]) -> bool:
-        columns = ("data_key", "typed_unit_ids", "type_codes")
-        stored = (self.Session() & key).fetch(*columns, as_dict=True, order_by="data_key")
+        rows = (self.Session() & key).fetch("data_key", "typed_unit_ids", "type_codes", as_dict=True)
+        # The server may sort names otherwise than Python.
+        stored = {row["data_key"]: row for row in rows}
         return (
             (self & key).fetch1("type_names") == type_names
-            and len(stored) == len(sessions)
+            and stored.keys() == {session["data_key"] for session in sessions}
             and all(
-                old["data_key"] == new["data_key"]
-                and np.array_equal(old["typed_unit_ids"], new["typed_unit_ids"])
-                and np.array_equal(old["type_codes"], new["type_codes"])
-                for old, new in zip(stored, sessions, strict=True)
+                np.array_equal(stored[session["data_key"]][column], session[column])
+                for session in sessions
+                for column in ("typed_unit_ids", "type_codes")
             )
         )
 
