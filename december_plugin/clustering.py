@@ -72,11 +72,9 @@ class _ClusteringLoss(torch.autograd.Function):
         log_q, q, u = (w.new_empty((mixture.n_clusters, len(w)), dtype=dtype) for _ in range(3))
         sums = space.shift.new_zeros(mixture.n_clusters)
         blocks = []
-        for block in mixture.posterior_blocks(space, dtype):
-            rows = block.rows
-            log_q[:, rows], q[:, rows], u[:, rows] = block.log_q, block.q, block.u
+        for block in mixture.posterior_blocks(space, (log_q, q, u)):
             sums += block.q.sum(dim=1)
-            blocks.append(rows)
+            blocks.append(block.rows)
         # From here on the memory of log_q holds dKL/da, short of the part through the cluster sums.
         logit_gradients = log_q
         loss, pull = _replace_by_logit_gradients(log_q, q, sums, blocks, detach_target=detach_target)
@@ -94,14 +92,13 @@ class _ClusteringLoss(torch.autograd.Function):
         w, q, u, logit_gradients = ctx.saved_tensors
         gradient = torch.empty_like(w)
         scale = (-0.5 * loss_gradient).to(q.dtype)
-        for rows in ctx.blocks:
-            block = logit_gradients[:, rows]
-            if ctx.pull is not None:
-                q_block = q[:, rows]
-                with torch.autocast(w.device.type, enabled=False):
-                    pulls = ctx.pull @ q_block
-                block = torch.addcmul(block, q_block, pulls - ctx.pull[:, None])
-            ctx.space.pull_back((block * u[:, rows]).mul_(scale), rows, gradient)
+        with torch.autocast(w.device.type, enabled=False):
+            for rows in ctx.blocks:
+                block = logit_gradients[:, rows]
+                if ctx.pull is not None:
+                    q_block = q[:, rows]
+                    block = torch.addcmul(block, q_block, ctx.pull @ q_block - ctx.pull[:, None])
+                ctx.space.pull_back((block * u[:, rows]).mul_(scale), rows, gradient)
         return gradient, None, None
 
 

@@ -23,7 +23,7 @@ from december_plugin.errors import EmbeddingError
 
 # Numbers of float64 that one block's temporaries may take: a few MB stay in a processor's cache, while a GPU wants
 # few large kernels.
-BLOCK_NUMBERS = {"cpu": 3 * 2**18}
+BLOCK_NUMBERS = {"cpu": 2**20}
 BLOCK_NUMBERS_ELSEWHERE = 2**25
 
 
@@ -145,8 +145,8 @@ class DiagonalDistances:
             yield rows, features
 
     def distances(self, features: Tensor) -> Tensor:
-        """Return the squared distances (K, B), float64, never negative."""
-        return torch.addmm(self.offsets, self.coefficients, features.t()).clamp_min_(0)
+        """Return the squared distances (K, B), float64; rounding can take one that is 0 just below it."""
+        return torch.addmm(self.offsets, self.coefficients, features.t())
 
     def pull_back(self, gradients: Tensor, rows: slice, out: Tensor) -> None:
         """Write to ``out`` (N, D) the gradients in the vectors that come from those in the distances (K, B).
@@ -157,8 +157,7 @@ class DiagonalDistances:
         if self._slopes is None or self._slopes.dtype != dtype:
             self._slopes = self.coefficients.to(dtype, copy=True)
             self._slopes[:, :d] *= 2
-        with torch.autocast(self.w.device.type, enabled=False):
-            slopes = gradients.t() @ self._slopes
+        slopes = gradients.t() @ self._slopes
         x = self.w[rows].to(dtype) - self.shift.to(dtype)
         if out.dtype == dtype:
             torch.addcmul(slopes[:, d:], x, slopes[:, :d], out=out[rows])
@@ -181,7 +180,7 @@ class _SquaredDistances(torch.autograd.Function):
         space = DiagonalDistances(w, centers, scales)
         distances = w.new_empty((len(centers), len(w)), dtype=torch.float64)
         for rows, features in space.blocks():
-            distances[:, rows] = space.distances(features)
+            distances[:, rows] = space.distances(features).clamp_min_(0)
         return distances.t()
 
     @staticmethod

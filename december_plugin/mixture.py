@@ -26,7 +26,7 @@ WEIGHTS = ("uniform", "learned")
 
 
 class _Posterior(NamedTuple):
-    """The E-step of one block of ``B`` neurons; ``q`` and ``u`` in the precision that was asked for."""
+    """The E-step of one block of ``B`` neurons."""
 
     rows: slice
     features: Tensor  # (B, 2 D): [x^2, x], float64
@@ -49,8 +49,7 @@ class _Moments:
     def add(self, q: Tensor, u: Tensor, features: Tensor) -> None:
         """Add a block: ``q`` and ``u`` (K, B), ``features`` (B, 2 D), in whose precision the sums of it are made."""
         qu = (q * u).to(features.dtype)
-        with torch.autocast(qu.device.type, enabled=False):
-            self.features += qu @ features
+        self.features += qu @ features
         self.weights += qu.sum(dim=1, keepdim=True)
         self.masses += q.sum(dim=1, keepdim=True)
 
@@ -295,8 +294,9 @@ class StudentTMixture(nn.Module):
     @staticmethod
     def _moments(space: DiagonalDistances, q: Tensor, u: Tensor, dtype: torch.dtype) -> _Moments:
         moments = _Moments(space)
-        for rows, features in space.blocks(dtype):
-            moments.add(q[rows].t(), u[rows].t(), features)
+        with torch.autocast(space.w.device.type, enabled=False):
+            for rows, features in space.blocks(dtype):
+                moments.add(q[rows].t(), u[rows].t(), features)
         return moments
 
     def _update(self, moments: _Moments) -> None:
@@ -437,32 +437,37 @@ class StudentTMixture(nn.Module):
         weights = self.mixing_weights.double()
         return weights.clamp_min(torch.finfo(torch.float64).tiny).log()[:, None]
 
-    def posterior_blocks(self, space: DiagonalDistances, dtype: torch.dtype = torch.float64) -> Iterator[_Posterior]:
-        """Yield the E-step of every block of ``space``; what it holds may be overwritten in place.
+    def posterior_blocks(
+        self, space: DiagonalDistances, out: tuple[Tensor, Tensor, Tensor] | None = None
+    ) -> Iterator[_Posterior]:
+        """Yield the E-step of every block of ``space``, float64; what it holds may be overwritten in place.
 
-        The log densities are taken relative to one at the neuron's smallest distance,
+        ``out`` may give tensors (K, N) of one precision, to which ``log q``, ``q`` and ``u`` are then written. The log
+        densities are taken relative to one at the neuron's smallest distance,
         ``log(1 + delta / nu) = log(1 + delta_min / nu) + log(1 + (delta - delta_min) / (nu + delta_min))``,
         so that also in float32 clusters that are nearly equally likely are told apart. Responsibilities below
         ``SMALLEST_Q`` count as that much.
         """
+        dtype = torch.float64 if out is None else out[0].dtype
         slope = -(self.dof + self.n_features) / 2
         constants = self._log_constants() + self._log_weights()
         largest = constants.max()
         constants = (constants - largest).to(dtype)
         for rows, features in space.blocks():
+            log_q, q, u = (None, None, None) if out is None else (x[:, rows] for x in out)
             distances = space.distances(features)
-            nearest = distances.amin(dim=0)
+            nearest = distances.amin(dim=0).clamp_min_(0)
             reach = nearest + self.dof
             excess = distances.sub_(nearest).to(dtype).div_(reach.to(dtype))
-            u = (-2 * slope / reach).to(dtype) / (excess + 1)
-            log_q = torch.add(constants, excess.log1p_(), alpha=slope)
-            most = log_q.amax(dim=0)
-            log_q = log_q.sub_(most).clamp_min_(math.log(SMALLEST_Q[dtype]))
-            q = log_q.exp()
+            u = torch.div((-2 * slope / reach).to(dtype), excess + 1, out=u)
+            logits = torch.add(constants, excess.log1p_(), alpha=slope)
+            most = logits.amax(dim=0)
+            q = torch.exp(logits.sub_(most).clamp_min_(math.log(SMALLEST_Q[dtype])), out=q)
             sums = q.sum(dim=0)
             log_sums = sums.log()
+            log_q = torch.sub(logits, log_sums, out=log_q)
             reference = torch.log1p(nearest / self.dof).mul_(slope).add_(largest)
-            yield _Posterior(rows, features, log_q.sub_(log_sums), q.div_(sums), u, reference + most + log_sums)
+            yield _Posterior(rows, features, log_q, q.div_(sums), u, reference + most + log_sums)
 
 
 def _is_number(value: Any) -> bool:
