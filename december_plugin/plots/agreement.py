@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from december_plugin.errors import SettingsError
-from december_plugin.plots.panels import panel_row
+from december_plugin.plots.panels import panel_row, panel_width
 from december_plugin.plots.style import INK, MethodStyle, check_text, figure_style, method_styles
 
 COLUMNS = ("method", "n_clusters", "ari_mean", "ari_sd", "n_pairs")
@@ -22,8 +22,7 @@ COLUMNS = ("method", "n_clusters", "ari_mean", "ari_sd", "n_pairs")
 _LOG_RATIO = 8.0
 # Distances of methods at one K, in points; the wider one for markers on a shared line.
 _OFFSET_STEP, _WIDE_OFFSET_STEP, _SINGLE_OFFSET_STEP = 3.0, 5.0, 18.0
-# Of the axis of K and of a digit of its numbers.
-_AXIS_POINTS, _DIGIT_POINTS = 185, 4.8
+_DIGIT_POINTS = 4.8
 _SHARED_LINE = "#8A8A8A"
 
 
@@ -81,7 +80,7 @@ def agreement_figure(table: pd.DataFrame, *, n_types: int | None = None) -> Figu
     with figure_style():
         handles = [Line2D([], [], label=label, **style.line_settings()) for label, style in styles.items()]
         figure, axes = panel_row(len(panels), handles, handle_length=3.2)
-        clusters_axis = _ClustersAxis(table["n_clusters"].to_numpy(), len(styles))
+        clusters_axis = _ClustersAxis(table["n_clusters"].to_numpy(), len(styles), panel_width(len(panels)))
         for ax, panel in zip(axes, panels, strict=True):
             clusters_axis.prepare(ax)
             _draw_panel(ax, table, panel, styles, clusters_axis.offsets(panel.shared_lines))
@@ -133,14 +132,16 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
 class _ClustersAxis:
     """The axis of K, the same in all panels."""
 
-    def __init__(self, n_clusters: np.ndarray, n_methods: int):
+    def __init__(self, n_clusters: np.ndarray, n_methods: int, width: float):
         self.counts, self.n_methods = np.unique(n_clusters), n_methods
+        # In points: four fifths of a panel, the rest are numbers and label of the other axis.
+        self.length = 0.8 * 72 * width
         low, high = self.counts[0], self.counts[-1]
         self.logarithmic = bool(high / low >= _LOG_RATIO)
         positions = np.log(self.counts) if self.logarithmic else self.counts
         # Room for the methods that are moved to the sides.
         span = float(np.ptp(positions)) or 1.0
-        margin = span * (0.05 + 0.5 * _WIDE_OFFSET_STEP * n_methods / _AXIS_POINTS)
+        margin = span * (0.05 + 0.5 * _WIDE_OFFSET_STEP * n_methods / self.length)
         limits = np.array([positions[0] - margin, positions[-1] + margin])
         self.limits = np.exp(limits) if self.logarithmic else limits
         #: Smallest distance between two values of K, as a fraction of the axis.
@@ -161,18 +162,18 @@ class _ClustersAxis:
         axis = float(np.ptp(scale(self.limits)))
         ticks: list[float] = []
         for count in self.counts:
-            room = (_DIGIT_POINTS * len(f"{count:g}") + _DIGIT_POINTS) / _AXIS_POINTS * axis
+            room = (_DIGIT_POINTS * len(f"{count:g}") + _DIGIT_POINTS) / self.length * axis
             if not ticks or scale(count) - scale(ticks[-1]) >= room:
                 ticks.append(float(count))
         return ticks
 
     def offsets(self, wide: bool) -> np.ndarray:
-        """Return how far each method is moved, in points: together at most 60 % of the way to the next K."""
+        """Return how far each method is moved, in points: together at most 70 % of the way to the next K."""
         n = self.n_methods
         step = _WIDE_OFFSET_STEP if wide else _OFFSET_STEP
         if len(self.counts) == 1:
             step = _SINGLE_OFFSET_STEP
-        step = min(step, 0.6 * self.gap * _AXIS_POINTS / max(n - 1, 1))
+        step = min(step, 0.7 * self.gap * self.length / max(n - 1, 1))
         return step * (np.arange(n) - (n - 1) / 2)
 
 

@@ -21,7 +21,7 @@ from december_plugin.plots.tsne import checked_vectors, tsne_coordinates
 MAX_LEGEND_GROUPS = 12
 _PANEL_WIDTH = 3.3
 _MAX_COLUMNS = 4
-_LEGEND_ROW = 0.17
+_LEGEND_ROW = 0.14
 _MAX_TITLE = 30
 _MAX_VECTOR_POINTS = 3000
 
@@ -52,13 +52,10 @@ def embedding_figure(
         and NaN mean that a neuron has no label.
     seed
         Of the drawing of neurons, of t-SNE, and of the order in which points are painted.
-    sessions
-        Session of each neuron, shape (N,), or None if all belong to one.
-    max_neurons_per_session
-        How many neurons are drawn from each session at most; see :func:`drawn_neurons`.
+    sessions, max_neurons_per_session
+        See :func:`drawn_neurons`.
     coordinates
-        Coordinates (N, 2) to use in place of t-SNE's. Neurons whose coordinates are NaN are left out, and
-        ``max_neurons_per_session`` is not looked at, so that pictures can be compared point by point.
+        Coordinates (N, 2) to use in place of t-SNE's, NaN for neurons to leave out; then nothing is drawn by chance.
 
     Returns
     -------
@@ -151,7 +148,7 @@ def _given_coordinates(coordinates: npt.ArrayLike, n_neurons: int) -> tuple[np.n
 def _draw(points: np.ndarray, panels: list[tuple[Grouping, np.ndarray]], n_neurons: int) -> Figure:
     n_columns = min(len(panels), _MAX_COLUMNS)
     n_rows = -(-len(panels) // n_columns)
-    height = _PANEL_WIDTH + 0.25 + max(_legend_height(grouping, codes) for grouping, codes in panels)
+    height = _PANEL_WIDTH + 0.18 + max(_legend_height(grouping, codes) for grouping, codes in panels)
     figure = Figure(figsize=(_PANEL_WIDTH * n_columns, height * n_rows + 0.2), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.04)  # type: ignore[union-attr,call-arg]
     axes = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)

@@ -8,10 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-_PANEL_WIDTH, _PANEL_HEIGHT = 3.25, 2.9
+_PANEL_HEIGHT = 2.9
 _LEGEND_ROW = 0.19
 # Widths in inches of a character of 8 points, and of the line and the gaps beside a text.
 _CHARACTER, _BESIDE = 0.062, 0.62
+
+
+def panel_width(n_panels: int) -> float:
+    """Return the width of a panel in inches; fewer panels are wider."""
+    return {1: 4.2, 2: 4.0}.get(n_panels, 3.25)
 
 
 def panel_row(n_panels: int, handles: Sequence[Line2D], *, handle_length: float) -> tuple[Figure, list[Axes]]:
@@ -27,7 +32,7 @@ def panel_row(n_panels: int, handles: Sequence[Line2D], *, handle_length: float)
         Length of the lines in the legend, in units of the font size.
     """
     entry = _CHARACTER * max(len(str(handle.get_label())) for handle in handles) + _BESIDE
-    width, height = _PANEL_WIDTH * n_panels, _PANEL_HEIGHT
+    width, height = panel_width(n_panels) * n_panels, _PANEL_HEIGHT
     beside = n_panels == 1
     if beside:
         n_columns, width, height = 1, width + entry, max(height, _LEGEND_ROW * len(handles) + 0.2)
