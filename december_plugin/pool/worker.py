@@ -89,4 +89,4 @@ class Worker:
     @staticmethod
     def _free(table: Any, key: dict[str, Any]) -> None:
         """Make an interrupted job neither running nor failed, so that anybody may take it again."""
-        (jobs_table(table) & {"table_name": table.table_name, "key_hash": key_hash(key)}).delete_quick()
+        (jobs_table(table) & {"table_name": table.table_name, "key_hash": key_hash(table._job_key(key))}).delete_quick()

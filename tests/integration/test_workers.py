@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
+from december_plugin.cli import main
 from december_plugin.lab import open_lab
 from december_plugin.simulate import write_recording
 
@@ -55,47 +57,46 @@ def sweep(recordings: list[str], **trainers) -> dict:
     }
 
 
+class Command:
+    """`december` on one schema: run within this process, or started as a process of its own."""
+
+    def __init__(self, schema: str, folder: Path, capsys: pytest.CaptureFixture[str]):
+        self.schema, self.folder, self.capsys = schema, folder, capsys
+
+    def run(self, *words: str, code: int = 0) -> SimpleNamespace:
+        self.capsys.readouterr()
+        returned = main([*words, "--schema", self.schema])
+        printed = self.capsys.readouterr()
+        assert returned == code, printed.out + printed.err
+        assert "Traceback" not in printed.err
+        return SimpleNamespace(stdout=printed.out, stderr=printed.err)
+
+    def start(self, *words: str) -> subprocess.Popen:
+        line = [sys.executable, "-m", "december_plugin.cli", *words, "--schema", self.schema]
+        return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def register(self, content: dict) -> str:
+        path = self.folder / "sweep.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return self.run("register", str(path)).stdout
+
+    def counts(self) -> dict[str, dict]:
+        self.capsys.readouterr()
+        main(["status", "--json", "--schema", self.schema])
+        return {row["table"]: row for row in json.loads(self.capsys.readouterr().out)["tables"]}
+
+
 @pytest.fixture
-def command(database, schema_name, tmp_path):
-    """Run or start `december` on a fresh schema."""
-    environment = {**os.environ, "DECEMBER_PRETRAINING": str(tmp_path / "pretraining"), "OMP_NUM_THREADS": "1"}
-
-    class Command:
-        schema = schema_name
-
-        def line(self, *words: str) -> list[str]:
-            return [sys.executable, "-m", "december_plugin.cli", *words, "--schema", schema_name]
-
-        def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess:
-            result = subprocess.run(
-                self.line(*words), capture_output=True, text=True, timeout=180, env=environment, check=False
-            )
-            assert result.returncode == code, result.stdout + result.stderr
-            assert "Traceback" not in result.stderr
-            return result
-
-        def start(self, *words: str) -> subprocess.Popen:
-            return subprocess.Popen(
-                self.line(*words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-            )
-
-        def register(self, content: dict) -> None:
-            path = tmp_path / "sweep.yaml"
-            path.write_text(yaml.safe_dump(content))
-            self.registered = self.run("register", str(path)).stdout
-
-        def counts(self) -> dict[str, dict]:
-            result = subprocess.run(
-                self.line("status", "--json"), capture_output=True, text=True, timeout=60, env=environment, check=False
-            )
-            return {row["table"]: row for row in json.loads(result.stdout)["tables"]}
-
-    return Command()
+def command(database, schema_name, tmp_path, monkeypatch, capsys) -> Command:
+    """Return `december` on a fresh schema, with pretrainings of its own."""
+    monkeypatch.setenv("DECEMBER_PRETRAINING", str(tmp_path / "pretraining"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return Command(schema_name, tmp_path, capsys)
 
 
 def test_two_workers_fill_all_tables_once(command, recordings):
-    command.register(sweep(recordings))
-    assert "The sweep has 4 trainings: 1 datasets x 1 models x 2 trainers x 2 seeds." in command.registered
+    registered = command.register(sweep(recordings))
+    assert "The sweep has 4 trainings: 1 datasets x 1 models x 2 trainers x 2 seeds." in registered
     workers = [command.start("worker") for _ in range(2)]
     outputs = [worker.communicate(timeout=180)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], outputs
@@ -119,8 +120,7 @@ def test_two_workers_fill_all_tables_once(command, recordings):
 
 def test_registering_again_writes_nothing(command, recordings):
     command.register(sweep(recordings))
-    command.register(sweep(recordings))
-    lines = [line.split() for line in command.registered.splitlines() if "there already" in line]
+    lines = [line.split() for line in command.register(sweep(recordings)).splitlines() if "there already" in line]
     assert {line[0]: line[1] for line in lines} == dict.fromkeys(
         ("Dataset", "Model", "Trainer", "Seed", "TrainingPlan", "Clustering"), "0"
     )
