@@ -37,19 +37,16 @@ def embedding_figure(
 ) -> Figure:
     """Draw the t-SNE embedding of readout vectors, coloured by each of several groupings.
 
-    All panels show the same neurons at the same coordinates. Groups of different panels that share most of their
-    neurons have the same colour (see :func:`december_plugin.plots.groups.as_groupings`). Up to 12 groups are named in a
-    legend with their numbers of neurons. Of more groups, which no legend could tell apart, the names are written onto
-    the points, those of the largest groups first and as far as there is room. Neurons without a label are light grey,
-    below the others.
+    All panels show the same neurons at the same coordinates; groups of different panels that share most of their
+    neurons have the same colour. Up to 12 groups are named in a legend; of more, the names are written onto the points,
+    the largest groups' first and as far as there is room. Neurons without a label are light grey, below the others.
 
     Parameters
     ----------
     vectors
         Readout vectors, shape (N, D).
     groupings
-        Title of the panel to labels (N,), e.g. ``{"DECEMber cluster": clusters, "planted type": types}``. None, "", -1
-        and NaN mean that a neuron has no label.
+        Title of the panel to labels (N,), e.g. ``{"planted type": types}``; None, "", -1 and NaN mean no label.
     seed
         Of the drawing of neurons, of t-SNE, and of the order in which points are painted.
     sessions, max_neurons_per_session
@@ -70,9 +67,8 @@ def embedding_figure(
     vectors = checked_vectors(vectors)
     encoded = as_groupings(groupings, len(vectors))
     if coordinates is None:
-        drawn = drawn_neurons(
-            len(vectors), sessions=sessions, max_neurons_per_session=max_neurons_per_session, seed=seed
-        )
+        limit = max_neurons_per_session
+        drawn = drawn_neurons(len(vectors), sessions=sessions, max_neurons_per_session=limit, seed=seed)
         points = tsne_coordinates(vectors[drawn], seed=seed)
     else:
         drawn, points = _given_coordinates(coordinates, len(vectors))

@@ -17,7 +17,7 @@ learning rate of 1, four times the guideline's step, 2.3. Here the product is he
 
 **What large exaggeration does to overlapping groups.** Where the neighbourhood graph has no clear parts (a spectral gap
 above ``1 / alpha``), the exaggerated attraction wins over the repulsion everywhere, and the whole embedding contracts
-exponentially, down to 1e-12 in trials with 500 points. The arrangement survives, its scale does not, and scikit-learn's
+exponentially, down to 1e-12 in trials. The arrangement survives, its scale does not, and scikit-learn's
 tree takes points that are so close for one point: its second stage would leave them there. The second stage therefore
 starts from the arrangement of the first, brought back to the standard deviation from which t-SNE starts (1e-4). In
 trials with 500 and 4,000 points (blobs that overlap more or less, one Gaussian cloud, a ring) the divergence ended at

@@ -11,7 +11,7 @@ from plots_parts import legend_texts, texts_of
 from sklearn.metrics import silhouette_score
 
 from december_plugin.errors import SettingsError
-from december_plugin.plots import drawn_neurons, embedding_figure, tsne_coordinates, tsne_settings
+from december_plugin.plots import drawn_neurons, embedding_figure, tsne, tsne_coordinates, tsne_settings
 from december_plugin.plots.style import GROUP_COLORS, PALE
 
 
@@ -71,11 +71,20 @@ def test_coordinates_repeat_and_do_not_depend_on_the_scale():
     np.testing.assert_array_equal(tsne_coordinates(vectors * 2.0**-20, seed=3), first)
 
 
-def test_overlapping_groups_do_not_shrink_to_a_point():
-    # The exaggerated stage shrinks this cloud to 1e-6; scikit-learn's second stage alone would leave it there.
-    cloud = np.random.default_rng(0).normal(size=(200, 16))
-    spread = tsne_coordinates(cloud, seed=0).std(axis=0)
-    assert (spread > 3).all()
+@pytest.mark.parametrize("shrinking", [1e-9, 0.0])
+def test_an_exaggerated_stage_that_shrinks_everything_does_no_harm(monkeypatch, shrinking):
+    # With thousands of overlapping neurons it shrinks to 1e-12, and scikit-learn would leave them in one point.
+    vectors = np.random.default_rng(0).normal(size=(30, 8))
+    run = tsne._run
+
+    def shrunk(points, start, perplexity, seed, **settings):
+        result = run(points, start, perplexity, seed, **settings)
+        return result.astype(float) * shrinking if settings["early_exaggeration"] > 1 else result
+
+    monkeypatch.setattr(tsne, "_run", shrunk)
+    coordinates = tsne_coordinates(vectors, seed=0)
+    distances = np.linalg.norm(coordinates[:, None] - coordinates, axis=2)[np.triu_indices(30, k=1)]
+    assert distances.min() > 0.1
 
 
 def test_coordinates_of_vectors_along_a_line_and_in_one_dimension():
