@@ -55,7 +55,7 @@ def draw_figures(lab: Lab, folder: Path, table: pd.DataFrame, plan: Sequence[dic
 def _middle(table: pd.DataFrame, n_types: int | None) -> int:
     """Return the number of clusters to draw: that of the known types if it is there, else the middle one."""
     counts = sorted(set(table["n_clusters"]))
-    return n_types if n_types in counts else int(counts[len(counts) // 2])
+    return n_types if n_types is not None and n_types in counts else int(counts[len(counts) // 2])
 
 
 def _known_types(lab: Lab) -> pd.DataFrame | None:
@@ -77,8 +77,9 @@ def _known_types(lab: Lab) -> pd.DataFrame | None:
 
 
 def _readouts(lab: Lab, table: pd.DataFrame, n_clusters: int, known: pd.DataFrame | None) -> Any:
-    """Draw the readouts of the first DECEMber model of this K by its clusters and by known types."""
-    row = table[(table["method"] == "december") & (table["n_clusters"] == n_clusters)].iloc[0]
+    """Draw the readouts of one DECEMber model of this K, of the gentlest strength, by clusters and by known types."""
+    rows = table[(table["method"] == "december") & (table["n_clusters"] == n_clusters)]
+    row = rows.loc[rows["gradient_ratio"].idxmin()]
     configuration = {name: row[name] for name in lab.tables.ClusterAssignment.primary_key if name != "seed"}
     key = (lab.tables.ClusterAssignment & configuration).fetch("KEY", order_by="seed", limit=1)[0]
     embeddings = readout_embeddings(stored_state_dict(lab.tables.TrainedModel, key))

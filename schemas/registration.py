@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from december_plugin.errors import ServerError, SettingsError
+from december_plugin.schemas.training_plan import combinations
 from december_plugin.sweep import Entry, Sweep
 
 
@@ -89,19 +90,12 @@ def register(
         trainers = [_add(nnfabrik.Trainer(), "trainer", entry, fabrikant, written) for entry in sweep.trainers]
         for seed in sweep.seeds:
             _insert(nnfabrik.Seed(), "Seed", {"seed": seed}, written)
+        written.plan = combinations(datasets=datasets, models=models, trainers=trainers, seeds=sweep.seeds)
         plan = tables.TrainingPlan()
-        planned = {tuple(sorted(key.items())) for key in plan.fetch("KEY")}
-        rows = [
-            {**dataset, **model, **trainer, "seed": seed}
-            for dataset in datasets
-            for model in models
-            for trainer in trainers
-            for seed in sweep.seeds
-        ]
-        new = [row for row in rows if tuple(sorted(row.items())) not in planned]
-        plan.insert(new, skip_duplicates=True)
-        written.plan = rows
-        written.new["TrainingPlan"], written.existing["TrainingPlan"] = len(new), len(rows) - len(new)
+        before = len(plan)
+        plan.insert(written.plan, skip_duplicates=True)
+        written.new["TrainingPlan"] = len(plan) - before
+        written.existing["TrainingPlan"] = len(written.plan) - written.new["TrainingPlan"]
         for clustering in sweep.clusterings:
             before = len(tables.Clustering())
             tables.Clustering().add_entry(

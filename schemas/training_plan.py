@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import datajoint as dj
+
+Keys = Iterable[Mapping[str, Any]]
+
+
+def combinations(*, datasets: Keys, models: Keys, trainers: Keys, seeds: Iterable[int]) -> list[dict[str, Any]]:
+    """Return the key of every combination of these entries."""
+    parts = [
+        [{name: key[name] for name in (f"{kind}_fn", f"{kind}_hash")} for key in keys]
+        for kind, keys in (("dataset", datasets), ("model", models), ("trainer", trainers))
+    ]
+    parts.append([{"seed": int(seed)} for seed in seeds])
+    return [{name: value for part in chosen for name, value in part.items()} for chosen in itertools.product(*parts)]
 
 
 class TrainingPlan(dj.Manual):
@@ -30,9 +43,9 @@ class TrainingPlan(dj.Manual):
     def add_entries(
         self,
         *,
-        datasets: Iterable[Mapping[str, Any]],
-        models: Iterable[Mapping[str, Any]],
-        trainers: Iterable[Mapping[str, Any]],
+        datasets: Keys,
+        models: Keys,
+        trainers: Keys,
         seeds: Iterable[int],
     ) -> int:
         """Register every combination of the given entries; what is registered already stays as it is.
@@ -50,21 +63,7 @@ class TrainingPlan(dj.Manual):
             The number of combinations that were not registered before.
         """
         seeds = [int(seed) for seed in seeds]
-        rows = [
-            {
-                "dataset_fn": dataset["dataset_fn"],
-                "dataset_hash": dataset["dataset_hash"],
-                "model_fn": model["model_fn"],
-                "model_hash": model["model_hash"],
-                "trainer_fn": trainer["trainer_fn"],
-                "trainer_hash": trainer["trainer_hash"],
-                "seed": seed,
-            }
-            for dataset in list(datasets)
-            for model in list(models)
-            for trainer in list(trainers)
-            for seed in seeds
-        ]
+        rows = combinations(datasets=datasets, models=models, trainers=trainers, seeds=seeds)
         before = len(self)
         with self.connection.transaction:
             self.nnfabrik.Seed().insert([{"seed": seed} for seed in seeds], skip_duplicates=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,7 @@ def _check_recordings(recordings: tuple[Path, ...], settings: DemoSettings) -> N
     from december_plugin.datasets import static_loaders
     from december_plugin.errors import SettingsError
 
-    info = static_loaders([str(path) for path in recordings], 1, return_data_info=True)
+    info: Mapping[str, Any] = static_loaders([str(path) for path in recordings], 1, return_data_info=True)
     n_neurons = sum(session["output_dimension"] for session in info.values())
     if max(settings.n_clusters) > n_neurons:
         raise SettingsError(

@@ -56,7 +56,8 @@ def table_statuses(tables: Any) -> list[TableStatus]:
     for table in (table_class() for table_class in tables.computed):
         missing = missing_keys(table)
         known = {frozenset(key.items()) for key in missing}
-        running, failed = [], []
+        running: list[Job] = []
+        failed: list[Job] = []
         for row in jobs_of(table).fetch("status", "key", "host", "pid", "error_message", as_dict=True):
             if frozenset(row["key"].items()) not in known:
                 continue

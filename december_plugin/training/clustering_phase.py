@@ -39,7 +39,7 @@ class ClusteringPhase:
             vectors.shape[1],
             dof=settings.dof,
             weights=settings.weights,
-            scale_bounds=tuple(settings.scale_bounds),
+            scale_bounds=settings.scale_bounds,
             detach_target=settings.detach_target,
         ).to(vectors.device)
         self.regularizer.initialize(vectors, seed=seed, n_init=settings.kmeans_n_init)
@@ -54,13 +54,13 @@ class ClusteringPhase:
         vectors = stack_readout_vectors(model)
         loss = self.regularizer.loss(vectors)
         if self.strength is None:
-            self._set_strength(model, vectors, loss)
+            self.strength = self._choose_strength(model, loss)
         (self.strength * loss).backward()
         self.regularizer.m_step(vectors.detach())
         return loss.detach()
 
-    def _set_strength(self, model: nn.Module, vectors: Tensor, loss: Tensor) -> None:
-        """Fix the strength and record ``R = strength * ||dKL/dW|| / ||dL_model/dW||`` at the first step.
+    def _choose_strength(self, model: nn.Module, loss: Tensor) -> float:
+        """Return the strength, and record ``R = strength * ||dKL/dW|| / ||dL_model/dW||`` at the first step.
 
         Both norms are taken over the parameters that the readout vectors are made of.
         """
@@ -76,11 +76,11 @@ class ClusteringPhase:
         ratio = clustering_norm / model_norm if model_norm > 0 else float("inf")
         if self.settings.strength == "auto":
             # A clustering loss without any gradient (K = 1) leaves nothing to scale.
-            self.strength = AUTO_GRADIENT_RATIO / ratio if 0 < ratio < float("inf") else 1.0
+            strength = AUTO_GRADIENT_RATIO / ratio if 0 < ratio < float("inf") else 1.0
         else:
-            self.strength = float(self.settings.strength)
-        self.gradient_ratio = self.strength * ratio
-        logger.info("clustering strength %.4g, gradient ratio %.3g", self.strength, self.gradient_ratio)
+            strength = float(self.settings.strength)
+        self.gradient_ratio = strength * ratio
+        logger.info("clustering strength %.4g, gradient ratio %.3g", strength, self.gradient_ratio)
         if self.locked_in:
             warnings.warn(
                 f"the clustering loss is so strong (gradient ratio {self.gradient_ratio:.2g}, above "
@@ -89,6 +89,7 @@ class ClusteringPhase:
                 UserWarning,
                 stacklevel=2,
             )
+        return strength
 
     @property
     def locked_in(self) -> bool:

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from december_plugin.training.random_state import loader_generators
+
 # Bookkeeping of torch itself; parameters and buffers are digested with the weights.
 _IGNORED_ATTRIBUTES = frozenset(vars(nn.Module())) | {"training"}
 
@@ -65,8 +67,8 @@ def data_digest(dataloaders: Mapping[str, Mapping[str, Any]], tiers: tuple[str, 
     digest = hashlib.sha256()
     for tier in tiers:
         for data_key, loader in dataloaders[tier].items():
-            dataset = getattr(loader, "dataset", None)
-            content = dataset.fingerprint() if hasattr(dataset, "fingerprint") else _batches_digest(loader)
+            fingerprint = getattr(getattr(loader, "dataset", None), "fingerprint", None)
+            content = fingerprint() if fingerprint is not None else _batches_digest(loader)
             sampling = [type(getattr(loader, "sampler", None)).__qualname__, getattr(loader, "batch_size", None)]
             sampling += [getattr(loader, "drop_last", None), len(loader)]
             digest.update(json.dumps([tier, data_key, content, sampling], default=str).encode())
@@ -75,11 +77,7 @@ def data_digest(dataloaders: Mapping[str, Mapping[str, Any]], tiers: tuple[str, 
 
 def _batches_digest(loader: Any) -> str:
     digest = hashlib.sha256()
-    generators = [
-        owner.generator
-        for owner in (loader, getattr(loader, "sampler", None))
-        if isinstance(getattr(owner, "generator", None), torch.Generator)
-    ]
+    generators = loader_generators({"": {"": loader}})
     states = [generator.get_state() for generator in generators]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Any
 
 import torch
@@ -56,14 +56,14 @@ class ModelLoss:
     def _regularizer(self, data_key: str) -> Tensor:
         core, readout = getattr(self.model, "core", None), getattr(self.model, "readout", None)
         if hasattr(core, "regularizer") and hasattr(readout, "regularizer"):
-            return core.regularizer() + readout.regularizer(data_key)  # type: ignore[union-attr,operator]
+            return core.regularizer() + readout.regularizer(data_key)  # type: ignore[union-attr]
         return self.model.regularizer(data_key)  # type: ignore[operator]
 
 
 def n_training_stimuli(loader: Any) -> int:
     """Return how many stimuli one epoch of a loader shows: its sampler's length, or else its dataset's."""
     sampler = getattr(loader, "sampler", None)
-    return len(sampler) if hasattr(sampler, "__len__") else len(loader.dataset)
+    return len(sampler if isinstance(sampler, Sized) else loader.dataset)
 
 
 def check_trainable(model: nn.Module, dataloaders: Any) -> None:

@@ -28,10 +28,16 @@ def loader_generators(dataloaders: Mapping[str, Mapping[str, Any]]) -> list[torc
 
 def get_random_state(generators: list[torch.Generator]) -> dict[str, Any]:
     """Return the state of every random generator in a form that ``torch.load(weights_only=True)`` reads."""
-    name, keys, position, has_gauss, cached = np.random.get_state()
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
-        "numpy": (str(name), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)),
+        "numpy": (
+            str(name),
+            torch.from_numpy(np.asarray(keys, dtype=np.int64)),
+            int(position),
+            int(has_gauss),
+            float(cached),
+        ),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "loaders": [generator.get_state() for generator in generators],

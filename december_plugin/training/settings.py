@@ -118,6 +118,8 @@ class ClusteringSettings:
         check_number("dof", self.dof, above=0)
         check_choice("weights", self.weights, ("uniform", "learned"))
         check_integer("kmeans_n_init", self.kmeans_n_init, minimum=1)
+        # A list after its way through the database.
+        object.__setattr__(self, "scale_bounds", tuple(self.scale_bounds))
 
 
 def resolve_device(name: str) -> torch.device:
