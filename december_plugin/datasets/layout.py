@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,8 @@ class RecordingFolder:
         (neurons,) int64, unique within the session.
     tiers : numpy.ndarray
         (trials,) str.
+    coordinates : numpy.ndarray or None
+        (neurons, 2 or 3) cortical positions in micrometres, None if the recording does not say.
 
     Raises
     ------
@@ -77,15 +80,17 @@ class RecordingFolder:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(os.path.abspath(Path(path).expanduser()))
-        _check_layout(self.path)
+        _check_folder(self.path)
+        self._links = _links(self.path)
+        _check_layout(self.path, self._links)
         self.data_key = data_key_of(self.path)
         self._shapes: dict[str, tuple[int, ...]] = {}
-        self._links = _links(self.path)
         self.neurons = ArrayFolder(self.path / "meta" / "neurons")
         self.trials = ArrayFolder(self.path / "meta" / "trials")
         self.statistics = ArrayFolder(self.path / "meta" / "statistics", links=self._links)
         self.tiers = self._checked_tiers()
         self.unit_ids = self._checked_unit_ids()
+        self.coordinates = self._checked_coordinates()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r}, {self.n_neurons} neurons, {self.n_trials} trials)"
@@ -107,22 +112,6 @@ class RecordingFolder:
             if name in self.trials:
                 return self._per_trial(name)
         return None
-
-    @functools.cached_property
-    def coordinates(self) -> np.ndarray | None:
-        """(neurons, 2 or 3) cortical positions in micrometres, None if the recording does not say."""
-        if "cell_motor_coordinates" not in self.neurons:
-            return None
-        positions = self.neurons.cell_motor_coordinates
-        file = self.path / "meta" / "neurons" / "cell_motor_coordinates.npy"
-        if positions.ndim != 2 or len(positions) != self.n_neurons or positions.dtype.kind not in "fiu":
-            raise RecordingError(
-                f"{file} has shape {positions.shape} and dtype {positions.dtype}; one row of coordinates for each of "
-                f"the {self.n_neurons} neurons in meta/neurons/unit_ids.npy is expected."
-            )
-        if not np.isfinite(positions).all():
-            raise RecordingError(f"{file} holds NaN or infinite positions. Remove these neurons from the recording.")
-        return positions
 
     def per_neuron(self, name: str) -> np.ndarray:
         """Return one entry of ``meta/neurons``, with one value for each neuron.
@@ -276,8 +265,25 @@ class RecordingFolder:
             )
         return unit_ids.astype(np.int64)
 
+    def _checked_coordinates(self) -> np.ndarray | None:
+        if "cell_motor_coordinates" not in self.neurons:
+            return None
+        positions = self.neurons.cell_motor_coordinates
+        file = self.path / "meta" / "neurons" / "cell_motor_coordinates.npy"
+        if positions.ndim != 2 or len(positions) != self.n_neurons or positions.dtype.kind not in "fiu":
+            raise RecordingError(
+                f"{file} has shape {positions.shape} and dtype {positions.dtype}; one row of coordinates for each of "
+                f"the {self.n_neurons} neurons in meta/neurons/unit_ids.npy is expected."
+            )
+        if not np.isfinite(positions).all():
+            raise RecordingError(
+                f"{file} holds NaN or infinite positions. Remove these neurons from the recording, or the file if "
+                "the model is to learn positions without it."
+            )
+        return positions
 
-def _check_layout(path: Path) -> None:
+
+def _check_folder(path: Path) -> None:
     if path.suffix == ".zip":
         raise RecordingError(
             f"{path} is a zip archive. Unpack it (unzip {path.name} -d {path.parent}) and pass the folder."
@@ -286,11 +292,17 @@ def _check_layout(path: Path) -> None:
         raise RecordingError(f"The recording {path} does not exist. Check the path and that its disk is mounted.")
     if not path.is_dir():
         raise RecordingError(f"The recording {path} is a file. Pass the recording's folder.")
-    missing = [entry for entry in NEEDED if not (path / entry).exists()]
+
+
+def _missing(path: Path, links: Mapping[str, str]) -> list[str]:
+    folders = {f"data/{item}": f"data/{links.get(item, item)}" for item in ITEM_DIMENSIONS}
+    return [entry for entry in NEEDED if not (path / folders.get(entry, entry)).exists()]
+
+
+def _check_layout(path: Path, links: Mapping[str, str]) -> None:
+    missing = _missing(path, links)
     if missing:
-        inner = next(
-            (child for child in sorted(path.iterdir()) if all((child / entry).exists() for entry in NEEDED)), None
-        )
+        inner = next((child for child in sorted(path.iterdir()) if child.is_dir() and not _missing(child, {})), None)
         hint = f" Did you mean {inner}?" if inner is not None else ""
         raise RecordingError(
             f"{path} is no recording in the SENSORIUM 2022 layout: {', '.join(missing)} missing.{hint} Expected: "

@@ -189,21 +189,31 @@ def _core(sessions: Mapping[str, SessionShape], settings: Mapping[str, Any]) -> 
 
 def _check_size(data_key: str, size: tuple[int, int], settings: Mapping[str, Any]) -> None:
     """Follow the size of the images through the layers; padding is computed as ``Stacked2dCore`` does."""
-    kernels, dilation = settings["hidden_kern"], settings["hidden_dilation"]
-    lost = 0 if settings["pad_input"] else settings["input_kern"] - 1
-    padding = settings["hidden_padding"]
+    kernels, dilation, padding = settings["hidden_kern"], settings["hidden_dilation"], settings["hidden_padding"]
     if kernels and padding is None:
         padding = ((kernels[0] - 1) * dilation + 1) // 2
-    needed = least = lost + 1
-    for kernel in kernels:
-        lost += (kernel - 1) * dilation - 2 * padding
-        needed = max(needed, lost + 1)
-    if min(size) < max(needed, least):
+    first = settings["input_kern"] - 1 - (settings["input_kern"] // 2 * 2 if settings["pad_input"] else 0)
+    lost = np.cumsum([first, *((kernel - 1) * dilation - 2 * padding for kernel in kernels)])
+    needed = int(max(lost.max() + 1, 1))
+    if min(size) < needed:
         raise SettingsError(
             f"The images of session {data_key!r} have {size[0]} x {size[1]} pixels, but input_kern="
-            f"{settings['input_kern']} and hidden_kern={settings['hidden_kern']} need at least {needed} x {needed}. "
+            f"{settings['input_kern']} and hidden_kern={kernels} need at least {needed} x {needed}. "
             "Use smaller kernels, pad_input=True, or a larger scale."
         )
+    stacked = _stacked_layers(settings["stack"], settings["layers"])
+    skipped = range(settings["layers"]) if settings["skip"] > 1 else []
+    if len({int(lost[layer]) for layer in (*stacked, *skipped)}) > 1:
+        raise SettingsError(
+            f"stack={settings['stack']} and skip={settings['skip']} put layers side by side whose maps differ in size: "
+            f"hidden_kern={kernels} with hidden_padding={padding} does not keep the size. Use one odd kernel size."
+        )
+
+
+def _stacked_layers(stack: int | list[int] | None, layers: int) -> list[int]:
+    if stack is None:
+        return list(range(layers))
+    return list(range(layers))[stack:] if isinstance(stack, int) else [layer % layers for layer in stack]
 
 
 def _readout(
