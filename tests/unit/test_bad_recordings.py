@@ -291,7 +291,6 @@ CASES = {
 
 @pytest.mark.parametrize(("damage", "settings", "message"), CASES.values(), ids=CASES.keys())
 def test_damaged_recording(folder, damage, settings, message):
-    static_loaders([folder], 8, **settings)
     damage(folder)
     with pytest.raises(RecordingError, match=re.escape(message.replace("FOLDER", str(folder)))) as error:
         static_loaders([folder], 8, **settings)
