@@ -46,6 +46,7 @@ WAVELENGTHS = (0.6, 1.0)  # of the fine and the coarse features, as a fraction o
 ENVELOPE = 0.25  # SD of the Gabor envelope, as a fraction of the features' size
 GREY, CONTRAST = 128.0, 40.0
 N_REFERENCE_IMAGES = 100
+SMALLEST_VARIANCE = 1e-4  # of the features' least variable combination, relative to the most variable one
 CHUNK = 64  # images at a time
 # Random streams: one for each cause, so that e.g. the noise model changes nothing but the noise.
 BANK, TYPES, REFERENCE, NEURONS, IMAGES, TRIALS, BEHAVIOR, NOISE = range(8)
@@ -295,6 +296,11 @@ class _FeatureBank:
         energies = cls(even, odd, np.zeros(n_features), np.eye(n_features)).maps(reference)
         energies = np.moveaxis(energies, 1, 0).reshape(n_features, -1)
         variances, directions = np.linalg.eigh(np.atleast_2d(np.cov(energies)))
+        if variances[0] < SMALLEST_VARIANCE * variances[-1]:
+            raise SettingsError(
+                f"n_features={n_features} features of feature_size={size} pixels cannot be told apart. Use fewer "
+                "features, or larger ones."
+            )
         return cls(even, odd, energies.mean(axis=1), directions / np.sqrt(variances) @ directions.T)
 
     def maps(self, images: np.ndarray) -> np.ndarray:

@@ -223,10 +223,14 @@ def _base_seed(kind: str, base_seed: int | None, count: int | None, seed: int | 
         return None
     check_integer(f"{kind}_n", count, minimum=1)
     if base_seed is not None:
-        return check_integer(f"{kind}_base_seed", base_seed, minimum=0) * int(count)
-    if seed is None:
+        used = check_integer(f"{kind}_base_seed", base_seed, minimum=0) * int(count)
+    elif seed is not None:
+        used = check_integer("seed", seed, minimum=0)
+    else:
         raise SettingsError(f"{kind}_n={count} draws at random and needs a seed: give {kind}_base_seed or seed.")
-    return check_integer("seed", seed, minimum=0)
+    if used >= 2**32:
+        raise SettingsError(f"The seed of {kind}_n={count} is {used}; it must be below 2**32. Use a smaller seed.")
+    return used
 
 
 def _per_session(name: str, values: Any, n_sessions: int) -> list[tuple[Any, ...] | None]:

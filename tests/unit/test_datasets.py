@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import shutil
 from pathlib import Path
 
@@ -179,6 +181,13 @@ def test_dataset_works_in_anybody_elses_loader(small_loaders):
     assert torch.equal(batch.responses, dataset.values["responses"][:5])
 
 
+def test_dataset_can_be_copied_and_pickled(small_loaders):
+    dataset = small_loaders["train"]["first"].dataset
+    for copied in (copy.deepcopy(dataset), pickle.loads(pickle.dumps(dataset))):
+        assert copied.fingerprint() == dataset.fingerprint()
+        assert copied.neurons.layer.tolist() == ["L2/3"] * 20
+
+
 def test_loading_leaves_the_global_random_state_alone(recording_folders):
     torch.manual_seed(9)
     np.random.seed(9)
@@ -269,6 +278,7 @@ def test_data_keys(folder, data_key):
             r"select_input_channel is \[1\], but the images have 1 channel\(s\), counted fro",
         ),
         ({"neuron_n": 3}, r"neuron_n=3 draws at random and needs a seed: give neuron_base_seed or seed."),
+        ({"neuron_n": 3, "seed": 2**33}, r"The seed of neuron_n=3 is 8589934592; it must be below 2\*\*32."),
         ({"neuron_n": 30, "seed": 1}, r"neuron_n=30 after exclude_neuron_n=0 needs 30 neurons, but session 'first' ha"),
         ({"neuron_n": 1, "seed": 1}, r"The selection leaves 1 of 20 neurons of session 'first'; at least 2 are needed"),
         ({"areas": ["LM"]}, r"The selection leaves 0 of 20 neurons of session 'first'; at least 2 are needed."),

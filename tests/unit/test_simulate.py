@@ -228,6 +228,10 @@ def test_existing_folders_are_safe(tmp_path):
         ({"rate": 0}, "rate is 0; it must be a number above 0."),
         ({"noise": "gaussian"}, "noise is 'gaussian'. Allowed: overdispersed, poisson."),
         ({"type_sizes": (0.5, 0)}, "type_sizes is (0.5, 0); one positive number for each type is expected."),
+        (
+            {"n_features": 60},
+            "n_features=60 features of feature_size=5 pixels cannot be told apart. Use fewer features",
+        ),
         ({"image_shape": (12,)}, "image_shape is (12,); (height, width) in pixels is expected."),
         ({"image_shape": (4, 12)}, "image_shape is (4, 12), smaller than feature_size=5. Use larger images."),
     ],
