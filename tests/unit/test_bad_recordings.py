@@ -337,7 +337,7 @@ def test_unreadable_file_and_archive(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.arange(3))
     shutil.move(tmp_path / "a.npz", tmp_path / "a.npy")
     with pytest.raises(
-        RecordingError, match=r"a.npy is an .npz archive; a single array saved with numpy.save is expec"
+        RecordingError, match=r"a.npy is an .npz archive; a single array saved with numpy.save is"
     ):
         read_array(tmp_path / "a.npy")
     (tmp_path / "b.npy").mkdir()

@@ -275,7 +275,7 @@ def test_data_keys(folder, data_key):
         ({"select_input_channel": 0, "include_behavior": True}, r"select_input_channel and include_behavior cannot be"),
         (
             {"select_input_channel": 1},
-            r"select_input_channel is \[1\], but the images have 1 channel\(s\), counted fro",
+            r"select_input_channel is \[1\], but the images have 1 channel\(s\), counted",
         ),
         ({"neuron_n": 3}, r"neuron_n=3 draws at random and needs a seed: give neuron_base_seed or seed."),
         ({"neuron_n": 3, "seed": 2**33}, r"The seed of neuron_n=3 is 8589934592; it must be below 2\*\*32."),
