@@ -52,10 +52,11 @@ def december_step(w: np.ndarray, centers: np.ndarray) -> Step:
     december.mixture.centers.copy_(torch.from_numpy(centers))
     december.mixture.scales.fill_(1)
 
-    def step() -> None:
+    def step() -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
         vectors.grad = None
         december.loss(vectors).backward()
         december.m_step(vectors)
+        return vectors.grad, december.mixture.centers, december.mixture.scales
 
     return step
 
@@ -67,7 +68,7 @@ def plain_step(w: np.ndarray, centers: np.ndarray) -> Step:
     scales = torch.ones_like(means)
     d = w.shape[1]
 
-    def step() -> None:
+    def step() -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
         nonlocal means, scales
         vectors.grad = None
         delta = ((vectors[:, None] - means) ** 2 / scales).sum(-1)
@@ -81,6 +82,7 @@ def plain_step(w: np.ndarray, centers: np.ndarray) -> Step:
             means = qu.T @ vectors / qu.sum(0)[:, None]
             spread = qu[:, :, None] * (vectors[:, None] - means) ** 2
             scales = (spread.sum(0) / q.sum(0)[:, None]).clamp(1e-4, 1e4)
+        return vectors.grad, means, scales
 
     return step
 

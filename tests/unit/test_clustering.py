@@ -1,7 +1,9 @@
 """The clustering losses against plain autograd of the equations, with an (N, K, D) tensor."""
 
 import copy
+import importlib.util
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -407,6 +409,18 @@ def test_a_step_on_a_gpu_is_that_of_the_cpu():
         december.m_step(w_)
         results.append((loss.cpu(), w_.grad.cpu(), december.cpu().state_dict()))
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
+def test_the_benchmark_compares_two_ways_to_the_same_step():
+    spec = importlib.util.spec_from_file_location("em_step", Path(__file__).parents[2] / "benchmarks" / "em_step.py")
+    em_step = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(em_step)
+    data = em_step.make_data(500, 8, 4)
+    steps = [build(*data) for build in (em_step.december_step, em_step.plain_step)]
+    for _ in range(3):
+        ours, plain = (step() for step in steps)
+        torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-4, check_dtype=False)
+    assert list(em_step.measure_times(100, 4, 10, 1)) == ["DECEMber", "plain", "sklearn32", "sklearn64"]
 
 
 # Vanilla DEC
