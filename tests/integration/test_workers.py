@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,6 +63,7 @@ class Command:
 
     def __init__(self, schema: str, folder: Path, capsys: pytest.CaptureFixture[str]):
         self.schema, self.folder, self.capsys = schema, folder, capsys
+        self.started: list[subprocess.Popen] = []
 
     def run(self, *words: str, code: int = 0) -> SimpleNamespace:
         self.capsys.readouterr()
@@ -73,7 +75,9 @@ class Command:
 
     def start(self, *words: str) -> subprocess.Popen:
         line = [sys.executable, "-m", "december_plugin.cli", *words, "--schema", self.schema]
-        return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.started.append(process)
+        return process
 
     def register(self, content: dict) -> str:
         path = self.folder / "sweep.yaml"
@@ -87,11 +91,16 @@ class Command:
 
 
 @pytest.fixture
-def command(database, schema_name, tmp_path, monkeypatch, capsys) -> Command:
+def command(database, schema_name, tmp_path, monkeypatch, capsys) -> Iterator[Command]:
     """Return `december` on a fresh schema, with pretrainings of its own."""
     monkeypatch.setenv("DECEMBER_PRETRAINING", str(tmp_path / "pretraining"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return Command(schema_name, tmp_path, capsys)
+    command = Command(schema_name, tmp_path, capsys)
+    yield command
+    for process in command.started:  # also after a failed test
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def test_two_workers_fill_all_tables_once(command, recordings):

@@ -1,0 +1,98 @@
+"""Every command and every code block of the README is run, in its order, on small simulated recordings."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from december_plugin.cli import main
+from december_plugin.simulate import write_recording
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# Run elsewhere: test_server.py, test_packaging.py, test_demo.py.
+RUN_ELSEWHERE = ("december db", "pip install", "december demo")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+
+
+def shell_lines() -> list[str]:
+    lines = [line.split("#")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+@pytest.fixture(scope="module")
+def lab(database, new_schema_name, tmp_path_factory):
+    """Run the README's sweep; return the schema and the folder."""
+    folder = tmp_path_factory.mktemp("readme")
+    (sweep,) = [block for block in blocks("yaml") if "seeds:" in block]
+    (folder / "sweep.yaml").write_text(sweep, encoding="utf-8")
+    sizes = {"n_neurons": 12, "n_train": 64, "n_validation": 12, "n_test": 4, "n_repeats": 3}
+    for seed, path in enumerate(yaml.safe_load(sweep)["datasets"][0]["config"]["paths"], start=1):
+        write_recording(folder / path, seed=seed, **sizes)
+        np.save(folder / path / "meta" / "neurons" / "unit_ids.npy", np.arange(12))  # the units that the README names
+    schema = new_schema_name()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("DECEMBER_PRETRAINING", str(folder / "pretraining"))
+        patch.setenv("DECEMBER_SCHEMA", schema)
+        yield schema, folder
+
+
+def test_commands(lab, capsys):
+    _, folder = lab
+    commands = [line for line in shell_lines() if line.startswith("december ") and not line.startswith(RUN_ELSEWHERE)]
+    assert len(commands) == 6
+    for command in commands:
+        words = shlex.split(command)[1:]
+        assert main(words) == 0, f"{command}\n{capsys.readouterr().err}"
+    printed = capsys.readouterr().out
+    assert "The sweep is valid. It plans 12 trainings" in printed
+    assert "TrainedModel 12" in printed
+    assert (folder / "agreement.csv").stat().st_size > 0
+
+
+def test_code_blocks(lab, capsys):
+    schema, _ = lab
+    namespace = {"schema_name": schema, "fabrikant": "december"}
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), namespace)
+    table, tables = namespace["table"], namespace["tables"]
+    assert set(table["method"]) == {"december", "gmm", "kmeans", "t_mixture"}
+    assert set(table["trainer_role"]) == {"december", "baseline", "control"}
+    assert (table["n_pairs"] == 3).all()
+    assert table["test_mean"].notna().all()
+    assert sorted(namespace["neuron"].query("method == 'december' and n_clusters == 3")["seed"]) == [1, 2, 3]
+    assert (namespace["stable"]["stability"] == 1).all()
+    assert len(namespace["best"]) > 0
+    assert set(namespace["loaders"]) == {"train", "validation", "test"}
+    assert list(namespace["model"].readout.keys()) == ["1-1-1", "2-1-1"]
+    assert {row["seed"] for row in namespace["rows"]} == {1, 2, 3}
+    assert len(tables.LabelAgreement & {"types_name": "my types"}) == len(tables.ClusterAssignment())
+
+
+def test_make_targets_exist():
+    targets = [line.split()[1] for line in shell_lines() if line.startswith("make ")]
+    assert targets == ["demo", "test"]
+    for target in targets:
+        subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_every_shell_line_is_accounted_for():
+    known = ("make ", "december ", "pip install .")
+    assert [line for line in shell_lines() if not line.startswith(known)] == []
+
+
+def test_files_that_are_named_exist():
+    folders = ("december_plugin", "examples", "benchmarks", "docs", "tests", "schemas")
+    names = [name for name in re.findall(r"`([\w./]+)`", README) if name.split("/")[0] in folders and "/" in name]
+    assert names
+    assert [name for name in names if not (ROOT / name).exists()] == []
