@@ -92,8 +92,6 @@ def demo_sweep(settings: DemoSettings, recordings: Sequence[Path]) -> dict[str, 
                     "hidden_kern": 5,
                     "layers": 2,
                     "depth_separable": False,
-                    "pad_input": True,
-                    "gauss_type": "isotropic",
                 },
             }
         ],

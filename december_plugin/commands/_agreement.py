@@ -11,10 +11,10 @@ METHOD_NAMES = {"gmm": "Gaussian mixture", "kmeans": "k-means", "t_mixture": "t 
 ROLE_ORDER = {"december": 0, "baseline": 1, "control": 2}
 
 HOW_TO_READ = """\
-How to read it: the clustering loss has added only what DECEMber has above both the t mixture (the same mixture, fitted
-afterwards) and the rows "end of pretraining" (no clustering loss yet) at the same K and an equal test correlation.
-A high agreement between seeds alone is no evidence of cell types: it can peak at a wrong K, and a strong loss can raise
-it by freezing the partition that k-means found at the end of the pretraining.
+How to read it: the clustering loss has added only what DECEMber has, at the same K and an equal test correlation, above
+the t mixture (the same mixture, fitted afterwards) and above "k-means, end of pretraining" (the partition that it
+started from). Agreement between seeds alone is no evidence of cell types: it can be highest at a wrong K, and a strong
+loss can raise it by freezing that partition.
 """
 
 
@@ -27,7 +27,8 @@ def with_labels(table: pd.DataFrame) -> pd.DataFrame:
         order=[ROLE_ORDER.get(role, len(ROLE_ORDER)) for role in table["trainer_role"]],
     )
     labelled["label"] = labelled["label"].astype(pd.StringDtype())
-    return labelled.sort_values(["n_clusters", "order", "label"], kind="stable", ignore_index=True)
+    by = ["n_clusters", "order", "gradient_ratio", "label"]  # DECEMber from the gentlest strength to the strongest
+    return labelled.sort_values(by, kind="stable", ignore_index=True)
 
 
 def _label(row: object) -> str:
@@ -43,30 +44,30 @@ def _label(row: object) -> str:
 
 def agreement_text(labelled: pd.DataFrame, *, types_name: str | None = None) -> str:
     """Return the table as text; ``types_name`` heads the column of agreement with known types."""
-    has_types = bool(labelled["types_mean"].notna().any())
     width = max([len(label) for label in labelled["label"]] + [6])
-    heads = [f"{'K':>4}  {'method':<{width}}", f"{'ARI between seeds':>19}", f"{'pairs':>6}"]
-    if has_types:
-        heads.append(f"{'ARI to ' + (types_name or 'known types'):>19}")
-    heads.append(f"{'test correlation':>19}")
-    lines = ["".join(heads), "-" * len("".join(heads))]
+    columns = [("ARI between seeds", "seeds"), ("test correlation", "test")]
+    if labelled["types_mean"].notna().any():
+        columns.insert(1, (f"ARI to {types_name or 'known types'}", "types"))
+    widths = [max(len(head), len("0.000 ± 0.000")) + 3 for head, _ in columns]
+    heads = [f"{head:>{size}}" for (head, _), size in zip(columns, widths, strict=True)]
+    header = f"{'K':>4}  {'method':<{width}}{heads[0]}{'pairs':>8}{''.join(heads[1:])}"
+    lines = [header, "-" * len(header)]
     previous = None
-    for row in labelled.itertuples():
-        if previous is not None and row.n_clusters != previous:
+    for row in labelled.to_dict("records"):
+        if previous is not None and row["n_clusters"] != previous:
             lines.append("")
-        previous = row.n_clusters
-        cells = [f"{row.n_clusters:>4}  {row.label:<{width}}", _mean_sd(row.seeds_mean, row.seeds_sd)]
-        cells.append(f"{row.n_pairs:>6}")
-        if has_types:
-            cells.append(_mean_sd(row.types_mean, row.types_sd))
-        cells.append(_mean_sd(row.test_mean, row.test_sd))
-        lines.append("".join(cells))
+        previous = row["n_clusters"]
+        cells = [
+            f"{_mean_sd(row[f'{name}_mean'], row[f'{name}_sd']):>{size}}"
+            for (_, name), size in zip(columns, widths, strict=True)
+        ]
+        lines.append(f"{previous:>4}  {row['label']:<{width}}{cells[0]}{row['n_pairs']:>8}{''.join(cells[1:])}")
     return "\n".join(lines)
 
 
 def _mean_sd(mean: float | None, sd: float | None) -> str:
     """Return "mean ± sd"; a single value has no sd, and what is not computed yet is a dash."""
     if mean is None or mean != mean:
-        return f"{'-':>19}"
+        return "-"
     spread = f"± {sd:.3f}" if sd is not None and sd == sd else "       "
-    return f"{f'{mean:.3f} {spread}':>19}"
+    return f"{mean:.3f} {spread}"

@@ -169,17 +169,21 @@ def _draw(lab: Lab, settings: DemoSettings, table: pd.DataFrame, plan: list[dict
 
 def _say_what_next(schema: str, sweep_path: Path) -> None:
     option = f"--schema {shlex.quote(schema)}"
+    commands = {
+        f"december ari {option}": "the table again, with --csv and other measures",
+        f"december status {option}": "what is in the tables",
+        f"december register {shlex.quote(str(sweep_path))} {option}": "after adding a seed or a K to this file",
+        f"december worker {option}": "computes only what is new",
+        "december db stop": "ends the embedded database, if one of these started it",
+    }
+    width = max(map(len, commands))
+    print("\nTry next:")
+    for command, meaning in commands.items():
+        print(f"  {command:<{width}}   {meaning}")
     print(f"""
-Try next:
-  december ari {option}                 the table again
-  december status {option}              what is in the tables
-  december register {sweep_path} {option}   after adding seeds or K to the file; then
-  december worker {option}              computes only what is new
-  december db stop                                   ends the embedded database, if one of these started it
-
 In Python:
   from december_plugin.lab import open_lab
   from december_plugin.schemas import queries
-  tables = open_lab(schema={schema!r}).tables
-  queries.agreement_table(tables)                    # data frame: agreement by K and method
-  queries.best_configurations(tables)                # at equal test correlation""")
+  tables = open_lab(schema={schema!r}, nnfabrik={schema!r}).tables
+  queries.agreement_table(tables)         # data frame: agreement by K and method
+  queries.best_configurations(tables)     # at equal test correlation""")
