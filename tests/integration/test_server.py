@@ -467,6 +467,7 @@ def test_server_that_does_not_answer(embedded: EmbeddedServer, monkeypatch: pyte
     assert servers_on(embedded.data) == []
 
 
+@pytest.mark.skipif(shutil.which("ps") is None, reason="the system has no ps")
 def test_processes_are_found_without_proc(embedded: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     embedded.start()
     pid = embedded.status().pid
