@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import warnings
 
 from december_plugin.commands import Subparsers
 from december_plugin.commands._lab import add_lab_options, open_lab_of
@@ -53,7 +54,9 @@ def run(args: argparse.Namespace) -> int:
     # DataJoint prints the errors of jobs a second time.
     logging.getLogger("datajoint").setLevel(logging.CRITICAL)
     try:
-        return _work(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: logger.warning("warning: %s", message)
+            return _work(args)
     finally:
         logger.removeHandler(handler)
 
