@@ -336,9 +336,7 @@ def test_two_sessions_with_one_key(recording_folders, tmp_path):
 def test_unreadable_file_and_archive(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.arange(3))
     shutil.move(tmp_path / "a.npz", tmp_path / "a.npy")
-    with pytest.raises(
-        RecordingError, match=r"a.npy is an .npz archive; a single array saved with numpy.save is"
-    ):
+    with pytest.raises(RecordingError, match=r"a.npy is an .npz archive; a single array saved with numpy.save is"):
         read_array(tmp_path / "a.npy")
     (tmp_path / "b.npy").mkdir()
     with pytest.raises(RecordingError, match=r"b.npy cannot be read: Is a directory. Check the file's permissions and"):
