@@ -33,6 +33,7 @@ LARGEST_PLAIN = 10
 TIME_TARGETS = {10: 3.0, 50: 2.0, 100: 2.0}
 MEMORY_TARGET = 500  # MB, at 100 clusters
 DOF = 2.1
+PAUSE = 0.1  # seconds; the threads of the library measured before go on spinning for a while
 
 Step = Callable[[], object]
 
@@ -127,6 +128,7 @@ def measure_times(n: int, d: int, k: int, repeats: int) -> dict[str, float]:
         for case, step in steps.items():
             if case == "plain" and repeat > 3:
                 continue
+            time.sleep(PAUSE)
             start = time.perf_counter()
             step()
             if repeat:
