@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -169,12 +171,14 @@ def _draw(lab: Lab, settings: DemoSettings, table: pd.DataFrame, plan: list[dict
 
 def _say_what_next(schema: str, sweep_path: Path) -> None:
     option = f"--schema {shlex.quote(schema)}"
+    # In a virtual environment that is not active the command needs its path.
+    december = "december" if shutil.which("december") else shlex.quote(os.path.relpath(sys.argv[0]))
     commands = {
-        f"december ari {option}": "the table again, with --csv and other measures",
-        f"december status {option}": "what is in the tables",
-        f"december register {shlex.quote(str(sweep_path))} {option}": "after adding a seed or a K to this file",
-        f"december worker {option}": "computes only what is new",
-        "december db stop": "ends the embedded database, if one of these started it",
+        f"{december} ari {option}": "the table again, with --csv and other measures",
+        f"{december} status {option}": "what is in the tables",
+        f"{december} register {shlex.quote(str(sweep_path))} {option}": "after adding a seed or a K to this file",
+        f"{december} worker {option}": "computes only what is new",
+        f"{december} db stop": "ends the embedded database, if one of these started it",
     }
     width = max(map(len, commands))
     print("\nTry next:")
