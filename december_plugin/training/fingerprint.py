@@ -69,9 +69,15 @@ def data_digest(dataloaders: Mapping[str, Mapping[str, Any]], tiers: tuple[str, 
         for data_key, loader in dataloaders[tier].items():
             fingerprint = getattr(getattr(loader, "dataset", None), "fingerprint", None)
             content = fingerprint() if fingerprint is not None else _batches_digest(loader)
-            sampling = [type(getattr(loader, "sampler", None)).__qualname__, getattr(loader, "batch_size", None)]
-            sampling += [getattr(loader, "drop_last", None), len(loader)]
-            digest.update(json.dumps([tier, data_key, content, sampling], default=str).encode())
+            sampler = getattr(loader, "sampler", None)
+            sampling = {
+                "sampler": type(sampler).__qualname__,
+                "trials": np.asarray(getattr(sampler, "indices", ()), dtype=np.int64),
+                "batch_size": getattr(loader, "batch_size", None),
+                "drop_last": getattr(loader, "drop_last", None),
+                "n_batches": len(loader),
+            }
+            digest.update(json.dumps([tier, data_key, content, _digestible(sampling)]).encode())
     return digest.hexdigest()
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from training_parts import make_loaders, make_model
 
+from december_plugin.datasets import static_loaders
 from december_plugin.training.fingerprint import content_digest, data_digest, structure_digest
 from december_plugin.training.pretraining import PretrainingCache, pretraining_folder
 
@@ -118,3 +119,14 @@ def test_digest_of_foreign_loaders_reads_them_without_disturbing_the_random_stat
     assert torch.equal(torch.rand(3), expected)
     assert first == data_digest(make_loaders(), ("train", "validation"))
     assert first != data_digest(make_loaders(data_seed=3), ("train", "validation"))
+
+
+def test_digest_tells_trials_and_batches_apart(recording_folders):
+    def digest(**settings):
+        loaders = static_loaders(recording_folders, **{"batch_size": 16, **settings})
+        return data_digest(loaders, ("train", "validation"))
+
+    assert digest() == digest()
+    digests = [digest(), digest(batch_size=8), digest(neuron_n=10, neuron_base_seed=1)]
+    digests += [digest(image_n=20, image_base_seed=seed) for seed in (1, 2)]
+    assert len(set(digests)) == len(digests)
