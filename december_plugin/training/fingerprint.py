@@ -72,7 +72,7 @@ def data_digest(dataloaders: Mapping[str, Mapping[str, Any]], tiers: tuple[str, 
             sampler = getattr(loader, "sampler", None)
             sampling = {
                 "sampler": type(sampler).__qualname__,
-                "trials": np.asarray(getattr(sampler, "indices", ()), dtype=np.int64),
+                "trials": getattr(sampler, "indices", None),
                 "batch_size": getattr(loader, "batch_size", None),
                 "drop_last": getattr(loader, "drop_last", None),
                 "n_batches": len(loader),

@@ -1,0 +1,64 @@
+"""How the command finds a lab's tables: by schema, by module, by environment."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import pytest
+
+from december_plugin.cli import main
+from december_plugin.errors import SettingsError
+from december_plugin.lab import open_lab
+
+
+@pytest.fixture
+def nnfabrik_schema(database, new_schema_name) -> str:
+    """Return a schema with nnfabrik tables of its own, without ours."""
+    from nnfabrik.main import my_nnfabrik
+
+    name = new_schema_name()
+    my_nnfabrik(name, use_common_fabrikant=False)
+    return name
+
+
+def test_our_tables_beside_a_lab_s_nnfabrik_schema(nnfabrik_schema, schema_name):
+    lab = open_lab(schema=schema_name, nnfabrik=nnfabrik_schema)
+    assert lab.is_embedded
+    assert lab.nnfabrik.Model.database == nnfabrik_schema
+    assert lab.nnfabrik.Fabrikant.database == nnfabrik_schema
+    assert lab.tables.ClusterAssignment.database == schema_name
+
+
+def test_a_lab_s_module_with_its_own_trained_model(nnfabrik_schema, schema_name, monkeypatch):
+    from nnfabrik.main import my_nnfabrik
+    from nnfabrik.templates.trained_model import TrainedModelBase
+
+    module = ModuleType("lab_tables")
+    vars(module).update(vars(my_nnfabrik(nnfabrik_schema, use_common_fabrikant=False)))
+
+    class TrainedModel(TrainedModelBase):
+        nnfabrik = module
+
+    module.TrainedModel = module.schema(TrainedModel, context=vars(module))
+    monkeypatch.setitem(sys.modules, "lab_tables", module)
+    lab = open_lab(schema=schema_name, nnfabrik="module:lab_tables")
+    assert lab.tables.TrainedModel.full_table_name == module.TrainedModel.full_table_name
+    assert "__trained_model" not in lab.tables.schema.list_tables()
+
+
+def test_the_environment_names_the_schemas(nnfabrik_schema, schema_name, monkeypatch, capsys):
+    monkeypatch.setenv("DECEMBER_SCHEMA", schema_name)
+    monkeypatch.setenv("DECEMBER_NNFABRIK", nnfabrik_schema)
+    lab = open_lab()
+    assert (lab.schema, lab.nnfabrik.Model.database) == (schema_name, nnfabrik_schema)
+    assert main(["ari"]) == 0
+    assert "No assignments yet. `december register` plans trainings" in capsys.readouterr().out
+
+
+def test_a_module_that_is_not_there_or_lacks_a_table(database, schema_name, monkeypatch):
+    with pytest.raises(SettingsError, match=r"the nnfabrik module 'not_there' cannot be imported: No module named"):
+        open_lab(schema=schema_name, nnfabrik="module:not_there")
+    monkeypatch.setitem(sys.modules, "lab_tables", ModuleType("lab_tables"))
+    with pytest.raises(SettingsError, match=r"the module 'lab_tables' has no Seed; it needs Seed, Fabrikant, Model"):
+        open_lab(schema=schema_name, nnfabrik="module:lab_tables")
