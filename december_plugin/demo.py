@@ -16,8 +16,10 @@ import numpy as np
 import yaml
 
 from december_plugin.errors import DecemberError, ServerError
+from december_plugin.pool import table_statuses
 from december_plugin.sweep import Sweep, parse_sweep
 
+SOME_FAILED = 3  # exit code of `december worker`
 SESSIONS = ("static1-1-1-simulated", "static2-1-1-simulated")
 TYPES_NAME = "planted types"
 PUBLISHED_IMAGE_SHAPE = (144, 256)
@@ -132,12 +134,16 @@ def _behavior_settings(recordings: Sequence[Path]) -> dict[str, bool]:
 def write_sweep(settings: DemoSettings, recordings: Sequence[Path]) -> tuple[Path, Sweep]:
     """Write the sweep's YAML file and return it, checked."""
     content = demo_sweep(settings, recordings)
-    path = settings.folder / "sweep.yaml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False, width=120), encoding="utf-8")
+    text = yaml.safe_dump(content, sort_keys=False, width=120)
+    path, number = settings.folder / "sweep.yaml", 1
+    while path.exists() and path.read_text(encoding="utf-8") != text:  # it may be the user's by now
+        number += 1
+        path = settings.folder / f"sweep-{number}.yaml"
+    path.write_text(text, encoding="utf-8")
     return path, parse_sweep(content)
 
 
-def add_planted_types(tables: Any, recordings: Sequence[Path], name: str = TYPES_NAME) -> str | None:
+def add_planted_types(tables: Any, recordings: Sequence[Path]) -> str | None:
     """Store the planted types of simulated recordings as known types; return their name, or None without truth."""
     from december_plugin.datasets.layout import data_key_of
     from december_plugin.simulate import read_truth
@@ -145,6 +151,8 @@ def add_planted_types(tables: Any, recordings: Sequence[Path], name: str = TYPES
     if not all((path / "truth").is_dir() for path in recordings):
         return None
     truths = {data_key_of(path): read_truth(path) for path in recordings}
+    ours = [path.name for path in recordings] == list(SESSIONS)
+    name = TYPES_NAME if ours else f"{TYPES_NAME}: {', '.join(truths)}"[:64]
     types = {
         data_key: (truth.unit_ids, np.array([f"type {number + 1}" for number in truth.types]))
         for data_key, truth in truths.items()
@@ -190,9 +198,9 @@ class WorkerProcesses:
         return any(process.poll() is None for process in self.processes)
 
     def check(self) -> None:
-        """Raise a :class:`ServerError` with the end of the log if a worker failed or left failed jobs."""
+        """Raise a :class:`DecemberError` with the end of the log if a worker broke down."""
         for process, log in zip(self.processes, self.logs, strict=True):
-            if process.returncode != 0:
+            if process.returncode not in (0, SOME_FAILED):
                 end = "\n".join(log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:])
                 raise DecemberError(f"a worker ended with code {process.returncode}; its log is {log}:\n{end}")
 
@@ -211,6 +219,12 @@ def wait_for_workers(workers: WorkerProcesses, tables: Any, plan: Sequence[dict[
             break
         time.sleep(1)
     workers.check()
+    # A failure of another run in these tables is not this one's.
+    wanted = {tuple(sorted(key.items())) for key in keys}
+    for status in table_statuses(tables):
+        for job in status.failed:
+            if tuple(sorted((name, job.key.get(name)) for name in keys[0])) in wanted:
+                raise DecemberError(f"a job of {status.name} failed: {job.reason}\n`december status` has all of them.")
 
 
 def check_folder(folder: Path) -> None:

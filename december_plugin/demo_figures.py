@@ -28,7 +28,9 @@ PLOTTED_COLUMNS = {
 }
 
 
-def draw_figures(lab: Lab, folder: Path, table: pd.DataFrame, plan: Sequence[dict[str, Any]]) -> list[Path]:
+def draw_figures(
+    lab: Lab, folder: Path, table: pd.DataFrame, plan: Sequence[dict[str, Any]], *, types_name: str | None
+) -> list[Path]:
     """Draw agreement against K, the readouts' t-SNE and the training curves; return the files.
 
     Parameters
@@ -41,11 +43,15 @@ def draw_figures(lab: Lab, folder: Path, table: pd.DataFrame, plan: Sequence[dic
         Rows of ``agreement_table`` with their labels.
     plan
         Keys of the trainings.
+    types_name
+        The known types of these recordings, if there are any.
     """
-    known = _known_types(lab)
+    known = _known_types(lab, types_name) if types_name is not None else None
     n_types = known["type"].nunique() if known is not None else None
     plotted = table[list(PLOTTED_COLUMNS)].rename(columns=PLOTTED_COLUMNS)
-    figures = {"agreement": agreement_figure(plotted.astype({"ari_sd": float}), n_types=n_types)}
+    figures = {}
+    if plotted["ari_mean"].notna().any():  # with one seed there is no pair to agree
+        figures["agreement"] = agreement_figure(plotted.astype({"ari_sd": float}), n_types=n_types)
     n_clusters = _middle(table, n_types)
     figures["readouts"] = _readouts(lab, table, n_clusters, known)
     figures["training"] = training_curves_figure(_curves(lab, table, n_clusters, plan))
@@ -58,12 +64,11 @@ def _middle(table: pd.DataFrame, n_types: int | None) -> int:
     return n_types if n_types is not None and n_types in counts else int(counts[len(counts) // 2])
 
 
-def _known_types(lab: Lab) -> pd.DataFrame | None:
-    """Return the known types as data key, unit id and type, if there is exactly one set of them."""
-    if len(lab.tables.KnownTypes()) != 1:
-        return None
-    names = lab.tables.KnownTypes().fetch1("type_names")
-    sessions = lab.tables.KnownTypes.Session().fetch(as_dict=True)
+def _known_types(lab: Lab, types_name: str) -> pd.DataFrame:
+    """Return the known types of this name as data key, unit id and type."""
+    key = {"types_name": types_name}
+    names = (lab.tables.KnownTypes & key).fetch1("type_names")
+    sessions = (lab.tables.KnownTypes.Session & key).fetch(as_dict=True)
     return pd.concat(
         pd.DataFrame(
             {

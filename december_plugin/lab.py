@@ -37,15 +37,25 @@ class Lab:
     is_embedded: bool
 
 
-def open_lab(*, schema: str | None = None, nnfabrik: str | None = None) -> Lab:
+def open_lab(*, schema: str | None = None, nnfabrik: str | None = None, create: bool = True) -> Lab:
     """Connect to the lab's server, or to the embedded one, and declare or find the tables.
+
+    Where our tables exist already, the nnfabrik tables that they refer to are the default, and no others are taken.
+
+    Parameters
+    ----------
+    schema, nnfabrik
+        See above.
+    create
+        Whether to make the tables if the schema has none; a misspelled name is an error otherwise.
 
     Raises
     ------
     ServerError
         If the server cannot be reached or used.
     SettingsError
-        If the nnfabrik module cannot be imported or lacks a table.
+        If the nnfabrik module cannot be imported or lacks a table, if the tables refer to other nnfabrik tables, or if
+        there are none and none may be made.
     """
     import datajoint as dj
 
@@ -53,12 +63,38 @@ def open_lab(*, schema: str | None = None, nnfabrik: str | None = None) -> Lab:
 
     database = connect()
     schema = schema or os.environ.get("DECEMBER_SCHEMA") or dj.config.get("december.schema") or DEFAULT_SCHEMA
-    source = nnfabrik or os.environ.get("DECEMBER_NNFABRIK") or dj.config.get("december.nnfabrik") or schema
+    source = nnfabrik or os.environ.get("DECEMBER_NNFABRIK") or dj.config.get("december.nnfabrik")
+    parent = _nnfabrik_of(database.connection, schema)
+    if parent is None and not create:
+        raise SettingsError(
+            f"there are no december tables in the schema {schema!r} yet. `december register` makes them; check the "
+            "name (--schema) if they should be there."
+        )
+    source = source or parent or schema
     from december_plugin.schemas import december_tables
 
-    module = _import_module(source[len("module:") :]) if source.startswith("module:") else _nnfabrik_schema(source)
+    module = _import_module(source[len("module:") :]) if source.startswith("module:") else None
+    found = module.Model.database if module is not None else source
+    if parent is not None and found != parent:
+        raise SettingsError(
+            f"the tables in {schema!r} belong to the nnfabrik tables in {parent!r}, not to those in {found!r}. Leave "
+            "--nnfabrik (or DECEMBER_NNFABRIK, or december.nnfabrik in DataJoint's configuration) out, or name another "
+            "--schema."
+        )
+    if module is None:
+        module = _nnfabrik_schema(source)
     tables = december_tables(schema, nnfabrik=module, trained_model=getattr(module, "TrainedModel", None))
     return Lab(schema, module, tables, database.server is not None)
+
+
+def _nnfabrik_of(connection: Any, schema: str) -> str | None:
+    """Return the schema of the nnfabrik tables that the plan in ``schema`` refers to, or None if there is no plan."""
+    row = connection.query(
+        "SELECT referenced_table_schema FROM information_schema.key_column_usage "
+        "WHERE table_schema = %s AND table_name = 'training_plan' AND referenced_table_name = 'model' LIMIT 1",
+        args=(schema,),
+    ).fetchone()
+    return None if row is None else str(row[0])
 
 
 def _import_module(name: str) -> Any:

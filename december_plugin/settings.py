@@ -48,6 +48,7 @@ def checked_settings(function: F) -> F:
             raise SettingsError(f"{function.__name__} needs the setting {missing[0]!r}; it has no default.")
         return function(*args, **settings)
 
+    wrapper.has_checked_settings = True  # type: ignore[attr-defined]
     return wrapper  # type: ignore[return-value]
 
 
@@ -69,6 +70,13 @@ def check_number(name: str, value: Any, *, above: float | None = None, minimum: 
     if (above is not None and number <= above) or (minimum is not None and number < minimum):
         raise SettingsError(f"{name} is {value!r}; it must be {allowed}.")
     return number
+
+
+def check_bool(name: str, value: Any) -> bool:
+    """Return ``value``, or raise a :class:`SettingsError` if it is neither true nor false."""
+    if not isinstance(value, bool):
+        raise SettingsError(f"{name} is {value!r}; it must be true or false.")
+    return value
 
 
 def check_choice(name: str, value: Any, allowed: Collection[str]) -> str:

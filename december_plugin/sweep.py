@@ -24,6 +24,7 @@ Reading and checking a sweep needs no database. ::
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,9 +35,19 @@ import yaml
 from december_plugin.errors import SettingsError, did_you_mean
 from december_plugin.settings import check_known
 
+OUR_DATASET = "december_plugin.datasets.static_loaders"
 SECTIONS = ("seeds", "datasets", "models", "trainers", "clusterings")
 ENTRY_KEYS = ("fn", "comment", "config", "grid")
 MAX_COMMENT_LENGTH = 256
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-3 as a number, as YAML 1.2 and Python do; YAML 1.1 wants 1.0e-3."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,7 @@ def load_sweep(path: str | Path) -> Sweep:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise SettingsError(f"the sweep {path} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -120,7 +131,9 @@ def parse_sweep(content: Any, *, folder: Path | None = None) -> Sweep:
         raise SettingsError(f"the section {missing[0]!r} is missing or empty.")
     datasets = tuple(_entries(content, "datasets"))
     if folder is not None:
-        datasets = tuple(Entry(e.fn, _absolute_paths(e.config, folder), e.comment) for e in datasets)
+        datasets = tuple(
+            Entry(e.fn, _absolute_paths(e.config, folder), e.comment) if e.fn == OUR_DATASET else e for e in datasets
+        )
     return Sweep(
         datasets=datasets,
         models=tuple(_entries(content, "models")),
@@ -133,6 +146,8 @@ def parse_sweep(content: Any, *, folder: Path | None = None) -> Sweep:
 def _seeds(value: Any) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(isinstance(seed, int) and not isinstance(seed, bool) for seed in value):
         raise SettingsError(f"seeds is {value!r}; it must be a list of integers.")
+    if any(not 0 <= seed < 2**31 for seed in value):
+        raise SettingsError(f"seeds is {value!r}; seeds are from 0 to {2**31 - 1}.")
     if len(set(value)) < len(value):
         raise SettingsError(f"seeds is {value!r}; a seed is there twice.")
     return tuple(value)
@@ -195,7 +210,7 @@ def check_entry(section: str, entry: Entry) -> None:
         ) from None
     if function in TRAINERS:
         check_trainer_config(function, entry.config)
-    elif hasattr(function, "__wrapped__"):
+    elif hasattr(function, "has_checked_settings"):
         check_known(function, entry.config)
 
 

@@ -89,9 +89,7 @@ def agreement_table(
     frame["n_models"] = groups.size()
     for name in ("types", "test"):
         frame[f"{name}_mean"], frame[f"{name}_sd"] = groups[name].mean(), groups[name].std()
-    pairs = _frame(tables.SeedAgreement().summary(measure=measure))
-    pairs = pairs.rename(columns={"agreement_mean": "seeds_mean", "agreement_sd": "seeds_sd"})
-    frame = frame.reset_index().merge(pairs, on=key, how="left")
+    frame = frame.reset_index().merge(_pair_summary(tables, models, measure), on=key, how="left")
     frame["n_pairs"] = frame["n_pairs"].fillna(0).astype(int)
     comments = _frame(tables.nnfabrik.Trainer.proj("trainer_comment"))
     frame = frame.merge(comments, on=["trainer_fn", "trainer_hash"], how="left")
@@ -300,6 +298,18 @@ def _assignments(tables: DecemberTables, restriction: Any) -> pd.DataFrame:
     """Return one row per assignment: key, method, ``n_clusters`` and what the trainer did."""
     query = tables.TrainingSummary.proj(*SUMMARY_COLUMNS)
     return _left_join(_frame(_selected(tables, restriction)), query, tables)
+
+
+def _pair_summary(tables: DecemberTables, models: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """Return mean, sd and number of pairs per configuration, of pairs of which both models are selected."""
+    key = configuration_key(tables)
+    pairs = _frame(tables.SeedAgreement().proj(agreement=measure))
+    for seed in ("seed_a", "seed_b"):
+        selected = models[[*key, "seed"]].rename(columns={"seed": seed})
+        pairs = pairs.merge(selected, on=[*key, seed])
+    groups = pairs.groupby(key, sort=False)["agreement"]
+    summary = {"seeds_mean": groups.mean(), "seeds_sd": groups.std(), "n_pairs": groups.size()}
+    return pd.DataFrame(summary).reset_index()
 
 
 def _left_join(frame: pd.DataFrame, query: Any, tables: DecemberTables) -> pd.DataFrame:

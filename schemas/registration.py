@@ -13,11 +13,12 @@ from december_plugin.sweep import Entry, Sweep
 
 @dataclass
 class Registered:
-    """What a registration wrote, per table: new rows and rows that were there already; and the planned trainings."""
+    """What a registration wrote, per table: new rows rows that were there already; and the keys of all."""
 
     new: dict[str, int] = field(default_factory=dict)
     existing: dict[str, int] = field(default_factory=dict)
     plan: list[dict[str, Any]] = field(default_factory=list)
+    clusterings: list[dict[str, Any]] = field(default_factory=list)
 
     def count(self, table: str, *, is_new: bool) -> None:
         """Count one row."""
@@ -98,9 +99,10 @@ def register(
         written.existing["TrainingPlan"] = len(written.plan) - written.new["TrainingPlan"]
         for clustering in sweep.clusterings:
             before = len(tables.Clustering())
-            tables.Clustering().add_entry(
+            key = tables.Clustering().add_entry(
                 clustering.method, clustering.n_clusters, skip_duplicates=True, **clustering.settings
             )
+            written.clusterings.append(key)
             written.count("Clustering", is_new=len(tables.Clustering()) > before)
     return written
 

@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
+MEASURE_NAMES = {
+    "adjusted_rand_index": "ARI",
+    "fowlkes_mallows": "Fowlkes-Mallows",
+    "homogeneity": "homogeneity",
+    "completeness": "completeness",
+    "v_measure": "V-measure",
+}
 METHOD_NAMES = {"gmm": "Gaussian mixture", "kmeans": "k-means", "t_mixture": "t mixture"}
 ROLE_ORDER = {"december": 0, "baseline": 1, "control": 2}
 
 HOW_TO_READ = """\
 How to read it: the clustering loss has added only what DECEMber has, at the same K and an equal test correlation, above
-the t mixture (the same mixture, fitted afterwards) and above "k-means, end of pretraining" (the partition that it
-started from). Agreement between seeds alone is no evidence of cell types: it can be highest at a wrong K, and a strong
-loss can raise it by freezing that partition.
+the t mixture (the same mixture, fitted afterwards) and above "k-means, end of pretraining" (the kind of partition that
+it starts from). Agreement between seeds alone is no evidence of cell types: it can be highest at a wrong K, and a
+strong loss can raise it by freezing the partition that it started from.
 """
 
 
@@ -26,6 +33,11 @@ def with_labels(table: pd.DataFrame) -> pd.DataFrame:
         label=[_label(row) for row in table.itertuples()],
         order=[ROLE_ORDER.get(role, len(ROLE_ORDER)) for role in table["trainer_role"]],
     )
+    by_k = ["dataset_hash", "model_hash", "n_clusters", "label"]
+    # What else tells rows apart that would have the same label.
+    for column in ("trainer_comment", "clustering_hash", "trainer_hash"):
+        same = labelled.duplicated(by_k, keep=False)
+        labelled.loc[same, "label"] += ", " + labelled.loc[same, column].astype(str).str[:32].str.strip()
     labelled["label"] = labelled["label"].astype(pd.StringDtype())
     by = ["n_clusters", "order", "gradient_ratio", "label"]  # DECEMber from the gentlest strength to the strongest
     return labelled.sort_values(by, kind="stable", ignore_index=True)
@@ -42,12 +54,15 @@ def _label(row: object) -> str:
     return name if role == "baseline" or not comment else f"{name}, {comment}"
 
 
-def agreement_text(labelled: pd.DataFrame, *, types_name: str | None = None) -> str:
-    """Return the table as text; ``types_name`` heads the column of agreement with known types."""
+def agreement_text(
+    labelled: pd.DataFrame, *, types_name: str | None = None, measure: str = "adjusted_rand_index"
+) -> str:
+    """Return the table as text; ``types_name`` and ``measure`` head its columns."""
+    name = MEASURE_NAMES.get(measure, measure)
     width = max([len(label) for label in labelled["label"]] + [6])
-    columns = [("ARI between seeds", "seeds"), ("test correlation", "test")]
+    columns = [(f"{name} between seeds", "seeds"), ("test correlation", "test")]
     if labelled["types_mean"].notna().any():
-        columns.insert(1, (f"ARI to {types_name or 'known types'}", "types"))
+        columns.insert(1, (f"{name} to {types_name or 'known types'}", "types"))
     widths = [max(len(head), len("0.000 ± 0.000")) + 3 for head, _ in columns]
     heads = [f"{head:>{size}}" for (head, _), size in zip(columns, widths, strict=True)]
     header = f"{'K':>4}  {'method':<{width}}{heads[0]}{'pairs':>8}{''.join(heads[1:])}"

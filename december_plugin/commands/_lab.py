@@ -21,8 +21,8 @@ def add_lab_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_lab_of(args: argparse.Namespace) -> Lab:
-    """Open the tables that the options name."""
+def open_lab_of(args: argparse.Namespace, *, create: bool = False) -> Lab:
+    """Open the tables that the options name; only with ``create`` are they made if they do not exist."""
     from december_plugin.lab import open_lab
 
-    return open_lab(schema=args.schema, nnfabrik=args.nnfabrik)
+    return open_lab(schema=args.schema, nnfabrik=args.nnfabrik, create=create)

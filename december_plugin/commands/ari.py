@@ -44,9 +44,11 @@ def run(args: argparse.Namespace) -> int:
         print("No assignments yet. `december register` plans trainings, `december worker` computes them.")
         return 0
     comments = _comments(lab)
+    known = lab.tables.KnownTypes().fetch("types_name")
+    types_name = args.types or (str(known[0]) if len(known) else None)
     for key, group in table.groupby(["dataset_hash", "model_hash"], sort=False):
         print(f"{comments.get(key[0], '')}{comments.get(key[1], '')}data set {key[0][:8]}, model {key[1][:8]}\n")
-        print(agreement_text(with_labels(group), types_name=args.types))
+        print(agreement_text(with_labels(group), types_name=types_name, measure=args.measure))
         print()
     print(HOW_TO_READ, end="")
     if args.csv:

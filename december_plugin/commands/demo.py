@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from december_plugin.demo import DemoSettings
     from december_plugin.lab import Lab
+    from december_plugin.schemas.registration import Registered
 
 SCHEMA = "december_demo"
 
@@ -82,13 +83,14 @@ def run(args: argparse.Namespace) -> int:
     _check_recordings(recordings, settings)
     sweep_path, sweep = write_sweep(settings, recordings)
     with database_session() as database:
-        lab, plan = _register(args.schema, sweep, sweep_path)
+        lab, written = _register(args.schema, sweep)
+        plan = written.plan
         where = f"embedded, {database.server.home}" if database.server is not None else "your lab's"
         _say(2, "Database", f"{where}; schema {lab.schema}")
         _say(3, "Sweep", f"{sweep_path}: {sweep.n_trainings} trainings registered")
         types_name = _train(lab, settings, recordings, plan)
-        table = _answer(lab, settings, plan, types_name)
-        _draw(lab, settings, table, plan)
+        table = _answer(lab, settings, written, types_name)
+        _draw(lab, settings, table, plan, types_name)
     _say_what_next(args.schema, sweep_path)
     return 0
 
@@ -110,14 +112,14 @@ def _check_recordings(recordings: tuple[Path, ...], settings: DemoSettings) -> N
         )
 
 
-def _register(schema: str, sweep: Any, sweep_path: Path) -> tuple[Lab, list[dict[str, Any]]]:
+def _register(schema: str, sweep: Any) -> tuple[Lab, Registered]:
     from december_plugin.lab import open_lab
     from december_plugin.schemas.registration import register
 
     # Also where the settings name the lab's nnfabrik tables: a demonstration writes nothing there.
     lab = open_lab(schema=schema, nnfabrik=schema)
     written = register(sweep, nnfabrik=lab.nnfabrik, tables=lab.tables, add_fabrikant=lab.is_embedded)
-    return lab, written.plan
+    return lab, written
 
 
 def _train(lab: Lab, settings: DemoSettings, recordings: tuple[Path, ...], plan: list[dict[str, Any]]) -> str | None:
@@ -147,12 +149,14 @@ def _train(lab: Lab, settings: DemoSettings, recordings: tuple[Path, ...], plan:
     return types_name
 
 
-def _answer(lab: Lab, settings: DemoSettings, plan: list[dict[str, Any]], types_name: str | None) -> pd.DataFrame:
+def _answer(lab: Lab, settings: DemoSettings, written: Registered, types_name: str | None) -> pd.DataFrame:
     import datajoint as dj
 
     from december_plugin.schemas.queries import agreement_table
 
-    restriction = dj.AndList([plan, f"n_clusters in ({', '.join(map(str, settings.n_clusters))})"])
+    # What else is in these tables, from other runs with other settings, is not of this demonstration.
+    clusterings = [*written.clusterings, *(lab.tables.Clustering & "method = 'december'").fetch("KEY")]
+    restriction = dj.AndList([written.plan, clusterings])
     table = with_labels(agreement_table(lab.tables, restriction, types_name=types_name))
     path = settings.folder / "agreement.csv"
     table.to_csv(path, index=False)
@@ -162,15 +166,21 @@ def _answer(lab: Lab, settings: DemoSettings, plan: list[dict[str, Any]], types_
     return table
 
 
-def _draw(lab: Lab, settings: DemoSettings, table: pd.DataFrame, plan: list[dict[str, Any]]) -> None:
+def _draw(
+    lab: Lab, settings: DemoSettings, table: pd.DataFrame, plan: list[dict[str, Any]], types_name: str | None
+) -> None:
     from december_plugin.demo_figures import draw_figures
 
-    for path in draw_figures(lab, settings.folder, table, plan):
+    for path in draw_figures(lab, settings.folder, table, plan, types_name=types_name):
         print(f"figure  {path}")
 
 
 def _say_what_next(schema: str, sweep_path: Path) -> None:
+    import datajoint as dj
+
     option = f"--schema {shlex.quote(schema)}"
+    if os.environ.get("DECEMBER_NNFABRIK") or dj.config.get("december.nnfabrik"):
+        option += f" --nnfabrik {shlex.quote(schema)}"
     # In a virtual environment that is not active the command needs its path.
     december = "december" if shutil.which("december") else shlex.quote(os.path.relpath(sys.argv[0]))
     commands = {

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from december_plugin.schemas.registration import register
 
-    lab = open_lab_of(args)
+    lab = open_lab_of(args, create=True)
     written = register(
         sweep, nnfabrik=lab.nnfabrik, tables=lab.tables, fabrikant=args.fabrikant, add_fabrikant=lab.is_embedded
     )

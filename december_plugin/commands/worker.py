@@ -24,7 +24,8 @@ examples:
   december worker --poll 60                     never end; look for work every minute
   december worker --retry                       try failed jobs again
 
-exit codes: 0 everything is done, 3 some jobs failed (`december status` says why), 130 interrupted
+exit codes: 0 nothing is left to do here, 3 some jobs failed, now or earlier (`december status` says why),
+130 interrupted
 """
 
 
@@ -62,14 +63,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _work(args: argparse.Namespace) -> int:
-    from december_plugin.pool import Worker
+    from december_plugin.pool import Worker, table_statuses
 
     lab = open_lab_of(args)
     report = Worker(lab.tables, retry=args.retry).run(poll=args.poll)
+    n_failed = sum(len(status.failed) for status in table_statuses(lab.tables))
     counts = ", ".join(f"{name} {count}" for name, count in report.computed.items()) or "nothing was left to do"
     if not args.quiet:
         print(f"Done: {counts}.")
-    if report.failed:
-        print(f"{len(report.failed)} jobs failed; `december status` says why.", file=sys.stderr)
+    if n_failed:
+        print(f"{n_failed} jobs failed; `december status` says why.", file=sys.stderr)
         return SOME_FAILED
     return 0

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from datajoint.hash import key_hash
+
 
 @dataclass(frozen=True)
 class Job:
@@ -108,11 +110,13 @@ def release_dead_reservations(table: Any) -> int:
 
 
 def clear_failures(table: Any) -> int:
-    """Forget the failures of a table, so that the jobs are tried again; return how many."""
+    """Forget the failures of what a worker would compute, so that it is tried again; return how many."""
+    wanted = {key_hash(table._job_key(key)) for key in missing_keys(table)}
     failed = jobs_of(table) & {"status": "error"}
-    count = len(failed)
-    failed.delete_quick()
-    return count
+    cleared = [row for row in failed.fetch("table_name", "key_hash", as_dict=True) if row["key_hash"] in wanted]
+    for row in cleared:
+        (jobs_table(table) & row).delete_quick()
+    return len(cleared)
 
 
 def _exists(pid: int) -> bool:

@@ -51,14 +51,14 @@ class Worker:
         """
         for table in (table_class() for table_class in self.tables.computed):
             name = type(table).__name__
-            released = release_dead_reservations(table)
-            if released:
-                logger.warning("%s: released %d reservations of processes that no longer exist", name, released)
             if self.retry and (cleared := clear_failures(table)):
                 logger.info("%s: %d failed jobs are tried again", name, cleared)
         while True:
             before = self.report.n_computed
             for table_class in self.tables.computed:
+                if released := release_dead_reservations(table_class()):
+                    name = table_class.__name__
+                    logger.warning("%s: released %d reservations of processes that no longer exist", name, released)
                 for key in missing_keys(table_class()):
                     self._make(table_class(), key)
             if self.report.n_computed > before:

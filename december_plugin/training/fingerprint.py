@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
 import json
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,39 +18,78 @@ from december_plugin.training.random_state import loader_generators
 
 # Bookkeeping of torch itself; parameters and buffers are digested with the weights.
 _IGNORED_ATTRIBUTES = frozenset(vars(nn.Module())) | {"training"}
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_MAX_DEPTH = 4
 
 
-def _digestible(value: Any) -> Any:
-    """Return a form of ``value`` that has the same JSON in every process."""
+def _digestible(value: Any, depth: int = 0) -> Any:
+    """Return a form of ``value`` that has the same JSON in every process.
+
+    Functions count by their code and what they close over, other objects by their class and attributes.
+    """
     if isinstance(value, (str, int, float, bool, type(None))):
         return repr(value)
     if isinstance(value, (torch.Tensor, np.ndarray)):
         array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
         return [str(array.dtype), list(array.shape), hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()]
     if isinstance(value, Mapping):
-        return sorted((str(key), json.dumps(_digestible(item))) for key, item in value.items())
+        return sorted((str(key), json.dumps(_digestible(item, depth))) for key, item in value.items())
     if isinstance(value, (set, frozenset)):
-        return sorted(json.dumps(_digestible(item)) for item in value)
+        return sorted(json.dumps(_digestible(item, depth)) for item in value)
     if isinstance(value, (list, tuple, range)):
-        return [_digestible(item) for item in value]
-    named = value if callable(value) and hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}"
+        return [_digestible(item, depth) for item in value]
+    return _digestible_object(value, depth)
+
+
+def _digestible_object(value: Any, depth: int) -> Any:
+    if isinstance(value, functools.partial):
+        return ["partial", _digestible([value.func, value.args, value.keywords], depth)]
+    if isinstance(value, types.MethodType):
+        return [value.__func__.__qualname__, _digestible(value.__func__, depth)]
+    if isinstance(value, types.FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or () if cell != types.CellType()]
+        inside = [value.__defaults__, value.__kwdefaults__, cells] if depth < _MAX_DEPTH else []
+        return [value.__module__, value.__qualname__, _code(value.__code__), _digestible(inside, depth + 1)]
+    named = value if hasattr(value, "__qualname__") else type(value)
+    name = f"{named.__module__}.{named.__qualname__}"
+    if named is value or depth >= _MAX_DEPTH or not hasattr(value, "__dict__") or isinstance(value, types.ModuleType):
+        return name
+    attributes = {key: item for key, item in vars(value).items() if key not in _IGNORED_ATTRIBUTES}
+    return [name, _digestible(attributes, depth + 1)]
+
+
+def _code(code: types.CodeType) -> list[Any]:
+    constants = [_code(item) if isinstance(item, types.CodeType) else repr(item) for item in code.co_consts]
+    return [hashlib.sha256(code.co_code).hexdigest(), list(code.co_names), constants]
+
+
+def _source(kind: type) -> str:
+    """Return the source of a class, so that an edited model is another model; releases of packages have versions."""
+    if kind.__module__.split(".")[0] in ("torch", "neuralpredictors"):
+        return ""
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):
+        return ""
 
 
 def structure_digest(model: nn.Module) -> str:
-    """Return a digest of the model's modules and of their plain attributes (kernel sizes, regularizer strengths, ...).
+    """Return a digest of the model's modules, their code and attributes, and of which parameters are trained.
 
-    Two models with equal weights but, say, different regularization train differently.
+    Two models with equal weights but, say, different regularization or a frozen core train differently.
     """
     description = [
         (
             name,
             f"{type(module).__module__}.{type(module).__qualname__}",
+            _source(type(module)),
             [(key, _digestible(v)) for key, v in sorted(vars(module).items()) if key not in _IGNORED_ATTRIBUTES],
+            [_digestible(list(getattr(module, hooks).values())) for hooks in _HOOKS],
         )
         for name, module in model.named_modules()
     ]
-    return hashlib.sha256(json.dumps(description).encode()).hexdigest()
+    trained = [(name, parameter.requires_grad) for name, parameter in model.named_parameters()]
+    return hashlib.sha256(json.dumps([description, trained]).encode()).hexdigest()
 
 
 def content_digest(items: Mapping[str, Any]) -> str:

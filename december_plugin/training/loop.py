@@ -85,6 +85,9 @@ class TrainingRun:
         check_trainable(model, dataloaders)
         self.model, self.dataloaders, self.seed, self.settings = model, dataloaders, int(seed), settings
         self.clustering, self.uid, self.cb = clustering, uid, cb
+        if clustering is not None:
+            # Now and not after hours of pretraining.
+            clustering.check(model, seed=self.seed)
         self.device = resolve_device(settings.device)
         # Before the model moves, so that the same model has the same digest on every device.
         self._initial_digests = [structure_digest(model), content_digest(model.state_dict())]
@@ -99,7 +102,10 @@ class TrainingRun:
         """Train, and return nnfabrik's triple: score, output, state dict on the CPU."""
         total = self.settings.pretrain_epochs if self.settings.stop_after_pretraining else self.settings.max_iter
         quiet = not self.settings.verbose or not sys.stderr.isatty()
-        with random_state.seeded(self.seed, self.generators), tqdm(total=total, disable=quiet, unit="epoch") as bar:
+        with (
+            random_state.seeded(self.seed, self.generators, self.device),
+            tqdm(total=total, disable=quiet, unit="epoch") as bar,
+        ):
             self.bar = bar
             if self.settings.pretrain_epochs:
                 self._pretrain()
@@ -149,7 +155,7 @@ class TrainingRun:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "random": random_state.get_random_state(self.generators),
+            "random": random_state.get_random_state(self.generators, self.device),
             "curves": self.curves,
             "epoch": self.epoch,
         }
@@ -157,7 +163,7 @@ class TrainingRun:
     def _load_state(self, state: Mapping[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        random_state.set_random_state(state["random"], self.generators)
+        random_state.set_random_state(state["random"], self.generators, self.device)
         self.curves = state["curves"]
         self.epoch = state["epoch"]
 
@@ -181,7 +187,7 @@ class TrainingRun:
             if verdict == "decay":
                 self._restore(stopping)
                 for group in self.optimizer.param_groups:
-                    group["lr"] = max(group["lr"] * settings.lr_decay_factor, settings.min_lr)
+                    group["lr"] = min(group["lr"], max(group["lr"] * settings.lr_decay_factor, settings.min_lr))
         self._restore(stopping)
         # There was an epoch: max_iter exceeds pretrain_epochs.
         assert stopping.best_score is not None

@@ -35,6 +35,12 @@ def pretraining_folder() -> Path:
     return Path(configured).expanduser() if configured else platformdirs.user_cache_path("december") / "pretraining"
 
 
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 class PretrainingCache:
     """Content-addressed store of training states, one file each with a checksum, written atomically.
 
@@ -55,7 +61,7 @@ class PretrainingCache:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(self.folder / f"{key}.lock")
+            lock = filelock.FileLock(self.folder / f"{key}.lock", mode=0o666)
             try:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
@@ -81,6 +87,9 @@ class PretrainingCache:
             content = path.read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            logger.warning("%s cannot be read (%s); it is computed again", path, error)
+            return None
         header = len(_MAGIC) + 32
         payload = content[header:]
         if content[:header] != _MAGIC + hashlib.sha256(payload).digest():
@@ -98,6 +107,7 @@ class PretrainingCache:
                     file.write(_MAGIC + hashlib.sha256(payload).digest() + payload)
                     file.flush()
                     os.fsync(file.fileno())
+                    os.chmod(file.name, 0o666 & ~_umask())  # temporary files are the user's alone
                     os.replace(file.name, self._path(key))
                 except BaseException:
                     os.unlink(file.name)

@@ -26,7 +26,7 @@ def loader_generators(dataloaders: Mapping[str, Mapping[str, Any]]) -> list[torc
     return generators
 
 
-def get_random_state(generators: list[torch.Generator]) -> dict[str, Any]:
+def get_random_state(generators: list[torch.Generator], device: torch.device) -> dict[str, Any]:
     """Return the state of every random generator in a form that ``torch.load(weights_only=True)`` reads."""
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
@@ -39,32 +39,32 @@ def get_random_state(generators: list[torch.Generator]) -> dict[str, Any]:
             float(cached),
         ),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         "loaders": [generator.get_state() for generator in generators],
     }
 
 
-def set_random_state(state: Mapping[str, Any], generators: list[torch.Generator]) -> None:
+def set_random_state(state: Mapping[str, Any], generators: list[torch.Generator], device: torch.device) -> None:
     """Restore what :func:`get_random_state` returned."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
     torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
     for generator, generator_state in zip(generators, state["loaders"], strict=True):
         generator.set_state(generator_state)
 
 
 @contextmanager
-def seeded(seed: int, generators: list[torch.Generator]) -> Iterator[None]:
+def seeded(seed: int, generators: list[torch.Generator], device: torch.device) -> Iterator[None]:
     """Seed Python, NumPy, torch and the loaders' own generators within the block, and restore all of them after it.
 
     cuDNN is made deterministic within the block. On the CPU the same seed gives the same bytes; on CUDA the gradient
     of ``grid_sample`` adds in an undefined order, so results agree only up to rounding.
     """
-    before = get_random_state(generators)
+    before = get_random_state(generators, device)
     cudnn_before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
     random.seed(seed)
     np.random.seed(seed % 2**32)
@@ -75,5 +75,5 @@ def seeded(seed: int, generators: list[torch.Generator]) -> Iterator[None]:
     try:
         yield
     finally:
-        set_random_state(before, generators)
+        set_random_state(before, generators, device)
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn_before

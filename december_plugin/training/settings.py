@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from december_plugin.errors import SettingsError
-from december_plugin.settings import check_choice, check_integer, check_number
+from december_plugin.mixture import StudentTMixture
+from december_plugin.settings import check_bool, check_choice, check_integer, check_number
 
 AUTO_GRADIENT_RATIO = 0.01
 LOCK_IN_GRADIENT_RATIO = 0.1
@@ -66,9 +67,12 @@ class TrainingSettings:
         check_integer("patience", self.patience, minimum=1)
         check_number("tolerance", self.tolerance, minimum=0)
         check_integer("lr_decay_steps", self.lr_decay_steps, minimum=1)
-        check_number("lr_decay_factor", self.lr_decay_factor, above=0)
+        if check_number("lr_decay_factor", self.lr_decay_factor, above=0) > 1:
+            raise SettingsError(f"lr_decay_factor is {self.lr_decay_factor!r}; it must be at most 1.")
         check_number("min_lr", self.min_lr, minimum=0)
         check_integer("pretrain_epochs", self.pretrain_epochs, minimum=0)
+        for name in ("scale_loss", "stop_after_pretraining", "share_pretraining", "verbose"):
+            check_bool(name, getattr(self, name))
         if self.stop_after_pretraining and self.pretrain_epochs == 0:
             raise SettingsError("stop_after_pretraining needs pretrain_epochs of at least 1; it is 0.")
         if not self.stop_after_pretraining and self.pretrain_epochs >= self.max_iter:
@@ -118,7 +122,9 @@ class ClusteringSettings:
         check_number("dof", self.dof, above=0)
         check_choice("weights", self.weights, ("uniform", "learned"))
         check_integer("kmeans_n_init", self.kmeans_n_init, minimum=1)
-        # A list after its way through the database.
+        check_bool("detach_target", self.detach_target)
+        # The mixture checks what it gets; a list is what a tuple is after its way through the database.
+        StudentTMixture(1, 1, dof=self.dof, scale_bounds=self.scale_bounds)
         object.__setattr__(self, "scale_bounds", tuple(self.scale_bounds))
 
 

@@ -47,6 +47,14 @@ def test_a_lab_s_module_with_its_own_trained_model(nnfabrik_schema, schema_name,
     assert "__trained_model" not in lab.tables.schema.list_tables()
 
 
+def test_tables_keep_to_their_nnfabrik_tables(nnfabrik_schema, schema_name, new_schema_name):
+    open_lab(schema=schema_name, nnfabrik=nnfabrik_schema)
+    assert open_lab(schema=schema_name).nnfabrik.Model.database == nnfabrik_schema
+    other = new_schema_name()
+    with pytest.raises(SettingsError, match=rf"belong to the nnfabrik tables in '{nnfabrik_schema}', not to those in"):
+        open_lab(schema=schema_name, nnfabrik=other)
+
+
 def test_the_environment_names_the_schemas(nnfabrik_schema, schema_name, monkeypatch, capsys):
     monkeypatch.setenv("DECEMBER_SCHEMA", schema_name)
     monkeypatch.setenv("DECEMBER_NNFABRIK", nnfabrik_schema)

@@ -17,6 +17,7 @@ import yaml
 
 from december_plugin.cli import main
 from december_plugin.lab import open_lab
+from december_plugin.pool.jobs import clear_failures, jobs_table
 from december_plugin.simulate import write_recording
 
 QUICK = {"max_iter": 3, "pretrain_epochs": 2, "device": "cpu", "lr_init": 0.01}
@@ -197,8 +198,9 @@ def test_a_failing_job_is_recorded_and_the_others_go_on(command, recordings):
     assert counts["TrainedModel"]["done"] == 2
     assert len(counts["TrainedModel"]["failed"]) == 2
     assert counts["SeedAgreement"]["done"] == 1
-    again = command.run("worker")
+    again = command.run("worker", code=3)
     assert "nothing was left to do" in again.stdout
+    assert "2 jobs failed; `december status` says why." in again.stderr
     retried = command.run("worker", "--retry", code=3)
     assert "TrainedModel: 2 failed jobs are tried again" in retried.stderr
 
@@ -217,6 +219,24 @@ def test_a_trainer_that_names_no_function_fails_its_job_only(command, recordings
     assert command.counts()["TrainedModel"]["done"] == 4
 
 
+def test_names_that_do_not_exist_make_no_schemas(database, command):
+    for words in (("status",), ("ari",), ("worker",)):
+        error = command.run(*words, code=1).stderr
+        assert f"there are no december tables in the schema {command.schema!r} yet. `december register` makes" in error
+    schemas = [row[0] for row in database.connection.query("SHOW DATABASES").fetchall()]
+    assert command.schema not in schemas
+
+
+def test_a_retry_leaves_failures_of_others_alone(command, recordings):
+    command.register(sweep(recordings))
+    lab = open_lab(schema=command.schema, nnfabrik=command.schema)
+    foreign = {"table_name": lab.tables.TrainedModel.table_name, "key_hash": "0" * 32, "status": "error", "key": {}}
+    jobs = jobs_table(lab.tables.TrainedModel())
+    jobs.insert1({**foreign, "error_message": "x", "user": "u", "host": "h", "pid": 1, "connection_id": 1})
+    assert clear_failures(lab.tables.TrainedModel()) == 0
+    assert len(jobs & {"key_hash": "0" * 32}) == 1
+
+
 def test_a_mistake_in_a_sweep_writes_nothing(command, recordings, tmp_path):
     content = sweep(recordings)
     content["trainers"][1]["config"]["n_cluster"] = 3
@@ -225,4 +245,3 @@ def test_a_mistake_in_a_sweep_writes_nothing(command, recordings, tmp_path):
     assert "december_trainer has no setting 'n_cluster'. Did you mean 'n_clusters'?" in result.stderr
     lab = open_lab(schema=command.schema, nnfabrik=command.schema)
     assert len(lab.nnfabrik.Trainer()) == 0
-    assert Path(tmp_path / "wrong.yaml").exists()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -130,3 +132,49 @@ def test_digest_tells_trials_and_batches_apart(recording_folders):
     digests = [digest(), digest(batch_size=8), digest(neuron_n=10, neuron_base_seed=1)]
     digests += [digest(image_n=20, image_base_seed=seed) for seed in (1, 2)]
     assert len(set(digests)) == len(digests)
+
+
+def frozen_core():
+    model = make_model()
+    model.core.requires_grad_(False)
+    return model
+
+
+def with_attribute(value):
+    model = make_model()
+    model.core.extra = value
+    return model
+
+
+def scaled_by(factor):
+    return lambda x: factor * x
+
+
+def with_hook():
+    model = make_model()
+    model.core.register_forward_hook(lambda module, inputs, output: 2 * output)
+    return model
+
+
+def test_models_that_train_differently_have_different_digests():
+    models = [make_model(), frozen_core(), with_hook()]
+    models += [with_attribute(functools.partial(torch.nn.functional.elu, alpha=alpha)) for alpha in (1, 5)]
+    models += [with_attribute(SimpleNamespace(gamma=gamma)) for gamma in (1, 100)]
+    models += [with_attribute(scaled_by(factor)) for factor in (1, 2)]
+    models += [with_attribute(lambda x: x + 1), with_attribute(lambda x: x - 1)]
+    digests = [structure_digest(model) for model in models]
+    assert len(set(digests)) == len(digests)
+    assert structure_digest(with_attribute(scaled_by(2))) == digests[-3]
+
+
+def test_a_file_of_another_user_that_cannot_be_read_is_computed_again(tmp_path, monkeypatch, caplog):
+    cache = PretrainingCache(tmp_path)
+    cache.get_or_compute("a", state)
+    assert (tmp_path / "a.pt").stat().st_mode & 0o044  # others may read it, as the umask says
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(tmp_path), "read_bytes", refuse)
+    assert not cache.get_or_compute("a", state)[1]
+    assert "cannot be read" in caplog.text

@@ -61,10 +61,20 @@ def test_paths_are_relative_to_the_file(tmp_path):
     assert load_sweep(path).datasets[0].config["paths"] == [str(tmp_path / "one"), "/absolute/two"]
 
 
+def test_what_is_read_as_a_number_and_as_a_path(tmp_path):
+    path = tmp_path / "sweep.yaml"
+    text = yaml.safe_dump(GOOD).replace("max_iter: 6", "max_iter: 6\n    lr_init: 1e-3", 1)
+    path.write_text(text)
+    assert {entry.config.get("lr_init") for entry in load_sweep(path).trainers} == {None, 0.001}
+    foreign = changed(lambda c: c["datasets"].append({"fn": "os.path.join", "config": {"paths": ["gs://bucket/a"]}}))
+    assert parse_sweep(foreign, folder=tmp_path).datasets[1].config == {"paths": ["gs://bucket/a"]}
+
+
 MISTAKES = [
     (lambda c: c.update(trainer=[]), r"there is no section 'trainer'\. Did you mean 'trainers'\?"),
     (lambda c: c.pop("models"), r"the section 'models' is missing or empty\."),
     (lambda c: c.update(seeds=[1, 1]), r"seeds is \[1, 1\]; a seed is there twice\."),
+    (lambda c: c.update(seeds=[-1]), r"seeds is \[-1\]; seeds are from 0 to 2147483647\."),
     (lambda c: c.update(seeds="1"), r"seeds is '1'; it must be a list of integers\."),
     (lambda c: c["models"][0].update(function="x"), r"models, entry 1: there is no key 'function'\."),
     (lambda c: c["models"][0].pop("fn"), r"models, entry 1: an entry is a mapping with at least the key 'fn'\."),

@@ -15,6 +15,7 @@ from december_plugin.mixture import StudentTMixture
 from december_plugin.trainers import baseline_trainer, december_trainer
 from december_plugin.training import loop
 from december_plugin.training.early_stopping import EarlyStopping
+from december_plugin.training.entries import check_trainer_config
 from december_plugin.training.objective import ModelLoss
 
 QUICK = {"max_iter": 5, "pretrain_epochs": 3, "device": "cpu", "lr_init": 0.01}
@@ -266,8 +267,13 @@ SETTINGS_ERRORS = [
     ({"strenght": 3}, r"december_trainer has no setting 'strenght'\. Did you mean 'strength'\? Allowed: "),
     ({"n_clusters": 0}, r"n_clusters is 0; it must be at least 1\."),
     ({"n_clusters": 2.5}, r"n_clusters is 2\.5; it must be an integer of at least 1\."),
-    ({"n_clusters": 24}, r"24.*23"),
+    ({"n_clusters": 24}, r"n_clusters is 24, more than the 23 neurons of all sessions\."),
+    ({"seed": -1}, r"the seed is -1; k-means needs one from 0 to 4294967295\."),
     ({"strength": "strong"}, r"strength is 'strong'; it must be a number of at least 0, or 'auto'\."),
+    ({"detach_target": "false"}, r"detach_target is 'false'; it must be true or false\."),
+    ({"scale_loss": 1}, r"scale_loss is 1; it must be true or false\."),
+    ({"lr_decay_factor": 3}, r"lr_decay_factor is 3; it must be at most 1\."),
+    ({"scale_bounds": [1, 0.1]}, r"scale_bounds is \[1, 0\.1\], but must be two positive, finite numbers in rising"),
     ({"strength": -1}, r"strength is -1; it must be a number of at least 0\."),
     ({"lr_init": 0}, r"lr_init is 0; it must be a number above 0\."),
     ({"weights": "unifrom"}, r"weights is 'unifrom'\. Did you mean 'uniform'\? Allowed: learned, uniform\."),
@@ -280,6 +286,24 @@ SETTINGS_ERRORS = [
 def test_wrong_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         december(**settings)
+
+
+def test_a_mistake_is_found_before_the_pretraining(epochs):
+    with pytest.raises(SettingsError, match="more than the 23 neurons"):
+        december(n_clusters=24)
+    assert epochs == []
+
+
+@pytest.mark.parametrize("name", ["seed", "model", "cb"])
+def test_what_nnfabrik_passes_is_no_setting(name):
+    with pytest.raises(SettingsError, match=f"december_trainer has no setting '{name}'"):
+        check_trainer_config(december_trainer, {"n_clusters": 2, name: 1})
+
+
+def test_the_learning_rate_never_rises(monkeypatch):
+    monkeypatch.setattr(loop, "validation_correlation", lambda *args, **kwargs: 0.1)
+    output = december(lr_init=5e-5, patience=1, max_iter=7, lr_decay_steps=9, share_pretraining=False)[1]
+    assert set(output["curves"]["learning_rate"]) == {5e-5}
 
 
 def test_a_missing_setting_is_named():
