@@ -5,10 +5,16 @@ current Python (see :mod:`december_plugin.compat`).
 """
 
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path as _Path
 
 from december_plugin.compat import install as _install
 
 _install()
+
+# In a source tree that Python finds before an installed package, the tables lie beside this folder.
+_root = _Path(__file__).resolve().parents[1]
+if (_root / "setup.py").exists() and (_root / "schemas" / "__init__.py").exists():
+    __path__.append(str(_root))
 
 try:
     __version__ = version("december-plugin")

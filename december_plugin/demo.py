@@ -169,7 +169,10 @@ class WorkerProcesses:
         environment = {**os.environ, "DECEMBER_PRETRAINING": str((folder / "pretraining").resolve())}
         # Workers share the machine: each takes its part of the cores.
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // n_workers)))
-        command = [sys.executable, "-m", "december_plugin.cli", "worker", "--schema", schema]
+        # As a script and not as a module: `-m` would take a package of this name in the current folder.
+        script = Path(sys.executable).with_name("december")
+        program = [str(script)] if script.exists() else [sys.executable, "-m", "december_plugin.cli"]
+        command = [*program, "worker", "--schema", schema]
         command += ["--nnfabrik", schema, "--retry"]
         self.processes = []
         for log in self.logs:

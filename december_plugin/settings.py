@@ -13,10 +13,13 @@ from december_plugin.errors import SettingsError, did_you_mean
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+# What nnfabrik or its callers pass beside the settings of an entry.
+PASSED_BY_NNFABRIK = frozenset({"model", "dataloaders", "seed", "uid", "cb", "data_info"})
+
+
 def allowed_settings(function: Callable[..., Any]) -> set[str]:
-    """Return the names of the keyword-only parameters of ``function``, which are its settings."""
-    parameters = inspect.signature(function).parameters.values()
-    return {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
+    """Return the names of the parameters of ``function`` that an entry's configuration may set."""
+    return set(inspect.signature(function).parameters) - PASSED_BY_NNFABRIK
 
 
 def check_known(function: Callable[..., Any], names: Collection[str]) -> None:
@@ -24,8 +27,15 @@ def check_known(function: Callable[..., Any], names: Collection[str]) -> None:
     allowed = set(inspect.signature(function).parameters)
     for name in names:
         if name not in allowed:
-            settings = allowed_settings(function) - {"uid", "cb"}
-            raise SettingsError(f"{function.__name__} has no setting {name!r}. {did_you_mean(name, settings)}")
+            suggestion = did_you_mean(name, allowed_settings(function))
+            raise SettingsError(f"{function.__name__} has no setting {name!r}. {suggestion}")
+
+
+def check_complete(function: Callable[..., Any], names: Collection[str]) -> None:
+    """Raise a :class:`SettingsError` if a setting without a default is not among these names."""
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.default is parameter.empty and name not in {*names, *PASSED_BY_NNFABRIK}:
+            raise SettingsError(f"{function.__name__} needs the setting {name!r}; it has no default.")
 
 
 def checked_settings(function: F) -> F:
@@ -34,18 +44,12 @@ def checked_settings(function: F) -> F:
     nnfabrik calls dataset, model and trainer functions with a configuration that was stored long before, so a
     misspelled setting should be named together with the one that was probably meant.
     """
-    required = [
-        name
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
-    ]
 
     @functools.wraps(function)
     def wrapper(*args: Any, **settings: Any) -> Any:
         check_known(function, settings)
-        missing = [name for name in required if name not in settings]
-        if missing:
-            raise SettingsError(f"{function.__name__} needs the setting {missing[0]!r}; it has no default.")
+        positional = list(inspect.signature(function).parameters)[: len(args)]
+        check_complete(function, [*positional, *settings])
         return function(*args, **settings)
 
     wrapper.has_checked_settings = True  # type: ignore[attr-defined]

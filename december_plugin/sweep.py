@@ -33,7 +33,7 @@ from typing import Any
 import yaml
 
 from december_plugin.errors import SettingsError, did_you_mean
-from december_plugin.settings import check_known
+from december_plugin.settings import check_complete, check_known
 
 OUR_DATASET = "december_plugin.datasets.static_loaders"
 SECTIONS = ("seeds", "datasets", "models", "trainers", "clusterings")
@@ -212,6 +212,7 @@ def check_entry(section: str, entry: Entry) -> None:
         check_trainer_config(function, entry.config)
     elif hasattr(function, "has_checked_settings"):
         check_known(function, entry.config)
+        check_complete(function, entry.config)
 
 
 def _absolute_paths(config: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -54,8 +54,9 @@ def run(args: argparse.Namespace) -> int:
     if args.csv:
         try:
             table.to_csv(args.csv, index=False)
+            print(f"\nWritten: {args.csv}")
         except OSError as error:
-            raise ServerError(f"{args.csv} cannot be written: {error.strerror}.") from None
+            raise ServerError(f"{args.csv} cannot be written: {error.strerror or error}.") from None
     return 0
 
 

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         folder=args.folder,
         recordings=tuple(args.recordings),
         seeds=tuple(dict.fromkeys(args.seeds)),
-        n_clusters=tuple(dict.fromkeys(args.clusters)),
+        n_clusters=tuple(dict.fromkeys(check_integer("--clusters", k, minimum=2) for k in args.clusters)),
         max_iter=args.epochs,
         pretrain_epochs=args.pretrain_epochs,
         n_workers=check_integer("--workers", args.workers, minimum=1),

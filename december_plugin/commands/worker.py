@@ -52,8 +52,6 @@ def run(args: argparse.Namespace) -> int:
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logger.addHandler(handler)
     logger.setLevel(logging.ERROR if args.quiet else logging.INFO)
-    # DataJoint prints the errors of jobs a second time.
-    logging.getLogger("datajoint").setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: logger.warning("warning: %s", message)
@@ -66,9 +64,11 @@ def _work(args: argparse.Namespace) -> int:
     from december_plugin.pool import Worker, table_statuses
 
     lab = open_lab_of(args)
+    # DataJoint, which sets its level when it is imported, prints the errors of jobs a second time.
+    logging.getLogger("datajoint").setLevel(logging.CRITICAL)
     report = Worker(lab.tables, retry=args.retry).run(poll=args.poll)
     n_failed = sum(len(status.failed) for status in table_statuses(lab.tables))
-    counts = ", ".join(f"{name} {count}" for name, count in report.computed.items()) or "nothing was left to do"
+    counts = ", ".join(f"{name} {count}" for name, count in report.computed.items()) or "nothing new"
     if not args.quiet:
         print(f"Done: {counts}.")
     if n_failed:

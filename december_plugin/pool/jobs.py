@@ -74,12 +74,14 @@ def table_statuses(tables: Any) -> list[TableStatus]:
 
 def describe_jobs(tables: Any) -> Callable[[str, Mapping[str, Any]], str]:
     """Return a function that puts a job, given as a table's name and a key, into words."""
-    trainers = _words(tables.nnfabrik.Trainer, "trainer_hash", "trainer_comment", "trainer_fn")
+    trainers = _words(tables.nnfabrik.Trainer, "trainer_hash", "trainer_comment", "trainer_fn", "trainer_config")
     clusterings = _words(tables.Clustering, "clustering_hash", "method", "n_clusters")
 
     def describe(table: str, key: Mapping[str, Any]) -> str:
-        comment, function = trainers.get(key.get("trainer_hash"), ("", ""))
+        comment, function, config = trainers.get(key.get("trainer_hash"), ("", "", {}))
         parts = [comment or function.split(".")[-1]]
+        if isinstance(config, Mapping) and "n_clusters" in config:
+            parts.append(f"K {config['n_clusters']}")
         if "clustering_hash" in key:
             method, n_clusters = clusterings.get(key["clustering_hash"], ("", 0))
             parts.append(f"{method}, K {n_clusters}" if n_clusters else method)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from december_plugin.errors import SettingsError, did_you_mean
-from december_plugin.settings import allowed_settings, checked_settings
+from december_plugin.settings import allowed_settings, check_complete, checked_settings
 from december_plugin.training.clustering_phase import ClusteringPhase
 from december_plugin.training.loop import TrainingRun
 from december_plugin.training.settings import ClusteringSettings, TrainingSettings
@@ -200,14 +200,13 @@ def check_trainer_config(trainer: Callable[..., Triple], config: Mapping[str, An
     SettingsError
         As the trainer itself would.
     """
-    known = allowed_settings(trainer) - {"uid", "cb"}
+    known = allowed_settings(trainer)
     for name in config:
         if name not in known:
             raise SettingsError(f"{trainer.__name__} has no setting {name!r}. {did_you_mean(name, known)}")
     defaults = inspect.signature(trainer).parameters
     settings = {name: config.get(name, defaults[name].default) for name in known}
+    check_complete(trainer, config)
     if trainer is december_trainer:
-        if "n_clusters" not in config:
-            raise SettingsError("december_trainer needs the setting 'n_clusters'; it has no default.")
         ClusteringSettings(**{field.name: settings[field.name] for field in fields(ClusteringSettings)})
     TrainingSettings(**{f.name: settings[f.name] for f in fields(TrainingSettings) if f.name in settings})

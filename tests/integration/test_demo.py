@@ -40,7 +40,7 @@ def test_on_recordings_with_known_types(database, schema_name, recordings, tmp_p
     again = capsys.readouterr().out
     assert "12 of 12 models trained" in again
     assert again[again.index("   K  method") : again.index("How to read it")] in printed
-    assert "nothing was left to do" in (tmp_path / "demo" / "worker-1.log").read_text()
+    assert "Done: nothing new." in (tmp_path / "demo" / "worker-1.log").read_text()
 
 
 def test_the_simulated_sweep_is_valid_and_plans_what_the_readme_says(tmp_path):
@@ -60,7 +60,7 @@ def test_the_simulated_sweep_is_valid_and_plans_what_the_readme_says(tmp_path):
         (["--clusters", "31"], "--clusters 31 is more than the 30 neurons of the recordings."),
         (["--pretrain-epochs", "4"], "no epoch is left for the training"),
         (["--workers", "0"], "--workers is 0; it must be at least 1."),
-        (["--clusters", "0"], "n_clusters is 0; it must be at least 1."),
+        (["--clusters", "1"], "--clusters is 1; it must be at least 2."),
     ],
 )
 def test_mistakes_cost_nothing(database, schema_name, recordings, tmp_path, capsys, words, message):

@@ -189,7 +189,7 @@ def test_a_failing_job_is_recorded_and_the_others_go_on(command, recordings):
     content["trainers"][1]["config"]["n_clusters"] = 25  # of 24 neurons
     command.register(content)
     worker = command.run("worker", code=3)
-    assert "failed: TrainedModel: DECEMber, seed 1: " in worker.stderr
+    assert "failed: TrainedModel: DECEMber, K 25, seed 1: " in worker.stderr
     assert "2 jobs failed; `december status` says why." in worker.stderr
     status = command.run("status", code=3).stdout
     assert "25" in status
@@ -199,7 +199,7 @@ def test_a_failing_job_is_recorded_and_the_others_go_on(command, recordings):
     assert len(counts["TrainedModel"]["failed"]) == 2
     assert counts["SeedAgreement"]["done"] == 1
     again = command.run("worker", code=3)
-    assert "nothing was left to do" in again.stdout
+    assert "Done: nothing new." in again.stdout
     assert "2 jobs failed; `december status` says why." in again.stderr
     retried = command.run("worker", "--retry", code=3)
     assert "TrainedModel: 2 failed jobs are tried again" in retried.stderr
@@ -214,7 +214,7 @@ def test_a_trainer_that_names_no_function_fails_its_job_only(command, recordings
     plan = lab.tables.TrainingPlan.fetch("KEY", limit=1)[0]
     lab.tables.TrainingPlan.insert1({**plan, "trainer_fn": row["trainer_fn"], "trainer_hash": row["trainer_hash"]})
     worker = command.run("worker", code=3)
-    assert "failed: TrainedModel: gone, seed" in worker.stderr
+    assert "failed: TrainedModel: gone, K 2, seed" in worker.stderr
     assert "december_plugin.trainers.gone" in worker.stderr
     assert command.counts()["TrainedModel"]["done"] == 4
 
