@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import yaml
 
+from december_plugin.commands.worker import SOME_FAILED
 from december_plugin.errors import DecemberError, ServerError
 from december_plugin.pool import table_statuses
 from december_plugin.sweep import Sweep, parse_sweep
 
-SOME_FAILED = 3  # exit code of `december worker`
 SESSIONS = ("static1-1-1-simulated", "static2-1-1-simulated")
 TYPES_NAME = "planted types"
 PUBLISHED_IMAGE_SHAPE = (144, 256)

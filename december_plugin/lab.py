@@ -24,7 +24,6 @@ from typing import Any
 from december_plugin.errors import SettingsError
 
 DEFAULT_SCHEMA = "december"
-NNFABRIK_TABLES = ("Seed", "Fabrikant", "Model", "Dataset", "Trainer")
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def open_lab(*, schema: str | None = None, nnfabrik: str | None = None, create: 
     if module is None:
         module = _nnfabrik_schema(source)
     tables = december_tables(schema, nnfabrik=module, trained_model=getattr(module, "TrainedModel", None))
-    return Lab(schema, module, tables, database.server is not None)
+    return Lab(schema, module, tables, database.is_embedded)
 
 
 def _nnfabrik_of(connection: Any, schema: str) -> str | None:
@@ -102,6 +101,8 @@ def _import_module(name: str) -> Any:
         module = importlib.import_module(name)
     except ImportError as error:
         raise SettingsError(f"the nnfabrik module {name!r} cannot be imported: {error}.") from None
+    from december_plugin.schemas.tables import NNFABRIK_TABLES
+
     missing = [table for table in NNFABRIK_TABLES if not hasattr(module, table)]
     if missing:
         raise SettingsError(f"the module {name!r} has no {missing[0]}; it needs {', '.join(NNFABRIK_TABLES)}.")

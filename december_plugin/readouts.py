@@ -24,9 +24,16 @@ class FullGaussian2d(RegularizedReadout, gaussian.FullGaussian2d):
 
     ``w_i`` is the feature vector; the position and its spread are not penalised. Settings as
     :class:`~december_plugin.regularizers.RegularizedReadout` and ``neuralpredictors.layers.readouts.FullGaussian2d``.
+
+    neuralpredictors' positions have strides that torch's ``grid_sample`` cannot vectorise over; a copy of these few
+    numbers makes a training step of a small model about twice as fast on a CPU. Outputs are the same to the last bit.
     """
 
     _base = gaussian.FullGaussian2d
+
+    def sample_grid(self, batch_size: int, sample: bool | None = None) -> Tensor:
+        """Return the sampled positions, (batch, neurons, 1, 2) in [-1, 1], side by side in memory."""
+        return super().sample_grid(batch_size, sample).contiguous()
 
     def init_grid_predictor(self, source_grid: np.ndarray, **settings: Any) -> None:
         """Predict the positions from ``source_grid`` (n, 2 or 3), the neurons' cortical positions in any unit."""

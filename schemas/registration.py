@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from december_plugin.errors import ServerError, SettingsError
+from december_plugin.schemas.fabrikants import database_user, fabrikant_of
 from december_plugin.schemas.training_plan import combinations
 from december_plugin.sweep import Entry, Sweep
 
@@ -29,26 +30,24 @@ class Registered:
 def current_fabrikant(nnfabrik: Any) -> str:
     """Return the name of the contributor who is logged in, from the ``Fabrikant`` table that ``nnfabrik`` uses.
 
-    nnfabrik's own ``get_current_user`` looks into the common table even where a schema has one of its own.
-
     Raises
     ------
     ServerError
         If nobody in the table has this database user.
     """
-    user = nnfabrik.Fabrikant.connection.get_user().split("@")[0]
-    names = (nnfabrik.Fabrikant & {"dj_username": user}).fetch("fabrikant_name")
-    if not len(names):
+    name = fabrikant_of(nnfabrik.Fabrikant)
+    if name is None:
+        user = database_user(nnfabrik.Fabrikant)
         raise ServerError(
             f"no entry of {nnfabrik.Fabrikant.full_table_name} has the database user {user!r}. Add yourself once: "
             "Fabrikant().add_entry(name=..., email=..., affiliation=...)."
         )
-    return str(names[0])
+    return name
 
 
 def _add_database_user(table: Any) -> None:
-    user = table.connection.get_user().split("@")[0]
-    if not len(table & {"dj_username": user}):
+    if fabrikant_of(table) is None:
+        user = database_user(table)
         table.insert1({"fabrikant_name": user, "email": "", "affiliation": "", "dj_username": user})
 
 

@@ -17,6 +17,7 @@ from datajoint.hash import uuid_from_file
 
 from december_plugin.connection import check_store
 from december_plugin.errors import SettingsError, TrainingDivergedError
+from december_plugin.schemas.fabrikants import fabrikant_of
 from december_plugin.schemas.plain_values import fitting, packed, plain, portable_state_dict, unpacked
 from december_plugin.schemas.server_outage import CONNECTION_ERRORS, SurvivingCallback, wait_for_server
 from december_plugin.schemas.stored_models import build_parts
@@ -84,7 +85,7 @@ class ThreePartTraining:
         from nnfabrik.utility.dj_helpers import make_hash
 
         # Read here and not in make_fetch: an edited comment must not make DataJoint throw a training away.
-        row = {**row, "fabrikant_name": self._fabrikant_name(), "comment": self._joined_comment(key)}
+        row = {**row, "fabrikant_name": fabrikant_of(self.user_table), "comment": self._joined_comment(key)}
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{make_hash(key)}.pth.tar"
             torch.save(state_dict, path)
@@ -94,12 +95,6 @@ class ThreePartTraining:
             except BaseException:
                 self._remove_from_store(path)
                 raise
-
-    def _fabrikant_name(self) -> str | None:
-        # nnfabrik's get_current_user asks its core table, also where the lab has a table of its own.
-        user = self.connection.get_user().split("@")[0]
-        names = (self.user_table & {"dj_username": user}).fetch("fabrikant_name", limit=1)
-        return str(names[0]) if len(names) else None
 
     def _joined_comment(self, key: Mapping[str, Any]) -> str:
         tables = {"trainer": self.trainer_table, "model": self.model_table, "dataset": self.dataset_table}

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from neuralpredictors.layers.cores import Stacked2dCore
 from neuralpredictors.layers.encoders import FiringRateEncoder
+from neuralpredictors.layers.readouts import MultiReadoutSharedParametersBase
 from neuralpredictors.layers.shifters import MLPShifter
 from neuralpredictors.utils import get_module_output
 from torch import Tensor
 
 from december_plugin.errors import SettingsError, did_you_mean
-from december_plugin.models.readout import MultipleFullGaussian2d
 from december_plugin.models.sessions import SessionShape, sessions_of
+from december_plugin.readouts import FullGaussian2d
 from december_plugin.settings import check_choice, check_integer, check_number, checked_settings
 
 CORTEX_GRID: Mapping[str, Any] = MappingProxyType(
@@ -27,6 +28,12 @@ READOUT_REGULARIZERS = ("l1", "adaptive_log_norm")
 GAUSS_TYPES = ("full", "uncorrelated", "isotropic")
 BIAS_STARTS = ("mean_rate", "zero")
 SMALLEST_START_RATE = 0.01
+
+
+class MultipleFullGaussian2d(MultiReadoutSharedParametersBase):
+    """One full Gaussian readout for each session, by data key."""
+
+    _base_readout = FullGaussian2d
 
 
 @checked_settings

@@ -16,10 +16,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class WorkerReport:
-    """What a worker did: entries computed per table, and the jobs that failed with their reasons."""
+    """What a worker did: entries computed per table. Failures are recorded by DataJoint."""
 
     computed: dict[str, int] = field(default_factory=dict)
-    failed: list[tuple[str, dict[str, Any], str]] = field(default_factory=list)
 
     @property
     def n_computed(self) -> int:
@@ -81,7 +80,6 @@ class Worker:
                 raise error
             reason = f"{type(error).__name__}: {error}"
             logger.error("failed: %s: %s", self.describe(name, key), reason)
-            self.report.failed.append((name, key, reason))
         if result["success_count"]:
             self.report.computed[name] = self.report.computed.get(name, 0) + 1
             logger.info("%s: done in %.1f s", self.describe(name, key), time.monotonic() - start)

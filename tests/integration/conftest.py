@@ -13,6 +13,7 @@ from typing import Any
 
 import pymysql
 import pytest
+import tables_setup
 
 from december_plugin import connection as connection_module
 from december_plugin.connection import STORE, Database, connect, quiet_datajoint
@@ -175,3 +176,15 @@ def december(december_home: Path) -> Callable[..., subprocess.CompletedProcess[s
         )
 
     return run
+
+
+@pytest.fixture(scope="module")
+def declared(new_schema_name: Callable[[], str]) -> tables_setup.Lab:
+    """Declare the tables on a lab's nnfabrik module, once for a file of tests."""
+    return tables_setup.open_lab(new_schema_name())
+
+
+@pytest.fixture
+def empty_lab(declared: tables_setup.Lab) -> tables_setup.Lab:
+    """Return a lab without entries."""
+    return tables_setup.emptied(declared)

@@ -10,7 +10,7 @@ import pytest
 import sklearn.metrics as reference
 import tables_lab
 from datajoint.hash import key_hash
-from tables_setup import emptied, open_lab, truth
+from tables_setup import open_lab, truth
 
 from december_plugin.errors import SettingsError
 from december_plugin.schemas.assigned_labels import RecentlyUsed
@@ -23,17 +23,6 @@ MEASURES = {
     "v_measure": reference.v_measure_score,
 }
 SEEDS = [1, 2, 3, 4]
-
-
-@pytest.fixture(scope="module")
-def declared(new_schema_name):
-    return open_lab(new_schema_name())
-
-
-@pytest.fixture
-def empty_lab(declared):
-    """Return a lab without entries."""
-    return emptied(declared)
 
 
 @pytest.fixture(scope="module")

@@ -6,21 +6,10 @@ import numpy as np
 import pytest
 import tables_lab
 from sklearn.metrics import adjusted_rand_score
-from tables_setup import emptied, open_lab
+from tables_setup import open_lab
 
 from december_plugin.errors import EmbeddingError, SettingsError
 from december_plugin.schemas.clustering import canonical_settings, clustering_hash
-
-
-@pytest.fixture(scope="module")
-def declared(new_schema_name):
-    return open_lab(new_schema_name())
-
-
-@pytest.fixture
-def empty_lab(declared):
-    """Return a lab without entries."""
-    return emptied(declared)
 
 
 @pytest.fixture(scope="module")

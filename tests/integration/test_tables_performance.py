@@ -5,21 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tables_lab
-from tables_setup import emptied, open_lab
+from tables_setup import open_lab
 
 from december_plugin.errors import RecordingError
 from december_plugin.schemas.training_summary import summary_of
-
-
-@pytest.fixture(scope="module")
-def declared(new_schema_name):
-    return open_lab(new_schema_name())
-
-
-@pytest.fixture
-def empty_lab(declared):
-    """Return a lab without entries."""
-    return emptied(declared)
 
 
 @pytest.fixture(scope="module")

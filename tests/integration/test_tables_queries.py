@@ -8,23 +8,12 @@ import numpy as np
 import pytest
 import tables_lab
 from sklearn.metrics import adjusted_rand_score
-from tables_setup import emptied, open_lab, truth
+from tables_setup import open_lab, truth
 
 from december_plugin.errors import SettingsError
 from december_plugin.schemas import queries
 
 SEEDS = [1, 2, 3]
-
-
-@pytest.fixture(scope="module")
-def declared(new_schema_name):
-    return open_lab(new_schema_name())
-
-
-@pytest.fixture
-def empty_lab(declared):
-    """Return a lab without entries."""
-    return emptied(declared)
 
 
 @pytest.fixture(scope="module")

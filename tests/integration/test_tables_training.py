@@ -21,11 +21,6 @@ from december_plugin.schemas.server_outage import SurvivingCallback, wait_for_se
 EDITED = {"trainer_comment": "edited"}
 
 
-@pytest.fixture(scope="module")
-def declared(new_schema_name):
-    return open_lab(new_schema_name())
-
-
 @pytest.fixture
 def lab(declared):
     """Return a lab without entries."""
