@@ -18,6 +18,7 @@ from december_plugin.schemas.known_types import KnownTypes
 from december_plugin.schemas.label_agreement import LabelAgreement
 from december_plugin.schemas.neuron_cluster import NeuronCluster
 from december_plugin.schemas.performance import TestPerformance
+from december_plugin.schemas.pool_tables import Pool, PoolJob, PoolWorker
 from december_plugin.schemas.seed_agreement import SeedAgreement
 from december_plugin.schemas.trained_model import trained_model_template
 from december_plugin.schemas.training_plan import TrainingPlan
@@ -59,6 +60,8 @@ class DecemberTables:
         Agreement with them.
     TestPerformance
         Correlations on the test tier.
+    Pool, PoolWorker, PoolJob
+        Pools of workers, workers with their heartbeats, and what happened to jobs.
     """
 
     schema: Any
@@ -73,6 +76,9 @@ class DecemberTables:
     KnownTypes: Any
     LabelAgreement: Any
     TestPerformance: Any
+    Pool: Any
+    PoolWorker: Any
+    PoolJob: Any
 
     @property
     def computed(self) -> tuple[Any, ...]:
@@ -137,7 +143,10 @@ def december_tables(
         trained_model = _planned_only(_check_trained_model(trained_model), plan)
     context["TrainedModel"] = trained_model
     evaluations = _declare_evaluations(opened, context, lab, december_trainers)
-    return DecemberTables(schema=opened, nnfabrik=lab, TrainingPlan=plan, TrainedModel=trained_model, **evaluations)
+    pools = {table.__name__: bind(table, opened, context) for table in (Pool, PoolWorker, PoolJob)}
+    return DecemberTables(
+        schema=opened, nnfabrik=lab, TrainingPlan=plan, TrainedModel=trained_model, **evaluations, **pools
+    )
 
 
 def _declare_evaluations(
