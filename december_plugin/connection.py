@@ -24,6 +24,7 @@ from typing import Any
 from december_plugin.errors import ServerError
 from december_plugin.server import EmbeddedServer, ServerSettings, december_home
 from december_plugin.server_errors import is_tls_error, readable_errors, settings_source
+from december_plugin.tls import check_tls_settings, stay_encrypted, tls_from_environment
 
 STORE = "minio"  # the name that nnfabrik's templates use
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -139,7 +140,10 @@ def connect(*, home: str | os.PathLike[str] | None = None, store: str = STORE) -
     Raises
     ------
     ServerError
-        The server cannot be reached or refuses the user, the embedded server cannot start, or the store is unusable.
+        The server cannot be reached or refuses the user, the embedded server cannot start, the store is unusable, or
+        ``database.use_tls`` requires an encrypted connection and there is none.
+    SettingsError
+        ``database.use_tls`` has a value that is not allowed.
     """
     global _connected_in
     dj = quiet_datajoint()
@@ -154,6 +158,8 @@ def connect(*, home: str | os.PathLike[str] | None = None, store: str = STORE) -
         server = EmbeddedServer(home)
         started = server.start()
         open_already = not _use_embedded(dj, server.settings) and open_already
+    elif lab.source != OPENED:
+        _prepare_tls(dj)
     try:
         if not open_already:
             _open(dj, lab)
@@ -162,7 +168,7 @@ def connect(*, home: str | os.PathLike[str] | None = None, store: str = STORE) -
             server.stop()
         raise
     _connected_in = os.getpid()
-    return Database(dj.conn(), server, started)
+    return Database(stay_encrypted(dj.conn(), required=bool(dj.config["database.use_tls"])), server, started)
 
 
 @contextlib.contextmanager
@@ -190,6 +196,12 @@ def _use_embedded(dj: ModuleType, settings: ServerSettings) -> bool:
         dj.config[f"database.{name}"] = getattr(settings, name)
     dj.config["database.use_tls"] = False
     return changed
+
+
+def _prepare_tls(dj: ModuleType) -> None:
+    if dj.config["database.use_tls"] is None:
+        dj.config["database.use_tls"] = tls_from_environment()
+    check_tls_settings(dj.config["database.use_tls"])
 
 
 def _complete_credentials(dj: ModuleType, lab: LabSettings) -> None:
@@ -225,6 +237,54 @@ def _open(dj: ModuleType, lab: LabSettings | None) -> None:
                 raise
             dj.config["database.use_tls"] = False
             dj.conn(reset=True)
+
+
+def second_connection(*, timeout: float | None = None) -> Any:
+    """Open another connection with the settings, the account and the encryption of ``datajoint.conn()``.
+
+    For a thread of its own, such as a worker's heartbeat: one connection cannot be used by two threads at once.
+
+    Parameters
+    ----------
+    timeout
+        Give up on an answer after this time (s), as when the network swallows everything. None waits for ever.
+
+    Returns
+    -------
+    datajoint.Connection
+        A connection of its own; whoever opened it closes it.
+
+    Raises
+    ------
+    ServerError
+        ``connect`` was not called before, or encryption is required and cannot be had.
+    pymysql.err.Error
+        As the driver raises it: the server is away, or refuses.
+    """
+    dj = quiet_datajoint()
+    first = getattr(dj.conn, "connection", None)
+    if first is None:
+        raise ServerError(
+            "There is no connection to the database yet. Call december_plugin.connection.connect() first."
+        )
+    info = first.conn_info
+    host = info["host_input"] if "://" in info["host_input"] else info["host"]
+
+    def open_with(use_tls: Any) -> Any:
+        return dj.Connection(host, info["user"], info["passwd"], info["port"], first.init_fun, use_tls)
+
+    try:
+        second = open_with(info["ssl_input"])
+    except Exception as error:
+        # The first connection may be encrypted and the server have lost its TLS since.
+        if not is_tls_error(error) or info["ssl_input"] is not None:
+            raise
+        second = open_with(False)
+    if timeout is not None:
+        second.close()
+        second.conn_info.update(read_timeout=timeout, write_timeout=timeout)
+        second.connect()
+    return stay_encrypted(second)
 
 
 def _others_are_connected(connection: Any) -> bool:

@@ -1,0 +1,117 @@
+"""Encryption of the connection to the database: what ``database.use_tls`` allows, and that it is what really happens.
+
+=======================  ========================================================================================
+``database.use_tls``     meaning
+=======================  ========================================================================================
+``null`` (the default)   encrypted where the server offers it; the server's certificate is not checked
+``true``                 encrypted or not at all; the certificate is not checked
+``{"ca": "/path.pem"}``  encrypted or not at all; the certificate must be signed by this authority and name the host
+``false``                not required; DataJoint and PyMySQL differ by version in whether they encrypt nevertheless
+=======================  ========================================================================================
+
+The environment variable ``DECEMBER_USE_TLS`` (``true``, ``false`` or the path of an authority's certificate) stands for
+a setting that is not there, as in a container that has no file with settings.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+from december_plugin.errors import ServerError, SettingsError, did_you_mean
+
+VARIABLE = "DECEMBER_USE_TLS"
+FILES = ("ca", "capath", "cert", "key")
+OPTIONS = (*FILES, "password", "cipher", "check_hostname", "verify_mode")  # of PyMySQL's argument ssl
+
+
+def tls_from_environment() -> bool | dict[str, str] | None:
+    """Return what ``DECEMBER_USE_TLS`` asks for, as ``database.use_tls`` takes it; None if it is not set."""
+    text = os.environ.get(VARIABLE, "").strip()
+    if text.lower() in ("", "true", "false"):
+        return {"": None, "true": True, "false": False}[text.lower()]
+    return {"ca": text}
+
+
+def check_tls_settings(use_tls: Any) -> None:
+    """Check ``database.use_tls``: PyMySQL takes a misspelled option for "any certificate will do".
+
+    Raises
+    ------
+    SettingsError
+        It has another type, an unknown option, options without an authority, or names a file that cannot be read.
+    """
+    if use_tls is None or isinstance(use_tls, bool):
+        return
+    if not isinstance(use_tls, dict):
+        raise SettingsError(
+            f'database.use_tls is {use_tls!r}; it must be true, false, null or {{"ca": "/path/to/ca.pem"}}, without '
+            "quotes around true and false."
+        )
+    for name in use_tls:
+        if name not in OPTIONS:
+            raise SettingsError(f"database.use_tls has no option {name!r}. {did_you_mean(str(name), OPTIONS)}")
+    if not (use_tls.get("ca") or use_tls.get("capath")):
+        raise SettingsError(
+            "database.use_tls names no certificate authority (ca), so no certificate would be checked. Add "
+            '"ca": "/path/to/ca.pem", or set database.use_tls to true for an encrypted connection to whoever answers.'
+        )
+    for name in FILES:
+        if name in use_tls and not os.access(Path(use_tls[name]), os.R_OK):
+            problem = "cannot be read" if Path(use_tls[name]).exists() else "does not exist"
+            raise SettingsError(
+                f"the file {use_tls[name]} of database.use_tls ({name}) {problem}. Correct the path, or ask the "
+                "database's administrator for the file."
+            )
+
+
+def is_required(connection: Any) -> bool:
+    """Return whether a DataJoint connection was opened with the demand to be encrypted."""
+    return connection.conn_info["ssl_input"] not in (None, False)
+
+
+def cipher(connection: Any) -> str:
+    """Return the cipher of a DataJoint connection as the server knows it; empty if it is not encrypted."""
+    row = connection.query("SHOW SESSION STATUS LIKE 'Ssl_cipher'", reconnect=False).fetchone()
+    return str(row[1]) if row else ""
+
+
+def stay_encrypted(connection: Any, *, required: bool = False) -> Any:
+    """Return the connection, checked now and after every reconnection if it must be encrypted.
+
+    PyMySQL before 1.2 goes on without a word if the server has no TLS, also if it was required.
+
+    Parameters
+    ----------
+    connection
+        A DataJoint connection.
+    required
+        Require encryption even if the connection was opened without the demand.
+
+    Raises
+    ------
+    ServerError
+        It is not encrypted; it is closed then.
+    """
+    if required or is_required(connection):
+        _check_cipher(connection)
+        connection.connect = functools.partial(_connect_encrypted, connection)
+    return connection
+
+
+def _check_cipher(connection: Any) -> None:
+    if not cipher(connection):
+        connection.close()
+        info = connection.conn_info
+        raise ServerError(
+            f"No encrypted connection to the database server {info['host']}:{info['port']}: it answered without TLS, "
+            "which database.use_tls requires. Ask its administrator for TLS, or set database.use_tls to false in "
+            "dj_local_conf.json if all who can read the network may read everything."
+        )
+
+
+def _connect_encrypted(connection: Any) -> None:
+    type(connection).connect(connection)
+    _check_cipher(connection)
