@@ -113,4 +113,4 @@ def _signs(args: argparse.Namespace) -> list[Sign]:
     column, value = ("worker_id", args.worker) if args.worker else ("worker_host", args.host or platform.node())
     with readable_errors():
         rows: Any = connect().connection.query(QUERY.format(schema=schema, column=column), args=(value,)).fetchall()
-    return [Sign(*row[:5], lease=float(row[5]), age=float(row[6])) for row in rows]
+    return [Sign(*row[:5], *map(float, row[5:])) for row in rows]
