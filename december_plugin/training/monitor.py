@@ -1,0 +1,79 @@
+"""What a training tells the process that runs it, and where the state of an interrupted training comes from.
+
+A trainer called by hand is watched by nobody. A worker puts a monitor of its own in place::
+
+    with monitored(CheckpointsOf(job)):
+        trainer(model=model, dataloaders=loaders, seed=seed)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training has come.
+
+    Attributes
+    ----------
+    epoch
+        The epochs that are finished, from 1; after a resumption those of the interrupted process count.
+    n_epochs
+        The epochs at most; early stopping may end the training before.
+    score
+        Mean validation correlation after this epoch.
+    seconds_per_epoch
+        Mean duration of the epochs of this process (s).
+    """
+
+    epoch: int
+    n_epochs: int
+    score: float | None
+    seconds_per_epoch: float
+
+
+class Monitor:
+    """A monitor that does nothing; derive from it what a worker needs."""
+
+    def load(self) -> bytes | None:
+        """Return the state of an interrupted training, or None to begin one.
+
+        Called once, before the first epoch. A state that cannot be read, or that is one of another training (another
+        model, other data, settings, seed or software), is refused with a warning, and the training starts over.
+        """
+        return None
+
+    def after_epoch(self, progress: Progress, get_state: Callable[[], bytes]) -> None:
+        """Take notice of a finished epoch; whatever this raises ends the training and is raised by the trainer.
+
+        Parameters
+        ----------
+        progress
+            How far the training is.
+        get_state
+            Returns the state from which the training goes on with the same bytes, for :meth:`load` of a later
+            process. Call it within ``after_epoch``: it copies the model, the optimizer and more at each call.
+        """
+
+
+_NOBODY = Monitor()
+_current: ContextVar[Monitor] = ContextVar("training_monitor", default=_NOBODY)
+
+
+def current_monitor() -> Monitor:
+    """Return the monitor of trainings in this thread."""
+    return _current.get()
+
+
+@contextmanager
+def monitored(monitor: Monitor) -> Iterator[None]:
+    """Let ``monitor`` watch the trainings of this thread, within the block."""
+    token = _current.set(monitor)
+    try:
+        yield
+    finally:
+        _current.reset(token)
