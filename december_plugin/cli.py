@@ -24,11 +24,10 @@ import select
 import sys
 import tempfile
 import time
-import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from december_plugin import __version__, commands
+from december_plugin import __version__, commands, secrets
 from december_plugin.errors import DecemberError
 
 ERROR, USAGE, DEFECT, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
@@ -75,7 +74,7 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the usage and the message to stderr and exit with code 2."""
         self.print_usage(sys.stderr)
-        self.exit(USAGE, f"december: error: {message}\n")
+        self.exit(USAGE, secrets.redacted(f"december: error: {message}\n"))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -99,6 +98,7 @@ def main(argv: list[str] | None = None) -> int:
         The words after ``december``; by default those of this process.
     """
     words = sys.argv[1:] if argv is None else argv
+    secrets.install()
     try:
         code = _run(words)
         sys.stdout.flush()
@@ -135,12 +135,12 @@ def _report(error: Exception, *, debug: bool) -> int:
     """Print what went wrong, and return the exit code."""
     explained = error if isinstance(error, DecemberError) else _explain(error)
     if debug:
-        traceback.print_exception(error)
+        print(secrets.redacted_traceback(error), end="", file=sys.stderr)
     if explained is not None:
-        print(f"december: error: {explained}", file=sys.stderr)
+        print(secrets.redacted(f"december: error: {explained}"), file=sys.stderr)
         return ERROR
     kind = f"{type(error).__name__}: {error}".strip().rstrip(":").splitlines()[0]
-    print(f"december: error: unexpected {kind}", file=sys.stderr)
+    print(secrets.redacted(f"december: error: unexpected {kind}"), file=sys.stderr)
     if not debug:
         print(f"This is a defect of december. The traceback is in {_write_traceback(error)}", file=sys.stderr)
     return DEFECT
@@ -158,17 +158,19 @@ def _explain(error: Exception) -> DecemberError | None:
 def _write_traceback(error: Exception) -> Path:
     from december_plugin.server import december_home
 
-    text = f"december_plugin {__version__}, Python {sys.version}\n{sys.argv}\n\n" + "".join(
-        traceback.format_exception(error)
-    )
+    text = secrets.redacted(f"december_plugin {__version__}, Python {sys.version}\n{sys.argv}\n\n")
+    text += secrets.redacted_traceback(error)
     name = time.strftime(f"december-error-%Y%m%d-%H%M%S-{os.getpid()}.txt")
     with contextlib.suppress(OSError):
         folder = december_home() / "errors"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
-        return folder / name
-    path = Path(tempfile.mkdtemp(prefix="december-")) / name
-    path.write_text(text, encoding="utf-8")
+        return _write_private(folder / name, text)
+    return _write_private(Path(tempfile.mkdtemp(prefix="december-")) / name, text)
+
+
+def _write_private(path: Path, text: str) -> Path:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
     return path
 
 
