@@ -1,0 +1,93 @@
+"""Files that are whole or not there: a checksum around their content, and writing that never leaves half a file."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import uuid
+from pathlib import Path
+
+from december_plugin.errors import DecemberError
+
+UNFINISHED = ".writing"  # end of the name of a file that is being written, or was when its writer died
+_DIGEST_BYTES = 32
+
+
+class DamagedError(DecemberError, ValueError):
+    """A file is not what was written: cut short, altered, or of another kind."""
+
+
+def seal(magic: bytes, payload: bytes) -> bytes:
+    """Return the payload with what :func:`unseal` needs to tell whether it is whole.
+
+    Parameters
+    ----------
+    magic
+        What the content is, e.g. ``b"december-checkpoint-1 "``; raise its number when the format changes.
+    payload
+        The content.
+    """
+    return b"".join((magic, hashlib.sha256(payload).digest(), payload))
+
+
+def unseal(magic: bytes, content: bytes) -> bytes:
+    """Return the payload that :func:`seal` was given.
+
+    Raises
+    ------
+    DamagedError
+        The content is cut short, altered, or was sealed with another ``magic``.
+    """
+    if content[: len(magic)] != magic:
+        kind = "is empty" if not content else "is of another kind, or its beginning is damaged"
+        raise DamagedError(f"the content {kind} ({len(content)} bytes)")
+    end = len(magic) + _DIGEST_BYTES
+    payload = content[end:]
+    if content[len(magic) : end] != hashlib.sha256(payload).digest():
+        raise DamagedError(f"the checksum does not fit the content ({len(content)} bytes): it was cut short or altered")
+    return payload
+
+
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Write a file so that at any moment, and after a crash, ``path`` has either its old content or the new one, whole.
+
+    Two processes that write the same file at once leave the content of one of them. A crash leaves at most a file whose
+    name ends in ``.writing``, beside ``path``.
+
+    Parameters
+    ----------
+    path
+        The file; its folder exists.
+    content
+        The new content.
+    mode
+        Permissions of the file, from which the process's umask is taken away.
+
+    Raises
+    ------
+    OSError
+        The disk is full, the folder cannot be written, and so on; the old content is as it was.
+    """
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
+    try:
+        with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a renaming outlast a power cut, where the file system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
