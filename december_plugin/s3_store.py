@@ -175,9 +175,6 @@ class S3Store(ObjectStore):
                 if not found.is_dir:
                     yield self._describe(found)
 
-    def remove_empty_folder(self, path: str) -> None:
-        """Do nothing: a bucket has no folders."""
-
     def unfinished_uploads(self, prefix: str = "") -> Iterator[UnfinishedUpload]:
         """Yield uploads below a folder that were begun and never completed, and that :meth:`list` does not show."""
         below = f"{self._key(prefix)}/" if prefix else self.prefix
@@ -187,7 +184,8 @@ class S3Store(ObjectStore):
                 found = self._client._list_multipart_uploads(self.bucket, prefix=below, **after)
                 for upload in found.uploads:
                     path = upload.object_name[len(self.prefix) :]
-                    yield UnfinishedUpload(path, upload.initiated_time, upload.upload_id)
+                    if upload.initiated_time is not None and upload.upload_id is not None:
+                        yield UnfinishedUpload(path, upload.initiated_time, upload.upload_id)
                 if not found.is_truncated:
                     return
                 after = {"key_marker": found.next_key_marker, "upload_id_marker": found.next_upload_id_marker}

@@ -81,10 +81,6 @@ class ObjectStore(ABC):
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """Yield the files below a folder, in any order; none if there is no such folder."""
 
-    @abstractmethod
-    def remove_empty_folder(self, path: str) -> None:
-        """Remove a folder if nothing is in it; stores without folders do nothing."""
-
     def unfinished_uploads(self, prefix: str = "") -> Iterator[UnfinishedUpload]:
         """Yield uploads below a folder that were begun and never completed, and that :meth:`list` does not show."""
         return iter(())
@@ -118,12 +114,8 @@ class FileStore(ObjectStore):
         target = self._path(path)
         with self._errors():
             self._require_location()
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(target, payload)
-            except FileNotFoundError:  # another process removed the empty folder in between
-                target.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(target, payload)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(target, payload)
 
     def get(self, path: str) -> bytes:
         """Return a file's content; raise FileNotFoundError if there is none."""
@@ -159,11 +151,6 @@ class FileStore(ObjectStore):
                     found = self._describe(Path(folder, name))
                     if found is not None:
                         yield found
-
-    def remove_empty_folder(self, path: str) -> None:
-        """Remove a folder if nothing is in it."""
-        with contextlib.suppress(OSError):
-            self._path(path).rmdir()
 
     def _describe(self, path: Path) -> StoredObject | None:
         try:

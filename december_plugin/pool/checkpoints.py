@@ -19,30 +19,27 @@ _MAGIC = "december-checkpoint-1"
 
 
 class CheckpointFile:
-    """The checkpoint of one attempt at a job.
+    """One checkpoint.
 
     Parameters
     ----------
     store
         Where it is kept; every worker that may take up the job must reach it.
-    schema, table_name, key_hash
-        The job: schema of the table, the table's name on the server, DataJoint's hash of the job's key.
-    attempt
-        Which attempt at the job it is.
+    schema, table_name, name
+        The job: schema of the pool's tables, the table's name on the server, and :func:`attempt_name`.
 
     Raises
     ------
     SettingsError
-        If a part of the job's identity is no name.
+        If one of these is no name.
     """
 
-    def __init__(self, store: ObjectStore, schema: str, table_name: str, key_hash: str, *, attempt: int = 1):
-        self.store, self.attempt = store, attempt
-        self.folder = f"{CHECKPOINTS}/{schema}/{table_name}/{key_hash}"
-        self.path = f"{self.folder}/{attempt}"
+    def __init__(self, store: ObjectStore, schema: str, table_name: str, name: str):
+        self.store = store
+        self.path = f"{CHECKPOINTS}/{schema}/{table_name}/{name}"
         checked_path(self.path)
         # A checkpoint that was copied to another job's place is no checkpoint of that job.
-        self._magic = f"{_MAGIC} {schema} {table_name} {key_hash}\n".encode()
+        self._magic = f"{_MAGIC} {schema} {table_name} {name}\n".encode()
 
     def save(self, payload: bytes) -> None:
         """Replace the checkpoint.
@@ -86,21 +83,6 @@ class CheckpointFile:
             The store is away.
         """
         self.store.remove(self.path)
-        self.store.remove_empty_folder(self.folder)
-
-
-def checkpoints_of(store: ObjectStore, schema: str, table_name: str, key_hash: str) -> list[CheckpointFile]:
-    """Return the checkpoints of all attempts at a job, the last attempt first.
-
-    Raises
-    ------
-    StoreUnavailableError
-        The store is away.
-    """
-    folder = f"{CHECKPOINTS}/{schema}/{table_name}/{key_hash}"
-    names = [found.path[len(folder) + 1 :] for found in store.list(folder)]
-    attempts = sorted((int(name) for name in names if name.isdecimal()), reverse=True)
-    return [CheckpointFile(store, schema, table_name, key_hash, attempt=attempt) for attempt in attempts]
 
 
 class JobCheckpoints:
@@ -111,8 +93,10 @@ class JobCheckpoints:
 
     Parameters
     ----------
-    store, schema, table_name, key_hash
+    store, schema, table_name
         As for :class:`CheckpointFile`.
+    key_hash
+        DataJoint's hash of the job's key.
     attempt
         Number of this attempt, greater than those of all before.
     """
@@ -124,7 +108,10 @@ class JobCheckpoints:
         self._is_first = True
 
     def save(self, payload: bytes) -> None:
-        """Save this attempt's state, then remove those of earlier attempts; errors as of :meth:`CheckpointFile.save`."""
+        """Save this attempt's state, then remove those of earlier attempts.
+
+        Errors are those of :meth:`CheckpointFile.save`.
+        """
         self._file(self._name).save(payload)
         if self._is_first:
             self._is_first = False
