@@ -369,16 +369,9 @@ def _check_folder(name: str, folder: Path) -> None:
 
 
 def _check_bucket(name: str, spec: dict[str, Any]) -> None:
-    from datajoint import s3
+    from december_plugin.s3_store import S3Store
 
-    try:
-        s3.Folder(**spec)
-    except Exception as error:  # minio, urllib3 and DataJoint raise what they like
-        raise ServerError(
-            f"The bucket {spec['bucket']!r} at {spec['endpoint']} of the store {name!r} cannot be used "
-            f"({type(error).__name__}: {error}). Check that the endpoint runs, and the keys and names in "
-            f"dj.config['stores'][{name!r}]."
-        ) from None
+    S3Store(name, spec).check()
 
 
 # ---- schemas

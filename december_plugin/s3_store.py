@@ -131,6 +131,13 @@ class S3Store(ObjectStore):
         below = f", below {self.prefix.rstrip('/')!r}" if self.prefix else ""
         return f"the bucket {self.bucket!r} at {self.endpoint}{below}"
 
+    def check(self) -> None:
+        """Find out whether the server answers and has the bucket."""
+        with self._errors(""):
+            exists = self._client.bucket_exists(self.bucket)
+        if not exists:
+            raise self.unavailable("there is no such bucket")
+
     def put(self, path: str, payload: bytes) -> None:
         """Write a file whole; if this fails, the content that it had before is as it was."""
         key = self._key(path)

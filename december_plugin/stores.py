@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -62,6 +63,10 @@ class ObjectStore(ABC):
         """Where it is, for messages."""
 
     @abstractmethod
+    def check(self) -> None:
+        """Find out whether the place can be used."""
+
+    @abstractmethod
     def put(self, path: str, payload: bytes) -> None:
         """Write a file whole; if this fails, the content that it had before is as it was."""
 
@@ -108,6 +113,13 @@ class FileStore(ObjectStore):
     def place(self) -> str:
         """The folder."""
         return f"the folder {self.location}"
+
+    def check(self) -> None:
+        """Find out whether the folder exists and can be written."""
+        with self._errors():
+            self._require_location()
+            with tempfile.TemporaryFile(dir=self.location):
+                pass
 
     def put(self, path: str, payload: bytes) -> None:
         """Write a file whole; if this fails, the content that it had before is as it was."""
