@@ -34,6 +34,10 @@ class ServerError(DecemberError, RuntimeError):
     """The database server or the store cannot be used."""
 
 
+class ServerUnreachableError(ServerError):
+    """The database server does not answer; it may come back."""
+
+
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """Return the end of an error message: a suggestion, if one is close, and what is allowed.
 

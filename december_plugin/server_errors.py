@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from december_plugin.errors import ServerError
+from december_plugin.errors import ServerError, ServerUnreachableError
 
 CONFIG_FILES = ("dj_local_conf.json", "~/.datajoint_config.json")  # DataJoint reads the first that exists
 ENVIRONMENT = ("DJ_HOST", "DJ_USER", "DJ_PASS")
@@ -82,7 +82,7 @@ def _explain_code(error: BaseException) -> ServerError | None:
     host, user = _where()
     if code in CODES_UNREACHABLE:
         reason = re.search(r"\((?:\[Errno -?\d+\] )?(.*?)\)$", words)
-        return ServerError(
+        return ServerUnreachableError(
             f"The database server {host} cannot be reached ({reason[1] if reason else words}). Check that it runs and "
             f"that host and port are right (settings from {settings_source()})."
         )
@@ -131,7 +131,7 @@ def _where() -> tuple[str, str]:
 
 def _lost(error: BaseException) -> ServerError:
     reason = error.args[-1] if error.args else error
-    return ServerError(
+    return ServerUnreachableError(
         f"The connection to the database server {_where()[0]} was lost ({reason}). Check that the "
         "server runs, then run the same command again: what was stored is kept."
     )

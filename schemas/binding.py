@@ -11,6 +11,8 @@ from typing import Any
 
 import datajoint as dj
 
+from december_plugin.schemas.running_job import LeasedTable
+
 
 def bind(template: type, schema: dj.Schema, context: Mapping[str, Any], **attributes: Any) -> Any:
     """Return a subclass of ``template``, its parts included, that is declared in ``schema``.
@@ -32,5 +34,6 @@ def bind(template: type, schema: dj.Schema, context: Mapping[str, Any], **attrib
         if isinstance(part, type) and issubclass(part, dj.Part):
             # DataJoint writes schema and master into a part's class, so each schema needs its own.
             members[name] = type(name, (part,), {"__doc__": part.__doc__, "__module__": part.__module__})
-    table = type(template)(template.__name__, (template,), members)
+    bases = (LeasedTable, template) if issubclass(template, dj.Computed) else (template,)
+    table = type(template)(template.__name__, bases, members)
     return schema(table, context=dict(context))

@@ -18,7 +18,6 @@ from december_plugin.mixture import StudentTMixture
 from december_plugin.schemas.clustering import DECEMBER
 from december_plugin.schemas.neuron_ids import SessionNeurons, session_neurons
 from december_plugin.schemas.plain_values import packed, unpacked
-from december_plugin.schemas.server_outage import wait_for_server
 from december_plugin.schemas.stored_models import build_loaders, build_parts, full_config, stored_state_dict
 
 
@@ -109,9 +108,7 @@ class ClusterAssignment(dj.Computed):
             clusters = Clusters(
                 found.labels, found.confidences, found.log_likelihood, found.n_clusters, found.converged
             )
-        rows = assignment_rows(clusters, neurons)
-        wait_for_server(self.connection, what="an assignment")
-        return rows
+        return assignment_rows(clusters, neurons)
 
     def _embeddings(self, config: Mapping[str, Any], key: Mapping[str, Any]) -> ReadoutEmbeddings:
         state_dict = stored_state_dict(self.trained_model_table, key)

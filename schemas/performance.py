@@ -20,7 +20,6 @@ from december_plugin.performance import (
 )
 from december_plugin.schemas.neuron_ids import session_neurons
 from december_plugin.schemas.plain_values import packed, unpacked
-from december_plugin.schemas.server_outage import wait_for_server
 from december_plugin.schemas.stored_models import build_parts, full_config, stored_state_dict
 
 logger = logging.getLogger(__name__)
@@ -84,7 +83,6 @@ class TestPerformance(dj.Computed):
         for score, session in zip(scores, session_neurons(data_keys, inputs["neurons"], lambda: loaders), strict=True):
             score |= {"tested_unit_ids": session.unit_ids, "tested_unit_ids_from": session.unit_ids_from}
         rows = _summary(scores), [_as_row(score) for score in scores]
-        wait_for_server(self.connection, what="the test performance of a model")
         return rows
 
     def make_insert(self, key: dict[str, Any], row: dict[str, Any], sessions: list[dict[str, Any]]) -> None:

@@ -70,6 +70,7 @@ class PoolJob(dj.Manual):
     job_table: varchar(64)            # table, as in DataJoint's ~jobs
     job_hash: char(32)                # DataJoint's hash of the key
     ---
+    job_schema: varchar(64)           # schema of the table, whose ~jobs has the reservation
     worker_id="": char(32)            # holder of the lease; empty for nobody
     job_state: enum('running', 'free', 'done', 'failed', 'poisoned')  # free = given back, to be begun again
     n_starts=0: int unsigned          # how often it was begun; with the holder, the lease's token

@@ -22,10 +22,10 @@ LONGEST_DELAY = 60.0
 
 def is_reachable(connection: Any) -> bool:
     """Return whether the server answers; a connection that was lost is made anew."""
-    return _failure(connection) is None
+    return server_failure(connection) is None
 
 
-def _failure(connection: Any) -> Exception | None:
+def server_failure(connection: Any) -> Exception | None:
     try:
         connection.ping()
     except (*CONNECTION_ERRORS, pymysql.err.Error):
@@ -63,7 +63,7 @@ def wait_for_server(
         If the server did not come back in time.
     """
     began, delay = clock(), FIRST_DELAY
-    while (failure := _failure(connection)) is not None:
+    while (failure := server_failure(connection)) is not None:
         waited = clock() - began
         if waited >= longest:
             raise ServerError(
@@ -117,7 +117,7 @@ class SurvivingCallback:
         """Keep the connection alive and call the lab's callback, if the server answers."""
         if self.failed_at is not None and self.clock() - self.failed_at < self.pause:
             return
-        failure = _failure(self.connection)
+        failure = server_failure(self.connection)
         if failure is None:
             try:
                 self.call_back(*args, **kwargs)

@@ -19,8 +19,9 @@ from december_plugin.schemas.label_agreement import LabelAgreement
 from december_plugin.schemas.neuron_cluster import NeuronCluster
 from december_plugin.schemas.performance import TestPerformance
 from december_plugin.schemas.pool_tables import Pool, PoolJob, PoolWorker
+from december_plugin.schemas.running_job import LeasedTable
 from december_plugin.schemas.seed_agreement import SeedAgreement
-from december_plugin.schemas.trained_model import trained_model_template
+from december_plugin.schemas.trained_model import ThreePartTraining, trained_model_template
 from december_plugin.schemas.training_plan import TrainingPlan
 from december_plugin.schemas.training_summary import TrainingSummary
 
@@ -192,13 +193,19 @@ def _nnfabrik_namespace(nnfabrik: Any) -> SimpleNamespace:
 
 
 def _planned_only(table: Any, plan: Any) -> Any:
-    """Return the lab's table with a key source of what was registered: its own is the cross product of all entries."""
+    """Return the lab's table with a key source of what was registered: its own is the cross product of all entries.
+
+    Where it trains by nnfabrik's own ``make``, which would lose the result when the server is restarted meanwhile, it
+    does so in three steps; a ``make`` of the lab's own stays.
+    """
+    from nnfabrik.templates.trained_model import TrainedModelBase
 
     def key_source(self: Any) -> Any:
         return super(planned, self).key_source & plan.proj()
 
     members = {"__doc__": table.__doc__, "__module__": table.__module__, "key_source": property(key_source)}
-    planned = type(table)(table.__name__, (table,), members)
+    three_part = (ThreePartTraining,) if table.make is TrainedModelBase.make else ()
+    planned = type(table)(table.__name__, (LeasedTable, *three_part, table), members)
     return planned
 
 

@@ -19,7 +19,7 @@ from december_plugin.connection import check_store
 from december_plugin.errors import SettingsError, TrainingDivergedError
 from december_plugin.schemas.fabrikants import fabrikant_of
 from december_plugin.schemas.plain_values import fitting, packed, plain, portable_state_dict, unpacked
-from december_plugin.schemas.server_outage import CONNECTION_ERRORS, SurvivingCallback, wait_for_server
+from december_plugin.schemas.server_outage import CONNECTION_ERRORS, SurvivingCallback
 from december_plugin.schemas.stored_models import build_parts
 
 logger = logging.getLogger(__name__)
@@ -34,14 +34,8 @@ class ThreePartTraining:
     loses the result. Name this class before nnfabrik's::
 
         class TrainedModel(ThreePartTraining, TrainedModelBase): ...
-
-    Attributes
-    ----------
-    server_patience
-        How long a finished training waits for a server that is away before its result is given up (s).
     """
 
-    server_patience: ClassVar[float] = 3600.0
     # The base's attributes that are used here.
     connection: Any
     database: Any
@@ -64,7 +58,7 @@ class ThreePartTraining:
         return (packed(self.get_full_config(key, include_state_dict=False, include_trainer=True)),)
 
     def make_compute(self, key: dict[str, Any], packed_config: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Train; return the row's values and the state dict once the server can take them."""
+        """Train; return the row's values and the state dict."""
         config = unpacked(packed_config)
         loaders, model, trainer = build_parts(config, key)
         result = trainer(
@@ -75,10 +69,7 @@ class ThreePartTraining:
             cb=SurvivingCallback(self.connection, self.call_back),
         )
         score, output, state_dict = _checked_triple(result, config["trainer_fn"])
-        output, state_dict = plain(output), portable_state_dict(state_dict)
-        wait_for_server(self.connection, longest=self.server_patience, what=f"a model of {config['trainer_fn']}")
-        largest = self.connection.query("SELECT @@max_allowed_packet").fetchone()[0]
-        return {"score": score, "output": fitting(output, largest)}, state_dict
+        return {"score": score, "output": plain(output)}, portable_state_dict(state_dict)
 
     def make_insert(self, key: dict[str, Any], row: dict[str, Any], state_dict: dict[str, Any]) -> None:
         """Insert the row and its state dict; if that fails, no file stays behind in the store."""
@@ -86,6 +77,8 @@ class ThreePartTraining:
 
         # Read here and not in make_fetch: an edited comment must not make DataJoint throw a training away.
         row = {**row, "fabrikant_name": fabrikant_of(self.user_table), "comment": self._joined_comment(key)}
+        largest = self.connection.query("SELECT @@max_allowed_packet").fetchone()[0]
+        row["output"] = fitting(row["output"], largest)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{make_hash(key)}.pth.tar"
             torch.save(state_dict, path)

@@ -4,52 +4,58 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
+import time
 import warnings
+from typing import TYPE_CHECKING
 
 from december_plugin.commands import Subparsers
 from december_plugin.commands._lab import add_lab_options, open_lab_of
+from december_plugin.commands._work import add_work_options, seconds
+
+if TYPE_CHECKING:
+    from december_plugin.lab import Lab
 
 SOME_FAILED = 3
+DEVICE_BROKEN = 75
 
 DESCRIPTION = """\
 Fills the tables until nothing is left: trains the models that are planned, clusters their neurons, compares the seeds.
-Start as many as you like, on as many machines; each job is reserved by one of them. A job that fails is recorded with
-its reason, the others go on. Ctrl-C ends a worker and frees its job.
+Start as many as you like, on as many machines; each job is held by one of them. `december pool` starts one for each GPU
+and keeps them running. A job that fails is recorded with its reason, the others go on. Ctrl-C, SIGTERM or SIGUSR2 ends
+a worker: it saves the state of its training, and any worker goes on from there.
 """
 EPILOG = """\
 examples:
   december worker                               until nothing is left
   CUDA_VISIBLE_DEVICES=1 december worker        on the second GPU
   december worker --poll 60                     never end; look for work every minute
+  december worker --skip gpu                    what needs no GPU: summaries, clusters, agreement
   december worker --retry                       try failed jobs again
 
-exit codes: 0 nothing is left to do here, 3 some jobs failed, now or earlier (`december status` says why),
-130 interrupted
+exit codes: 0 nothing is left to do here, or asked to stop; 3 some jobs failed, now or earlier (`december status` says
+why); 130, 143, 140 ended by SIGINT, SIGTERM, SIGUSR2; 75 the GPU broke down, start it again
 """
 
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``december worker``."""
     parser = subparsers.add_parser("worker", help="train, cluster, compare", description=DESCRIPTION, epilog=EPILOG)
-    parser.add_argument("--poll", type=_seconds, metavar="SECONDS", help="when nothing is left, wait and look again")
-    parser.add_argument("--retry", action="store_true", help="try jobs again that failed earlier")
+    parser.add_argument("--poll", type=seconds, metavar="SECONDS", help="when nothing is left, wait and look again")
     parser.add_argument("--quiet", action="store_true", help="print failures only")
+    add_work_options(parser)
     add_lab_options(parser)
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
-    return seconds
 
 
 def run(args: argparse.Namespace) -> int:
     """Work until nothing is left."""
+    from december_plugin.secrets import RedactingFilter
+
     logger = logging.getLogger("december_plugin")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    handler.addFilter(RedactingFilter())
     logger.addHandler(handler)
     logger.setLevel(logging.ERROR if args.quiet else logging.INFO)
     try:
@@ -61,17 +67,60 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _work(args: argparse.Namespace) -> int:
-    from december_plugin.pool import Worker, table_statuses
+    import faulthandler
 
-    lab = open_lab_of(args)
+    from december_plugin.allowed import AllowedModules, restricted_to
+    from december_plugin.pool import Worker, WorkerSettings, table_statuses
+    from december_plugin.pool.worker import DeviceBrokenError
+
+    if not faulthandler.is_enabled():
+        faulthandler.enable()  # a crash of native code says where
+    lab = _open_lab(args)
     # DataJoint, which sets its level when it is imported, prints the errors of jobs a second time.
     logging.getLogger("datajoint").setLevel(logging.CRITICAL)
-    report = Worker(lab.tables, retry=args.retry).run(poll=args.poll)
-    n_failed = sum(len(status.failed) for status in table_statuses(lab.tables))
+    settings = WorkerSettings(
+        lease=args.lease,
+        checkpoint_every=args.checkpoint_every,
+        max_attempts=args.max_attempts,
+        only=args.only,
+        skip=args.skip,
+        poll=args.poll,
+        idle_exit=args.idle_exit,
+        max_time=args.max_time,
+        retry=args.retry,
+    )
+    with restricted_to(AllowedModules.from_settings(args.allow_modules)):
+        try:
+            report = Worker(lab.tables, settings).run()
+        except DeviceBrokenError as error:
+            print(f"december: {error}", file=sys.stderr)
+            return DEVICE_BROKEN
     counts = ", ".join(f"{name} {count}" for name, count in report.computed.items()) or "nothing new"
     if not args.quiet:
-        print(f"Done: {counts}.")
+        print(f"Done: {counts}. Ended: {report.ended_by}.")
+    if report.signal is not None:
+        return 128 + report.signal
+    n_failed = sum(len(status.failed) for status in table_statuses(lab.tables))
     if n_failed:
         print(f"{n_failed} jobs failed; `december status` says why.", file=sys.stderr)
         return SOME_FAILED
     return 0
+
+
+def _open_lab(args: argparse.Namespace) -> Lab:
+    """Open the tables; a worker of a pool waits for a server that is away, because its supervisor started it again."""
+    from december_plugin.errors import ServerUnreachableError
+
+    delay = 1.0
+    while True:
+        try:
+            return open_lab_of(args)
+        except Exception as error:
+            from december_plugin.server_errors import explain_error
+
+            explained = explain_error(error)
+            if not os.environ.get("DECEMBER_POOL_ID") or not isinstance(explained, ServerUnreachableError):
+                raise
+            logging.getLogger(__name__).warning("waiting: %s", explained)
+        time.sleep(delay)
+        delay = min(2 * delay, 60.0)

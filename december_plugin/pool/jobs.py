@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -96,36 +94,24 @@ def _words(table: Any, hash_name: str, *columns: str) -> dict[Any, tuple[Any, ..
     return {row[hash_name]: tuple(row[column] for column in columns) for row in rows}
 
 
-def release_dead_reservations(table: Any) -> int:
-    """Release the reservations of processes of this host that no longer exist; return how many.
+def clear_failures(table: Any, schema: str) -> int:
+    """Forget the failures of what a worker would compute, so that it is tried again; return how many.
 
-    A killed process leaves its reservation behind, and DataJoint would never give the job to anybody again. Processes
-    of other hosts cannot be seen from here and are left alone.
+    Parameters
+    ----------
+    table
+        An instance of a computed table.
+    schema
+        Name of the schema with ``PoolJob``, where jobs that were given up are begun anew.
     """
-    released = 0
-    own = jobs_of(table) & {"status": "reserved", "host": platform.node()}
-    for row in own.fetch("table_name", "key_hash", "pid", as_dict=True):
-        if not _exists(int(row.pop("pid"))):
-            (jobs_table(table) & row).delete_quick()
-            released += 1
-    return released
-
-
-def clear_failures(table: Any) -> int:
-    """Forget the failures of what a worker would compute, so that it is tried again; return how many."""
     wanted = {key_hash(table._job_key(key)) for key in missing_keys(table)}
     failed = jobs_of(table) & {"status": "error"}
     cleared = [row for row in failed.fetch("table_name", "key_hash", as_dict=True) if row["key_hash"] in wanted]
     for row in cleared:
         (jobs_table(table) & row).delete_quick()
+        table.connection.query(
+            f"UPDATE `{schema}`.`pool_job` SET n_deaths = 0, job_state = 'free' WHERE job_table = %s AND job_hash = %s "
+            "AND worker_id = ''",
+            args=(row["table_name"], row["key_hash"]),
+        )
     return len(cleared)
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -1,24 +1,105 @@
-"""The loop of one worker process: populate the tables in order until nothing is left."""
+"""The loop of one worker process: claim a job, compute it, store it; lose nothing when something ends in between."""
 
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import threading
 import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
 
+from datajoint.errors import DataJointError
 from datajoint.hash import key_hash
 
-from december_plugin.pool.jobs import clear_failures, describe_jobs, jobs_table, missing_keys, release_dead_reservations
+from december_plugin.connection import second_connection
+from december_plugin.errors import ServerError
+from december_plugin.pool.heartbeat import Heartbeat, WorkerIdentity, WorkerState
+from december_plugin.pool.jobs import clear_failures, describe_jobs
+from december_plugin.pool.leases import Lease, LeaseLostError, Leases
+from december_plugin.pool.outages import is_outage
+from december_plugin.pool.picking import Candidates, Picker, choose_tables
+from december_plugin.pool.results import result_from_bytes
+from december_plugin.pool.running import JobSettings, WorkerJob, job_logger, wait_for_places
+from december_plugin.pool.spool import Spool
+from december_plugin.schemas.running_job import running
+from december_plugin.secrets import redacted
+from december_plugin.server import december_home
+from december_plugin.stores import open_store
+from december_plugin.training.monitor import monitored
 
 logger = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+POLL = 5.0  # pause of a worker that waits for work (s)
+MAX_RETRIES = 5  # of a job that fails although server and store answer again
+FLUSH_TIME = 5.0  # for the last checkpoint of an interrupted training (s)
+GOODBYE_TIME = 3.0  # for each answer of the server at the end (s)
+
+Result = TypeVar("Result")
+
+
+class Interrupted(BaseException):
+    """A signal, or the request to stop, has ended what the worker did."""
+
+
+class DeviceBrokenError(Exception):
+    """After a failure of CUDA the process can use the GPU no more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """How a worker works.
+
+    Attributes
+    ----------
+    lease
+        The worker counts as dead when its heartbeat is older than this (s).
+    checkpoint_every
+        Epochs between two checkpoints of a training.
+    max_attempts
+        A job that killed its worker this many times is not begun again.
+    only, skip
+        Tables to fill, see :func:`december_plugin.pool.picking.choose_tables`.
+    poll
+        When nothing is left, look again after this time (s); None ends.
+    idle_exit
+        End after this time without work (s).
+    max_time
+        End after this time; a job in work is checkpointed and given back (s).
+    retry
+        Forget earlier failures first.
+    log_folder
+        Where the logs of jobs go; None is ``logs`` in the folder of december.
+    """
+
+    lease: float = 60.0
+    checkpoint_every: int = 5
+    max_attempts: int = 3
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    poll: float | None = None
+    idle_exit: float | None = None
+    max_time: float | None = None
+    retry: bool = False
+    log_folder: Path | None = None
 
 
 @dataclass
 class WorkerReport:
-    """What a worker did: entries computed per table. Failures are recorded by DataJoint."""
+    """What a worker did: entries computed per table, jobs that failed, and why it ended."""
 
     computed: dict[str, int] = field(default_factory=dict)
+    n_failed: int = 0
+    ended_by: str = "nothing is left to do"
+    signal: int | None = None
 
     @property
     def n_computed(self) -> int:
@@ -27,64 +108,314 @@ class WorkerReport:
 
 
 class Worker:
-    """Fill the tables, one reserved job at a time.
+    """Fill the tables, one leased job at a time.
 
     Parameters
     ----------
     tables
         What :func:`december_plugin.schemas.december_tables` returns.
-    retry
-        Forget earlier failures first.
+    settings
+        See :class:`WorkerSettings`.
     """
 
-    def __init__(self, tables: Any, *, retry: bool = False):
-        self.tables = tables
-        self.retry = retry
+    def __init__(self, tables: Any, settings: WorkerSettings | None = None):
+        self.tables, self.settings = tables, settings or WorkerSettings()
         self.report = WorkerReport()
         self.describe = describe_jobs(tables)
+        self.identity = WorkerIdentity.from_environment(uuid.uuid4().hex)
+        self.connection = tables.schema.connection
+        self.schema = tables.schema.database
+        self.picker = Picker(choose_tables(tables, only=self.settings.only, skip=self.settings.skip))
+        self.leases = Leases(self.schema, max_attempts=self.settings.max_attempts)
+        self.state = WorkerState()
+        supervisor = os.environ.get("DECEMBER_SUPERVISOR")
+        max_time = self.settings.max_time
+        self.heartbeat = Heartbeat(
+            self.identity,
+            self.state,
+            self.leases,
+            lease=self.settings.lease,
+            connect=lambda: second_connection(timeout=max(self.settings.lease / 2, GOODBYE_TIME)),
+            ask_to_stop=self._ask_to_stop,
+            deadline=None if max_time is None else time.monotonic() + max_time,
+            supervisor=int(supervisor) if supervisor else None,
+        )
+        storage = getattr(tables.TrainedModel, "storage", "minio")
+        self.job_settings = JobSettings(
+            schema=self.schema,
+            leases=self.leases,
+            state=self.state,
+            heartbeat=self.heartbeat,
+            spool=Spool(None),
+            store=open_store(storage),
+            storage=storage,
+            checkpoint_every=self.settings.checkpoint_every,
+        )
+        folder = self.settings.log_folder or december_home() / "logs"
+        self.log_folder = folder / self.schema / "jobs"
+        self._job: WorkerJob | None = None
+        self._interrupted = False
+        self._pid = os.getpid()
+        self._idle_since: float | None = None
+        self._first_seen: dict[str, float] = {}
 
-    def run(self, *, poll: float | None = None) -> WorkerReport:
-        """Populate until a whole round finds nothing to do; with ``poll``, sleep that many seconds and go on.
+    # --- from beginning to end --------------------------------------------------------------------------------
 
-        Must be called in the main thread (DataJoint installs a signal handler while it populates).
-        """
-        for table in (table_class() for table_class in self.tables.computed):
-            name = type(table).__name__
-            if self.retry and (cleared := clear_failures(table)):
-                logger.info("%s: %d failed jobs are tried again", name, cleared)
-        while True:
-            before = self.report.n_computed
-            for table_class in self.tables.computed:
-                if released := release_dead_reservations(table_class()):
-                    name = table_class.__name__
-                    logger.warning("%s: released %d reservations of processes that no longer exist", name, released)
-                for key in missing_keys(table_class()):
-                    self._make(table_class(), key)
-            if self.report.n_computed > before:
-                continue
-            if poll is None:
-                return self.report
-            time.sleep(poll)
-
-    def _make(self, table: Any, key: dict[str, Any]) -> None:
-        name, start = type(table).__name__, time.monotonic()
+    def run(self) -> WorkerReport:
+        """Work until nothing is left, or until told to stop. Must be called in the main thread, once."""
+        handlers = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        words = "its worker broke down"
         try:
-            result = table.populate(keys=[key], reserve_jobs=True, suppress_errors=True, return_exception_objects=True)
-        except (SystemExit, KeyboardInterrupt):
-            self._free(table, key)
-            raise
-        for _, error in result["error_list"]:
-            # DataJoint suppresses Ctrl-C like any error and would go on with the next job.
-            if isinstance(error, KeyboardInterrupt):
-                self._free(table, key)
-                raise error
-            reason = f"{type(error).__name__}: {error}"
-            logger.error("failed: %s: %s", self.describe(name, key), reason)
-        if result["success_count"]:
-            self.report.computed[name] = self.report.computed.get(name, 0) + 1
-            logger.info("%s: done in %.1f s", self.describe(name, key), time.monotonic() - start)
+            self._surviving(self.heartbeat.start)
+            if self.settings.retry:
+                self._surviving(self._retry)
+            self._deliver_spool()
+            self._work_until_the_end()
+            words = "ended"
+        except Interrupted:
+            words = f"interrupted: {self.report.ended_by}"
+            logger.info("stopping: %s", self.report.ended_by)
+        finally:
+            self._interrupted = True  # from here on a signal changes nothing
+            self._say_goodbye(words)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return self.report
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:  # a process of a data loader, forked with this handler
+            os._exit(1)
+        if self._interrupted:
+            if number == signal.SIGINT:
+                os._exit(128 + number)
+            return
+        self._interrupted = True
+        if self.report.signal is None and self.report.ended_by == WorkerReport.ended_by:
+            self.report.signal = number
+            self.report.ended_by = signal.Signals(number).name
+        raise Interrupted
+
+    def _ask_to_stop(self, reason: str) -> None:
+        """Interrupt the main thread; called by the heartbeat."""
+        if not self._interrupted:
+            self.report.ended_by = reason
+            ident = threading.main_thread().ident
+            assert ident is not None
+            signal.pthread_kill(ident, signal.SIGTERM)
+
+    def _say_goodbye(self, words: str) -> None:
+        """Save the last state of an interrupted training, give back what is held, and say so in the tables."""
+        if self._job is not None and self._job.lease not in self.heartbeat.lost:
+            # In a thread, because a store that hangs must not keep the job from being given back.
+            saving = threading.Thread(target=self._job.monitor.flush, daemon=True)
+            saving.start()
+            saving.join(FLUSH_TIME)
+        self.heartbeat.stop(timeout=GOODBYE_TIME)
+        if self._job is not None:
+            with suppress(Exception):
+                self.connection.close()  # ends a transaction that was open, with its locks
+        try:
+            connection = second_connection(timeout=GOODBYE_TIME)
+            released = self.leases.release_all(connection, self.identity.worker_id, words=words)
+            connection.query(
+                f"UPDATE `{self.schema}`.`pool_worker` SET worker_state = 'ended', worker_detail = %s, job_table = '', "
+                "job_hash = '', n_done = %s, n_failed = %s, worker_ended = UTC_TIMESTAMP(6) WHERE worker_id = %s",
+                args=(self.report.ended_by[:1000], self.state.n_done, self.state.n_failed, self.identity.worker_id),
+            )
+            connection.close()
+            if released:
+                logger.info("its job is checkpointed, if it can be, and free again")
+        except Exception as error:  # nothing more can be done: the lease runs out
+            logger.warning("the job could not be given back (%s); it is free when the lease has run out", error)
+
+    def _retry(self) -> None:
+        for candidates in self.picker.candidates:
+            if cleared := clear_failures(candidates.table, self.schema):
+                logger.info("%s: %d failed jobs are tried again", type(candidates.table).__name__, cleared)
+
+    # --- which job --------------------------------------------------------------------------------------------
+
+    def _work_until_the_end(self) -> None:
+        while True:
+            claimed = self._surviving(self._claim_next)
+            if claimed is not None:
+                self._idle_since = None
+                self._first_seen.clear()
+                self._work(*claimed)
+            elif self._surviving(self._is_over):
+                return
+
+    def _claim_next(self) -> tuple[Any, dict[str, Any], Lease] | None:
+        while (found := self.picker.next()) is not None:
+            candidates, key = found
+            lease = self._claim(candidates, key)
+            if lease is not None:
+                return candidates.table, key, lease
+        return None
+
+    def _claim(self, candidates: Candidates, key: dict[str, Any]) -> Lease | None:
+        table = candidates.table
+        if key in table.proj():
+            candidates.was_taken()
+            return None
+        log = self.log_folder / f"{table.table_name.strip('_#')}-{self._hash(table, key)[:8]}-{self._short_id}.log"
+        lease = self.leases.claim(table, key, self.identity.worker_id, log_file=f"{self.identity.host}:{log}"[:1000])
+        candidates.was_taken() if lease is None else candidates.was_free()
+        return lease
+
+    @property
+    def _short_id(self) -> str:
+        return self.identity.worker_id[:8]
 
     @staticmethod
-    def _free(table: Any, key: dict[str, Any]) -> None:
-        """Make an interrupted job neither running nor failed, so that anybody may take it again."""
-        (jobs_table(table) & {"table_name": table.table_name, "key_hash": key_hash(table._job_key(key))}).delete_quick()
+    def _hash(table: Any, key: dict[str, Any]) -> str:
+        return key_hash(table._job_key(key))
+
+    def _is_over(self) -> bool:
+        """Return whether the worker may end; if not, wait a while."""
+        if self.state.state != "idle":
+            self.state.end()
+            self.heartbeat.tell()
+        settings, now = self.settings, time.monotonic()
+        self._idle_since = self._idle_since or now
+        if self._others_may_be_dead(now):
+            time.sleep(min(0.5, settings.lease / 10))
+            return False
+        if settings.poll is None and settings.idle_exit is None:
+            return True
+        if settings.idle_exit is not None and now - self._idle_since >= settings.idle_exit:
+            self.report.ended_by = f"no work for {settings.idle_exit:g} s"
+            return True
+        pause = POLL if settings.poll is None else settings.poll
+        if settings.idle_exit is not None:
+            pause = min(pause, max(0.05, self._idle_since + settings.idle_exit - now))
+        time.sleep(pause)
+        return False
+
+    def _others_may_be_dead(self, now: float) -> bool:
+        """Return whether a job is held by a worker that has not shown a heartbeat since this one became idle."""
+        ages = self.leases.others(self.connection, self.identity.worker_id)
+        for holder in ages:
+            self._first_seen.setdefault(holder, now)
+        return any(age > now - self._first_seen[holder] for holder, age in ages.items())
+
+    def _deliver_spool(self) -> None:
+        """Store first what an earlier worker on this machine has computed and could not store."""
+        by_name = {candidates.table.table_name: candidates for candidates in self.picker.candidates}
+        for table_name, job_hash in self.job_settings.spool.entries(self.schema):
+            candidates = by_name.get(table_name)
+            payload = self.job_settings.spool.get(self.schema, table_name, job_hash) if candidates else None
+            if payload is None or candidates is None:
+                continue
+            table, key = candidates.table, result_from_bytes(payload)[0]
+            del payload
+            if self._surviving(lambda table=table, key=key: key in table.proj()):
+                self.job_settings.spool.remove(self.schema, table_name, job_hash)
+                continue
+            lease = self._surviving(lambda candidates=candidates, key=key: self._claim(candidates, key))
+            if lease is not None:
+                logger.info("%s: delivered from the spool", self.describe(type(table).__name__, key))
+                self._work(table, key, lease)
+
+    # --- the job ----------------------------------------------------------------------------------------------
+
+    def _work(self, table: Any, key: dict[str, Any], lease: Lease) -> None:
+        start = time.monotonic()
+        name = type(table).__name__
+        uses_store = hasattr(table, "ModelStorage")
+        self.state.begin(lease)
+        self.heartbeat.tell()
+        job = self._job = WorkerJob(self.job_settings, lease, key, uses_store=uses_store)
+        with self._job_log(lease):
+            error = self._compute(table, key, job)
+            self.state.busy_seconds += time.monotonic() - start
+            if error is None:
+                self._surviving(lambda: self.leases.finish(self.connection, lease))
+                job.forget()
+                logger.info("%s: done in %.1f s", self.describe(name, key), time.monotonic() - start)
+                self.report.computed[name] = self.report.computed.get(name, 0) + 1
+                self.state.n_done += 1
+            elif isinstance(error, LeaseLostError):
+                logger.warning("%s: %s", self.describe(name, key), error)
+            else:
+                self._fail(table, key, lease, error)
+        self._job = None
+        self.state.end()
+        if _is_broken_device(error):
+            raise DeviceBrokenError(f"the GPU cannot be used any more by this process: {error}")
+
+    def _fail(self, table: Any, key: dict[str, Any], lease: Lease, error: BaseException) -> None:
+        words = redacted(f"{type(error).__name__}: {error}")
+        stack = redacted("".join(traceback.format_exception(error)))
+        job_logger.error("%s", stack)
+        self._surviving(lambda: self.leases.fail(table, key, lease, words=words, stack=stack))
+        logger.error("failed: %s: %s", self.describe(type(table).__name__, key), words)
+        self.report.n_failed += 1
+        self.state.n_failed += 1
+
+    def _compute(self, table: Any, key: dict[str, Any], job: WorkerJob) -> BaseException | None:
+        """Populate one key; return the error that it failed with, None if it is stored."""
+        retries = 0
+        while True:
+            error = self._populate(table, key, job)
+            if error is None or not is_outage(error) or retries >= MAX_RETRIES:
+                return error
+            logger.warning("%s: %s; it is tried again", self.describe(type(table).__name__, key), error)
+            waited = wait_for_places(self.job_settings, self.connection, store=job.uses_store)
+            retries = 0 if waited else retries + 1
+            time.sleep(min(2.0**retries, 30.0))
+            if not self._surviving(lambda: self.leases.is_held(self.connection, job.lease)):
+                return job.lost()
+
+    @staticmethod
+    def _populate(table: Any, key: dict[str, Any], job: WorkerJob) -> BaseException | None:
+        # The reservation is this worker's own: DataJoint's would turn every interruption into a failure.
+        try:
+            with running(job), monitored(job.monitor):
+                result = table.populate(keys=[key], suppress_errors=True, return_exception_objects=True)
+        except (SystemExit, OSError, DataJointError, ServerError) as error:
+            return error
+        except Exception as error:  # of the driver, on the way in or at the commit
+            return error
+        errors = [error for _, error in result["error_list"]]
+        if errors and isinstance(errors[0], KeyboardInterrupt):
+            raise errors[0]
+        return errors[0] if errors else None
+
+    @contextmanager
+    def _job_log(self, lease: Lease) -> Iterator[None]:
+        """Write what is logged about the job to a file of its own, which is made at the first line."""
+        path = self.log_folder / f"{lease.job_table.strip('_#')}-{lease.job_hash[:8]}-{self._short_id}.log"
+        handler: logging.Handler = logging.NullHandler()
+        with suppress(OSError):
+            self.log_folder.mkdir(parents=True, exist_ok=True)
+            handler = logging.FileHandler(path, delay=True, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        loggers = (logging.getLogger("december_plugin"), job_logger)
+        for each in loggers:
+            each.addHandler(handler)
+        try:
+            yield
+        finally:
+            for each in loggers:
+                each.removeHandler(handler)
+            handler.close()
+
+    def _surviving(self, step: Callable[[], Result]) -> Result:
+        """Return what a step on the database returns, however long the server is away in between."""
+        delay = 1.0
+        while True:
+            try:
+                return step()
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+                logger.warning("the database server: %s", error)
+            wait_for_places(self.job_settings, self.connection, store=False)
+            time.sleep(delay)
+            delay = min(2 * delay, 60.0)
+
+
+def _is_broken_device(error: BaseException | None) -> bool:
+    # Out of memory is the job's own failure; after other errors of CUDA the process has no GPU any more.
+    return error is not None and "CUDA error" in str(error) and "out of memory" not in str(error)

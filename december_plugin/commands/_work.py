@@ -1,0 +1,89 @@
+"""Options of the commands that start workers."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def seconds(text: str) -> float:
+    """Read a positive time: seconds, ``MM:SS``, ``HH:MM:SS`` or ``D-HH:MM:SS``."""
+    days, _, clock = text.rpartition("-") if text.count("-") == 1 and ":" in text else ("", "", text)
+    parts = clock.split(":")
+    try:
+        if len(parts) > 3:
+            raise ValueError
+        total = float(days or 0) * 86400 + sum(float(part) * 60**power for power, part in enumerate(reversed(parts)))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; give seconds or HH:MM:SS") from None
+    if not 0 < total < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
+    return total
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return number
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Read names that are separated by commas."""
+    return tuple(name for name in (part.strip() for part in text.split(",")) if name)
+
+
+def add_work_options(parser: argparse.ArgumentParser) -> None:
+    """Add what holds for one worker and for a pool of them."""
+    group = parser.add_argument_group("how to work")
+    group.add_argument(
+        "--only",
+        type=names,
+        default=(),
+        metavar="TABLES",
+        help="fill these tables only, e.g. TrainedModel,TestPerformance; gpu and cpu stand for those that use a GPU "
+        "and those that do not",
+    )
+    group.add_argument("--skip", type=names, default=(), metavar="TABLES", help="do not fill these tables")
+    group.add_argument(
+        "--lease",
+        type=seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="a worker without a heartbeat for this long counts as dead, and its job is free again (default: 60)",
+    )
+    group.add_argument(
+        "--checkpoint-every",
+        type=positive,
+        default=5,
+        metavar="EPOCHS",
+        help="epochs between two checkpoints of a training (default: 5)",
+    )
+    group.add_argument(
+        "--max-attempts",
+        type=positive,
+        default=3,
+        metavar="N",
+        help="give a job up that has killed its worker this many times (default: 3)",
+    )
+    group.add_argument(
+        "--idle-exit", type=seconds, metavar="SECONDS", help="end after this time without anything to do"
+    )
+    group.add_argument(
+        "--max-time",
+        type=seconds,
+        metavar="TIME",
+        help="end after this time (seconds or HH:MM:SS); what is in work is checkpointed and goes on another time",
+    )
+    group.add_argument("--retry", action="store_true", help="try jobs again that failed earlier")
+    group.add_argument(
+        "--allow-modules",
+        type=names,
+        default=(),
+        metavar="PACKAGES",
+        help="packages, beside december_plugin and those of december.allow_modules in DataJoint's configuration, whose "
+        "functions entries in the database may name",
+    )

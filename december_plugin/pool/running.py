@@ -1,0 +1,189 @@
+"""One job in the hands of a worker: its lease, its checkpoints, and its result until that is stored."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from december_plugin.connection import check_store
+from december_plugin.errors import DecemberError, ServerError
+from december_plugin.pool.checkpoints import JobCheckpoints
+from december_plugin.pool.heartbeat import Heartbeat, WorkerState
+from december_plugin.pool.leases import Lease, LeaseLostError, Leases
+from december_plugin.pool.results import result_from_bytes, result_to_bytes
+from december_plugin.pool.spool import Spool
+from december_plugin.schemas.running_job import RunningJob
+from december_plugin.schemas.server_outage import FIRST_DELAY, LONGEST_DELAY, server_failure
+from december_plugin.stores import ObjectStore
+from december_plugin.training.monitor import Monitor, Progress
+
+logger = logging.getLogger(__name__)
+job_logger = logging.getLogger("december_plugin.job")  # goes to the job's own log and nowhere else
+job_logger.propagate = False
+job_logger.setLevel(logging.INFO)
+
+SNAPSHOT_EVERY = 1.0  # at most one copy of the training's state in this time (s)
+RETRY_STORE = 30.0  # pause after a checkpoint that could not be stored (s)
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """What all jobs of a worker share."""
+
+    schema: str
+    leases: Leases
+    state: WorkerState
+    heartbeat: Heartbeat
+    spool: Spool
+    store: ObjectStore
+    storage: str
+    checkpoint_every: int
+
+
+def lost(lease: Lease) -> LeaseLostError:
+    """Return the error that says that a lease went to another worker."""
+    return LeaseLostError(
+        f"the lease of {lease.job_table} {lease.job_hash[:8]} went to another worker, so this result is discarded. "
+        "Nothing is to be done: the other one stores the job."
+    )
+
+
+class JobMonitor(Monitor):
+    """Keeps the state of a training: every epoch in memory, every few epochs in the store.
+
+    Each attempt writes a file of its own, so that a worker that was suspended and goes on for a moment never replaces
+    what its successor has saved.
+    """
+
+    def __init__(self, settings: JobSettings, lease: Lease):
+        self.settings, self.lease = settings, lease
+        self.checkpoints = JobCheckpoints(settings.store, settings.schema, *lease.job, attempt=lease.n_starts)
+        self._snapshot: bytes | None = None
+        self._snapshot_epoch = self._saved_epoch = 0
+        self._snapshot_at = self._failed_at = float("-inf")
+        self._logged_at = float("-inf")
+
+    def load(self) -> bytes | None:
+        """Return the newest whole checkpoint of any attempt."""
+        return self.checkpoints.load()
+
+    def after_epoch(self, progress: Progress, get_state: Callable[[], bytes]) -> None:
+        """Note the progress, and keep the state."""
+        state, now = self.settings.state, time.monotonic()
+        state.epoch, state.n_epochs, state.score = progress.epoch, progress.n_epochs, progress.score
+        state.seconds_left = (progress.n_epochs - progress.epoch) * progress.seconds_per_epoch
+        if self.lease in self.settings.heartbeat.lost:
+            raise lost(self.lease)
+        if now - self._logged_at >= SNAPSHOT_EVERY:
+            self._logged_at = now
+            job_logger.info("epoch %d of %d, score %s", progress.epoch, progress.n_epochs, progress.score)
+        is_due = progress.epoch - self._saved_epoch >= self.settings.checkpoint_every
+        can_save = now - self._failed_at >= RETRY_STORE
+        if (is_due and can_save) or now - self._snapshot_at >= SNAPSHOT_EVERY:
+            self._snapshot, self._snapshot_epoch, self._snapshot_at = get_state(), progress.epoch, now
+        if is_due and can_save:
+            self._save()
+
+    def flush(self) -> None:
+        """Save the last state that is in memory, if the store has an older one."""
+        if self._snapshot is not None and self._snapshot_epoch > self._saved_epoch:
+            self._save()
+
+    def _save(self) -> None:
+        assert self._snapshot is not None
+        try:
+            self.checkpoints.save(self._snapshot)
+        except (ServerError, OSError) as error:
+            self._failed_at = time.monotonic()
+            logger.warning("the checkpoint of epoch %d could not be saved: %s", self._snapshot_epoch, error)
+            return
+        self._saved_epoch, self._failed_at = self._snapshot_epoch, float("-inf")
+        job_logger.info("checkpoint of epoch %d saved", self._saved_epoch)
+
+    def remove(self) -> None:
+        """Remove the job's checkpoints of all attempts; what cannot be removed is left to ``december store clean``."""
+        try:
+            self.checkpoints.remove()
+        except (ServerError, OSError) as error:
+            logger.warning("a checkpoint that is no longer needed could not be removed: %s", error)
+
+
+class WorkerJob(RunningJob):
+    """A job that a worker has claimed."""
+
+    def __init__(self, settings: JobSettings, lease: Lease, key: dict[str, Any], *, uses_store: bool):
+        self.settings, self.lease, self.key, self.uses_store = settings, lease, key, uses_store
+        self.monitor = JobMonitor(settings, lease)
+
+    def finished_result(self) -> tuple[Any, ...] | None:
+        """Return the result that an earlier attempt on this machine has left in the spool."""
+        payload = self.settings.spool.get(self.settings.schema, *self.lease.job)
+        if payload is None:
+            return None
+        job_logger.info("the result was computed before and is taken from the spool")
+        return result_from_bytes(payload)[1:]
+
+    def keep_result(self, result: tuple[Any, ...]) -> None:
+        """Write the result to the spool; a full disk costs the safety, not the result."""
+        try:
+            self.settings.spool.put(self.settings.schema, *self.lease.job, result_to_bytes((self.key, *result)))
+        except (OSError, DecemberError) as error:
+            logger.warning("the result could not be kept on this machine until it is stored: %s", error)
+
+    def forget(self) -> None:
+        """Remove what was kept of the job, which is stored."""
+        self.settings.spool.remove(self.settings.schema, *self.lease.job)
+        if self.uses_store:
+            self.monitor.remove()
+
+    def wait_until_storable(self, connection: Any, *, longest: float, what: str) -> None:
+        """Wait for server and store, however long it takes: the result is safe meanwhile."""
+        wait_for_places(self.settings, connection, store=self.uses_store)
+
+    def check_lease(self, connection: Any) -> None:
+        """Raise a :class:`LeaseLostError` if another worker has the lease; otherwise it stands until the commit."""
+        if not self.settings.leases.is_held(connection, self.lease, lock=True):
+            raise lost(self.lease)
+
+    def lost(self) -> LeaseLostError:
+        """Return the error that says that the lease went to another worker."""
+        return lost(self.lease)
+
+
+def wait_for_places(settings: JobSettings, connection: Any, *, store: bool) -> bool:
+    """Return when the server and, with ``store``, the store can be used; wait with growing pauses, without an end.
+
+    Returns
+    -------
+    bool
+        Whether there was anything to wait for.
+    """
+    state, delay, before = settings.state, FIRST_DELAY, settings.state.state
+    while (problem := _problem(settings, connection, store)) is not None:
+        if state.state != "waiting" or state.detail != problem:
+            logger.warning("waiting: %s", problem)
+        state.state, state.detail = "waiting", problem
+        settings.heartbeat.tell()
+        time.sleep(delay)
+        delay = min(2 * delay, LONGEST_DELAY)
+    if state.state != "waiting":
+        return False
+    logger.info("the server and the store answer again")
+    state.state, state.detail = before, ""
+    settings.heartbeat.tell()
+    return True
+
+
+def _problem(settings: JobSettings, connection: Any, store: bool) -> str | None:
+    failure = server_failure(connection)
+    if failure is not None:
+        return f"the database server does not answer ({failure})"
+    if store:
+        try:
+            check_store(settings.storage)
+        except ServerError as error:
+            return str(error)
+    return None

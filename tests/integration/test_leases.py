@@ -1,0 +1,213 @@
+"""Leases on a real server: one holder at a time, the dead lose them, and who lost one cannot store."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+
+import pytest
+
+from december_plugin.connection import second_connection
+from december_plugin.errors import SettingsError
+from december_plugin.pool.leases import Lease, Leases, transaction
+from december_plugin.pool.picking import Candidates, Picker, choose_tables
+
+
+@pytest.fixture
+def lab(empty_lab):
+    empty_lab.plan("baseline", seeds=[1, 2, 3])
+    return empty_lab
+
+
+@pytest.fixture
+def table(lab):
+    return lab.tables.TrainedModel()
+
+
+@pytest.fixture
+def key(table):
+    return table.key_source.fetch("KEY", order_by="seed", limit=1)[0]
+
+
+@pytest.fixture
+def leases(lab) -> Leases:
+    return Leases(lab.tables.schema.database, max_attempts=2)
+
+
+@pytest.fixture
+def other(database):
+    connection = second_connection()
+    while uptime(connection) < 4:  # before that, nobody's heartbeat is too old
+        time.sleep(0.2)
+    yield connection
+    connection.close()
+
+
+def uptime(connection) -> float:
+    return float(connection.query("SHOW GLOBAL STATUS LIKE 'Uptime'").fetchone()[1])
+
+
+def new_worker(lab, *, age: float = 0.0, lease: float = 60.0) -> str:
+    """Enter a worker whose last heartbeat was ``age`` seconds ago."""
+    worker_id = uuid.uuid4().hex
+    lab.tables.schema.connection.query(
+        f"INSERT INTO `{lab.tables.schema.database}`.`pool_worker` (worker_id, worker_host, worker_pid, worker_state, "
+        "lease, heartbeat, worker_started) VALUES (%s, 'somewhere', 1, 'working', %s, "
+        "UTC_TIMESTAMP(6) - INTERVAL %s MICROSECOND, UTC_TIMESTAMP(6))",
+        args=(worker_id, lease, int(age * 1e6)),
+    )
+    return worker_id
+
+
+def job_row(lab) -> dict:
+    return lab.tables.PoolJob.fetch1()
+
+
+def reservations(lab) -> list[str]:
+    return list(lab.tables.schema.jobs.fetch("status"))
+
+
+def test_one_holder_at_a_time(lab, table, key, leases):
+    first, second = new_worker(lab), new_worker(lab)
+    lease = leases.claim(table, key, first, log_file="here:/log")
+    assert leases.claim(table, key, second) is None
+    assert (lease.worker_id, lease.n_starts, lease.job_table) == (first, 1, "__trained_model")
+    row = job_row(lab)
+    assert (row["worker_id"], row["job_state"], row["n_starts"], row["log_file"]) == (first, "running", 1, "here:/log")
+    assert reservations(lab) == ["reserved"]
+    assert leases.is_held(table.connection, lease)
+
+
+def test_a_job_that_is_given_back_can_be_claimed_again(lab, table, key, leases):
+    first, second = new_worker(lab), new_worker(lab)
+    lease = leases.claim(table, key, first)
+    assert leases.finish(table.connection, lease, state="free", words="interrupted")
+    assert reservations(lab) == []
+    assert job_row(lab)["last_words"] == "interrupted"
+    again = leases.claim(table, key, second)
+    assert again.n_starts == 2
+    assert not leases.is_held(table.connection, lease)
+    assert leases.is_held(table.connection, again)
+
+
+def test_the_same_worker_cannot_use_an_earlier_lease_of_its_own(lab, table, key, leases):
+    worker = new_worker(lab)
+    first = leases.claim(table, key, worker)
+    leases.finish(table.connection, first, state="free")
+    leases.claim(table, key, worker)
+    assert not leases.finish(table.connection, first)
+    assert reservations(lab) == ["reserved"]
+
+
+def test_only_old_heartbeats_lose_their_leases(lab, table, leases, other):
+    keys = table.key_source.fetch("KEY", order_by="seed")
+    alive, dead = new_worker(lab, age=1.0, lease=2.0), new_worker(lab, age=3.0, lease=2.0)
+    kept, taken = leases.claim(table, keys[0], alive), leases.claim(table, keys[1], dead)
+    released = leases.release_expired(other)
+    assert [(row.job_hash, row.n_deaths, row.poisoned) for row in released] == [(taken.job_hash, 1, False)]
+    assert leases.is_held(other, kept)
+    assert not leases.is_held(other, taken)
+    row = (lab.tables.PoolJob & {"job_hash": taken.job_hash}).fetch1()
+    assert (row["job_state"], row["n_deaths"], row["worker_id"]) == ("free", 1, "")
+    assert row["last_words"].startswith("no heartbeat for 3 s")
+    assert (lab.tables.PoolWorker & {"worker_id": dead}).fetch1("worker_state") == "dead"
+    assert leases.release_expired(other) == []
+
+
+def test_a_holder_without_a_row_counts_as_dead(lab, table, key, leases, other):
+    leases.claim(table, key, uuid.uuid4().hex)
+    (released,) = leases.release_expired(other)
+    assert released.n_deaths == 1
+    assert job_row(lab)["last_words"] == "its worker is unknown"
+
+
+def test_a_server_that_came_up_a_moment_ago_takes_no_lease_away(lab, table, key, leases, other):
+    lease = leases.claim(table, key, new_worker(lab, age=uptime(other) + 2000, lease=uptime(other) + 1000))
+    assert leases.release_expired(other) == []
+    assert leases.is_held(other, lease)
+
+
+def test_a_job_that_kills_its_workers_is_poisoned(lab, table, key, leases, other):
+    for attempt in (1, 2):
+        worker = new_worker(lab)
+        leases.claim(table, key, worker)
+        (released,) = leases.mark_dead(other, worker, "killed by signal 9")
+        assert (released.n_deaths, released.poisoned) == (attempt, attempt == 2)
+    assert job_row(lab)["job_state"] == "poisoned"
+    (message,) = lab.tables.schema.jobs.fetch("error_message")
+    assert message == "poisoned: 2 workers died while they computed it; the last one: killed by signal 9"
+    assert lab.tables.schema.jobs.fetch1("key") == key
+    assert leases.claim(table, key, new_worker(lab)) is None
+
+
+def test_a_failure_is_recorded_by_the_holder_only(lab, table, key, leases):
+    lease = leases.claim(table, key, new_worker(lab))
+    stale = Lease(lease.job_schema, lease.job_table, lease.job_hash, new_worker(lab), 1)
+    assert not leases.fail(table, key, stale, words="no", stack="")
+    assert leases.fail(table, key, lease, words="ValueError: x", stack="Traceback ...")
+    assert lab.tables.schema.jobs.fetch1("error_message", "error_stack") == ("ValueError: x", "Traceback ...")
+    assert job_row(lab)["job_state"] == "failed"
+
+
+def test_taking_a_lease_away_waits_for_a_holder_that_stores(lab, table, key, leases, other):
+    lease = leases.claim(table, key, new_worker(lab, age=10, lease=1))
+    found = []
+    with transaction(table.connection):
+        assert leases.is_held(table.connection, lease, lock=True)
+        thread = threading.Thread(target=lambda: found.extend(leases.release_expired(other)))
+        thread.start()
+        time.sleep(0.5)
+        assert thread.is_alive()
+        assert found == []
+    thread.join(10)
+    assert len(found) == 1
+
+
+def test_release_all_gives_back_without_counting_an_attempt(lab, table, leases):
+    worker = new_worker(lab)
+    for key in table.key_source.fetch("KEY"):
+        leases.claim(table, key, worker)
+    assert leases.release_all(table.connection, worker, words="interrupted") == 3
+    assert reservations(lab) == []
+    assert set(lab.tables.PoolJob.fetch("n_deaths")) == {0}
+
+
+def test_ages_of_other_holders(lab, table, key, leases):
+    me, dead = new_worker(lab), new_worker(lab, age=5)
+    leases.claim(table, key, dead)
+    assert leases.others(table.connection, dead) == {}
+    (age,) = leases.others(table.connection, me).values()
+    assert 5 <= age < 15
+
+
+def test_candidates_leave_out_what_is_reserved_or_failed(lab, table, leases):
+    keys = table.key_source.fetch("KEY", order_by="seed")
+    lease = leases.claim(table, keys[0], new_worker(lab))
+    leases.fail(table, keys[0], lease, words="x", stack="")
+    leases.claim(table, keys[1], new_worker(lab))
+    candidates = Candidates(table)
+    assert candidates.next() == keys[2]
+    leases.claim(table, keys[2], new_worker(lab))
+    assert candidates.next() is None
+
+
+def test_the_picker_goes_back_to_tables_that_were_empty(lab, table):
+    picker = Picker([lab.tables.TrainingSummary, lab.tables.TrainedModel])
+    assert picker.next()[1]["seed"] in (1, 2, 3)
+    lab.tables.TrainedModel.populate()
+    picker = Picker([lab.tables.TrainingSummary, lab.tables.TrainedModel])
+    assert picker.next()[0].table.table_name == "__training_summary"
+
+
+def test_tables_are_chosen_by_name_or_kind(lab):
+    def names(**choice):
+        return [table.__name__ for table in choose_tables(lab.tables, **choice)]
+
+    assert names(only=("gpu",)) == ["TrainedModel", "TestPerformance"]
+    assert names(skip=("gpu",)) == ["TrainingSummary", "ClusterAssignment", "SeedAgreement", "LabelAgreement"]
+    assert names(only=("cpu",), skip=("SeedAgreement", "LabelAgreement")) == ["TrainingSummary", "ClusterAssignment"]
+    with pytest.raises(SettingsError, match="there is no table 'TrainedModels'. Did you mean 'TrainedModel'?"):
+        names(only=("TrainedModels",))
+    with pytest.raises(SettingsError, match="--only gpu and --skip gpu leave no table to fill"):
+        names(only=("gpu",), skip=("gpu",))
