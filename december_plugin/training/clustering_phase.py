@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,9 @@ logger = logging.getLogger(__name__)
 class ClusteringPhase:
     """The clustering part of a DECEMber training (Algorithm 1 of the paper).
 
-    :meth:`begin` starts the mixture by k-means on the readout vectors; :meth:`backward` is called at every optimizer
-    step, between the backward pass of the model loss and the optimizer's step.
+    :meth:`begin` starts the mixture by k-means on the readout vectors, or :meth:`resume` from the state of an
+    interrupted training; :meth:`backward` is called at every optimizer step, between the backward pass of the model
+    loss and the optimizer's step.
     """
 
     def __init__(self, settings: ClusteringSettings):
@@ -43,9 +45,31 @@ class ClusteringPhase:
 
     def begin(self, model: nn.Module, *, seed: int) -> None:
         """Start the mixture by k-means on the readout vectors as they are now."""
-        settings = self.settings
         vectors = stack_readout_vectors(model).detach()
-        self.regularizer = DECEMber(
+        self.regularizer = self._new_regularizer(vectors)
+        self.regularizer.initialize(vectors, seed=seed, n_init=self.settings.kmeans_n_init)
+        self.initial_labels = self.regularizer.assign(vectors)[0]
+
+    def resume(self, model: nn.Module, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`training_state` was taken, instead of :meth:`begin`."""
+        vectors = stack_readout_vectors(model).detach()
+        self.regularizer = self._new_regularizer(vectors)
+        self.regularizer.load_state_dict(state["mixture"])
+        self.initial_labels = state["initial_labels"].to(vectors.device)
+        self.strength, self.gradient_ratio = state["strength"], state["gradient_ratio"]
+
+    def training_state(self) -> dict[str, Any]:
+        """Return everything that the next epoch depends on, not copied: the mixture alone is :meth:`state_dict`."""
+        return {
+            "mixture": self.state_dict(),
+            "initial_labels": self.initial_labels,
+            "strength": self.strength,
+            "gradient_ratio": self.gradient_ratio,
+        }
+
+    def _new_regularizer(self, vectors: Tensor) -> DECEMber:
+        settings = self.settings
+        return DECEMber(
             settings.n_clusters,
             vectors.shape[1],
             dof=settings.dof,
@@ -53,8 +77,6 @@ class ClusteringPhase:
             scale_bounds=settings.scale_bounds,
             detach_target=settings.detach_target,
         ).to(vectors.device)
-        self.regularizer.initialize(vectors, seed=seed, n_init=settings.kmeans_n_init)
-        self.initial_labels = self.regularizer.assign(vectors)[0]
 
     def backward(self, model: nn.Module) -> Tensor:
         """E-step, clustering loss and its gradient, M-step; return the loss, without its strength.

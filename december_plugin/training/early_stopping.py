@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 Verdict = Literal["improved", "waiting", "decay", "stop"]
+_STATE = ("best_score", "best_epoch", "best_state", "epochs_waited", "times_run_out")
 
 
 class EarlyStopping:
@@ -35,6 +36,15 @@ class EarlyStopping:
         self.best_state: dict[str, Any] | None = None
         self.epochs_waited = 0
         self.times_run_out = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the next verdicts depend on, the best state included (not copied)."""
+        return {name: getattr(self, name) for name in _STATE}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken."""
+        for name in _STATE:
+            setattr(self, name, state[name])
 
     def update(self, epoch: int, score: float, get_state: Callable[[], dict[str, Any]]) -> Verdict:
         """Take the score of an epoch; ``get_state`` is called, and its result copied, only if it is the best so far."""

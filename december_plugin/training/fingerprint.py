@@ -100,17 +100,19 @@ def content_digest(items: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def data_digest(dataloaders: Mapping[str, Mapping[str, Any]], tiers: tuple[str, ...]) -> str:
+def data_digest(dataloaders: Mapping[str, Mapping[str, Any]], tiers: tuple[str, ...], *, read: bool = True) -> str:
     """Return a digest of the batches of these tiers.
 
     A dataset that has a ``fingerprint()`` method, as ours has, is asked; any other loader is read once, in an order
-    fixed by a seed, without disturbing the random state.
+    fixed by a seed, without disturbing the random state. Without ``read`` such a loader counts by its sizes alone.
     """
     digest = hashlib.sha256()
     for tier in tiers:
         for data_key, loader in dataloaders[tier].items():
             fingerprint = getattr(getattr(loader, "dataset", None), "fingerprint", None)
-            content = fingerprint() if fingerprint is not None else _batches_digest(loader)
+            content = None
+            if fingerprint is not None or read:
+                content = fingerprint() if fingerprint is not None else _batches_digest(loader)
             sampler = getattr(loader, "sampler", None)
             sampling = {
                 "sampler": type(sampler).__qualname__,

@@ -6,9 +6,11 @@ import logging
 import math
 import platform
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -20,10 +22,11 @@ from tqdm import tqdm
 
 from december_plugin.embeddings import readout_vectors, unit_ids_of
 from december_plugin.errors import EmbeddingError, TrainingDivergedError
-from december_plugin.training import random_state
+from december_plugin.training import random_state, snapshot
 from december_plugin.training.clustering_phase import ClusteringPhase
 from december_plugin.training.early_stopping import EarlyStopping
 from december_plugin.training.fingerprint import content_digest, data_digest, structure_digest
+from december_plugin.training.monitor import Progress, current_monitor
 from december_plugin.training.objective import ModelLoss, check_trainable, validation_correlation
 from december_plugin.training.pretraining import FORMAT, PretrainingCache, pretraining_folder
 from december_plugin.training.settings import TrainingSettings, resolve_device
@@ -53,6 +56,9 @@ class Outcome:
 
 class TrainingRun:
     """One training of one model.
+
+    It tells the thread's monitor (:mod:`december_plugin.training.monitor`) of every epoch, and goes on from the state
+    of an interrupted training if the monitor has one of the same training.
 
     Parameters
     ----------
@@ -97,17 +103,23 @@ class TrainingRun:
         self.optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr_init)
         self.curves: dict[str, list[float]] = {name: [] for name in CURVES}
         self.epoch = 0
+        # None until the pretraining, if there is one, is over.
+        self.stopping: EarlyStopping | None = None
+        self.stopped_by: str | None = None
+        self.monitor = current_monitor()
+        self._durations: list[float] = []
 
     def run(self) -> tuple[float, dict[str, Any], dict[str, torch.Tensor]]:
         """Train, and return nnfabrik's triple: score, output, state dict on the CPU."""
-        total = self.settings.pretrain_epochs if self.settings.stop_after_pretraining else self.settings.max_iter
         quiet = not self.settings.verbose or not sys.stderr.isatty()
         with (
             random_state.seeded(self.seed, self.generators, self.device),
-            tqdm(total=total, disable=quiet, unit="epoch") as bar,
+            tqdm(total=self._n_epochs, disable=quiet, unit="epoch") as bar,
         ):
             self.bar = bar
-            if self.settings.pretrain_epochs:
+            random_state.start_persistent_workers(self.dataloaders, self.generators, self.device)
+            self._resume()
+            if self.settings.pretrain_epochs and self.stopping is None:
                 self._pretrain()
             if self.settings.stop_after_pretraining:
                 score = self.curves["validation_correlation"][-1]
@@ -118,18 +130,91 @@ class TrainingRun:
         state_dict = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
         return outcome.score, self._output(outcome), state_dict
 
+    @property
+    def _n_epochs(self) -> int:
+        settings = self.settings
+        return settings.pretrain_epochs if settings.stop_after_pretraining else settings.max_iter
+
+    # --- interruption and resumption --------------------------------------------------------------------------
+
+    @cached_property
+    def _fingerprint(self) -> dict[str, str]:
+        return snapshot.training_fingerprint(
+            model_digests=self._initial_digests,
+            dataloaders=self.dataloaders,
+            seed=self.seed,
+            settings=self.settings,
+            clustering=self.clustering.settings if self.clustering is not None else None,
+            device=self.device,
+        )
+
+    def _resume(self) -> None:
+        content = self.monitor.load()
+        state = snapshot.unpack(content, self._fingerprint) if content is not None else None
+        if state is None:
+            return
+        self._load_state(state)
+        if state["stopping"] is not None:
+            self.stopping, self.stopped_by = self._new_stopping(), state["stopped_by"]
+            self.stopping.load_state_dict(state["stopping"])
+            if self.clustering is not None:
+                self.clustering.resume(self.model, state["clustering"])
+        logger.info("went on after epoch %d of an interrupted training", self.epoch)
+
+    def _snapshot(self) -> bytes:
+        trained = self.stopping is not None and self.clustering is not None
+        state = {
+            **self._get_state(),
+            "stopping": self.stopping.state_dict() if self.stopping is not None else None,
+            "stopped_by": self.stopped_by,
+            "clustering": self.clustering.training_state() if trained else None,  # type: ignore[union-attr]
+        }
+        return snapshot.pack(state, self._fingerprint)
+
+    def _report(self, score: float) -> None:
+        """Tell the monitor of a finished epoch, now that a training could go on from the state as it is."""
+        progress = Progress(self.epoch, self._n_epochs, score, self._seconds_per_epoch)
+        self.monitor.after_epoch(progress, self._snapshot)
+
+    @property
+    def _seconds_per_epoch(self) -> float:
+        return sum(self._durations) / len(self._durations)
+
+    def _get_state(self) -> dict[str, Any]:
+        """Return everything that the next epoch depends on, readable with ``weights_only=True``; nothing is copied."""
+        model_state = self.model.state_dict()
+        return {
+            "model": model_state,
+            # Those that a model does not count as its state may still change in a training.
+            "buffers": {name: buffer for name, buffer in self.model.named_buffers() if name not in model_state},
+            "optimizer": self.optimizer.state_dict(),
+            "random": random_state.get_random_state(self.generators, self.device),
+            "curves": self.curves,
+            "epoch": self.epoch,
+        }
+
+    def _load_state(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        with torch.no_grad():
+            for name, buffer in state["buffers"].items():
+                self.model.get_buffer(name).copy_(buffer)
+        self.optimizer.load_state_dict(state["optimizer"])
+        random_state.set_random_state(state["random"], self.generators, self.device)
+        self.curves = state["curves"]
+        self.bar.update(state["epoch"] - self.epoch)
+        self.epoch = state["epoch"]
+
     # --- pretraining ------------------------------------------------------------------------------------------
 
     def _pretrain(self) -> None:
         if not self.settings.share_pretraining:
-            self._compute_pretraining()
+            self._compute_pretraining(None)
             return
         cache = PretrainingCache(pretraining_folder())
-        state, found = cache.get_or_compute(self._pretraining_key(), self._compute_pretraining)
+        state, found = cache.get_or_compute(self._pretraining_key(), lambda: self._compute_pretraining(cache))
         if found:
             self._load_state(state)
             logger.info("took over a pretraining of %d epochs", self.epoch)
-            self.bar.update(self.epoch)
 
     def _pretraining_key(self) -> str:
         tiers = ("train", "validation")
@@ -145,54 +230,47 @@ class TrainingRun:
         }
         return content_digest(description)
 
-    def _compute_pretraining(self) -> dict[str, Any]:
+    def _compute_pretraining(self, cache: PretrainingCache | None) -> dict[str, Any]:
         while self.epoch < self.settings.pretrain_epochs:
-            self._run_epoch(PRETRAINING)
+            score = self._run_epoch(PRETRAINING)
+            if cache is not None:
+                cache.report_progress(self.epoch, self._seconds_per_epoch)
+            self._report(score)
         return self._get_state()
-
-    def _get_state(self) -> dict[str, Any]:
-        """Return everything that the next epoch depends on, readable with ``weights_only=True``."""
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "random": random_state.get_random_state(self.generators, self.device),
-            "curves": self.curves,
-            "epoch": self.epoch,
-        }
-
-    def _load_state(self, state: Mapping[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        random_state.set_random_state(state["random"], self.generators, self.device)
-        self.curves = state["curves"]
-        self.epoch = state["epoch"]
 
     # --- training ---------------------------------------------------------------------------------------------
 
     def _train(self) -> Outcome:
-        if self.clustering is not None:
-            with self._explained_divergence():
-                self.clustering.begin(self.model, seed=self.seed)
         settings = self.settings
-        stopping = EarlyStopping(
-            patience=settings.patience, tolerance=settings.tolerance, lr_decay_steps=settings.lr_decay_steps
-        )
-        stopped_by = "max_iter"
-        while self.epoch < settings.max_iter:
+        if self.stopping is None:
+            if self.clustering is not None:
+                with self._explained_divergence():
+                    self.clustering.begin(self.model, seed=self.seed)
+            self.stopping = self._new_stopping()
+        stopping = self.stopping
+        while self.stopped_by is None:
             score = self._run_epoch(TRAINING)
             verdict = stopping.update(self.epoch, score, self._restorable_state)
-            if verdict == "stop":
-                stopped_by = "patience"
-                break
             if verdict == "decay":
                 self._restore(stopping)
                 for group in self.optimizer.param_groups:
                     group["lr"] = min(group["lr"], max(group["lr"] * settings.lr_decay_factor, settings.min_lr))
+            if verdict == "stop":
+                self.stopped_by = "patience"
+            elif self.epoch == settings.max_iter:
+                self.stopped_by = "max_iter"
+            self._report(score)
         self._restore(stopping)
         # There was an epoch: max_iter exceeds pretrain_epochs.
         assert stopping.best_score is not None
         assert stopping.best_epoch is not None
-        return Outcome(stopping.best_score, stopping.best_epoch, stopped_by)
+        return Outcome(stopping.best_score, stopping.best_epoch, self.stopped_by)
+
+    def _new_stopping(self) -> EarlyStopping:
+        settings = self.settings
+        return EarlyStopping(
+            patience=settings.patience, tolerance=settings.tolerance, lr_decay_steps=settings.lr_decay_steps
+        )
 
     def _restorable_state(self) -> dict[str, Any]:
         # The mixture belongs to the model: weights without the clusters they were pulled to are half a state.
@@ -207,6 +285,7 @@ class TrainingRun:
 
     def _run_epoch(self, phase: int) -> float:
         """Train for one epoch, score it, record it; return the score."""
+        began = time.monotonic()
         clustering = self.clustering if phase == TRAINING else None
         learning_rate = self.optimizer.param_groups[0]["lr"]
         self.epoch += 1
@@ -221,6 +300,7 @@ class TrainingRun:
         row = (self.epoch, phase, train_loss, score, learning_rate, clustering_loss, changed)
         for name, value in zip(CURVES, row, strict=True):
             self.curves[name].append(value)
+        self._durations.append(time.monotonic() - began)
         self.bar.update(1)
         self.bar.set_postfix(correlation=f"{score:.3f}", refresh=False)
         self._call_back({name: values[-1] for name, values in self.curves.items()})

@@ -3,16 +3,19 @@
 Runs that differ only in their clustering go through the same first epochs. The first of them computes these epochs and
 stores the state at their end, named by the digest of everything it depends on; the others load it and end with the
 same bytes as if they had computed it themselves. Workers on one file system share the folder; two that want the same
-pretraining at once compute it once.
+pretraining at once compute it once. Who computes says so after every epoch, and who waits does not wait for one that
+no longer gets on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,8 +28,11 @@ logger = logging.getLogger(__name__)
 
 FOLDER_VARIABLE = "DECEMBER_PRETRAINING"
 # Raise this number when a change of the training loop changes what a pretraining computes.
-FORMAT = 1
+FORMAT = 2
 _MAGIC = b"december-pretraining-1\n"
+PATIENCE = 600.0
+# An epoch of a large data set may take longer than the patience.
+PATIENCE_EPOCHS = 5
 
 
 def pretraining_folder() -> Path:
@@ -48,35 +54,111 @@ class PretrainingCache:
     ----------
     folder
         Shared by all workers; made if it does not exist. A file can be deleted at any time: it is computed again.
+    patience
+        How long to wait for another process that computes the same state and gets no further (s). It has at least five
+        times as long as one of its epochs took.
+    poll
+        How often to look while waiting (s).
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, *, patience: float = PATIENCE, poll: float = 1.0):
+        self.folder, self.patience, self.poll = folder, patience, poll
+        self._reporting: Path | None = None
 
     def get_or_compute(self, key: str, compute: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], bool]:
         """Return the state stored under ``key``, and whether it was there; ``compute`` and store it otherwise.
 
-        While another process computes the same state, this one waits for it. The lock goes with the process that
-        holds it, however that ends. If the folder cannot be written, the state is computed and not shared.
+        While another process computes the same state, this one waits for it, as long as that one reports progress.
+        The lock goes with the process that holds it, however that ends. If the folder cannot be written, the state is
+        computed and not shared.
         """
+        lock = filelock.FileLock(self.folder / f"{key}.lock", mode=0o666)
+        state, usable = None, True
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(self.folder / f"{key}.lock", mode=0o666)
             try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout:
-                logger.info("waiting for another worker that computes the same pretraining (%s...)", key[:12])
-                lock.acquire()
-        except OSError as error:
-            logger.warning("the pretraining is not shared with other runs: %s cannot be used (%s)", self.folder, error)
-            return compute(), False
-        with lock:
-            state = self._load(key)
+                self.folder.mkdir(parents=True, exist_ok=True)
+                state = self._wait(key, lock)
+            except OSError as error:
+                usable = False
+                logger.warning(
+                    "the pretraining is not shared with other runs: %s cannot be used (%s)", self.folder, error
+                )
             if state is not None:
                 return state, True
+            if lock.is_locked:
+                self._reporting = self.folder / f"{key}.progress"
+                self.report_progress(0, 0.0)
             state = compute()
-            self._store(key, state)
+            if usable:
+                self._store(key, state)
             return state, False
+        finally:
+            self._reporting = None
+            if lock.is_locked:
+                with contextlib.suppress(OSError):
+                    (self.folder / f"{key}.progress").unlink()
+                lock.release()
+
+    def report_progress(self, epoch: int, seconds_per_epoch: float) -> None:
+        """Let those who wait know that the state which is being computed has come to an epoch."""
+        if self._reporting is None:
+            return
+        try:
+            self._write(self._reporting, f"{epoch} {seconds_per_epoch:.3f}\n".encode(), durable=False)
+        except OSError as error:
+            logger.warning("other runs may not wait for this pretraining: progress cannot be written (%s)", error)
+            self._reporting = None
+
+    def _wait(self, key: str, lock: filelock.BaseFileLock) -> dict[str, Any] | None:
+        """Return the stored state; or None with the lock held, or without it if its holder gets no further."""
+        state = self._load(key)
+        if state is not None or self._acquired(lock):
+            return state if state is not None else self._load(key)
+        logger.info("waiting for another worker that computes the same pretraining (%s...)", key[:12])
+        stored, progress, since = self._signature(key), self._progress(key), time.monotonic()
+        while True:
+            time.sleep(self.poll)
+            # A holder that was given up may finish after all, or another waiter may.
+            if self._signature(key) != stored:
+                stored = self._signature(key)
+                state = self._load(key)
+            if state is not None or self._acquired(lock):
+                return state if state is not None else self._load(key)
+            latest = self._progress(key)
+            if latest != progress:
+                # Only that it changed counts, and the time here: the clocks of other hosts may be wrong.
+                progress, since = latest, time.monotonic()
+            if time.monotonic() - since > max(self.patience, PATIENCE_EPOCHS * latest[1]):
+                logger.warning(
+                    "the worker that computes the same pretraining (%s...) has not finished an epoch for %.0f s; this "
+                    "one computes it too",
+                    key[:12],
+                    time.monotonic() - since,
+                )
+                return None
+
+    @staticmethod
+    def _acquired(lock: filelock.BaseFileLock) -> bool:
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            return False
+        return True
+
+    def _signature(self, key: str) -> tuple[int, ...] | None:
+        try:
+            stat = self._path(key).stat()
+        except FileNotFoundError:
+            return None
+        return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+    def _progress(self, key: str) -> tuple[str, float]:
+        """Return what the computing process last wrote, and how long an epoch takes it (s; 0 if that is not known)."""
+        try:
+            written = (self.folder / f"{key}.progress").read_text()
+            return written, float(written.split()[1])
+        except (OSError, ValueError, IndexError):
+            return "", 0.0
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.pt"
@@ -102,15 +184,19 @@ class PretrainingCache:
         torch.save(state, buffer)
         payload = buffer.getvalue()
         try:
-            with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".writing-", delete=False) as file:
-                try:
-                    file.write(_MAGIC + hashlib.sha256(payload).digest() + payload)
-                    file.flush()
-                    os.fsync(file.fileno())
-                    os.chmod(file.name, 0o666 & ~_umask())  # temporary files are the user's alone
-                    os.replace(file.name, self._path(key))
-                except BaseException:
-                    os.unlink(file.name)
-                    raise
+            self._write(self._path(key), _MAGIC + hashlib.sha256(payload).digest() + payload, durable=True)
         except OSError as error:
             logger.warning("the pretraining is not shared with other runs: it cannot be stored (%s)", error)
+
+    def _write(self, path: Path, content: bytes, *, durable: bool) -> None:
+        with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".writing-", delete=False) as file:
+            try:
+                file.write(content)
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+                os.chmod(file.name, 0o666 & ~_umask())  # temporary files are the user's alone
+                os.replace(file.name, path)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise

@@ -19,7 +19,9 @@ def loader_generators(dataloaders: Mapping[str, Mapping[str, Any]]) -> list[torc
     generators: list[torch.Generator] = []
     for loaders in dataloaders.values():
         for loader in loaders.values():
-            for owner in (loader, getattr(loader, "sampler", None)):
+            batch_sampler = getattr(loader, "batch_sampler", None)
+            samplers = (getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
+            for owner in (loader, *samplers):
                 generator = getattr(owner, "generator", None)
                 if isinstance(generator, torch.Generator) and all(generator is not known for known in generators):
                     generators.append(generator)
@@ -55,6 +57,24 @@ def set_random_state(state: Mapping[str, Any], generators: list[torch.Generator]
         torch.cuda.set_rng_state(state["cuda"], device)
     for generator, generator_state in zip(generators, state["loaders"], strict=True):
         generator.set_state(generator_state)
+
+
+def start_persistent_workers(
+    dataloaders: Mapping[str, Mapping[str, Any]], generators: list[torch.Generator], device: torch.device
+) -> None:
+    """Start the persistent workers of the training's loaders without a trace in the random state.
+
+    Their start draws a random number and happens once: the first epoch of a resumed training would draw one more than
+    the same epoch of an uninterrupted one. A data set that itself draws random numbers within persistent
+    workers cannot be resumed exactly: their random state is out of reach.
+    """
+    every = [loader for tier in ("train", "validation") for loader in dataloaders[tier].values()]
+    persistent = [loader for loader in every if getattr(loader, "persistent_workers", False)]
+    if persistent:
+        state = get_random_state(generators, device)
+        for loader in persistent:
+            iter(loader)
+        set_random_state(state, generators, device)
 
 
 @contextmanager
