@@ -1,7 +1,7 @@
 # Every target installs what it needs first (scripts/bootstrap); nothing is installed twice.
 
 PYTHON_IN_VENV := .venv/bin/python
-LINTED := december_plugin schemas tests benchmarks docs examples scripts setup.py
+LINTED := december_plugin schemas tests benchmarks docker docs examples scripts setup.py
 
 .PHONY: help demo test unit lint format benchmarks venv clean
 
@@ -9,7 +9,7 @@ help:
 	@echo "make demo        the whole job on simulated recordings, in a few minutes (DEMO_ARGS=... for options)"
 	@echo "make test        unit and integration tests, the latter with a MariaDB of their own"
 	@echo "make unit        unit tests alone: no database, under a minute"
-	@echo "make lint        ruff, mypy, codespell"
+	@echo "make lint        ruff, mypy, codespell, hadolint, the compose file against its schema"
 	@echo "make format      let ruff lay the code out"
 	@echo "make benchmarks  times and memory, as ratios"
 	@echo "make venv        only install, into .venv"
@@ -36,6 +36,8 @@ lint:
 	$(PYTHON_IN_VENV) -m ruff format --check .
 	$(PYTHON_IN_VENV) -m mypy
 	$(PYTHON_IN_VENV) -m codespell_lib $(wildcard $(LINTED) *.md Makefile)
+	.venv/bin/hadolint --failure-threshold style docker/Dockerfile
+	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
 
 format:
 	@scripts/bootstrap venv
