@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from nnfabrik import builder
 from nnfabrik.builder import get_all_parts, get_data, resolve_fn
 
+from december_plugin.allowed import current_restriction
 from december_plugin.errors import EmbeddingError, SettingsError
 
 TABLES = {"dataset": "Dataset", "model": "Model", "trainer": "Trainer"}
@@ -38,19 +40,63 @@ def full_config(nnfabrik: Any, key: Mapping[str, Any], *, trainer: bool = True) 
 
 
 def check_functions(config: Mapping[str, Any], key: Mapping[str, Any]) -> None:
-    """Raise a :class:`SettingsError` that names the entry if one of its functions cannot be found."""
-    for role, table in TABLES.items():
-        name = config.get(f"{role}_fn")
-        if name is None:
-            continue
+    """Raise a :class:`SettingsError` that names the entry if one of its functions is not allowed or cannot be found.
+
+    Nothing is imported before all names are known to be allowed (:mod:`december_plugin.allowed`).
+    """
+    entries = {
+        role: f"{table} entry with {role}_hash {key[f'{role}_hash']!r}"
+        for role, table in TABLES.items()
+        if config.get(f"{role}_fn") is not None
+    }
+    allowed = current_restriction()
+    if allowed is not None:
+        for role, entry in entries.items():
+            allowed.check(config[f"{role}_fn"], table=entry)
+    for role, entry in entries.items():
+        name = config[f"{role}_fn"]
         try:
-            resolve_fn(name, DEFAULT_BASES[role])
+            function = resolve_fn(name, DEFAULT_BASES[role])
         except (ImportError, AttributeError, NameError, TypeError, ValueError) as error:
+            if isinstance(error, SettingsError):
+                raise
             raise SettingsError(
-                f"the {table} entry with {role}_hash {key[f'{role}_hash']!r} names the function {name!r}, which cannot "
+                f"the {entry} names the function {name!r}, which cannot "
                 f"be used here: {error}. Install the package that has it where this runs, or register the entry "
                 "under the function's dotted path."
             ) from error
+        if allowed is not None:
+            allowed.check_function(function, name=name, table=entry)
+
+
+def guard_nnfabrik() -> None:
+    """Make nnfabrik itself heed :func:`december_plugin.allowed.restricted_to`; calling it again changes nothing.
+
+    A lab's own ``TrainedModel`` resolves names in nnfabrik's code, past :func:`check_functions`. Every name goes
+    through the two functions that are replaced here.
+    """
+    if hasattr(builder.dynamic_import, "before_december"):
+        return
+    split, load = builder.split_module_name, builder.dynamic_import
+
+    def split_module_name(name: str) -> Any:
+        if (allowed := current_restriction()) is not None:
+            allowed.check(name, table="entry")
+        return split(name)
+
+    def dynamic_import(module: str, name: str) -> Any:
+        if (allowed := current_restriction()) is None:
+            return load(module, name)
+        allowed.check(f"{module}.{name}", table="entry")
+        function = load(module, name)
+        allowed.check_function(function, name=f"{module}.{name}", table="entry")
+        return function
+
+    dynamic_import.before_december = load  # type: ignore[attr-defined]
+    builder.split_module_name, builder.dynamic_import = split_module_name, dynamic_import
+
+
+guard_nnfabrik()
 
 
 def build_parts(
@@ -78,12 +124,13 @@ def stored_state_dict(trained_model: Any, key: Mapping[str, Any]) -> dict[str, A
     Raises
     ------
     EmbeddingError
-        If there is none, or if it holds other things than tensors and plain values: it is read with
-        ``weights_only=True``, which runs no code out of the file.
+        If there is none, if it would be written outside the folder it is fetched to, or if it holds other things than
+        tensors and plain values: it is read with ``weights_only=True``, which runs no code out of the file.
     """
     stored = trained_model.ModelStorage & key
     if len(stored) != 1:
         raise EmbeddingError(f"{len(stored)} state dicts are stored for the trained model {dict(key)}; one is needed.")
+    _check_file_name(stored, key)
     with tempfile.TemporaryDirectory() as folder:
         path = stored.fetch1("model_state", download_path=folder)
         try:
@@ -93,3 +140,17 @@ def stored_state_dict(trained_model: Any, key: Mapping[str, Any]) -> dict[str, A
                 f"the state dict of the trained model {dict(key)} cannot be read with weights_only=True: {error} "
                 "Load it once as its owner, keep its tensors only, and store it again."
             ) from error
+
+
+def _check_file_name(stored: Any, key: Mapping[str, Any]) -> None:
+    """Refuse a stored file name that is a path: DataJoint would write the file there, wherever that is."""
+    external = stored.connection.schemas[stored.database].external[stored.heading["model_state"].store]
+    names = stored.connection.query(
+        f"SELECT attachment_name FROM {external.full_table_name} WHERE hash IN ({stored.make_sql(['model_state'])})"
+    ).fetchall()
+    for (name,) in names:
+        if name is None or name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
+            raise EmbeddingError(
+                f"the state dict of the trained model {dict(key)} is stored under the file name {name!r}, which is no "
+                f"plain file name. It was not fetched: find out who wrote it into {external.full_table_name}."
+            )
