@@ -7,7 +7,7 @@ LINTED := december_plugin schemas tests benchmarks docker docs examples scripts 
 
 help:
 	@echo "make demo        the whole job on simulated recordings, in a few minutes (DEMO_ARGS=... for options)"
-	@echo "make test        unit and integration tests, the latter with a MariaDB of their own"
+	@echo "make test        unit and integration tests, the latter with a MariaDB and a Slurm of their own"
 	@echo "make unit        unit tests alone: no database, under a minute"
 	@echo "make lint        ruff, mypy, codespell, hadolint, the compose file against its schema"
 	@echo "make format      let ruff lay the code out"
@@ -23,7 +23,7 @@ demo:
 test unit: export OMP_NUM_THREADS ?= 1
 
 test:
-	@scripts/bootstrap venv database
+	@scripts/bootstrap venv database slurm
 	$(PYTHON_IN_VENV) -m pytest tests $(TEST_ARGS)
 
 unit:
