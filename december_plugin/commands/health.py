@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from december_plugin.commands import Subparsers
@@ -30,7 +31,7 @@ exit codes: 0 at least one worker is alive and none is overdue, 1 none is alive,
 
 # A worker that has ended or was declared dead is not expected to show signs of life.
 QUERY = """
-SELECT worker_id, worker_host, worker_pid, worker_gpu, worker_state, lease,
+SELECT worker_id, pool_id, worker_host, worker_pid, worker_gpu, worker_state, lease,
        TIMESTAMPDIFF(MICROSECOND, heartbeat, UTC_TIMESTAMP(6)) / 1e6
 FROM `{schema}`.pool_worker
 WHERE worker_state NOT IN ('ended', 'dead') AND {column} = %s
@@ -43,6 +44,7 @@ class Sign:
     """The last sign of life of a worker; ``age`` and ``lease`` are in seconds."""
 
     worker: str
+    pool: str
     host: str
     pid: int
     gpu: str
@@ -58,7 +60,7 @@ class Sign:
     @property
     def gone(self) -> bool:
         """Whether it is a process of this host that no longer exists: its successor counts, not it."""
-        return not self.alive and self.host == platform.node() and not os.path.exists(f"/proc/{self.pid}")
+        return not self.alive and self.host == platform.node() and not _exists(self)
 
     def __str__(self) -> str:
         place = f"GPU {self.gpu}" if self.gpu else "no GPU"
@@ -67,6 +69,18 @@ class Sign:
             f"worker {self.worker[:8]} ({place}, process {self.pid}, {self.state}): {verdict}, last heartbeat "
             f"{self.age:.0f} s ago, lease {self.lease:g} s"
         )
+
+
+def _exists(sign: Sign) -> bool:
+    """Return whether the worker's process exists on this host; a restarted container uses the same numbers again."""
+    try:
+        environment = Path(f"/proc/{sign.pid}/environ").read_bytes()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    # Supervisors name their workers in the environment.
+    return not sign.pool or f"DECEMBER_WORKER_ID={sign.worker}".encode() in environment.split(b"\0")
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -113,4 +127,4 @@ def _signs(args: argparse.Namespace) -> list[Sign]:
     column, value = ("worker_id", args.worker) if args.worker else ("worker_host", args.host or platform.node())
     with readable_errors():
         rows: Any = connect().connection.query(QUERY.format(schema=schema, column=column), args=(value,)).fetchall()
-    return [Sign(*row[:5], *map(float, row[5:])) for row in rows]
+    return [Sign(*row[:6], *map(float, row[6:])) for row in rows]

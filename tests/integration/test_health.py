@@ -29,13 +29,15 @@ def lab(empty_lab: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 def add_worker(lab: Any) -> Callable[..., str]:
     """Return a function that writes a worker's row, whose last heartbeat was ``age`` seconds ago."""
 
-    def add(*, age: float, state: str = "working", host: str = HERE, pid: int | None = None, gpu: str = "0") -> str:
-        worker_id = uuid.uuid4().hex
+    def add(
+        *, age: float, state: str = "working", host: str = HERE, pid: int | None = None, gpu: str = "0", **row: str
+    ):
+        worker_id, pool_id = row.get("worker_id", uuid.uuid4().hex), row.get("pool_id", "")
         lab.tables.PoolWorker.connection.query(
             f"INSERT INTO `{lab.tables.PoolWorker.database}`.pool_worker "
-            "(worker_id, worker_host, worker_pid, worker_gpu, worker_state, lease, heartbeat, worker_started) "
-            "VALUES (%s, %s, %s, %s, %s, 60, UTC_TIMESTAMP(6) - INTERVAL %s SECOND, UTC_TIMESTAMP(6))",
-            args=(worker_id, host, os.getpid() if pid is None else pid, gpu, state, age),
+            "(worker_id, pool_id, worker_host, worker_pid, worker_gpu, worker_state, lease, heartbeat, worker_started) "
+            "VALUES (%s, %s, %s, %s, %s, %s, 60, UTC_TIMESTAMP(6) - INTERVAL %s SECOND, UTC_TIMESTAMP(6))",
+            args=(worker_id, pool_id, host, os.getpid() if pid is None else pid, gpu, state, age),
         )
         return worker_id
 
@@ -77,6 +79,23 @@ def test_successor_of_a_worker_that_is_gone_counts(add_worker: Any, gone_pid: in
     assert printed.err == f"december: no worker of host {HERE} is alive\n"
     add_worker(age=1)
     assert main(["health"]) == 0
+
+
+def test_number_of_a_process_that_is_used_again(add_worker: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in a restarted container: same host, same process ids, other workers."""
+    mine, pool_id = uuid.uuid4().hex, uuid.uuid4().hex
+    environment = {**os.environ, "DECEMBER_WORKER_ID": mine}
+    with subprocess.Popen(["sleep", "60"], env=environment) as process:
+        try:
+            add_worker(age=500, pid=process.pid, pool_id=pool_id)  # an earlier worker of this number
+            add_worker(age=1, pid=process.pid, pool_id=pool_id, worker_id=uuid.uuid4().hex)
+            assert main(["health"]) == 0
+            assert ": gone, last heartbeat 500 s ago" in capsys.readouterr().out
+            add_worker(age=500, pid=process.pid, pool_id=pool_id, worker_id=mine)  # it hangs
+            assert main(["health"]) == 1
+            assert f"worker {mine[:8]} (GPU 0, process {process.pid}, working): overdue" in capsys.readouterr().out
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("state", ["ended", "dead"])
