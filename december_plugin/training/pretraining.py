@@ -10,11 +10,9 @@ no longer gets on.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +21,8 @@ from typing import Any
 import filelock
 import platformdirs
 import torch
+
+from december_plugin.sealed import DamagedError, seal, unseal, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +39,6 @@ def pretraining_folder() -> Path:
     """Return the folder of shared pretrainings: ``$DECEMBER_PRETRAINING``, or else one in the user's cache folder."""
     configured = os.environ.get(FOLDER_VARIABLE)
     return Path(configured).expanduser() if configured else platformdirs.user_cache_path("december") / "pretraining"
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 class PretrainingCache:
@@ -104,7 +98,7 @@ class PretrainingCache:
         if self._reporting is None:
             return
         try:
-            self._write(self._reporting, f"{epoch} {seconds_per_epoch:.3f}\n".encode(), durable=False)
+            write_atomically(self._reporting, f"{epoch} {seconds_per_epoch:.3f}\n".encode())
         except OSError as error:
             logger.warning("other runs may not wait for this pretraining: progress cannot be written (%s)", error)
             self._reporting = None
@@ -172,31 +166,17 @@ class PretrainingCache:
         except OSError as error:
             logger.warning("%s cannot be read (%s); it is computed again", path, error)
             return None
-        header = len(_MAGIC) + 32
-        payload = content[header:]
-        if content[:header] != _MAGIC + hashlib.sha256(payload).digest():
-            logger.warning("%s is damaged and is computed again", path)
+        try:
+            payload = unseal(_MAGIC, content)
+        except DamagedError as error:
+            logger.warning("%s is damaged and is computed again (%s)", path, error)
             return None
         return torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
 
     def _store(self, key: str, state: dict[str, Any]) -> None:
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        payload = buffer.getvalue()
         try:
-            self._write(self._path(key), _MAGIC + hashlib.sha256(payload).digest() + payload, durable=True)
+            write_atomically(self._path(key), seal(_MAGIC, buffer.getvalue()))
         except OSError as error:
             logger.warning("the pretraining is not shared with other runs: it cannot be stored (%s)", error)
-
-    def _write(self, path: Path, content: bytes, *, durable: bool) -> None:
-        with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".writing-", delete=False) as file:
-            try:
-                file.write(content)
-                file.flush()
-                if durable:
-                    os.fsync(file.fileno())
-                os.chmod(file.name, 0o666 & ~_umask())  # temporary files are the user's alone
-                os.replace(file.name, path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise

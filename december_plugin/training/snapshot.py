@@ -6,7 +6,6 @@ as one that was never interrupted. It is loaded only if its checksum is right an
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import platform
@@ -17,6 +16,7 @@ from typing import Any
 
 import torch
 
+from december_plugin.sealed import DamagedError, seal, unseal
 from december_plugin.training.fingerprint import content_digest, data_digest
 from december_plugin.training.random_state import loader_generators
 from december_plugin.training.settings import ClusteringSettings, TrainingSettings
@@ -78,8 +78,7 @@ def pack(state: Mapping[str, Any], fingerprint: Mapping[str, str]) -> bytes:
     """
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "fingerprint": dict(fingerprint), "state": dict(state)}, buffer)
-    payload = buffer.getbuffer()
-    return b"".join([_MAGIC, hashlib.sha256(payload).digest(), payload])
+    return seal(_MAGIC, buffer.getvalue())
 
 
 def unpack(content: bytes, fingerprint: Mapping[str, str]) -> dict[str, Any] | None:
@@ -92,12 +91,10 @@ def unpack(content: bytes, fingerprint: Mapping[str, str]) -> dict[str, Any] | N
     fingerprint
         That of the training which is to go on.
     """
-    header = len(_MAGIC) + 32
-    payload = memoryview(content)[header:]
-    if content[:header] != _MAGIC + hashlib.sha256(payload).digest():
-        return _refused("is damaged")
     try:
-        entry = torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
+        entry = torch.load(io.BytesIO(unseal(_MAGIC, content)), weights_only=True, map_location="cpu")
+    except DamagedError as error:
+        return _refused(f"is damaged ({error})")
     # Whatever the reader stumbles on: these bytes are no state, and the training can do without.
     except Exception as error:
         return _refused(f"cannot be read ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})")

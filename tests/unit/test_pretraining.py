@@ -44,7 +44,7 @@ def test_what_was_computed_is_found(tmp_path):
     second, found = cache.get_or_compute("a", never)
     assert found
     assert torch.equal(first["model"]["weight"], second["model"]["weight"])
-    assert not list((tmp_path / "new" / "folder").glob(".writing-*"))
+    assert not list((tmp_path / "new" / "folder").glob("*.writing"))
 
 
 def test_two_processes_that_want_the_same_compute_it_once(tmp_path):
