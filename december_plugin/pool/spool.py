@@ -48,8 +48,8 @@ class Spool:
         """
         path = self._path(schema, table_name, key_hash)
         with self._errors():
-            for folder in (*reversed(path.relative_to(self.folder).parents[:-1]),):
-                self._make(self.folder / folder)
+            for folder in (self.folder, path.parents[1], path.parent):
+                self._make(folder)
             write_atomically(path, seal(_magic(schema, table_name, key_hash), payload), mode=0o600)
 
     def get(self, schema: str, table_name: str, key_hash: str) -> bytes | None:
