@@ -26,6 +26,7 @@ def is_reachable(connection: Any) -> bool:
 
 
 def server_failure(connection: Any) -> Exception | None:
+    """Return why the server does not answer, or None if it does; a connection that was lost is made anew."""
     try:
         connection.ping()
     except (*CONNECTION_ERRORS, pymysql.err.Error):

@@ -247,8 +247,8 @@ class Heartbeat:
         if self.state.lease is lease:  # the job did not end between the two looks
             self.lost.add(lease)
             logger.warning(
-                "the lease of %s %s went to another worker: this one was suspended or cut off for longer than %g s. Its "
-                "work on the job is discarded",
+                "the lease of %s %s went to another worker: this one was suspended or cut off for longer than %g s. "
+                "Its work on the job is discarded",
                 lease.job_table,
                 lease.job_hash[:8],
                 self.lease,

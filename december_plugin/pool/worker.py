@@ -307,15 +307,17 @@ class Worker:
             payload = self.job_settings.spool.get(self.schema, table_name, job_hash) if candidates else None
             if payload is None or candidates is None:
                 continue
-            table, key = candidates.table, result_from_bytes(payload)[0]
-            del payload
-            if self._surviving(lambda table=table, key=key: key in table.proj()):
-                self.job_settings.spool.remove(self.schema, table_name, job_hash)
-                continue
-            lease = self._surviving(lambda candidates=candidates, key=key: self._claim(candidates, key))
-            if lease is not None:
-                logger.info("%s: delivered from the spool", self.describe(type(table).__name__, key))
-                self._work(table, key, lease)
+            self._deliver(candidates, result_from_bytes(payload)[0])
+
+    def _deliver(self, candidates: Candidates, key: dict[str, Any]) -> None:
+        table = candidates.table
+        if self._surviving(lambda: key in table.proj()):
+            self.job_settings.spool.remove(self.schema, table.table_name, self._hash(table, key))
+            return
+        lease = self._surviving(lambda: self._claim(candidates, key))
+        if lease is not None:
+            logger.info("%s: delivered from the spool", self.describe(type(table).__name__, key))
+            self._work(table, key, lease)
 
     # --- the job ----------------------------------------------------------------------------------------------
 

@@ -207,7 +207,7 @@ def test_tables_are_chosen_by_name_or_kind(lab):
     assert names(only=("gpu",)) == ["TrainedModel", "TestPerformance"]
     assert names(skip=("gpu",)) == ["TrainingSummary", "ClusterAssignment", "SeedAgreement", "LabelAgreement"]
     assert names(only=("cpu",), skip=("SeedAgreement", "LabelAgreement")) == ["TrainingSummary", "ClusterAssignment"]
-    with pytest.raises(SettingsError, match="there is no table 'TrainedModels'. Did you mean 'TrainedModel'?"):
+    with pytest.raises(SettingsError, match=r"there is no table 'TrainedModels'\. Did you mean 'TrainedModel'\?"):
         names(only=("TrainedModels",))
     with pytest.raises(SettingsError, match="--only gpu and --skip gpu leave no table to fill"):
         names(only=("gpu",), skip=("gpu",))

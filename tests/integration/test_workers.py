@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -156,32 +157,57 @@ def long_training(recordings: list[str]) -> dict:
 
 
 def test_a_killed_worker_leaves_no_reservation_for_ever(command, recordings):
-    command.register(long_training(recordings))
+    command.register({**long_training(recordings), "seeds": [1]})
     lab = open_lab(schema=command.schema, nnfabrik=command.schema)
-    worker = command.start("worker")
+    worker = command.start("worker", "--lease", "2")
     wait_for(lambda: reservations(lab))
     os.kill(worker.pid, signal.SIGKILL)
     worker.communicate()
     assert [row["pid"] for row in reservations(lab)] == [worker.pid]
-    other = command.start("worker")
+    other = command.start("worker", "--lease", "2")
     wait_for(lambda: [row["pid"] for row in reservations(lab)] == [other.pid])
     other.send_signal(signal.SIGINT)
     output, _ = other.communicate(timeout=60)
-    assert "released 1 reservations of processes that no longer exist" in output
+    assert "is dead (its attempt number 1 that ended so); the job is free again" in output
+    assert lab.tables.PoolJob.fetch1("n_deaths", "n_starts", "job_state") == (1, 2, "free")
 
 
-def test_an_interrupted_worker_frees_its_job(command, recordings):
-    command.register(long_training(recordings))
+def test_the_last_job_of_a_killed_worker_is_waited_for(command, recordings):
+    command.register({**long_training(recordings), "seeds": [1]})
     lab = open_lab(schema=command.schema, nnfabrik=command.schema)
-    for interrupt, code in ((signal.SIGINT, 130), (signal.SIGTERM, 1)):
-        worker = command.start("worker")
-        wait_for(lambda: reservations(lab))
+    worker = command.start("worker", "--lease", "4")
+    wait_for(lambda: reservations(lab))
+    other = command.start("worker", "--lease", "4")  # finds no job; the holder may live
+    assert other.wait(40) == 0, "it waits for a worker that is alive"
+    os.kill(worker.pid, signal.SIGKILL)
+    third = command.start("worker", "--lease", "4")
+    wait_for(lambda: [row["pid"] for row in reservations(lab)] == [third.pid])
+
+
+def test_an_interrupted_worker_frees_its_job_and_the_next_goes_on(command, recordings):
+    command.register({**long_training(recordings), "seeds": [1]})
+    lab = open_lab(schema=command.schema, nnfabrik=command.schema)
+    epochs = []
+    for attempt, (interrupt, code) in enumerate(((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR2, 140)), 1):
+        worker = command.start("worker", "--lease", "4")
+        wait_for(lambda: [epoch for epoch in lab.tables.PoolWorker.fetch("job_epoch") if epoch])
+        time.sleep(1.5)
+        start = time.monotonic()
         worker.send_signal(interrupt)
         output, _ = worker.communicate(timeout=60)
+        assert time.monotonic() - start < 10
         assert worker.returncode == code, output
         assert "Traceback" not in output
         assert len(lab.tables.schema.jobs) == 0
-    assert command.counts()["TrainedModel"]["waiting"] == 2
+        row = lab.tables.PoolJob.fetch1()
+        assert (row["job_state"], row["n_starts"], row["n_deaths"]) == ("free", attempt, 0)
+        log = Path(row["log_file"].split(":", 1)[1]).read_text()
+        begun = re.findall(r"epoch (\d+) of 100000", log)
+        epochs.append((int(begun[0]), int(begun[-1])))
+        lab.tables.PoolWorker.delete_quick()
+    # Each goes on where the one before has ended, at most the epochs of a second and a little earlier.
+    assert epochs[0][0] < epochs[0][1] <= epochs[1][0] < epochs[1][1] <= epochs[2][0]
+    assert command.counts()["TrainedModel"]["waiting"] == 1
 
 
 def test_a_failing_job_is_recorded_and_the_others_go_on(command, recordings):
@@ -233,7 +259,7 @@ def test_a_retry_leaves_failures_of_others_alone(command, recordings):
     foreign = {"table_name": lab.tables.TrainedModel.table_name, "key_hash": "0" * 32, "status": "error", "key": {}}
     jobs = jobs_table(lab.tables.TrainedModel())
     jobs.insert1({**foreign, "error_message": "x", "user": "u", "host": "h", "pid": 1, "connection_id": 1})
-    assert clear_failures(lab.tables.TrainedModel()) == 0
+    assert clear_failures(lab.tables.TrainedModel(), command.schema) == 0
     assert len(jobs & {"key_hash": "0" * 32}) == 1
 
 
