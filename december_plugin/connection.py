@@ -168,7 +168,8 @@ def connect(*, home: str | os.PathLike[str] | None = None, store: str = STORE) -
             server.stop()
         raise
     _connected_in = os.getpid()
-    return Database(stay_encrypted(dj.conn(), required=bool(dj.config["database.use_tls"])), server, started)
+    with readable_errors():
+        return Database(stay_encrypted(dj.conn(), required=bool(dj.config["database.use_tls"])), server, started)
 
 
 @contextlib.contextmanager
@@ -257,9 +258,9 @@ def second_connection(*, timeout: float | None = None) -> Any:
     Raises
     ------
     ServerError
-        ``connect`` was not called before, or encryption is required and cannot be had.
+        ``connect`` was not called before.
     pymysql.err.Error
-        As the driver raises it: the server is away, or refuses.
+        As the driver raises it: the server is away, or refuses, or has no TLS where that is required.
     """
     dj = quiet_datajoint()
     first = getattr(dj.conn, "connection", None)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from december_plugin.errors import ServerError, ServerUnreachableError
+from december_plugin.tls import CODE_TLS
 
 CONFIG_FILES = ("dj_local_conf.json", "~/.datajoint_config.json")  # DataJoint reads the first that exists
 ENVIRONMENT = ("DJ_HOST", "DJ_USER", "DJ_PASS")
@@ -17,9 +18,20 @@ CODES_LOST = (0, 2006, 2013, 2055)
 CODES_DENIED = (1045, 1698)
 CODES_FORBIDDEN = (1044, 1142, 1227)
 CODES_UNREACHABLE = (2002, 2003, 2005)
-CODE_TLS = 2026
 CODE_PACKET = 1153
-CODES_OTHER = (1021, 1040, 1114, 1129, 1130, 1203, 1226, 1290, 3118, 4151)  # the server's own words say what to do
+CODES_OTHER = (
+    1021,
+    1040,
+    1114,
+    1129,
+    1130,
+    1203,
+    1226,
+    1290,
+    3118,
+    3159,
+    4151,
+)  # the server's own words say what to do
 # The server says "Table 's.t' doesn't exist", DataJoint "The table `s`.`t` is not defined."
 MISSING_TABLE = re.compile(
     r"[Tt]able ['`](?P<schema>[^'`.]+)`?\.`?(?P<table>[^'`]+)['`] (?:doesn't exist|is not defined)"
@@ -80,6 +92,8 @@ def explain_error(error: BaseException) -> ServerError | None:
 def _explain_code(error: BaseException) -> ServerError | None:
     code, words = _code(error), str(error.args[-1]) if error.args else ""
     host, user = _where()
+    if re.search(r"\[SSL: (?!UNEXPECTED_EOF)", words):
+        return _handshake_failed(host, words)
     if code in CODES_UNREACHABLE:
         reason = re.search(r"\((?:\[Errno -?\d+\] )?(.*?)\)$", words)
         return ServerUnreachableError(
@@ -98,14 +112,30 @@ def _explain_code(error: BaseException) -> ServerError | None:
         return _lost(error)
     if code == CODE_TLS:
         return ServerError(
-            f"No encrypted connection to the database server {host}: {words}. Set database.use_tls to false in "
-            "dj_local_conf.json if the server has no TLS."
+            f"No encrypted connection to the database server {host}: it answers without TLS, which database.use_tls "
+            "requires. Ask its administrator for TLS, or set database.use_tls to false in dj_local_conf.json if all "
+            "who can read the network may read everything."
         )
     if code == CODE_PACKET:
         return ServerError(
             f"A row is larger than the database server {host} takes. Its administrator must raise max_allowed_packet."
         )
     return ServerError(f"The database server {host} answers: {words} (error {code}).") if code in CODES_OTHER else None
+
+
+def _handshake_failed(host: str, words: str) -> ServerError:
+    reason = re.search(r"\[SSL: \w+\] (.*?)\.?(?: \(_ssl\.c:\d+\))?\)$", words)
+    explanation = reason[1] if reason else words
+    if "CERTIFICATE_VERIFY_FAILED" in words:
+        return ServerError(
+            f"The certificate of the database server {host} is refused ({explanation}). database.use_tls must name the "
+            "authority that signed it, and database.host the name that is in it; if both are right, somebody else "
+            "answers in the server's place."
+        )
+    return ServerError(
+        f"No encrypted connection to the database server {host} ({explanation}). The server must allow a version of "
+        "TLS that this Python knows, and trust the authority of the certificate that database.use_tls may name (cert)."
+    )
 
 
 def is_tls_error(error: BaseException) -> bool:

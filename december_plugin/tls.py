@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import functools
 import os
+import ssl
 from pathlib import Path
 from typing import Any
 
-from december_plugin.errors import ServerError, SettingsError, did_you_mean
+from december_plugin.errors import SettingsError, did_you_mean
 
 VARIABLE = "DECEMBER_USE_TLS"
+CODE_TLS = 2026  # of the driver's error where the server has no TLS
 FILES = ("ca", "capath", "cert", "key")
 OPTIONS = (*FILES, "password", "cipher", "check_hostname", "verify_mode")  # of PyMySQL's argument ssl
 
@@ -41,7 +43,7 @@ def check_tls_settings(use_tls: Any) -> None:
     Raises
     ------
     SettingsError
-        It has another type, an unknown option, options without an authority, or names a file that cannot be read.
+        It has another type, an unknown option, options without an authority, or names a file that cannot be used.
     """
     if use_tls is None or isinstance(use_tls, bool):
         return
@@ -61,10 +63,24 @@ def check_tls_settings(use_tls: Any) -> None:
     for name in FILES:
         if name in use_tls and not os.access(Path(use_tls[name]), os.R_OK):
             problem = "cannot be read" if Path(use_tls[name]).exists() else "does not exist"
-            raise SettingsError(
-                f"the file {use_tls[name]} of database.use_tls ({name}) {problem}. Correct the path, or ask the "
-                "database's administrator for the file."
-            )
+            raise _unusable(use_tls[name], name, problem)
+    try:
+        context = ssl.create_default_context(cafile=use_tls.get("ca"), capath=use_tls.get("capath"))
+    except ssl.SSLError:
+        raise _unusable(use_tls.get("ca"), "ca", "holds no certificate in PEM form") from None
+    if "cert" in use_tls:
+        try:
+            context.load_cert_chain(use_tls["cert"], use_tls.get("key"), use_tls.get("password") or "")
+        except ssl.SSLError:
+            problem = "is no certificate in PEM form that goes with the key and its password"
+            raise _unusable(use_tls["cert"], "cert", problem) from None
+
+
+def _unusable(path: Any, option: str, problem: str) -> SettingsError:
+    return SettingsError(
+        f"the file {path} of database.use_tls ({option}) {problem}. Correct the path, or ask the database's "
+        "administrator for the file."
+    )
 
 
 def is_required(connection: Any) -> bool:
@@ -92,8 +108,8 @@ def stay_encrypted(connection: Any, *, required: bool = False) -> Any:
 
     Raises
     ------
-    ServerError
-        It is not encrypted; it is closed then.
+    pymysql.err.OperationalError
+        It is not encrypted, and closed now; as PyMySQL from 1.2 on says it by itself.
     """
     if required or is_required(connection):
         _check_cipher(connection)
@@ -103,13 +119,10 @@ def stay_encrypted(connection: Any, *, required: bool = False) -> Any:
 
 def _check_cipher(connection: Any) -> None:
     if not cipher(connection):
+        from pymysql.err import OperationalError
+
         connection.close()
-        info = connection.conn_info
-        raise ServerError(
-            f"No encrypted connection to the database server {info['host']}:{info['port']}: it answered without TLS, "
-            "which database.use_tls requires. Ask its administrator for TLS, or set database.use_tls to false in "
-            "dj_local_conf.json if all who can read the network may read everything."
-        )
+        raise OperationalError(CODE_TLS, "SSL is required, but the connection is not encrypted")
 
 
 def _connect_encrypted(connection: Any) -> None:
