@@ -188,7 +188,8 @@ def test_an_interrupted_worker_frees_its_job_and_the_next_goes_on(command, recor
     command.register({**long_training(recordings), "seeds": [1]})
     lab = open_lab(schema=command.schema, nnfabrik=command.schema)
     epochs = []
-    for attempt, (interrupt, code) in enumerate(((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR2, 140)), 1):
+    interrupts = ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR2, 140))
+    for attempt, (interrupt, code) in enumerate(interrupts, start=1):
         worker = command.start("worker", "--lease", "4")
         wait_for(lambda: [epoch for epoch in lab.tables.PoolWorker.fetch("job_epoch") if epoch])
         time.sleep(1.5)
