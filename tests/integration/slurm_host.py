@@ -228,9 +228,12 @@ def free_ports(number: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-@pytest.fixture(scope="module")
-def slurm() -> Iterator[SlurmHost]:
-    """Yield a running Slurm, named by SLURM_CONF in this process's environment; nothing of it is left at the end."""
+@contextlib.contextmanager
+def running_slurm() -> Iterator[SlurmHost]:
+    """Yield a running Slurm, named by SLURM_CONF in this process's environment; nothing of it is left at the end.
+
+    For a fixture: the tests are skipped where munge or Slurm is not installed.
+    """
     if missing := missing_programs():
         pytest.skip(f"no {', '.join(missing)}: apt-get install slurm-wlm munge")
     with tempfile.TemporaryDirectory(prefix="slurm-") as name, pytest.MonkeyPatch.context() as patch:
