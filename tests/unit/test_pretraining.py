@@ -6,6 +6,7 @@ import functools
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from types import SimpleNamespace
 
@@ -178,3 +179,125 @@ def test_a_file_of_another_user_that_cannot_be_read_is_computed_again(tmp_path, 
     monkeypatch.setattr(type(tmp_path), "read_bytes", refuse)
     assert not cache.get_or_compute("a", state)[1]
     assert "cannot be read" in caplog.text
+
+
+# --- holders of the lock that hang -----------------------------------------------------------------------------
+
+
+def hold(folder, started, finished, seconds, epochs=0):
+    cache = PretrainingCache(folder)
+
+    def compute():
+        started.set()
+        for epoch in range(epochs):
+            time.sleep(seconds / epochs)
+            cache.report_progress(epoch + 1, seconds / epochs)
+        if not epochs:
+            finished.wait(seconds)
+        return state()
+
+    cache.get_or_compute("a", compute)
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Start a process that computes ``a``: for so many seconds, reporting so many epochs."""
+    context = multiprocessing.get_context("fork")
+    processes = []
+
+    def start(seconds, epochs=0):
+        started, finished = context.Event(), context.Event()
+        process = context.Process(target=hold, args=(tmp_path, started, finished, seconds, epochs), daemon=True)
+        process.start()
+        processes.append(process)
+        assert started.wait(30)
+        return process, finished
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.join(10)
+
+
+def test_nobody_waits_for_a_suspended_process(tmp_path, holder, caplog):
+    process, finished = holder(60)
+    os.kill(process.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    result, found = PretrainingCache(tmp_path, patience=0.4, poll=0.02).get_or_compute("a", lambda: state(2.0))
+    assert 0.4 < time.monotonic() - began < 30
+    assert not found
+    assert result["model"]["weight"][0] == 2
+    assert "the worker that computes the same pretraining (a...) has not finished an epoch for " in caplog.text
+    assert "this one computes it too" in caplog.text
+    # The others need not wait again.
+    began = time.monotonic()
+    assert PretrainingCache(tmp_path, patience=60).get_or_compute("a", never)[1]
+    assert time.monotonic() - began < 10
+    os.kill(process.pid, signal.SIGCONT)
+    finished.set()
+    process.join(30)
+    assert process.exitcode == 0
+    assert PretrainingCache(tmp_path).get_or_compute("a", never)[1]
+    assert not (tmp_path / "a.progress").exists()
+
+
+def test_a_slow_process_that_gets_on_is_waited_for(tmp_path, holder):
+    holder(2.0, epochs=8)
+    # Far less than the two seconds, more than an epoch.
+    result, found = PretrainingCache(tmp_path, patience=1.0, poll=0.02).get_or_compute("a", never)
+    assert found
+    assert result["epoch"] == 3
+
+
+def test_long_epochs_are_waited_for(tmp_path, holder):
+    """The patience is less than an epoch, but five times what the holder says that its epochs take is more."""
+    process, finished = holder(60)
+    (tmp_path / "a.progress").write_text("1 0.4\n")
+    began = time.monotonic()
+    assert not PretrainingCache(tmp_path, patience=0.1, poll=0.02).get_or_compute("a", state)[1]
+    assert time.monotonic() - began > 2.0
+    finished.set()
+    process.join(30)
+
+
+def test_who_waits_takes_what_another_waiter_has_computed(tmp_path, holder):
+    process, _ = holder(60)
+    os.kill(process.pid, signal.SIGSTOP)
+    impatient = threading.Thread(
+        target=PretrainingCache(tmp_path, patience=0.3, poll=0.02).get_or_compute, args=("a", state)
+    )
+    impatient.start()
+    assert PretrainingCache(tmp_path, patience=60, poll=0.02).get_or_compute("a", never)[1]
+    impatient.join()
+    os.kill(process.pid, signal.SIGCONT)
+
+
+def test_an_unreadable_progress_is_no_progress(tmp_path, holder):
+    holder(60)
+    (tmp_path / "a.progress").write_bytes(b"\xff\xfe no number")
+    assert not PretrainingCache(tmp_path, patience=0.2, poll=0.02).get_or_compute("a", state)[1]
+
+
+def test_progress_that_cannot_be_written_costs_nothing(tmp_path, caplog):
+    cache = PretrainingCache(tmp_path)
+
+    def compute():
+        (tmp_path / "a.progress").unlink()
+        (tmp_path / "a.progress").mkdir()
+        cache.report_progress(1, 2.0)
+        cache.report_progress(2, 2.0)
+        return state()
+
+    assert not cache.get_or_compute("a", compute)[1]
+    assert caplog.text.count("other runs may not wait for this pretraining: progress cannot be written") == 1
+    cache.get_or_compute("a", never)
+
+
+def test_a_failed_computation_gives_the_lock_back_while_its_error_is_still_held(tmp_path):
+    def fail():
+        raise KeyError("no")
+
+    with pytest.raises(KeyError) as caught:
+        PretrainingCache(tmp_path).get_or_compute("a", fail)
+    assert not PretrainingCache(tmp_path, patience=60).get_or_compute("a", state)[1]
+    assert caught.value.__context__ is None

@@ -1,0 +1,240 @@
+"""Monitors, and trainings that are interrupted by exceptions, signals and the end of their process."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import resumption_child
+import torch
+from resumption_parts import Interrupted, Recorder, loaders_of, train
+
+from december_plugin.training import snapshot
+from december_plugin.training.monitor import Monitor, current_monitor, monitored
+from december_plugin.training.pretraining import PretrainingCache, pretraining_folder
+
+SETTINGS = resumption_child.SETTINGS
+
+
+@pytest.fixture(autouse=True)
+def _own_pretrainings(tmp_path, monkeypatch):
+    monkeypatch.setenv("DECEMBER_PRETRAINING", str(tmp_path / "pretraining"))
+
+
+# --- monitors -------------------------------------------------------------------------------------------------
+
+
+def test_a_monitor_is_that_of_its_block_and_thread():
+    outer, inner, seen = Monitor(), Monitor(), []
+    with monitored(outer):
+        with monitored(inner):
+            assert current_monitor() is inner
+        assert current_monitor() is outer
+        thread = threading.Thread(target=lambda: seen.append(current_monitor()))
+        thread.start()
+        thread.join()
+    assert seen[0] is current_monitor()
+    assert current_monitor() not in (outer, inner)
+    assert current_monitor().load() is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "n_epochs"),
+    [(SETTINGS, 8), ({"max_iter": 4}, 4), ({"max_iter": 9, "pretrain_epochs": 2, "stop_after_pretraining": True}, 2)],
+)
+def test_progress_of_every_epoch(settings, n_epochs):
+    recorder = Recorder(record=False)
+    began = time.monotonic()
+    score, output, _ = train(recorder, **settings)
+    lasted = time.monotonic() - began
+    curves = dict(dict(output)["curves"])
+    scores = torch.frombuffer(bytearray(curves["validation_correlation"][2]), dtype=torch.float64).tolist()
+    assert [progress.epoch for progress in recorder.progress] == list(range(1, len(scores) + 1))
+    assert [progress.score for progress in recorder.progress] == scores
+    assert {progress.n_epochs for progress in recorder.progress} == {n_epochs}
+    last = recorder.progress[-1]
+    assert 0 < last.seconds_per_epoch * last.epoch < lasted
+    assert float.fromhex(score) in scores
+
+
+def test_seconds_per_epoch_are_those_of_this_process():
+    class Slow(Recorder):
+        def after_epoch(self, progress, get_state):
+            super().after_epoch(progress, get_state)
+            time.sleep(0.3)  # what the monitor does is no part of the epoch
+
+    recorder = Slow(stop=2)
+    with pytest.raises(Interrupted):
+        train(recorder, **SETTINGS)
+    resumed = Slow(recorder.states[2], record=False)
+    began = time.monotonic()
+    train(resumed, **SETTINGS)
+    lasted = time.monotonic() - began - 6 * 0.3
+    assert resumed.progress[-1].epoch == 8
+    assert 0 < resumed.progress[-1].seconds_per_epoch * 6 < lasted
+
+
+def test_a_state_is_taken_only_on_demand_and_does_not_change_afterwards(monkeypatch):
+    taken = []
+
+    class Once(Monitor):
+        def after_epoch(self, progress, get_state):
+            if progress.epoch == 4:
+                taken.extend([get_state(), get_state()])
+
+    packed = []
+    original = snapshot.pack
+    monkeypatch.setattr(snapshot, "pack", lambda *arguments: packed.append(1) or original(*arguments))
+    expected = train(Once(), **SETTINGS)
+    assert len(packed) == 2
+    assert taken[0] == taken[1]
+    assert isinstance(taken[0], bytes)
+    assert train(Recorder(taken[0]), **SETTINGS) == expected
+
+
+# --- exceptions -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("epoch", [2, 3, 5, 8])
+@pytest.mark.parametrize("kind", [Interrupted, KeyboardInterrupt, RuntimeError, OSError, StopIteration])
+def test_what_a_monitor_raises_leaves_the_trainer_unchanged(kind, epoch):
+    raised = kind("stop")
+
+    class Stopping(Monitor):
+        def after_epoch(self, progress, get_state):
+            if progress.epoch == epoch:
+                raise raised
+
+    before = torch.get_rng_state()
+    with pytest.raises(kind) as caught:
+        train(Stopping(), **SETTINGS)
+    assert caught.value is raised
+    assert raised.__cause__ is None
+    assert raised.__context__ is None
+    assert torch.equal(torch.get_rng_state(), before)
+    # While the exception, and with it every frame, is still held: others can have the pretraining.
+    _, found = PretrainingCache(pretraining_folder()).get_or_compute("other", lambda: {"epoch": 1})
+    assert not found
+    recorder = Recorder(record=False)
+    train(recorder, **SETTINGS)
+    assert recorder.progress[0].epoch == (1 if epoch <= 3 else 4)
+
+
+def test_what_load_raises_leaves_the_trainer():
+    class Unreachable(Monitor):
+        def load(self):
+            raise ConnectionError("store")
+
+    with pytest.raises(ConnectionError, match=r"^store$"):
+        train(Unreachable(), **SETTINGS)
+
+
+class Stoppable(Recorder):
+    """Raises from a signal handler after some seconds, wherever the program is then.
+
+    Python drops what is raised within a finalizer or while a process is forked, so the next epoch's end asks again.
+    """
+
+    stopped = False
+
+    def handle(self, number, frame):
+        self.stopped = True
+        raise Interrupted
+
+    def after_epoch(self, progress, get_state):
+        super().after_epoch(progress, get_state)
+        if self.stopped:
+            raise Interrupted
+
+    def train_for(self, seconds, **arguments):
+        """Return the result, or None if the training was interrupted."""
+        before = signal.signal(signal.SIGALRM, self.handle)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            result = train(self, **arguments)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except Interrupted:
+            return None
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        return result
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_signal_handler_may_raise_anywhere(workers):
+    """The training is interrupted at random moments, each time a little later, until it ends."""
+    arguments = {**SETTINGS, "max_iter": 5, "loaders": functools.partial(loaders_of, num_workers=workers)}
+    times = random.Random(workers)
+    began = time.monotonic()
+    expected = train(**arguments)
+    longest = 0.1 * (time.monotonic() - began)
+    interruptions, state, result = 0, None, None
+    while True:
+        for file in pretraining_folder().glob("*.pt"):
+            file.unlink()
+        monitor = Stoppable(state)
+        result = monitor.train_for(longest * times.uniform(0.5, 1), **arguments)
+        if result is not None:
+            break
+        state = monitor.states[max(monitor.states)] if monitor.states else state
+        interruptions += 1
+        longest *= 1.1
+    assert interruptions >= 3
+    assert result == expected
+
+
+# --- processes ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def new_process(monkeypatch):
+    """Start processes by a server that has imported what they need and computed nothing."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["resumption_child"])
+    return context.Process
+
+
+def test_processes_that_are_killed_or_told_to_stop_and_the_one_that_ends_the_work(tmp_path, new_process):
+    """Killed in the pretraining, told to stop within an epoch of it, killed after it, told to stop again."""
+    kill_at, term_within = resumption_child.KillAt, resumption_child.TermWithin
+    steps = [(kill_at(1), -9), (term_within(2), 143), (kill_at(5), -9), (term_within(6), 143), (None, 0)]
+    expected = train(**SETTINGS)
+    for file in pretraining_folder().glob("*"):
+        file.unlink()
+    path, done = tmp_path / "state", tmp_path / "done"
+    for position, (act, code) in enumerate(steps):
+        process = new_process(target=resumption_child.train_to_file, args=(path, done, act), daemon=True)
+        process.start()
+        process.join(120)
+        assert process.exitcode == code, f"step {position}"
+        assert done.exists() == (code == 0)
+    assert done.read_text() == repr(expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_a_resumed_training_goes_on_as_well():
+    """The gradient of grid_sample adds in any order there: curves before are the same bytes, those after are close."""
+    recorder = Recorder()
+    _, expected, _ = train(recorder, **{**SETTINGS, "device": "cuda"}, share_pretraining=False)
+    for epoch in (1, 3, 5, 8):
+        resumed = Recorder(recorder.states[epoch])
+        _, output, state_dict = train(resumed, **{**SETTINGS, "device": "cuda"}, share_pretraining=False)
+        for name in ("train_loss", "validation_correlation"):
+            first, second = (
+                torch.frombuffer(bytearray(dict(dict(x)["curves"])[name][2]), dtype=torch.float64)
+                for x in (expected, output)
+            )
+            assert torch.equal(first[:epoch], second[:epoch])
+            shared = min(len(first), len(second))
+            torch.testing.assert_close(first[:shared], second[:shared], rtol=0.05, atol=0.05)
+        assert resumed.progress == [] if epoch == 8 else resumed.progress[0].epoch == epoch + 1
+        assert state_dict
