@@ -1,0 +1,51 @@
+"""The long form, with the numbers that are asked for, and the short form of the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from chaoslab.figures import Figures
+from chaoslab.laboratory import Laboratory
+from chaoslab.scenarios import damage, database, kills, poisoned, stores, suspended, throughput
+
+Scenario = Callable[[Laboratory], Figures]
+
+LONG: dict[str, Scenario] = {
+    "kills": partial(
+        kills.kill_9,
+        size=kills.Size(n_faults=100, n_seeds=10, epochs=40, pause=0.45, alone=2, pooled=2, every=(2.0, 5.0)),
+    ),
+    "interruptions": partial(
+        kills.interruptions,
+        size=kills.Size(n_faults=50, n_seeds=5, epochs=40, pause=0.45, alone=2, pooled=2, every=(2.0, 5.0)),
+    ),
+    "suspended": suspended.suspended,
+    "database": partial(database.database_killed, n_kills=20, n_seeds=12),
+    "unwritable": stores.store_unwritable,
+    "disk_full": stores.disk_full,
+    "s3": partial(stores.s3_unavailable, seconds=60.0),
+    "trivial": partial(throughput.trivial_jobs, n_workers=8, n_jobs=1000, n_blocks=2),
+    "poisoned": poisoned.poisoned_jobs,
+    "damage": damage.damaged_files,
+}
+
+SHORT: dict[str, Scenario] = {
+    "kills": partial(
+        kills.kill_9,
+        size=kills.Size(n_faults=4, n_seeds=1, epochs=16, pause=0.2, alone=1, pooled=2, every=(0.5, 2.0)),
+    ),
+    "interruptions": partial(
+        kills.interruptions,
+        size=kills.Size(n_faults=4, n_seeds=1, epochs=16, pause=0.2, alone=2, pooled=0, every=(0.5, 2.0)),
+    ),
+    "suspended": partial(suspended.suspended, epochs=24),
+    "database": partial(database.database_killed, n_kills=2, n_seeds=2, n_workers=2, longest=2.0, epochs=20),
+    "unwritable": stores.store_unwritable,
+    "disk_full": stores.disk_full,
+    "s3": partial(stores.s3_unavailable, seconds=5.0, epochs=15),
+    # So few jobs, beside other tests, tell nothing about the ratio: it is bounded loosely here.
+    "trivial": partial(throughput.trivial_jobs, n_workers=3, n_jobs=60, n_blocks=1, seconds=0.01, limit=4.0),
+    "poisoned": partial(poisoned.poisoned_jobs, n_jobs=5),
+    "damage": damage.damaged_files,
+}

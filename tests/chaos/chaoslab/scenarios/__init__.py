@@ -1,0 +1,1 @@
+"""The rows of the table: each module has functions that take a laboratory and sizes, and return figures."""
