@@ -2,7 +2,7 @@
 
 A worker that takes up a job reserves it in DataJoint's ``~jobs`` and, in the same transaction, writes itself into
 ``PoolJob`` as the holder. When its heartbeat (``PoolWorker``) is older than its lease, any live worker gives the job
-back. The row in ``PoolJob`` is locked by both sides: by the holder in the transaction that stores the result, by the
+back. The row in ``PoolJob`` is written by both sides: by the holder in the transaction that stores the result, by the
 others in the one that takes the lease away. So a worker that was only suspended or cut off finds out before it stores.
 
 Everything here is plain SQL on a connection, because the thread of the heartbeat and the supervisor, which have no
@@ -11,17 +11,19 @@ tables open, do it too. Times are the database's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import pymysql
 from datajoint.hash import key_hash
 from datajoint.jobs import ERROR_MESSAGE_LENGTH
 
 from december_plugin.errors import DecemberError
 
 MAX_WORDS = 4000
+CODES_LOCKED = (1205, 1213)  # lock wait timeout, deadlock
 _AGE = "TIMESTAMPDIFF(MICROSECOND, w.heartbeat, UTC_TIMESTAMP(6)) / 1e6"
 _EXPIRED = f"(w.worker_id IS NULL OR {_AGE} > w.lease)"
 _OF_JOB = "job_table = %s AND job_hash = %s"
@@ -115,25 +117,31 @@ class Leases:
             return None
         return Lease(table.database, table.table_name, lease_hash, worker_id, n_starts)
 
-    def is_held(self, connection: Any, lease: Lease, *, lock: bool = False) -> bool:
-        """Return whether the lease still stands; with ``lock`` it stands until the transaction ends."""
+    def is_held(self, connection: Any, lease: Lease) -> bool:
+        """Return whether the lease still stands."""
         row = connection.query(
-            f"SELECT worker_id, n_starts FROM {self._jobs} WHERE {_OF_JOB}" + (" FOR UPDATE" if lock else ""),
+            f"SELECT worker_id, n_starts FROM {self._jobs} WHERE {_OF_JOB}",
             args=lease.job,
         ).fetchone()
         return row is not None and (row[0], int(row[1])) == (lease.worker_id, lease.n_starts)
 
+    def end(self, connection: Any, lease: Lease, *, state: str = "done", words: str = "") -> bool:
+        """End a lease and its reservation, within the transaction that is open; return False if the lease was lost.
+
+        In the transaction that stores the result this is the fence: either both happen or neither.
+        """
+        if not self._end(connection, lease, state, words):
+            return False
+        connection.query(
+            f"DELETE FROM `{lease.job_schema}`.`~jobs` WHERE table_name = %s AND key_hash = %s AND status = 'reserved'",
+            args=lease.job,
+        )
+        return True
+
     def finish(self, connection: Any, lease: Lease, *, state: str = "done", words: str = "") -> bool:
         """End a job that is done, or give it back (``free``); return False if the lease was lost meanwhile."""
         with transaction(connection):
-            ended = self._end(connection, lease, state, words)
-            if ended:
-                connection.query(
-                    f"DELETE FROM `{lease.job_schema}`.`~jobs` WHERE table_name = %s AND key_hash = %s "
-                    "AND status = 'reserved'",
-                    args=lease.job,
-                )
-        return ended
+            return self.end(connection, lease, state=state, words=words)
 
     def fail(self, table: Any, key: Mapping[str, Any], lease: Lease, *, words: str, stack: str) -> bool:
         """Record a failure with DataJoint; return False if the lease was lost meanwhile."""
@@ -189,13 +197,13 @@ class Leases:
             f"WHERE j.worker_id <> '' AND {_EXPIRED} AND COALESCE(w.lease, 0) < %s",
             args=(uptime,),
         ).fetchall()
-        found = (
-            self._take_away(
-                connection, Lease(*row), "its worker is unknown" if age is None else f"no heartbeat for {age:.0f} s"
-            )
-            for *row, age in rows
+        return self._take_all(
+            connection,
+            (
+                (Lease(*row), "its worker is unknown" if age is None else f"no heartbeat for {age:.0f} s")
+                for *row, age in rows
+            ),
         )
-        return [released for released in found if released is not None]
 
     def mark_dead(self, connection: Any, worker_id: str, words: str) -> list[Released]:
         """Take away what a worker held whose process is known to have ended, with the attempts counted."""
@@ -204,10 +212,22 @@ class Leases:
             "worker_ended = UTC_TIMESTAMP(6) WHERE worker_id = %s AND worker_ended IS NULL",
             args=(words[:1000], worker_id),
         )
-        found = (
-            self._take_away(connection, Lease(*row), words, known_dead=True)
-            for row in self._held_by(connection, worker_id)
-        )
+        leases = [(Lease(*row), words) for row in self._held_by(connection, worker_id)]
+        return self._take_all(connection, leases, known_dead=True)
+
+    def _take_all(
+        self, connection: Any, leases: Iterable[tuple[Lease, str]], *, known_dead: bool = False
+    ) -> list[Released]:
+        found = []
+        for number, (lease, words) in enumerate(leases):
+            if number == 0:
+                # A holder that stores its result at this moment has the row; this thread must not wait for it.
+                connection.query("SET SESSION innodb_lock_wait_timeout = 2")
+            try:
+                found.append(self._take_away(connection, lease, words, known_dead=known_dead))
+            except pymysql.err.OperationalError as error:
+                if error.args[0] not in CODES_LOCKED:
+                    raise
         return [released for released in found if released is not None]
 
     def _take_away(self, connection: Any, lease: Lease, words: str, *, known_dead: bool = False) -> Released | None:

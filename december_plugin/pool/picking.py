@@ -77,6 +77,11 @@ class Candidates:
             self._fetch()
         return self._keys.pop() if self._keys else None
 
+    @property
+    def age(self) -> float:
+        """Time since the keys were fetched (s)."""
+        return time.monotonic() - self._fetched
+
     def was_taken(self) -> None:
         """Tell that the last key was somebody else's by the time."""
         self._taken += 1

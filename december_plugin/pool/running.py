@@ -117,6 +117,7 @@ class WorkerJob(RunningJob):
     def __init__(self, settings: JobSettings, lease: Lease, key: dict[str, Any], *, uses_store: bool):
         self.settings, self.lease, self.key, self.uses_store = settings, lease, key, uses_store
         self.monitor = JobMonitor(settings, lease)
+        self.ended = False  # in the transaction that is open, or that was committed
 
     def finished_result(self) -> tuple[Any, ...] | None:
         """Return the result that an earlier attempt on this machine has left in the spool."""
@@ -144,9 +145,11 @@ class WorkerJob(RunningJob):
         wait_for_places(self.settings, connection, store=self.uses_store)
 
     def check_lease(self, connection: Any) -> None:
-        """Raise a :class:`LeaseLostError` if another worker has the lease; otherwise it stands until the commit."""
-        if not self.settings.leases.is_held(connection, self.lease, lock=True):
-            raise lost(self.lease)
+        """End the lease in the transaction that stores the result; a :class:`LeaseLostError` if another has it."""
+        if not self.ended:
+            if not self.settings.leases.end(connection, self.lease):
+                raise lost(self.lease)
+            self.ended = True
 
     def lost(self) -> LeaseLostError:
         """Return the error that says that the lease went to another worker."""

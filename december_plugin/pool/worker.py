@@ -30,7 +30,7 @@ from december_plugin.pool.results import result_from_bytes
 from december_plugin.pool.running import JobSettings, WorkerJob, job_logger, wait_for_places
 from december_plugin.pool.spool import Spool
 from december_plugin.schemas.running_job import running
-from december_plugin.secrets import redacted
+from december_plugin.secrets import RedactingFilter, redacted
 from december_plugin.server import december_home
 from december_plugin.stores import open_store
 from december_plugin.training.monitor import monitored
@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 POLL = 5.0  # pause of a worker that waits for work (s)
+JUST_NOW = 0.25  # candidates that are younger are claimed without another look (s)
 MAX_RETRIES = 5  # of a job that fails although server and store answer again
 FLUSH_TIME = 5.0  # for the last checkpoint of an interrupted training (s)
 GOODBYE_TIME = 3.0  # for each answer of the server at the end (s)
@@ -255,7 +256,7 @@ class Worker:
 
     def _claim(self, candidates: Candidates, key: dict[str, Any]) -> Lease | None:
         table = candidates.table
-        if key in table.proj():
+        if candidates.age > JUST_NOW and key in table.proj():
             candidates.was_taken()
             return None
         log = self.log_folder / f"{table.table_name.strip('_#')}-{self._hash(table, key)[:8]}-{self._short_id}.log"
@@ -332,7 +333,8 @@ class Worker:
             error = self._compute(table, key, job)
             self.state.busy_seconds += time.monotonic() - start
             if error is None:
-                self._surviving(lambda: self.leases.finish(self.connection, lease))
+                if not job.ended:  # it was stored already
+                    self._surviving(lambda: self.leases.finish(self.connection, lease))
                 job.forget()
                 logger.info("%s: done in %.1f s", self.describe(name, key), time.monotonic() - start)
                 self.report.computed[name] = self.report.computed.get(name, 0) + 1
@@ -367,11 +369,14 @@ class Worker:
             retries = 0 if waited else retries + 1
             time.sleep(min(2.0**retries, 30.0))
             if not self._surviving(lambda: self.leases.is_held(self.connection, job.lease)):
-                return job.lost()
+                # A connection that was lost at the commit may have stored the job.
+                job.ended = self._surviving(lambda: key in table.proj())
+                return None if job.ended else job.lost()
 
     @staticmethod
     def _populate(table: Any, key: dict[str, Any], job: WorkerJob) -> BaseException | None:
         # The reservation is this worker's own: DataJoint's would turn every interruption into a failure.
+        job.ended = False
         try:
             with running(job), monitored(job.monitor):
                 result = table.populate(keys=[key], suppress_errors=True, return_exception_objects=True)
@@ -390,8 +395,10 @@ class Worker:
         path = self.log_folder / f"{lease.job_table.strip('_#')}-{lease.job_hash[:8]}-{self._short_id}.log"
         handler: logging.Handler = logging.NullHandler()
         with suppress(OSError):
-            self.log_folder.mkdir(parents=True, exist_ok=True)
+            if not self.log_folder.is_dir():
+                self.log_folder.mkdir(parents=True, exist_ok=True)
             handler = logging.FileHandler(path, delay=True, encoding="utf-8")
+            handler.addFilter(RedactingFilter())
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         loggers = (logging.getLogger("december_plugin"), job_logger)
         for each in loggers:
