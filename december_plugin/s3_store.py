@@ -162,7 +162,7 @@ class S3Store(ObjectStore):
     def remove(self, path: str) -> None:
         """Remove a file; nothing happens if there is none."""
         key = self._key(path)
-        with self._errors(path), contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), self._errors(path):
             self._client.remove_object(self.bucket, key)
 
     def find(self, path: str) -> StoredObject | None:
@@ -199,7 +199,7 @@ class S3Store(ObjectStore):
 
     def abort_upload(self, upload: UnfinishedUpload) -> None:
         """Remove what is left of an upload that was never completed; nothing happens if it is gone."""
-        with self._errors(upload.path), contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), self._errors(upload.path):
             self._client._abort_multipart_upload(self.bucket, self._key(upload.path), upload.upload_id)
 
     def _describe(self, found: Any) -> StoredObject:
@@ -257,6 +257,8 @@ def _phrase(error: BaseException) -> str:
         return f"no connection within {CONNECT_SECONDS:g} s"
     if isinstance(error, (exceptions.ReadTimeoutError, TimeoutError)):
         return f"no answer for {ANSWER_SECONDS:g} s"
+    if isinstance(error, exceptions.ProtocolError) and isinstance(error.args[-1], TimeoutError):
+        return "the sending came to a standstill"
     if isinstance(error, exceptions.ProtocolError):
         return "the connection was cut in the middle"
     first_line = next(iter(str(error).splitlines()), "")

@@ -153,7 +153,7 @@ def _save_often(location: Path, letter: bytes, both_are_ready: Barrier) -> None:
     checkpoint = CheckpointFile(FileStore("minio", location), *JOB)
     os.fsync = lambda _: None  # minutes on a busy disk, and this is no power cut
     both_are_ready.wait(timeout=60)
-    for _ in range(100):
+    for _ in range(40):
         checkpoint.save(letter * 200_000)
 
 
