@@ -25,6 +25,12 @@ CREATE DATABASE IF NOT EXISTS nnfabrik_core;
 CREATE USER 'december_admin'@'%' IDENTIFIED BY '$admin';
 CREATE USER 'december_worker'@'%' IDENTIFIED BY '$worker';
 CREATE USER 'december_reader'@'%' IDENTIFIED BY '$reader';
+GRANT ALL PRIVILEGES ON \`$pattern\`.* TO 'december_admin'@'%';
+GRANT ALL PRIVILEGES ON \`nnfabrik\\_core\`.* TO 'december_admin'@'%';
+GRANT SELECT, INSERT, UPDATE, DELETE ON \`$pattern\`.* TO 'december_worker'@'%';
+GRANT SELECT ON \`nnfabrik\\_core\`.* TO 'december_worker'@'%';
+GRANT SELECT ON \`$pattern\`.* TO 'december_reader'@'%';
+GRANT SELECT ON \`nnfabrik\\_core\`.* TO 'december_reader'@'%';
 SQL
 }
 

@@ -1,0 +1,167 @@
+"""The compose file's accounts, made by its script on a real server, do what each service needs, and no more."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pymysql
+import pytest
+import yaml
+
+from december_plugin.server import EmbeddedServer
+from december_plugin.simulate import write_recording
+
+DOCKER = Path(__file__).parents[2] / "docker"
+ROLES = ("admin", "worker", "reader")
+FABRIKANT = """
+from december_plugin.lab import open_lab
+open_lab().nnfabrik.Fabrikant().add_entry(name="ada", email="ada@lab.example", affiliation="lab")
+"""
+SWEEP = {
+    "seeds": [1, 2],
+    "datasets": [
+        {"fn": "december_plugin.datasets.static_loaders", "config": {"paths": ["static1-1-1"], "batch_size": 32}}
+    ],
+    "models": [
+        {
+            "fn": "december_plugin.models.stacked_core_gaussian_readout",
+            "config": {"hidden_channels": 4, "input_kern": 5, "hidden_kern": 3, "layers": 1},
+        }
+    ],
+    "trainers": [
+        {
+            "fn": "december_plugin.trainers.december_trainer",
+            "config": {"n_clusters": 2, "pretrain_epochs": 1, "max_iter": 2, "share_pretraining": False},
+        }
+    ],
+}
+
+
+def make_accounts(server: EmbeddedServer, secrets: Path, schema: str) -> subprocess.CompletedProcess[str]:
+    """Run the script as the MySQL image does: sourced, with its function that feeds SQL to the server."""
+    feed = f"docker_process_sql() {{ mariadb --defaults-file={shlex.quote(str(server.credentials))}; }}"
+    return subprocess.run(
+        ["bash", "-e", "-c", f"{feed}; . {shlex.quote(str(DOCKER / 'mysql-accounts.sh'))}"],
+        env={"PATH": os.environ["PATH"], "DECEMBER_SECRETS_FOLDER": str(secrets), "DECEMBER_SCHEMA": schema},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Path:
+    folder = tmp_path / "secrets"
+    subprocess.run([DOCKER / "make-secrets", folder], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def accounts(server: EmbeddedServer, admin: Any, secrets: Path, schema_name: str) -> Iterator[dict[str, str]]:
+    """Make the accounts and yield their passwords."""
+    done = make_accounts(server, secrets, schema_name)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    yield {role: (secrets / f"{role}_password").read_text() for role in ROLES}
+    for role in ROLES:
+        admin.execute(f"DROP USER 'december_{role}'@'%'")
+
+
+@pytest.fixture
+def service(
+    server: EmbeddedServer, accounts: dict[str, str], secrets: Path, schema_name: str, tmp_path: Path
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs a command as a service of the compose file does, through the entry script."""
+    (tmp_path / "store").mkdir()
+
+    def run(role: str, *words: str) -> subprocess.CompletedProcess[str]:
+        home = tmp_path / f"home_{role}"
+        home.mkdir(exist_ok=True)
+        return subprocess.run(
+            [sys.executable, DOCKER / "entrypoint.py", *words],
+            cwd=tmp_path,
+            env={
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "HOME": str(home),
+                "OMP_NUM_THREADS": "1",
+                "DECEMBER_HOME": str(tmp_path / "december"),
+                "DECEMBER_SCHEMA": schema_name,
+                "DECEMBER_STORE_FOLDER": str(tmp_path / "store"),
+                "DJ_HOST": f"127.0.0.1:{server.settings.port}",
+                "DJ_USER": f"december_{role}",
+                "DJ_PASS_FILE": str(secrets / f"{role}_password"),
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    return run
+
+
+def test_services_can_do_their_work(service: Any, schema_name: str, tmp_path: Path) -> None:
+    write_recording(tmp_path / "static1-1-1", seed=1, n_neurons=8, n_train=40, n_validation=8, n_test=4, n_repeats=3)
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(SWEEP))
+    done = service("admin", sys.executable, "-c", FABRIKANT)
+    assert done.returncode == 0, done.stderr
+    done = service("admin", "register", "sweep.yaml")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert "The sweep has 2 trainings" in done.stdout
+    done = service("worker", "worker")
+    assert done.returncode == 0, done.stderr
+    assert "TrainedModel 2" in done.stdout
+    done = service("reader", "status")
+    assert done.returncode == 0, done.stderr
+    assert "2 trainings planned" in done.stdout
+
+
+def test_accounts_have_no_more_rights_than_they_need(
+    server: EmbeddedServer, accounts: dict[str, str], schema_name: str
+) -> None:
+    def refused(role: str, statement: str) -> bool:
+        own = server.settings
+        connection = pymysql.connect(host=own.host, port=own.port, user=f"december_{role}", password=accounts[role])
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+        except pymysql.err.OperationalError as error:
+            return error.args[0] in (1044, 1142)
+        finally:
+            connection.close()
+        return False
+
+    assert not refused("admin", f"CREATE TABLE `{schema_name}`.x (a int)")
+    for role in ("worker", "reader"):
+        assert refused(role, f"CREATE TABLE `{schema_name}`.y (a int)")
+        assert refused(role, f"DROP TABLE `{schema_name}`.x")
+        assert refused(role, "SELECT * FROM mysql.user")
+    assert not refused("worker", f"INSERT INTO `{schema_name}`.x VALUES (1)")
+    assert not refused("reader", f"SELECT * FROM `{schema_name}`.x")
+    assert refused("reader", f"INSERT INTO `{schema_name}`.x VALUES (1)")
+    # An underscore is no wildcard.
+    assert refused("admin", f"CREATE DATABASE `{schema_name.replace('_', 'X')}`")
+
+
+def test_passwords_that_would_end_the_statement(server: EmbeddedServer, secrets: Path, schema_name: str) -> None:
+    (secrets / "worker_password").chmod(0o644)
+    (secrets / "worker_password").write_text("it's")
+    done = make_accounts(server, secrets, schema_name)
+    assert done.returncode == 1
+    assert done.stderr == "The password in worker_password has a quote or a backslash. Choose one without.\n"
+
+
+def test_schema_is_a_name(server: EmbeddedServer, secrets: Path) -> None:
+    done = make_accounts(server, secrets, "x; DROP")
+    assert done.returncode == 1
+    assert done.stderr == "DECEMBER_SCHEMA is 'x; DROP'; it must be of letters, digits and underscores.\n"
+
+
+def test_script_is_sourced_by_the_image() -> None:
+    assert not os.access(DOCKER / "mysql-accounts.sh", os.X_OK)  # the image runs others, which lack its function
