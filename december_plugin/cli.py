@@ -41,6 +41,7 @@ the usual sequence:
   december demo                         all of it on simulated recordings, in a few minutes
   december register sweep.yaml          write the entries of a sweep: data, models, trainers, seeds
   december worker                       train and cluster until nothing is left; start several at once
+  december pool                         keep a worker running on each GPU, here or on a Slurm cluster
   december status                       what is done, running or failed, and why
   december ari                          the agreement between seeds, by method and number of clusters
   december health                       whether the workers of this machine are alive, for health checks
