@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -137,14 +138,18 @@ def test_accounts_have_no_more_rights_than_they_need(
             connection.close()
         return False
 
-    assert not refused("admin", f"CREATE TABLE `{schema_name}`.x (a int)")
+    for table in ("trainer", "pool_job"):
+        assert not refused("admin", f"CREATE TABLE `{schema_name}`.{table} (a int)")
+        assert not refused("reader", f"SELECT * FROM `{schema_name}`.{table}")
+        assert refused("reader", f"INSERT INTO `{schema_name}`.{table} VALUES (1)")
+        for role in ("worker", "reader"):
+            assert refused(role, f"DROP TABLE `{schema_name}`.{table}")
     for role in ("worker", "reader"):
-        assert refused(role, f"CREATE TABLE `{schema_name}`.y (a int)")
-        assert refused(role, f"DROP TABLE `{schema_name}`.x")
+        assert refused(role, f"CREATE TABLE `{schema_name}`.pool (a int)")
         assert refused(role, "SELECT * FROM mysql.user")
-    assert not refused("worker", f"INSERT INTO `{schema_name}`.x VALUES (1)")
-    assert not refused("reader", f"SELECT * FROM `{schema_name}`.x")
-    assert refused("reader", f"INSERT INTO `{schema_name}`.x VALUES (1)")
+    assert not refused("worker", f"INSERT INTO `{schema_name}`.pool_job VALUES (1)")
+    # A row there names a function that workers run.
+    assert refused("worker", f"INSERT INTO `{schema_name}`.trainer VALUES (1)")
     # An underscore is no wildcard.
     assert refused("admin", f"CREATE DATABASE `{schema_name.replace('_', 'X')}`")
 
@@ -161,6 +166,23 @@ def test_schema_is_a_name(server: EmbeddedServer, secrets: Path) -> None:
     done = make_accounts(server, secrets, "x; DROP")
     assert done.returncode == 1
     assert done.stderr == "DECEMBER_SCHEMA is 'x; DROP'; it must be of letters, digits and underscores.\n"
+
+
+def test_rights_are_those_of_the_documentation(secrets: Path) -> None:
+    """The page has them for tables that exist; the script gives them before, with CREATE taken back again."""
+    print_it = "docker_process_sql() { cat; }"
+    done = subprocess.run(
+        ["bash", "-e", "-c", f"{print_it}; . {shlex.quote(str(DOCKER / 'mysql-accounts.sh'))}"],
+        env={"PATH": os.environ["PATH"], "DECEMBER_SECRETS_FOLDER": str(secrets)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    page = (DOCKER.parent / "docs" / "security.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^GRANT .*;$", page, flags=re.MULTILINE))
+    given = set(re.findall(r"^GRANT .*;$", done.stdout, flags=re.MULTILINE))
+    assert {grant.replace("GRANT CREATE, ", "GRANT ") for grant in given} == documented
+    assert done.stdout.count("REVOKE CREATE ON ") == done.stdout.count("GRANT CREATE, ") > 10
 
 
 def test_script_is_sourced_by_the_image() -> None:
