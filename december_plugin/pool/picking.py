@@ -14,7 +14,8 @@ from december_plugin.pool.jobs import jobs_of
 
 GPU_TABLES = ("TrainedModel", "TestPerformance")
 BATCH = 200  # candidates that are fetched at once
-FRESH = 5.0  # how long they are used (s): meanwhile other workers take some
+OLD = 3600.0  # after this time, new ones are fetched although some are left (s)
+ASK_AGAIN = 5.0  # a table in which nothing was found is asked again after this time (s)
 STALE = 3  # candidates in a row that others have taken, after which new ones are fetched
 
 
@@ -72,8 +73,7 @@ class Candidates:
 
     def next(self) -> dict[str, Any] | None:
         """Return a key that was free a moment ago, or None if there is none."""
-        is_old = time.monotonic() - self._fetched > FRESH or self._taken >= STALE
-        if not self._keys or is_old:
+        if not self._keys or self._taken >= STALE or self.age > OLD:
             self._fetch()
         return self._keys.pop() if self._keys else None
 
@@ -117,7 +117,7 @@ class Picker:
     def next(self) -> tuple[Candidates, dict[str, Any]] | None:
         """Return a key that was free a moment ago, with the candidates of its table; None if nothing is left."""
         now = time.monotonic()
-        asked = {number for number in range(len(self.candidates)) if now - self._empty.get(number, -FRESH) >= FRESH}
+        asked = {number for number in range(len(self.candidates)) if now - self._empty.get(number, -ASK_AGAIN) >= ASK_AGAIN}
         found = self._first(sorted(asked))
         # A job that was done a moment ago may have made others possible, also in the tables just found empty.
         return found or self._first(range(len(self.candidates)))
