@@ -119,7 +119,7 @@ def lab_settings(home: str | os.PathLike[str] | None = None) -> LabSettings | No
     return LabSettings(host, port, user, source)
 
 
-def connect(*, home: str | os.PathLike[str] | None = None, store: str = STORE) -> Database:
+def connect(*, home: str | os.PathLike[str] | None = None, store: str = STORE, needs_store: bool = True) -> Database:
     """Connect DataJoint to the lab's server, or else to the embedded one, which is started if it does not run.
 
     An open connection of this process is kept. The store is checked, so that a training never ends with a model that
@@ -131,6 +131,8 @@ def connect(*, home: str | os.PathLike[str] | None = None, store: str = STORE) -
         The folder of the embedded server and of the default store, see :func:`december_plugin.server.december_home`.
     store
         The DataJoint store for models. A store that is not configured becomes the folder ``store`` in `home`.
+    needs_store
+        Whether the store must be there and writable; not for who only looks at tables.
 
     Returns
     -------
@@ -151,8 +153,9 @@ def connect(*, home: str | os.PathLike[str] | None = None, store: str = STORE) -
     mine = hasattr(dj.conn, "connection") and _connected_in in (None, os.getpid())
     open_already = mine and dj.conn.connection.is_connected
     lab = lab_settings(home)
-    _configure_store(dj, store, home=home, lab=lab)
-    check_store(store)
+    if needs_store or lab is None:
+        _configure_store(dj, store, home=home, lab=lab)
+        check_store(store)
     server, started = None, False
     if lab is None:
         server = EmbeddedServer(home)

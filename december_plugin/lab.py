@@ -36,7 +36,9 @@ class Lab:
     is_embedded: bool
 
 
-def open_lab(*, schema: str | None = None, nnfabrik: str | None = None, create: bool = True) -> Lab:
+def open_lab(
+    *, schema: str | None = None, nnfabrik: str | None = None, create: bool = True, read_only: bool = False
+) -> Lab:
     """Connect to the lab's server, or to the embedded one, and declare or find the tables.
 
     Where our tables exist already, the nnfabrik tables that they refer to are the default, and no others are taken.
@@ -47,6 +49,8 @@ def open_lab(*, schema: str | None = None, nnfabrik: str | None = None, create: 
         See above.
     create
         Whether to make the tables if the schema has none; a misspelled name is an error otherwise.
+    read_only
+        The store is not needed, so it may be out of reach or not writable.
 
     Raises
     ------
@@ -60,14 +64,14 @@ def open_lab(*, schema: str | None = None, nnfabrik: str | None = None, create: 
 
     from december_plugin.connection import connect
 
-    database = connect()
+    database = connect(needs_store=not read_only)
     schema = schema or os.environ.get("DECEMBER_SCHEMA") or dj.config.get("december.schema") or DEFAULT_SCHEMA
     source = nnfabrik or os.environ.get("DECEMBER_NNFABRIK") or dj.config.get("december.nnfabrik")
     parent = _nnfabrik_of(database.connection, schema)
     if parent is None and not create:
         raise SettingsError(
             f"there are no december tables in the schema {schema!r} yet. `december register` makes them; check the "
-            "name (--schema) if they should be there."
+            "name (--schema) if they should be there, and that your account may read them."
         )
     source = source or parent or schema
     from december_plugin.schemas import december_tables

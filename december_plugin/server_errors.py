@@ -14,6 +14,8 @@ from december_plugin.tls import CODE_TLS
 CONFIG_FILES = ("dj_local_conf.json", "~/.datajoint_config.json")  # DataJoint reads the first that exists
 ENVIRONMENT = ("DJ_HOST", "DJ_USER", "DJ_PASS")
 
+COMMON_SCHEMA = "nnfabrik_core"  # nnfabrik opens it when it is imported
+
 CODES_LOST = (0, 2006, 2013, 2055)
 CODES_DENIED = (1045, 1698)
 CODES_FORBIDDEN = (1044, 1142, 1227)
@@ -171,8 +173,25 @@ def _forbidden(words: str) -> ServerError:
     host, user = _where()
     account = re.search(r"user '([^']*)'@'([^']*)'", words)
     to = f"'{account[1]}'@'{account[2]}'" if account else f"'{user}'@'%'"
-    place = re.search(r"to database '([^']+)'", words) or re.search(r"`([^`]+)`\.`", words)
+    table = re.search(r"`([^`]+)`\.`([^`]+)`", words)
+    command = re.search(r"\b([A-Z][A-Z, ]*[A-Z]) command denied", words)
+    if command is not None and table is not None:
+        name = f"`{table[1]}`.`{table[2]}`"
+        return ServerError(
+            f"User {to} may not {command[1]} in the table {name} on the database server {host}. What the roles admin, "
+            "worker and reader may do is in docs/security.md; the server's administrator gives this right alone by:\n"
+            f"    GRANT {command[1]} ON {name} TO {to};"
+        )
+    place = re.search(r"to database '([^']+)'", words) or table
     schema = place[1] if place else None
+    if schema == COMMON_SCHEMA:
+        return ServerError(
+            f"User {to} may not use nnfabrik's common schema `{schema}` on the database server {host}, which nnfabrik "
+            "opens whenever it is imported. Ask the server's administrator to run:\n"
+            f"    {_grant(schema, to, 'SELECT')}\n"
+            "If that changes nothing, the schema is not there yet: `december register`, run by somebody with the admin "
+            "role (docs/security.md), makes it."
+        )
     target = f"the schema `{schema}`" if schema else "this schema"
     return ServerError(
         f"User {to} may not create or use {target} on the database server {host}. Ask its administrator to run:\n"
@@ -190,6 +209,6 @@ def _missing_table(schema: str, table: str) -> ServerError:
     )
 
 
-def _grant(schema: str, account: str) -> str:
+def _grant(schema: str, account: str, privileges: str = "ALL PRIVILEGES") -> str:
     pattern = schema.replace("_", r"\_")  # GRANT takes a bare underscore for any character
-    return f"GRANT ALL PRIVILEGES ON `{pattern}`.* TO {account};"
+    return f"GRANT {privileges} ON `{pattern}`.* TO {account};"

@@ -67,7 +67,8 @@ def register(
     fabrikant
         Whose entries they are; None looks up the database user.
     add_fabrikant
-        Enter the database user into ``Fabrikant`` if it is not there, as suits a database of one's own.
+        Enter the database user into ``Fabrikant`` if it is not there, as suits a database of one's own. Into an empty
+        ``Fabrikant`` the first who registers is entered anyway.
 
     Raises
     ------
@@ -78,9 +79,11 @@ def register(
 
     Notes
     -----
-    All rows are written in one transaction: after an error nothing of the sweep is there.
+    All rows are written in one transaction: after an error nothing of the sweep is there. The tables that DataJoint
+    would make at their first use are made here, because workers may not.
     """
-    if add_fabrikant and fabrikant is None:
+    declare_hidden_tables(tables)
+    if fabrikant is None and (add_fabrikant or not len(nnfabrik.Fabrikant())):
         _add_database_user(nnfabrik.Fabrikant())
     fabrikant = fabrikant or current_fabrikant(nnfabrik)
     written = Registered()
@@ -104,6 +107,18 @@ def register(
             written.clusterings.append(key)
             written.count("Clustering", is_new=len(tables.Clustering()) > before)
     return written
+
+
+def declare_hidden_tables(tables: Any) -> None:
+    """Make DataJoint's own tables of reservations and events (``~jobs``, ``~log``) where they are not there yet."""
+    for table in tables.computed:
+        schema = table.connection.schemas[table.database]
+        for hidden in (schema.jobs, schema.log):
+            if not hidden.is_declared:
+                raise ServerError(
+                    f"The table {hidden.full_table_name} is not there and could not be made: the database user "
+                    f"{database_user(table)!r} may not create tables. Register with the admin role (docs/security.md)."
+                )
 
 
 def _add(table: Any, kind: str, entry: Entry, fabrikant: str, written: Registered) -> dict[str, Any]:

@@ -21,8 +21,12 @@ def add_lab_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_lab_of(args: argparse.Namespace, *, create: bool = False) -> Lab:
-    """Open the tables that the options name; only with ``create`` are they made if they do not exist."""
+def open_lab_of(args: argparse.Namespace, *, create: bool = False, read_only: bool = False) -> Lab:
+    """Open the tables that the options name.
+
+    Only with ``create`` are they made if they do not exist. ``read_only`` is for commands that change nothing and need
+    no store: an account with the reader's role can run them (docs/security.md).
+    """
     from december_plugin.lab import open_lab
 
-    return open_lab(schema=args.schema, nnfabrik=args.nnfabrik, create=create)
+    return open_lab(schema=args.schema, nnfabrik=args.nnfabrik, create=create, read_only=read_only)

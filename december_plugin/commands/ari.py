@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the tables."""
     from december_plugin.schemas.queries import agreement_table
 
-    lab = open_lab_of(args)
+    lab = open_lab_of(args, read_only=True)
     table = agreement_table(lab.tables, types_name=args.types, measure=args.measure)
     if table.empty:
         print("No assignments yet. `december register` plans trainings, `december worker` computes them.")

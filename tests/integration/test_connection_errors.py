@@ -136,8 +136,27 @@ def test_user_who_may_only_read(lab: Any, admin: Any, schema_name: str) -> None:
     )
     admin.execute(f"CREATE TABLE `{schema_name}`.`neuron` (neuron INT PRIMARY KEY)")
     assert len(Neuron()) == 0
-    with pytest.raises(ServerError, match=rf"may not create or use the schema `{schema_name}` on"), readable_errors():
+    with pytest.raises(ServerError) as raised, readable_errors():
         Neuron.insert1((1,))
+    assert str(raised.value) == (
+        f"User 'student'@'127.0.0.1' may not INSERT in the table `{schema_name}`.`neuron` on the database server "
+        f"127.0.0.1:{lab.config['database.port']}. What the roles admin, worker and reader may do is in "
+        "docs/security.md; the server's administrator gives this right alone by:\n"
+        f"    GRANT INSERT ON `{schema_name}`.`neuron` TO 'student'@'127.0.0.1';"
+    )
+
+
+def test_user_who_may_not_use_the_common_schema(lab: Any, admin: Any) -> None:
+    explained = explain_error(
+        pymysql.err.OperationalError(1044, "Access denied for user 'student'@'%' to database 'nnfabrik_core'")
+    )
+    assert str(explained) == (
+        f"User 'student'@'%' may not use nnfabrik's common schema `nnfabrik_core` on the database server "
+        f"127.0.0.1:{lab.config['database.port']}, which nnfabrik opens whenever it is imported. Ask the server's "
+        "administrator to run:\n    GRANT SELECT ON `nnfabrik\\_core`.* TO 'student'@'%';\n"
+        "If that changes nothing, the schema is not there yet: `december register`, run by somebody with the admin "
+        "role (docs/security.md), makes it."
+    )
 
 
 def test_lost_connection(lab: Any, admin: Any) -> None:
@@ -234,7 +253,7 @@ def test_bucket_that_cannot_be_reached(lab: Any, monkeypatch: pytest.MonkeyPatch
     spec = {"protocol": "s3", "endpoint": "127.0.0.1:1", "bucket": "models", "location": ""}
     lab.config["stores"] = {STORE: {**spec, "access_key": "key", "secret_key": SECRET}}
     with pytest.raises(
-        ServerError, match=r"^The bucket 'models' at 127\.0\.0\.1:1 of the store 'minio' cannot be"
+        ServerError, match=r"^The store 'minio' \(the bucket 'models' at 127\.0\.0\.1:1\) cannot be used: no conn"
     ) as raised:
         check_store()
     assert SECRET not in str(raised.value)
