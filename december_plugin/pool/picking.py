@@ -117,10 +117,10 @@ class Picker:
     def next(self) -> tuple[Candidates, dict[str, Any]] | None:
         """Return a key that was free a moment ago, with the candidates of its table; None if nothing is left."""
         now = time.monotonic()
-        asked = {number for number in range(len(self.candidates)) if now - self._empty.get(number, -ASK_AGAIN) >= ASK_AGAIN}
-        found = self._first(sorted(asked))
+        numbers = range(len(self.candidates))
+        found = self._first(n for n in numbers if now - self._empty.get(n, -ASK_AGAIN) >= ASK_AGAIN)
         # A job that was done a moment ago may have made others possible, also in the tables just found empty.
-        return found or self._first(range(len(self.candidates)))
+        return found or self._first(numbers)
 
     def _first(self, numbers: Iterable[int]) -> tuple[Candidates, dict[str, Any]] | None:
         for number in numbers:

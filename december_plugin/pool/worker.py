@@ -165,20 +165,21 @@ class Worker:
     def run(self) -> WorkerReport:
         """Work until nothing is left, or until told to stop. Must be called in the main thread, once."""
         handlers = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
-        words = "its worker broke down"
+        defect = None
         try:
             self._surviving(self.heartbeat.start)
             if self.settings.retry:
                 self._surviving(self._retry)
             self._deliver_spool()
             self._work_until_the_end()
-            words = "ended"
         except Interrupted:
-            words = f"interrupted: {self.report.ended_by}"
             logger.info("stopping: %s", self.report.ended_by)
+        except BaseException as error:
+            defect = f"its worker broke down: {redacted(repr(error))}"
+            raise
         finally:
             self._interrupted = True  # from here on a signal changes nothing
-            self._say_goodbye(words)
+            self._say_goodbye(defect)
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         return self.report
@@ -204,8 +205,11 @@ class Worker:
             assert ident is not None
             signal.pthread_kill(ident, signal.SIGTERM)
 
-    def _say_goodbye(self, words: str) -> None:
-        """Save the last state of an interrupted training, give back what is held, and say so in the tables."""
+    def _say_goodbye(self, defect: str | None) -> None:
+        """Save the last state of an interrupted training, give back what is held, and say so in the tables.
+
+        After a defect of the worker the attempt is counted, so that a job that causes it is not begun for ever.
+        """
         if self._job is not None and self._job.lease not in self.heartbeat.lost:
             # In a thread, because a store that hangs must not keep the job from being given back.
             saving = threading.Thread(target=self._job.monitor.flush, daemon=True)
@@ -217,6 +221,10 @@ class Worker:
                 self.connection.close()  # ends a transaction that was open, with its locks
         try:
             connection = second_connection(timeout=GOODBYE_TIME)
+            if defect is not None:
+                self.leases.mark_dead(connection, self.identity.worker_id, defect)
+                return
+            words = f"interrupted: {self.report.ended_by}"
             released = self.leases.release_all(connection, self.identity.worker_id, words=words)
             connection.query(
                 f"UPDATE `{self.schema}`.`pool_worker` SET worker_state = 'ended', worker_detail = %s, job_table = '', "
