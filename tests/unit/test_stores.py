@@ -24,6 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from minio.error import InvalidResponseError, S3Error
 
+from december_plugin.cli import main
 from december_plugin.errors import DecemberError, ServerError, SettingsError
 from december_plugin.pool.checkpoints import CheckpointFile, JobCheckpoints
 from december_plugin.pool.spool import Spool, spool_folder
@@ -288,6 +289,19 @@ def test_store_with_wrong_settings(configured: dict) -> None:
     configured["minio"] = {"protocol": "ftp", "location": "x"}
     with pytest.raises(ServerError, match="Missing or invalid protocol"):
         open_store()
+
+
+def test_status_of_a_store_that_is_away(
+    configured: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DECEMBER_SPOOL", raising=False)
+    assert main(["store", "status"]) == 3
+    assert capsys.readouterr().out == (
+        f"store      minio, the folder {tmp_path}/home/store\n"
+        f"state      The store 'minio' (the folder {tmp_path}/home/store) cannot be used: it does not exist or is no "
+        "folder. Check that it runs, is mounted and has room, and dj.config['stores']['minio'].\n"
+        f"spool      {tmp_path}/home/spool, 0 finished results wait for the database\n"
+    )
 
 
 # --- checkpoints
