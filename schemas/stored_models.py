@@ -5,15 +5,19 @@ from __future__ import annotations
 import copy
 import pickle
 import tempfile
+import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from datajoint.hash import uuid_from_file
 from nnfabrik import builder
 from nnfabrik.builder import get_all_parts, get_data, resolve_fn
 
 from december_plugin.allowed import current_restriction
 from december_plugin.errors import EmbeddingError, SettingsError
+from december_plugin.sealed import DamagedError
 
 TABLES = {"dataset": "Dataset", "model": "Model", "trainer": "Trainer"}
 # The packages in which nnfabrik looks for a name without dots.
@@ -126,13 +130,22 @@ def stored_state_dict(trained_model: Any, key: Mapping[str, Any]) -> dict[str, A
     EmbeddingError
         If there is none, if it would be written outside the folder it is fetched to, or if it holds other things than
         tensors and plain values: it is read with ``weights_only=True``, which runs no code out of the file.
+    DamagedError
+        If the file in the store is not what was stored.
     """
     stored = trained_model.ModelStorage & key
     if len(stored) != 1:
         raise EmbeddingError(f"{len(stored)} state dicts are stored for the trained model {dict(key)}; one is needed.")
-    _check_file_name(stored, key)
+    content = _checked_content(stored, key)
     with tempfile.TemporaryDirectory() as folder:
         path = stored.fetch1("model_state", download_path=folder)
+        # DataJoint itself compares the hash of an attachment with its content when it is stored, never when it is read.
+        if uuid_from_file(path, init_string=Path(path).name + "\0") != content:
+            raise DamagedError(
+                f"the stored state dict of the trained model {dict(key)} is damaged: its content does not fit its "
+                f"checksum {content.hex}, by which the file is named in the store. Restore that file from a backup, or "
+                "delete the trained model, so that it is trained again."
+            )
         try:
             return torch.load(path, weights_only=True, map_location="cpu")
         except pickle.UnpicklingError as error:
@@ -142,15 +155,17 @@ def stored_state_dict(trained_model: Any, key: Mapping[str, Any]) -> dict[str, A
             ) from error
 
 
-def _check_file_name(stored: Any, key: Mapping[str, Any]) -> None:
-    """Refuse a stored file name that is a path: DataJoint would write the file there, wherever that is."""
+def _checked_content(stored: Any, key: Mapping[str, Any]) -> uuid.UUID:
+    """Return the hash of what was stored; refuse a file name that is a path, where DataJoint would write the file."""
     external = stored.connection.schemas[stored.database].external[stored.heading["model_state"].store]
-    names = stored.connection.query(
-        f"SELECT attachment_name FROM {external.full_table_name} WHERE hash IN ({stored.make_sql(['model_state'])})"
+    rows = stored.connection.query(
+        f"SELECT hash, attachment_name FROM {external.full_table_name} "
+        f"WHERE hash IN ({stored.make_sql(['model_state'])})"
     ).fetchall()
-    for (name,) in names:
+    for _, name in rows:
         if name is None or name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
             raise EmbeddingError(
                 f"the state dict of the trained model {dict(key)} is stored under the file name {name!r}, which is no "
                 f"plain file name. It was not fetched: find out who wrote it into {external.full_table_name}."
             )
+    return uuid.UUID(bytes=rows[0][0])
