@@ -22,6 +22,7 @@ import pymysql
 import yaml
 
 from chaoslab import journal
+from december_plugin.mariadb import is_free
 from december_plugin.server import EmbeddedServer
 from december_plugin.simulate import write_recording
 
@@ -61,6 +62,7 @@ class Laboratory:
         self._recordings: list[str] | None = None
 
     def __enter__(self) -> Laboratory:
+        self._choose_port()
         self.server.start()
         self.query("CREATE DATABASE IF NOT EXISTS chaos_audit")
         self.query(
@@ -72,6 +74,14 @@ class Laboratory:
     def __exit__(self, *_: object) -> None:
         self.end_processes()
         self.server.stop()
+
+    def _choose_port(self) -> None:
+        """Give the server a port that nobody takes while it is away, as other embedded servers could their first."""
+        self.server.folder.mkdir(parents=True, mode=0o700)
+        port = next(port for port in random.SystemRandom().sample(range(21000, 30000), 1000) if is_free(port))
+        lines = ("[client]", "user=december", f"password={uuid.uuid4().hex}", "host=127.0.0.1", f"port={port}", "")
+        self.server.credentials.write_text("\n".join(lines))
+        self.server.credentials.chmod(0o600)
 
     def end_processes(self) -> None:
         """End everything that was started, also what a test that failed has left."""
@@ -236,7 +246,7 @@ class Bench:
             "DECEMBER_PRETRAINING": str(self.folder / "pretraining"),
             "DECEMBER_SPOOL": str(self.spool),
             "DECEMBER_ALLOW_MODULES": "chaoslab",
-            "PYTHONPATH": str(PACKAGE),
+            "PYTHONPATH": os.pathsep.join([str(PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "OMP_NUM_THREADS": "1",
             journal.VARIABLE: str(self.journal.path),
         }
