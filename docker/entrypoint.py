@@ -182,10 +182,11 @@ def wait_for_services(limit: float) -> None:
     limit
         How long to wait (s).
     """
-    from december_plugin.connection import connect
+    from december_plugin.connection import connect, quiet_datajoint
     from december_plugin.errors import DecemberError, ServerError
     from december_plugin.secrets import redacted
 
+    quiet_datajoint()  # imports it: that takes seconds, too
     end, pause, said = time.monotonic() + limit, FIRST_PAUSE, ""
     while True:
         try:
