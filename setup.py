@@ -28,6 +28,8 @@ REQUIREMENTS = [
     "rich>=13.7,<16",
     "threadpoolctl>=3.1,<4",
     "tqdm>=4.66,<5",
+    "urllib3>=1.26,<3",
+    "certifi>=2023.7.22,<2100",
 ]
 SUBMITIT = "submitit>=1.5,<2"
 
