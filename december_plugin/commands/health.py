@@ -126,5 +126,6 @@ def _signs(args: argparse.Namespace) -> list[Sign]:
     schema = args.schema or os.environ.get("DECEMBER_SCHEMA") or dj.config.get("december.schema") or DEFAULT_SCHEMA
     column, value = ("worker_id", args.worker) if args.worker else ("worker_host", args.host or platform.node())
     with readable_errors():
-        rows: Any = connect().connection.query(QUERY.format(schema=schema, column=column), args=(value,)).fetchall()
+        connection = connect(needs_store=False).connection
+        rows: Any = connection.query(QUERY.format(schema=schema, column=column), args=(value,)).fetchall()
     return [Sign(*row[:6], *map(float, row[6:])) for row in rows]

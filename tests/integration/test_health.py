@@ -14,6 +14,7 @@ import pytest
 
 from december_plugin import connection as connection_module
 from december_plugin.cli import main
+from december_plugin.server import EmbeddedServer
 
 HERE = platform.node()
 
@@ -148,3 +149,18 @@ def test_schema_without_tables(
 
 def _store(folder: Path) -> dict[str, str]:
     return {"protocol": "file", "location": str(folder)}
+
+
+def test_reader_without_a_store_may_ask(
+    add_worker: Any, lab: Any, unconfigured: Any, server: EmbeddedServer, admin: Any
+) -> None:
+    add_worker(age=1)
+    admin.execute("CREATE OR REPLACE USER 'onlooker'@'127.0.0.1' IDENTIFIED BY 'of the onlooker'")
+    try:
+        admin.execute(f"GRANT SELECT ON `{lab.tables.PoolWorker.database}`.* TO 'onlooker'@'127.0.0.1'")
+        unconfigured.config.update({"database.host": "127.0.0.1", "database.port": server.settings.port})
+        unconfigured.config.update({"database.user": "onlooker", "database.password": "of the onlooker"})
+        unconfigured.config["stores"] = {"minio": _store(Path("/nowhere"))}
+        assert main(["health"]) == 0
+    finally:
+        admin.execute("DROP USER 'onlooker'@'127.0.0.1'")
