@@ -45,6 +45,7 @@ the usual sequence:
   december status                       what is done, running or failed, and why
   december ari                          the agreement between seeds, by method and number of clusters
   december health                       whether the workers of this machine are alive, for health checks
+  december store clean                  find what killed workers left in the store; remove it on request
   december db stop                      end the embedded database (with a lab's server there is none)
 
 `december COMMAND --help` has each command's options and examples. The database is your lab's if DataJoint is configured

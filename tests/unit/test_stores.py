@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import errno
 import logging
-import multiprocessing
 import os
 import resource
 import signal
 import stat
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -110,38 +107,58 @@ def test_writing_leaves_nothing_else_and_keeps_to_the_umask(tmp_path: Path) -> N
     assert stat.S_IMODE((tmp_path / "private").stat().st_mode) == 0o600
 
 
-def _write_under_limit(path: Path) -> str:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+@contextmanager
+def child(action: Callable[[], None]) -> Iterator[Callable[[], int]]:
+    """Run an action in a child of this process; yields what waits for its end and returns the exit status.
+
+    A fork, because a new interpreter takes seconds to import what the action needs.
+    """
+    pid = os.fork()
+    if pid == 0:
+        try:
+            action()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    statuses: list[int] = []
+
+    def wait() -> int:
+        if not statuses:
+            statuses.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        return statuses[0]
+
     try:
-        write_atomically(path, b"x" * 5000)
-    except OSError as error:
-        return errno.errorcode[error.errno or 0]
-    return "written"
+        yield wait
+    finally:
+        if not statuses:
+            os.kill(pid, signal.SIGKILL)
+            wait()
 
 
 def test_writing_that_fails_in_the_middle_keeps_the_old_content(tmp_path: Path) -> None:
     path = tmp_path / "a"
     write_atomically(path, b"old")
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(_write_under_limit, (path,)) == "EFBIG"
+
+    def write_under_limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        with pytest.raises(OSError, match="File too large"):
+            write_atomically(path, b"x" * 5000)
+
+    with child(write_under_limit) as wait:
+        assert wait() == 0
     assert {found.name: found.read_bytes() for found in tmp_path.iterdir()} == {"a": b"old"}
-
-
-# Ends itself between the writing and the renaming, as a power cut would.
-DIES_BEFORE_RENAMING = """
-import os, signal, sys
-from december_plugin.pool.checkpoints import CheckpointFile
-from december_plugin.stores import FileStore
-os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-CheckpointFile(FileStore("minio", sys.argv[1]), *sys.argv[2:]).save(b"new" * 1000)
-"""
 
 
 def test_crash_before_renaming_leaves_the_old_checkpoint(store: FileStore) -> None:
     checkpoint = CheckpointFile(store, *JOB)
     checkpoint.save(b"old")
-    words = [sys.executable, "-c", DIES_BEFORE_RENAMING, str(store.location), *JOB]
-    assert subprocess.run(words, check=False, timeout=60).returncode == -signal.SIGKILL
+
+    def save_and_die() -> None:
+        os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        checkpoint.save(b"new" * 1000)
+
+    with child(save_and_die) as wait:
+        assert wait() == -signal.SIGKILL
     assert checkpoint.load() == b"old"
     names = [found.path.rsplit("/", 1)[1] for found in store.list()]
     assert len(names) == 2
@@ -150,31 +167,23 @@ def test_crash_before_renaming_leaves_the_old_checkpoint(store: FileStore) -> No
     assert checkpoint.load() == b"newer"
 
 
-def _save_often(location: Path, letter: bytes, both_are_ready: Barrier) -> None:
-    checkpoint = CheckpointFile(FileStore("minio", location), *JOB)
-    os.fsync = lambda _: None  # minutes on a busy disk, and this is no power cut
-    both_are_ready.wait(timeout=60)
-    for _ in range(40):
-        checkpoint.save(letter * 200_000)
-
-
 def test_two_processes_that_save_at_once_leave_one_whole_file(
     store: FileStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     CheckpointFile(store, *JOB).save(b"a" * 200_000)
-    spawn, loads = multiprocessing.get_context("spawn"), []
-    barrier = spawn.Barrier(2)
-    saving = [
-        spawn.Process(target=_save_often, args=(store.location, letter, barrier), daemon=True)
-        for letter in (b"b", b"c")
-    ]
-    for process in saving:
-        process.start()
-    while any(process.is_alive() for process in saving):
-        loads.append(CheckpointFile(store, *JOB).load())
-        time.sleep(0.002)
-    assert [process.exitcode for process in saving] == [0, 0]
-    assert {bytes(set(load or b"")) for load in loads} >= {b"b", b"c"}
+
+    def save_often(letter: bytes) -> None:
+        os.fsync = lambda _: None  # type: ignore[assignment]  # minutes on a busy disk, and this is no power cut
+        for _ in range(300):
+            CheckpointFile(store, *JOB).save(letter * 200_000)
+
+    loads = []
+    with child(lambda: save_often(b"b")) as wait_for_b, child(lambda: save_often(b"c")) as wait_for_c:
+        for _ in range(100):
+            loads.append(CheckpointFile(store, *JOB).load())
+        assert (wait_for_b(), wait_for_c()) == (0, 0)
+    loads.append(CheckpointFile(store, *JOB).load())
+    assert {bytes(set(load or b"")) for load in loads} <= {b"a", b"b", b"c"}
     assert {len(load or b"") for load in loads} == {200_000}
     assert len(list(store.list())) == 1
     assert not caplog.records
