@@ -37,64 +37,65 @@ def _ended(bench: Bench) -> bool:
 
 
 def store_unwritable(laboratory: Laboratory, *, epochs: int = 15, pause: float = 0.15) -> Figures:
-    """Take the store away in the middle of a training until after its end; then make it read-only, and again."""
-    figures = Figures("store unwritable", "the folder is gone, then read-only, while a training ends")
-    bench = laboratory.bench("unwritable")
-    bench.trainings([_trainer(epochs, pause)], seeds=[1, 2])
-    reference, disk = Reference(bench), SmallDisk(bench.store_folder, 4_000_000)
+    """Take a store away in the middle of a training until after its end; make another one read-only."""
+    figures = Figures("store unwritable", "the folder is gone, or read-only, when a training ends")
+    benches = {"gone": laboratory.bench("store_gone"), "read-only": laboratory.bench("store_read_only")}
+    disk = SmallDisk(benches["read-only"].store_folder, 4_000_000)
     problem = disk.mount()
     if problem:
         figures.note("read-only", f"left out, because a file system cannot be mounted here ({problem})")
+        del benches["read-only"]
     try:
-        for number, fault in enumerate(("gone", "gone" if problem else "read-only"), start=1):
-            _end_without_store(figures, bench, disk, fault, bool(problem), number)
-        check_stored_once(figures, bench, 2, reference)
-        figures.equal("attempts counted as deaths", deaths(bench), 0)
-        figures.equal("trainings computed to the end", sum(bool(a.ended) for a in bench.journal.attempts()), 2)
-        figures.equal("files in the store that no row refers to", unreferenced_files(bench), [])
+        for bench in benches.values():
+            bench.trainings([_trainer(epochs, pause)], seeds=[1])
+        references = {fault: Reference(bench) for fault, bench in benches.items()}
+        _end_without_store(figures, benches, disk)
+        for fault, bench in benches.items():
+            where = f", store {fault}"
+            check_stored_once(figures, bench, 1, references[fault], where=where)
+            figures.equal("attempts counted as deaths" + where, deaths(bench), 0)
+            ends = sum(bool(attempt.ended) for attempt in bench.journal.attempts())
+            figures.equal("trainings computed to the end" + where, ends, 1)
+            figures.equal("files in the store that no row refers to" + where, unreferenced_files(bench), [])
     finally:
         disk.unmount()
     return figures.finish()
 
 
 @contextlib.contextmanager
-def _store_fault(bench: Bench, disk: SmallDisk, fault: str, unmounted: bool) -> Iterator[None]:
-    if fault == "read-only":
-        disk.read_only(True)
-        try:
-            yield
-        finally:
-            disk.read_only(False)
-    elif unmounted:
-        with folder_gone(bench.store_folder):
-            yield
-    else:
-        # The mount point itself cannot be renamed: its content moves out of the workers' sight.
-        with folder_gone(bench.store_folder / bench.schema), folder_gone(bench.store_folder / "december_checkpoints"):
-            yield
+def _read_only(disk: SmallDisk) -> Iterator[None]:
+    disk.read_only(True)
+    try:
+        yield
+    finally:
+        disk.read_only(False)
 
 
-def _end_without_store(
-    figures: Figures, bench: Bench, disk: SmallDisk, fault: str, unmounted: bool, number: int
-) -> None:
-    worker = bench.start_worker("--max-time", "600")
-    wait_for(lambda: _epochs(bench, worker) > bench.checkpoint_every, "a checkpoint", pause=0.05)
-    (bench.store_folder / bench.schema).mkdir(exist_ok=True)
-    with _store_fault(bench, disk, fault, unmounted):
-        wait_for(lambda: any(a.ended for a in bench.journal.attempts() if a.pid == worker.pid), "the training's end")
-        wait_for(lambda: worker.code is not None or _complaint(worker), "a complaint about the store")
+def _end_without_store(figures: Figures, benches: dict[str, Bench], disk: SmallDisk) -> None:
+    """Let one training on each bench end while its store is away, and wait for its result once the store is back."""
+    workers = {fault: bench.start_worker(*OPTIONS) for fault, bench in benches.items()}
+    for fault, bench in benches.items():
+        wait_for(lambda bench=bench: checkpoints(bench), f"a checkpoint ({fault})", pause=0.05)
+    with contextlib.ExitStack() as faults:
+        for fault, bench in benches.items():
+            faults.enter_context(_read_only(disk) if fault == "read-only" else folder_gone(bench.store_folder))
+        for fault, bench in benches.items():
+            worker = workers[fault]
+            wait_for(lambda bench=bench: _ended(bench), "the end of the training")
+            wait_for(lambda worker=worker: worker.code is not None or _complaint(worker), "a complaint about the store")
         time.sleep(1.5)
-        figures.equal(f"stored while the folder is {fault}", bench.count("__trained_model"), number - 1)
-        figures.check(f"the worker is there while the folder is {fault}", worker.code is None, f"code {worker.code}")
-    words = _complaint(worker)
-    figures.check(f"and says why it waits ({fault})", bool(words), words)
-    wait_for(lambda: bench.count("__trained_model") == number, "the result, once the store is back", seconds=90)
-    worker.signal(15)
-    worker.process.wait(timeout=30)
+        for fault, bench in benches.items():
+            figures.equal(f"stored while the store is {fault}", bench.count("__trained_model"), 0)
+            figures.equal(f"exit code of the worker while the store is {fault}", workers[fault].code, None)
+    for fault, bench in benches.items():
+        words = _complaint(workers[fault])
+        figures.check(f"the worker says why it waits, store {fault}", words, words)
+        wait_for(lambda bench=bench: bench.count("__trained_model") == 1, "the result, once the store is back")
+        workers[fault].process.wait(timeout=60)
 
 
 def _complaint(worker: Worker) -> str:
-    found = re.search(r"(waiting: [^\n]*|[^\n]*it is tried again[^\n]*)", worker.said())
+    found = WAITS.search(worker.said())
     return found[0] if found else ""
 
 
