@@ -128,9 +128,9 @@ def submit(args: argparse.Namespace, settings: Any) -> int:
     Parameters
     ----------
     args
-        With the options of :func:`add_slurm_options` and those of the lab's tables.
+        With the options of :func:`add_slurm_options`.
     settings
-        A ``PoolSettings`` for the supervisor of each task.
+        A ``PoolSettings`` for the supervisor of each task; its tables exist.
 
     Returns
     -------
@@ -144,8 +144,7 @@ def submit(args: argparse.Namespace, settings: Any) -> int:
     SlurmError
         Slurm or submitit is missing, or sbatch refuses.
     """
-    from december_plugin.commands._lab import open_lab_of
-    from december_plugin.connection import lab_settings
+    from december_plugin.connection import connect, lab_settings
     from december_plugin.pool.board import announce_pool
     from december_plugin.pool.slurm import (
         array_folder,
@@ -163,7 +162,6 @@ def submit(args: argparse.Namespace, settings: Any) -> int:
     if lab is not None:
         check_credentials()
     only_host = check_reach(array, host=None if lab is None else lab.host)
-    opened = open_lab_of(args)
     pool_id = uuid.uuid4().hex
     settings = dataclasses.replace(
         settings,
@@ -177,8 +175,8 @@ def submit(args: argparse.Namespace, settings: Any) -> int:
     job = submit_array(array, task, pool_id=pool_id)
     try:
         announce_pool(
-            opened.tables.schema.connection,
-            opened.schema,
+            connect().connection,
+            settings.schema,
             pool_id=pool_id,
             kind="slurm",
             n_workers=array.workers * max(1, array.gpus_per_worker),

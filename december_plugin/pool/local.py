@@ -161,13 +161,17 @@ class LocalPool:
     # --- why it ends -----------------------------------------------------------------------------------------------
 
     def _on_signal(self, number: int) -> None:
+        # Slurm sends SIGTERM more than once, or after USR2, and kills by itself when the workers' time is over.
+        can_be_impatient = not self.settings.pool_id
         if self.code >= SIGNALLED:  # somebody asked before, and now loses patience
-            self._kill(f"{signal_name(number)} again")
+            if can_be_impatient:
+                self._kill(f"{signal_name(number)} again")
             return
         self.code = SIGNALLED + number
         self._drain(signal_name(number))
         if self._running():
-            self.say("pool", "the workers save their states and give their jobs back; once more kills them")
+            once_more = "; once more kills them" if can_be_impatient else ""
+            self.say("pool", f"the workers save their states and give their jobs back{once_more}")
 
     def _drain(self, reason: str) -> None:
         """Start no more workers, and tell those that run to save their states, give their jobs back and end."""

@@ -83,7 +83,10 @@ class PoolTask:
 
 def job_state() -> str:
     """Return what Slurm says about the job of this process: RUNNING, COMPLETING, ...; empty if it does not answer."""
-    words = ["scontrol", "show", "job", "--oneliner", os.environ["SLURM_JOB_ID"]]
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    # One task of an array has the number of the whole array as its own.
+    job = f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]
+    words = ["scontrol", "show", "job", "--oneliner", job]
     try:
         answer = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
