@@ -172,7 +172,7 @@ def _lost(error: BaseException) -> ServerError:
 def _forbidden(words: str) -> ServerError:
     host, user = _where()
     account = re.search(r"user '([^']*)'@'([^']*)'", words)
-    to = f"'{account[1]}'@'{account[2]}'" if account else f"'{user}'@'%'"
+    to = _own_account(account[1] if account else user) or (account[0][len("user ") :] if account else f"'{user}'@'%'")
     table = re.search(r"`([^`]+)`\.`([^`]+)`", words)
     command = re.search(r"\b([A-Z][A-Z, ]*[A-Z]) command denied", words)
     if command is not None and table is not None:
@@ -199,13 +199,24 @@ def _forbidden(words: str) -> ServerError:
     )
 
 
+def _own_account(user: str) -> str | None:
+    """Return the account that a GRANT must name: the server's errors name the host that the user comes from."""
+    import datajoint as dj
+
+    with contextlib.suppress(Exception):
+        name = dj.conn.connection.query("SELECT CURRENT_USER()", reconnect=False).fetchone()[0]
+        if name.rpartition("@")[0] == user:
+            return "'{}'@'{}'".format(*name.rsplit("@", 1))
+    return None
+
+
 def _missing_table(schema: str, table: str) -> ServerError:
     """Explain a table that DataJoint left uncreated: it says nothing when the user lacks the right to create it."""
     host, user = _where()
     return ServerError(
         f"The table `{schema}`.`{table}` does not exist on the database server {host}. It is created when it is first "
         f"used by a user who may; for {user!r} to be one, ask the server's administrator to run:\n"
-        "    " + _grant(schema, f"'{user}'@'%'")
+        "    " + _grant(schema, _own_account(user) or f"'{user}'@'%'")
     )
 
 

@@ -132,7 +132,7 @@ def test_user_who_may_only_read(lab: Any, admin: Any, schema_name: str) -> None:
         f"The table `{schema_name}`.`neuron` does not exist on the database server "
         f"127.0.0.1:{lab.config['database.port']}. It is created when it is first used by a user who may; for "
         "'student' to be one, ask the server's administrator to run:\n"
-        f"    GRANT ALL PRIVILEGES ON `{escaped}`.* TO 'student'@'%';"
+        f"    GRANT ALL PRIVILEGES ON `{escaped}`.* TO 'student'@'127.0.0.1';"
     )
     admin.execute(f"CREATE TABLE `{schema_name}`.`neuron` (neuron INT PRIMARY KEY)")
     assert len(Neuron()) == 0
