@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from pathlib import Path
 
@@ -265,6 +266,49 @@ def test_a_labs_own_trained_model_works_with_its_own_make(lab, schema_name, in_t
     tables.SeedAgreement.populate()
     assert len(tables.SeedAgreement()) == 1
     assert "__trained_model" not in tables.schema.list_tables()
+
+
+def test_a_labs_own_table_trains_in_three_steps_and_by_workers(lab, schema_name):
+    from nnfabrik.templates.trained_model import TrainedModelBase
+
+    from december_plugin.pool import Worker, WorkerSettings
+
+    own_schema = dj.Schema(f"{schema_name}_own")
+
+    @own_schema
+    class TrainedModel(TrainedModelBase):
+        nnfabrik = lab.nnfabrik
+
+    tables = december_tables(f"{schema_name}_december", nnfabrik=lab.nnfabrik, trained_model=TrainedModel)
+    assert inspect.isgeneratorfunction(tables.TrainedModel.make)
+    assert not inspect.isgeneratorfunction(TrainedModel.make)
+    Lab(lab.nnfabrik, tables).plan("baseline", [1, 2])
+    report = Worker(tables, WorkerSettings(only=("TrainedModel",))).run()
+    assert report.computed == {"TrainedModel": 2}
+    assert len(TrainedModel.ModelStorage()) == 2
+    assert len(own_schema.jobs) == 0
+    assert set(tables.PoolJob.fetch("job_schema")) == {f"{schema_name}_own"}
+    assert set(tables.PoolJob.fetch("job_state")) == {"done"}
+
+
+def test_a_make_of_the_labs_own_stays(lab, schema_name):
+    from nnfabrik.templates.trained_model import TrainedModelBase
+
+    made = []
+
+    @dj.Schema(f"{schema_name}_own")
+    class TrainedModel(TrainedModelBase):
+        nnfabrik = lab.nnfabrik
+
+        def make(self, key):
+            made.append(key["seed"])
+            super().make(key)
+
+    tables = december_tables(f"{schema_name}_december", nnfabrik=lab.nnfabrik, trained_model=TrainedModel)
+    Lab(lab.nnfabrik, tables).plan("baseline", [1])
+    tables.TrainedModel.populate()
+    assert made == [1]
+    assert len(TrainedModel()) == 1
 
 
 # --- the server goes away ----------------------------------------------------------------------------------------
