@@ -43,6 +43,7 @@ the usual sequence:
   december worker                       train and cluster until nothing is left; start several at once
   december pool                         keep a worker running on each GPU, here or on a Slurm cluster
   december status                       what is done, running or failed, and why
+  december jobs show                    jobs one by one; the traceback and log of one; retry and ignore
   december ari                          the agreement between seeds, by method and number of clusters
   december health                       whether the workers of this machine are alive, for health checks
   december store clean                  find what killed workers left in the store; remove it on request
