@@ -159,11 +159,10 @@ def settings_of(args: argparse.Namespace, schema: str) -> PoolSettings:
 
 def _start(args: argparse.Namespace) -> int:
     from december_plugin.pool.local import run_pool
-    from december_plugin.pool.picking import choose_tables
 
     environment, lab = _open_lab(args)
     settings = settings_of(args, lab.schema)
-    choose_tables(lab.tables, only=settings.only, skip=settings.skip)  # a misspelled name, before anything starts
+    _chosen_tables(lab, settings)
     notice = _notice(settings)
     if notice:
         print(notice, file=sys.stderr)
@@ -172,12 +171,20 @@ def _start(args: argparse.Namespace) -> int:
 
 def _submit(args: argparse.Namespace) -> int:
     from december_plugin.commands._slurm import submit
-    from december_plugin.pool.picking import choose_tables
 
     lab = open_lab_of(args)
     settings = settings_of(args, lab.schema)
-    choose_tables(lab.tables, only=settings.only, skip=settings.skip)
+    _chosen_tables(lab, settings)
     return submit(args, settings)
+
+
+def _chosen_tables(lab: Lab, settings: PoolSettings) -> list[str]:
+    """Return the names of the tables to fill; names that no worker could use are mistakes before anything starts."""
+    from december_plugin.allowed import AllowedModules
+    from december_plugin.pool.picking import choose_tables
+
+    AllowedModules.from_settings(settings.allow_modules)
+    return [table.__name__ for table in choose_tables(lab.tables, only=settings.only, skip=settings.skip)]
 
 
 def _open_lab(args: argparse.Namespace) -> tuple[dict[str, str], Lab]:
@@ -212,12 +219,11 @@ def _notice(settings: PoolSettings) -> str:
 def _dry_run(args: argparse.Namespace) -> int:
     from december_plugin.connection import database_session
     from december_plugin.pool import table_statuses
-    from december_plugin.pool.picking import choose_tables
 
     with database_session():
         lab = open_lab_of(args)
         settings = settings_of(args, lab.schema)
-        chosen = [table.__name__ for table in choose_tables(lab.tables, only=settings.only, skip=settings.skip)]
+        chosen = _chosen_tables(lab, settings)
         statuses = {status.name: status for status in table_statuses(lab.tables)}
         n_planned = len(lab.tables.TrainingPlan())
     print(f"schema {lab.schema}, {n_planned} trainings planned\n")

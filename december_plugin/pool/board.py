@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from december_plugin.pool.leases import Leases, Released
+from december_plugin.pool.outages import is_outage
 
 logger = logging.getLogger(__name__)
 
@@ -219,7 +220,13 @@ class PoolBoard:
         if self._connection is None:
             self._connection = self._connect()
         while self._ended:
-            self._deliver(self._ended[0])
+            try:
+                self._deliver(self._ended[0])
+            except Exception as error:
+                if is_outage(error):
+                    raise
+                worker_id = self._ended[0].worker_id[:8]
+                self._tell(f"what the worker {worker_id} held is free when its lease has run out: {_first_line(error)}")
             self._ended.popleft()
         row = self._connection.query(
             f"SELECT stop_requested FROM `{self.schema}`.`pool` WHERE pool_id = %s", args=(self.pool_id,)
@@ -280,8 +287,8 @@ class PoolBoard:
         self._idle = None
         if not self.is_away:
             self.is_away = True
-            reason = str(error.args[-1] if error.args else error).splitlines()[:1]
-            self._tell(f"the database server does not answer ({''.join(reason)}); the workers go on, and wait for it")
+            what = "does not answer" if is_outage(error) else "refuses"
+            self._tell(f"the database server {what} ({_first_line(error)}); the workers go on, and wait for it")
         self._close()
 
     def _close(self) -> None:
@@ -289,6 +296,10 @@ class PoolBoard:
         if connection is not None:
             with suppress(Exception):
                 connection.close()
+
+
+def _first_line(error: Exception) -> str:
+    return "".join(str(error.args[-1] if error.args else error).splitlines()[:1])
 
 
 def own_connection() -> Any:
