@@ -17,7 +17,14 @@ import minio
 import urllib3
 from minio import error as minio_errors
 
-from december_plugin.stores import ObjectStore, StoredObject, UnfinishedUpload, checked_path, location_in_bucket
+from december_plugin.stores import (
+    ObjectStore,
+    StoredObject,
+    UnfinishedUpload,
+    checked_path,
+    location_in_bucket,
+    store_settings,
+)
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 7.0
@@ -93,22 +100,32 @@ def quick_client(spec: Mapping[str, Any]) -> minio.Minio:
     )
 
 
-def use_quick_client(external: Any) -> None:
-    """Make DataJoint use a client like ours for the attachments of a schema; a store in a folder stays as it is.
+def use_quick_client(connection: Any, schema: str, store: str) -> None:
+    """Make DataJoint use a client like ours for the attachments of a schema in a store; nothing is asked yet.
+
+    Call it before the first attachment. A store in a folder stays as it is.
 
     Parameters
     ----------
-    external
-        DataJoint's external table: ``connection.schemas[schema].external[store]``.
+    connection
+        The DataJoint connection that has the schema open.
+    schema, store
+        Their names.
+
+    Raises
+    ------
+    ServerError
+        The store's settings are wrong.
     """
-    if external.spec["protocol"].lower() != "s3":
+    spec = store_settings(store)
+    if spec["protocol"].lower() != "s3":
         return
     from datajoint import s3
 
     folder = s3.Folder.__new__(s3.Folder)  # its __init__ makes its own client and asks the server
-    folder.client = quick_client(external.spec)
-    folder.bucket = external.spec["bucket"]
-    external._s3 = folder
+    folder.client = quick_client(spec)
+    folder.bucket = spec["bucket"]
+    connection.schemas[schema].external[store]._s3 = folder
 
 
 class S3Store(ObjectStore):

@@ -60,7 +60,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help="remove files that the database does not know although they are most of a schema's files",
     )
     for action in (status, clean):
-        action.add_argument("--store", metavar="NAME", default="minio", help="store of DataJoint (default: minio)")
+        action.add_argument("--store", metavar="NAME", help="store of DataJoint (default: minio; clean: the models')")
         action.add_argument("--json", action="store_true", help="print JSON")
     add_lab_options(clean)
 
@@ -75,9 +75,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _status(args: argparse.Namespace) -> int:
     from december_plugin.pool.spool import Spool
-    from december_plugin.stores import open_store
+    from december_plugin.stores import DEFAULT_STORE, open_store
 
-    store = open_store(args.store)
+    store = open_store(args.store or DEFAULT_STORE)
     problem, folders = None, {}
     try:
         store.check()
@@ -122,7 +122,7 @@ def _folders(store: ObjectStore) -> dict[str, dict[str, int]]:
 def _clean(args: argparse.Namespace) -> int:
     from december_plugin.pool.cleaning import Cleaner, old_halves
     from december_plugin.pool.spool import Spool
-    from december_plugin.stores import open_store
+    from december_plugin.stores import DEFAULT_STORE, open_store
 
     if not MIN_HOURS <= args.older_than <= MAX_HOURS:
         raise SettingsError(
@@ -130,7 +130,8 @@ def _clean(args: argparse.Namespace) -> int:
             "what a worker is uploading has no row yet."
         )
     lab = open_lab_of(args)
-    store, limit = open_store(args.store), timedelta(hours=args.older_than)
+    name = args.store or getattr(lab.tables.TrainedModel, "storage", DEFAULT_STORE)
+    store, limit = open_store(name), timedelta(hours=args.older_than)
     cleaner = Cleaner(lab.tables, store, older_than=limit)
     findings = cleaner.find()
     halves = list(old_halves(Spool(), limit))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import json
 import socket
 import time
 import traceback
@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import datajoint as dj
+import numpy as np
 import pytest
 import s3_server
+import tables_lab
+import tables_setup
 from s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, Proxy, S3Server
 
 from december_plugin import s3_store
@@ -21,6 +24,7 @@ from december_plugin.connection import check_store
 from december_plugin.errors import ServerError
 from december_plugin.pool.checkpoints import CheckpointFile, JobCheckpoints
 from december_plugin.s3_store import S3Store, use_quick_client
+from december_plugin.schemas.stored_models import stored_state_dict
 from december_plugin.stores import StoreUnavailableError, is_outage, open_store
 
 JOB = ("lab", "__trained_model", "0123456789abcdef" * 2)
@@ -53,7 +57,7 @@ def proxy(s3: S3Server) -> Iterator[Proxy]:
 def configured(proxy: Proxy) -> Iterator[dict[str, Any]]:
     """Yield DataJoint's stores, with the store ``cloud`` behind the proxy."""
     before = dj.config.get("stores")
-    stores = {**(before or {}), "cloud": s3_server.store_settings(proxy.port)}
+    stores: dict[str, Any] = {**(before or {}), "cloud": s3_server.store_settings(proxy.port)}
     dj.config["stores"] = stores
     yield stores
     dj.config["stores"] = before or {}
@@ -288,7 +292,7 @@ def models(configured: dict[str, Any], database: Any, schema_name: str) -> Any:
 
 
 def test_attachments_through_the_quick_client(models: Any, s3: S3Server, tmp_path: Path, schema_name: str) -> None:
-    use_quick_client(models.connection.schemas[schema_name].external["cloud"])
+    use_quick_client(models.connection, schema_name, "cloud")
     path = tmp_path / "0123abcd.pth.tar"
     path.write_bytes(LARGE)
     models.insert1({"number": 1, "model_state": str(path)})
@@ -305,7 +309,7 @@ def test_attachments_through_the_quick_client(models: Any, s3: S3Server, tmp_pat
 def test_attachments_while_the_server_fails(
     models: Any, proxy: Proxy, tmp_path: Path, schema_name: str, how: str
 ) -> None:
-    use_quick_client(models.connection.schemas[schema_name].external["cloud"])
+    use_quick_client(models.connection, schema_name, "cloud")
     path = tmp_path / "model.pth.tar"
     path.write_bytes(LARGE)
     proxy.fail(how)
@@ -320,9 +324,25 @@ def test_attachments_while_the_server_fails(
     assert Path((models & "number = 1").fetch1("model_state", download_path=str(tmp_path))).read_bytes() == LARGE
 
 
-def test_folder_stores_need_no_client(database: Any, schema_name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_worker_keeps_its_models_in_a_bucket(
+    configured: dict[str, Any], s3: S3Server, december: Callable[..., Any], schema_name: str, tmp_path: Path
+) -> None:
+    configured["minio"] = s3_server.store_settings(s3.port)
+    (tmp_path / "dj_local_conf.json").write_text(json.dumps({"stores": {"minio": configured["minio"]}}))
+    lab = tables_setup.open_lab(schema_name)
+    lab.plan("baseline", [1, 2])
+    words = ("worker", "--schema", schema_name, "--only", "TrainedModel", "--allow-modules", "tables_lab")
+    done = december(*words, cwd=tmp_path, PYTHONPATH=str(Path(__file__).parent))
+    assert done.returncode == 0, done.stderr
+    assert SECRET_KEY not in done.stdout + done.stderr
+    assert len(lab.tables.TrainedModel()) == 2
+    assert [name.split("/")[2] for name in s3.names()] == [schema_name] * 2  # and no checkpoint is left
+    for seed in (1, 2):
+        weights = stored_state_dict(lab.tables.TrainedModel, {"seed": seed})["readout.first.features"]
+        assert np.allclose(weights[0, :, 0].T, tables_lab.planted_vectors(seed, "first"), atol=1e-6)
+
+
+def test_folder_stores_need_no_client(database: Any, schema_name: str) -> None:
     schema = dj.Schema(schema_name, connection=database.connection)
-    external = schema.external["minio"]
-    with caplog.at_level(logging.DEBUG):
-        use_quick_client(external)
-    assert external._s3 is None
+    use_quick_client(database.connection, schema_name, "minio")
+    assert schema.external["minio"]._s3 is None
