@@ -93,7 +93,7 @@ def loaders_of(kind: type = Recording, *, own_generators: bool = False, **settin
         trials = {"train": range(N_TRAIN - 13 * position), "validation": range(N_TRAIN, N_TRAIN + N_VALIDATION)}
         for tier, indices in trials.items():
             generator = torch.Generator() if own_generators else None
-            loaders[tier][data_key] = DataLoader(
-                Subset(recording, indices), BATCH_SIZE, shuffle=tier == "train", generator=generator, **settings
-            )
+            # Workers take long to start; the training tier's are enough.
+            chosen = {"shuffle": True, **settings} if tier == "train" else {}
+            loaders[tier][data_key] = DataLoader(Subset(recording, indices), BATCH_SIZE, generator=generator, **chosen)
     return loaders

@@ -19,16 +19,16 @@ from december_plugin.training import snapshot
 from december_plugin.training.pretraining import pretraining_folder
 
 # Patience runs out early, so that the learning rate decays and the best state is restored in between.
-STOPPING = {"max_iter": 10, "patience": 1, "lr_decay_steps": 4, "tolerance": 0.02}
-DECEMBER = {**STOPPING, "pretrain_epochs": 4, "n_clusters": 3}
+STOPPING = {"max_iter": 8, "patience": 1, "lr_decay_steps": 4, "tolerance": 0.02}
+DECEMBER = {**STOPPING, "pretrain_epochs": 2, "n_clusters": 3}
 TRAININGS = {
     "baseline": STOPPING,
-    "baseline, never out of patience": {**STOPPING, "max_iter": 5, "patience": 9},
+    "baseline, patience of two": {"max_iter": 7, "patience": 2, "lr_decay_steps": 9, "tolerance": 0.5},
     "baseline, pretrained": {**STOPPING, "pretrain_epochs": 3},
-    "control": {**STOPPING, "pretrain_epochs": 4, "stop_after_pretraining": True},
+    "control": {**STOPPING, "pretrain_epochs": 3, "stop_after_pretraining": True},
     "december": DECEMBER,
     "december, learned weights, alone": {**DECEMBER, "weights": "learned", "share_pretraining": False},
-    "december, given strength": {**DECEMBER, "strength": 0.5, "detach_target": True, "max_iter": 7},
+    "december, given strength": {**DECEMBER, "strength": 0.5, "detach_target": True, "max_iter": 5},
 }
 SHORT = {**DECEMBER, "pretrain_epochs": 2, "max_iter": 4}
 
@@ -118,8 +118,8 @@ def test_a_resumed_pretraining_is_shared_and_a_shared_one_taken_over():
 LOADERS = {
     "noise": {"kind": Noisy},
     "own generators": {"own_generators": True},
-    "workers": {"num_workers": 2},
-    "noise in workers": {"kind": Noisy, "num_workers": 2, "own_generators": True},
+    "noise in workers": {"kind": Noisy, "num_workers": 2},
+    "workers and own generators": {"num_workers": 1, "own_generators": True},
     "persistent workers": {"num_workers": 1, "persistent_workers": True},
 }
 
@@ -127,12 +127,9 @@ LOADERS = {
 @pytest.mark.parametrize("name", LOADERS)
 def test_the_order_of_the_data_and_its_noise_go_on(name):
     loaders = functools.partial(loaders_of, **LOADERS[name])
-    settings = {"max_iter": 3, "patience": 9}
     recorder = Recorder()
-    expected = train(recorder, loaders=loaders, **settings)
-    assert train(loaders=loaders, seed=2, **settings) != expected
-    for epoch in (1, 2):
-        assert train(Recorder(recorder.states[epoch]), loaders=loaders, **settings) == expected
+    expected = train(recorder, loaders=loaders, max_iter=2)
+    assert train(Recorder(recorder.states[1]), loaders=loaders, max_iter=2) == expected
 
 
 class WithTrace(nn.Module):

@@ -25,6 +25,8 @@ SETTINGS = resumption_child.SETTINGS
 @pytest.fixture(autouse=True)
 def _own_pretrainings(tmp_path, monkeypatch):
     monkeypatch.setenv("DECEMBER_PRETRAINING", str(tmp_path / "pretraining"))
+    # A lock that is not given back makes a test fail, and not wait for ten minutes.
+    monkeypatch.setitem(PretrainingCache.__init__.__kwdefaults__, "patience", 2.0)
 
 
 # --- monitors -------------------------------------------------------------------------------------------------
@@ -101,9 +103,10 @@ def test_a_state_is_taken_only_on_demand_and_does_not_change_afterwards(monkeypa
 # --- exceptions -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("epoch", [2, 3, 5, 8])
-@pytest.mark.parametrize("kind", [Interrupted, KeyboardInterrupt, RuntimeError, OSError, StopIteration])
-def test_what_a_monitor_raises_leaves_the_trainer_unchanged(kind, epoch):
+@pytest.mark.parametrize("epoch", [2, 3, 5])
+@pytest.mark.parametrize("kind", [Interrupted, RuntimeError, OSError])
+def test_what_a_monitor_raises_leaves_the_trainer_unchanged(kind, epoch, caplog):
+    caplog.set_level("INFO")
     raised = kind("stop")
 
     class Stopping(Monitor):
@@ -118,12 +121,12 @@ def test_what_a_monitor_raises_leaves_the_trainer_unchanged(kind, epoch):
     assert raised.__cause__ is None
     assert raised.__context__ is None
     assert torch.equal(torch.get_rng_state(), before)
-    # While the exception, and with it every frame, is still held: others can have the pretraining.
-    _, found = PretrainingCache(pretraining_folder()).get_or_compute("other", lambda: {"epoch": 1})
-    assert not found
-    recorder = Recorder(record=False)
-    train(recorder, **SETTINGS)
+    recorder = Recorder(record=False, stop=epoch)
+    with pytest.raises(Interrupted):
+        train(recorder, **SETTINGS)
     assert recorder.progress[0].epoch == (1 if epoch <= 3 else 4)
+    # The lock of the pretraining was free, though the exception, and with it every frame, is still held.
+    assert "waiting for another worker" not in caplog.text
 
 
 def test_what_load_raises_leaves_the_trainer():
