@@ -253,7 +253,7 @@ class LocalPool:
             self.board.give_back(worker.worker_id, "ended with its pool")
         elif code in DRAINED:
             self.say(worker.name, words + next_start)
-        elif code in MISTAKEN and not self._draining:
+        elif code in MISTAKEN and not self._draining and _explains_itself(worker.follower.last_lines()):
             self.say(worker.name, f"{words}: it cannot work like this, and neither could the next one")
             self.board.mark_dead(worker.worker_id, ending_in_words(code))
             self.code = self.code or FAILED
@@ -322,6 +322,11 @@ def _with_threads(environment: Mapping[str, str], slot: Slot, slots: Sequence[Sl
     if slot.gpu is not None or "OMP_NUM_THREADS" in environment:
         return dict(environment)
     return {**environment, "OMP_NUM_THREADS": str(threads_per_worker(slots))}
+
+
+def _explains_itself(lines: Sequence[str]) -> bool:
+    """Return whether the command ended with an error that it explains; a job may end its process with any code."""
+    return any("december: error: " in line for line in lines[-N_SHOWN:])
 
 
 def _last_words(ending: str, lines: Sequence[str]) -> str:

@@ -147,6 +147,14 @@ def test_wrong_settings_end_the_pool(tmp_path, code):
     assert stage.board.finished == 1
 
 
+@pytest.mark.parametrize("code", [1, 2])
+def test_a_job_that_ends_its_process_is_a_death_whatever_the_code(tmp_path, impatient, code):
+    stage = Stage(tmp_path)
+    stage.do_next(f"os._exit({code})")
+    assert stage.run(stage.have_started(2), send_self(signal.SIGTERM)) == 143
+    assert [words.splitlines()[0].startswith(f"ended with code {code}") for _, words in stage.board.dead] == [True]
+
+
 def test_a_defect_is_a_death(tmp_path, impatient):
     stage = Stage(tmp_path)
     stage.do_next("print('x' * 10_000); sys.exit(70)")
