@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,7 @@ class Watch:
         self.bench = bench
         self.holds: dict[tuple[str, int], Hold] = {}
         self.looked = 0.0
+        self.alive: list[tuple[float, bool]] = []  # when it was noted, and whether a worker was there
 
     def look(self) -> list[dict[str, Any]] | None:
         """Read the table; None if the server is away."""
@@ -53,6 +55,19 @@ class Watch:
             if place not in current and hold.free is None:
                 hold.free = self.looked
         return rows
+
+    def note_alive(self, worker_ids: Collection[str]) -> None:
+        """Note whether one of these processes has shown a heartbeat: only a live worker can release a lease."""
+        rows = self.bench.query("SELECT worker_id FROM pool_worker")
+        self.alive.append((time.time(), any(row["worker_id"] in worker_ids for row in rows)))
+
+    def seconds_without_a_worker(self, begin: float, end: float) -> float:
+        """Return for how long within a span there was no live worker (s)."""
+        seconds = 0.0
+        for (t, alive), (until, _) in itertools.pairwise([*self.alive, (end, True)]):
+            if not alive:
+                seconds += max(0.0, min(until, end) - max(t, begin))
+        return seconds
 
     def held_by(self, worker_id: str) -> Hold | None:
         """Return what a worker holds now."""
