@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import shlex
-import sys
+import json
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -180,7 +179,7 @@ def submit(args: argparse.Namespace, settings: Any) -> int:
             pool_id=pool_id,
             kind="slurm",
             n_workers=array.workers * max(1, array.gpus_per_worker),
-            options=shlex.join(sys.argv[1:]),
+            options=json.dumps({"slurm": array.parameters(), **json.loads(settings.options())}),
             slurm_job=job,
         )
     except BaseException:
