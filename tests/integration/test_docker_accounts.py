@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,10 +23,6 @@ from december_plugin.simulate import write_recording
 
 DOCKER = Path(__file__).parents[2] / "docker"
 ROLES = ("admin", "worker", "reader")
-FABRIKANT = """
-from december_plugin.lab import open_lab
-open_lab().nnfabrik.Fabrikant().add_entry(name="ada", email="ada@lab.example", affiliation="lab")
-"""
 SWEEP = {
     "seeds": [1, 2],
     "datasets": [
@@ -74,29 +73,41 @@ def accounts(server: EmbeddedServer, admin: Any, secrets: Path, schema_name: str
 
 
 @pytest.fixture
-def service(
+def container(
     server: EmbeddedServer, accounts: dict[str, str], secrets: Path, schema_name: str, tmp_path: Path
-) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Return a function that runs a command as a service of the compose file does, through the entry script."""
+) -> Callable[[str], dict[str, str]]:
+    """Return a function that makes the environment of a service of the compose file, by role."""
     (tmp_path / "store").mkdir()
 
-    def run(role: str, *words: str) -> subprocess.CompletedProcess[str]:
+    def environment(role: str) -> dict[str, str]:
         home = tmp_path / f"home_{role}"
         home.mkdir(exist_ok=True)
+        return {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HOME": str(home),
+            "OMP_NUM_THREADS": "1",
+            "DECEMBER_HOME": str(tmp_path / "december"),
+            "DECEMBER_SCHEMA": schema_name,
+            "DECEMBER_STORE_FOLDER": str(tmp_path / "store"),
+            "DJ_HOST": f"127.0.0.1:{server.settings.port}",
+            "DJ_USER": f"december_{role}",
+            "DJ_PASS_FILE": str(secrets / f"{role}_password"),
+        }
+
+    return environment
+
+
+@pytest.fixture
+def service(
+    container: Callable[[str], dict[str, str]], tmp_path: Path
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs a command as a service does, through the entry script."""
+
+    def run(role: str, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, DOCKER / "entrypoint.py", *words],
             cwd=tmp_path,
-            env={
-                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-                "HOME": str(home),
-                "OMP_NUM_THREADS": "1",
-                "DECEMBER_HOME": str(tmp_path / "december"),
-                "DECEMBER_SCHEMA": schema_name,
-                "DECEMBER_STORE_FOLDER": str(tmp_path / "store"),
-                "DJ_HOST": f"127.0.0.1:{server.settings.port}",
-                "DJ_USER": f"december_{role}",
-                "DJ_PASS_FILE": str(secrets / f"{role}_password"),
-            },
+            env=container(role),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -107,20 +118,51 @@ def service(
     return run
 
 
-def test_services_can_do_their_work(service: Any, schema_name: str, tmp_path: Path) -> None:
+def register(service: Any, tmp_path: Path) -> None:
     write_recording(tmp_path / "static1-1-1", seed=1, n_neurons=8, n_train=40, n_validation=8, n_test=4, n_repeats=3)
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(SWEEP))
-    done = service("admin", sys.executable, "-c", FABRIKANT)
-    assert done.returncode == 0, done.stderr
     done = service("admin", "register", "sweep.yaml")
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     assert "The sweep has 2 trainings" in done.stdout
-    done = service("worker", "worker")
-    assert done.returncode == 0, done.stderr
-    assert "TrainedModel 2" in done.stdout
-    done = service("reader", "status")
-    assert done.returncode == 0, done.stderr
-    assert "2 trainings planned" in done.stdout
+
+
+def trained(service: Any) -> dict[str, Any]:
+    tables = {table["table"]: table for table in json.loads(service("reader", "status", "--json").stdout)["tables"]}
+    return tables["TrainedModel"]
+
+
+def test_services_from_registration_to_stop(
+    container: Callable[[str], dict[str, str]], service: Any, tmp_path: Path
+) -> None:
+    """What compose does: register as admin, start a worker, look at its health, send SIGTERM."""
+    register(service, tmp_path)
+    pool = subprocess.Popen(
+        [sys.executable, DOCKER / "entrypoint.py", "--cpu", "1", "--lease", "30"],
+        cwd=tmp_path,
+        env=container("worker"),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        until = time.monotonic() + 240
+        while trained(service)["done"] < 2 and time.monotonic() < until and pool.poll() is None:
+            time.sleep(1)
+        # docker runs health checks beside the entry script, with the container's environment.
+        health = [str(Path(sys.executable).with_name("december")), "health", "--outage-ok"]
+        done = subprocess.run(
+            health, cwd=tmp_path, env=container("worker"), capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "alive, last heartbeat" in done.stdout
+        pool.send_signal(signal.SIGTERM)
+        _, said = pool.communicate(timeout=60)
+    finally:
+        pool.kill()
+    assert pool.returncode == 128 + signal.SIGTERM, said
+    assert "[pool] ends: SIGTERM" in said
+    table = trained(service)
+    assert (table["done"], table["running"], table["failed"]) == (2, [], [])
 
 
 def test_accounts_have_no_more_rights_than_they_need(
