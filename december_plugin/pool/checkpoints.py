@@ -6,11 +6,12 @@ what its successor has saved.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from functools import partial
 
 from december_plugin.sealed import DamagedError, seal, unseal
-from december_plugin.stores import ObjectStore, checked_path
+from december_plugin.stores import ObjectStore, StoreUnavailableError, checked_path
 
 logger = logging.getLogger(__name__)
 
@@ -114,10 +115,11 @@ class JobCheckpoints:
         """
         self._file(self._name).save(payload)
         if self._is_first:
-            self._is_first = False
-            for name in self._names():
-                if name < self._name:
-                    self._file(name).remove()
+            with contextlib.suppress(StoreUnavailableError):  # this one is saved; the next time will do
+                for name in self._names():
+                    if name < self._name:
+                        self._file(name).remove()
+                self._is_first = False
 
     def load(self) -> bytes | None:
         """Return the state of the latest attempt that left a whole one; errors as of :meth:`CheckpointFile.load`."""

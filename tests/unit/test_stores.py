@@ -330,6 +330,18 @@ def test_checkpoints_of_the_attempts(store: FileStore) -> None:
     assert (first.load(), other.load()) == (None, b"other")
 
 
+def test_store_that_goes_away_after_saving(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    JobCheckpoints(store, *JOB, attempt=1).save(b"first")
+    second = JobCheckpoints(store, *JOB, attempt=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "remove", lambda path: (_ for _ in ()).throw(store.unavailable("gone")))
+        second.save(b"second")
+    assert second.load() == b"second"
+    assert len(list(store.list())) == 2
+    second.save(b"second, later")
+    assert [store.get(found.path)[-13:] for found in store.list()] == [b"second, later"]
+
+
 def test_earlier_attempt_takes_the_place_of_a_damaged_one(store: FileStore, caplog: pytest.LogCaptureFixture) -> None:
     second = JobCheckpoints(store, *JOB, attempt=2)
     second.save(b"second")
