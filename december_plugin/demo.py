@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +13,18 @@ from typing import Any
 import numpy as np
 import yaml
 
-from december_plugin.commands.worker import SOME_FAILED
 from december_plugin.errors import DecemberError, ServerError
 from december_plugin.pool import table_statuses
+from december_plugin.pool.local import FAILED, SIGNALLED, PoolSettings, print_event, run_pool
+from december_plugin.pool.slots import visible_gpus
 from december_plugin.sweep import Sweep, parse_sweep
 
 SESSIONS = ("static1-1-1-simulated", "static2-1-1-simulated")
 TYPES_NAME = "planted types"
 PUBLISHED_IMAGE_SHAPE = (144, 256)
+IDLE_EXIT = 1.0  # the workers have nothing to wait for (s)
+N_LINES = 8  # of what the workers said last, in an error
+EXPECTED = ("pool ", "ends: nothing to do", "waiting for")  # of what the pool says
 
 
 @dataclass(frozen=True)
@@ -161,73 +163,57 @@ def add_planted_types(tables: Any, recordings: Sequence[Path]) -> str | None:
     return name
 
 
-class WorkerProcesses:
-    """Worker processes of one demonstration, each with its log; none outlives the with block."""
-
-    def __init__(self, schema: str, folder: Path, *, n_workers: int):
-        self.logs = [folder / f"worker-{number + 1}.log" for number in range(n_workers)]
-        environment = {**os.environ, "DECEMBER_PRETRAINING": str((folder / "pretraining").resolve())}
-        # Workers share the machine: each takes its part of the cores.
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // n_workers)))
-        # As a script and not as a module: `-m` would take a package of this name in the current folder.
-        script = Path(sys.executable).with_name("december")
-        program = [str(script)] if script.exists() else [sys.executable, "-m", "december_plugin.cli"]
-        command = [*program, "worker", "--schema", schema]
-        command += ["--nnfabrik", schema, "--retry"]
-        self.processes = []
-        for log in self.logs:
-            with log.open("w", encoding="utf-8") as file:
-                process = subprocess.Popen(
-                    command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
-                )
-            self.processes.append(process)
-
-    def __enter__(self) -> WorkerProcesses:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for process in self.processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-        for process in self.processes:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-    def are_running(self) -> bool:
-        """Whether one of them still works."""
-        return any(process.poll() is None for process in self.processes)
-
-    def check(self) -> None:
-        """Raise a :class:`DecemberError` with the end of the log if a worker broke down."""
-        for process, log in zip(self.processes, self.logs, strict=True):
-            if process.returncode not in (0, SOME_FAILED):
-                end = "\n".join(log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:])
-                raise DecemberError(f"a worker ended with code {process.returncode}; its log is {log}:\n{end}")
-
-
-def wait_for_workers(workers: WorkerProcesses, tables: Any, plan: Sequence[dict[str, Any]], *, show: Any) -> None:
-    """Wait until the workers end, calling ``show(trained, planned, assigned)`` when the numbers change."""
+def fill_tables(schema: str, settings: DemoSettings, tables: Any, plan: Sequence[dict[str, Any]], *, show: Any) -> None:
+    """Let a pool of workers fill the tables, calling ``show(trained, planned, assigned)`` when the numbers change."""
     keys = list(plan)
-    last = None
-    while True:
-        running = workers.are_running()
+    last: tuple[int, ...] = ()
+    said: deque[str] = deque(maxlen=N_LINES)
+
+    def look() -> None:
+        nonlocal last
         numbers = (len(tables.TrainedModel & keys), len(keys), len(tables.ClusterAssignment & keys))
         if numbers != last:
             show(*numbers)
             last = numbers
-        if not running:
-            break
-        time.sleep(1)
-    workers.check()
+
+    def say(source: str, text: str) -> None:
+        said.append(f"[{source}] {text}")
+        if source == "pool" and not text.startswith(EXPECTED):
+            print_event(source, text)
+
+    code = run_pool(pool_settings(schema, settings), environment=_environment(settings), say=say, on_tick=look)
+    look()
+    if code == SIGNALLED + signal.SIGINT:
+        raise KeyboardInterrupt
+    if code > SIGNALLED:
+        raise SystemExit(code)
+    if code == FAILED:
+        end = "\n".join(said)
+        raise DecemberError(f"the workers broke down; their logs are in {settings.folder}:\n{end}")
     # A failure of another run in these tables is not this one's.
     wanted = {tuple(sorted(key.items())) for key in keys}
     for status in table_statuses(tables):
         for job in status.failed:
             if tuple(sorted((name, job.key.get(name)) for name in keys[0])) in wanted:
                 raise DecemberError(f"a job of {status.name} failed: {job.reason}\n`december status` has all of them.")
+
+
+def pool_settings(schema: str, settings: DemoSettings) -> PoolSettings:
+    """Return what the demonstration asks of a pool: its workers share the first GPU, or the processor."""
+    places: dict[str, Any] = {"cpu": settings.n_workers}
+    if visible_gpus().gpus:
+        places = {"gpus": (0,), "workers_per_gpu": settings.n_workers}
+    # The tables are the demonstration's own, also where the settings name the lab's nnfabrik tables.
+    return PoolSettings(
+        schema=schema, nnfabrik=schema, retry=True, idle_exit=IDLE_EXIT, log_folder=settings.folder, **places
+    )
+
+
+def _environment(settings: DemoSettings) -> dict[str, str]:
+    environment = {**os.environ, "DECEMBER_PRETRAINING": str((settings.folder / "pretraining").resolve())}
+    # Workers share the machine: each takes its part of the cores.
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // settings.n_workers)))
+    return environment
 
 
 def check_folder(folder: Path) -> None:

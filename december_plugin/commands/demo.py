@@ -125,19 +125,16 @@ def _register(schema: str, sweep: Any) -> tuple[Lab, Registered]:
 def _train(lab: Lab, settings: DemoSettings, recordings: tuple[Path, ...], plan: list[dict[str, Any]]) -> str | None:
     from tqdm import tqdm
 
-    from december_plugin.demo import WorkerProcesses, add_planted_types, wait_for_workers
+    from december_plugin.demo import add_planted_types, fill_tables
 
     types_name = add_planted_types(lab.tables, recordings)
     _say(
         4,
         "Workers",
-        f"{settings.n_workers} processes train, cluster, compare; logs in {settings.folder}/worker-*.log",
+        f"{settings.n_workers} processes train, cluster, compare; logs in {settings.folder}/*.log",
     )
     is_terminal = sys.stderr.isatty()
-    with (
-        WorkerProcesses(lab.schema, settings.folder, n_workers=settings.n_workers) as workers,
-        tqdm(total=len(plan), unit="training", leave=False, disable=not is_terminal) as bar,
-    ):
+    with tqdm(total=len(plan), unit="training", leave=False, disable=not is_terminal) as bar:
 
         def show(trained: int, planned: int, assigned: int) -> None:
             bar.update(trained - bar.n)
@@ -145,7 +142,7 @@ def _train(lab: Lab, settings: DemoSettings, recordings: tuple[Path, ...], plan:
             if not is_terminal and (trained % 6 == 0 or trained == planned):
                 print(f"      {trained} of {planned} models trained, {assigned} cluster assignments", flush=True)
 
-        wait_for_workers(workers, lab.tables, plan, show=show)
+        fill_tables(lab.schema, settings, lab.tables, plan, show=show)
     return types_name
 
 

@@ -198,6 +198,8 @@ class PoolBoard:
         told = self._over.wait(timeout)
         self._given_up = not told
         self._wake.set()
+        if told:
+            self._thread.join(timeout)  # its connection is closed then
         return told
 
     # --- the thread ------------------------------------------------------------------------------------------------
