@@ -341,12 +341,13 @@ class Worker:
             error = self._compute(table, key, job)
             self.state.busy_seconds += time.monotonic() - start
             if error is None:
-                if not job.ended:  # it was stored already
+                if job.ended:
+                    logger.info("%s: done in %.1f s", self.describe(name, key), time.monotonic() - start)
+                    self.report.computed[name] = self.report.computed.get(name, 0) + 1
+                    self.state.n_done += 1
+                else:  # another worker had stored it a moment before
                     self._surviving(lambda: self.leases.finish(self.connection, lease))
                 job.forget()
-                logger.info("%s: done in %.1f s", self.describe(name, key), time.monotonic() - start)
-                self.report.computed[name] = self.report.computed.get(name, 0) + 1
-                self.state.n_done += 1
             elif isinstance(error, LeaseLostError):
                 logger.warning("%s: %s", self.describe(name, key), error)
             else:
