@@ -158,13 +158,18 @@ def _is_suspicious(leftover: Leftover, findings: Findings) -> bool:
 
 def _remove(cleaner: Cleaner, leftovers: list[Leftover]) -> tuple[list[Leftover], list[str]]:
     """Remove what can be removed; return it, and what went wrong, which ends it."""
+    from december_plugin.server_errors import explain_error
+
     removed = []
     for leftover in leftovers:
         try:
             if cleaner.remove(leftover):
                 removed.append(leftover)
-        except DecemberError as error:
-            return removed, [str(error)]
+        except Exception as error:
+            explained = error if isinstance(error, DecemberError) else explain_error(error)
+            if explained is None:
+                raise
+            return removed, [str(explained)]
     return removed, []
 
 

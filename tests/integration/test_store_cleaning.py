@@ -24,6 +24,7 @@ from december_plugin.cli import main
 from december_plugin.connection import second_connection
 from december_plugin.pool.checkpoints import CheckpointFile, attempt_name
 from december_plugin.pool.cleaning import Cleaner, Findings
+from december_plugin.pool.external_rows import ExternalRows
 from december_plugin.pool.spool import Spool
 from december_plugin.schemas.stored_models import stored_state_dict
 from december_plugin.stores import StoreUnavailableError, open_store
@@ -405,6 +406,23 @@ def test_clean_is_careful_with_what_may_be_anothers(stored: StoredLab, command: 
     assert answer["suspicious_schemas"] == [stored.schema]
     assert (answer["used"], answer["young"], answer["unknown"], answer["problems"]) == (2, 0, 0, [])
     assert not paths & stored.files()
+
+
+def test_user_who_may_not_delete_rows(
+    stored: StoredLab, command: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> bool:
+        words = f"DELETE command denied to user 'w'@'gpu1' for table `{stored.schema}`.`~external_minio`"
+        raise dj.errors.AccessError("Insufficient privileges.", words, "DELETE ...")
+
+    orphan = stored.orphan()
+    (stored.tables.TrainedModel & {"seed": 1}).delete()
+    before = stored.files()
+    monkeypatch.setattr(ExternalRows, "delete", refused)
+    result = command("clean", "--delete")
+    assert result.returncode == 3
+    assert "Not all could be removed: User 'w'@'gpu1' may not" in result.stdout
+    assert before - stored.files() <= {orphan}
 
 
 @pytest.mark.parametrize("hours", ["0.9", "-1", "nan", "inf"])
