@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from typing import Any
 
@@ -42,7 +43,8 @@ def database_killed(
     outages = []
     for number in range(n_kills):
         _until_hit(bench, watch, crew, expected, at_the_end=number % 2 == 1)
-        outages.append(_outage(bench, watch, crew, longest, whole_training=number == n_kills // 2))
+        whole = 1.2 * epochs * epoch_pause + 2 if number == n_kills // 2 else 0.0
+        outages.append(_outage(bench, longest, whole_training=whole))
         laboratory.say(f"database: {number + 1}/{n_kills} kills, {bench.count('__trained_model')}/{expected} stored")
     _finish(bench, watch, crew, expected)
     figures.equal("kills of the server", len(outages), n_kills)
@@ -76,18 +78,18 @@ def _until_hit(bench: Bench, watch: Watch, crew: Crew, expected: int, *, at_the_
         pause(bench.random, 0.5, 3.0)
 
 
-def _outage(bench: Bench, watch: Watch, crew: Crew, longest: float, *, whole_training: bool) -> tuple[float, float]:
-    """Keep the server away for a random time, or until a training has begun and ended meanwhile; begin and end."""
+def _outage(bench: Bench, longest: float, *, whole_training: float) -> tuple[float, float]:
+    """Keep the server away for a random time, or for a whole training (s) and its lease; return begin and end."""
     began = time.time()
     with server_away(bench.laboratory):
         pause(bench.random, 0.2, longest)
         if whole_training:
-            wait_for(lambda: _all_wait(bench, began), "the end of all trainings in work", seconds=180)
-            time.sleep(1.5 * bench.lease)
+            wait_for(lambda: _all_wait(bench), "the end of all trainings in work", seconds=180)
+            time.sleep(max(1.5 * bench.lease, began + whole_training - time.time()))
     return began, time.time()
 
 
-def _all_wait(bench: Bench, since: float) -> bool:
+def _all_wait(bench: Bench) -> bool:
     """Return whether every training that was in work when the server went away is through."""
     last: dict[int, Any] = {}
     for attempt in bench.journal.attempts():
@@ -109,6 +111,10 @@ def _what_went_on(figures: Figures, bench: Bench, outages: list[tuple[float, flo
     """Note what was computed while the server was away, and how soon the workers were back."""
     attempts = bench.journal.attempts()
     epochs = [t for attempt in attempts for t in attempt.epochs.values()]
+    whole = [attempt.ended - attempt.began for attempt in attempts if attempt.ended]
+    figures.spread("a whole training", whole)
+    longest = max(end - begin for begin, end in outages)
+    figures.check("the longest outage was longer than a whole training", longest > statistics.median(whole))
     during = sum(begin < t < end for begin, end in outages for t in epochs)
     figures.note("epochs computed while the server was away", during)
     figures.check("trainings went on meanwhile", during > 0)

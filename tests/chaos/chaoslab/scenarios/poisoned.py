@@ -20,7 +20,7 @@ def poisoned_jobs(laboratory: Laboratory, *, n_jobs: int = 8, pooled: bool = Tru
     bench = laboratory.bench("poisoned", max_attempts=ATTEMPTS, lease=2.0)
     bench.trivial_jobs("poisoned", seeds=range(1, n_jobs + 1), exits=[EXITS], crashes=[CRASHES])
     watch = Watch(bench)
-    crew = PoolCrew(bench, 2) if pooled else Crew(bench, 2)
+    crew = PoolCrew(bench, 2, "--idle-exit", "2") if pooled else Crew(bench, 2)
 
     def over() -> bool:
         watch.look()
@@ -29,7 +29,7 @@ def poisoned_jobs(laboratory: Laboratory, *, n_jobs: int = 8, pooled: bool = Tru
 
     wait_for(over, "the end of all jobs", seconds=180)
     if pooled:
-        wait_for(lambda: crew.process.poll() is not None, "the end of the pool, which has nothing left", seconds=60)
+        wait_for(lambda: crew.process.poll() is not None, "the end of the pool, which has nothing left", seconds=90)
         figures.equal("exit code of the pool", crew.process.returncode, 3)
     crew.stop()
     begun = Counter(attempt.job for attempt in bench.journal.attempts())
