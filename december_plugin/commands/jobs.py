@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     from december_plugin.pool.job_book import JobBook
 
-    lab = open_lab_of(args)
+    lab = open_lab_of(args, read_only=True)
     book = JobBook(lab.tables)
     if args.job is not None:
         return _show_one(book, args)

@@ -173,7 +173,7 @@ def _idle_workers(overview: Overview) -> Iterator[Block]:
     if waiting and workers and all(worker.state == "idle" for worker in workers):
         yield Block(
             "workers_idle",
-            f"All {numbered(len(workers), 'worker')} idle although jobs wait in "
+            f"{numbered(len(workers), 'worker')} alive and idle although jobs wait in "
             f"{', '.join(table.table for table in waiting)}.",
             "If it stays so, they were started with --only or --skip: start workers for these tables.",
             len(workers),
