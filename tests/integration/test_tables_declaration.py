@@ -15,6 +15,7 @@ from december_plugin.schemas import DecemberTables, december_tables
 
 OURS = ("TrainingPlan", "TrainingSummary", "Clustering", "ClusterAssignment", "NeuronCluster")
 OURS += ("SeedAgreement", "KnownTypes", "LabelAgreement", "TestPerformance", "TrainedModel")
+OURS += ("Pool", "PoolWorker", "PoolJob")
 
 
 @pytest.fixture(scope="module")
