@@ -29,6 +29,7 @@ from december_plugin.pool.picking import Candidates, Picker, choose_tables
 from december_plugin.pool.results import result_from_bytes
 from december_plugin.pool.running import JobSettings, WorkerJob, job_logger, wait_for_places
 from december_plugin.pool.spool import Spool
+from december_plugin.s3_store import use_quick_client
 from december_plugin.schemas.running_job import running
 from december_plugin.secrets import RedactingFilter, redacted
 from december_plugin.server import december_home
@@ -142,6 +143,7 @@ class Worker:
             supervisor=int(supervisor) if supervisor else None,
         )
         storage = getattr(tables.TrainedModel, "storage", "minio")
+        use_quick_client(self.connection, tables.TrainedModel.database, storage)
         self.job_settings = JobSettings(
             schema=self.schema,
             leases=self.leases,
