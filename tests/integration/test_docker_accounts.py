@@ -83,7 +83,8 @@ def container(
         home = tmp_path / f"home_{role}"
         home.mkdir(exist_ok=True)
         return {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": str(Path(sys.executable).parent),  # the image has no other programs, such as git
+            "GIT_PYTHON_REFRESH": "quiet",
             "HOME": str(home),
             "OMP_NUM_THREADS": "1",
             "DECEMBER_HOME": str(tmp_path / "december"),

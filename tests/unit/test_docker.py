@@ -62,6 +62,10 @@ def test_packages_are_pinned_and_not_cached() -> None:
     assert "apt-get" not in DOCKERFILE
 
 
+def test_nnfabrik_is_told_that_there_is_no_git() -> None:
+    assert "GIT_PYTHON_REFRESH=quiet" in DOCKERFILE
+
+
 def test_containers_have_no_rights() -> None:
     assert DOCKERFILE.index("\nUSER ${UID}:${UID}\n") < DOCKERFILE.index("\nENTRYPOINT ")
     for name in OURS:
