@@ -54,7 +54,8 @@ class FakeSweep:
 
     def run(self, number: int, worker_id: str, *, log_file: str = "", table: Any = None) -> Lease:
         """Let a worker take up the job of a key."""
-        lease = self.leases.claim(table or self.table, self.keys[number], worker_id, log_file=log_file)
+        table = self.table if table is None else table  # an empty table is false
+        lease = self.leases.claim(table, self.keys[number], worker_id, log_file=log_file)
         assert lease is not None
         self.execute(
             "UPDATE POOL_worker` SET job_table = %s, job_hash = %s WHERE worker_id = %s", *lease.job, worker_id
@@ -69,8 +70,9 @@ class FakeSweep:
         )
 
     def fail(self, number: int, words: str, *, stack: str = "Traceback: here", table: Any = None, **more: Any) -> Lease:
+        table = self.table if table is None else table
         lease = self.run(number, more.pop("worker_id", "f" * 32), table=table, **more)
-        assert self.leases.fail(table or self.table, self.keys[number], lease, words=words, stack=stack)
+        assert self.leases.fail(table, self.keys[number], lease, words=words, stack=stack)
         return lease
 
     def poison(self, number: int, words: str = "ended by the signal SIGSEGV") -> Lease:
