@@ -22,6 +22,7 @@ import pymysql
 import yaml
 
 from chaoslab import journal
+from chaoslab.clerk import Clerk
 from december_plugin.mariadb import is_free
 from december_plugin.server import EmbeddedServer
 from december_plugin.simulate import write_recording
@@ -58,6 +59,7 @@ class Laboratory:
         self.folder, self.seed, self.say = folder, seed, say
         self.server = EmbeddedServer(folder / "db")
         self.processes: list[subprocess.Popen] = []
+        self.clerks: dict[str, Clerk] = {}
         self._connection: Any = None
         self._recordings: list[str] | None = None
 
@@ -73,6 +75,8 @@ class Laboratory:
 
     def __exit__(self, *_: object) -> None:
         self.end_processes()
+        for clerk in self.clerks.values():
+            clerk.close()
         self.server.stop()
 
     def _choose_port(self) -> None:
@@ -100,6 +104,15 @@ class Laboratory:
     def random(self, name: str) -> random.Random:
         """Return the random numbers of one scenario."""
         return random.Random(f"{self.seed}-{name}")
+
+    def clerk(self, name: str) -> Clerk:
+        """Return the program of this name, which is started when it is first needed."""
+        if name not in self.clerks or self.clerks[name].process.poll() is not None:
+            folder = self.folder / f"clerk_{name}"
+            folder.mkdir(exist_ok=True)
+            write_settings(folder, self.server, {})
+            self.clerks[name] = Clerk(folder, environment(folder))
+        return self.clerks[name]
 
     def bench(self, name: str, **settings: Any) -> Bench:
         """Return a bench of its own for a scenario."""
@@ -221,35 +234,11 @@ class Bench:
         self.spool = self.folder / "spool"
         self.random = laboratory.random(name)
         self.workers: list[Worker] = []
-        self._write_settings()
-
-    def _write_settings(self) -> None:
-        own = self.laboratory.server.settings
-        settings = {
-            "database.host": own.host,
-            "database.port": own.port,
-            "database.user": own.user,
-            "database.password": own.password,
-            "database.use_tls": False,
-            "stores": {"minio": self.store},
-        }
-        path = self.desk / "dj_local_conf.json"
-        path.write_text(json.dumps(settings))
-        path.chmod(0o600)
+        write_settings(self.desk, laboratory.server, {"minio": self.store})
 
     def environment(self) -> dict[str, str]:
         """Return the environment of this bench's processes."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(STOPPED_BY)}
-        return kept | {
-            "HOME": str(self.home),
-            "DECEMBER_HOME": str(self.home / "december"),
-            "DECEMBER_PRETRAINING": str(self.folder / "pretraining"),
-            "DECEMBER_SPOOL": str(self.spool),
-            "DECEMBER_ALLOW_MODULES": "chaoslab",
-            "PYTHONPATH": os.pathsep.join([str(PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])]),
-            "OMP_NUM_THREADS": "1",
-            journal.VARIABLE: str(self.journal.path),
-        }
+        return environment(self.folder) | {journal.VARIABLE: str(self.journal.path)}
 
     def run(self, *words: str, code: int = 0, module: str = "december_plugin.cli", timeout: float = 300) -> str:
         """Run a command to its end and return its standard output."""
@@ -301,7 +290,9 @@ class Bench:
     def register(self, sweep: dict[str, Any]) -> None:
         """Run ``december register``, and let the server count every change of the table of models from then on."""
         self.sweep_file.write_text(yaml.safe_dump(sweep))
-        self.run(self.schema, str(self.sweep_file), module="chaoslab.enter")
+        clerk = self.laboratory.clerk("register")
+        stores = {"minio": self.store}
+        clerk.answer(clerk.send(do="register", schema=self.schema, sweep=str(self.sweep_file), stores=stores))
         for action in ("INSERT", "UPDATE", "DELETE"):
             row = "OLD" if action == "DELETE" else "NEW"
             for table in ("__trained_model", "__trained_model__model_storage"):
@@ -342,6 +333,38 @@ class Bench:
     def said(self) -> str:
         """Return what all workers said."""
         return "\n".join(path.read_text(errors="replace") for path in sorted(self.logs.glob("*.log")))
+
+
+def write_settings(folder: Path, server: EmbeddedServer, stores: Mapping[str, Any]) -> None:
+    """Write DataJoint's settings for programs that run in a folder."""
+    own = server.settings
+    settings = {
+        "database.host": own.host,
+        "database.port": own.port,
+        "database.user": own.user,
+        "database.password": own.password,
+        "database.use_tls": False,
+        "stores": dict(stores),
+    }
+    path = folder / "dj_local_conf.json"
+    path.write_text(json.dumps(settings))
+    path.chmod(0o600)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Return an environment in which everything is written below a folder, and which has no settings of anybody."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(STOPPED_BY)}
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    return kept | {
+        "HOME": str(home),
+        "DECEMBER_HOME": str(home / "december"),
+        "DECEMBER_PRETRAINING": str(folder / "pretraining"),
+        "DECEMBER_SPOOL": str(folder / "spool"),
+        "DECEMBER_ALLOW_MODULES": "chaoslab",
+        "PYTHONPATH": os.pathsep.join([str(PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 def wait_for(condition: Callable[[], Any], what: str, *, seconds: float = 60, pause: float = 0.1) -> Any:

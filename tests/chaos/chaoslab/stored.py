@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
 import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -20,29 +17,19 @@ from chaoslab.laboratory import Bench
 
 
 class Reference:
-    """The trainings of a bench's sweep in a plain loop, in a process of its own beside the chaos."""
+    """The trainings of a bench's sweep in a plain loop, in another process beside the chaos."""
 
     def __init__(self, bench: Bench, *, seeds: list[int] | None = None):
-        self.path = bench.folder / "reference.json"
         sweep = yaml.safe_load(bench.sweep_file.read_text())
         sweep_file = bench.folder / "reference.yaml"
         sweep_file.write_text(yaml.safe_dump({**sweep, "seeds": seeds or sweep["seeds"]}))
-        environment = {name: value for name, value in bench.environment().items() if name != journal.VARIABLE}
-        environment["DECEMBER_PRETRAINING"] = str(bench.folder / "reference_pretraining")
-        words = [sys.executable, "-m", "chaoslab.reference", str(sweep_file), str(self.path)]
-        log = bench.folder / "reference.log"
-        self.process = bench.laboratory.start(words, log=log, cwd=bench.folder, env=environment)
-        self.log = log
+        self.clerk = bench.laboratory.clerk("trainings")
+        pretraining = str(bench.folder / "reference_pretraining")
+        self.number = self.clerk.send(do="train", sweep=str(sweep_file), pretraining=pretraining)
 
     def results(self) -> dict[str, str]:
         """Wait for it, and return a digest of the state dict for each training."""
-        try:
-            code = self.process.wait(timeout=600)
-        except subprocess.TimeoutExpired:
-            code = None
-        if code != 0:
-            raise RuntimeError(f"the plain loop ended with {code}: {self.log.read_text()[-2000:]}")
-        return json.loads(self.path.read_text())
+        return dict(self.clerk.answer(self.number))
 
 
 def read_file(bench: Bench) -> Callable[[str], bytes]:
