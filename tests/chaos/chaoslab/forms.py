@@ -14,11 +14,11 @@ Scenario = Callable[[Laboratory], Figures]
 LONG: dict[str, Scenario] = {
     "kills": partial(
         kills.kill_9,
-        size=kills.Size(n_faults=100, n_seeds=10, epochs=40, pause=0.45, alone=2, pooled=2, every=(2.0, 5.0)),
+        size=kills.Size(n_faults=100, n_seeds=10, epochs=40, pause=0.45, alone=2, pooled=2, lease=6.0),
     ),
     "interruptions": partial(
         kills.interruptions,
-        size=kills.Size(n_faults=50, n_seeds=5, epochs=40, pause=0.45, alone=2, pooled=2, every=(2.0, 5.0)),
+        size=kills.Size(n_faults=50, n_seeds=5, epochs=40, pause=0.45, alone=2, pooled=2, lease=6.0),
     ),
     "suspended": suspended.suspended,
     "database": partial(database.database_killed, n_kills=20, n_seeds=12),
@@ -33,11 +33,11 @@ LONG: dict[str, Scenario] = {
 SHORT: dict[str, Scenario] = {
     "kills": partial(
         kills.kill_9,
-        size=kills.Size(n_faults=4, n_seeds=1, epochs=16, pause=0.2, alone=1, pooled=2, every=(0.5, 2.0)),
+        size=kills.Size(n_faults=4, n_seeds=1, epochs=24, pause=0.2, alone=1, pooled=2),
     ),
     "interruptions": partial(
         kills.interruptions,
-        size=kills.Size(n_faults=4, n_seeds=1, epochs=16, pause=0.2, alone=2, pooled=0, every=(0.5, 2.0)),
+        size=kills.Size(n_faults=4, n_seeds=1, epochs=24, pause=0.2, alone=2, pooled=0),
     ),
     "suspended": partial(suspended.suspended, epochs=24),
     "database": partial(database.database_killed, n_kills=2, n_seeds=2, n_workers=2, longest=2.0, epochs=20),

@@ -113,6 +113,10 @@ class Journal:
         """Return the attempts at one job."""
         return [attempt for attempt in self.attempts() if attempt.job == job]
 
+    def epochs_computed(self) -> int:
+        """Return how many epochs were computed, counting those once that were computed again."""
+        return len({(attempt.job, epoch) for attempt in self.attempts() for epoch in attempt.epochs})
+
     def epochs_computed_twice(self) -> int:
         """Return how many epochs were computed again, over all trainings."""
         counts: Counter[tuple[str, int]] = Counter()

@@ -34,8 +34,8 @@ class Size:
         Of a training; seconds after each epoch.
     alone, pooled
         Workers that no supervisor looks after, and workers of a ``december pool``.
-    every
-        Shortest and longest time between two faults (s).
+    lease
+        Of the workers (s).
     """
 
     n_faults: int
@@ -44,7 +44,7 @@ class Size:
     pause: float
     alone: int
     pooled: int
-    every: tuple[float, float]
+    lease: float = 3.0
 
 
 def trainers(epochs: int, pause: float) -> list[dict[str, Any]]:
@@ -79,7 +79,7 @@ class Kill:
 def kill_9(laboratory: Laboratory, size: Size) -> Figures:
     """Kill random workers with -9 during a sweep."""
     figures = Figures("kill -9", f"{size.n_faults} kills over {6 * size.n_seeds} trainings")
-    bench = laboratory.bench("kills")
+    bench = laboratory.bench("kills", lease=size.lease)
     rng = bench.random
     watch, reference = _begin(bench, size)
     crews = _crews(bench, size)
@@ -105,7 +105,7 @@ def kill_9(laboratory: Laboratory, size: Size) -> Figures:
 def interruptions(laboratory: Laboratory, size: Size) -> Figures:
     """Interrupt random workers with SIGTERM, USR2 and SIGINT during a sweep."""
     figures = Figures("SIGTERM / USR2", f"{size.n_faults} signals over {6 * size.n_seeds} trainings")
-    bench = laboratory.bench("interruptions")
+    bench = laboratory.bench("interruptions", lease=size.lease)
     rng = bench.random
     watch, reference = _begin(bench, size)
     crews = _crews(bench, size)
@@ -150,10 +150,14 @@ def _crews(bench: Bench, size: Size) -> list[Any]:
 
 
 def _under_fire(bench: Bench, watch: Watch, crews: list[Any], size: Size, fault: Any, rng: random.Random) -> list[Kill]:
-    """Commit faults while the sweep goes on; return when everything is stored."""
+    """Commit faults while the sweep goes on; return when everything is stored.
+
+    Each fault has its time in epochs that were computed by all workers together, so that the faults are spread over the
+    sweep on a machine of any speed.
+    """
     expected, kills = 6 * size.n_seeds, []
-    deadline = time.monotonic() + 300 + 20 * size.n_faults + expected * size.epochs * size.pause
-    next_fault = time.monotonic() + rng.uniform(*size.every)
+    deadline = time.monotonic() + 300 + 30 * size.n_faults + expected * size.epochs * size.pause
+    due = sorted(rng.uniform(0.01, 0.95) * expected * size.epochs for _ in range(size.n_faults))
     stored = -1
     while (now_stored := bench.count("__trained_model")) < expected or watch_running(watch):
         if time.monotonic() > deadline:
@@ -166,9 +170,8 @@ def _under_fire(bench: Bench, watch: Watch, crews: list[Any], size: Size, fault:
         watch.look()
         watch.note_alive([member.worker_id for crew in crews for member in crew.members()])
         at_work = _at_work(watch, crews)
-        if len(kills) < size.n_faults and time.monotonic() >= next_fault and at_work:
+        if at_work and len(kills) < size.n_faults and bench.journal.epochs_computed() >= due[len(kills)]:
             kills.append(fault(rng.choice(at_work)))
-            next_fault = time.monotonic() + rng.uniform(*size.every)
         time.sleep(0.1)
     for crew in crews:
         crew.stop()
