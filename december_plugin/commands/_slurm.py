@@ -143,16 +143,8 @@ def submit(args: argparse.Namespace, settings: Any) -> int:
     SlurmError
         Slurm or submitit is missing, or sbatch refuses.
     """
-    from december_plugin.connection import connect, lab_settings
-    from december_plugin.pool.board import announce_pool
-    from december_plugin.pool.slurm import (
-        array_folder,
-        cancel_all,
-        check_credentials,
-        check_reach,
-        check_slurm,
-        submit_array,
-    )
+    from december_plugin.connection import lab_settings
+    from december_plugin.pool.slurm import array_folder, check_credentials, check_reach, check_slurm, submit_array
     from december_plugin.pool.slurm_task import PoolTask
 
     array = array_settings(args)
@@ -161,32 +153,45 @@ def submit(args: argparse.Namespace, settings: Any) -> int:
     if lab is not None:
         check_credentials()
     only_host = check_reach(array, host=None if lab is None else lab.host)
-    pool_id = uuid.uuid4().hex
-    settings = dataclasses.replace(
+    settings = _settings_on_nodes(settings, array)
+    task = PoolTask(settings, only_host, "" if lab is None else lab.address)
+    job = submit_array(array, task, pool_id=settings.pool_id)
+    _announce(array, settings, job)
+    each = f"{array.gpus_per_worker} GPU{'s' * (array.gpus_per_worker > 1)}" if array.gpus_per_worker else "no GPU"
+    print(f"Submitted job {job} to Slurm: {array.workers} tasks with {each} each (pool {settings.pool_id[:8]}).")
+    print(f"Logs: {array_folder(array, settings.pool_id)}")
+    print("See `december pool status`; end it with `december pool stop`.")
+    return 0
+
+
+def _settings_on_nodes(settings: Any, array: ArraySettings) -> Any:
+    """Return the settings of the supervisors on the nodes."""
+    return dataclasses.replace(
         settings,
-        pool_id=pool_id,
+        pool_id=uuid.uuid4().hex,
         # By number: fewer GPUs than were asked for are an error, and not a worker on the processor.
         gpus=tuple(range(array.gpus_per_worker)) or None,
         cpu=None if array.gpus_per_worker else 1,
         idle_exit=DEFAULT_IDLE_EXIT if settings.idle_exit is None else settings.idle_exit,
     )
-    task = PoolTask(settings, only_host)
-    job = submit_array(array, task, pool_id=pool_id)
+
+
+def _announce(array: ArraySettings, settings: Any, job: str) -> None:
+    """Write the pool's row; without it nobody could stop the array, so it is cancelled if that fails."""
+    from december_plugin.connection import connect
+    from december_plugin.pool.board import announce_pool
+    from december_plugin.pool.slurm import cancel_all
+
     try:
         announce_pool(
             connect().connection,
             settings.schema,
-            pool_id=pool_id,
+            pool_id=settings.pool_id,
             kind="slurm",
-            n_workers=array.workers * max(1, array.gpus_per_worker),
+            n_workers=array.workers * (array.gpus_per_worker * settings.workers_per_gpu or 1),
             options=json.dumps({"slurm": array.parameters(), **json.loads(settings.options())}),
             slurm_job=job,
         )
     except BaseException:
-        cancel_all({"slurm_job": job})  # nobody could stop it otherwise
+        cancel_all({"slurm_job": job})
         raise
-    each = f"{array.gpus_per_worker} GPU{'s' * (array.gpus_per_worker > 1)}" if array.gpus_per_worker else "no GPU"
-    print(f"Submitted job {job} to Slurm: {array.workers} tasks with {each} each (pool {pool_id[:8]}).")
-    print(f"Logs: {array_folder(array, pool_id)}")
-    print("See `december pool status`; end it with `december pool stop`.")
-    return 0

@@ -16,6 +16,7 @@ SIGTERM: cancelled (scancel)    nothing: it is not meant to come back
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import platform
@@ -46,10 +47,13 @@ class PoolTask:
         A :class:`december_plugin.pool.local.PoolSettings`; it holds no secrets, as it is written to a file.
     only_host
         The only host on which the database can be reached, if it is one that listens on the loopback interface.
+    server
+        The lab's database server; empty for the embedded one.
     """
 
     settings: Any
     only_host: str = ""
+    server: str = ""
 
     def __call__(self) -> int:
         """Run the pool until nothing is left; if Slurm ended it before that, see that the task comes back."""
@@ -57,8 +61,8 @@ class PoolTask:
 
         on_usr2 = signal.getsignal(signal.SIGUSR2)  # submitit's; the supervisor sets its own
         try:
-            self._check_host()
-            code = int(run_pool(self.settings))
+            self._check_node()
+            code = int(run_pool(self._settings_of_start()))
         except DecemberError as error:
             sys.exit(f"error: {error}")
         if code in INTERRUPTED and is_still_running():
@@ -73,12 +77,25 @@ class PoolTask:
 
         return submitit.helpers.DelayedSubmission(self)
 
-    def _check_host(self) -> None:
+    def _check_node(self) -> None:
+        from december_plugin.connection import lab_settings
+
         if self.only_host and platform.node() != self.only_host:
             raise SettingsError(
                 f"this task runs on {platform.node()}, but the database listens on {self.only_host} only. Configure a "
                 "server that all nodes reach (DJ_HOST, or database.host in DataJoint's settings), then submit again."
             )
+        if self.server and lab_settings() is None:  # otherwise an embedded database would be started here
+            raise SettingsError(
+                f"no settings for the database server {self.server} are found on {platform.node()}. Put them into "
+                "~/.datajoint_config.json in a home folder that all nodes see, or let sbatch pass the environment on "
+                "(no --export=NONE, no SBATCH_EXPORT=NONE), then submit again."
+            )
+
+    def _settings_of_start(self) -> Any:
+        """Return the settings of this start: of all starts of all tasks, only the first tries failed jobs again."""
+        is_first = os.environ.get("SLURM_ARRAY_TASK_ID", "0") == os.environ.get("SLURM_RESTART_COUNT", "0") == "0"
+        return self.settings if is_first else dataclasses.replace(self.settings, retry=False)
 
 
 def job_state() -> str:

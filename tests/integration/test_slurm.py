@@ -198,7 +198,8 @@ def restarts(cluster: Cluster, tasks: Iterable[str]) -> list[int]:
 def test_a_pool_that_waits_is_shown_and_stopped(cluster):
     cluster.register(max_iter=3)
     cluster.submit("--workers", "3", "--slurm-option", "begin=now+1hour")
-    assert "Slurm: 3 pending (BeginTime)" in cluster.run("pool", "status").out
+    # The reason is known when Slurm has tried to start them.
+    cluster.wait(lambda: "Slurm: 3 pending (BeginTime)" in cluster.run("pool", "status").out, "no reason is shown")
     assert "has ended" in cluster.run("pool", "stop").out
     assert cluster.slurm.queue() == {}
     assert "No pool is running" in cluster.run("pool", "status").out

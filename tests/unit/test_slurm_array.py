@@ -213,13 +213,18 @@ def test_slurm_that_does_not_answer_is_said(program, monkeypatch):
 # ---- a task on its node
 
 
+retries: list[bool] = []  # what each start of a pool was told about failed jobs
+
+
 @pytest.fixture
 def task(monkeypatch):
     """Return a function that runs a task whose pool ends like this while Slurm says that; and what was requeued."""
     requeued: list[int] = []
+    retries.clear()
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")  # the last task has the array's own number
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
+    monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
     monkeypatch.setattr(slurm_task, "REQUEUE_PAUSE", 0.01)
     before = {number: signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGTERM)}
 
@@ -227,16 +232,17 @@ def task(monkeypatch):
         requeued.append(number)
         raise SystemExit(255)
 
-    def run(code: int | Exception, only_host: str = "") -> int:
+    def run(code: int | Exception, **options: str) -> int:
         def run_pool(settings: PoolSettings) -> int:
-            assert settings.schema == "lab"
+            retries.append(settings.retry)
             if isinstance(code, Exception):
                 raise code
             return code
 
         monkeypatch.setattr(local, "run_pool", run_pool)
         signal.signal(signal.SIGUSR2, on_usr2)
-        return pickle.loads(pickle.dumps(PoolTask(PoolSettings(schema="lab", pool_id="1" * 32), only_host)))()
+        settings = PoolSettings(schema="lab", pool_id="1" * 32, retry=True)
+        return pickle.loads(pickle.dumps(PoolTask(settings, **options)))()
 
     yield run, requeued
     for number, handler in before.items():
@@ -310,6 +316,31 @@ def test_explained_errors_of_a_task_are_its_last_words(task):
     with pytest.raises(SystemExit) as ended:
         run(0, only_host="elsewhere")
     assert "but the database listens on elsewhere only. Configure a server that all nodes reach" in ended.value.code
+
+
+def test_a_node_without_the_settings_starts_no_database_of_its_own(task, monkeypatch):
+    run, _ = task
+    monkeypatch.setattr("december_plugin.connection.lab_settings", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        run(0, server="db.lab.org:3306")
+    assert "error: no settings for the database server db.lab.org:3306 are found on " in ended.value.code
+    assert "or let sbatch pass the environment on (no --export=NONE, no SBATCH_EXPORT=NONE)" in ended.value.code
+    assert retries == []
+    monkeypatch.setattr("december_plugin.connection.lab_settings", lambda: object())
+    assert run(0, server="db.lab.org:3306") == 0
+
+
+def test_failed_jobs_are_tried_again_once_and_not_after_each_requeueing(task, monkeypatch):
+    run, _ = task
+    run(0)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    run(0)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    run(0)
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID")
+    monkeypatch.delenv("SLURM_RESTART_COUNT")
+    run(0)
+    assert retries == [False, True, False, True]
 
 
 def test_what_is_written_for_submitit_holds_no_password(monkeypatch):
