@@ -3,11 +3,12 @@
 PYTHON_IN_VENV := .venv/bin/python
 LINTED := december_plugin schemas tests benchmarks docker docs examples scripts setup.py
 
-.PHONY: help demo test unit lint format benchmarks venv clean
+.PHONY: help demo test chaos unit lint format benchmarks venv clean
 
 help:
 	@echo "make demo        the whole job on simulated recordings, in a few minutes (DEMO_ARGS=... for options)"
 	@echo "make test        unit and integration tests, the latter with a MariaDB and a Slurm of their own"
+	@echo "make chaos       workers, server and stores under faults, at length: about half an hour (CHAOS_ARGS=...)"
 	@echo "make unit        unit tests alone: no database, under a minute"
 	@echo "make lint        ruff, mypy, codespell, hadolint, the compose file against its schema"
 	@echo "make format      let ruff lay the code out"
@@ -20,11 +21,15 @@ demo:
 	.venv/bin/december demo $(DEMO_ARGS)
 
 # Several test processes share the cores: one thread each is faster.
-test unit: export OMP_NUM_THREADS ?= 1
+test chaos unit: export OMP_NUM_THREADS ?= 1
 
 test:
 	@scripts/bootstrap venv database slurm
 	$(PYTHON_IN_VENV) -m pytest tests $(TEST_ARGS)
+
+chaos:
+	@scripts/bootstrap venv database
+	cd tests/chaos && ../../$(PYTHON_IN_VENV) -m chaoslab $(CHAOS_ARGS)
 
 unit:
 	@scripts/bootstrap venv

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -24,6 +25,8 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="where logs, stores and the database go; kept (default: a new one)")
     args = parser.parse_args()
     os.nice(5)
+    for number in (signal.SIGTERM, signal.SIGINT):  # also in the background, where a shell has SIGINT ignored
+        signal.signal(number, _stop)
     folder = args.folder or Path(tempfile.mkdtemp(prefix="december-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     forms = SHORT if args.short else LONG
@@ -39,6 +42,10 @@ def main() -> int:
 
 def _say(line: str) -> None:
     print(time.strftime("%H:%M:%S"), line, flush=True)
+
+
+def _stop(number: int, _: object) -> None:
+    sys.exit(128 + number)  # the laboratory ends what it has started
 
 
 def _run(name: str, scenario: object, laboratory: Laboratory) -> Figures:
