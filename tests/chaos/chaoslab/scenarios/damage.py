@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from pathlib import Path
@@ -11,7 +12,14 @@ from chaoslab.faults import cut_short, flip_bit, server_away
 from chaoslab.figures import Figures
 from chaoslab.laboratory import QUICK, Bench, Laboratory, Worker, wait_for
 from chaoslab.scenarios.stores import checkpoints
-from chaoslab.stored import Reference, attachment_path, check_stored_once
+from chaoslab.stored import (
+    Reference,
+    attachment_path,
+    check_stored_once,
+    files_in_store,
+    stored_models,
+    unreferenced_files,
+)
 
 OPTIONS = ("--poll", "0.3", "--idle-exit", "4")
 
@@ -27,6 +35,7 @@ def damaged_files(laboratory: Laboratory, *, epochs: int = 16, pause: float = 0.
     _damaged_checkpoint(figures, bench)
     _spooled(figures, bench)
     check_stored_once(figures, bench, 4, reference)
+    _half_an_upload(figures, bench)
     _half_an_attachment(figures, bench)
     return figures.finish()
 
@@ -100,6 +109,28 @@ def _spooled(figures: Figures, bench: Bench) -> None:
         figures.check(what, (epochs > 0) == damaged, epochs)
     figures.equal("results left in the spool", spooled(bench), [])
     figures.equal("damaged results kept aside", len(list((bench.spool / "damaged").glob("*"))), 1)
+
+
+def _half_an_upload(figures: Figures, bench: Bench) -> None:
+    """Leave the half of a model that no row refers to, as a worker does that is killed while it stores one."""
+    whole = bench.store_folder / files_in_store(bench)[0]
+    half = whole.with_name(f"{'0' * 32}.half.pth.tar")
+    half.write_bytes(whole.read_bytes())
+    cut_short(half)
+    two_days_ago = time.time() - 2 * 86400
+    os.utime(half, (two_days_ago, two_days_ago))
+    before = stored_models(bench)
+    words = ("store", "clean", "--schema", bench.schema)
+    bench.run(*words)
+    figures.equal("half a model: found, and left by a dry run", unreferenced_files(bench), [relative(bench, half)])
+    bench.run(*words, "--delete")
+    figures.equal("left after `december store clean --delete`", unreferenced_files(bench), [])
+    figures.check("stored models untouched by it", stored_models(bench) == before, f"{len(before)} models")
+
+
+def relative(bench: Bench, path: Path) -> str:
+    """Return a file's path in the store."""
+    return str(path.relative_to(bench.store_folder))
 
 
 def _half_an_attachment(figures: Figures, bench: Bench) -> None:
