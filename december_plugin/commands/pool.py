@@ -163,9 +163,6 @@ def _start(args: argparse.Namespace) -> int:
     environment, lab = _open_lab(args)
     settings = settings_of(args, lab.schema)
     _chosen_tables(lab, settings)
-    notice = _notice(settings)
-    if notice:
-        print(notice, file=sys.stderr)
     return run_pool(settings, environment=environment)
 
 
@@ -197,20 +194,6 @@ def _open_lab(args: argparse.Namespace) -> tuple[dict[str, str], Lab]:
     lab = open_lab_of(args)
     typed = {names[name]: dj.config[name] for name in missing if dj.config[name] is not None and not lab.is_embedded}
     return {**os.environ, **typed}, lab
-
-
-def _notice(settings: PoolSettings) -> str:
-    """Return what a user may not expect about the places of the workers."""
-    from december_plugin.pool.local import slots_of
-    from december_plugin.pool.slots import visible_gpus
-
-    visible = visible_gpus()
-    if settings.gpus is None and settings.cpu is None and not visible.gpus and not visible.is_broken:
-        return f"No GPU is visible ({visible.source}): one worker on the processor. --cpu N starts more."
-    places = slots_of(settings, visible)
-    if len({slot.gpu is None for slot in places}) == 2 and not settings.only:
-        return "The workers on the processor fill the tables that need no GPU."
-    return ""
 
 
 # ---- dry run
@@ -258,12 +241,13 @@ def _print_array(args: argparse.Namespace) -> None:
 
 
 def _print_places(settings: PoolSettings) -> None:
-    from december_plugin.pool.local import log_folder_of, slots_of
+    from december_plugin.pool.pool_settings import log_folder_of, notice, slots_of
+    from december_plugin.pool.slots import visible_gpus
 
-    if notice := _notice(settings):
-        print(f"\n{notice}")
-    places = slots_of(settings)
-    print(f"\n{len(places)} {'worker' if len(places) == 1 else 'workers'}")
+    visible = visible_gpus()
+    places = slots_of(settings, visible)
+    surprise = notice(settings, visible, places)
+    print(f"\n{len(places)} worker{'s' * (len(places) > 1)}" + (f"; {surprise}" if surprise else ""))
     folder = log_folder_of(settings, "ID")
     for slot in places:
         device = f"CUDA_VISIBLE_DEVICES={slot.environment()['CUDA_VISIBLE_DEVICES']}"

@@ -158,7 +158,7 @@ class PoolBoard:
         self._connection: Any = None
         self._ended: deque[_Ended] = deque()
         self._watched: tuple[str, ...] = ()
-        self._idle: tuple[tuple[str, ...], int, float] | None = None  # whose, jobs that they did, since when
+        self._idle: tuple[tuple[str, ...], str, float] | None = None  # whose, their last job, since when
         self._is_waiting_for_lease = False
         self._wake, self._ending, self._over = threading.Event(), threading.Event(), threading.Event()
         self._given_up = False
@@ -261,20 +261,20 @@ class PoolBoard:
         return f"{job} is free again; {released.n_deaths} of {self._max_attempts} attempts ended in this way"
 
     def _look_for_idleness(self, worker_ids: tuple[str, ...]) -> None:
-        n_done = self._jobs_done_if_idle(worker_ids) if worker_ids else None
-        if n_done is None:
+        last = self._last_job_if_idle(worker_ids) if worker_ids else None
+        if last is None:
             self._idle = None
-        elif self._idle is None or self._idle[:2] != (worker_ids, n_done):
-            self._idle = worker_ids, n_done, time.monotonic()
+        elif self._idle is None or self._idle[:2] != (worker_ids, last):
+            self._idle = worker_ids, last, time.monotonic()
 
-    def _jobs_done_if_idle(self, worker_ids: tuple[str, ...]) -> int | None:
-        """Return how many jobs these workers did, or None if one is not idle or has not reported yet."""
-        workers = self._connection.query(
-            f"SELECT worker_state, n_done + n_failed FROM `{self.schema}`.`pool_worker` "
-            f"WHERE worker_id IN ({', '.join(['%s'] * len(worker_ids))})",
+    def _last_job_if_idle(self, worker_ids: tuple[str, ...]) -> str | None:
+        """Return when these workers last took up a job (empty for never), or None if one is not idle."""
+        ids = ", ".join(["%s"] * len(worker_ids))
+        (n_idle,) = self._connection.query(
+            f"SELECT COUNT(*) FROM `{self.schema}`.`pool_worker` WHERE worker_state = 'idle' AND worker_id IN ({ids})",
             args=worker_ids,
-        ).fetchall()
-        if len(workers) < len(worker_ids) or any(state != "idle" for state, _ in workers):
+        ).fetchone()
+        if n_idle < len(worker_ids):  # or it has not reported yet
             return None
         holders = self._leases.others(self._connection, "")
         # A heartbeat tells with delay that a worker has taken up a job, the job's own row at once.
@@ -283,7 +283,11 @@ class PoolBoard:
         # A job of another pool may be free in a moment, if its worker is dead.
         longest = time.monotonic() - self._idle[2] if self._idle is not None else 0.0
         self._is_waiting_for_lease = any(age > longest for age in holders.values())
-        return sum(int(count) for _, count in workers)
+        # Between two looks they may have done a job, and look for the next one.
+        (last,) = self._connection.query(
+            f"SELECT MAX(begun) FROM `{self.schema}`.`pool_job` WHERE last_worker IN ({ids})", args=worker_ids
+        ).fetchone()
+        return str(last or "")
 
     def _note_failure(self, error: Exception) -> None:
         self._idle = None

@@ -55,7 +55,7 @@ class WorkerIdentity:
 class WorkerState:
     """What the worker does at the moment. The main thread writes it, the heartbeat reads it."""
 
-    state: str = "idle"
+    state: str = "working"  # on looking for its first job; idle is who has found none
     detail: str = ""
     lease: Lease | None = None
     epoch: int | None = None

@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import Protocol
 
 from december_plugin.errors import SettingsError
-from december_plugin.pool.pool_settings import PoolSettings, log_folder_of, slots_of, worker_program
+from december_plugin.pool.pool_settings import PoolSettings, log_folder_of, notice, slots_of, worker_program
 from december_plugin.pool.signals import SignalPipe, signal_name
-from december_plugin.pool.slots import Slot, threads_per_worker
+from december_plugin.pool.slots import Slot, threads_per_worker, visible_gpus
 from december_plugin.pool.worker_process import DRAINED, MISTAKEN, WorkerSlot, ending_in_words
+from december_plugin.secrets import redacted
 
 __all__ = ["LocalPool", "PoolSettings", "run_pool"]
 
@@ -331,7 +332,18 @@ def _explains_itself(lines: Sequence[str]) -> bool:
 
 def _last_words(ending: str, lines: Sequence[str]) -> str:
     """Return how a worker ended with the end of its log, short enough for the table of jobs."""
-    return f"{ending}\n{chr(10).join(lines)[-MAX_WORDS:]}".rstrip()
+    return redacted(f"{ending}\n{chr(10).join(lines)[-MAX_WORDS:]}").rstrip()
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise SettingsError(
+            f"the folder {folder} for the workers' logs cannot be made ({error.strerror or error}). Name another one "
+            "with --log-folder."
+        ) from None
+    return folder
 
 
 def run_pool(
@@ -367,16 +379,10 @@ def run_pool(
     from december_plugin.connection import connect
     from december_plugin.pool.board import PoolBoard, announce_pool, own_connection
 
-    slots = slots_of(settings)
+    visible = visible_gpus()
+    slots = slots_of(settings, visible)
     pool_id = settings.pool_id or uuid.uuid4().hex
-    log_folder = log_folder_of(settings, pool_id)
-    try:
-        log_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise SettingsError(
-            f"the folder {log_folder} for the workers' logs cannot be made ({error.strerror or error}). Name another "
-            "one with --log-folder."
-        ) from None
+    log_folder = _made(log_folder_of(settings, pool_id))
     if not settings.pool_id:
         announce_pool(
             connect().connection,
@@ -394,10 +400,11 @@ def run_pool(
         ends_pool=not settings.pool_id,
         tell=lambda text: say("pool", text),
     )
-    say(
-        "pool",
-        f"pool {pool_id[:8]}: {len(slots)} workers ({', '.join(slot.name for slot in slots)}), logs in {log_folder}",
-    )
+    names = ", ".join(slot.name for slot in slots)
+    number = f"{len(slots)} worker{'s' * (len(slots) > 1)}"
+    say("pool", f"pool {pool_id[:8]} of {settings.schema}: {number} ({names}), logs in {log_folder}")
+    if surprise := notice(settings, visible, slots):
+        say("pool", surprise)
     pool = LocalPool(
         settings,
         slots,

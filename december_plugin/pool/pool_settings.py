@@ -6,10 +6,11 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from december_plugin.pool.slots import Slot, VisibleGpus, choose_slots, visible_gpus
+from december_plugin.pool.slots import Slot, VisibleGpus, choose_slots
 from december_plugin.server import december_home
 
 LONGEST_POLL = 5.0  # idle workers look for work this often (s)
@@ -101,17 +102,21 @@ def log_folder_of(settings: PoolSettings, pool_id: str) -> Path:
     return folder
 
 
-def slots_of(settings: PoolSettings, visible: VisibleGpus | None = None) -> tuple[Slot, ...]:
-    """Return the places of a pool's workers on this machine.
+def slots_of(settings: PoolSettings, visible: VisibleGpus) -> tuple[Slot, ...]:
+    """Return the places of a pool's workers on a machine with these GPUs.
 
     Raises
     ------
     SettingsError
         If a GPU does not exist, or no place is left.
     """
-    return choose_slots(
-        visible if visible is not None else visible_gpus(),
-        gpus=settings.gpus,
-        workers_per_gpu=settings.workers_per_gpu,
-        cpu=settings.cpu,
-    )
+    return choose_slots(visible, gpus=settings.gpus, workers_per_gpu=settings.workers_per_gpu, cpu=settings.cpu)
+
+
+def notice(settings: PoolSettings, visible: VisibleGpus, slots: Sequence[Slot]) -> str:
+    """Return what a user may not expect about the places of the workers; nothing if they are as asked for."""
+    if settings.gpus is None and settings.cpu is None and not visible.gpus:
+        return f"no GPU is visible ({visible.source}): one worker on the processor. --cpu N starts more"
+    if len({slot.gpu is None for slot in slots}) == 2 and not settings.only:
+        return "the workers on the processor fill the tables that need no GPU"
+    return ""

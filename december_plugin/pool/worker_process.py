@@ -19,7 +19,8 @@ LONGEST_READ = 1 << 20  # of a log at once (bytes)
 LONGEST_LINE = 4000
 N_LAST_LINES = 15
 
-DONE, SOME_FAILED, EXPLAINED, USAGE, DEFECT = 0, 3, 1, 2, 70
+DONE, SOME_FAILED, EXPLAINED, USAGE = 0, 3, 1, 2
+MEANINGS = {70: "a defect of december", 75: "the GPU failed"}  # of exit codes
 DRAINED = (DONE, SOME_FAILED, 130, 140, 143)  # ended by itself or on request, with its job given back
 MISTAKEN = (EXPLAINED, USAGE)  # the next one would end in the same way
 
@@ -62,6 +63,8 @@ class LogFollower:
     def _read(self) -> bytes:
         try:
             with self.path.open("rb") as file:
+                if file.seek(0, os.SEEK_END) < self._offset:  # cut off, as logrotate does
+                    self._offset = self._began = 0
                 file.seek(self._offset)
                 chunk = file.read(LONGEST_READ)
         except OSError:  # removed by somebody, or the disk is away: the worker's business
@@ -83,7 +86,7 @@ def ending_in_words(code: int) -> str:
             return f"killed by signal {-code} ({signal.Signals(-code).name})"
         except ValueError:
             return f"killed by signal {-code}"
-    return f"ended with code {code}" + (" (a defect of december)" if code == DEFECT else "")
+    return f"ended with code {code}" + (f" ({MEANINGS[code]})" if code in MEANINGS else "")
 
 
 class WorkerSlot:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pool_process import FATAL, PoolLab, wait_until
 
+from december_plugin.cli import main
+from december_plugin.commands import pool as pool_command
 from december_plugin.connection import second_connection
 from december_plugin.pool.board import PoolBoard, announce_pool, failed_jobs
 from december_plugin.simulate import write_recording
@@ -188,9 +192,34 @@ def test_a_dry_run_starts_and_writes_nothing(pool, monkeypatch):
     assert pool.query("SELECT COUNT(*) FROM `{}`.pool") == [(0,)]
 
 
-def test_options_of_another_action_are_refused(capsys):
-    from december_plugin.cli import main
+def test_a_password_that_was_typed_reaches_the_workers(unconfigured, monkeypatch):
+    """Nobody can type it again there: they get it through their environment, as with ``DJ_PASS``."""
+    args = argparse.Namespace(schema="lab", nnfabrik=None)
 
+    def answer(is_embedded: bool):
+        def open_lab_of(_: argparse.Namespace) -> SimpleNamespace:
+            unconfigured.config.update({"database.user": "ada", "database.password": "typed"})
+            return SimpleNamespace(is_embedded=is_embedded)
+
+        return open_lab_of
+
+    for is_embedded, expected in ((False, ("ada", "typed")), (True, (None, None))):
+        unconfigured.config.update({"database.user": None, "database.password": None})
+        monkeypatch.setattr(pool_command, "open_lab_of", answer(is_embedded))
+        environment, _ = pool_command._open_lab(args)
+        assert (environment.get("DJ_USER"), environment.get("DJ_PASS")) == expected
+
+
+def test_a_log_folder_that_cannot_be_made(pool):
+    pool.register(seeds=(1,), max_iter=2)
+    (pool.folder / "file").write_text("")
+    said = pool.run("pool", "--cpu", "1", "--log-folder", str(pool.folder / "file" / "logs"), code=1)
+    assert f"the folder {pool.folder}/file/logs for the workers' logs cannot be made (Not a directory)." in said
+    assert "Name another one with --log-folder." in said
+    assert pool.query("SELECT COUNT(*) FROM `{}`.pool") == [(0,)]
+
+
+def test_options_of_another_action_are_refused(capsys):
     for words, message in (
         (["pool", "--now"], "--now is for `december pool stop`; leave it out of 'start'."),
         (["pool", "stop", "--dry-run"], "--dry-run is for `december pool start`; leave it out of 'stop'."),

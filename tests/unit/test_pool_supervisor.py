@@ -200,7 +200,8 @@ def test_pauses_double_to_a_minute_and_are_forgotten_after_a_minute_of_life(tmp_
 def test_endings_in_words():
     assert ending_in_words(-11) == "killed by signal 11 (SIGSEGV)"
     assert ending_in_words(-200) == "killed by signal 200"
-    assert ending_in_words(75) == "ended with code 75"
+    assert ending_in_words(75) == "ended with code 75 (the GPU failed)"
+    assert ending_in_words(17) == "ended with code 17"
 
 
 # ---- signals
@@ -393,6 +394,8 @@ def test_a_log_is_followed_from_where_it_was(tmp_path):
     ]
     assert list(follower.new_lines(to_the_end=True)) == ["last"]
     assert follower.last_lines()[0] == "first"
+    log.write_text("after logrotate\n")
+    assert list(follower.new_lines()) == follower.last_lines() == ["after logrotate"]
     log.unlink()
     assert list(follower.new_lines()) == []
     assert follower.last_lines() == []

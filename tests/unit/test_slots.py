@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from december_plugin.errors import SettingsError
+from december_plugin.pool.pool_settings import PoolSettings, notice
 from december_plugin.pool.slots import (
     Gpu,
     Slot,
@@ -145,6 +146,19 @@ def test_cores_are_shared_by_the_workers_on_the_processor():
     assert threads_per_worker(slots[:1], n_cores=8) == 8
     assert threads_per_worker(slots) >= 1
     assert threads_per_worker(slots[1:2]) == len(os.sched_getaffinity(0))
+
+
+def test_what_a_user_may_not_expect_is_said():
+    without = visible_gpus({"PATH": "/nowhere"})
+    alone, two = PoolSettings(schema="lab"), PoolSettings(schema="lab", cpu=2)
+    assert notice(alone, without, choose_slots(without)) == (
+        "no GPU is visible (nvidia-smi is not installed): one worker on the processor. --cpu N starts more"
+    )
+    assert notice(two, without, choose_slots(without, cpu=2)) == ""
+    mixed = choose_slots(visible("0"), gpus=[0], cpu=1)
+    words = "the workers on the processor fill the tables that need no GPU"
+    assert notice(PoolSettings(schema="lab", gpus=(0,), cpu=1), visible("0"), mixed) == words
+    assert notice(PoolSettings(schema="lab", gpus=(0,), cpu=1, only=("cpu",)), visible("0"), mixed) == ""
 
 
 # ---- mistakes
