@@ -19,16 +19,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import json
 import os
 import select
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
 from december_plugin import __version__, commands, secrets
-from december_plugin.errors import DecemberError
+from december_plugin.errors import DecemberError, SettingsError
 
 ERROR, USAGE, DEFECT, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
 
@@ -150,7 +152,14 @@ def _report(error: Exception, *, debug: bool) -> int:
 
 
 def _explain(error: Exception) -> DecemberError | None:
-    """Return what a server's or store's error means, if a command let one through."""
+    """Return what an error of a server, a store or DataJoint's settings means, if a command let one through."""
+    if isinstance(error, json.JSONDecodeError):
+        files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+        if any(file.endswith(os.path.join("datajoint", "settings.py")) for file in files):
+            from december_plugin.server_errors import settings_source
+
+            source = settings_source()
+            return SettingsError(f"DataJoint's settings in {source} are no valid JSON: {error}. Correct the file.")
     if "datajoint" not in sys.modules:
         return None
     from december_plugin.server_errors import explain_error

@@ -288,7 +288,19 @@ def second_connection(*, timeout: float | None = None) -> Any:
         second.close()
         second.conn_info.update(read_timeout=timeout, write_timeout=timeout)
         second.connect()
+    second._execute_query = _execute_query
     return stay_encrypted(second)
+
+
+def _execute_query(cursor: Any, query: str, args: Any, suppress_warnings: bool) -> None:
+    """Execute as DataJoint does, but leave Python's filters of warnings alone: all threads have the same ones."""
+    import pymysql
+    from datajoint.connection import translate_query_error
+
+    try:
+        cursor.execute(query, args)
+    except pymysql.err.Error as error:
+        raise translate_query_error(error, query) from error
 
 
 def _others_are_connected(connection: Any) -> bool:

@@ -26,7 +26,7 @@ import sys
 import threading
 import traceback
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -221,3 +221,32 @@ def _print_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
     name = args.thread.name if args.thread is not None else "unknown"
     text = "".join(traceback.format_exception(args.exc_type, args.exc_value, args.exc_traceback))
     print(redacted(f"Exception in thread {name}:\n{text}"), end="", file=sys.stderr)
+
+
+class _RedactedStream:
+    """A text stream that replaces secrets in what is written to it; everything else is the stream's own."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(redacted(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def redacted_output() -> Iterator[None]:
+    """Replace secrets in what Python code inside a with block prints: a lab's trainer may print its settings."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _RedactedStream(before[0]), _RedactedStream(before[1])
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before

@@ -50,7 +50,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Work until nothing is left."""
-    from december_plugin.secrets import RedactingFilter
+    from december_plugin.secrets import RedactingFilter, redacted_output
 
     logger = logging.getLogger("december_plugin")
     handler = logging.StreamHandler(sys.stderr)
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     logger.addHandler(handler)
     logger.setLevel(logging.ERROR if args.quiet else logging.INFO)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redacted_output():
             warnings.showwarning = lambda message, *_: logger.warning("warning: %s", message)
             return _work(args)
     finally:

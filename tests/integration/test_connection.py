@@ -98,6 +98,18 @@ def test_settings_in_a_file(server: EmbeddedServer, file: str, tmp_path: Path, d
     assert not (home / "server").exists()
 
 
+def test_settings_file_with_a_mistake(server: EmbeddedServer, tmp_path: Path, december: Command) -> None:
+    place = tmp_path / "dj_local_conf.json"
+    place.write_text('{"database.host": "db.lab",}')
+    for command in ("db", "status"), ("status",), ("worker",):
+        done = december(*command, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == (
+            f"december: error: DataJoint's settings in {place} are no valid JSON: Expecting property name enclosed in "
+            "double quotes: line 1 column 28 (char 27). Correct the file.\n"
+        )
+
+
 def test_settings_in_the_environment(server: EmbeddedServer, tmp_path: Path, december: Command) -> None:
     own = server.settings
     variables = {"DJ_HOST": f"{own.host}:{own.port}", "DJ_USER": own.user, "DJ_PASS": own.password}

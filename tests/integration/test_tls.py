@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,19 @@ def test_second_connection_is_encrypted_and_separate(tls_lab: Any) -> None:
     assert tls_lab.conn() is first
     assert first.is_connected
     second.close()
+
+
+def test_second_connection_leaves_the_filters_of_warnings_alone(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect()
+    second = second_connection()
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise AssertionError("the filters of all threads were changed")
+
+    monkeypatch.setattr(warnings, "catch_warnings", fail)
+    assert second.query("SELECT 1").fetchone() == (1,)
+    with pytest.raises(lab.errors.QuerySyntaxError):
+        second.query("SELEC 1")
 
 
 def test_second_connection_needs_a_first(unconfigured: Any) -> None:

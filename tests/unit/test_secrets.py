@@ -212,6 +212,18 @@ def test_filter_leaves_other_records_alone(log: logging.Logger) -> None:
     assert (record.msg, record.args) == ("%s of %s", ("one", "two"))
 
 
+def test_what_is_printed_inside_the_block_is_redacted(capsys: pytest.CaptureFixture[str]) -> None:
+    before = sys.stdout
+    with secrets.redacted_output():
+        print("logged in with", PASSWORD)
+        print(f"again: {PASSWORD}", file=sys.stderr)
+        sys.stdout.writelines([PASSWORD, "\n"])
+        assert sys.stdout.isatty() is False
+        assert sys.stdout.encoding == before.encoding
+    assert sys.stdout is before
+    assert capsys.readouterr() == ("logged in with ***\n***\n", "again: ***\n")
+
+
 # ---- a process of ours
 
 
