@@ -210,7 +210,7 @@ def test_docker_lines_name_what_exists() -> None:
 def test_variables_of_the_compose_file_are_those_of_the_page() -> None:
     used = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", COMPOSE_TEXT))
     assert len(re.findall(r"\$\{", COMPOSE_TEXT)) == len(re.findall(r"\$\{\w+:-[^}]*\}", COMPOSE_TEXT))
-    table = GUIDE[GUIDE.index("Settings go into `docker/.env`") : GUIDE.index("On further machines, copy")]
+    table = GUIDE[GUIDE.index("Settings go into `docker/.env`") : GUIDE.index("`DECEMBER_PROJECT` must be readable")]
     rows = re.findall(r"^\| `(\w+)` \| (?:`([^`]*)`)? ?\|", table, flags=re.MULTILINE)
     assert dict(rows) == used
 
