@@ -27,12 +27,8 @@ class TableStatus:
     done: int
     waiting: int
     running: list[Job] = field(default_factory=list)
-    failed: list[Job] = field(default_factory=list)
-
-    @property
-    def total(self) -> int:
-        """All entries that can be computed now."""
-        return self.done + self.waiting + len(self.running) + len(self.failed)
+    failed: list[Job] = field(default_factory=list)  # the poisoned ones among them
+    ignored: list[Job] = field(default_factory=list)
 
 
 def jobs_table(table: Any) -> Any:
@@ -56,17 +52,13 @@ def table_statuses(tables: Any) -> list[TableStatus]:
     for table in (table_class() for table_class in tables.computed):
         missing = missing_keys(table)
         known = {frozenset(key.items()) for key in missing}
-        running: list[Job] = []
-        failed: list[Job] = []
+        jobs: dict[str, list[Job]] = {"reserved": [], "error": [], "ignore": []}
         for row in jobs_of(table).fetch("status", "key", "host", "pid", "error_message", as_dict=True):
             if frozenset(row["key"].items()) not in known:
                 continue
-            job = Job(row["key"], row["host"], int(row["pid"]), row["error_message"])
-            (running if row["status"] == "reserved" else failed).append(job)
-        done = len(table)
-        statuses.append(
-            TableStatus(type(table).__name__, done, len(missing) - len(running) - len(failed), running, failed)
-        )
+            jobs[row["status"]].append(Job(row["key"], row["host"], int(row["pid"]), row["error_message"]))
+        n_waiting = len(missing) - sum(len(found) for found in jobs.values())
+        statuses.append(TableStatus(type(table).__name__, len(table), n_waiting, *jobs.values()))
     return statuses
 
 

@@ -18,7 +18,7 @@ import yaml
 
 from december_plugin.cli import main
 from december_plugin.lab import open_lab
-from december_plugin.pool.jobs import clear_failures, jobs_table
+from december_plugin.pool.jobs import clear_failures, jobs_table, table_statuses
 from december_plugin.simulate import write_recording
 
 QUICK = {"max_iter": 3, "pretrain_epochs": 2, "device": "cpu", "lr_init": 0.01}
@@ -244,6 +244,16 @@ def test_a_trainer_that_names_no_function_fails_its_job_only(command, recordings
     assert "failed: TrainedModel: gone, K 2, seed" in worker.stderr
     assert "december_plugin.trainers.gone" in worker.stderr
     assert command.counts()["TrainedModel"]["done"] == 4
+
+
+def test_ignored_jobs_are_left_alone_and_are_no_failures(command, recordings):
+    command.register(sweep(recordings))
+    lab = open_lab(schema=command.schema, nnfabrik=command.schema)
+    for key in (lab.tables.TrainingPlan & "seed = 2").fetch("KEY"):
+        lab.tables.schema.jobs.ignore(lab.tables.TrainedModel.table_name, key)
+    command.run("worker", "--only", "TrainedModel", code=0)
+    (status, *_) = table_statuses(lab.tables)
+    assert (status.done, status.waiting, len(status.ignored), status.failed) == (2, 0, 2, [])
 
 
 def test_names_that_do_not_exist_make_no_schemas(database, command):
