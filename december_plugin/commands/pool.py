@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from december_plugin.pool.local import PoolSettings
 
 ALL = "all"
+OVER = "ended"  # of an array
 ACTIONS = ("start", "status", "stop")
 # Options, as in args, that mean nothing for the other actions.
 OF_ACTION = {"pool": ("stop",), "now": ("stop",), "json": ("status",), "dry_run": ("start",), "slurm": ("start",)}
@@ -259,11 +261,17 @@ def _print_places(settings: PoolSettings) -> None:
 
 
 def _status(args: argparse.Namespace) -> int:
+    from december_plugin.pool.board import end_pool
     from december_plugin.pool.pools import duration, pools
 
     lab = open_lab_of(args)
-    found = pools(lab.tables.schema.connection, lab.schema)
+    connection = lab.tables.schema.connection
+    found = pools(connection, lab.schema)
     arrays, problem = slurm_words([pool.row for pool in found])
+    for pool in found:
+        if _is_over(pool, arrays.get(pool.pool_id)):  # no task of an array knows that it was the last one
+            with suppress(Exception):  # who may only read sees it all the same
+                end_pool(connection, lab.schema, pool.pool_id)
     if args.json:
         print(json.dumps([_as_json(pool, arrays.get(pool.pool_id)) for pool in found], indent=2))
         return 0
@@ -296,6 +304,13 @@ def slurm_words(rows: list[Any]) -> tuple[dict[str, str], str]:
         return {pool_id: status.words() for pool_id, status in slurm_status(rows).items()}, ""
     except SlurmError as error:
         return {}, f"Slurm: {error}"
+
+
+def _is_over(pool: Any, array: str | None) -> bool:
+    from december_plugin.pool.board import user_name
+
+    # Slurm is asked for one's own jobs only.
+    return array == OVER and not pool.alive and pool.row["pool_user"] == user_name()
 
 
 def _as_json(pool: Any, array: str | None) -> dict[str, Any]:
