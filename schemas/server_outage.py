@@ -34,6 +34,9 @@ def server_failure(connection: Any) -> Exception | None:
             connection.connect()
         except (*CONNECTION_ERRORS, pymysql.err.Error) as error:
             return error
+        # A transaction ended with the connection. DataJoint's mark stays if the rollback could not be sent either, and
+        # would make every later transaction a nested one, which is refused.
+        connection._in_transaction = False
     return None
 
 
