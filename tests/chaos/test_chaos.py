@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from chaoslab.forms import SHORT
+from chaoslab.figures import Figures
+from chaoslab.forms import SHORT, TOGETHER
 from chaoslab.laboratory import Laboratory
 
 
-@pytest.fixture
-def clean(laboratory: Laboratory) -> Iterator[Laboratory]:
-    """Return the laboratory; afterwards no process of the scenario is left and the server runs, whatever happened."""
-    yield laboratory
-    laboratory.end_processes()
-    laboratory.server.start()
+@pytest.fixture(scope="module")
+def found() -> dict[str, Future[Figures]]:
+    """Keep what was run side by side until its own test asks for it."""
+    return {}
+
+
+def run(name: str, laboratory: Laboratory, found: dict[str, Future[Figures]]) -> Figures:
+    if name not in found:
+        group = next((group for group in TOGETHER if name in group), (name,))
+        with ThreadPoolExecutor(len(group)) as threads:
+            found.update({each: threads.submit(SHORT[each], laboratory) for each in group})
+        laboratory.end_processes()  # what a scenario that failed has left
+        laboratory.server.start()
+    return found[name].result()
 
 
 @pytest.mark.parametrize("name", SHORT)
-def test_nothing_is_lost(name: str, clean: Laboratory) -> None:
-    figures = SHORT[name](clean)
+def test_nothing_is_lost(name: str, laboratory: Laboratory, found: dict[str, Future[Figures]]) -> None:
+    figures = run(name, laboratory, found)
     print(figures)
     if figures.left_out:
         pytest.skip(figures.left_out)

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,16 +41,18 @@ class Clerk:
                 stderr=log,
                 text=True,
             )
+        self._sending, self._reading = threading.Lock(), threading.Lock()
         self._n_sent = 0
         self._answers: list[dict[str, Any]] = []
 
     def send(self, **request: Any) -> int:
         """Ask for something; return its number. Requests are done one after the other."""
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        self._n_sent += 1
-        return self._n_sent - 1
+        with self._sending:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            self._n_sent += 1
+            return self._n_sent - 1
 
     def answer(self, number: int) -> Any:
         """Wait for an answer.
@@ -60,11 +63,12 @@ class Clerk:
             If the request failed.
         """
         assert self.process.stdout is not None
-        while len(self._answers) <= number:
-            line = self.process.stdout.readline()
-            if not line:
-                raise RuntimeError(f"the clerk has ended: {self.log.read_text()[-3000:]}")
-            self._answers.append(json.loads(line))
+        with self._reading:
+            while len(self._answers) <= number:
+                line = self.process.stdout.readline()
+                if not line:
+                    raise RuntimeError(f"the clerk has ended: {self.log.read_text()[-3000:]}")
+                self._answers.append(json.loads(line))
         found = self._answers[number]
         if "error" in found:
             raise RuntimeError(f"{found['error']}{self.log.read_text()[-3000:]}")

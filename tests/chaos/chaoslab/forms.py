@@ -31,21 +31,20 @@ LONG: dict[str, Scenario] = {
 }
 
 SHORT: dict[str, Scenario] = {
-    "kills": partial(
-        kills.kill_9,
-        size=kills.Size(n_faults=4, n_seeds=1, epochs=24, pause=0.2, alone=1, pooled=2),
-    ),
+    "kills": partial(kills.kill_9, size=kills.Size(n_faults=3, n_seeds=1, epochs=24, pause=0.15, alone=1, pooled=1)),
     "interruptions": partial(
-        kills.interruptions,
-        size=kills.Size(n_faults=4, n_seeds=1, epochs=24, pause=0.2, alone=2, pooled=0),
+        kills.interruptions, size=kills.Size(n_faults=3, n_seeds=1, epochs=24, pause=0.15, alone=2, pooled=0)
     ),
     "suspended": partial(suspended.suspended, epochs=24),
-    "database": partial(database.database_killed, n_kills=2, n_seeds=2, n_workers=2, longest=2.0, epochs=20),
     "unwritable": stores.store_unwritable,
     "disk_full": stores.disk_full,
     "s3": partial(stores.s3_unavailable, seconds=5.0, epochs=15),
-    # So few jobs, beside other tests, tell nothing about the ratio: it is bounded loosely here.
-    "trivial": partial(throughput.trivial_jobs, n_workers=3, n_jobs=60, n_blocks=1, seconds=0.01, limit=4.0),
-    "poisoned": partial(poisoned.poisoned_jobs, n_jobs=5),
+    "poisoned": partial(poisoned.poisoned_jobs, n_jobs=5, attempts=2),
+    "database": partial(database.database_killed, n_kills=2, n_seeds=2, n_workers=2, longest=2.0, epochs=20),
     "damage": damage.damaged_files,
+    # So few jobs, beside other tests, tell nothing about the ratio: it is bounded loosely here.
+    "trivial": partial(throughput.trivial_jobs, n_workers=2, n_jobs=60, n_blocks=1, seconds=0.01, limit=4.0),
 }
+
+# Most of the time processes start or wait: these run side by side. The others kill the server, or take times.
+TOGETHER = (("kills", "interruptions", "suspended"), ("unwritable", "disk_full", "s3", "poisoned"))

@@ -6,12 +6,14 @@ would be started again by the first worker that misses it, and no outage would l
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -60,12 +62,13 @@ class Laboratory:
         self.server = EmbeddedServer(folder / "db")
         self.processes: list[subprocess.Popen] = []
         self.clerks: dict[str, Clerk] = {}
-        self._connection: Any = None
-        self._recordings: list[str] | None = None
+        self._own = threading.local()  # a connection for each thread
+        self._clerks_lock = threading.Lock()
 
     def __enter__(self) -> Laboratory:
         self._choose_port()
         self.server.start()
+        assert self.recordings  # now, not in several threads at once
         self.query("CREATE DATABASE IF NOT EXISTS chaos_audit")
         self.query(
             "CREATE TABLE IF NOT EXISTS chaos_audit.changes (id INT AUTO_INCREMENT PRIMARY KEY, place VARCHAR(64), "
@@ -93,13 +96,11 @@ class Laboratory:
             end(process)
         self.processes.clear()
 
-    @property
+    @functools.cached_property
     def recordings(self) -> list[str]:
         """Folders of two tiny simulated recordings."""
-        if self._recordings is None:
-            places = [self.folder / "recordings" / f"static{i}-1-1-simulated" for i in (1, 2)]
-            self._recordings = [str(write_recording(place, seed=i, **SIZES)) for i, place in enumerate(places, start=1)]
-        return self._recordings
+        places = [self.folder / "recordings" / f"static{i}-1-1-simulated" for i in (1, 2)]
+        return [str(write_recording(place, seed=i, **SIZES)) for i, place in enumerate(places, start=1)]
 
     def random(self, name: str) -> random.Random:
         """Return the random numbers of one scenario."""
@@ -107,12 +108,13 @@ class Laboratory:
 
     def clerk(self, name: str) -> Clerk:
         """Return the program of this name, which is started when it is first needed."""
-        if name not in self.clerks or self.clerks[name].process.poll() is not None:
-            folder = self.folder / f"clerk_{name}"
-            folder.mkdir(exist_ok=True)
-            write_settings(folder, self.server, {})
-            self.clerks[name] = Clerk(folder, environment(folder))
-        return self.clerks[name]
+        with self._clerks_lock:
+            if name not in self.clerks or self.clerks[name].process.poll() is not None:
+                folder = self.folder / f"clerk_{name}"
+                folder.mkdir(exist_ok=True)
+                write_settings(folder, self.server, {})
+                self.clerks[name] = Clerk(folder, environment(folder))
+            return self.clerks[name]
 
     def bench(self, name: str, **settings: Any) -> Bench:
         """Return a bench of its own for a scenario."""
@@ -128,9 +130,10 @@ class Laboratory:
         pymysql.err.MySQLError
             If the server does not answer.
         """
-        if self._connection is None:
+        connection = getattr(self._own, "connection", None)
+        if connection is None:
             own = self.server.settings
-            self._connection = pymysql.connect(
+            connection = self._own.connection = pymysql.connect(
                 host=own.host,
                 port=own.port,
                 user=own.user,
@@ -139,10 +142,10 @@ class Laboratory:
                 ssl_disabled=True,
                 cursorclass=pymysql.cursors.DictCursor,
             )
-        self._connection.ping(reconnect=True)
+        connection.ping(reconnect=True)
         if schema is not None:
-            self._connection.select_db(schema)
-        with self._connection.cursor() as cursor:
+            connection.select_db(schema)
+        with connection.cursor() as cursor:
             cursor.execute(sql, tuple(args) or None)
             return list(cursor.fetchall())
 
@@ -367,7 +370,7 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-def wait_for(condition: Callable[[], Any], what: str, *, seconds: float = 60, pause: float = 0.1) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, *, seconds: float = 120, pause: float = 0.1) -> Any:
     """Return the condition's first true value.
 
     Raises

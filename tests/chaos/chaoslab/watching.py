@@ -75,7 +75,7 @@ class Watch:
         held = [hold for hold in self.holds.values() if hold.free is None and hold.worker_id == worker_id]
         return held[-1] if held else None
 
-    def wait(self, condition: Callable[[], Any], what: str, *, seconds: float = 60) -> Any:
+    def wait(self, condition: Callable[[], Any], what: str, *, seconds: float = 120) -> Any:
         """Look until the condition holds, and return its value."""
         deadline = time.monotonic() + seconds
         while not (value := condition()):

@@ -10,14 +10,13 @@ from chaoslab.figures import Figures
 from chaoslab.laboratory import Laboratory, wait_for
 from chaoslab.watching import Watch, job_states
 
-ATTEMPTS = 3
 EXITS, CRASHES = 3, 5  # seeds
 
 
-def poisoned_jobs(laboratory: Laboratory, *, n_jobs: int = 8, pooled: bool = True) -> Figures:
+def poisoned_jobs(laboratory: Laboratory, *, n_jobs: int = 8, attempts: int = 3, pooled: bool = True) -> Figures:
     """Plan one job that calls ``os._exit`` and one that crashes among others."""
-    figures = Figures("poisoned jobs", f"2 of {n_jobs} jobs end their process, {ATTEMPTS} attempts")
-    bench = laboratory.bench("poisoned", max_attempts=ATTEMPTS, lease=2.0)
+    figures = Figures("poisoned jobs", f"2 of {n_jobs} jobs end their process, {attempts} attempts")
+    bench = laboratory.bench("poisoned", max_attempts=attempts, lease=2.0)
     bench.trivial_jobs("poisoned", seeds=range(1, n_jobs + 1), exits=[EXITS], crashes=[CRASHES])
     watch = Watch(bench)
     crew = PoolCrew(bench, 2, "--idle-exit", "2") if pooled else Crew(bench, 2)
@@ -33,9 +32,9 @@ def poisoned_jobs(laboratory: Laboratory, *, n_jobs: int = 8, pooled: bool = Tru
         figures.equal("exit code of the pool", crew.process.returncode, 3)
     crew.stop()
     begun = Counter(attempt.job for attempt in bench.journal.attempts())
-    figures.equal("jobs by how often they were begun", dict(Counter(begun.values())), {1: n_jobs - 2, ATTEMPTS: 2})
+    figures.equal("jobs by how often they were begun", dict(Counter(begun.values())), {1: n_jobs - 2, attempts: 2})
     rows = bench.query("SELECT n_deaths, n_starts, last_words FROM pool_job WHERE job_state = 'poisoned'")
-    figures.equal("deaths counted", [row["n_deaths"] for row in rows], [ATTEMPTS] * 2)
+    figures.equal("deaths counted", [row["n_deaths"] for row in rows], [attempts] * 2)
     figures.note("last words", "; ".join(sorted(row["last_words"].splitlines()[0] for row in rows)))
     figures.equal("stored", bench.count("__trained_model"), n_jobs - 2)
     figures.equal("reservations left", bench.count("~jobs", "status = 'reserved'"), 0)
