@@ -13,6 +13,9 @@ import december_plugin  # noqa: F401  # before neuralpredictors, which it makes 
 import torch
 from resumption_parts import InFile, Interrupted, train
 
+# The first optimizer imports most of torch: once, in the process that the children are copied from.
+torch.optim.Adam([torch.zeros(())])
+
 SETTINGS = {"max_iter": 8, "pretrain_epochs": 3, "n_clusters": 3, "patience": 2, "weights": "learned"}
 
 
