@@ -230,6 +230,8 @@ def test_worker_cannot_register(lab: Lab) -> None:
 def test_reader_sees_status_and_agreement(computed: Lab) -> None:
     assert "2 trainings planned" in computed.run("reader", "status")
     assert "DECEMber" in computed.run("reader", "ari")
+    computed.run("reader", "jobs", "show")
+    computed.run("reader", "status", "--json")
 
 
 def test_reader_needs_no_store(computed: Lab) -> None:
@@ -244,13 +246,18 @@ def test_reader_needs_no_store(computed: Lab) -> None:
         place.unlink()
 
 
-def test_reader_loads_a_model(computed: Lab) -> None:
+def test_reader_loads_a_model_as_the_page_says(computed: Lab) -> None:
+    restricted, own_program = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
     code = (
         "from december_plugin.lab import open_lab\n"
-        "from december_plugin.schemas.queries import load_assigned_model\n"
+        "from december_plugin.schemas import queries\n"
         "tables = open_lab(create=False).tables\n"
-        "loaders, model = load_assigned_model(tables, tables.ClusterAssignment & 'seed = 1')\n"
+        "assignment = tables.ClusterAssignment & 'seed = 1'\n"
+        f"{restricted}"
         "print(type(model).__name__, len(loaders['train']))\n"
+        "import os\n"
+        "text = 'logged in with ' + os.environ['DJ_PASS']\n"
+        f"{own_program}"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -261,7 +268,9 @@ def test_reader_loads_a_model(computed: Lab) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[1] == "2"
+    first, second = done.stdout.splitlines()
+    assert first.split()[1] == "2"
+    assert second == "logged in with ***"
 
 
 @pytest.mark.parametrize(
