@@ -34,8 +34,7 @@ def server_failure(connection: Any) -> Exception | None:
             connection.connect()
         except (*CONNECTION_ERRORS, pymysql.err.Error) as error:
             return error
-        # A transaction ended with the connection. DataJoint's mark stays if the rollback could not be sent either, and
-        # would make every later transaction a nested one, which is refused.
+        # DataJoint still takes the transaction for open that the lost connection had begun.
         connection._in_transaction = False
     return None
 

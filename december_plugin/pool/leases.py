@@ -69,9 +69,16 @@ def transaction(connection: Any) -> Iterator[None]:
         yield
         connection.commit_transaction()
     except BaseException:
-        with suppress(Exception):  # the server itself rolls back what a lost connection has begun
-            connection.cancel_transaction()
+        leave_transaction(connection)
         raise
+
+
+def leave_transaction(connection: Any) -> None:
+    """Roll back what is open; the server itself does so with what a lost connection has begun."""
+    if connection._in_transaction:
+        with suppress(Exception):
+            connection.cancel_transaction()
+        connection._in_transaction = False
 
 
 class Leases:

@@ -23,7 +23,7 @@ from december_plugin.connection import second_connection
 from december_plugin.errors import ServerError
 from december_plugin.pool.heartbeat import Heartbeat, WorkerIdentity, WorkerState
 from december_plugin.pool.jobs import clear_failures, describe_jobs
-from december_plugin.pool.leases import Lease, LeaseLostError, Leases
+from december_plugin.pool.leases import Lease, LeaseLostError, Leases, leave_transaction
 from december_plugin.pool.outages import is_outage
 from december_plugin.pool.picking import Candidates, Picker, choose_tables
 from december_plugin.pool.results import result_from_bytes
@@ -376,6 +376,7 @@ class Worker:
             if error is None or not is_outage(error) or retries >= MAX_RETRIES:
                 return error
             logger.warning("%s: %s; it is tried again", self.describe(type(table).__name__, key), error)
+            leave_transaction(self.connection)
             waited = wait_for_places(self.job_settings, self.connection, store=job.uses_store)
             retries = 0 if waited else retries + 1
             time.sleep(min(2.0**retries, 30.0))

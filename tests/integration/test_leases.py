@@ -6,12 +6,14 @@ import threading
 import time
 import uuid
 
+import pymysql
 import pytest
 
 from december_plugin.connection import second_connection
 from december_plugin.errors import SettingsError
 from december_plugin.pool.leases import Lease, Leases, transaction
 from december_plugin.pool.picking import Candidates, Picker, choose_tables
+from december_plugin.schemas.server_outage import server_failure
 
 
 @pytest.fixture
@@ -230,3 +232,38 @@ def test_tables_are_chosen_by_name_or_kind(lab):
         names(only=("TrainedModels",))
     with pytest.raises(SettingsError, match="--only gpu and --skip gpu leave no table to fill"):
         names(only=("gpu",), skip=("gpu",))
+
+
+def test_a_transaction_that_the_server_took_with_it_is_over(lab, table, key, leases, other, monkeypatch):
+    connection, worker = table.connection, new_worker(lab)
+
+    def lose_the_server_in_a_transaction():
+        with transaction(connection):
+            kill(other, connection)
+            patch.setattr("datajoint.connection.connect_host_hook", away)  # DataJoint's attempt to reconnect
+            connection.query("SELECT 1")
+
+    def away(*_):
+        raise pymysql.err.OperationalError(2003, "Can't connect to MySQL server")
+
+    with monkeypatch.context() as patch, pytest.raises(pymysql.err.OperationalError):
+        lose_the_server_in_a_transaction()
+    assert not connection._in_transaction
+    assert server_failure(connection) is None
+    assert leases.claim(table, key, worker) is not None
+
+
+def test_a_connection_that_is_lost_within_a_transaction_is_made_anew_outside_one(table, other, monkeypatch):
+    connection = table.connection
+    connection.start_transaction()
+    kill(other, connection)
+    assert server_failure(connection) is None
+    assert not connection._in_transaction
+    table.populate(keys=[])  # refuses within a transaction
+
+
+def kill(other, connection) -> None:
+    """Have the server end a connection."""
+    (number,) = connection.query("SELECT connection_id()").fetchone()
+    other.query(f"KILL {number}")
+    time.sleep(0.2)
