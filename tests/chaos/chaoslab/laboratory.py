@@ -131,6 +131,11 @@ class Laboratory:
             If the server does not answer.
         """
         connection = getattr(self._own, "connection", None)
+        try:
+            if connection is not None:
+                connection.ping(reconnect=False)
+        except pymysql.err.MySQLError:
+            connection = None
         if connection is None:
             own = self.server.settings
             connection = self._own.connection = pymysql.connect(
@@ -142,7 +147,6 @@ class Laboratory:
                 ssl_disabled=True,
                 cursorclass=pymysql.cursors.DictCursor,
             )
-        connection.ping(reconnect=True)
         if schema is not None:
             connection.select_db(schema)
         with connection.cursor() as cursor:

@@ -126,10 +126,11 @@ def interruptions(laboratory: Laboratory, size: Size) -> Figures:
     released = [kill.hold.free - kill.t for kill in held if kill.hold.free is not None]
     figures.spread("from the signal to the job being free", released)
     figures.check(f"released within {RELEASE_WITHIN:.0f} s", max(released, default=0) <= RELEASE_WITHIN)
-    expected = {128 + signal.SIGTERM, 128 + signal.SIGUSR2, 128 + signal.SIGINT}
-    if size.alone:
-        codes = {code for crew in crews if isinstance(crew, Crew) for code in crew.codes}
-        figures.check("exit codes tell the signal", codes <= expected | {0}, sorted(codes))
+    ended = {worker.pid: worker.process.returncode for worker in bench.workers}
+    pairs = ((128 + number, kill.member.pid) for number, kill in zip(sent, kills, strict=True))
+    codes = [(expected, ended[pid]) for expected, pid in pairs if pid in ended]
+    wrong = [pair for pair in codes if pair[0] != pair[1]]
+    figures.equal(f"exit codes that do not tell the signal, of {len(codes)}", wrong, [])
     figures.equal("attempts counted as deaths", deaths(bench), 0)
     _time_lost(figures, bench, watch, kills)
     check_stored_once(figures, bench, 6 * size.n_seeds, reference)
