@@ -170,7 +170,8 @@ def _under_fire(bench: Bench, watch: Watch, crews: list[Any], size: Size, fault:
             crew.tend()
         watch.look()
         watch.note_alive([member.worker_id for crew in crews for member in crew.members()])
-        at_work = _at_work(watch, crews)
+        hit = {kill.member.worker_id for kill in kills}  # a second SIGINT ends a worker at once, as it should
+        at_work = [member for member in _at_work(watch, crews) if member.worker_id not in hit]
         if at_work and len(kills) < size.n_faults and bench.journal.epochs_computed() >= due[len(kills)]:
             kills.append(fault(rng.choice(at_work)))
         time.sleep(0.1)
