@@ -5,7 +5,7 @@ Everything lies in one folder (:func:`december_home`)::
     home/server/            readable by the user alone
         data/               the database, kept between runs
         client.cnf          user, password, host and port; `mariadb --defaults-file=...` reads it, too
-        mariadb.sock  mariadb.pid  error.log  lock
+        mariadb.sock  mariadb.pid  error.log  lock  tmp/
     home/store/             models and other attachments (see december_plugin.connection)
 
 The server listens on its socket and on 127.0.0.1 only. It outlives the process that started it, until
@@ -315,7 +315,12 @@ class EmbeddedServer:
         command = [installer, "--no-defaults", f"--datadir={partial}", "--force", "--skip-test-db"]
         command += ["--auth-root-authentication-method=socket", "--auth-root-socket-user=root"]
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "TMPDIR": str(self._temporary())},
+            check=False,
         )
         if done.returncode != 0 or not (partial / "mysql").is_dir():
             lines = done.stdout.decode("utf-8", errors="replace").strip().splitlines()
@@ -324,6 +329,12 @@ class EmbeddedServer:
                 + "\n".join(lines[:LOG_LINES])
             )
         partial.rename(self.data)
+
+    def _temporary(self) -> Path:
+        """Return a folder of this server's own: a server that starts deletes what others have in a shared one."""
+        folder = self.folder / "tmp"
+        folder.mkdir(exist_ok=True, mode=0o700)
+        return folder
 
     def _launch(self, server: str) -> None:
         before = self.credentials.read_text(errors="replace") if self.credentials.exists() else None
@@ -381,7 +392,7 @@ class EmbeddedServer:
                 stdout=log,
                 stderr=log,
                 cwd=self.data,
-                env={**os.environ, "UMASK": "0600", "UMASK_DIR": "0700"},
+                env={**os.environ, "UMASK": "0600", "UMASK_DIR": "0700", "TMPDIR": str(self._temporary())},
                 start_new_session=True,  # outlives the terminal and its Ctrl-C
             )
         _children[os.getpid(), process.pid] = process

@@ -475,3 +475,8 @@ def test_processes_are_found_without_proc(embedded: EmbeddedServer, monkeypatch:
     assert pid in mariadb.process_ids()
     assert mariadb.is_server(pid, embedded.data)
     assert not mariadb.is_server(os.getpid(), embedded.data)
+
+
+def test_temporary_files_are_in_a_folder_of_its_own(server: EmbeddedServer, admin: Any) -> None:
+    admin.execute("SELECT @@tmpdir")
+    assert admin.fetchone() == (str(server.folder / "tmp"),)
