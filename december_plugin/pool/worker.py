@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import signal
@@ -43,6 +44,9 @@ POLL = 5.0  # pause of a worker that waits for work (s)
 JUST_NOW = 0.25  # candidates that are younger are claimed without another look (s)
 MAX_RETRIES = 5  # of a job that fails although server and store answer again
 FLUSH_TIME = 5.0  # for the last checkpoint of an interrupted training (s)
+AGAIN = 1.0  # until an interruption is raised once more (s)
+MAX_ALARMS = 3  # after which the worker leaves without the job's consent
+LAST_GOODBYE = 30.0  # after this time the process ends whatever it waits for (s)
 GOODBYE_TIME = 3.0  # for each answer of the server at the end (s)
 
 Result = TypeVar("Result")
@@ -157,7 +161,8 @@ class Worker:
         folder = self.settings.log_folder or december_home() / "logs"
         self.log_folder = folder / self.schema / "jobs"
         self._job: WorkerJob | None = None
-        self._interrupted = False
+        self._interrupted = self._leaving = False
+        self._n_alarms = 0
         self._pid = os.getpid()
         self._idle_since: float | None = None
         self._first_seen: dict[str, float] = {}
@@ -167,6 +172,7 @@ class Worker:
     def run(self) -> WorkerReport:
         """Work until nothing is left, or until told to stop. Must be called in the main thread, once."""
         handlers = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        handlers[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._on_alarm)
         defect = None
         try:
             self._surviving(self.heartbeat.start)
@@ -175,13 +181,13 @@ class Worker:
             self._deliver_spool()
             self._work_until_the_end()
         except Interrupted:
+            self._leaving = True
             logger.info("stopping: %s", self.report.ended_by)
         except BaseException as error:
             defect = f"its worker broke down: {redacted(repr(error))}"
             raise
         finally:
-            self._interrupted = True  # from here on a signal changes nothing
-            self._say_goodbye(defect)
+            self._leave(defect)
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         return self.report
@@ -197,7 +203,26 @@ class Worker:
         if self.report.signal is None and self.report.ended_by == WorkerReport.ended_by:
             self.report.signal = number
             self.report.ended_by = signal.Signals(number).name
+        signal.setitimer(signal.ITIMER_REAL, AGAIN, AGAIN)
         raise Interrupted
+
+    def _on_alarm(self, number: int, frame: FrameType | None) -> None:
+        # Python drops an exception that is raised within a finalizer or a fork hook, and trainers may catch it.
+        if os.getpid() != self._pid or self._leaving:
+            return
+        self._n_alarms += 1
+        if self._n_alarms > MAX_ALARMS:
+            self._leave(None)
+            os._exit(128 + (self.report.signal or signal.SIGTERM))
+        raise Interrupted
+
+    def _leave(self, defect: str | None) -> None:
+        self._interrupted = self._leaving = True  # from here on a signal changes nothing
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        # Whatever holds a lock that is needed here must not keep the process alive.
+        faulthandler.dump_traceback_later(LAST_GOODBYE, exit=True)
+        self._say_goodbye(defect)
+        faulthandler.cancel_dump_traceback_later()
 
     def _ask_to_stop(self, reason: str) -> None:
         """Interrupt the main thread; called by the heartbeat."""

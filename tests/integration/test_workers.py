@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import tables_setup
 import yaml
 
 from december_plugin.cli import main
@@ -209,6 +210,21 @@ def test_an_interrupted_worker_frees_its_job_and_the_next_goes_on(command, recor
     # Each goes on where the one before has ended, at most the epochs of a second and a little earlier.
     assert epochs[0][0] < epochs[0][1] <= epochs[1][0] < epochs[1][1] <= epochs[2][0]
     assert command.counts()["TrainedModel"]["waiting"] == 1
+
+
+def test_a_signal_that_python_drops_is_given_again(command, monkeypatch):
+    tables_setup.open_lab(command.schema).plan("never_listens", [1])
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    worker = command.start("worker", "--allow-modules", "tables_lab")
+    lab = open_lab(schema=command.schema, nnfabrik=command.schema)
+    wait_for(lambda: reservations(lab))
+    time.sleep(2)
+    start = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    output, _ = worker.communicate(timeout=60)
+    assert worker.returncode == 143, output
+    assert time.monotonic() - start < 10
+    assert len(lab.tables.schema.jobs) == 0
 
 
 def test_a_failing_job_is_recorded_and_the_others_go_on(command, recordings):
