@@ -156,7 +156,6 @@ def test_preempted_and_timed_out_tasks_come_back_and_go_on_where_they_were(clust
     cluster.register(max_iter=100_000, patience=100_000)
     job = cluster.submit("--workers", "2", "--checkpoint-every", "1000000")  # only what an interruption saves
     tasks = {f"{job}_0", f"{job}_1"}
-    pool = cluster.lab.tables.Pool.fetch1()
     cluster.wait(lambda: set(cluster.working()) == tasks, "two trainings do not begin")
     reached = cluster.working()
     assert "Slurm: 2 running" in cluster.run("pool", "status").out
