@@ -114,23 +114,22 @@ def _spooled(figures: Figures, bench: Bench) -> None:
 def _half_an_upload(figures: Figures, bench: Bench) -> None:
     """Leave the half of a model that no row refers to, as a worker does that is killed while it stores one."""
     whole = bench.store_folder / files_in_store(bench)[0]
-    half = whole.with_name(f"{'0' * 32}.half.pth.tar")
-    half.write_bytes(whole.read_bytes())
-    cut_short(half)
+    uploaded = bench.store_folder / attachment_path(bench, bytes(16), "never_inserted.pth.tar")
+    halves = [uploaded, whole.with_name(whole.name + ".copying")]
     two_days_ago = time.time() - 2 * 86400
-    os.utime(half, (two_days_ago, two_days_ago))
+    for half in halves:
+        half.parent.mkdir(parents=True, exist_ok=True)
+        half.write_bytes(whole.read_bytes())
+        cut_short(half)
+        os.utime(half, (two_days_ago, two_days_ago))
     before = stored_models(bench)
     words = ("store", "clean", "--schema", bench.schema)
     bench.run(*words)
-    figures.equal("half a model: found, and left by a dry run", unreferenced_files(bench), [relative(bench, half)])
+    names = sorted(str(half.relative_to(bench.store_folder)) for half in halves)
+    figures.equal("halves of models: left by a dry run", unreferenced_files(bench), names)
     bench.run(*words, "--delete")
     figures.equal("left after `december store clean --delete`", unreferenced_files(bench), [])
     figures.check("stored models untouched by it", stored_models(bench) == before, f"{len(before)} models")
-
-
-def relative(bench: Bench, path: Path) -> str:
-    """Return a file's path in the store."""
-    return str(path.relative_to(bench.store_folder))
 
 
 def _half_an_attachment(figures: Figures, bench: Bench) -> None:

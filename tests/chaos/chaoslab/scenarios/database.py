@@ -43,8 +43,8 @@ def database_killed(
     outages = []
     for number in range(n_kills):
         _until_hit(bench, watch, crew, expected, at_the_end=number % 2 == 1)
-        whole = 1.2 * epochs * epoch_pause + 2 if number == n_kills // 2 else 0.0
-        outages.append(_outage(bench, longest, whole_training=whole))
+        whole = number == n_kills // 2 // 2 * 2  # an even one: it begins in the middle of a training
+        outages.append(_outage(bench, longest, whole_training=epochs if whole else 0))
         laboratory.say(f"database: {number + 1}/{n_kills} kills, {bench.count('__trained_model')}/{expected} stored")
     _finish(bench, watch, crew, expected)
     figures.equal("kills of the server", len(outages), n_kills)
@@ -71,22 +71,29 @@ def _until_hit(bench: Bench, watch: Watch, crew: Crew, expected: int, *, at_the_
         return sum(attempt.ended is not None for attempt in bench.journal.attempts())
 
     wait_for(look, "a job that is held", seconds=120)
+    wait_for(lambda: bench.count("pool_worker") >= crew.size, "the start of all workers")
     if at_the_end:
         before = ended()
         wait_for(lambda: ended() > before or before == expected, "the end of a training", seconds=120, pause=0.01)
     else:
-        pause(bench.random, 0.5, 3.0)
+        wait_for(lambda: _in_work(bench) or bench.count("__trained_model") == expected, "a training in work")
+        pause(bench.random, 0.1, 1.0)
 
 
-def _outage(bench: Bench, longest: float, *, whole_training: float) -> tuple[float, float]:
-    """Keep the server away for a random time, or for a whole training (s) and its lease; return begin and end."""
+def _outage(bench: Bench, longest: float, *, whole_training: int) -> tuple[float, float]:
+    """Keep the server away for a random time, or for a whole training of so many epochs; return begin and end."""
     began = time.time()
     with server_away(bench.laboratory):
         pause(bench.random, 0.2, longest)
         if whole_training:
             wait_for(lambda: _all_wait(bench), "the end of all trainings in work", seconds=180)
-            time.sleep(max(1.5 * bench.lease, began + whole_training - time.time()))
+            paces = [attempt.seconds_per_epoch() or 0.0 for attempt in bench.journal.attempts()]
+            time.sleep(max(1.5 * bench.lease, began + 1.5 * max(paces) * whole_training - time.time()))
     return began, time.time()
+
+
+def _in_work(bench: Bench) -> bool:
+    return any(attempt.epochs and not attempt.ended for attempt in bench.journal.attempts())
 
 
 def _all_wait(bench: Bench) -> bool:

@@ -175,6 +175,10 @@ def _under_fire(bench: Bench, watch: Watch, crews: list[Any], size: Size, fault:
         if at_work and len(kills) < size.n_faults and bench.journal.epochs_computed() >= due[len(kills)]:
             kills.append(fault(rng.choice(at_work)))
         time.sleep(0.1)
+    hit = {kill.member.pid for kill in kills}
+    for worker in bench.workers:
+        if worker.pid in hit:  # it may still be ending
+            worker.process.wait(timeout=60)
     for crew in crews:
         crew.stop()
     watch.look()
