@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
 from chaoslab.figures import Figures
-from chaoslab.forms import SHORT, TOGETHER
+from chaoslab.forms import NEED_A_SERVER_OF_THEIR_OWN, SHORT, TOGETHER
 from chaoslab.laboratory import Laboratory
 
 
@@ -17,13 +18,20 @@ def found() -> dict[str, Future[Figures]]:
     return {}
 
 
+def alone(name: str, laboratory: Laboratory) -> Figures:
+    """Run a scenario with a server of its own."""
+    with Laboratory(laboratory.folder / f"{name}_alone", seed=laboratory.seed) as own:
+        return SHORT[name](own)
+
+
 def run(name: str, laboratory: Laboratory, found: dict[str, Future[Figures]]) -> Figures:
     if name not in found:
-        group = next((group for group in TOGETHER if name in group), (name,))
+        group = next(group for group in TOGETHER if name in group)
         with ThreadPoolExecutor(len(group)) as threads:
-            found.update({each: threads.submit(SHORT[each], laboratory) for each in group})
+            for each in group:
+                scenario = partial(alone, each) if each in NEED_A_SERVER_OF_THEIR_OWN else SHORT[each]
+                found[each] = threads.submit(scenario, laboratory)
         laboratory.end_processes()  # what a scenario that failed has left
-        laboratory.server.start()
     return found[name].result()
 
 

@@ -46,5 +46,10 @@ SHORT: dict[str, Scenario] = {
     "trivial": partial(throughput.trivial_jobs, n_workers=2, n_jobs=60, n_blocks=1, seconds=0.01, limit=4.0),
 }
 
-# Most of the time processes start or wait: these run side by side. The others kill the server, or take times.
-TOGETHER = (("kills", "interruptions", "suspended"), ("unwritable", "disk_full", "s3", "poisoned"))
+# Most of the time processes start or wait, so scenarios run side by side in the tests.
+TOGETHER = (
+    ("kills", "interruptions", "suspended", "damage"),
+    ("unwritable", "disk_full", "s3", "poisoned", "database"),
+    ("trivial",),
+)
+NEED_A_SERVER_OF_THEIR_OWN = ("damage", "database")  # they kill it
