@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from december_plugin import __version__
-from december_plugin.pool.leases import Lease, Leases
+from december_plugin.pool.leases import Lease, Leases, storable
 from december_plugin.schemas.server_outage import CONNECTION_ERRORS
 
 logger = logging.getLogger(__name__)
@@ -119,6 +119,7 @@ class Heartbeat:
         self._connection: Any = None
         self._began = time.monotonic()
         self._failed_at: float | None = None
+        self._last_beat: tuple[float, float] | None = None  # by both clocks: one stands still while a machine sleeps
         self._wake, self._ending = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._asked = False
@@ -197,7 +198,13 @@ class Heartbeat:
     def _beat(self) -> None:
         if self._connection is None:
             self._connection = self.connect()
+        began = time.monotonic(), time.time()
+        if self._last_beat is not None:
+            gap = max(now - before for now, before in zip(began, self._last_beat, strict=True))
+            if gap > self.lease - self.pause:  # suspended: perhaps the others were, too, and are about to go on
+                self._failed_at = began[0]
         self._write()
+        self._last_beat = began
         self._look_at_lease()
         if self.identity.pool_id:
             row = self._connection.query(
@@ -218,7 +225,7 @@ class Heartbeat:
             "worker_gpu": identity.gpu,
             "worker_slurm_job": identity.slurm_job,
             "worker_state": state.state,
-            "worker_detail": state.detail[:1000],
+            "worker_detail": storable(state.detail, 1000),
             "lease": self.lease,
             "job_table": lease.job_table if lease else "",
             "job_hash": lease.job_hash if lease else "",
@@ -242,7 +249,7 @@ class Heartbeat:
 
     def _look_at_lease(self) -> None:
         lease = self.state.lease
-        if lease is None or lease in self.lost or self.leases.is_held(self._connection, lease):
+        if lease is None or lease in self.lost or not self.leases.was_lost(self._connection, lease):
             return
         if self.state.lease is lease:  # the job did not end between the two looks
             self.lost.add(lease)
@@ -255,7 +262,7 @@ class Heartbeat:
             )
 
     def _release_expired(self) -> None:
-        # After an outage the others need time for their heartbeats before they count as dead.
+        # After an outage or a suspension the others need time for their heartbeats before they count as dead.
         if self._failed_at is not None:
             if time.monotonic() - self._failed_at < self.lease + self.pause:
                 return

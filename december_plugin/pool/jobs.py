@@ -8,6 +8,10 @@ from typing import Any
 
 from datajoint.hash import key_hash
 
+from december_plugin.pool.leases import transaction
+
+BATCH = 200  # failures that are forgotten in one transaction
+
 
 @dataclass(frozen=True)
 class Job:
@@ -97,13 +101,20 @@ def clear_failures(table: Any, schema: str) -> int:
         Name of the schema with ``PoolJob``, where jobs that were given up are begun anew.
     """
     wanted = {key_hash(table._job_key(key)) for key in missing_keys(table)}
-    failed = jobs_of(table) & {"status": "error"}
-    cleared = [row for row in failed.fetch("table_name", "key_hash", as_dict=True) if row["key_hash"] in wanted]
-    for row in cleared:
-        (jobs_table(table) & row).delete_quick()
-        table.connection.query(
-            f"UPDATE `{schema}`.`pool_job` SET n_deaths = 0, job_state = 'free' WHERE job_table = %s AND job_hash = %s "
-            "AND worker_id = ''",
-            args=(row["table_name"], row["key_hash"]),
-        )
-    return len(cleared)
+    failed = [str(found) for found in (jobs_of(table) & {"status": "error"}).fetch("key_hash") if found in wanted]
+    for start in range(0, len(failed), BATCH):
+        hashes = failed[start : start + BATCH]
+        places = ", ".join(["%s"] * len(hashes))
+        with transaction(table.connection):
+            table.connection.query(
+                f"UPDATE `{schema}`.`pool_job` SET n_deaths = 0, job_state = 'free' WHERE job_table = %s "
+                f"AND worker_id = '' AND job_state <> 'done' AND job_hash IN ({places})",
+                args=(table.table_name, *hashes),
+            )
+            # Another worker may have done the same a moment ago, and a third have begun such a job.
+            table.connection.query(
+                f"DELETE FROM `{table.database}`.`~jobs` WHERE table_name = %s AND status = 'error' "
+                f"AND key_hash IN ({places})",
+                args=(table.table_name, *hashes),
+            )
+    return len(failed)

@@ -23,7 +23,7 @@ from datajoint.jobs import ERROR_MESSAGE_LENGTH
 from december_plugin.errors import DecemberError
 
 MAX_WORDS = 4000
-CODES_LOCKED = (1205, 1213)  # lock wait timeout, deadlock
+CODES_LOCKED = (1020, 1205, 1213)  # another transaction was quicker, lock wait timeout, deadlock
 _AGE = "TIMESTAMPDIFF(MICROSECOND, w.heartbeat, UTC_TIMESTAMP(6)) / 1e6"
 _EXPIRED = f"(w.worker_id IS NULL OR {_AGE} > w.lease)"
 _OF_JOB = "job_table = %s AND job_hash = %s"
@@ -59,6 +59,14 @@ class Released:
     worker_id: str
     n_deaths: int
     poisoned: bool
+
+
+def storable(words: str, length: int = MAX_WORDS) -> str:
+    """Return words as a table of any character set takes them, at most so long: what latin-1 lacks is escaped.
+
+    A lab's schema may be older than utf8mb4, and a message that it refuses would end the worker.
+    """
+    return words.encode("latin-1", "backslashreplace").decode("latin-1")[:length]
 
 
 @contextmanager
@@ -117,7 +125,7 @@ class Leases:
                     "ON DUPLICATE KEY UPDATE job_schema = VALUES(job_schema), worker_id = VALUES(worker_id), "
                     "last_worker = VALUES(last_worker), job_state = 'running', ended = NULL, last_words = '', "
                     "n_starts = LAST_INSERT_ID(n_starts + 1), log_file = VALUES(log_file), begun = VALUES(begun)",
-                    args=(table.table_name, lease_hash, table.database, worker_id, worker_id, log_file),
+                    args=(table.table_name, lease_hash, table.database, worker_id, worker_id, storable(log_file, 1000)),
                 )
                 n_starts = int(cursor.lastrowid) or 1
         except _NotClaimedError:
@@ -131,6 +139,16 @@ class Leases:
             args=lease.job,
         ).fetchone()
         return row is not None and (row[0], int(row[1])) == (lease.worker_id, lease.n_starts)
+
+    def was_lost(self, connection: Any, lease: Lease) -> bool:
+        """Return whether the lease was taken away; one that its holder has ended, as with a result, was not."""
+        row = connection.query(
+            f"SELECT worker_id, n_starts, job_state FROM {self._jobs} WHERE {_OF_JOB}",
+            args=lease.job,
+        ).fetchone()
+        if row is None or int(row[1]) != lease.n_starts:
+            return True
+        return row[0] != lease.worker_id and row[2] not in ("done", "failed")
 
     def end(self, connection: Any, lease: Lease, *, state: str = "done", words: str = "") -> bool:
         """End a lease and its reservation, within the transaction that is open; return False if the lease was lost.
@@ -152,7 +170,7 @@ class Leases:
 
     def fail(self, table: Any, key: Mapping[str, Any], lease: Lease, *, words: str, stack: str) -> bool:
         """Record a failure with DataJoint; return False if the lease was lost meanwhile."""
-        connection = table.connection
+        connection, words = table.connection, storable(words)
         with transaction(connection):
             ended = self._end(connection, lease, "failed", words)
             if ended:
@@ -164,7 +182,7 @@ class Leases:
         cursor = connection.query(
             f"UPDATE {self._jobs} SET worker_id = '', job_state = %s, last_words = %s, ended = UTC_TIMESTAMP(6) "
             f"WHERE {_OF_JOB} AND worker_id = %s AND n_starts = %s",
-            args=(state, words[:MAX_WORDS], *lease.job, lease.worker_id, lease.n_starts),
+            args=(state, storable(words), *lease.job, lease.worker_id, lease.n_starts),
         )
         return cursor.rowcount == 1
 
@@ -214,6 +232,7 @@ class Leases:
 
     def mark_dead(self, connection: Any, worker_id: str, words: str) -> list[Released]:
         """Take away what a worker held whose process is known to have ended, with the attempts counted."""
+        words = storable(words)
         connection.query(
             f"UPDATE {self._workers} SET worker_state = 'dead', worker_detail = %s, "
             "worker_ended = UTC_TIMESTAMP(6) WHERE worker_id = %s AND worker_ended IS NULL",

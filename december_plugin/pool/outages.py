@@ -9,8 +9,13 @@ from december_plugin import stores
 from december_plugin.errors import ServerError
 from december_plugin.server_errors import CODES_LOST, CODES_UNREACHABLE
 
-# Deadlock, lock wait timeout, shutdown in progress, too many connections, killed: the same statement works later.
-CODES_PASSING = (*CODES_LOST, *CODES_UNREACHABLE, 1040, 1053, 1205, 1213, 1317, 1927, 3024)
+# The same statement works later. Changed meanwhile (MariaDB 11.6 on), too many connections, node of a cluster not
+# ready, shutdown in progress, too many connections of the user, lock wait timeout, deadlock, a limit of the user,
+# interrupted, read-only during a failover, killed, time exceeded, disconnected because idle (MySQL 8).
+CODES_PASSING = (
+    *(*CODES_LOST, *CODES_UNREACHABLE),
+    *(1020, 1040, 1047, 1053, 1203, 1205, 1213, 1226, 1317, 1836, 1927, 3024, 4031),
+)
 
 
 def is_outage(error: BaseException) -> bool:
