@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from datajoint.errors import LostConnectionError
+
 from december_plugin.connection import check_store
-from december_plugin.errors import DecemberError, ServerError
+from december_plugin.errors import ServerError
 from december_plugin.pool.checkpoints import JobCheckpoints
 from december_plugin.pool.heartbeat import Heartbeat, WorkerState
 from december_plugin.pool.leases import Lease, LeaseLostError, Leases
@@ -26,6 +29,7 @@ job_logger.propagate = False
 job_logger.setLevel(logging.INFO)
 
 SNAPSHOT_EVERY = 1.0  # at most one copy of the training's state in this time (s)
+SNAPSHOT_SHARE = 20  # and at most one in so many times the time that a copy takes
 RETRY_STORE = 30.0  # pause after a checkpoint that could not be stored (s)
 
 
@@ -64,6 +68,7 @@ class JobMonitor(Monitor):
         self._snapshot: bytes | None = None
         self._snapshot_epoch = self._saved_epoch = 0
         self._snapshot_at = self._failed_at = float("-inf")
+        self._pause = SNAPSHOT_EVERY
         self._logged_at = float("-inf")
 
     def load(self) -> bytes | None:
@@ -73,7 +78,9 @@ class JobMonitor(Monitor):
     def after_epoch(self, progress: Progress, get_state: Callable[[], bytes]) -> None:
         """Note the progress, and keep the state."""
         state, now = self.settings.state, time.monotonic()
-        state.epoch, state.n_epochs, state.score = progress.epoch, progress.n_epochs, progress.score
+        state.epoch, state.n_epochs = progress.epoch, progress.n_epochs
+        # The server takes no NaN, and without heartbeats the job would go to another.
+        state.score = progress.score if progress.score is not None and math.isfinite(progress.score) else None
         state.seconds_left = (progress.n_epochs - progress.epoch) * progress.seconds_per_epoch
         if self.lease in self.settings.heartbeat.lost:
             raise lost(self.lease)
@@ -82,8 +89,10 @@ class JobMonitor(Monitor):
             job_logger.info("epoch %d of %d, score %s", progress.epoch, progress.n_epochs, progress.score)
         is_due = progress.epoch - self._saved_epoch >= self.settings.checkpoint_every
         can_save = now - self._failed_at >= RETRY_STORE
-        if (is_due and can_save) or now - self._snapshot_at >= SNAPSHOT_EVERY:
-            self._snapshot, self._snapshot_epoch, self._snapshot_at = get_state(), progress.epoch, now
+        if (is_due and can_save) or now - self._snapshot_at >= self._pause:
+            self._snapshot, self._snapshot_epoch = get_state(), progress.epoch
+            self._snapshot_at = time.monotonic()
+            self._pause = max(SNAPSHOT_EVERY, SNAPSHOT_SHARE * (self._snapshot_at - now))
         if is_due and can_save:
             self._save()
 
@@ -118,27 +127,37 @@ class WorkerJob(RunningJob):
         self.settings, self.lease, self.key, self.uses_store = settings, lease, key, uses_store
         self.monitor = JobMonitor(settings, lease)
         self.ended = False  # in the transaction that is open, or that was committed
+        self.came_from_spool = False
 
     def finished_result(self) -> tuple[Any, ...] | None:
         """Return the result that an earlier attempt on this machine has left in the spool."""
-        payload = self.settings.spool.get(self.settings.schema, *self.lease.job)
-        if payload is None:
+        found = spooled_result(self.settings, *self.lease.job)
+        self.came_from_spool = found is not None
+        if found is None:
             return None
         job_logger.info("the result was computed before and is taken from the spool")
-        return result_from_bytes(payload)[1:]
+        return found[1:]
 
     def keep_result(self, result: tuple[Any, ...]) -> None:
         """Write the result to the spool; a full disk costs the safety, not the result."""
         try:
             self.settings.spool.put(self.settings.schema, *self.lease.job, result_to_bytes((self.key, *result)))
-        except (OSError, DecemberError) as error:
+        except Exception as error:  # also of a lab's own table, whose result may be of any kind
             logger.warning("the result could not be kept on this machine until it is stored: %s", error)
 
     def forget(self) -> None:
         """Remove what was kept of the job, which is stored."""
-        self.settings.spool.remove(self.settings.schema, *self.lease.job)
+        try:
+            self.settings.spool.remove(self.settings.schema, *self.lease.job)
+        except ServerError as error:
+            logger.warning("a result that is stored could not be removed from the spool: %s", error)
         if self.uses_store:
             self.monitor.remove()
+
+    def give_result_up(self) -> None:
+        """Move a result out of the spool that could not be stored from there: the job's next attempt computes anew."""
+        if self.came_from_spool:
+            _set_aside(self.settings, *self.lease.job, reason="it could not be stored")
 
     def wait_until_storable(self, connection: Any, *, longest: float, what: str) -> None:
         """Wait for server and store, however long it takes: the result is safe meanwhile."""
@@ -147,6 +166,8 @@ class WorkerJob(RunningJob):
     def check_lease(self, connection: Any) -> None:
         """End the lease in the transaction that stores the result; a :class:`LeaseLostError` if another has it."""
         if not self.ended:
+            if not connection._in_transaction:  # it went with a connection that was made anew
+                raise LostConnectionError("The transaction in which the result was to be stored was lost.")
             if not self.settings.leases.end(connection, self.lease):
                 raise lost(self.lease)
             self.ended = True
@@ -154,6 +175,27 @@ class WorkerJob(RunningJob):
     def lost(self) -> LeaseLostError:
         """Return the error that says that the lease went to another worker."""
         return lost(self.lease)
+
+
+def spooled_result(settings: JobSettings, table_name: str, job_hash: str) -> tuple[Any, ...] | None:
+    """Return key and result that are kept for a job, or None; what cannot be read is moved aside, with a warning."""
+    payload = settings.spool.get(settings.schema, table_name, job_hash)
+    if payload is None:
+        return None
+    try:
+        return result_from_bytes(payload)
+    except Exception as error:  # whole, but of another release, say
+        _set_aside(settings, table_name, job_hash, reason=f"it cannot be read ({type(error).__name__}: {error})")
+        return None
+
+
+def _set_aside(settings: JobSettings, table_name: str, job_hash: str, *, reason: str) -> None:
+    try:
+        aside = settings.spool.set_aside(settings.schema, table_name, job_hash)
+    except ServerError as error:
+        logger.warning("the finished result of %s %s is of no use: %s. %s", table_name, job_hash[:8], reason, error)
+    else:
+        logger.warning("the finished result of %s %s is now %s: %s", table_name, job_hash[:8], aside, reason)
 
 
 def wait_for_places(settings: JobSettings, connection: Any, *, store: bool) -> bool:

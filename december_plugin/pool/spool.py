@@ -80,6 +80,17 @@ class Spool:
                 )
                 return None
 
+    def set_aside(self, schema: str, table_name: str, key_hash: str) -> Path:
+        """Move a result that is of no use to the folder ``damaged``; return where it is.
+
+        Raises
+        ------
+        StoreUnavailableError
+            The folder cannot be written, or there is no such result.
+        """
+        with self._errors():
+            return self._move_aside(self._path(schema, table_name, key_hash))
+
     def remove(self, schema: str, table_name: str, key_hash: str) -> None:
         """Forget the result of a job; nothing happens if there is none.
 

@@ -17,18 +17,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
-from datajoint.errors import DataJointError
 from datajoint.hash import key_hash
 
 from december_plugin.connection import second_connection
-from december_plugin.errors import ServerError
+from december_plugin.errors import DecemberError
 from december_plugin.pool.heartbeat import Heartbeat, WorkerIdentity, WorkerState
 from december_plugin.pool.jobs import clear_failures, describe_jobs
 from december_plugin.pool.leases import Lease, LeaseLostError, Leases, leave_transaction
 from december_plugin.pool.outages import is_outage
 from december_plugin.pool.picking import Candidates, Picker, choose_tables
-from december_plugin.pool.results import result_from_bytes
-from december_plugin.pool.running import JobSettings, WorkerJob, job_logger, wait_for_places
+from december_plugin.pool.running import JobSettings, WorkerJob, job_logger, spooled_result, wait_for_places
 from december_plugin.pool.spool import Spool
 from december_plugin.s3_store import use_quick_client
 from december_plugin.schemas.running_job import running
@@ -314,6 +312,9 @@ class Worker:
             self.heartbeat.tell()
         settings, now = self.settings, time.monotonic()
         self._idle_since = self._idle_since or now
+        # A claim whose commit was answered by a lost connection was taken for somebody else's.
+        if self.leases.release_all(self.connection, self.identity.worker_id, words="its worker did not know of it"):
+            return False
         if self._others_may_be_dead(now):
             time.sleep(min(0.5, settings.lease / 10))
             return False
@@ -340,10 +341,11 @@ class Worker:
         by_name = {candidates.table.table_name: candidates for candidates in self.picker.candidates}
         for table_name, job_hash in self.job_settings.spool.entries(self.schema):
             candidates = by_name.get(table_name)
-            payload = self.job_settings.spool.get(self.schema, table_name, job_hash) if candidates else None
-            if payload is None or candidates is None:
+            if candidates is None:
                 continue
-            self._deliver(candidates, result_from_bytes(payload)[0])
+            found = spooled_result(self.job_settings, table_name, job_hash)
+            if found is not None:
+                self._deliver(candidates, found[0])
 
     def _deliver(self, candidates: Candidates, key: dict[str, Any]) -> None:
         table = candidates.table
@@ -366,6 +368,8 @@ class Worker:
         job = self._job = WorkerJob(self.job_settings, lease, key, uses_store=uses_store)
         with self._job_log(lease):
             error = self._compute(table, key, job)
+            if error is None and not job.ended and not self._surviving(lambda: key in table.proj()):
+                error = _nothing_inserted(name)
             self.state.busy_seconds += time.monotonic() - start
             if error is None:
                 if job.ended:
@@ -377,18 +381,22 @@ class Worker:
                 job.forget()
             elif isinstance(error, LeaseLostError):
                 logger.warning("%s: %s", self.describe(name, key), error)
+            elif _is_broken_device(error):
+                # No failure of the job, which another GPU may do: counted as the death of this worker.
+                job_logger.error("%s", redacted("".join(traceback.format_exception(error))))
+                raise DeviceBrokenError(f"the GPU cannot be used any more by this process: {error}")
             else:
-                self._fail(table, key, lease, error)
+                self._fail(table, key, job, error)
         self._job = None
         self.state.end()
-        if _is_broken_device(error):
-            raise DeviceBrokenError(f"the GPU cannot be used any more by this process: {error}")
 
-    def _fail(self, table: Any, key: dict[str, Any], lease: Lease, error: BaseException) -> None:
+    def _fail(self, table: Any, key: dict[str, Any], job: WorkerJob, error: BaseException) -> None:
+        leave_transaction(self.connection)
         words = redacted(f"{type(error).__name__}: {error}")
         stack = redacted("".join(traceback.format_exception(error)))
         job_logger.error("%s", stack)
-        self._surviving(lambda: self.leases.fail(table, key, lease, words=words, stack=stack))
+        self._surviving(lambda: self.leases.fail(table, key, job.lease, words=words, stack=stack))
+        job.give_result_up()
         logger.error("failed: %s: %s", self.describe(type(table).__name__, key), words)
         self.report.n_failed += 1
         self.state.n_failed += 1
@@ -407,7 +415,7 @@ class Worker:
             time.sleep(min(2.0**retries, 30.0))
             if not self._surviving(lambda: self.leases.is_held(self.connection, job.lease)):
                 # A connection that was lost at the commit may have stored the job.
-                job.ended = self._surviving(lambda: key in table.proj())
+                job.ended = not self._surviving(lambda: self.leases.was_lost(self.connection, job.lease))
                 return None if job.ended else job.lost()
 
     @staticmethod
@@ -417,9 +425,7 @@ class Worker:
         try:
             with running(job), monitored(job.monitor):
                 result = table.populate(keys=[key], suppress_errors=True, return_exception_objects=True)
-        except (SystemExit, OSError, DataJointError, ServerError) as error:
-            return error
-        except Exception as error:  # of the driver, on the way in or at the commit
+        except (SystemExit, Exception) as error:  # of the job, or of the driver, on the way in or at the commit
             return error
         errors = [error for _, error in result["error_list"]]
         if errors and isinstance(errors[0], KeyboardInterrupt):
@@ -460,6 +466,13 @@ class Worker:
             wait_for_places(self.job_settings, self.connection, store=False)
             time.sleep(delay)
             delay = min(2 * delay, 60.0)
+
+
+def _nothing_inserted(name: str) -> DecemberError:
+    return DecemberError(
+        f"the make of {name} ended without an error and inserted nothing, so that this job would be begun for ever. It "
+        "must insert its key, or raise an error; `december jobs ignore` takes a job out of the queue."
+    )
 
 
 def _is_broken_device(error: BaseException | None) -> bool:

@@ -1,0 +1,181 @@
+"""A worker within this process: jobs that end in odd ways, heartbeats of machines that slept, and retries at once."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+
+import pymysql
+import pytest
+
+from december_plugin.connection import second_connection
+from december_plugin.pool import Worker, WorkerSettings
+from december_plugin.pool.heartbeat import Heartbeat, WorkerIdentity, WorkerState
+from december_plugin.pool.jobs import clear_failures
+from december_plugin.pool.leases import Leases
+from december_plugin.pool.worker import DeviceBrokenError
+
+SETTINGS = WorkerSettings(only=("TrainedModel",), lease=10.0)
+
+
+@pytest.fixture
+def lab(empty_lab):
+    empty_lab.plan("baseline", seeds=[1, 2, 3])
+    return empty_lab
+
+
+@pytest.fixture
+def table(lab):
+    return lab.tables.TrainedModel()
+
+
+@pytest.fixture
+def keys(table):
+    return table.key_source.fetch("KEY", order_by="seed")
+
+
+@pytest.fixture
+def leases(lab) -> Leases:
+    return Leases(lab.tables.schema.database)
+
+
+@pytest.fixture
+def other(database):
+    connection = second_connection()
+    yield connection
+    connection.close()
+
+
+def column(lab, name: str) -> list:
+    return list(lab.tables.PoolJob.fetch(name))
+
+
+def test_forgetting_failures_leaves_alone_what_another_has_begun_meanwhile(lab, table, keys, leases, other):
+    lease = leases.claim(table, keys[0], uuid.uuid4().hex)
+    assert leases.fail(table, keys[0], lease, words="x", stack="x")
+    connection, schema = table.connection, lab.tables.schema.database
+    real = connection.query
+
+    def query(sql, *args, **kwargs):
+        if sql.startswith("DELETE") and "~jobs" in sql:
+            other.query(f"UPDATE `{schema}`.`~jobs` SET status = 'reserved'")
+        return real(sql, *args, **kwargs)
+
+    connection.query = query
+    try:
+        clear_failures(table, schema)
+    finally:
+        del connection.query
+    assert list(lab.tables.schema.jobs.fetch("status")) == ["reserved"]
+
+
+def test_messages_fit_into_tables_older_than_utf8mb4(lab, table, keys, leases):
+    connection, schema = table.connection, lab.tables.schema.database
+    lease = leases.claim(table, keys[0], uuid.uuid4().hex)
+    for name in ("pool_job", "~jobs"):
+        connection.query(f"ALTER TABLE `{schema}`.`{name}` CONVERT TO CHARACTER SET latin1")
+    try:
+        assert leases.fail(table, keys[0], lease, words="Größe 3 → 4", stack="→")
+        assert column(lab, "last_words") == ["Größe 3 \\u2192 4"]
+        assert list(lab.tables.schema.jobs.fetch("error_message")) == ["Größe 3 \\u2192 4"]
+    finally:
+        for name in ("pool_job", "~jobs"):
+            connection.query(f"ALTER TABLE `{schema}`.`{name}` CONVERT TO CHARACTER SET utf8mb4")
+
+
+def test_a_lease_that_its_holder_has_ended_is_not_lost(table, keys, leases, other):
+    worker = uuid.uuid4().hex
+    lease = leases.claim(table, keys[0], worker)
+    assert not leases.was_lost(other, lease)
+    assert leases.finish(table.connection, lease)
+    assert not leases.was_lost(other, lease)
+    taken = leases.claim(table, keys[1], worker)
+    assert [released.job_hash for released in leases.mark_dead(other, worker, "killed")] == [taken.job_hash]
+    assert leases.was_lost(other, taken)
+    leases.claim(table, keys[1], uuid.uuid4().hex)
+    assert leases.was_lost(other, taken)
+
+
+def test_a_lease_whose_row_changes_after_the_snapshot_is_taken_another_time(table, keys, leases, other):
+    worker = uuid.uuid4().hex
+    lease = leases.claim(table, keys[0], worker)
+    try:
+        other.query("SET SESSION innodb_snapshot_isolation = ON")  # the default from MariaDB 11.6 on
+    except pymysql.err.Error:
+        pytest.skip("this server has no innodb_snapshot_isolation")
+    real = other.start_transaction
+
+    def begin_and_be_late():
+        real()
+        other.query(f"SELECT COUNT(*) FROM `{leases.schema}`.`pool_job`")
+        leases.finish(table.connection, lease)
+
+    other.start_transaction = begin_and_be_late
+    assert leases.mark_dead(other, worker, "killed") == []
+
+
+def test_a_worker_that_slept_gives_the_others_time_to_wake_up(lab, table, keys, leases, other, monkeypatch):
+    sleeper = uuid.uuid4().hex
+    beat = Heartbeat(
+        WorkerIdentity(uuid.uuid4().hex), WorkerState(), leases, lease=1.0, connect=lambda: other, ask_to_stop=print
+    )
+    beat._beat()
+    released = []
+    monkeypatch.setattr(leases, "release_expired", lambda connection: released.append(connection) or [])
+    leases.claim(table, keys[0], sleeper)
+    beat._beat()
+    assert len(released) == 1
+    time.sleep(1.2)
+    beat._beat()  # it was suspended, as the others may have been
+    assert len(released) == 1
+    beat._last_beat = time.monotonic(), time.time() - 60  # the machine slept: its monotonic clock stood still
+    beat._beat()
+    assert len(released) == 1
+    for _ in range(4):
+        time.sleep(0.4)
+        beat._beat()
+    assert len(released) == 2
+
+
+def test_a_job_whose_commit_was_not_answered_is_done(lab, leases, monkeypatch):
+    real = Leases.claim
+
+    def unanswered(self, table, key, worker_id, **kwargs):
+        real(self, table, key, worker_id, **kwargs)
+        monkeypatch.setattr(Leases, "claim", real)  # once
+
+    monkeypatch.setattr(Leases, "claim", unanswered)
+    report = Worker(lab.tables, SETTINGS).run()
+    assert report.computed == {"TrainedModel": 3}
+    assert column(lab, "job_state") == ["done"] * 3
+
+
+def test_a_make_that_inserts_nothing_fails_its_job(lab, monkeypatch):
+    monkeypatch.setattr(lab.tables.TrainedModel, "make_insert", lambda self, key, *result: None)
+    report = Worker(lab.tables, WorkerSettings(only=("TrainedModel",), max_time=30)).run()
+    assert (report.n_failed, report.ended_by) == (3, "nothing is left to do")
+    (words,) = set(column(lab, "last_words"))
+    assert words.startswith("DecemberError: the make of TrainedModel ended without an error and inserted nothing, so")
+
+
+def test_a_broken_gpu_fails_no_job(lab, monkeypatch):
+    def breaks(self, key, *fetched):
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(lab.tables.TrainedModel, "make_compute", breaks)
+    with pytest.raises(DeviceBrokenError, match="the GPU cannot be used any more by this process: CUDA error"):
+        Worker(lab.tables, SETTINGS).run()
+    assert len(lab.tables.schema.jobs) == 0
+    assert (column(lab, "job_state"), column(lab, "n_deaths")) == (["free"], [1])
+
+
+def test_a_job_that_was_just_stored_is_not_called_lost(lab, leases, other, monkeypatch, caplog):
+    worker = Worker(lab.tables, SETTINGS)
+    watching = Heartbeat(worker.identity, worker.state, leases, lease=10.0, connect=lambda: other, ask_to_stop=print)
+    watching._connection = other
+    monkeypatch.setattr("december_plugin.pool.running.WorkerJob.forget", lambda job: watching._look_at_lease())
+    with caplog.at_level(logging.WARNING):
+        assert worker.run().computed == {"TrainedModel": 3}
+    assert "went to another worker" not in caplog.text
+    assert watching.lost == set()
