@@ -8,14 +8,14 @@ import os
 import sys
 import time
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TypeVar
 
 from december_plugin.commands import Subparsers
 from december_plugin.commands._lab import add_lab_options, open_lab_of
 from december_plugin.commands._work import add_work_options, seconds
 
-if TYPE_CHECKING:
-    from december_plugin.lab import Lab
+Result = TypeVar("Result")
 
 SOME_FAILED = 3
 DEVICE_BROKEN = 75
@@ -75,7 +75,7 @@ def _work(args: argparse.Namespace) -> int:
 
     if not faulthandler.is_enabled():
         faulthandler.enable()  # a crash of native code says where
-    lab = _open_lab(args)
+    lab = _with_server(lambda: open_lab_of(args))
     # DataJoint, which sets its level when it is imported, prints the errors of jobs a second time.
     logging.getLogger("datajoint").setLevel(logging.CRITICAL)
     settings = WorkerSettings(
@@ -91,7 +91,7 @@ def _work(args: argparse.Namespace) -> int:
     )
     with restricted_to(AllowedModules.from_settings(args.allow_modules)):
         try:
-            report = Worker(lab.tables, settings).run()
+            report = _with_server(lambda: Worker(lab.tables, settings)).run()
         except DeviceBrokenError as error:
             print(f"december: {error}", file=sys.stderr)
             return DEVICE_BROKEN
@@ -107,14 +107,17 @@ def _work(args: argparse.Namespace) -> int:
     return 0
 
 
-def _open_lab(args: argparse.Namespace) -> Lab:
-    """Open the tables; a worker of a pool waits for a server that is away, because its supervisor started it again."""
+def _with_server(step: Callable[[], Result]) -> Result:
+    """Return what a step returns; a worker of a pool waits for a server that is away.
+
+    Otherwise its supervisor would take the error for one of the settings, which all workers have, and end the pool.
+    """
     from december_plugin.errors import ServerUnreachableError
 
     delay = 1.0
     while True:
         try:
-            return open_lab_of(args)
+            return step()
         except Exception as error:
             from december_plugin.server_errors import explain_error
 

@@ -218,7 +218,7 @@ class Worker:
         self._interrupted = self._leaving = True  # from here on a signal changes nothing
         signal.setitimer(signal.ITIMER_REAL, 0)
         # Whatever holds a lock that is needed here must not keep the process alive.
-        faulthandler.dump_traceback_later(LAST_GOODBYE, exit=True)
+        faulthandler.dump_traceback_later(LAST_GOODBYE, exit=True, file=2)  # a notebook's stderr is no file
         self._say_goodbye(defect)
         faulthandler.cancel_dump_traceback_later()
 

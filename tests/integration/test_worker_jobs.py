@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import sys
 import time
 import uuid
+from types import SimpleNamespace
 
 import pymysql
 import pytest
+from datajoint.errors import LostConnectionError
 
+from december_plugin.cli import main
 from december_plugin.connection import second_connection
 from december_plugin.pool import Worker, WorkerSettings
 from december_plugin.pool.heartbeat import Heartbeat, WorkerIdentity, WorkerState
-from december_plugin.pool.jobs import clear_failures
+from december_plugin.pool.jobs import clear_failures, describe_jobs
 from december_plugin.pool.leases import Leases
 from december_plugin.pool.worker import DeviceBrokenError
 
@@ -179,3 +184,24 @@ def test_a_job_that_was_just_stored_is_not_called_lost(lab, leases, other, monke
         assert worker.run().computed == {"TrainedModel": 3}
     assert "went to another worker" not in caplog.text
     assert watching.lost == set()
+
+
+def test_a_worker_whose_errors_go_to_no_file_says_goodbye(lab, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert Worker(lab.tables, SETTINGS).run().computed == {"TrainedModel": 3}
+    assert list(lab.tables.PoolWorker.fetch("worker_state")) == ["ended"]
+
+
+def test_a_server_that_goes_away_while_a_worker_starts_does_not_end_its_pool(lab, monkeypatch):
+    pauses = []
+
+    def describe(tables):
+        if not pauses:
+            raise LostConnectionError("Server connection lost")
+        return describe_jobs(tables)
+
+    monkeypatch.setattr("december_plugin.pool.worker.describe_jobs", describe)
+    monkeypatch.setattr("december_plugin.commands.worker.time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setenv("DECEMBER_POOL_ID", "a" * 32)
+    assert main(["worker", "--schema", lab.tables.schema.database, "--only", "TrainingSummary", "--quiet"]) == 0
+    assert pauses == [1.0]
