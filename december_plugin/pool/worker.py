@@ -395,7 +395,14 @@ class Worker:
         words = redacted(f"{type(error).__name__}: {error}")
         stack = redacted("".join(traceback.format_exception(error)))
         job_logger.error("%s", stack)
-        self._surviving(lambda: self.leases.fail(table, key, job.lease, words=words, stack=stack))
+
+        def is_recorded() -> bool:
+            recorded = self.leases.fail(table, key, job.lease, words=words, stack=stack)
+            return recorded or not self.leases.was_lost(self.connection, job.lease)
+
+        if not self._surviving(is_recorded):
+            logger.warning("%s: %s", self.describe(type(table).__name__, key), job.lost())
+            return
         job.give_result_up()
         logger.error("failed: %s: %s", self.describe(type(table).__name__, key), words)
         self.report.n_failed += 1

@@ -164,6 +164,22 @@ def test_a_make_that_inserts_nothing_fails_its_job(lab, monkeypatch):
     assert words.startswith("DecemberError: the make of TrainedModel ended without an error and inserted nothing, so")
 
 
+def test_a_job_that_went_to_another_does_not_count_as_failed(lab, leases, other, monkeypatch, caplog):
+    worker, real, taken = Worker(lab.tables, SETTINGS), lab.tables.TrainedModel.make_compute, []
+
+    def loses_its_lease_first(self, key, *fetched):
+        if not taken:
+            taken.extend(leases.mark_dead(other, worker.identity.worker_id, "cut off"))
+            raise RuntimeError("wrapped by a trainer")
+        return real(self, key, *fetched)
+
+    monkeypatch.setattr(lab.tables.TrainedModel, "make_compute", loses_its_lease_first)
+    report = worker.run()
+    assert (report.n_failed, report.computed) == (0, {"TrainedModel": 3})
+    assert "went to another worker, so this result is discarded" in caplog.text
+    assert len(lab.tables.schema.jobs) == 0
+
+
 def test_a_broken_gpu_fails_no_job(lab, monkeypatch):
     def breaks(self, key, *fetched):
         raise RuntimeError("CUDA error: unspecified launch failure")

@@ -179,7 +179,7 @@ def test_the_last_job_of_a_killed_worker_is_waited_for(command, recordings):
     worker = command.start("worker", "--lease", "4")
     wait_for(lambda: reservations(lab))
     other = command.start("worker", "--lease", "4")  # finds no job; the holder may live
-    assert other.wait(40) == 0, "it waits for a worker that is alive"
+    assert other.wait(120) == 0, "it waits for a worker that is alive"
     os.kill(worker.pid, signal.SIGKILL)
     third = command.start("worker", "--lease", "4")
     wait_for(lambda: [row["pid"] for row in reservations(lab)] == [third.pid])
