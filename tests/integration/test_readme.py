@@ -16,8 +16,8 @@ from december_plugin.simulate import write_recording
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-# Run elsewhere: test_server.py, test_packaging.py, test_demo.py.
-RUN_ELSEWHERE = ("december db", "pip install", "december demo")
+# Run elsewhere: test_server.py, test_packaging.py, test_demo.py, test_pool.py, test_status.py.
+RUN_ELSEWHERE = ("december db", "pip install", "december demo", "december status --live")
 
 
 def blocks(language: str) -> list[str]:
@@ -50,9 +50,11 @@ def lab(database, new_schema_name, tmp_path_factory):
 def test_commands(lab, capsys):
     _, folder = lab
     commands = [line for line in shell_lines() if line.startswith("december ") and not line.startswith(RUN_ELSEWHERE)]
-    assert len(commands) == 6
+    assert len(commands) == 10
     for command in commands:
         words = shlex.split(command)[1:]
+        if words == ["pool"]:  # goes on until it is told to stop
+            words += ["--cpu", "1", "--idle-exit", "1"]
         assert main(words) == 0, f"{command}\n{capsys.readouterr().err}"
     printed = capsys.readouterr().out
     assert "The sweep is valid. It plans 12 trainings" in printed
