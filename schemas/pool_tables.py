@@ -75,6 +75,7 @@ class PoolJob(dj.Manual):
     job_state: enum('running', 'free', 'done', 'failed', 'poisoned')  # free = given back, to be begun again
     n_starts=0: int unsigned          # how often it was begun; with the holder, the lease's token
     n_deaths=0: int unsigned          # attempts that ended with the death of the worker, or its lease
+    n_fruitless=0: int unsigned       # those since the last checkpoint: too many, and the job is given up
     last_worker="": char(32)          # who held it last
     last_words="": varchar(4000)      # how the last attempt ended
     log_file="": varchar(1000)        # host:path of the last attempt's log

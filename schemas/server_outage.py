@@ -20,11 +20,6 @@ FIRST_DELAY = 1.0
 LONGEST_DELAY = 60.0
 
 
-def is_reachable(connection: Any) -> bool:
-    """Return whether the server answers; a connection that was lost is made anew."""
-    return server_failure(connection) is None
-
-
 def server_failure(connection: Any) -> Exception | None:
     """Return why the server does not answer, or None if it does; a connection that was lost is made anew."""
     try:

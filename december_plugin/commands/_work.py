@@ -67,7 +67,7 @@ def add_work_options(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=3,
         metavar="N",
-        help="give a job up that has killed its worker this many times (default: 3)",
+        help="give a job up that has killed its worker this many times without a new checkpoint (default: 3)",
     )
     group.add_argument(
         "--idle-exit", type=seconds, metavar="SECONDS", help="end after this time without anything to do"

@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from december_plugin.commands import Subparsers
@@ -70,8 +71,10 @@ def _work(args: argparse.Namespace) -> int:
     import faulthandler
 
     from december_plugin.allowed import AllowedModules, restricted_to
+    from december_plugin.errors import ServerUnreachableError
     from december_plugin.pool import Worker, WorkerSettings, table_statuses
     from december_plugin.pool.worker import DeviceBrokenError
+    from december_plugin.server_errors import readable_errors
 
     if not faulthandler.is_enabled():
         faulthandler.enable()  # a crash of native code says where
@@ -100,7 +103,9 @@ def _work(args: argparse.Namespace) -> int:
         print(f"Done: {counts}. Ended: {report.ended_by}.")
     if report.signal is not None:
         return 128 + report.signal
-    n_failed = sum(len(status.failed) for status in table_statuses(lab.tables))
+    n_failed = report.n_failed
+    with suppress(ServerUnreachableError), readable_errors():
+        n_failed = sum(len(status.failed) for status in table_statuses(lab.tables))
     if n_failed:
         print(f"{n_failed} jobs failed; `december status` says why.", file=sys.stderr)
         return SOME_FAILED

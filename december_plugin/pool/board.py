@@ -258,7 +258,7 @@ class PoolBoard:
                 f"{job} is poisoned: {released.n_deaths} workers died with it. It is not begun again; "
                 "`december status` shows it"
             )
-        return f"{job} is free again; {released.n_deaths} of {self._max_attempts} attempts ended in this way"
+        return f"{job} is free again; {released.n_fruitless} of {self._max_attempts} attempts ended in this way"
 
     def _look_for_idleness(self, worker_ids: tuple[str, ...]) -> None:
         last = self._last_job_if_idle(worker_ids) if worker_ids else None

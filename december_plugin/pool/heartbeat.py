@@ -65,10 +65,12 @@ class WorkerState:
     n_done: int = 0
     n_failed: int = 0
     busy_seconds: float = 0.0
+    has_checkpoint: bool = False  # a new one, of which the database does not know yet
 
     def begin(self, lease: Lease) -> None:
         """Take up a job."""
         self.epoch = self.n_epochs = self.score = self.seconds_left = None
+        self.has_checkpoint = False
         self.state, self.detail, self.lease = "working", "", lease
 
     def end(self) -> None:
@@ -206,6 +208,10 @@ class Heartbeat:
         self._write()
         self._last_beat = began
         self._look_at_lease()
+        lease = self.state.lease
+        if self.state.has_checkpoint and lease is not None:
+            self.state.has_checkpoint = False
+            self.leases.note_progress(self._connection, lease)
         if self.identity.pool_id:
             row = self._connection.query(
                 f"SELECT stop_requested FROM `{self.leases.schema}`.`pool` WHERE pool_id = %s",
@@ -269,11 +275,6 @@ class Heartbeat:
             self._failed_at = None
         for released in self.leases.release_expired(self._connection):
             log_released(released)
-
-    @property
-    def is_cut_off(self) -> bool:
-        """Whether the last heartbeat could not be written."""
-        return self._connection is None
 
 
 def log_released(released: Any) -> None:

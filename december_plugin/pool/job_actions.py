@@ -214,7 +214,7 @@ class JobActions:
         self._end_lease(table, hashes)
         if self.book.has_pool_tables:
             self.connection.query(
-                f"UPDATE {self._jobs} SET n_deaths = 0, job_state = 'free' WHERE job_table = %s "
+                f"UPDATE {self._jobs} SET n_deaths = 0, n_fruitless = 0, job_state = 'free' WHERE job_table = %s "
                 f"AND job_hash IN ({_places(hashes)})",
                 args=(table.table_name, *hashes),
             )

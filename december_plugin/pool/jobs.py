@@ -107,8 +107,8 @@ def clear_failures(table: Any, schema: str) -> int:
         places = ", ".join(["%s"] * len(hashes))
         with transaction(table.connection):
             table.connection.query(
-                f"UPDATE `{schema}`.`pool_job` SET n_deaths = 0, job_state = 'free' WHERE job_table = %s "
-                f"AND worker_id = '' AND job_state <> 'done' AND job_hash IN ({places})",
+                f"UPDATE `{schema}`.`pool_job` SET n_deaths = 0, n_fruitless = 0, job_state = 'free' "
+                f"WHERE job_table = %s AND worker_id = '' AND job_state <> 'done' AND job_hash IN ({places})",
                 args=(table.table_name, *hashes),
             )
             # Another worker may have done the same a moment ago, and a third have begun such a job.

@@ -58,6 +58,7 @@ class Released:
     job_hash: str
     worker_id: str
     n_deaths: int
+    n_fruitless: int  # of these, since the last checkpoint
     poisoned: bool
 
 
@@ -97,7 +98,7 @@ class Leases:
     schema
         Name of the schema with ``PoolJob`` and ``PoolWorker``.
     max_attempts
-        A job whose worker died this many times is not begun again.
+        A job whose worker died this many times, with no new checkpoint in between, is not begun again.
     """
 
     def __init__(self, schema: str, *, max_attempts: int = 3):
@@ -149,6 +150,13 @@ class Leases:
         if row is None or int(row[1]) != lease.n_starts:
             return True
         return row[0] != lease.worker_id and row[2] not in ("done", "failed")
+
+    def note_progress(self, connection: Any, lease: Lease) -> None:
+        """Note that the job has a new checkpoint: deaths before it were not for nothing."""
+        connection.query(
+            f"UPDATE {self._jobs} SET n_fruitless = 0 WHERE {_OF_JOB} AND worker_id = %s AND n_starts = %s",
+            args=(*lease.job, lease.worker_id, lease.n_starts),
+        )
 
     def end(self, connection: Any, lease: Lease, *, state: str = "done", words: str = "") -> bool:
         """End a lease and its reservation, within the transaction that is open; return False if the lease was lost.
@@ -259,19 +267,19 @@ class Leases:
     def _take_away(self, connection: Any, lease: Lease, words: str, *, known_dead: bool = False) -> Released | None:
         with transaction(connection):
             row = connection.query(
-                f"SELECT j.n_deaths FROM {self._jobs} j LEFT JOIN {self._workers} w USING (worker_id) "
+                f"SELECT j.n_deaths, j.n_fruitless FROM {self._jobs} j LEFT JOIN {self._workers} w USING (worker_id) "
                 "WHERE j.job_table = %s AND j.job_hash = %s "
                 "AND j.worker_id = %s AND j.n_starts = %s" + ("" if known_dead else f" AND {_EXPIRED}") + " FOR UPDATE",
                 args=(*lease.job, lease.worker_id, lease.n_starts),
             ).fetchone()
             if row is None:  # it lives, or another was quicker
                 return None
-            n_deaths = int(row[0]) + 1
-            poisoned = n_deaths >= self.max_attempts
+            n_deaths, n_fruitless = int(row[0]) + 1, int(row[1]) + 1
+            poisoned = n_fruitless >= self.max_attempts
             connection.query(
-                f"UPDATE {self._jobs} SET worker_id = '', job_state = %s, n_deaths = %s, last_words = %s, "
-                f"ended = UTC_TIMESTAMP(6) WHERE {_OF_JOB}",
-                args=("poisoned" if poisoned else "free", n_deaths, words[:MAX_WORDS], *lease.job),
+                f"UPDATE {self._jobs} SET worker_id = '', job_state = %s, n_deaths = %s, n_fruitless = %s, "
+                f"last_words = %s, ended = UTC_TIMESTAMP(6) WHERE {_OF_JOB}",
+                args=("poisoned" if poisoned else "free", n_deaths, n_fruitless, words[:MAX_WORDS], *lease.job),
             )
             of_reservation = "WHERE table_name = %s AND key_hash = %s AND status = 'reserved'"
             if poisoned:
@@ -287,7 +295,9 @@ class Leases:
                 "AND worker_state NOT IN ('ended', 'dead')",
                 args=(words[:1000], lease.worker_id),
             )
-        return Released(lease.job_schema, lease.job_table, lease.job_hash, lease.worker_id, n_deaths, poisoned)
+        return Released(
+            lease.job_schema, lease.job_table, lease.job_hash, lease.worker_id, n_deaths, n_fruitless, poisoned
+        )
 
 
 class _NotClaimedError(Exception):

@@ -110,6 +110,7 @@ class JobMonitor(Monitor):
             logger.warning("the checkpoint of epoch %d could not be saved: %s", self._snapshot_epoch, error)
             return
         self._saved_epoch, self._failed_at = self._snapshot_epoch, float("-inf")
+        self.settings.state.has_checkpoint = True
         job_logger.info("checkpoint of epoch %d saved", self._saved_epoch)
 
     def remove(self) -> None:

@@ -40,8 +40,11 @@ logger = logging.getLogger(__name__)
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 POLL = 5.0  # pause of a worker that waits for work (s)
 JUST_NOW = 0.25  # candidates that are younger are claimed without another look (s)
+A_WHILE_AGO = 60.0  # of candidates that are older the plan is asked again (s)
 MAX_RETRIES = 5  # of a job that fails although server and store answer again
 FLUSH_TIME = 5.0  # for the last checkpoint of an interrupted training (s)
+ANSWER_TIME = 120  # for an answer of the server (s)
+IDLE_TIME = 900  # after which the server ends a connection that is silent (s)
 AGAIN = 1.0  # until an interruption is raised once more (s)
 MAX_ALARMS = 3  # after which the worker leaves without the job's consent
 LAST_GOODBYE = 30.0  # after this time the process ends whatever it waits for (s)
@@ -69,7 +72,7 @@ class WorkerSettings:
     checkpoint_every
         Epochs between two checkpoints of a training.
     max_attempts
-        A job that killed its worker this many times is not begun again.
+        A job that killed its worker this many times without a new checkpoint is not begun again.
     only, skip
         Tables to fill, see :func:`december_plugin.pool.picking.choose_tables`.
     poll
@@ -104,11 +107,6 @@ class WorkerReport:
     n_failed: int = 0
     ended_by: str = "nothing is left to do"
     signal: int | None = None
-
-    @property
-    def n_computed(self) -> int:
-        """Entries computed in all tables."""
-        return sum(self.computed.values())
 
 
 class Worker:
@@ -173,6 +171,7 @@ class Worker:
         handlers[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._on_alarm)
         defect = None
         try:
+            self._surviving(self._limit_waits)
             self._surviving(self.heartbeat.start)
             if self.settings.retry:
                 self._surviving(self._retry)
@@ -190,6 +189,16 @@ class Worker:
                 signal.signal(number, handler)
         return self.report
 
+    def _limit_waits(self) -> None:
+        """Let neither side of the connection wait for the other for hours, when a host or the network is gone.
+
+        The server gives up a connection that is idle: otherwise it would keep the locks of a dead host's transaction.
+        """
+        self.connection.conn_info.update(read_timeout=ANSWER_TIME, write_timeout=ANSWER_TIME)
+        if self.connection.init_fun is None:
+            self.connection.init_fun = f"SET SESSION wait_timeout = {IDLE_TIME}"
+        self.connection.connect()
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:  # a process of a data loader, forked with this handler
             os._exit(1)
@@ -198,6 +207,7 @@ class Worker:
                 os._exit(128 + number)
             return
         self._interrupted = True
+        self.state.state = "draining"
         if self.report.signal is None and self.report.ended_by == WorkerReport.ended_by:
             self.report.signal = number
             self.report.ended_by = signal.Signals(number).name
@@ -292,6 +302,8 @@ class Worker:
         if candidates.age > JUST_NOW and key in table.proj():
             candidates.was_taken()
             return None
+        if candidates.age > A_WHILE_AGO and not len(table.key_source & key):  # no longer planned
+            return None
         log = self.log_folder / f"{table.table_name.strip('_#')}-{self._hash(table, key)[:8]}-{self._short_id}.log"
         lease = self.leases.claim(table, key, self.identity.worker_id, log_file=f"{self.identity.host}:{log}"[:1000])
         candidates.was_taken() if lease is None else candidates.was_free()
@@ -372,11 +384,7 @@ class Worker:
                 error = _nothing_inserted(name)
             self.state.busy_seconds += time.monotonic() - start
             if error is None:
-                if job.ended:
-                    logger.info("%s: done in %.1f s", self.describe(name, key), time.monotonic() - start)
-                    self.report.computed[name] = self.report.computed.get(name, 0) + 1
-                    self.state.n_done += 1
-                else:  # another worker had stored it a moment before
+                if not job.ended:  # another worker had stored it a moment before
                     self._surviving(lambda: self.leases.finish(self.connection, lease))
                 job.forget()
             elif isinstance(error, LeaseLostError):
@@ -387,6 +395,10 @@ class Worker:
                 raise DeviceBrokenError(f"the GPU cannot be used any more by this process: {error}")
             else:
                 self._fail(table, key, job, error)
+        if error is None and job.ended:  # not in the job's log: trivial jobs have none
+            logger.info("%s: done in %.1f s", self.describe(name, key), time.monotonic() - start)
+            self.report.computed[name] = self.report.computed.get(name, 0) + 1
+            self.state.n_done += 1
         self._job = None
         self.state.end()
 

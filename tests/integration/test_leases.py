@@ -267,3 +267,17 @@ def kill(other, connection) -> None:
     (number,) = connection.query("SELECT connection_id()").fetchone()
     other.query(f"KILL {number}")
     time.sleep(0.2)
+
+
+def test_deaths_with_a_checkpoint_in_between_do_not_poison_a_job(lab, table, key, leases, other):
+    for attempt in (1, 2, 3):
+        worker = new_worker(lab)
+        lease = leases.claim(table, key, worker)
+        leases.note_progress(other, lease)
+        (released,) = leases.mark_dead(other, worker, "power loss")
+        assert (released.n_deaths, released.n_fruitless, released.poisoned) == (attempt, 1, False)
+    worker = new_worker(lab)
+    leases.claim(table, key, worker)
+    leases.note_progress(other, lease)  # of an earlier attempt: no progress of this one
+    (released,) = leases.mark_dead(other, worker, "power loss")
+    assert (released.n_deaths, released.n_fruitless, released.poisoned) == (4, 2, True)

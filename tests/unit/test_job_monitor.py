@@ -45,7 +45,7 @@ class Training:
         self.store, self.clock = FileStore("minio", folder), clock
         self.lease = Lease("lab", "__trained_model", HASH, "a" * 32, attempt)
         self.state = WorkerState()
-        self.heartbeat = SimpleNamespace(lost=set())
+        self.heartbeat = SimpleNamespace(lost=set(), tell=lambda: None)
         settings = SimpleNamespace(
             schema="lab", store=self.store, state=self.state, heartbeat=self.heartbeat, checkpoint_every=every
         )
@@ -81,6 +81,7 @@ def test_a_checkpoint_every_few_epochs(tmp_path, clock):
     assert stored(tmp_path) == b"state of epoch 7"
     assert (training.state.epoch, training.state.n_epochs, training.state.score) == (7, 20, 0.25)
     assert training.state.seconds_left == 130.0
+    assert training.state.has_checkpoint
 
 
 def test_short_epochs_are_not_copied_each(tmp_path, clock):
