@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from december_plugin.commands._status_view import job_words
-from december_plugin.commands._tables_view import heading, new_console, new_table, show, text
+from december_plugin.commands._tables_view import heading, new_console, new_table, show, text, verbatim
 
 if TYPE_CHECKING:
     from december_plugin.pool.job_book import JobDetails, JobRef
@@ -98,13 +98,15 @@ def print_details(details: JobDetails, describe: Describe, *, lines: int) -> Non
     if ref.key:
         parts += [heading("key"), *(text(f"  {name}: {value}") for name, value in ref.key.items())]
     if details.reason:
-        parts += [heading("message", "bold red"), text(details.reason)]
+        parts += [heading("message", "bold red"), verbatim(details.reason)]
     if details.stack.strip():
-        parts += [heading("traceback"), text(details.stack.rstrip())]
+        parts += [heading("traceback"), verbatim(details.stack.rstrip())]
     place, tail = log_tail(details.log_file, lines)
     if place:
-        parts += [heading(f"log: {place}" if tail is None else f"end of the log {place}")]
-        parts += [text("\n".join(tail))] if tail else []
+        title = heading(f"log: {place}" if tail is None else f"end of the log {place}")
+        title.no_wrap = True  # a path is copied whole
+        parts += [title]
+        parts += [verbatim("\n".join(tail))] if tail else []
     show(console, parts)
 
 

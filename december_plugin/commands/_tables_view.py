@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,18 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 WIDE = 110  # columns, from which on there is room for more
+UNKNOWN_WIDTH = 160
 
 
 def new_console() -> Console:
     """Return a console on stdout that takes texts as they are; plain where stdout is no terminal."""
     from rich.console import Console
 
-    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    # Where stdout is no terminal nobody has said how wide it is; rich would take 80 columns and cut the reasons.
+    is_unknown = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(
+        file=sys.stdout, highlight=False, markup=False, emoji=False, width=UNKNOWN_WIDTH if is_unknown else None
+    )
 
 
 def text(words: object, style: str = "") -> Text:
@@ -30,6 +36,13 @@ def text(words: object, style: str = "") -> Text:
 
     words = str(words)
     return Text(all_redacted([words])[0] if words else "", style=style)
+
+
+def verbatim(words: object) -> Text:
+    """Return words that keep their lines, however long, so that they can be copied: a traceback, a path."""
+    found = text(words)
+    found.no_wrap = True
+    return found
 
 
 def heading(words: str, style: str = "bold") -> Text:
@@ -70,9 +83,14 @@ def show(console: Console, parts: Iterable[RenderableType]) -> None:
     """Print parts below each other; without the spaces that fill lines, where stdout is no terminal."""
     if console.is_terminal:
         for part in parts:
-            console.print(part)
+            console.print(part, soft_wrap=_is_verbatim(part))
         return
     with console.capture() as capture:
         for part in parts:
-            console.print(part)
+            console.print(part, soft_wrap=_is_verbatim(part))
     print("\n".join(line.rstrip() for line in capture.get().splitlines()), flush=True)
+
+
+def _is_verbatim(part: RenderableType) -> bool:
+    # rich joins the texts of one call into a new one, which knows nothing of theirs.
+    return bool(getattr(part, "no_wrap", False))

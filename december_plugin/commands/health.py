@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from december_plugin.commands import Subparsers
-from december_plugin.errors import DecemberError, ServerError
+from december_plugin.errors import DecemberError, ServerError, SettingsError
 
 UNHEALTHY = 1
 
@@ -122,10 +122,23 @@ def _signs(args: argparse.Namespace) -> list[Sign]:
     from december_plugin.server_errors import readable_errors
 
     if lab_settings() is None and not EmbeddedServer().status().running:  # which connect() would start
-        raise ServerError("No database is running, so no worker is. `december pool` starts both.")
+        raise ServerError(
+            "The embedded database is not running, so nobody can tell. If a pool works, it waits for the database: "
+            "`december db start`. Otherwise `december pool` starts both."
+        )
     schema = args.schema or os.environ.get("DECEMBER_SCHEMA") or dj.config.get("december.schema") or DEFAULT_SCHEMA
     column, value = ("worker_id", args.worker) if args.worker else ("worker_host", args.host or platform.node())
     with readable_errors():
         connection = connect(needs_store=False).connection
+        if not _has_tables(connection, schema):
+            raise SettingsError(
+                f"there are no december tables in the schema {schema!r} yet. `december register` makes them; check the "
+                "name (--schema) if they should be there."
+            )
         rows: Any = connection.query(QUERY.format(schema=schema, column=column), args=(value,)).fetchall()
     return [Sign(*row[:6], *map(float, row[6:])) for row in rows]
+
+
+def _has_tables(connection: Any, schema: str) -> bool:
+    query = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = %s AND table_name = 'pool_worker'"
+    return bool(connection.query(query, args=(schema,)).fetchone()[0])

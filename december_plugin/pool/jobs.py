@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,16 +69,17 @@ def table_statuses(tables: Any) -> list[TableStatus]:
 
 def describe_jobs(tables: Any) -> Callable[[str, Mapping[str, Any]], str]:
     """Return a function that puts a job, given as a table's name and a key, into words."""
-    trainers = _words(tables.nnfabrik.Trainer, "trainer_hash", "trainer_comment", "trainer_fn", "trainer_config")
-    clusterings = _words(tables.Clustering, "clustering_hash", "method", "n_clusters")
+    # A hash is that of the configuration alone: two functions may share it.
+    trainers = _Words(tables.nnfabrik.Trainer, ("trainer_fn", "trainer_hash"), ("trainer_comment", "trainer_config"))
+    clusterings = _Words(tables.Clustering, ("clustering_hash",), ("method", "n_clusters"))
 
     def describe(table: str, key: Mapping[str, Any]) -> str:
-        comment, function, config = trainers.get(key.get("trainer_hash"), ("", "", {}))
-        parts = [comment or function.split(".")[-1]]
+        comment, config = trainers.of(key) or ("", {})
+        parts = [comment or str(key.get("trainer_fn", "")).split(".")[-1]]
         if isinstance(config, Mapping) and "n_clusters" in config:
             parts.append(f"K {config['n_clusters']}")
         if "clustering_hash" in key:
-            method, n_clusters = clusterings.get(key["clustering_hash"], ("", 0))
+            method, n_clusters = clusterings.of(key) or ("", 0)
             parts.append(f"{method}, K {n_clusters}" if n_clusters else method)
         parts += [f"{name} {key[name]}" for name in ("seed", "seed_a", "seed_b") if name in key]
         return f"{table}: {', '.join(part for part in parts if part)}"
@@ -85,9 +87,25 @@ def describe_jobs(tables: Any) -> Callable[[str, Mapping[str, Any]], str]:
     return describe
 
 
-def _words(table: Any, hash_name: str, *columns: str) -> dict[Any, tuple[Any, ...]]:
-    rows = table().fetch(hash_name, *columns, as_dict=True)
-    return {row[hash_name]: tuple(row[column] for column in columns) for row in rows}
+class _Words:
+    """Columns of a table's rows by their keys, read at once, and again for a row that came later."""
+
+    def __init__(self, table: Any, key: tuple[str, ...], columns: tuple[str, ...]):
+        self.table, self.key, self.columns = table, key, columns
+        self._rows = self._read()
+
+    def of(self, key: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """Return the columns of the row that a job's key refers to, or None."""
+        found = tuple(key.get(name) for name in self.key)
+        if found not in self._rows and None not in found:
+            self._rows[found] = None  # asked once, also if the server is away
+            with suppress(Exception):
+                self._rows |= self._read(dict(zip(self.key, found, strict=True)))
+        return self._rows.get(found)
+
+    def _read(self, restriction: Any = True) -> dict[tuple[Any, ...], tuple[Any, ...] | None]:
+        rows = (self.table() & restriction).fetch(*self.key, *self.columns, as_dict=True)
+        return {tuple(row[name] for name in self.key): tuple(row[column] for column in self.columns) for row in rows}
 
 
 def clear_failures(table: Any, schema: str) -> int:

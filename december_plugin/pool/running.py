@@ -180,7 +180,11 @@ class WorkerJob(RunningJob):
 
 def spooled_result(settings: JobSettings, table_name: str, job_hash: str) -> tuple[Any, ...] | None:
     """Return key and result that are kept for a job, or None; what cannot be read is moved aside, with a warning."""
-    payload = settings.spool.get(settings.schema, table_name, job_hash)
+    try:
+        payload = settings.spool.get(settings.schema, table_name, job_hash)
+    except ServerError as error:
+        logger.warning("whether the result was computed before cannot be told, so it is computed: %s", error)
+        return None
     if payload is None:
         return None
     try:

@@ -134,7 +134,8 @@ def test_no_database_is_started_for_a_check(
     monkeypatch.setattr(connection_module, "_applied", None)
     assert main(["health"]) == 1
     assert capsys.readouterr().err == (
-        "december: error: No database is running, so no worker is. `december pool` starts both.\n"
+        "december: error: The embedded database is not running, so nobody can tell. If a pool works, it waits for the "
+        "database: `december db start`. Otherwise `december pool` starts both.\n"
     )
     assert not (tmp_path / "home").exists()
 
@@ -144,7 +145,7 @@ def test_schema_without_tables(
 ) -> None:
     monkeypatch.setenv("DECEMBER_SCHEMA", schema_name)
     assert main(["health"]) == 1
-    assert f"The table `{schema_name}`.`pool_worker` does not exist" in capsys.readouterr().err
+    assert f"there are no december tables in the schema {schema_name!r} yet." in capsys.readouterr().err
 
 
 def _store(folder: Path) -> dict[str, str]:

@@ -135,6 +135,15 @@ def test_a_log_that_cannot_be_read(sweep: FakeSweep, jobs: Any, host: str, words
     assert words in jobs("show", sweep.hash(0))
 
 
+def test_what_is_copied_is_not_wrapped(sweep: FakeSweep, jobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    reason, log = "ValueError: " + " ".join(["word"] * 40), f"{HERE}:/{'folder/' * 20}job.log"
+    sweep.fail(0, reason, log_file=log)
+    shown = jobs("show", sweep.hash(0)).splitlines()
+    assert reason in shown
+    assert any(f"/{'folder/' * 20}job.log" in line for line in shown)
+
+
 def test_one_in_work(sweep: FakeSweep, jobs: Any) -> None:
     worker = sweep.worker(worker_gpu="5", worker_slurm_job="812_3", age=5)
     sweep.run(0, worker)

@@ -11,6 +11,7 @@ import pytest
 
 from december_plugin.connection import second_connection
 from december_plugin.errors import SettingsError
+from december_plugin.pool.jobs import describe_jobs
 from december_plugin.pool.leases import Lease, Leases, transaction
 from december_plugin.pool.picking import Candidates, Picker, choose_tables
 from december_plugin.schemas.server_outage import server_failure
@@ -281,3 +282,19 @@ def test_deaths_with_a_checkpoint_in_between_do_not_poison_a_job(lab, table, key
     leases.note_progress(other, lease)  # of an earlier attempt: no progress of this one
     (released,) = leases.mark_dead(other, worker, "power loss")
     assert (released.n_deaths, released.n_fruitless, released.poisoned) == (4, 2, True)
+
+
+def test_jobs_of_functions_with_the_same_settings_are_told_apart(lab):
+    describe = describe_jobs(lab.tables)
+    for name in ("december", "without_mixture", "diverges"):  # the configuration of each is empty
+        lab.plan(name, [1])
+    words = {describe("TrainedModel", key) for key in lab.tables.TrainingPlan.fetch("KEY") if key["seed"] == 1}
+    assert words == {
+        "TrainedModel: tables_lab.baseline {}, seed 1",
+        "TrainedModel: tables_lab.december {}, seed 1",
+        "TrainedModel: tables_lab.without_mixture {}, seed 1",
+        "TrainedModel: tables_lab.diverges {}, seed 1",
+    }
+    assert describe("SeedAgreement", {"trainer_fn": "a.b", "trainer_hash": "x", "seed_a": 1}) == (
+        "SeedAgreement: b, seed_a 1"
+    )
