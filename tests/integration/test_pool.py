@@ -40,7 +40,7 @@ def pool(database, schema_name, tmp_path, monkeypatch, capsys, recordings) -> It
 
 
 def test_a_sweep_while_its_workers_are_killed(pool):
-    pool.register(seeds=(1, 2, 3), max_iter=60, patience=100)
+    pool.register(seeds=(1, 2, 3), max_iter=400, patience=400)
     process = pool.start("--cpu", "2", "--idle-exit", "3", *QUICKLY)
     for epochs in (2, 5):
         os.kill(pool.worker_in_training(epochs=epochs), signal.SIGKILL)
