@@ -24,9 +24,10 @@ from typing import Any
 from december_plugin.errors import ServerError
 from december_plugin.server import EmbeddedServer, ServerSettings, december_home
 from december_plugin.server_errors import is_tls_error, readable_errors, settings_source
+from december_plugin.stores import DEFAULT_STORE
 from december_plugin.tls import check_tls_settings, stay_encrypted, tls_from_environment
 
-STORE = "minio"  # the name that nnfabrik's templates use
+STORE = DEFAULT_STORE
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 OPENED = "dj.conn()"  # the source of the settings of a connection that a program opened with its own arguments
 

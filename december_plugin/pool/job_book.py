@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from december_plugin.errors import SettingsError, did_you_mean
+from december_plugin.pool.leases import AGE, SHORT
 from december_plugin.pool.overview import (
-    AGE,
     POOL_TABLES,
-    SHORT,
     STATES,
     existing_tables,
     hashed,

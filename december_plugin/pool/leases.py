@@ -24,7 +24,9 @@ from december_plugin.errors import DecemberError
 
 MAX_WORDS = 4000
 CODES_LOCKED = (1020, 1205, 1213)  # another transaction was quicker, lock wait timeout, deadlock
-_AGE = "TIMESTAMPDIFF(MICROSECOND, w.heartbeat, UTC_TIMESTAMP(6)) / 1e6"
+SHORT = 8  # characters of an id or a hash that name a worker, pool or job in messages
+AGE = "TIMESTAMPDIFF(MICROSECOND, {}, UTC_TIMESTAMP(6)) / 1e6"  # of a column's time, on the database's clock (s)
+_AGE = AGE.format("w.heartbeat")
 _EXPIRED = f"(w.worker_id IS NULL OR {_AGE} > w.lease)"
 _OF_JOB = "job_table = %s AND job_hash = %s"
 

@@ -26,8 +26,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from december_plugin.errors import SettingsError
-from december_plugin.pool.pool_settings import PoolSettings, log_folder_of, notice, slots_of, worker_program
+from december_plugin.pool.pool_settings import (
+    PoolSettings,
+    log_folder_of,
+    made_log_folder,
+    notice,
+    slots_of,
+    worker_program,
+)
 from december_plugin.pool.signals import SignalPipe, signal_name
 from december_plugin.pool.slots import Slot, threads_per_worker, visible_gpus
 from december_plugin.pool.worker_process import DRAINED, MISTAKEN, WorkerSlot, ending_in_words
@@ -335,17 +341,6 @@ def _last_words(ending: str, lines: Sequence[str]) -> str:
     return redacted(f"{ending}\n{chr(10).join(lines)[-MAX_WORDS:]}").rstrip()
 
 
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise SettingsError(
-            f"the folder {folder} for the workers' logs cannot be made ({error.strerror or error}). Name another one "
-            "with --log-folder."
-        ) from None
-    return folder
-
-
 def run_pool(
     settings: PoolSettings,
     *,
@@ -382,7 +377,10 @@ def run_pool(
     visible = visible_gpus()
     slots = slots_of(settings, visible)
     pool_id = settings.pool_id or uuid.uuid4().hex
-    log_folder = _made(log_folder_of(settings, pool_id))
+    log_folder = made_log_folder(
+        log_folder_of(settings, pool_id),
+        "the folder {folder} for the workers' logs cannot be made ({reason}). Name another one with --log-folder.",
+    )
     if not settings.pool_id:
         announce_pool(
             connect().connection,

@@ -16,13 +16,12 @@ from datajoint.hash import key_hash
 
 from december_plugin.pool.failures import Reason, grouped
 from december_plugin.pool.jobs import describe_jobs
+from december_plugin.pool.leases import AGE, SHORT
 from december_plugin.pool.picking import GPU_TABLES
 
-SHORT = 8  # characters of a hash that name a job or worker
 POOL_TABLES = ("pool", "pool_worker", "pool_job")
 MANY = 100  # jobs of a table, from which on all missing keys are fetched instead of looking for each
 DAY = 86400.0
-AGE = "TIMESTAMPDIFF(MICROSECOND, {}, UTC_TIMESTAMP(6)) / 1e6"
 STATES = {"reserved": "running", "error": "failed", "ignore": "ignored"}  # of ~jobs, in our words
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from december_plugin.errors import SettingsError
 from december_plugin.pool.slots import Slot, VisibleGpus, choose_slots
 from december_plugin.server import december_home
 
@@ -120,3 +121,20 @@ def notice(settings: PoolSettings, visible: VisibleGpus, slots: Sequence[Slot]) 
     if len({slot.gpu is None for slot in slots}) == 2 and not settings.only:
         return "the workers on the processor fill the tables that need no GPU"
     return ""
+
+
+def made_log_folder(folder: Path, complaint: str) -> Path:
+    """Make a folder that only the user reads, if it does not exist.
+
+    Parameters
+    ----------
+    folder
+        For logs.
+    complaint
+        Message of the :class:`SettingsError` if it cannot be made, with places for ``folder`` and ``reason``.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise SettingsError(complaint.format(folder=folder, reason=error.strerror or error)) from None
+    return folder

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from december_plugin.errors import SettingsError
+from december_plugin.pool.leases import AGE, SHORT
 
-SHORT = 8  # digits of an id, in messages
-_AGE = "TIMESTAMPDIFF(MICROSECOND, {}, UTC_TIMESTAMP(6)) / 1e6"
 _POOL_COLUMNS = (
     "pool_id",
     "pool_kind",
@@ -118,14 +117,14 @@ def pools(connection: Any, schema: str, *, running: bool = True) -> list[PoolSig
     """Return the pools of a schema, oldest first; with ``running`` only those that have not ended."""
     names = ", ".join(_POOL_COLUMNS)
     found = connection.query(
-        f"SELECT {names}, {_AGE.format('pool_started')}, pool_ended IS NOT NULL FROM `{schema}`.`pool` "
+        f"SELECT {names}, {AGE.format('pool_started')}, pool_ended IS NOT NULL FROM `{schema}`.`pool` "
         + ("WHERE pool_ended IS NULL " if running else "")
         + "ORDER BY pool_started, pool_id"
     ).fetchall()
     workers: dict[str, list[WorkerSign]] = {row[0]: [] for row in found}
     if workers:
         rows = connection.query(
-            f"SELECT {', '.join(_WORKER_COLUMNS)}, {_AGE.format('heartbeat')} FROM `{schema}`.`pool_worker` "
+            f"SELECT {', '.join(_WORKER_COLUMNS)}, {AGE.format('heartbeat')} FROM `{schema}`.`pool_worker` "
             f"WHERE pool_id IN ({', '.join(['%s'] * len(workers))}) ORDER BY worker_host, worker_gpu, worker_started",
             args=tuple(workers),
         ).fetchall()

@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import Any
 
 from december_plugin.errors import DecemberError, SettingsError
+from december_plugin.pool.pool_settings import made_log_folder
 from december_plugin.pool.slurm_task import PoolTask
 from december_plugin.server import december_home
 
@@ -211,14 +212,11 @@ def submit_array(settings: ArraySettings, task: PoolTask, *, pool_id: str) -> st
         Slurm or submitit is missing, or sbatch refuses; then the message has its words.
     """
     submitit = check_slurm()
-    folder = array_folder(settings, pool_id)
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise SettingsError(
-            f"the folder {folder} for the array's logs cannot be made ({error.strerror or error}). Name another one, "
-            "which all nodes see, with --folder."
-        ) from None
+    folder = made_log_folder(
+        array_folder(settings, pool_id),
+        "the folder {folder} for the array's logs cannot be made ({reason}). Name another one, which all nodes see, "
+        "with --folder.",
+    )
     executor = submitit.SlurmExecutor(folder, max_num_timeout=FOREVER)
     executor.update_parameters(**settings.parameters())
     said = io.StringIO()

@@ -32,7 +32,7 @@ from december_plugin.s3_store import use_quick_client
 from december_plugin.schemas.running_job import running
 from december_plugin.secrets import RedactingFilter, redacted
 from december_plugin.server import december_home
-from december_plugin.stores import open_store
+from december_plugin.stores import DEFAULT_STORE, open_store
 from december_plugin.training.monitor import monitored
 
 logger = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ class Worker:
             deadline=None if max_time is None else time.monotonic() + max_time,
             supervisor=int(supervisor) if supervisor else None,
         )
-        storage = getattr(tables.TrainedModel, "storage", "minio")
+        storage = getattr(tables.TrainedModel, "storage", DEFAULT_STORE)
         use_quick_client(self.connection, tables.TrainedModel.database, storage)
         self.job_settings = JobSettings(
             schema=self.schema,
