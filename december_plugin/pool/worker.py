@@ -365,8 +365,7 @@ class Worker:
             self.job_settings.spool.remove(self.schema, table.table_name, self._hash(table, key))
             return
         lease = self._surviving(lambda: self._claim(candidates, key))
-        if lease is not None:
-            logger.info("%s: delivered from the spool", self.describe(type(table).__name__, key))
+        if lease is not None:  # otherwise its lease has not run out yet: the job comes up like any other
             self._work(table, key, lease)
 
     # --- the job ----------------------------------------------------------------------------------------------
@@ -396,7 +395,8 @@ class Worker:
             else:
                 self._fail(table, key, job, error)
         if error is None and job.ended:  # not in the job's log: trivial jobs have none
-            logger.info("%s: done in %.1f s", self.describe(name, key), time.monotonic() - start)
+            what = "delivered from the spool" if job.came_from_spool else "done"
+            logger.info("%s: %s in %.1f s", self.describe(name, key), what, time.monotonic() - start)
             self.report.computed[name] = self.report.computed.get(name, 0) + 1
             self.state.n_done += 1
         self._job = None
