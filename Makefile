@@ -24,7 +24,7 @@ demo:
 test chaos unit: export OMP_NUM_THREADS ?= 1
 
 test:
-	@scripts/bootstrap venv database slurm
+	@scripts/bootstrap venv database slurm browser
 	$(PYTHON_IN_VENV) -m pytest tests $(TEST_ARGS)
 
 chaos:
