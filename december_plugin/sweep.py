@@ -19,35 +19,28 @@ Reading and checking a sweep needs no database. ::
       - {method: gmm, n_clusters: [10, 20, 30]}
 
 ``grid`` gives settings lists of values; an entry is made for each combination. Comments may name settings in braces.
+All mistakes of a file are reported together, each with its line (:class:`~december_plugin.sweep_source.SweepError`).
 """
 
 from __future__ import annotations
 
+import difflib
 import itertools
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from december_plugin import sweep_checks
 from december_plugin.errors import SettingsError, did_you_mean
-from december_plugin.settings import check_complete, check_known
+from december_plugin.sweep_source import Mistake, Source, SweepError, read_source
 
-OUR_DATASET = "december_plugin.datasets.static_loaders"
 SECTIONS = ("seeds", "datasets", "models", "trainers", "clusterings")
 ENTRY_KEYS = ("fn", "comment", "config", "grid")
 MAX_COMMENT_LENGTH = 256
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads 1e-3 as a number, as YAML 1.2 and Python do; YAML 1.1 wants 1.0e-3."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+MAX_CELLS = 3  # combinations of a grid that are named where many have the same mistake
+PATH_SETTINGS = ("path", "paths", "labels", "types")  # of our dataset functions, as far as they have them
 
 
 @dataclass(frozen=True)
@@ -84,28 +77,267 @@ class Sweep:
         return len(self.datasets) * len(self.models) * len(self.trainers) * len(self.seeds)
 
 
-def load_sweep(path: str | Path) -> Sweep:
-    """Read a sweep from a YAML file; relative recording paths are taken from the file's folder.
+@dataclass(frozen=True)
+class _Cell:
+    """An entry that was made of one combination of a grid: which, and where it is in the file."""
+
+    entry: Entry
+    function: Callable[..., Any] | None
+    section: str
+    position: int
+    values: Mapping[str, int]  # setting of the grid to the position of its value
+
+    @property
+    def where(self) -> str:
+        return f"{self.section}, entry {self.position + 1}"
+
+    @property
+    def name(self) -> str:
+        """The combination, e.g. ``n_clusters=10, strength=auto``; empty without a grid."""
+        return ", ".join(f"{name}={self.entry.config[name]}" for name in self.values)
+
+    @property
+    def described(self) -> str:
+        return f"{self.where} ({self.name})" if self.values else self.where
+
+    def path(self, setting: str = "") -> tuple[Any, ...]:
+        """Return where a setting of this combination stands; where the entry begins, without a setting."""
+        entry = (self.section, self.position)
+        if setting in self.values:
+            return (*entry, "grid", setting, self.values[setting])
+        return (*entry, "config", setting) if setting else entry
+
+
+class _Reader:
+    """Reads the sections of a sweep, and collects the mistakes."""
+
+    def __init__(self, content: Mapping[str, Any]):
+        self.content = content
+        self.mistakes: list[Mistake] = []
+
+    def wrong(self, text: str, *path: Any, at_key: bool = False) -> None:
+        self.mistakes.append(Mistake(text, tuple(path), at_key))
+
+    def sections(self) -> None:
+        unknown = [name for name in self.content if name not in SECTIONS]
+        for name in unknown:
+            text = f"there is no section {name!r}. {did_you_mean(str(name), SECTIONS)}"
+            self.wrong(text, name, at_key=True)
+        for name in SECTIONS[:4]:
+            # A section whose name is misspelled is not missing, too.
+            if not self.content.get(name) and not difflib.get_close_matches(name, map(str, unknown), n=1):
+                self.wrong(f"the section {name!r} is missing or empty.", name)
+
+    def seeds(self) -> tuple[int, ...]:
+        value = self.content.get("seeds") or []
+        if not isinstance(value, list) or not all(isinstance(s, int) and not isinstance(s, bool) for s in value):
+            self.wrong(f"seeds is {value!r}; it must be a list of integers.", "seeds")
+            return ()
+        for at, seed in enumerate(value):
+            if not 0 <= seed < 2**31:
+                self.wrong(f"seeds is {value!r}; seeds are from 0 to {2**31 - 1}.", "seeds", at)
+            if seed in value[:at]:
+                self.wrong(f"seeds is {value!r}; a seed is there twice.", "seeds", at)
+        return tuple(value)
+
+    def items(self, section: str, example: str) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
+        items = self.content.get(section) or []
+        if not isinstance(items, list):
+            self.wrong(f"{section} must be a list of entries, {example}.", section)
+            return
+        for position, item in enumerate(items):
+            yield position, f"{section}, entry {position + 1}", item
+
+    # --- datasets, models, trainers ---------------------------------------------------------------------------
+
+    def cells(self, section: str) -> list[_Cell]:
+        """Return the entries of a section, one for each combination of a grid; none for those that have mistakes."""
+        cells: list[_Cell] = []
+        for position, where, item in self.items(section, f"each with the keys {', '.join(ENTRY_KEYS)}"):
+            here = (section, position)
+            before = len(self.mistakes)
+            if not isinstance(item, Mapping) or not isinstance(item.get("fn"), str):
+                self.wrong(f"{where}: an entry is a mapping with at least the key 'fn'.", *here)
+                continue
+            for key in item:
+                if key not in ENTRY_KEYS:
+                    text = f"{where}: there is no key {key!r}. {did_you_mean(str(key), ENTRY_KEYS)}"
+                    self.wrong(text, *here, key, at_key=True)
+            config, grid = item.get("config") or {}, item.get("grid") or {}
+            if not isinstance(config, Mapping):
+                self.wrong(f"{where}: config must be a mapping of settings; it is {config!r}.", *here, "config")
+                continue
+            self._check_grid(grid, config, where, here)
+            try:
+                function = sweep_checks.resolve(section, item["fn"])
+            except SettingsError as error:
+                self.wrong(f"{where}: {error}", *here, "fn")
+                continue
+            if len(self.mistakes) == before:
+                cells += self._combined(section, position, item, function, dict(config), grid)
+        return _without_doubles(cells)
+
+    def _check_grid(self, grid: Any, config: Mapping[str, Any], where: str, here: tuple[Any, ...]) -> None:
+        if not isinstance(grid, Mapping) or not all(isinstance(values, list) and values for values in grid.values()):
+            self.wrong(f"{where}: grid must give each setting a list of values; it is {grid!r}.", *here, "grid")
+            return
+        for name, values in grid.items():
+            if name in config:
+                text = f"{where}: {name} is in config and in grid; leave it out of one of them."
+                self.wrong(text, *here, "grid", name, at_key=True)
+            for at, value in enumerate(values):
+                if any(_is_same(value, other) for other in values[:at]):
+                    self.wrong(f"{where}: the grid has {name}={value!r} twice.", *here, "grid", name, at)
+
+    def _combined(
+        self,
+        section: str,
+        position: int,
+        item: Mapping[str, Any],
+        function: Callable[..., Any],
+        config: dict[str, Any],
+        grid: Mapping[str, list[Any]],
+    ) -> list[_Cell]:
+        cells = []
+        found: dict[tuple[str, str], list[_Cell]] = {}
+        for chosen in itertools.product(*(range(len(values)) for values in grid.values())):
+            at = dict(zip(grid, chosen, strict=True))
+            settings = {**config, **{name: grid[name][number] for name, number in at.items()}}
+            cell = _Cell(Entry(item["fn"], settings), function, section, position, at)
+            for culprit, error in sweep_checks.config_mistakes(section, function, settings):
+                found.setdefault((culprit, str(error)), []).append(cell)
+            try:
+                comment = self._comment(item, settings)
+            except SettingsError as error:
+                found.setdefault(("comment", str(error)), []).append(cell)
+                continue
+            cells.append(replace(cell, entry=replace(cell.entry, comment=comment)))
+        said: set[str] = set()
+        for (culprit, text), where in found.items():
+            if text not in said:
+                self._wrong_in_cells(culprit, text, where, grid)
+            said.add(text)
+        return [] if found else cells
+
+    def _wrong_in_cells(self, culprit: str, text: str, cells: list[_Cell], grid: Mapping[str, list[Any]]) -> None:
+        first = cells[0]
+        path = (*first.path(), "comment") if culprit == "comment" else first.path(culprit)
+        unknown = f"has no setting {culprit!r}" in text
+        if unknown and culprit in first.values:
+            path = path[:-1]
+        named = _common_name(culprit, cells, grid)
+        self.wrong(f"{first.where}{f' (for {named})' if named else ''}: {text}", *path, at_key=unknown)
+
+    @staticmethod
+    def _comment(item: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+        given = item.get("comment")
+        try:
+            comment = "" if given is None else str(given).format(**settings)
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
+            raise SettingsError(f"the comment {given!r} names no setting {error}.") from None
+        if len(comment) > MAX_COMMENT_LENGTH:
+            raise SettingsError(f"the comment has {len(comment)} characters; {MAX_COMMENT_LENGTH} are allowed.")
+        return comment
+
+    # --- clusterings ------------------------------------------------------------------------------------------
+
+    def clusterings(self) -> list[tuple[ClusteringEntry, tuple[Any, ...]]]:
+        """Return the clusterings and their places."""
+        from december_plugin.baselines import METHODS
+
+        entries: list[tuple[ClusteringEntry, tuple[Any, ...]]] = []
+        for position, where, item in self.items("clusterings", "e.g. {method: gmm, n_clusters: [10, 20]}"):
+            here = ("clusterings", position)
+            if not isinstance(item, Mapping) or not {"method", "n_clusters"} <= set(item):
+                self.wrong(f"{where}: an entry needs the keys 'method' and 'n_clusters'.", *here)
+                continue
+            method = item["method"]
+            if method not in METHODS:
+                text = f"{where}: there is no method {method!r}. {did_you_mean(str(method), METHODS)}"
+                self.wrong(text, *here, "method")
+                continue
+            settings = {key: value for key, value in item.items() if key not in ("method", "n_clusters")}
+            for key in settings:
+                if key not in METHODS[method]:
+                    text = f"{where}: {method} has no setting {key!r}. {did_you_mean(key, METHODS[method])}"
+                    self.wrong(text, *here, key, at_key=True)
+            is_list = isinstance(item["n_clusters"], list)
+            for at, count in enumerate(item["n_clusters"] if is_list else [item["n_clusters"]]):
+                place = (*here, "n_clusters", at) if is_list else (*here, "n_clusters")
+                if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+                    text = f"{where}: n_clusters is {count!r}; it must be an integer of at least 1."
+                    self.wrong(text, *place)
+                    continue
+                entries.append((ClusteringEntry(method, count, settings), place))
+        return entries
+
+    # --- combinations of entries ------------------------------------------------------------------------------
+
+    def combinations(self, datasets: list[_Cell], models: list[_Cell], trainers: list[_Cell], clusterings: Any) -> None:
+        """Find what cannot be combined: every data set goes with every model and every trainer."""
+        for model, dataset in itertools.product(models, datasets):
+            takes, gives = (sweep_checks.stimuli_of(cell.function) for cell in (model, dataset))  # type: ignore[arg-type]
+            if takes is not None and gives is not None and takes != gives:
+                self.wrong(
+                    f"{model.described}: {_short(model)} takes {takes}, but {_short(dataset)} of {dataset.described} "
+                    f"gives {gives}. A sweep combines every data set with every model: put what does not go together "
+                    "into two files.",
+                    *model.path(),
+                    "fn",
+                )
+        for dataset in datasets:
+            most = sweep_checks.most_neurons(dataset.function, dataset.entry.config)  # type: ignore[arg-type]
+            if most is None:
+                continue
+            asked = {
+                (trainer.where, trainer.path("n_clusters")): trainer.entry.config.get("n_clusters")
+                for trainer in trainers
+            }
+            for (where, place), count in asked.items():
+                if isinstance(count, int) and count > most:
+                    self._too_many(where, count, most, dataset, place)
+            for clustering, place in clusterings:
+                if clustering.n_clusters > most:
+                    self._too_many(f"clusterings, entry {place[1] + 1}", clustering.n_clusters, most, dataset, place)
+
+    def _too_many(self, where: str, count: int, most: int, dataset: _Cell, path: tuple[Any, ...]) -> None:
+        self.wrong(
+            f"{where}: n_clusters is {count}, but {dataset.described} has {most} neurons at most. Ask for fewer "
+            "clusters than neurons.",
+            *path,
+        )
+
+
+def load_sweep(path: str | Path, *, folder: str | Path | None = None) -> Sweep:
+    """Read a sweep from a YAML file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    folder
+        What relative recording paths are relative to; None: the file's folder.
 
     Raises
     ------
     SettingsError
-        If the file cannot be read, or for the first mistake in it; see :func:`parse_sweep`.
+        If the file cannot be read or is no YAML.
+    SweepError
+        For the mistakes in it, each with file, line and column; see :func:`parse_sweep`.
     """
     path = Path(path)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"the sweep {path} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise SettingsError(f"the sweep {path} is not valid YAML: {error}") from None
-    try:
-        return parse_sweep(content, folder=path.resolve().parent)
-    except SettingsError as error:
-        raise SettingsError(f"{path}: {error}") from None
+    content, source = read_source(text, str(path))
+    start = path.resolve().parent if folder is None else Path(folder).resolve()
+    return parse_sweep(content, folder=start, source=source)
 
 
-def parse_sweep(content: Any, *, folder: Path | None = None) -> Sweep:
+def parse_sweep(content: Any, *, folder: Path | None = None, source: Source | None = None) -> Sweep:
     """Check a sweep and expand its grids.
 
     Parameters
@@ -113,133 +345,78 @@ def parse_sweep(content: Any, *, folder: Path | None = None) -> Sweep:
     content
         The mapping of the YAML file.
     folder
-        What relative paths in the ``paths`` of a dataset's config are relative to; None leaves them.
+        What relative paths in the config of a dataset function of this package are relative to; None leaves them.
+    source
+        Where everything stands in the file; the message then names lines.
 
     Raises
     ------
-    SettingsError
-        For an unknown section, key, function, setting or method, a wrong type, or a value that is not allowed; with
-        the place in the file and, where one is close, a suggestion.
+    SweepError
+        For unknown sections, keys, functions, settings or methods, wrong types, values that are not allowed, and
+        combinations that are impossible: all that are found, with the place in the file and, where one is close, a
+        suggestion.
     """
     if not isinstance(content, Mapping):
-        raise SettingsError(f"a sweep is a mapping with the sections {', '.join(SECTIONS)}.")
-    for name in content:
-        if name not in SECTIONS:
-            raise SettingsError(f"there is no section {name!r}. {did_you_mean(str(name), SECTIONS)}")
-    missing = [name for name in SECTIONS[:4] if not content.get(name)]
-    if missing:
-        raise SettingsError(f"the section {missing[0]!r} is missing or empty.")
-    datasets = tuple(_entries(content, "datasets"))
+        raise SweepError([Mistake(f"a sweep is a mapping with the sections {', '.join(SECTIONS)}.")], source)
+    reader = _Reader(content)
+    reader.sections()
+    seeds = reader.seeds()
+    datasets, models, trainers = (reader.cells(section) for section in SECTIONS[1:4])
     if folder is not None:
-        datasets = tuple(
-            Entry(e.fn, _absolute_paths(e.config, folder), e.comment) if e.fn == OUR_DATASET else e for e in datasets
-        )
+        datasets = [_with_absolute_paths(cell, folder) for cell in datasets]
+    clusterings = reader.clusterings()
+    reader.combinations(datasets, models, trainers, clusterings)
+    if reader.mistakes:
+        raise SweepError(reader.mistakes, source)
     return Sweep(
-        datasets=datasets,
-        models=tuple(_entries(content, "models")),
-        trainers=tuple(_entries(content, "trainers")),
-        seeds=_seeds(content["seeds"]),
-        clusterings=tuple(_clusterings(content.get("clusterings") or [])),
+        datasets=tuple(cell.entry for cell in datasets),
+        models=tuple(cell.entry for cell in models),
+        trainers=tuple(cell.entry for cell in trainers),
+        seeds=seeds,
+        clusterings=tuple(entry for entry, _ in clusterings),
     )
 
 
-def _seeds(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, list) or not all(isinstance(seed, int) and not isinstance(seed, bool) for seed in value):
-        raise SettingsError(f"seeds is {value!r}; it must be a list of integers.")
-    if any(not 0 <= seed < 2**31 for seed in value):
-        raise SettingsError(f"seeds is {value!r}; seeds are from 0 to {2**31 - 1}.")
-    if len(set(value)) < len(value):
-        raise SettingsError(f"seeds is {value!r}; a seed is there twice.")
-    return tuple(value)
+def _short(cell: _Cell) -> str:
+    return cell.entry.fn.rpartition(".")[2]
 
 
-def _entries(content: Mapping[str, Any], section: str) -> Iterator[Entry]:
-    items = content[section]
-    if not isinstance(items, list):
-        raise SettingsError(f"{section} must be a list of entries, each with the keys {', '.join(ENTRY_KEYS)}.")
-    for position, item in enumerate(items, start=1):
-        where = f"{section}, entry {position}"
-        if not isinstance(item, Mapping) or "fn" not in item:
-            raise SettingsError(f"{where}: an entry is a mapping with at least the key 'fn'.")
-        for key in item:
-            if key not in ENTRY_KEYS:
-                raise SettingsError(f"{where}: there is no key {key!r}. {did_you_mean(str(key), ENTRY_KEYS)}")
-        config = item.get("config") or {}
-        if not isinstance(config, Mapping):
-            raise SettingsError(f"{where}: config must be a mapping of settings; it is {config!r}.")
-        for combination in _grid(item.get("grid") or {}, where):
-            entry = _entry(section, item, {**config, **combination}, where)
-            yield entry
+def _is_same(value: Any, other: Any) -> bool:
+    return type(value) is type(other) and value == other
 
 
-def _grid(grid: Any, where: str) -> Iterator[dict[str, Any]]:
-    if not isinstance(grid, Mapping) or not all(isinstance(values, list) and values for values in grid.values()):
-        raise SettingsError(f"{where}: grid must give each setting a list of values; it is {grid!r}.")
-    for values in itertools.product(*grid.values()):
-        yield dict(zip(grid, values, strict=True))
+def _common_name(culprit: str, cells: list[_Cell], grid: Mapping[str, list[Any]]) -> str:
+    """Return which combinations of a grid have a mistake; "" if all have it, or all with one value of its setting."""
+    same = {name for name in grid if len({cell.values[name] for cell in cells}) == 1}
+    others = math.prod(len(values) for name, values in grid.items() if name not in same)
+    if len(cells) == others:  # whatever the other settings are
+        same = {name for name in same if len(grid[name]) > 1}
+        return "" if same <= {culprit} else ", ".join(f"{n}={cells[0].entry.config[n]}" for n in grid if n in same)
+    named = "; ".join(cell.name for cell in cells[:MAX_CELLS])
+    return named if len(cells) <= MAX_CELLS else f"{named}; and {len(cells) - MAX_CELLS} more"
 
 
-def _entry(section: str, item: Mapping[str, Any], config: dict[str, Any], where: str) -> Entry:
-    try:
-        comment = str(item.get("comment") or "").format(**config)
-    except (KeyError, IndexError, ValueError) as error:
-        raise SettingsError(f"{where}: the comment {item['comment']!r} names no setting {error}.") from None
-    if len(comment) > MAX_COMMENT_LENGTH:
-        raise SettingsError(f"{where}: the comment has {len(comment)} characters; {MAX_COMMENT_LENGTH} are allowed.")
-    entry = Entry(str(item["fn"]), config, comment)
-    try:
-        check_entry(section, entry)
-    except SettingsError as error:
-        raise SettingsError(f"{where}: {error}") from None
-    return entry
+def _without_doubles(cells: list[_Cell]) -> list[_Cell]:
+    """Leave out entries that are there already: they are one row of the table."""
+    kept: list[_Cell] = []
+    for cell in cells:
+        if not any(cell.entry == other.entry for other in kept):
+            kept.append(cell)
+    return kept
 
 
-def check_entry(section: str, entry: Entry) -> None:
-    """Raise a :class:`SettingsError` if an entry names no function, or its settings cannot be the function's."""
-    from nnfabrik.builder import resolve_fn
-
-    from december_plugin.training.entries import TRAINERS, check_trainer_config
-
-    bases = {"datasets": "datasets", "models": "models", "trainers": "training"}
-    try:
-        function = resolve_fn(entry.fn, bases[section])
-    except (NameError, TypeError, ImportError, AttributeError, ValueError) as error:
-        raise SettingsError(
-            f"{entry.fn!r} names no function that can be imported here ({error}). Write the whole dotted path, e.g. "
-            "december_plugin.trainers.december_trainer, and install the package that it is in."
-        ) from None
-    if function in TRAINERS:
-        check_trainer_config(function, entry.config)
-    elif hasattr(function, "has_checked_settings"):
-        check_known(function, entry.config)
-        check_complete(function, entry.config)
+def _with_absolute_paths(cell: _Cell, folder: Path) -> _Cell:
+    if cell.function is None or not sweep_checks.is_ours(cell.function):
+        return cell
+    config = dict(cell.entry.config)
+    for name in PATH_SETTINGS:
+        value = config.get(name)
+        if isinstance(value, str):
+            config[name] = _absolute(value, folder)
+        elif isinstance(value, list) and all(isinstance(path, str) for path in value):
+            config[name] = [_absolute(path, folder) for path in value]
+    return replace(cell, entry=replace(cell.entry, config=config))
 
 
-def _absolute_paths(config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    paths = config.get("paths")
-    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-        return config
-    return {**config, "paths": [str(folder / Path(path).expanduser()) for path in paths]}
-
-
-def _clusterings(items: Any) -> Iterator[ClusteringEntry]:
-    from december_plugin.baselines import METHODS
-
-    if not isinstance(items, list):
-        raise SettingsError("clusterings must be a list of entries, e.g. {method: gmm, n_clusters: [10, 20]}.")
-    for position, item in enumerate(items, start=1):
-        where = f"clusterings, entry {position}"
-        if not isinstance(item, Mapping) or not {"method", "n_clusters"} <= set(item):
-            raise SettingsError(f"{where}: an entry needs the keys 'method' and 'n_clusters'.")
-        method = item["method"]
-        if method not in METHODS:
-            raise SettingsError(f"{where}: there is no method {method!r}. {did_you_mean(str(method), METHODS)}")
-        settings = {key: value for key, value in item.items() if key not in ("method", "n_clusters")}
-        for key in settings:
-            if key not in METHODS[method]:
-                raise SettingsError(f"{where}: {method} has no setting {key!r}. {did_you_mean(key, METHODS[method])}")
-        counts = item["n_clusters"] if isinstance(item["n_clusters"], list) else [item["n_clusters"]]
-        for count in counts:
-            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-                raise SettingsError(f"{where}: n_clusters is {count!r}; it must be an integer of at least 1.")
-            yield ClusteringEntry(method, count, settings)
+def _absolute(path: str, folder: Path) -> str:
+    return str(folder / Path(path).expanduser())

@@ -123,5 +123,5 @@ def test_a_file_that_is_not_there_or_not_yaml(tmp_path):
     with pytest.raises(SettingsError, match=r"bad\.yaml is not valid YAML"):
         load_sweep(tmp_path / "bad.yaml")
     (tmp_path / "text.yaml").write_text("seeds")
-    with pytest.raises(SettingsError, match=r"text\.yaml: a sweep is a mapping with the sections seeds, datasets"):
+    with pytest.raises(SettingsError, match=r"text\.yaml:1:1: a sweep is a mapping with the sections seeds, datasets"):
         load_sweep(tmp_path / "text.yaml")

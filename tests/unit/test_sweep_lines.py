@@ -1,0 +1,269 @@
+"""Mistakes in the file of a sweep: each with its place, all of them together."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from december_plugin import setting_types, sweep_checks
+from december_plugin.errors import SettingsError
+from december_plugin.models import stacked_core_gaussian_readout
+from december_plugin.sweep import load_sweep, parse_sweep
+from december_plugin.sweep_source import SweepError
+
+GOOD = """\
+seeds: [1, 2]
+datasets:
+  - fn: december_plugin.datasets.static_loaders
+    config: {paths: [one, two], batch_size: 32}
+models:
+  - fn: december_plugin.models.stacked_core_gaussian_readout
+    config: {hidden_channels: 4, layers: 2}
+trainers:
+  - fn: december_plugin.trainers.december_trainer
+    comment: DECEMber {n_clusters}
+    config: {lr_init: 0.01}
+    grid: {n_clusters: [4, 6], pretrain_epochs: [5, 40], max_iter: [60, 90]}
+clusterings:
+  - {method: gmm, n_clusters: [4, 6]}
+"""
+
+
+@pytest.fixture
+def mistakes(tmp_path: Path) -> Callable[[str], list[str]]:
+    """Return a function that says what is wrong with a text, place first, without the shown lines."""
+
+    def read(text: str) -> list[str]:
+        path = tmp_path / "sweep.yaml"
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(SettingsError) as caught:
+            load_sweep(path)
+        lines = str(caught.value).replace(f"{tmp_path}/", "").splitlines()
+        return [line for line in lines if line.startswith("sweep.yaml:")]
+
+    return read
+
+
+def changed(old: str, new: str) -> str:
+    assert GOOD.count(old) == 1
+    return GOOD.replace(old, new)
+
+
+ONE = [
+    (changed("seeds: [1, 2]", "seeds: [1, 1]"), "1:12: seeds is [1, 1]; a seed is there twice."),
+    (changed("models:", "model:"), "5:1: there is no section 'model'. Did you mean 'models'? Allowed: "),
+    (changed("lr_init: 0.01", "lr_init: -1"), "11:23: trainers, entry 1: lr_init is -1; it must be a number above 0."),
+    (
+        changed("lr_init: 0.01", "lrinit: 1"),
+        "11:14: trainers, entry 1: december_trainer has no setting 'lrinit'. Did you mean 'lr_init'? Allowed: ",
+    ),
+    (changed("grid: {n_clusters", "grid: {k: [1], n_clusters"), "12:12: trainers, entry 1: december_trainer has no"),
+    (
+        changed("pretrain_epochs: [5, 40], max_iter: [60, 90]", "pretrain_epochs: [5, 70], max_iter: [60, 90]"),
+        "12:53: trainers, entry 1 (for pretrain_epochs=70, max_iter=60): pretrain_epochs is 70 and max_iter, which "
+        "counts the pretraining too, is 60: no epoch is left for the training. Raise max_iter or lower pretrain_epochs",
+    ),
+    (changed("[4, 6], pre", "[4, 0], pre"), "12:28: trainers, entry 1: n_clusters is 0; it must be at least 1."),
+    (changed("[4, 6], pre", "[4, 4], pre"), "12:28: trainers, entry 1: the grid has n_clusters=4 twice."),
+    (
+        changed("{lr_init: 0.01}", "{lr_init: 0.01, max_iter: 60}"),
+        "12:58: trainers, entry 1: max_iter is in config and in grid; leave it out of one of them.",
+    ),
+    (
+        changed("{n_clusters}", "{k}"),
+        "10:14: trainers, entry 1: the comment 'DECEMber {k}' names no setting 'k'.",
+    ),
+    (
+        changed("batch_size: 32", "batch_size: '32'"),
+        "4:45: datasets, entry 1: batch_size is '32'; it must be an integer. Write the number without quotes.",
+    ),
+    (changed("batch_size: 32", "batch_size: 0"), "4:45: datasets, entry 1: batch_size is 0; it must be at least 1."),
+    (
+        changed("batch_size: 32", "batch_size: 32, scale: none"),
+        "4:56: datasets, entry 1: scale is 'none'; it must be a number or null. Write null for nothing.",
+    ),
+    (
+        changed("hidden_channels: 4", "gauss_type: ful"),
+        "7:26: models, entry 1: gauss_type is 'ful'. Did you mean 'full'? Allowed: full, isotropic, uncorrelated.",
+    ),
+    (changed("hidden_channels: 4", "hidden_channels: 4.5"), "7:31: models, entry 1: hidden_channels is 4.5; it must"),
+    (
+        changed("trainers.december_trainer", "trainers.decmber_trainer"),
+        "9:9: trainers, entry 1: 'december_plugin.trainers.decmber_trainer' names no function that can be imported "
+        "here (module 'december_plugin.trainers' has no attribute 'decmber_trainer'). Write the whole dotted path, e.g. "
+        "december_plugin.trainers.december_trainer, and install the package that it is in. Did you mean "
+        "'december_plugin.trainers.december_trainer'?",
+    ),
+    (changed("    comment: ", "    coment: "), "10:5: trainers, entry 1: there is no key 'coment'. Did you mean"),
+    (changed("gmm", "gm"), "14:14: clusterings, entry 1: there is no method 'gm'. Did you mean 'gmm'?"),
+    (
+        changed("gmm, n_clusters: [4, 6]", "gmm, n_clusters: [4, x]"),
+        "14:35: clusterings, entry 1: n_clusters is 'x'; it must be an integer of at least 1.",
+    ),
+    (changed("seeds:", "seeds: [3]\nseeds:"), "2:1: the key 'seeds' is there twice, in lines 1 and 2; keep one"),
+    (
+        changed("lr_init: 0.01", "lr_init: 2024-01-01"),
+        "11:23: 2024-01-01 is read as a date, which no setting is. Put it in quotes if it is text.",
+    ),
+    (changed("{lr_init: 0.01}", "{on: 1}"), "11:14: the key True is true or false; keys are text. Put it in quotes"),
+    (changed("config: {lr_init: 0.01}", "config: &a {x: *a}"), "11:13: a value contains itself (an alias, *name,"),
+    (
+        changed("seeds: [1, 2]", "seeds: [1, 2"),
+        "2:9: the sweep sweep.yaml is not valid YAML: expected ',' or ']', but got ':' (while parsing a flow sequence "
+        "that begins in line 1).",
+    ),
+    (changed("    comment:", "\tcomment:"), "10:1: the sweep sweep.yaml is not valid YAML: found character '\\t'"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), ONE)
+def test_a_mistake_is_shown_with_its_place(mistakes, text: str, message: str) -> None:
+    (found,) = mistakes(text)
+    assert found.startswith(f"sweep.yaml:{message}")
+
+
+def test_several_mistakes_are_reported_together(mistakes) -> None:
+    text = GOOD.replace("[1, 2]", "[1, -2]").replace("{lr_init: 0.01}", "{lr_init: 0, patience: 0, lr: 1}")
+    text = text.replace("batch_size: 32", "scal: 1").replace("layers: 2", "layers: 0, init_sigma: 0")
+    places = [":".join(line.split(":")[1:3]) for line in mistakes(text)]
+    assert places == ["1:12", "3:5", "4:33", "7:42", "7:57", "11:23", "11:36", "11:39"]
+
+
+def test_the_line_and_a_mark_are_shown(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(GOOD.replace("lr_init: 0.01", f"min_lr: {'0' * 120}.1, lr_init: -1"))
+    with pytest.raises(SweepError) as caught:
+        load_sweep(path)
+    message, line, mark = str(caught.value).splitlines()
+    assert message.endswith(":11:155: trainers, entry 1: lr_init is -1; it must be a number above 0.")
+    number, _, shown = line.partition(" | ")
+    assert number == "    11"
+    assert len(shown) <= 100
+    assert shown[mark.index("^") - len("    11 | ") :].startswith("-1}")
+    (found,) = caught.value.mistakes
+    assert found.path == ("trainers", 0, "config", "lr_init")
+
+
+def test_without_a_file_the_entries_are_named() -> None:
+    content = {"seeds": [1], "datasets": [{"fn": 3}], "models": [{"fn": "x"}], "trainers": "x"}
+    with pytest.raises(SweepError) as caught:
+        parse_sweep(content)
+    first, *others = str(caught.value).splitlines()
+    assert first == "the sweep has 3 mistakes:"
+    assert others[0] == "datasets, entry 1: an entry is a mapping with at least the key 'fn'."
+    assert others[2] == "trainers must be a list of entries, each with the keys fn, comment, config, grid."
+
+
+def test_more_clusters_than_neurons(mistakes, tmp_path: Path) -> None:
+    names = tmp_path / "two" / "meta" / "neurons"
+    names.mkdir(parents=True)
+    np.save(names / "unit_ids.npy", np.arange(3))
+    text = changed("batch_size: 32", "batch_size: 32, neuron_n: 2, neuron_base_seed: 1")
+    assert mistakes(text) == [
+        "sweep.yaml:12:28: trainers, entry 1: n_clusters is 6, but datasets, entry 1 has 4 neurons at most. Ask for "
+        "fewer clusters than neurons.",
+        "sweep.yaml:14:35: clusterings, entry 1: n_clusters is 6, but datasets, entry 1 has 4 neurons at most. Ask for "
+        "fewer clusters than neurons.",
+    ]
+    assert len(mistakes(changed("[one, two]", "[two]"))) == 4
+
+
+def function(name: str, module: str = "december_plugin.somewhere") -> Any:
+    def made(*_: Any, **__: Any) -> None: ...
+
+    made.__name__, made.__module__ = name, module
+    return made
+
+
+def test_what_takes_images_and_what_takes_movies(mistakes, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = sweep_checks.resolve
+    movies = {"a.movie_loaders": function("movie_loaders"), "lab.model": function("movie_core_gaussian_readout", "lab")}
+    monkeypatch.setattr(sweep_checks, "resolve", lambda section, name: movies.get(name) or original(section, name))
+    text = changed("models:\n", "  - fn: a.movie_loaders\nmodels:\n  - fn: lab.model\n")
+    assert mistakes(text) == [
+        "sweep.yaml:8:9: models, entry 2: stacked_core_gaussian_readout takes images, but movie_loaders of datasets, "
+        "entry 2 gives movies. A sweep combines every data set with every model: put what does not go together into "
+        "two files."
+    ]
+
+
+def test_anchors_and_merged_mappings(tmp_path: Path) -> None:
+    text = changed("config: {lr_init: 0.01}", "config: &all {lr_init: 0.01, patience: 3}")
+    text = text.replace(
+        "clusterings:",
+        "  - fn: december_plugin.trainers.baseline_trainer\n    config: {<<: *all, lr_init: 1e-3}\nclusterings:",
+    )
+    path = tmp_path / "sweep.yaml"
+    path.write_text(text)
+    assert load_sweep(path).trainers[-1].config == {"lr_init": 0.001, "patience": 3}
+    path.write_text(text.replace("1e-3", "-3"))
+    with pytest.raises(SweepError, match=r"sweep\.yaml:14:33: trainers, entry 2: lr_init is -3"):
+        load_sweep(path)
+
+
+def test_entries_that_are_the_same_are_one() -> None:
+    assert len(parse_sweep({**_content(), "seeds": [1]}).trainers) == 1
+
+
+def test_a_name_that_is_too_long_for_the_table(mistakes, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("lab_" + "x" * 60)
+    module.trainer = function("trainer", "lab")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    (found,) = mistakes(changed("december_plugin.trainers.december_trainer", f"{module.__name__}.trainer"))
+    assert found.endswith(
+        "has 72 characters; nnfabrik's table takes 64. Import the function in a module with a shorter name, and name "
+        "it there."
+    )
+
+
+def _content() -> dict[str, Any]:
+    trainer = {"fn": "december_plugin.trainers.baseline_trainer", "config": {"max_iter": 3}}
+    data = {"fn": "december_plugin.datasets.static_loaders", "config": {"paths": ["a"], "batch_size": 1}}
+    model = {"fn": "december_plugin.models.stacked_core_gaussian_readout"}
+    return {"datasets": [data], "models": [model], "trainers": [trainer, dict(trainer)]}
+
+
+@pytest.mark.parametrize(
+    ("hint", "fits", "fails", "words"),
+    [
+        (int, [1], [1.0, True, "1", None], "an integer"),
+        (float, [1, 0.5], ["0.5", False], "a number"),
+        (int | None, [None, 3], ["a"], "an integer or null"),
+        (tuple[float, float], [[1, 2.5]], [[1], [1, 2, 3], 1], "a list of 2"),
+        (list[str] | str, ["a", ["a"]], [["a", 1], 3], "a list (each text) or text"),
+        (dict[str, int], [{}], [[1]], "a mapping"),
+        (Any, [object(), None], [], ""),
+    ],
+)
+def test_values_and_annotations(hint: Any, fits: list[Any], fails: list[Any], words: str) -> None:
+    def takes(value: Any) -> None: ...
+
+    takes.__annotations__["value"] = hint
+    assert [value for value in fits if setting_types.check_types(takes, {"value": value})] == []
+    for value in fails:
+        ((name, error),) = setting_types.check_types(takes, {"value": value})
+        assert name == "value"
+        assert str(error).startswith(f"value is {value!r}; it must be {words}.")
+
+
+def test_every_default_of_our_functions_passes_its_own_annotation() -> None:
+    import inspect
+
+    from december_plugin import datasets, models, trainers
+
+    for module in (datasets, models, trainers):
+        for name in module.__all__:
+            parameters = inspect.signature(getattr(module, name)).parameters.values()
+            defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+            assert setting_types.check_types(getattr(module, name), defaults) == [], name
+
+
+def test_the_made_up_session_is_big_enough_for_the_defaults_and_is_never_blamed() -> None:
+    assert sweep_checks.config_mistakes("models", stacked_core_gaussian_readout, {}) == []
+    assert sweep_checks.config_mistakes("models", stacked_core_gaussian_readout, {"input_kern": 99}) == []
