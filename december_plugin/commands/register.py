@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from december_plugin.commands import Subparsers
 from december_plugin.commands._lab import add_lab_options, open_lab_of
+from december_plugin.errors import DecemberError, SettingsError
+
+if TYPE_CHECKING:
+    from december_plugin.lab import Lab
+    from december_plugin.sweep import Sweep
 
 DESCRIPTION = """\
 Writes the datasets, models, trainers, seeds and clusterings of a sweep into the tables, and plans every
@@ -37,11 +44,18 @@ The whole file is checked first, and after a mistake nothing of it is written.
 An entry with a `grid` becomes one entry for each combination of its values. Functions of your own packages can be
 named like ours. Relative recording paths are taken from the file's folder. Give entries that differ only in K the
 same comment: results are grouped by it.
+
+The sweeps of the DECEMber paper come with december (`december sweeps list`) and can be registered by name; their
+recording paths are taken from the current folder. Copy one to put your own folders into it.
+
+--dry-run tells also how many of the trainings are planned or done already, and how long the others will take, judged by
+what has run: if a database is configured, or december's own is running. It never starts one.
 """
 EPILOG = """\
 examples:
   december register sweep.yaml
-  december register sweep.yaml --dry-run      check the file and say what it would plan; needs no database
+  december register sweep.yaml --dry-run            check the file, count, estimate the hours; writes nothing
+  december register paper/mouse-v1-strength --dry-run
 """
 
 
@@ -50,24 +64,29 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "register", help="write the entries of a sweep", description=DESCRIPTION, epilog=EPILOG
     )
-    parser.add_argument("sweep", metavar="SWEEP.YAML", help="the sweep")
-    parser.add_argument("--dry-run", action="store_true", help="check the file and write nothing")
+    parser.add_argument("sweep", metavar="SWEEP", help="a YAML file, or the name of a sweep that comes with december")
+    parser.add_argument("--dry-run", action="store_true", help="check the file, count, and write nothing")
     parser.add_argument("--fabrikant", metavar="NAME", help="whose entries they are (default: by the database user)")
     add_lab_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Register the sweep."""
+    from december_plugin.shipped_sweeps import FOLDER, find_sweep
     from december_plugin.sweep import load_sweep
 
-    sweep = load_sweep(args.sweep)
+    path, folder = find_sweep(args.sweep)
+    sweep = load_sweep(path, folder=folder)
     trainings = (
         f"{sweep.n_trainings} trainings: {len(sweep.datasets)} datasets x {len(sweep.models)} models x "
         f"{len(sweep.trainers)} trainers x {len(sweep.seeds)} seeds"
     )
     if args.dry_run:
         print(f"The sweep is valid. It plans {trainings}.")
+        _print_outlook(sweep, args)
         return 0
+    if FOLDER in path.parents:
+        _check_recordings(sweep, args.sweep)
     from december_plugin.schemas.registration import register
 
     lab = open_lab_of(args, create=True)
@@ -79,3 +98,40 @@ def run(args: argparse.Namespace) -> int:
         print(f"  {table:<14}{written.new[table]:>5} new{written.existing[table]:>6} there already")
     print("Next: `december worker` trains and clusters; `december status` shows what is left.")
     return 0
+
+
+def _check_recordings(sweep: Sweep, name: str) -> None:
+    """Check that the recordings of a sweep that was named, not copied, are where it looks for them."""
+    for entry in sweep.datasets:
+        paths = entry.config.get("paths")
+        for path in [paths] if isinstance(paths, str) else paths or []:
+            if not Path(path).exists():
+                raise SettingsError(
+                    f"there is no recording {path}, and {name} was not copied, so its paths begin in the current "
+                    f"folder. `december sweeps copy {name} FOLDER`, put your folders into the copy, and register that."
+                )
+
+
+def _print_outlook(sweep: Sweep, args: argparse.Namespace) -> None:
+    """Print what of the sweep is there already, and how long the rest will take; or why that is not known."""
+    lab, reason = _open_without_starting(args)
+    if lab is None:
+        print(f"How many of them are planned or trained already, and how long they take, is not known: {reason}")
+        return
+    from december_plugin.commands._outlook_view import outlook_lines
+    from december_plugin.schemas.registration_estimate import outlook
+
+    print("\n".join(outlook_lines(outlook(sweep, nnfabrik=lab.nnfabrik, tables=lab.tables), schema=lab.schema)))
+
+
+def _open_without_starting(args: argparse.Namespace) -> tuple[Lab | None, str]:
+    """Open the tables if a database is configured or runs; else say why not."""
+    from december_plugin.connection import lab_settings
+    from december_plugin.server import EmbeddedServer
+
+    try:
+        if lab_settings() is None and not EmbeddedServer().status().running:
+            return None, "no database is configured, and december's own is not running (`december db start`)."
+        return open_lab_of(args, read_only=True), ""
+    except DecemberError as error:
+        return None, str(error)

@@ -96,11 +96,11 @@ ONE = [
     (
         changed("trainers.december_trainer", "trainers.decmber_trainer"),
         "9:9: trainers, entry 1: 'december_plugin.trainers.decmber_trainer' names no function that can be imported "
-        "here (module 'december_plugin.trainers' has no attribute 'decmber_trainer'). Write the whole dotted path, e.g. "
-        "december_plugin.trainers.december_trainer, and install the package that it is in. Did you mean "
+        "here (module 'december_plugin.trainers' has no attribute 'decmber_trainer'). Write the whole dotted path, "
+        "e.g. december_plugin.trainers.december_trainer, and install the package that it is in. Did you mean "
         "'december_plugin.trainers.december_trainer'?",
     ),
-    (changed("    comment: ", "    coment: "), "10:5: trainers, entry 1: there is no key 'coment'. Did you mean"),
+    (changed("    comment: ", "    comments: "), "10:5: trainers, entry 1: there is no key 'comments'. Did you mean"),
     (changed("gmm", "gm"), "14:14: clusterings, entry 1: there is no method 'gm'. Did you mean 'gmm'?"),
     (
         changed("gmm, n_clusters: [4, 6]", "gmm, n_clusters: [4, x]"),

@@ -1,0 +1,106 @@
+"""``december register --dry-run`` beside the tables: what is new, planned, trained, and how long the rest takes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_sweep import FakeSweep
+
+from december_plugin import lab as lab_module
+from december_plugin.cli import main
+from december_plugin.schemas.registration_estimate import outlook
+from december_plugin.sweep import Entry, Sweep
+
+SWEEP = """\
+seeds: [1, 2, 3, 4, 5, 6, 7]
+datasets:
+  - {fn: tables_lab.loaders}
+models:
+  - {fn: tables_lab.model, config: {note: kept}}
+trainers:
+  - {fn: tables_lab.baseline}
+  - {fn: tables_lab.december}
+"""
+
+
+@pytest.fixture
+def sweep(empty_lab: Any) -> FakeSweep:
+    """Return six planned trainings, four of which are trained: two of these by a worker with times of 60 s and 30 s."""
+    fake = FakeSweep(empty_lab)
+    empty_lab.tables.TrainedModel.populate("seed <= 4")
+    fake.done(0, seconds=60)
+    fake.done(1, seconds=30)
+    return fake
+
+
+def test_counts_and_hours(sweep: FakeSweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(SWEEP)
+    before = {name: len(getattr(sweep.tables, name)()) for name in ("TrainingPlan", "TrainedModel", "PoolJob")}
+    assert main(["register", str(path), "--dry-run", "--schema", sweep.schema]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "The sweep is valid. It plans 14 trainings: 1 datasets x 1 models x 2 trainers x 7 seeds.",
+        "  new                    8",
+        "  planned already        2",
+        "  trained already        4",
+        "To train 10: about 0.12 hours of one worker on the processor; 0.12 if none stops early. It rests on",
+        "  2 finished with the same data set, model and trainer, for 3 of them: 45 s each on average.",
+        "  2 finished with the same data set and model, for 7 of them: 45 s each on average, by time per epoch.",
+        "  No training of a GPU is among them: on one it takes less.",
+        "Trainings that take over a shared pretraining are counted with the time that they really took.",
+    ]
+    assert before == {name: len(getattr(sweep.tables, name)()) for name in before}
+    assert len(sweep.tables.nnfabrik.Trainer()) == 1
+
+
+def test_times_on_gpus_count_alone_and_interrupted_trainings_do_not(sweep: FakeSweep) -> None:
+    entries = {
+        kind: (Entry(f"tables_lab.{fn}", {}),) for kind, fn in {"datasets": "loaders", "trainers": "baseline"}.items()
+    }
+    asked = Sweep(**entries, models=(Entry("tables_lab.model", {"note": "kept"}),), seeds=(6,))
+    nnfabrik = sweep.lab.nnfabrik
+    on_processor = outlook(asked, nnfabrik=nnfabrik, tables=sweep.tables)
+    assert (on_processor.estimate.seconds, on_processor.on_gpu) == (45, False)
+    gpu = sweep.worker(worker_gpu="0")
+    sweep.execute("UPDATE POOL_job` SET last_worker = %s WHERE job_hash = %s", gpu, sweep.hash(1))
+    on_gpu = outlook(asked, nnfabrik=nnfabrik, tables=sweep.tables)
+    assert (on_gpu.estimate.seconds, on_gpu.on_gpu) == (30, True)
+    sweep.execute("UPDATE POOL_job` SET n_starts = 2 WHERE job_hash = %s", sweep.hash(1))
+    interrupted = outlook(asked, nnfabrik=nnfabrik, tables=sweep.tables)
+    assert (interrupted.estimate.seconds, interrupted.n_interrupted) == (60, 1)
+
+
+def test_a_schema_without_tables_and_a_server_that_does_not_answer(
+    database: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(SWEEP)
+    assert main(["register", str(path), "--dry-run", "--schema", "nothing_there"]) == 0
+    assert "is not known: there are no december tables in the schema 'nothing_there' yet." in capsys.readouterr().out
+
+    def unreachable(**_: Any) -> None:
+        from december_plugin.errors import ServerUnreachableError
+
+        raise ServerUnreachableError("the server is away.")
+
+    monkeypatch.setattr(lab_module, "open_lab", unreachable)
+    assert main(["register", str(path), "--dry-run"]) == 0
+    assert "is not known: the server is away." in capsys.readouterr().out
+
+
+def test_no_server_is_started_for_it(tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text(re.sub(r"tables_lab\.\w+", "os.path.join", SWEEP))
+    home = tmp_path / "home"
+    environment = {"DECEMBER_HOME": str(home), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-m", "december_plugin.cli", "register", "sweep.yaml", "--dry-run"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1] == (
+        "How many of them are planned or trained already, and how long they take, is not known: no database is "
+        "configured, and december's own is not running (`december db start`)."
+    )
+    assert not home.exists()

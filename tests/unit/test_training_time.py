@@ -1,0 +1,104 @@
+"""How long planned trainings take, judged by finished ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from december_plugin.commands._outlook_view import hours, outlook_lines
+from december_plugin.schemas.registration_estimate import Outlook
+from december_plugin.training_time import Estimate, Finished, Training, estimate, most_epochs
+
+DATA, OTHER_DATA = ("loaders", "a"), ("loaders", "b")
+MODEL = ("model", "m")
+
+
+def training(trainer: str, *, epochs: int | None, data: tuple[str, str] = DATA) -> Training:
+    return Training(data, MODEL, ("trainer", trainer), epochs)
+
+
+def test_the_same_data_model_and_trainer_count_first() -> None:
+    finished = [
+        Finished(training("x", epochs=10), 100.0, 5),
+        Finished(training("x", epochs=10), 140.0, 7),
+        Finished(training("y", epochs=10), 9000.0, 10),
+    ]
+    found = estimate([training("x", epochs=10)] * 3, finished)
+    (basis,) = found.bases
+    assert (basis.level, basis.n_planned, basis.n_finished) == (0, 3, 2)
+    assert found.seconds == pytest.approx(3 * 120)
+    assert found.most_seconds == pytest.approx(3 * 10 * 240 / 12)  # 20 s per epoch, all 10 epochs
+
+
+def test_other_trainers_count_by_their_epochs() -> None:
+    finished = [Finished(training("x", epochs=10), 100.0, 5), Finished(training("y", epochs=40), 300.0, 15)]
+    found = estimate([training("z", epochs=100), training("z", epochs=50)], finished)
+    (basis,) = found.bases
+    assert (basis.level, basis.n_planned, basis.n_finished) == (1, 2, 2)
+    # 400 s in 20 epochs, of 50 that were allowed.
+    assert found.most_seconds == pytest.approx(150 * 20)
+    assert found.seconds == pytest.approx(150 * 20 * 0.4)
+
+
+def test_other_settings_of_the_same_functions_are_the_last_resort() -> None:
+    finished = [Finished(training("x", epochs=10), 50.0, 10)]
+    planned = [training("x", epochs=20, data=OTHER_DATA), Training(("others", "c"), MODEL, ("trainer", "x"), 20)]
+    found = estimate(planned, finished)
+    assert [(basis.level, basis.n_planned) for basis in found.bases] == [(2, 1)]
+    assert found.n_unknown == 1
+    assert found.seconds == pytest.approx(100)
+
+
+def test_trainers_without_known_epochs_take_the_mean_time() -> None:
+    finished = [Finished(training("x", epochs=None), 50.0, None), Finished(training("y", epochs=None), 70.0, 3)]
+    found = estimate([training("z", epochs=9)], finished)
+    assert (found.seconds, found.most_seconds) == (60, 60)
+    assert estimate([], finished) == Estimate([], 0)
+    assert estimate([training("z", epochs=9)], []).n_unknown == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "epochs"),
+    [
+        ("december_plugin.trainers.baseline_trainer", {}, 200),
+        ("december_plugin.trainers.december_trainer", {"max_iter": 7}, 7),
+        (
+            "december_plugin.training.entries.baseline_trainer",
+            {"pretrain_epochs": 5, "stop_after_pretraining": True},
+            5,
+        ),
+        ("lab.december_trainer", {"max_iter": 7}, None),
+        ("december_plugin.trainers.other", {"max_iter": 7}, None),
+    ],
+)
+def test_epochs_that_a_trainer_is_allowed(name: str, config: dict, epochs: int | None) -> None:
+    assert most_epochs(name, config) == epochs
+
+
+def test_what_is_printed() -> None:
+    finished = [Finished(training("x", epochs=10), 3600.0, 10)]
+    planned = [training("x", epochs=10), training("y", epochs=20), Training(("others", "c"), MODEL, ("t", "x"), 20)]
+    found = Outlook(10, 2, 7, estimate(planned, finished), on_gpu=True, n_interrupted=4)
+    assert list(outlook_lines(found, schema="lab")) == [
+        "  new                    2",
+        "  planned already        1",
+        "  trained already        7",
+        "To train 2 of the 3: about 3.0 GPU hours; 3.0 if none stops early. It rests on",
+        "  1 finished with the same data set, model and trainer, for 1 of them: 60 min each on average.",
+        "  1 finished with the same data set and model, for 1 of them: 2.0 h each on average, by time per epoch.",
+        "  nothing for the other 1: no finished training is like them.",
+        "  4 finished trainings do not count, because they were interrupted.",
+        "Trainings that take over a shared pretraining are counted with the time that they really took.",
+    ]
+    nothing = Outlook(4, 4, 0, Estimate([], 4), on_gpu=False, n_interrupted=0)
+    assert list(outlook_lines(nothing, schema="lab"))[-1] == (
+        "How long the 4 take is not known: no worker has finished a training like them in the schema 'lab' yet."
+    )
+    done = Outlook(4, 0, 4, Estimate([], 0), on_gpu=False, n_interrupted=0)
+    assert list(outlook_lines(done, schema="lab"))[-1] == "Nothing is left to train."
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(10, "less than 0.01"), (1800, "0.50"), (36000, "10.0"), (3600 * 1234, "1234")]
+)
+def test_hours(seconds: float, words: str) -> None:
+    assert hours(seconds) == words
