@@ -133,7 +133,7 @@ def forget_secrets(environment: Environment) -> None:
 
 def write_settings(settings: dict[str, Any], path: Path) -> None:
     """Write DataJoint's file, readable for this user alone from its first byte on."""
-    new = path.with_name(f"{path.name}.new")
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")  # containers may share a home folder
     with contextlib.suppress(FileNotFoundError):
         new.unlink()
     try:
