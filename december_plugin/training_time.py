@@ -163,10 +163,11 @@ def estimate(planned: Sequence[Training], finished: Sequence[Finished]) -> Estim
     used: dict[int, set[Any]] = {}
     n_unknown = 0
     for training in planned:
-        level = next((level for level in range(len(LEVELS)) if training.alike(level) in paces[level]), None)
-        if level is None:
+        levels = [number for number in range(len(LEVELS)) if training.alike(number) in paces[number]]
+        if not levels:
             n_unknown += 1
             continue
+        level = levels[0]
         pace = paces[level][training.alike(level)]
         basis = bases.setdefault(level, Basis(level))
         likely, most = pace.expected(training, level)

@@ -14,16 +14,32 @@ from december_plugin.errors import SettingsError
 UNKNOWN = (-1, "")
 NAME_LENGTH = 64
 SOURCE_LENGTH = 255
+VERSION_LENGTH = 64
+VERSION_MIGRATION = (
+    "ADD COLUMN `types_version` varchar(64) NOT NULL DEFAULT '' COMMENT 'version of the source' AFTER `types_source`"
+)
 
 
 class KnownTypes(dj.Manual):
-    """Sets of neurons whose type is known: from genetics, from an expert, or planted in a simulation."""
+    """Sets of neurons whose type is known: from genetics, from an expert, or planted in a simulation.
+
+    A recording can have any number of labelings, told apart by name, and each neuron may be in some of them only.
+
+    Notes
+    -----
+    ``types_version`` is newer than the table. A table without it works, but keeps no versions, until it gets the
+    column::
+
+        ALTER TABLE `known_types` ADD COLUMN `types_version` varchar(64) NOT NULL DEFAULT ''
+        COMMENT 'version of the source' AFTER `types_source`
+    """
 
     definition = """
     # Sets of known cell types
     types_name: varchar(64)             # name of the set
     ---
     types_source='': varchar(255)       # where the types come from
+    types_version='': varchar(64)       # version of the source
     type_names: longblob                # names of the types, list of str; the codes count into it
     n_typed_neurons: int unsigned       # number of neurons whose type is known, all sessions together
     types_ts=CURRENT_TIMESTAMP: timestamp  # time of insertion (server's clock)
@@ -47,6 +63,7 @@ class KnownTypes(dj.Manual):
         types: Mapping[str, tuple[Any, Any]],
         *,
         source: str = "",
+        version: str = "",
         skip_duplicates: bool = False,
     ) -> dict[str, str]:
         """Store a set of known types and return its key.
@@ -60,16 +77,22 @@ class KnownTypes(dj.Manual):
             neurons whose type is unknown, which are left out.
         source
             Where the types come from.
+        version
+            Version of the source, at most 64 characters: a release, a date, a commit. A new version of a labeling gets
+            a name of its own, so that both can be compared with.
         skip_duplicates
             Return the key of a set of this name that is there already with the same types, rather than raise.
 
         Raises
         ------
         SettingsError
-            For lengths that differ, unit ids that occur twice, no known type at all, or a name that is taken.
+            For lengths that differ, unit ids that occur twice, no known type at all, a name that is taken, or a
+            version where the table, made by an older release, has no column for it.
         """
         _check_length("name", name, NAME_LENGTH)
         _check_length("source", source, SOURCE_LENGTH)
+        _check_length("version", version, VERSION_LENGTH)
+        versioned = self._version_column(version)
         if not isinstance(types, Mapping) or not types:
             raise SettingsError("types must be a mapping of data key to (unit_ids, types) with at least one session.")
         known = {str(data_key): _known_neurons(str(data_key), *session) for data_key, session in types.items()}
@@ -84,6 +107,7 @@ class KnownTypes(dj.Manual):
         row = {
             **key,
             "types_source": source,
+            **versioned,
             "type_names": type_names,
             "n_typed_neurons": sum(len(session["type_codes"]) for session in sessions),
         }
@@ -91,6 +115,62 @@ class KnownTypes(dj.Manual):
             self.insert1(row)
             self.Session.insert({**key, **session} for session in sessions)
         return key
+
+    def _version_column(self, version: str) -> dict[str, str]:
+        if "types_version" in self.heading.names:
+            return {"types_version": version}
+        if version:
+            raise SettingsError(
+                f"the table {self.full_table_name} was made by an older release and keeps no versions. Leave the "
+                f"version out, or let its owner run: ALTER TABLE {self.full_table_name} {VERSION_MIGRATION}"
+            )
+        return {}
+
+    def overview(self) -> pd.DataFrame:
+        """Return one row per set: name, source, version, types, numbers of sessions and neurons, time of insertion."""
+        rows = self.fetch(as_dict=True, order_by="types_name")
+        names = self.Session().fetch("types_name")
+        return pd.DataFrame(
+            [
+                {
+                    "types_name": row["types_name"],
+                    "source": row["types_source"],
+                    "version": row.get("types_version", ""),
+                    "type_names": list(row["type_names"]),
+                    "n_sessions": int((names == row["types_name"]).sum()),
+                    "n_neurons": int(row["n_typed_neurons"]),
+                    "inserted": row["types_ts"],
+                }
+                for row in rows
+            ],
+            columns=["types_name", "source", "version", "type_names", "n_sessions", "n_neurons", "inserted"],
+        )
+
+    def frame(self, name: str) -> pd.DataFrame:
+        """Return the neurons of a set: ``data_key``, ``unit_id``, ``type``.
+
+        Raises
+        ------
+        SettingsError
+            If there is no set of this name.
+        """
+        key = {"types_name": name}
+        if not self & key:
+            known = ", ".join(sorted(self.fetch("types_name"))) or "none"
+            raise SettingsError(f"there are no known types named {name!r}. Known: {known}.")
+        type_names = np.array((self & key).fetch1("type_names"), dtype=object)
+        sessions = (self.Session() & key).fetch(as_dict=True, order_by="data_key")
+        frames = [
+            pd.DataFrame(
+                {
+                    "data_key": session["data_key"],
+                    "unit_id": session["typed_unit_ids"],
+                    "type": type_names[session["type_codes"]],
+                }
+            )
+            for session in sessions
+        ]
+        return pd.concat(frames, ignore_index=True)
 
     def _is_same(self, key: dict[str, str], type_names: list[str], sessions: list[dict[str, Any]]) -> bool:
         rows = (self.Session() & key).fetch("data_key", "typed_unit_ids", "type_codes", as_dict=True)
