@@ -1,0 +1,255 @@
+"""Reading and checking the HDF5 file and the movie of Höfling et al. 2024, for openretina to compute responses from.
+
+Only the sessions and the entries that are asked for are read: the published file has gigabytes, and openretina copies
+what it gets several times over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from december_plugin.datasets.plain_pickle import array_of, read_plain_pickle
+from december_plugin.errors import RecordingError, SettingsError, did_you_mean
+
+N_CLIPS, CLIP_FRAMES, TEST_CLIPS, TEST_REPEATS = 108, 150, 5, 3
+N_TRIGGERS = N_CLIPS + TEST_CLIPS * TEST_REPEATS
+CLIP_SECONDS = 5.0  # between two triggers; measured 4.97
+# Entries with the traces by trace_type; the second names are those of newer exports.
+TRACES = {
+    "spikes": (("natural_inferred_spikes", "natural_spikes"),),
+    "raw": (("natural_raw_traces",),),
+    "preprocessed": (("natural_preprocessed_traces",),),
+    "detrended": (("natural_raw_traces",), ("natural_smoothed_traces",)),
+}
+TIMES = "natural_traces_times"
+STARTS_AND_STEPS = ("natural_traces_t0", "natural_traces_dt")  # of newer exports, instead of TIMES
+TRIGGERS = "natural_trigger_times"
+PER_NEURON = ("roi_ids", "group_assignment", "chirp_qi", "d_qi")
+EYES = ("left", "right")
+
+
+def choose_sessions(names: Sequence[str], wanted: Any, excluded: Any, path: Path) -> list[str]:
+    """Return the sessions of a file that match the patterns, in the order of the file.
+
+    Raises
+    ------
+    SettingsError
+        If a pattern matches no session, or nothing is left.
+    """
+    patterns, without = _patterns("sessions", wanted), _patterns("exclude_sessions", excluded)
+    for setting, given in (("sessions", patterns), ("exclude_sessions", without)):
+        for pattern in given or ():
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise SettingsError(f"{setting}: no session of {path} is {pattern!r}. {did_you_mean(pattern, names)}")
+    chosen = [name for name in names if patterns is None or any(fnmatchcase(name, p) for p in patterns)]
+    chosen = [name for name in chosen if not any(fnmatchcase(name, p) for p in without or ())]
+    if not chosen:
+        raise SettingsError(f"exclude_sessions={excluded!r} leaves no session of {path}.")
+    return chosen
+
+
+def _patterns(setting: str, given: Any) -> list[str] | None:
+    if given is None:
+        return None
+    patterns = [given] if isinstance(given, str) else given
+    if not isinstance(patterns, (list, tuple)) or not patterns or not all(isinstance(p, str) for p in patterns):
+        raise SettingsError(
+            f"{setting} is {given!r}; a list of session names is expected, or patterns such as 'session_1_*_20201021'."
+        )
+    return list(patterns)
+
+
+@contextlib.contextmanager
+def open_responses(path: Path) -> Iterator[Any]:
+    """Open the HDF5 file; damage found while reading inside the block is explained too."""
+    import h5py  # a requirement of openretina, not of ours
+
+    if not path.is_file():
+        raise RecordingError(f"{path} does not exist. See docs/recordings.md for where to get it.")
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (RecordingError, SettingsError):
+        raise
+    except (OSError, RuntimeError) as error:  # h5py's for a file that ends early
+        raise RecordingError(f"{path} cannot be read as HDF5, or is damaged ({error}). Get the file again.") from error
+
+
+def session_names(file: Any, path: Path) -> list[str]:
+    """Return the names of the sessions, which are the groups at the top."""
+    names = [name for name, item in file.items() if hasattr(item, "items")]
+    if not names:
+        raise RecordingError(f"{path} has no sessions; each is a group at the top of the file.")
+    return names
+
+
+def read_session(group: Any, trace_type: str) -> dict[str, Any]:
+    """Return the entries of one session that openretina needs, checked.
+
+    Parameters
+    ----------
+    group
+        The session's HDF5 group.
+    trace_type
+        "spikes", "raw", "preprocessed" or "detrended".
+
+    Raises
+    ------
+    RecordingError
+        If an entry is missing, has another length than the others, or has values that cannot be.
+    """
+    session = group.name.strip("/")
+    entries: dict[str, Any] = {name: _read(group, session, name) for name in PER_NEURON}
+    n_neurons = len(entries["roi_ids"])
+    entries["group_confidences"] = _read(group, session, "group_confidences")
+    entries["roi_mask"] = _read(group, session, "roi_mask")
+    traces = [next((name for name in names if name in group), names[0]) for names in TRACES[trace_type]]
+    timing = [TIMES] if TIMES in group or STARTS_AND_STEPS[0] not in group else list(STARTS_AND_STEPS)
+    entries |= {name: _read(group, session, name) for name in (*traces, *timing, TRIGGERS)}
+    for name, values in entries.items():
+        if name != "roi_mask" and (values.ndim == 0 or len(values) != n_neurons):
+            raise RecordingError(
+                f"{name} of session {session!r} has shape {values.shape}, but there are {n_neurons} roi_ids; it must "
+                "have one row for each of them."
+            )
+    _check_neurons(entries, session)
+    for name in (*traces, *timing, TRIGGERS):
+        _check_finite(entries[name], name, session)
+    for name in traces:
+        if timing == [TIMES] and entries[name].shape != entries[TIMES].shape:
+            raise RecordingError(
+                f"{name} of session {session!r} has shape {entries[name].shape}, but {TIMES} {entries[TIMES].shape}; "
+                "every sample of a trace needs its time."
+            )
+    _check_times(entries, timing, entries[traces[0]].shape[1], session)
+    return {**entries, "eye": _eye(group, session), "scan_sequence_idx": _sequence(group, session)}
+
+
+def _read(group: Any, session: str, name: str) -> Any:
+    if name not in group:
+        raise RecordingError(
+            f"session {session!r} has no entry {name!r}; it has {', '.join(sorted(group)) or 'nothing'}. Is the file "
+            "the published one of the natural movies (rgc_natstim)?"
+        )
+    values = np.asarray(group[name][...])
+    if values.dtype.kind not in "iufb":
+        raise RecordingError(f"{name} of session {session!r} is {values.dtype}; numbers are expected.")
+    return values
+
+
+def _check_neurons(entries: dict[str, Any], session: str) -> None:
+    ids, counts = np.unique(entries["roi_ids"], return_counts=True)
+    if entries["roi_ids"].ndim != 1 or not np.array_equal(ids, ids.astype(np.int64)) or (counts > 1).any():
+        raise RecordingError(
+            f"the roi_ids of session {session!r} must be integers that occur once; with the session, they say which "
+            "neuron it is."
+        )
+
+
+def _check_finite(values: Any, name: str, session: str) -> None:
+    bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if bad.any():
+        raise RecordingError(
+            f"{name} of session {session!r} has NaN or infinite values for {bad.sum()} of {len(bad)} neurons, first "
+            f"the one at position {int(np.flatnonzero(bad)[0])}. Leave the session out with "
+            f"exclude_sessions=[{session!r}], or choose another trace_type."
+        )
+
+
+def _check_times(entries: dict[str, Any], timing: list[str], n_samples: int, session: str) -> None:
+    triggers = entries[TRIGGERS]
+    if triggers.ndim != 2 or triggers.shape[1] != N_TRIGGERS:
+        raise RecordingError(
+            f"{TRIGGERS} of session {session!r} has shape {triggers.shape}; {N_TRIGGERS} triggers are expected: "
+            f"{N_CLIPS} clips for training and {TEST_REPEATS} x {TEST_CLIPS} for the test."
+        )
+    if timing == [TIMES]:
+        times = entries[TIMES]
+        first, last, increasing = times[:, 0].max(), times[:, -1].min(), bool((np.diff(times, axis=1) > 0).all())
+    else:
+        starts, steps = (entries[name].reshape(len(triggers), -1)[:, 0] for name in timing)
+        first, last, increasing = starts.max(), (starts + steps * (n_samples - 1)).min(), bool((steps > 0).all())
+    begins, ends = float(triggers[0].min()), float(triggers[0].max()) + CLIP_SECONDS
+    spacing = float(np.median(np.diff(triggers[0])))
+    if not increasing or not 0.8 * CLIP_SECONDS < spacing < 1.2 * CLIP_SECONDS:
+        raise RecordingError(
+            f"the triggers of session {session!r} are {spacing:g} apart and the times of its traces "
+            f"{'increase' if increasing else 'do not increase'}; triggers {CLIP_SECONDS:g} s apart and increasing "
+            "times in seconds are expected."
+        )
+    if begins < first - CLIP_SECONDS or ends > last + CLIP_SECONDS:
+        raise RecordingError(
+            f"the traces of session {session!r} last from {first:g} to {last:g} s, but the movie was shown from "
+            f"{begins:g} to {ends:g} s: times and triggers must be seconds of one clock, and the traces complete."
+        )
+
+
+def _eye(group: Any, session: str) -> str:
+    eye = group.attrs.get("eye")
+    eye = eye.decode() if isinstance(eye, bytes) else eye
+    if not isinstance(eye, str) or eye not in EYES:
+        raise RecordingError(f"the attribute 'eye' of session {session!r} is {eye!r}; it must be 'left' or 'right'.")
+    return str(eye)
+
+
+def _sequence(group: Any, session: str) -> int:
+    index = group.attrs.get("scan_sequence_idx")
+    if index is None or np.ndim(index) != 0 or int(index) != index or index < 0:
+        raise RecordingError(
+            f"the attribute 'scan_sequence_idx' of session {session!r} is {index!r}; it must be the number of a column "
+            "of the movie's random_sequences."
+        )
+    return int(index)
+
+
+def check_movie(path: Path, sequences: dict[str, int], *, trust: bool) -> None:
+    """Check the movie's pickle: frames for training and test, and the order in which each session saw the clips.
+
+    Parameters
+    ----------
+    path
+        The pickle.
+    sequences
+        Session to ``scan_sequence_idx``.
+    trust
+        See :func:`read_plain_pickle`.
+
+    Raises
+    ------
+    RecordingError
+        If something is missing or does not fit.
+    """
+    content = read_plain_pickle(path, trust=trust)
+    train, test, orders = (array_of(content, name, path) for name in ("train", "test", "random_sequences"))
+    for name, movie, n_frames in (
+        ("train", train, N_CLIPS * CLIP_FRAMES),
+        ("test", test, TEST_CLIPS * CLIP_FRAMES),
+    ):
+        if movie.ndim != 4 or movie.shape[1] != n_frames:
+            raise RecordingError(
+                f"the {name} movie of {path} has shape {movie.shape}; (channels, {n_frames} frames, height, width) is "
+                "expected."
+            )
+        if not np.isfinite(movie).all():
+            raise RecordingError(f"the {name} movie of {path} has NaN or infinite values.")
+    if (train.shape[0], *train.shape[2:]) != (test.shape[0], *test.shape[2:]):
+        raise RecordingError(
+            f"the movies of {path} differ in channels or size: train {train.shape}, test {test.shape}."
+        )
+    if orders.ndim != 2 or len(orders) != N_CLIPS or (np.sort(orders, axis=0) != np.arange(N_CLIPS)[:, None]).any():
+        raise RecordingError(
+            f"the random_sequences of {path} have shape {orders.shape}; every column must be an order of the clips 0 "
+            f"to {N_CLIPS - 1}."
+        )
+    for session, index in sequences.items():
+        if index >= orders.shape[1]:
+            raise RecordingError(
+                f"session {session!r} saw the clips in order {index}, but {path} has the orders 0 to "
+                f"{orders.shape[1] - 1}: do movie and responses belong together?"
+            )

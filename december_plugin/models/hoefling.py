@@ -1,0 +1,271 @@
+"""The model of Höfling et al. 2024 for retina movies: space-time separable convolutions, Gaussian readout masks."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from december_plugin.errors import SettingsError
+from december_plugin.models.stacked_core import BIAS_STARTS, READOUT_REGULARIZERS, SMALLEST_START_RATE
+from december_plugin.retina_extra import openretina_module, undisturbed
+from december_plugin.settings import check_bool, check_choice, check_integer, check_number, checked_settings
+
+SINES = 3  # openretina's temporal kernels have a third as many sines and cosines as frames
+
+
+class HoeflingModel(nn.Module):
+    """A core over space and time and one readout for each session.
+
+    Attributes
+    ----------
+    core
+        Videos (batch, channels, frames, height, width) to feature maps, with fewer frames.
+    readout
+        Data key to readout.
+    """
+
+    def __init__(self, core: nn.Module, readout: nn.Module):
+        super().__init__()
+        self.core = core
+        self.readout = readout
+
+    def forward(self, videos: Tensor, *, data_key: str, **others: Any) -> Tensor:
+        """Return the responses (batch, frames', neurons) to the last frames' of the videos.
+
+        Parameters
+        ----------
+        videos
+            (batch, channels, frames, height, width).
+        data_key
+            Whose neurons.
+        **others
+            Whatever else a batch has; ignored.
+        """
+        return self.readout(self.core(videos), data_key=data_key)
+
+
+@checked_settings
+def hoefling_core_gaussian_readout(
+    dataloaders: Mapping[str, Any] | None,
+    seed: int,
+    *,
+    hidden_channels: Sequence[int] = (16, 16),
+    temporal_kernels: Sequence[int] = (21, 11),
+    spatial_kernels: Sequence[int] = (11, 5),
+    pad_hidden: bool = True,
+    gamma_temporal: float = 40.0,
+    gamma_input: float = 0.0,
+    gamma_hidden: float = 0.0,
+    gamma_in_sparse: float = 0.0,
+    gamma_readout: float = 1.0,
+    gamma_masks: float = 1.0,
+    readout_regularizer: str = "l1",
+    gamma_sigma: float = 0.1,
+    readout_scale: bool = True,
+    readout_positive: bool = True,
+    gaussian_mean_scale: float = 6.0,
+    gaussian_var_scale: float = 4.0,
+    bias_start: str = "mean_rate",
+    data_info: Mapping[str, Any] | None = None,
+) -> HoeflingModel:
+    """Build the model of Höfling et al. 2024 for movies; the defaults are openretina's for their low resolution.
+
+    Needs the extra ``[retina]``. The parts are openretina's ``SimpleCoreWrapper`` (each kernel is the product of one in
+    space and one in time, made of sines and cosines) and ``GaussianMaskReadout``:
+    ``r_i = softplus(s_i sum_c w_ic <m_i, core(video)_c> + b_i)``. ``w_i`` is the readout vector that is clustered.
+
+    Parameters
+    ----------
+    dataloaders
+        What a dataset function of movies returned: tier to data key to loader, or data key to loader; batches are named
+        tuples or dicts whose first entries are videos (batch, channels, frames, height, width) and responses (batch,
+        frames, neurons). May be None with ``data_info``.
+    seed
+        Seed of the initial weights. The same seed gives the same bytes; the global random state is left alone.
+    hidden_channels
+        Channels of each layer.
+    temporal_kernels, spatial_kernels
+        Kernel sizes of each layer, in frames (at least 3) and in pixels. The first
+        ``sum(temporal_kernels) - layers`` frames of a video are not predicted: 30 by default.
+    pad_hidden
+        Whether the layers after the first keep the size of the map; their ``spatial_kernels`` are then odd and equal.
+    gamma_temporal, gamma_input, gamma_hidden, gamma_in_sparse
+        Strengths of openretina's penalties: high frequencies in time, rough kernels of the first layer, and many input
+        channels per channel, of the layers after the first and of all.
+    gamma_readout, readout_regularizer, gamma_sigma
+        Strength and kind of the readout vectors' penalty: "l1" or "adaptive_log_norm", with the width ``gamma_sigma``
+        of its prior (see :mod:`december_plugin.regularizers`).
+    gamma_masks
+        Strength of the penalty of wide masks and of masks far from the middle.
+    readout_scale
+        Whether each neuron has a gain ``s_i`` of its own, which is no part of its readout vector.
+    readout_positive
+        Whether readout weights are kept from being negative.
+    gaussian_mean_scale, gaussian_var_scale
+        What positions and log variances of the masks are multiplied with: how quickly they are learned.
+    bias_start
+        Where biases start: "mean_rate" at the value for which a neuron without drive has its mean response over the
+        training tier, "zero" at 0.
+    data_info
+        nnfabrik's description of the sessions: the model is built without data.
+
+    Returns
+    -------
+    HoeflingModel
+        On the CPU, in training mode, with ``core`` and ``readout`` (data key to readout).
+
+    Raises
+    ------
+    SettingsError
+        If a setting is unknown, has a value that is not allowed, or does not fit the sessions; if openretina is
+        missing.
+    """
+    sessions = _sessions(dataloaders, data_info)
+    channels, *size = _shared_input(sessions)
+    core_settings = {
+        **_layers(channels, hidden_channels, temporal_kernels, spatial_kernels, check_bool("pad_hidden", pad_hidden)),
+        "gamma_temporal": check_number("gamma_temporal", gamma_temporal, minimum=0),
+        "gamma_input": check_number("gamma_input", gamma_input, minimum=0),
+        "gamma_hidden": check_number("gamma_hidden", gamma_hidden, minimum=0),
+        "gamma_in_sparse": check_number("gamma_in_sparse", gamma_in_sparse, minimum=0),
+    }
+    readout_settings = {
+        "feature_weights_l1_reg": check_number("gamma_readout", gamma_readout, minimum=0),
+        "mask_l1_reg": check_number("gamma_masks", gamma_masks, minimum=0),
+        "regularizer_type": check_choice("readout_regularizer", readout_regularizer, READOUT_REGULARIZERS),
+        "gamma_sigma": check_number("gamma_sigma", gamma_sigma, above=0),
+        "scale": check_bool("readout_scale", readout_scale),
+        "positive": check_bool("readout_positive", readout_positive),
+        "gaussian_mean_scale": check_number("gaussian_mean_scale", gaussian_mean_scale, above=0),
+        "gaussian_var_scale": check_number("gaussian_var_scale", gaussian_var_scale, above=0),
+    }
+    starts = _bias_starts(sessions, check_choice("bias_start", bias_start, BIAS_STARTS))
+    in_shape = (core_settings["channels"][-1], *_output_size(size, core_settings))
+    seed = check_integer("seed", seed, minimum=0)
+    openretina_module("modules.core.base_core")  # a clear error where it is missing
+    parts = importlib.import_module("december_plugin.models.hoefling_parts")
+    with undisturbed():
+        torch.random.default_generator.manual_seed(seed)
+        core = parts.SeparableCore(**core_settings)
+        neurons = {data_key: session["n_neurons"] for data_key, session in sessions.items()}
+        readout = parts.MultipleMaskReadout(in_shape, neurons, mean_activity_dict=starts, bias=True, **readout_settings)
+    return HoeflingModel(core, readout)
+
+
+def _sessions(dataloaders: Mapping[str, Any] | None, data_info: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """Return shape (channels, frames, height, width), number of neurons and mean responses of every session."""
+    loaders = dataloaders.get("train", dataloaders) if dataloaders else {}
+    if not data_info and not loaders:
+        raise SettingsError("A model needs dataloaders or data_info to know its sessions; both are missing or empty.")
+    described = data_info or {
+        data_key: loader.dataset.data_info() if hasattr(loader.dataset, "data_info") else _described(loader)
+        for data_key, loader in loaders.items()
+    }
+    sessions = {}
+    for data_key, info in described.items():
+        shape = tuple(int(size) for size in info["input_dimensions"])
+        if len(shape) != 5:
+            raise SettingsError(
+                f"session {data_key!r} has inputs of shape {shape}; this model is for movies, (batch, channels, "
+                "frames, height, width)."
+            )
+        sessions[data_key] = {
+            "shape": shape[1:],
+            "n_neurons": int(np.ravel(info["output_dimension"])[-1]),
+            "mean_responses": info.get("mean_responses"),
+        }
+    return sessions
+
+
+def _described(loader: Any) -> dict[str, Any]:
+    """Describe a loader of another package by reading it once, without a trace in the random state."""
+    with undisturbed():
+        torch.random.default_generator.manual_seed(0)
+        batches = [list((batch._asdict() if hasattr(batch, "_asdict") else batch).values())[:2] for batch in loader]
+    responses = torch.cat([batch[1].flatten(0, -2) for batch in batches]).double()
+    return {
+        "input_dimensions": [1, *batches[0][0].shape[1:]],
+        "output_dimension": responses.shape[1],
+        "mean_responses": responses.mean(dim=0).float().numpy(),
+    }
+
+
+def _layers(inputs: int, channels: Any, temporal: Any, spatial: Any, pad: bool) -> dict[str, Any]:
+    lists = {"hidden_channels": (channels, 1), "temporal_kernels": (temporal, SINES), "spatial_kernels": (spatial, 1)}
+    checked = {}
+    for name, (values, minimum) in lists.items():
+        if not isinstance(values, (list, tuple)) or not values or len(values) != len(channels):
+            raise SettingsError(
+                f"{name} is {values!r}; a list with one number for each layer is expected, as many as hidden_channels "
+                f"has ({channels!r})."
+            )
+        checked[name] = tuple(check_integer(name, value, minimum=minimum) for value in values)
+    hidden = set(checked["spatial_kernels"][1:])
+    if pad and (len(hidden) > 1 or any(kernel % 2 == 0 for kernel in hidden)):
+        raise SettingsError(
+            f"spatial_kernels is {list(checked['spatial_kernels'])}; with pad_hidden=True those after the first must "
+            "be odd and equal. Use pad_hidden=False for others."
+        )
+    margin = hidden.pop() // 2 if pad and hidden else 0
+    return {
+        "channels": (inputs, *checked["hidden_channels"]),
+        "temporal_kernel_sizes": checked["temporal_kernels"],
+        "spatial_kernel_sizes": checked["spatial_kernels"],
+        "cut_first_n_frames": 0,
+        "input_padding": False,
+        "hidden_padding": (0, margin, margin),
+        "convolution_type": "custom_separable",
+    }
+
+
+def _shared_input(sessions: Mapping[str, Mapping[str, Any]]) -> tuple[int, ...]:
+    """Return (channels, frames, height, width): the sessions share all but the number of frames."""
+    shapes = {data_key: session["shape"] for data_key, session in sessions.items()}
+    if len({(shape[0], *shape[2:]) for shape in shapes.values()}) > 1:
+        listed = ", ".join(f"{data_key}: {shape}" for data_key, shape in shapes.items())
+        raise SettingsError(
+            f"the sessions' videos differ in channels or size ({listed}), but they share a core. Load them from movies "
+            "of one resolution."
+        )
+    first = next(iter(shapes.values()))
+    return (first[0], min(shape[1] for shape in shapes.values()), *first[2:])
+
+
+def _output_size(size: Sequence[int], core: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return (frames, height, width) of the core's output for videos of this size."""
+    _, margin, _ = core["hidden_padding"]
+    lost_frames = sum(kernel - 1 for kernel in core["temporal_kernel_sizes"])
+    first, *hidden = core["spatial_kernel_sizes"]
+    lost = first - 1 + sum(kernel - 1 - 2 * margin for kernel in hidden)
+    frames, height, width = size
+    if frames <= lost_frames:
+        raise SettingsError(
+            f"the videos have {frames} frames, but temporal_kernels={list(core['temporal_kernel_sizes'])} need at "
+            f"least {lost_frames + 1}: use longer stretches (chunk_frames) or shorter kernels."
+        )
+    if min(height, width) <= lost:
+        raise SettingsError(
+            f"the videos have {height} x {width} pixels, but spatial_kernels={list(core['spatial_kernel_sizes'])} need "
+            f"at least {lost + 1} x {lost + 1}."
+        )
+    return frames - lost_frames, height - lost, width - lost
+
+
+def _bias_starts(sessions: Mapping[str, Mapping[str, Any]], bias_start: str) -> dict[str, Tensor]:
+    starts = {}
+    for data_key, session in sessions.items():
+        starts[data_key] = torch.zeros(session["n_neurons"])
+        # Without mean responses (a description from elsewhere) the weights will be loaded anyway.
+        if bias_start == "mean_rate" and session["mean_responses"] is not None:
+            rate = torch.as_tensor(np.asarray(session["mean_responses"], dtype=np.float32))
+            starts[data_key] = _inverse_softplus(rate.clamp_min(SMALLEST_START_RATE))
+    return starts
+
+
+def _inverse_softplus(rate: Tensor) -> Tensor:
+    return rate + (-torch.expm1(-rate)).log()
