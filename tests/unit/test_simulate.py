@@ -13,8 +13,8 @@ from scipy import ndimage, signal
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from december_plugin import simulate
 from december_plugin.errors import RecordingError, SettingsError
+from december_plugin.simulate import images as simulate
 from december_plugin.simulate import read_truth, write_recording
 
 SMALL = {
