@@ -40,7 +40,6 @@ SECTIONS = ("seeds", "datasets", "models", "trainers", "clusterings")
 ENTRY_KEYS = ("fn", "comment", "config", "grid")
 MAX_COMMENT_LENGTH = 256
 MAX_CELLS = 3  # combinations of a grid that are named where many have the same mistake
-PATH_SETTINGS = ("path", "paths", "labels", "types")  # of our dataset functions, as far as they have them
 
 
 @dataclass(frozen=True)
@@ -409,7 +408,7 @@ def _with_absolute_paths(cell: _Cell, folder: Path) -> _Cell:
     if cell.function is None or not sweep_checks.is_ours(cell.function):
         return cell
     config = dict(cell.entry.config)
-    for name in PATH_SETTINGS:
+    for name in sweep_checks.path_settings(cell.function):
         value = config.get(name)
         if isinstance(value, str):
             config[name] = _absolute(value, folder)
