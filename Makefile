@@ -3,25 +3,26 @@
 PYTHON_IN_VENV := .venv/bin/python
 LINTED := december_plugin schemas tests benchmarks docker docs examples scripts setup.py
 
-.PHONY: help demo test chaos unit lint format benchmarks venv clean
+.PHONY: help demo test chaos unit retina lint format benchmarks venv clean
 
 help:
 	@echo "make demo        the whole job on simulated recordings, in a few minutes (DEMO_ARGS=... for options)"
 	@echo "make test        unit and integration tests, the latter with a MariaDB and a Slurm of their own"
 	@echo "make chaos       workers, server and stores under faults, at length: about half an hour (CHAOS_ARGS=...)"
 	@echo "make unit        unit tests alone: no database, under a minute"
+	@echo "make retina      tests of the extra [retina], in an environment of their own (.venv-retina, 2.6 GB)"
 	@echo "make lint        ruff, mypy, codespell, hadolint, the compose file against its schema"
 	@echo "make format      let ruff lay the code out"
 	@echo "make benchmarks  times and memory, as ratios"
 	@echo "make venv        only install, into .venv"
-	@echo "make clean       remove .venv and everything built; databases and results stay"
+	@echo "make clean       remove .venv, .venv-retina and everything built; databases and results stay"
 
 demo:
 	@scripts/bootstrap venv database
 	.venv/bin/december demo $(DEMO_ARGS)
 
 # Several test processes share the cores: one thread each is faster.
-test chaos unit: export OMP_NUM_THREADS ?= 1
+test chaos unit retina: export OMP_NUM_THREADS ?= 1
 
 test:
 	@scripts/bootstrap venv database slurm browser
@@ -34,6 +35,10 @@ chaos:
 unit:
 	@scripts/bootstrap venv
 	$(PYTHON_IN_VENV) -m pytest tests/unit $(TEST_ARGS)
+
+retina:
+	@scripts/bootstrap retina
+	.venv-retina/bin/python -m pytest tests/retina $(TEST_ARGS)
 
 lint:
 	@scripts/bootstrap venv
@@ -57,5 +62,5 @@ venv:
 	@scripts/bootstrap venv
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-retina build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

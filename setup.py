@@ -36,6 +36,8 @@ REQUIREMENTS = [
     "certifi>=2023.7.22,<2100",
 ]
 SUBMITIT = "submitit>=1.5,<2"
+# openretina brings torchvision and torchaudio, which must be the releases that belong to the torch that is installed.
+RETINA = ["openretina>=1.1.1,<1.2", "h5py>=3.10,<4"]
 
 packages = find_packages(include=["december_plugin", "december_plugin.*"])
 schema_packages = ["december_plugin.schemas"] + [
@@ -53,10 +55,11 @@ setup(
     python_requires=">=3.10,<3.14",
     packages=packages + schema_packages,
     package_dir={"december_plugin": "december_plugin", "december_plugin.schemas": "schemas"},
-    package_data={"december_plugin": ["py.typed"]},
+    package_data={"december_plugin": ["py.typed", "sweeps/*/*.yaml"]},
     install_requires=REQUIREMENTS,
     extras_require={
         "slurm": [SUBMITIT],
+        "retina": RETINA,
         "dev": [
             SUBMITIT,
             "check-jsonschema>=0.29",

@@ -209,8 +209,7 @@ def _tiers(
         "mean_responses": mean_over_frames(trained),
     }
     datasets = {tier: ChunkedMovie(starts=starts[tier], **shared) for tier in (TRAIN, "validation", "test")}
-    if by_trial is not None:
-        datasets["test"].responses_by_repeat = torch.from_numpy(by_trial.transpose(2, 1, 0).astype(np.float32))
+    datasets["test"].responses_by_repeat = torch.from_numpy(by_trial.transpose(2, 1, 0).astype(np.float32))
     return datasets
 
 

@@ -98,8 +98,9 @@ def read_responses(folder: Path, file: str, retina: str, excluded: Sequence[int]
     Returns
     -------
     dict
-        ``train_responses`` (cells, frames, trials), ``test_responses`` (cells, frames), ``test_responses_by_trial``
-        (cells, frames, trials) or None, ``cell_indices``: positions of the cells in the file. Spikes per frame.
+        ``train_responses`` (cells, frames, trials), ``test_responses`` (cells, frames), which are means of
+        ``test_responses_by_trial`` (cells, frames, trials), ``cell_indices``: positions of the cells in the file.
+        Spikes per frame.
     """
     path = folder / file
     content = read_plain_pickle(path, trust=trust)
@@ -108,10 +109,10 @@ def read_responses(folder: Path, file: str, retina: str, excluded: Sequence[int]
         raise RecordingError(
             f"the train_responses of {path} have shape {train.shape}; (cells, frames, trials) is expected."
         )
-    if test.ndim not in (2, 3) or len(test) != len(train) or min(test.shape) == 0:
+    if test.ndim != 3 or len(test) != len(train) or min(test.shape) == 0:
         raise RecordingError(
-            f"the test_responses of {path} have shape {test.shape}; ({len(train)} cells, frames) or ({len(train)} "
-            "cells, frames, trials) is expected, as there are train_responses of so many."
+            f"the test_responses of {path} have shape {test.shape}; ({len(train)} cells, frames, trials) is expected, as "
+            "there are train_responses of so many cells."
         )
     out_of_range = [cell for cell in excluded if cell >= len(train)]
     if out_of_range:
