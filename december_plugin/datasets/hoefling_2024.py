@@ -34,7 +34,7 @@ from december_plugin.datasets.hoefling_file import (
 from december_plugin.datasets.memory import TRAIN
 from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.retina_extra import openretina_module, undisturbed
-from december_plugin.settings import check_bool, check_choice, check_integer, check_number, checked_settings
+from december_plugin.settings import check_choice, check_integer, check_number, checked_settings
 
 logger = logging.getLogger(__name__)
 FRAME_RATE = 30.0  # Hz
@@ -62,7 +62,6 @@ def hoefling_2024_loaders(
     classifier_confidence: float = 0.0,
     chunk_frames: int = 50,
     validation_clips: Sequence[int] = VALIDATION_CLIPS,
-    trust_pickles: bool = False,
     return_data_info: bool = False,
 ) -> dict[str, dict[str, DataLoader]] | dict[str, dict[str, Any]]:
     """Load recordings of mouse retina to natural movies: two-photon calcium imaging, 30 Hz, green and UV channel.
@@ -97,8 +96,6 @@ def hoefling_2024_loaders(
         Frames of a training stretch. Every epoch cuts the movie anew, at random; stretches may span two clips.
     validation_clips
         The clips (0 to 107) held out for validation.
-    trust_pickles
-        Open the movie's pickle even if it names more than plain data; see docs/security.md.
     return_data_info
         Return nnfabrik's ``data_info`` instead of loaders, see :meth:`ChunkedMovie.data_info`.
 
@@ -130,9 +127,8 @@ def hoefling_2024_loaders(
     }
     trace_type = check_choice("trace_type", trace_type, TRACES)
     clips = _clips(validation_clips, chunk)
-    trust = check_bool("trust_pickles", trust_pickles)
     raw = _read(Path(responses_path), sessions, exclude_sessions, trace_type)
-    check_movie(Path(movie_path), {name: entries["scan_sequence_idx"] for name, entries in raw.items()}, trust=trust)
+    check_movie(Path(movie_path), {name: entries["scan_sequence_idx"] for name, entries in raw.items()})
     chosen = _select(raw, selection)
     datasets = _datasets(chosen, Path(movie_path), clips, chunk, trace_type)
     if return_data_info:

@@ -208,7 +208,7 @@ def _sequence(group: Any, session: str) -> int:
     return int(index)
 
 
-def check_movie(path: Path, sequences: dict[str, int], *, trust: bool) -> None:
+def check_movie(path: Path, sequences: dict[str, int]) -> None:
     """Check the movie's pickle: frames for training and test, and the order in which each session saw the clips.
 
     Parameters
@@ -217,15 +217,13 @@ def check_movie(path: Path, sequences: dict[str, int], *, trust: bool) -> None:
         The pickle.
     sequences
         Session to ``scan_sequence_idx``.
-    trust
-        See :func:`read_plain_pickle`.
 
     Raises
     ------
     RecordingError
         If something is missing or does not fit.
     """
-    content = read_plain_pickle(path, trust=trust)
+    content = read_plain_pickle(path)
     train, test, orders = (array_of(content, name, path) for name in ("train", "test", "random_sequences"))
     for name, movie, n_frames in (
         ("train", train, N_CLIPS * CLIP_FRAMES),

@@ -1,11 +1,13 @@
 """Pickle files that hold plain data alone: dictionaries, lists, numbers, strings and NumPy arrays.
 
 Opening a pickle runs whatever code it names. Published recordings name nothing but NumPy's own functions for arrays;
-a file that asks for more is refused before anything of it runs.
+a file that asks for more is refused before anything of it runs. Only whoever runs the worker can allow it, by the
+environment and not by an entry in the database: ``DECEMBER_TRUST_PICKLES=1``.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -14,17 +16,11 @@ from december_plugin.errors import RecordingError
 
 NUMPY_MODULES = ("numpy", *(f"numpy.{core}.{part}" for core in ("core", "_core") for part in ("multiarray", "numeric")))
 NUMPY_NAMES = frozenset({"ndarray", "dtype", "_reconstruct", "scalar", "_frombuffer"})
-OTHER_NAMES = frozenset(
-    {
-        ("builtins", "set"),
-        ("builtins", "frozenset"),
-        ("builtins", "slice"),
-        ("builtins", "range"),
-        ("builtins", "bytearray"),
-        ("collections", "OrderedDict"),
-        ("_codecs", "encode"),  # arrays pickled by Python 2
-    }
-)
+# Python 2 and the protocols of its time call the module of the built-in types otherwise.
+BUILTIN_MODULES = ("builtins", "__builtin__")
+BUILTIN_NAMES = frozenset({"bytearray", "bytes", "complex", "frozenset", "range", "set", "slice", "xrange"})
+OTHER_NAMES = frozenset({("collections", "OrderedDict"), ("_codecs", "encode")})  # the latter for bytes of Python 2
+TRUST = "DECEMBER_TRUST_PICKLES"
 # What a damaged file raises (the documentation of pickle names them).
 DAMAGED = (EOFError, ValueError, IndexError, KeyError, AttributeError, ImportError, TypeError, MemoryError)
 
@@ -35,20 +31,19 @@ class _NotPlainError(pickle.UnpicklingError):
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in OTHER_NAMES or (module in NUMPY_MODULES and name in NUMPY_NAMES):
+        names = NUMPY_NAMES if module in NUMPY_MODULES else BUILTIN_NAMES if module in BUILTIN_MODULES else ()
+        if name in names or (module, name) in OTHER_NAMES:
             return super().find_class(module, name)
         raise _NotPlainError(f"{module}.{name}")
 
 
-def read_plain_pickle(path: Path, *, trust: bool = False) -> dict[str, Any]:
+def read_plain_pickle(path: Path) -> dict[str, Any]:
     """Return the dictionary of a pickle file.
 
     Parameters
     ----------
     path
         The file.
-    trust
-        Open it whatever it names: code in it runs with your rights.
 
     Raises
     ------
@@ -57,7 +52,7 @@ def read_plain_pickle(path: Path, *, trust: bool = False) -> dict[str, Any]:
     """
     try:
         with path.open("rb") as file:
-            content = pickle.load(file) if trust else _PlainUnpickler(file).load()
+            content = pickle.load(file) if os.environ.get(TRUST) == "1" else _PlainUnpickler(file).load()
     except FileNotFoundError:
         raise RecordingError(f"{path} does not exist. See docs/recordings.md for where to get it.") from None
     except OSError as error:
@@ -65,7 +60,7 @@ def read_plain_pickle(path: Path, *, trust: bool = False) -> dict[str, Any]:
     except _NotPlainError as error:
         raise RecordingError(
             f"{path} is a pickle that names {error}; a recording needs nothing but NumPy arrays, and opening such a "
-            "file would run code. If you know where it comes from, pass trust_pickles=True."
+            f"file would run code. If you know where it comes from, set {TRUST}=1 in the environment."
         ) from None
     except (pickle.UnpicklingError, *DAMAGED) as error:
         raise RecordingError(

@@ -23,7 +23,7 @@ from december_plugin.datasets.sridhar_files import (
 )
 from december_plugin.errors import RecordingError, SettingsError, did_you_mean
 from december_plugin.retina_extra import openretina_module
-from december_plugin.settings import check_bool, check_integer, check_number, checked_settings
+from december_plugin.settings import check_integer, check_number, checked_settings
 
 FRAME_RATE = 85.0  # Hz
 RETINAS = ("01", "02", "03", "04")
@@ -50,7 +50,6 @@ def sridhar_2025_loaders(
     window_size: Sequence[int] = (200, 150),
     padding: int = 50,
     crop: Sequence[int] = (35, 35, 55, 55),
-    trust_pickles: bool = False,
     return_data_info: bool = False,
 ) -> dict[str, dict[str, DataLoader]] | dict[str, dict[str, Any]]:
     """Load recordings of marmoset retina to natural movies: multi-electrode array, spikes per frame at 85 Hz.
@@ -84,8 +83,6 @@ def sridhar_2025_loaders(
         Where the images are, and how a frame is cut out, in pixels: (width, height) of the images and of the window
         around a fixation, the padding of the images, and (top, bottom, left, right) cut off the window. 80 x 90 pixels
         (height x width) remain of the defaults.
-    trust_pickles
-        Open the pickles of the responses even if they name more than plain data; see docs/security.md.
     return_data_info
         Return nnfabrik's ``data_info`` instead of loaders, see :meth:`ChunkedMovie.data_info`.
 
@@ -118,15 +115,13 @@ def sridhar_2025_loaders(
         raise SettingsError(f"train_fraction is {fraction:g}; it must be below 1, so that validation has trials.")
     if split_seed is not None:
         check_integer("split_seed", split_seed, minimum=0)
-    trust = check_bool("trust_pickles", trust_pickles)
     n_test = openretina_module("data_io.sridhar_2025.constants").TEST_DATA_FRAMES
     folder = Path(path)
     if not folder.is_dir():
         raise RecordingError(f"{folder} is no folder. See docs/recordings.md for where to get the recordings.")
     # The small files first: what is wrong with them is found before the images are read.
     responses = {
-        name: read_responses(folder, RESPONSE_FILE.format(retina=name), name, excluded[name], trust=trust)
-        for name in names
+        name: read_responses(folder, RESPONSE_FILE.format(retina=name), name, excluded[name]) for name in names
     }
     images = read_images(folder / image_folder, "_img_", geometry.image)
     datasets = {}

@@ -92,7 +92,7 @@ class FixationMovie(Movie):
         update_digest(digest, "images", self.images)
 
 
-def read_responses(folder: Path, file: str, retina: str, excluded: Sequence[int], *, trust: bool) -> dict[str, Any]:
+def read_responses(folder: Path, file: str, retina: str, excluded: Sequence[int]) -> dict[str, Any]:
     """Return the responses of one retina, as openretina's ``load_responses`` does, after checking the file.
 
     Returns
@@ -103,7 +103,7 @@ def read_responses(folder: Path, file: str, retina: str, excluded: Sequence[int]
         Spikes per frame.
     """
     path = folder / file
-    content = read_plain_pickle(path, trust=trust)
+    content = read_plain_pickle(path)
     train, test = (array_of(content, name, path) for name in ("train_responses", "test_responses"))
     if train.ndim != 3 or min(train.shape) == 0:
         raise RecordingError(
@@ -111,8 +111,8 @@ def read_responses(folder: Path, file: str, retina: str, excluded: Sequence[int]
         )
     if test.ndim != 3 or len(test) != len(train) or min(test.shape) == 0:
         raise RecordingError(
-            f"the test_responses of {path} have shape {test.shape}; ({len(train)} cells, frames, trials) is expected, as "
-            "there are train_responses of so many cells."
+            f"the test_responses of {path} have shape {test.shape}; ({len(train)} cells, frames, trials) is expected, "
+            "as there are train_responses of so many cells."
         )
     out_of_range = [cell for cell in excluded if cell >= len(train)]
     if out_of_range:

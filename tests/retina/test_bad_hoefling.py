@@ -192,12 +192,13 @@ def test_a_pickle_that_names_code_is_not_opened(copy: Hoefling) -> None:
     assert not Path("/tmp/december-retina-evil").exists()
 
 
-def test_a_trusted_pickle_is_opened_whatever_it_names(copy: Hoefling) -> None:
+def test_a_trusted_pickle_is_opened_whatever_it_names(copy: Hoefling, monkeypatch: pytest.MonkeyPatch) -> None:
     content = pickle.loads(copy.movie.read_bytes())
     copy.movie.write_bytes(pickle.dumps(content | {"where_from": Path("a")}))
-    with pytest.raises(RecordingError, match="pass trust_pickles=True"):
+    with pytest.raises(RecordingError, match=r"set DECEMBER_TRUST_PICKLES=1 in the environment\."):
         load(copy)
-    assert NAME in load(copy, trust_pickles=True)["train"]
+    monkeypatch.setenv("DECEMBER_TRUST_PICKLES", "1")
+    assert NAME in load(copy)["train"]
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def scaled_images(folder: Path) -> None:
         ),
         (
             with_responses(lambda content: content.update(test_responses=np.zeros((4, 80, 12)))),
-            "have shape (4, 80, 12); (5 cells, frames, trials) is expected, as there are train_responses of so many cells.",
+            "have shape (4, 80, 12); (5 cells, frames, trials) is expected, as there are train_responses of so many",
         ),
         (
             with_responses(lambda content: content.update(test_responses=np.zeros((5, 5101, 12)))),
