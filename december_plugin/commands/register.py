@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.dry_run:
         print(f"The sweep is valid. It plans {trainings}.")
+        _print_advice(sweep)
         _print_outlook(sweep, args)
         return 0
     if FOLDER in path.parents:
@@ -96,8 +97,16 @@ def run(args: argparse.Namespace) -> int:
     print(f"The sweep has {trainings}.")
     for table in written.new:
         print(f"  {table:<14}{written.new[table]:>5} new{written.existing[table]:>6} there already")
+    _print_advice(sweep)
     print("Next: `december worker` trains and clusters; `december status` shows what is left.")
     return 0
+
+
+def _print_advice(sweep: Sweep) -> None:
+    from december_plugin.sweep_advice import advice
+
+    for sentence in advice(sweep):
+        print(f"Note: {sentence}")
 
 
 def _check_recordings(sweep: Sweep, name: str) -> None:

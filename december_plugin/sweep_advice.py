@@ -1,0 +1,57 @@
+"""What a valid sweep lacks for its results to be read: seeds to compare, controls, the post hoc methods."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from december_plugin.settings import allowed_settings
+from december_plugin.sweep import Entry, Sweep
+from december_plugin.sweep_checks import resolve
+
+SHARED = ("lr_init", "scale_loss")  # settings of a pretraining, besides its length
+
+
+def advice(sweep: Sweep) -> Iterator[str]:
+    """Yield a sentence for each thing that a DECEMber number should stand beside and will not.
+
+    Parameters
+    ----------
+    sweep
+        Checked by :func:`december_plugin.sweep.parse_sweep`.
+    """
+    if len(sweep.seeds) < 2:
+        yield "there is one seed, so there will be no agreement between seeds. Three are customary."
+    december = [entry for entry in sweep.trainers if _is_ours(entry, "december_trainer")]
+    if not december:
+        return
+    baselines = [entry for entry in sweep.trainers if _is_ours(entry, "baseline_trainer")]
+    controls = {_pretraining(entry) for entry in baselines if entry.config.get("stop_after_pretraining")}
+    if not any(not entry.config.get("stop_after_pretraining") for entry in baselines):
+        yield "no baseline_trainer without clustering loss is there to compare DECEMber with."
+    missing = sorted({_pretraining(entry) for entry in december} - controls, key=str)
+    if missing:
+        epochs = ", ".join(map(str, sorted({values[0] for values in missing})))
+        yield (
+            f"no control ends with the pretraining of DECEMber ({epochs} epochs): a baseline_trainer with "
+            "stop_after_pretraining: true and the same pretrain_epochs and lr_init. Without it nobody can tell what "
+            "the clustering loss has added."
+        )
+    asked = {entry.config["n_clusters"] for entry in december}
+    for method in ("gmm", "kmeans", "t_mixture"):
+        left = sorted(asked - {entry.n_clusters for entry in sweep.clusterings if entry.method == method})
+        if left:
+            yield f"the clusterings have no {method} with n_clusters {left}, which DECEMber has."
+
+
+def _is_ours(entry: Entry, name: str) -> bool:
+    return resolve("trainers", entry.fn).__module__.startswith("december_plugin.") and entry.fn.endswith(f".{name}")
+
+
+def _pretraining(entry: Entry) -> tuple[Any, ...]:
+    """Return length and settings of an entry's pretraining: equal ones are the same pretraining."""
+    function = resolve("trainers", entry.fn)
+    defaults = inspect.signature(function).parameters
+    names = ("pretrain_epochs", *(name for name in SHARED if name in allowed_settings(function)))
+    return tuple(entry.config.get(name, defaults[name].default) for name in names)
