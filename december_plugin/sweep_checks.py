@@ -236,6 +236,8 @@ def most_neurons(function: Callable[..., Any], config: Mapping[str, Any]) -> int
         return None
     folders = [paths] if isinstance(paths, str) else list(paths)
     chosen, per_session = config.get("neuron_ids"), config.get("neuron_n")
+    if isinstance(chosen, Mapping):  # session to unit ids; sessions that are not named are left out
+        return sum(len(units) for units in chosen.values() if isinstance(units, list))
     counts = []
     for number, folder in enumerate(folders):
         if isinstance(chosen, list) and len(chosen) == len(folders) and isinstance(chosen[number], list):

@@ -172,6 +172,9 @@ def test_more_clusters_than_neurons(mistakes, tmp_path: Path) -> None:
         "fewer clusters than neurons.",
     ]
     assert len(mistakes(changed("[one, two]", "[two]"))) == 4
+    chosen = {"paths": ["a"], "neuron_ids": {"x": [1, 2], "y": [5]}}
+    assert sweep_checks.most_neurons(function("macaque_v4_loaders"), chosen) == 3
+    assert sweep_checks.most_neurons(function("loaders", "lab"), chosen) is None
 
 
 def function(name: str, module: str = "december_plugin.somewhere") -> Any:
