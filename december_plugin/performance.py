@@ -1,30 +1,35 @@
-"""How well a model predicts responses: scores per neuron, and the predictions of a tier.
+"""How well a model predicts responses: scores per neuron. Predictions are made in :mod:`december_plugin.predictions`.
 
 All scores are computed in float64, neuron by neuron, over the trials (first axis) of one session. A neuron whose
 response or prediction is constant has no correlation; it counts as 0, and :func:`constant_neurons` finds it. NaN in
-responses or predictions gives NaN, so that a diverged model is not mistaken for a bad one.
+responses or predictions gives NaN, so that a diverged model is not mistaken for a bad one. Of movies, every predicted
+frame of every clip is a trial, and a frame of a movie is an image: see :func:`stimulus_ids_of`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
 
-from december_plugin.errors import RecordingError, SettingsError
+from december_plugin.errors import SettingsError
+from december_plugin.predictions import image_ids_of, predict_tier, stimulus_ids_of
+
+__all__ = [
+    "constant_neurons",
+    "correlation_to_average",
+    "explainable_variance",
+    "feve",
+    "image_ids_of",
+    "predict_tier",
+    "single_trial_correlation",
+    "stimulus_ids_of",
+]
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-INPUT_FIELDS = ("images", "inputs", "videos")
-RESPONSE_FIELDS = ("responses", "targets")
-IMAGE_ID_FIELDS = ("frame_image_id", "colorframeprojector_image_id")
-ORDERED_SAMPLERS = ("SequentialSampler", "SubsetSequentialSampler", "RepeatsBatchSampler")
 BLOCK = 2048  # neurons at a time, which bounds the memory that float64 copies take
 RELATIVE_RANGE = 1e-12  # what rounding alone leaves of a constant after averaging
 
@@ -194,75 +199,6 @@ def constant_neurons(
     return _by_block(lambda r, p: _constant(images.average(r)) | _constant(images.average(p)), responses, predictions)
 
 
-def predict_tier(
-    model: nn.Module, loaders: Mapping[str, Any], *, device: str | torch.device = "cpu"
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return responses and predictions of all sessions of a tier.
-
-    The model predicts in evaluation mode and without gradients; afterwards the mode of every one of its modules and its
-    device are as before.
-
-    Parameters
-    ----------
-    model
-        Called as ``model(images, data_key=..., **extras)``, with whatever else a batch has by name (behaviour, pupil
-        centre), as the SENSORIUM trainers do.
-    loaders
-        Data key to loader, e.g. ``dataloaders["test"]``. Batches are named tuples or dicts with images and responses,
-        or tuples that begin with them.
-    device
-        Where to compute.
-
-    Returns
-    -------
-    dict of str to (ndarray, ndarray)
-        Data key to responses and predictions, each (trials, n), in the order of the loader.
-
-    Raises
-    ------
-    RecordingError
-        If a session has no trials in the tier.
-    SettingsError
-        If the model predicts another number of neurons than the session has.
-    """
-    with _evaluating(model, torch.device(device)), torch.no_grad():
-        return {data_key: _predict_session(model, data_key, loader, device) for data_key, loader in loaders.items()}
-
-
-def image_ids_of(loader: Any) -> np.ndarray | None:
-    """Return which image every trial of a loader shows, in the loader's order.
-
-    Parameters
-    ----------
-    loader
-        A torch ``DataLoader`` whose ``dataset.trial_info`` has ``frame_image_id`` for all trials of the recording, as
-        in the SENSORIUM 2022 layout.
-
-    Returns
-    -------
-    ndarray or None
-        (trials,); None if the recording does not say.
-
-    Raises
-    ------
-    SettingsError
-        If the loader shuffles, so that its order is not known.
-    """
-    trial_info = getattr(loader.dataset, "trial_info", None)
-    found = (getattr(trial_info, name, None) for name in IMAGE_ID_FIELDS)
-    image_ids = next((np.asarray(ids) for ids in found if ids is not None), None)
-    if image_ids is None:
-        return None
-    batches: Any = getattr(loader, "batch_sampler", None)
-    for sampler in (batches, getattr(batches, "sampler", None)):
-        if type(sampler).__name__ in ORDERED_SAMPLERS:
-            return image_ids[np.concatenate([np.asarray(batch, dtype=np.int64) for batch in batches])]
-    drawn_with = type(getattr(batches, "sampler", batches)).__name__
-    raise SettingsError(
-        f"the loader draws its trials with a {drawn_with}, so their order is not known; use a tier without shuffling."
-    )
-
-
 def _trials(responses: npt.ArrayLike, predictions: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     measured, predicted = np.asarray(responses), np.asarray(predictions)
     if measured.ndim != 2 or measured.shape != predicted.shape:
@@ -344,57 +280,3 @@ def _explainable(responses: FloatArray, images: _Images) -> tuple[FloatArray, Fl
         fraction = (total - noise) / total
     fraction[_constant(responses)] = 0.0
     return fraction, total, noise
-
-
-@contextmanager
-def _evaluating(model: nn.Module, device: torch.device) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    parameter = next(model.parameters(), None)
-    before = None if parameter is None or parameter.device == device else parameter.device
-    try:
-        model.eval()
-        model.to(device)
-        yield
-    finally:
-        if before is not None:
-            model.to(before)
-        for module, training in modes:
-            module.training = training
-
-
-def _predict_session(
-    model: nn.Module, data_key: str, loader: Any, device: str | torch.device
-) -> tuple[np.ndarray, np.ndarray]:
-    responses, predictions = [], []
-    for batch in loader:
-        inputs, measured, extras = _fields(batch)
-        moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in extras.items()}
-        predicted = model(inputs.to(device), data_key=data_key, **moved).cpu()
-        if predicted.shape != measured.shape:
-            raise SettingsError(
-                f"session {data_key!r} has responses of shape {tuple(measured.shape)} in a batch, but the model "
-                f"predicts {tuple(predicted.shape)}; build the model from the same dataset entry."
-            )
-        responses.append(measured.cpu())
-        predictions.append(predicted)
-    if not responses:
-        raise RecordingError(
-            f"session {data_key!r} has no trials in this tier; leave the session out, or use another tier."
-        )
-    return torch.cat(responses).numpy(), torch.cat(predictions).numpy()
-
-
-def _fields(batch: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Return images, responses and everything else that has a name."""
-    if hasattr(batch, "_asdict"):
-        named = batch._asdict()
-    elif isinstance(batch, Mapping):
-        named = dict(batch)
-    else:
-        inputs, responses, *_ = batch
-        return inputs, responses, {}
-    names = list(named)
-    inputs = next((name for name in INPUT_FIELDS if name in named), names[0])
-    responses = next((name for name in RESPONSE_FIELDS if name in named), names[1])
-    extras = {name: value for name, value in named.items() if name not in (inputs, responses)}
-    return named[inputs], named[responses], extras

@@ -14,10 +14,9 @@ from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.performance import (
     constant_neurons,
     correlation_to_average,
-    image_ids_of,
-    predict_tier,
     single_trial_correlation,
 )
+from december_plugin.predictions import TierPredictions, predict_sessions, repeated_clips, stimulus_ids_of
 from december_plugin.schemas.neuron_ids import session_neurons
 from december_plugin.schemas.plain_values import packed, unpacked
 from december_plugin.schemas.stored_models import build_parts, full_config, stored_state_dict
@@ -77,8 +76,10 @@ class TestPerformance(dj.Computed):
                 "that it never saw."
             )
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        predicted = predict_tier(model, loaders[TIER], device=device)
-        scores = [_session_scores(data_key, *pair, loaders[TIER][data_key]) for data_key, pair in predicted.items()]
+        predicted = predict_sessions(model, loaders[TIER], device=device)
+        scores = [
+            _session_scores(data_key, session, loaders[TIER][data_key]) for data_key, session in predicted.items()
+        ]
         data_keys = np.repeat(list(predicted), [len(score["single_trial_correlations"]) for score in scores])
         for score, session in zip(scores, session_neurons(data_keys, inputs["neurons"], lambda: loaders), strict=True):
             score |= {"tested_unit_ids": session.unit_ids, "tested_unit_ids_from": session.unit_ids_from}
@@ -91,26 +92,32 @@ class TestPerformance(dj.Computed):
         self.Session.insert({**key, **session} for session in sessions)
 
 
-def _session_scores(data_key: str, responses: np.ndarray, predictions: np.ndarray, loader: Any) -> dict[str, Any]:
+def _session_scores(data_key: str, session: TierPredictions, loader: Any) -> dict[str, Any]:
+    responses, predictions, n_trials = session.responses, session.predictions, session.n_trials
+    stimulus_ids = _known_stimulus_ids(session, loader)
+    repeats = repeated_clips(session, loader)
+    if repeats is not None:
+        # The tier serves means over repeats, but a correlation over single trials needs the trials.
+        responses, predictions, stimulus_ids = repeats
+        n_trials *= len(responses) // len(session.responses)
     if not (np.isfinite(responses).all() and np.isfinite(predictions).all()):
         what = "responses" if not np.isfinite(responses).all() else "predictions"
         raise RecordingError(f"session {data_key!r} has {what} on the tier {TIER!r} that are NaN or infinite.")
-    image_ids = _known_image_ids(loader)
     to_average = None
-    if image_ids is not None and 1 < len(np.unique(image_ids)) < len(image_ids):
-        to_average = correlation_to_average(responses, predictions, image_ids)
+    if stimulus_ids is not None and 1 < len(np.unique(stimulus_ids)) < len(stimulus_ids):
+        to_average = correlation_to_average(responses, predictions, stimulus_ids)
     return {
         "data_key": data_key,
         "single_trial_correlations": single_trial_correlation(responses, predictions),
         "correlations_to_average": to_average,
-        "n_trials": len(responses),
+        "n_trials": n_trials,
         "n_constant": int(constant_neurons(responses, predictions).sum()),
     }
 
 
-def _known_image_ids(loader: Any) -> np.ndarray | None:
+def _known_stimulus_ids(session: TierPredictions, loader: Any) -> np.ndarray | None:
     try:
-        return image_ids_of(loader)
+        return stimulus_ids_of(loader, session.frames)
     except SettingsError as error:
         logger.warning("there is no correlation to the average: %s", error)
         return None

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from december_plugin.errors import SettingsError
 from december_plugin.performance import predict_tier, single_trial_correlation
+from december_plugin.predictions import last_frames
 
 Loaders = Mapping[str, Any]
 
@@ -22,6 +23,11 @@ class ModelLoss:
 
     ``M`` is the number of the session's training stimuli and ``m`` that of the batch, so that sessions of different
     length count alike (Willeke et al. 2022, SENSORIUM 2022 baselines).
+
+    Of movies every predicted frame counts as a stimulus: the sum is over batch, predicted frames and neurons. All clips
+    of a training tier have one length, so that ``M / m`` is also the ratio of the numbers of clips. Hence a movie cut
+    into few long clips or many short ones weighs the same against the regularizers, for equally many predicted frames
+    in a batch and in the tier, and an image weighs as much as a clip of one predicted frame.
 
     Parameters
     ----------
@@ -44,14 +50,24 @@ class ModelLoss:
         self.n_stimuli = {data_key: n_training_stimuli(loader) for data_key, loader in train_loaders.items()}
 
     def __call__(self, data_key: str, batch: Any) -> Tensor:
-        """Return the loss, a scalar, of a batch whose first two fields are images and responses (m, n_neurons)."""
+        """Return the loss, a scalar, of a batch whose first two fields are stimuli and responses.
+
+        Responses are (m, n_neurons), or (m, frames, n_neurons) of movies, of which a model that predicts fewer frames
+        is compared with the last ones.
+        """
         named = batch._asdict() if hasattr(batch, "_asdict") else dict(batch) if isinstance(batch, Mapping) else {}
         inputs, responses, *_ = named.values() if named else batch
         extras = {name: value.to(self.device) for name, value in list(named.items())[2:]}
         inputs, responses = inputs.to(self.device), responses.to(self.device)
         scale = math.sqrt(self.n_stimuli[data_key] / inputs.shape[0]) if self.scale_loss else 1.0
         prediction = self.model(inputs, data_key=data_key, **extras)
-        return scale * self.criterion(prediction, responses) + self._regularizer(data_key)
+        compared = last_frames(responses, prediction)
+        if prediction.shape != compared.shape:  # they might broadcast
+            raise SettingsError(
+                f"session {data_key!r} has responses of shape {tuple(responses.shape)} in a batch, but the model "
+                f"predicts {tuple(prediction.shape)}; build the model from the same dataset entry."
+            )
+        return scale * self.criterion(prediction, compared) + self._regularizer(data_key)
 
     def _regularizer(self, data_key: str) -> Tensor:
         core, readout = getattr(self.model, "core", None), getattr(self.model, "readout", None)
@@ -94,7 +110,10 @@ def check_trainable(model: nn.Module, dataloaders: Any) -> None:
 
 
 def validation_correlation(model: nn.Module, loaders: Loaders, *, device: torch.device) -> float:
-    """Return the mean over all neurons of the single-trial correlation on a tier (dimensionless, -1 to 1)."""
+    """Return the mean over all neurons of the single-trial correlation on a tier (dimensionless, -1 to 1).
+
+    Of movies the correlation is over all predicted frames of all clips.
+    """
     total, n_neurons = 0.0, 0
     for responses, predictions in predict_tier(model, loaders, device=device).values():
         correlations = single_trial_correlation(responses, predictions)
