@@ -68,6 +68,8 @@ class BaselineClustering:
         Cluster of every neuron, (N,) int64, 0 to K - 1.
     confidences
         Largest responsibility of every neuron, (N,) float64, 1 / K to 1; all 1 for k-means, which assigns outright.
+    margins
+        Largest minus second largest responsibility, (N,) float64, 0 to 1; all 1 for k-means.
     log_likelihood
         Mean log likelihood per neuron, nats; None for k-means, which has none.
     converged
@@ -78,6 +80,7 @@ class BaselineClustering:
 
     labels: npt.NDArray[np.int64]
     confidences: npt.NDArray[np.float64]
+    margins: npt.NDArray[np.float64]
     log_likelihood: float | None
     converged: bool
     method: str
@@ -129,10 +132,11 @@ def cluster_readouts(
             f"n_clusters is {n_clusters}, but there are only {len(vectors)} neurons. Choose n_clusters between 1 and "
             f"{len(vectors)}."
         )
-    labels, confidences, log_likelihood, converged = _FITS[method](vectors, int(n_clusters), used)
+    labels, confidences, margins, log_likelihood, converged = _FITS[method](vectors, int(n_clusters), used)
     return BaselineClustering(
         labels=np.asarray(labels, dtype=np.int64),
         confidences=np.asarray(confidences, dtype=np.float64),
+        margins=np.asarray(margins, dtype=np.float64),
         log_likelihood=log_likelihood,
         converged=bool(converged),
         method=method,
@@ -141,7 +145,15 @@ def cluster_readouts(
     )
 
 
-_Fit = tuple[Any, Any, float | None, bool]  # labels, confidences, log likelihood, converged
+_Fit = tuple[Any, Any, Any, float | None, bool]  # labels, confidences, margins, log likelihood, converged
+
+
+def margins_of(q: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the largest minus the second largest of the responsibilities (N, K) of every neuron, (N,)."""
+    if q.shape[1] == 1:
+        return np.asarray(q[:, 0])
+    second, first = np.partition(q, -2, axis=1)[:, -2:].T
+    return np.asarray(first - second)
 
 
 def _gmm(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> _Fit:
@@ -169,6 +181,7 @@ def _gmm(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> _Fit:
     return (
         q.argmax(axis=1),
         q.max(axis=1),
+        margins_of(q),
         log_likelihood if math.isfinite(log_likelihood) else None,
         mixture.converged_,
     )
@@ -181,7 +194,7 @@ def _kmeans(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> _Fit:
     means /= labels.bincount(minlength=n_clusters).clamp_min(1)[:, None]
     spread = (w.double() - w.double().mean(dim=0)).abs().max()
     converged = bool(((means - centers).abs().max() <= 1e-9 * spread).item())
-    return labels.cpu().numpy(), np.ones(len(w)), None, converged
+    return labels.cpu().numpy(), np.ones(len(w)), np.ones(len(w)), None, converged
 
 
 def _t_mixture(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> _Fit:
@@ -190,8 +203,8 @@ def _t_mixture(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> _Fit:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # told by `converged`
         mixture.fit(w, **{name: settings[name] for name in ("seed", "n_init", "max_iter", "tol")})
-    labels, confidences = mixture.assign(w)
-    return labels.cpu().numpy(), confidences.cpu().numpy(), mixture.score(w), mixture.converged_
+    labels, confidences, margins = (values.cpu().numpy() for values in mixture.assign_with_margins(w))
+    return labels, confidences, margins, mixture.score(w), mixture.converged_
 
 
 def _checked_seed(seed: Any) -> int:

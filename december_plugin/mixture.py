@@ -25,6 +25,14 @@ SMALLEST_Q = {torch.float32: 1e-16, torch.float64: 1e-150}
 WEIGHTS = ("uniform", "learned")
 
 
+class Assigned(NamedTuple):
+    """The most probable cluster of every neuron, and how sure it is."""
+
+    labels: Tensor  # (N,) int64, argmax_k q_ik
+    confidences: Tensor  # (N,), max_k q_ik
+    margins: Tensor  # (N,), largest minus second largest q_ik: 0 = undecided between two clusters, 1 = certain
+
+
 class _Posterior(NamedTuple):
     """The E-step of one block of ``B`` neurons."""
 
@@ -147,10 +155,8 @@ class StudentTMixture(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the settings, for ``repr``."""
-        return (
-            f"{self.n_clusters}, {self.n_features}, dof={self.dof}, weights={self.weights!r}, "
-            f"scale_bounds={self.scale_bounds}"
-        )
+        settings = f"dof={self.dof}, weights={self.weights!r}, scale_bounds={self.scale_bounds}"
+        return f"{self.n_clusters}, {self.n_features}, {settings}"
 
     # Densities and assignments
 
@@ -219,19 +225,26 @@ class StudentTMixture(nn.Module):
         Returns
         -------
         labels, confidences
-            ``argmax_k q_ik`` (N,) int64, and ``max_k q_ik`` (N,), float64 for float64 vectors, else float32.
+            As of :class:`Assigned`; confidences are float64 for float64 vectors, else float32.
 
         Raises
         ------
         EmbeddingError
             As :meth:`log_prob`.
         """
+        return self.assign_with_margins(w)[:2]
+
+    @torch.no_grad()
+    def assign_with_margins(self, w: Tensor) -> Assigned:
+        """Most probable cluster of every row of ``w`` (N, D), and how sure it is. Errors as :meth:`log_prob`."""
         w = self.check(w)
         labels = w.new_empty(len(w), dtype=torch.int64)
-        confidences = w.new_empty(len(w), dtype=working_dtype(w))
+        confidences, margins = (w.new_empty(len(w), dtype=working_dtype(w)) for _ in range(2))
         for block in self.posterior_blocks(DiagonalDistances(w, self.centers, self.scales)):
             confidences[block.rows], labels[block.rows] = block.q.max(dim=0)
-        return labels, confidences
+            others = block.q.scatter(0, labels[block.rows][None], 0.0)
+            margins[block.rows] = confidences[block.rows] - others.amax(dim=0)
+        return Assigned(labels, confidences, margins)
 
     def predict(self, w: Tensor) -> Tensor:
         """Most probable cluster (N,), int64, of every row of ``w`` (N, D). Errors as :meth:`log_prob`."""

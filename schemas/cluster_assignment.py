@@ -12,24 +12,28 @@ import numpy as np
 import torch
 
 from december_plugin.baselines import cluster_readouts
-from december_plugin.embeddings import ReadoutEmbeddings, readout_embeddings
 from december_plugin.errors import EmbeddingError
 from december_plugin.mixture import StudentTMixture
 from december_plugin.schemas.clustering import DECEMBER
 from december_plugin.schemas.neuron_ids import SessionNeurons, session_neurons
 from december_plugin.schemas.plain_values import packed, unpacked
-from december_plugin.schemas.stored_models import build_loaders, build_parts, full_config, stored_state_dict
+from december_plugin.schemas.stored_models import build_loaders, full_config
+from december_plugin.schemas.stored_readouts import stored_embeddings
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """Labels (N,) int64, confidences (N,) in 0 to 1, mean log likelihood per neuron (nat) or None, K, convergence."""
+    """Labels (N,) int64, confidences (N,) in 0 to 1, mean log likelihood per neuron (nat) or None, K, convergence.
+
+    Margins (N,), the largest minus the second largest responsibility, where they are known.
+    """
 
     labels: np.ndarray
     confidences: np.ndarray
     log_likelihood: float | None
     n_clusters: int
     converged: bool | None = None
+    margins: np.ndarray | None = None
 
 
 class ClusterAssignment(dj.Computed):
@@ -72,6 +76,7 @@ class ClusterAssignment(dj.Computed):
         unit_ids_from: enum('recording', 'position')  # position = no unit ids are known, neurons are counted from 0
         labels: longblob               # cluster of every neuron (n,) int16 or int32, from 0
         confidences: longblob          # largest responsibility of every neuron (n,) float32 (0 to 1)
+        margins=null: longblob         # largest minus second largest responsibility (n,) float32 (0 to 1)
         """
 
     @property
@@ -98,7 +103,7 @@ class ClusterAssignment(dj.Computed):
     def make_compute(self, key: dict[str, Any], fetched: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Cluster the readout vectors; return the entry's values and those of its sessions."""
         inputs = unpacked(fetched)
-        embeddings = self._embeddings(inputs["config"], key)
+        embeddings = stored_embeddings(self.trained_model_table, inputs["config"], key)
         neurons = session_neurons(embeddings.data_keys, inputs["neurons"], lambda: build_loaders(inputs["config"], key))
         method, n_clusters, settings = inputs["clustering"]
         if method == DECEMBER:
@@ -106,26 +111,21 @@ class ClusterAssignment(dj.Computed):
         else:
             found = cluster_readouts(embeddings.vectors, method=method, n_clusters=int(n_clusters), **settings)
             clusters = Clusters(
-                found.labels, found.confidences, found.log_likelihood, found.n_clusters, found.converged
+                found.labels,
+                found.confidences,
+                found.log_likelihood,
+                found.n_clusters,
+                found.converged,
+                found.margins,
             )
         return assignment_rows(clusters, neurons)
-
-    def _embeddings(self, config: Mapping[str, Any], key: Mapping[str, Any]) -> ReadoutEmbeddings:
-        state_dict = stored_state_dict(self.trained_model_table, key)
-        try:
-            return readout_embeddings(state_dict)
-        except EmbeddingError as from_state_dict:
-            # A readout class may know its vectors where the names and shapes in the state dict do not tell them.
-            try:
-                model = build_parts(config, key, state_dict=state_dict)[1]
-                return readout_embeddings(model)
-            except EmbeddingError as from_model:
-                raise from_model from from_state_dict
 
     def make_insert(self, key: dict[str, Any], row: dict[str, Any], sessions: list[dict[str, Any]]) -> None:
         """Insert the entry and its sessions."""
         self.insert1({**key, **row})
-        self.Session.insert({**key, **session} for session in sessions)
+        columns = set(self.Session().heading.names)  # a schema of before the margins lacks them
+        rows = [{**key, **session} for session in sessions]
+        self.Session.insert({name: row[name] for name in row if name in columns} for row in rows)
 
 
 def trained_mixture_clusters(vectors: np.ndarray, mixture: Mapping[str, Any] | None) -> Clusters:
@@ -155,9 +155,9 @@ def trained_mixture_clusters(vectors: np.ndarray, mixture: Mapping[str, Any] | N
         fitted.scales.copy_(scales)
         fitted.mixing_weights.copy_(mixing_weights)
         points = torch.as_tensor(vectors, dtype=torch.float64)
-        labels, confidences = fitted.assign(points)
+        labels, confidences, margins = (values.numpy() for values in fitted.assign_with_margins(points))
         log_likelihood = float(fitted.score(points))
-    return Clusters(labels.numpy(), confidences.numpy(), log_likelihood, len(centers))
+    return Clusters(labels, confidences, log_likelihood, len(centers), margins=margins)
 
 
 def assignment_rows(clusters: Clusters, neurons: list[SessionNeurons]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -186,6 +186,7 @@ def assignment_rows(clusters: Clusters, neurons: list[SessionNeurons]) -> tuple[
                 "unit_ids_from": session.unit_ids_from,
                 "labels": labels,
                 "confidences": np.ascontiguousarray(clusters.confidences[own], dtype=np.float32),
+                "margins": None if clusters.margins is None else _as_float32(clusters.margins[own]),
             }
         )
     log_likelihood = clusters.log_likelihood
@@ -199,3 +200,7 @@ def assignment_rows(clusters: Clusters, neurons: list[SessionNeurons]) -> tuple[
         "labels_md5": digest.hexdigest(),
     }
     return row, sessions
+
+
+def _as_float32(values: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(values, dtype=np.float32)

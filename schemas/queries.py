@@ -7,17 +7,15 @@ string of SQL, a list of keys, or another query. They may name the primary key, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import linear_sum_assignment
 
-from december_plugin.agreement import MEASURES, compare_partitions
+from december_plugin.agreement import MEASURES
+from december_plugin.consensus import consensus_partition
 from december_plugin.errors import SettingsError
-from december_plugin.identity import NeuronIds, match_neurons
-from december_plugin.schemas.assigned_labels import AssignedLabels, assigned_labels
+from december_plugin.schemas.common_neurons import common_neurons
 from december_plugin.schemas.restricting import restricted
 from december_plugin.schemas.stored_models import build_parts, full_config, stored_state_dict
 from december_plugin.schemas.tables import DecemberTables
@@ -214,9 +212,8 @@ def neuron_clusters(tables: DecemberTables, data_key: str, unit_id: int, restric
 def stable_neurons(tables: DecemberTables, restriction: Any, *, minimum: float = 0.0) -> pd.DataFrame:
     """Return how stable the cluster of every neuron is across the seeds of one configuration.
 
-    Cluster numbers mean nothing across seeds. The reference is the seed that agrees best with all others; the clusters
-    of each other seed are matched to its clusters one to one, so that as many neurons as possible stay together
-    (Hungarian method). A neuron's cluster is then the one that most seeds give it.
+    Cluster numbers mean nothing across seeds: see :mod:`december_plugin.consensus` for how they are matched and voted
+    on. A neuron's cluster is the one that most seeds give it.
 
     Parameters
     ----------
@@ -239,30 +236,20 @@ def stable_neurons(tables: DecemberTables, restriction: Any, *, minimum: float =
     SettingsError
         If the restriction leaves several configurations or fewer than two seeds.
     """
-    assignments = _selected(tables, restriction)
-    keys = assignments.fetch("KEY", order_by="seed")
-    names = configuration_key(tables)
-    configurations = {tuple(key[name] for name in names) for key in keys}
-    if len(configurations) != 1 or len(keys) < 2:
-        raise SettingsError(
-            f"the restriction leaves {len(keys)} assignments of {len(configurations)} configurations; it must leave at "
-            "least two seeds of one configuration. agreement_table() lists the configurations with their keys."
-        )
-    ids, labels = _common_neurons([assigned_labels(tables.ClusterAssignment, key) for key in keys])
-    reference = _most_typical(labels)
-    votes = np.stack([_matched(labels[reference], other) for other in labels])
-    clusters, shares = _majority(votes, first=reference)
+    keys = one_configuration(tables, restriction)
+    neurons = common_neurons(tables.ClusterAssignment, keys)
+    consensus = consensus_partition(neurons.labels)
     frame = pd.DataFrame(
         {
-            "data_key": ids.data_keys,
-            "unit_id": ids.unit_ids,
-            "cluster": clusters,
-            "stability": shares,
+            "data_key": neurons.ids.data_keys,
+            "unit_id": neurons.ids.unit_ids,
+            "cluster": consensus.clusters,
+            "stability": consensus.stability,
             "n_seeds": len(keys),
         }
     )
     frame = frame[frame["stability"] >= minimum].reset_index(drop=True)
-    frame.attrs["reference_seed"] = int(keys[reference]["seed"])
+    frame.attrs["reference_seed"] = int(keys[consensus.reference]["seed"])
     return frame
 
 
@@ -278,6 +265,19 @@ def load_assigned_model(tables: DecemberTables, restriction: Any) -> tuple[Any, 
     config = full_config(tables.nnfabrik, key, trainer=False)
     loaders, model = build_parts(config, key, state_dict=stored_state_dict(tables.TrainedModel, key))
     return loaders, model.eval()
+
+
+def one_configuration(tables: DecemberTables, restriction: Any) -> list[dict[str, Any]]:
+    """Return the keys of the assignments that a restriction leaves, by seed; they must be of one configuration."""
+    keys = _selected(tables, restriction).fetch("KEY", order_by="seed")
+    names = configuration_key(tables)
+    configurations = {tuple(key[name] for name in names) for key in keys}
+    if len(configurations) != 1 or len(keys) < 2:
+        raise SettingsError(
+            f"the restriction leaves {len(keys)} assignments of {len(configurations)} configurations; it must leave at "
+            "least two seeds of one configuration. agreement_table() lists the configurations with their keys."
+        )
+    return keys
 
 
 # --- parts of the above ------------------------------------------------------------------------------------------
@@ -335,47 +335,3 @@ def _one_assignment(tables: DecemberTables, restriction: Any) -> dict[str, Any]:
         found = "no assignment" if not keys else "more than one assignment"
         raise SettingsError(f"the restriction leaves {found}; it must leave exactly one. Add the seed, or use a key.")
     return keys[0]
-
-
-def _common_neurons(assigned: Sequence[AssignedLabels]) -> tuple[NeuronIds, list[np.ndarray]]:
-    """Return the neurons that all assignments have, and the labels of each for them."""
-    ids = assigned[0].ids
-    for other in assigned[1:]:
-        at, _ = match_neurons(ids, other.ids, common_only=True)
-        ids = ids if len(at) == len(ids) else ids.take(at)
-    return ids, [each.labels[match_neurons(ids, each.ids, common_only=True)[1]].astype(np.int64) for each in assigned]
-
-
-def _most_typical(labels: Sequence[np.ndarray]) -> int:
-    agreement = np.zeros((len(labels), len(labels)))
-    for a in range(len(labels)):
-        for b in range(a + 1, len(labels)):
-            agreement[a, b] = agreement[b, a] = compare_partitions(labels[a], labels[b]).adjusted_rand_index
-    return int(agreement.sum(axis=1).argmax())
-
-
-def _matched(reference: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return ``labels`` in the numbers of ``reference``; clusters without a partner become -1."""
-    if labels is reference:
-        return reference
-    counts = np.zeros((labels.max() + 1, reference.max() + 1), dtype=np.int64)
-    np.add.at(counts, (labels, reference), 1)
-    rows, columns = linear_sum_assignment(counts, maximize=True)
-    partner = np.full(len(counts), -1, dtype=np.int64)
-    partner[rows] = columns
-    return partner[labels]
-
-
-def _majority(votes: np.ndarray, *, first: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return, for votes (S, N), the label with most votes and its share; ties go to the reference seed's label."""
-    n_seeds, n_neurons = votes.shape
-    counts = np.zeros((n_neurons, votes.max() + 1), dtype=np.int64)
-    neurons = np.arange(n_neurons)
-    for vote in votes:
-        has_partner = vote >= 0
-        np.add.at(counts, (neurons[has_partner], vote[has_partner]), 1)
-    # Twice the votes, and one more for the reference, breaks ties without changing the order otherwise.
-    weighted = 2 * counts
-    weighted[neurons, votes[first]] += 1
-    winner = weighted.argmax(axis=1)
-    return winner, counts[neurons, winner] / n_seeds

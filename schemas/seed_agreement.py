@@ -11,13 +11,7 @@ from december_plugin.agreement import MEASURES, compare_partitions
 from december_plugin.errors import SettingsError
 from december_plugin.schemas.assigned_labels import assigned_labels
 from december_plugin.schemas.restricting import restricted
-
-
-class _SeparatedInt(int):
-    """An integer whose text begins with a comma."""
-
-    def __str__(self) -> str:
-        return f",{int(self)}"
+from december_plugin.schemas.seed_sets import SeparatedInt
 
 
 class SeedAgreement(dj.Computed):
@@ -51,7 +45,7 @@ class SeedAgreement(dj.Computed):
     def _job_key(self, key: dict[str, Any]) -> dict[str, Any]:
         # DataJoint names a reservation by the key's values in a row without separators, so that the seeds 1 and 123
         # would be the same job as 11 and 23.
-        return {**key, "seed_b": _SeparatedInt(key["seed_b"])}
+        return {**key, "seed_b": SeparatedInt(key["seed_b"])}
 
     def make(self, key: dict[str, Any]) -> None:
         """Compare the two assignments, neuron by neuron."""

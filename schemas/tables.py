@@ -13,7 +13,9 @@ from december_plugin.connection import check_store, open_schema
 from december_plugin.errors import SettingsError
 from december_plugin.schemas.binding import bind
 from december_plugin.schemas.cluster_assignment import ClusterAssignment
+from december_plugin.schemas.cluster_quality import ClusterQuality
 from december_plugin.schemas.clustering import Clustering
+from december_plugin.schemas.consensus import Consensus
 from december_plugin.schemas.known_types import KnownTypes
 from december_plugin.schemas.label_agreement import LabelAgreement
 from december_plugin.schemas.neuron_cluster import NeuronCluster
@@ -21,6 +23,8 @@ from december_plugin.schemas.performance import TestPerformance
 from december_plugin.schemas.pool_tables import Pool, PoolJob, PoolWorker
 from december_plugin.schemas.running_job import LeasedTable
 from december_plugin.schemas.seed_agreement import SeedAgreement
+from december_plugin.schemas.seed_sets import SeedCount
+from december_plugin.schemas.surrogate import Surrogate, SurrogateAgreement
 from december_plugin.schemas.trained_model import ThreePartTraining, trained_model_template
 from december_plugin.schemas.training_plan import TrainingPlan
 from december_plugin.schemas.training_summary import TrainingSummary
@@ -61,6 +65,14 @@ class DecemberTables:
         Agreement with them.
     TestPerformance
         Correlations on the test tier.
+    Consensus
+        The partition that all seeds of a configuration share.
+    ClusterQuality
+        Criteria for the number of clusters.
+    SeedCount, Surrogate
+        Numbers of seeds; surrogates that are asked for.
+    SurrogateAgreement
+        Agreement between seeds on surrogates without clusters.
     Pool, PoolWorker, PoolJob
         Pools of workers, workers with their heartbeats, and what happened to jobs.
     """
@@ -77,6 +89,11 @@ class DecemberTables:
     KnownTypes: Any
     LabelAgreement: Any
     TestPerformance: Any
+    SeedCount: Any
+    Consensus: Any
+    ClusterQuality: Any
+    Surrogate: Any
+    SurrogateAgreement: Any
     Pool: Any
     PoolWorker: Any
     PoolJob: Any
@@ -91,6 +108,9 @@ class DecemberTables:
             self.ClusterAssignment,
             self.SeedAgreement,
             self.LabelAgreement,
+            self.Consensus,
+            self.ClusterQuality,
+            self.SurrogateAgreement,
         )
 
     def context(self) -> dict[str, Any]:
@@ -157,7 +177,9 @@ def _declare_evaluations(
     models = {"trained_model_table": context["TrainedModel"]}
     clustering = bind(Clustering, schema, context)
     types = bind(KnownTypes, schema, context)
-    context = {**context, "Clustering": clustering, "KnownTypes": types}
+    counts, surrogate = bind(SeedCount, schema, context), bind(Surrogate, schema, context)
+    lookups = {"Clustering": clustering, "KnownTypes": types, "SeedCount": counts, "Surrogate": surrogate}
+    context = {**context, **lookups}
     assignment = bind(
         ClusterAssignment,
         schema,
@@ -169,15 +191,18 @@ def _declare_evaluations(
     )
     context["ClusterAssignment"] = assignment
     assignments = {"cluster_assignment_table": assignment}
+    readouts = {**assignments, **models, "clustering_table": clustering, "nnfabrik": lab}
     return {
+        **lookups,
         "TrainingSummary": bind(TrainingSummary, schema, context, **models),
         "TestPerformance": bind(TestPerformance, schema, context, nnfabrik=lab, **models),
-        "Clustering": clustering,
         "ClusterAssignment": assignment,
         "NeuronCluster": bind(NeuronCluster, schema, context, **assignments),
         "SeedAgreement": bind(SeedAgreement, schema, context, **assignments),
-        "KnownTypes": types,
         "LabelAgreement": bind(LabelAgreement, schema, context, known_types_table=types, **assignments),
+        "Consensus": bind(Consensus, schema, context, **assignments),
+        "ClusterQuality": bind(ClusterQuality, schema, context, **readouts),
+        "SurrogateAgreement": bind(SurrogateAgreement, schema, context, surrogate_table=surrogate, **readouts),
     }
 
 

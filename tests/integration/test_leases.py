@@ -227,8 +227,17 @@ def test_tables_are_chosen_by_name_or_kind(lab):
         return [table.__name__ for table in choose_tables(lab.tables, **choice)]
 
     assert names(only=("gpu",)) == ["TrainedModel", "TestPerformance"]
-    assert names(skip=("gpu",)) == ["TrainingSummary", "ClusterAssignment", "SeedAgreement", "LabelAgreement"]
-    assert names(only=("cpu",), skip=("SeedAgreement", "LabelAgreement")) == ["TrainingSummary", "ClusterAssignment"]
+    assert names(skip=("gpu",)) == [
+        "TrainingSummary",
+        "ClusterAssignment",
+        "SeedAgreement",
+        "LabelAgreement",
+        "Consensus",
+        "ClusterQuality",
+        "SurrogateAgreement",
+    ]
+    skipped = ("SeedAgreement", "LabelAgreement", "Consensus", "ClusterQuality", "SurrogateAgreement")
+    assert names(only=("cpu",), skip=skipped) == ["TrainingSummary", "ClusterAssignment"]
     with pytest.raises(SettingsError, match=r"there is no table 'TrainedModels'\. Did you mean 'TrainedModel'\?"):
         names(only=("TrainedModels",))
     with pytest.raises(SettingsError, match="--only gpu and --skip gpu leave no table to fill"):

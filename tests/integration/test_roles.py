@@ -182,6 +182,9 @@ def test_worker_fills_the_tables(computed: Lab) -> None:
         "ClusterAssignment": 2,
         "SeedAgreement": 1,
         "LabelAgreement": 0,
+        "Consensus": 1,
+        "ClusterQuality": 2,
+        "SurrogateAgreement": 0,
     }
     assert computed.execute("SELECT COUNT(*) FROM december.`~jobs`") == ((0,),)
     assert computed.execute("SELECT DISTINCT job_state FROM december.pool_job") == (("done",),)

@@ -15,6 +15,7 @@ from december_plugin.schemas import DecemberTables, december_tables
 
 OURS = ("TrainingPlan", "TrainingSummary", "Clustering", "ClusterAssignment", "NeuronCluster")
 OURS += ("SeedAgreement", "KnownTypes", "LabelAgreement", "TestPerformance", "TrainedModel")
+OURS += ("SeedCount", "Surrogate", "SurrogateAgreement", "ClusterQuality", "Consensus")
 OURS += ("Pool", "PoolWorker", "PoolJob")
 
 
@@ -50,6 +51,9 @@ def test_all_tables_are_in_the_schema_and_in_the_namespace(lab):
         "ClusterAssignment",
         "SeedAgreement",
         "LabelAgreement",
+        "Consensus",
+        "ClusterQuality",
+        "SurrogateAgreement",
     ]
 
 

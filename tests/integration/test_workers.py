@@ -120,6 +120,9 @@ def test_two_workers_fill_all_tables_once(command, recordings):
         "ClusterAssignment": 4,  # DECEMber's own for two models, k-means for the two others
         "SeedAgreement": 2,
         "LabelAgreement": 0,
+        "Consensus": 2,
+        "ClusterQuality": 4,
+        "SurrogateAgreement": 0,  # nothing is drawn unless the sweep asks
     }
     assert all(row["waiting"] == 0 and not row["running"] and not row["failed"] for row in counts.values())
     trained = sum(output.count(": done in") for output in outputs)

@@ -1,0 +1,257 @@
+"""How many clusters: criteria that each prefer some number K, or say nothing.
+
+Three criteria are of the readout vectors of one model: the held-out log likelihood of the mixture, the Bayesian
+information criterion and the silhouette. The fourth, the agreement between seeds, is in
+:mod:`december_plugin.agreement`. :func:`pick_count` reads a K off a curve of any of them, and refuses where the curve
+has its best value at the edge of what was tried, or is flat up to there: neither is a choice.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import silhouette_score
+from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from december_plugin.baselines import METHODS
+from december_plugin.distances import as_vectors
+from december_plugin.errors import SettingsError, did_you_mean
+from december_plugin.kmeans import check_count, spawn_seeds
+from december_plugin.mixture import StudentTMixture
+
+N_SPLITS = 5
+TEST_SHARE = 1 / 3
+SILHOUETTE_NEURONS = 2000  # distances of all pairs: quadratic in the number of neurons
+FEWEST_COUNTS = 3  # numbers of clusters that a curve needs before it can have a maximum inside
+LIKELIHOOD_METHODS = ("gmm", "t_mixture")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Log likelihoods of held-out neurons.
+
+    Attributes
+    ----------
+    mean
+        Mean over splits of the mean log likelihood per held-out neuron (nats).
+    standard_error
+        Of that mean: the standard deviation over splits (divisor n - 1) divided by the square root of their number.
+        Splits share neurons, so it is somewhat too small.
+    values
+        One per split (nats).
+    """
+
+    mean: float
+    standard_error: float
+    values: tuple[float, ...]
+
+
+def held_out_log_likelihood(
+    w: npt.ArrayLike | Tensor,
+    *,
+    method: str,
+    n_clusters: int,
+    n_splits: int = N_SPLITS,
+    test_share: float = TEST_SHARE,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> HeldOut:
+    """Fit a mixture to some of the neurons, and take its log likelihood on the others; several random splits.
+
+    The splits depend on the seed alone, so different K and methods are compared on the same neurons. Each fit starts
+    once, at the best of 20 k-means restarts ("t_mixture") or one of scikit-learn's ("gmm").
+
+    Parameters
+    ----------
+    w
+        Readout vectors (N, D), finite.
+    method
+        "gmm" or "t_mixture"; k-means has no likelihood.
+    n_clusters
+        Number of clusters K.
+    n_splits
+        Random splits, at least 2.
+    test_share
+        Share of the neurons that are held out, between 0 and 1. The default is that of the rotation paper (2,005 of
+        6,005 neurons).
+    seed
+        Of splits and fits, 0 to 2**32 - 1.
+    settings
+        Settings of the method, see :data:`december_plugin.baselines.METHODS`; ``seed`` and ``n_init`` do not count.
+
+    Raises
+    ------
+    SettingsError
+        For a method without a likelihood, values that are not allowed, or more clusters than neurons to fit.
+    EmbeddingError
+        If the vectors are not finite, or fewer than K of a split's differ.
+    """
+    if method not in LIKELIHOOD_METHODS:
+        raise SettingsError(f"{method!r} has no likelihood. {did_you_mean(str(method), LIKELIHOOD_METHODS)}")
+    vectors = as_vectors(w if isinstance(w, Tensor) else np.asarray(w)).detach().double().cpu()
+    if check_count("n_splits", n_splits) < 2:
+        raise SettingsError("n_splits is 1, but must be at least 2.")
+    if not 0 < test_share < 1:
+        raise SettingsError(f"test_share is {test_share!r}, but must be between 0 and 1.")
+    used = {**METHODS[method], **(settings or {})}
+    n = len(vectors)
+    n_test = max(1, round(n * test_share))
+    if check_count("n_clusters", n_clusters) > n - n_test:
+        raise SettingsError(
+            f"n_clusters is {n_clusters}, but a split leaves only {n - n_test} of {n} neurons to fit. Choose fewer "
+            "clusters or a smaller test_share."
+        )
+    values = []
+    for split_seed in spawn_seeds(seed, n_splits):
+        order = torch.from_numpy(np.random.default_rng(split_seed).permutation(n))
+        values.append(_score(vectors[order[n_test:]], vectors[order[:n_test]], method, n_clusters, used, split_seed))
+    return HeldOut(
+        float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(n_splits)), tuple(float(v) for v in values)
+    )
+
+
+def _score(train: Tensor, test: Tensor, method: str, n_clusters: int, settings: Mapping[str, Any], seed: int) -> float:
+    with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        if method == "t_mixture":
+            shape = {name: settings[name] for name in ("dof", "weights", "scale_bounds")}
+            mixture = StudentTMixture(n_clusters, train.shape[1], **shape)
+            mixture.fit(train, seed=seed, n_init=1, max_iter=settings["max_iter"], tol=settings["tol"])
+            return mixture.score(test)
+        gaussian = GaussianMixture(
+            n_clusters,
+            covariance_type="diag",
+            reg_covar=settings["reg_covar"],
+            max_iter=settings["max_iter"],
+            tol=settings["tol"],
+            random_state=seed,
+        )
+        return float(gaussian.fit(train.numpy()).score(test.numpy()))
+
+
+def bayesian_information_criterion(
+    log_likelihood: float, *, n_neurons: int, n_features: int, n_clusters: int, weights: str
+) -> float:
+    """Return the Bayesian information criterion of a mixture with diagonal scales (Schwarz 1978); smaller is better.
+
+    ``-2 N L + p log N`` with the mean log likelihood ``L`` per neuron (nats) and ``p = 2 K D`` parameters, and
+    ``K - 1`` more with learned weights. The degrees of freedom of a t mixture are given, not fitted.
+
+    Parameters
+    ----------
+    log_likelihood
+        Mean log likelihood per neuron of the fitted neurons (nats).
+    n_neurons, n_features, n_clusters
+        N, D and K.
+    weights
+        "uniform" or "learned".
+    """
+    n_parameters = 2 * n_clusters * n_features + (n_clusters - 1 if weights == "learned" else 0)
+    return -2 * n_neurons * log_likelihood + n_parameters * math.log(n_neurons)
+
+
+def silhouette(
+    w: npt.ArrayLike | Tensor, labels: npt.ArrayLike, *, most_neurons: int = SILHOUETTE_NEURONS, seed: int = 0
+) -> float:
+    """Return the mean silhouette (Rousseeuw 1987), -1 to 1, in Euclidean distances between readout vectors.
+
+    Parameters
+    ----------
+    w
+        Readout vectors (N, D).
+    labels
+        Clusters (N,).
+    most_neurons
+        Of more neurons than this, as many are drawn: the same ones for every K and method.
+    seed
+        Of that draw.
+
+    Returns
+    -------
+    float
+        NaN if fewer than 2 clusters are there, or every neuron has its own.
+    """
+    vectors, clusters = np.asarray(w, dtype=np.float64), np.asarray(labels)
+    if len(vectors) > check_count("most_neurons", most_neurons):
+        chosen = np.random.default_rng(seed).choice(len(vectors), most_neurons, replace=False)
+        vectors, clusters = vectors[chosen], clusters[chosen]
+    if not 2 <= len(np.unique(clusters)) < len(clusters):
+        return math.nan
+    return float(silhouette_score(vectors, clusters))
+
+
+@dataclass(frozen=True)
+class Pick:
+    """What a criterion says about K.
+
+    Attributes
+    ----------
+    count
+        The K it picks; None for none.
+    as_good
+        The K, in order, that are as good as the best one within the error.
+    why_not
+        Why it picks none, in words; "" if it picks one.
+    """
+
+    count: int | None
+    as_good: tuple[int, ...]
+    why_not: str = ""
+
+
+def pick_count(
+    counts: Sequence[int],
+    values: Sequence[float],
+    errors: Sequence[float],
+    *,
+    better: str = "larger",
+    smallest_as_good: bool = True,
+) -> Pick:
+    """Return the K that a curve picks, if it does.
+
+    Parameters
+    ----------
+    counts
+        Numbers of clusters K.
+    values
+        The criterion at each; NaN where it is not known.
+    errors
+        Its uncertainty, e.g. one standard error. The error at the best K counts; NaN counts as 0.
+    better
+        "larger" or "smaller".
+    smallest_as_good
+        Take the smallest K that is within the error of the best one (Hastie et al., The Elements of Statistical
+        Learning, section 7.10); False takes the best.
+
+    Returns
+    -------
+    Pick
+        None is picked if fewer than three K are known, or if the K within the error of the best reach the smallest or
+        largest K that was tried: the curve then still rises there, or is flat.
+    """
+    if better not in ("larger", "smaller"):
+        raise SettingsError(f"better is {better!r}; it must be 'larger' or 'smaller'.")
+    sign = 1.0 if better == "larger" else -1.0
+    known = sorted((int(k), sign * v, e) for k, v, e in zip(counts, values, errors, strict=True) if math.isfinite(v))
+    if len(known) < FEWEST_COUNTS:
+        return Pick(None, (), f"is known for {len(known)} numbers of clusters, and needs {FEWEST_COUNTS}")
+    best = max(known, key=lambda entry: (entry[1], -entry[0]))
+    error = best[2] if math.isfinite(best[2]) else 0.0
+    as_good = tuple(k for k, value, _ in known if value >= best[1] - error)
+    low, high = known[0][0], known[-1][0]
+    for edge, which in ((low, "smallest"), (high, "largest")):
+        if best[0] == edge:
+            return Pick(None, as_good, f"is best at the {which} K that was tried, {edge}")
+        if edge in as_good:
+            return Pick(None, as_good, f"is flat down to K = {low}" if edge == low else f"is flat up to K = {high}")
+    return Pick(as_good[0] if smallest_as_good else best[0], as_good)

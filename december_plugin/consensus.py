@@ -1,0 +1,165 @@
+"""One partition out of the partitions that several seeds found, and how sure it is of every neuron.
+
+Cluster numbers mean nothing across seeds. Every seed's clusters are matched one to one to those of a reference, so that
+as many neurons as possible stay together (Hungarian method, Kuhn 1955); each seed then votes on every neuron. The
+reference is the seed that agrees best with all others at first, and the outcome of the vote after that, until the vote
+changes nothing any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+
+from december_plugin.agreement import compare_partitions
+from december_plugin.errors import SettingsError
+
+IntArray = npt.NDArray[np.int64]
+MAX_ROUNDS = 50
+NO_PARTNER = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Consensus:
+    """A partition that several seeds share.
+
+    Attributes
+    ----------
+    clusters
+        Consensus cluster of every neuron, (N,) int64, numbered as in the seed ``reference``.
+    stability
+        Share of the seeds that put the neuron into its consensus cluster, (N,), above 0 to 1.
+    votes
+        Every seed's clusters in the consensus' numbers, (S, N) int64; -1 for a cluster without a partner.
+    reference
+        Position of the seed that agrees best with all others.
+    """
+
+    clusters: IntArray
+    stability: npt.NDArray[np.float64]
+    votes: IntArray
+    reference: int
+
+    @property
+    def core(self) -> npt.NDArray[np.bool_]:
+        """Which neurons all seeds put into the same consensus cluster, (N,)."""
+        return np.asarray((self.votes == self.clusters).all(axis=0))
+
+    @property
+    def core_fraction(self) -> float:
+        """Share of the neurons that are in the core of their cluster."""
+        return float(self.core.mean())
+
+
+@dataclass(frozen=True)
+class ConsensusCluster:
+    """One consensus cluster: its number, neurons, those of its core, and the mean stability of its neurons."""
+
+    cluster: int
+    n_neurons: int
+    n_core: int
+    mean_stability: float
+
+
+def consensus_partition(labels: Sequence[npt.ArrayLike]) -> Consensus:
+    """Return the partition that most seeds agree on.
+
+    Parameters
+    ----------
+    labels
+        For each of ``S`` seeds the clusters of the same neurons in the same order, (N,) integers of at least 0.
+
+    Returns
+    -------
+    Consensus
+        A tie between clusters goes to the reference. The same partition whatever the numbers of the other seeds'
+        clusters are, unless two matchings keep equally many neurons together.
+
+    Raises
+    ------
+    SettingsError
+        If there are fewer than two seeds, they have different numbers of neurons, or labels are not integers of at
+        least 0.
+    """
+    partitions = _checked(labels)
+    reference = most_typical(partitions)
+    clusters = partitions[reference]
+    # Each round takes no neurons away from the matched ones, but ties can go round in circles.
+    for _ in range(MAX_ROUNDS):
+        votes = np.stack([matched_labels(clusters, other) for other in partitions])
+        winners, stability = majority(votes, ties=clusters)
+        if np.array_equal(winners, clusters):
+            break
+        clusters = winners
+    return Consensus(winners, stability, votes, reference)
+
+
+def consensus_clusters(consensus: Consensus) -> list[ConsensusCluster]:
+    """Return the clusters of a consensus that hold at least one neuron, by their numbers."""
+    core = consensus.core
+    found = []
+    for cluster in np.unique(consensus.clusters):
+        members = consensus.clusters == cluster
+        found.append(
+            ConsensusCluster(
+                int(cluster), int(members.sum()), int(core[members].sum()), float(consensus.stability[members].mean())
+            )
+        )
+    return found
+
+
+def most_typical(labels: Sequence[IntArray]) -> int:
+    """Return the position of the partition with the largest sum of adjusted Rand indices with all others."""
+    agreement = np.zeros((len(labels), len(labels)))
+    for a in range(len(labels)):
+        for b in range(a + 1, len(labels)):
+            agreement[a, b] = agreement[b, a] = compare_partitions(labels[a], labels[b]).adjusted_rand_index
+    return int(agreement.sum(axis=1).argmax())
+
+
+def matched_labels(reference: IntArray, labels: IntArray) -> IntArray:
+    """Return ``labels`` (N,) in the numbers of ``reference`` (N,); clusters without a partner become -1."""
+    if labels is reference:
+        return reference
+    counts = np.zeros((labels.max() + 1, reference.max() + 1), dtype=np.int64)
+    np.add.at(counts, (labels, reference), 1)
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    partner = np.full(len(counts), NO_PARTNER, dtype=np.int64)
+    shared = counts[rows, columns] > 0  # a pair without a common neuron is no match
+    partner[rows[shared]] = columns[shared]
+    return partner[labels]
+
+
+def majority(votes: IntArray, *, ties: IntArray) -> tuple[IntArray, npt.NDArray[np.float64]]:
+    """Return, for votes (S, N), the cluster (N,) with most votes and its share; ties go to ``ties`` (N,)."""
+    n_seeds, n_neurons = votes.shape
+    counts = np.zeros((n_neurons, max(votes.max(), ties.max()) + 1), dtype=np.int64)
+    neurons = np.arange(n_neurons)
+    for vote in votes:
+        has_partner = vote >= 0
+        np.add.at(counts, (neurons[has_partner], vote[has_partner]), 1)
+    # Twice the votes, and one more for the favourite, breaks ties without changing the order otherwise.
+    weighted = 2 * counts
+    weighted[neurons, ties] += 1
+    winner = weighted.argmax(axis=1)
+    return winner, counts[neurons, winner] / n_seeds
+
+
+def _checked(labels: Sequence[npt.ArrayLike]) -> list[IntArray]:
+    if len(labels) < 2:
+        raise SettingsError(f"a consensus needs at least two seeds; there is {len(labels)}.")
+    partitions = [np.asarray(each) for each in labels]
+    shapes = {each.shape for each in partitions}
+    if len(shapes) != 1 or len(partitions[0].shape) != 1 or not partitions[0].size:
+        raise SettingsError(
+            f"the labels of the seeds have the shapes {', '.join(map(str, sorted(shapes)))}; all must be (N,), one "
+            "label for each of the same neurons."
+        )
+    for each in partitions:
+        if each.dtype.kind not in "iu" or each.min() < 0:
+            raise SettingsError("labels must be integers of at least 0, the clusters' numbers.")
+    return [each.astype(np.int64) for each in partitions]

@@ -1,0 +1,217 @@
+"""Settings of surrogates, and the agreement between seeds that surrogates without clusters give."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import datajoint as dj
+import numpy as np
+
+from december_plugin.agreement import compare_partitions
+from december_plugin.baselines import cluster_readouts
+from december_plugin.errors import SettingsError, did_you_mean
+from december_plugin.schemas.common_neurons import common_neurons
+from december_plugin.schemas.plain_values import packed, unpacked
+from december_plugin.schemas.seed_sets import SeedSetTable
+from december_plugin.schemas.stored_models import full_config
+from december_plugin.schemas.stored_readouts import clustering_recipe, in_session_order, stored_embeddings
+from december_plugin.settings import check_integer
+from december_plugin.surrogates import METHODS, null_agreement, null_band
+
+DEFAULT_DRAWS = 20
+MOST_DRAWS = 10_000
+NAME_LENGTH = 64
+
+
+class Surrogate(dj.Lookup):
+    """Nulls that the agreement between seeds is compared with. Without an entry nothing is drawn."""
+
+    definition = """
+    # Surrogates without clusters: the null of the agreement between seeds
+    surrogate_hash: char(32)              # hash of the settings
+    ---
+    surrogate_name: varchar(64)           # name, for tables and figures
+    n_draws: int unsigned                 # number of surrogates of all seeds of a configuration
+    surrogate_seed: int unsigned          # seed of the draws
+    surrogate_method: varchar(32)         # elliptical = keeps the neurons' sizes (norms); gaussian = does not
+    surrogate_ts=CURRENT_TIMESTAMP: timestamp  # time of registration (server's clock)
+    """
+
+    def add_entry(
+        self,
+        name: str | None = None,
+        *,
+        n_draws: int = DEFAULT_DRAWS,
+        seed: int = 0,
+        method: str = "elliptical",
+        skip_duplicates: bool = False,
+    ) -> dict[str, str]:
+        """Ask for a null for every configuration that has at least two seeds; return its key.
+
+        Parameters
+        ----------
+        name
+            Name, at most 64 characters. None makes one of the settings.
+        n_draws
+            Surrogates per configuration. The smallest p value is ``1 / (1 + n_draws)``: 19 for 0.05, 199 for 0.005.
+            Every draw clusters the readouts of every seed, so the time grows with it.
+        seed
+            Of the draws, 0 to 2**32 - 1.
+        method
+            "elliptical" or "gaussian", see :mod:`december_plugin.surrogates`.
+        skip_duplicates
+            Return the key of an entry that is there already, rather than raise.
+
+        Raises
+        ------
+        SettingsError
+            For values that are not allowed, a name that other settings have, or an entry that is there already.
+        """
+        row = surrogate_row(name, n_draws=n_draws, seed=seed, method=method)
+        key = {"surrogate_hash": row["surrogate_hash"]}
+        if self & key:
+            if not skip_duplicates:
+                known = (self & key).fetch1("surrogate_name")
+                raise SettingsError(
+                    f"these surrogates are registered already, as {known!r}. Pass skip_duplicates=True to get "
+                    "their key."
+                )
+            return key
+        if self & {"surrogate_name": row["surrogate_name"]}:
+            raise SettingsError(
+                f"there are surrogates named {row['surrogate_name']!r} with other settings. Choose another name."
+            )
+        self.insert1(row, skip_duplicates=skip_duplicates)
+        return key
+
+
+def surrogate_row(name: str | None, *, n_draws: Any, seed: Any, method: Any) -> dict[str, Any]:
+    """Return the row of surrogate settings; errors as :meth:`Surrogate.add_entry`."""
+    n_draws = check_integer("n_draws", n_draws, minimum=1)
+    if n_draws > MOST_DRAWS:
+        raise SettingsError(f"n_draws is {n_draws}; at most {MOST_DRAWS} are allowed.")
+    seed = check_integer("seed", seed, minimum=0)
+    if seed >= 2**32:
+        raise SettingsError(f"seed is {seed}; it must be an integer from 0 to 2**32 - 1.")
+    if method not in METHODS:
+        raise SettingsError(f"there is no surrogate method {method!r}. {did_you_mean(str(method), METHODS)}")
+    name = f"{method}, {n_draws} draws" + (f", seed {seed}" if seed else "") if name is None else name
+    if not isinstance(name, str) or not 0 < len(name) <= NAME_LENGTH:
+        raise SettingsError(f"name is {name!r}; it must be a string of 1 to {NAME_LENGTH} characters.")
+    text = json.dumps([method, n_draws, seed], separators=(",", ":"))
+    return {
+        "surrogate_hash": hashlib.md5(text.encode("utf-8"), usedforsecurity=False).hexdigest(),
+        "surrogate_name": name,
+        "n_draws": n_draws,
+        "surrogate_seed": seed,
+        "surrogate_method": method,
+    }
+
+
+class SurrogateAgreement(SeedSetTable, dj.Computed):
+    """Agreement between the seeds of a configuration on surrogates of their readout vectors that have no clusters.
+
+    Surrogates are drawn for all seeds of a configuration at once, because the seeds' readouts of a neuron are related;
+    so there is one entry for every set of seeds. When a seed is added, there is a new entry for the larger set;
+    :func:`december_plugin.schemas.type_queries.null_table` takes those of the present seeds. The surrogates are
+    clustered as the real readouts were; of DECEMber, by its mixture started by k-means, without training anew.
+    """
+
+    trained_model_table: ClassVar[Any]
+    clustering_table: ClassVar[Any]
+    cluster_assignment_table: ClassVar[Any]
+    surrogate_table: ClassVar[Any]
+    nnfabrik: ClassVar[Any]
+
+    definition = """
+    # Agreement between seeds on surrogates without clusters
+    -> ClusterAssignment.proj(newest_seed='seed')
+    -> SeedCount
+    -> Surrogate
+    ---
+    observed_mean: double              # mean over pairs of seeds of the real adjusted Rand index
+    null_mean: double                  # mean over draws of the surrogates' mean over pairs
+    null_sd=null: double               # standard deviation over draws (divisor n - 1); null for one draw
+    null_low: double                   # quantile 0.025 over draws
+    null_high: double                  # quantile 0.975 over draws
+    p_value: double                    # (1 + draws that are at least the observed mean) / (1 + draws)
+    n_null_pairs: int unsigned         # number of pairs of seeds
+    n_null_neurons: int unsigned       # number of neurons that all seeds have
+    correlation_error: double          # root mean square error of the surrogates' correlations between channels
+    largest_correlation_error: double  # largest of these errors, mean over draws
+    seeds: longblob                    # the seeds (S,) int64, ascending
+    labels_md5s: longblob              # digests of their labels, list of str: equal if the assignments are equal
+    agreements: longblob               # adjusted Rand index (draws, pairs) float64, pairs as itertools.combinations
+    """
+
+    @property
+    def key_source(self) -> Any:
+        """The set of all seeds of every configuration that has at least two, with every surrogate that is asked for."""
+        return self.current_sets() * self.surrogate_table.proj()
+
+    def make_fetch(self, key: dict[str, Any]) -> tuple[str]:
+        """Return, packed, the clustering, the settings of the surrogates and the configurations.
+
+        Not the seeds: one that is added meanwhile is none of this entry, which says itself what it is of.
+        """
+        method, settings = (self.clustering_table & key).fetch1("method", "settings")
+        n_draws, seed, surrogate_method = (self.surrogate_table & key).fetch1(
+            "n_draws", "surrogate_seed", "surrogate_method"
+        )
+        fetched = {
+            "clustering": [method, settings],
+            "config": full_config(self.nnfabrik, {**key, "seed": key["newest_seed"]}, trainer=False),
+            "surrogates": {"n_draws": int(n_draws), "seed": int(seed), "method": str(surrogate_method)},
+        }
+        return (packed(fetched),)
+
+    def make_compute(self, key: dict[str, Any], fetched: str) -> tuple[dict[str, Any]]:
+        """Draw surrogates, cluster them, and compare the seeds."""
+        inputs = unpacked(fetched)
+        keys, digests = self.seeds_of(key)
+        neurons = common_neurons(self.cluster_assignment_table, keys)
+        readouts, recipes = [], []
+        for own, at in zip(keys, neurons.positions, strict=True):
+            data_keys = (self.cluster_assignment_table.Session & own).fetch("data_key", order_by="data_key")
+            embeddings = stored_embeddings(self.trained_model_table, inputs["config"], own)
+            readouts.append(in_session_order(embeddings, [str(name) for name in data_keys])[at])
+            recipes.append(self._recipe(own, *inputs["clustering"]))
+
+        def cluster(vectors: np.ndarray, at: int) -> np.ndarray:
+            return cluster_readouts(vectors, **recipes[at]).labels
+
+        null = null_agreement(readouts, cluster, **inputs["surrogates"])
+        pairs = itertools.combinations(neurons.labels, 2)
+        observed = float(np.mean([compare_partitions(a, b).adjusted_rand_index for a, b in pairs]))
+        band = null_band(null.agreements.mean(axis=1), observed)
+        row = {
+            "observed_mean": observed,
+            "null_mean": band.mean,
+            "null_sd": band.sd if math.isfinite(band.sd) else None,
+            "null_low": band.low,
+            "null_high": band.high,
+            "p_value": band.p_value,
+            "n_null_pairs": null.agreements.shape[1],
+            "n_null_neurons": len(neurons.ids),
+            "correlation_error": null.correlation_error,
+            "largest_correlation_error": null.largest_correlation_error,
+            "seeds": np.array([own["seed"] for own in keys], dtype=np.int64),
+            "labels_md5s": digests,
+            "agreements": null.agreements,
+        }
+        return (row,)
+
+    def _recipe(self, own: dict[str, Any], method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        n_clusters = (self.cluster_assignment_table & own).fetch1("n_clusters_used")
+        output = (self.trained_model_table & own).fetch1("output")
+        mixture = output.get("mixture") if isinstance(output, Mapping) else None
+        return clustering_recipe(method, n_clusters, settings, mixture=mixture, seed=own["seed"])
+
+    def make_insert(self, key: dict[str, Any], row: dict[str, Any]) -> None:
+        """Insert the entry."""
+        self.insert1({**key, **row})
