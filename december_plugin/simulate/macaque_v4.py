@@ -1,0 +1,279 @@
+"""Simulated recordings of many sessions that share images, in the layouts of macaque V4, with planted cell types.
+
+The generative model is that of :mod:`december_plugin.simulate.images`, without behaviour. All sessions share the
+images, the features and the types; a neuron belongs to one session. The spikes of a presentation fall into ``N_BINS``
+bins of 10 ms, the first of them 40 ms after the image: few into the first ``LATENCY_BINS``, and equally many into each
+of the others, a response with a latency of 70 ms.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from december_plugin.datasets.spike_sessions import SHOWN
+from december_plugin.datasets.stimulus_images import DIGITS
+from december_plugin.errors import SettingsError
+from december_plugin.settings import check_choice, check_integer, check_number
+from december_plugin.simulate import images as model
+from december_plugin.simulate.images import RecordingTruth, read_truth
+
+LAYOUTS = ("pickles", "public")
+N_BINS = 12
+LATENCY_BINS = 3
+EARLY_SHARE = 0.05  # of the spikes, before the response begins
+FIRST_SESSION_ID = 3631896544452
+SUBJECT = 31
+SHOWN_ORDER, SPREAD = 20, 21  # random streams beside those of the image model
+
+
+@dataclass(frozen=True)
+class _Session:
+    session_id: int
+    truth: RecordingTruth
+    image_ids: dict[str, np.ndarray]
+    counts: dict[str, np.ndarray]  # (trials, neurons, bins)
+
+
+def read_macaque_v4_truth(folder: str | os.PathLike[str]) -> dict[str, RecordingTruth]:
+    """Read what :func:`write_macaque_v4_recording` planted.
+
+    Returns
+    -------
+    dict
+        Data key to the truth about the session's neurons.
+
+    Raises
+    ------
+    RecordingError
+        If the folder has no truth.
+    """
+    root = Path(folder) / "truth"
+    if not root.is_dir():
+        read_truth(folder)  # raises
+    return {entry.name: read_truth(root / entry.name) for entry in sorted(root.iterdir())}
+
+
+def write_macaque_v4_recording(
+    folder: str | os.PathLike[str],
+    *,
+    layout: str = "pickles",
+    n_sessions: int = 3,
+    n_neurons: int = 20,
+    n_images: int = 400,
+    n_shown: int = 300,
+    n_test: int = 15,
+    n_repeats: int = 10,
+    image_shape: Sequence[int] = (16, 16),
+    border: int = 0,
+    type_sizes: Sequence[float] = model.TYPE_SIZES,
+    n_features: int = 8,
+    feature_size: int = 7,
+    spread: float = 0.6,
+    gain_sd: float = 0.2,
+    noise: str = "overdispersed",
+    dispersion_sd: float = 1.5,
+    rate: float = 1.0,
+    modulation: float = 2.0,
+    types_seed: int = 1,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> Path:
+    """Write sessions of spike counts to shared images; the module's docstring has the model.
+
+    Parameters
+    ----------
+    folder
+        Where to write. The images go into ``images``; session pickles into ``sessions``, or responses of the public
+        layout into ``train`` and ``test``; the planted truth into ``truth/<data key>/truth``.
+    layout
+        "pickles" (as nnvision reads them) or "public" (as Cadena et al. 2024 published theirs).
+    n_sessions, n_neurons
+        Number of sessions, and of neurons in each.
+    n_images, n_shown
+        Number of images to train on, and how many of them a session shows, drawn at random, once each.
+    n_test, n_repeats
+        Number of test images, the same in all sessions, and how often each is shown.
+    image_shape, border
+        (height, width) in pixels, and how many grey pixels are added on every side, for the loader to crop.
+    type_sizes, n_features, feature_size, spread, gain_sd, noise, dispersion_sd, rate, modulation, types_seed
+        As in :func:`december_plugin.simulate.write_recording`.
+    seed
+        Seed of everything else.
+    overwrite
+        Replace an earlier recording at ``folder``.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+
+    Raises
+    ------
+    SettingsError
+        If a setting is not allowed.
+    RecordingError
+        If the folder exists already and is not to be replaced.
+    """
+    for name, value, minimum in (
+        ("n_sessions", n_sessions, 1),
+        ("n_neurons", n_neurons, 1),
+        ("n_images", n_images, 2),
+        ("n_shown", n_shown, 2),
+        ("n_test", n_test, 2),
+        ("n_repeats", n_repeats, 1),
+        ("border", border, 0),
+        ("n_features", n_features, 1),
+        ("feature_size", feature_size, 3),
+        ("types_seed", types_seed, 0),
+        ("seed", seed, 0),
+    ):
+        check_integer(name, value, minimum=minimum)
+    for name, number in (("spread", spread), ("gain_sd", gain_sd), ("dispersion_sd", dispersion_sd)):
+        check_number(name, number, minimum=0)
+    for name, number in (("rate", rate), ("modulation", modulation)):
+        check_number(name, number, above=0)
+    check_choice("layout", layout, LAYOUTS)
+    check_choice("noise", noise, model.NOISES)
+    if n_shown > n_images:
+        raise SettingsError(f"n_shown is {n_shown}, but there are n_images={n_images}. Show fewer, or write more.")
+    shape = model._checked_shape(image_shape, feature_size)
+    type_counts = model._neurons_per_type(type_sizes, n_neurons * n_sessions)
+    target = model._checked_target(folder, overwrite)
+
+    bank = model._FeatureBank.draw(n_features, feature_size, shape, types_seed)
+    tuning = model._type_tuning(len(type_counts), n_features, types_seed)
+    neurons = model._Population.draw(type_counts, tuning, spread, gain_sd, dispersion_sd, shape, seed)
+    images = model._noise_images(n_images + n_test, shape, model._stream(seed, model.IMAGES))
+    truth = RecordingTruth(
+        unit_ids=neurons.unit_ids,
+        types=neurons.types,
+        tuning=neurons.tuning,
+        type_tuning=tuning,
+        gains=neurons.gains,
+        dispersions=neurons.dispersions if noise == "overdispersed" else np.zeros(n_neurons * n_sessions),
+        centers=neurons.centers,
+    )
+    scale = modulation / np.sqrt(n_features)
+    drive = scale * model._drive(_each_once(images), neurons, bank, 0.0)  # (images, neurons of all sessions)
+    rates = rate / np.log(2) * np.logaddexp(0, drive)
+    sizes = (n_images, n_shown, n_test, n_repeats)
+    sessions = [_session(number, rates, _part(truth, number, n_neurons), sizes, seed) for number in range(n_sessions)]
+    _write(target, images, border, sessions, layout)
+    return target
+
+
+def _each_once(images: np.ndarray) -> Any:
+    count = len(images)
+    return model._Trials(
+        tiers=np.full(count, "train"),
+        images=images,
+        shown=np.arange(count),
+        arousal=np.zeros(count),
+        gaze=np.zeros((count, 2)),
+        behavior=None,
+    )
+
+
+def _part(truth: RecordingTruth, number: int, n_neurons: int) -> RecordingTruth:
+    part = slice(number * n_neurons, (number + 1) * n_neurons)
+    values = {field.name: getattr(truth, field.name) for field in fields(RecordingTruth)}
+    selected = {name: value if name == "type_tuning" else value[part] for name, value in values.items()}
+    # Unit ids begin anew in every session, as spike sorting numbers them: only session and unit id name a neuron.
+    selected["unit_ids"] = 1 + 2 * np.arange(n_neurons, dtype=np.int64)
+    return RecordingTruth(**selected)
+
+
+def _session(
+    number: int, rates: np.ndarray, truth: RecordingTruth, sizes: tuple[int, int, int, int], seed: int
+) -> _Session:
+    n_images, n_shown, n_test, n_repeats = sizes
+    n_neurons = len(truth.types)
+    rng = np.random.default_rng([seed, SHOWN_ORDER, number])
+    image_ids = {
+        "train": rng.permutation(n_images)[:n_shown],
+        "test": rng.permutation(np.repeat(n_images + np.arange(n_test), n_repeats)),
+    }
+    noise, spread = np.random.default_rng([seed, model.NOISE, number]), np.random.default_rng([seed, SPREAD, number])
+    profile = np.r_[
+        np.full(LATENCY_BINS, EARLY_SHARE / LATENCY_BINS),
+        np.full(N_BINS - LATENCY_BINS, (1 - EARLY_SHARE) / (N_BINS - LATENCY_BINS)),
+    ]
+    counts = {}
+    for tier, ids in image_ids.items():
+        own = rates[ids, number * n_neurons : (number + 1) * n_neurons]
+        counts[tier] = spread.multinomial(model._spikes(own, truth.dispersions, noise), profile)
+    return _Session(FIRST_SESSION_ID + 1000 * number, truth, image_ids, counts)
+
+
+def _write(target: Path, images: np.ndarray, border: int, sessions: Sequence[_Session], layout: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        pixels = np.clip(np.round(model.GREY + model.CONTRAST * images), 0, 255).astype(np.uint8)
+        pixels = np.pad(pixels, ((0, 0), (border, border), (border, border)), constant_values=int(model.GREY))
+        (draft / "images").mkdir(parents=True)
+        for number, image in enumerate(pixels):
+            _write_image(draft / "images", number, image, layout)
+        for session in sessions:
+            (_write_pickle if layout == "pickles" else _write_public)(draft, session)
+            for field in fields(RecordingTruth):
+                file = draft / "truth" / str(session.session_id) / "truth" / f"{field.name}.npy"
+                model._save(file, getattr(session.truth, field.name))
+        if target.exists():
+            shutil.rmtree(target)
+        draft.rename(target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write_image(folder: Path, number: int, image: np.ndarray, layout: str) -> None:
+    if layout == "pickles":
+        np.save(folder / f"{number:0{DIGITS}d}.npy", image, allow_pickle=False)
+    else:
+        from PIL import Image
+
+        Image.fromarray(image).save(folder / f"{number:0{DIGITS}d}.png")
+
+
+def _write_pickle(root: Path, session: _Session) -> None:
+    n_neurons = len(session.truth.types)
+    content: dict[str, Any] = {
+        "subject_id": SUBJECT,
+        "session_id": session.session_id,
+        "unit_ids": session.truth.unit_ids,
+        "electrode_nums": 1 + np.arange(n_neurons) % 32,
+        "x_grid_location": 0.0,
+        "y_grid_location": 0.0,
+        "relative_micron_depth": 60.0 * np.arange(n_neurons),
+    }
+    for tier, name in SHOWN.items():
+        content[f"{name}_image_ids"] = session.image_ids[tier]
+        content[f"{name}_responses"] = np.ascontiguousarray(session.counts[tier].transpose(1, 2, 0)).astype(float)
+    file = root / "sessions" / f"CSRF19_V4_{session.session_id}.pickle"
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(pickle.dumps(content, protocol=4))
+
+
+def _write_public(root: Path, session: _Session) -> None:
+    for tier in SHOWN:
+        folder = root / tier / str(session.session_id)
+        folder.mkdir(parents=True)
+        meta = {"subject_id": str(SUBJECT), "session_id": session.session_id}
+        if tier == "train":
+            meta["unit_ids"] = session.truth.unit_ids.tolist()
+        (folder / "meta_data.json").write_text(json.dumps(meta), encoding="utf-8")
+        with (folder / "responses.csv").open("w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            rows.writerow(["trial_id", "image_id", "responses"])
+            for trial, (image_id, counts) in enumerate(zip(session.image_ids[tier], session.counts[tier], strict=True)):
+                rows.writerow([trial, int(image_id), json.dumps(counts.tolist())])
