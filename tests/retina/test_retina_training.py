@@ -16,7 +16,14 @@ from december_plugin.performance import predict_tier
 from december_plugin.trainers import baseline_trainer, december_trainer
 
 QUICK = {"pretrain_epochs": 2, "max_iter": 4, "share_pretraining": False, "verbose": False, "lr_init": 0.01}
-SMALL = {"hidden_channels": [4, 4], "temporal_kernels": [9, 6], "spatial_kernels": [3, 3], "gamma_temporal": 1.0}
+SMALL = {
+    "hidden_channels": [4, 4],
+    "temporal_kernels": [9, 6],
+    "spatial_kernels": [3, 3],
+    "gamma_temporal": 1.0,
+    "gamma_readout": 0.1,
+    "gamma_masks": 0.1,
+}
 MODEL = "december_plugin.models.hoefling_core_gaussian_readout"
 
 
@@ -39,9 +46,10 @@ def build(loaders: dict, **settings: Any) -> torch.nn.Module:
 
 def test_the_baseline_learns_what_the_neurons_follow(mouse: tuple[dict, dict]) -> None:
     loaders, info = mouse
-    settings = {**QUICK, "pretrain_epochs": 0, "max_iter": 12}
+    settings = {**QUICK, "pretrain_epochs": 0, "max_iter": 5, "lr_init": 0.02}
     score, output, state_dict = baseline_trainer(build(loaders), loaders, 1, **settings)
-    assert score > 0.2
+    assert score > 0.3
+    assert score > 1.5 * output["curves"]["validation_correlation"][0]
     assert output["trainer"] == "baseline"
     # The state dict goes into a model built without data, as the tables do.
     model = builder.get_model(MODEL, SMALL, data_info=info, seed=0)
@@ -49,12 +57,12 @@ def test_the_baseline_learns_what_the_neurons_follow(mouse: tuple[dict, dict]) -
     for responses, predictions in predict_tier(model, loaders["test"]).values():
         assert responses.shape == predictions.shape
         correlations = [np.corrcoef(r, p)[0, 1] for r, p in zip(responses.T, predictions.T, strict=True)]
-        assert np.mean(correlations) > 0.2
+        assert np.mean(correlations) > 0.3
 
 
 def test_december_clusters_the_readout_vectors(mouse: tuple[dict, dict]) -> None:
     loaders, _ = mouse
-    model = build(loaders, readout_regularizer="adaptive_log_norm", gamma_readout=0.1)
+    model = build(loaders, readout_regularizer="adaptive_log_norm")
     score, output, state_dict = december_trainer(model, loaders, 1, n_clusters=2, strength=1.0, **QUICK)
     assert np.isfinite(score)
     assert output["curves"]["phase"].tolist() == [0, 0, 1, 1]
@@ -70,7 +78,7 @@ def test_december_clusters_the_readout_vectors(mouse: tuple[dict, dict]) -> None
 
 def test_the_same_seed_gives_the_same_training(mouse: tuple[dict, dict]) -> None:
     loaders, _ = mouse
-    settings = {**QUICK, "pretrain_epochs": 1, "max_iter": 2, "n_clusters": 2}
+    settings = {**QUICK, "pretrain_epochs": 1, "max_iter": 2, "n_clusters": 2, "strength": 1.0}
     first, again, other = (december_trainer(build(loaders), loaders, seed, **settings)[2] for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
