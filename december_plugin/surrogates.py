@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,14 +31,40 @@ import numpy.typing as npt
 from december_plugin.agreement import compare_partitions
 from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
 from december_plugin.kmeans import check_count, spawn_seeds
+from december_plugin.settings import check_integer
 
 METHODS = ("elliptical", "gaussian")
+DEFAULT_DRAWS = 20
+MOST_DRAWS = 10_000
+NAME_LENGTH = 64
 MAX_ROUNDS = 30
 ENOUGH = 0.02  # a round that lowers the error of the correlations by less than this share of it is the last
 BAND = (2.5, 97.5)  # percentiles
 
 FloatArray = npt.NDArray[np.float64]
 Clusterer = Callable[[FloatArray, int], npt.NDArray[np.int64]]
+
+
+def checked_settings(
+    *, name: Any = None, n_draws: Any = DEFAULT_DRAWS, seed: Any = 0, method: Any = "elliptical"
+) -> tuple[str | None, int, int, str]:
+    """Return the settings of a null, checked: its name or None, number and seed of the draws, and method.
+
+    Raises
+    ------
+    SettingsError
+        For a value that is not allowed.
+    """
+    n_draws = check_integer("n_draws", n_draws, minimum=1)
+    if n_draws > MOST_DRAWS:
+        raise SettingsError(f"n_draws is {n_draws}; at most {MOST_DRAWS} are allowed.")
+    if not isinstance(seed, numbers.Integral) or isinstance(seed, bool) or not 0 <= int(seed) < 2**32:
+        raise SettingsError(f"seed is {seed!r}; it must be an integer from 0 to 2**32 - 1.")
+    if method not in METHODS:
+        raise SettingsError(f"there is no surrogate method {method!r}. {did_you_mean(str(method), METHODS)}")
+    if name is not None and (not isinstance(name, str) or not 0 < len(name) <= NAME_LENGTH):
+        raise SettingsError(f"name is {name!r}; it must be a string of 1 to {NAME_LENGTH} characters.")
+    return name, n_draws, int(seed), str(method)
 
 
 @dataclass(frozen=True, eq=False)

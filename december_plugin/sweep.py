@@ -35,8 +35,9 @@ from typing import Any
 from december_plugin import sweep_checks
 from december_plugin.errors import SettingsError, did_you_mean
 from december_plugin.sweep_source import Mistake, Source, SweepError, read_source
+from december_plugin.sweep_surrogates import SurrogateEntry, read_surrogates
 
-SECTIONS = ("seeds", "datasets", "models", "trainers", "clusterings")
+SECTIONS = ("seeds", "datasets", "models", "trainers", "clusterings", "surrogates")
 ENTRY_KEYS = ("fn", "comment", "config", "grid")
 MAX_COMMENT_LENGTH = 256
 MAX_CELLS = 3  # combinations of a grid that are named where many have the same mistake
@@ -69,6 +70,7 @@ class Sweep:
     trainers: tuple[Entry, ...]
     seeds: tuple[int, ...]
     clusterings: tuple[ClusteringEntry, ...] = ()
+    surrogates: tuple[SurrogateEntry, ...] = ()
 
     @property
     def n_trainings(self) -> int:
@@ -365,6 +367,7 @@ def parse_sweep(content: Any, *, folder: Path | None = None, source: Source | No
         datasets = [_with_absolute_paths(cell, folder) for cell in datasets]
     clusterings = reader.clusterings()
     reader.combinations(datasets, models, trainers, clusterings)
+    surrogates = read_surrogates(content, reader.wrong)
     if reader.mistakes:
         raise SweepError(reader.mistakes, source)
     return Sweep(
@@ -373,6 +376,7 @@ def parse_sweep(content: Any, *, folder: Path | None = None, source: Source | No
         trainers=tuple(cell.entry for cell in trainers),
         seeds=seeds,
         clusterings=tuple(entry for entry, _ in clusterings),
+        surrogates=surrogates,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from december_plugin.errors import ServerError, SettingsError
@@ -20,6 +20,7 @@ class Registered:
     existing: dict[str, int] = field(default_factory=dict)
     plan: list[dict[str, Any]] = field(default_factory=list)
     clusterings: list[dict[str, Any]] = field(default_factory=list)
+    surrogates: list[dict[str, Any]] = field(default_factory=list)
 
     def count(self, table: str, *, is_new: bool) -> None:
         """Count one row."""
@@ -106,6 +107,10 @@ def register(
             )
             written.clusterings.append(key)
             written.count("Clustering", is_new=len(tables.Clustering()) > before)
+        for surrogate in sweep.surrogates:
+            before = len(tables.Surrogate())
+            written.surrogates.append(tables.Surrogate().add_entry(**asdict(surrogate), skip_duplicates=True))
+            written.count("Surrogate", is_new=len(tables.Surrogate()) > before)
     return written
 
 

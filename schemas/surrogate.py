@@ -14,18 +14,13 @@ import numpy as np
 
 from december_plugin.agreement import compare_partitions
 from december_plugin.baselines import cluster_readouts
-from december_plugin.errors import SettingsError, did_you_mean
+from december_plugin.errors import SettingsError
 from december_plugin.schemas.common_neurons import common_neurons
 from december_plugin.schemas.plain_values import packed, unpacked
 from december_plugin.schemas.seed_sets import SeedSetTable
 from december_plugin.schemas.stored_models import full_config
 from december_plugin.schemas.stored_readouts import clustering_recipe, in_session_order, stored_embeddings
-from december_plugin.settings import check_integer
-from december_plugin.surrogates import METHODS, null_agreement, null_band
-
-DEFAULT_DRAWS = 20
-MOST_DRAWS = 10_000
-NAME_LENGTH = 64
+from december_plugin.surrogates import DEFAULT_DRAWS, checked_settings, null_agreement, null_band
 
 
 class Surrogate(dj.Lookup):
@@ -92,17 +87,8 @@ class Surrogate(dj.Lookup):
 
 def surrogate_row(name: str | None, *, n_draws: Any, seed: Any, method: Any) -> dict[str, Any]:
     """Return the row of surrogate settings; errors as :meth:`Surrogate.add_entry`."""
-    n_draws = check_integer("n_draws", n_draws, minimum=1)
-    if n_draws > MOST_DRAWS:
-        raise SettingsError(f"n_draws is {n_draws}; at most {MOST_DRAWS} are allowed.")
-    seed = check_integer("seed", seed, minimum=0)
-    if seed >= 2**32:
-        raise SettingsError(f"seed is {seed}; it must be an integer from 0 to 2**32 - 1.")
-    if method not in METHODS:
-        raise SettingsError(f"there is no surrogate method {method!r}. {did_you_mean(str(method), METHODS)}")
+    name, n_draws, seed, method = checked_settings(name=name, n_draws=n_draws, seed=seed, method=method)
     name = f"{method}, {n_draws} draws" + (f", seed {seed}" if seed else "") if name is None else name
-    if not isinstance(name, str) or not 0 < len(name) <= NAME_LENGTH:
-        raise SettingsError(f"name is {name!r}; it must be a string of 1 to {NAME_LENGTH} characters.")
     text = json.dumps([method, n_draws, seed], separators=(",", ":"))
     return {
         "surrogate_hash": hashlib.md5(text.encode("utf-8"), usedforsecurity=False).hexdigest(),

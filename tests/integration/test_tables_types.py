@@ -125,7 +125,7 @@ def test_surrogates_are_named_by_their_settings(empty_lab):
         ({"n_draws": 0}, "n_draws is 0; it must be at least 1."),
         ({"n_draws": 10_001}, "n_draws is 10001; at most 10000 are allowed."),
         ({"seed": 2**32}, "seed is 4294967296; it must be an integer from 0 to 2**32 - 1."),
-        ({"method": "gausian"}, "there is no surrogate method 'gausian'. Did you mean 'gaussian'?"),
+        ({"method": "elliptic"}, "there is no surrogate method 'elliptic'. Did you mean 'elliptical'?"),
         ({"name": "x" * 65}, f"name is {'x' * 65!r}; it must be a string of 1 to 64 characters."),
     ],
 )
