@@ -1,26 +1,57 @@
-"""Figures from plain data: agreement against K, t-SNE of readout vectors, training curves.
+"""Figures from plain data frames: every figure of the DECEMber paper, and those that go beyond it.
 
 Every function returns a :class:`matplotlib.figure.Figure` that belongs to no window and leaves matplotlib's global
-state alone; :func:`save_figure` writes it.
+state alone; :func:`save_figure` writes it. A method has the same colour, marker and line in all of them. Which figure
+of the paper each one is, and which query makes its frame, is in docs/figures.md.
 """
 
 from december_plugin.plots.agreement import agreement_figure
+from december_plugin.plots.cluster_counts import cluster_count_figure
+from december_plugin.plots.confidence import calibration_figure, consensus_figure
+from december_plugin.plots.confusion import confusion_figure, known_types_figure
 from december_plugin.plots.curves import training_curves_figure
+from december_plugin.plots.datasets import datasets_figure, weighted_agreement
 from december_plugin.plots.embedding import drawn_neurons, embedding_figure
+from december_plugin.plots.embedding_panels import embedding_panels_figure, tsne_frame
+from december_plugin.plots.frames import agreement_columns
+from december_plugin.plots.measures import equivariant_figure, measures_figure
+from december_plugin.plots.nulls import null_figure
+from december_plugin.plots.pretraining import learning_rate_figure, pretraining_figure
+from december_plugin.plots.restarts import restarts_figure
 from december_plugin.plots.saving import save_figure
+from december_plugin.plots.strength import strength_figure
 from december_plugin.plots.style import MethodStyle, method_style, method_styles
+from december_plugin.plots.toy import toy_figure
 from december_plugin.plots.tsne import TsneSettings, tsne_coordinates, tsne_settings
 
 __all__ = [
     "MethodStyle",
     "TsneSettings",
+    "agreement_columns",
     "agreement_figure",
+    "calibration_figure",
+    "cluster_count_figure",
+    "confusion_figure",
+    "consensus_figure",
+    "datasets_figure",
     "drawn_neurons",
     "embedding_figure",
+    "embedding_panels_figure",
+    "equivariant_figure",
+    "known_types_figure",
+    "learning_rate_figure",
+    "measures_figure",
     "method_style",
     "method_styles",
+    "null_figure",
+    "pretraining_figure",
+    "restarts_figure",
     "save_figure",
+    "strength_figure",
+    "toy_figure",
     "training_curves_figure",
     "tsne_coordinates",
+    "tsne_frame",
     "tsne_settings",
+    "weighted_agreement",
 ]

@@ -10,19 +10,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullLocator
-from matplotlib.transforms import ScaledTranslation
 
 from december_plugin.errors import SettingsError
+from december_plugin.plots.clusters_axis import ClustersAxis, draw_means, set_value_limits
+from december_plugin.plots.frames import check_counts, check_known, checked_frame
 from december_plugin.plots.panels import panel_row, panel_width
-from december_plugin.plots.style import INK, MethodStyle, check_text, figure_style, method_styles
+from december_plugin.plots.style import INK, MethodStyle, figure_style, method_styles
 
 COLUMNS = ("method", "n_clusters", "ari_mean", "ari_sd", "n_pairs")
-# From this ratio of the largest to the smallest K on, K has a logarithmic axis.
-_LOG_RATIO = 8.0
-# Distances of methods at one K, in points; the wider one for markers on a shared line.
-_OFFSET_STEP, _WIDE_OFFSET_STEP, _SINGLE_OFFSET_STEP = 3.0, 5.0, 18.0
-_DIGIT_POINTS = 4.8
 _SHARED_LINE = "#8A8A8A"
 
 
@@ -80,7 +75,7 @@ def agreement_figure(table: pd.DataFrame, *, n_types: int | None = None) -> Figu
     with figure_style():
         handles = [Line2D([], [], label=label, **style.line_settings()) for label, style in styles.items()]
         figure, axes = panel_row(len(panels), handles, handle_length=3.2)
-        clusters_axis = _ClustersAxis(table["n_clusters"].to_numpy(), len(styles), panel_width(len(panels)))
+        clusters_axis = ClustersAxis(table["n_clusters"].to_numpy(), len(styles), panel_width(len(panels)))
         for ax, panel in zip(axes, panels, strict=True):
             clusters_axis.prepare(ax)
             _draw_panel(ax, table, panel, styles, clusters_axis.offsets(panel.shared_lines))
@@ -91,32 +86,16 @@ def agreement_figure(table: pd.DataFrame, *, n_types: int | None = None) -> Figu
 
 
 def _checked(table: pd.DataFrame) -> pd.DataFrame:
-    if not isinstance(table, pd.DataFrame):
-        raise SettingsError(
-            f"the table is {type(table).__name__}; it must be a pandas.DataFrame with the columns {', '.join(COLUMNS)}."
-        )
-    missing = [name for name in COLUMNS if name not in table]
-    if missing:
-        raise SettingsError(
-            f"the table has no column {missing[0]!r}. Needed: {', '.join(COLUMNS)}. "
-            f"It has: {', '.join(map(str, table.columns)) or 'none'}."
-        )
-    if table.empty:
-        raise SettingsError("the table has no rows: no agreement has been computed yet that could be drawn.")
-    table = table.copy()
-    for label in table["method"]:
-        check_text(label, "a method of the table")
-    numbers = [*COLUMNS[1:], *(name for panel in _PANELS[1:] for name in (panel.mean, panel.sd) if name in table)]
-    for name in numbers:
-        try:
-            values = pd.to_numeric(table[name]).astype("float64")
-        except (TypeError, ValueError):
-            raise SettingsError(f"the column {name!r} of the table holds values that are no numbers.") from None
-        table[name] = values.where(np.isfinite(values))
-        if name.endswith("_sd") and (values < 0).any():
-            raise SettingsError(f"the column {name!r} of the table holds a negative standard deviation.")
-    if not (table["n_clusters"] >= 1).all():
-        raise SettingsError("the column 'n_clusters' of the table must hold integers of at least 1.")
+    what = "the table"
+    optional = [name for panel in _PANELS[1:] for name in (panel.mean, panel.sd) if name in table]
+    table = checked_frame(
+        *(table, what),
+        text=COLUMNS[:1],
+        numbers=COLUMNS[1:],
+        optional=optional,
+        empty="no agreement has been computed yet that could be drawn.",
+    )
+    check_counts(table, what)
     twice = table[table.duplicated(["method", "n_clusters"])]
     if len(twice):
         raise SettingsError(
@@ -124,57 +103,8 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
             f"{twice['n_clusters'].iloc[0]:g}; one row per method and K can be drawn. "
             "Draw one dataset and model at a time."
         )
-    if not table["ari_mean"].notna().any():
-        raise SettingsError("the column 'ari_mean' of the table holds no finite value.")
+    check_known(table, what, "ari_mean")
     return table
-
-
-class _ClustersAxis:
-    """The axis of K, the same in all panels."""
-
-    def __init__(self, n_clusters: np.ndarray, n_methods: int, width: float):
-        self.counts, self.n_methods = np.unique(n_clusters), n_methods
-        # In points: four fifths of a panel, the rest are numbers and label of the other axis.
-        self.length = 0.8 * 72 * width
-        low, high = self.counts[0], self.counts[-1]
-        self.logarithmic = bool(high / low >= _LOG_RATIO)
-        positions = np.log(self.counts) if self.logarithmic else self.counts
-        # Room for the methods that are moved to the sides.
-        span = float(np.ptp(positions)) or 1.0
-        margin = span * (0.05 + 0.5 * _WIDE_OFFSET_STEP * n_methods / self.length)
-        limits = np.array([positions[0] - margin, positions[-1] + margin])
-        self.limits = np.exp(limits) if self.logarithmic else limits
-        #: Smallest distance between two values of K, as a fraction of the axis.
-        self.gap = float(np.diff(positions).min() / np.ptp(limits)) if len(self.counts) > 1 else 1.0
-
-    def prepare(self, ax: Axes) -> None:
-        if self.logarithmic:
-            ax.set_xscale("log")
-        ax.set_xlim(*self.limits)
-        ax.xaxis.set_major_locator(FixedLocator(self._ticks()))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        ax.set_xlabel("number of clusters K")
-
-    def _ticks(self) -> list[float]:
-        """Return the values of K, without those that have no room for their numbers."""
-        scale = np.log if self.logarithmic else np.asarray
-        axis = float(np.ptp(scale(self.limits)))
-        ticks: list[float] = []
-        for count in self.counts:
-            room = (_DIGIT_POINTS * len(f"{count:g}") + _DIGIT_POINTS) / self.length * axis
-            if not ticks or scale(count) - scale(ticks[-1]) >= room:
-                ticks.append(float(count))
-        return ticks
-
-    def offsets(self, wide: bool) -> np.ndarray:
-        """Return how far each method is moved, in points: together at most 70 % of the way to the next K."""
-        n = self.n_methods
-        step = _WIDE_OFFSET_STEP if wide else _OFFSET_STEP
-        if len(self.counts) == 1:
-            step = _SINGLE_OFFSET_STEP
-        step = min(step, 0.7 * self.gap * self.length / max(n - 1, 1))
-        return step * (np.arange(n) - (n - 1) / 2)
 
 
 def _draw_panel(
@@ -190,29 +120,8 @@ def _draw_panel(
         if lines[label].empty:
             continue
         is_shared = any(label in labels for labels in shared)
-        _draw_method(ax, lines[label], panel, label, style, offset, joined=not is_shared)
-    _set_limits(ax, known, panel)
-
-
-def _draw_method(
-    ax: Axes, rows: pd.DataFrame, panel: _Panel, label: str, style: MethodStyle, offset: float, *, joined: bool
-) -> None:
-    settings = style.line_settings()
-    if not joined:
-        settings["linestyle"] = "none"
-    sd = rows[panel.sd] if panel.sd in rows else pd.Series(np.nan, index=rows.index)
-    # Moved on paper, not in K: the data of the lines are what was measured.
-    moved = ScaledTranslation(offset / 72, 0, ax.figure.dpi_scale_trans)
-    ax.errorbar(
-        rows["n_clusters"].to_numpy(),
-        rows[panel.mean].to_numpy(),
-        yerr=sd.to_numpy(),
-        label=label,
-        ecolor=style.color,
-        elinewidth=0.5 * style.linewidth + 0.2,
-        transform=ax.transData + moved,
-        **settings,
-    )
+        draw_means(ax, lines[label], panel.mean, panel.sd, label, style, offset=offset, joined=not is_shared)
+    set_value_limits(ax, known[panel.mean], known.get(panel.sd))
 
 
 def _same_values(lines: Mapping[str, pd.DataFrame], panel: _Panel) -> list[list[str]]:
@@ -223,18 +132,6 @@ def _same_values(lines: Mapping[str, pd.DataFrame], panel: _Panel) -> list[list[
             key = tuple(rows["n_clusters"]), tuple(rows[panel.mean])
             groups.setdefault(key, []).append(label)
     return [labels for labels in groups.values() if len(labels) > 1]
-
-
-def _set_limits(ax: Axes, rows: pd.DataFrame, panel: _Panel) -> None:
-    sd = rows[panel.sd].fillna(0.0) if panel.sd in rows else 0.0
-    low, high = float((rows[panel.mean] - sd).min()), float((rows[panel.mean] + sd).max())
-    # Down to chance where that costs little of the height.
-    if 0 < low < 0.35 * high:
-        low = 0.0
-    margin = 0.06 * (high - low) or 0.05
-    ax.set_ylim(low - (margin if low != 0 else 0.0), high + margin)
-    if low < 0 < high:
-        ax.axhline(0, color=INK, linewidth=0.8, zorder=1)
 
 
 def _label(ax: Axes, rows: pd.DataFrame, panel: _Panel) -> None:

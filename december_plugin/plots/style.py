@@ -25,6 +25,7 @@ Dashes = tuple[float, tuple[float, ...]]
 
 INK = "#333333"
 PALE = "#C9C9C9"
+NOTE = "#6F6F6F"
 
 _RC: Any = {
     # Comes with matplotlib, so that a figure has the same letters on every machine.
@@ -80,6 +81,10 @@ _FAMILIES: tuple[tuple[str, str, str, str], ...] = (
     ("dec", r"\bdec\b", "#E69F00", "v"),
     ("baseline", r"\bbaseline|\bpoisson", "#4D4D4D", "X"),
 )
+# Only where no method is named: a method on readouts of such a core has the method's colour and a line of its own.
+_EQUIVARIANT = re.compile(r"equivariant", re.IGNORECASE)
+_EQUIVARIANT_FAMILY = ("equivariant", "#8C564B", "P")
+_EQUIVARIANT_LINE: Dashes = (0, (6.0, 1.5, 1.2, 1.5))
 _CONTROL = re.compile(r"control|end of pre-?training|strength\s*=?\s*0(\.0*)?(?![.\d])", re.IGNORECASE)
 _TOO_STRONG = re.compile(r"too strong", re.IGNORECASE)
 _STRENGTH = re.compile(r"strength\s*=?\s*(\d+(?:\.\d*)?(?:e[+-]?\d+)?)", re.IGNORECASE)
@@ -87,6 +92,8 @@ _CONSTANT_TARGET = re.compile(r"constant target|detach", re.IGNORECASE)
 # Weak to strong, around the blue of strength "auto"; the markers are those of the decades.
 _STRENGTH_COLORS = ("#7CBDE8", "#56B4E9", "#3A78C9", "#2B4FA8", "#1E2F78", "#14184A")
 _STRENGTH_MARKERS = ("<", ">", "v", "P", "h", "p", "*")
+# Samples of viridis, without its lightest end, which a page does not show.
+_ORDERED_COLORS = ("#440154", "#3E4A89", "#25848E", "#35B779", "#A5C32A")
 _OTHER_COLORS = ("#8C564B", "#E69F00", "#6A51A3", "#6B8005", "#A61E3C", "#2E7575", "#7A5C00")
 _MARKERS = ("o", "s", "^", "D", "v", "X", "P", "p", "h", "<", ">", "d", "8", "*")
 
@@ -132,7 +139,8 @@ class MethodStyle:
             "marker": self.marker,
             "markersize": self.markersize,
             "markerfacecolor": self.color if self.filled else "white",
-            "markeredgecolor": "white" if self.filled else self.color,
+            # A white edge would leave little of a cross.
+            "markeredgecolor": "white" if self.filled and self.marker not in ("P", "X") else self.color,
             "markeredgewidth": 0.6 if self.filled else 1.2,
             "zorder": self.zorder,
         }
@@ -169,6 +177,8 @@ def method_style(label: str) -> MethodStyle:
         style = MethodStyle(color, marker, linewidth=2.1, markersize=6.0, zorder=5.0)
         if _CONSTANT_TARGET.search(label):
             style = replace(style, linestyle="-.")
+    if _EQUIVARIANT.search(label) and family != "equivariant":
+        style = replace(style, linestyle=_EQUIVARIANT_LINE, filled=False)
     if _CONTROL.search(label):
         style = replace(style, linestyle="--", linewidth=0.8 * style.linewidth, filled=False, zorder=style.zorder - 0.5)
     return style
@@ -200,6 +210,22 @@ def method_styles(labels: Iterable[str]) -> dict[str, MethodStyle]:
     return {label: styles[label] for label in labels}
 
 
+def ordered_styles(values: Iterable[Any]) -> dict[Any, MethodStyle]:
+    """Return styles of values that have an order, e.g. lengths of the pretraining: dark to light, each with its marker.
+
+    Parameters
+    ----------
+    values
+        Numbers; the same set of values has the same styles in every figure.
+    """
+    values = sorted(set(values))
+    positions = [i / max(len(values) - 1, 1) for i in range(len(values))]
+    return {
+        value: MethodStyle(_interpolated(_ORDERED_COLORS, position), _MARKERS[i % len(_MARKERS)], zorder=4.0)
+        for i, (value, position) in enumerate(zip(values, positions, strict=True))
+    }
+
+
 def natural_order(value: Any) -> tuple[tuple[int, float, str], ...]:
     """Return a sort key that puts numbers in numerical order, also inside of text: "K 9" before "K 10"."""
     parts = re.split(r"(\d+(?:\.\d+)?)", str(value))
@@ -227,6 +253,8 @@ def _family(label: str) -> tuple[str, str, str]:
             found.append((match.start(), name, color, marker))
     if found:
         return min(found)[1:]
+    if _EQUIVARIANT.search(label):
+        return _EQUIVARIANT_FAMILY
     # hash() of a text differs between processes.
     code = zlib.crc32(label.strip().lower().encode())
     n_colors = len(_OTHER_COLORS)

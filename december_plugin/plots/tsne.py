@@ -1,4 +1,4 @@
-"""t-SNE coordinates of readout vectors, after Linderman and Steinerberger, with scikit-learn.
+"""t-SNE coordinates of readout vectors, after Linderman and Steinerberger, with openTSNE.
 
 **What the guideline says** (Linderman and Steinerberger, "Clustering with t-SNE, provably", 2019; the settings of the
 DECEMber paper): perplexity N/100, early exaggeration ``alpha = N/10``, learning rate ``h = 1``. Their step is
@@ -8,28 +8,29 @@ DECEMber paper): perplexity N/100, early exaggeration ``alpha = N/10``, learning
 so ``h`` multiplies a gradient without its factor of 4, and what decides about the clusters is the product
 ``alpha h = N/10``: as ``sum_j p_ij`` is about ``1/N``, a point moves by about a tenth of the way to its neighbours.
 
-**The equivalent in scikit-learn.** ``TSNE`` multiplies the gradient by 4, so its learning rate is ``h / 4``: 0.25 for
-``h = 1``. It also keeps the learning rate when the exaggeration ends; ``alpha h`` then falls by a factor of N/10, and
-next to nothing moves: with 3,000 points the divergence is 3.5 after 1,000 iterations instead of 2.1, and with a literal
-learning rate of 1, four times the guideline's step, 2.3. Here the product is held constant through both stages,
-``learning rate = N / (40 alpha)``: 0.25 with the exaggeration, N/40 without it, close to the N/48 of scikit-learn's
-"auto"; as there, it is not below 50 in the second stage.
+**In openTSNE** the gradient has no factor of 4 either (a test compares it with the formula), so its learning rate is
+``h`` itself: 1 in the exaggerated stage. scikit-learn's has the factor; there the equivalent is 0.25. Left at 1 when
+the exaggeration ends, next to nothing would move, as ``alpha h`` falls by a factor of N/10. The product is therefore
+held constant through both stages: the second stage has the learning rate N/10, close to the N/12 of Belkina et al.
+(2019) and the N of openTSNE's "auto", and not below 200. Both stages have the guideline's step plus what all
+implementations add to it: momentum (0.5, then 0.8) and a gain per coordinate.
 
 **What large exaggeration does to overlapping groups.** Where the neighbourhood graph has no clear parts (a spectral gap
 above ``1 / alpha``), the exaggerated attraction wins over the repulsion everywhere, and the whole embedding contracts
-exponentially, down to 1e-12 in trials. The arrangement survives, its scale does not, and scikit-learn's
-tree takes points that are so close for one point: its second stage would leave them there. The second stage therefore
-starts from the arrangement of the first, brought back to the standard deviation from which t-SNE starts (1e-4). In
-trials with 500 and 4,000 points (blobs that overlap more or less, one Gaussian cloud, a ring) the divergence ended at
-1 % above to 5 % below that of scikit-learn's default settings at the same perplexity.
+exponentially, down to 1e-12 in trials. The arrangement survives, its scale does not. The second stage therefore starts
+from the arrangement of the first, brought back to the standard deviation from which t-SNE starts (1e-4).
 
 **Perplexity.** N/100 is meant for thousands of points. With 5 neighbours per point, which it is for 500 neurons, a
-continuum falls into clumps that are not there. Below 3,000 neurons the perplexity is 30, scikit-learn's default, but at
-most N/15, so that it stays local.
+continuum falls into clumps that are not there. Below 3,000 neurons the perplexity is 30, the usual default, but at most
+N/15, so that it stays local.
+
+**The same seed gives the same picture**: the neighbours are exact (openTSNE's approximate search depends on the number
+of threads), the start is the principal components.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,16 +41,19 @@ from december_plugin.errors import SettingsError
 
 MIN_NEURONS = 10
 DEFAULT_PERPLEXITY = 30.0
-# scikit-learn's own: the length of the exaggerated stage, and the standard deviation of the start.
+# openTSNE's own: the lengths of the stages, and the standard deviation of the start.
 _EXAGGERATED_ITERATIONS = 250
-_ITERATIONS = 1000
+_ITERATIONS = 500
 _START_SD = 1e-4
-_MIN_LEARNING_RATE = 50.0
+_MIN_LEARNING_RATE = 200.0
+# From here on, interpolation on a grid is faster than a tree.
+_GRID_FROM = 4000
+_THREADS_FROM = 2000
 
 
 @dataclass(frozen=True)
 class TsneSettings:
-    """The settings for a number of points, in scikit-learn's units.
+    """The settings for a number of points, in openTSNE's units, which are those of the guideline.
 
     Attributes
     ----------
@@ -68,17 +72,18 @@ class TsneSettings:
 
     @property
     def first_stage(self) -> dict[str, Any]:
-        """Arguments of ``TSNE`` that make it do the exaggerated stage only."""
+        """Arguments of ``TSNEEmbedding.optimize`` for the exaggerated stage."""
         return {
-            "early_exaggeration": self.early_exaggeration,
+            "exaggeration": self.early_exaggeration,
             "learning_rate": self.early_learning_rate,
-            "max_iter": _EXAGGERATED_ITERATIONS,
+            "momentum": 0.5,
+            "n_iter": _EXAGGERATED_ITERATIONS,
         }
 
     @property
     def second_stage(self) -> dict[str, Any]:
-        """Arguments of ``TSNE`` for the stage without exaggeration."""
-        return {"early_exaggeration": 1.0, "learning_rate": self.learning_rate, "max_iter": _ITERATIONS}
+        """Arguments of ``TSNEEmbedding.optimize`` for the stage without exaggeration."""
+        return {"exaggeration": 1.0, "learning_rate": self.learning_rate, "momentum": 0.8, "n_iter": _ITERATIONS}
 
 
 def tsne_settings(n_neurons: int) -> TsneSettings:
@@ -92,15 +97,14 @@ def tsne_settings(n_neurons: int) -> TsneSettings:
     Returns
     -------
     TsneSettings
-        Perplexity ``max(N/100, min(30, N/15))`` (at least 2), early exaggeration N/10, learning rates 0.25 and
-        ``max(N/40, 50)`` (at most N/2 below 100 neurons).
+        Perplexity ``max(N/100, min(30, N/15))`` (at least 2), early exaggeration N/10, learning rates 1 and
+        ``max(N/10, 200)`` (at most 2 N below 100 neurons).
     """
-    exaggeration = n_neurons / 10
     return TsneSettings(
         perplexity=max(n_neurons / 100, min(DEFAULT_PERPLEXITY, n_neurons / 15), 2.0),
-        early_exaggeration=exaggeration,
-        early_learning_rate=n_neurons / (40 * exaggeration),
-        learning_rate=max(n_neurons / 40, min(_MIN_LEARNING_RATE, n_neurons / 2)),
+        early_exaggeration=n_neurons / 10,
+        early_learning_rate=1.0,
+        learning_rate=max(n_neurons / 10, min(_MIN_LEARNING_RATE, 2.0 * n_neurons)),
     )
 
 
@@ -112,7 +116,7 @@ def tsne_coordinates(vectors: npt.ArrayLike, *, seed: int) -> np.ndarray:
     vectors
         Readout vectors, shape (N, D), at least 10.
     seed
-        Seed of scikit-learn; the start is the first two principal components, so that little depends on it.
+        The start is the first two principal components, so that little depends on it.
 
     Returns
     -------
@@ -141,9 +145,9 @@ def tsne_coordinates(vectors: npt.ArrayLike, *, seed: int) -> np.ndarray:
     points = points / scale
     settings = tsne_settings(len(points))
     start = _principal_components(points, seed=seed)
-    first = _run(points, start, settings.perplexity, seed, **settings.first_stage)
-    second = _run(points, _rescaled(first, otherwise=start), settings.perplexity, seed, **settings.second_stage)
-    coordinates = second.astype(np.float64)
+    affinities = _affinities(points, settings.perplexity)
+    first = _run(affinities, start, seed, **settings.first_stage)
+    coordinates = _run(affinities, _rescaled(first, otherwise=start), seed, **settings.second_stage)
     return coordinates - coordinates.mean(axis=0)
 
 
@@ -175,7 +179,7 @@ def _principal_components(points: np.ndarray, *, seed: int) -> np.ndarray:
     components *= _START_SD / components[:, 0].std()
     # Vectors along a line could never leave it.
     components += np.random.default_rng(seed).normal(scale=0.01 * _START_SD, size=components.shape)
-    return components.astype(np.float32)
+    return components
 
 
 def _rescaled(coordinates: np.ndarray, *, otherwise: np.ndarray) -> np.ndarray:
@@ -185,10 +189,39 @@ def _rescaled(coordinates: np.ndarray, *, otherwise: np.ndarray) -> np.ndarray:
     sd = centred.std(axis=0).max()
     if not np.isfinite(sd) or sd == 0:
         return otherwise
-    return (centred * (_START_SD / sd)).astype(np.float32)
+    return centred * (_START_SD / sd)
 
 
-def _run(points: np.ndarray, start: np.ndarray, perplexity: float, seed: int, **settings: Any) -> np.ndarray:
-    from sklearn.manifold import TSNE
+def _affinities(points: np.ndarray, perplexity: float) -> Any:
+    """Return openTSNE's affinities of the exact nearest neighbours."""
+    from openTSNE.affinity import PerplexityBasedNN
+    from openTSNE.nearest_neighbors import PrecomputedNeighbors
+    from sklearn.neighbors import NearestNeighbors
 
-    return TSNE(perplexity=perplexity, init=start, random_state=seed, **settings).fit_transform(points)
+    k = min(len(points) - 1, int(3 * perplexity))
+    distances, indices = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(points).kneighbors()
+    neighbors = PrecomputedNeighbors(indices, distances)
+    return PerplexityBasedNN(perplexity=min(perplexity, k / 3), knn_index=neighbors, n_jobs=_n_threads(len(points)))
+
+
+def _run(affinities: Any, start: np.ndarray, seed: int, **settings: Any) -> np.ndarray:
+    from openTSNE import TSNEEmbedding
+
+    method = "bh" if len(start) < _GRID_FROM else "fft"
+    embedding = TSNEEmbedding(
+        start,
+        affinities,
+        negative_gradient_method=method,
+        n_jobs=_n_threads(len(start)),
+        max_step_norm=5,
+        random_state=seed,
+    )
+    return np.array(embedding.optimize(**settings), dtype=np.float64)
+
+
+def _n_threads(n_neurons: int) -> int:
+    # Threads that wait for each other after every small step cost more than they save, very much so on a busy machine.
+    if n_neurons < _THREADS_FROM:
+        return 1
+    # Processors of this process, which may be fewer than those of the machine.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -41,19 +41,18 @@ def _matplotlib_as_before():
 @pytest.mark.parametrize(
     ("n_neurons", "perplexity", "exaggeration", "learning_rate"),
     [
-        (14_000, 140.0, 1400.0, 350.0),  # seven mice, as in the paper
-        (3_000, 30.0, 300.0, 75.0),
-        (500, 30.0, 50.0, 50.0),
-        (150, 10.0, 15.0, 50.0),
-        (20, 2.0, 2.0, 10.0),
+        (14_000, 140.0, 1400.0, 1400.0),  # seven mice, as in the paper
+        (3_000, 30.0, 300.0, 300.0),
+        (500, 30.0, 50.0, 200.0),
+        (150, 10.0, 15.0, 200.0),
+        (20, 2.0, 2.0, 40.0),
     ],
 )
 def test_settings_follow_the_guideline(n_neurons, perplexity, exaggeration, learning_rate):
     settings = tsne_settings(n_neurons)
     assert settings.perplexity == pytest.approx(perplexity)
     assert settings.early_exaggeration == pytest.approx(exaggeration)
-    # A learning rate of 1 without the gradient's factor of 4.
-    assert settings.early_learning_rate == pytest.approx(0.25)
+    assert settings.early_learning_rate == 1.0
     assert settings.learning_rate == pytest.approx(learning_rate)
 
 
@@ -62,6 +61,46 @@ def test_coordinates_separate_groups(blobs, coordinates):
     assert coordinates.dtype == np.float64
     assert silhouette_score(coordinates, blobs[1]) > 0.5
     np.testing.assert_allclose(coordinates.mean(axis=0), 0, atol=1e-6)
+
+
+def test_a_learning_rate_is_that_of_the_guideline():
+    """One step of openTSNE without momentum is the guideline's, ``h`` times the gradient without its factor of 4."""
+    from openTSNE import TSNEEmbedding
+
+    generator = np.random.default_rng(0)
+    start = generator.normal(size=(40, 2))
+    affinities = tsne._affinities(generator.normal(size=(40, 5)), 10.0)
+    p = affinities.P.toarray()
+    np.testing.assert_allclose(p.sum(), 1)
+    alpha, h = 4.0, 1.0
+    expected = start.copy()
+    weights = 1 / (1 + ((start[:, None] - start) ** 2).sum(axis=2))
+    np.fill_diagonal(weights, 0)
+    z = weights.sum()
+    for i in range(40):
+        for j in range(40):
+            q = weights[i, j] / z
+            expected[i] += h * (alpha * p[i, j] * q * z - q**2 * z) * (start[j] - start[i])
+    embedding = TSNEEmbedding(start, affinities, negative_gradient_method="bh", theta=0.0)
+    moved = np.asarray(embedding.optimize(n_iter=1, exaggeration=alpha, learning_rate=h, momentum=0.0)) - start
+    # What openTSNE adds: a gain per coordinate, 1.2 for all in the first step, and the centre stays at 0.
+    centred = moved / 1.2 - (expected - start)
+    np.testing.assert_allclose(centred - centred.mean(axis=0), 0, atol=1e-12)
+
+
+def test_neighbours_are_exact_and_threads_change_nothing(monkeypatch):
+    vectors = np.random.default_rng(4).normal(size=(60, 5))
+    distances = np.linalg.norm(vectors[:, None] - vectors, axis=2)
+    np.fill_diagonal(distances, np.inf)
+    nearest = {(i, j) for i in range(60) for j in np.argsort(distances[i])[:12]}
+    found = {pair for i, j in zip(*tsne._affinities(vectors, 4.0).P.nonzero(), strict=True) for pair in ((i, j),)}
+    assert {(i, j) for i, j in nearest} | {(j, i) for i, j in nearest} == found
+    monkeypatch.setattr(tsne, "_ITERATIONS", 5)
+    monkeypatch.setattr(tsne, "_EXAGGERATED_ITERATIONS", 5)
+    monkeypatch.setattr(tsne, "_n_threads", lambda n: 1)
+    alone = tsne_coordinates(vectors, seed=0)
+    monkeypatch.setattr(tsne, "_n_threads", lambda n: 2)
+    np.testing.assert_array_equal(tsne_coordinates(vectors, seed=0), alone)
 
 
 def test_coordinates_repeat_and_do_not_depend_on_the_scale():
@@ -73,13 +112,12 @@ def test_coordinates_repeat_and_do_not_depend_on_the_scale():
 
 @pytest.mark.parametrize("shrinking", [1e-9, 0.0])
 def test_an_exaggerated_stage_that_shrinks_everything_does_no_harm(monkeypatch, shrinking):
-    # With thousands of overlapping neurons it shrinks to 1e-12, and scikit-learn would leave them in one point.
+    # With thousands of overlapping neurons it shrinks to 1e-12.
     vectors = np.random.default_rng(0).normal(size=(30, 8))
     run = tsne._run
 
-    def shrunk(points, start, perplexity, seed, **settings):
-        result = run(points, start, perplexity, seed, **settings)
-        return result.astype(float) * shrinking if settings["early_exaggeration"] > 1 else result
+    def shrunk(affinities, start, seed, **settings):
+        return run(affinities, start, seed, **settings) * (shrinking if settings["exaggeration"] > 1 else 1.0)
 
     monkeypatch.setattr(tsne, "_run", shrunk)
     coordinates = tsne_coordinates(vectors, seed=0)

@@ -1,0 +1,276 @@
+"""Clusters beside known types: confusion matrix and every method's agreement (Figures 3, 8, 16)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from december_plugin.errors import SettingsError
+from december_plugin.plots.clusters_axis import ClustersAxis, draw_means, set_value_limits
+from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame
+from december_plugin.plots.panels import (
+    PAGE_WIDTH,
+    figure_page,
+    legend_below,
+    legend_height,
+    line_handles,
+    settled,
+    title_panel,
+)
+from december_plugin.plots.style import INK, NOTE, MethodStyle, figure_style, method_styles
+
+# White to the blue of DECEMber and beyond: order can be seen in grey and by every kind of eye.
+_SHARES = LinearSegmentedColormap.from_list("shares", ["#FFFFFF", "#BBD9EE", "#56A4D6", "#0072B2", "#053F66"])
+_MAX_NUMBERED = 16
+_MAX_TICKS = 40
+_UPRIGHT_FROM = 17
+_CELL, _MIN_SIDE, _MAX_SIDE = 0.3, 1.7, 4.6
+
+
+def confusion_figure(confusion: pd.DataFrame, *, title: str = "Clusters and known types") -> Figure:
+    """Draw the confusion matrix of clusters and known types.
+
+    The colour of a cell is the share of the type's neurons that are in the cluster, so that a type of five neurons can
+    be read as well as one of five hundred; the numbers are counts (for at most 16 clusters and types).
+
+    Parameters
+    ----------
+    confusion
+        Numbers of neurons with a known type: index clusters, columns types, both in the matched order (the diagonal
+        holds the pairs). Neurons without a known type are in no cell; clusters that hold only such neurons have rows of
+        zeros.
+    title
+        Of the figure.
+
+    Returns
+    -------
+    Figure
+        One panel and its colour bar.
+
+    Raises
+    ------
+    SettingsError
+        If it is no frame, is empty, or holds anything but counts.
+    """
+    confusion = _checked_confusion(confusion)
+    width, height = _panel_size(confusion)
+    with figure_style():
+        figure = figure_page(height + 1.0, width=max(width + 1.5, 3.5))
+        ax = figure.add_subplot()
+        _draw_confusion(ax, confusion)
+        title_panel(ax, "", title, _confusion_note(confusion))
+    return figure
+
+
+def known_types_figure(
+    agreement: pd.DataFrame, confusion: pd.DataFrame, *, n_types: int | None = None, title: str | None = None
+) -> Figure:
+    """Draw every method's agreement with known types beside the confusion matrix of one of them.
+
+    With one K, as in the paper's Figures 3 and 8: a row per method, agreement with the types and between seeds. With
+    several, as in Figure 16: agreement with the types against K.
+
+    Parameters
+    ----------
+    agreement
+        One row per method and K: ``method``, ``n_clusters``, ``types_ari_mean`` and ``types_ari_sd``, and optionally
+        ``ari_mean`` and ``ari_sd`` (between seeds). NaN: not known.
+    confusion
+        As for :func:`confusion_figure`.
+    n_types
+        Number of known types, marked on the axis of K; None: that of the matrix.
+    title
+        Title of the matrix, e.g. the method it is of.
+
+    Returns
+    -------
+    Figure
+        Two panels.
+
+    Raises
+    ------
+    SettingsError
+        If a frame is empty, lacks a column, or a column holds no numbers, or two rows have the same method and K.
+    """
+    what = "the table"
+    agreement = checked_frame(
+        *(agreement, what),
+        text=("method",),
+        numbers=("n_clusters", "types_ari_mean", "types_ari_sd"),
+        optional=("ari_mean", "ari_sd"),
+        empty="no agreement with known types has been computed yet that could be drawn.",
+    )
+    check_counts(agreement, what)
+    check_known(agreement, what, "types_ari_mean")
+    check_once(agreement, what, ("method", "n_clusters"), "Draw one dataset and model at a time.")
+    confusion = _checked_confusion(confusion)
+    styles = method_styles(agreement["method"])
+    one_count = agreement["n_clusters"].nunique() == 1
+    matrix_width, matrix_height = _panel_size(confusion)
+    rows = 0.3 * len(styles) + 0.9
+    legend = 0.3 if one_count else legend_height(styles, width=0.9 * PAGE_WIDTH)
+    right = min(matrix_width + 1.2, 0.6 * PAGE_WIDTH)
+    with figure_style():
+        figure = figure_page(max(matrix_height + 0.9, rows if one_count else 2.6) + legend)
+        left_ax, right_ax = figure.subplots(1, 2, width_ratios=(PAGE_WIDTH - right, right))
+        if one_count:
+            _draw_method_rows(left_ax, agreement, styles)
+            legend_below(figure, _row_handles(agreement))
+        else:
+            _draw_against_count(left_ax, agreement, styles, PAGE_WIDTH - right, n_types or confusion.shape[1])
+            legend_below(figure, line_handles(styles), width=0.9 * PAGE_WIDTH)
+        _draw_confusion(right_ax, confusion)
+        title_panel(right_ax, "B", title or "Clusters and known types", _confusion_note(confusion))
+        settled(figure)
+    return figure
+
+
+def _checked_confusion(confusion: Any) -> pd.DataFrame:
+    if not isinstance(confusion, pd.DataFrame):
+        raise SettingsError(
+            f"the confusion matrix is {type(confusion).__name__}; it must be a pandas.DataFrame of counts, index "
+            "clusters, columns types."
+        )
+    if confusion.empty:
+        raise SettingsError("the confusion matrix is empty: no neuron has both a cluster and a known type.")
+    try:
+        counts = confusion.astype("float64")
+    except (TypeError, ValueError):
+        raise SettingsError("the confusion matrix holds values that are no counts.") from None
+    values = counts.to_numpy()
+    if not (np.isfinite(values).all() and (values >= 0).all() and (values == np.round(values)).all()):
+        raise SettingsError("the confusion matrix holds values that are no counts.")
+    return counts.astype(int)
+
+
+def _panel_size(confusion: pd.DataFrame) -> tuple[float, float]:
+    """Return width and height of the matrix in inches; cells are square as long as they fit."""
+    n_rows, n_columns = confusion.shape
+    height, width = (float(np.clip(_CELL * n, _MIN_SIDE, _MAX_SIDE)) for n in (n_rows, n_columns))
+    return width, height
+
+
+def _confusion_note(confusion: pd.DataFrame) -> str:
+    n = int(confusion.to_numpy().sum())
+    hits = int(np.trace(confusion.to_numpy()))
+    return f"{hits:,} of {n:,} typed neurons on the diagonal"
+
+
+def _draw_confusion(ax: Axes, confusion: pd.DataFrame) -> None:
+    counts = confusion.to_numpy()
+    totals = counts.sum(axis=0)
+    shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+    n_rows, n_columns = counts.shape
+    # Cells as patches: an image would be blurred by some viewers of vector graphics.
+    mesh = ax.pcolormesh(
+        np.arange(n_columns + 1) - 0.5,
+        np.arange(n_rows + 1) - 0.5,
+        shares,
+        cmap=_SHARES,
+        vmin=0,
+        vmax=1,
+        edgecolors="#E6E6E6",
+        linewidth=0.4,
+    )
+    ax.set(xlim=(-0.5, n_columns - 0.5), ylim=(n_rows - 0.5, -0.5))
+    ax.spines[:].set(visible=True, linewidth=0.6)
+    if n_rows <= _MAX_NUMBERED and n_columns <= _MAX_NUMBERED:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            color = "white" if shares[row, column] > 0.55 else INK
+            text = f"{counts[row, column]:,}"
+            ax.text(column, row, text, ha="center", va="center", color=color, fontsize=7 if len(text) < 4 else 6)
+    _name_cells(ax, confusion, totals)
+    bar = ax.figure.colorbar(mesh, ax=ax, fraction=0.05, pad=0.03, aspect=25)
+    bar.outline.set_linewidth(0.6)
+    bar.set_label("share of the type's neurons", fontsize=7.5)
+    bar.set_ticks([0, 0.5, 1])
+
+
+def _name_cells(ax: Axes, confusion: pd.DataFrame, totals: np.ndarray) -> None:
+    n_rows, n_columns = confusion.shape
+    step_x, step_y = -(-n_columns // _MAX_TICKS), -(-n_rows // _MAX_TICKS)
+    names = [f"{name} ({total:,})" for name, total in zip(confusion.columns, totals, strict=True)]
+    is_long = max(map(len, names)) > 5 or n_columns > 8
+    ax.set_xticks(range(0, n_columns, step_x), names[::step_x])
+    upright = n_columns >= _UPRIGHT_FROM
+    ax.tick_params(
+        axis="x", rotation=90 if upright else 40 if is_long else 0, length=2, labelsize=6.5 if upright else 7
+    )
+    if is_long and not upright:
+        for label in ax.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(0, n_rows, step_y), [str(name) for name in confusion.index[::step_y]])
+    ax.tick_params(axis="y", length=2, labelsize=7)
+    ax.set_xlabel("known type (number of neurons)")
+    ax.set_ylabel("cluster")
+
+
+def _draw_method_rows(ax: Axes, agreement: pd.DataFrame, styles: dict[str, MethodStyle]) -> None:
+    by_method = agreement.set_index("method")
+    both = bool(agreement["ari_mean"].notna().any())
+    for position, (label, style) in enumerate(styles.items()):
+        row = by_method.loc[label]
+        for column, marker, shift in (("types_ari", "o", -0.12), ("ari", "D", 0.12)):
+            if np.isnan(row[f"{column}_mean"]):
+                continue
+            ax.errorbar(
+                row[f"{column}_mean"],
+                position + (shift if both else 0.0),
+                xerr=None if np.isnan(row[f"{column}_sd"]) else row[f"{column}_sd"],
+                label=f"{label}: {column}",
+                color=style.color,
+                marker=marker,
+                markersize=5 if column == "types_ari" else 4,
+                markerfacecolor=style.color if column == "types_ari" else "white",
+                elinewidth=1.0,
+                linestyle="none",
+                zorder=style.zorder,
+            )
+    ax.set_yticks(range(len(styles)), [label.replace(", ", ",\n", 1) for label in styles])
+    ax.set_ylim(len(styles) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    low = min(0.0, float((agreement["types_ari_mean"] - agreement["types_ari_sd"].fillna(0)).min()))
+    ax.set_xlim(low - 0.02, 1.03)
+    ax.set_xlabel("adjusted Rand index")
+    ax.grid(axis="x")
+    title_panel(ax, "A", "Agreement", f"mean ± SD over seeds, K = {agreement['n_clusters'].iloc[0]:g}")
+
+
+def _row_handles(agreement: pd.DataFrame) -> list[Line2D]:
+    settings: dict[str, Any] = {"linestyle": "", "color": INK}
+    handles = [Line2D([], [], marker="o", markersize=5, label="with known types", **settings)]
+    if agreement["ari_mean"].notna().any():
+        label = "between seeds"
+        handles.append(Line2D([], [], marker="D", markersize=4, markerfacecolor="white", label=label, **settings))
+    return handles
+
+
+def _draw_against_count(
+    ax: Axes, agreement: pd.DataFrame, styles: dict[str, MethodStyle], width: float, n_types: int
+) -> None:
+    axis = ClustersAxis(agreement["n_clusters"].to_numpy(), len(styles), width)
+    axis.prepare(ax)
+    for (label, style), offset in zip(styles.items(), axis.offsets(False), strict=True):
+        rows = agreement[(agreement["method"] == label) & agreement["types_ari_mean"].notna()]
+        draw_means(*(ax, rows.sort_values("n_clusters"), "types_ari_mean", "types_ari_sd", label, style), offset=offset)
+    set_value_limits(ax, agreement["types_ari_mean"], agreement["types_ari_sd"])
+    ax.set_ylabel("adjusted Rand index")
+    ax.grid(axis="y")
+    low, high = ax.get_xlim()
+    if low <= n_types <= high:
+        ax.axvline(n_types, color=NOTE, linewidth=0.8, linestyle=":", zorder=1, label="_types")
+        ax.annotate(
+            f"{n_types} types",
+            (n_types, 0),
+            (3, 4),
+            xycoords=ax.get_xaxis_transform(),
+            textcoords="offset points",
+            fontsize=7,
+        )
+    title_panel(ax, "A", "Agreement with known types", "mean ± SD over seeds")

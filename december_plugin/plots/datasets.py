@@ -1,0 +1,146 @@
+"""Agreement of several data sets, and their weighted mean (Figures 7 and 15)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from december_plugin.agreement import pool_mean_sd
+from december_plugin.errors import SettingsError
+from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame
+from december_plugin.plots.method_lines import draw_against_k
+from december_plugin.plots.panels import (
+    PAGE_WIDTH,
+    figure_page,
+    legend_below,
+    legend_height,
+    letters,
+    line_handles,
+    title_panel,
+)
+from december_plugin.plots.style import figure_style, method_styles
+
+_MAX_COLUMNS, _ROW = 3, 2.35
+_WHAT = "the table"
+
+
+def weighted_agreement(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean over data sets, weighted by their numbers of neurons, by method and K.
+
+    The standard deviation is that of the law of total variance: the spread within the data sets and between them
+    (:func:`december_plugin.agreement.pool_mean_sd`). A mean is taken only where all data sets have a value: one over
+    others would be one of other neurons.
+
+    Parameters
+    ----------
+    table
+        One row per data set, method and K: ``dataset``, ``method``, ``n_clusters``, ``ari_mean``, ``ari_sd``,
+        ``n_neurons``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``method``, ``n_clusters``, ``ari_mean``, ``ari_sd`` (NaN if a data set has none), ``n_datasets``,
+        ``n_neurons``.
+
+    Raises
+    ------
+    SettingsError
+        If the table is empty, lacks a column, a column holds no numbers, or there are two rows where one is needed.
+    """
+    table = _checked(table)
+    n_datasets = table["dataset"].nunique()
+    rows = []
+    for (method, n_clusters), group in table.groupby(["method", "n_clusters"], sort=False):
+        known = group.dropna(subset=["ari_mean", "n_neurons"])
+        if known["dataset"].nunique() < n_datasets:
+            continue
+        mean, sd = pool_mean_sd(known["ari_mean"], known["ari_sd"], known["n_neurons"])
+        rows.append((method, n_clusters, float(mean), float(sd), n_datasets, int(known["n_neurons"].sum())))
+    columns = ["method", "n_clusters", "ari_mean", "ari_sd", "n_datasets", "n_neurons"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def datasets_figure(table: pd.DataFrame) -> Figure:
+    """Draw the agreement between seeds of several data sets, their weighted mean first.
+
+    Parameters
+    ----------
+    table
+        As for :func:`weighted_agreement`. With one data set there is no panel of the mean.
+
+    Returns
+    -------
+    Figure
+        Panels with one scale, three side by side; the mean has a corridor of one SD, the data sets have bars.
+
+    Raises
+    ------
+    SettingsError
+        As for :func:`weighted_agreement`.
+    """
+    table = _checked(table)
+    datasets = list(dict.fromkeys(table["dataset"]))
+    styles = method_styles(table["method"])
+    pooled = weighted_agreement(table) if len(datasets) > 1 else None
+    n_panels = len(datasets) + (pooled is not None)
+    n_columns = min(n_panels, _MAX_COLUMNS)
+    n_rows = -(-n_panels // n_columns)
+    with figure_style():
+        figure = figure_page(n_rows * _ROW + legend_height(styles))
+        axes = list(figure.subplots(n_rows, n_columns, squeeze=False, sharey=True).flat)
+        settings: dict[str, Any] = {"styles": styles, "width": PAGE_WIDTH / n_columns}
+        panels = list(zip(axes, letters(n_panels), strict=False))
+        if pooled is not None:
+            ax, name = panels.pop(0)
+            draw_against_k(ax, _on_all_counts(pooled, table), corridor=True, **settings)
+            title_panel(ax, name, f"All {len(datasets)} data sets", "weighted by neurons; band: SD")
+        for (ax, name), dataset in zip(panels, datasets, strict=True):
+            rows = table[table["dataset"] == dataset]
+            draw_against_k(ax, _on_all_counts(rows, table), **settings)
+            title_panel(ax, name, dataset, f"{_range(rows['n_neurons'])} neurons")
+        for i, ax in enumerate(axes):
+            if i >= n_panels:
+                ax.remove()
+            elif i % n_columns:
+                ax.set_ylabel("")
+        _set_common_limits(axes[0], table)
+        legend_below(figure, line_handles(styles))
+    return figure
+
+
+def _checked(table: pd.DataFrame) -> pd.DataFrame:
+    table = checked_frame(
+        *(table, _WHAT),
+        text=("dataset", "method"),
+        numbers=("n_clusters", "ari_mean", "ari_sd", "n_neurons"),
+        empty="no agreement has been computed yet that could be drawn.",
+    )
+    check_counts(table, _WHAT)
+    check_known(table, _WHAT, "ari_mean")
+    check_once(table, _WHAT, ("dataset", "method", "n_clusters"), "Draw one model at a time.")
+    if not (table["n_neurons"].dropna() > 0).all():
+        raise SettingsError(f"the column 'n_neurons' of {_WHAT} must hold numbers of neurons, at least 1.")
+    return table
+
+
+def _on_all_counts(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows, and empty ones, so that every panel has the axis of all values of K."""
+    return pd.concat([rows, pd.DataFrame({"n_clusters": table["n_clusters"].unique()})])
+
+
+def _set_common_limits(ax: Axes, table: pd.DataFrame) -> None:
+    sd = table["ari_sd"].fillna(0.0)
+    low, high = float((table["ari_mean"] - sd).min()), float((table["ari_mean"] + sd).max())
+    ax.set_ylim(min(low, 0.0) * 1.05, high * 1.05 if high > 0 else 0.05)
+
+
+def _range(counts: pd.Series) -> str:
+    known = counts.dropna()
+    if known.empty:
+        return "? "
+    low, high = int(known.min()), int(known.max())
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -1,0 +1,155 @@
+"""The other measures of agreement (Figure 13), and the rotation-equivariant baseline (Figure 14)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame
+from december_plugin.plots.method_lines import draw_against_k
+from december_plugin.plots.panels import (
+    PAGE_WIDTH,
+    figure_page,
+    legend_below,
+    legend_height,
+    letters,
+    line_handles,
+    spread_note,
+    title_panel,
+)
+from december_plugin.plots.style import MethodStyle, figure_style, method_styles
+
+MEASURE_TITLES = {
+    "adjusted_rand_index": "Adjusted Rand index",
+    "fowlkes_mallows": "Fowlkes-Mallows index",
+    "homogeneity": "Homogeneity",
+    "completeness": "Completeness",
+    "v_measure": "V-measure (NMI)",
+}
+_ROW, _MAX_COLUMNS = 2.45, 3
+
+
+def measures_figure(table: pd.DataFrame) -> Figure:
+    """Draw several measures of the agreement between seeds against K, a panel for each.
+
+    Parameters
+    ----------
+    table
+        One row per measure, method and K: ``measure`` (a column of ``SeedAgreement``, e.g. "fowlkes_mallows"),
+        ``method``, ``n_clusters``, ``mean``, ``sd``, ``n_pairs``.
+
+    Returns
+    -------
+    Figure
+        Panels, three side by side, and one legend.
+
+    Raises
+    ------
+    SettingsError
+        If the table is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
+    """
+    what = "the table"
+    table = checked_frame(
+        *(table, what),
+        text=("measure", "method"),
+        numbers=("n_clusters", "mean", "sd", "n_pairs"),
+        empty="no agreement has been computed yet that could be drawn.",
+    )
+    check_counts(table, what)
+    check_known(table, what, "mean")
+    check_once(table, what, ("measure", "method", "n_clusters"), "Draw one dataset and model at a time.")
+    measures = list(dict.fromkeys(table["measure"]))
+    styles = method_styles(table["method"])
+    n_columns = min(len(measures), _MAX_COLUMNS)
+    n_rows = -(-len(measures) // n_columns)
+    width = min(PAGE_WIDTH, 3.6 * n_columns)
+    with figure_style():
+        figure = figure_page(n_rows * _ROW + legend_height(styles, width=width), width=width)
+        axes = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
+        note = spread_note(table["n_pairs"], "pair", "pairs of seeds")
+        for ax, name, measure in zip(axes, letters(len(measures)), measures, strict=False):
+            rows = table[table["measure"] == measure]
+            settings: dict[str, Any] = {"mean": "mean", "sd": "sd", "ylabel": "agreement between seeds"}
+            draw_against_k(ax, rows, styles, width=width / n_columns, **settings)
+            title_panel(ax, name, MEASURE_TITLES.get(measure, measure), note)
+        for ax in axes[len(measures) :]:
+            ax.remove()
+        legend_below(figure, line_handles(styles), width=width)
+    return figure
+
+
+def equivariant_figure(agreement: pd.DataFrame, performance: pd.DataFrame) -> Figure:
+    """Draw DECEMber beside a model with a rotation-equivariant core: agreement between seeds, and test correlation.
+
+    Parameters
+    ----------
+    agreement
+        One row per method and K: ``method`` (e.g. "DECEMber, strength auto", "rotation-equivariant core, Gaussian
+        mixture"), ``n_clusters``, ``ari_mean``, ``ari_sd``, ``n_pairs``.
+    performance
+        One row per method or model: ``method``, ``test_mean``, ``test_sd``.
+
+    Returns
+    -------
+    Figure
+        Two panels.
+
+    Raises
+    ------
+    SettingsError
+        If a frame is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
+    """
+    what = "the table"
+    agreement = checked_frame(
+        *(agreement, what),
+        text=("method",),
+        numbers=("n_clusters", "ari_mean", "ari_sd", "n_pairs"),
+        empty="no agreement has been computed yet that could be drawn.",
+    )
+    check_counts(agreement, what)
+    check_known(agreement, what, "ari_mean")
+    check_once(agreement, what, ("method", "n_clusters"), "Draw one dataset at a time, and name the model's core.")
+    other = "the frame of performance"
+    performance = checked_frame(
+        *(performance, other),
+        text=("method",),
+        numbers=("test_mean", "test_sd"),
+        empty="no model has been tested yet.",
+    )
+    check_known(performance, other, "test_mean")
+    check_once(performance, other, ("method",), "Draw one dataset at a time, and name the model's core.")
+    styles = method_styles([*agreement["method"], *performance["method"]])
+    lines = {label: styles[label] for label in dict.fromkeys(agreement["method"])}
+    with figure_style():
+        figure = figure_page(max(_ROW, 0.28 * len(performance) + 1.1) + legend_height(lines))
+        left, right = figure.subplots(1, 2, width_ratios=(1, 0.9))
+        draw_against_k(left, agreement, lines, width=PAGE_WIDTH / 2)
+        note = spread_note(agreement["n_pairs"], "pair", "pairs of seeds")
+        title_panel(left, "A", "Agreement between seeds", note)
+        _draw_rows(right, performance.dropna(subset="test_mean"), styles)
+        title_panel(right, "B", "Predictive performance", "mean ± SD over seeds")
+        legend_below(figure, line_handles(lines))
+    return figure
+
+
+def _draw_rows(ax: Axes, performance: pd.DataFrame, styles: dict[str, MethodStyle]) -> None:
+    for position, row in enumerate(performance.itertuples()):
+        settings = styles[str(row.method)].line_settings() | {"linestyle": "none"}
+        sd = float(row.test_sd)
+        spread = None if np.isnan(sd) else sd
+        ax.errorbar(row.test_mean, position, xerr=spread, label=row.method, elinewidth=1.0, **settings)
+    ax.set_yticks(range(len(performance)), [_two_lines(label) for label in performance["method"]])
+    ax.set_ylim(len(performance) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.margins(x=0.15)
+    ax.set_xlabel("test correlation")
+    ax.grid(axis="x")
+
+
+def _two_lines(label: str) -> str:
+    head, comma, tail = label.partition(", ")
+    return f"{head},\n{tail}" if comma else label

@@ -1,0 +1,211 @@
+"""Learning rate and length of the pretraining (Figures 5 and 6)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from december_plugin.plots.clusters_axis import draw_means, set_value_limits
+from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame
+from december_plugin.plots.method_lines import draw_against_k
+from december_plugin.plots.panels import (
+    PAGE_WIDTH,
+    figure_page,
+    legend_below,
+    legend_height,
+    letters,
+    spread_note,
+    title_panel,
+)
+from december_plugin.plots.style import MethodStyle, figure_style, method_styles, ordered_styles
+
+_ROW = 2.55
+_MAX_STRENGTHS = 5
+_NUMBERS = ("pretrain_epochs", "learning_rate", "validation_mean", "validation_sd", "test_mean", "test_sd")
+
+
+def pretraining_figure(performance: pd.DataFrame, agreement: pd.DataFrame) -> Figure:
+    """Draw validation correlation against learning rate, test correlation, and agreement, by length of the pretraining.
+
+    The learning rate is chosen on the validation tier, the test correlation is that of the chosen one.
+
+    Parameters
+    ----------
+    performance
+        One row per length and learning rate, of one strength: ``pretrain_epochs``, ``learning_rate``,
+        ``validation_mean``, ``validation_sd``, ``test_mean``, ``test_sd``.
+    agreement
+        ``pretrain_epochs``, ``n_clusters``, ``ari_mean``, ``ari_sd``, ``n_pairs``; rows without a length (NaN) are of
+        other methods, which the column ``method`` names, and are drawn beside.
+
+    Returns
+    -------
+    Figure
+        Three panels.
+
+    Raises
+    ------
+    SettingsError
+        If a frame is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
+    """
+    performance = _checked_performance(performance, ("pretrain_epochs", "learning_rate"))
+    agreement, labels = _checked_agreement(agreement)
+    lengths = ordered_styles([*performance["pretrain_epochs"], *agreement["pretrain_epochs"].dropna()])
+    named = {_length_name(length): style for length, style in lengths.items()}
+    others = method_styles([label for label in labels if label not in named])
+    styles = {**named, **others}
+    with figure_style():
+        figure = figure_page(_ROW + legend_height(styles))
+        axes = list(figure.subplots(1, 3))
+        _draw_learning_rates(axes[0], performance, lengths, "validation")
+        title_panel(axes[0], "A", "Learning rate", "mean ± SD over seeds; ring: best mean")
+        best = _best(performance)
+        _draw_best(axes[1], best, lengths)
+        title_panel(axes[1], "B", "At the best learning rate", "chosen on validation; mean ± SD over seeds")
+        lines = {label: styles[label] for label in dict.fromkeys(labels)}
+        draw_against_k(axes[2], agreement.assign(line=labels), lines, width=PAGE_WIDTH / 3, by="line")
+        note = spread_note(agreement["n_pairs"], "pair", "pairs of seeds")
+        title_panel(axes[2], "C", "Agreement between seeds", note)
+        legend_below(figure, [_handle(style, label) for label, style in styles.items()])
+    return figure
+
+
+def learning_rate_figure(performance: pd.DataFrame) -> Figure:
+    """Draw validation and test correlation against the learning rate, for each strength of the clustering loss.
+
+    Parameters
+    ----------
+    performance
+        As for :func:`pretraining_figure`, with ``strength`` (a number; 0: no clustering loss), at most five of them.
+
+    Returns
+    -------
+    Figure
+        A column per strength; validation above, test below, each row with one scale.
+
+    Raises
+    ------
+    SettingsError
+        If the frame is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
+    """
+    if isinstance(performance, pd.DataFrame) and "strength" not in performance:
+        performance = performance.assign(strength=1.0)
+    keys = ("strength", "pretrain_epochs", "learning_rate")
+    performance = _checked_performance(performance, keys)
+    strengths = sorted(performance["strength"].unique())[:_MAX_STRENGTHS]
+    lengths = ordered_styles(performance["pretrain_epochs"])
+    names = [_length_name(length) for length in lengths]
+    width = min(PAGE_WIDTH, 2.6 * len(strengths))
+    with figure_style():
+        figure = figure_page(2 * 2.1 + 0.3 + legend_height(names, width=width), width=width)
+        axes = figure.subplots(2, len(strengths), squeeze=False, sharex=True, sharey="row")
+        panel_names = letters(2 * len(strengths))
+        for i, tier in enumerate(("validation", "test")):
+            for j, strength in enumerate(strengths):
+                rows = performance[performance["strength"] == strength]
+                _draw_learning_rates(axes[i, j], rows, lengths, tier, ylabel=j == 0, xlabel=i == 1)
+                title = (f"strength {strength:g}" if strength else "no clustering loss") if i == 0 else ""
+                title_panel(axes[i, j], panel_names[i * len(strengths) + j], title)
+            set_value_limits(axes[i, 0], performance[f"{tier}_mean"], performance[f"{tier}_sd"])
+        legend_below(figure, [_handle(style, _length_name(n)) for n, style in lengths.items()], width=width)
+    return figure
+
+
+def _checked_performance(performance: pd.DataFrame, keys: tuple[str, ...]) -> pd.DataFrame:
+    what = "the frame of performance"
+    numbers = tuple(dict.fromkeys((*keys, *_NUMBERS)))
+    performance = checked_frame(performance, what, numbers=numbers, empty="no model has been trained yet.")
+    check_known(performance, what, "validation_mean")
+    check_once(performance, what, keys, "Draw one dataset, model and strength at a time.")
+    return performance.sort_values(list(keys), ignore_index=True)
+
+
+def _checked_agreement(agreement: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return the frame and the label of every row."""
+    what = "the table"
+    numbers = ("pretrain_epochs", "n_clusters", "ari_mean", "ari_sd", "n_pairs")
+    agreement = checked_frame(agreement, what, numbers=numbers, empty="no agreement has been computed yet.")
+    check_counts(agreement, what)
+    check_known(agreement, what, "ari_mean")
+    agreement = agreement.sort_values("pretrain_epochs", kind="stable", ignore_index=True)
+    methods = agreement["method"] if "method" in agreement else pd.Series("other", index=agreement.index)
+    labels = [
+        str(method) if pd.isna(length) else _length_name(length)
+        for length, method in zip(agreement["pretrain_epochs"], methods, strict=True)
+    ]
+    check_once(
+        agreement.assign(line=labels), what, ("line", "n_clusters"), "Draw one dataset, model and strength at a time."
+    )
+    return agreement, labels
+
+
+def _length_name(length: float) -> str:
+    return f"pretraining {length:g} epochs"
+
+
+def _best(performance: pd.DataFrame) -> pd.DataFrame:
+    known = performance.dropna(subset="validation_mean")
+    return known.loc[known.groupby("pretrain_epochs")["validation_mean"].idxmax()]
+
+
+def _draw_learning_rates(
+    ax: Axes,
+    performance: pd.DataFrame,
+    lengths: dict[Any, MethodStyle],
+    tier: str,
+    *,
+    ylabel: bool = True,
+    xlabel: bool = True,
+) -> None:
+    for length, style in lengths.items():
+        rows = performance[(performance["pretrain_epochs"] == length) & performance[f"{tier}_mean"].notna()]
+        draw_means(*(ax, rows, f"{tier}_mean", f"{tier}_sd", _length_name(length), style), x="learning_rate")
+    if tier == "validation":
+        best = _best(performance)
+        ring: dict[str, Any] = {
+            "markersize": 10,
+            "markerfacecolor": "none",
+            "markeredgecolor": "#333333",
+            "markeredgewidth": 0.8,
+        }
+        ax.plot(best["learning_rate"], best["validation_mean"], "o", zorder=6, label="_best", **ring)
+    set_value_limits(ax, performance[f"{tier}_mean"], performance[f"{tier}_sd"])
+    rates = sorted(performance["learning_rate"].unique())
+    if rates[0] > 0:
+        ax.set_xscale("log")
+        factor = (rates[-1] / rates[0]) ** 0.08 if len(rates) > 1 else 2.0
+        ax.set_xlim(rates[0] / factor, rates[-1] * factor)
+    if len(rates) <= 5:
+        ax.xaxis.set_major_locator(FixedLocator(rates))
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        ax.tick_params(axis="x", labelsize=6.5)
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel("learning rate" if xlabel else "")
+    ax.set_ylabel(f"{tier} correlation" if ylabel else "")
+    ax.grid(axis="y")
+
+
+def _draw_best(ax: Axes, best: pd.DataFrame, lengths: dict[Any, MethodStyle]) -> None:
+    known = best.dropna(subset="test_mean")
+    ax.plot(known["pretrain_epochs"], known["test_mean"], color="#8A8A8A", linewidth=1.0, zorder=2, label="_line")
+    for length, style in lengths.items():
+        rows = known[known["pretrain_epochs"] == length]
+        if len(rows):
+            settings: dict[str, Any] = {"x": "pretrain_epochs", "joined": False}
+            draw_means(ax, rows, "test_mean", "test_sd", _length_name(length), style, **settings)
+    if len(known):
+        set_value_limits(ax, known["test_mean"], known["test_sd"])
+    ax.set_xticks(sorted(best["pretrain_epochs"]))
+    ax.set_xlabel("epochs of pretraining")
+    ax.set_ylabel("test correlation")
+    ax.margins(x=0.1)
+    ax.grid(axis="y")
+
+
+def _handle(style: MethodStyle, label: str) -> Line2D:
+    return Line2D([], [], label=label, **style.line_settings())

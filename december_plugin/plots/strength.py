@@ -1,0 +1,173 @@
+"""What the strength of the clustering loss does (Figure 4): embeddings, performance, gradient ratio, agreement."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, NullLocator
+
+from december_plugin.errors import SettingsError
+from december_plugin.plots.embedding_panels import embedding_panels
+from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame
+from december_plugin.plots.method_lines import draw_against_k
+from december_plugin.plots.panels import (
+    PAGE_WIDTH,
+    figure_page,
+    legend_below,
+    legend_height,
+    letters,
+    line_handles,
+    settled,
+    spread_note,
+    title_panel,
+)
+from december_plugin.plots.style import INK, NOTE, MethodStyle, figure_style, method_style, method_styles
+
+# The ratio of strength "auto", and the one from which on the trainer warns.
+GENTLE_RATIO, LOCK_IN_RATIO = 0.01, 0.1
+_ROW = 2.55
+_MAX_EMBEDDINGS = 5
+
+
+def strength_figure(
+    performance: pd.DataFrame, agreement: pd.DataFrame, coordinates: pd.DataFrame | None = None
+) -> Figure:
+    """Draw the embeddings for each strength above test correlation, gradient ratio and agreement.
+
+    Parameters
+    ----------
+    performance
+        One row per strength: ``method`` (its label, as in ``agreement``), ``strength`` (the factor that was used; 0 or
+        NaN: no clustering loss, drawn as a horizontal band), ``test_mean``, ``test_sd`` and ``gradient_ratio``
+        (gradient norm of the clustering loss over that of the model loss when the clustering began).
+    agreement
+        One row per method and K: ``method``, ``n_clusters``, ``ari_mean``, ``ari_sd``, ``n_pairs``.
+    coordinates
+        What :func:`~december_plugin.plots.tsne_frame` returns for at most five methods; None: no embeddings.
+
+    Returns
+    -------
+    Figure
+        A row of embeddings, if there are any, and a row of three panels.
+
+    Raises
+    ------
+    SettingsError
+        If a frame is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
+    """
+    performance, agreement = _checked_performance(performance), _checked_agreement(agreement)
+    embeddings = None if coordinates is None else embedding_panels(coordinates)
+    n_embeddings = 0 if embeddings is None else len(embeddings.methods)
+    if n_embeddings > _MAX_EMBEDDINGS:
+        raise SettingsError(
+            f"the frame of coordinates has {n_embeddings} methods; at most {_MAX_EMBEDDINGS} fit above the other "
+            "panels. embedding_panels_figure draws any number."
+        )
+    clustered = performance[performance["strength"] > 0]
+    styles = method_styles([*clustered["method"], *agreement["method"]])
+    names = letters(n_embeddings + 3)
+    top = min(PAGE_WIDTH / n_embeddings, _ROW) + 0.45 if n_embeddings else 0.0
+    with figure_style():
+        figure = figure_page(top + _ROW + legend_height(styles))
+        lower: Any = figure
+        if embeddings is not None:
+            upper, lower = np.asarray(figure.subfigures(2, 1, height_ratios=(top, _ROW)))
+            embeddings.draw(list(upper.subplots(1, n_embeddings, squeeze=False)[0]), names[:n_embeddings])
+            upper.supxlabel(embeddings.note, fontsize=7, color=NOTE)
+        axes = list(lower.subplots(1, 3))
+        _draw_performance(axes[0], performance, styles)
+        title_panel(axes[0], names[-3], "Performance", "mean ± SD over seeds")
+        _draw_ratio(axes[1], clustered, styles)
+        title_panel(axes[1], names[-2], "Gradient ratio", "clustering over model loss, when it begins")
+        lines = {label: styles[label] for label in dict.fromkeys(agreement["method"])}
+        draw_against_k(axes[2], agreement, lines, width=PAGE_WIDTH / 3)
+        title_panel(
+            axes[2], names[-1], "Agreement between seeds", spread_note(agreement["n_pairs"], "pair", "pairs of seeds")
+        )
+        legend_below(figure, line_handles(styles))
+        settled(figure)
+    return figure
+
+
+def _checked_performance(performance: pd.DataFrame) -> pd.DataFrame:
+    what = "the frame of performance"
+    performance = checked_frame(
+        *(performance, what),
+        text=("method",),
+        numbers=("strength", "test_mean", "test_sd", "gradient_ratio"),
+        empty="no model has been tested yet.",
+    )
+    check_known(performance, what, "test_mean")
+    check_once(performance, what, ("method",), "Draw one dataset and model at a time.")
+    if not (performance["strength"] > 0).any():
+        raise SettingsError(f"{what} has no strength above 0: there is no model with a clustering loss.")
+    return performance.sort_values("strength", kind="stable", ignore_index=True)
+
+
+def _checked_agreement(agreement: pd.DataFrame) -> pd.DataFrame:
+    what = "the table"
+    agreement = checked_frame(
+        *(agreement, what),
+        text=("method",),
+        numbers=("n_clusters", "ari_mean", "ari_sd", "n_pairs"),
+        empty="no agreement has been computed yet that could be drawn.",
+    )
+    check_counts(agreement, what)
+    check_known(agreement, what, "ari_mean")
+    check_once(agreement, what, ("method", "n_clusters"), "Draw one dataset and model at a time.")
+    return agreement
+
+
+def _draw_performance(ax: Axes, performance: pd.DataFrame, styles: dict[str, MethodStyle]) -> None:
+    without = performance[~(performance["strength"] > 0)]
+    for row in without.itertuples():
+        color = method_style("baseline").color
+        ax.axhline(row.test_mean, color=color, linewidth=1.0, linestyle="--", zorder=1, label=row.method)
+        if np.isfinite(row.test_sd):
+            ax.axhspan(row.test_mean - row.test_sd, row.test_mean + row.test_sd, color=color, alpha=0.12, linewidth=0)
+    if len(without):
+        at = float(without["test_mean"].iloc[0])
+        settings: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7, "color": NOTE}
+        # On the right, where strong losses predict worse, there is room.
+        ax.annotate("no clustering loss", (1, at), (-2, 2.5), xycoords=ax.get_yaxis_transform(), ha="right", **settings)
+    clustered = performance[performance["strength"] > 0]
+    ax.plot(clustered["strength"], clustered["test_mean"], color="#8A8A8A", linewidth=1.0, zorder=2, label="_line")
+    for row in clustered.itertuples():
+        settings = styles[row.method].line_settings() | {"linestyle": "none"}
+        sd = row.test_sd if np.isfinite(row.test_sd) else None
+        ax.errorbar(row.strength, row.test_mean, yerr=sd, label=row.method, elinewidth=1.0, **settings)
+    ax.set_ylabel("test correlation")
+    _strength_axis(ax, clustered["strength"])
+
+
+def _draw_ratio(ax: Axes, clustered: pd.DataFrame, styles: dict[str, MethodStyle]) -> None:
+    known = clustered[clustered["gradient_ratio"] > 0]
+    for ratio, text in ((LOCK_IN_RATIO, "locks in from here"), (GENTLE_RATIO, "strength auto")):
+        ax.axhline(ratio, color=INK, linewidth=0.8, linestyle=":", zorder=1, label=f"_{text}")
+        ax.annotate(
+            text, (0.02, ratio), (0, 2), xycoords=ax.get_yaxis_transform(), textcoords="offset points", fontsize=6.5
+        )
+    ax.plot(known["strength"], known["gradient_ratio"], color="#8A8A8A", linewidth=1.0, zorder=2, label="_line")
+    for row in known.itertuples():
+        settings = styles[row.method].line_settings() | {"linestyle": "none"}
+        ax.plot([row.strength], [row.gradient_ratio], label=row.method, **settings)
+    ax.set_yscale("log")
+    values = [*known["gradient_ratio"], GENTLE_RATIO, LOCK_IN_RATIO]
+    ax.set_ylim(min(values) / 2, max(values) * 2.5)
+    ax.set_ylabel("ratio of gradient norms")
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    _strength_axis(ax, clustered["strength"])
+
+
+def _strength_axis(ax: Axes, strengths: pd.Series) -> None:
+    low, high = float(strengths.min()), float(strengths.max())
+    factor = (high / low) ** 0.08 if high > low else 2.0
+    ax.set_xscale("log")
+    ax.set_xlim(low / factor, high * factor)
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel("strength of the clustering loss")
+    ax.grid(axis="y")
