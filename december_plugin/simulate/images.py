@@ -10,6 +10,8 @@ belongs to a session. ``F`` features, ``K`` types, neuron ``i`` of type ``k(i)``
     m_k        = sqrt(F) z_k / |z_k|, z_k ~ N(0, I_F)   mean tuning of type k: types differ in direction only
     v_i        = g_i (m_k(i) + spread * n_i)            tuning of neuron i: n_i ~ N(0, I_F),
                                                         g_i = exp(gain_sd * N(0, 1))
+               = g_i c_i                                population="continuum": no types, one Gaussian c_i with the
+                                                        mean and the covariance that m_k(i) + spread * n_i has
     d_it       = modulation / sqrt(F) * <v_i, psi(s_t)(p_i + e_t)>
     lambda_it  = rate * softplus(d_it) / log(2) * exp(behavior_gain * b_t)
     r_it       ~ Poisson(lambda_it)                     noise="poisson"
@@ -36,20 +38,28 @@ from scipy.signal import fftconvolve
 from december_plugin.datasets.arrays import read_array
 from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.settings import check_choice, check_integer, check_number
+from december_plugin.simulate.populations import (
+    BANK,
+    BEHAVIOR,
+    IMAGES,
+    NOISE,
+    POPULATIONS,
+    REFERENCE,
+    TRIALS,
+    _neurons_per_type,
+    _Population,
+    _stream,
+    _type_tuning,
+)
 
 TYPE_SIZES = (0.30, 0.22, 0.18, 0.14, 0.10, 0.06)
 NOISES = ("overdispersed", "poisson")
-CORTEX_EXTENT = (800.0, 800.0, 200.0)  # micrometres: two directions along the cortex, and depth
-FIELD_EXTENT = 0.25  # of receptive field centres, as a fraction of the image
-SCATTER = 0.02  # of receptive field centres, as a fraction of the image
 WAVELENGTHS = (0.6, 1.0)  # of the fine and the coarse features, as a fraction of their size
 ENVELOPE = 0.25  # SD of the Gabor envelope, as a fraction of the features' size
 GREY, CONTRAST = 128.0, 40.0
 N_REFERENCE_IMAGES = 100
 SMALLEST_VARIANCE = 1e-4  # of the features' least variable combination, relative to the most variable one
 CHUNK = 64  # images at a time
-# Random streams: one for each cause, so that e.g. the noise model changes nothing but the noise.
-BANK, TYPES, REFERENCE, NEURONS, IMAGES, TRIALS, BEHAVIOR, NOISE = range(8)
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ class RecordingTruth:
     unit_ids
         (neurons,) int64.
     types
-        (neurons,) int64 planted type of each neuron.
+        (neurons,) int64 planted type of each neuron; -1 in a continuum, which has none.
     tuning
         (neurons, features) ``v_i``.
     type_tuning
@@ -111,6 +121,7 @@ def write_recording(
     n_test: int = 20,
     n_repeats: int = 10,
     image_shape: Sequence[int] = (16, 16),
+    population: str = "types",
     type_sizes: Sequence[float] = TYPE_SIZES,
     n_features: int = 8,
     feature_size: int = 7,
@@ -141,6 +152,8 @@ def write_recording(
         How often each test image is shown.
     image_shape
         (height, width) in pixels.
+    population
+        ``"types"``, or ``"continuum"``: neurons without types, whose tuning has the same mean and covariance.
     type_sizes
         Size of each type relative to the others; their number is the number of types.
     n_features, feature_size
@@ -201,40 +214,32 @@ def write_recording(
     for name, number in (("rate", rate), ("modulation", modulation)):
         check_number(name, number, above=0)
     check_choice("noise", noise, NOISES)
+    check_choice("population", population, POPULATIONS)
     shape = _checked_shape(image_shape, feature_size)
     counts = _neurons_per_type(type_sizes, n_neurons)
     target = _checked_target(folder, overwrite)
 
     bank = _FeatureBank.draw(n_features, feature_size, shape, types_seed)
     type_tuning = _type_tuning(len(counts), n_features, types_seed)
-    population = _Population.draw(counts, type_tuning, spread, gain_sd, dispersion_sd, shape, seed)
+    neurons = _Population.draw(counts, type_tuning, spread, gain_sd, dispersion_sd, shape, seed, kind=population)
     trials = _Trials.draw(n_train, n_validation, n_test, n_repeats, behavior, shape, seed)
     gain = np.exp(behavior_gain * trials.arousal)
-    drive = modulation / np.sqrt(n_features) * _drive(trials, population, bank, eye_movement)
+    drive = modulation / np.sqrt(n_features) * _drive(trials, neurons, bank, eye_movement)
     rates = rate / np.log(2) * np.logaddexp(0, drive) * gain[:, None]
-    dispersions = population.dispersions if noise == "overdispersed" else np.zeros(n_neurons)
+    dispersions = neurons.dispersions if noise == "overdispersed" else np.zeros(n_neurons)
     truth = RecordingTruth(
-        unit_ids=population.unit_ids,
-        types=population.types,
-        tuning=population.tuning,
+        unit_ids=neurons.unit_ids,
+        types=neurons.types,
+        tuning=neurons.tuning,
         type_tuning=type_tuning,
-        gains=population.gains,
+        gains=neurons.gains,
         dispersions=dispersions,
-        centers=population.centers,
+        centers=neurons.centers,
     )
     data = trials.data()
     data["responses"] = _spikes(rates, dispersions, _stream(seed, NOISE)).astype(np.float32)
-    _write(target, data, trials, population, truth)
+    _write(target, data, trials, neurons, truth)
     return target
-
-
-def _stream(seed: int, purpose: int) -> np.random.Generator:
-    return np.random.default_rng([seed, purpose])
-
-
-def _type_tuning(n_types: int, n_features: int, seed: int) -> np.ndarray:
-    directions = _stream(seed, TYPES).normal(size=(n_types, n_features))
-    return np.sqrt(n_features) * directions / np.linalg.norm(directions, axis=1, keepdims=True)
 
 
 def _checked_shape(image_shape: Sequence[int], feature_size: int) -> tuple[int, int]:
@@ -246,17 +251,6 @@ def _checked_shape(image_shape: Sequence[int], feature_size: int) -> tuple[int, 
             f"image_shape is {(height, width)}, smaller than feature_size={feature_size}. Use larger images."
         )
     return height, width
-
-
-def _neurons_per_type(type_sizes: Sequence[float], n_neurons: int) -> np.ndarray:
-    sizes = np.asarray(type_sizes, dtype=float)
-    if sizes.ndim != 1 or len(sizes) == 0 or not np.isfinite(sizes).all() or not (sizes > 0).all():
-        raise SettingsError(f"type_sizes is {type_sizes!r}; one positive number for each type is expected.")
-    shares = sizes / sizes.sum() * n_neurons
-    counts = np.floor(shares).astype(int)
-    missing = n_neurons - counts.sum()
-    counts[np.argsort(counts - shares, kind="stable")[:missing]] += 1  # largest remainders first
-    return counts
 
 
 def _checked_target(folder: str | os.PathLike[str], overwrite: bool) -> Path:
@@ -316,45 +310,6 @@ class _FeatureBank:
         first, (height, width) = (kernels.shape[-1] - 1) // 2, images.shape[1:]
         full = fftconvolve(images[:, None], kernels[None], mode="full", axes=(2, 3))
         return full[:, :, first : first + height, first : first + width]
-
-
-@dataclass(frozen=True)
-class _Population:
-    unit_ids: np.ndarray
-    types: np.ndarray
-    tuning: np.ndarray
-    gains: np.ndarray
-    dispersions: np.ndarray
-    coordinates: np.ndarray  # (neurons, 3) micrometres
-    centers: np.ndarray  # (neurons, 2) row, column
-
-    @classmethod
-    def draw(
-        cls,
-        counts: np.ndarray,
-        type_tuning: np.ndarray,
-        spread: float,
-        gain_sd: float,
-        dispersion_sd: float,
-        shape: tuple[int, int],
-        seed: int,
-    ) -> _Population:
-        rng = _stream(seed, NEURONS)
-        n_neurons = int(counts.sum())
-        types = rng.permutation(np.repeat(np.arange(len(counts)), counts))
-        # Unit ids have gaps, as in real recordings: a position is never a neuron's name.
-        unit_ids = np.sort(rng.choice(np.arange(1, 10 * n_neurons + 1), size=n_neurons, replace=False))
-        gains = np.exp(gain_sd * rng.normal(size=n_neurons))
-        tuning = gains[:, None] * (type_tuning[types] + spread * rng.normal(size=(n_neurons, type_tuning.shape[1])))
-        dispersions = np.exp(dispersion_sd * rng.normal(size=n_neurons))
-        place = rng.uniform(size=(n_neurons, 3))
-        # Retinotopy: the cortical sheet covers the middle of the image, turned a little.
-        angle = rng.uniform(-0.3, 0.3)
-        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        relative = FIELD_EXTENT * (place[:, :2] - 0.5) @ turn + SCATTER * rng.normal(size=(n_neurons, 2))
-        size = np.array(shape)
-        centers = np.clip((0.5 + relative) * size - 0.5, 0, size - 1)
-        return cls(unit_ids, types, tuning, gains, dispersions, place * CORTEX_EXTENT, centers)
 
 
 @dataclass(frozen=True)
