@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from december_plugin.datasets.hoefling_file import (
     choose_sessions,
     open_responses,
     read_session,
+    read_types,
     session_names,
 )
 from december_plugin.datasets.memory import TRAIN
@@ -127,7 +129,9 @@ def hoefling_2024_loaders(
     }
     trace_type = check_choice("trace_type", trace_type, TRACES)
     clips = _clips(validation_clips, chunk)
-    raw = _read(Path(responses_path), sessions, exclude_sessions, trace_type)
+    raw = _read(
+        Path(responses_path), sessions, exclude_sessions, functools.partial(read_session, trace_type=trace_type)
+    )
     check_movie(Path(movie_path), {name: entries["scan_sequence_idx"] for name, entries in raw.items()})
     chosen = _select(raw, selection)
     datasets = _datasets(chosen, Path(movie_path), clips, chunk, trace_type)
@@ -184,13 +188,13 @@ def hoefling_2024_types(
     if level == "class":
         names = constants.RGC_GROUP_GROUP_ID_TO_CLASS_NAME
     types = {}
-    for data_key, entries in _read(Path(responses_path), sessions, exclude_sessions, "spikes").items():
-        confidences = entries["group_confidences"].max(axis=1)
+    for data_key, session in _read(Path(responses_path), sessions, exclude_sessions, read_types).items():
+        unit_ids, numbers, confidences = session
         labels = [
             names.get(int(number)) if confidence >= threshold else None
-            for number, confidence in zip(entries["group_assignment"], confidences, strict=True)
+            for number, confidence in zip(numbers, confidences.max(axis=1), strict=True)
         ]
-        types[data_key] = (entries["roi_ids"].astype(np.int64), labels)
+        types[data_key] = (unit_ids.astype(np.int64), labels)
     return types
 
 
@@ -215,11 +219,12 @@ def _clips(validation_clips: Any, chunk: int) -> list[int]:
     return clips
 
 
-def _read(path: Path, sessions: Any, excluded: Any, trace_type: str) -> dict[str, dict[str, Any]]:
+def _read(path: Path, sessions: Any, excluded: Any, read: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return what ``read`` makes of the group of each chosen session."""
     openretina_module("data_io.hoefling_2024.responses")  # a clear error first, also where only h5py is missing
     with open_responses(path) as file:
         names = choose_sessions(session_names(file, path), sessions, excluded, path)
-        return {name: read_session(file[name], trace_type) for name in names}
+        return {name: read(file[name]) for name in names}
 
 
 def _select(raw: Mapping[str, dict[str, Any]], selection: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

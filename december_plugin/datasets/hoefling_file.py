@@ -30,7 +30,8 @@ TRACES = {
 TIMES = "natural_traces_times"
 STARTS_AND_STEPS = ("natural_traces_t0", "natural_traces_dt")  # of newer exports, instead of TIMES
 TRIGGERS = "natural_trigger_times"
-PER_NEURON = ("roi_ids", "group_assignment", "chirp_qi", "d_qi")
+TYPES = ("roi_ids", "group_assignment", "group_confidences")
+PER_NEURON = (*TYPES, "chirp_qi", "d_qi")
 EYES = ("left", "right")
 
 
@@ -105,20 +106,11 @@ def read_session(group: Any, trace_type: str) -> dict[str, Any]:
         If an entry is missing, has another length than the others, or has values that cannot be.
     """
     session = group.name.strip("/")
-    entries: dict[str, Any] = {name: _read(group, session, name) for name in PER_NEURON}
-    n_neurons = len(entries["roi_ids"])
-    entries["group_confidences"] = _read(group, session, "group_confidences")
-    entries["roi_mask"] = _read(group, session, "roi_mask")
+    entries = _read_per_neuron(group, PER_NEURON)
     traces = [next((name for name in names if name in group), names[0]) for names in TRACES[trace_type]]
     timing = [TIMES] if TIMES in group or STARTS_AND_STEPS[0] not in group else list(STARTS_AND_STEPS)
-    entries |= {name: _read(group, session, name) for name in (*traces, *timing, TRIGGERS)}
-    for name, values in entries.items():
-        if name != "roi_mask" and (values.ndim == 0 or len(values) != n_neurons):
-            raise RecordingError(
-                f"{name} of session {session!r} has shape {values.shape}, but there are {n_neurons} roi_ids; it must "
-                "have one row for each of them."
-            )
-    _check_neurons(entries, session)
+    entries |= _read_per_neuron(group, ("roi_ids", *traces, *timing, TRIGGERS))
+    entries["roi_mask"] = _read(group, session, "roi_mask")
     for name in (*traces, *timing, TRIGGERS):
         _check_finite(entries[name], name, session)
     for name in traces:
@@ -131,6 +123,36 @@ def read_session(group: Any, trace_type: str) -> dict[str, Any]:
     return {**entries, "eye": _eye(group, session), "scan_sequence_idx": _sequence(group, session)}
 
 
+def read_types(group: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return roi_ids (n,), groups (n,) and confidences (n, groups) of one session; errors as :func:`read_session`."""
+    entries = _read_per_neuron(group, TYPES)
+    return entries["roi_ids"], entries["group_assignment"], entries["group_confidences"]
+
+
+def _read_per_neuron(group: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Return entries that have a row or number for each neuron; the first of them are the roi_ids."""
+    session = group.name.strip("/")
+    entries = {name: _read(group, session, name) for name in names}
+    ids = entries["roi_ids"]
+    if ids.ndim != 1 or len(np.unique(ids)) < len(ids) or not np.array_equal(ids, ids.astype(np.int64)):
+        raise RecordingError(
+            f"the roi_ids of session {session!r} must be integers that occur once; with the session, they say which "
+            "neuron it is."
+        )
+    for name, values in entries.items():
+        if values.ndim == 0 or len(values) != len(ids):
+            raise RecordingError(
+                f"{name} of session {session!r} has shape {values.shape}, but there are {len(ids)} roi_ids; it must "
+                "have one row for each of them."
+            )
+        if name in PER_NEURON and values.ndim != 1 + (name == "group_confidences"):
+            raise RecordingError(
+                f"{name} of session {session!r} has shape {values.shape}; (neurons, groups) is expected of "
+                "confidences, and (neurons,) of the others."
+            )
+    return entries
+
+
 def _read(group: Any, session: str, name: str) -> Any:
     if name not in group:
         raise RecordingError(
@@ -141,15 +163,6 @@ def _read(group: Any, session: str, name: str) -> Any:
     if values.dtype.kind not in "iufb":
         raise RecordingError(f"{name} of session {session!r} is {values.dtype}; numbers are expected.")
     return values
-
-
-def _check_neurons(entries: dict[str, Any], session: str) -> None:
-    ids, counts = np.unique(entries["roi_ids"], return_counts=True)
-    if entries["roi_ids"].ndim != 1 or not np.array_equal(ids, ids.astype(np.int64)) or (counts > 1).any():
-        raise RecordingError(
-            f"the roi_ids of session {session!r} must be integers that occur once; with the session, they say which "
-            "neuron it is."
-        )
 
 
 def _check_finite(values: Any, name: str, session: str) -> None:

@@ -94,6 +94,10 @@ def constant(values: np.ndarray) -> np.ndarray:
             "s: times and triggers must be seconds of one clock, and the traces complete.",
         ),
         ({"roi_ids": lambda values: np.minimum(values, 3)}, f"the roi_ids of session '{NAME}' must be integers that"),
+        (
+            {"group_confidences": np.ones(6)},
+            f"group_confidences of session '{NAME}' has shape (6,); (neurons, groups) is expected of confidences",
+        ),
         ({"roi_ids": np.array([b"a"] * 6)}, f"roi_ids of session '{NAME}' is |S1; numbers are expected."),
         ({"eye": "middle"}, f"the attribute 'eye' of session '{NAME}' is 'middle'; it must be 'left' or 'right'."),
         (
