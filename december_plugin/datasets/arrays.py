@@ -15,13 +15,15 @@ NPY_MAGIC = b"\x93NUMPY"
 PICKLE_MAGIC = b"\x80"
 
 
-def read_array(path: Path) -> np.ndarray:
+def read_array(path: Path, *, mapped: bool = False) -> np.ndarray:
     """Read one .npy file; pickled objects are never loaded.
 
     Parameters
     ----------
     path
         The file.
+    mapped
+        Leave the values on disk: they are read, page by page, when they are looked at, and cannot be written.
 
     Returns
     -------
@@ -34,7 +36,7 @@ def read_array(path: Path) -> np.ndarray:
         If the file is missing, unreadable, truncated, no .npy file, or holds pickled Python objects.
     """
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False, mmap_mode="r" if mapped else None)
     except FileNotFoundError:
         raise RecordingError(f"{path} is missing. Copy the recording again, or export it with this file.") from None
     except (ValueError, EOFError, OSError) as cause:
