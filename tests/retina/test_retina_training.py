@@ -12,7 +12,7 @@ from nnfabrik import builder
 from retina_files import GEOMETRY, Hoefling
 
 from december_plugin.embeddings import readout_embeddings, unit_ids_of
-from december_plugin.performance import predict_tier
+from december_plugin.predictions import predict_sessions, predict_tier, repeated_clips
 from december_plugin.trainers import baseline_trainer, december_trainer
 
 QUICK = {"pretrain_epochs": 2, "max_iter": 4, "share_pretraining": False, "verbose": False, "lr_init": 0.01}
@@ -103,3 +103,25 @@ def test_marmoset_retina_trains_too(sridhar: Path) -> None:
     responses, predictions = predict_tier(model, loaders["test"])["retina_01"]
     # 7 stretches of 10 predicted frames, after a lead of 5 each.
     assert responses.shape == predictions.shape == (70, 5)
+
+
+def test_single_repeats_are_found_behind_the_means(hoefling_loaders: dict, sridhar_loaders: dict) -> None:
+    cases = [("session_1_ventral1_20201021", hoefling_loaders, [9, 6], 3), ("retina_01", sridhar_loaders, [4, 3], 10)]
+    for data_key, loaders, kernels, n_repeats in cases:
+        model = build(loaders, temporal_kernels=kernels)
+        loader = loaders["test"][data_key]
+        session = predict_sessions(model, {data_key: loader})[data_key]
+        responses, predictions, stimulus_ids = repeated_clips(session, loader)
+        assert len(responses) == len(predictions) == len(stimulus_ids) == n_repeats * len(session.responses)
+        lost = sum(kernels) - 2
+        for repeat in range(n_repeats):
+            rows = slice(repeat * len(session.responses), (repeat + 1) * len(session.responses))
+            expected = [
+                loader.dataset.responses_by_repeat[repeat, start + lost : start + loader.dataset.chunk]
+                for start in loader.dataset.starts
+            ]
+            np.testing.assert_array_equal(responses[rows], torch.cat(expected))
+            np.testing.assert_array_equal(predictions[rows], session.predictions)
+            np.testing.assert_array_equal(stimulus_ids[rows], np.arange(len(session.responses)))
+        means = responses.reshape(n_repeats, *session.responses.shape).mean(axis=0)
+        np.testing.assert_allclose(means, session.responses, rtol=1e-4, atol=1e-5)
