@@ -42,7 +42,7 @@ def sridhar_2025_loaders(
     retinas: Sequence[str] | str,
     excluded_cells: Mapping[str, Sequence[int]] | None = None,
     chunk_frames: int = 100,
-    lead_frames: int = 33,
+    lead_frames: int = 34,
     train_fraction: float = 0.8,
     split_seed: int | None = None,
     image_folder: str = "stimuli_padded_4",
@@ -75,7 +75,7 @@ def sridhar_2025_loaders(
     chunk_frames, lead_frames
         A stretch has ``lead_frames + chunk_frames`` frames, and the next one begins ``chunk_frames`` later: a model
         whose kernels need ``lead_frames`` frames before the first one that it predicts predicts every other frame
-        once. 33 are those of two layers of 30 and 5 frames.
+        once. 34 are those of ``movie_core_gaussian_readout`` (kernels of 27, 5 and 5 frames).
     train_fraction, split_seed
         Share of the training trials that are trained on, and the seed with which openretina draws them (None: its
         1000). The other trials are for validation. They do not change with ``seed``.
