@@ -1,6 +1,18 @@
 """nnfabrik model functions."""
 
+from december_plugin.models.attention import stacked_core_attention_readout, task_core_attention_readout
+from december_plugin.models.equivariant import equivariant_core_gaussian_readout
+from december_plugin.models.factorized import stacked_core_factorized_readout
 from december_plugin.models.hoefling import hoefling_core_gaussian_readout
+from december_plugin.models.movie import movie_core_gaussian_readout
 from december_plugin.models.stacked_core import stacked_core_gaussian_readout
 
-__all__ = ["hoefling_core_gaussian_readout", "stacked_core_gaussian_readout"]
+__all__ = [
+    "equivariant_core_gaussian_readout",
+    "hoefling_core_gaussian_readout",
+    "movie_core_gaussian_readout",
+    "stacked_core_attention_readout",
+    "stacked_core_factorized_readout",
+    "stacked_core_gaussian_readout",
+    "task_core_attention_readout",
+]

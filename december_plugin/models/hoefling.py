@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from december_plugin.errors import SettingsError
-from december_plugin.models.stacked_core import BIAS_STARTS, READOUT_REGULARIZERS, SMALLEST_START_RATE
+from december_plugin.models.parts import BIAS_STARTS, READOUT_REGULARIZERS, SMALLEST_START_RATE
 from december_plugin.retina_extra import openretina_module, undisturbed
 from december_plugin.settings import check_bool, check_choice, check_integer, check_number, checked_settings
 

@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-import torch
-from neuralpredictors.layers.cores import Stacked2dCore
 from neuralpredictors.layers.encoders import FiringRateEncoder
-from neuralpredictors.layers.readouts import MultiReadoutSharedParametersBase
 from neuralpredictors.layers.shifters import MLPShifter
-from neuralpredictors.utils import get_module_output
-from torch import Tensor
 
-from december_plugin.errors import SettingsError, did_you_mean
-from december_plugin.models.sessions import SessionShape, sessions_of
-from december_plugin.readouts import FullGaussian2d
-from december_plugin.settings import check_choice, check_integer, check_number, checked_settings
-
-CORTEX_GRID: Mapping[str, Any] = MappingProxyType(
-    {"type": "cortex", "input_dimensions": 2, "hidden_layers": 1, "hidden_features": 30, "final_tanh": True}
+from december_plugin.errors import SettingsError
+from december_plugin.models.parts import (
+    CORTEX_GRID,
+    bias_starts,
+    gaussian_readouts,
+    grid_settings,
+    position_settings,
+    readout_regularization,
+    seeded_weights,
+    stacked_core,
+    stacked_core_settings,
 )
-INPUT_REGULARIZERS = ("LaplaceL2norm", "LaplaceL2", "LaplaceL1", "GaussianLaplaceL2")
-READOUT_REGULARIZERS = ("l1", "adaptive_log_norm")
-GAUSS_TYPES = ("full", "uncorrelated", "isotropic")
-BIAS_STARTS = ("mean_rate", "zero")
-SMALLEST_START_RATE = 0.01
-
-
-class MultipleFullGaussian2d(MultiReadoutSharedParametersBase):
-    """One full Gaussian readout for each session, by data key."""
-
-    _base_readout = FullGaussian2d
+from december_plugin.models.sessions import SessionShape, listed, sessions_of
+from december_plugin.settings import check_integer, check_number, checked_settings
 
 
 @checked_settings
@@ -138,100 +126,43 @@ def stacked_core_gaussian_readout(
         If a setting is unknown, has a value that is not allowed, or does not fit the sessions.
     """
     sessions = sessions_of(dataloaders, data_info)
-    core_settings = {
-        "hidden_channels": check_integer("hidden_channels", hidden_channels, minimum=1),
-        "input_kern": check_integer("input_kern", input_kern, minimum=1),
-        "hidden_kern": _hidden_kernels(hidden_kern, layers),
-        "layers": layers,
-        "gamma_input": check_number("gamma_input", gamma_input, minimum=0),
-        "skip": check_integer("skip", skip, minimum=0),
-        "final_nonlinearity": final_nonlinearity,
-        "bias": core_bias,
-        "momentum": momentum,
-        "pad_input": pad_input,
-        "hidden_padding": hidden_padding,
-        "batch_norm": batch_norm,
-        "hidden_dilation": check_integer("hidden_dilation", hidden_dilation, minimum=1),
-        "laplace_padding": laplace_padding,
-        "input_regularizer": check_choice("input_regularizer", input_regularizer, INPUT_REGULARIZERS),
-        "use_avg_reg": use_avg_reg,
-        "depth_separable": depth_separable,
-        "linear": linear,
-        "stack": _stack(stack, layers),
-    }
+    core_settings = stacked_core_settings(
+        hidden_channels=hidden_channels,
+        input_kern=input_kern,
+        hidden_kern=hidden_kern,
+        layers=layers,
+        gamma_input=gamma_input,
+        skip=skip,
+        final_nonlinearity=final_nonlinearity,
+        bias=core_bias,
+        momentum=momentum,
+        pad_input=pad_input,
+        hidden_padding=hidden_padding,
+        batch_norm=batch_norm,
+        hidden_dilation=hidden_dilation,
+        laplace_padding=laplace_padding,
+        input_regularizer=input_regularizer,
+        use_avg_reg=use_avg_reg,
+        depth_separable=depth_separable,
+        linear=linear,
+        stack=stack,
+    )
     readout_settings = {
         "bias": readout_bias,
-        "feature_reg_weight": check_number("gamma_readout", gamma_readout, minimum=0),
-        "regularizer_type": check_choice("readout_regularizer", readout_regularizer, READOUT_REGULARIZERS),
-        "gamma_sigma": check_number("gamma_sigma", gamma_sigma, above=0),
-        "init_mu_range": _fraction("init_mu_range", init_mu_range),
-        "init_sigma": check_number("init_sigma", init_sigma, above=0),
-        "gauss_type": check_choice("gauss_type", gauss_type, GAUSS_TYPES),
-        "mean_activity_dict": _bias_starts(sessions, check_choice("bias_start", bias_start, BIAS_STARTS), elu_offset),
-        **_grid_settings(sessions, grid_mean_predictor),
+        **readout_regularization(gamma_readout, readout_regularizer, gamma_sigma),
+        **position_settings(init_mu_range, init_sigma, gauss_type),
+        "mean_activity_dict": bias_starts(sessions, bias_start, elu_offset),
+        **grid_settings(sessions, grid_mean_predictor),
     }
     pupil_channels = _pupil_channels(sessions, shifter)
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(check_integer("seed", seed, minimum=0))
+    with seeded_weights(seed):
         # The order of construction is SENSORIUM's, so that a seed means the same weights.
-        core = _core(sessions, core_settings)
-        readout = _readout(sessions, core, readout_settings)
+        core = stacked_core(sessions, core_settings)
+        readout = gaussian_readouts(sessions, core, readout_settings)
         moved = None
         if pupil_channels is not None:
             moved = _shifter(sessions, pupil_channels, hidden_channels_shifter, shift_layers, gamma_shifter)
     return FiringRateEncoder(core=core, readout=readout, shifter=moved, elu_offset=elu_offset)
-
-
-def _core(sessions: Mapping[str, SessionShape], settings: Mapping[str, Any]) -> Stacked2dCore:
-    channels = {data_key: session.image_shape[0] for data_key, session in sessions.items()}
-    if len(set(channels.values())) > 1:
-        raise SettingsError(
-            f"The sessions' images have different numbers of channels ({_listed(channels)}), but they share a core. "
-            "Load them with the same behaviour and channel settings."
-        )
-    for data_key, session in sessions.items():
-        _check_size(data_key, session.image_shape[1:], settings)
-    return Stacked2dCore(input_channels=next(iter(channels.values())), **settings)
-
-
-def _check_size(data_key: str, size: tuple[int, int], settings: Mapping[str, Any]) -> None:
-    """Follow the size of the images through the layers; padding is computed as ``Stacked2dCore`` does."""
-    kernels, dilation, padding = settings["hidden_kern"], settings["hidden_dilation"], settings["hidden_padding"]
-    if kernels and padding is None:
-        padding = ((kernels[0] - 1) * dilation + 1) // 2
-    first = settings["input_kern"] - 1 - (settings["input_kern"] // 2 * 2 if settings["pad_input"] else 0)
-    lost = np.cumsum([first, *((kernel - 1) * dilation - 2 * padding for kernel in kernels)])
-    needed = int(max(lost.max() + 1, 1))
-    if min(size) < needed:
-        raise SettingsError(
-            f"The images of session {data_key!r} have {size[0]} x {size[1]} pixels, but input_kern="
-            f"{settings['input_kern']} and hidden_kern={kernels} need at least {needed} x {needed}. "
-            "Use smaller kernels, pad_input=True, or a larger scale."
-        )
-    stacked = _stacked_layers(settings["stack"], settings["layers"])
-    skipped = range(settings["layers"]) if settings["skip"] > 1 else []
-    if len({int(lost[layer]) for layer in (*stacked, *skipped)}) > 1:
-        raise SettingsError(
-            f"stack={settings['stack']} and skip={settings['skip']} put layers side by side whose maps differ in size: "
-            f"hidden_kern={kernels} with hidden_padding={padding} does not keep the size. Use one odd kernel size."
-        )
-
-
-def _stacked_layers(stack: int | list[int] | None, layers: int) -> list[int]:
-    if stack is None:
-        return list(range(layers))
-    return list(range(layers))[stack:] if isinstance(stack, int) else [layer % layers for layer in stack]
-
-
-def _readout(
-    sessions: Mapping[str, SessionShape], core: Stacked2dCore, settings: Mapping[str, Any]
-) -> MultipleFullGaussian2d:
-    shapes = {
-        data_key: get_module_output(core, (1, *session.image_shape), use_cuda=False)[1:]
-        for data_key, session in sessions.items()
-    }
-    neurons = {data_key: session.n_neurons for data_key, session in sessions.items()}
-    return MultipleFullGaussian2d(in_shape_dict=shapes, n_neurons_dict=neurons, **settings)
 
 
 def _shifter(
@@ -246,81 +177,13 @@ def _shifter(
     )
 
 
-def _bias_starts(sessions: Mapping[str, SessionShape], bias_start: str, elu_offset: float) -> dict[str, Tensor]:
-    starts = {}
-    for data_key, session in sessions.items():
-        start = torch.zeros(session.n_neurons)
-        # Without mean responses (a description from elsewhere) the weights will be loaded anyway.
-        if bias_start == "mean_rate" and session.mean_responses is not None:
-            rate = torch.as_tensor(np.asarray(session.mean_responses, dtype=np.float32)).clamp_min(SMALLEST_START_RATE)
-            start = torch.where(rate < 1, rate.log(), rate - 1) - elu_offset  # the inverse of ELU(x) + 1
-        starts[data_key] = start
-    return starts
-
-
-def _grid_settings(sessions: Mapping[str, SessionShape], predictor: Mapping[str, Any] | None) -> dict[str, Any]:
-    if predictor is None:
-        return {}
-    for name in predictor:
-        if name not in CORTEX_GRID:
-            raise SettingsError(f"grid_mean_predictor has no setting {name!r}. {did_you_mean(name, CORTEX_GRID)}")
-    check_choice("grid_mean_predictor's type", predictor.get("type"), ("cortex",))
-    dimensions = check_integer("input_dimensions", predictor.get("input_dimensions", 2), minimum=1)
-    grids = {}
-    for data_key, session in sessions.items():
-        positions = session.coordinates
-        if positions is None:
-            raise SettingsError(
-                f"grid_mean_predictor needs cortical positions, but session {data_key!r} has no "
-                "cell_motor_coordinates. Pass grid_mean_predictor=None to learn each position by itself."
-            )
-        if positions.shape[1] < dimensions:
-            raise SettingsError(
-                f"grid_mean_predictor's input_dimensions is {dimensions}, but the cortical positions of session "
-                f"{data_key!r} have {positions.shape[1]}."
-            )
-        grids[data_key] = np.asarray(positions)[:, :dimensions]
-    layers = {name: value for name, value in predictor.items() if name not in ("type", "input_dimensions")}
-    return {"grid_mean_predictor": layers, "grid_mean_predictor_type": "cortex", "source_grids": grids}
-
-
 def _pupil_channels(sessions: Mapping[str, SessionShape], shifter: bool | None) -> int | None:
     channels = {data_key: session.pupil_channels for data_key, session in sessions.items()}
     if shifter is False or (shifter is None and all(value is None for value in channels.values())):
         return None
     if None in channels.values() or len(set(channels.values())) > 1:
         raise SettingsError(
-            f"A shifter needs pupil positions in every session; the sessions serve {_listed(channels)}. Load them with "
+            f"A shifter needs pupil positions in every session; the sessions serve {listed(channels)}. Load them with "
             "include_eye_position=True, or pass shifter=False."
         )
     return next(iter(channels.values()))
-
-
-def _hidden_kernels(hidden_kern: Any, layers: int) -> list[int]:
-    n_hidden = check_integer("layers", layers, minimum=1) - 1
-    kernels = [hidden_kern] * n_hidden if not isinstance(hidden_kern, (list, tuple)) else list(hidden_kern)
-    if len(kernels) != n_hidden:
-        raise SettingsError(
-            f"hidden_kern has {len(kernels)} kernel sizes, but layers={layers} means {n_hidden} hidden layer(s). "
-            "Give one size, or one for each of them."
-        )
-    return [check_integer("hidden_kern", kernel, minimum=1) for kernel in kernels]
-
-
-def _stack(stack: Any, layers: int) -> int | list[int] | None:
-    indices = list(stack) if isinstance(stack, (list, tuple)) else [stack]
-    for index in indices:
-        if stack is not None and (isinstance(index, bool) or not -layers <= index < layers):
-            raise SettingsError(f"stack is {stack!r}, but the core has {layers} layer(s): {-layers} to {layers - 1}.")
-    return indices if isinstance(stack, (list, tuple)) else stack
-
-
-def _fraction(name: str, value: Any) -> float:
-    number = check_number(name, value, above=0)
-    if number > 1:
-        raise SettingsError(f"{name} is {value!r}; it must be a number above 0 and at most 1.")
-    return number
-
-
-def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{data_key}: {value}" for data_key, value in values.items())

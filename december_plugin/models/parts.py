@@ -1,0 +1,230 @@
+"""Parts that several models are made of: stacked core, starts of biases, checks of settings that belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from neuralpredictors.layers.cores import Stacked2dCore
+from neuralpredictors.layers.readouts import MultiReadoutSharedParametersBase
+from neuralpredictors.utils import get_module_output
+from torch import Tensor, nn
+
+from december_plugin.errors import SettingsError, did_you_mean
+from december_plugin.models.sessions import SessionShape, check_images, shared_channels
+from december_plugin.readouts import FullGaussian2d
+from december_plugin.settings import check_choice, check_integer, check_number
+
+CORTEX_GRID: Mapping[str, Any] = MappingProxyType(
+    {"type": "cortex", "input_dimensions": 2, "hidden_layers": 1, "hidden_features": 30, "final_tanh": True}
+)
+INPUT_REGULARIZERS = ("LaplaceL2norm", "LaplaceL2", "LaplaceL1", "GaussianLaplaceL2")
+READOUT_REGULARIZERS = ("l1", "adaptive_log_norm")
+GAUSS_TYPES = ("full", "uncorrelated", "isotropic")
+BIAS_STARTS = ("mean_rate", "zero")
+SMALLEST_START_RATE = 0.01
+
+
+class MultipleFullGaussian2d(MultiReadoutSharedParametersBase):
+    """One full Gaussian readout for each session, by data key."""
+
+    _base_readout = FullGaussian2d
+
+
+def stacked_core_settings(
+    *,
+    hidden_channels: int,
+    input_kern: int,
+    hidden_kern: int | Sequence[int],
+    layers: int,
+    gamma_input: float,
+    skip: int,
+    hidden_dilation: int,
+    input_regularizer: str,
+    stack: int | Sequence[int] | None,
+    **unchecked: Any,
+) -> dict[str, Any]:
+    """Return the settings of ``Stacked2dCore``, checked; the names are those of the model functions."""
+    return {
+        "hidden_channels": check_integer("hidden_channels", hidden_channels, minimum=1),
+        "input_kern": check_integer("input_kern", input_kern, minimum=1),
+        "hidden_kern": hidden_kernels(hidden_kern, layers),
+        "layers": layers,
+        "gamma_input": check_number("gamma_input", gamma_input, minimum=0),
+        "skip": check_integer("skip", skip, minimum=0),
+        "hidden_dilation": check_integer("hidden_dilation", hidden_dilation, minimum=1),
+        "input_regularizer": check_choice("input_regularizer", input_regularizer, INPUT_REGULARIZERS),
+        "stack": check_stack(stack, layers),
+        **unchecked,
+    }
+
+
+def stacked_core(sessions: Mapping[str, SessionShape], settings: Mapping[str, Any]) -> Stacked2dCore:
+    """Build the core that the sessions share, with the random state as it is.
+
+    Raises
+    ------
+    SettingsError
+        If the sessions have movies or different numbers of channels, or images too small for the kernels.
+    """
+    check_images(sessions)
+    channels = shared_channels(sessions)
+    for data_key, session in sessions.items():
+        _check_size(data_key, session.image_shape[1:], settings)
+    return Stacked2dCore(input_channels=channels, **settings)
+
+
+def _check_size(data_key: str, size: tuple[int, int], settings: Mapping[str, Any]) -> None:
+    """Follow the size of the images through the layers; padding is computed as ``Stacked2dCore`` does."""
+    kernels, dilation, padding = settings["hidden_kern"], settings["hidden_dilation"], settings["hidden_padding"]
+    if kernels and padding is None:
+        padding = ((kernels[0] - 1) * dilation + 1) // 2
+    first = settings["input_kern"] - 1 - (settings["input_kern"] // 2 * 2 if settings["pad_input"] else 0)
+    lost = np.cumsum([first, *((kernel - 1) * dilation - 2 * padding for kernel in kernels)])
+    needed = int(max(lost.max() + 1, 1))
+    if min(size) < needed:
+        raise SettingsError(
+            f"The images of session {data_key!r} have {size[0]} x {size[1]} pixels, but input_kern="
+            f"{settings['input_kern']} and hidden_kern={kernels} need at least {needed} x {needed}. "
+            "Use smaller kernels, pad_input=True, or a larger scale."
+        )
+    stacked = _stacked_layers(settings["stack"], settings["layers"])
+    skipped = range(settings["layers"]) if settings["skip"] > 1 else []
+    if len({int(lost[layer]) for layer in (*stacked, *skipped)}) > 1:
+        raise SettingsError(
+            f"stack={settings['stack']} and skip={settings['skip']} put layers side by side whose maps differ in size: "
+            f"hidden_kern={kernels} with hidden_padding={padding} does not keep the size. Use one odd kernel size."
+        )
+
+
+def _stacked_layers(stack: int | list[int] | None, layers: int) -> list[int]:
+    if stack is None:
+        return list(range(layers))
+    return list(range(layers))[stack:] if isinstance(stack, int) else [layer % layers for layer in stack]
+
+
+def output_shapes(core: nn.Module, sessions: Mapping[str, SessionShape]) -> dict[str, tuple[int, ...]]:
+    """Return the shape (channels, height, width) of the core's output for the images of every session."""
+    return {
+        data_key: get_module_output(core, (1, *session.image_shape), use_cuda=False)[1:]
+        for data_key, session in sessions.items()
+    }
+
+
+def readout_regularization(gamma_readout: float, readout_regularizer: str, gamma_sigma: float) -> dict[str, Any]:
+    """Return the settings of :class:`~december_plugin.regularizers.RegularizedReadout`, checked."""
+    return {
+        "feature_reg_weight": check_number("gamma_readout", gamma_readout, minimum=0),
+        "regularizer_type": check_choice("readout_regularizer", readout_regularizer, READOUT_REGULARIZERS),
+        "gamma_sigma": check_number("gamma_sigma", gamma_sigma, above=0),
+    }
+
+
+def position_settings(init_mu_range: float, init_sigma: float, gauss_type: str) -> dict[str, Any]:
+    """Return the settings of a Gaussian readout's positions, checked."""
+    return {
+        "init_mu_range": check_fraction("init_mu_range", init_mu_range),
+        "init_sigma": check_number("init_sigma", init_sigma, above=0),
+        "gauss_type": check_choice("gauss_type", gauss_type, GAUSS_TYPES),
+    }
+
+
+def grid_settings(sessions: Mapping[str, SessionShape], predictor: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the settings of a readout whose positions are predicted, checked; none without a predictor."""
+    if predictor is None:
+        return {}
+    for name in predictor:
+        if name not in CORTEX_GRID:
+            raise SettingsError(f"grid_mean_predictor has no setting {name!r}. {did_you_mean(name, CORTEX_GRID)}")
+    check_choice("grid_mean_predictor's type", predictor.get("type"), ("cortex",))
+    dimensions = check_integer("input_dimensions", predictor.get("input_dimensions", 2), minimum=1)
+    grids = {}
+    for data_key, session in sessions.items():
+        positions = session.coordinates
+        if positions is None:
+            raise SettingsError(
+                f"grid_mean_predictor needs cortical positions, but session {data_key!r} has no "
+                "cell_motor_coordinates. Pass grid_mean_predictor=None to learn each position by itself."
+            )
+        if positions.shape[1] < dimensions:
+            raise SettingsError(
+                f"grid_mean_predictor's input_dimensions is {dimensions}, but the cortical positions of session "
+                f"{data_key!r} have {positions.shape[1]}."
+            )
+        grids[data_key] = np.asarray(positions)[:, :dimensions]
+    layers = {name: value for name, value in predictor.items() if name not in ("type", "input_dimensions")}
+    return {"grid_mean_predictor": layers, "grid_mean_predictor_type": "cortex", "source_grids": grids}
+
+
+def gaussian_readouts(
+    sessions: Mapping[str, SessionShape], core: nn.Module, settings: Mapping[str, Any]
+) -> MultipleFullGaussian2d:
+    """Build one full Gaussian readout for each session, with the random state as it is."""
+    neurons = {data_key: session.n_neurons for data_key, session in sessions.items()}
+    return MultipleFullGaussian2d(in_shape_dict=output_shapes(core, sessions), n_neurons_dict=neurons, **settings)
+
+
+def bias_starts(sessions: Mapping[str, SessionShape], bias_start: str, elu_offset: float) -> dict[str, Tensor]:
+    """Return where the biases of every session start, (n,), for an output of ``ELU(x + elu_offset) + 1``.
+
+    ``bias_start`` is "mean_rate", for which a neuron without drive has its mean response, or "zero".
+    """
+    check_choice("bias_start", bias_start, BIAS_STARTS)
+    starts = {}
+    for data_key, session in sessions.items():
+        start = torch.zeros(session.n_neurons)
+        # Without mean responses (a description from elsewhere) the weights will be loaded anyway.
+        if bias_start == "mean_rate" and session.mean_responses is not None:
+            rate = torch.as_tensor(np.asarray(session.mean_responses, dtype=np.float32)).clamp_min(SMALLEST_START_RATE)
+            start = torch.where(rate < 1, rate.log(), rate - 1) - elu_offset  # the inverse of ELU(x) + 1
+        starts[data_key] = start
+    return starts
+
+
+def hidden_kernels(hidden_kern: Any, layers: int) -> list[int]:
+    """Return the kernel size of every hidden layer, given one for all or one for each."""
+    n_hidden = check_integer("layers", layers, minimum=1) - 1
+    kernels = [hidden_kern] * n_hidden if not isinstance(hidden_kern, (list, tuple)) else list(hidden_kern)
+    if len(kernels) != n_hidden:
+        raise SettingsError(
+            f"hidden_kern has {len(kernels)} kernel sizes, but layers={layers} means {n_hidden} hidden layer(s). "
+            "Give one size, or one for each of them."
+        )
+    return [check_integer("hidden_kern", kernel, minimum=1) for kernel in kernels]
+
+
+def check_stack(stack: Any, layers: int) -> int | list[int] | None:
+    """Return which layers the readout sees, or raise a :class:`SettingsError` if the core has no such layer."""
+    indices = list(stack) if isinstance(stack, (list, tuple)) else [stack]
+    for index in indices:
+        if stack is not None and (isinstance(index, bool) or not -layers <= index < layers):
+            raise SettingsError(f"stack is {stack!r}, but the core has {layers} layer(s): {-layers} to {layers - 1}.")
+    return indices if isinstance(stack, (list, tuple)) else stack
+
+
+def check_odd(name: str, value: Any) -> int:
+    """Return an odd kernel size, or raise a :class:`SettingsError`: only those can keep the size of a map."""
+    size = check_integer(name, value, minimum=1)
+    if size % 2 == 0:
+        raise SettingsError(f"{name} is {size}; it must be odd.")
+    return size
+
+
+def check_fraction(name: str, value: Any) -> float:
+    """Return a number above 0 and at most 1, or raise a :class:`SettingsError`."""
+    number = check_number(name, value, above=0)
+    if number > 1:
+        raise SettingsError(f"{name} is {value!r}; it must be a number above 0 and at most 1.")
+    return number
+
+
+@contextmanager
+def seeded_weights(seed: int) -> Iterator[None]:
+    """Draw initial weights from a seed within the block; the global random state is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(check_integer("seed", seed, minimum=0))
+        yield
