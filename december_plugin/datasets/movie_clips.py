@@ -179,11 +179,11 @@ class MovieClips(Dataset):
         stop = start + length
         if not 0 <= start < stop <= movie.n_frames:
             raise IndexError(f"frames {start} to {stop} are not all in the movie {movie.name!r} of {movie.n_frames}")
-        frames = movie.stimulus[start:stop].astype(np.float32)
+        frames = movie.stimulus()[start:stop].astype(np.float32)
         if self.served.statistics is not None:
             mean, std = self.served.statistics
             frames = (frames - np.float32(mean)) / np.float32(std)
-        responses = np.take(movie.responses[repeat, start:stop], self.served.neurons, axis=1).astype(np.float32)
+        responses = np.take(movie.responses()[repeat, start:stop], self.served.neurons, axis=1).astype(np.float32)
         videos = torch.from_numpy(np.ascontiguousarray(np.moveaxis(frames, 0, 1)))
         return data_point(FIELDS)(videos, torch.from_numpy(responses))
 

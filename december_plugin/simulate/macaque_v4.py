@@ -22,7 +22,7 @@ import numpy as np
 
 from december_plugin.datasets.spike_sessions import SHOWN
 from december_plugin.datasets.stimulus_images import DIGITS
-from december_plugin.errors import SettingsError
+from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.settings import check_choice, check_integer, check_number
 from december_plugin.simulate import images as model
 from december_plugin.simulate.images import RecordingTruth, read_truth
@@ -59,7 +59,9 @@ def read_macaque_v4_truth(folder: str | os.PathLike[str]) -> dict[str, Recording
     """
     root = Path(folder) / "truth"
     if not root.is_dir():
-        read_truth(folder)  # raises
+        raise RecordingError(
+            f"{root} is missing: {folder} is no simulated recording. Write one with write_macaque_v4_recording."
+        )
     return {entry.name: read_truth(root / entry.name) for entry in sorted(root.iterdir())}
 
 

@@ -135,15 +135,16 @@ def test_the_statistics_are_those_of_the_training_movies(recording):
     assert (plain["img_mean"], plain["img_std"]) == (None, None)
 
 
-def test_nothing_of_the_movies_is_in_memory(recording):
-    for sessions in load(recording).values():
-        dataset = sessions["retina-7"].dataset
-        for movie, _ in dataset.takes:
-            for array in (movie.stimulus, movie.responses):
-                base = array
-                while not isinstance(base, np.memmap):
-                    base = base.base
-                assert not array.flags.writeable
+def test_movies_stay_on_disk_and_no_file_stays_open(recording):
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    loaders = load(recording)
+    batch = next(iter(loaders["train"]["retina-7"]))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert batch.videos.is_contiguous()
+    for movie, _ in loaders["test"]["retina-7"].dataset.takes:
+        for array in (movie.stimulus(), movie.responses()):
+            assert isinstance(array, np.memmap)
+            assert not array.flags.writeable
 
 
 def test_neurons_are_chosen_by_unit_id(recording):
