@@ -71,7 +71,7 @@ def write_laptop_data(name: str, folder: str | Path) -> LaptopData:
     paths = []
     for path, write, settings in RECIPES[plain](target / RECORDINGS):
         paths.append(path)
-        planted.append(write(path, **settings))
+        planted += write(path, **settings)
     types = target / f"{plain}-types.csv"
     _write_types(types, planted)
     return LaptopData(tuple(paths), types, f"planted types of {plain}")
@@ -90,19 +90,36 @@ def _write_types(path: Path, planted: Iterable[Planted]) -> None:
 # --- one writer for each format: writes a recording if it is not there, and returns what was planted --------------
 
 
-def _images(path: Path, **settings: Any) -> Planted:
+def _images(path: Path, **settings: Any) -> list[Planted]:
     from december_plugin.datasets.layout import data_key_of
     from december_plugin.simulate import read_truth, write_recording
 
     if not (path / "truth").is_dir():  # written last
         write_recording(path, **settings)
     truth = read_truth(path)
-    return data_key_of(path), truth.unit_ids, truth.types
+    return [(data_key_of(path), truth.unit_ids, truth.types)]
+
+
+def _macaque(path: Path, **settings: Any) -> list[Planted]:
+    from december_plugin.simulate.macaque_v4 import read_macaque_v4_truth, write_macaque_v4_recording
+
+    if not (path / "truth").is_dir():
+        write_macaque_v4_recording(path, **settings)
+    return [(key, truth.unit_ids, truth.types) for key, truth in read_macaque_v4_truth(path).items()]
+
+
+def _movies(path: Path, **settings: Any) -> list[Planted]:
+    from december_plugin.simulate.movies import read_movie_truth, write_movie_recording
+
+    if not (path / "truth").is_dir():
+        write_movie_recording(path, **settings)
+    truth = read_movie_truth(path)
+    return [(path.name, truth.unit_ids, truth.types)]
 
 
 # --- what each sweep needs ---------------------------------------------------------------------------------------
 
-Recipe = list[tuple[Path, Callable[..., Planted], Mapping[str, Any]]]
+Recipe = list[tuple[Path, Callable[..., list[Planted]], Mapping[str, Any]]]
 
 
 def _mouse_v1(folder: Path) -> Recipe:
@@ -111,7 +128,38 @@ def _mouse_v1(folder: Path) -> Recipe:
     return [(folder / f"static{seed}-1-1-simulated", _images, {**size, "seed": seed}) for seed in (1, 2)]
 
 
+def _macaque_v4(folder: Path) -> Recipe:
+    """Return eight sessions of spike counts to shared images."""
+    size = {"n_sessions": 8, "n_neurons": 25, "n_images": 400, "n_shown": 250, "n_test": 12, "seed": 1}
+    return [(folder / "macaque-v4", _macaque, size)]
+
+
+def _marmoset_1(folder: Path) -> Recipe:
+    """Return a retina with the numbers of cells of each type of the paper's first one (section 5)."""
+    return [(folder / "retina-four-types", _movies, {"n_neurons": 145, "type_sizes": (78, 40, 22, 5), "seed": 1})]
+
+
+def _marmoset_2(folder: Path) -> Recipe:
+    """Return a retina with the numbers of cells of each type of the paper's second one (section B.1)."""
+    return [(folder / "retina-two-types", _movies, {"n_neurons": 73, "type_sizes": (38, 35), "seed": 2})]
+
+
+def _mouse_retina(folder: Path) -> Recipe:
+    """Return two retinas with the same types."""
+    sizes = {"retina-a": 100, "retina-b": 60}
+    return [
+        (folder / name, _movies, {"n_neurons": size, "seed": seed})
+        for seed, (name, size) in enumerate(sizes.items(), start=3)
+    ]
+
+
 RECIPES: Mapping[str, Callable[[Path], Recipe]] = {
     "mouse-v1-strength": _mouse_v1,
     "mouse-v1-pretraining": _mouse_v1,
+    "equivariant-baseline": _mouse_v1,
+    "marmoset-1": _marmoset_1,
+    "marmoset-2": _marmoset_2,
+    "mouse-retina": _mouse_retina,
+    "macaque-v4": _macaque_v4,
+    "macaque-v4-all": _macaque_v4,
 }

@@ -252,8 +252,10 @@ def most_neurons(function: Callable[..., Any], config: Mapping[str, Any]) -> int
 
 
 def _n_neurons_in(folder: Path) -> int | None:
-    """Return the number of neurons of a recording that lists its units as the SENSORIUM 2022 layout does."""
-    try:
-        return len(np.load(folder / "meta" / "neurons" / "unit_ids.npy", mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, TypeError, EOFError):
-        return None
+    """Return the number of neurons of a recording in the SENSORIUM 2022 layout or the generic format for movies."""
+    for file in (folder / "meta" / "neurons" / "unit_ids.npy", folder / "unit_ids.npy"):
+        try:
+            return len(np.load(file, mmap_mode="r", allow_pickle=False))
+        except (OSError, ValueError, TypeError, EOFError):
+            continue
+    return None

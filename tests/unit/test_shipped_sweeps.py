@@ -46,7 +46,7 @@ def test_each_of_the_paper_says_what_it_is_and_has_a_small_version(name: str) ->
     text = shipped_path(name).read_text(encoding="utf-8")
     head = text.partition("\nseeds:")[0]
     assert re.search(r"Figures? \d", head)
-    assert re.search(r"Compute .*GPU", head, re.DOTALL)
+    assert re.search(r"Compute.*GPU", head, re.DOTALL)
     assert "What the paper does not tell" in head
     assert name.replace("paper/", "laptop/") in names()
 
@@ -63,7 +63,8 @@ def test_each_small_version_is_small_and_has_its_data(name: str, tmp_path: Path)
         for key, value in entry.config.items():
             if re.search(r"(^|_)paths?$", key):
                 asked |= {Path(path) for path in ([value] if isinstance(value, str) else value)}
-    assert asked == written
+    assert all(any(path.is_relative_to(each) for each in written) for path in asked)
+    assert all(any(path.is_relative_to(each) for path in asked) for each in written)
     assert f"paper/{plain}" in PAPER
     assert f"december sweeps data {name} FOLDER" in shipped_path(name).read_text(encoding="utf-8")
 
