@@ -49,6 +49,7 @@ the usual sequence:
   december status                       what is done, running or failed, and why
   december jobs show                    jobs one by one; the traceback and log of one; retry and ignore
   december ari                          the agreement between seeds, by method and number of clusters
+  december report                       the answer as one HTML file: what the numbers say, with every plot
   december health                       whether the workers of this machine are alive, for health checks
   december store clean                  find what killed workers left in the store; remove it on request
   december db stop                      end the embedded database (with a lab's server there is none)

@@ -24,7 +24,21 @@ import pkgutil
 from typing import Any, Protocol, TypeAlias, cast
 
 # The order of the overview: as they are used. Commands that are not named here follow.
-ORDER = ("demo", "sweeps", "register", "types", "worker", "pool", "status", "jobs", "ari", "health", "store", "db")
+ORDER = (
+    "demo",
+    "sweeps",
+    "register",
+    "types",
+    "worker",
+    "pool",
+    "status",
+    "jobs",
+    "ari",
+    "report",
+    "health",
+    "store",
+    "db",
+)
 
 
 # What argparse.ArgumentParser.add_subparsers returns.

@@ -1,0 +1,184 @@
+"""What a report is made from: data frames, read once, and nothing of a database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """The configuration whose clusters are shown one by one.
+
+    Attributes
+    ----------
+    label
+        Its method, as in the table of agreement.
+    n_clusters
+        Number of clusters K.
+    reason
+        Why this one, in words.
+    n_seeds
+        Seeds whose clusters were matched and voted on.
+    seeds
+        Which ones.
+    neurons
+        One row per neuron: ``data_key``, ``unit_id``, ``cluster`` (from 0), ``stability`` (0 to 1), ``confidence`` (0
+        to 1), and where known ``margin``, ``type`` and ``test_correlation``.
+    from_recording
+        Whether all unit ids are the recording's, and not positions.
+    """
+
+    label: str
+    n_clusters: int
+    reason: str
+    n_seeds: int
+    seeds: tuple[int, ...]
+    neurons: pd.DataFrame
+    from_recording: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """A t-SNE of readout vectors.
+
+    Attributes
+    ----------
+    neurons
+        One row per neuron that was drawn: ``data_key``, ``unit_id``, ``x``, ``y``.
+    seed
+        Seed of the model whose readout vectors they are.
+    n_neurons
+        Number of neurons of the model.
+    perplexity
+        Of the t-SNE.
+    max_per_session
+        Most neurons that were drawn from one session.
+    """
+
+    neurons: pd.DataFrame
+    seed: int
+    n_neurons: int
+    perplexity: float
+    max_per_session: int
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """Clusters against known types; ``frame`` as ``confusion_frame`` returns it."""
+
+    label: str
+    n_clusters: int
+    types_name: str
+    frame: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that the report would show if it were there.
+
+    Attributes
+    ----------
+    what
+        A noun phrase.
+    remedy
+        What to do, a sentence.
+    """
+
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """One data set with one model: what is compared within, and never across.
+
+    Attributes
+    ----------
+    name
+        A heading.
+    dataset, model
+        ``fn``, ``hash``, ``comment`` and ``config`` of the entries.
+    agreement
+        Rows of ``agreement_table``, with ``label``.
+    sessions
+        One row per session: ``data_key``, ``n_neurons``, ``unit_ids_from``, ``n_test_trials`` (NaN if unknown),
+        ``test_correlation``.
+    nulls, counts, choices, consensus
+        As the queries of :mod:`december_plugin.schemas.type_queries` return them, with ``label`` where there is a
+        method; empty where nothing was computed.
+    chosen, embedding, confusions
+        See there.
+    types_name, n_types
+        The known types that are compared with.
+    missing
+        What is not there.
+    """
+
+    name: str
+    dataset: Mapping[str, Any]
+    model: Mapping[str, Any]
+    agreement: pd.DataFrame
+    sessions: pd.DataFrame
+    nulls: pd.DataFrame = field(default_factory=pd.DataFrame)
+    counts: pd.DataFrame = field(default_factory=pd.DataFrame)
+    choices: pd.DataFrame = field(default_factory=pd.DataFrame)
+    consensus: pd.DataFrame = field(default_factory=pd.DataFrame)
+    chosen: Chosen | None = None
+    embedding: Embedding | None = None
+    confusions: tuple[Confusion, ...] = ()
+    types_name: str | None = None
+    n_types: int | None = None
+    missing: tuple[Missing, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ReportData:
+    """Everything that a report says.
+
+    Attributes
+    ----------
+    title
+        Its heading.
+    created
+        When it was made, with a time zone.
+    command
+        The command that made it.
+    schema, server
+        Where the tables are; never an account or a password.
+    analyses
+        One per data set and model.
+    progress
+        One row per table: ``table``, ``done``, ``running``, ``waiting``, ``failed``, ``poisoned``, ``ignored``.
+    failures
+        One row per reason: ``table``, ``count``, ``reason``, ``example``, ``job``.
+    entries
+        Entries of nnfabrik's tables and clusterings: ``kind``, ``fn``, ``hash``, ``comment``, ``config``.
+    trainings
+        One row per trained model: ``dataset_hash``, ``model_hash``, ``trainer_hash``, ``seed``, ``role``,
+        ``validation_correlation``, ``test_correlation``, ``n_epochs``, ``best_epoch``, ``stopped_by``, ``trained``.
+    known_types
+        One row per labeling, as ``KnownTypes.overview`` has it.
+    versions
+        Packages to their versions where this report was made.
+    training_versions
+        ``package``, ``version``, ``n_models``: what the trainings recorded.
+    """
+
+    title: str
+    created: datetime
+    command: str
+    schema: str
+    server: str
+    analyses: tuple[Analysis, ...]
+    progress: pd.DataFrame
+    failures: pd.DataFrame
+    entries: pd.DataFrame
+    trainings: pd.DataFrame
+    known_types: pd.DataFrame
+    versions: Mapping[str, str]
+    training_versions: pd.DataFrame

@@ -1,0 +1,146 @@
+"""The same charts as still pictures, for paper and for browsers that run no scripts."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from december_plugin.errors import SettingsError
+from december_plugin.report.data import Analysis
+
+# Letters as outlines: inside of a page the file's own fonts are not there.
+_RC: Any = {"svg.hashsalt": "december_plugin", "svg.fonttype": "path"}
+_MAX_SVG = 400_000  # bytes; above, a bitmap is smaller
+_DPI = 150
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that is part of the page: its address holds its bytes."""
+
+    source: Markup
+    alt: str
+
+
+def picture(draw: Callable[[], Figure], alt: str) -> Picture | None:
+    """Return a figure as a picture; None if the frames have nothing that could be drawn."""
+    try:
+        figure = draw()
+    except SettingsError:  # the table below the place of the figure says the same
+        return None
+    with matplotlib.rc_context(_RC):
+        content = _saved(figure, "svg", metadata={"Date": None})
+        kind = "svg+xml"
+        if len(content) > _MAX_SVG:
+            content, kind = _saved(figure, "png", dpi=_DPI), "png"
+    return Picture(Markup(f"data:image/{kind};base64,{base64.b64encode(content).decode()}"), alt)
+
+
+def _saved(figure: Figure, kind: str, **settings: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, **settings)
+    return buffer.getvalue()
+
+
+def agreement_picture(analysis: Analysis) -> Picture | None:
+    """Return agreement and correlation against K."""
+    from december_plugin.plots import agreement_figure
+    from december_plugin.plots.frames import agreement_columns
+
+    table = agreement_columns(analysis.agreement)
+    alt = "Agreement between seeds, agreement with known types and test correlation against the number of clusters."
+    return picture(lambda: agreement_figure(table, n_types=analysis.n_types), alt)
+
+
+def null_picture(analysis: Analysis) -> Picture | None:
+    """Return agreement against K with the null band, a panel per method."""
+    if analysis.nulls.empty:
+        return None
+    from december_plugin.plots.nulls import null_figure
+
+    nulls = analysis.nulls.drop(columns="method").rename(columns={"label": "method"})
+    alt = "Agreement between seeds against the number of clusters with the band of surrogates without clusters."
+    return picture(lambda: null_figure(nulls), alt)
+
+
+def counts_picture(analysis: Analysis) -> Picture | None:
+    """Return the criteria for K."""
+    if analysis.counts.empty:
+        return None
+    from december_plugin.plots.cluster_counts import cluster_count_figure
+
+    table = analysis.counts.drop(columns="method").rename(columns={"label": "method"})
+    return picture(lambda: cluster_count_figure(table), "Criteria for the number of clusters against K.")
+
+
+def strength_picture(analysis: Analysis) -> Picture | None:
+    """Return what the strength does, at the number of clusters that is shown."""
+    from december_plugin.plots.frames import agreement_columns
+    from december_plugin.plots.strength import strength_figure
+
+    table = agreement_columns(analysis.agreement)
+    december = table[table["method"].isin(_december_labels(analysis))]
+    count = analysis.chosen.n_clusters if analysis.chosen is not None else None
+    at_k = december[december["n_clusters"] == count] if count is not None else december
+    baseline = analysis.agreement[analysis.agreement["trainer_role"] == "baseline"].head(1)
+    columns = ["method", "strength", "test_mean", "test_sd", "gradient_ratio"]
+    renamed = {"test_correlation_mean": "test_mean", "test_correlation_sd": "test_sd"}
+    rows = [at_k.rename(columns=renamed)[columns].drop_duplicates("method")]
+    if len(baseline):
+        rows.append(baseline.assign(method="baseline", strength=0.0)[columns])
+    performance = pd.concat([row.astype({"strength": float}) for row in rows], ignore_index=True)
+    alt = f"Test correlation, gradient ratio (K = {count}) and agreement between seeds by strength of the loss."
+    return picture(lambda: strength_figure(performance, december), alt)
+
+
+def _december_labels(analysis: Analysis) -> set[str]:
+    rows = analysis.agreement
+    return set(rows.loc[rows["method"] == "december", "label"])
+
+
+def embedding_picture(analysis: Analysis) -> Picture | None:
+    """Return the t-SNE by cluster, session and, where known, type."""
+    chosen, embedding = analysis.chosen, analysis.embedding
+    if chosen is None or embedding is None:
+        return None
+    from december_plugin.plots import embedding_figure
+
+    neurons = embedding.neurons.merge(chosen.neurons, on=["data_key", "unit_id"], how="left")
+    clusters = neurons["cluster"]
+    groupings: dict[str, Any] = {
+        f"{chosen.label}, K = {chosen.n_clusters}": (clusters + 1).fillna(-1).astype(int).to_numpy()
+    }
+    if "type" in neurons and neurons["type"].notna().any():
+        groupings["known type"] = neurons["type"].where(neurons["type"].notna(), None).to_numpy(dtype=object)
+    groupings["session"] = neurons["data_key"].to_numpy(dtype=object)
+    points = neurons[["x", "y"]].to_numpy()
+    return picture(
+        lambda: embedding_figure(points, groupings, coordinates=points),
+        "t-SNE of readout vectors, coloured by cluster, by known type where there are some, and by session.",
+    )
+
+
+def confusion_picture(frame: pd.DataFrame, title: str) -> Picture | None:
+    """Return a confusion matrix."""
+    from december_plugin.plots.confusion import confusion_figure
+
+    counts = frame.rename(index={name: name + 1 for name in frame.index if not isinstance(name, str)})
+    return picture(lambda: confusion_figure(counts, title=title), f"{title}: confusion of clusters and known types.")
+
+
+def consensus_picture(analysis: Analysis) -> Picture | None:
+    """Return stability and confidence by cluster."""
+    chosen = analysis.chosen
+    if chosen is None or chosen.n_seeds < 2:
+        return None
+    from december_plugin.plots.confidence import consensus_figure
+
+    return picture(lambda: consensus_figure(chosen.neurons), "Stability and confidence of the neurons by cluster.")

@@ -1,0 +1,276 @@
+"""Tables of numbers beside the plots: text for every cell, escaped by the template."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from december_plugin.report.data import Analysis, Chosen, Confusion
+
+ABSENT = "–"
+FEW_ROWS = 12  # a table of more is folded
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading, and where its text comes from.
+
+    Attributes
+    ----------
+    head
+        Heading.
+    name
+        Column of the frame; for ``kind`` "mean" the stem of ``_mean`` and ``_sd``.
+    kind
+        "text", "integer", "number" (3 decimals), "signed", "percent", "mean" or "small" (3 significant digits).
+    """
+
+    head: str
+    name: str
+    kind: str = "text"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as the page shows it.
+
+    Attributes
+    ----------
+    caption
+        What it is.
+    heads
+        Headings.
+    rows
+        Texts.
+    numeric
+        Which columns are numbers, aligned to the right.
+    """
+
+    caption: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: tuple[bool, ...]
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it is shown unfolded."""
+        return len(self.rows) <= FEW_ROWS
+
+
+def make_table(frame: pd.DataFrame, caption: str, columns: Sequence[Column]) -> Table:
+    """Return the table of a frame; columns of which no row has a value are left out."""
+    records = frame.to_dict("records")
+    texts = [[_cell(record, column) for record in records] for column in columns]
+    used = [i for i, cells in enumerate(texts) if i == 0 or any(cell != ABSENT for cell in cells)]
+    return Table(
+        caption=caption,
+        heads=tuple(columns[i].head for i in used),
+        rows=tuple(zip(*(texts[i] for i in used), strict=True)),
+        numeric=tuple(columns[i].kind != "text" for i in used),
+    )
+
+
+def _cell(record: dict[str, Any], column: Column) -> str:
+    if column.kind == "mean":
+        return mean_sd(record.get(f"{column.name}_mean"), record.get(f"{column.name}_sd"))
+    return as_text(record.get(column.name), column.kind)
+
+
+def as_text(value: Any, kind: str = "text") -> str:
+    """Return a value as text; what is missing is a dash."""
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
+        return ABSENT
+    if kind == "text":
+        return str(value) or ABSENT
+    number = float(value)
+    if not math.isfinite(number):
+        return ABSENT
+    formats = {"integer": ",.0f", "number": ".3f", "signed": "+.3f", "percent": ".0%", "small": ".3g"}
+    return format(number, formats[kind]).replace("-", "−")
+
+
+def mean_sd(mean: Any, sd: Any) -> str:
+    """Return "mean ± sd"; a single value has no standard deviation."""
+    text = as_text(mean, "number")
+    return text if text == ABSENT or sd is None or not np.isfinite(sd) else f"{text} ± {as_text(sd, 'number')}"
+
+
+def agreement_table_of(analysis: Analysis) -> Table:
+    """Return all methods and numbers of clusters with their agreement and correlation."""
+    known = f"ARI to {analysis.types_name}" if analysis.types_name else "ARI to known types"
+    columns = [
+        Column("K", "n_clusters", "integer"),
+        Column("method", "label"),
+        Column("ARI between seeds", "seeds", "mean"),
+        Column("pairs", "n_pairs", "integer"),
+        Column(known, "types", "mean"),
+        Column("test correlation", "test", "mean"),
+        Column("models", "n_models", "integer"),
+    ]
+    return make_table(analysis.agreement, "Agreement by number of clusters and method (mean ± SD)", columns)
+
+
+def null_table_of(analysis: Analysis) -> Table:
+    """Return the null bands."""
+    frame = analysis.nulls.assign(
+        band=[f"{as_text(a, 'number')} to {as_text(b, 'number')}" for a, b in _pairs(analysis.nulls)]
+    )
+    columns = [
+        Column("K", "n_clusters", "integer"),
+        Column("method", "label"),
+        Column("ARI between seeds", "seeds_mean", "number"),
+        Column("null, mean", "null_mean", "number"),
+        Column("null, 95 % of draws", "band"),
+        Column("p", "p_value", "small"),
+        Column("draws", "n_draws", "integer"),
+        Column("pairs", "n_pairs", "integer"),
+        Column("surrogate", "surrogate_name"),
+    ]
+    return make_table(frame, "Agreement between seeds beside surrogates without clusters", columns)
+
+
+def _pairs(nulls: pd.DataFrame) -> list[tuple[float, float]]:
+    return list(zip(nulls["null_low"], nulls["null_high"], strict=True))
+
+
+def counts_table_of(analysis: Analysis) -> Table:
+    """Return the criteria for the number of clusters."""
+    columns = [
+        Column("K", "n_clusters", "integer"),
+        Column("method", "label"),
+        Column("ARI between seeds", "seeds", "mean"),
+        Column("held-out log likelihood (nat per neuron)", "heldout_log_likelihood", "mean"),
+        Column("BIC", "bic", "mean"),
+        Column("silhouette", "silhouette", "mean"),
+    ]
+    return make_table(analysis.counts, "Criteria for the number of clusters (mean ± SD over seeds)", columns)
+
+
+def choices_table_of(choices: pd.DataFrame) -> Table:
+    """Return which K each criterion picks."""
+    columns = [
+        Column("method", "label"),
+        Column("tried", "tried"),
+        Column("agreement", "agreement", "integer"),
+        Column("held-out likelihood", "heldout_log_likelihood", "integer"),
+        Column("BIC", "bic", "integer"),
+        Column("silhouette", "silhouette", "integer"),
+    ]
+    tried = [f"{a} to {b}" for a, b in zip(choices["smallest"], choices["largest"], strict=True)]
+    return make_table(choices.assign(tried=tried), "The number of clusters that each criterion picks", columns)
+
+
+def strength_table_of(agreement: pd.DataFrame) -> Table:
+    """Return DECEMber's configurations and the baseline by strength."""
+    rows = agreement[(agreement["method"] == "december")]
+    columns = [
+        Column("K", "n_clusters", "integer"),
+        Column("method", "label"),
+        Column("strength", "strength", "small"),
+        Column("setting", "strength_setting"),
+        Column("gradient ratio", "gradient_ratio", "small"),
+        Column("epochs of pretraining", "pretrain_epochs", "integer"),
+        Column("test correlation", "test", "mean"),
+        Column("ARI between seeds", "seeds", "mean"),
+    ]
+    return make_table(rows, "Performance and agreement by strength (mean ± SD)", columns)
+
+
+def comparisons_table_of(comparisons: pd.DataFrame) -> Table:
+    """Return DECEMber beside its references."""
+    words = {"more": "more", "less": "less", "equal": "equal within the spread", "unknown": "too few pairs"}
+    columns = [
+        Column("K", "n_clusters", "integer"),
+        Column("DECEMber", "december"),
+        Column("beside", "reference"),
+        Column("ARI, DECEMber", "december_mean", "number"),
+        Column("ARI, the other", "reference_mean", "number"),
+        Column("difference", "difference", "signed"),
+        Column("spread", "spread", "number"),
+        Column("seeds agree", "words"),
+        Column("difference of test correlation", "test_difference", "signed"),
+    ]
+    frame = comparisons.assign(words=comparisons["result"].map(words))
+    return make_table(frame, "What the clustering loss has added: agreement between seeds at the same K", columns)
+
+
+def sessions_table_of(analysis: Analysis) -> Table:
+    """Return the sessions."""
+    columns = [
+        Column("session", "data_key"),
+        Column("neurons", "n_neurons", "integer"),
+        Column("unit ids from", "unit_ids_from"),
+        Column("test trials", "n_test_trials", "integer"),
+        Column("mean test correlation", "test_correlation", "number"),
+    ]
+    return make_table(analysis.sessions, "Sessions", columns)
+
+
+def confusion_table_of(confusion: Confusion) -> Table:
+    """Return the counts of a confusion matrix."""
+    frame = confusion.frame
+    names = [f"{name + 1}" if isinstance(name, (int, np.integer)) else str(name) for name in frame.index]
+    rows = [
+        (name, *(f"{value:,}" for value in counts))
+        for name, counts in zip(names, frame.to_numpy().tolist(), strict=True)
+    ]
+    heads = ("cluster", *(str(name) for name in frame.columns))
+    numeric = (False, *([True] * len(frame.columns)))
+    return Table(f"Neurons by cluster and type, {confusion.label}", heads, tuple(rows), numeric)
+
+
+def cluster_frame(chosen: Chosen, colors: Sequence[str]) -> pd.DataFrame:
+    """Return one row per cluster: ``cluster`` (from 1), ``code``, ``color``, ``size``, ``core`` and means."""
+    neurons = chosen.neurons.assign(is_core=chosen.neurons["stability"] >= 1)
+    groups = neurons.groupby("cluster", sort=True)
+    frame = pd.DataFrame({"size": groups.size(), "core": groups["is_core"].sum()})
+    for name in ("stability", "confidence", "margin", "test_correlation"):
+        if name in neurons:
+            frame[f"{name}_mean"], frame[f"{name}_sd"] = groups[name].mean(), groups[name].std()
+    frame = frame.reset_index(names="code")
+    frame["cluster"] = frame["code"] + 1
+    frame["color"] = [colors[code] for code in frame["code"]]
+    frame["core_share"] = frame["core"] / frame["size"] if chosen.n_seeds > 1 else np.nan
+    return frame
+
+
+def clusters_table_of(clusters: pd.DataFrame) -> Table:
+    """Return sizes, stability and confidence by cluster."""
+    columns = [
+        Column("cluster", "cluster", "integer"),
+        Column("neurons", "size", "integer"),
+        Column("in all seeds", "core_share", "percent"),
+        Column("stability", "stability", "mean"),
+        Column("confidence", "confidence", "mean"),
+        Column("margin", "margin", "mean"),
+        Column("test correlation", "test_correlation", "mean"),
+    ]
+    return make_table(clusters, "Clusters (mean ± SD over neurons)", columns)
+
+
+def cluster_counts_by(chosen: Chosen, code: int, column: str, head: str, caption: str) -> Table:
+    """Return how the neurons of one cluster spread over sessions or known types, beside all neurons."""
+    neurons = chosen.neurons[chosen.neurons[column].notna()]
+    everyone = neurons[column].astype(str).value_counts(sort=False)
+    here = neurons.loc[neurons["cluster"] == code, column].astype(str).value_counts(sort=False)
+    frame = pd.DataFrame({"name": everyone.index, "all": everyone.to_numpy()})
+    frame["here"] = [int(here.get(name, 0)) for name in frame["name"]]
+    frame["share"] = frame["here"] / frame["all"]
+    columns = [
+        Column(head, "name"),
+        Column("neurons in this cluster", "here", "integer"),
+        Column(f"of the {head}'s", "all", "integer"),
+        Column("share", "share", "percent"),
+    ]
+    return make_table(frame.sort_values("name", key=lambda names: names.map(_natural)), caption, columns)
+
+
+def _natural(name: str) -> tuple[Any, ...]:
+    from december_plugin.plots.style import natural_order
+
+    return natural_order(name)

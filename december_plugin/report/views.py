@@ -1,0 +1,218 @@
+"""What the page shows of one data set with one model, section by section, as its template takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from december_plugin.plots.style import MethodStyle, group_colors
+from december_plugin.report import charts, static, tables, words
+from december_plugin.report.answer import Answer, answer
+from december_plugin.report.data import Analysis, Chosen, ReportData
+from december_plugin.report.explorer import embedding_payload, embedding_words
+from december_plugin.report.swatches import swatch
+
+MOST_SHOWN_CLUSTERS = 200  # of one configuration, one by one
+
+
+@dataclass
+class Payload:
+    """What the page's script draws: charts and embeddings by their ids."""
+
+    figures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    embeddings: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def chart(self, chart: charts.Chart | None) -> dict[str, Any] | None:
+        """Add a chart and return what the template needs of it."""
+        if chart is None:
+            return None
+        name = f"chart-{len(self.figures) + 1}"
+        self.figures[name] = chart.figure
+        return {"id": name, "title": chart.title, "alt": chart.alt, "height": chart.figure["layout"]["height"]}
+
+
+def analysis_view(number: int, analysis: Analysis, data: ReportData, payload: Payload) -> dict[str, Any]:
+    """Return what the template of an analysis needs; charts and embeddings go into the payload."""
+    styles = charts.styles_of(analysis.agreement)
+    found = answer(analysis)
+    return {
+        "id": f"a{number}",
+        "number": number,
+        "analysis": analysis,
+        "answer": found,
+        "methods": words.methods_in_words(analysis, data.entries),
+        "sessions": tables.sessions_table_of(analysis),
+        "legend": _legend(styles),
+        "agreement": _agreement_view(analysis, styles, payload),
+        "null": _null_view(analysis),
+        "counts": _counts_view(analysis, styles, payload),
+        "strength": _strength_view(analysis, payload),
+        "comparisons": _comparisons_view(found),
+        "embedding": embedding_view(f"embedding-{number}", analysis, payload),
+        "confusions": _confusions_view(analysis, payload),
+        "clusters": _clusters_view(analysis, payload),
+    }
+
+
+def _legend(styles: Mapping[str, MethodStyle]) -> list[dict[str, Any]]:
+    return [{"label": label, "swatch": Markup(swatch(style))} for label, style in styles.items()]
+
+
+def _agreement_view(analysis: Analysis, styles: Mapping[str, MethodStyle], payload: Payload) -> dict[str, Any]:
+    table = analysis.agreement
+    known = f"Agreement with known types ({analysis.types_name})"
+    curves = (
+        (charts.Curve("seeds", "Agreement between seeds", "ARI between seeds", "pairs of seeds"), analysis.nulls),
+        (charts.Curve("types", known, "ARI to known types", "models"), None),
+        (charts.Curve("test", "Predictive performance", "test correlation", "models", mark_types=False), None),
+    )
+    found = [
+        charts.curves_chart(table, curve, styles=styles, n_types=analysis.n_types, bands=bands)
+        for curve, bands in curves
+    ]
+    return {
+        "charts": [view for chart in found if (view := payload.chart(chart)) is not None],
+        "picture": static.agreement_picture(analysis),
+        "table": tables.agreement_table_of(analysis),
+        "has_agreement": bool(table["seeds_mean"].notna().any()),
+    }
+
+
+def _null_view(analysis: Analysis) -> dict[str, Any] | None:
+    if analysis.nulls.empty:
+        return None
+    return {"picture": static.null_picture(analysis), "table": tables.null_table_of(analysis)}
+
+
+CRITERIA = (
+    charts.Curve("seeds", "Agreement between seeds", "ARI between seeds", "pairs of seeds"),
+    charts.Curve("heldout_log_likelihood", "Held-out log likelihood (more is better)", "nat per neuron", "models"),
+    charts.Curve("bic", "Bayesian information criterion (less is better)", "BIC", "models"),
+    charts.Curve("silhouette", "Silhouette (more is better)", "mean silhouette", "models"),
+)
+
+
+def _counts_view(analysis: Analysis, styles: Mapping[str, MethodStyle], payload: Payload) -> dict[str, Any] | None:
+    if analysis.counts.empty:
+        return None
+    found = [charts.curves_chart(analysis.counts, curve, styles=styles) for curve in CRITERIA]
+    has_choices = not analysis.choices.empty
+    return {
+        "charts": [view for chart in found if (view := payload.chart(chart)) is not None],
+        "picture": static.counts_picture(analysis),
+        "table": tables.counts_table_of(analysis),
+        "choices": tables.choices_table_of(analysis.choices) if has_choices else None,
+        "statements": _statements(analysis.choices) if has_choices else [],
+    }
+
+
+def _statements(choices: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return what the criteria say, and of which methods; methods of which the same is said stand together."""
+    found: dict[str, list[str]] = {}
+    for label, statement in zip(choices["label"], choices["statement"], strict=True):
+        found.setdefault(str(statement), []).append(str(label))
+    return [("; ".join(labels), statement) for statement, labels in found.items()]
+
+
+def _strength_view(analysis: Analysis, payload: Payload) -> dict[str, Any] | None:
+    found = charts.strength_charts(analysis.agreement)
+    if not found:
+        return None
+    traces = found[0].figure["data"]
+    legend = [{"label": trace["meta"]["label"], "swatch": Markup(swatch(_as_style(trace)))} for trace in traces]
+    return {
+        "charts": [payload.chart(chart) for chart in found],
+        "legend": legend,
+        "picture": static.strength_picture(analysis),
+        "table": tables.strength_table_of(analysis.agreement),
+    }
+
+
+def _as_style(trace: Mapping[str, Any]) -> MethodStyle:
+    markers = {symbol: marker for marker, symbol in charts.SYMBOLS.items()}
+    return MethodStyle(trace["line"]["color"], markers[trace["marker"]["symbol"]])
+
+
+def _comparisons_view(found: Answer) -> tables.Table | None:
+    return None if found.comparisons.empty else tables.comparisons_table_of(found.comparisons)
+
+
+def _confusions_view(analysis: Analysis, payload: Payload) -> list[dict[str, Any]]:
+    views = []
+    for confusion in analysis.confusions:
+        title = f"{confusion.label}, K = {confusion.n_clusters}"
+        attrs = confusion.frame.attrs
+        views.append(
+            {
+                "title": title,
+                "chart": payload.chart(charts.confusion_chart(confusion.frame, title=title)),
+                "picture": static.confusion_picture(confusion.frame, title),
+                "table": tables.confusion_table_of(confusion),
+                "accuracy": tables.as_text(attrs.get("accuracy"), "percent"),
+                "n_seeds": attrs.get("n_seeds", 1),
+                "n_unlabelled": tables.as_text(attrs.get("n_unlabelled"), "integer"),
+            }
+        )
+    return views
+
+
+def _clusters_view(analysis: Analysis, payload: Payload) -> dict[str, Any] | None:
+    chosen = analysis.chosen
+    if chosen is None:
+        return None
+    colors = group_colors(int(chosen.neurons["cluster"].max()) + 1)
+    clusters = tables.cluster_frame(chosen, colors)
+    return {
+        "chosen": chosen,
+        "chart": payload.chart(charts.cluster_sizes_chart(clusters, n_seeds=chosen.n_seeds)),
+        "picture": static.consensus_picture(analysis),
+        "table": tables.clusters_table_of(clusters),
+        "pages": [_cluster_page(chosen, row) for row in clusters.head(MOST_SHOWN_CLUSTERS).to_dict("records")],
+        "n_clusters": len(clusters),
+    }
+
+
+def _cluster_page(chosen: Chosen, row: Mapping[str, Any]) -> dict[str, Any]:
+    found = [tables.cluster_counts_by(chosen, row["code"], "data_key", "session", "Neurons by session")]
+    if "type" in chosen.neurons and chosen.neurons["type"].notna().any():
+        found.append(tables.cluster_counts_by(chosen, row["code"], "type", "known type", "Neurons by known type"))
+    return {**row, "tables": found, "steadiest": _steadiest(chosen, row["code"])}
+
+
+def _steadiest(chosen: Chosen, code: int) -> list[dict[str, Any]]:
+    """Return the neurons of a cluster that are most surely in it: first by stability, then by confidence."""
+    members = chosen.neurons[chosen.neurons["cluster"] == code]
+    by = [name for name in ("stability", "confidence") if name in members]
+    return (
+        members.sort_values([*by, "data_key", "unit_id"], ascending=[*[False] * len(by), True, True])
+        .head(8)
+        .to_dict("records")
+    )
+
+
+def embedding_view(name: str, analysis: Analysis, payload: Payload) -> dict[str, Any] | None:
+    """Return what the section of the t-SNE needs; None if there is none."""
+    chosen, embedding = analysis.chosen, analysis.embedding
+    if chosen is None or embedding is None:
+        return None
+    payload.embeddings[name] = embedding_payload(chosen, embedding)
+    numbers = payload.embeddings[name]
+    return {
+        "id": name,
+        "words": embedding_words(embedding),
+        "picture": static.embedding_picture(analysis),
+        "sessions": numbers["sessions"],
+        "clusters": [
+            {"code": code, "name": f"{code + 1}", "color": color} for code, color in enumerate(numbers["colors"])
+        ],
+        "has_stability": "stability" in numbers,
+        "has_confidence": "confidence" in numbers,
+        "has_types": "types" in numbers,
+        "label": chosen.label,
+        "chosen": chosen,
+        "unit_word": "unit id" if chosen.from_recording else "position in the session",
+    }

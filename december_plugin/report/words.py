@@ -1,0 +1,225 @@
+"""Methods and settings in words, with citations."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from december_plugin.report.data import Analysis
+
+CITATIONS = (
+    (
+        "december",
+        "Learning to cluster neuronal function. DECEMber: Deep Embedding Clustering via Expectation Maximization-based "
+        "refinement. Code: github.com/Nisone2000/sensorium",
+    ),
+    (
+        "sensorium",
+        "Willeke, K. F. et al. The Sensorium competition on predicting large-scale mouse primary visual cortex "
+        "activity. 2022. arXiv:2206.08666",
+    ),
+    (
+        "adaptive",
+        "Turishcheva, P., Burg, M., Sinz, F. H. and Ecker, A. Reproducibility of predictive networks for mouse visual "
+        "cortex. 2024. arXiv:2406.12625",
+    ),
+    ("nnfabrik", "nnfabrik. github.com/sinzlab/nnfabrik"),
+    ("neuralpredictors", "neuralpredictors. github.com/sinzlab/neuralpredictors"),
+    ("datajoint", "Yatsenko, D. et al. DataJoint. 2015. bioRxiv 031658"),
+    (
+        "dec",
+        "Xie, J., Girshick, R. and Farhadi, A. Unsupervised deep embedding for clustering analysis. ICML 2016. "
+        "arXiv:1511.06335",
+    ),
+    ("ari", "Hubert, L. and Arabie, P. Comparing partitions. Journal of Classification 2, 193-218, 1985"),
+    ("tsne", "Linderman, G. C. and Steinerberger, S. Clustering with t-SNE, provably. 2017. arXiv:1706.02582"),
+    (
+        "surrogates",
+        "Schreiber, T. and Schmitz, A. Improved surrogate data for nonlinearity tests. Physical Review Letters 77, "
+        "635, 1996",
+    ),
+)
+SETTINGS = {
+    "pretrain_epochs": "epochs of pretraining",
+    "max_iter": "most epochs, pretraining included,",
+    "lr_init": "learning rate",
+    "patience": "patience (epochs)",
+    "lr_decay_steps": "decreases of the learning rate",
+    "n_clusters": "number of clusters K",
+    "dof": "degrees of freedom",
+    "weights": "mixing weights",
+    "detach_target": "target held constant:",
+    "scale_bounds": "bounds of the scales",
+    "kmeans_n_init": "restarts of k-means",
+}
+NUMBER = {name: number for number, (name, _) in enumerate(CITATIONS, 1)}
+
+
+def cite(*names: str) -> str:
+    """Return the numbers of citations, as [1, 2]."""
+    return "[" + ", ".join(str(NUMBER[name]) for name in names) + "]"
+
+
+def methods_in_words(analysis: Analysis, entries: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return headings with paragraphs on what was done, with the settings of the entries."""
+    parts = [("Models", _models(analysis)), ("Training", _training(analysis, entries))]
+    if (analysis.agreement["method"] == "december").any():
+        parts.append(("DECEMber", _december(analysis, entries)))
+    parts.append(("Clusterings fitted afterwards", _post_hoc(analysis)))
+    parts.append(("Agreement", _agreement()))
+    if not analysis.nulls.empty:
+        parts.append(("The null", _null(analysis)))
+    if not analysis.counts.empty:
+        parts.append(("Number of clusters", _counts()))
+    if analysis.chosen is not None and analysis.chosen.n_seeds > 1:
+        parts.append(("Consensus and stability", _consensus()))
+    return parts
+
+
+def _models(analysis: Analysis) -> str:
+    n = int(analysis.sessions["n_neurons"].sum())
+    return (
+        f"Models of a shared core and one readout per session ({_last(analysis.model['fn'])}) predict the responses of "
+        f"{n:,} neurons in {len(analysis.sessions)} sessions. A neuron's readout vector, its weights on the core's "
+        f"features, is what is clustered. They are built and trained within nnfabrik {cite('nnfabrik')} with layers of "
+        f"neuralpredictors {cite('neuralpredictors')}, and kept in DataJoint tables {cite('datajoint')}."
+    )
+
+
+def _training(analysis: Analysis, entries: pd.DataFrame) -> str:
+    rows = analysis.agreement
+    # A control ends with its pretraining, whatever else its entry says.
+    whole = rows[rows["trainer_role"] != "control"]
+    settings = _trainer_settings(entries, set((whole if len(whole) else rows)["trainer_hash"]))
+    text = (
+        f"The loss and its optimisation follow the SENSORIUM 2022 baselines {cite('sensorium')}: Poisson loss plus the "
+        "regularizers of core and readout; early stopping on the mean validation correlation, the best epoch restored. "
+    )
+    text += _varied(settings, ("pretrain_epochs", "max_iter", "lr_init", "patience", "lr_decay_steps"))
+    if (rows["trainer_role"] == "control").any():
+        text += " Controls end with the pretraining: clusters of their readout vectors are what DECEMber starts from."
+    return text
+
+
+def _december(analysis: Analysis, entries: pd.DataFrame) -> str:
+    hashes = set(analysis.agreement.loc[analysis.agreement["method"] == "december", "trainer_hash"])
+    settings = _trainer_settings(entries, hashes)
+    text = (
+        f"DECEMber {cite('december')} adds a clustering loss after the pretraining, in the manner of deep embedded "
+        f"clustering {cite('dec')}: a mixture of Student t distributions with diagonal scales, started by k-means, is "
+        "fitted to all readout vectors by one EM step per optimizer step, and the Kullback-Leibler divergence between "
+        "sharpened and soft assignments is added to the loss, times the strength. "
+    )
+    names = ("n_clusters", "strength", "dof", "weights", "detach_target", "scale_bounds", "kmeans_n_init")
+    text += _varied(settings, names)
+    return text + (
+        " With strength auto, the gradient of the clustering loss on the readout vectors is 0.01 of the model loss's "
+        "when the clustering begins. A neuron's cluster is the one with the largest responsibility, its confidence."
+    )
+
+
+def _post_hoc(analysis: Analysis) -> str:
+    names = {"gmm": "a Gaussian mixture with diagonal covariances", "kmeans": "k-means"}
+    names["t_mixture"] = "the same mixture of t distributions"
+    used = [names.get(method, str(method)) for method in sorted(set(analysis.agreement["method"]) - {"december"})]
+    if not used:
+        return "None: there is nothing to compare DECEMber with."
+    return (
+        f"Fitted to the readout vectors of models that were trained without the clustering loss: {', '.join(used)}. "
+        "They are the comparison that tells what the clustering loss has added."
+    )
+
+
+def _agreement() -> str:
+    return (
+        f"The adjusted Rand index (ARI {cite('ari')}) of two clusterings of the same neurons is 1 if they are "
+        "identical and 0 on average for random ones. Between seeds it is taken for every pair of seeds of one "
+        "configuration; mean and standard deviation (divisor n − 1) are over these pairs. Pairs share seeds, so this "
+        "spread is no standard error. The test correlation is the mean over neurons of the correlation between "
+        "response and prediction over single trials of the test tier."
+    )
+
+
+def _null(analysis: Analysis) -> str:
+    draws = analysis.nulls["n_draws"]
+    number = f"{draws.min():g}" if draws.min() == draws.max() else f"{draws.min():g} to {draws.max():g}"
+    return (
+        "Readouts of different seeds agree on clusters also where there are none. Surrogate readout vectors "
+        f"({number} draws) have the real ones' mean, covariance and marginals, within and across seeds, but no "
+        f"clusters; they are made by iterated amplitude adjustment {cite('surrogates')} and clustered like the real "
+        "ones. p is the share of draws that agree at least as well as the data, one-sided, with one added to both "
+        "counts. Neither bends nor sparse axes are preserved, so a continuum that has these can beat the null."
+    )
+
+
+def _counts() -> str:
+    return (
+        "Four criteria: agreement between seeds; the log likelihood of held-out neurons; the Bayesian information "
+        "criterion; the silhouette. Each picks the smallest K that is as good as the best one within the error (the "
+        "agreement: the best K), and none where what is as good reaches the smallest or largest K that was tried. An "
+        "agreement between seeds can be highest at a K below the true one."
+    )
+
+
+def _consensus() -> str:
+    return (
+        "Cluster numbers mean nothing across seeds. Labels are matched to the seed that agrees best with the others "
+        "(Hungarian method), then seeds vote; a neuron's stability is the share of seeds that put it into its "
+        "consensus cluster. With S seeds it is at least 1/S, and with few seeds it is coarse."
+    )
+
+
+# --- settings ------------------------------------------------------------------------------------------------------
+
+
+def _trainer_settings(entries: pd.DataFrame, hashes: set[str]) -> list[dict[str, Any]]:
+    """Return the complete settings of trainers, defaults included where the function is ours."""
+    rows = entries[(entries["kind"] == "trainer") & entries["hash"].isin(hashes)]
+    return [{**_defaults(row.fn), **_config(row.config)} for row in rows.itertuples()]
+
+
+def _config(text: Any) -> dict[str, Any]:
+    config = json.loads(str(text))
+    return dict(config) if isinstance(config, Mapping) else {}
+
+
+def _defaults(function: str) -> dict[str, Any]:
+    from december_plugin import trainers
+
+    known: dict[str, Callable[..., Any]] = {
+        "baseline_trainer": trainers.baseline_trainer,
+        "december_trainer": trainers.december_trainer,
+    }
+    found = known.get(_last(function)) if str(function).startswith("december_plugin.") else None
+    if found is None:
+        return {}
+    parameters = inspect.signature(found).parameters.values()
+    return {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
+
+
+def _varied(settings: list[dict[str, Any]], names: tuple[str, ...]) -> str:
+    """Return the values of settings in all entries, as "name: value, value; ..."."""
+    from december_plugin.plots.style import natural_order
+
+    parts = []
+    for name in names:
+        values = sorted({_written(entry[name]) for entry in settings if name in entry}, key=natural_order)
+        if values:
+            parts.append(f"{SETTINGS.get(name, name)} {', '.join(values)}")
+    return f"Settings: {'; '.join(parts)}." if parts else ""
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return " to ".join(_written(entry) for entry in value)
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+
+
+def _last(function: Any) -> str:
+    return str(function).rsplit(".", 1)[-1]

@@ -1,0 +1,181 @@
+"""Frames of a small, made-up lab, as the queries return them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from december_plugin.report.data import Analysis, Chosen, Confusion, Embedding, Missing, ReportData
+
+KEY = ("dataset_fn", "dataset_hash", "model_fn", "model_hash", "trainer_fn", "trainer_hash", "clustering_hash")
+# Method, role, label, trainer, strength, and how far its agreement lies above that of the t mixture.
+METHODS = (
+    ("december", "december", "DECEMber, strength auto", "dauto", 1.2, 0.0),
+    ("december", "december", "DECEMber, strength 100", "d100", 100.0, 0.1),
+    ("kmeans", "baseline", "k-means", "base", np.nan, -0.02),
+    ("t_mixture", "baseline", "t mixture", "base", np.nan, 0.0),
+    ("kmeans", "control", "k-means, end of pretraining", "ctrl", np.nan, 0.05),
+)
+COUNTS = (4, 6, 8)
+CRITERIA = ("heldout_log_likelihood", "bic", "silhouette")
+
+
+def agreement(**changes: Any) -> pd.DataFrame:
+    rows = []
+    for count in COUNTS:
+        for method, role, label, trainer, strength, more in METHODS:
+            is_december = method == "december"
+            rows.append(
+                {
+                    "method": method,
+                    "n_clusters": count,
+                    "trainer_role": role,
+                    "strength": strength,
+                    "strength_setting": label.rsplit(" ", 1)[-1] if is_december else "",
+                    "gradient_ratio": (0.9 if strength == 100 else 0.01) if is_december else np.nan,
+                    "locked_in": float(strength == 100) if is_december else np.nan,
+                    "pretrain_epochs": 20,
+                    "n_models": 3,
+                    "seeds_mean": 0.9 - 0.05 * count + more,
+                    "seeds_sd": 0.02,
+                    "n_pairs": 3,
+                    "types_mean": 0.7 + 0.01 * count,
+                    "types_sd": 0.01,
+                    "test_mean": 0.42 if role != "control" else 0.40,
+                    "test_sd": 0.004,
+                    "trainer_comment": label if is_december else "",
+                    "label": label,
+                    **dict(zip(KEY, ("d", "d" * 32, "m", "m" * 32, trainer, trainer, f"{method}{count}"), strict=True)),
+                }
+            )
+    return pd.DataFrame(rows).assign(**changes)
+
+
+def nulls(table: pd.DataFrame, *, p_value: float = 0.4, n_draws: int = 100) -> pd.DataFrame:
+    rows = table[[*KEY, "method", "n_clusters", "trainer_role", "label", "seeds_mean"]].copy()
+    low = rows["seeds_mean"] - 0.03 if p_value > 0.05 else rows["seeds_mean"] - 0.3
+    return rows.assign(
+        surrogate_name="elliptical",
+        null_mean=low + 0.02,
+        null_sd=0.01,
+        null_low=low,
+        null_high=low + 0.05,
+        n_draws=n_draws,
+        n_pairs=3,
+        p_value=p_value,
+    )
+
+
+def counts(table: pd.DataFrame) -> pd.DataFrame:
+    rows = table[[*KEY, "method", "n_clusters", "trainer_role", "label", "n_models", "seeds_mean", "seeds_sd"]].copy()
+    for name in CRITERIA:
+        rows[f"{name}_mean"], rows[f"{name}_sd"] = -((rows["n_clusters"] - 6.0) ** 2), 0.1
+    return rows.assign(trainer_settings="", n_pairs=3, heldout_log_likelihood_se=0.1)
+
+
+def choices(table: pd.DataFrame, *, picked: float = np.nan) -> pd.DataFrame:
+    rows = table[["trainer_fn", "trainer_role", "method", "label"]].drop_duplicates("label")
+    values = {"agreement": np.nan, "heldout_log_likelihood": picked, "bic": picked, "silhouette": np.nan}
+    words = "No criterion picks a number of clusters." if np.isnan(picked) else f"Two criteria pick K = {picked:g}."
+    return rows.assign(smallest=4, largest=8, n_counts=3, statement=words, **values).reset_index(drop=True)
+
+
+def neurons(n: int = 60, *, n_clusters: int = 6) -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    cluster = np.arange(n) % n_clusters
+    return pd.DataFrame(
+        {
+            "data_key": np.where(np.arange(n) < n // 2, "first", "second"),
+            "unit_id": np.arange(n) * 3 + 7,
+            "cluster": cluster,
+            "stability": rng.choice([1 / 3, 2 / 3, 1.0], n),
+            "n_seeds": 3,
+            "confidence": rng.uniform(0.5, 1.0, n),
+            "test_correlation": rng.uniform(0.2, 0.6, n),
+            "type": np.where(np.arange(n) % 5 == 0, None, np.char.add("type ", (cluster % 3).astype(str))),
+        }
+    )
+
+
+def chosen(frame: pd.DataFrame | None = None, **changes: Any) -> Chosen:
+    frame = neurons() if frame is None else frame
+    found = Chosen("DECEMber, strength auto", 6, "K = 6, as asked for", 3, (1, 2, 3), frame)
+    return replace(found, **changes)
+
+
+def embedding(frame: pd.DataFrame) -> Embedding:
+    points = np.random.default_rng(1).normal(size=(len(frame), 2))
+    drawn = frame[["data_key", "unit_id"]].assign(x=points[:, 0], y=points[:, 1])
+    return Embedding(drawn, seed=1, n_neurons=len(frame), perplexity=30.0, max_per_session=2000)
+
+
+def confusion() -> Confusion:
+    frame = pd.DataFrame([[9, 1], [2, 8], [0, 3]], index=pd.Index([2, 0, 1], name="cluster"), columns=["ON", "OFF"])
+    frame.attrs = {"accuracy": 17 / 23, "n_seeds": 3, "n_unlabelled": 4.0}
+    return Confusion("DECEMber, strength auto", 6, "by hand", frame)
+
+
+def analysis(**changes: Any) -> Analysis:
+    table = agreement()
+    sessions = pd.DataFrame(
+        {"data_key": ["first", "second"], "n_neurons": [30, 30], "unit_ids_from": "recording", "n_test_trials": 200}
+    ).assign(test_correlation=[0.41, 0.43])
+    found = Analysis(
+        name="two sessions, small model",
+        dataset={"fn": "d", "hash": "d" * 32, "comment": "two sessions", "config": {}},
+        model={"fn": "lab.models.small", "hash": "m" * 32, "comment": "small model", "config": {}},
+        agreement=table,
+        sessions=sessions,
+        chosen=chosen(),
+        embedding=embedding(neurons()),
+    )
+    return replace(found, **changes)
+
+
+def full_analysis(**changes: Any) -> Analysis:
+    table = agreement()
+    return replace(
+        analysis(),
+        nulls=nulls(table),
+        counts=counts(table),
+        choices=choices(table),
+        confusions=(confusion(),),
+        types_name="by hand",
+        n_types=6,
+        missing=(Missing("tuning", "There are no maximally exciting images yet."),),
+        **changes,
+    )
+
+
+def report(*analyses: Analysis, **changes: Any) -> ReportData:
+    states = ["table", "done", "running", "waiting", "failed", "poisoned", "ignored"]
+    config = '{"n_clusters": 6, "pretrain_epochs": 20, "max_iter": 30}'
+    trainer = "december_plugin.trainers.december_trainer"
+    entries = pd.DataFrame(
+        [{"kind": "trainer", "fn": trainer, "hash": "dauto", "comment": "DECEMber", "config": config}]
+    )
+    trainings = pd.DataFrame(
+        [{"dataset_hash": "d" * 32, "model_hash": "m" * 32, "trainer_hash": "dauto", "seed": 1, "role": "december"}]
+    )
+    data = ReportData(
+        title="A report",
+        created=datetime(2026, 1, 2, 3, 4, tzinfo=timezone.utc),
+        command="december report -o report.html",
+        schema="lab_schema",
+        server="db.lab.org, version 8.0",
+        analyses=analyses or (full_analysis(),),
+        progress=pd.DataFrame([["TrainedModel", 3, 0, 0, 0, 0, 0]], columns=states),
+        failures=pd.DataFrame(columns=["table", "count", "reason", "example", "job"]),
+        entries=entries,
+        trainings=trainings,
+        known_types=pd.DataFrame(
+            columns=["types_name", "source", "version", "type_names", "n_sessions", "n_neurons", "inserted"]
+        ),
+        versions={"Python": "3.11"},
+        training_versions=pd.DataFrame(columns=["package", "version", "n_models"]),
+    )
+    return replace(data, **changes)

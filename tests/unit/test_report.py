@@ -1,0 +1,269 @@
+"""The page, from frames: what it says, what it escapes, what it does without."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects
+import pytest
+import report_parts as parts
+from markupsafe import Markup
+
+from december_plugin.report import render_report, static
+
+HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)> & `x`'
+
+
+class Elements(HTMLParser):
+    """All elements of a page with their attributes, and its texts."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self._raw = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        self._raw = tag if tag in ("script", "style") else ""
+
+    def handle_endtag(self, tag: str) -> None:
+        self._raw = ""
+
+    def handle_data(self, data: str) -> None:
+        if not self._raw:
+            self.texts.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+
+def without_scripts(page: str) -> str:
+    return re.sub(r"<script>.*?</script>", "<script></script>", page, flags=re.S)
+
+
+def payload_of(page: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="report-data">(.*?)</script>', page, re.S)
+    assert found is not None
+    return json.loads(found[1])
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    """Return the page with its still pictures, which take longest."""
+    return render_report(parts.report())
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(static, "picture", lambda draw, alt: static.Picture(Markup("data:image/png;base64,"), alt))
+
+
+def test_all_sections_are_there(page: str) -> None:
+    heads = re.findall(r"<h2[^>]*>(.*?)</h2>", without_scripts(page))
+    assert heads == [
+        "The question",
+        "The answer",
+        "The data",
+        "Agreement against the number of clusters",
+        "Beside a continuum: the null",
+        "How many clusters?",
+        "Performance against strength",
+        "t-SNE of the readout vectors",
+        "Known types",
+        "The clusters",
+        "Methods and settings",
+        "State of the tables",
+        "Provenance",
+    ]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_same_data_give_the_same_page() -> None:
+    assert render_report(parts.report()) == render_report(parts.report())
+
+
+def test_nothing_is_loaded_from_elsewhere(page: str) -> None:
+    elements = Elements(without_scripts(page))
+    addresses = [a for _, each in elements.found for name, a in each.items() if name in ("src", "href") and a]
+    assert addresses
+    assert all(address.startswith(("#", "data:")) for address in addresses)
+    assert "url(" not in "".join(re.findall(r"<style>(.*?)</style>", page, re.S))
+
+
+def test_the_policy_names_the_scripts_of_the_page_by_their_hashes(page: str) -> None:
+    policy = next(
+        each["content"] for each in Elements(page).all("meta") if each.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.S)
+    assert len(scripts) == 2
+    for script in scripts:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+    assert "unsafe-inline" not in policy.split("style-src")[0]
+
+
+def test_plotly_accepts_all_charts(page: str) -> None:
+    figures = payload_of(page)["charts"]
+    assert len(figures) == 11
+    for figure in figures.values():
+        plotly.graph_objects.Figure(figure, skip_invalid=False)
+
+
+def test_the_charts_have_the_numbers(page: str) -> None:
+    first = next(iter(payload_of(page)["charts"].values()))
+    traces = {trace["name"]: trace for trace in first["data"] if "name" in trace}
+    assert traces["k-means, end of pretraining"]["y"] == pytest.approx([0.75, 0.65, 0.55])
+    assert traces["k-means, end of pretraining"]["marker"]["symbol"] == "triangle-up-open"
+    assert traces["DECEMber, strength auto"]["line"]["color"] == "#0072B2"
+    bands = [trace for trace in first["data"] if trace.get("fill") == "tonexty"]
+    assert len(bands) == 5
+    assert bands[0]["y"] == pytest.approx([0.72, 0.62, 0.52])
+
+
+def test_every_plot_and_picture_says_what_it_shows(page: str) -> None:
+    elements = Elements(without_scripts(page))
+    plots = [each for each in elements.all("div") if "plot" in (each.get("class") or "").split()]
+    assert plots
+    assert all(each.get("aria-label") for each in plots)
+    assert all(each.get("alt") for each in elements.all("img"))
+    assert len(elements.all("img")) == 7
+
+
+def hostile_report() -> Any:
+    table = parts.agreement().assign(label=[f"{name} {HOSTILE}" for name in parts.agreement()["label"]])
+    frame = parts.neurons().assign(data_key=HOSTILE)
+    frame["type"] = HOSTILE
+    entry = {"fn": HOSTILE, "hash": "h", "comment": HOSTILE, "config": {}}
+    analysis = replace(
+        parts.full_analysis(),
+        name=HOSTILE,
+        dataset=entry,
+        model=entry,
+        agreement=table,
+        nulls=parts.nulls(table),
+        counts=parts.counts(table),
+        choices=parts.choices(table).assign(statement=HOSTILE),
+        sessions=parts.analysis().sessions.assign(data_key=HOSTILE),
+        chosen=parts.chosen(frame, label=HOSTILE, reason=HOSTILE),
+        embedding=parts.embedding(frame),
+        types_name=HOSTILE,
+        missing=(parts.Missing("the t-SNE", HOSTILE),),
+    )
+    reasons = pd.DataFrame(
+        [["TrainedModel", 2, HOSTILE, HOSTILE, "j"]], columns=["table", "count", "reason", "example", "job"]
+    )
+    entries = parts.report().entries.assign(comment=HOSTILE)
+    return parts.report(
+        analysis, title=HOSTILE, command=HOSTILE, schema=HOSTILE, server=HOSTILE, failures=reasons, entries=entries
+    )
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_texts_of_the_database_are_escaped() -> None:
+    page = render_report(hostile_report())
+    elements = Elements(page)
+    assert len(elements.all("script")) == 3
+    assert all((each.get("src") or "").startswith("data:image/") for each in elements.all("img"))
+    assert not [name for _, each in elements.found for name in each if name.startswith("on")]
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert HOSTILE in elements.text
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_plotly_gets_texts_that_it_shows_as_they_are() -> None:
+    payload = payload_of(render_report(hostile_report()))
+    for figure in payload["charts"].values():
+        for trace in figure["data"]:
+            trace.pop("meta", None)  # compared with the legend's, never shown
+    texts = json.dumps(payload["charts"])
+    assert "<script" not in texts
+    assert "<img" not in texts
+    assert "&lt;script&gt;" in texts
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_password_is_not_in_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DJ_PASS", "correct horse battery")
+    entries = parts.report().entries.assign(config='{"password": "other-secret", "url": "x correct horse battery"}')
+    page = render_report(parts.report(entries=entries, command="december report --title 'correct horse battery'"))
+    assert "correct horse battery" not in page
+    assert "other-secret" not in page
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_without_anything_but_agreement() -> None:
+    bare = replace(parts.analysis(), chosen=None, embedding=None)
+    text = Elements(render_report(parts.report(bare))).text
+    assert "Not there: surrogates without clusters." in text
+    assert "Not there: criteria for the number of clusters." in text
+    assert "Not there: known types of these neurons." in text
+    assert "Not there: the t-SNE. It was not asked for" in text
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_without_a_second_seed() -> None:
+    table = parts.agreement(seeds_mean=np.nan, seeds_sd=np.nan, n_pairs=0, n_models=1, test_sd=np.nan, types_sd=np.nan)
+    frame = parts.neurons().assign(stability=np.nan)
+    one = replace(parts.analysis(), agreement=table, chosen=parts.chosen(frame, n_seeds=1, seeds=(4,)))
+    page = render_report(parts.report(one))
+    text = Elements(page).text
+    assert "Not there: agreement between seeds. At least two seeds are needed" in text
+    assert "There is one seed, 4: nothing is known about stability." in text
+    assert "stability" not in next(iter(payload_of(page)["embeddings"].values()))
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_several_data_sets_have_an_overview() -> None:
+    first, second = parts.full_analysis(), replace(parts.analysis(), name="other data")
+    page = render_report(parts.report(first, second))
+    text = Elements(page).text
+    assert "1. two sessions, small model" in text
+    assert "2. other data" in text
+    assert "No evidence of types so far; for some data sets what is needed to tell is missing." in text
+    ids = [each["id"] for _, each in Elements(without_scripts(page)).found if each.get("id")]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_failures_are_told() -> None:
+    reasons = pd.DataFrame(
+        [["TrainedModel", 2, "out of memory", "CUDA out of memory", "ab12"]],
+        columns=["table", "count", "reason", "example", "job"],
+    )
+    text = Elements(render_report(parts.report(failures=reasons))).text
+    assert "Some jobs failed." in text
+    assert "CUDA out of memory" in text
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_arrays_of_the_embedding_come_back() -> None:
+    frame = parts.neurons()
+    page = render_report(parts.report(replace(parts.full_analysis(), embedding=parts.embedding(frame))))
+    numbers = next(iter(payload_of(page)["embeddings"].values()))
+
+    def unpacked(name: str) -> np.ndarray:
+        return np.frombuffer(base64.b64decode(numbers[name]["bytes"]), dtype=numbers[name]["dtype"])
+
+    np.testing.assert_array_equal(unpacked("unit"), frame["unit_id"])
+    np.testing.assert_array_equal(unpacked("cluster"), frame["cluster"])
+    np.testing.assert_allclose(unpacked("stability"), frame["stability"], rtol=1e-6)
+    assert numbers["sessions"] == ["first", "second"]
+    shown = [numbers["types"][code] if code >= 0 else None for code in unpacked("type")]
+    assert shown == [None if pd.isna(name) else name for name in frame["type"]]
