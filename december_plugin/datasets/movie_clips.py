@@ -182,7 +182,8 @@ class MovieClips(Dataset):
         frames = movie.stimulus()[start:stop].astype(np.float32)
         if self.served.statistics is not None:
             mean, std = self.served.statistics
-            frames = (frames - np.float32(mean)) / np.float32(std)
+            frames -= np.float32(mean)
+            frames /= np.float32(std)
         responses = np.take(movie.responses()[repeat, start:stop], self.served.neurons, axis=1).astype(np.float32)
         videos = torch.from_numpy(np.ascontiguousarray(np.moveaxis(frames, 0, 1)))
         return data_point(FIELDS)(videos, torch.from_numpy(responses))

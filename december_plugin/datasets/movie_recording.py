@@ -123,13 +123,18 @@ class MovieRecording:
         RecordingError
             If all values are equal.
         """
-        count, total, squares, origin = 0, 0.0, 0.0, None
+        count, total, squares = 0, 0.0, 0.0
+        origin: float | None = None
         for movie in self.of_tier(TRAIN):
             for block in _blocks(movie.stimulus()):
                 values = block.astype(np.float64).ravel()
                 origin = float(values.mean()) if origin is None else origin
                 values -= origin  # against cancellation where the mean is much larger than the deviation
-                count, total, squares = count + values.size, total + values.sum(), squares + values @ values
+                count, total, squares = (
+                    count + values.size,
+                    total + float(values.sum()),
+                    squares + float(values @ values),
+                )
         offset = total / count
         mean, std = (origin or 0.0) + offset, float(np.sqrt(max(squares / count - offset**2, 0.0)))
         if not std > 1e-6 * abs(mean):
