@@ -32,7 +32,7 @@ class Consensus:
     clusters
         Consensus cluster of every neuron, (N,) int64, numbered as in the seed ``reference``.
     stability
-        Share of the seeds that put the neuron into its consensus cluster, (N,), above 0 to 1.
+        Share of the seeds that put the neuron into its consensus cluster, (N,), 0 to 1.
     votes
         Every seed's clusters in the consensus' numbers, (S, N) int64; -1 for a cluster without a partner.
     reference

@@ -39,6 +39,7 @@ MOST_DRAWS = 10_000
 NAME_LENGTH = 64
 MAX_ROUNDS = 30
 ENOUGH = 0.02  # a round that lowers the error of the correlations by less than this share of it is the last
+ACCURATE = 0.2  # enough, too, is this share of the error that correlations of N neurons have by chance, 1 / sqrt(N)
 BAND = (2.5, 97.5)  # percentiles
 
 FloatArray = npt.NDArray[np.float64]
@@ -136,18 +137,17 @@ class SurrogateReadouts:
     def draw(self, number: int) -> Draw:
         """Return the surrogates of this number; the same number always gives the same ones."""
         rng = np.random.default_rng([self.seed, check_count("number", number + 1)])
-        current = self._start(rng)
-        best, error = current, math.inf
+        current, error = self._start(rng), math.inf
+        best = current
         for _ in range(MAX_ROUNDS):
             current = _with_values(self._colored(current), self._targets)
             now = self._errors(current)[0]
             if now < error:
                 best = current
-            if now > (1 - ENOUGH) * error:
+            if now > (1 - ENOUGH) * error or now < ACCURATE / math.sqrt(self.n_neurons):
                 break
             error = now
-        errors = self._errors(best)
-        return Draw(self._split(best), *errors)
+        return Draw(self._split(best), *self._errors(best))
 
     def _decomposed(self, stacked: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return directions (V, N) of the channels that vary, of unit length in every seed, and sizes (S, N).
@@ -183,15 +183,19 @@ class SurrogateReadouts:
         return [slice(stop - width, stop) for stop, width in zip(stops, self.widths, strict=True)]
 
     def _colored(self, current: FloatArray) -> FloatArray:
-        """Return ``current`` (V, N), mapped linearly so that its covariance is exactly that of the real readouts."""
+        """Return the matrix nearest to ``current`` (V, N) whose covariance is exactly that of the real readouts.
+
+        The orthogonal Procrustes problem (Schoenemann 1966): with principal axes ``A`` (V, r) and standard deviations
+        ``s`` along them it is ``A s U sqrt(N)``, where ``U`` (r, N) is the polar factor of ``s A' current``.
+        """
         if not len(self._lengths):
             return current
-        centered = current - current.mean(axis=1, keepdims=True)
-        white = (self._axes / self._lengths).T @ centered  # (r, N)
-        values, vectors = np.linalg.eigh(white @ white.T / self.n_neurons)
-        # A mode that the ranks have all but wiped out cannot be scaled up again.
-        inverse_root = (vectors / np.sqrt(np.maximum(values, 1e-9 * values[-1]))) @ vectors.T
-        return np.asarray(((self._axes * self._lengths) @ inverse_root) @ white)
+        axes = self._axes * self._lengths
+        scores = axes.T @ (current - current.mean(axis=1, keepdims=True))
+        values, vectors = np.linalg.eigh(scores @ scores.T)
+        # Axes that hold next to no variance are left next to nothing, rather than rounding errors scaled up.
+        inverse_root = (vectors / np.sqrt(np.maximum(values, 1e-13 * values[-1]))) @ vectors.T
+        return np.asarray((axes @ inverse_root) @ scores * math.sqrt(self.n_neurons))
 
     def _errors(self, current: FloatArray) -> tuple[float, float]:
         """Return root mean square and largest error of the correlations of ``current``, which has the right values."""

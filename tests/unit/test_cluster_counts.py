@@ -1,0 +1,219 @@
+"""Criteria for the number of clusters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import silhouette_score
+from sklearn.mixture import GaussianMixture
+
+from december_plugin.baselines import cluster_readouts
+from december_plugin.cluster_counts import (
+    bayesian_information_criterion,
+    held_out_log_likelihood,
+    pick_count,
+    silhouette,
+)
+from december_plugin.errors import SettingsError
+from december_plugin.kmeans import spawn_seeds
+from december_plugin.mixture import StudentTMixture
+from december_plugin.schemas.type_queries import choose_cluster_count
+
+COUNTS = [2, 3, 4, 5, 6]
+
+
+def planted(n: int = 240, k: int = 4, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    types = np.arange(n) % k
+    return 3 * rng.standard_normal((k, 5))[types] + rng.standard_normal((n, 5)) / 2, types
+
+
+# --- the criteria ------------------------------------------------------------------------------------------------
+
+
+def test_held_out_likelihood_is_that_of_neurons_the_fit_never_saw():
+    vectors, _ = planted(90)
+    found = held_out_log_likelihood(vectors, method="gmm", n_clusters=3, n_splits=3, seed=4)
+    expected = []
+    for split_seed in spawn_seeds(4, 3):
+        order = np.random.default_rng(split_seed).permutation(90)
+        settings = {"covariance_type": "diag", "reg_covar": 1e-6, "max_iter": 500, "tol": 1e-5}
+        fitted = GaussianMixture(3, random_state=split_seed, **settings).fit(vectors[order[30:]])
+        expected.append(fitted.score(vectors[order[:30]]))
+    assert found.values == pytest.approx(expected)
+    assert found.mean == pytest.approx(np.mean(expected))
+    assert found.standard_error == pytest.approx(np.std(expected, ddof=1) / np.sqrt(3))
+
+
+def test_held_out_likelihood_of_the_t_mixture():
+    vectors, _ = planted(90)
+    found = held_out_log_likelihood(vectors, method="t_mixture", n_clusters=4, n_splits=2, settings={"dof": 5.0})
+    (split_seed, _) = spawn_seeds(0, 2)
+    order = np.random.default_rng(split_seed).permutation(90)
+    mixture = StudentTMixture(4, 5, dof=5.0)
+    mixture.fit(torch.as_tensor(vectors[order[30:]]), seed=split_seed, n_init=1, tol=1e-5)
+    assert found.values[0] == pytest.approx(mixture.score(torch.as_tensor(vectors[order[:30]])))
+
+
+@pytest.mark.parametrize("weights", ["uniform", "learned"])
+def test_bic_counts_parameters(weights):
+    vectors, _ = planted(60)
+    fitted = GaussianMixture(3, covariance_type="diag", random_state=0).fit(vectors)
+    found = bayesian_information_criterion(
+        fitted.score(vectors), n_neurons=60, n_features=5, n_clusters=3, weights=weights
+    )
+    expected = fitted.bic(vectors) - (2 * np.log(60) if weights == "uniform" else 0)
+    assert found == pytest.approx(expected)
+
+
+def test_silhouette_is_scikit_learns_on_the_same_sample():
+    vectors, types = planted(200)
+    assert silhouette(vectors, types) == pytest.approx(silhouette_score(vectors, types))
+    chosen = np.random.default_rng(7).choice(200, 50, replace=False)
+    sampled = silhouette(vectors, types, most_neurons=50, seed=7)
+    assert sampled == pytest.approx(silhouette_score(vectors[chosen], types[chosen]))
+    assert np.isnan(silhouette(vectors, np.zeros(200)))
+    assert np.isnan(silhouette(vectors[:4], [0, 1, 2, 3]))
+
+
+def test_all_criteria_find_planted_types():
+    vectors, _ = planted(120)
+    counts = [3, 4, 5]
+    curves: dict[str, list[float]] = {"heldout": [], "bic": [], "silhouette": []}
+    for count in counts:
+        clustered = cluster_readouts(vectors, method="t_mixture", n_clusters=count, n_init=1)
+        curves["heldout"].append(
+            held_out_log_likelihood(vectors, method="t_mixture", n_clusters=count, n_splits=2).mean
+        )
+        shape = {"n_neurons": 120, "n_features": 5, "n_clusters": count, "weights": "uniform"}
+        curves["bic"].append(-bayesian_information_criterion(clustered.log_likelihood, **shape))
+        curves["silhouette"].append(silhouette(vectors, clustered.labels))
+    assert {name: counts[int(np.argmax(values))] for name, values in curves.items()} == dict.fromkeys(curves, 4)
+
+
+# --- reading a K off a curve -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "count", "as_good"),
+    [
+        ([1, 2, 4, 3, 1], 0.5, 4, (4,)),
+        ([1, 3.8, 4, 3, 1], 0.5, 3, (3, 4)),  # the smallest within one standard error
+        ([1, 2, 4, np.nan, 1], 0.5, 4, (4,)),
+        ([1, 4, 4, 3, 1], 0.0, 3, (3, 4)),
+        ([1, 2, 4, 3, 1], np.nan, 4, (4,)),
+    ],
+)
+def test_a_peak_inside_is_a_choice(values, error, count, as_good):
+    pick = pick_count(COUNTS, values, [error] * 5)
+    assert (pick.count, pick.as_good, pick.why_not) == (count, as_good, "")
+    turned = pick_count(COUNTS, [-value for value in values], [error] * 5, better="smaller")
+    assert turned == pick
+
+
+@pytest.mark.parametrize(
+    ("values", "why_not"),
+    [
+        ([1, 2, 3, 4, 5], "is best at the largest K that was tried, 6"),
+        ([5, 4, 3, 2, 1], "is best at the smallest K that was tried, 2"),
+        ([1, 2, 4, 3.9, 3.7], "is flat up to K = 6"),
+        ([3.8, 4, 3, 2, 1], "is flat down to K = 2"),
+        ([1, np.nan, 4, np.nan, np.nan], "is known for 2 numbers of clusters, and needs 3"),
+    ],
+)
+def test_an_edge_or_a_plateau_is_none(values, why_not):
+    pick = pick_count(COUNTS, values, [0.5] * 5)
+    assert (pick.count, pick.why_not) == (None, why_not)
+
+
+def test_the_best_rather_than_the_smallest():
+    assert pick_count(COUNTS, [1, 3.8, 4, 3, 1], [0.5] * 5, smallest_as_good=False).count == 4
+
+
+# --- side by side ------------------------------------------------------------------------------------------------
+
+
+def curves(**values: list[float]) -> pd.DataFrame:
+    """Return a frame as of ``cluster_count_table``, one configuration per K; what is not given rises with K."""
+    rising = [1.0, 2.0, 3.0, 4.0, 5.0]
+    columns = {
+        "seeds_mean": rising,
+        "heldout_log_likelihood_mean": rising,
+        "bic_mean": [-100 * value for value in rising],
+        "silhouette_mean": rising,
+        **values,
+    }
+    same = dict.fromkeys(
+        ("dataset_fn", "dataset_hash", "model_fn", "model_hash", "trainer_fn", "trainer_settings"), "x"
+    )
+    frame = pd.DataFrame({**columns, **same, "n_clusters": COUNTS})
+    spread = ["seeds_sd", "heldout_log_likelihood_sd", "bic_sd", "silhouette_sd", "heldout_log_likelihood_se"]
+    return frame.assign(trainer_role="baseline", method="gmm", n_models=4, **dict.fromkeys(spread, 0.1))
+
+
+def test_when_nothing_picks_a_number_it_is_said():
+    (row,) = choose_cluster_count(curves()).to_dict("records")
+    assert np.isnan([row[name] for name in ("agreement", "heldout_log_likelihood", "bic", "silhouette")]).all()
+    assert row["statement"] == (
+        "No criterion picks a number of clusters between K = 2 and 6: the agreement between seeds is best at the "
+        "largest K that was tried, 6; the held-out log likelihood is best at the largest K that was tried, 6; the BIC "
+        "is best at the largest K that was tried, 6; the silhouette is best at the largest K that was tried, 6."
+    )
+
+
+def test_what_picks_and_what_does_not_is_said():
+    peaked = [1.0, 2.0, 5.0, 4.97, 1.0]
+    frame = curves(seeds_mean=peaked, heldout_log_likelihood_mean=[1.0, 9.0, 2.0, 1.0, 0.0])
+    (row,) = choose_cluster_count(frame).to_dict("records")
+    assert (row["agreement"], row["heldout_log_likelihood"]) == (4.0, 3.0)
+    assert row["statement"] == (
+        "The agreement between seeds picks K = 4 (as good within the error: 4, 5), the held-out log likelihood picks "
+        "K = 3, and they do not agree; no choice by the others (the BIC is best at the largest K that was tried, 6; "
+        "the silhouette is best at the largest K that was tried, 6)."
+    )
+
+
+def test_the_errors_are_those_that_are_said():
+    close = [1.0, 4.96, 5.0, 2.0, 1.0]  # 0.1 / sqrt(4) = 0.05 of standard error over models
+    (row,) = choose_cluster_count(curves(silhouette_mean=close)).to_dict("records")
+    assert row["silhouette"] == 3.0
+    far = [1.0, 4.94, 5.0, 2.0, 1.0]
+    (row,) = choose_cluster_count(curves(silhouette_mean=far)).to_dict("records")
+    assert row["silhouette"] == 4.0
+    (row,) = choose_cluster_count(curves(heldout_log_likelihood_mean=far)).to_dict("records")
+    assert row["heldout_log_likelihood"] == 3.0  # the error over splits, 0.1, is larger
+    (row,) = choose_cluster_count(curves(bic_mean=[0.0, -92.0, -100.0, -50.0, 0.0])).to_dict("records")
+    assert row["bic"] == 3.0  # a difference of 10 is weak
+
+
+def test_trainers_apart_from_their_number_of_clusters_are_apart():
+    both = pd.concat([curves(), curves().assign(trainer_settings="y")])
+    assert len(choose_cluster_count(both)) == 2
+
+
+# --- mistakes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "kmeans"}, "'kmeans' has no likelihood."),
+        ({"n_splits": 1}, "n_splits is 1, but must be at least 2."),
+        ({"test_share": 1.0}, "test_share is 1.0, but must be between 0 and 1."),
+        (
+            {"n_clusters": 41},
+            "n_clusters is 41, but a split leaves only 40 of 60 neurons to fit. Choose fewer clusters",
+        ),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(SettingsError) as raised:
+        held_out_log_likelihood(planted(60)[0], **{"method": "gmm", "n_clusters": 2, **settings})
+    assert str(raised.value).startswith(message)
+
+
+def test_better_must_be_a_direction():
+    with pytest.raises(SettingsError, match=r"^better is 'more'; it must be 'larger' or 'smaller'\.$"):
+        pick_count(COUNTS, [1.0] * 5, [0.0] * 5, better="more")

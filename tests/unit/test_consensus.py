@@ -1,0 +1,122 @@
+"""Consensus of partitions."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from december_plugin.consensus import (
+    consensus_clusters,
+    consensus_partition,
+    majority,
+    matched_labels,
+    most_typical,
+)
+from december_plugin.errors import SettingsError
+
+
+def test_matching_keeps_most_neurons_together():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        reference, labels = rng.integers(0, 4, 30), rng.integers(0, 4, 30)
+        kept = (matched_labels(reference, labels) == reference).sum()
+        best = max((np.array(order)[labels] == reference).sum() for order in itertools.permutations(range(4)))
+        assert kept == best
+
+
+def test_a_cluster_without_a_partner_has_no_number():
+    reference, labels = np.array([0, 0, 0, 1, 1, 1]), np.array([4, 4, 2, 1, 1, 1])
+    assert matched_labels(reference, labels).tolist() == [0, 0, -1, 1, 1, 1]
+
+
+def test_the_majority_counts_and_ties_go_to_the_favourite():
+    votes = np.array([[0, 0, 1, 2, -1], [0, 1, 1, 0, 1], [1, 1, 2, 1, -1]])
+    winners, shares = majority(votes, ties=np.array([0, 0, 1, 2, 3]))
+    assert winners.tolist() == [0, 1, 1, 2, 1]
+    assert shares.tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 1 / 3, 1 / 3])
+
+
+def test_the_most_typical_agrees_best_with_the_others():
+    truth = np.arange(60) % 3
+    noisy = np.random.default_rng(0).integers(0, 3, 60)
+    slightly = truth.copy()
+    slightly[:4] = (slightly[:4] + 1) % 3
+    assert most_typical([noisy, slightly, truth, truth]) == 2
+
+
+def test_consensus_of_planted_types_with_neurons_moved_by_each_seed():
+    rng = np.random.default_rng(1)
+    types = rng.permutation(np.arange(300) % 5)
+    labels, moved = [], []
+    for seed in range(5):
+        own = types.copy()
+        at = np.arange(10) + 20 * seed
+        own[at] = (own[at] + 1) % 5
+        moved.append(at)
+        labels.append(rng.permutation(5)[own])
+    found = consensus_partition(labels)
+    reference = labels[found.reference]
+    expected = matched_labels(reference, types)
+    np.testing.assert_array_equal(found.clusters, expected)
+    stability = np.ones(300)
+    stability[np.concatenate(moved)] = 0.8
+    np.testing.assert_allclose(found.stability, stability)
+    np.testing.assert_array_equal(found.core, stability == 1)
+    assert found.core_fraction == pytest.approx(250 / 300)
+    clusters = consensus_clusters(found)
+    assert sum(cluster.n_neurons for cluster in clusters) == 300
+    assert sum(cluster.n_core for cluster in clusters) == 250
+    assert all(cluster.n_neurons == 60 for cluster in clusters)
+    means = [stability[expected == cluster.cluster].mean() for cluster in clusters]
+    assert [cluster.mean_stability for cluster in clusters] == pytest.approx(means)
+
+
+def test_equal_partitions_are_all_core():
+    labels = np.array([2, 2, 0, 1])
+    found = consensus_partition([labels, labels + 3, 5 - labels])
+    assert found.core.all()
+    assert found.stability.tolist() == [1.0] * 4
+
+
+partitions = st.integers(2, 4).flatmap(lambda n_seeds: hnp.arrays(np.int64, (n_seeds, 12), elements=st.integers(0, 4)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(partitions)
+def test_what_always_holds(labels):
+    found = consensus_partition(list(labels))
+    n_seeds = len(labels)
+    assert ((found.stability >= 0) & (found.stability <= 1)).all()
+    np.testing.assert_allclose(found.stability, (found.votes == found.clusters).sum(axis=0) / n_seeds)
+    assert set(found.clusters) <= set(labels[found.reference])
+    np.testing.assert_array_equal(found.core, found.stability == 1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(partitions)
+def test_the_order_of_the_neurons_does_not_matter(labels):
+    order = np.random.default_rng(0).permutation(labels.shape[1])
+    found, shuffled = consensus_partition(list(labels)), consensus_partition(list(labels[:, order]))
+    if found.reference == shuffled.reference and np.array_equal(found.votes[:, order], shuffled.votes):
+        np.testing.assert_array_equal(found.clusters[order], shuffled.clusters)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([[0, 1]], "a consensus needs at least two seeds; there is 1."),
+        ([[0, 1], [0, 1, 1]], "the labels of the seeds have the shapes (2,), (3,); all must be (N,), one label for"),
+        ([[], []], "the labels of the seeds have the shapes (0,); all must be (N,), one label for each"),
+        ([[0, 1], [0, -1]], "labels must be integers of at least 0, the clusters' numbers."),
+        ([[0, 1], [0.0, 1.0]], "labels must be integers of at least 0, the clusters' numbers."),
+    ],
+)
+def test_mistakes(labels, message):
+    with pytest.raises(SettingsError) as raised:
+        consensus_partition(labels)
+    assert str(raised.value).startswith(message)
