@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from december_plugin.errors import SettingsError
 from december_plugin.models.parts import BIAS_STARTS, READOUT_REGULARIZERS, SMALLEST_START_RATE
+from december_plugin.models.sessions import SessionShape, check_movies, listed, sessions_of
 from december_plugin.retina_extra import openretina_module, undisturbed
 from december_plugin.settings import check_bool, check_choice, check_integer, check_number, checked_settings
 
@@ -125,7 +126,8 @@ def hoefling_core_gaussian_readout(
         If a setting is unknown, has a value that is not allowed, or does not fit the sessions; if openretina is
         missing.
     """
-    sessions = _sessions(dataloaders, data_info)
+    sessions = sessions_of(dataloaders, data_info)
+    check_movies(sessions)
     channels, *size = _shared_input(sessions)
     core_settings = {
         **_layers(channels, hidden_channels, temporal_kernels, spatial_kernels, check_bool("pad_hidden", pad_hidden)),
@@ -152,47 +154,9 @@ def hoefling_core_gaussian_readout(
     with undisturbed():
         torch.random.default_generator.manual_seed(seed)
         core = parts.SeparableCore(**core_settings)
-        neurons = {data_key: session["n_neurons"] for data_key, session in sessions.items()}
+        neurons = {data_key: session.n_neurons for data_key, session in sessions.items()}
         readout = parts.MultipleMaskReadout(in_shape, neurons, mean_activity_dict=starts, bias=True, **readout_settings)
     return HoeflingModel(core, readout)
-
-
-def _sessions(dataloaders: Mapping[str, Any] | None, data_info: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """Return shape (channels, frames, height, width), number of neurons and mean responses of every session."""
-    loaders = dataloaders.get("train", dataloaders) if dataloaders else {}
-    if not data_info and not loaders:
-        raise SettingsError("A model needs dataloaders or data_info to know its sessions; both are missing or empty.")
-    described = data_info or {
-        data_key: loader.dataset.data_info() if hasattr(loader.dataset, "data_info") else _described(loader)
-        for data_key, loader in loaders.items()
-    }
-    sessions = {}
-    for data_key, info in described.items():
-        shape = tuple(int(size) for size in info["input_dimensions"])
-        if len(shape) != 5:
-            raise SettingsError(
-                f"session {data_key!r} has inputs of shape {shape}; this model is for movies, (batch, channels, "
-                "frames, height, width)."
-            )
-        sessions[data_key] = {
-            "shape": shape[1:],
-            "n_neurons": int(np.ravel(info["output_dimension"])[-1]),
-            "mean_responses": info.get("mean_responses"),
-        }
-    return sessions
-
-
-def _described(loader: Any) -> dict[str, Any]:
-    """Describe a loader of another package by reading it once, without a trace in the random state."""
-    with undisturbed():
-        torch.random.default_generator.manual_seed(0)
-        batches = [list((batch._asdict() if hasattr(batch, "_asdict") else batch).values())[:2] for batch in loader]
-    responses = torch.cat([batch[1].flatten(0, -2) for batch in batches]).double()
-    return {
-        "input_dimensions": [1, *batches[0][0].shape[1:]],
-        "output_dimension": responses.shape[1],
-        "mean_responses": responses.mean(dim=0).float().numpy(),
-    }
 
 
 def _layers(inputs: int, channels: Any, temporal: Any, spatial: Any, pad: bool) -> dict[str, Any]:
@@ -223,17 +187,16 @@ def _layers(inputs: int, channels: Any, temporal: Any, spatial: Any, pad: bool) 
     }
 
 
-def _shared_input(sessions: Mapping[str, Mapping[str, Any]]) -> tuple[int, ...]:
+def _shared_input(sessions: Mapping[str, SessionShape]) -> tuple[int, ...]:
     """Return (channels, frames, height, width): the sessions share all but the number of frames."""
-    shapes = {data_key: session["shape"] for data_key, session in sessions.items()}
-    if len({(shape[0], *shape[2:]) for shape in shapes.values()}) > 1:
-        listed = ", ".join(f"{data_key}: {shape}" for data_key, shape in shapes.items())
+    shapes = {data_key: session.image_shape for data_key, session in sessions.items()}
+    if len(set(shapes.values())) > 1:
         raise SettingsError(
-            f"the sessions' videos differ in channels or size ({listed}), but they share a core. Load them from movies "
-            "of one resolution."
+            f"the sessions' videos differ in channels or size ({listed(shapes)}), but they share a core. Load them "
+            "from movies of one resolution."
         )
-    first = next(iter(shapes.values()))
-    return (first[0], min(shape[1] for shape in shapes.values()), *first[2:])
+    channels, height, width = next(iter(shapes.values()))
+    return channels, min(session.frames or 0 for session in sessions.values()), height, width
 
 
 def _output_size(size: Sequence[int], core: Mapping[str, Any]) -> tuple[int, ...]:
@@ -256,13 +219,13 @@ def _output_size(size: Sequence[int], core: Mapping[str, Any]) -> tuple[int, ...
     return frames - lost_frames, height - lost, width - lost
 
 
-def _bias_starts(sessions: Mapping[str, Mapping[str, Any]], bias_start: str) -> dict[str, Tensor]:
+def _bias_starts(sessions: Mapping[str, SessionShape], bias_start: str) -> dict[str, Tensor]:
     starts = {}
     for data_key, session in sessions.items():
-        starts[data_key] = torch.zeros(session["n_neurons"])
+        starts[data_key] = torch.zeros(session.n_neurons)
         # Without mean responses (a description from elsewhere) the weights will be loaded anyway.
-        if bias_start == "mean_rate" and session["mean_responses"] is not None:
-            rate = torch.as_tensor(np.asarray(session["mean_responses"], dtype=np.float32))
+        if bias_start == "mean_rate" and session.mean_responses is not None:
+            rate = torch.as_tensor(np.asarray(session.mean_responses, dtype=np.float32))
             starts[data_key] = _inverse_softplus(rate.clamp_min(SMALLEST_START_RATE))
     return starts
 
