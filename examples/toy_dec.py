@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 from december_plugin.clustering import DECEMber, VanillaDEC
+from december_plugin.plots import save_figure, toy_figure
 
 GROUPS = ((2000, (-0.1, -0.1)), (500, (0.1, 0.1)))
 WEIGHT_SD = 0.04
@@ -121,64 +121,39 @@ def table(runs: Sequence[Run]) -> str:
     return "\n".join(lines)
 
 
-def figure(weights: Tensor, groups: np.ndarray, runs: Sequence[Run]) -> Figure:
-    """Draw the learned weights, where both losses take them, and the distance of the centres over the steps."""
-    fig = Figure(figsize=(9.5, 6.6), layout="constrained")
-    axes = fig.subplot_mosaic([["learned", "DEC", "DECEMber"], ["distances"] * 3], height_ratios=(1.25, 1))
-    ends = {run.method: run for run in runs if run.target == "gradient flows"}
-    _scatter(axes["learned"], weights.numpy(), groups, "A  learned weights, planted groups")
-    _scatter(axes["DEC"], ends["DEC"].weights, ends["DEC"].labels, "B  after DEC, gradient flows", ends["DEC"].centers)
-    _scatter(
-        axes["DECEMber"],
-        ends["DECEMber"].weights,
-        ends["DECEMber"].labels,
-        "C  after DECEMber, gradient flows",
-        ends["DECEMber"].centers,
-    )
-    axes["learned"].set_ylabel("weight 2")
-    ax = axes["distances"]
-    colors = {"DEC": "#d55e00", "DECEMber": "#0072b2"}
+def frames(weights: Tensor, groups: np.ndarray, runs: Sequence[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return what the figure shows: weights by stage, and the distance of the centres over the steps."""
+    stages = [_points("learned weights", "neuron", weights.numpy(), groups)]
     for run in runs:
-        style = "-" if run.target == "gradient flows" else "--"
-        ax.plot(run.distances, style, color=colors[run.method], label=f"{run.method}, target: {run.target}")
-    truth = float(np.linalg.norm(np.subtract(GROUPS[0][1], GROUPS[1][1])))
-    ax.axhline(truth, color="0.4", linewidth=0.8, linestyle=":", label=f"planted, {truth:.3f}")
-    ax.set(yscale="log", xlabel="step", ylabel="distance of the two centres", xlim=(0, len(runs[0].distances) - 1))
-    ax.set_title("D  distance of the centres", loc="left", fontsize=10)
-    ax.legend(frameon=False, fontsize=8, loc="lower left")
-    ax.spines[["top", "right"]].set_visible(False)
-    return fig
+        if run.target == "gradient flows":
+            stages.append(_points(f"after {run.method}", "neuron", run.weights, run.labels))
+            stages.append(_points(f"after {run.method}", "center", run.centers, np.arange(len(run.centers))))
+    distances = [
+        pd.DataFrame({"method": run.method, "target": run.target, "step": step, "distance": run.distances})
+        for run in runs
+        for step in [np.arange(len(run.distances))]
+    ]
+    return pd.concat(stages, ignore_index=True), pd.concat(distances, ignore_index=True)
 
 
-def _scatter(ax: Axes, weights: np.ndarray, labels: np.ndarray, title: str, centers: np.ndarray | None = None) -> None:
-    # The larger group is drawn in the same colour whatever its label.
-    larger = np.argmax(np.bincount(labels))
-    for mask, color in ((labels == larger, "#56b4e9"), (labels != larger, "#e69f00")):
-        ax.plot(*weights[mask].T, ".", color=color, markersize=2, alpha=0.6, rasterized=True)
-    if centers is not None:
-        ax.plot(*centers.T, "x", color="black", markersize=10, markeredgewidth=2, label="the two centres")
-        ax.legend(frameon=False, fontsize=8, loc="lower right")
-    ax.set(xlim=(-0.3, 0.3), ylim=(-0.3, 0.3), aspect="equal", xlabel="weight 1")
-    ax.set_xticks([-0.2, 0, 0.2])
-    ax.set_yticks([-0.2, 0, 0.2])
-    ax.set_title(title, loc="left", fontsize=10)
-    ax.spines[["top", "right"]].set_visible(False)
+def _points(stage: str, kind: str, points: np.ndarray, groups: np.ndarray) -> pd.DataFrame:
+    columns = {"weight_1": points[:, 0], "weight_2": points[:, 1], "group": groups}
+    return pd.DataFrame({"stage": stage, "kind": kind, **columns})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("figures"), help="folder for toy_dec.png and toy_dec.svg")
+    parser.add_argument("--output", type=Path, default=Path("figures"), help="folder for toy_dec.png, .svg and .pdf")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, stimuli, noise and k-means")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="epochs of the regression (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=STEPS, help="clustering steps (default: %(default)s)")
     arguments = parser.parse_args(argv)
     weights, groups, runs = experiment(arguments.seed, epochs=arguments.epochs, steps=arguments.steps)
     print(table(runs))
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    fig = figure(weights, groups, runs)
-    for suffix in ("png", "svg"):
-        fig.savefig(arguments.output / f"toy_dec.{suffix}", dpi=150)
-    print(f"Figures: {arguments.output / 'toy_dec.png'}, {arguments.output / 'toy_dec.svg'}")
+    planted = float(np.linalg.norm(np.subtract(GROUPS[0][1], GROUPS[1][1])))
+    figure = toy_figure(*frames(weights, groups, runs), planted=planted)
+    paths = save_figure(figure, arguments.output, "toy_dec", ("png", "svg", "pdf"))
+    print(f"Figures: {', '.join(map(str, paths))}")
     return 0
 
 

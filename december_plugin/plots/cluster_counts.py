@@ -25,7 +25,7 @@ from december_plugin.plots.panels import (
 )
 from december_plugin.plots.style import INK, MethodStyle, figure_style, method_styles
 
-# Stem of the columns, title, label of the axis, and whether more is better.
+# Stem of the columns of numbers, title, label of the axis, and whether more is better.
 CRITERIA = (
     ("seeds", "Agreement between seeds", "adjusted Rand index", True),
     ("heldout_log_likelihood", "Held-out likelihood", "log likelihood (nats)", True),
@@ -53,7 +53,7 @@ def cluster_count_figure(table: pd.DataFrame, choices: pd.DataFrame | None = Non
         as far as they are known, ``heldout_log_likelihood_mean``, ``bic_mean``, ``silhouette_mean`` with their ``_sd``.
         A criterion without any value has no panel.
     choices
-        One row per method: ``method``, the K that a criterion picks or NaN in the columns ``seeds``,
+        One row per method: ``method``, the K that a criterion picks or NaN in the columns ``agreement``,
         ``heldout_log_likelihood``, ``bic``, ``silhouette`` (as far as they are there), and ``statement``, printed below
         the panels. None: no marks.
 
@@ -129,10 +129,11 @@ def _statements(choices: pd.DataFrame | None) -> list[str]:
 
 def _mark(ax: Axes, table: pd.DataFrame, choices: pd.DataFrame, stem: str, styles: dict[str, MethodStyle]) -> None:
     """Put a ring around the point of the K that a criterion picks."""
-    if stem not in choices:
+    column = "agreement" if stem == "seeds" else stem
+    if column not in choices:
         return
     for label in styles:
-        picked = choices.loc[choices["method"] == label, stem].dropna()
+        picked = choices.loc[choices["method"] == label, column].dropna()
         if picked.empty:
             continue
         at = (table["method"] == label) & (table["n_clusters"] == picked.iloc[0])

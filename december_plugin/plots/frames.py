@@ -40,7 +40,7 @@ def checked_frame(
     ------
     SettingsError
         If it is no frame, has no rows, lacks a column, or a column holds no texts, no numbers or a negative standard
-        deviation (columns ending in ``_sd``).
+        deviation (columns ``sd`` and ``..._sd``).
     """
     needed = (*text, *numbers)
     if not isinstance(frame, pd.DataFrame):
@@ -69,7 +69,7 @@ def _numbers(column: pd.Series, name: str, what: str) -> pd.Series:
         values = pd.to_numeric(column).astype("float64")
     except (TypeError, ValueError):
         raise SettingsError(f"the column {name!r} of {what} holds values that are no numbers.") from None
-    if name.endswith("_sd") and (values < 0).any():
+    if (name == "sd" or name.endswith("_sd")) and (values < 0).any():
         raise SettingsError(f"the column {name!r} of {what} holds a negative standard deviation.")
     return values.where(np.isfinite(values))
 

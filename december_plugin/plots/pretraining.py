@@ -81,7 +81,8 @@ def learning_rate_figure(performance: pd.DataFrame) -> Figure:
     Parameters
     ----------
     performance
-        As for :func:`pretraining_figure`, with ``strength`` (a number; 0: no clustering loss), at most five of them.
+        As for :func:`pretraining_figure`, with ``strength`` (a number; 0: no clustering loss), at most five of them;
+        without that column all rows are of one strength.
 
     Returns
     -------
@@ -93,7 +94,8 @@ def learning_rate_figure(performance: pd.DataFrame) -> Figure:
     SettingsError
         If the frame is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
     """
-    if isinstance(performance, pd.DataFrame) and "strength" not in performance:
+    titled = isinstance(performance, pd.DataFrame) and "strength" in performance
+    if isinstance(performance, pd.DataFrame) and not titled:
         performance = performance.assign(strength=1.0)
     keys = ("strength", "pretrain_epochs", "learning_rate")
     performance = _checked_performance(performance, keys)
@@ -109,7 +111,7 @@ def learning_rate_figure(performance: pd.DataFrame) -> Figure:
             for j, strength in enumerate(strengths):
                 rows = performance[performance["strength"] == strength]
                 _draw_learning_rates(axes[i, j], rows, lengths, tier, ylabel=j == 0, xlabel=i == 1)
-                title = (f"strength {strength:g}" if strength else "no clustering loss") if i == 0 else ""
+                title = _strength_title(strength) if titled and i == 0 else ""
                 title_panel(axes[i, j], panel_names[i * len(strengths) + j], title)
             set_value_limits(axes[i, 0], performance[f"{tier}_mean"], performance[f"{tier}_sd"])
         legend_below(figure, [_handle(style, _length_name(n)) for n, style in lengths.items()], width=width)
@@ -142,6 +144,10 @@ def _checked_agreement(agreement: pd.DataFrame) -> tuple[pd.DataFrame, list[str]
         agreement.assign(line=labels), what, ("line", "n_clusters"), "Draw one dataset, model and strength at a time."
     )
     return agreement, labels
+
+
+def _strength_title(strength: float) -> str:
+    return f"strength {strength:g}" if strength else "no clustering loss"
 
 
 def _length_name(length: float) -> str:

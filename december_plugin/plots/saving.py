@@ -19,6 +19,8 @@ _RC: Any = {
     "svg.hashsalt": "december_plugin",
     # Text stays text: it can be searched, read out and edited.
     "svg.fonttype": "none",
+    # Hinted letters have other widths at every resolution, so that labels would not fit where the layout put them.
+    "text.hinting": "none",
     "pdf.fonttype": 42,
     "ps.fonttype": 42,
 }

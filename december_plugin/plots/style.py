@@ -51,6 +51,7 @@ _RC: Any = {
     "legend.frameon": False,
     "lines.solid_capstyle": "round",
     "text.color": INK,
+    "text.hinting": "none",
     "xtick.color": INK,
     "ytick.color": INK,
     "xtick.labelsize": 7.5,
@@ -224,6 +225,11 @@ def ordered_styles(values: Iterable[Any]) -> dict[Any, MethodStyle]:
         value: MethodStyle(_interpolated(_ORDERED_COLORS, position), _MARKERS[i % len(_MARKERS)], zorder=4.0)
         for i, (value, position) in enumerate(zip(values, positions, strict=True))
     }
+
+
+def lighter(color: str) -> str:
+    """Return a paler shade of a colour."""
+    return _interpolated((color, "#FFFFFF"), 0.55)
 
 
 def natural_order(value: Any) -> tuple[tuple[int, float, str], ...]:

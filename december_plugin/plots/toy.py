@@ -21,7 +21,7 @@ from december_plugin.plots.panels import (
     settled,
     title_panel,
 )
-from december_plugin.plots.style import GROUP_COLORS, INK, MethodStyle, check_text, figure_style, method_style
+from december_plugin.plots.style import GROUP_COLORS, INK, MethodStyle, check_text, figure_style, lighter, method_style
 
 _KINDS = ("neuron", "center")
 _MAX_STAGES = 4
@@ -108,7 +108,10 @@ def _named(target: str) -> str:
 
 def _style(method: str, target: str) -> MethodStyle:
     style = method_style(check_text(method, "a method of the frame of distances"))
-    return replace(style, linestyle="--") if target == "constant" else style
+    if target != "constant":
+        return style
+    # Paler and above: where both targets end alike, both can be seen.
+    return replace(style, linestyle="--", color=lighter(style.color), linewidth=1.3, zorder=style.zorder + 1)
 
 
 def _line(style: MethodStyle, label: str) -> Line2D:

@@ -191,7 +191,7 @@ def choices():
     return pd.DataFrame(
         {
             "method": methods,
-            "seeds": [np.nan, np.nan, np.nan],
+            "agreement": [np.nan, np.nan, np.nan],
             "heldout_log_likelihood": [40, 40, 40],
             "bic": [35, 35, np.nan],
             "silhouette": [np.nan, np.nan, np.nan],

@@ -52,5 +52,5 @@ def test_the_script_prints_its_table_and_writes_its_figures(toy, tmp_path, capsy
     out = capsys.readouterr().out.splitlines()
     assert out[0].split() == ["loss", "target", "distance", "at", "start", "at", "the", "end", "ARI"]
     assert [line.split()[0] for line in out[1:5]] == ["DEC", "DEC", "DECEMber", "DECEMber"]
-    for name in ("toy_dec.png", "toy_dec.svg"):
+    for name in ("toy_dec.png", "toy_dec.svg", "toy_dec.pdf"):
         assert (tmp_path / "figures" / name).stat().st_size > 10_000

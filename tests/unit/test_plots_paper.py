@@ -1,0 +1,459 @@
+"""The figures of the paper and those beyond it: what is drawn, and in which colours."""
+
+import itertools
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import plots_frames as frames
+import pytest
+from matplotlib.colors import to_hex
+from plots_parts import legend_texts, lines_of, texts_of
+
+from december_plugin import plots
+from december_plugin.agreement import pool_mean_sd
+from december_plugin.plots.style import GROUP_COLORS, PALE, method_style, ordered_styles
+
+FIGURES = {
+    "toy": lambda: plots.toy_figure(*frames.toy(), planted=0.283),
+    "confusion": lambda: plots.confusion_figure(frames.confusion()),
+    "known types": lambda: plots.known_types_figure(frames.known_types(), frames.confusion()),
+    "known types, many": lambda: plots.known_types_figure(frames.known_types((5, 10, 12, 20)), frames.confusion(12)),
+    "strength": lambda: plots.strength_figure(
+        frames.strength_performance(), frames.strength_agreement(), frames.coordinates()
+    ),
+    "embeddings": lambda: plots.embedding_panels_figure(frames.coordinates()),
+    "pretraining": lambda: plots.pretraining_figure(frames.learning_rates(), frames.pretraining_agreement()),
+    "learning rate": lambda: plots.learning_rate_figure(frames.learning_rates((0.1, 1.0))),
+    "data sets": lambda: plots.datasets_figure(frames.datasets()),
+    "restarts": lambda: plots.restarts_figure(frames.restarts(), frames.restarts()),
+    "restarts, many": lambda: plots.restarts_figure(frames.restarts((20, 30, 40))),
+    "measures": lambda: plots.measures_figure(frames.measures()),
+    "equivariant": lambda: plots.equivariant_figure(
+        frames.agreement(frames.EQUIVARIANT), frames.equivariant_performance()
+    ),
+    "null": lambda: plots.null_figure(frames.nulls(), frames.agreement()),
+    "counts": lambda: plots.cluster_count_figure(frames.cluster_counts(), frames.choices()),
+    "consensus": lambda: plots.consensus_figure(frames.consensus()),
+    "calibration": lambda: plots.calibration_figure(frames.calibration()),
+}
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Return a function that draws a figure once."""
+    made = {}
+
+    def figure(name):
+        if name not in made:
+            made[name] = FIGURES[name]()
+            with matplotlib.rc_context({"text.hinting": "none"}):
+                made[name].draw_without_rendering()
+        return made[name]
+
+    return figure
+
+
+@pytest.fixture(autouse=True)
+def _matplotlib_as_before():
+    before = dict(matplotlib.rcParams)
+    yield
+    assert dict(matplotlib.rcParams) == before
+
+
+def panel(figure, title):
+    """Return the panel with this title, without its letter."""
+    found = {ax.get_title(loc="left").partition("  ")[2] or ax.get_title(loc="left"): ax for ax in figure.axes}
+    return found[title]
+
+
+def bars_of(ax):
+    """Return label to (marker line, half lengths of the vertical bars)."""
+    return {
+        c.get_label(): (c[0], [np.ptp(s[:, 1]) / 2 for s in c[2][0].get_segments() if len(s)] if c[2] else [])
+        for c in ax.containers
+        if hasattr(c, "has_yerr")
+    }
+
+
+# --- all of them ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_text_is_inside_of_the_page_and_no_title_meets_another(drawn, name):
+    figure = drawn(name)
+    page = figure.bbox.padded(1.5)
+    titles = []
+    for ax in figure.axes:
+        texts = [ax.title, ax._left_title, ax.xaxis.label, ax.yaxis.label, *ax.texts]
+        texts += [*ax.get_xticklabels(), *ax.get_yticklabels()]
+        for text in texts:
+            if text.get_visible() and text.get_text() and _is_shown(ax, text):
+                box = text.get_window_extent()
+                assert page.contains(box.x0, box.y0), (name, text.get_text())
+                assert page.contains(box.x1, box.y1), (name, text.get_text())
+        if ax.get_title(loc="left"):
+            titles.append(ax._left_title.get_window_extent())
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(titles, 2))
+    assert figure.get_figwidth() <= 7.2
+
+
+def _is_shown(ax, text):
+    """Ticks outside of the limits have labels that are not drawn."""
+    for axis, limits in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+        if any(text is tick.label1 and not min(limits) <= tick.get_loc() <= max(limits) for tick in axis.majorTicks):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_legend_covers_a_panel(drawn, name):
+    figure = drawn(name)
+    owners = [figure, *figure.subfigs]
+    for legend in (legend for owner in owners for legend in owner.legends):
+        box = legend.get_window_extent()
+        assert not any(ax.get_tightbbox().overlaps(box) for ax in figure.axes)
+        assert figure.bbox.x0 <= box.x0
+        assert box.x1 <= figure.bbox.x1
+
+
+def test_a_method_has_the_same_colour_in_every_figure(drawn):
+    seen = {}
+    for name in ("measures", "null", "counts", "data sets", "equivariant", "calibration", "restarts, many"):
+        for ax in drawn(name).axes:
+            for line in ax.get_lines():
+                seen.setdefault(line.get_label(), set()).add(to_hex(line.get_color()))
+            for container in ax.containers:
+                if hasattr(container, "has_yerr"):
+                    seen.setdefault(container.get_label(), set()).add(to_hex(container[0].get_color()))
+    for label in ("DECEMber, strength auto", "Gaussian mixture", "k-means", "t mixture"):
+        assert seen[label] == {method_style(label).color.lower()}
+
+
+def test_letters_count_the_panels(drawn):
+    for name, n in (("strength", 6), ("pretraining", 3), ("toy", 4), ("data sets", 5), ("learning rate", 4)):
+        letters = [title[0] for ax in drawn(name).axes if (title := ax.get_title(loc="left"))]
+        assert letters == list("ABCDEF"[:n])
+
+
+# --- Figure 2 ------------------------------------------------------------------------------------------------------
+
+
+def test_toy_shows_stages_centres_and_distances(drawn):
+    figure = drawn("toy")
+    after = lines_of(panel(figure, "after DEC"))
+    assert [len(after[f"group {i}"].get_xdata()) for i in (1, 2)] == [200, 50]
+    np.testing.assert_allclose(after["centre"].get_xdata(), [0, 0], atol=1e-12)
+    assert len(lines_of(panel(figure, "learned weights"))["centre"].get_xdata()) == 0
+    distances = lines_of(panel(figure, "Distance of the two centres"))
+    collapsing = distances["DEC, gradient through the target"]
+    assert collapsing.get_ydata()[-1] == pytest.approx(0.283 * np.exp(-100 / 15))
+    assert collapsing.get_color() == method_style("DEC").color
+    assert distances["DECEMber, constant target"].get_linestyle() == "--"
+    assert list(distances["_planted"].get_ydata()) == [0.283, 0.283]
+
+
+def test_the_larger_group_has_the_first_colour_whatever_its_number():
+    weights, distances = frames.toy()
+    swapped = weights.assign(group=np.where(weights["stage"] == "after DEC", 1 - weights["group"], weights["group"]))
+    figure = plots.toy_figure(swapped, distances)
+    for title in ("learned weights", "after DEC", "after DECEMber"):
+        line = lines_of(panel(figure, title))["group 1"]
+        assert (len(line.get_xdata()), line.get_color()) == (200, GROUP_COLORS[0])
+
+
+# --- known types: Figures 3, 8, 16 ---------------------------------------------------------------------------------
+
+
+def test_confusion_has_counts_and_the_colours_of_shares(drawn):
+    (ax, bar) = drawn("confusion").axes
+    assert [text for text in texts_of(ax) if text.isdigit()] == ["73", "1", "5", "37", "3", "20", "2", "4"]
+    (mesh,) = ax.collections
+    shares = np.asarray(mesh.get_array()).reshape(4, 4)
+    np.testing.assert_allclose(shares.sum(axis=0), 1)
+    assert shares[3, 3] == pytest.approx(4 / 5)
+    assert [label.get_text() for label in ax.get_xticklabels()][-1] == "ON (5)"
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["3", "4", "5", "6"]
+    assert "134 of 145 typed neurons on the diagonal" in texts_of(ax)
+    assert bar.get_ylabel() == "share of the type's neurons"
+
+
+def test_clusters_without_typed_neurons_are_rows_of_zeros():
+    confusion = pd.DataFrame([[3, 0], [0, 0], [0, 0]], index=[1, 2, "unmatched"], columns=["a", "b"])
+    (ax, _) = plots.confusion_figure(confusion).axes
+    shares = np.asarray(ax.collections[0].get_array()).reshape(3, 2)
+    np.testing.assert_array_equal(shares, [[1, 0], [0, 0], [0, 0]])
+    assert [text for text in texts_of(ax) if text.isdigit()] == ["3"]
+
+
+def test_known_types_of_one_k_are_rows_of_methods(drawn):
+    figure = drawn("known types")
+    ax = panel(figure, "Agreement")
+    bars = {c.get_label(): c[0] for c in ax.containers}
+    assert bars["k-means: types_ari"].get_xdata()[0] == pytest.approx(0.6)
+    assert bars["k-means: ari"].get_xdata()[0] == pytest.approx(0.62)
+    assert bars["k-means: ari"].get_color() == method_style("k-means").color
+    assert ax.get_yticklabels()[0].get_text() == "DECEMber,\nstrength auto"
+    assert legend_texts(figure) == ["with known types", "between seeds"]
+
+
+def test_known_types_of_many_k_are_lines_with_the_number_of_types(drawn):
+    ax = panel(drawn("known types, many"), "Agreement with known types")
+    line, sds = bars_of(ax)["Gaussian mixture"]
+    np.testing.assert_array_equal(line.get_xdata(), [5, 10, 12, 20])
+    np.testing.assert_allclose(sds, 0.03)
+    assert list(lines_of(ax)["_types"].get_xdata()) == [12, 12]
+    assert "12 types" in texts_of(ax)
+
+
+# --- Figure 4 ------------------------------------------------------------------------------------------------------
+
+
+def test_strength_has_performance_ratio_and_agreement(drawn):
+    figure = drawn("strength")
+    performance = panel(figure, "Performance")
+    assert lines_of(performance)["baseline"].get_ydata()[0] == 0.375
+    line, (sd,) = bars_of(performance)["DECEMber, strength 10"]
+    assert (line.get_xdata()[0], line.get_ydata()[0], sd) == pytest.approx((10, 0.366, 0.003))
+    ratio = panel(figure, "Gradient ratio")
+    assert lines_of(ratio)["DECEMber, strength 100"].get_ydata()[0] == 0.4
+    assert {tuple(lines_of(ratio)[f"_{text}"].get_ydata()) for text in ("strength auto", "locks in from here")} == {
+        (0.01, 0.01),
+        (0.1, 0.1),
+    }
+    agreement = panel(figure, "Agreement between seeds")
+    assert set(bars_of(agreement)) == set(frames.strength_agreement()["method"])
+    for label in ("DECEMber, strength 0.01", "DECEMber, strength 100"):
+        assert bars_of(agreement)[label][0].get_color() == method_style(label).color
+        assert bars_of(performance)[label][0].get_color() == method_style(label).color
+
+
+def drawn_colors(ax):
+    """Return the colour of every point by its place in the order of painting."""
+    shown = [collection for collection in ax.collections if len(collection.get_offsets())]
+    return [to_hex(color).upper() for collection in shown for color in collection.get_facecolors()]
+
+
+def test_embeddings_have_the_same_neurons_and_colours_in_every_panel(drawn):
+    axes = drawn("embeddings").axes
+    assert [ax.get_title(loc="left") for ax in axes] == [
+        "A  baseline",
+        "B  DECEMber,\nstrength 0.1",
+        "C  DECEMber,\nstrength 1",
+    ]
+    # The rows of the methods come in different orders; the k-th point of every panel is the same neuron.
+    first, *others = [drawn_colors(ax) for ax in axes]
+    assert len(first) == 300
+    assert set(first) == set(GROUP_COLORS[:6])
+    assert others == [first, first]
+
+
+def test_clusters_that_share_neurons_share_a_colour_across_models():
+    coordinates = frames.coordinates(n=60, n_groups=3)
+    own = coordinates["method"] == "DECEMber, strength 1"
+    coordinates.loc[own, "group"] = (coordinates.loc[own, "group"] + 1) % 3
+    coordinates = coordinates.astype({"group": object})
+    coordinates.loc[coordinates["unit_id"] == 0, "group"] = None
+    axes = plots.embedding_panels_figure(coordinates).axes
+    assert drawn_colors(axes[0]) == drawn_colors(axes[2])
+    assert drawn_colors(axes[0]).count(PALE) <= 1
+
+
+def test_tsne_frame_draws_the_same_neurons_of_each_model():
+    rng = np.random.default_rng(0)
+    neurons = pd.DataFrame({"data_key": ["a"] * 20 + ["b"] * 12, "unit_id": np.arange(32)})
+    vectors = {"one": rng.normal(size=(32, 4)), "two": rng.normal(size=(32, 4))}
+    groups = {"one": np.arange(32) % 3, "two": np.arange(32) % 2}
+    frame = plots.tsne_frame(vectors, neurons, groups, max_neurons_per_session=10)
+    one, two = (part.reset_index(drop=True) for _, part in frame.groupby("method"))
+    assert one["unit_id"].tolist() == two["unit_id"].tolist()
+    assert one.groupby("data_key").size().to_dict() == {"a": 10, "b": 10}
+    np.testing.assert_array_equal(one["group"].astype(int), one["unit_id"] % 3)
+    expected = plots.tsne_coordinates(vectors["two"][two["unit_id"]], seed=0)
+    np.testing.assert_array_equal(two[["x", "y"]], expected)
+
+
+# --- Figures 5 and 6 -----------------------------------------------------------------------------------------------
+
+
+def test_pretraining_chooses_the_learning_rate_on_validation(drawn):
+    figure = drawn("pretraining")
+    rings = lines_of(panel(figure, "Learning rate"))["_best"]
+    assert list(rings.get_xdata()) == [0.009, 0.009, 0.003, 0.003]
+    chosen = bars_of(panel(figure, "At the best learning rate"))
+    assert {label: line.get_xdata()[0] for label, (line, _) in chosen.items()} == {
+        f"pretraining {length} epochs": length for length in (5, 10, 20, 40)
+    }
+    assert chosen["pretraining 20 epochs"][0].get_ydata()[0] == pytest.approx(0.368)
+    styles = ordered_styles([5, 10, 20, 40])
+    for ax in (panel(figure, "Learning rate"), panel(figure, "Agreement between seeds")):
+        assert bars_of(ax)["pretraining 40 epochs"][0].get_color() == styles[40].color
+    assert bars_of(panel(figure, "Agreement between seeds"))["Gaussian mixture"][0].get_color() == "#D55E00"
+
+
+def test_learning_rates_by_strength_on_both_tiers(drawn):
+    axes = drawn("learning rate").axes
+    assert [ax.get_ylabel() for ax in axes] == ["validation correlation", "", "test correlation", ""]
+    assert [ax.get_title(loc="left") for ax in axes[:2]] == ["A  strength 0.1", "B  strength 1"]
+    for ax in axes:
+        assert ax.get_xscale() == "log"
+        np.testing.assert_allclose(bars_of(ax)["pretraining 5 epochs"][0].get_xdata(), [0.001, 0.003, 0.009, 0.027])
+    test = bars_of(axes[3])["pretraining 10 epochs"][0].get_ydata()
+    validation = bars_of(axes[1])["pretraining 10 epochs"][0].get_ydata()
+    np.testing.assert_allclose(validation - test, 0.01)
+
+
+# --- Figures 7 and 15 ----------------------------------------------------------------------------------------------
+
+
+def test_the_mean_over_data_sets_is_weighted_and_has_the_total_variance():
+    table = frames.datasets(n=3)
+    pooled = plots.weighted_agreement(table)
+    row = pooled[(pooled["method"] == "Gaussian mixture") & (pooled["n_clusters"] == 15)].iloc[0]
+    parts = table[(table["method"] == "Gaussian mixture") & (table["n_clusters"] == 15)]
+    a, sd, n = parts["ari_mean"].to_numpy(), parts["ari_sd"].to_numpy(), np.array([200, 450, 90])
+    w = n / 740
+    mean = sum(w * a)
+    assert row["ari_mean"] == pytest.approx(mean)
+    assert row["ari_sd"] == pytest.approx(np.sqrt(sum(w * sd**2) + sum(w * (a - mean) ** 2)))
+    assert row["ari_sd"] == pytest.approx(float(pool_mean_sd(a, sd, n)[1]))
+    assert (row["n_datasets"], row["n_neurons"]) == (3, 740)
+
+
+def test_there_is_no_mean_where_a_data_set_has_no_value():
+    table = frames.datasets(n=3)
+    table.loc[(table["dataset"] == "retina 2") & (table["n_clusters"] == 5), "ari_mean"] = np.nan
+    assert sorted(set(plots.weighted_agreement(table)["n_clusters"])) == [10, 15, 20, 25, 30]
+
+
+def test_data_sets_have_panels_of_one_scale(drawn):
+    axes = drawn("data sets").axes
+    assert [ax.get_title(loc="left") for ax in axes] == [
+        "A  All 4 data sets",
+        *(f"{letter}  retina {i}" for i, letter in enumerate("BCDE", start=1)),
+    ]
+    assert len({ax.get_ylim() for ax in axes}) == 1
+    assert len({ax.get_xlim() for ax in axes}) <= 2
+    assert len(axes[0].collections) == 2  # corridors
+    assert "200 neurons" in texts_of(axes[1])
+    assert len(plots.datasets_figure(frames.datasets(n=1)).axes) == 1
+
+
+# --- Figures 10, 11, 13, 14 ----------------------------------------------------------------------------------------
+
+
+def test_restarts_show_every_pair_and_their_mean(drawn):
+    ax = panel(drawn("restarts"), "Between random starts")
+    pairs = frames.restarts()
+    shown = np.concatenate([line.get_ydata() for line in ax.get_lines() if line.get_label() == "_pairs"])
+    np.testing.assert_allclose(np.sort(shown), np.sort(pairs["ari"]))
+    for method, values in pairs.groupby("method")["ari"]:
+        line, (sd,) = bars_of(ax)[method]
+        assert (line.get_ydata()[0], sd) == pytest.approx((values.mean(), values.std()))
+    many = drawn("restarts, many").axes[0]
+    np.testing.assert_array_equal(bars_of(many)["k-means"][0].get_xdata(), [20, 30, 40])
+
+
+def test_measures_have_a_panel_each(drawn):
+    axes = drawn("measures").axes
+    titles = [ax.get_title(loc="left") for ax in axes]
+    assert titles == ["A  Adjusted Rand index", "B  Fowlkes-Mallows index", "C  V-measure (NMI)"]
+    first, second = (bars_of(ax)["t mixture"][0].get_ydata() for ax in axes[:2])
+    np.testing.assert_allclose(second - first, 0.12)
+    assert "mean ± SD over 3 pairs of seeds" in texts_of(axes[0])
+
+
+def test_methods_on_an_equivariant_core_have_their_colour_and_a_line_of_their_own(drawn):
+    figure = drawn("equivariant")
+    bars = bars_of(panel(figure, "Agreement between seeds"))
+    assert bars["rotation-equivariant core, k-means"][0].get_color() == method_style("k-means").color
+    assert bars["rotation-equivariant core, k-means"][0].get_linestyle() != bars["Gaussian mixture"][0].get_linestyle()
+    performance = panel(figure, "Predictive performance")
+    found = {c.get_label(): c[0] for c in performance.containers}
+    assert found["rotation-equivariant core"].get_xdata()[0] == 0.33
+    assert found["rotation-equivariant core"].get_color() == "#8C564B"
+
+
+# --- beyond the paper ----------------------------------------------------------------------------------------------
+
+
+def test_null_has_its_band_and_hollow_points_without_significance(drawn):
+    figure = drawn("null")
+    ax = panel(figure, "DECEMber, strength auto")
+    (band,) = [c for c in ax.collections if c.get_label() == "_band"]
+    ys = band.get_paths()[0].vertices[:, 1]
+    assert (ys.min(), ys.max()) == pytest.approx((0.15, 0.19))
+    hollow = lines_of(ax)["_not significant"]
+    table = frames.nulls()
+    own = table[table["method"] == "DECEMber, strength auto"]
+    np.testing.assert_array_equal(hollow.get_xdata(), own.loc[own["p_value"] >= 0.05, "n_clusters"])
+    assert hollow.get_markerfacecolor() == "white"
+    # Baselines beside DECEMber, and nothing but their null beside the others.
+    assert {"Gaussian mixture", "k-means, end of pretraining"} <= set(lines_of(ax))
+    assert "k-means, end of pretraining" not in lines_of(panel(figure, "Gaussian mixture"))
+    assert "null: 20 draws, marginals" in texts_of(ax)
+    assert legend_texts(figure)[-3:] == ["null, 95 % of draws", "p < 0.05", "p ≥ 0.05"]
+
+
+def test_criteria_have_rings_where_they_pick_and_statements_below(drawn):
+    figure = drawn("counts")
+    rings = {
+        ax.get_title(loc="left")[3:]: [
+            (line.get_xdata()[0], line.get_ydata()[0])
+            for line in ax.get_lines()
+            if line.get_label().startswith("_picked")
+        ]
+        for ax in figure.axes
+    }
+    assert rings["Agreement between seeds"] == rings["Silhouette"] == []
+    assert [x for x, _ in rings["Held-out likelihood"]] == [40, 40, 40]
+    assert [x for x, _ in rings["Bayesian information criterion"]] == [35, 35]
+    (text,) = figure.subfigs[1].texts
+    assert "t mixture: only the held-out likelihood picks a K, 40." in text.get_text()
+    without = plots.cluster_count_figure(frames.cluster_counts().assign(silhouette_mean=np.nan, bic_mean=np.nan))
+    assert len(without.axes) == 2
+
+
+def test_consensus_shows_shares_clusters_and_confidence(drawn):
+    figure = drawn("consensus")
+    frame = frames.consensus()
+    heights = [bar.get_height() for bar in panel(figure, "Stability of neurons").patches]
+    np.testing.assert_allclose(heights, [np.isclose(frame["stability"], i / 5).mean() for i in range(1, 6)])
+    bars = panel(figure, "Stability of clusters").containers
+    means = frame.groupby("cluster")["stability"].mean().sort_values(ascending=False)
+    np.testing.assert_allclose([bar.get_width() for bar in bars[0]], means)
+    full = frame.groupby("cluster")["stability"].apply(lambda s: np.isclose(s, 1).mean())[means.index]
+    np.testing.assert_allclose([bar.get_width() for bar in bars[1]], full)
+    line = panel(figure, "Confidence").containers[0][0]
+    medians = frame.groupby("stability")["confidence"].median()
+    np.testing.assert_allclose(line.get_ydata(), medians)
+    assert len(plots.consensus_figure(frame.assign(confidence=np.nan)).axes) == 2
+
+
+def test_calibration_has_the_diagonal_and_no_empty_bins():
+    table = frames.calibration()
+    table.loc[0, "n_neurons"] = 0
+    upper, lower = plots.calibration_figure(table).axes
+    assert list(lines_of(upper)["_calibrated"].get_ydata()) == [0, 1]
+    assert len(lines_of(upper)["DECEMber, strength auto"].get_xdata()) == 8
+    assert len(lines_of(lower)["t mixture"].get_xdata()) == 9
+
+
+def test_columns_of_the_agreement_table_become_those_of_the_figures():
+    table = pd.DataFrame(
+        {
+            "label": ["k-means, x"],
+            "method": ["kmeans"],
+            "seeds_mean": [1],
+            "types_sd": [2],
+            "test_mean": [3],
+            "n_pairs": 3,
+        }
+    )
+    assert plots.agreement_columns(table).iloc[0].to_dict() == {
+        "method": "k-means, x",
+        "ari_mean": 1,
+        "types_ari_sd": 2,
+        "test_correlation_mean": 3,
+        "n_pairs": 3,
+    }
