@@ -1,0 +1,118 @@
+"""One cell of the study: a condition's recordings and one model seed; trains, clusters, keeps labels and scores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from design import BASELINE, CONTROL, POST_HOC, Condition
+from filelock import FileLock
+
+from december_plugin.baselines import cluster_readouts
+from december_plugin.datasets import static_loaders
+from december_plugin.embeddings import readout_embeddings
+from december_plugin.mixture import StudentTMixture
+from december_plugin.models import stacked_core_gaussian_readout
+from december_plugin.performance import predict_tier, single_trial_correlation
+from december_plugin.simulate import read_truth, write_recording
+from december_plugin.trainers import baseline_trainer, december_trainer
+
+SESSIONS = ("static1-1-1-simulated", "static2-1-1-simulated")
+
+
+def result_path(folder: Path, condition: Condition, seed: int) -> Path:
+    """Return where a cell's result is kept."""
+    return folder / "cells" / f"{condition.name.replace(' ', '_')}-seed{seed}.npz"
+
+
+def run_cell(folder: Path, condition: Condition, seed: int) -> Path:
+    """Run one cell, if its result is not there yet, and return where the result is."""
+    target = result_path(folder, condition, seed)
+    if target.exists():
+        return target
+    torch.set_num_threads(1)
+    os.environ["DECEMBER_PRETRAINING"] = str(folder / "pretraining")
+    began = time.monotonic()
+    recordings = _recordings(folder, condition)
+    loaders = static_loaders(paths=[str(path) for path in recordings], batch_size=32)
+    labels, scores = {}, []
+    for role, variant, score, found in _trainings(condition, loaders, seed):
+        for (method, count), own in found.items():
+            place = len(scores)
+            labels[f"labels_{place}"] = own.astype(np.int16)
+            scores.append({"role": role, "variant": variant, "method": method, "n_clusters": count, **score})
+    truth = np.concatenate([read_truth(path).types for path in recordings])
+    about = {"scores": scores, "seconds": time.monotonic() - began}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_suffix(f".{os.getpid()}.tmp.npz")
+    np.savez_compressed(draft, about=json.dumps(about), truth=truth, **labels)
+    draft.rename(target)
+    return target
+
+
+def _recordings(folder: Path, condition: Condition) -> list[Path]:
+    """Write the condition's two sessions, once for all its cells."""
+    name = hashlib.sha256(json.dumps(dict(condition.recording), sort_keys=True).encode()).hexdigest()[:12]
+    home = folder / "recordings" / name
+    home.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(home / "lock")):
+        for number, session in enumerate(SESSIONS, start=1):
+            if not (home / session).is_dir():
+                write_recording(home / session, seed=number, **condition.recording)
+    return [home / session for session in SESSIONS]
+
+
+Labels = dict[tuple[str, int], np.ndarray]
+
+
+def _trainings(
+    condition: Condition, loaders: dict[str, Any], seed: int
+) -> Iterator[tuple[str, str, dict[str, float], Labels]]:
+    """Train everything; yield role, variant, scores, and the labels by method and K."""
+    epochs = {"pretrain_epochs": condition.pretrain_epochs}
+    common = {"verbose": False, "device": "cpu"}
+    for role in (CONTROL, BASELINE):
+        model = stacked_core_gaussian_readout(loaders, seed, **condition.model)
+        more = {"stop_after_pretraining": True} if role == CONTROL else {"max_iter": condition.max_iter}
+        _, _, state = baseline_trainer(model, loaders, seed, **epochs, **more, **common)
+        yield role, role, _scores(model, loaders, {}), _post_hoc(state, condition)
+    for variant in condition.variants:
+        model = stacked_core_gaussian_readout(loaders, seed, **condition.model)
+        settings = {"n_clusters": variant.n_clusters, "max_iter": condition.max_iter, **epochs, **common}
+        _, output, state = december_trainer(model, loaders, seed, **settings, **variant.settings)
+        labels = {("december", variant.n_clusters): _mixture_labels(state, output["mixture"])}
+        yield "december", variant.name, _scores(model, loaders, output["clustering"]), labels
+
+
+def _scores(model: Any, loaders: dict[str, Any], clustering: dict[str, Any]) -> dict[str, float]:
+    per_neuron = [single_trial_correlation(*pair) for pair in predict_tier(model, loaders["test"]).values()]
+    ratio = clustering.get("gradient_ratio")
+    return {
+        "test_correlation": float(np.concatenate(per_neuron).mean()),
+        "gradient_ratio": float("nan") if ratio is None else float(ratio),
+    }
+
+
+def _post_hoc(state: dict[str, Any], condition: Condition) -> Labels:
+    vectors = readout_embeddings(state).vectors
+    return {
+        (method, count): cluster_readouts(vectors, method=method, n_clusters=count).labels
+        for method in POST_HOC
+        for count in condition.n_clusters
+    }
+
+
+def _mixture_labels(state: dict[str, Any], mixture: dict[str, Any]) -> np.ndarray:
+    vectors = torch.as_tensor(readout_embeddings(state).vectors, dtype=torch.float64)
+    fitted = StudentTMixture(*np.shape(mixture["centers"]), dof=mixture["dof"], weights=mixture["weights"]).double()
+    with torch.no_grad():
+        for name in ("centers", "scales", "mixing_weights"):
+            getattr(fitted, name).copy_(torch.as_tensor(np.asarray(mixture[name]), dtype=torch.float64))
+    return fitted.predict(vectors).numpy()
