@@ -17,7 +17,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DISTRIBUTIONS = {"git": "gitpython", "sklearn": "scikit-learn", "skimage": "scikit-image", "yaml": "pyyaml"}
+DISTRIBUTIONS = {
+    "git": "gitpython",
+    "openTSNE": "opentsne",
+    "sklearn": "scikit-learn",
+    "skimage": "scikit-image",
+    "yaml": "pyyaml",
+}
 SOURCES = ("december_plugin", "schemas", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 
 
