@@ -50,6 +50,8 @@ the usual sequence:
   december jobs show                    jobs one by one; the traceback and log of one; retry and ignore
   december ari                          the agreement between seeds, by method and number of clusters
   december report                       the answer as one HTML file: what the numbers say, with every plot
+  december figures figures              the figures of the paper, as SVG, PDF and PNG
+  december export numbers               the same numbers as CSV and Parquet files
   december health                       whether the workers of this machine are alive, for health checks
   december store clean                  find what killed workers left in the store; remove it on request
   december db stop                      end the embedded database (with a lab's server there is none)

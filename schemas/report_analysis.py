@@ -114,7 +114,7 @@ class AnalysisReader:
         counts = self._with_labels(type_queries.cluster_count_table(self.tables, self.group))
         choices = pd.DataFrame()
         if not counts.empty:
-            choices = _with_curve_labels(type_queries.choose_cluster_count(counts), counts)
+            choices = with_curve_labels(type_queries.choose_cluster_count(counts), counts)
         consensus = self._with_labels(type_queries.consensus_table(self.tables, self.group))
         return nulls, counts, choices, consensus
 
@@ -278,7 +278,7 @@ def chosen_row(
     return row
 
 
-def _with_curve_labels(choices: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
+def with_curve_labels(choices: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
     """Name every curve over K as its configurations are named."""
     by = ["trainer_fn", "trainer_role", "trainer_settings", "method"]
     labels = counts.groupby(by, dropna=False)["label"].agg(lambda names: " / ".join(dict.fromkeys(names)))

@@ -91,13 +91,13 @@ def collect_report(
         created=datetime.now(timezone.utc),
         command=settings.command,
         schema=str(tables.schema.database),
-        server=_server(connection),
+        server=server_of(connection),
         analyses=analyses,
         **_state_of_jobs(tables),
         entries=read_entries(tables, table),
         trainings=trainings,
         known_types=tables.KnownTypes().overview(),
-        versions={"Python": sys.version.split()[0], **_installed(PACKAGES)},
+        versions=installed_packages(),
         training_versions=_training_versions(tables, trainings),
     )
 
@@ -255,16 +255,17 @@ def _state_of_jobs(tables: DecemberTables) -> dict[str, pd.DataFrame]:
     return {"progress": progress, "failures": pd.DataFrame(failures, columns=columns)}
 
 
-def _server(connection: Any) -> str:
+def server_of(connection: Any) -> str:
     """Return host and version of the server; no account."""
     (number,) = connection.query("SELECT VERSION()").fetchone()
     host = str(connection.conn_info.get("host", "")) or "localhost"
     return f"{host}, version {number}"
 
 
-def _installed(packages: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for package in packages:
+def installed_packages() -> dict[str, str]:
+    """Return the versions of Python and of the packages that matter, where they are installed."""
+    found = {"Python": sys.version.split()[0]}
+    for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

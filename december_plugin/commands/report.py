@@ -36,7 +36,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--force", action="store_true", help="replace the file if it is no report of december")
     parser.add_argument("--title", default="", metavar="TEXT", help="heading of the page")
-    add_selection_options(parser)
+    add_selection_options(parser, clusters="number of clusters to show one by one")
     parser.add_argument("--no-tsne", action="store_true", help="leave the t-SNE out")
     parser.add_argument(
         "--max-neurons", type=int, default=2000, metavar="N", help="most neurons of a session in the t-SNE (2000)"
@@ -44,10 +44,10 @@ def add_parser(subparsers: Subparsers) -> None:
     add_lab_options(parser)
 
 
-def add_selection_options(parser: argparse.ArgumentParser) -> None:
+def add_selection_options(parser: argparse.ArgumentParser, *, clusters: str) -> None:
     """Add what says which configurations are meant, for ``report`` and ``export``."""
     parser.add_argument("--types", metavar="NAME", help="known types to compare with (default: the only ones)")
-    parser.add_argument("--clusters", type=int, metavar="K", help="number of clusters to show one by one")
+    parser.add_argument("--clusters", type=int, metavar="K", help=clusters)
     parser.add_argument("--dataset", default="", metavar="HASH", help="only data sets whose hash begins like this")
     parser.add_argument("--model", default="", metavar="HASH", help="only models whose hash begins like this")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -182,3 +182,19 @@ class ReportData:
     known_types: pd.DataFrame
     versions: Mapping[str, str]
     training_versions: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class ExportTable:
+    """A table that an export writes.
+
+    Attributes
+    ----------
+    name
+        Of its files, without the ending.
+    parts
+        Returns its rows, part by part; the first part has all columns, also where there are no rows.
+    """
+
+    name: str
+    parts: Callable[[], Iterator[pd.DataFrame]]

@@ -1,0 +1,100 @@
+"""What the files and columns of an export are."""
+
+from __future__ import annotations
+
+FILES = {
+    "agreement": "One row per configuration (data set, model, trainer, clustering): agreement and test correlation.",
+    "null": "Agreement between seeds beside surrogates without clusters, one row per configuration and surrogate.",
+    "cluster_counts": "Criteria for the number of clusters, one row per configuration.",
+    "cluster_count_choices": "Which number of clusters each criterion picks, one row per method, and in words.",
+    "consensus": "How much the seeds share, one row per configuration whose consensus is computed.",
+    "trainings": "One row per trained model.",
+    "consensus_neurons": "The clusters that the seeds vote for, one row per configuration and neuron.",
+    "assignments": "The clusters of every model, one row per configuration, seed and neuron.",
+    "performance_neurons": "Correlations on the test tier, one row per trained model and neuron.",
+}
+
+_ONE = "1"  # dimensionless
+
+
+def _mean_sd(name: str, unit: str, what: str, over: str) -> dict[str, tuple[str, str]]:
+    return {
+        f"{name}_mean": (unit, f"{what}, mean over {over}"),
+        f"{name}_sd": (unit, f"{what}, standard deviation over {over} (divisor n - 1)"),
+    }
+
+
+# Column to unit and meaning. "1" is dimensionless, "" is a text or a number that counts nothing.
+COLUMNS: dict[str, tuple[str, str]] = {
+    "configuration": ("", "number of the configuration, as in agreement"),
+    "training": ("", "number of the trained model, as in trainings"),
+    "label": ("", "method in words"),
+    "method": ("", "december (trained with the model), gmm, kmeans or t_mixture (fitted afterwards)"),
+    "n_clusters": ("clusters", "number of clusters K"),
+    "trainer_role": ("", "december, baseline, control (a baseline that ended with its pretraining) or other"),
+    "role": ("", "as trainer_role"),
+    "strength_setting": ("", "the setting that the strength came from: a number or auto"),
+    "strength": (_ONE, "factor of the clustering loss that was used; in agreement the mean over models"),
+    "gradient_ratio": (_ONE, "gradient norm of the clustering loss over that of the model loss when it began"),
+    "locked_in": ("", "1 if that is so high that the loss only freezes the first partition"),
+    "pretrain_epochs": ("epochs", "epochs without the clustering loss at the beginning"),
+    "n_models": ("models", "number of models (seeds)"),
+    **_mean_sd("seeds", _ONE, "adjusted Rand index between seeds", "pairs of seeds"),
+    "n_pairs": ("pairs", "number of pairs of seeds"),
+    **_mean_sd("types", _ONE, "adjusted Rand index with the known types", "models"),
+    **_mean_sd("test", _ONE, "single-trial correlation on the test tier, mean over neurons", "models"),
+    "trainer_comment": ("", "comment of the trainer's entry"),
+    "dataset_fn": ("", "dataset function"),
+    "dataset_hash": ("", "hash of its settings"),
+    "model_fn": ("", "model function"),
+    "model_hash": ("", "hash of its settings"),
+    "trainer_fn": ("", "trainer function"),
+    "trainer_hash": ("", "hash of its settings"),
+    "clustering_hash": ("", "hash of the clustering's settings"),
+    "surrogate_name": ("", "kind of surrogate"),
+    "null_mean": (_ONE, "adjusted Rand index between seeds of surrogates, mean over draws"),
+    "null_sd": (_ONE, "its standard deviation over draws (divisor n - 1)"),
+    "null_low": (_ONE, "its 2.5 % quantile"),
+    "null_high": (_ONE, "its 97.5 % quantile"),
+    "p_value": (_ONE, "one-sided p value of the observed agreement"),
+    "n_draws": ("draws", "number of draws of surrogates"),
+    "trainer_settings": ("", "settings of the trainer but for the number of clusters"),
+    **_mean_sd("heldout_log_likelihood", "nat per neuron", "log likelihood of held-out neurons", "models"),
+    "heldout_log_likelihood_se": ("nat per neuron", "its standard error over splits, mean over models"),
+    **_mean_sd("bic", _ONE, "Bayesian information criterion (less is better)", "models"),
+    **_mean_sd("silhouette", _ONE, "mean silhouette", "models"),
+    "smallest": ("clusters", "smallest K that was tried"),
+    "largest": ("clusters", "largest K that was tried"),
+    "n_counts": ("", "how many numbers of clusters were tried"),
+    "agreement": ("clusters", "K that the agreement between seeds picks; empty: none"),
+    "heldout_log_likelihood": ("clusters", "K that the held-out log likelihood picks; empty: none"),
+    "bic": ("clusters", "K that the BIC picks; empty: none"),
+    "silhouette": ("clusters", "K that the silhouette picks; empty: none"),
+    "statement": ("", "the same in words"),
+    "n_seeds": ("seeds", "number of seeds that voted"),
+    "n_neurons": ("neurons", "number of neurons that all seeds have"),
+    "n_clusters_found": ("clusters", "consensus clusters that hold at least one neuron"),
+    "mean_stability": (_ONE, "stability, mean over neurons"),
+    "core_fraction": (_ONE, "share of neurons that all seeds put into the same consensus cluster"),
+    "seed": ("", "seed of the model"),
+    "validation_correlation": (_ONE, "mean validation correlation of the kept epoch"),
+    "test_correlation": (_ONE, "single-trial correlation on the test tier, mean over neurons"),
+    "correlation_to_average": (
+        _ONE,
+        "correlation over images after averaging repeats",
+    ),
+    "single_trial_correlation": (_ONE, "correlation of response and prediction over single trials of the test tier"),
+    "n_epochs": ("epochs", "epochs of the whole training"),
+    "best_epoch": ("", "epoch whose weights were kept, from 1"),
+    "stopped_by": ("", "what ended the training"),
+    "trained": ("", "when the model was stored (server's clock)"),
+    "data_key": ("", "session"),
+    "unit_id": ("", "id of the neuron in its session"),
+    "cluster": (
+        "",
+        "cluster, from 0; in assignments the numbers of different seeds are not matched",
+    ),
+    "stability": (_ONE, "share of seeds that put the neuron into this cluster, 1 = all"),
+    "confidence": (_ONE, "largest responsibility; in consensus_neurons the mean over seeds"),
+    "margin": (_ONE, "largest minus second largest responsibility, mean over seeds; empty if not stored"),
+}

@@ -1,0 +1,156 @@
+"""The numbers of a report, and those behind them neuron by neuron, as data frames to be written to files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from december_plugin.report.data import ExportTable
+from december_plugin.schemas import type_queries
+from december_plugin.schemas.queries import assignment_frame, configuration_key
+from december_plugin.schemas.report_analysis import with_curve_labels
+from december_plugin.schemas.report_queries import ReportSettings, read_trainings, selected_agreement
+from december_plugin.schemas.tables import DecemberTables
+
+SUMMARY = ["configuration", "label", "method", "n_clusters", "trainer_role"]
+NULLS = ["surrogate_name", "seeds_mean", "null_mean", "null_sd", "null_low", "null_high", "p_value", "n_draws"]
+CRITERIA = ["heldout_log_likelihood", "bic", "silhouette"]
+NEURON = ["data_key", "unit_id"]
+
+
+def export_tables(
+    tables: DecemberTables,
+    *,
+    labelled: Callable[[pd.DataFrame], pd.DataFrame],
+    settings: ReportSettings,
+) -> list[ExportTable]:
+    """Return what an export writes.
+
+    Parameters
+    ----------
+    tables
+        The tables.
+    labelled
+        Adds ``label`` to the rows of ``agreement_table``.
+    settings
+        ``types_name``, ``n_clusters``, ``dataset`` and ``model`` choose the configurations.
+
+    Returns
+    -------
+    list of ExportTable
+        Large ones give their rows part by part, so that they need not fit into memory.
+
+    Raises
+    ------
+    SettingsError
+        If there is no assignment, or none that the settings leave.
+    """
+    agreement = labelled(selected_agreement(tables, settings))
+    if settings.n_clusters is not None:
+        agreement = agreement[agreement["n_clusters"] == settings.n_clusters].reset_index(drop=True)
+    agreement.insert(0, "configuration", np.arange(1, len(agreement) + 1))
+    agreement = agreement.drop(columns=[name for name in ("order",) if name in agreement])
+    trainings = read_trainings(tables, agreement)
+    trainings.insert(0, "training", np.arange(1, len(trainings) + 1))
+    reader = _Reader(tables, agreement, trainings)
+    return [
+        ExportTable("agreement", lambda: iter([agreement])),
+        ExportTable("null", lambda: iter([reader.nulls()])),
+        ExportTable("cluster_counts", lambda: iter([reader.counts()])),
+        ExportTable("cluster_count_choices", lambda: iter([reader.choices()])),
+        ExportTable("consensus", lambda: iter([reader.consensus()])),
+        ExportTable("trainings", lambda: iter([trainings])),
+        ExportTable("consensus_neurons", reader.consensus_neurons),
+        ExportTable("assignments", reader.assignments),
+        ExportTable("performance_neurons", reader.performance),
+    ]
+
+
+@dataclass(eq=False)
+class _Reader:
+    """Reads what belongs to the selected configurations, with their numbers in place of their keys."""
+
+    tables: DecemberTables
+    agreement: pd.DataFrame
+    trainings: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        self.key = configuration_key(self.tables)
+
+    def _numbered(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Keep the rows of the selected configurations, and add their numbers and labels."""
+        return frame.merge(self.agreement[[*self.key, "configuration", "label"]], on=self.key)
+
+    def _keys(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        configuration = {name: row[name] for name in self.key}
+        return (self.tables.ClusterAssignment & configuration).fetch("KEY", order_by="seed")
+
+    def nulls(self) -> pd.DataFrame:
+        return self._numbered(type_queries.null_table(self.tables))[[*SUMMARY, *NULLS, "n_pairs"]]
+
+    def _counts(self) -> pd.DataFrame:
+        return self._numbered(type_queries.cluster_count_table(self.tables))
+
+    def counts(self) -> pd.DataFrame:
+        criteria = [f"{name}_{part}" for name in CRITERIA for part in ("mean", "sd")]
+        names = [*SUMMARY, "trainer_settings", "n_models", "seeds_mean", "seeds_sd", "n_pairs", *criteria]
+        return self._counts()[[*names, "heldout_log_likelihood_se"]]
+
+    def choices(self) -> pd.DataFrame:
+        counts = self._counts()
+        return with_curve_labels(type_queries.choose_cluster_count(counts), counts)
+
+    def consensus(self) -> pd.DataFrame:
+        found = ["n_seeds", "n_neurons", "n_clusters_found", "mean_stability", "core_fraction"]
+        return self._numbered(type_queries.consensus_table(self.tables))[[*SUMMARY, *found]]
+
+    def consensus_neurons(self) -> Iterator[pd.DataFrame]:
+        columns = ["configuration", *NEURON, "cluster", "stability", "n_seeds", "confidence", "margin"]
+        types = {"configuration": "int64", "unit_id": "int64", "cluster": "int64", "n_seeds": "int64"}
+        yield _empty(columns, {**types, "stability": "float64", "confidence": "float64", "margin": "float64"})
+        for row in self.agreement.to_dict("records"):
+            keys = self._keys(row)
+            if len(keys) > 1:
+                frame = type_queries.consensus_frame(self.tables, keys)
+                yield frame.assign(configuration=row["configuration"])[columns]
+
+    def assignments(self) -> Iterator[pd.DataFrame]:
+        columns = ["configuration", "seed", *NEURON, "cluster", "confidence"]
+        types = {"configuration": "int64", "seed": "int64", "unit_id": "int64", "cluster": "int64"}
+        yield _empty(columns, {**types, "confidence": "float64"})
+        for row in self.agreement.to_dict("records"):
+            for key in self._keys(row):
+                frame = assignment_frame(self.tables, key).rename(columns={"label": "cluster"})
+                yield frame.assign(configuration=row["configuration"], seed=int(key["seed"]))[columns]
+
+    def performance(self) -> Iterator[pd.DataFrame]:
+        columns = ["training", *NEURON, "single_trial_correlation", "correlation_to_average"]
+        types = {"training": "int64", "unit_id": "int64"}
+        yield _empty(columns, {**types, "single_trial_correlation": "float64", "correlation_to_average": "float64"})
+        key = [name for name in self.tables.TrainedModel.primary_key if name in self.trainings]
+        for row in self.trainings.to_dict("records"):
+            sessions = (self.tables.TestPerformance.Session & {name: row[name] for name in key}).fetch(
+                *("data_key", "tested_unit_ids", "single_trial_correlations", "correlations_to_average"),
+                as_dict=True,
+                order_by="data_key",
+            )
+            for session in sessions:
+                single, average = session["single_trial_correlations"], session["correlations_to_average"]
+                yield pd.DataFrame(
+                    {
+                        "training": row["training"],
+                        "data_key": session["data_key"],
+                        "unit_id": session["tested_unit_ids"],
+                        "single_trial_correlation": single.astype(float),
+                        "correlation_to_average": np.nan if average is None else average.astype(float),
+                    }
+                )[columns]
+
+
+def _empty(columns: list[str], types: dict[str, str]) -> pd.DataFrame:
+    """Return a frame without rows, so that a file has its columns also where there is nothing."""
+    return pd.DataFrame({name: pd.Series(dtype=types.get(name, "str")) for name in columns})
