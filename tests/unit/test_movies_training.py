@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from movie_parts import MODEL, N_NEURONS, Clips, movie_loaders_in_memory
+from clip_parts import MODEL, N_NEURONS, Clips, movie_loaders_in_memory
 from resumption_parts import Interrupted, Recorder, train
 from scipy import stats
 from torch import nn
