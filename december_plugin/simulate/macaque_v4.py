@@ -23,8 +23,9 @@ import numpy as np
 from december_plugin.datasets.spike_sessions import SHOWN
 from december_plugin.datasets.stimulus_images import DIGITS
 from december_plugin.errors import RecordingError, SettingsError
-from december_plugin.settings import check_choice, check_integer, check_number
+from december_plugin.settings import check_choice
 from december_plugin.simulate import images as model
+from december_plugin.simulate.checks import check_positive, check_sizes, check_spreads
 from december_plugin.simulate.images import RecordingTruth, read_truth
 
 LAYOUTS = ("pickles", "public")
@@ -126,24 +127,21 @@ def write_macaque_v4_recording(
     RecordingError
         If the folder exists already and is not to be replaced.
     """
-    for name, value, minimum in (
-        ("n_sessions", n_sessions, 1),
-        ("n_neurons", n_neurons, 1),
-        ("n_images", n_images, 2),
-        ("n_shown", n_shown, 2),
-        ("n_test", n_test, 2),
-        ("n_repeats", n_repeats, 1),
-        ("border", border, 0),
-        ("n_features", n_features, 1),
-        ("feature_size", feature_size, 3),
-        ("types_seed", types_seed, 0),
-        ("seed", seed, 0),
-    ):
-        check_integer(name, value, minimum=minimum)
-    for name, number in (("spread", spread), ("gain_sd", gain_sd), ("dispersion_sd", dispersion_sd)):
-        check_number(name, number, minimum=0)
-    for name, number in (("rate", rate), ("modulation", modulation)):
-        check_number(name, number, above=0)
+    check_sizes(
+        n_sessions=(n_sessions, 1),
+        n_neurons=(n_neurons, 1),
+        n_images=(n_images, 2),
+        n_shown=(n_shown, 2),
+        n_test=(n_test, 2),
+        n_repeats=(n_repeats, 1),
+        border=(border, 0),
+        n_features=(n_features, 1),
+        feature_size=(feature_size, 3),
+        types_seed=(types_seed, 0),
+        seed=(seed, 0),
+    )
+    check_spreads(spread=spread, gain_sd=gain_sd, dispersion_sd=dispersion_sd)
+    check_positive(rate=rate, modulation=modulation)
     check_choice("layout", layout, LAYOUTS)
     check_choice("noise", noise, model.NOISES)
     if n_shown > n_images:
@@ -156,22 +154,25 @@ def write_macaque_v4_recording(
     tuning = model._type_tuning(len(type_counts), n_features, types_seed)
     neurons = model._Population.draw(type_counts, tuning, spread, gain_sd, dispersion_sd, shape, seed)
     images = model._noise_images(n_images + n_test, shape, model._stream(seed, model.IMAGES))
-    truth = RecordingTruth(
-        unit_ids=neurons.unit_ids,
-        types=neurons.types,
-        tuning=neurons.tuning,
-        type_tuning=tuning,
-        gains=neurons.gains,
-        dispersions=neurons.dispersions if noise == "overdispersed" else np.zeros(n_neurons * n_sessions),
-        centers=neurons.centers,
-    )
-    scale = modulation / np.sqrt(n_features)
-    drive = scale * model._drive(_each_once(images), neurons, bank, 0.0)  # (images, neurons of all sessions)
-    rates = rate / np.log(2) * np.logaddexp(0, drive)
+    drive = modulation / np.sqrt(n_features) * model._drive(_each_once(images), neurons, bank, 0.0)
+    rates = rate / np.log(2) * np.logaddexp(0, drive)  # (images, neurons of all sessions)
+    truth = _truth(neurons, tuning, overdispersed=noise == "overdispersed")
     sizes = (n_images, n_shown, n_test, n_repeats)
     sessions = [_session(number, rates, _part(truth, number, n_neurons), sizes, seed) for number in range(n_sessions)]
     _write(target, images, border, sessions, layout)
     return target
+
+
+def _truth(neurons: Any, type_tuning: np.ndarray, *, overdispersed: bool) -> RecordingTruth:
+    return RecordingTruth(
+        unit_ids=neurons.unit_ids,
+        types=neurons.types,
+        tuning=neurons.tuning,
+        type_tuning=type_tuning,
+        gains=neurons.gains,
+        dispersions=neurons.dispersions if overdispersed else np.zeros(len(neurons.types)),
+        centers=neurons.centers,
+    )
 
 
 def _each_once(images: np.ndarray) -> Any:

@@ -30,8 +30,9 @@ from scipy.signal import lfilter
 from december_plugin.datasets.arrays import read_array
 from december_plugin.datasets.movie_header import FORMAT, HEADER, VERSION
 from december_plugin.errors import RecordingError, SettingsError
-from december_plugin.settings import check_choice, check_integer, check_number
+from december_plugin.settings import check_choice
 from december_plugin.simulate import images as model
+from december_plugin.simulate.checks import check_positive, check_sizes, check_spreads
 
 TYPE_SIZES = (0.30, 0.26, 0.24, 0.20)
 MARMOSET_SIZES = (78, 40, 22, 5)  # of the marmoset's four types (Sridhar et al. 2025)
@@ -161,45 +162,36 @@ def write_movie_recording(
     RecordingError
         If the folder exists already and is not to be replaced.
     """
-    for name, value, minimum in (
-        ("n_neurons", n_neurons, 2),
-        ("n_train", n_train, 1),
-        ("n_validation", n_validation, 1),
-        ("n_test", n_test, 0),
-        ("n_repeats", n_repeats, 1),
-        ("n_frames", n_frames, N_LAGS),
-        ("n_test_frames", n_test_frames, N_LAGS),
-        ("types_seed", types_seed, 0),
-        ("seed", seed, 0),
-    ):
-        check_integer(name, value, minimum=minimum)
-    for name, number in (("spread", spread), ("gain_sd", gain_sd), ("dispersion_sd", dispersion_sd)):
-        check_number(name, number, minimum=0)
-    for name, number in (("rate", rate), ("modulation", modulation), ("frame_rate", frame_rate)):
-        check_number(name, number, above=0)
+    check_sizes(
+        n_neurons=(n_neurons, 2),
+        n_train=(n_train, 1),
+        n_validation=(n_validation, 1),
+        n_test=(n_test, 0),
+        n_repeats=(n_repeats, 1),
+        n_frames=(n_frames, N_LAGS),
+        n_test_frames=(n_test_frames, N_LAGS),
+        types_seed=(types_seed, 0),
+        seed=(seed, 0),
+    )
+    check_spreads(spread=spread, gain_sd=gain_sd, dispersion_sd=dispersion_sd)
+    check_positive(rate=rate, modulation=modulation, frame_rate=frame_rate)
     check_choice("noise", noise, model.NOISES)
     shape = model._checked_shape(image_shape, 2)
     target = model._checked_target(folder, overwrite)
     if "." in target.name:
         raise SettingsError(f"the folder's name {target.name!r} becomes the session's name, which has no dots.")
     counts = model._neurons_per_type(type_sizes, n_neurons)
-    truth = _population(
-        counts, shape, spread, gain_sd, dispersion_sd if noise == "overdispersed" else None, types_seed, seed
-    )
+    dispersion = dispersion_sd if noise == "overdispersed" else None
+    truth = _population(counts, shape, spread, gain_sd, dispersion, types_seed, seed)
 
-    movies = _movies(
-        {"train": (n_train, n_frames), "validation": (n_validation, n_test_frames), "test": (n_test, n_test_frames)},
-        shape,
-        seed,
-    )
-    drives = {name: _drive(movie, truth) for name, movie in movies.items()}
-    scale = np.concatenate([drive for name, drive in drives.items() if name.startswith("train")]).std(axis=0)
+    sizes = {"train": (n_train, n_frames), "validation": (n_validation, n_test_frames), "test": (n_test, n_test_frames)}
+    movies = _movies(sizes, shape, seed)
+    rates = _rates(movies, truth, rate, modulation)
     rng = model._stream(seed, model.NOISE)
     responses = {}
-    for name, drive in drives.items():
-        rates = rate / np.log(2) * np.logaddexp(0, modulation * truth.gains * drive / scale)
+    for name, expected in rates.items():
         shown = n_repeats if name.startswith("test") else 1
-        repeats = [model._spikes(rates, truth.dispersions, rng) for _ in range(shown)]
+        repeats = [model._spikes(expected, truth.dispersions, rng) for _ in range(shown)]
         responses[name] = np.stack(repeats) if name.startswith("test") else repeats[0]
     _write(target, movies, responses, truth, frame_rate)
     return target
@@ -275,6 +267,16 @@ def _movies(sizes: Mapping[str, tuple[int, int]], shape: tuple[int, int], seed: 
             pixels = np.clip(np.round(model.GREY + model.CONTRAST * frames), 0, 255)
             movies[f"{tier}-{number}"] = pixels.astype(np.uint8)
     return movies
+
+
+def _rates(
+    movies: Mapping[str, np.ndarray], truth: MovieTruth, rate: float, modulation: float
+) -> dict[str, np.ndarray]:
+    """Return the expected responses to each movie, (frames, n)."""
+    drives = {name: _drive(movie, truth) for name, movie in movies.items()}
+    scale = np.concatenate([drive for name, drive in drives.items() if name.startswith("train")]).std(axis=0)
+    factor = modulation * truth.gains / scale
+    return {name: rate / np.log(2) * np.logaddexp(0, factor * drive) for name, drive in drives.items()}
 
 
 def _drive(movie: np.ndarray, truth: MovieTruth) -> np.ndarray:

@@ -1,61 +1,71 @@
-"""Tiny movies in memory with planted types, as another package would load them: nothing of ours in them."""
+"""A small recording of movies, how it is loaded, and ways to damage it."""
 
 from __future__ import annotations
 
-from collections import namedtuple
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, Dataset, RandomSampler
+import yaml
 
-Batch = namedtuple("Batch", ["videos", "responses"])
-N_NEURONS = {"one": 12, "two": 8}
-SIZE, LAG = (10, 11), 2
-# A quick model for them: the first 4 frames of a clip are not predicted.
-MODEL = {
-    "hidden_channels": [3, 4],
-    "temporal_kernels": [3, 3],
-    "spatial_kernels": [5, 3],
-    "gamma_input": 0.1,
-    "gamma_temporal": 0.1,
-    "gamma_readout": 0.01,
-    "momentum": 0.1,
+from december_plugin.datasets import movie_loaders
+
+SMALL = {
+    "n_neurons": 6,
+    "n_train": 2,
+    "n_validation": 1,
+    "n_test": 2,
+    "n_repeats": 3,
+    "n_frames": 50,
+    "n_test_frames": 26,
+    "image_shape": (8, 9),
 }
 
 
-class Clips(Dataset):
-    """Responses follow, some frames later, the middle of the movie: brighter in one type, darker in the other."""
-
-    def __init__(self, n_neurons: int, *, movies: int, repeats: int = 1, frames: int = 12, seed: int = 0):
-        generator = np.random.default_rng(seed)
-        shown = generator.normal(size=(movies, 1, frames, *SIZE)).astype(np.float32)
-        drive = shown[:, 0, :, 3:7, 3:7].mean(axis=(2, 3)) * 4
-        drive = np.concatenate([np.zeros((movies, LAG)), drive[:, :-LAG]], axis=1)
-        sign = np.where(np.arange(n_neurons) % 2, -1.0, 1.0)
-        rates = np.exp(np.clip(drive[..., None] * sign, -3, 1.5))
-        self.videos = torch.as_tensor(np.repeat(shown, repeats, axis=0))
-        responses = generator.poisson(np.repeat(rates, repeats, axis=0))
-        self.responses = torch.as_tensor(responses, dtype=torch.float32)
-        self.neurons = SimpleNamespace(unit_ids=np.arange(n_neurons) + 100)
-        self.trial_info = SimpleNamespace(movie_id=np.repeat(np.arange(movies), repeats))
-
-    def __len__(self) -> int:
-        return len(self.videos)
-
-    def __getitem__(self, index: int) -> Batch:
-        return Batch(self.videos[index], self.responses[index])
+def load(folder: Path, batch_size: int = 4, **settings):
+    return movie_loaders([str(folder)], batch_size, **{"chunk_frames": 15, **settings})
 
 
-def movie_loaders_in_memory(*, own_generator: bool = False):
-    """Return loaders of two sessions; clips of the training tier are drawn at random."""
-    loaders: dict[str, dict[str, DataLoader]] = {"train": {}, "validation": {}, "test": {}}
-    for position, (data_key, n_neurons) in enumerate(N_NEURONS.items()):
-        train = Clips(n_neurons, movies=24, seed=position)
-        generator = torch.Generator() if own_generator else None
-        sampler = RandomSampler(train, generator=generator)
-        loaders["train"][data_key] = DataLoader(train, batch_size=8, sampler=sampler)
-        loaders["validation"][data_key] = DataLoader(Clips(n_neurons, movies=8, seed=position + 10), batch_size=4)
-        test = Clips(n_neurons, movies=2, repeats=4, frames=20, seed=position + 20)
-        loaders["test"][data_key] = DataLoader(test, batch_size=1)
-    return loaders
+def edit_header(change):
+    def damage(folder):
+        file = folder / "recording.yaml"
+        header = yaml.safe_load(file.read_text())
+        change(header)
+        file.write_text(yaml.safe_dump(header, sort_keys=False))
+
+    return damage
+
+
+def header(**entries):
+    return edit_header(lambda content: content.update(entries))
+
+
+def save(entry, change):
+    def damage(folder):
+        np.save(folder / entry, change(np.load(folder / entry)), allow_pickle=True)
+
+    return damage
+
+
+def put(index, value, dtype=None):
+    def change(array):
+        array = array.astype(dtype or array.dtype)
+        array[index] = value
+        return array
+
+    return change
+
+
+def cut(entry, count):
+    def damage(folder):
+        (folder / entry).write_bytes((folder / entry).read_bytes()[:-count])
+
+    return damage
+
+
+def pop(*path):
+    def change(content):
+        for key in path[:-1]:
+            content = content[key]
+        content.pop(path[-1])
+
+    return edit_header(change)
