@@ -166,6 +166,16 @@ def restarts_frame(tables: DecemberTables, restriction: Any = True) -> pd.DataFr
     return pd.DataFrame(rows, columns=["method", "n_clusters", "start_a", "start_b", "ari", *key])
 
 
+def first_starts(tables: DecemberTables) -> set[str]:
+    """Return the hashes of the clusterings, of those that differ in nothing but their random start only the first."""
+    kept: dict[tuple[Any, ...], tuple[int, str]] = {}
+    for row in tables.Clustering().fetch("KEY", "method", "n_clusters", "settings", as_dict=True):
+        start, rest = _start(row)
+        name = (row["method"], row["n_clusters"], rest)
+        kept[name] = min(kept.get(name, (start, row["clustering_hash"])), (start, row["clustering_hash"]))
+    return {hash_ for _, hash_ in kept.values()}
+
+
 def embeddings_frame(tables: DecemberTables, assignments: dict[str, dict[str, Any]], **settings: Any) -> pd.DataFrame:
     """Return t-SNE coordinates of the same neurons in several models, coloured by their clusters.
 

@@ -75,6 +75,8 @@ def draw_all(
             "there are no assignments yet, so that there is nothing to draw. `december register` plans trainings, "
             "`december worker` computes them."
         )
+    # Further random starts of a method have a figure of their own.
+    table = table[table["clustering_hash"].isin(figure_queries.first_starts(lab.tables))]
     known = sorted(lab.tables.KnownTypes.fetch("types_name"))
     types_name = types_name or (known[0] if known else None)
     analyses = [
@@ -169,6 +171,11 @@ def learning_rates(analysis: Analysis) -> Figure:
     performance = performance[performance["trainer_role"] == "december"]
     if performance["learning_rate"].nunique() < 2:
         raise LeftOutError("there is one learning rate only")
+    # Strengths that were tried with one learning rate only say nothing about it.
+    several = performance.groupby("strength_setting")["learning_rate"].transform("nunique") > 1
+    if not several.any():
+        raise LeftOutError("no strength of the clustering loss was tried with several learning rates")
+    performance = performance[several]
     fixed = pd.to_numeric(performance["strength_setting"], errors="coerce")
     if fixed.isna().all():
         return plots.learning_rate_figure(performance.drop(columns="strength"))
@@ -199,6 +206,7 @@ def measures(analysis: Analysis) -> Figure:
 def null(analysis: Analysis) -> Figure:
     """Draw the agreement beside that of readouts without clusters."""
     nulls = type_queries.null_table(analysis.tables, analysis.key)
+    nulls = nulls[nulls["clustering_hash"].isin(analysis.table["clustering_hash"])].reset_index(drop=True)
     if nulls.empty:
         raise LeftOutError("no surrogates have been drawn; a sweep asks for them in its section surrogates")
     return plots.null_figure(_labelled(nulls, analysis), analysis.agreement)
@@ -207,6 +215,7 @@ def null(analysis: Analysis) -> Figure:
 def cluster_count(analysis: Analysis) -> Figure:
     """Draw what four criteria say about the number of clusters."""
     table = type_queries.cluster_count_table(analysis.tables, analysis.key)
+    table = table[table["clustering_hash"].isin(analysis.table["clustering_hash"])].reset_index(drop=True)
     labelled = _labelled(table, analysis)
     choices = type_queries.choose_cluster_count(table)
     by = [*type_queries.CURVE, "method"]
@@ -233,6 +242,7 @@ def datasets(tables: Any, table: pd.DataFrame) -> Figure:
     if table["dataset_hash"].nunique() < 2:
         raise LeftOutError("there is one data set only")
     frame = figure_queries.datasets_frame(tables)
+    frame = frame[frame["clustering_hash"].isin(table["clustering_hash"])]
     frame = frame[frame["model_hash"] == _most_common(frame["model_hash"])].dropna(subset="seeds_mean")
     if frame["dataset"].nunique() < 2:
         raise LeftOutError("there is no model whose seeds can be compared on several data sets")

@@ -21,6 +21,7 @@ from december_plugin.plots.panels import (
     legend_height,
     line_handles,
     settled,
+    shortened,
     title_panel,
 )
 from december_plugin.plots.style import INK, NOTE, MethodStyle, figure_style, method_styles
@@ -126,7 +127,8 @@ def known_types_figure(
             _draw_against_count(left_ax, agreement, styles, PAGE_WIDTH - right, n_types or confusion.shape[1])
             legend_below(figure, line_handles(styles), width=0.9 * PAGE_WIDTH)
         _draw_confusion(right_ax, confusion)
-        title_panel(right_ax, "B", title or "Clusters and known types", _confusion_note(confusion))
+        matrix_title = shortened(title or "Clusters and known types", right)
+        title_panel(right_ax, "B", matrix_title, _confusion_note(confusion))
         settled(figure)
     return figure
 

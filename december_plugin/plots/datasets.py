@@ -19,6 +19,7 @@ from december_plugin.plots.panels import (
     legend_height,
     letters,
     line_handles,
+    shortened,
     title_panel,
 )
 from december_plugin.plots.style import figure_style, method_styles
@@ -101,7 +102,7 @@ def datasets_figure(table: pd.DataFrame) -> Figure:
         for (ax, name), dataset in zip(panels, datasets, strict=True):
             rows = table[table["dataset"] == dataset]
             draw_against_k(ax, _on_all_counts(rows, table), **settings)
-            title_panel(ax, name, dataset, f"{_range(rows['n_neurons'])} neurons")
+            title_panel(ax, name, shortened(dataset, PAGE_WIDTH / n_columns), f"{_range(rows['n_neurons'])} neurons")
         for i, ax in enumerate(axes):
             if i >= n_panels:
                 ax.remove()

@@ -21,6 +21,7 @@ from december_plugin.plots.panels import (
     legend_height,
     letters,
     line_handles,
+    shortened,
     title_panel,
 )
 from december_plugin.plots.style import INK, MethodStyle, figure_style, method_styles
@@ -73,7 +74,8 @@ def null_figure(nulls: pd.DataFrame, agreement: pd.DataFrame | None = None) -> F
         for ax, name, (method, surrogate) in zip(axes, letters(len(panels)), panels, strict=False):
             rows = nulls[(nulls["method"] == method) & (nulls["surrogate_name"] == surrogate)]
             _draw_panel(ax, rows.sort_values("n_clusters"), others, styles, method, width / n_columns)
-            title_panel(ax, name if len(panels) > 1 else "", method, _note(rows, surrogate))
+            title = shortened(method, width / n_columns)
+            title_panel(ax, name if len(panels) > 1 else "", title, _note(rows, surrogate))
         for i, ax in enumerate(axes):
             if i >= len(panels):
                 ax.remove()

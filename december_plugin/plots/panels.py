@@ -16,8 +16,9 @@ from december_plugin.plots.style import NOTE, MethodStyle
 
 # Points that the titles of panels are moved to the left.
 _TITLE_SHIFT = 24.0
-# Inches: the width of a page of two columns.
+# Inches: the width of a page of two columns, and of a character of a title.
 PAGE_WIDTH = 7.2
+_TITLE_CHARACTER = 0.083
 _PANEL_HEIGHT = 2.9
 _LEGEND_ROW = 0.19
 # Widths in inches of a character of 8 points, and of the line and the gaps beside a text.
@@ -123,6 +124,12 @@ def title_panel(ax: Axes, letter: str, title: str, note: str | None = None) -> N
         }
         # A wide note must not push the neighbours away.
         ax.annotate(note, (0, 1), (-shift, 5), **settings).set_in_layout(False)
+
+
+def shortened(title: str, width: float) -> str:
+    """Return a title that somebody else wrote so that it fits above a panel of this width in inches."""
+    n = max(8, int(width / _TITLE_CHARACTER) - 4)
+    return title if len(title) <= n else title[: n - 1].rstrip(" ,") + "…"
 
 
 def settled(figure: Figure) -> Figure:

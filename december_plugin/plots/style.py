@@ -229,7 +229,7 @@ def ordered_styles(values: Iterable[Any]) -> dict[Any, MethodStyle]:
 
 def lighter(color: str) -> str:
     """Return a paler shade of a colour."""
-    return _interpolated((color, "#FFFFFF"), 0.55)
+    return _interpolated((color, "#FFFFFF"), 0.45)
 
 
 def natural_order(value: Any) -> tuple[tuple[int, float, str], ...]:

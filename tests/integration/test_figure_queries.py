@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ from figures_lab import validation
 from sklearn.metrics import adjusted_rand_score, fowlkes_mallows_score
 from tables_setup import LAB_TRAINERS, open_lab, truth
 
+from december_plugin import plots
 from december_plugin.cli import main
 from december_plugin.commands import _figures
 from december_plugin.errors import SettingsError
@@ -139,6 +142,16 @@ def test_restarts_of_a_method_on_one_model(lab):
     assert row["ari"] == pytest.approx(adjusted_rand_score(labels[0], labels[2]))
 
 
+def test_of_several_starts_the_first_is_kept(lab):
+    kept = figure_queries.first_starts(lab.tables)
+    rows = (lab.tables.Clustering & [{"clustering_hash": hash_} for hash_ in kept]).fetch(as_dict=True)
+    assert sorted((row["method"], row["settings"].get("seed")) for row in rows if row["method"] != "december") == [
+        ("gmm", 0),
+        ("kmeans", 0),
+    ]
+    assert len(rows) == 3
+
+
 def test_embeddings_of_the_same_neurons(lab):
     keys = (lab.tables.ClusterAssignment & lab.first & {"trainer_fn": "figures_lab.december", "seed": 1}).fetch("KEY")
     own = lab.tables.Clustering & {"method": "december"}
@@ -177,6 +190,24 @@ def test_every_figure_that_the_tables_allow(lab, tmp_path, capsys, monkeypatch):
     assert reasons["equivariant"] == "there is no data set with both a rotation-equivariant model and another one"
     assert reasons["toy"].startswith("the toy experiment (Figure 2) needs no tables")
     assert "there is one strength of the clustering loss only" in reasons.values()
+
+
+def test_the_example_of_the_page(lab, tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "figures.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    for name in ("DECEMBER_SCHEMA", "DECEMBER_NNFABRIK"):
+        monkeypatch.setenv(name, lab.tables.schema.database)
+    exec(compile(block, "docs/figures.md", "exec"), {})
+    assert [path.name for path in sorted((tmp_path / "figures").iterdir())] == ["restarts.pdf", "restarts.svg"]
+
+
+def test_the_page_names_every_figure():
+    page = (Path(__file__).parents[2] / "docs" / "figures.md").read_text(encoding="utf-8")
+    for name in (*_figures.ANALYSIS_FIGURES, *_figures.COMMON_FIGURES):
+        assert f"| `{name}` |" in page
+    for function in [name for name in plots.__all__ if name.endswith("_figure")]:
+        assert function in page
 
 
 def test_nothing_to_draw(new_schema_name, tmp_path, capsys):
