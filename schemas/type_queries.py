@@ -61,39 +61,30 @@ def null_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
     """
     models = _assignments(tables, restriction)
     key = configuration_key(tables)
-    observed = {
-        tuple(row[name] for name in (*key, "seed_a", "seed_b")): row["adjusted_rand_index"]
-        for row in tables.SeedAgreement().fetch("KEY", "adjusted_rand_index", as_dict=True)
-    }
-    current = {(*(row[name] for name in key), row["seed"]) for row in models.to_dict("records")}
-    digests = {
-        tuple(row[name] for name in (*key, "seed")): row["labels_md5"]
-        for row in tables.ClusterAssignment().fetch("KEY", "labels_md5", as_dict=True)
-    }
-    surrogates = {row["surrogate_hash"]: row for row in tables.Surrogate().fetch(as_dict=True)}
+    names = dict(zip(*tables.Surrogate().fetch("surrogate_hash", "surrogate_name"), strict=True))
+    current, observed = _current_labels(tables, models), _observed(tables)
+    entries = tables.SurrogateAgreement() & models[key].drop_duplicates().to_dict("records")
     best: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for entry in tables.SurrogateAgreement().fetch(
-        "KEY", "seeds", "labels_md5s", "agreements", as_dict=True, order_by="n_seeds"
-    ):
+    for entry in entries.fetch("KEY", "seeds", "labels_md5s", "agreements", as_dict=True, order_by="n_seeds"):
         configuration = tuple(entry[name] for name in key)
-        valid = [
-            (*configuration, int(seed)) in current and digests.get((*configuration, int(seed))) == digest
-            for seed, digest in zip(entry["seeds"], entry["labels_md5s"], strict=True)
-        ]
-        pairs = list(itertools.combinations(range(len(valid)), 2))
-        values = [
-            observed.get((*configuration, int(entry["seeds"][a]), int(entry["seeds"][b])), math.nan) for a, b in pairs
-        ]
-        used = [at for at, (a, b) in enumerate(pairs) if valid[a] and valid[b] and math.isfinite(values[at])]
-        name = (*configuration, entry["surrogate_hash"])
-        if used and len(used) >= best.get(name, {"n_pairs": 0})["n_pairs"]:
-            best[name] = {
+        seeds = [int(seed) for seed in entry["seeds"]]
+        valid = {
+            seed
+            for seed, digest in zip(seeds, entry["labels_md5s"], strict=True)
+            if current.get((*configuration, seed)) == digest
+        }
+        pairs = list(itertools.combinations(seeds, 2))
+        values = [observed.get((*configuration, *pair), math.nan) for pair in pairs]
+        used = [at for at, pair in enumerate(pairs) if valid.issuperset(pair) and math.isfinite(values[at])]
+        kind = (*configuration, entry["surrogate_hash"])
+        if used and len(used) >= best.get(kind, {"n_pairs": 0})["n_pairs"]:
+            best[kind] = {
                 **dict(zip(key, configuration, strict=True)),
                 **_null_row(np.asarray(entry["agreements"])[:, used], [values[at] for at in used]),
-                "surrogate_name": surrogates[entry["surrogate_hash"]]["surrogate_name"],
+                "surrogate_name": names[entry["surrogate_hash"]],
             }
-    columns = [*key, "surrogate_name", "seeds_mean", *NULL_COLUMNS]
     described = models[[*key, "method", "n_clusters", "trainer_role"]].drop_duplicates(key)
+    columns = [*key, "surrogate_name", "seeds_mean", *NULL_COLUMNS]
     frame = pd.DataFrame(list(best.values()), columns=columns).merge(described, on=key, how="left")
     order = ["method", "n_clusters", "trainer_role", "surrogate_name", "seeds_mean", *NULL_COLUMNS, *key]
     return _sorted(frame[order], "surrogate_name")
@@ -208,12 +199,9 @@ def consensus_table(tables: DecemberTables, restriction: Any = True) -> pd.DataF
     """
     models = _assignments(tables, restriction)
     key = configuration_key(tables)
-    digests = _frame(tables.ClusterAssignment.proj("labels_md5"))
-    models = models.merge(digests, on=[*key, "seed"], how="left")
-    selected = {
-        names: dict(zip(group["seed"].astype(int), group["labels_md5"], strict=True))
-        for names, group in models.groupby(key, sort=False, dropna=False)
-    }
+    selected: dict[tuple[Any, ...], dict[int, str]] = {}
+    for (*names, seed), digest in _current_labels(tables, models).items():
+        selected.setdefault(tuple(names), {})[int(seed)] = digest
     described = {
         tuple(row[name] for name in key): {name: row[name] for name in ("method", "n_clusters", "trainer_role")}
         for row in models.drop_duplicates(key).to_dict("records")
@@ -272,6 +260,20 @@ def consensus_frame(tables: DecemberTables, restriction: Any) -> pd.DataFrame:
 
 
 # --- parts of the above ------------------------------------------------------------------------------------------
+
+
+def _current_labels(tables: DecemberTables, models: pd.DataFrame) -> dict[tuple[Any, ...], str]:
+    """Return the digests of the labels that the selected assignments have now, by configuration and seed."""
+    names = [*configuration_key(tables), "seed"]
+    digests = models[names].merge(_frame(tables.ClusterAssignment.proj("labels_md5")), on=names)
+    return {tuple(row): digest for *row, digest in digests[[*names, "labels_md5"]].itertuples(index=False)}
+
+
+def _observed(tables: DecemberTables) -> dict[tuple[Any, ...], float]:
+    """Return the adjusted Rand index of every pair, by configuration and the two seeds."""
+    names = [*configuration_key(tables), "seed_a", "seed_b"]
+    pairs = _frame(tables.SeedAgreement.proj("adjusted_rand_index"))
+    return {tuple(row): value for *row, value in pairs[[*names, "adjusted_rand_index"]].itertuples(index=False)}
 
 
 def _null_row(agreements: np.ndarray, observed: list[float]) -> dict[str, Any]:

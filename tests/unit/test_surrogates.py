@@ -234,11 +234,14 @@ def test_bad_readouts(readouts, message):
             "there are no readouts to draw surrogates of; give those of at least one seed.",
         ),
         (
-            lambda: SurrogateReadouts(continuum(9), method="gaus"),
-            "method is 'gaus', which is unknown. Did you mean 'ga",
+            lambda: SurrogateReadouts(continuum(9), method="elliptic"),
+            "method is 'elliptic', which is unknown. Did you mean 'elliptical'?",
         ),
         (lambda: null_agreement(continuum(9)[:1], kmeans(2), n_draws=2), "agreement between seeds needs at least two"),
-        (lambda: null_agreement(continuum(9), kmeans(2), n_draws=0), "n_draws is 0, but must be an integer of at le"),
+        (
+            lambda: null_agreement(continuum(9), kmeans(2), n_draws=0),
+            "n_draws is 0, but must be an integer of at least 1.",
+        ),
         (lambda: checked_settings(n_draws=20_000), "n_draws is 20000; at most 10000 are allowed."),
         (lambda: checked_settings(seed=-1), "seed is -1; it must be an integer from 0 to 2**32 - 1."),
         (lambda: checked_settings(name=""), "name is ''; it must be a string of 1 to 64 characters."),
