@@ -27,7 +27,11 @@ TIER = "test"
 
 
 class TestPerformance(dj.Computed):
-    """Correlation of predicted and measured responses on the test tier, per neuron and on average."""
+    """Correlation of predicted and measured responses on the test tier, per neuron and on average.
+
+    Of movies the correlations are over all predicted frames of all clips; the correlation to the average is over the
+    frames of the movies, after averaging the repeats of each.
+    """
 
     __test__ = False  # not a test class for pytest
 

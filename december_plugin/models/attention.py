@@ -144,7 +144,7 @@ def task_core_attention_readout(
     *,
     network: str = "resnet50",
     layer: str = "layer3.0",
-    weights: str | None = None,
+    weights: str | None = "DEFAULT",
     weights_file: str | None = None,
     fine_tune: bool = False,
     final_batch_norm: bool = True,
@@ -170,17 +170,17 @@ def task_core_attention_readout(
     Parameters
     ----------
     dataloaders, seed, data_info
-        As in :func:`~december_plugin.models.stacked_core_gaussian_readout`. The network's weights come from the seed
-        too where neither ``weights`` nor ``weights_file`` is given.
+        As in :func:`~december_plugin.models.stacked_core_gaussian_readout`.
     network
         Name of a model of ``torchvision.models``.
     layer
         Dotted name of the module of the network whose output the readout sees.
     weights
-        Name of weights that torchvision downloads on first use, e.g. "DEFAULT" or "IMAGENET1K_V1".
+        Name of weights that torchvision downloads on first use, e.g. "DEFAULT", its best, or "IMAGENET1K_V1". None for
+        random ones, from the seed.
     weights_file
         A state dict of the network, as ``torch.save`` writes it, read with ``weights_only=True``. Prefixes "module."
-        and "model." are removed. Not together with ``weights``.
+        and "model." are removed. It takes the place of ``weights``, of which none may be named then.
     fine_tune
         Whether the network's weights are trained too. If not, its batch normalisation uses the stored statistics.
     final_batch_norm, final_nonlinearity, momentum

@@ -17,6 +17,7 @@ from december_plugin.models.sessions import SessionShape
 
 COLOURS = 3
 PROBE_SIZE = 224  # pixels of the images that torchvision's networks are trained on
+BEST = "DEFAULT"  # torchvision's name of its best weights
 PREFIXES = ("module.", "model.")
 
 
@@ -141,7 +142,8 @@ def load_network(network: str, weights: str | None, weights_file: str | None) ->
     network
         Its name in ``torchvision.models``.
     weights
-        torchvision's name of weights, which it downloads on first use; None for random ones.
+        torchvision's name of weights, which it downloads on first use; None for random ones. A file takes the place of
+        "DEFAULT".
     weights_file
         A state dict, read with ``weights_only=True``; None for none.
 
@@ -150,16 +152,18 @@ def load_network(network: str, weights: str | None, weights_file: str | None) ->
     SettingsError
         If torchvision is missing, has no such network or weights, or the file does not fit.
     """
-    if weights is not None and weights_file is not None:
-        raise SettingsError("weights and weights_file are both given; a network has one set of weights.")
+    if weights_file is not None:
+        if weights not in (None, BEST):
+            raise SettingsError("weights and weights_file are both given; a network has one set of weights.")
+        weights = None
     models = torchvision_models()
     known = models.list_models(module=models)
     if network not in known:
         raise SettingsError(f"network is {network!r}. {did_you_mean(str(network), known)}")
     if weights is not None:
         names = [entry.name for entry in models.get_model_weights(network)]
-        if weights not in (*names, "DEFAULT"):
-            raise SettingsError(f"weights is {weights!r}. {did_you_mean(str(weights), [*names, 'DEFAULT'])}")
+        if weights not in (*names, BEST):
+            raise SettingsError(f"weights is {weights!r}. {did_you_mean(str(weights), [*names, BEST])}")
     built = models.get_model(network, weights=weights)
     if weights_file is not None:
         _load_weights(built, network, Path(weights_file).expanduser())

@@ -270,7 +270,7 @@ class TestTaskCore:
 
     def test_features_of_a_frozen_network(self, torchvision, loaders):
         model = task_core_attention_readout(loaders, 1, **self.settings)
-        assert torchvision == [("resnet50", None)]
+        assert torchvision == [("resnet50", "DEFAULT")]
         before = {name: value.clone() for name, value in model.core.network.state_dict().items()}
         _, output, state_dict = december_trainer(
             model, loaders, 1, n_clusters=2, pretrain_epochs=1, max_iter=2, lr_init=0.03, device="cpu", verbose=False
@@ -297,6 +297,7 @@ class TestTaskCore:
         torch.save({"state_dict": {f"module.{name}": value for name, value in network.state_dict().items()}}, path)
         model = task_core_attention_readout(None, 1, data_info=INFO, weights_file=str(path), **self.settings)
         assert torch.equal(model.core.network.conv1.weight, network.conv1.weight)
+        assert torchvision == [("resnet50", None)]
 
     def test_seeds(self, torchvision):
         first, again, other = (task_core_attention_readout(None, s, data_info=INFO, **self.settings) for s in (1, 1, 2))
@@ -331,7 +332,7 @@ class TestTaskCore:
             ({"layer": "fc"}, "layer 'fc' has an output of shape (1, 2); an attention readout needs a map"),
             ({"weights": "IMAGENET1K_V3"}, "weights is 'IMAGENET1K_V3'. Did you mean 'IMAGENET1K_V1'?"),
             (
-                {"weights": "DEFAULT", "weights_file": "a.pt"},
+                {"weights": "IMAGENET1K_V1", "weights_file": "a.pt"},
                 "weights and weights_file are both given; a network has one set of weights.",
             ),
         ],
