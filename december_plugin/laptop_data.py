@@ -129,8 +129,8 @@ def _mouse_v1(folder: Path) -> Recipe:
 
 
 def _macaque_v4(folder: Path) -> Recipe:
-    """Return eight sessions of spike counts to shared images."""
-    size = {"n_sessions": 8, "n_neurons": 25, "n_images": 400, "n_shown": 250, "n_test": 12, "seed": 1}
+    """Return four sessions of spike counts to shared images."""
+    size = {"n_sessions": 4, "n_neurons": 40, "n_images": 400, "n_shown": 400, "n_test": 10, "seed": 1}
     return [(folder / "macaque-v4", _macaque, size)]
 
 
