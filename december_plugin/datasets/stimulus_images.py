@@ -167,13 +167,13 @@ def _read(file: Path) -> np.ndarray:
 
 
 def _read_png(file: Path) -> np.ndarray:
-    from PIL import Image, UnidentifiedImageError
+    from skimage.io import imread
 
     try:
-        with Image.open(file) as image:
-            return np.asarray(image)
-    except (OSError, SyntaxError, UnidentifiedImageError) as error:
-        raise RecordingError(f"{file} is no complete PNG image ({error}). Get the image again.") from error
+        return np.asarray(imread(file))
+    except (OSError, SyntaxError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RecordingError(f"{file} is no complete PNG image ({reason}). Get the image again.") from error
 
 
 def _statistics(values: np.ndarray, folder: Path) -> tuple[float, float]:

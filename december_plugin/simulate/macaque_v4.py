@@ -243,9 +243,9 @@ def _write_image(folder: Path, number: int, image: np.ndarray, layout: str) -> N
     if layout == "pickles":
         np.save(folder / f"{number:0{DIGITS}d}.npy", image, allow_pickle=False)
     else:
-        from PIL import Image
+        from skimage.io import imsave
 
-        Image.fromarray(image).save(folder / f"{number:0{DIGITS}d}.png")
+        imsave(folder / f"{number:0{DIGITS}d}.png", image, check_contrast=False)
 
 
 def _write_pickle(root: Path, session: _Session) -> None:

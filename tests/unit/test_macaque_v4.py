@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from skimage.io import imsave
 from skimage.transform import rescale
 
 from december_plugin.datasets import macaque_v4_loaders
@@ -331,7 +331,7 @@ CASES = {
         "FOLDER/images/000061.npy is truncated: it announces 288 bytes of data and holds 279. Copy the recording",
     ),
     "two images of one id": (
-        lambda folder: Image.new("L", (18, 16)).save(folder / "images/61.png"),
+        lambda folder: imsave(folder / "images/61.png", np.zeros((16, 18), dtype=np.uint8), check_contrast=False),
         "are both image 61. Remove one of them.",
     ),
 }
