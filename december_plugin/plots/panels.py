@@ -127,9 +127,15 @@ def title_panel(ax: Axes, letter: str, title: str, note: str | None = None) -> N
 
 
 def shortened(title: str, width: float) -> str:
-    """Return a title that somebody else wrote so that it fits above a panel of this width in inches."""
-    n = max(8, int(width / _TITLE_CHARACTER) - 4)
-    return title if len(title) <= n else title[: n - 1].rstrip(" ,") + "…"
+    """Return a title that somebody else wrote so that it fits above a panel of this width in inches.
+
+    Beginning and end stay: names of one sweep often differ at their ends.
+    """
+    n = max(9, int(width / _TITLE_CHARACTER) - 4)
+    if len(title) <= n:
+        return title
+    end = (n - 1) // 3
+    return f"{title[: n - 1 - end].rstrip(' ,')}…{title[-end:].lstrip(' ,')}"
 
 
 def settled(figure: Figure) -> Figure:

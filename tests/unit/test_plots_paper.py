@@ -339,6 +339,17 @@ def test_data_sets_have_panels_of_one_scale(drawn):
     assert len(plots.datasets_figure(frames.datasets(n=1)).axes) == 1
 
 
+def test_long_names_of_data_sets_fit_and_keep_their_ends():
+    table = frames.datasets(n=2)
+    table["dataset"] = "two simulated sessions with planted types and noise, " + table["dataset"]
+    figure = plots.datasets_figure(table)
+    figure.draw_without_rendering()
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert titles[1:] == ["B  two simulated se…etina 1", "C  two simulated se…etina 2"]
+    boxes = [ax._left_title.get_window_extent() for ax in figure.axes]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+
 # --- Figures 10, 11, 13, 14 ----------------------------------------------------------------------------------------
 
 
