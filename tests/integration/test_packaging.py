@@ -82,6 +82,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path, tree: Path) -> No
     assert code == modules(tree)
     assert "december_plugin/schemas/__init__.py" in code
     assert "december_plugin/py.typed" in names
+    assert "december_plugin/sweeps/paper/mouse-v1-strength.yaml" in names
     top_level = {name.split("/")[0] for name in names}
     assert top_level == {"december_plugin", f"{wheel.name.split('-py3')[0]}.dist-info"}
 

@@ -16,6 +16,7 @@ from december_plugin.sweep import load_sweep
 from december_plugin.training_time import most_epochs
 
 PAPER = [name for name in names() if name.startswith("paper/")]
+GUIDE = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text(encoding="utf-8")
 LAPTOP = [name for name in names() if name.startswith("laptop/")]
 
 
@@ -25,6 +26,9 @@ def test_each_is_valid(name: str, tmp_path: Path) -> None:
     roles = {entry.fn.rpartition(".")[2] for entry in sweep.trainers}
     controls = [entry for entry in sweep.trainers if entry.config.get("stop_after_pretraining")]
     assert "baseline_trainer" in roles
+    assert f"`{name}` ({sweep.n_trainings}" in GUIDE
+    if name in PAPER:
+        assert f" {sweep.n_trainings} trainings x " in shipped_path(name).read_text(encoding="utf-8")
     # A DECEMber number never stands alone: its control, at the same pretraining, and the post hoc methods.
     december = [entry.config for entry in sweep.trainers if entry.fn.endswith("december_trainer")]
     assert {config["pretrain_epochs"] for config in december} == {
