@@ -13,6 +13,8 @@ from tables_setup import open_lab
 
 from december_plugin.errors import SettingsError
 from december_plugin.schemas import queries, type_queries
+from december_plugin.schemas.registration import register
+from december_plugin.sweep import parse_sweep
 
 SEEDS = [1, 2, 3]
 COUNTS = [2, 3, 4, 5]
@@ -117,6 +119,25 @@ def test_surrogates_are_named_by_their_settings(empty_lab):
     with pytest.raises(SettingsError, match=r"^there are surrogates named 'elliptical, 5 draws, seed 2' with other"):
         surrogate.add_entry("elliptical, 5 draws, seed 2", n_draws=6)
     assert len(surrogate) == 1
+
+
+def test_a_sweep_asks_for_surrogates(empty_lab):
+    loaders = {"fn": "december_plugin.datasets.static_loaders", "config": {"paths": ["a"], "batch_size": 8}}
+    content = {
+        "seeds": [1],
+        "datasets": [loaders],
+        "models": [{"fn": "december_plugin.models.stacked_core_gaussian_readout"}],
+        "trainers": [{"fn": "december_plugin.trainers.baseline_trainer"}],
+        "surrogates": [{"n_draws": 99}, {"name": "plain", "method": "gaussian"}],
+    }
+    for new in (2, 0):
+        written = register(
+            parse_sweep(content), nnfabrik=empty_lab.nnfabrik, tables=empty_lab.tables, fabrikant="tester"
+        )
+        assert (written.new["Surrogate"], written.existing["Surrogate"]) == (new, 2 - new)
+        assert len(written.surrogates) == 2
+    asked = empty_lab.tables.Surrogate.fetch("surrogate_name", "n_draws", "surrogate_method", order_by="n_draws")
+    assert list(zip(*asked, strict=True)) == [("plain", 20, "gaussian"), ("elliptical, 99 draws", 99, "elliptical")]
 
 
 @pytest.mark.parametrize(
