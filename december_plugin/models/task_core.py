@@ -176,10 +176,14 @@ def torchvision_models() -> Any:
         # Without torchvision, december_plugin.compat has put a stand-in in its place, without its submodules.
         return importlib.import_module("torchvision.models")
     except ImportError:
-        raise SettingsError(
-            "a task-driven core needs torchvision, which is not installed. Install the torchvision release that "
-            "belongs to your torch, or use stacked_core_attention_readout."
-        ) from None
+        what = "which is not installed"
+    # Built for another torch, it raises whatever it stumbles over first: RuntimeError (an operator), OSError (a library).
+    except Exception as error:
+        what = f"which does not work with torch {torch.__version__} ({error})"
+    raise SettingsError(
+        f"a task-driven core needs torchvision, {what}. Install the torchvision release that belongs to your torch, or "
+        "use stacked_core_attention_readout."
+    )
 
 
 def _load_weights(network: nn.Module, name: str, path: Path) -> None:

@@ -357,3 +357,14 @@ class TestTaskCore:
         message = "a task-driven core needs torchvision, which is not installed. Install the torchvision release that"
         with pytest.raises(SettingsError, match=re.escape(message)):
             task_core_attention_readout(None, 1, data_info=INFO)
+
+    def test_a_torchvision_of_another_torch(self, monkeypatch):
+        def fail(name):
+            raise RuntimeError("operator torchvision::nms does not exist")
+
+        monkeypatch.setattr(importlib, "import_module", fail)
+        message = (
+            f"which does not work with torch {torch.__version__} (operator torchvision::nms does not exist). Install"
+        )
+        with pytest.raises(SettingsError, match=re.escape(message)):
+            task_core_attention_readout(None, 1, data_info=INFO)
