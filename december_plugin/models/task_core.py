@@ -177,7 +177,7 @@ def torchvision_models() -> Any:
         return importlib.import_module("torchvision.models")
     except ImportError:
         what = "which is not installed"
-    # Built for another torch, it raises whatever it stumbles over first: RuntimeError (an operator), OSError (a library).
+    # Built for another torch, it raises whatever it stumbles over first: RuntimeError (an operator), OSError (a file).
     except Exception as error:
         what = f"which does not work with torch {torch.__version__} ({error})"
     raise SettingsError(
