@@ -66,7 +66,7 @@ class Answer:
     Attributes
     ----------
     verdict
-        "for", "none" (computed, and not enough) or "open" (something is missing).
+        "for", "mixed" (more than a continuum, but no number of clusters), "none" or "open" (something is missing).
     headline
         One sentence.
     evidence
@@ -101,17 +101,24 @@ def answer(analysis: Analysis) -> Answer:
         lacking = " and ".join(each.question.lower() for each in needed if each.state == "missing")
         headline = f"No evidence of types so far: what is needed to tell is missing ({lacking})."
     else:
-        verdict = "none"
-        failed = "; ".join(_reason(each) for each in needed if each.state != "for")
-        headline = f"No evidence of types: {failed}. The numbers are compatible with a continuum."
+        verdict, headline = _without_types(*needed)
     return Answer(verdict, headline, evidence, _loss_evidence(analysis, comparisons), comparisons)
 
 
-def _reason(evidence: Evidence) -> str:
-    return {
-        "Agreement beyond that of a continuum": "seeds agree no more than on surrogates without clusters",
-        "A number of clusters": "the criteria do not agree on a number of clusters",
-    }.get(evidence.question, evidence.text)
+def _without_types(null: Evidence, count: Evidence) -> tuple[str, str]:
+    """Return verdict and headline where all is computed and not all speaks for types."""
+    if null.state == "for":
+        return "mixed", (
+            "No clear evidence of types: seeds agree more than on surrogates without clusters, so the readout vectors "
+            "have structure that these lack, but no two criteria agree on a number of clusters."
+        )
+    within = "seeds agree no more than on surrogates without clusters"
+    if count.state == "for":
+        return "none", f"No evidence of types: criteria agree on a number of clusters, but {within}."
+    return "none", (
+        f"No evidence of types: {within}, and no two criteria agree on a number of clusters. The numbers are "
+        "compatible with a continuum."
+    )
 
 
 # --- are there types? ----------------------------------------------------------------------------------------------
@@ -173,7 +180,8 @@ def _picked_count(analysis: Analysis) -> Evidence:
             f"Of {len(choices) * len(names)} looks (criteria times methods) {n_picks} pick a number of clusters, but "
             "no two criteria the same one for the same method."
         )
-    return Evidence(question, "against", text)
+    remedy = "Where the best is at the smallest or largest K that was tried, register a wider range."
+    return Evidence(question, "against", text, remedy)
 
 
 def _seeds_agree(analysis: Analysis) -> Evidence:

@@ -156,13 +156,19 @@ def choices_table_of(choices: pd.DataFrame) -> Table:
     columns = [
         Column("method", "label"),
         Column("tried", "tried"),
-        Column("agreement", "agreement", "integer"),
-        Column("held-out likelihood", "heldout_log_likelihood", "integer"),
-        Column("BIC", "bic", "integer"),
-        Column("silhouette", "silhouette", "integer"),
+        Column("agreement", "agreement"),
+        Column("held-out likelihood", "heldout_log_likelihood"),
+        Column("BIC", "bic"),
+        Column("silhouette", "silhouette"),
     ]
     tried = [f"{a} to {b}" for a, b in zip(choices["smallest"], choices["largest"], strict=True)]
-    return make_table(choices.assign(tried=tried), "The number of clusters that each criterion picks", columns)
+    picked = {
+        name: ["none" if pd.isna(count) else f"{count:g}" for count in choices[name]]
+        for name in ("agreement", "heldout_log_likelihood", "bic", "silhouette")
+    }
+    return make_table(
+        choices.assign(tried=tried, **picked), "The number of clusters that each criterion picks", columns
+    )
 
 
 def strength_table_of(agreement: pd.DataFrame) -> Table:

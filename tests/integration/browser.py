@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -116,10 +117,10 @@ def open_browser() -> Iterator[Page]:
     read_by_browser, to_browser = os.pipe()
     from_browser, written_by_browser = os.pipe()
 
-    def give_pipes() -> None:  # Chromium reads from 3 and writes to 4
-        low, high = os.dup(read_by_browser), os.dup(written_by_browser)
-        os.dup2(low, 3)
-        os.dup2(high, 4)
+    def give_pipes() -> None:  # Chromium reads from 3 and writes to 4, which may be in use here
+        read, written = (fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (read_by_browser, written_by_browser))
+        os.dup2(read, 3)
+        os.dup2(written, 4)
 
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:

@@ -30,7 +30,7 @@ def test_agreement_within_the_null_is_no_evidence() -> None:
     found = answer(parts.full_analysis())
     assert found.verdict == "none"
     assert found.headline == (
-        "No evidence of types: seeds agree no more than on surrogates without clusters; the criteria do not agree on a "
+        "No evidence of types: seeds agree no more than on surrogates without clusters, and no two criteria agree on a "
         "number of clusters. The numbers are compatible with a continuum."
     )
     assert of(found, "A number of clusters") == (
@@ -42,9 +42,17 @@ def test_agreement_within_the_null_is_no_evidence() -> None:
 def test_types_need_both_the_null_and_a_number_of_clusters() -> None:
     table = parts.agreement()
     above = replace(parts.full_analysis(), nulls=parts.nulls(table, p_value=0.0099))
-    assert answer(above).verdict == "none"
+    assert answer(above).verdict == "mixed"
+    assert answer(above).headline == (
+        "No clear evidence of types: seeds agree more than on surrogates without clusters, so the readout vectors have "
+        "structure that these lack, but no two criteria agree on a number of clusters."
+    )
     picked = replace(parts.full_analysis(), choices=parts.choices(table, picked=6.0))
     assert answer(picked).verdict == "none"
+    assert answer(picked).headline == (
+        "No evidence of types: criteria agree on a number of clusters, but seeds agree no more than on surrogates "
+        "without clusters."
+    )
     both = replace(above, choices=parts.choices(table, picked=6.0))
     found = answer(both)
     assert found.verdict == "for"

@@ -1,0 +1,306 @@
+"""``december report`` and ``december export`` on real tables, the page in a real browser."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import browser
+import numpy as np
+import pandas as pd
+import pytest
+import tables_lab
+import tables_setup
+from browser import Page
+
+from december_plugin import cli
+from december_plugin.report.columns import COLUMNS
+from december_plugin.schemas import queries
+
+HOSTILE = "DECEMber <script>document.title = 'broken'</script><img src=x onerror=alert(1)>"
+SEEDS = [1, 2, 3]
+READER = "report_reader"
+
+needs_browser = pytest.mark.skipif(
+    browser.EXECUTABLE is None, reason="there is no Chromium here (apt-get install chromium)"
+)
+
+
+@pytest.fixture(scope="module")
+def filled(new_schema_name: Callable[[], str]) -> tables_setup.Lab:
+    """Return a lab with three seeds of everything, known types, a null, a failed job, and a comment to beware of."""
+    lab = tables_setup.open_lab(new_schema_name())
+    december = lab.plan("december", SEEDS)
+    lab.plan("baseline", SEEDS)
+    lab.plan("baseline", SEEDS, control=True)
+    lab.nnfabrik.Trainer.update1({**december, "trainer_comment": HOSTILE})
+    for method in ("kmeans", "t_mixture"):
+        for count in (2, 3, 4):
+            lab.tables.Clustering().add_entry(method, count, n_init=1)
+    lab.tables.KnownTypes().add_entry("planted", tables_setup.truth(), source="by hand")
+    lab.tables.Surrogate().add_entry(name="quick", n_draws=3)
+    for table in lab.tables.computed:
+        if table.__name__ != "SurrogateAgreement":
+            table.populate()
+    three = lab.tables.Clustering & "method = 'kmeans'" & "n_clusters = 3"
+    lab.tables.SurrogateAgreement.populate(three.proj())
+    lab.plan("fails_for_seed", [2], bad_seed=2)
+    lab.tables.TrainedModel.populate("trainer_fn LIKE '%fails%'", reserve_jobs=True, suppress_errors=True)
+    return lab
+
+
+def options(lab: tables_setup.Lab) -> list[str]:
+    name = lab.tables.schema.database
+    return ["--schema", name, "--nnfabrik", name]
+
+
+@pytest.fixture(scope="module")
+def report(filled: tables_setup.Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    assert cli.main(["report", "-o", str(path), "--clusters", "3", *options(filled)]) == 0
+    return path
+
+
+# --- the page in a browser
+
+
+@pytest.fixture(scope="module")
+def page(report: Path) -> Iterator[Page]:
+    with browser.open_browser() as page:
+        page.open(report)
+        page.wait_for("[...document.querySelectorAll('.plot')].every((plot) => plot.dataset.drawn)")
+        yield page
+
+
+@needs_browser
+def test_the_page_has_no_errors_and_asks_for_nothing(page: Page, report: Path) -> None:
+    assert page.problems == []
+    others = [url for url in page.requests if not url.startswith("data:image/")]
+    assert others == [report.resolve().as_uri()]
+
+
+@needs_browser
+def test_all_plots_are_there(page: Page) -> None:
+    assert page.value("document.querySelectorAll('.plot').length") >= 10
+    assert page.value(
+        "[...document.querySelectorAll('.plot[data-chart]')].every((p) => p.querySelector('.plotly svg'))"
+    )
+    assert page.value(
+        "[...document.querySelectorAll('.still')].every((image) => image.complete && image.naturalWidth > 0)"
+    )
+    assert page.value("document.querySelectorAll('.still').length") >= 6
+
+
+@needs_browser
+def test_texts_of_the_database_are_shown_and_not_run(page: Page) -> None:
+    assert page.value("document.title") != "broken"
+    assert page.value("document.querySelectorAll('script').length") == 3
+    assert page.value(f"document.body.innerText.includes({json.dumps(HOSTILE)})")
+    assert page.value("document.querySelectorAll('img:not(.still)').length") == 0
+
+
+@needs_browser
+def test_the_legend_hides_a_method_in_all_charts_of_its_group(page: Page) -> None:
+    button = "document.querySelector('.legend[data-group] button[data-label=\"t mixture\"]')"
+    group = f"{button}.closest('.legend').dataset.group"
+    plots = f"[...document.querySelectorAll('.charts[data-group=\"' + {group} + '\"] .plot')]"
+    shown = f"{plots}.map((plot) => plot.data.find((t) => t.meta && t.meta.label === 't mixture').visible)"
+    page.value(f"{button}.click()")
+    page.wait_for(f"{shown}.every((visible) => visible === false)")
+    assert page.value(f"{button}.getAttribute('aria-pressed')") == "false"
+    page.value(f"{button}.click()")
+    page.wait_for(f"{shown}.every((visible) => visible === true)")
+
+
+def n_points(page: Page) -> int:
+    return page.value(
+        "document.querySelector('.map').data.filter((t) => t.name !== 'found').reduce((n, t) => n + t.x.length, 0)"
+    )
+
+
+def change(page: Page, selector: str, setting: str) -> None:
+    page.value(
+        f"(() => {{ const e = document.querySelector({json.dumps(selector)}); {setting}; "
+        "e.dispatchEvent(new Event('input', {bubbles: true})); })()"
+    )
+
+
+@pytest.fixture
+def explorer(page: Page) -> Iterator[Page]:
+    yield page
+    page.value("document.querySelector('.explorer form').reset()")
+    page.wait_for("document.querySelector('[data-role=status]').textContent.startsWith('70 of 70')")
+
+
+@needs_browser
+def test_filters_by_session_cluster_and_stability(explorer: Page, filled: tables_setup.Lab) -> None:
+    assert n_points(explorer) == 70
+    change(explorer, "[data-role=sessions] input", "e.checked = false")
+    explorer.wait_for("document.querySelector('[data-role=status]').textContent.startsWith('30 of 70 drawn neurons')")
+    assert n_points(explorer) == 30
+    change(explorer, "[data-role=sessions] input", "e.checked = true")
+    stable = queries.stable_neurons(filled.tables, filled.tables.ClusterAssignment & december_of(filled))
+    change(explorer, "[data-role=clusters] input", "e.checked = false")
+    assert n_points(explorer) == int((stable["cluster"] != 0).sum())
+    explorer.value("document.querySelector('[data-none=clusters]').click()")
+    assert n_points(explorer) == 0
+    explorer.value("document.querySelector('[data-all=clusters]').click()")
+    change(explorer, "[data-role=stability]", "e.value = 1")
+    assert n_points(explorer) == int((stable["stability"] == 1).sum())
+
+
+def december_of(lab: tables_setup.Lab) -> Any:
+    return (lab.tables.ClusterAssignment & (lab.tables.Clustering & "method = 'december'").proj()).fetch("KEY")
+
+
+@needs_browser
+def test_a_unit_can_be_searched_for_and_is_described(explorer: Page) -> None:
+    change(explorer, "[data-role=search]", "e.value = 'second/10'")
+    explorer.wait_for("!document.querySelector('[data-role=found]').hidden")
+    words = explorer.value("document.querySelector('[data-role=found]').innerText")
+    assert words.count("unit") == 1
+    assert words.startswith("session second, unit 10, cluster ")
+    assert "type 1" in words
+    change(explorer, "[data-role=search]", "e.value = '10'")
+    assert explorer.value("document.querySelectorAll('[data-role=found] li').length") == 2
+    change(explorer, "[data-role=search]", "e.value = 'nobody/1'")
+    assert explorer.value("document.querySelector('[data-role=status]').textContent").endswith("none of them is found.")
+
+
+@needs_browser
+@pytest.mark.parametrize("color", ["cluster", "type", "session", "stability", "confidence"])
+def test_colours_of_the_map(explorer: Page, color: str) -> None:
+    change(explorer, "[data-role=color]", f"e.value = {json.dumps(color)}")
+    assert explorer.value("document.querySelector('[data-role=color]').value") == color
+    assert n_points(explorer) == 70
+    hover = explorer.value("document.querySelector('.map').data[0].text[0]")
+    assert all(word in hover for word in ("session ", "unit ", "cluster ", "stability "))
+
+
+@needs_browser
+def test_it_fits_a_phone(page: Page) -> None:
+    page.resize(360, 740)
+    try:
+        page.wait_for("document.documentElement.clientWidth === 360")
+        page.wait_for("document.documentElement.scrollWidth === 360")
+        page.wait_for("[...document.querySelectorAll('.plot .main-svg')].every((svg) => svg.clientWidth <= 360)")
+        assert page.problems == []
+    finally:
+        page.resize(1200)
+
+
+@needs_browser
+def test_it_prints_with_still_pictures(page: Page, tmp_path: Path) -> None:
+    page.command("Emulation.setEmulatedMedia", media="print")
+    try:
+        assert page.value("getComputedStyle(document.querySelector('.interactive')).display") == "none"
+        assert page.value("getComputedStyle(document.querySelector('.still')).display") == "block"
+    finally:
+        page.command("Emulation.setEmulatedMedia", media="")
+    page.print_to(tmp_path / "report.pdf")
+    assert (tmp_path / "report.pdf").stat().st_size > 50_000
+
+
+# --- what it says
+
+
+def test_the_report_tells_of_the_failure_and_of_what_is_missing(report: Path) -> None:
+    text = report.read_text(encoding="utf-8")
+    assert "Some jobs failed." in text
+    assert "seed 2 is not to my liking" in text
+    assert "With 3 draws p cannot be below 0.25: draw more." in text
+
+
+def test_a_report_over_nothing_is_an_error_and_no_file(
+    empty_lab: tables_setup.Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "report.html"
+    name = empty_lab.tables.schema.database
+    assert cli.main(["report", "-o", str(path), *options(empty_lab)]) == cli.ERROR
+    assert capsys.readouterr().err == (
+        f"december: error: there is nothing to report: the schema {name!r} has 0 planned trainings, 0 trained models "
+        "and no cluster assignments. `december register SWEEP.yaml` plans trainings, `december worker` computes them.\n"
+    )
+    assert cli.main(["export", str(tmp_path / "numbers"), *options(empty_lab)]) == cli.ERROR
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--clusters", "9"], "there are no assignments with 9 clusters. There are: 2, 3, 4."),
+        (["--dataset", "zz"], "no dataset with cluster assignments has a hash that begins with 'zz'. There are: "),
+        (["--types", "mine"], "there are no known types named 'mine'. Known: planted."),
+        (["--max-neurons", "0"], "--max-neurons"),
+    ],
+)
+def test_wrong_choices(
+    filled: tables_setup.Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert cli.main(["report", "-o", str(tmp_path / "r.html"), *words, *options(filled)]) == cli.ERROR
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_file_is_not_replaced(
+    filled: tables_setup.Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "thesis.html"
+    path.write_text("mine")
+    assert cli.main(["report", "-o", str(path), *options(filled)]) == cli.ERROR
+    message = f"december: error: {path} exists and is no report of december; name another file (-o), or add --force.\n"
+    assert capsys.readouterr().err == message
+    assert path.read_text() == "mine"
+
+
+def test_a_reader_without_the_store_gets_all_but_the_t_sne(
+    filled: tables_setup.Lab, december: Callable[..., Any], server: Any, tmp_path: Path
+) -> None:
+    own, name = server.settings, filled.tables.schema.database
+    query = filled.tables.schema.connection.query
+    query(f"CREATE OR REPLACE USER '{READER}'@'127.0.0.1' IDENTIFIED BY 'only reading'")
+    for schema in (name, "nnfabrik_core"):
+        query(f"GRANT SELECT ON `{schema}`.* TO '{READER}'@'127.0.0.1'")
+    settings = {"stores": {"minio": {"protocol": "file", "location": str(tmp_path / "not_mounted")}}}
+    (tmp_path / "dj_local_conf.json").write_text(json.dumps(settings))
+    account = {"DJ_HOST": f"127.0.0.1:{own.port}", "DJ_USER": READER, "DJ_PASS": "only reading"}
+    done = december("report", "--clusters", "3", *options(filled), cwd=tmp_path, **account, DECEMBER_USE_TLS="false")
+    query(f"DROP USER '{READER}'@'127.0.0.1'")
+    assert done.returncode == 0, done.stderr
+    assert "the t-SNE. The readout vectors could not be read or drawn:" in done.stdout
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Not there: the t-SNE." in text
+    assert "only reading" not in text
+
+
+# --- export
+
+
+def test_the_export_has_the_numbers_of_the_queries(
+    filled: tables_setup.Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "numbers"
+    assert cli.main(["export", str(folder), *options(filled)]) == 0
+    assert "README.txt explains the columns" in capsys.readouterr().out
+    agreement = pd.read_parquet(folder / "agreement.parquet")
+    expected = queries.agreement_table(filled.tables)
+    assert len(agreement) == len(expected)
+    merged = agreement.merge(expected, on=queries.configuration_key(filled.tables), suffixes=("", "_expected"))
+    np.testing.assert_allclose(merged["seeds_mean"], merged["seeds_mean_expected"])
+    one = agreement[agreement["method"] == "december"].iloc[0]
+    neurons = pd.read_csv(folder / "assignments.csv")
+    neurons = neurons[(neurons["configuration"] == one["configuration"]) & (neurons["seed"] == 2)]
+    key = {name: one[name] for name in queries.configuration_key(filled.tables)} | {"seed": 2}
+    stored = queries.assignment_frame(filled.tables, key)
+    np.testing.assert_array_equal(neurons["cluster"], stored["label"])
+    np.testing.assert_array_equal(neurons["unit_id"], stored["unit_id"])
+    counts = {path.stem: len(pd.read_parquet(path)) for path in folder.glob("*.parquet")}
+    n_neurons = sum(tables_lab.SESSIONS.values())
+    assert counts["assignments"] == len(filled.tables.ClusterAssignment()) * n_neurons
+    assert counts["consensus_neurons"] == len(expected) * n_neurons
+    assert counts["performance_neurons"] == len(filled.tables.TestPerformance()) * n_neurons
+    used = {column for path in folder.glob("*.csv") for column in pd.read_csv(path, nrows=0)}
+    assert used <= set(COLUMNS)
+    assert set(COLUMNS) - used == set()
