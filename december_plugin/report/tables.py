@@ -270,7 +270,7 @@ def cluster_counts_by(chosen: Chosen, code: int, column: str, head: str, caption
     columns = [
         Column(head, "name"),
         Column("neurons in this cluster", "here", "integer"),
-        Column(f"of the {head}'s", "all", "integer"),
+        Column(f"all neurons of the {head}", "all", "integer"),
         Column("share", "share", "percent"),
     ]
     return make_table(frame.sort_values("name", key=lambda names: names.map(_natural)), caption, columns)
