@@ -135,7 +135,8 @@ def computed(lab: Lab) -> Lab:
     """Fill the tables with the worker's account."""
     printed = lab.run("worker", "worker")
     assert (
-        "Done: TrainedModel 2, TrainingSummary 2, TestPerformance 2, ClusterAssignment 2, SeedAgreement 1." in printed
+        "Done: TrainedModel 2, TrainingSummary 2, TestPerformance 2, ClusterAssignment 2, SeedAgreement 1, "
+        "Consensus 1, ClusterQuality 2." in printed
     )
     return lab
 
