@@ -55,7 +55,7 @@ setup(
     python_requires=">=3.10,<3.14",
     packages=packages + schema_packages,
     package_dir={"december_plugin": "december_plugin", "december_plugin.schemas": "schemas"},
-    package_data={"december_plugin": ["py.typed", "sweeps/*/*.yaml"]},
+    package_data={"december_plugin": ["py.typed", "sweeps/*/*.yaml", "report/templates/*"]},
     install_requires=REQUIREMENTS,
     extras_require={
         "slurm": [SUBMITIT],

@@ -13,6 +13,7 @@ import yaml
 
 from december_plugin.cli import main
 from december_plugin.simulate import write_recording
+from december_plugin.sweep import load_sweep
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,6 +40,8 @@ def lab(database, new_schema_name, tmp_path_factory):
     for seed, path in enumerate(yaml.safe_load(sweep)["datasets"][0]["config"]["paths"], start=1):
         write_recording(folder / path, seed=seed, **sizes)
         np.save(folder / path / "meta" / "neurons" / "unit_ids.npy", np.arange(12))  # the units that the README names
+    labels = [f"1-1-1,{unit},{'ON' if unit % 2 else 'OFF'}" for unit in range(12)]
+    (folder / "labels.csv").write_text("\n".join(["data_key,unit_id,type", *labels]), encoding="utf-8")
     schema = new_schema_name()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -50,7 +53,7 @@ def lab(database, new_schema_name, tmp_path_factory):
 def test_commands(lab, capsys):
     _, folder = lab
     commands = [line for line in shell_lines() if line.startswith("december ") and not line.startswith(RUN_ELSEWHERE)]
-    assert len(commands) == 10
+    assert len(commands) == 18
     for command in commands:
         words = shlex.split(command)[1:]
         if words == ["pool"]:  # goes on until it is told to stop
@@ -60,6 +63,17 @@ def test_commands(lab, capsys):
     assert "The sweep is valid. It plans 12 trainings" in printed
     assert "TrainedModel 12" in printed
     assert (folder / "agreement.csv").stat().st_size > 0
+    assert (folder / "report.html").stat().st_size > 0
+    assert (folder / "numbers" / "agreement.csv").stat().st_size > 0
+    assert any((folder / "figures").glob("*.pdf"))
+
+
+def test_a_sweep_with_surrogates(lab):
+    _, folder = lab
+    (block,) = [block for block in blocks("yaml") if "seeds:" not in block]
+    path = folder / "with_surrogates.yaml"
+    path.write_text((folder / "sweep.yaml").read_text(encoding="utf-8") + block, encoding="utf-8")
+    assert [entry.n_draws for entry in load_sweep(path).surrogates] == [99]
 
 
 def test_code_blocks(lab, capsys):
@@ -75,6 +89,9 @@ def test_code_blocks(lab, capsys):
     assert sorted(namespace["neuron"].query("method == 'december' and n_clusters == 3")["seed"]) == [1, 2, 3]
     assert (namespace["stable"]["stability"] == 1).all()
     assert len(namespace["best"]) > 0
+    assert namespace["null"].empty
+    assert set(namespace["consensus"]["n_seeds"]) == {3}
+    assert namespace["confusion"].to_numpy().sum() == 12 * 3
     assert set(namespace["loaders"]) == {"train", "validation", "test"}
     assert list(namespace["model"].readout.keys()) == ["1-1-1", "2-1-1"]
     assert {row["seed"] for row in namespace["rows"]} == {1, 2, 3}
