@@ -1,9 +1,9 @@
 # Every target installs what it needs first (scripts/bootstrap); nothing is installed twice.
 
 PYTHON_IN_VENV := .venv/bin/python
-LINTED := december_plugin schemas tests benchmarks docker docs examples scripts setup.py
+LINTED := december_plugin schemas tests benchmarks docker docs examples scripts setup.py studies
 
-.PHONY: help demo test chaos unit retina lint format benchmarks venv clean
+.PHONY: help demo test chaos unit retina lint format benchmarks study venv clean
 
 help:
 	@echo "make demo        the whole job on simulated recordings, in a few minutes (DEMO_ARGS=... for options)"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint        ruff, mypy, codespell, hadolint, the compose file against its schema"
 	@echo "make format      let ruff lay the code out"
 	@echo "make benchmarks  times and memory, as ratios"
+	@echo "make study       the validation study anew, over an hour on two cores; goes on where it was interrupted"
 	@echo "make venv        only install, into .venv"
 	@echo "make clean       remove .venv, .venv-retina and everything built; databases and results stay"
 
@@ -57,6 +58,13 @@ format:
 benchmarks:
 	@scripts/bootstrap venv database
 	set -e; for script in benchmarks/*.py; do $(PYTHON_IN_VENV) $$script; done
+
+study: export OMP_NUM_THREADS ?= 1
+
+study:
+	@scripts/bootstrap venv
+	$(PYTHON_IN_VENV) studies/validation/run.py --folder build/validation
+	$(PYTHON_IN_VENV) studies/validation/analyse.py --cells build/validation
 
 venv:
 	@scripts/bootstrap venv

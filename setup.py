@@ -24,6 +24,7 @@ REQUIREMENTS = [
     "matplotlib>=3.8,<4",
     "filelock>=3.12,<5",
     "jinja2>=3.1,<4",
+    "markupsafe>=2.1,<4",
     "opentsne>=1.0,<2",
     "platformdirs>=4,<5",
     "plotly>=6,<8",
