@@ -205,7 +205,7 @@ def describe_session(
 class TrialSequence(Sequence[Any]):
     """Some trials of a dataset, sliced only when needed: one by one, or all at once by :func:`stack_trials`."""
 
-    def __init__(self, dataset: InMemoryDataset, trials: Sequence[int]):
+    def __init__(self, dataset: Any, trials: Sequence[int]):
         self.dataset = dataset
         self.trials = trials
 

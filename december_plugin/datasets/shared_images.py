@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, SubsetRandomSampler
 
 from december_plugin.datasets.chunks import update_digest
-from december_plugin.datasets.memory import TRAIN, data_point, mean_over_trials
+from december_plugin.datasets.memory import TRAIN, TrialSequence, data_point, mean_over_trials, stack_trials
 from december_plugin.datasets.stimulus_images import StimulusImages
 
 FIELDS = ("images", "responses")
@@ -81,8 +81,8 @@ class SharedImagesDataset(Dataset):
         trial = range(len(self))[operator.index(trial)]
         return data_point(FIELDS)(self.images.values[self._shown[trial]], self.responses[trial])
 
-    def __getitems__(self, trials: Sequence[int]) -> SomeTrials:
-        return SomeTrials(self, trials)
+    def __getitems__(self, trials: Sequence[int]) -> TrialSequence:
+        return TrialSequence(self, trials)
 
     def batch(self, trials: Sequence[int]) -> Any:
         """Return several trials as ``images`` (batch, channels, height, width) and ``responses`` (batch, n)."""
@@ -127,28 +127,6 @@ class SharedImagesDataset(Dataset):
                 update_digest(digest, f"tier {tier}", self.tiers[tier].astype(np.int64))
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
-
-
-class SomeTrials(Sequence[Any]):
-    """Some trials of a dataset, sliced only when needed: one by one, or all at once as a batch."""
-
-    def __init__(self, dataset: SharedImagesDataset, trials: Sequence[int]):
-        self.dataset = dataset
-        self.trials = trials
-
-    def __len__(self) -> int:
-        return len(self.trials)
-
-    def __getitem__(self, position: Any) -> Any:
-        return self.dataset[self.trials[position]]
-
-    def __iter__(self) -> Iterator[Any]:
-        return (self.dataset[trial] for trial in self.trials)
-
-
-def stack_trials(trials: Any) -> Any:
-    """Return the batch of :class:`SomeTrials`; the collate function of the loaders."""
-    return trials.dataset.batch(trials.trials)
 
 
 def shared_images_loader(dataset: SharedImagesDataset, tier: str, *, batch_size: int) -> DataLoader:
