@@ -64,6 +64,7 @@ study: export OMP_NUM_THREADS ?= 1
 study:
 	@scripts/bootstrap venv
 	$(PYTHON_IN_VENV) studies/validation/run.py --folder build/validation
+	$(PYTHON_IN_VENV) studies/validation/supplement.py --folder build/validation
 	$(PYTHON_IN_VENV) studies/validation/analyse.py --cells build/validation
 
 venv:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -35,6 +36,7 @@ from december_plugin.plots import save_figure
 
 HERE = Path(__file__).parent
 RESULTS, PAGE, FIGURES = HERE / "results", HERE.parents[1] / "docs/validation.md", HERE.parents[1] / "docs/figures"
+NULLS = "nulls.csv"  # of supplement.py
 QUANTITIES = {"truth": "ARI to the planted types", "seeds": "ARI between seeds", "test_correlation": "test correlation"}
 POPULATION_NAMES = {"types": "planted types", "unequal": "very unequal types", "continuum": "a continuum"}
 STRENGTHS = ("strength 0", "strength auto", "strength 1", "strength 10", "strength 100")
@@ -55,13 +57,16 @@ def main() -> int:
     chosen = quick_conditions() if args.quick else conditions()
     if args.cells is not None:
         save(collect(args.cells, chosen), args.results)
+        if (args.cells / NULLS).exists():
+            shutil.copyfile(args.cells / NULLS, args.results / NULLS)
     results = load(args.results)
+    nulls = pd.read_csv(args.results / NULLS) if (args.results / NULLS).exists() else None
     if results.scores.empty:
         parser.error(f"there are no results in {args.results}; run studies/validation/run.py first.")
     if args.page.exists():
-        args.page.write_text(filled(args.page.read_text(encoding="utf-8"), results, chosen), encoding="utf-8")
+        args.page.write_text(filled(args.page.read_text(encoding="utf-8"), results, chosen, nulls), encoding="utf-8")
     else:
-        print("\n\n".join(blocks(results, chosen).values()))
+        print("\n\n".join(blocks(results, chosen, nulls).values()))
     for name, figure in (("validation-central", central_figure), ("validation-factors", factors_figure)):
         drawn = figure(results)
         if drawn is not None:
@@ -69,9 +74,9 @@ def main() -> int:
     return 0
 
 
-def filled(page: str, results: Results, chosen: list[Condition]) -> str:
+def filled(page: str, results: Results, chosen: list[Condition], nulls: pd.DataFrame | None = None) -> str:
     """Return the page with the study's blocks replaced; an error if it has none of a name, or one too many."""
-    for name, text in blocks(results, chosen).items():
+    for name, text in blocks(results, chosen, nulls).items():
         begin, end = BEGIN.format(name), END.format(name)
         pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
         page, count = pattern.subn(lambda _, new=f"{begin}\n{text}\n\n{end}": new, page)  # type: ignore[misc]
@@ -80,7 +85,7 @@ def filled(page: str, results: Results, chosen: list[Condition]) -> str:
     return page
 
 
-def blocks(results: Results, chosen: list[Condition]) -> dict[str, str]:
+def blocks(results: Results, chosen: list[Condition], nulls: pd.DataFrame | None = None) -> dict[str, str]:
     """Return the text of every block by its name."""
     made: dict[str, Callable[[], str]] = {
         "extent": lambda: _extent(results, chosen),
@@ -91,8 +96,28 @@ def blocks(results: Results, chosen: list[Condition]) -> dict[str, str]:
         "defaults": lambda: _defaults(results, chosen),
         "clusters": lambda: _per_population(results, chosen, _cluster_counts),
         "factors": lambda: _per_population(results, chosen, _factors),
+        "nulls": lambda: _nulls(nulls),
     }
     return {name: make() for name, make in made.items()}
+
+
+def _nulls(nulls: pd.DataFrame | None) -> str:
+    """Return what supplement.py found: the agreement of k-means between seeds beside that on surrogates."""
+    if nulls is None or nulls.empty:
+        return "Not run: `supplement.py`."
+    rows = [
+        [
+            POPULATION_NAMES[row.population],
+            row.n_clusters,
+            f"{row.seeds_mean:.3f}",
+            f"{row.null_mean:.3f} [{row.null_low:.3f}, {row.null_high:.3f}]",
+            f"{row.p_value:.3f}",
+            f"{row.n_draws}, {row.n_seeds}",
+        ]
+        for row in nulls.sort_values(["population", "n_clusters"], ascending=[False, True]).itertuples()
+    ]
+    header = ["population", "K", "ARI between seeds", "of surrogates, 95 % of the draws", "p", "draws, seeds"]
+    return markdown(header, rows)
 
 
 def markdown(header: list[str], rows: Iterable[list[object]]) -> str:

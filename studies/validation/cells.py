@@ -24,6 +24,7 @@ from december_plugin.performance import predict_tier, single_trial_correlation
 from december_plugin.simulate import read_truth, write_recording
 from december_plugin.trainers import baseline_trainer, december_trainer
 
+COMMON = {"verbose": False, "device": "cpu"}
 SESSIONS = ("static1-1-1-simulated", "static2-1-1-simulated")
 
 
@@ -37,24 +38,33 @@ def run_cell(folder: Path, condition: Condition, seed: int) -> Path:
     target = result_path(folder, condition, seed)
     if target.exists():
         return target
-    torch.set_num_threads(1)
-    os.environ["DECEMBER_PRETRAINING"] = str(folder / "pretraining")
     began = time.monotonic()
-    recordings = _recordings(folder, condition)
-    loaders = static_loaders(paths=[str(path) for path in recordings], batch_size=32)
+    loaders, truth = prepared(folder, condition)
     labels, scores = {}, []
     for role, variant, score, found in _trainings(condition, loaders, seed):
         for (method, count), own in found.items():
-            place = len(scores)
-            labels[f"labels_{place}"] = own.astype(np.int16)
+            labels[f"labels_{len(scores)}"] = own.astype(np.int16)
             scores.append({"role": role, "variant": variant, "method": method, "n_clusters": count, **score})
-    truth = np.concatenate([read_truth(path).types for path in recordings])
     about = {"scores": scores, "seconds": time.monotonic() - began}
+    write_result(target, about=json.dumps(about), truth=truth, **labels)
+    return target
+
+
+def prepared(folder: Path, condition: Condition) -> tuple[dict[str, Any], np.ndarray]:
+    """Set the process up for trainings; return loaders and planted types (neurons of both sessions,)."""
+    torch.set_num_threads(1)
+    os.environ["DECEMBER_PRETRAINING"] = str(folder / "pretraining")
+    recordings = _recordings(folder, condition)
+    loaders = static_loaders(paths=[str(path) for path in recordings], batch_size=32)
+    return loaders, np.concatenate([read_truth(path).types for path in recordings])
+
+
+def write_result(target: Path, **arrays: Any) -> None:
+    """Write a result at once, so that an interrupted study has no half of one."""
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_suffix(f".{os.getpid()}.tmp.npz")
-    np.savez_compressed(draft, about=json.dumps(about), truth=truth, **labels)
+    np.savez_compressed(draft, **arrays)
     draft.rename(target)
-    return target
 
 
 def _recordings(folder: Path, condition: Condition) -> list[Path]:
@@ -76,19 +86,27 @@ def _trainings(
     condition: Condition, loaders: dict[str, Any], seed: int
 ) -> Iterator[tuple[str, str, dict[str, float], Labels]]:
     """Train everything; yield role, variant, scores, and the labels by method and K."""
-    epochs = {"pretrain_epochs": condition.pretrain_epochs}
-    common = {"verbose": False, "device": "cpu"}
     for role in (CONTROL, BASELINE):
-        model = stacked_core_gaussian_readout(loaders, seed, **condition.model)
-        more = {"stop_after_pretraining": True} if role == CONTROL else {"max_iter": condition.max_iter}
-        _, _, state = baseline_trainer(model, loaders, seed, **epochs, **more, **common)
-        yield role, role, _scores(model, loaders, {}), _post_hoc(state, condition)
+        score, state = unclustered(condition, loaders, seed, role)
+        yield role, role, score, _post_hoc(state, condition)
     for variant in condition.variants:
         model = stacked_core_gaussian_readout(loaders, seed, **condition.model)
-        settings = {"n_clusters": variant.n_clusters, "max_iter": condition.max_iter, **epochs, **common}
-        _, output, state = december_trainer(model, loaders, seed, **settings, **variant.settings)
+        settings = {"n_clusters": variant.n_clusters, "max_iter": condition.max_iter, **variant.settings}
+        epochs = {"pretrain_epochs": condition.pretrain_epochs}
+        _, output, state = december_trainer(model, loaders, seed, **settings, **epochs, **COMMON)
         labels = {("december", variant.n_clusters): _mixture_labels(state, output["mixture"])}
         yield "december", variant.name, _scores(model, loaders, output["clustering"]), labels
+
+
+def unclustered(
+    condition: Condition, loaders: dict[str, Any], seed: int, role: str
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Train without a clustering loss, to the end of the pretraining for the control; return scores and state dict."""
+    model = stacked_core_gaussian_readout(loaders, seed, **condition.model)
+    settings = {"stop_after_pretraining": True} if role == CONTROL else {"max_iter": condition.max_iter}
+    epochs = {"pretrain_epochs": condition.pretrain_epochs}
+    _, _, state = baseline_trainer(model, loaders, seed, **settings, **epochs, **COMMON)
+    return _scores(model, loaders, {}), state
 
 
 def _scores(model: Any, loaders: dict[str, Any], clustering: dict[str, Any]) -> dict[str, float]:

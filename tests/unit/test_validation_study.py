@@ -127,7 +127,11 @@ def test_a_page_gets_its_tables_and_figures(study, quick, tmp_path, monkeypatch)
     folder, _, _ = quick
     analyse = study["analyse"]
     results, page = tmp_path / "results", tmp_path / "page.md"
-    names = ("extent", "outcome", "central", "differences", "tally", "defaults", "clusters", "factors")
+    names = ("extent", "outcome", "central", "differences", "tally", "defaults", "clusters", "factors", "nulls")
+    (folder / analyse.NULLS).write_text(
+        "population,method,n_clusters,n_seeds,n_draws,seeds_mean,null_mean,null_low,null_high,p_value\n"
+        "types,kmeans,3,2,3,0.5,0.25,0.125,0.375,0.25\n"
+    )
     page.write_text(
         "\n\n".join(f"{analyse.BEGIN.format(name)}old{analyse.END.format(name)}" for name in names), encoding="utf-8"
     )
@@ -139,6 +143,7 @@ def test_a_page_gets_its_tables_and_figures(study, quick, tmp_path, monkeypatch)
     # The continuum of the quick study was not run here.
     assert "**The study is not finished: 2 of 4 cells are left.**" in text
     assert "| DECEMber, strength auto |" in text
+    assert "| planted types | 3 | 0.500 | 0.250 [0.125, 0.375] | 0.250 | 3, 2 |" in text
     assert (tmp_path / "validation-central.png").stat().st_size > 10_000
     monkeypatch.setattr(sys, "argv", ["analyse.py", "--quick", *places])
     assert analyse.main() == 0
