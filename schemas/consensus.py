@@ -50,6 +50,7 @@ class Consensus(SeedSetTable, dj.Computed):
     definition = """
     # Partition that the seeds of a configuration share
     -> ClusterAssignment.proj(newest_seed='seed')
+    -> ClusterAssignment.proj(smallest_seed='seed')
     -> SeedCount
     ---
     n_consensus_neurons: int unsigned   # number of neurons that all seeds have

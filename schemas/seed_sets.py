@@ -38,9 +38,10 @@ class SeedCount(dj.Lookup):
 class SeedSetTable:
     """Mixin of computed tables that have one entry for each set of seeds of a configuration.
 
-    The set is named by the seed that was assigned last and the number of seeds: assignments are only ever added after
-    the others, or deleted, so this tells one set from another. When a seed is added there is a new key, and the entry
-    of the smaller set stays.
+    The set is named by the seed that was assigned last, the smallest seed and their number: assignments are only ever
+    added after the others, or deleted, so this tells one set from another. (Of several that were assigned within one
+    second, the largest seed counts as the last.) When a seed is added there is a new key, and the entry of the smaller
+    set stays.
     """
 
     cluster_assignment_table: ClassVar[Any]
@@ -53,8 +54,11 @@ class SeedSetTable:
             assignments,
             n_seeds="count(*)",
             newest_seed=f"CAST(SUBSTRING_INDEX({NEWEST_FIRST}, ',', 1) AS SIGNED)",
+            smallest_seed="MIN(seed)",
         )
-        return dj.U(*configuration, "newest_seed", "n_seeds") & (sets & f"n_seeds BETWEEN 2 AND {MOST_SEEDS}")
+        return dj.U(*configuration, "newest_seed", "smallest_seed", "n_seeds") & (
+            sets & f"n_seeds BETWEEN 2 AND {MOST_SEEDS}"
+        )
 
     def seeds_of(self, key: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
         """Return the assignments of a set, by seed, as keys, and the digests of their labels.
@@ -72,7 +76,7 @@ class SeedSetTable:
         newest = seeds.index(key["newest_seed"]) if key["newest_seed"] in seeds else -1
         # Seeds that were assigned within the same second, after this set was found, stand just before the newest.
         chosen = [*by_age[:newest][: key["n_seeds"] - 1], by_age[newest]] if newest >= 0 else []
-        if len(chosen) != key["n_seeds"]:
+        if len(chosen) != key["n_seeds"] or min(seed for _, seed, _ in chosen) != key["smallest_seed"]:
             raise SettingsError(
                 f"{len(chosen)} of the {key['n_seeds']} assignments that are to be compared are left: some were "
                 "deleted. Populate again."
@@ -81,4 +85,4 @@ class SeedSetTable:
         return [{**configuration, "seed": int(seed)} for _, seed, _ in chosen], [str(md5) for *_, md5 in chosen]
 
     def _job_key(self, key: dict[str, Any]) -> dict[str, Any]:
-        return {**key, "n_seeds": SeparatedInt(key["n_seeds"])}
+        return {**key, **{name: SeparatedInt(key[name]) for name in ("smallest_seed", "n_seeds")}}

@@ -117,6 +117,7 @@ class SurrogateAgreement(SeedSetTable, dj.Computed):
     definition = """
     # Agreement between seeds on surrogates without clusters
     -> ClusterAssignment.proj(newest_seed='seed')
+    -> ClusterAssignment.proj(smallest_seed='seed')
     -> SeedCount
     -> Surrogate
     ---

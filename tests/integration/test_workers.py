@@ -232,8 +232,18 @@ def test_a_signal_that_python_drops_is_given_again(command, monkeypatch):
 
 def test_a_failing_job_is_recorded_and_the_others_go_on(command, recordings):
     content = sweep(recordings)
-    content["trainers"][1]["config"]["n_clusters"] = 25  # of 24 neurons
+    december = content["trainers"].pop()
     command.register(content)
+    # Registering would refuse it: more clusters than the 24 neurons there are.
+    lab = open_lab(schema=command.schema, nnfabrik=command.schema)
+    key = lab.nnfabrik.Trainer().add_entry(
+        trainer_fn=december["fn"],
+        trainer_config={**december["config"], "n_clusters": 25},
+        trainer_comment=december["comment"],
+        trainer_fabrikant=lab.nnfabrik.Fabrikant.fetch1("fabrikant_name"),
+    )
+    entries = {"datasets": lab.nnfabrik.Dataset.fetch("KEY"), "models": lab.nnfabrik.Model.fetch("KEY")}
+    lab.tables.TrainingPlan().add_entries(**entries, trainers=[key], seeds=[1, 2])
     worker = command.run("worker", code=3)
     assert "failed: TrainedModel: DECEMber, K 25, seed 1: " in worker.stderr
     assert "2 jobs failed; `december status` says why." in worker.stderr
