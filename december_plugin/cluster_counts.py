@@ -243,6 +243,8 @@ def pick_count(
         raise SettingsError(f"better is {better!r}; it must be 'larger' or 'smaller'.")
     sign = 1.0 if better == "larger" else -1.0
     known = sorted((int(k), sign * v, e) for k, v, e in zip(counts, values, errors, strict=True) if math.isfinite(v))
+    if not known:
+        return Pick(None, (), "is not known")
     if len(known) < FEWEST_COUNTS:
         return Pick(None, (), f"is known for {len(known)} numbers of clusters, and needs {FEWEST_COUNTS}")
     best = max(known, key=lambda entry: (entry[1], -entry[0]))

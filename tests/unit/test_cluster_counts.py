@@ -120,6 +120,7 @@ def test_a_peak_inside_is_a_choice(values, error, count, as_good):
         ([5, 4, 3, 2, 1], "is best at the smallest K that was tried, 2"),
         ([1, 2, 4, 3.9, 3.7], "is flat up to K = 6"),
         ([3.8, 4, 3, 2, 1], "is flat down to K = 2"),
+        ([np.nan] * 5, "is not known"),
         ([1, np.nan, 4, np.nan, np.nan], "is known for 2 numbers of clusters, and needs 3"),
     ],
 )
