@@ -182,6 +182,7 @@ def _say_what_next(schema: str, sweep_path: Path) -> None:
     december = "december" if shutil.which("december") else shlex.quote(os.path.relpath(sys.argv[0]))
     commands = {
         f"{december} ari {option}": "the table again, with --csv and other measures",
+        f"{december} report {option}": "the answer as one HTML file",
         f"{december} status {option}": "what is in the tables",
         f"{december} register {shlex.quote(str(sweep_path))} {option}": "after adding a seed or a K to this file",
         f"{december} worker {option}": "computes only what is new",
