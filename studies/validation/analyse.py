@@ -16,16 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from design import BASELINE, CONTROL, Condition, conditions, quick_conditions, tasks
+from design import BASELINE, CONTROL, LEARNED, Condition, conditions, quick_conditions, tasks
 from figures import central_figure, factors_figure
 from results import (
     COMPARATORS,
+    METHODS,
+    STRENGTHS,
     Estimate,
     Results,
     collect,
     december,
     difference,
-    label,
     load,
     mean_of,
     post_hoc,
@@ -39,8 +40,8 @@ RESULTS, PAGE, FIGURES = HERE / "results", HERE.parents[1] / "docs/validation.md
 NULLS = "nulls.csv"  # of supplement.py
 QUANTITIES = {"truth": "ARI to the planted types", "seeds": "ARI between seeds", "test_correlation": "test correlation"}
 POPULATION_NAMES = {"types": "planted types", "unequal": "very unequal types", "continuum": "a continuum"}
-STRENGTHS = ("strength 0", "strength auto", "strength 1", "strength 10", "strength 100")
-CHOICES = ("constant target", "constant target, strength 100", "learned weights")
+CHOICES = ("constant target", "constant target, strength 100", LEARNED)
+IN_WORDS = ("strength auto", "strength 100", LEARNED)
 FACTORS_OF_SETTINGS = ("pretraining", "regularizer")  # those of the user's; the others belong to the recording
 BEGIN, END = "<!-- begin {}: written by studies/validation/analyse.py -->\n", "<!-- end {} -->"
 
@@ -96,6 +97,8 @@ def blocks(results: Results, chosen: list[Condition], nulls: pd.DataFrame | None
         "defaults": lambda: _defaults(results, chosen),
         "clusters": lambda: _per_population(results, chosen, _cluster_counts),
         "factors": lambda: _per_population(results, chosen, _factors),
+        "weights": lambda: _weights(results, chosen),
+        "lock-in": lambda: _lock_in(results, chosen),
         "nulls": lambda: _nulls(nulls),
     }
     return {name: make() for name, make in made.items()}
@@ -165,18 +168,9 @@ def _at(condition: Condition) -> dict[str, object]:
     return {**about, "n_clusters": condition.n_clusters[0]}
 
 
-def _methods() -> dict[str, dict[str, str]]:
-    every = {
-        label(role, role, method): post_hoc(role, method)
-        for role in (BASELINE, CONTROL)
-        for method in ("gmm", "kmeans", "t_mixture")
-    }
-    return {**every, **{f"DECEMber, {variant}": december(variant) for variant in STRENGTHS}}
-
-
 def _central(results: Results, condition: Condition) -> str:
     rows = []
-    for name, values in _methods().items():
+    for name, values in METHODS.items():
         at = {**_at(condition), **values}
         correlation = mean_of(results, at, "test_correlation")
         if not correlation.n_seeds:
@@ -198,7 +192,7 @@ def _central(results: Results, condition: Condition) -> str:
 
 def _differences(results: Results, condition: Condition) -> str:
     rows = []
-    for variant in STRENGTHS[1:]:
+    for variant in (*STRENGTHS[1:], LEARNED):
         for name, values in COMPARATORS.items():
             found = {
                 quantity: difference(
@@ -250,7 +244,7 @@ def _outcome(results: Results, chosen: list[Condition]) -> str:
     """Say in words what DECEMber is above, below, or not told apart from, in the central conditions."""
     lines = []
     for condition in _centrals(results, chosen):
-        for variant in ("strength auto", "strength 100"):
+        for variant in IN_WORDS:
             own = {**_at(condition), **december(variant)}
             for quantity in ("truth", "seeds"):
                 found = {
@@ -312,8 +306,36 @@ def _defaults(results: Results, chosen: list[Condition]) -> str:
     return markdown(["population", "instead of the default", *QUANTITIES.values(), "seeds"], rows)
 
 
+def _weights(results: Results, chosen: list[Condition]) -> str:
+    """Return what learned instead of uniform weights change, in DECEMber and in the t mixture fitted afterwards."""
+    choices = {
+        "DECEMber, strength auto": (december(LEARNED), december("strength auto")),
+        "t mixture": (post_hoc(BASELINE, "t_mixture", LEARNED), post_hoc(BASELINE, "t_mixture")),
+        "t mixture, end of pretraining": (post_hoc(CONTROL, "t_mixture", LEARNED), post_hoc(CONTROL, "t_mixture")),
+    }
+    rows = []
+    for condition in _centrals(results, chosen):
+        for name, (learned, uniform) in choices.items():
+            pair = {**_at(condition), **learned}, {**_at(condition), **uniform}
+            found = [difference(results, *pair, quantity) for quantity in ("truth", "seeds")]
+            if found[1].n_seeds:
+                seeds = found[1].n_seeds
+                rows.append([POPULATION_NAMES[condition.population], name, *map(_with_verdict, found), seeds])
+    return markdown(["population", "learned minus uniform", *list(QUANTITIES.values())[:2], "seeds"], rows)
+
+
+def _lock_in(results: Results, chosen: list[Condition]) -> str:
+    """Return how much of the control's partition every strength keeps, beside methods that know nothing of it."""
+    shown = {"k-means": METHODS["k-means"], **{name: METHODS[f"DECEMber, {name}"] for name in STRENGTHS}}
+    rows = []
+    for condition in _centrals(results, chosen):
+        found = [mean_of(results, {**_at(condition), **values}, "control") for values in shown.values()]
+        rows.append([POPULATION_NAMES[condition.population], *(f"{each.mean:.3f}" for each in found), found[0].n_seeds])
+    return markdown(["population", *shown, "seeds"], rows)
+
+
 def _cluster_counts(results: Results, condition: Condition) -> str:
-    methods = {name: values for name, values in _methods().items() if "strength" not in name or name.endswith("auto")}
+    methods = {name: values for name, values in METHODS.items() if "strength" not in name or name.endswith("auto")}
     header = ["method"]
     counts = sorted(condition.n_clusters)
     header += [f"{short} at K = {count}" for short in ("types", "seeds") for count in counts]

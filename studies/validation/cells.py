@@ -33,6 +33,11 @@ def result_path(folder: Path, condition: Condition, seed: int) -> Path:
     return folder / "cells" / f"{condition.name.replace(' ', '_')}-seed{seed}.npz"
 
 
+def supplement_path(cell: Path) -> Path:
+    """Return where the supplement of a cell's result is kept."""
+    return cell.with_name(f"{cell.stem}-supplement.npz")
+
+
 def run_cell(folder: Path, condition: Condition, seed: int) -> Path:
     """Run one cell, if its result is not there yet, and return where the result is."""
     target = result_path(folder, condition, seed)

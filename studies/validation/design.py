@@ -8,6 +8,7 @@ from typing import Any
 
 MARMOSET = (78, 40, 22, 5)  # cells of each type in the paper's first marmoset retina
 CONTROL, BASELINE = "control", "baseline"
+LEARNED = "learned weights"
 POST_HOC = ("gmm", "kmeans", "t_mixture")
 
 
@@ -77,7 +78,7 @@ def _central(population: str, seeds: tuple[int, ...]) -> Condition:
     variants += [
         Variant("constant target", true, {"detach_target": True}),
         Variant("constant target, strength 100", true, {"detach_target": True, "strength": 100}),
-        Variant("learned weights", true, {"weights": "learned"}),
+        Variant(LEARNED, true, {"weights": "learned"}),
     ]
     return Condition(
         population=population,

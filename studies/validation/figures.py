@@ -9,14 +9,12 @@ import pandas as pd
 from design import BASELINE, CONTROL
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from results import Estimate, Results, december, difference, label, mean_of, post_hoc
+from results import METHODS, STRENGTHS, Estimate, Results, december, difference, mean_of, post_hoc
 
 from december_plugin.plots.panels import figure_page, legend_below, letters, line_handles, title_panel
 from december_plugin.plots.style import figure_style, method_style, method_styles
 
 TITLES = {"types": "planted types", "unequal": "very unequal types", "continuum": "a continuum"}
-STRENGTHS = ("strength 0", "strength auto", "strength 1", "strength 10", "strength 100")
-POST_HOC = tuple((role, method) for role in (BASELINE, CONTROL) for method in ("gmm", "kmeans", "t_mixture"))
 ROW = 0.17  # inches
 Drawn = tuple[str, Estimate, dict[str, Any]]
 
@@ -27,10 +25,8 @@ def central_figure(results: Results) -> Figure | None:
     populations = [name for name in TITLES if (scores["population"] == name).any()]
     if not populations:
         return None
-    methods = {label(role, role, method): post_hoc(role, method) for role, method in POST_HOC}
-    methods |= {label("december", variant, ""): december(variant) for variant in STRENGTHS}
     with figure_style():
-        figure = figure_page(1.1 + ROW * len(methods) * len(populations) + 0.45 * len(populations))
+        figure = figure_page(1.1 + ROW * len(METHODS) * len(populations) + 0.45 * len(populations))
         grid = figure.subplots(len(populations), 2, squeeze=False)
         for (left, right), population, letter in zip(grid, populations, letters(len(populations)), strict=True):
             at = {
@@ -39,7 +35,7 @@ def central_figure(results: Results) -> Figure | None:
                 "level": "",
                 "n_clusters": _first_count(scores, population),
             }
-            rows = [(name, {**at, **values}) for name, values in methods.items()]
+            rows = [(name, {**at, **values}) for name, values in METHODS.items()]
             truth = [(n, mean_of(results, v, "truth"), {}) for n, v in rows]
             seeds = [(n, mean_of(results, v, "seeds"), {}) for n, v in rows]
             _dots(left, truth, names=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from cells import result_path
-from design import BASELINE, CONTROL, Condition
+from cells import result_path, supplement_path
+from design import BASELINE, CONTROL, LEARNED, Condition
 from scipy import stats
 
 from december_plugin.agreement import compare_partitions
@@ -39,8 +39,8 @@ class Results:
     ----------
     scores
         One row per clustering: the columns of ``CONDITION`` and ``CLUSTERING``, ``seed``, ``test_correlation`` (mean
-        over neurons, single trials), ``gradient_ratio`` (NaN without clustering loss) and ``truth`` (ARI to the planted
-        types, NaN on a continuum).
+        over neurons, single trials), ``gradient_ratio`` (NaN without clustering loss), ``truth`` (ARI to the planted
+        types, NaN on a continuum) and ``control`` (ARI to the control, k-means at the end of the same pretraining).
     pairs
         One row per pair of seeds: the same columns without the seed, ``seed_a``, ``seed_b``, ``ari``.
     """
@@ -101,7 +101,8 @@ def label(role: str, variant: str, method: str) -> str:
     """Return what a clustering is called in tables and figures."""
     if role == "december":
         return f"DECEMber, {variant}"
-    return _NAMES[method] + (", end of pretraining" if role == CONTROL else "")
+    learned = f", {LEARNED}" if variant == LEARNED else ""
+    return _NAMES[method] + learned + (", end of pretraining" if role == CONTROL else "")
 
 
 def collect(folder: Path, conditions: Sequence[Condition]) -> Results:
@@ -111,24 +112,33 @@ def collect(folder: Path, conditions: Sequence[Condition]) -> Results:
         about = {name: getattr(condition, name) for name in CONDITION}
         found: dict[tuple[Any, ...], dict[int, np.ndarray]] = {}
         for seed in condition.seeds:
-            path = result_path(folder, condition, seed)
-            if not path.exists():
-                continue
-            for row, labels, truth in _clusterings(path):
-                key = tuple(row[name] for name in CLUSTERING)
-                found.setdefault(key, {})[seed] = labels
+            cells = [row for path in _paths(folder, condition, seed) for row in _clusterings(path)]
+            kept = {row["n_clusters"]: own for row, own, _ in cells if _is(row, post_hoc(CONTROL, "kmeans"))}
+            for row, labels, truth in cells:
+                found.setdefault(tuple(row[name] for name in CLUSTERING), {})[seed] = labels
                 planted = truth >= 0
                 ari = compare_partitions(labels[planted], truth[planted]).adjusted_rand_index if planted.any() else None
-                scores.append({**about, **row, "seed": seed, "truth": ari})
+                control = compare_partitions(labels, kept[row["n_clusters"]]).adjusted_rand_index
+                scores.append({**about, **row, "seed": seed, "truth": ari, "control": control})
         for key, of_seed in found.items():
             row = {**about, **dict(zip(CLUSTERING, key, strict=True))}
             for a, b in itertools.combinations(of_seed, 2):
                 ari = compare_partitions(of_seed[a], of_seed[b]).adjusted_rand_index
                 pairs.append({**row, "seed_a": a, "seed_b": b, "ari": ari})
     return Results(
-        pd.DataFrame(scores, columns=[*KEY, "seed", "test_correlation", "gradient_ratio", "truth"]),
+        pd.DataFrame(scores, columns=[*KEY, "seed", "test_correlation", "gradient_ratio", "truth", "control"]),
         pd.DataFrame(pairs, columns=[*KEY, "seed_a", "seed_b", "ari"]),
     )
+
+
+def _paths(folder: Path, condition: Condition, seed: int) -> list[Path]:
+    """Return the files of a cell; a supplement counts beside its cell alone."""
+    path = result_path(folder, condition, seed)
+    return [each for each in (path, supplement_path(path)) if path.exists() and each.exists()]
+
+
+def _is(row: dict[str, Any], chosen: Chosen) -> bool:
+    return all(row[name] == value for name, value in chosen.items())
 
 
 def _clusterings(path: Path) -> Iterator[tuple[dict[str, Any], np.ndarray, np.ndarray]]:
@@ -151,7 +161,7 @@ def load(folder: Path) -> Results:
     text = dict.fromkeys(["population", "factor", "level", "role", "variant", "method"], str)
     tables = (pd.read_csv(folder / name, dtype=text, keep_default_na=False, na_values={}) for name in (SCORES, PAIRS))
     scores, pairs = tables
-    for column in ("test_correlation", "gradient_ratio", "truth"):
+    for column in ("test_correlation", "gradient_ratio", "truth", "control"):
         scores[column] = pd.to_numeric(scores[column])
     return Results(scores, pairs)
 
@@ -206,9 +216,9 @@ def _estimated(values: pd.Series, quantity: str) -> Estimate:
     return over_seeds(values)
 
 
-def post_hoc(role: str, method: str) -> dict[str, str]:
+def post_hoc(role: str, method: str, variant: str | None = None) -> dict[str, str]:
     """Return the values that choose a post hoc clustering of this role, ``CONTROL`` or ``BASELINE``."""
-    return {"role": role, "variant": role, "method": method}
+    return {"role": role, "variant": variant or role, "method": method}
 
 
 def december(variant: str) -> dict[str, str]:
@@ -216,13 +226,23 @@ def december(variant: str) -> dict[str, str]:
     return {"role": "december", "variant": variant, "method": "december"}
 
 
-COMPARATORS = {
-    label(role, role, method): post_hoc(role, method)
-    for role, method in (
-        (BASELINE, "gmm"),
-        (BASELINE, "kmeans"),
-        (BASELINE, "t_mixture"),
-        (CONTROL, "kmeans"),
-        (CONTROL, "t_mixture"),
-    )
+def _post_hoc_methods(*chosen: tuple[str, str, str]) -> dict[str, dict[str, str]]:
+    return {label(role, variant, method): post_hoc(role, method, variant) for role, method, variant in chosen}
+
+
+COMPARATORS = _post_hoc_methods(
+    (BASELINE, "gmm", BASELINE),
+    (BASELINE, "kmeans", BASELINE),
+    (BASELINE, "t_mixture", BASELINE),
+    (BASELINE, "t_mixture", LEARNED),
+    (CONTROL, "kmeans", CONTROL),
+    (CONTROL, "t_mixture", CONTROL),
+)
+STRENGTHS = ("strength 0", "strength auto", "strength 1", "strength 10", "strength 100")
+METHODS = {
+    **_post_hoc_methods(
+        *((role, method, role) for role in (BASELINE, CONTROL) for method in _NAMES),
+        *((role, "t_mixture", LEARNED) for role in (BASELINE, CONTROL)),
+    ),
+    **{label("december", variant, "december"): december(variant) for variant in (*STRENGTHS, LEARNED)},
 }

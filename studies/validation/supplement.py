@@ -12,28 +12,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from cells import prepared, result_path, unclustered, write_result
-from design import BASELINE, CONTROL, Condition, conditions, quick_conditions
+from cells import prepared, result_path, supplement_path, unclustered, write_result
+from design import BASELINE, CONTROL, LEARNED, Condition, conditions, quick_conditions
 
 from december_plugin.agreement import agreement_across_seeds
 from december_plugin.baselines import cluster_readouts
 from december_plugin.embeddings import readout_embeddings
 from december_plugin.surrogates import null_agreement, null_band
 
-LEARNED = "learned weights"
 NULLS = "nulls.csv"
 N_DRAWS, QUICK_DRAWS = 39, 3
 
 
-def supplement_path(folder: Path, condition: Condition, seed: int) -> Path:
-    """Return where the supplement of a cell is kept."""
-    path = result_path(folder, condition, seed)
-    return path.with_name(f"{path.stem}-supplement.npz")
-
-
 def run_supplement(folder: Path, condition: Condition, seed: int) -> Path:
     """Cluster the readouts of control and baseline by a t mixture with learned weights, and keep the baseline's."""
-    target = supplement_path(folder, condition, seed)
+    target = supplement_path(result_path(folder, condition, seed))
     if target.exists():
         return target
     loaders, truth = prepared(folder, condition)
@@ -53,7 +46,7 @@ def run_supplement(folder: Path, condition: Condition, seed: int) -> Path:
 
 def null_rows(folder: Path, condition: Condition, n_draws: int) -> list[dict[str, object]]:
     """Compare the agreement between seeds of k-means on the baselines' readouts with that on surrogates, for each K."""
-    paths = [supplement_path(folder, condition, seed) for seed in condition.seeds]
+    paths = [supplement_path(result_path(folder, condition, seed)) for seed in condition.seeds]
     readouts = []
     for path in paths:
         if path.exists():

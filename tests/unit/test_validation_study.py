@@ -17,7 +17,7 @@ STUDY = Path(__file__).parents[2] / "studies/validation"
 @pytest.fixture(scope="module")
 def study():
     """Import the study's modules, which are no package: a folder of scripts."""
-    names = ("design", "cells", "results", "figures", "analyse", "run")
+    names = ("design", "cells", "results", "figures", "supplement", "analyse", "run")
     before = {name: sys.modules.pop(name, None) for name in names}
     sys.path.insert(0, str(STUDY))
     try:
@@ -37,19 +37,48 @@ def quick(study, tmp_path_factory):
     conditions = [each for each in study["design"].quick_conditions() if each.population == "types"]
     for condition, seed in study["design"].tasks(conditions):
         study["cells"].run_cell(folder, condition, seed)
+        study["supplement"].run_supplement(folder, condition, seed)
     return folder, conditions, study["results"].collect(folder, conditions)
 
 
 def test_every_cell_gives_every_clustering(study, quick):
     _, (condition,), results = quick
-    # Two roles, three methods, two K; two DECEMber trainings.
-    assert len(results.scores) == 2 * (2 * 3 * 2 + 2)
-    assert len(results.pairs) == 2 * 3 * 2 + 2
+    # Two roles, three methods and the t mixture with learned weights, two K; two DECEMber trainings.
+    assert len(results.scores) == 2 * (2 * 4 * 2 + 2)
+    assert len(results.pairs) == 2 * 4 * 2 + 2
     assert results.scores["truth"].between(-1, 1).all()
     of_strength = results.scores.set_index("variant")["gradient_ratio"]
     assert of_strength["strength auto"].to_numpy() == pytest.approx([0.01, 0.01])
     assert of_strength["strength 0"].tolist() == [0, 0]
     assert condition.name == "types-central"
+    control = results.scores[(results.scores["role"] == "control") & (results.scores["method"] == "kmeans")]
+    assert control["control"].tolist() == [1.0] * 4
+
+
+def test_a_supplement_trains_the_same_models(quick):
+    rows = quick[2].scores.set_index(["role", "variant", "seed"])["test_correlation"].groupby(level=[0, 1, 2]).unique()
+    for seed in (1, 2):
+        for role in ("control", "baseline"):
+            assert rows[role, "learned weights", seed].tolist() == rows[role, role, seed].tolist()
+
+
+def test_the_null_is_that_of_the_same_clustering(study, quick):
+    folder, (condition,), results = quick
+    rows = study["supplement"].null_rows(folder, condition, 3)
+    assert [row["n_clusters"] for row in rows] == [3, 2]
+    for row in rows:
+        own = {"role": "baseline", "method": "kmeans", "n_clusters": row["n_clusters"]}
+        pairs = results.pairs.loc[(results.pairs[list(own)] == pd.Series(own)).all(axis=1), "ari"]
+        assert row["seeds_mean"] == pytest.approx(pairs.mean(), abs=1e-6)
+        assert row["null_low"] <= row["null_mean"] <= row["null_high"]
+
+
+def test_the_committed_page_is_that_of_the_committed_results(study):
+    analyse = study["analyse"]
+    page = analyse.PAGE.read_text(encoding="utf-8")
+    nulls = pd.read_csv(analyse.RESULTS / analyse.NULLS)
+    results = study["results"].load(analyse.RESULTS)
+    assert analyse.filled(page, results, study["design"].conditions(), nulls) == page
 
 
 def test_strength_zero_trains_the_baseline(quick):
@@ -127,7 +156,19 @@ def test_a_page_gets_its_tables_and_figures(study, quick, tmp_path, monkeypatch)
     folder, _, _ = quick
     analyse = study["analyse"]
     results, page = tmp_path / "results", tmp_path / "page.md"
-    names = ("extent", "outcome", "central", "differences", "tally", "defaults", "clusters", "factors", "nulls")
+    names = (
+        "extent",
+        "outcome",
+        "central",
+        "differences",
+        "tally",
+        "defaults",
+        "clusters",
+        "factors",
+        "weights",
+        "lock-in",
+        "nulls",
+    )
     (folder / analyse.NULLS).write_text(
         "population,method,n_clusters,n_seeds,n_draws,seeds_mean,null_mean,null_low,null_high,p_value\n"
         "types,kmeans,3,2,3,0.5,0.25,0.125,0.375,0.25\n"
