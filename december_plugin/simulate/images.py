@@ -37,7 +37,8 @@ from scipy.signal import fftconvolve
 
 from december_plugin.datasets.arrays import read_array
 from december_plugin.errors import RecordingError, SettingsError
-from december_plugin.settings import check_choice, check_integer, check_number
+from december_plugin.settings import check_choice, check_integer
+from december_plugin.simulate.checks import check_positive, check_sizes, check_spreads
 from december_plugin.simulate.populations import (
     BANK,
     BEHAVIOR,
@@ -195,24 +196,20 @@ def write_recording(
     RecordingError
         If the folder exists already and is not to be replaced.
     """
-    for name, value, minimum in (
-        ("n_neurons", n_neurons, 2),
-        ("n_train", n_train, 1),
-        ("n_validation", n_validation, 2),
-        ("n_test", n_test, 0),
-        ("n_repeats", n_repeats, 1),
-        ("n_features", n_features, 1),
-        ("feature_size", feature_size, 3),
-        ("types_seed", types_seed, 0),
-        ("seed", seed, 0),
-    ):
-        check_integer(name, value, minimum=minimum)
-    for name, number in (("spread", spread), ("gain_sd", gain_sd), ("dispersion_sd", dispersion_sd)):
-        check_number(name, number, minimum=0)
-    for name, number in (("behavior_gain", behavior_gain), ("eye_movement", eye_movement)):
-        check_number(name, number, minimum=0)
-    for name, number in (("rate", rate), ("modulation", modulation)):
-        check_number(name, number, above=0)
+    check_sizes(
+        n_neurons=(n_neurons, 2),
+        n_train=(n_train, 1),
+        n_validation=(n_validation, 2),
+        n_test=(n_test, 0),
+        n_repeats=(n_repeats, 1),
+        n_features=(n_features, 1),
+        feature_size=(feature_size, 3),
+        types_seed=(types_seed, 0),
+        seed=(seed, 0),
+    )
+    check_spreads(spread=spread, gain_sd=gain_sd, dispersion_sd=dispersion_sd)
+    check_spreads(behavior_gain=behavior_gain, eye_movement=eye_movement)
+    check_positive(rate=rate, modulation=modulation)
     check_choice("noise", noise, NOISES)
     check_choice("population", population, POPULATIONS)
     shape = _checked_shape(image_shape, feature_size)

@@ -18,9 +18,9 @@ from filelock import FileLock
 from december_plugin.baselines import cluster_readouts
 from december_plugin.datasets import static_loaders
 from december_plugin.embeddings import readout_embeddings
-from december_plugin.mixture import StudentTMixture
 from december_plugin.models import stacked_core_gaussian_readout
 from december_plugin.performance import predict_tier, single_trial_correlation
+from december_plugin.schemas.cluster_assignment import trained_mixture_clusters
 from december_plugin.simulate import read_truth, write_recording
 from december_plugin.trainers import baseline_trainer, december_trainer
 
@@ -99,7 +99,8 @@ def _trainings(
         settings = {"n_clusters": variant.n_clusters, "max_iter": condition.max_iter, **variant.settings}
         epochs = {"pretrain_epochs": condition.pretrain_epochs}
         _, output, state = december_trainer(model, loaders, seed, **settings, **epochs, **COMMON)
-        labels = {("december", variant.n_clusters): _mixture_labels(state, output["mixture"])}
+        clusters = trained_mixture_clusters(readout_embeddings(state).vectors, output["mixture"])
+        labels = {("december", variant.n_clusters): clusters.labels}
         yield "december", variant.name, _scores(model, loaders, output["clustering"]), labels
 
 
@@ -130,12 +131,3 @@ def _post_hoc(state: dict[str, Any], condition: Condition) -> Labels:
         for method in POST_HOC
         for count in condition.n_clusters
     }
-
-
-def _mixture_labels(state: dict[str, Any], mixture: dict[str, Any]) -> np.ndarray:
-    vectors = torch.as_tensor(readout_embeddings(state).vectors, dtype=torch.float64)
-    fitted = StudentTMixture(*np.shape(mixture["centers"]), dof=mixture["dof"], weights=mixture["weights"]).double()
-    with torch.no_grad():
-        for name in ("centers", "scales", "mixing_weights"):
-            getattr(fitted, name).copy_(torch.as_tensor(np.asarray(mixture[name]), dtype=torch.float64))
-    return fitted.predict(vectors).numpy()
