@@ -133,16 +133,19 @@ def _names(section: str, function: Callable[..., Any], config: Mapping[str, Any]
 def _ranges(function: Callable[..., Any], config: Mapping[str, Any]) -> list[Found]:
     """Let the function check its settings; after each complaint, leave the setting out and go on with the others."""
     found: list[Found] = []
+    left_out: list[str] = []
     left = {**{name: value for name, value in SMALLEST.items() if name in allowed_settings(function)}, **config}
     for _ in range(len(config) + 1):
         error = _complaint(function, left)
         if error is None or "needs the setting" in str(error):  # said already
             break
         culprit = culprit_of(str(error), left)
-        found.append((culprit, error))
+        if not culprit_of(str(error), left_out):  # it would be about a default, which is not in the file
+            found.append((culprit, error))
         if not culprit or left.get(culprit) == SMALLEST.get(culprit, left):
             break
         left.pop(culprit)
+        left_out.append(culprit)
         if culprit in SMALLEST:
             left[culprit] = SMALLEST[culprit]
     return found

@@ -135,6 +135,20 @@ def test_several_mistakes_are_reported_together(mistakes) -> None:
     assert places == ["1:12", "3:5", "4:33", "7:42", "7:57", "11:23", "11:36", "11:39"]
 
 
+def test_two_settings_that_exclude_each_other_are_one_mistake() -> None:
+    content = _content()
+    content["trainers"][0] = {
+        "fn": "december_plugin.trainers.december_trainer",
+        "config": {"n_clusters": 3, "pretrain_epochs": 9, "max_iter": 5, "lr_init": -1},
+    }
+    with pytest.raises(SweepError) as caught:
+        parse_sweep(content)
+    said = str(caught.value)
+    assert said.count("pretrain_epochs is ") == 1
+    assert "pretrain_epochs is 9 and max_iter, which counts the pretraining too, is 5" in said
+    assert "lr_init is -1; it must be a number above 0." in said
+
+
 def test_the_line_and_a_mark_are_shown(tmp_path: Path) -> None:
     path = tmp_path / "sweep.yaml"
     path.write_text(GOOD.replace("lr_init: 0.01", f"min_lr: {'0' * 120}.1, lr_init: -1"))
