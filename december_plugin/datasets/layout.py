@@ -13,11 +13,11 @@ One trial: image (channels, height, width), responses (neurons,), behaviour (3,)
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -48,6 +48,49 @@ def data_key_of(path: Path) -> str:
     return f"session-{key}" if hasattr(nn.ModuleDict, key) or hasattr(nn.ModuleDict(), key) else key
 
 
+def trial_image_ids(trial_info: Any, n_trials: int, *, where: object) -> np.ndarray | None:
+    """Return which image was shown in each trial of a recording; equal ids are repeats of one image.
+
+    Parameters
+    ----------
+    trial_info
+        What lies in ``meta/trials``, as attributes: :attr:`RecordingFolder.trials`, a dataset's ``trial_info``, that of
+        neuralpredictors' ``FileTreeDataset`` included. The first of ``image_id``, ``colorframeprojector_image_id`` and
+        ``frame_image_id`` that it has is taken, as SENSORIUM's loader does.
+    n_trials
+        Number of trials of all tiers.
+    where
+        The recording's folder or the session's name, for messages.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        (trials,) numbers or text; None if the recording does not say.
+
+    Raises
+    ------
+    RecordingError
+        If the file holds another number of values, pickled objects, or ids that are neither text nor finite numbers.
+    """
+    found = ((name, getattr(trial_info, name, None)) for name in IMAGE_ID_NAMES)
+    name, values = next(((name, ids) for name, ids in found if ids is not None), ("", None))
+    if values is None:
+        return None
+    ids = np.asarray(values)
+    file = f"{where}: meta/trials/{name}.npy"
+    if ids.shape != (n_trials,):
+        raise RecordingError(
+            f"{file} has shape {ids.shape}; one value for each of the {n_trials} trials in meta/trials/tiers.npy is "
+            "expected. Export it again with the trials."
+        )
+    if ids.dtype.kind not in "iufbUS" or (ids.dtype.kind == "f" and not np.isfinite(ids).all()):
+        raise RecordingError(
+            f"{file} holds NaN, infinite values or objects (dtype {ids.dtype}); a number or a text that names the image of "
+            "each trial is expected, since equal ids are repeats of one image. Remove the file if it is not known."
+        )
+    return ids
+
+
 class RecordingFolder:
     """A recording on disk. Opening it checks the layout and the small files; no trial is read.
 
@@ -68,6 +111,8 @@ class RecordingFolder:
         (neurons,) int64, unique within the session.
     tiers : numpy.ndarray
         (trials,) str.
+    image_ids : numpy.ndarray or None
+        (trials,) which image was shown in each trial, None if the recording does not say; see :func:`trial_image_ids`.
     coordinates : numpy.ndarray or None
         (neurons, 2 or 3) cortical positions in micrometres, None if the recording does not say.
 
@@ -89,6 +134,7 @@ class RecordingFolder:
         self.trials = ArrayFolder(self.path / "meta" / "trials")
         self.statistics = ArrayFolder(self.path / "meta" / "statistics", links=self._links)
         self.tiers = self._checked_tiers()
+        self.image_ids = trial_image_ids(self.trials, self.n_trials, where=self.path)
         self.unit_ids = self._checked_unit_ids()
         self.coordinates = self._checked_coordinates()
 
@@ -104,14 +150,6 @@ class RecordingFolder:
     def n_neurons(self) -> int:
         """Number of recorded neurons."""
         return len(self.unit_ids)
-
-    @functools.cached_property
-    def image_ids(self) -> np.ndarray | None:
-        """(trials,) which image was shown in each trial, None if the recording does not say."""
-        for name in IMAGE_ID_NAMES:
-            if name in self.trials:
-                return self._per_trial(name)
-        return None
 
     def per_neuron(self, name: str) -> np.ndarray:
         """Return one entry of ``meta/neurons``, with one value for each neuron.
@@ -214,15 +252,6 @@ class RecordingFolder:
 
     def _item_folder(self, item: str) -> Path:
         return self.path / "data" / self._links.get(item, item)
-
-    def _per_trial(self, name: str) -> np.ndarray:
-        values = self.trials[name]
-        if values.ndim != 1 or len(values) != self.n_trials:
-            raise RecordingError(
-                f"{self.path}: meta/trials/{name}.npy has shape {values.shape}; one value for each of the "
-                f"{self.n_trials} trials in meta/trials/tiers.npy is expected."
-            )
-        return values
 
     def _checked_tiers(self) -> np.ndarray:
         tiers = self.trials.tiers

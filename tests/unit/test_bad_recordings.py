@@ -70,6 +70,7 @@ def nan_in_three_trials(folder):
 
 
 UNIT_IDS, TIERS = "meta/neurons/unit_ids.npy", "meta/trials/tiers.npy"
+IMAGE_IDS = "meta/trials/frame_image_id.npy"
 POSITIONS = "meta/neurons/cell_motor_coordinates.npy"
 ALL = {"include_behavior": True, "include_eye_position": True}
 
@@ -277,9 +278,27 @@ CASES = {
         "FOLDER: meta/neurons/area.npy holds 19 values, meta/neurons/unit_ids.npy 20. Both need one entry for each",
     ),
     "image ids of other trials": (
-        save("meta/trials/frame_image_id.npy", lambda ids: ids[:-1]),
-        {"image_ids": [[1]]},
-        "FOLDER: meta/trials/frame_image_id.npy has shape (63,); one value for each of the 64 trials in",
+        save(IMAGE_IDS, lambda ids: ids[:-1]),
+        {},
+        "FOLDER: meta/trials/frame_image_id.npy has shape (63,); one value for each of the 64 trials in "
+        "meta/trials/tiers.npy is expected. Export it again with the trials.",
+    ),
+    "image ids that come first, of other trials": (
+        lambda folder: np.save(folder / "meta/trials/image_id.npy", np.arange(65)),
+        {},
+        "FOLDER: meta/trials/image_id.npy has shape (65,); one value for each of the 64 trials in",
+    ),
+    "pickled image ids": (
+        save(IMAGE_IDS, lambda ids: ids.astype(object)),
+        {},
+        "FOLDER/meta/trials/frame_image_id.npy holds pickled Python objects, which are never loaded",
+    ),
+    "NaN instead of image ids": (
+        save(IMAGE_IDS, lambda ids: np.where(ids < 5, np.nan, ids)),
+        {},
+        "FOLDER: meta/trials/frame_image_id.npy holds NaN, infinite values or objects (dtype float64); a number or a "
+        "text that names the image of each trial is expected, since equal ids are repeats of one image. Remove the "
+        "file if it is not known.",
     ),
     "damaged configuration": (
         write_bytes("config.json", lambda content: b"{links"),

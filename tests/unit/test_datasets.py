@@ -25,8 +25,8 @@ from nnfabrik.utility.nn_helpers import get_dims_for_loader_dict
 from torch.utils.data import DataLoader, SubsetRandomSampler
 
 from december_plugin.datasets import static_loaders
-from december_plugin.datasets.layout import data_key_of
-from december_plugin.errors import SettingsError
+from december_plugin.datasets.layout import data_key_of, trial_image_ids
+from december_plugin.errors import RecordingError, SettingsError
 
 
 def file_tree_loaders(folder, batch_size, *, items, transforms, exclude=None, normalize=True, neurons=None, **means):
@@ -172,6 +172,25 @@ def test_loader_answers_what_downstream_code_asks(small_loaders, recording_folde
     assert len(list(iter(dataset))) == 64
     with pytest.raises(ValueError, match="read-only"):
         dataset.neurons.unit_ids[0] = 3
+
+
+def test_the_image_ids_that_sensorium_takes_first_are_read_first(recording_folders, tmp_path):
+    folder = shutil.copytree(recording_folders[0], tmp_path / "mouse")
+    ids = np.arange(64)[::-1]
+    np.save(folder / "meta/trials/image_id.npy", ids)
+    assert np.array_equal(static_loaders([folder], 8)["test"]["mouse"].dataset.image_ids, ids)
+
+
+def test_image_ids_of_a_dataset_of_another_package():
+    class TrialInfo:  # attributes of some names alone, as neuralpredictors' has them
+        colorframeprojector_image_id = np.array(["a", "b", "a"])
+
+    assert trial_image_ids(TrialInfo(), 3, where="mouse").tolist() == ["a", "b", "a"]
+    assert trial_image_ids(None, 3, where="mouse") is None
+    with pytest.raises(
+        RecordingError, match=r"mouse: meta/trials/colorframeprojector_image_id.npy has shape \(3,\); o"
+    ):
+        trial_image_ids(TrialInfo(), 4, where="mouse")
 
 
 def test_dataset_works_in_anybody_elses_loader(small_loaders):
