@@ -21,7 +21,7 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from december_plugin.distances import as_vectors, mean_vector, squared_distances
+from december_plugin.distances import as_vectors, check_magnitude, squared_distances
 from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
 from december_plugin.kmeans import KMEANS_RESTARTS, check_count, kmeans_start, spawn_seeds
 from december_plugin.mixture import StudentTMixture
@@ -125,7 +125,7 @@ def cluster_readouts(
             raise SettingsError(f"{method} has no setting {name!r}. {did_you_mean(name, METHODS[method])}")
     used = {**METHODS[method], **settings, "seed": seed}
     vectors = as_vectors(w if isinstance(w, Tensor) else np.asarray(w)).detach()
-    mean_vector(vectors)  # refuses vectors that are not finite
+    check_magnitude(vectors)
     check_count("n_clusters", n_clusters)
     if n_clusters > len(vectors):
         raise SettingsError(

@@ -25,6 +25,10 @@ from december_plugin.errors import EmbeddingError
 # few large kernels.
 BLOCK_NUMBERS = {"cpu": 2**20}
 BLOCK_NUMBERS_ELSEWHERE = 2**25
+# Squared centre per scale, summed over features, up to which the difference of products is exact to about 1e-7. A single
+# readout vector that is far from all others takes a centre, and the mean of the vectors, beyond it.
+LARGEST_TERM = 1e8
+LARGEST_VALUE = 1e145  # sums of squares of larger values overflow
 
 
 def as_vectors(w: Tensor | np.ndarray, *, n_features: int | None = None) -> Tensor:
@@ -87,6 +91,24 @@ def mean_vector(w: Tensor) -> Tensor:
     )
 
 
+def check_magnitude(w: Tensor) -> float:
+    """Return the largest absolute value of vectors (N, D).
+
+    Raises
+    ------
+    EmbeddingError
+        If the vectors hold NaN or infinite values, or such large ones that their squares are infinite.
+    """
+    mean_vector(w)
+    largest = float(w.abs().max())
+    if largest > LARGEST_VALUE:
+        raise EmbeddingError(
+            f"The largest readout weight is {largest:.2g}, whose square is not a finite number. Check whether the "
+            "training diverged (lower its learning rate), or leave out the neurons with such weights."
+        )
+    return largest
+
+
 def working_dtype(w: Tensor) -> torch.dtype:
     """Return the precision of results per neuron: float64 for float64 vectors, else float32."""
     return torch.float64 if w.dtype == torch.float64 else torch.float32
@@ -121,6 +143,9 @@ class DiagonalDistances:
         scaled = centered * precisions
         self.coefficients = torch.cat([precisions, -2 * scaled], dim=1)
         self.offsets = (centered * scaled).sum(dim=1, keepdim=True)
+        self._far = [
+            (k, centered[k], precisions[k]) for k in torch.nonzero(self.offsets[:, 0] > LARGEST_TERM).flatten().tolist()
+        ]
         self._slopes: Tensor | None = None
 
     def blocks(self, dtype: torch.dtype = torch.float64) -> Iterator[tuple[slice, Tensor]]:
@@ -146,7 +171,10 @@ class DiagonalDistances:
 
     def distances(self, features: Tensor) -> Tensor:
         """Return the squared distances (K, B), float64; rounding can take one that is 0 just below it."""
-        return torch.addmm(self.offsets, self.coefficients, features.t())
+        distances = torch.addmm(self.offsets, self.coefficients, features.t())
+        for k, center, precision in self._far:
+            distances[k] = (features[:, len(center) :] - center).square() @ precision
+        return distances
 
     def pull_back(self, gradients: Tensor, rows: slice, out: Tensor) -> None:
         """Write to ``out`` (N, D) the gradients in the vectors that come from those in the distances (K, B).

@@ -14,10 +14,11 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-from december_plugin.distances import as_vectors, mean_vector, working_dtype
+from december_plugin.distances import as_vectors, check_magnitude, working_dtype
 from december_plugin.errors import EmbeddingError, SettingsError
 
 KMEANS_RESTARTS = 20
+LARGEST_FLOAT32 = 1e15  # sums of squares of larger float32 values overflow
 VARIANCE_FLOOR = 1e-6  # added to the variance of a k-means cluster, which may have a single member
 
 
@@ -54,7 +55,6 @@ def kmeans_start(
         If the vectors are not finite, or fewer than ``n_clusters`` of them differ.
     """
     w = as_vectors(w).detach()
-    mean_vector(w)  # refuses vectors that are not finite
     check_count("n_clusters", n_clusters)
     n = len(w)
     if n_clusters > n:
@@ -62,20 +62,41 @@ def kmeans_start(
             f"n_clusters is {n_clusters}, but there are only {n} neurons. Choose n_clusters between 1 and {n}."
         )
     seeds = spawn_seeds(seed, check_count("n_init", n_init))
-    labels = _best_kmeans(w.to("cpu", working_dtype(w)).numpy(), n_clusters, seeds)
-    found = len(np.unique(labels))
-    if found < n_clusters:
-        raise EmbeddingError(
-            f"k-means finds only {found} different clusters among {n} readout vectors, but n_clusters is {n_clusters}: "
-            "too many vectors are equal. Choose a smaller n_clusters, or begin the clustering later in the training, "
-            "when the readouts have learned to differ."
-        )
+    labels = _different_clusters(w, n_clusters, seeds)
     centers, variances = [], []
     for k in range(n_clusters):
         members = w[torch.from_numpy(labels == k).to(w.device)].double()
         centers.append(members.mean(dim=0))
         variances.append(members.var(dim=0, correction=0) + VARIANCE_FLOOR)
     return torch.stack(centers), torch.stack(variances)
+
+
+def _different_clusters(w: Tensor, n_clusters: int, seeds: list[int]) -> np.ndarray:
+    """Labels (N,) of ``n_clusters`` clusters that all have members, or an EmbeddingError that says why not."""
+    dtype = working_dtype(w) if check_magnitude(w) < LARGEST_FLOAT32 else torch.float64
+    labels = _best_kmeans(w.to("cpu", dtype).numpy(), n_clusters, seeds)
+    if len(np.unique(labels)) < n_clusters and dtype == torch.float32:
+        # Beside a vector that is far away the others are equal in float32.
+        labels = _best_kmeans(w.to("cpu", torch.float64).numpy(), n_clusters, seeds)
+    found = len(np.unique(labels))
+    if found == n_clusters:
+        return labels
+    vectors = w.double().cpu().numpy()
+    n_different = len(np.unique(vectors, axis=0))
+    finds = (
+        f"k-means finds only {found} different clusters among {len(w)} readout vectors, but n_clusters is {n_clusters}:"
+    )
+    if n_different < n_clusters:
+        raise EmbeddingError(
+            f"{finds} too many vectors are equal. Choose a smaller n_clusters, or begin the clustering later in the "
+            "training, when the readouts have learned to differ."
+        )
+    norms = np.linalg.norm(vectors - np.median(vectors, axis=0), axis=1)
+    raise EmbeddingError(
+        f"{finds} {n_different} of them differ, but too little next to the distance of row {int(norms.argmax())}, which "
+        f"is {norms.max():.2g} from the median vector, where half of all vectors are within {np.median(norms):.2g}. "
+        "Leave out neurons that are so far from all others, or check whether the training diverged."
+    )
 
 
 def _best_kmeans(vectors: np.ndarray, n_clusters: int, seeds: list[int]) -> np.ndarray:

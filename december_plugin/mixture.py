@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +18,8 @@ from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
 from december_plugin.kmeans import KMEANS_RESTARTS, check_count, kmeans_start, spawn_seeds
 
 EMPTY_MASS = 1e-6  # neurons; a cluster that has less keeps its centre and scales
-MAX_CANCELLATION = 1e3  # squared centre per scale up to which sums of float32 products give the scale to about 1e-4
+# Squared centre per scale up to which sums of products give the scale to about 1e-4 (float32) and 1e-6 (float64).
+MAX_CANCELLATION = {torch.float32: 1e3, torch.float64: 1e9}
 # Responsibilities too small to matter are held above these bounds: the squares that a target distribution needs stay
 # ordinary numbers, and arithmetic on the tiny numbers below those is ten times slower.
 SMALLEST_Q = {torch.float32: 1e-16, torch.float64: 1e-150}
@@ -44,6 +45,9 @@ class _Posterior(NamedTuple):
     log_likelihoods: Tensor  # (B,), float64
 
 
+_Weighted = tuple[Tensor, Tensor, Tensor]  # q and u (K, B), features (B, 2 D)
+
+
 class _Moments:
     """Weighted sums over neurons from which the M-step follows, float64, about the origin of ``space``."""
 
@@ -66,6 +70,19 @@ class _Moments:
         second, first = self.features.chunk(2, dim=1)
         centers = first / self.weights.clamp_min(torch.finfo(torch.float64).tiny)
         return centers, (second - centers * first) / self.masses.clamp_min(EMPTY_MASS)
+
+    def cancel(self, smallest_scale: float, dtype: torch.dtype) -> Tensor:
+        """Tell which clusters (K,) are so far from the mean and so narrow that ``solve`` loses a scale of theirs."""
+        centers, scales = self.solve()
+        lost = centers.square() > MAX_CANCELLATION[dtype] * scales.clamp_min(smallest_scale)
+        return (lost & (self.masses >= EMPTY_MASS)).any(dim=1)
+
+    def scales_about(self, centers: Tensor, k: int, blocks: Iterator[_Weighted]) -> Tensor:
+        """Return the scales (D,) of cluster ``k`` as sums of squares about its centre, in a second pass."""
+        total = torch.zeros_like(centers[k])
+        for q, u, features in blocks:
+            total += (q[k] * u[k]).double() @ (features[:, len(total) :] - centers[k]).square()
+        return total / self.masses[k]
 
 
 class StudentTMixture(nn.Module):
@@ -296,13 +313,12 @@ class StudentTMixture(nn.Module):
                 f"{tuple(u.shape)}. Pass the e_step of the same neurons."
             )
         space = DiagonalDistances(w, self.centers, self.scales)
-        moments = self._moments(space, q, u, working_dtype(w) if w.device.type == "cpu" else torch.float64)
-        centers, scales = moments.solve()
+        dtype = working_dtype(w) if w.device.type == "cpu" else torch.float64
+        moments = self._moments(space, q, u, dtype)
         # A scale is the small difference of squares where a cluster is far from the mean and narrow.
-        cancels = centers.square() > MAX_CANCELLATION * scales.clamp_min(self.scale_bounds[0])
-        if (cancels & (moments.masses >= EMPTY_MASS)).any():
+        if dtype != torch.float64 and moments.cancel(self.scale_bounds[0], dtype).any():
             moments = self._moments(space, q, u, torch.float64)
-        self._update(moments)
+        self._update(moments, lambda: ((q[rows].t(), u[rows].t(), x) for rows, x in space.blocks()))
 
     @staticmethod
     def _moments(space: DiagonalDistances, q: Tensor, u: Tensor, dtype: torch.dtype) -> _Moments:
@@ -312,9 +328,12 @@ class StudentTMixture(nn.Module):
                 moments.add(q[rows].t(), u[rows].t(), features)
         return moments
 
-    def _update(self, moments: _Moments) -> None:
+    def _update(self, moments: _Moments, again: Callable[[], Iterator[_Weighted]]) -> None:
+        """Set the parameters; ``again`` yields the blocks once more, for clusters whose scales cancel."""
         full = moments.masses >= EMPTY_MASS
         centers, scales = moments.solve()
+        for k in torch.nonzero(moments.cancel(self.scale_bounds[0], torch.float64)).flatten().tolist():
+            scales[k] = moments.scales_about(centers, k, again())
         self.centers.copy_(torch.where(full, centers + moments.shift, self.centers.double()))
         self.scales.copy_(torch.where(full, scales.clamp(*self.scale_bounds), self.scales.double()))
         if self.weights == "learned":
@@ -418,7 +437,7 @@ class StudentTMixture(nn.Module):
             converged = len(history) > 1 and history[-1] - history[-2] < tol
             if converged or len(history) > max_iter:
                 return history, converged
-            self._update(moments)
+            self._update(moments, lambda: ((b.q, b.u, b.features) for b in self.posterior_blocks(space)))  # noqa: B023
 
     # Shared by everything above
 

@@ -63,6 +63,16 @@ class TestEveryMethod:
         assert set(found.labels) == {0}
         np.testing.assert_allclose(found.confidences, 1.0)
 
+    @pytest.mark.parametrize("far", [1e8, 1e12])
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_one_neuron_far_from_all_others(self, method, far, dtype):
+        w = np.random.default_rng(0).standard_normal((201, 8)) + np.repeat([0.0, 4.0, far], [100, 100, 1])[:, None]
+        found = cluster_readouts(w.astype(dtype), method=method, n_clusters=3, seed=1)
+        assert sorted(np.bincount(found.labels)) == [1, 100, 100]
+        assert ((found.confidences >= 1 / 3) & (found.confidences <= 1)).all()
+        assert ((found.margins >= 0) & (found.margins <= 1)).all()
+        assert found.log_likelihood is None or np.isfinite(found.log_likelihood)
+
     def test_a_constant_feature(self, method):
         vectors, types = planted()
         vectors[:, 2] = 7.0

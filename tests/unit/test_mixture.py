@@ -416,6 +416,70 @@ def test_float32_sums_that_overflow_are_not_taken_for_infinities():
     assert make_mixture([[3e38, 1.0], [0.0, 0.0]], np.ones((2, 2))).predict(w).tolist() == [0, 0]
 
 
+def far_vectors(far, dtype=np.float64):
+    """Two clusters of 100 vectors, and one vector that is far away."""
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((200, 8)) + np.repeat([0.0, 4.0], 100)[:, None]
+    return np.vstack([w, np.full((1, 8), far)]).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("far", [1e3, 1e8, -1e10, 1e13])
+def test_one_neuron_far_from_all_others_spoils_nothing(far, dtype, blocks):
+    w = far_vectors(far, dtype)
+    mixture = StudentTMixture(3, 8).fit(w, seed=1)
+    labels, confidences, margins = mixture.assign_with_margins(w)
+    assert sorted(np.bincount(labels)) == [1, 100, 100]
+    assert adjusted_rand_score(labels[:200], np.repeat([0, 1], 100)) == 1
+    assert torch.isfinite(confidences).all()
+    assert torch.isfinite(margins).all()
+    assert confidences.min() >= 1 / 3
+    assert math.isfinite(mixture.log_likelihood_)
+    assert np.all(np.diff(mixture.log_likelihoods_) >= -1e-6)
+    single = int(labels[200])
+    np.testing.assert_allclose(mixture.scales[single], 1e-4)
+
+
+def test_steps_equal_plain_loops_beside_a_neuron_far_away(blocks):
+    w = far_vectors(1e8)
+    centers = np.stack([np.zeros(8), np.full(8, 4.0), np.full(8, 1e8)])
+    scales = np.stack([np.ones(8), np.full(8, 2.0), np.full(8, 1e-2)])
+    mixture = make_mixture(centers, scales, scale_bounds=(1e-4, 1e4))
+    q, u, evidence, _ = loop_e_step(w, centers, scales, np.full(3, 1 / 3), 2.1)
+    w_ = torch.as_tensor(w)
+    q_, u_ = mixture.e_step(w_)
+    np.testing.assert_allclose(q_, q, atol=1e-8)
+    np.testing.assert_allclose(u_, u, rtol=1e-8)
+    np.testing.assert_allclose(mixture.score_samples(w_), evidence, rtol=1e-8)
+    expected = loop_m_step(w, q, u, (1e-4, 1e4))
+    mixture.m_step(w_, q_, u_)
+    np.testing.assert_allclose(mixture.centers, expected[0], rtol=1e-8, atol=1e-7)
+    np.testing.assert_allclose(mixture.scales, expected[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("far", "message"),
+    [
+        (
+            1e20,
+            "k-means finds only 2 different clusters among 201 readout vectors, but n_clusters is 3: 201 of them differ, "
+            "but too little next to the distance of row 200, which is 2.8e+20 from the median vector, where half of all "
+            "vectors are within 6.3. Leave out neurons that are so far from all others, or check whether the training "
+            "diverged.",
+        ),
+        (
+            1e200,
+            "The largest readout weight is 1e+200, whose square is not a finite number. Check whether the training "
+            "diverged (lower its learning rate), or leave out the neurons with such weights.",
+        ),
+    ],
+)
+def test_a_neuron_beside_which_the_others_are_equal(far, message):
+    with pytest.raises(EmbeddingError) as caught:
+        StudentTMixture(3, 8).fit(far_vectors(far), seed=1)
+    assert str(caught.value) == message
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
