@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from december_plugin.consensus import matched_labels
 from december_plugin.errors import SettingsError
 from december_plugin.kmeans import check_count
+from december_plugin.matching import match_clusters
 
 N_BINS = 10
 BINNINGS = ("width", "count")
@@ -98,7 +98,7 @@ def calibration(
     # A responsibility of float32 may exceed 1 by rounding.
     if not ((sure >= 0) & (sure <= 1 + 1e-6)).all():
         raise SettingsError("a confidence is not between 0 and 1.")
-    right = matched_labels(types, clusters) == types
+    right = match_clusters(types, clusters) == types
     bins = _bins(np.minimum(sure, 1.0), right, _edges(sure, check_count("n_bins", n_bins), binning))
     weights = bins["n_neurons"] / bins["n_neurons"].sum()
     return Calibration(

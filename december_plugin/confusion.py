@@ -1,7 +1,7 @@
 """Confusion of clusters and known types: counts, rows and columns matched, recall and precision per type.
 
 Clusters have numbers without meaning, so each type is given a cluster, one for one, such that as many neurons as
-possible are on the diagonal (Hungarian method, as in the paper's confusion matrices).
+possible are on the diagonal (:mod:`december_plugin.matching`).
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import linear_sum_assignment
 
 from december_plugin.errors import SettingsError
 from december_plugin.identity import NeuronIds, match_neurons
+from december_plugin.matching import match_counts
 
 MISSING = (-1, "")  # besides None and NaN; as for december_plugin.agreement.agreement_with_types
-NO_PARTNER = -1
 
 IntArray = npt.NDArray[np.int64]
 
@@ -40,7 +39,7 @@ class ConfusionMatrix:
     cluster_sizes
         (C,) int64, neurons of each cluster, labelled or not.
     n_matched
-        Rows (and columns) that are matched: the smaller of C and T.
+        Rows (and columns) that are matched: those that have neurons in common, at most the smaller of C and T.
     n_unlabelled
         Neurons of the assignment without a known type.
     n_unassigned
@@ -168,43 +167,15 @@ def matched_order(counts: npt.ArrayLike, sizes: npt.ArrayLike | None = None) -> 
     rows, columns
         Permutations of C and T, (C,) and (T,) int64. Matched columns keep their order.
     n_matched
-        How many are matched: the smaller of C and T.
+        How many are matched; at most the smaller of C and T, and fewer where what is left has no neuron in common.
     """
     table = np.asarray(counts)
-    rows, columns = linear_sum_assignment(table, maximize=True)
-    order = np.argsort(columns)
-    rows, columns = rows[order], columns[order]
+    rows, columns = match_counts(table)
     weights = table.sum(axis=1) if sizes is None else np.asarray(sizes)
     left = np.setdiff1d(np.arange(table.shape[0]), rows)
     left = left[np.argsort(-weights[left], kind="stable")]
     others = np.setdiff1d(np.arange(table.shape[1]), columns)
     return np.concatenate([rows, left]), np.concatenate([columns, others]), len(rows)
-
-
-def match_clusters(reference: npt.ArrayLike, labels: npt.ArrayLike) -> IntArray:
-    """Return ``labels`` in the numbers of ``reference``: as many neurons as possible keep theirs, one to one.
-
-    Parameters
-    ----------
-    reference, labels
-        Clusters of the same neurons, (N,), not negative.
-
-    Returns
-    -------
-    numpy.ndarray
-        (N,) int64; -1 for neurons of clusters without a partner, where ``labels`` has more clusters than ``reference``.
-    """
-    first, second = np.asarray(reference, dtype=np.int64), np.asarray(labels, dtype=np.int64)
-    if first.shape != second.shape or first.ndim != 1:
-        raise SettingsError(f"the clusters have shapes {first.shape} and {second.shape}; both must be (N,).")
-    names, rows = np.unique(second, return_inverse=True)
-    targets, columns = np.unique(first, return_inverse=True)
-    counts = np.zeros((len(names), len(targets)), dtype=np.int64)
-    np.add.at(counts, (rows, columns), 1)
-    matched_rows, matched_columns = linear_sum_assignment(counts, maximize=True)
-    partner = np.full(len(names), NO_PARTNER, dtype=np.int64)
-    partner[matched_rows] = targets[matched_columns]
-    return partner[rows]
 
 
 def _same_neurons(

@@ -1,7 +1,7 @@
 """One partition out of the partitions that several seeds found, and how sure it is of every neuron.
 
 Cluster numbers mean nothing across seeds. Every seed's clusters are matched one to one to those of a reference, so that
-as many neurons as possible stay together (Hungarian method, Kuhn 1955); each seed then votes on every neuron. The
+as many neurons as possible stay together (:mod:`december_plugin.matching`); each seed then votes on every neuron. The
 reference is the seed that agrees best with all others at first, and the outcome of the vote after that, until the vote
 changes nothing any more.
 """
@@ -13,14 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
-from december_plugin.agreement import compare_partitions
 from december_plugin.errors import SettingsError
+from december_plugin.matching import match_clusters, most_typical
 
 IntArray = npt.NDArray[np.int64]
 MAX_ROUNDS = 50
-NO_PARTNER = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +88,7 @@ def consensus_partition(labels: Sequence[npt.ArrayLike]) -> Consensus:
     clusters = partitions[reference]
     # Each round takes no neurons away from the matched ones, but ties can go round in circles.
     for _ in range(MAX_ROUNDS):
-        votes = np.stack([matched_labels(clusters, other) for other in partitions])
+        votes = np.stack([match_clusters(clusters, other) for other in partitions])
         winners, stability = majority(votes, ties=clusters)
         if np.array_equal(winners, clusters):
             break
@@ -110,28 +108,6 @@ def consensus_clusters(consensus: Consensus) -> list[ConsensusCluster]:
             )
         )
     return found
-
-
-def most_typical(labels: Sequence[IntArray]) -> int:
-    """Return the position of the partition with the largest sum of adjusted Rand indices with all others."""
-    agreement = np.zeros((len(labels), len(labels)))
-    for a in range(len(labels)):
-        for b in range(a + 1, len(labels)):
-            agreement[a, b] = agreement[b, a] = compare_partitions(labels[a], labels[b]).adjusted_rand_index
-    return int(agreement.sum(axis=1).argmax())
-
-
-def matched_labels(reference: IntArray, labels: IntArray) -> IntArray:
-    """Return ``labels`` (N,) in the numbers of ``reference`` (N,); clusters without a partner become -1."""
-    if labels is reference:
-        return reference
-    counts = np.zeros((labels.max() + 1, reference.max() + 1), dtype=np.int64)
-    np.add.at(counts, (labels, reference), 1)
-    rows, columns = linear_sum_assignment(counts, maximize=True)
-    partner = np.full(len(counts), NO_PARTNER, dtype=np.int64)
-    shared = counts[rows, columns] > 0  # a pair without a common neuron is no match
-    partner[rows[shared]] = columns[shared]
-    return partner[labels]
 
 
 def majority(votes: IntArray, *, ties: IntArray) -> tuple[IntArray, npt.NDArray[np.float64]]:

@@ -25,7 +25,7 @@ from december_plugin.errors import EmbeddingError
 # few large kernels.
 BLOCK_NUMBERS = {"cpu": 2**20}
 BLOCK_NUMBERS_ELSEWHERE = 2**25
-# Squared centre per scale, summed over features, up to which the difference of products is exact to about 1e-7. A single
+# Squared centre per scale, summed over features, up to which the difference of products is exact to about 1e-7. One
 # readout vector that is far from all others takes a centre, and the mean of the vectors, beyond it.
 LARGEST_TERM = 1e8
 LARGEST_VALUE = 1e145  # sums of squares of larger values overflow

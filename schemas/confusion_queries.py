@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from december_plugin.agreement import compare_partitions
-from december_plugin.confusion import NO_PARTNER, ConfusionMatrix, confusion_matrix, match_clusters, matched_order
+from december_plugin.confusion import ConfusionMatrix, confusion_matrix, matched_order
 from december_plugin.errors import SettingsError
 from december_plugin.identity import NeuronIds, match_neurons
+from december_plugin.matching import NO_PARTNER, match_clusters
 from december_plugin.schemas.assigned_labels import AssignedLabels, assigned_labels
 from december_plugin.schemas.queries import configuration_key
 from december_plugin.schemas.restricting import restricted

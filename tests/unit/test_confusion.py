@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix as reference
 
-from december_plugin.confusion import confusion_matrix, match_clusters, matched_order
+from december_plugin.confusion import confusion_matrix, matched_order
 from december_plugin.errors import SettingsError
 from december_plugin.type_labels import by_session, read_type_labels, unknown_neurons
 
@@ -97,12 +97,13 @@ def test_types_are_ordered_as_people_count() -> None:
     assert confusion_matrix([0, 1, 2], ["type 10", "type 2", "type 1"]).types == ("type 1", "type 2", "type 10")
 
 
-def test_match_clusters() -> None:
-    reference_labels = np.array([0, 0, 1, 1, 2, 2])
-    assert match_clusters(reference_labels, [5, 5, 3, 3, 0, 5]).tolist() == [0, 0, 1, 1, 2, 0]
-    assert match_clusters([4, 4, 4], [0, 1, 0]).tolist() == [4, -1, 4]
-    with pytest.raises(SettingsError, match=r"the clusters have shapes \(2,\) and \(1,\); both must be \(N,\)\."):
-        match_clusters([0, 1], [0])
+def test_a_type_and_a_cluster_without_a_common_neuron_are_not_matched() -> None:
+    found = confusion_matrix([0, 0, 0, 0, 0, 1, 1], list("aaaabaa"))
+    assert (found.clusters, found.types, found.n_matched) == ((0, 1), ("a", "b"), 1)
+    assert found.per_type()["cluster"].tolist() == [0, None]
+    assert found.recall.tolist() == pytest.approx([4 / 6, 0])
+    assert found.precision.tolist() == pytest.approx([4 / 5, np.nan], nan_ok=True)
+    assert found.accuracy == pytest.approx(4 / 7)
 
 
 @pytest.mark.parametrize(

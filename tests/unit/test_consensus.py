@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,24 +12,9 @@ from december_plugin.consensus import (
     consensus_clusters,
     consensus_partition,
     majority,
-    matched_labels,
-    most_typical,
 )
 from december_plugin.errors import SettingsError
-
-
-def test_matching_keeps_most_neurons_together():
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        reference, labels = rng.integers(0, 4, 30), rng.integers(0, 4, 30)
-        kept = (matched_labels(reference, labels) == reference).sum()
-        best = max((np.array(order)[labels] == reference).sum() for order in itertools.permutations(range(4)))
-        assert kept == best
-
-
-def test_a_cluster_without_a_partner_has_no_number():
-    reference, labels = np.array([0, 0, 0, 1, 1, 1]), np.array([4, 4, 2, 1, 1, 1])
-    assert matched_labels(reference, labels).tolist() == [0, 0, -1, 1, 1, 1]
+from december_plugin.matching import match_clusters
 
 
 def test_the_majority_counts_and_ties_go_to_the_favourite():
@@ -39,14 +22,6 @@ def test_the_majority_counts_and_ties_go_to_the_favourite():
     winners, shares = majority(votes, ties=np.array([0, 0, 1, 2, 3]))
     assert winners.tolist() == [0, 1, 1, 2, 1]
     assert shares.tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 1 / 3, 1 / 3])
-
-
-def test_the_most_typical_agrees_best_with_the_others():
-    truth = np.arange(60) % 3
-    noisy = np.random.default_rng(0).integers(0, 3, 60)
-    slightly = truth.copy()
-    slightly[:4] = (slightly[:4] + 1) % 3
-    assert most_typical([noisy, slightly, truth, truth]) == 2
 
 
 def test_consensus_of_planted_types_with_neurons_moved_by_each_seed():
@@ -61,7 +36,7 @@ def test_consensus_of_planted_types_with_neurons_moved_by_each_seed():
         labels.append(rng.permutation(5)[own])
     found = consensus_partition(labels)
     reference = labels[found.reference]
-    expected = matched_labels(reference, types)
+    expected = match_clusters(reference, types)
     np.testing.assert_array_equal(found.clusters, expected)
     stability = np.ones(300)
     stability[np.concatenate(moved)] = 0.8
