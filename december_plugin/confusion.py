@@ -79,7 +79,7 @@ class ConfusionMatrix:
     def _shares(self, totals: npt.ArrayLike) -> npt.NDArray[np.float64]:
         totals = np.asarray(totals, dtype=np.float64)
         hits = np.zeros(len(self.types))
-        hits[: self.n_matched] = np.diagonal(self.counts)
+        hits[: self.n_matched] = np.diagonal(self.counts)[: self.n_matched]
         return np.divide(hits, totals, out=np.full(len(hits), np.nan), where=totals > 0)
 
     def frame(self) -> pd.DataFrame:

@@ -95,7 +95,8 @@ def _different_clusters(w: Tensor, n_clusters: int, seeds: list[int]) -> np.ndar
     raise EmbeddingError(
         f"{finds} {n_different} of them differ, but too little next to the distance of row {int(norms.argmax())}, "
         f"which is {norms.max():.2g} from the median vector, where half of all vectors are within "
-        f"{np.median(norms):.2g}. Leave out neurons that are so far from all others, or check whether the training diverged."
+        f"{np.median(norms):.2g}. Leave out neurons that are so far from all others, or check whether the training "
+        "diverged."
     )
 
 
