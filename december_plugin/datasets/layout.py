@@ -85,8 +85,8 @@ def trial_image_ids(trial_info: Any, n_trials: int, *, where: object) -> np.ndar
         )
     if ids.dtype.kind not in "iufbUS" or (ids.dtype.kind == "f" and not np.isfinite(ids).all()):
         raise RecordingError(
-            f"{file} holds NaN, infinite values or objects (dtype {ids.dtype}); a number or a text that names the image of "
-            "each trial is expected, since equal ids are repeats of one image. Remove the file if it is not known."
+            f"{file} holds NaN, infinite values or objects (dtype {ids.dtype}); a number or text that names the image "
+            "of each trial is expected, since equal ids are repeats of one image. Remove the file if it is not known."
         )
     return ids
 

@@ -296,7 +296,7 @@ CASES = {
     "NaN instead of image ids": (
         save(IMAGE_IDS, lambda ids: np.where(ids < 5, np.nan, ids)),
         {},
-        "FOLDER: meta/trials/frame_image_id.npy holds NaN, infinite values or objects (dtype float64); a number or a "
+        "FOLDER: meta/trials/frame_image_id.npy holds NaN, infinite values or objects (dtype float64); a number or "
         "text that names the image of each trial is expected, since equal ids are repeats of one image. Remove the "
         "file if it is not known.",
     ),
