@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -12,6 +15,11 @@ from december_plugin.errors import SettingsError, did_you_mean
 
 COLUMNS = ("data_key", "unit_id", "type")
 UNKNOWN = ("", "-1", "nan", "none", "null", "na", "n/a", "unknown")  # in any case of letters
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+# What is an integer and reads as it is written: 007, 1_000 and 1e3 are numbers to some readers and names to others.
+PLAIN_INTEGER = re.compile(r"0|-?[1-9][0-9]*", re.ASCII)
+WHOLE_WITH_DECIMALS = re.compile(r"(-?[0-9]+)\.0+", re.ASCII)
+INT64_DIGITS = 19
 MOST_MISTAKES = 10
 
 
@@ -22,8 +30,9 @@ def read_type_labels(path: str | Path) -> pd.DataFrame:
     ----------
     path
         A CSV file (commas, semicolons or tabs) whose first line names the columns ``data_key``, ``unit_id`` and
-        ``type``, in any order; other columns are ignored. Neurons whose type is empty, -1, NaN, none, null, NA or
-        unknown are left out: most neurons may have none.
+        ``type``, in any order; other columns are ignored. A value that contains the delimiter is in double quotes.
+        Neurons whose type is empty, -1, NaN, none, null, NA or unknown are left out: most neurons may have none. Types
+        are text; of ``3.0``, which data frames with missing entries make of 3, ``3`` is kept.
 
     Returns
     -------
@@ -34,33 +43,23 @@ def read_type_labels(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     SettingsError
-        If the file cannot be read, a column is missing, a unit id is no integer, a neuron is there twice, or no neuron
-        has a type; the first ten mistakes, each with its line.
+        If the file cannot be read, a column is missing or there twice, a line has more fields than the first one, a
+        unit id is not an integer in plain digits, a neuron is there twice, or no neuron has a type; the first ten
+        mistakes, each with its line.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise SettingsError(f"the labels {path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"the labels {path} are no text in UTF-8. Save the file as CSV in UTF-8.") from None
-    header = text.partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.DictReader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
-    _check_columns(path, [name.strip() for name in reader.fieldnames or []])
-    reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
     rows, mistakes, n_unlabelled = [], [], 0
     seen: dict[tuple[str, int], int] = {}
-    for row in reader:
-        line = reader.line_num
-        values = {name: (row[name] or "").strip() for name in COLUMNS}
-        problem = _problem(values, seen, line)
+    for line, values, surplus in _lines(path, _read_text(path)):
+        problem = surplus or _problem(values, seen, line)
         if problem:
             mistakes.append(f"{path}:{line}: {problem}")
-        elif values["type"].lower() in UNKNOWN:
+            continue
+        name = _type_name(values["type"])
+        if name.lower() in UNKNOWN:
             n_unlabelled += 1
         else:
-            rows.append((values["data_key"], int(values["unit_id"]), values["type"]))
+            rows.append((values["data_key"], int(values["unit_id"]), name))
     if mistakes:
         raise SettingsError("\n".join(_first(mistakes, path)))
     if not rows:
@@ -106,6 +105,63 @@ def unknown_neurons(labels: pd.DataFrame, known: dict[str, set[int]]) -> Iterato
             )
 
 
+def _read_text(path: Path) -> str:
+    try:
+        # Line ends as they are in the file: the CSV reader tells those inside of quotes from the others.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return file.read()
+    except OSError as error:
+        raise SettingsError(f"the labels {path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"the labels {path} are no text in UTF-8. Save the file as CSV in UTF-8.") from None
+
+
+def _lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, str], str | None]]:
+    """Yield number, values of the needed columns, and what is wrong with the number of fields, of each line."""
+    delimiter = _delimiter(text)
+    reader = _reader(text, delimiter)
+    try:
+        names = [name.strip() for name in next(reader, [])]
+        _check_columns(path, names)
+        positions = {name: names.index(name) for name in COLUMNS}
+        for row in reader:
+            if row:
+                fields = [value.strip() for value in row] + [""] * (len(names) - len(row))
+                values = {name: fields[position] for name, position in positions.items()}
+                yield reader.line_num, values, _surplus(fields, len(names), delimiter)
+    except csv.Error as error:
+        raise SettingsError(
+            f"{path}:{reader.line_num}: this is not a line of a CSV file ({error}). A value in double quotes ends with "
+            "one, and a quote inside of it is written twice."
+        ) from None
+
+
+def _reader(text: str, delimiter: str) -> Any:
+    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+
+
+def _delimiter(text: str) -> str:
+    """Return the delimiter with which the first line names the columns; if there is none, the most frequent one."""
+    header = text.splitlines()[0] if text else ""
+
+    def likely(delimiter: str) -> tuple[bool, int]:
+        names = {name.strip().strip('"') for name in header.split(delimiter)}
+        return names.issuperset(COLUMNS), header.count(delimiter)
+
+    return max(DELIMITERS, key=likely)
+
+
+def _surplus(fields: list[str], n_columns: int, delimiter: str) -> str | None:
+    left_over = [value for value in fields[n_columns:] if value]
+    if not left_over:
+        return None
+    others = " or ".join(name for other, name in DELIMITERS.items() if other != delimiter)
+    return (
+        f"there are {len(fields)} fields, but the first line names {n_columns} columns; {left_over[0]!r} is left over. "
+        f"Put a value that contains a {DELIMITERS[delimiter]} into double quotes, or separate the fields by {others}."
+    )
+
+
 def _check_columns(path: Path, names: list[str]) -> None:
     missing = [name for name in COLUMNS if name not in names]
     if missing:
@@ -114,19 +170,32 @@ def _check_columns(path: Path, names: list[str]) -> None:
             f"{path}:1: there is no column {missing[0]!r}. {close}The first line must name the columns "
             f"{', '.join(COLUMNS)}; it names {', '.join(names) or 'nothing'}."
         )
+    doubled = [name for name in COLUMNS if names.count(name) > 1]
+    if doubled:
+        raise SettingsError(f"{path}:1: the column {doubled[0]!r} is there twice. Rename the one that does not count.")
 
 
 def _problem(values: dict[str, str], seen: dict[tuple[str, int], int], line: int) -> str | None:
     if not values["data_key"]:
         return "the data_key is empty."
-    try:
-        unit_id = int(values["unit_id"])
-    except ValueError:
-        return f"unit_id is {values['unit_id']!r}; it must be an integer."
+    text = values["unit_id"]
+    if not PLAIN_INTEGER.fullmatch(text):
+        return (
+            f"unit_id is {text[:40]!r}; it must be an integer in plain digits, such as 7, without decimals, exponent "
+            "or leading zeros."
+        )
+    if len(text.lstrip("-")) > INT64_DIGITS or not -(2**63) <= int(text) < 2**63:
+        return f"unit_id is {text[:40]}; unit ids are at most 2**63 - 1."
+    unit_id = int(text)
     first = seen.setdefault((values["data_key"], unit_id), line)
     if first != line:
         return f"unit {unit_id} of session {values['data_key']!r} is there already, in line {first}."
     return None
+
+
+def _type_name(text: str) -> str:
+    whole = WHOLE_WITH_DECIMALS.fullmatch(text)
+    return whole[1] if whole else text
 
 
 def _first(mistakes: list[str], path: Path) -> Iterator[str]:

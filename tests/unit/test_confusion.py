@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import numpy as np
 import pandas as pd
@@ -141,6 +142,74 @@ def test_labels_are_read(tmp_path) -> None:
     assert by_session(labels) == {"a": ([4], ["7"]), "b": ([3], ["ON"])}
 
 
+def test_labels_whose_text_is_kept(tmp_path) -> None:
+    path = tmp_path / "labels.csv"
+    lines = [
+        "note;type;unit_id;data_key;",  # a delimiter at the end of every line
+        'x;"PV; fast ""spiking""";12;0012;',
+        "x;PV, regular;-3;2021_03_05;;",
+        "x;3;0;1e3;",  # 3 and 3.0 are one type, as in a column of numbers
+        "x;3.0;1;1e3;",
+        "x;-1.0;2;1e3;",
+        "x;3.50;4;1e3;",
+        'x;"two\u2028lines";9223372036854775807;1e3;',
+        "",
+        "x;;5;1e3",
+    ]
+    path.write_text("\r\n".join(lines), encoding="utf-8", newline="")
+    labels = read_type_labels(path)
+    assert labels["data_key"].tolist() == ["0012", "2021_03_05", "1e3", "1e3", "1e3", "1e3"]
+    assert labels["unit_id"].tolist() == [12, -3, 0, 1, 4, 2**63 - 1]
+    assert labels["type"].tolist() == ['PV; fast "spiking"', "PV, regular", "3", "3", "3.50", "two\u2028lines"]
+    assert labels.attrs["n_unlabelled"] == 2
+
+
+@pytest.mark.parametrize("unit_id", ["1.0", "1e3", "007", "1_000", "+1", "0x1F", "\u0663", "-0", "", "nan", "9" * 5000])
+def test_unit_ids_that_are_not_plain_integers(tmp_path, unit_id: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(f"data_key,unit_id,type\na,5,ON\na,{unit_id},OFF\n", encoding="utf-8")
+    said = "it must be an integer in plain digits, such as 7, without decimals, exponent or leading zeros."
+    if unit_id.startswith("9"):
+        said = "unit ids are at most 2**63 - 1."
+    with pytest.raises(SettingsError, match=rf"labels\.csv:3: unit_id is .*; {re.escape(said)}"):
+        read_type_labels(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "data_key,unit_id,type\na,1,PV, fast spiking\na,2,SST\n",
+            "labels.csv:2: there are 4 fields, but the first line names 3 columns; 'fast spiking' is left over. Put a "
+            "value that contains a comma into double quotes, or separate the fields by semicolon or tab.",
+        ),
+        (
+            "data_key,unit_id,depth_mm,type\na,1,,ON\na,4,0,31,OFF\n",
+            "labels.csv:3: there are 5 fields, but the first line names 4 columns; 'OFF' is left over.",
+        ),
+        (
+            "data_key\tunit_id\ttype\na\t1\tPV\t\tx\n",
+            "labels.csv:2: there are 5 fields, but the first line names 3 columns; 'x' is left over. Put a value that "
+            "contains a tab into double quotes, or separate the fields by comma or semicolon.",
+        ),
+        (
+            "data_key,unit_id,type,type\na,1,ON,OFF\n",
+            "labels.csv:1: the column 'type' is there twice. Rename the one that does not count.",
+        ),
+        (
+            'data_key,unit_id,type\na,1,"ON\na,2,OFF\n',
+            "labels.csv:3: this is not a line of a CSV file (unexpected end of data). A value in double quotes ends "
+            "with one, and a quote inside of it is written twice.",
+        ),
+    ],
+)
+def test_lines_that_would_be_read_as_something_else(tmp_path, text: str, message: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        read_type_labels(path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -150,10 +219,13 @@ def test_labels_are_read(tmp_path) -> None:
             r"labels\.csv:1: there is no column 'unit_id'\. Did you mean 'unit'\? The first line must name the columns "
             r"data_key, unit_id, type; it names data_key, unit, type\.",
         ),
-        ("data_key,unit_id,type\na,x,ON\n", r"labels\.csv:2: unit_id is 'x'; it must be an integer\."),
+        (
+            "data_key,unit_id,type\na,x,ON\n",
+            r"labels\.csv:2: unit_id is 'x'; it must be an integer in plain digits, such",
+        ),
         ("data_key,unit_id,type\n,1,ON\n", r"labels\.csv:2: the data_key is empty\."),
         (
-            "data_key,unit_id,type\na,1,ON\na,01,OFF\n",
+            "data_key,unit_id,type\na,1,ON\na, 1,OFF\n",
             r"labels\.csv:3: unit 1 of session 'a' is there already, in line 2\.",
         ),
         ("data_key,unit_id,type\na,1\n", r"no neuron of .*labels\.csv has a known type \(1 lines without one\)\."),
