@@ -98,7 +98,9 @@ class Source:
         return f"{shown}\n{line:>6} | {part}\n{'':>6} | {' ' * (column - 1 - first)}^"
 
 
-def read_source(text: str, name: str) -> tuple[Any, Source]:
+def read_source(
+    text: str, name: str, *, what: str = "the sweep", loader_type: type[yaml.SafeLoader] = _Loader
+) -> tuple[Any, Source]:
     """Return the content of a YAML text, and its places.
 
     Parameters
@@ -107,6 +109,10 @@ def read_source(text: str, name: str) -> tuple[Any, Source]:
         The YAML.
     name
         What messages call the file.
+    what
+        What the file is, in messages.
+    loader_type
+        Decides which words are text, and which are numbers, dates and the like.
 
     Raises
     ------
@@ -116,7 +122,7 @@ def read_source(text: str, name: str) -> tuple[Any, Source]:
     """
     source = Source(name, text.splitlines())
     try:
-        loader = _Loader(text)
+        loader = loader_type(text)
         try:
             node = loader.get_single_node()
             if node is None:
@@ -126,7 +132,7 @@ def read_source(text: str, name: str) -> tuple[Any, Source]:
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
-        raise SettingsError(_yaml_message(error, source)) from None
+        raise SettingsError(_yaml_message(error, source, what)) from None
     _note_places(node, (), source, ())
     mistakes += _of_no_use(content, ())
     if mistakes:
@@ -134,11 +140,11 @@ def read_source(text: str, name: str) -> tuple[Any, Source]:
     return content, source
 
 
-def _yaml_message(error: yaml.YAMLError, source: Source) -> str:
+def _yaml_message(error: yaml.YAMLError, source: Source, what: str) -> str:
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        return f"the sweep {source.name} is not valid YAML: {error}"
+        return f"{what} {source.name} is not valid YAML: {error}"
     mark = error.problem_mark
-    text = f"the sweep {source.name} is not valid YAML: {error.problem}"
+    text = f"{what} {source.name} is not valid YAML: {error.problem}"
     if error.context is not None:
         begun = f" that begins in line {error.context_mark.line + 1}" if error.context_mark else ""
         text += f" ({error.context}{begun})"

@@ -14,6 +14,8 @@
       river: {stimulus: stimuli/river.npy, responses: responses/river.npy}
       meadow: {stimulus: stimuli/meadow.npy, responses: responses/meadow.npy, repeats: 10}
     tiers: {train: [forest], validation: [river], test: [meadow]}
+
+Names are text as it is written: ``0012``, ``2021_03_05`` and ``no`` are names (see :mod:`december_plugin.plain_yaml`).
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import nn
 
-from december_plugin.errors import RecordingError, did_you_mean
+from december_plugin.errors import RecordingError, SettingsError, did_you_mean
+from december_plugin.plain_yaml import PlainLoader
+from december_plugin.sweep_source import read_source
 
 HEADER = "recording.yaml"
 FORMAT, VERSION = "december-movies", 1
@@ -100,7 +103,8 @@ def read_header(folder: Path) -> MovieHeader:
     Raises
     ------
     RecordingError
-        If it is missing, no YAML, has an unknown key, lacks one, or has a value that is not allowed.
+        If it is missing, not valid YAML, has a key twice or an unknown one, lacks one, or has a value that is not
+        allowed.
     """
     if not folder.is_dir():
         raise RecordingError(f"The recording {folder} does not exist or is no folder. Check the path.")
@@ -119,7 +123,7 @@ class _Reader:
         self.needs(content, NEEDED, "the header")
         if content["format"] != FORMAT:
             raise self.wrong(f"format is {content['format']!r}; {FORMAT!r} is expected.")
-        if content["version"] != VERSION:
+        if content["version"] != VERSION or isinstance(content["version"], bool):
             raise self.wrong(f"version is {content['version']!r}; this december_plugin reads version {VERSION}.")
         movies = self._movies(content["movies"])
         return MovieHeader(
@@ -135,14 +139,20 @@ class _Reader:
 
     def _load(self) -> Any:
         try:
-            return yaml.safe_load(self.path.read_text(encoding="utf-8"))
+            text = self.path.read_text(encoding="utf-8-sig")
         except FileNotFoundError:
             raise RecordingError(
                 f"{self.path} is missing: a recording in the movie format is a folder with this header. "
                 "docs/recordings.md describes it."
             ) from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise self.wrong(f"this is no valid YAML ({' '.join(str(error).split())}).") from error
+        except OSError as error:
+            raise RecordingError(f"{self.path} cannot be read: {error.strerror or error}.") from error
+        except UnicodeDecodeError:
+            raise self.wrong("this is not text in UTF-8. Save the file in UTF-8.") from None
+        try:
+            return read_source(text, str(self.path), what="the header", loader_type=PlainLoader)[0]
+        except SettingsError as error:
+            raise RecordingError(str(error)) from None
 
     def mapping(self, value: Any, what: str, allowed: Collection[str] | None) -> dict[str, Any]:
         if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
@@ -158,9 +168,13 @@ class _Reader:
             raise self.wrong(f"{what} lacks {', '.join(missing)}. docs/recordings.md describes the header.")
 
     def _data_key(self, value: Any) -> str:
+        # A whole number reads as it is written.
         key = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
         if not key or "." in key or hasattr(nn.ModuleDict(), key):
-            raise self.wrong(f"data_key is {value!r}; a name without dots, such as 'retina-7', is expected.")
+            raise self.wrong(
+                f"data_key is {value!r}; a name without dots, such as 'retina-7', is expected. A name that is also a "
+                "word of YAML (true, null) needs quotes."
+            )
         return key
 
     def _frame_rate(self, value: Any) -> float:

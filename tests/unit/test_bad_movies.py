@@ -8,16 +8,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from movie_parts import SMALL, cut, edit_header, header, load, pop, put, save
 
 from december_plugin.datasets import movie_loaders
 from december_plugin.errors import RecordingError, SettingsError
+from december_plugin.plain_yaml import PlainLoader
 from december_plugin.simulate.movies import write_movie_recording
 
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory) -> Path:
     return write_movie_recording(tmp_path_factory.mktemp("movies") / "retina-7", **SMALL)
+
+
+def replace(folder: Path, old: str, new: str) -> None:
+    file = folder / "recording.yaml"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def append(folder: Path, line: str) -> None:
+    replace(folder, "version: 1", f"version: 1\n{line}")
 
 
 YAML = "FOLDER/recording.yaml: "
@@ -29,7 +42,37 @@ CASES = {
     ),
     "no YAML": (
         lambda folder: (folder / "recording.yaml").write_text("tiers: [a, b"),
-        YAML + "this is no valid YAML (while parsing a flow sequence",
+        "FOLDER/recording.yaml:1:13: the header FOLDER/recording.yaml is not valid YAML: expected ',' or ']', but got "
+        "'<stream end>' (while parsing a flow sequence that begins in line 1).",
+    ),
+    "no text": (
+        lambda folder: (folder / "recording.yaml").write_bytes(b"data_key: M\xfcller\n"),
+        YAML + "this is not text in UTF-8. Save the file in UTF-8.",
+    ),
+    "a key that is there twice": (
+        lambda folder: append(folder, "data_key: retina-8"),
+        "the key 'data_key' is there twice, in lines 3 and ",
+    ),
+    "a name that is a word of YAML": (
+        lambda folder: replace(folder, "data_key: retina-7", "data_key: true"),
+        YAML + "data_key is True; a name without dots, such as 'retina-7', is expected. A name that is also a word of "
+        "YAML (true, null) needs quotes.",
+    ),
+    "a movie whose name is a number": (
+        lambda folder: replace(folder, "  train-0:\n", "  1:\n"),
+        "the key 1 is a number; keys are text. Put it in quotes if it is a name.",
+    ),
+    "a version that is true": (
+        lambda folder: replace(folder, "version: 1", "version: true"),
+        YAML + "version is True; this december_plugin reads version 1.",
+    ),
+    "a frame rate like a time of day": (
+        lambda folder: replace(folder, "frame_rate: 30.0", "frame_rate: 1:30"),
+        YAML + "frame_rate is '1:30'; frames per second, a number above 0, is expected.",
+    ),
+    "unit ids with leading zeros": (
+        lambda folder: replace(folder, "unit_ids: unit_ids.npy", "unit_ids: [1, 007, 3, 4, 5, 6]"),
+        YAML + "unit_ids is [1, '007', 3, 4, 5, 6]; a .npy file or a list of whole numbers is expected.",
     ),
     "a list": (
         lambda folder: (folder / "recording.yaml").write_text("- a\n"),
@@ -199,6 +242,31 @@ def test_values_are_checked_block_by_block(recording, tmp_path, monkeypatch):
     save("stimuli/train-1.npy", put((49, 7, 8), np.nan, np.float32))(folder)
     with pytest.raises(RecordingError, match=re.escape("first in frame 49.")):
         load(folder)
+
+
+NAMES = ["2021_03_05", "0012", "12:30:45", "2021-03-05", "no", "1e3", "0x1F", "+7", "007", "7", "-0", "1_000"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_the_text_in_the_header(recording, tmp_path, name):
+    folder = Path(shutil.copytree(recording, tmp_path / "retina"))
+    replace(folder, "data_key: retina-7", f"data_key: {name}")
+    if name != "7":  # a key that is a number even so needs quotes
+        file = folder / "recording.yaml"
+        file.write_text(file.read_text().replace("train-1:", f"{name}:").replace("- train-1\n", f"- {name}\n"))
+    loaders = load(folder)
+    assert list(loaders["train"]) == [name]
+    movies = loaders["train"][name].dataset.trial_info.movie.tolist()
+    assert movies[-1] == ("train-1" if name == "7" else name)
+
+
+@pytest.mark.parametrize(
+    "name", [*NAMES, "true", "null", "~x", "1.5", ".5", "1.5e3", "nan", "<<", "Mus musculus", "x: y"]
+)
+def test_what_pyyaml_writes_is_read_as_it_was(name):
+    content = {name: [name, 7, -3, 0.5, 1e30, 1e-7, float("inf"), True, False, None, {"a": name}]}
+    text = yaml.safe_dump(content)
+    assert yaml.load(text, Loader=PlainLoader) == content
 
 
 def test_sessions_that_do_not_fit_together(recording, tmp_path):
