@@ -34,8 +34,9 @@ from typing import Any
 
 from december_plugin import sweep_checks
 from december_plugin.errors import SettingsError, did_you_mean
-from december_plugin.sweep_source import Mistake, Source, SweepError, read_source
+from december_plugin.sweep_source import SweepError, read_source
 from december_plugin.sweep_surrogates import SurrogateEntry, read_surrogates
+from december_plugin.yaml_reader import Mistake, Source
 
 SECTIONS = ("seeds", "datasets", "models", "trainers", "clusterings", "surrogates")
 ENTRY_KEYS = ("fn", "comment", "config", "grid")
@@ -328,12 +329,10 @@ def load_sweep(path: str | Path, *, folder: str | Path | None = None) -> Sweep:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        written = path.read_bytes()
     except OSError as error:
         raise SettingsError(f"the sweep {path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"the sweep {path} is not valid YAML: {error}") from None
-    content, source = read_source(text, str(path))
+    content, source = read_source(written, str(path))
     start = path.resolve().parent if folder is None else Path(folder).resolve()
     return parse_sweep(content, folder=start, source=source)
 
