@@ -50,10 +50,11 @@ NEVER_A_SETTING = ("timestamp", "binary", "set", "omap", "pairs")
 
 
 class Loader(yaml.SafeLoader):
-    """Reads 1e-3 as a number, as YAML 1.2 and Python do; YAML 1.1 wants 1.0e-3."""
+    """YAML 1.1, but 1e-3 is a number, as in YAML 1.2 and Python; so is 08, which is a mistake where numbers are."""
 
 
 Loader.add_implicit_resolver(f"{TAG}float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
+Loader.add_implicit_resolver(f"{TAG}int", LEADING_ZERO, list("-+0"))
 
 
 @dataclass(frozen=True)
