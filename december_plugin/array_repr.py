@@ -18,6 +18,6 @@ def _shown(value: Any) -> str:
     # By their attributes: importing torch for this would be slow.
     if hasattr(value, "columns"):
         return f"<{len(value)} rows: {', '.join(map(str, value.columns))}>"
-    if hasattr(value, "dtype") and getattr(value, "shape", ()):
+    if hasattr(value, "dtype") and len(value.shape):
         return f"<{' x '.join(map(str, value.shape))} {str(value.dtype).removeprefix('torch.')}>"
     return repr(value)
