@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from december_plugin.datasets.copies import Recorded
 from december_plugin.datasets.layout import RecordingFolder
 from december_plugin.datasets.memory import TRAIN, InMemoryDataset, describe_session, mean_over_trials
 from december_plugin.datasets.preprocessing import Preprocessing
@@ -201,6 +202,15 @@ class Session:
             tiers=self.tiers,
             image_statistics=self.preprocessing.normalization.images or (None, None),
         )
+
+    def recorded(self) -> Recorded:
+        """Return the responses of the kept neurons as they are stored, trial by trial."""
+        neurons = self.preprocessing.neurons
+
+        def responses() -> Iterator[np.ndarray]:
+            return (self.recording.read("responses", trial)[neurons] for trial in range(self.recording.n_trials))
+
+        return Recorded(str(self.recording.path), responses)
 
     def info(self) -> dict[str, Any]:
         """Return what a model needs to know, reading one image and the training responses only.

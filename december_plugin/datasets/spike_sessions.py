@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from december_plugin.datasets.copies import Recorded
 from december_plugin.datasets.plain_pickle import array_of, read_plain_pickle
 from december_plugin.errors import RecordingError, did_you_mean
 
@@ -59,6 +60,14 @@ class SpikeSession:
     def n_bins(self) -> int:
         """Number of time bins of a response."""
         return self.counts["train"].shape[2]
+
+    def recorded(self, neurons: np.ndarray) -> Recorded:
+        """Return the spikes of these neurons (positions), trial by trial."""
+
+        def responses() -> Iterator[np.ndarray]:
+            return (trial[neurons] for tier in SHOWN for trial in self.counts[tier])
+
+        return Recorded(f"session {self.data_key!r} ({self.path})", responses)
 
 
 def read_sessions(paths: Sequence[Path], *, counts: bool) -> list[SpikeSession]:
