@@ -145,7 +145,13 @@ def _check_lengths(recording: MovieRecording, cutting: Cutting) -> None:
         needed, setting = cutting.chunk, "chunk_frames"
         if tier != TRAIN:
             needed, setting = cutting.lead + (cutting.evaluation or 1), "lead_frames + evaluation_frames"
-        for movie in recording.of_tier(tier):
+        movies = recording.of_tier(tier)
+        if tier != TRAIN and sum(movie.n_frames * movie.n_repeats for movie in movies) < 2:
+            raise RecordingError(
+                f"session {recording.data_key!r} ({recording.path}) has one frame in the tier {tier!r}, and a "
+                "correlation needs at least two. Add movies to the tier, or leave the session out."
+            )
+        for movie in movies:
             if movie.n_frames < needed:
                 raise SettingsError(
                     f"{setting} is {needed}, but the movie {movie.name!r} of session {recording.data_key!r} (tier "

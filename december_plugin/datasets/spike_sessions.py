@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from december_plugin.datasets.copies import Recorded
+from december_plugin.datasets.listing import entries_of
 from december_plugin.datasets.plain_pickle import array_of, read_plain_pickle
 from december_plugin.errors import RecordingError, did_you_mean
 
@@ -116,11 +117,11 @@ def _sessions_at(path: Path) -> list[SpikeSession]:
     if path.is_file():
         return [_read_pickle(path)]
     if is_public_layout(path):
-        names = sorted(entry.name for entry in (path / "train").iterdir() if entry.is_dir())
+        names = [entry.name for entry in entries_of(path / "train") if entry.is_dir()]
         if not names:
             raise RecordingError(f"{path / 'train'} has no sessions (folders). {GET}")
         return [_read_csv_session(path, name) for name in names]
-    pickles = sorted(entry for entry in path.iterdir() if entry.suffix in PICKLE_SUFFIXES)
+    pickles = [entry for entry in entries_of(path) if entry.suffix in PICKLE_SUFFIXES]
     if not pickles:
         raise RecordingError(
             f"{path} has neither session pickles (*.pickle, *.pkl) nor the folders train and test of the public data "

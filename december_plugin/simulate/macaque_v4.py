@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from december_plugin.datasets.listing import entries_of
 from december_plugin.datasets.spike_sessions import SHOWN
 from december_plugin.datasets.stimulus_images import DIGITS
 from december_plugin.errors import RecordingError, SettingsError
@@ -64,7 +65,7 @@ def read_macaque_v4_truth(folder: str | os.PathLike[str]) -> dict[str, Recording
         raise RecordingError(
             f"{root} is missing: {folder} is no simulated recording. Write one with write_macaque_v4_recording."
         )
-    return {entry.name: read_truth(root / entry.name) for entry in sorted(root.iterdir())}
+    return {entry.name: read_truth(root / entry.name) for entry in entries_of(root)}
 
 
 def write_macaque_v4_recording(
