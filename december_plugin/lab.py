@@ -21,6 +21,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from december_plugin import imports
 from december_plugin.errors import SettingsError
 
 DEFAULT_SCHEMA = "december"
@@ -103,8 +104,8 @@ def _nnfabrik_of(connection: Any, schema: str) -> str | None:
 def _import_module(name: str) -> Any:
     try:
         module = importlib.import_module(name)
-    except ImportError as error:
-        raise SettingsError(f"the nnfabrik module {name!r} cannot be imported: {error}.") from None
+    except imports.ANYTHING as error:
+        raise SettingsError(f"the nnfabrik module {name!r} cannot be imported: {imports.reason(error)}.") from None
     from december_plugin.schemas.tables import NNFABRIK_TABLES
 
     missing = [table for table in NNFABRIK_TABLES if not hasattr(module, table)]

@@ -25,6 +25,7 @@ TAG = "tag:yaml.org,2002:"
 WIDEST_LINE = 100  # characters of a line that are shown
 MAX_DEPTH = 50  # levels of lists and mappings inside each other
 MAX_EXPANDED = 100_000  # values, when aliases are written out, that are more than ten times those of the file
+LARGEST = 2**63  # beyond any whole number of a setting
 # The byte order marks of Unicode: that of UTF-32 begins with that of UTF-16.
 MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -431,13 +432,17 @@ def _wrong_value(loader: yaml.SafeLoader, node: yaml.ScalarNode, path: Path) -> 
         )
         return
     try:
-        loader.construct_object(node)
+        constructed = loader.construct_object(node)
     except (ValueError, AttributeError, OverflowError) as error:
         reason = "" if isinstance(error, AttributeError) else f" ({error})"
         kind = KINDS.get(node.tag, node.tag)
         yield Mistake(f"{value[:40]!r} is read as {kind} and is none{reason}. Put it in quotes if it is text.", path)
         return
-    if node.tag.removeprefix(TAG) in NEVER_A_SETTING:
+    if isinstance(constructed, int) and abs(constructed) >= LARGEST:
+        yield Mistake(
+            f"{value[:40]} is too large; whole numbers are below 2**63. Put it in quotes if it is text.", path
+        )
+    elif node.tag.removeprefix(TAG) in NEVER_A_SETTING:
         yield Mistake(_of_no_use(value[:40].strip(), node.tag), path)
 
 

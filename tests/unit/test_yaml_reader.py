@@ -104,6 +104,10 @@ WRONG = [
         "1:4: 'x' is read as a number and is none (invalid literal for int() with base 10: 'x'). Put it in quotes if "
         "it is text.",
     ),
+    (
+        f"a: {2**63}",
+        "1:4: 9223372036854775808 is too large; whole numbers are below 2**63. Put it in quotes if it is text.",
+    ),
     ("a: !!set {x, y}", "1:4: a value here is read as a set, which no setting is. Put it in quotes if it is text."),
     ("010: 1", "1:1: the key 8 is a number; keys are text. Put it in quotes if it is a name."),
     ("2024-01-01: 1", "1:1: the key datetime.date(2024, 1, 1) is a date; keys are text. Put it in quotes if it is"),
