@@ -122,7 +122,8 @@ def _folders(store: ObjectStore) -> dict[str, dict[str, int]]:
 def _clean(args: argparse.Namespace) -> int:
     from december_plugin.pool.cleaning import Cleaner, old_halves
     from december_plugin.pool.spool import Spool
-    from december_plugin.stores import DEFAULT_STORE, open_store
+    from december_plugin.store_identity import store_name_of
+    from december_plugin.stores import open_store
 
     if not MIN_HOURS <= args.older_than <= MAX_HOURS:
         raise SettingsError(
@@ -130,7 +131,7 @@ def _clean(args: argparse.Namespace) -> int:
             "what a worker is uploading has no row yet."
         )
     lab = open_lab_of(args)
-    name = args.store or getattr(lab.tables.TrainedModel, "storage", DEFAULT_STORE)
+    name = args.store or store_name_of(lab.tables.TrainedModel)
     store, limit = open_store(name), timedelta(hours=args.older_than)
     cleaner = Cleaner(lab.tables, store, older_than=limit)
     findings = cleaner.find()
