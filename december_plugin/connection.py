@@ -327,6 +327,14 @@ def _others_are_connected(connection: Any) -> bool:
 # ---- the store
 
 
+def configure_store(name: str = STORE) -> None:
+    """Let DataJoint know the folder in december's as the store, if none of this name is configured; nothing is made.
+
+    :func:`connect` does so for whoever needs a store. This is for who has to find out first whether it is there.
+    """
+    _configure_store(quiet_datajoint(), name, home=None, lab=lab_settings())
+
+
 def _configure_store(
     dj: ModuleType, name: str, *, home: str | os.PathLike[str] | None, lab: LabSettings | None
 ) -> Path | None:

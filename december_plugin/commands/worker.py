@@ -70,6 +70,7 @@ def _work(args: argparse.Namespace) -> int:
     import faulthandler
 
     from december_plugin.allowed import AllowedModules, restricted_to
+    from december_plugin.connection import configure_store
     from december_plugin.errors import ServerUnreachableError
     from december_plugin.pool import Worker, WorkerSettings, table_statuses
     from december_plugin.pool.worker import DeviceBrokenError
@@ -77,8 +78,9 @@ def _work(args: argparse.Namespace) -> int:
 
     if not faulthandler.is_enabled():
         faulthandler.enable()  # a crash of native code says where
-    # A worker of a pool has to find out first whether it may wait for the store.
     lab = _with_server(lambda: open_lab_of(args, read_only=_has_pool()))
+    if _has_pool():  # the worker finds out whether it may wait for the store
+        configure_store()
     # DataJoint, which sets its level when it is imported, prints the errors of jobs a second time.
     logging.getLogger("datajoint").setLevel(logging.CRITICAL)
     settings = WorkerSettings(
