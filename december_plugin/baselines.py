@@ -21,7 +21,6 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from december_plugin.array_repr import ArrayRepr
 from december_plugin.distances import as_vectors, check_magnitude, squared_distances
 from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
 from december_plugin.kmeans import KMEANS_RESTARTS, check_count, kmeans_start, spawn_seeds
@@ -59,8 +58,8 @@ neuron (nats), ``reg_covar`` added to the variances (squared units of the readou
 """
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class BaselineClustering(ArrayRepr):
+@dataclass(frozen=True, eq=False)
+class BaselineClustering:
     """A clustering of readout vectors.
 
     Attributes

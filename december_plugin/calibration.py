@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from december_plugin.array_repr import ArrayRepr
 from december_plugin.errors import SettingsError
 from december_plugin.kmeans import check_count
 from december_plugin.matching import match_clusters
@@ -23,8 +22,8 @@ BINNINGS = ("width", "count")
 COLUMNS = ("low", "high", "confidence", "accuracy", "n_neurons")
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Calibration(ArrayRepr):
+@dataclass(frozen=True, eq=False)
+class Calibration:
     """Confidences against what is right.
 
     Attributes

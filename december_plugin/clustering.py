@@ -12,7 +12,8 @@ from torch.autograd.function import once_differentiable
 from december_plugin.distances import DiagonalDistances, as_vectors, squared_distances, working_dtype
 from december_plugin.errors import EmbeddingError
 from december_plugin.kmeans import KMEANS_RESTARTS, check_count, kmeans_start
-from december_plugin.mixture import StudentTMixture
+from december_plugin.mixture import EMPTY_CLUSTERS, SCALE_CENTERS, StudentTMixture
+from december_plugin.settings import check_choice
 
 
 def target_distribution(q: Tensor) -> Tensor:
@@ -139,6 +140,8 @@ class DECEMber(nn.Module):
     detach_target
         Whether the target distribution counts as a constant for the gradient, as in classic DEC. By default the
         gradient flows through it, as in the published experiments.
+    scale_centers, empty_clusters
+        As for :meth:`~december_plugin.mixture.StudentTMixture.m_step`.
 
     Attributes
     ----------
@@ -170,15 +173,19 @@ class DECEMber(nn.Module):
         weights: str = "uniform",
         scale_bounds: tuple[float, float] = (1e-4, 1e4),
         detach_target: bool = False,
+        scale_centers: str = "new",
+        empty_clusters: str = "keep",
     ) -> None:
         super().__init__()
         self.mixture = StudentTMixture(n_clusters, n_features, dof=dof, weights=weights, scale_bounds=scale_bounds)
         self.detach_target = bool(detach_target)
+        self.scale_centers = check_choice("scale_centers", scale_centers, SCALE_CENTERS)
+        self.empty_clusters = check_choice("empty_clusters", empty_clusters, EMPTY_CLUSTERS)
         self._last_e_step: tuple[Tensor, Tensor] | None = None
 
-    def initialize(self, w: Tensor, *, seed: int, n_init: int = KMEANS_RESTARTS) -> None:
+    def initialize(self, w: Tensor, *, seed: int, n_init: int = KMEANS_RESTARTS, **settings: str) -> None:
         """Start the clusters from k-means on readout vectors (N, D); see :meth:`StudentTMixture.initialize`."""
-        self.mixture.initialize(w, seed=seed, n_init=n_init)
+        self.mixture.initialize(w, seed=seed, n_init=n_init, **settings)
         self._last_e_step = None
 
     def loss(self, w: Tensor) -> Tensor:
@@ -216,7 +223,7 @@ class DECEMber(nn.Module):
         """
         if self._last_e_step is None:
             raise EmbeddingError("m_step needs the responsibilities of an E-step, but there was none: call loss first.")
-        self.mixture.m_step(w, *self._last_e_step)
+        self.mixture.m_step(w, *self._last_e_step, scale_centers=self.scale_centers, empty_clusters=self.empty_clusters)
 
     def assign(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Labels (N,) int64 and confidences (N,) of readout vectors (N, D); see :meth:`StudentTMixture.assign`."""

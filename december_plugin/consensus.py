@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from december_plugin.array_repr import ArrayRepr
 from december_plugin.errors import SettingsError
 from december_plugin.matching import match_clusters, most_typical
 
@@ -22,8 +21,8 @@ IntArray = npt.NDArray[np.int64]
 MAX_ROUNDS = 50
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Consensus(ArrayRepr):
+@dataclass(frozen=True, eq=False)
+class Consensus:
     """A partition that several seeds share.
 
     Attributes

@@ -16,14 +16,22 @@ from torch import Tensor
 
 from december_plugin.distances import as_vectors, check_magnitude, working_dtype
 from december_plugin.errors import EmbeddingError, SettingsError
+from december_plugin.settings import check_choice
 
 KMEANS_RESTARTS = 20
 LARGEST_FLOAT32 = 1e15  # sums of squares of larger float32 values overflow
 VARIANCE_FLOOR = 1e-6  # added to the variance of a k-means cluster, which may have a single member
+KMEANS_SEEDS = ("spawned", "joint")
 
 
 def kmeans_start(
-    w: Tensor | np.ndarray, n_clusters: int, *, seed: int, n_init: int = KMEANS_RESTARTS
+    w: Tensor | np.ndarray,
+    n_clusters: int,
+    *,
+    seed: int,
+    n_init: int = KMEANS_RESTARTS,
+    seeds: str = "spawned",
+    unbiased: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Centres and variances of the best of several k-means clusterings (paper, section 4).
 
@@ -40,12 +48,17 @@ def kmeans_start(
         Seed of the restarts, 0 to 2**32 - 1.
     n_init
         Number of restarts, at least 1; the one with the smallest inertia counts.
+    seeds
+        "spawned": each restart has a seed of its own. "joint": they are drawn one after the other from one generator,
+        as by scikit-learn's ``KMeans(n_init=n_init, random_state=seed)``.
+    unbiased
+        Whether variances have the divisor n - 1 (a single member has none) instead of n.
 
     Returns
     -------
     centers, variances
-        Means of the clusters' members (K, D), and their population variances plus 1e-6 (K, D), both float64 and on the
-        device of ``w``.
+        Means of the clusters' members (K, D), and their variances plus 1e-6 (K, D), both float64 and on the device of
+        ``w``.
 
     Raises
     ------
@@ -61,23 +74,26 @@ def kmeans_start(
         raise SettingsError(
             f"n_clusters is {n_clusters}, but there are only {n} neurons. Choose n_clusters between 1 and {n}."
         )
-    seeds = spawn_seeds(seed, check_count("n_init", n_init))
-    labels = _different_clusters(w, n_clusters, seeds)
+    starts, each = spawn_seeds(seed, check_count("n_init", n_init)), 1
+    if check_choice("seeds", seeds, KMEANS_SEEDS) == "joint":
+        starts, each = [int(seed)], n_init
+    labels = _different_clusters(w, n_clusters, starts, each)
     centers, variances = [], []
     for k in range(n_clusters):
         members = w[torch.from_numpy(labels == k).to(w.device)].double()
         centers.append(members.mean(dim=0))
-        variances.append(members.var(dim=0, correction=0) + VARIANCE_FLOOR)
+        correction = 1 if unbiased and len(members) > 1 else 0
+        variances.append(members.var(dim=0, correction=correction) + VARIANCE_FLOOR)
     return torch.stack(centers), torch.stack(variances)
 
 
-def _different_clusters(w: Tensor, n_clusters: int, seeds: list[int]) -> np.ndarray:
+def _different_clusters(w: Tensor, n_clusters: int, seeds: list[int], n_init: int) -> np.ndarray:
     """Labels (N,) of ``n_clusters`` clusters that all have members, or an EmbeddingError that says why not."""
     dtype = working_dtype(w) if check_magnitude(w) < LARGEST_FLOAT32 else torch.float64
-    labels = _best_kmeans(w.to("cpu", dtype).numpy(), n_clusters, seeds)
+    labels = _best_kmeans(w.to("cpu", dtype).numpy(), n_clusters, seeds, n_init=n_init)
     if len(np.unique(labels)) < n_clusters and dtype == torch.float32:
         # Beside a vector that is far away the others are equal in float32.
-        labels = _best_kmeans(w.to("cpu", torch.float64).numpy(), n_clusters, seeds)
+        labels = _best_kmeans(w.to("cpu", torch.float64).numpy(), n_clusters, seeds, n_init=n_init)
     found = len(np.unique(labels))
     if found == n_clusters:
         return labels
@@ -100,14 +116,14 @@ def _different_clusters(w: Tensor, n_clusters: int, seeds: list[int]) -> np.ndar
     )
 
 
-def _best_kmeans(vectors: np.ndarray, n_clusters: int, seeds: list[int]) -> np.ndarray:
-    """Labels (N,) of the k-means with the smallest inertia, the first of equals."""
+def _best_kmeans(vectors: np.ndarray, n_clusters: int, seeds: list[int], *, n_init: int) -> np.ndarray:
+    """Labels (N,) of the k-means with the smallest inertia, the first of equals; ``n_init`` restarts for each seed."""
     controller = ThreadpoolController()
 
     def run(seed: int) -> KMeans:
         # The limit of OpenMP holds for the calling thread only, that of BLAS for the process.
         with controller.limit(limits=1, user_api="openmp"):
-            return KMeans(n_clusters, n_init=1, random_state=seed).fit(vectors)
+            return KMeans(n_clusters, n_init=n_init, random_state=seed).fit(vectors)
 
     with warnings.catch_warnings(), controller.limit(limits=1, user_api="blas"):
         # Fewer distinct vectors than clusters: told as an error by the caller.

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from december_plugin.distances import DiagonalDistances, as_vectors, squared_distances, working_dtype
 from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
 from december_plugin.kmeans import KMEANS_RESTARTS, check_count, kmeans_start, spawn_seeds
+from december_plugin.settings import check_choice
 
 EMPTY_MASS = 1e-6  # neurons; a cluster that has less keeps its centre and scales
 # Squared centre per scale up to which sums of products give the scale to about 1e-4 (float32) and 1e-6 (float64).
@@ -24,6 +25,10 @@ MAX_CANCELLATION = {torch.float32: 1e3, torch.float64: 1e9}
 # ordinary numbers, and arithmetic on the tiny numbers below those is ten times slower.
 SMALLEST_Q = {torch.float32: 1e-16, torch.float64: 1e-150}
 WEIGHTS = ("uniform", "learned")
+SCALE_CENTERS = ("new", "old")
+EMPTY_CLUSTERS = ("keep", "reseed")
+START_SCALES = ("clamped", "unclamped")
+PUBLISHED_FLOOR = 1e-8  # of a responsibility in the published code: a cluster without neurons has this much of each
 
 
 class Assigned(NamedTuple):
@@ -286,7 +291,9 @@ class StudentTMixture(nn.Module):
     # Fitting
 
     @torch.no_grad()
-    def m_step(self, w: Tensor, q: Tensor, u: Tensor) -> None:
+    def m_step(
+        self, w: Tensor, q: Tensor, u: Tensor, *, scale_centers: str = "new", empty_clusters: str = "keep"
+    ) -> None:
         """Set centres, scales and weights to those that the responsibilities imply (paper, equations 11 and 12).
 
         ``mu_k = sum_i q_ik u_ik w_i / sum_i q_ik u_ik``,
@@ -299,12 +306,27 @@ class StudentTMixture(nn.Module):
             Readout vectors (N, D).
         q, u
             Responsibilities and precisions (N, K) of :meth:`e_step`.
+        scale_centers
+            "new": scales are about the new centres, which is exact EM. "old": about those of the E-step, which makes
+            them larger by ``(mu_new - mu_old)^2 sum_i q_ik u_ik / sum_i q_ik``, as in the published code.
+        empty_clusters
+            "keep": as above. "reseed": a cluster of less than 1e-8 times the number of neurons moves to the mean of
+            all neurons, weighted with ``u``, with the scales that they have about it. In the published code
+            responsibilities are held above 1e-8, which has this effect.
 
         Raises
         ------
         EmbeddingError
             If the vectors are not finite or not (N, ``n_features``), or ``q`` and ``u`` do not belong to them.
+        SettingsError
+            If a setting has a value that is not allowed.
         """
+        check_choice("scale_centers", scale_centers, SCALE_CENTERS)
+        if check_choice("empty_clusters", empty_clusters, EMPTY_CLUSTERS) == "reseed":
+            # Of few neurons, enough of each for the cluster not to count as empty below.
+            floor = max(PUBLISHED_FLOOR, 2 * EMPTY_MASS / len(q))
+            empty = q.sum(dim=0, dtype=torch.float64) < floor * len(q)
+            q = torch.where(empty, floor, q) if empty.any() else q
         w = as_vectors(w, n_features=self.n_features)
         expected = (len(w), self.n_clusters)
         if tuple(q.shape) != expected or tuple(u.shape) != expected:
@@ -318,7 +340,11 @@ class StudentTMixture(nn.Module):
         # A scale is the small difference of squares where a cluster is far from the mean and narrow.
         if dtype != torch.float64 and moments.cancel(self.scale_bounds[0], dtype).any():
             moments = self._moments(space, q, u, torch.float64)
-        self._update(moments, lambda: ((q[rows].t(), u[rows].t(), x) for rows, x in space.blocks()))
+        self._update(
+            moments,
+            lambda: ((q[rows].t(), u[rows].t(), x) for rows, x in space.blocks()),
+            about_old_centers=scale_centers == "old",
+        )
 
     @staticmethod
     def _moments(space: DiagonalDistances, q: Tensor, u: Tensor, dtype: torch.dtype) -> _Moments:
@@ -328,20 +354,33 @@ class StudentTMixture(nn.Module):
                 moments.add(q[rows].t(), u[rows].t(), features)
         return moments
 
-    def _update(self, moments: _Moments, again: Callable[[], Iterator[_Weighted]]) -> None:
+    def _update(
+        self, moments: _Moments, again: Callable[[], Iterator[_Weighted]], *, about_old_centers: bool = False
+    ) -> None:
         """Set the parameters; ``again`` yields the blocks once more, for clusters whose scales cancel."""
         full = moments.masses >= EMPTY_MASS
         centers, scales = moments.solve()
         for k in torch.nonzero(moments.cancel(self.scale_bounds[0], torch.float64)).flatten().tolist():
             scales[k] = moments.scales_about(centers, k, again())
+        if about_old_centers:
+            moved = centers + moments.shift - self.centers
+            scales = scales + moved.square() * moments.weights / moments.masses.clamp_min(EMPTY_MASS)
         self.centers.copy_(torch.where(full, centers + moments.shift, self.centers.double()))
         self.scales.copy_(torch.where(full, scales.clamp(*self.scale_bounds), self.scales.double()))
         if self.weights == "learned":
             self.mixing_weights.copy_((moments.masses / moments.masses.sum()).flatten())
 
     @torch.no_grad()
-    def initialize(self, w: Tensor, *, seed: int, n_init: int = KMEANS_RESTARTS) -> None:
-        """Start from k-means: see :func:`kmeans_start`. Scales are clamped to ``scale_bounds``, weights uniform.
+    def initialize(
+        self,
+        w: Tensor,
+        *,
+        seed: int,
+        n_init: int = KMEANS_RESTARTS,
+        kmeans_seeds: str = "spawned",
+        start_scales: str = "clamped",
+    ) -> None:
+        """Start from k-means: see :func:`kmeans_start`. Weights are uniform.
 
         Parameters
         ----------
@@ -351,6 +390,11 @@ class StudentTMixture(nn.Module):
             Seed of the k-means restarts, 0 to 2**32 - 1.
         n_init
             Number of k-means restarts, the best of which counts.
+        kmeans_seeds
+            The ``seeds`` of :func:`kmeans_start`.
+        start_scales
+            "clamped": scales are the variances of the clusters, within ``scale_bounds``. "unclamped": the unbiased
+            variances, whatever the bounds, as in the published code.
 
         Raises
         ------
@@ -358,10 +402,13 @@ class StudentTMixture(nn.Module):
             As :func:`kmeans_start`, or if the vectors do not have ``n_features`` columns.
         """
         w = as_vectors(w, n_features=self.n_features)
-        centers, variances = kmeans_start(w, self.n_clusters, seed=seed, n_init=n_init)
+        published = check_choice("start_scales", start_scales, START_SCALES) == "unclamped"
+        centers, variances = kmeans_start(
+            w, self.n_clusters, seed=seed, n_init=n_init, seeds=kmeans_seeds, unbiased=published
+        )
         self.centers.copy_(centers)
         # Within the bounds from the start on, or the first M-step could lower the likelihood.
-        self.scales.copy_(variances.clamp(*self.scale_bounds))
+        self.scales.copy_(variances if published else variances.clamp(*self.scale_bounds))
         self.mixing_weights.fill_(1 / self.n_clusters)
 
     @torch.no_grad()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from december_plugin.errors import SettingsError, did_you_mean
@@ -38,16 +39,67 @@ def check_complete(function: Callable[..., Any], names: Collection[str]) -> None
             raise SettingsError(f"{function.__name__} needs the setting {name!r}; it has no default.")
 
 
+@dataclass(frozen=True)
+class Preset:
+    """Values for many settings of a function, under one name.
+
+    Attributes
+    ----------
+    values
+        Setting to value, all of them, those that are the function's defaults too: the preset stays what it is when a
+        default changes.
+    needs
+        Settings without which the preset makes no sense and for which it has no value, and why.
+    """
+
+    values: Mapping[str, Any]
+    needs: Mapping[str, str] = field(default_factory=dict)
+
+
+def with_presets(**presets: Preset) -> Callable[[F], F]:
+    """Give a function presets for its setting ``preset``, which :func:`expand_preset` replaces by their values.
+
+    The decorator stands below :func:`checked_settings`, which expands the preset of a direct call.
+    """
+
+    def decorate(function: F) -> F:
+        function.presets = presets  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+def expand_preset(function: Callable[..., Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without ``preset``, and with every value that it stands for; other settings in them win.
+
+    Raises
+    ------
+    SettingsError
+        For a preset that ``function`` does not have, or one that lacks a setting it needs.
+    """
+    given = {name: value for name, value in config.items() if name != "preset"}
+    presets: Mapping[str, Preset] = getattr(function, "presets", {})
+    name = config.get("preset")
+    if name is None or not presets:
+        return given if presets else dict(config)
+    preset = presets[check_choice("preset", name, presets)]
+    for needed, reason in preset.needs.items():
+        if needed not in given:
+            raise SettingsError(f"preset is {name!r}, which needs the setting {needed!r}: {reason}")
+    return {**preset.values, **given}
+
+
 def checked_settings(function: F) -> F:
     """Make a function answer an unknown or missing setting with a :class:`SettingsError`.
 
     nnfabrik calls dataset, model and trainer functions with a configuration that was stored long before, so a
-    misspelled setting should be named together with the one that was probably meant.
+    misspelled setting should be named together with the one that was probably meant. A preset is expanded.
     """
 
     @functools.wraps(function)
     def wrapper(*args: Any, **settings: Any) -> Any:
         check_known(function, settings)
+        settings = expand_preset(function, settings)
         positional = list(inspect.signature(function).parameters)[: len(args)]
         check_complete(function, [*positional, *settings])
         return function(*args, **settings)

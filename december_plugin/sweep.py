@@ -19,6 +19,7 @@ Reading and checking a sweep needs no database. ::
       - {method: gmm, n_clusters: [10, 20, 30]}
 
 ``grid`` gives settings lists of values; an entry is made for each combination. Comments may name settings in braces.
+A ``preset`` is replaced by the values that it stands for.
 All mistakes of a file are reported together, each with its line (:class:`~december_plugin.sweep_source.SweepError`).
 """
 
@@ -27,18 +28,16 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from string import Formatter
 from typing import Any
 
 from december_plugin import sweep_checks
 from december_plugin.errors import SettingsError, did_you_mean
-from december_plugin.sweep_source import SweepError, read_source
+from december_plugin.settings import expand_preset
+from december_plugin.sweep_source import Mistake, Source, SweepError, read_source
 from december_plugin.sweep_surrogates import SurrogateEntry, read_surrogates
-from december_plugin.yaml_reader import Mistake, Source
 
 SECTIONS = ("seeds", "datasets", "models", "trainers", "clusterings", "surrogates")
 ENTRY_KEYS = ("fn", "comment", "config", "grid")
@@ -90,6 +89,7 @@ class _Cell:
     section: str
     position: int
     values: Mapping[str, int]  # setting of the grid to the position of its value
+    given: Mapping[str, Any]  # the settings as the file has them: a preset is not expanded
 
     @property
     def where(self) -> str:
@@ -98,7 +98,7 @@ class _Cell:
     @property
     def name(self) -> str:
         """The combination, e.g. ``n_clusters=10, strength=auto``; empty without a grid."""
-        return ", ".join(f"{name}={self.entry.config[name]}" for name in self.values)
+        return ", ".join(f"{name}={self.given[name]}" for name in self.values)
 
     @property
     def described(self) -> str:
@@ -206,12 +206,18 @@ class _Reader:
         found: dict[tuple[str, str], list[_Cell]] = {}
         for chosen in itertools.product(*(range(len(values)) for values in grid.values())):
             at = dict(zip(grid, chosen, strict=True))
-            settings = {**config, **{name: grid[name][number] for name, number in at.items()}}
-            cell = _Cell(Entry(item["fn"], settings), function, section, position, at)
+            given = {**config, **{name: grid[name][number] for name, number in at.items()}}
+            cell = _Cell(Entry(item["fn"], given), function, section, position, at, given)
+            try:
+                settings = expand_preset(function, given)
+            except SettingsError as error:
+                found.setdefault(("preset", str(error)), []).append(cell)
+                continue
+            cell = replace(cell, entry=replace(cell.entry, config=settings))
             for culprit, error in sweep_checks.config_mistakes(section, function, settings):
                 found.setdefault((culprit, str(error)), []).append(cell)
             try:
-                comment = self._comment(item, settings)
+                comment = self._comment(item, {**settings, **given})
             except SettingsError as error:
                 found.setdefault(("comment", str(error)), []).append(cell)
                 continue
@@ -235,9 +241,10 @@ class _Reader:
     @staticmethod
     def _comment(item: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
         given = item.get("comment")
-        if given is not None and not isinstance(given, str):
-            raise SettingsError(f"the comment is {given!r}; it must be text. Put it in quotes.")
-        comment = filled_comment(given or "", settings)
+        try:
+            comment = "" if given is None else str(given).format(**settings)
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
+            raise SettingsError(f"the comment {given!r} names no setting {error}.") from None
         if len(comment) > MAX_COMMENT_LENGTH:
             raise SettingsError(f"the comment has {len(comment)} characters; {MAX_COMMENT_LENGTH} are allowed.")
         return comment
@@ -247,7 +254,6 @@ class _Reader:
     def clusterings(self) -> list[tuple[ClusteringEntry, tuple[Any, ...]]]:
         """Return the clusterings and their places."""
         from december_plugin.baselines import METHODS
-        from december_plugin.clustering_settings import MOST_CLUSTERS, setting_mistakes
 
         entries: list[tuple[ClusteringEntry, tuple[Any, ...]]] = []
         for position, where, item in self.items("clusterings", "e.g. {method: gmm, n_clusters: [10, 20]}"):
@@ -256,22 +262,21 @@ class _Reader:
                 self.wrong(f"{where}: an entry needs the keys 'method' and 'n_clusters'.", *here)
                 continue
             method = item["method"]
-            if not isinstance(method, str) or method not in METHODS:
+            if method not in METHODS:
                 text = f"{where}: there is no method {method!r}. {did_you_mean(str(method), METHODS)}"
                 self.wrong(text, *here, "method")
                 continue
             settings = {key: value for key, value in item.items() if key not in ("method", "n_clusters")}
-            for key, error in setting_mistakes(method, settings):
-                self.wrong(f"{where}: {error}", *here, key, at_key=key not in METHODS[method])
+            for key in settings:
+                if key not in METHODS[method]:
+                    text = f"{where}: {method} has no setting {key!r}. {did_you_mean(key, METHODS[method])}"
+                    self.wrong(text, *here, key, at_key=True)
             is_list = isinstance(item["n_clusters"], list)
             for at, count in enumerate(item["n_clusters"] if is_list else [item["n_clusters"]]):
                 place = (*here, "n_clusters", at) if is_list else (*here, "n_clusters")
                 if not isinstance(count, int) or isinstance(count, bool) or count < 1:
                     text = f"{where}: n_clusters is {count!r}; it must be an integer of at least 1."
                     self.wrong(text, *place)
-                    continue
-                if count > MOST_CLUSTERS:
-                    self.wrong(f"{where}: n_clusters is {count}; at most {MOST_CLUSTERS} are allowed.", *place)
                     continue
                 entries.append((ClusteringEntry(method, count, settings), place))
         return entries
@@ -332,10 +337,12 @@ def load_sweep(path: str | Path, *, folder: str | Path | None = None) -> Sweep:
     """
     path = Path(path)
     try:
-        written = path.read_bytes()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"the sweep {path} cannot be read: {error.strerror}.") from None
-    content, source = read_source(written, str(path))
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"the sweep {path} is not valid YAML: {error}") from None
+    content, source = read_source(text, str(path))
     start = path.resolve().parent if folder is None else Path(folder).resolve()
     return parse_sweep(content, folder=start, source=source)
 
@@ -382,48 +389,6 @@ def parse_sweep(content: Any, *, folder: Path | None = None, source: Source | No
     )
 
 
-def filled_comment(comment: str, settings: Mapping[str, Any]) -> str:
-    """Return a comment with the values of the settings that it names in braces, e.g. ``K {n_clusters}``.
-
-    A name may have Python's format, as in ``{strength:.2f}``, or a position, as in ``{paths[0]}``. ``{{`` and ``}}``
-    are braces.
-
-    Raises
-    ------
-    SettingsError
-        For a brace by itself, a name that is no setting, or a format that the value does not have.
-    """
-    try:
-        parts = list(Formatter().parse(comment))
-    except ValueError:
-        raise SettingsError(
-            f"the comment {comment!r} has a brace by itself. Write {{{{ or }}}} for a brace, and {{name}} for the "
-            "value of a setting."
-        ) from None
-    filled = []
-    for text, name, form, conversion in parts:
-        filled.append(text)
-        if name is None:
-            continue
-        setting = re.fullmatch(r"(\w+)((?:\[\w+\])*)", name)
-        if setting is None or setting[1] not in settings:
-            raise SettingsError(
-                f"the comment {comment!r} names no setting {name!r}. Write {{{{ and }}}} for braces that are text."
-            )
-        try:
-            value = Formatter().convert_field(Formatter().get_field(name, (), settings)[0], conversion)
-            filled.append(format(value, _checked_format(form or "")))
-        except (KeyError, IndexError, ValueError, TypeError) as error:
-            raise SettingsError(f"the comment {comment!r} cannot be filled at {{{name}}}: {error}.") from None
-    return "".join(filled)
-
-
-def _checked_format(form: str) -> str:
-    if not re.fullmatch(r"[^{}\d]{0,4}\d{0,2}[,_]?(\.\d{1,2})?[a-zA-Z%]?", form):
-        raise ValueError(f"the format {form!r} is not like '.2f'")
-    return form
-
-
 def _short(cell: _Cell) -> str:
     return cell.entry.fn.rpartition(".")[2]
 
@@ -438,7 +403,7 @@ def _common_name(culprit: str, cells: list[_Cell], grid: Mapping[str, list[Any]]
     others = math.prod(len(values) for name, values in grid.items() if name not in same)
     if len(cells) == others:  # whatever the other settings are
         same = {name for name in same if len(grid[name]) > 1}
-        return "" if same <= {culprit} else ", ".join(f"{n}={cells[0].entry.config[n]}" for n in grid if n in same)
+        return "" if same <= {culprit} else ", ".join(f"{n}={cells[0].given[n]}" for n in grid if n in same)
     named = "; ".join(cell.name for cell in cells[:MAX_CELLS])
     return named if len(cells) <= MAX_CELLS else f"{named}; and {len(cells) - MAX_CELLS} more"
 

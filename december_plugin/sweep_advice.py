@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from december_plugin.settings import allowed_settings
 from december_plugin.sweep import Entry, Sweep
 from december_plugin.sweep_checks import resolve
-
-SHARED = ("lr_init", "scale_loss")  # settings of a pretraining, besides its length
+from december_plugin.training.entries import training_settings
 
 
 def advice(sweep: Sweep) -> Iterator[str]:
@@ -32,7 +29,7 @@ def advice(sweep: Sweep) -> Iterator[str]:
         yield "no baseline_trainer without clustering loss is there to compare DECEMber with."
     missing = sorted({_pretraining(entry) for entry in december} - controls, key=str)
     if missing:
-        epochs = ", ".join(map(str, sorted({values[0] for values in missing})))
+        epochs = ", ".join(map(str, sorted({dict(pretraining)["epochs"] for pretraining in missing})))
         yield (
             f"no control ends with the pretraining of DECEMber ({epochs} epochs): a baseline_trainer with "
             "stop_after_pretraining: true and the same pretrain_epochs and lr_init. Without it nobody can tell what "
@@ -51,7 +48,4 @@ def _is_ours(entry: Entry, name: str) -> bool:
 
 def _pretraining(entry: Entry) -> tuple[Any, ...]:
     """Return length and settings of an entry's pretraining: equal ones are the same pretraining."""
-    function = resolve("trainers", entry.fn)
-    defaults = inspect.signature(function).parameters
-    names = ("pretrain_epochs", *(name for name in SHARED if name in allowed_settings(function)))
-    return tuple(entry.config.get(name, defaults[name].default) for name in names)
+    return tuple(training_settings(resolve("trainers", entry.fn), entry.config).pretraining().items())

@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -70,7 +71,6 @@ def _work(args: argparse.Namespace) -> int:
     import faulthandler
 
     from december_plugin.allowed import AllowedModules, restricted_to
-    from december_plugin.connection import configure_store
     from december_plugin.errors import ServerUnreachableError
     from december_plugin.pool import Worker, WorkerSettings, table_statuses
     from december_plugin.pool.worker import DeviceBrokenError
@@ -78,9 +78,7 @@ def _work(args: argparse.Namespace) -> int:
 
     if not faulthandler.is_enabled():
         faulthandler.enable()  # a crash of native code says where
-    lab = _with_server(lambda: open_lab_of(args, read_only=_has_pool()))
-    if _has_pool():  # the worker finds out whether it may wait for the store
-        configure_store()
+    lab = _with_server(lambda: open_lab_of(args))
     # DataJoint, which sets its level when it is imported, prints the errors of jobs a second time.
     logging.getLogger("datajoint").setLevel(logging.CRITICAL)
     settings = WorkerSettings(
@@ -114,15 +112,23 @@ def _work(args: argparse.Namespace) -> int:
     return 0
 
 
-def _has_pool() -> bool:
-    return bool(os.environ.get("DECEMBER_POOL_ID"))
-
-
 def _with_server(step: Callable[[], Result]) -> Result:
-    """Return what a step returns; a worker of a pool waits for a server that is away."""
-    from december_plugin.pool.outages import with_server
+    """Return what a step returns; a worker of a pool waits for a server that is away.
 
-    def tell(error: BaseException) -> None:
-        logging.getLogger(__name__).warning("waiting: %s", error)
+    Otherwise its supervisor would take the error for one of the settings, which all workers have, and end the pool.
+    """
+    from december_plugin.errors import ServerUnreachableError
 
-    return with_server(step, waits=_has_pool, tell=tell)
+    delay = 1.0
+    while True:
+        try:
+            return step()
+        except Exception as error:
+            from december_plugin.server_errors import explain_error
+
+            explained = explain_error(error)
+            if not os.environ.get("DECEMBER_POOL_ID") or not isinstance(explained, ServerUnreachableError):
+                raise
+            logging.getLogger(__name__).warning("waiting: %s", explained)
+        time.sleep(delay)
+        delay = min(2 * delay, 60.0)

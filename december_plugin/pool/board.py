@@ -67,9 +67,7 @@ def announce_pool(
     """
     connection.query(
         f"INSERT INTO `{schema}`.`pool` (pool_id, pool_kind, pool_host, pool_pid, pool_user, slurm_job, n_workers, "
-        "pool_options, pool_started) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6)) "
-        # Written again after a connection that was lost at the first time, which may have written it.
-        "ON DUPLICATE KEY UPDATE pool_id = VALUES(pool_id)",
+        "pool_options, pool_started) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))",
         args=(
             pool_id,
             kind,
@@ -315,5 +313,5 @@ def own_connection() -> Any:
     from december_plugin.connection import connect, quiet_datajoint, second_connection
 
     if not hasattr(quiet_datajoint().conn, "connection"):
-        connect(needs_store=False)
+        connect()
     return second_connection(timeout=ANSWER_TIMEOUT)

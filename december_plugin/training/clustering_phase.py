@@ -33,6 +33,11 @@ class ClusteringPhase:
         self.strength: float | None = None
         self.gradient_ratio: float | None = None
 
+    @property
+    def began(self) -> bool:
+        """Whether there is a mixture."""
+        return self.regularizer is not None
+
     def check(self, model: nn.Module, *, seed: int) -> None:
         """Raise a :class:`SettingsError` for more clusters than neurons, or a seed that k-means cannot take."""
         n_neurons = len(stack_readout_vectors(model))
@@ -47,7 +52,13 @@ class ClusteringPhase:
         """Start the mixture by k-means on the readout vectors as they are now."""
         vectors = stack_readout_vectors(model).detach()
         self.regularizer = self._new_regularizer(vectors)
-        self.regularizer.initialize(vectors, seed=seed, n_init=self.settings.kmeans_n_init)
+        self.regularizer.initialize(
+            vectors,
+            seed=seed,
+            n_init=self.settings.kmeans_n_init,
+            kmeans_seeds=self.settings.kmeans_seeds,
+            start_scales=self.settings.start_scales,
+        )
         self.initial_labels = self.regularizer.assign(vectors)[0]
 
     def resume(self, model: nn.Module, state: Mapping[str, Any]) -> None:
@@ -76,6 +87,8 @@ class ClusteringPhase:
             weights=settings.weights,
             scale_bounds=settings.scale_bounds,
             detach_target=settings.detach_target,
+            scale_centers=settings.scale_centers,
+            empty_clusters=settings.empty_clusters,
         ).to(vectors.device)
 
     def backward(self, model: nn.Module) -> Tensor:

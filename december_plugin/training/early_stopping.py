@@ -46,6 +46,15 @@ class EarlyStopping:
         for name in _STATE:
             setattr(self, name, state[name])
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether patience has run out for the last time."""
+        return self.times_run_out >= self.lr_decay_steps
+
+    def start_from(self, epoch: int, score: float, state: dict[str, Any]) -> None:
+        """Let an earlier state count as the best so far (copied), before the first :meth:`update`."""
+        self.best_score, self.best_epoch, self.best_state = score, epoch, copy.deepcopy(state)
+
     def update(self, epoch: int, score: float, get_state: Callable[[], dict[str, Any]]) -> Verdict:
         """Take the score of an epoch; ``get_state`` is called, and its result copied, only if it is the best so far."""
         if self.best_score is None or score > self.best_score + self.tolerance:
@@ -58,4 +67,4 @@ class EarlyStopping:
             return "waiting"
         self.epochs_waited = 0
         self.times_run_out += 1
-        return "stop" if self.times_run_out >= self.lr_decay_steps else "decay"
+        return "stop" if self.exhausted else "decay"

@@ -24,11 +24,11 @@ from december_plugin.embeddings import readout_vectors, unit_ids_of
 from december_plugin.errors import EmbeddingError, TrainingDivergedError
 from december_plugin.training import random_state, snapshot
 from december_plugin.training.clustering_phase import ClusteringPhase
-from december_plugin.training.early_stopping import EarlyStopping
 from december_plugin.training.fingerprint import content_digest, data_digest, structure_digest
 from december_plugin.training.monitor import Progress, current_monitor
 from december_plugin.training.objective import ModelLoss, check_trainable, validation_correlation
 from december_plugin.training.pretraining import FORMAT, PretrainingCache, pretraining_folder
+from december_plugin.training.schedule import Schedule
 from december_plugin.training.settings import TrainingSettings, resolve_device
 
 logger = logging.getLogger(__name__)
@@ -99,12 +99,22 @@ class TrainingRun:
         self._initial_digests = [structure_digest(model), content_digest(model.state_dict())]
         self.model.to(self.device)
         self.generators = random_state.loader_generators(dataloaders)
-        self.loss = ModelLoss(model, dataloaders["train"], scale_loss=settings.scale_loss, device=self.device)
+        self.loss = ModelLoss(
+            model,
+            dataloaders["train"],
+            scale_loss=settings.scale_loss,
+            device=self.device,
+            trials=settings.scale_loss_trials,
+        )
         self.optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr_init)
         self.curves: dict[str, list[float]] = {name: [] for name in CURVES}
         self.epoch = 0
+        # Of the pretraining, if its epochs can be restored or end it.
+        self.pretraining: Schedule | None = None
+        if settings.pretrain_epochs and (settings.pretrain_early_stopping or settings.best_epoch_from == "first_epoch"):
+            self.pretraining = Schedule(settings, self.optimizer, pretraining=True)
         # None until the pretraining, if there is one, is over.
-        self.stopping: EarlyStopping | None = None
+        self.schedule: Schedule | None = None
         self.stopped_by: str | None = None
         self.monitor = current_monitor()
         self._durations: list[float] = []
@@ -113,22 +123,22 @@ class TrainingRun:
         """Train, and return nnfabrik's triple: score, output, state dict on the CPU."""
         quiet = not self.settings.verbose or not sys.stderr.isatty()
         with (
+            random_state.own_thread_count(self.device),
             random_state.seeded(self.seed, self.generators, self.device),
             tqdm(total=self._n_epochs, disable=quiet, unit="epoch") as bar,
         ):
             self.bar = bar
             random_state.start_persistent_workers(self.dataloaders, self.generators, self.device)
             self._resume()
-            if self.settings.pretrain_epochs and self.stopping is None:
+            if self.settings.pretrain_epochs and self.schedule is None:
                 self._pretrain()
             if self.settings.stop_after_pretraining:
-                score = self.curves["validation_correlation"][-1]
-                outcome = Outcome(score, self.epoch, "end of pretraining")
+                outcome = Outcome(*self._end_of_pretraining(), "end of pretraining")
             else:
                 outcome = self._train()
-        self.model.eval()
-        state_dict = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
-        return outcome.score, self._output(outcome), state_dict
+            self.model.eval()
+            state_dict = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+            return outcome.score, self._output(outcome), state_dict
 
     @property
     def _n_epochs(self) -> int:
@@ -155,17 +165,33 @@ class TrainingRun:
             return
         self._load_state(state)
         if state["stopping"] is not None:
-            self.stopping, self.stopped_by = self._new_stopping(), state["stopped_by"]
-            self.stopping.load_state_dict(state["stopping"])
+            self.pretraining = None
+            self.schedule, self.stopped_by = self._new_schedule(), state["stopped_by"]
+            self.schedule.load_state_dict(state["stopping"])
             if self.clustering is not None:
                 self.clustering.resume(self.model, state["clustering"])
         logger.info("went on after epoch %d of an interrupted training", self.epoch)
+        self._take_thread_count(state.get("threads"))
+
+    def _take_thread_count(self, threads: int | None) -> None:
+        """Go on with as many threads as the training began with, or its bytes would be those of no other training."""
+        present = random_state.thread_count(self.device)
+        if threads is None or present is None or threads == present:
+            return
+        random_state.set_thread_count(threads)
+        logger.warning(
+            "the interrupted training ran with %d thread(s) and goes on with as many, not with the %d of this process, "
+            "so that it ends with the same bytes. Start it over if it should use them.",
+            threads,
+            present,
+        )
 
     def _snapshot(self) -> bytes:
-        trained = self.stopping is not None and self.clustering is not None
+        trained = self.schedule is not None and self.clustering is not None
         state = {
             **self._get_state(),
-            "stopping": self.stopping.state_dict() if self.stopping is not None else None,
+            "threads": random_state.thread_count(self.device),
+            "stopping": self.schedule.state_dict() if self.schedule is not None else None,
             "stopped_by": self.stopped_by,
             "clustering": self.clustering.training_state() if trained else None,  # type: ignore[union-attr]
         }
@@ -191,6 +217,7 @@ class TrainingRun:
             "random": random_state.get_random_state(self.generators, self.device),
             "curves": self.curves,
             "epoch": self.epoch,
+            **({} if self.pretraining is None else {"pretraining": self.pretraining.state_dict()}),
         }
 
     def _load_state(self, state: Mapping[str, Any]) -> None:
@@ -200,6 +227,8 @@ class TrainingRun:
                 self.model.get_buffer(name).copy_(buffer)
         self.optimizer.load_state_dict(state["optimizer"])
         random_state.set_random_state(state["random"], self.generators, self.device)
+        if self.pretraining is not None and "pretraining" in state:
+            self.pretraining.load_state_dict(state["pretraining"])
         self.curves = state["curves"]
         self.bar.update(state["epoch"] - self.epoch)
         self.epoch = state["epoch"]
@@ -222,66 +251,106 @@ class TrainingRun:
             "format": FORMAT,
             "digests": [*self._initial_digests, data_digest(self.dataloaders, tiers)],
             "seed": self.seed,
-            "epochs": self.settings.pretrain_epochs,
-            "lr_init": self.settings.lr_init,
-            "scale_loss": self.settings.scale_loss,
-            # Other releases or devices may round differently.
+            **self.settings.pretraining(),
+            # Other releases, devices or numbers of threads may round differently.
             "platform": [torch.__version__, version("neuralpredictors"), self.device.type, platform.machine()],
         }
-        return content_digest(description)
+        threads = random_state.thread_count(self.device)
+        return content_digest(description if threads is None else {**description, "threads": threads})
 
     def _compute_pretraining(self, cache: PretrainingCache | None) -> dict[str, Any]:
-        while self.epoch < self.settings.pretrain_epochs:
+        watched = self.pretraining
+        while self.epoch < self.settings.pretrain_epochs and not (watched is not None and watched.stopping.exhausted):
             score = self._run_epoch(PRETRAINING)
+            if watched is not None and watched.update(self.epoch, score, self._restorable_state) in ("decay", "stop"):
+                self._restore(watched)
             if cache is not None:
                 cache.report_progress(self.epoch, self._seconds_per_epoch)
             self._report(score)
         return self._get_state()
 
+    def _end_of_pretraining(self) -> tuple[float, int]:
+        """Return score and epoch of the weights as they are when the pretraining is over."""
+        if self.pretraining is not None and self.pretraining.stopping.exhausted:
+            stopping = self.pretraining.stopping
+            assert stopping.best_score is not None
+            assert stopping.best_epoch is not None
+            return stopping.best_score, stopping.best_epoch
+        if self.curves["validation_correlation"]:
+            return self.curves["validation_correlation"][-1], self.epoch
+        self.model.eval()  # there was no pretraining
+        return validation_correlation(self.model, self.dataloaders["validation"], device=self.device), 0
+
+    def _leave_pretraining(self) -> None:
+        """Let the optimizer and its learning rate be those of the training after the pretraining."""
+        settings = self.settings
+        self.pretraining = None
+        if settings.fresh_optimizer:
+            self.optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.lr_init)
+        if settings.lr_after_pretraining is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = settings.lr_after_pretraining
+
     # --- training ---------------------------------------------------------------------------------------------
 
     def _train(self) -> Outcome:
-        settings = self.settings
-        if self.stopping is None:
-            if self.clustering is not None:
-                with self._explained_divergence():
-                    self.clustering.begin(self.model, seed=self.seed)
-            self.stopping = self._new_stopping()
-        stopping = self.stopping
+        schedule = self.schedule if self.schedule is not None else self._begin_training()
+        stopping = schedule.stopping
         while self.stopped_by is None:
             score = self._run_epoch(TRAINING)
-            verdict = stopping.update(self.epoch, score, self._restorable_state)
+            verdict = schedule.update(self.epoch, score, self._restorable_state)
             if verdict == "decay":
-                self._restore(stopping)
-                for group in self.optimizer.param_groups:
-                    group["lr"] = min(group["lr"], max(group["lr"] * settings.lr_decay_factor, settings.min_lr))
+                self._restore(schedule)
             if verdict == "stop":
                 self.stopped_by = "patience"
-            elif self.epoch == settings.max_iter:
+            elif self.epoch == self.settings.max_iter:
                 self.stopped_by = "max_iter"
             self._report(score)
-        self._restore(stopping)
+        self._restore(schedule)
         # There was an epoch: max_iter exceeds pretrain_epochs.
         assert stopping.best_score is not None
         assert stopping.best_epoch is not None
         return Outcome(stopping.best_score, stopping.best_epoch, self.stopped_by)
 
-    def _new_stopping(self) -> EarlyStopping:
-        settings = self.settings
-        return EarlyStopping(
-            patience=settings.patience, tolerance=settings.tolerance, lr_decay_steps=settings.lr_decay_steps
-        )
+    def _begin_training(self) -> Schedule:
+        """Begin the clustering, and early stopping anew; return the schedule."""
+        if self.clustering is not None:
+            with self._explained_divergence():
+                self.clustering.begin(self.model, seed=self.seed)
+        earlier = self._restorable_from_before()
+        self._leave_pretraining()
+        self.schedule = self._new_schedule()
+        if earlier is not None:
+            self.schedule.stopping.start_from(*earlier)
+        return self.schedule
+
+    def _new_schedule(self) -> Schedule:
+        return Schedule(self.settings, self.optimizer, pretraining=False)
+
+    def _restorable_from_before(self) -> tuple[int, float, dict[str, Any]] | None:
+        """Return epoch, score and state of the weights from before that may be restored; the mixture is the start's."""
+        if self.settings.best_epoch_from == "pretraining_end":
+            score, epoch = self._end_of_pretraining()
+            return epoch, score, self._restorable_state()
+        if self.pretraining is None or self.settings.best_epoch_from != "first_epoch":
+            return None
+        best = self.pretraining.stopping
+        assert best.best_score is not None
+        assert best.best_epoch is not None
+        assert best.best_state is not None
+        return best.best_epoch, best.best_score, {**self._restorable_state(), "model": best.best_state["model"]}
 
     def _restorable_state(self) -> dict[str, Any]:
         # The mixture belongs to the model: weights without the clusters they were pulled to are half a state.
-        mixture = self.clustering.state_dict() if self.clustering is not None else {}
+        mixture = self.clustering.state_dict() if self.clustering is not None and self.clustering.began else {}
         return {"model": self.model.state_dict(), "mixture": mixture}
 
-    def _restore(self, stopping: EarlyStopping) -> None:
-        assert stopping.best_state is not None
-        self.model.load_state_dict(stopping.best_state["model"])
-        if self.clustering is not None:
-            self.clustering.load_state_dict(stopping.best_state["mixture"])
+    def _restore(self, schedule: Schedule) -> None:
+        state = schedule.stopping.best_state
+        assert state is not None
+        self.model.load_state_dict(state["model"])
+        if self.clustering is not None and self.clustering.began and self.clustering.settings.restore_mixture:
+            self.clustering.load_state_dict(state["mixture"])
 
     def _run_epoch(self, phase: int) -> float:
         """Train for one epoch, score it, record it; return the score."""
@@ -338,7 +407,9 @@ class TrainingRun:
 
     def _diverged(self, what: str) -> TrainingDivergedError:
         change = f"lr_init (now {self.settings.lr_init:g})"
-        if self.clustering is not None and self.epoch > self.settings.pretrain_epochs:
+        if self.schedule is not None and self.settings.lr_after_pretraining is not None:
+            change = f"lr_after_pretraining (now {self.settings.lr_after_pretraining:g})"
+        if self.schedule is not None and self.clustering is not None:
             change += f" or strength (now {self.clustering.settings.strength!r})"
         return TrainingDivergedError(
             f"the training diverged in epoch {self.epoch}: {what}. Lower {change}, and look at the responses of the "
@@ -382,6 +453,7 @@ class TrainingRun:
             "best_epoch": outcome.best_epoch,
             "n_epochs": self.epoch,
             "stopped_by": outcome.stopped_by,
+            "threads": random_state.thread_count(self.device),
             **(self.clustering.output() if self.clustering is not None else {"mixture": None, "clustering": None}),
             "versions": {name: version(name) for name in ("december-plugin", "neuralpredictors", "nnfabrik", "torch")},
         }

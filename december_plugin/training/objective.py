@@ -1,4 +1,4 @@
-"""The model loss and the validation score of a core-readout model (``math.md`` of the design: SENSORIUM 2022)."""
+"""The model loss and the validation score of a core-readout model (Willeke et al. 2022, SENSORIUM 2022)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from neuralpredictors.measures.modules import PoissonLoss
 from torch import Tensor, nn
+from torch.utils.data import Subset
 
 from december_plugin.errors import SettingsError
 from december_plugin.performance import predict_tier, single_trial_correlation
@@ -21,8 +22,11 @@ Loaders = Mapping[str, Any]
 class ModelLoss:
     """``sqrt(M / m) * sum(Poisson loss) + core regularizer + readout regularizer`` of one session's batch.
 
-    ``M`` is the number of the session's training stimuli and ``m`` that of the batch, so that sessions of different
-    length count alike (Willeke et al. 2022, SENSORIUM 2022 baselines).
+    ``m`` is the number of stimuli of the batch and ``M`` that of the session, so that sessions of different length
+    count alike (Willeke et al. 2022, SENSORIUM 2022 baselines). By default ``M`` counts the training stimuli.
+    SENSORIUM's trainer, and the published DECEMber code, take ``len(loader.dataset)``, which counts the trials of all
+    tiers: that is ``trials="all"``. The loss of the responses then weighs more against the regularizers and the
+    clustering loss, by the square root of the ratio of all trials to training trials.
 
     Of movies every predicted frame counts as a stimulus: the sum is over batch, predicted frames and neurons. All clips
     of a training tier have one length, so that ``M / m`` is also the ratio of the numbers of clips. Hence a movie cut
@@ -40,14 +44,25 @@ class ModelLoss:
         Whether to use the factor ``sqrt(M / m)``.
     device
         Where the batches go.
+    trials
+        Which stimuli ``M`` counts: "train", or "all" of the dataset behind a session's training loader.
     """
 
-    def __init__(self, model: nn.Module, train_loaders: Loaders, *, scale_loss: bool, device: torch.device):
+    def __init__(
+        self,
+        model: nn.Module,
+        train_loaders: Loaders,
+        *,
+        scale_loss: bool,
+        device: torch.device,
+        trials: str = "train",
+    ):
         self.model = model
         self.criterion = PoissonLoss(avg=False)
         self.scale_loss = scale_loss
         self.device = device
-        self.n_stimuli = {data_key: n_training_stimuli(loader) for data_key, loader in train_loaders.items()}
+        count = n_training_stimuli if trials == "train" else n_stimuli_of_all_tiers
+        self.n_stimuli = {data_key: count(loader) for data_key, loader in train_loaders.items()}
 
     def __call__(self, data_key: str, batch: Any) -> Tensor:
         """Return the loss, a scalar, of a batch whose first two fields are stimuli and responses.
@@ -80,6 +95,17 @@ def n_training_stimuli(loader: Any) -> int:
     """Return how many stimuli one epoch of a loader shows: its sampler's length, or else its dataset's."""
     sampler = getattr(loader, "sampler", None)
     return len(sampler if isinstance(sampler, Sized) else loader.dataset)
+
+
+def n_stimuli_of_all_tiers(loader: Any) -> int:
+    """Return how many stimuli the session behind a loader has in all tiers: its dataset's length.
+
+    A ``Subset`` stands for the dataset that it was taken from. Datasets of movies hold the clips of one tier.
+    """
+    dataset = loader.dataset
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    return len(dataset)
 
 
 def check_trainable(model: nn.Module, dataloaders: Any) -> None:

@@ -97,3 +97,29 @@ def seeded(seed: int, generators: list[torch.Generator], device: torch.device) -
     finally:
         set_random_state(before, generators, device)
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn_before
+
+
+@contextmanager
+def own_thread_count(device: torch.device) -> Iterator[None]:
+    """Give torch back its number of threads after the block, in which a resumed training may have changed it."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        if device.type == "cpu":
+            set_thread_count(before)
+
+
+def thread_count(device: torch.device) -> int | None:
+    """Return the number of threads that share torch's sums on the CPU; None on another device.
+
+    Sums that are shared differently are rounded differently: results on the CPU depend on this number in their last
+    bits, and after some epochs in more of them.
+    """
+    return torch.get_num_threads() if device.type == "cpu" else None
+
+
+def set_thread_count(number: int) -> None:
+    """Set torch's number of threads, if it is another."""
+    if number != torch.get_num_threads():
+        torch.set_num_threads(number)

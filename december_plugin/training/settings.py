@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 import torch
 
 from december_plugin.errors import SettingsError
-from december_plugin.mixture import StudentTMixture
+from december_plugin.kmeans import KMEANS_SEEDS
+from december_plugin.mixture import EMPTY_CLUSTERS, SCALE_CENTERS, START_SCALES, StudentTMixture
 from december_plugin.settings import check_bool, check_choice, check_integer, check_number
 
 AUTO_GRADIENT_RATIO = 0.01
 LOCK_IN_GRADIENT_RATIO = 0.1
+LR_DECAYS = ("restore", "plateau")
+BEST_EPOCH_FROM = ("training", "pretraining_end", "first_epoch")
+LOSS_TRIALS = ("train", "all")
+
+
+def _added(default: Any) -> Any:
+    """Return a field that digests leave out at its default: they stay those of the releases that did not have it."""
+    return field(default=default, metadata={"added": True})
+
+
+def distinguishing(settings: TrainingSettings | ClusteringSettings) -> dict[str, Any]:
+    """Return the settings by name, without those that a later release added and that have their default."""
+    added = {each.name: each.default for each in fields(settings) if each.metadata.get("added")}
+    return {name: value for name, value in asdict(settings).items() if name not in added or value != added[name]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +48,31 @@ class TrainingSettings:
         The training stops when patience has run out this many times.
     lr_decay_factor, min_lr
         What the learning rate is multiplied by then, and its lower bound.
+    lr_decay
+        When the learning rate decays. "restore": when patience runs out, together with the return to the best weights.
+        "plateau": by torch's ``ReduceLROnPlateau`` with the same patience, as in the SENSORIUM 2022 trainer; it counts
+        for itself, so that the decay comes one epoch or more after the return, and not if that brings a better score.
     scale_loss
         Whether a batch's loss is scaled by ``sqrt(M / m)``.
+    scale_loss_trials
+        Which trials ``M`` counts: "train", those of the training tier, or "all", every trial of the loader's dataset,
+        whatever its tier, as in the SENSORIUM 2022 trainer.
     pretrain_epochs
         Epochs at the beginning at constant learning rate, without early stopping and without a clustering loss. Runs
         that differ only in what follows share them. Early stopping starts after them.
+    pretrain_early_stopping
+        Whether the pretraining has early stopping too: its learning rate may decay, and if patience runs out for the
+        last time it ends earlier, at its best epoch.
+    pretrain_lr_decay_steps, pretrain_lr_decay_factor
+        Those of the pretraining where it has early stopping; None: ``lr_decay_steps`` and ``lr_decay_factor``.
+    lr_after_pretraining
+        Adam's learning rate when the pretraining is over; None: it goes on as it is, or starts at ``lr_init`` in a
+        fresh optimizer.
+    fresh_optimizer
+        Whether a new Adam, without the moments of the pretraining, begins after it.
+    best_epoch_from
+        The earliest weights that may be restored as the best: "training", those of the first epoch after the
+        pretraining; "pretraining_end", those with which that epoch began; "first_epoch", those of any epoch.
     stop_after_pretraining
         End there (the control of a DECEMber run with the same ``pretrain_epochs``).
     share_pretraining
@@ -54,8 +90,16 @@ class TrainingSettings:
     lr_decay_steps: int = 3
     lr_decay_factor: float = 0.3
     min_lr: float = 1e-4
+    lr_decay: str = _added("restore")
     scale_loss: bool = True
+    scale_loss_trials: str = _added("train")
     pretrain_epochs: int = 0
+    pretrain_early_stopping: bool = _added(False)
+    pretrain_lr_decay_steps: int | None = _added(None)
+    pretrain_lr_decay_factor: float | None = _added(None)
+    lr_after_pretraining: float | None = _added(None)
+    fresh_optimizer: bool = _added(False)
+    best_epoch_from: str = _added("training")
     stop_after_pretraining: bool = False
     share_pretraining: bool = True
     device: str = "auto"
@@ -66,12 +110,21 @@ class TrainingSettings:
         check_number("lr_init", self.lr_init, above=0)
         check_integer("patience", self.patience, minimum=1)
         check_number("tolerance", self.tolerance, minimum=0)
-        check_integer("lr_decay_steps", self.lr_decay_steps, minimum=1)
-        if check_number("lr_decay_factor", self.lr_decay_factor, above=0) > 1:
-            raise SettingsError(f"lr_decay_factor is {self.lr_decay_factor!r}; it must be at most 1.")
+        for prefix in ("", "pretrain_"):
+            steps, factor = (getattr(self, f"{prefix}{name}") for name in ("lr_decay_steps", "lr_decay_factor"))
+            if steps is not None or not prefix:
+                check_integer(f"{prefix}lr_decay_steps", steps, minimum=1)
+            if (factor is not None or not prefix) and check_number(f"{prefix}lr_decay_factor", factor, above=0) > 1:
+                raise SettingsError(f"{prefix}lr_decay_factor is {factor!r}; it must be at most 1.")
         check_number("min_lr", self.min_lr, minimum=0)
+        check_choice("lr_decay", self.lr_decay, LR_DECAYS)
+        check_choice("scale_loss_trials", self.scale_loss_trials, LOSS_TRIALS)
+        check_choice("best_epoch_from", self.best_epoch_from, BEST_EPOCH_FROM)
         check_integer("pretrain_epochs", self.pretrain_epochs, minimum=0)
-        for name in ("scale_loss", "stop_after_pretraining", "share_pretraining", "verbose"):
+        if self.lr_after_pretraining is not None:
+            check_number("lr_after_pretraining", self.lr_after_pretraining, above=0)
+        flags = ("scale_loss", "pretrain_early_stopping", "fresh_optimizer", "stop_after_pretraining")
+        for name in (*flags, "share_pretraining", "verbose"):
             check_bool(name, getattr(self, name))
         if self.stop_after_pretraining and self.pretrain_epochs == 0:
             raise SettingsError("stop_after_pretraining needs pretrain_epochs of at least 1; it is 0.")
@@ -80,6 +133,31 @@ class TrainingSettings:
                 f"pretrain_epochs is {self.pretrain_epochs} and max_iter, which counts the pretraining too, is "
                 f"{self.max_iter}: no epoch is left for the training. Raise max_iter or lower pretrain_epochs."
             )
+
+    def pretraining(self) -> dict[str, Any]:
+        """Return what the pretraining depends on, by name: runs for which it is equal can share it."""
+        described = {"epochs": self.pretrain_epochs, "lr_init": self.lr_init, "scale_loss": self.scale_loss}
+        if self.scale_loss_trials != "train":
+            described["scale_loss_trials"] = self.scale_loss_trials
+        if self.pretrain_early_stopping:
+            described["early_stopping"] = (
+                *(self.patience, self.tolerance, self.min_lr, self.lr_decay),
+                self.lr_decay_steps_in(pretraining=True),
+                self.lr_decay_factor_in(pretraining=True),
+            )
+        if self.best_epoch_from == "first_epoch":
+            described["keeps"] = "best epoch"
+        return described
+
+    def lr_decay_steps_in(self, *, pretraining: bool) -> int:
+        """Return how many times patience may run out in the pretraining or after it."""
+        own = self.pretrain_lr_decay_steps if pretraining else None
+        return self.lr_decay_steps if own is None else own
+
+    def lr_decay_factor_in(self, *, pretraining: bool) -> float:
+        """Return what the learning rate is multiplied by in the pretraining or after it."""
+        own = self.pretrain_lr_decay_factor if pretraining else None
+        return self.lr_decay_factor if own is None else own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +181,20 @@ class ClusteringSettings:
         Whether the target distribution is a constant for the gradient, as in classic DEC.
     kmeans_n_init
         Restarts of the k-means that starts the mixture.
+    kmeans_seeds
+        "spawned": a seed of its own for each restart. "joint": scikit-learn draws all of them from one generator, as in
+        the published code.
+    start_scales
+        "clamped": the population variances of the k-means clusters, within ``scale_bounds``. "unclamped": the unbiased
+        variances, whatever the bounds, as in the published code; the first M-step clamps them.
+    scale_centers
+        Which centres the scales of an M-step are about: "new" (exact EM) or "old", those of the E-step (the published
+        code).
+    empty_clusters
+        What becomes of a cluster without neurons: "keep" its centre and scales, or "reseed" it at the middle of all
+        neurons, with wide scales, as in the published code.
+    restore_mixture
+        Whether the best epoch's mixture is restored along with its weights. In the published code the last one stays.
     """
 
     n_clusters: int
@@ -112,6 +204,11 @@ class ClusteringSettings:
     scale_bounds: tuple[float, float] = (1e-4, 1e4)
     detach_target: bool = False
     kmeans_n_init: int = 20
+    kmeans_seeds: str = _added("spawned")
+    start_scales: str = _added("clamped")
+    scale_centers: str = _added("new")
+    empty_clusters: str = _added("keep")
+    restore_mixture: bool = _added(True)
 
     def __post_init__(self) -> None:
         check_integer("n_clusters", self.n_clusters, minimum=1)
@@ -122,6 +219,11 @@ class ClusteringSettings:
         check_number("dof", self.dof, above=0)
         check_choice("weights", self.weights, ("uniform", "learned"))
         check_integer("kmeans_n_init", self.kmeans_n_init, minimum=1)
+        check_choice("kmeans_seeds", self.kmeans_seeds, KMEANS_SEEDS)
+        check_choice("start_scales", self.start_scales, START_SCALES)
+        check_choice("scale_centers", self.scale_centers, SCALE_CENTERS)
+        check_choice("empty_clusters", self.empty_clusters, EMPTY_CLUSTERS)
+        check_bool("restore_mixture", self.restore_mixture)
         check_bool("detach_target", self.detach_target)
         # The mixture checks what it gets; a list is what a tuple is after its way through the database.
         StudentTMixture(1, 1, dof=self.dof, scale_bounds=self.scale_bounds)

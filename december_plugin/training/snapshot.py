@@ -10,7 +10,6 @@ import io
 import logging
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -19,7 +18,7 @@ import torch
 from december_plugin.sealed import DamagedError, seal, unseal
 from december_plugin.training.fingerprint import content_digest, data_digest
 from december_plugin.training.random_state import loader_generators
-from december_plugin.training.settings import ClusteringSettings, TrainingSettings
+from december_plugin.training.settings import ClusteringSettings, TrainingSettings, distinguishing
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +52,8 @@ def training_fingerprint(
     seed, settings, clustering, device
         Those of the training.
     """
-    described = {name: value for name, value in asdict(settings).items() if name not in _FREE_SETTINGS}
-    described |= {"clustering": None if clustering is None else asdict(clustering)}
+    described = {name: value for name, value in distinguishing(settings).items() if name not in _FREE_SETTINGS}
+    described |= {"clustering": None if clustering is None else distinguishing(clustering)}
     return {
         "model": " ".join(model_digests),
         "data": f"{data_digest(dataloaders, TIERS, read=False)} {len(loader_generators(dataloaders))} generators",
