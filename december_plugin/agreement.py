@@ -21,6 +21,8 @@ import pandas as pd
 from december_plugin.errors import SettingsError
 from december_plugin.identity import IntArray, NeuronIds, match_neurons
 
+# An agreement whose p value is at most this is above its null: in every table, figure and sentence.
+SIGNIFICANT = 0.05
 MISSING_TYPES: tuple[Hashable, ...] = (-1, "")
 
 

@@ -96,7 +96,7 @@ class AllowedModules:
         SettingsError
             The name is outside the packages, or no dotted name at all (nnfabrik would evaluate it).
         """
-        if not _is_dotted_name(function_name):
+        if not is_dotted_name(function_name):
             raise SettingsError(
                 f"the {table} names the function {function_name!r}, which is no dotted name of a function, such as "
                 "december_plugin.trainers.december_trainer. Nothing was run. Correct the entry."
@@ -137,7 +137,8 @@ class AllowedModules:
         )
 
 
-def _is_dotted_name(name: Any) -> bool:
+def is_dotted_name(name: Any) -> bool:
+    """Return whether a name is one as in an import: identifiers with dots between them."""
     return isinstance(name, str) and all(part.isidentifier() for part in name.split("."))
 
 
@@ -150,7 +151,7 @@ def _names(value: Any, source: str) -> list[str]:
     names = [part.strip() if isinstance(part, str) else part for part in parts]
     names = [name for name in names if name != ""]
     for name in names:
-        if not _is_dotted_name(name):
+        if not is_dotted_name(name):
             raise SettingsError(
                 f"{source} has {name!r}, which is not the name of a Python package. Write names as in an import, with "
                 "commas between them, e.g. my_lab,my_lab_models.training."

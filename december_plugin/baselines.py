@@ -21,6 +21,7 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from december_plugin.array_repr import ArrayRepr
 from december_plugin.distances import as_vectors, check_magnitude, squared_distances
 from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
 from december_plugin.kmeans import KMEANS_RESTARTS, check_count, kmeans_start, spawn_seeds
@@ -58,8 +59,8 @@ neuron (nats), ``reg_covar`` added to the variances (squared units of the readou
 """
 
 
-@dataclass(frozen=True, eq=False)
-class BaselineClustering:
+@dataclass(frozen=True, eq=False, repr=False)
+class BaselineClustering(ArrayRepr):
     """A clustering of readout vectors.
 
     Attributes

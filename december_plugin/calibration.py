@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from december_plugin.array_repr import ArrayRepr
 from december_plugin.errors import SettingsError
 from december_plugin.kmeans import check_count
 from december_plugin.matching import match_clusters
@@ -22,8 +23,8 @@ BINNINGS = ("width", "count")
 COLUMNS = ("low", "high", "confidence", "accuracy", "n_neurons")
 
 
-@dataclass(frozen=True, eq=False)
-class Calibration:
+@dataclass(frozen=True, eq=False, repr=False)
+class Calibration(ArrayRepr):
     """Confidences against what is right.
 
     Attributes

@@ -158,18 +158,26 @@ def _report(error: Exception, *, debug: bool) -> int:
 
 def _explain(error: Exception) -> DecemberError | None:
     """Return what an error of a server, a store or DataJoint's settings means, if a command let one through."""
-    if isinstance(error, json.JSONDecodeError):
-        files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-        if any(file.endswith(os.path.join("datajoint", "settings.py")) for file in files):
-            from december_plugin.server_errors import settings_source
+    if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) and _is_of_datajoints_settings(error):
+        from december_plugin.server_errors import settings_source
 
-            source = settings_source()
-            return SettingsError(f"DataJoint's settings in {source} are no valid JSON: {error}. Correct the file.")
+        source = settings_source()
+        if isinstance(error, UnicodeDecodeError):
+            return SettingsError(
+                f"DataJoint's settings in {source} are no valid JSON: the byte at position {error.start} is not UTF-8. "
+                "Save the file as UTF-8."
+            )
+        return SettingsError(f"DataJoint's settings in {source} are no valid JSON: {error}. Correct the file.")
     if "datajoint" not in sys.modules:
         return None
     from december_plugin.server_errors import explain_error
 
     return explain_error(error)
+
+
+def _is_of_datajoints_settings(error: Exception) -> bool:
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    return any(file.endswith(os.path.join("datajoint", "settings.py")) for file in files)
 
 
 def _write_traceback(error: Exception) -> Path:

@@ -156,8 +156,12 @@ def bayesian_information_criterion(
     weights
         "uniform" or "learned".
     """
-    n_parameters = 2 * n_clusters * n_features + (n_clusters - 1 if weights == "learned" else 0)
-    return -2 * n_neurons * log_likelihood + n_parameters * math.log(n_neurons)
+    return -2 * n_neurons * log_likelihood + n_parameters(n_features, n_clusters, weights) * math.log(n_neurons)
+
+
+def n_parameters(n_features: int, n_clusters: int, weights: str) -> int:
+    """Return how many numbers a mixture with diagonal scales is fitted by: centres, scales, and learned weights."""
+    return 2 * n_clusters * n_features + (n_clusters - 1 if weights == "learned" else 0)
 
 
 def silhouette(

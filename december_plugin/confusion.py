@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from december_plugin.array_repr import ArrayRepr
 from december_plugin.errors import SettingsError
 from december_plugin.identity import NeuronIds, match_neurons
 from december_plugin.matching import match_counts
@@ -23,8 +24,8 @@ MISSING = (-1, "")  # besides None and NaN; as for december_plugin.agreement.agr
 IntArray = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)
-class ConfusionMatrix:
+@dataclass(frozen=True, eq=False, repr=False)
+class ConfusionMatrix(ArrayRepr):
     """Numbers of labelled neurons by cluster and known type, in the matched order.
 
     Attributes

@@ -24,7 +24,7 @@ from typing import Any
 from december_plugin.errors import ServerError
 from december_plugin.server import EmbeddedServer, ServerSettings, december_home
 from december_plugin.server_errors import is_tls_error, readable_errors, settings_source
-from december_plugin.stores import DEFAULT_STORE
+from december_plugin.stores import DEFAULT_STORE, StoreUnavailableError
 from december_plugin.tls import check_tls_settings, stay_encrypted, tls_from_environment
 
 STORE = DEFAULT_STORE
@@ -131,7 +131,8 @@ def connect(*, home: str | os.PathLike[str] | None = None, store: str = STORE, n
     home
         The folder of the embedded server and of the default store, see :func:`december_plugin.server.december_home`.
     store
-        The DataJoint store for models. A store that is not configured becomes the folder ``store`` in `home`.
+        The DataJoint store for models. A store that is not configured becomes the folder ``store`` in `home`, which is
+        made if the database knows of no store there.
     needs_store
         Whether the store must be there and writable; not for who only looks at tables.
 
@@ -154,8 +155,13 @@ def connect(*, home: str | os.PathLike[str] | None = None, store: str = STORE, n
     mine = hasattr(dj.conn, "connection") and _connected_in in (None, os.getpid())
     open_already = mine and dj.conn.connection.is_connected
     lab = lab_settings(home)
+    missing = None
     if needs_store or lab is None:
-        _configure_store(dj, store, home=home, lab=lab)
+        missing = _configure_store(dj, store, home=home, lab=lab)
+    if needs_store and missing is not None and lab is None and not EmbeddedServer(home).data.exists():
+        _make_folder(store, missing)  # there is no database yet that could know of a store
+        missing = None
+    if needs_store and missing is None:
         check_store(store)
     server, started = None, False
     if lab is None:
@@ -167,6 +173,8 @@ def connect(*, home: str | os.PathLike[str] | None = None, store: str = STORE, n
     try:
         if not open_already:
             _open(dj, lab)
+        if needs_store and missing is not None:
+            _make_unless_known(dj.conn(), store, missing, is_embedded=lab is None)
     except BaseException:
         if server is not None and started:
             server.stop()
@@ -174,6 +182,11 @@ def connect(*, home: str | os.PathLike[str] | None = None, store: str = STORE, n
     _connected_in = os.getpid()
     with readable_errors():
         return Database(stay_encrypted(dj.conn(), required=bool(dj.config["database.use_tls"])), server, started)
+
+
+def has_connected() -> bool:
+    """Return whether a server has answered this process before: what it cannot reach now is no wrong address."""
+    return hasattr(quiet_datajoint().conn, "connection") or _applied is not None
 
 
 @contextlib.contextmanager
@@ -314,21 +327,24 @@ def _others_are_connected(connection: Any) -> bool:
 # ---- the store
 
 
+def configure_store(name: str = STORE) -> None:
+    """Let DataJoint know the folder in december's as the store, if none of this name is configured; nothing is made.
+
+    :func:`connect` does so for whoever needs a store. This is for who has to find out first whether it is there.
+    """
+    _configure_store(quiet_datajoint(), name, home=None, lab=lab_settings())
+
+
 def _configure_store(
     dj: ModuleType, name: str, *, home: str | os.PathLike[str] | None, lab: LabSettings | None
-) -> None:
+) -> Path | None:
+    """Make the folder in `home` the store if none is configured; return it if it is this and does not exist."""
     stores = dj.config.get("stores") or {}
-    if name in stores:
-        return
     folder = december_home(home) / "store"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ServerError(
-            f"The folder {folder} for the store {name!r} cannot be created ({error.strerror or error}). Configure "
-            f"dj.config['stores'][{name!r}], or set DECEMBER_HOME to a folder that is writable."
-        ) from None
-    dj.config["stores"] = {**stores, name: {"protocol": "file", "location": str(folder)}}
+    if name in stores:
+        is_default = all(stores[name].get(key) == value for key, value in _default_store(folder).items())
+        return folder if is_default and not folder.exists() else None
+    dj.config["stores"] = {**stores, name: _default_store(folder)}
     if lab is not None and lab.host.split(":")[0] not in LOOPBACK:
         logger.warning(
             "The DataJoint settings (%s) have no store %r: models are kept in %s on this machine, where other machines "
@@ -338,10 +354,43 @@ def _configure_store(
             folder,
             name,
         )
+    return None if folder.exists() else folder
+
+
+def _default_store(folder: Path) -> dict[str, Any]:
+    return {"protocol": "file", "location": str(folder)}
+
+
+def _make_folder(name: str, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnavailableError(
+            f"The folder {folder} for the store {name!r} cannot be created ({error.strerror or error}). Configure "
+            f"dj.config['stores'][{name!r}], or set DECEMBER_HOME to a folder that is writable."
+        ) from None
+
+
+def _make_unless_known(connection: Any, name: str, folder: Path, *, is_embedded: bool) -> None:
+    """Make the folder of the default store, which does not exist, unless it did before."""
+    from december_plugin.store_identity import was_used
+
+    with readable_errors():
+        known = was_used(connection, name, str(folder), by_anybody=is_embedded)
+    if known:
+        raise StoreUnavailableError(
+            f"The folder {folder} of the store {name!r} is gone, with the models that the database refers to. Move it "
+            "back, or mount the disk that holds it; it is not made anew, because models that are stored meanwhile "
+            "would be missing later. If the models are lost, make an empty folder there and run `december store "
+            "accept`."
+        )
+    _make_folder(name, folder)
 
 
 def check_store(name: str = STORE) -> None:
     """Check that a DataJoint store can be written to; a worker does so before it trains anything.
+
+    Whether it is the right store is another question, see :mod:`december_plugin.store_identity`.
 
     Parameters
     ----------
@@ -351,8 +400,9 @@ def check_store(name: str = STORE) -> None:
     Raises
     ------
     ServerError
-        The store is not configured or its settings are wrong; its folder is missing or not writable; its bucket cannot
-        be reached.
+        The store is not configured or its settings are wrong.
+    StoreUnavailableError
+        Its folder is missing or not writable; its bucket cannot be reached. It may come back.
     """
     dj = quiet_datajoint()
     try:
@@ -372,14 +422,14 @@ def _check_folder(name: str, folder: Path) -> None:
     place = f"The folder {folder} of the store {name!r}"
     remedy = f"or correct dj.config['stores'][{name!r}]['location']."
     if not folder.exists():
-        raise ServerError(f"{place} does not exist. Create it, mount the disk that holds it, {remedy}")
+        raise StoreUnavailableError(f"{place} does not exist. Create it, mount the disk that holds it, {remedy}")
     if not folder.is_dir():
-        raise ServerError(f"{place} is not a folder. Move the file away, {remedy}")
+        raise StoreUnavailableError(f"{place} is not a folder. Move the file away, {remedy}")
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ServerError(
+        raise StoreUnavailableError(
             f"{place} is not writable for user id {os.geteuid()} ({error.strerror or error}). Allow writing there, "
             + remedy
         ) from None

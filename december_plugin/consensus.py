@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from december_plugin.array_repr import ArrayRepr
 from december_plugin.errors import SettingsError
 from december_plugin.matching import match_clusters, most_typical
 
@@ -21,8 +22,8 @@ IntArray = npt.NDArray[np.int64]
 MAX_ROUNDS = 50
 
 
-@dataclass(frozen=True, eq=False)
-class Consensus:
+@dataclass(frozen=True, eq=False, repr=False)
+class Consensus(ArrayRepr):
     """A partition that several seeds share.
 
     Attributes

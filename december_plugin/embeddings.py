@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from december_plugin.array_repr import ArrayRepr
 from december_plugin.errors import EmbeddingError
 from december_plugin.identity import NeuronIds
 
@@ -26,8 +27,8 @@ FEATURES_FIRST = ("log_var",)  # deterministic Gaussian
 CUSTOM = "A readout class can define `embedding_vectors()`, which returns its readout vectors (neurons, features)."
 
 
-@dataclass(frozen=True, eq=False)
-class ReadoutEmbeddings:
+@dataclass(frozen=True, eq=False, repr=False)
+class ReadoutEmbeddings(ArrayRepr):
     """The readout vectors of all sessions of a model, and whose they are.
 
     Attributes

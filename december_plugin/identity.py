@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from december_plugin.array_repr import ArrayRepr
 from december_plugin.errors import SettingsError
 
 IntArray = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)
-class NeuronIds:
+@dataclass(frozen=True, eq=False, repr=False)
+class NeuronIds(ArrayRepr):
     """Who the neurons of an assignment are: session and unit id, in the order of the labels.
 
     Parameters

@@ -21,6 +21,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from december_plugin import imports
 from december_plugin.errors import SettingsError
 
 DEFAULT_SCHEMA = "december"
@@ -50,7 +51,7 @@ def open_lab(
     create
         Whether to make the tables if the schema has none; a misspelled name is an error otherwise.
     read_only
-        The store is not needed, so it may be out of reach or not writable.
+        The store is not needed, so it may be out of reach, not writable, or another one.
 
     Raises
     ------
@@ -75,6 +76,8 @@ def open_lab(
         )
     source = source or parent or schema
     from december_plugin.schemas import december_tables
+    from december_plugin.store_identity import recognise, store_name_of
+    from december_plugin.stores import open_store
 
     module = _import_module(source[len("module:") :]) if source.startswith("module:") else None
     found = module.Model.database if module is not None else source
@@ -87,6 +90,10 @@ def open_lab(
     if module is None:
         module = _nnfabrik_schema(source)
     tables = december_tables(schema, nnfabrik=module, trained_model=getattr(module, "TrainedModel", None))
+    store = store_name_of(tables.TrainedModel)
+    if not read_only and store in (dj.config.get("stores") or {}):
+        models_schema = str(tables.TrainedModel.database)
+        recognise(tables.StoreIdentity(), open_store(store), models_schema=models_schema)
     return Lab(schema, module, tables, database.is_embedded)
 
 
@@ -103,8 +110,8 @@ def _nnfabrik_of(connection: Any, schema: str) -> str | None:
 def _import_module(name: str) -> Any:
     try:
         module = importlib.import_module(name)
-    except ImportError as error:
-        raise SettingsError(f"the nnfabrik module {name!r} cannot be imported: {error}.") from None
+    except imports.ANYTHING as error:
+        raise SettingsError(f"the nnfabrik module {name!r} cannot be imported: {imports.reason(error)}.") from None
     from december_plugin.schemas.tables import NNFABRIK_TABLES
 
     missing = [table for table in NNFABRIK_TABLES if not hasattr(module, table)]

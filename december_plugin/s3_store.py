@@ -149,11 +149,12 @@ class S3Store(ObjectStore):
         return f"the bucket {self.bucket!r} at {self.endpoint}{below}"
 
     def check(self) -> None:
-        """Find out whether the server answers and has the bucket."""
+        """Find out whether the server answers and has the bucket, and whether it is the right one."""
         with self._errors(""):
             exists = self._client.bucket_exists(self.bucket)
         if not exists:
             raise self.unavailable("there is no such bucket")
+        self.check_identity()
 
     def put(self, path: str, payload: bytes) -> None:
         """Write a file whole; if this fails, the content that it had before is as it was."""

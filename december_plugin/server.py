@@ -33,7 +33,7 @@ from typing import Any
 import filelock
 import platformdirs
 
-from december_plugin.errors import ServerError
+from december_plugin.errors import ServerError, ServerUnreachableError
 from december_plugin.mariadb import HOST, OPTIONS, USER, account_sql, find_programs, is_free, is_server, process_ids
 
 FIRST_PORT = 13306
@@ -257,7 +257,7 @@ class EmbeddedServer:
         try:
             lock.acquire()
         except filelock.Timeout:
-            raise ServerError(
+            raise ServerUnreachableError(
                 f"Another process has been starting or stopping the embedded database in {self.home} for more than "
                 f"{LOCK_TIMEOUT:.0f} s. Look at {self.error_log}, end that process, and try again."
             ) from None
@@ -419,15 +419,17 @@ class EmbeddedServer:
             if refusal is None:
                 return
             if refusal:
-                raise self._failure(refusal, log_start)
+                raise self._failure(refusal, log_start, kind=ServerError)
             if time.monotonic() > end:
                 raise self._failure(f"did not answer within {START_TIMEOUT:.0f} s", log_start)
             time.sleep(0.05)
 
-    def _failure(self, problem: str, log_start: int | None) -> ServerError:
+    def _failure(
+        self, problem: str, log_start: int | None, *, kind: type[ServerError] = ServerUnreachableError
+    ) -> ServerError:
         log = self._log_since(max(0, self._log_size() - 10_000) if log_start is None else log_start)
         last = "\n".join(log.strip().splitlines()[-LOG_LINES:])
-        return ServerError(
+        return kind(
             f"The embedded database in {self.folder} {problem}.\n"
             f"The last lines of its log {self.error_log}:\n{last or '(nothing)'}"
         )

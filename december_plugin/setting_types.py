@@ -37,7 +37,12 @@ def check_types(function: Callable[..., Any], config: Mapping[str, Any]) -> list
     found = []
     for name, value in config.items():
         if name in hints and not _fits(value, hints[name]):
-            found.append((name, SettingsError(f"{name} is {value!r}; it must be {_words(hints[name])}.{_hint(value)}")))
+            found.append(
+                (
+                    name,
+                    SettingsError(f"{name} is {value!r}; it must be {_words(hints[name])}.{_hint(value, hints[name])}"),
+                )
+            )
     return found
 
 
@@ -95,9 +100,12 @@ def _words(hint: Any) -> str:
     return "a mapping" if (origin or hint) in (dict, collections.abc.Mapping) else str(hint)
 
 
-def _hint(value: Any) -> str:
+def _hint(value: Any, hint: Any) -> str:
     if not isinstance(value, str):
-        return ""
+        is_scalar = isinstance(value, (bool, int, float)) or value is None
+        takes_text = _fits("text", hint) or _fits(["text"], hint)
+        items = value if isinstance(value, (list, tuple)) else [value] if is_scalar else []
+        return " Put it in quotes if it is text." if takes_text and any(not isinstance(x, str) for x in items) else ""
     if value.lower() in ("none", "nil"):
         return " Write null for nothing."
     try:

@@ -4,6 +4,10 @@ A store is named in ``dj.config['stores']``, by nnfabrik's templates ``minio``. 
 keep checkpoints in the same place, and clean it. What goes wrong with the place itself (unmounted, full, away,
 refusing) is a :class:`StoreUnavailableError` within about ten seconds, so that a worker can wait for it and still be
 stopped.
+
+A store has an identity, in the file :data:`MARK`. A place without the mark, or with another one, is not the store that
+it was taken for: an empty folder where a disk should be mounted, or one made anew where a store was moved away. See
+:mod:`december_plugin.store_identity`.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -24,6 +29,14 @@ from december_plugin.errors import ServerError, SettingsError
 from december_plugin.sealed import write_atomically
 
 DEFAULT_STORE = "minio"  # the name that nnfabrik's templates use
+MARK = "december-store.txt"  # the file of a store that says which one it is
+UNREADABLE = "unreadable"  # the identity of a store whose mark says none
+_MARK_TEXT = """\
+{identity}
+
+This file tells december which store this is. Whoever moves the store, or copies it back from a backup, moves this file
+with it. Without it december takes the place for another one and stores nothing here.
+"""
 
 
 class StoreUnavailableError(ServerError):
@@ -56,6 +69,7 @@ class ObjectStore(ABC):
     """
 
     name: str
+    identity = ""  # that the store must have, see :meth:`check_identity`; empty for any
 
     @property
     @abstractmethod
@@ -93,6 +107,42 @@ class ObjectStore(ABC):
     def abort_upload(self, upload: UnfinishedUpload) -> None:
         """Remove what is left of an upload that was never completed."""
         raise SettingsError(f"The store {self.name!r} has no unfinished uploads.")
+
+    def read_mark(self) -> str | None:
+        """Return the identity of the store; None if it has no mark, and :data:`UNREADABLE` if the mark says nothing."""
+        try:
+            content = self.get(MARK)
+        except FileNotFoundError:
+            return None
+        return _identity_in(content)
+
+    def write_mark(self, identity: str) -> None:
+        """Give the store an identity, of 32 hexadecimal digits; one that it had before is lost."""
+        self.put(MARK, _MARK_TEXT.format(identity=identity).encode())
+
+    def check_identity(self) -> None:
+        """Find out whether this is the store that it should be; without an expected identity any store is.
+
+        Raises
+        ------
+        StoreUnavailableError
+            The mark is missing or gives another identity, or the place cannot be used.
+        """
+        if self.identity:
+            self._compare(self.read_mark())
+
+    def _compare(self, found: str | None) -> None:
+        if found != self.identity:
+            reason = f"its mark {MARK} is missing" if found is None else f"its mark {MARK} is another one's"
+            raise self.unrecognised(reason)
+
+    def unrecognised(self, reason: str) -> StoreUnavailableError:
+        """Return the error that says that this is not the store that was used before."""
+        return StoreUnavailableError(
+            f"The store {self.name!r} ({self.place}) is not the one that this database has used before: {reason}. "
+            "Mount the disk or move the store back to this place, or correct "
+            f"dj.config['stores'][{self.name!r}]; `december store accept` makes this place the store from now on."
+        )
 
     def unavailable(self, words: str) -> StoreUnavailableError:
         """Return the error that says why the store cannot be used."""
@@ -178,6 +228,14 @@ class FileStore(ObjectStore):
     def _require_location(self) -> None:
         if not self.location.is_dir():
             raise self.unavailable("it does not exist or is no folder")
+        if self.identity:
+            # Not left to the caller: a folder can be unmounted, or moved and made anew, at any moment.
+            try:
+                content = (self.location / MARK).read_bytes()
+            except FileNotFoundError:
+                self._compare(None)
+            else:
+                self._compare(_identity_in(content))
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -193,6 +251,11 @@ class FileStore(ObjectStore):
 
 class _MissingError(FileNotFoundError):
     """The file that was asked for is not there; the store is."""
+
+
+def _identity_in(mark: bytes) -> str:
+    words = mark.decode("ascii", errors="replace").split(maxsplit=1)
+    return words[0] if words and re.fullmatch("[0-9a-f]{32}", words[0]) else UNREADABLE
 
 
 def _raise_unless_missing(error: OSError) -> None:

@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from december_plugin.agreement import compare_partitions
+from december_plugin.array_repr import ArrayRepr
 from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
 from december_plugin.kmeans import check_count, spawn_seeds
 from december_plugin.settings import check_integer
@@ -68,8 +69,8 @@ def checked_settings(
     return name, n_draws, int(seed), str(method)
 
 
-@dataclass(frozen=True, eq=False)
-class Draw:
+@dataclass(frozen=True, eq=False, repr=False)
+class Draw(ArrayRepr):
     """Surrogate readout vectors of all seeds.
 
     Attributes
@@ -211,8 +212,8 @@ class SurrogateReadouts:
         return [np.ascontiguousarray(full[rows].T) for rows in self._blocks()]
 
 
-@dataclass(frozen=True, eq=False)
-class NullAgreement:
+@dataclass(frozen=True, eq=False, repr=False)
+class NullAgreement(ArrayRepr):
     """Agreement between seeds on surrogates.
 
     Attributes

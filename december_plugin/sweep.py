@@ -28,16 +28,19 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 from december_plugin import sweep_checks
 from december_plugin.errors import SettingsError, did_you_mean
 from december_plugin.settings import expand_preset
-from december_plugin.sweep_source import Mistake, Source, SweepError, read_source
+from december_plugin.sweep_source import SweepError, read_source
 from december_plugin.sweep_surrogates import SurrogateEntry, read_surrogates
+from december_plugin.yaml_reader import Mistake, Source
 
 SECTIONS = ("seeds", "datasets", "models", "trainers", "clusterings", "surrogates")
 ENTRY_KEYS = ("fn", "comment", "config", "grid")
@@ -241,10 +244,9 @@ class _Reader:
     @staticmethod
     def _comment(item: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
         given = item.get("comment")
-        try:
-            comment = "" if given is None else str(given).format(**settings)
-        except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
-            raise SettingsError(f"the comment {given!r} names no setting {error}.") from None
+        if given is not None and not isinstance(given, str):
+            raise SettingsError(f"the comment is {given!r}; it must be text. Put it in quotes.")
+        comment = filled_comment(given or "", settings)
         if len(comment) > MAX_COMMENT_LENGTH:
             raise SettingsError(f"the comment has {len(comment)} characters; {MAX_COMMENT_LENGTH} are allowed.")
         return comment
@@ -254,6 +256,7 @@ class _Reader:
     def clusterings(self) -> list[tuple[ClusteringEntry, tuple[Any, ...]]]:
         """Return the clusterings and their places."""
         from december_plugin.baselines import METHODS
+        from december_plugin.clustering_settings import MOST_CLUSTERS, setting_mistakes
 
         entries: list[tuple[ClusteringEntry, tuple[Any, ...]]] = []
         for position, where, item in self.items("clusterings", "e.g. {method: gmm, n_clusters: [10, 20]}"):
@@ -262,21 +265,22 @@ class _Reader:
                 self.wrong(f"{where}: an entry needs the keys 'method' and 'n_clusters'.", *here)
                 continue
             method = item["method"]
-            if method not in METHODS:
+            if not isinstance(method, str) or method not in METHODS:
                 text = f"{where}: there is no method {method!r}. {did_you_mean(str(method), METHODS)}"
                 self.wrong(text, *here, "method")
                 continue
             settings = {key: value for key, value in item.items() if key not in ("method", "n_clusters")}
-            for key in settings:
-                if key not in METHODS[method]:
-                    text = f"{where}: {method} has no setting {key!r}. {did_you_mean(key, METHODS[method])}"
-                    self.wrong(text, *here, key, at_key=True)
+            for key, error in setting_mistakes(method, settings):
+                self.wrong(f"{where}: {error}", *here, key, at_key=key not in METHODS[method])
             is_list = isinstance(item["n_clusters"], list)
             for at, count in enumerate(item["n_clusters"] if is_list else [item["n_clusters"]]):
                 place = (*here, "n_clusters", at) if is_list else (*here, "n_clusters")
                 if not isinstance(count, int) or isinstance(count, bool) or count < 1:
                     text = f"{where}: n_clusters is {count!r}; it must be an integer of at least 1."
                     self.wrong(text, *place)
+                    continue
+                if count > MOST_CLUSTERS:
+                    self.wrong(f"{where}: n_clusters is {count}; at most {MOST_CLUSTERS} are allowed.", *place)
                     continue
                 entries.append((ClusteringEntry(method, count, settings), place))
         return entries
@@ -337,12 +341,10 @@ def load_sweep(path: str | Path, *, folder: str | Path | None = None) -> Sweep:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        written = path.read_bytes()
     except OSError as error:
         raise SettingsError(f"the sweep {path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"the sweep {path} is not valid YAML: {error}") from None
-    content, source = read_source(text, str(path))
+    content, source = read_source(written, str(path))
     start = path.resolve().parent if folder is None else Path(folder).resolve()
     return parse_sweep(content, folder=start, source=source)
 
@@ -387,6 +389,48 @@ def parse_sweep(content: Any, *, folder: Path | None = None, source: Source | No
         clusterings=tuple(entry for entry, _ in clusterings),
         surrogates=surrogates,
     )
+
+
+def filled_comment(comment: str, settings: Mapping[str, Any]) -> str:
+    """Return a comment with the values of the settings that it names in braces, e.g. ``K {n_clusters}``.
+
+    A name may have Python's format, as in ``{strength:.2f}``, or a position, as in ``{paths[0]}``. ``{{`` and ``}}``
+    are braces.
+
+    Raises
+    ------
+    SettingsError
+        For a brace by itself, a name that is no setting, or a format that the value does not have.
+    """
+    try:
+        parts = list(Formatter().parse(comment))
+    except ValueError:
+        raise SettingsError(
+            f"the comment {comment!r} has a brace by itself. Write {{{{ or }}}} for a brace, and {{name}} for the "
+            "value of a setting."
+        ) from None
+    filled = []
+    for text, name, form, conversion in parts:
+        filled.append(text)
+        if name is None:
+            continue
+        setting = re.fullmatch(r"(\w+)((?:\[\w+\])*)", name)
+        if setting is None or setting[1] not in settings:
+            raise SettingsError(
+                f"the comment {comment!r} names no setting {name!r}. Write {{{{ and }}}} for braces that are text."
+            )
+        try:
+            value = Formatter().convert_field(Formatter().get_field(name, (), settings)[0], conversion)
+            filled.append(format(value, _checked_format(form or "")))
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            raise SettingsError(f"the comment {comment!r} cannot be filled at {{{name}}}: {error}.") from None
+    return "".join(filled)
+
+
+def _checked_format(form: str) -> str:
+    if not re.fullmatch(r"[^{}\d]{0,4}\d{0,2}[,_]?(\.\d{1,2})?[a-zA-Z%]?", form):
+        raise ValueError(f"the format {form!r} is not like '.2f'")
+    return form
 
 
 def _short(cell: _Cell) -> str:

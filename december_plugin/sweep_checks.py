@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from december_plugin import imports
+from december_plugin.allowed import is_dotted_name
 from december_plugin.errors import DecemberError, SettingsError, did_you_mean
 from december_plugin.setting_types import check_types
 from december_plugin.settings import allowed_settings, check_complete
@@ -59,11 +61,23 @@ def resolve(section: str, name: str) -> Callable[..., Any]:
     """Return the function of an entry, or raise a :class:`SettingsError` if there is none."""
     from nnfabrik.builder import resolve_fn
 
+    if not is_dotted_name(name):
+        raise SettingsError(
+            f"{name!r} is not the dotted name of a function. Write the whole dotted path, e.g. "
+            f"december_plugin.trainers.december_trainer.{_similar_name(section, name)}"
+        )
     try:
         function = resolve_fn(name, BASES[section])
-    except (NameError, TypeError, ImportError, AttributeError, ValueError) as error:
+    except imports.ANYTHING as error:
+        reason = imports.reason(error)
+        if imports.was_raised_by_the_module(error):
+            module = name.rpartition(".")[0]
+            raise SettingsError(
+                f"{name!r} names no function that can be imported here ({reason}). Correct the module, or provide what "
+                f'it needs; `python -c "import {module}"` shows the whole error.'
+            ) from None
         raise SettingsError(
-            f"{name!r} names no function that can be imported here ({error}). Write the whole dotted path, e.g. "
+            f"{name!r} names no function that can be imported here ({reason}). Write the whole dotted path, e.g. "
             "december_plugin.trainers.december_trainer, and install the package that it is in."
             f"{_similar_name(section, name)}"
         ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -86,6 +87,12 @@ class ClusterAssignment(dj.Computed):
         is_december = " OR ".join(f"trainer_fn LIKE '{pattern}'" for pattern in patterns) or "FALSE"
         pairs = self.trained_model_table.proj() * self.clustering_table.proj("method")
         return (pairs & f"(method = '{DECEMBER}') = ({is_december})").proj()
+
+    @classmethod
+    def is_december(cls, trainer_fn: str) -> bool:
+        """Return whether models of this trainer are clustered by the mixture that they were trained with."""
+        patterns = (".*".join(map(re.escape, name.split("*"))) for name in cls.december_trainers)
+        return any(re.fullmatch(pattern, trainer_fn) for pattern in patterns)
 
     def make_fetch(self, key: dict[str, Any]) -> tuple[str]:
         """Return, packed, the clustering, what the trainer said about neurons and mixture, and the configurations."""

@@ -4,55 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import datajoint as dj
-import numpy as np
 
-from december_plugin.baselines import METHODS, cluster_readouts
+from december_plugin.baselines import METHODS
+from december_plugin.clustering_settings import DECEMBER, canonical_settings, setting_mistakes
 from december_plugin.errors import SettingsError, did_you_mean
 from december_plugin.settings import check_integer
 
-DECEMBER = "december"
 MAX_DESCRIPTION_LENGTH = 255
-TRIAL_VECTORS = np.arange(8.0).reshape(4, 2)
-
-
-def canonical_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a post hoc method with every default written out and every value in one form.
-
-    ``1`` and ``1.0`` are the same where the default is a float, and so are tuples and lists, and NumPy's and Python's
-    numbers: equal settings must get equal hashes, in every process.
-
-    Raises
-    ------
-    SettingsError
-        For an unknown setting, or a value that is not a finite number, a string, a bool, None or a list of these.
-    """
-    defaults: Mapping[str, Any] = {} if method == DECEMBER else METHODS[method]
-    for name in settings:
-        if name not in defaults:
-            allowed = did_you_mean(name, defaults) if defaults else "It has none: the trainer has them all."
-            raise SettingsError(f"{method} has no setting {name!r}. {allowed}")
-    merged = {**defaults, **settings}
-    return {name: _canonical(name, merged[name], defaults[name]) for name in sorted(merged)}
-
-
-def _canonical(name: str, value: Any, default: Any) -> Any:
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if isinstance(value, (list, tuple)):
-        like = default if isinstance(default, (list, tuple)) and len(default) == len(value) else [None] * len(value)
-        return [_canonical(name, entry, entry_default) for entry, entry_default in zip(value, like, strict=True)]
-    if value is not None and not isinstance(value, (bool, int, float, str)):
-        raise SettingsError(f"{name} is {value!r}; a setting is a number, a string, true, false, none or a list.")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise SettingsError(f"{name} is {value!r}; it must be finite.")
-    return value
 
 
 def clustering_hash(method: str, n_clusters: int, settings: Mapping[str, Any]) -> str:
@@ -131,9 +93,8 @@ class Clustering(dj.Lookup):
                 f"the description has {len(description)} characters; {MAX_DESCRIPTION_LENGTH} are allowed."
             )
         row = _row(method, _checked_count(method, n_clusters), canonical_settings(method, settings), description)
-        if method != DECEMBER:
-            # The method itself knows which values it takes.
-            cluster_readouts(TRIAL_VECTORS, method=method, n_clusters=1, **row["settings"])
+        for _, mistake in setting_mistakes(method, settings):
+            raise mistake
         key = {"clustering_hash": row["clustering_hash"]}
         if self & key:
             if not skip_duplicates:

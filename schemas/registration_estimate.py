@@ -7,6 +7,7 @@ from typing import Any
 
 from datajoint.hash import key_hash
 
+from december_plugin.schemas.following_jobs import Following, following_jobs
 from december_plugin.schemas.training_plan import combinations
 from december_plugin.sweep import Entry, Sweep
 from december_plugin.training_time import Estimate, Finished, Training, estimate, most_epochs
@@ -32,6 +33,8 @@ class Outlook:
         Whether it rests on trainings on GPUs; if none was, on those on processors.
     n_interrupted
         Finished trainings that were left out because they went on from a checkpoint, so that their time is not known.
+    following
+        The jobs that follow the trainings.
     """
 
     n_trainings: int
@@ -40,6 +43,7 @@ class Outlook:
     estimate: Estimate
     on_gpu: bool
     n_interrupted: int
+    following: tuple[Following, ...] = ()
 
 
 def outlook(sweep: Sweep, *, nnfabrik: Any, tables: Any) -> Outlook:
@@ -74,6 +78,11 @@ def outlook(sweep: Sweep, *, nnfabrik: Any, tables: Any) -> Outlook:
         estimate=estimate(left, finished),
         on_gpu=on_gpu,
         n_interrupted=n_interrupted,
+        following=tuple(
+            following_jobs(
+                sweep, datasets=keys["dataset"], models=keys["model"], trainers=keys["trainer"], tables=tables
+            )
+        ),
     )
 
 

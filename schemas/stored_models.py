@@ -15,6 +15,7 @@ from datajoint.hash import uuid_from_file
 from nnfabrik import builder
 from nnfabrik.builder import get_all_parts, get_data, resolve_fn
 
+from december_plugin import imports
 from december_plugin.allowed import current_restriction
 from december_plugin.errors import EmbeddingError, SettingsError
 from december_plugin.sealed import DamagedError
@@ -61,16 +62,26 @@ def check_functions(config: Mapping[str, Any], key: Mapping[str, Any]) -> None:
         name = config[f"{role}_fn"]
         try:
             function = resolve_fn(name, DEFAULT_BASES[role])
-        except (ImportError, AttributeError, NameError, TypeError, ValueError) as error:
-            if isinstance(error, SettingsError):
+        except imports.ANYTHING as error:
+            # A refusal has no cause; with one, it is the guard's word on an import that failed.
+            if isinstance(error, SettingsError) and error.__cause__ is None:
                 raise
-            raise SettingsError(
-                f"the {entry} names the function {name!r}, which cannot "
-                f"be used here: {error}. Install the package that has it where this runs, or register the entry "
-                "under the function's dotted path."
-            ) from error
+            cause = error.__cause__ if isinstance(error, SettingsError) else error
+            raise _unusable(entry, name, cause or error) from cause
         if allowed is not None:
             allowed.check_function(function, name=name, table=entry)
+
+
+def _unusable(entry: str, name: str, error: BaseException) -> SettingsError:
+    """Return the error that says that a function cannot be imported, and why."""
+    if imports.was_raised_by_the_module(error):
+        remedy = "Correct its module, or provide what it needs where this runs."
+    else:
+        remedy = (
+            "Install the package that has it where this runs, or register the entry under the function's dotted path."
+        )
+    reason = imports.reason(error)
+    return SettingsError(f"the {entry} names the function {name!r}, which cannot be used here: {reason}. {remedy}")
 
 
 def guard_nnfabrik() -> None:
@@ -92,7 +103,10 @@ def guard_nnfabrik() -> None:
         if (allowed := current_restriction()) is None:
             return load(module, name)
         allowed.check(f"{module}.{name}", table="entry")
-        function = load(module, name)
+        try:
+            function = load(module, name)
+        except imports.ANYTHING as error:
+            raise _unusable("entry", f"{module}.{name}", error) from error
         allowed.check_function(function, name=f"{module}.{name}", table="entry")
         return function
 

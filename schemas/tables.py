@@ -24,6 +24,7 @@ from december_plugin.schemas.pool_tables import Pool, PoolJob, PoolWorker
 from december_plugin.schemas.running_job import LeasedTable
 from december_plugin.schemas.seed_agreement import SeedAgreement
 from december_plugin.schemas.seed_sets import SeedCount
+from december_plugin.schemas.store_identity import StoreIdentity
 from december_plugin.schemas.surrogate import Surrogate, SurrogateAgreement
 from december_plugin.schemas.trained_model import ThreePartTraining, trained_model_template
 from december_plugin.schemas.training_plan import TrainingPlan
@@ -75,6 +76,8 @@ class DecemberTables:
         Agreement between seeds on surrogates without clusters.
     Pool, PoolWorker, PoolJob
         Pools of workers, workers with their heartbeats, and what happened to jobs.
+    StoreIdentity
+        Which store the models are in.
     """
 
     schema: Any
@@ -97,6 +100,7 @@ class DecemberTables:
     Pool: Any
     PoolWorker: Any
     PoolJob: Any
+    StoreIdentity: Any
 
     @property
     def computed(self) -> tuple[Any, ...]:
@@ -164,7 +168,7 @@ def december_tables(
         trained_model = _planned_only(_check_trained_model(trained_model), plan)
     context["TrainedModel"] = trained_model
     evaluations = _declare_evaluations(opened, context, lab, december_trainers)
-    pools = {table.__name__: bind(table, opened, context) for table in (Pool, PoolWorker, PoolJob)}
+    pools = {table.__name__: bind(table, opened, context) for table in (Pool, PoolWorker, PoolJob, StoreIdentity)}
     return DecemberTables(
         schema=opened, nnfabrik=lab, TrainingPlan=plan, TrainedModel=trained_model, **evaluations, **pools
     )

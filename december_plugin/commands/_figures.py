@@ -204,12 +204,12 @@ def measures(analysis: Analysis) -> Figure:
 
 
 def null(analysis: Analysis) -> Figure:
-    """Draw the agreement beside that of readouts without clusters."""
+    """Draw the agreement of every method beside that of readouts without clusters."""
     nulls = type_queries.null_table(analysis.tables, analysis.key)
     nulls = nulls[nulls["clustering_hash"].isin(analysis.table["clustering_hash"])].reset_index(drop=True)
     if nulls.empty:
         raise LeftOutError("no surrogates have been drawn; a sweep asks for them in its section surrogates")
-    return plots.null_figure(_labelled(nulls, analysis), analysis.agreement)
+    return plots.null_figure(_labelled(nulls, analysis))
 
 
 def cluster_count(analysis: Analysis) -> Figure:

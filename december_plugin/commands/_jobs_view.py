@@ -111,7 +111,7 @@ def print_details(details: JobDetails, describe: Describe, *, lines: int) -> Non
 
 
 def _facts(details: JobDetails, words: str) -> list[tuple[str, str]]:
-    from december_plugin.pool.blocks import in_words, numbered
+    from december_plugin.wording import in_words, numbered
 
     ref, worker = details.ref, details.worker
     facts = [("job", f"{ref.job_hash}"), ("what", words), ("table", ref.table_name), ("state", _state(details))]
@@ -147,7 +147,7 @@ def _state(details: JobDetails) -> str:
 
 
 def _worker(worker_id: str, worker: Mapping[str, Any] | None) -> str:
-    from december_plugin.pool.blocks import in_words
+    from december_plugin.wording import in_words
 
     if worker is None:
         return f"worker {worker_id[:8]}, of which nothing more is known"
@@ -163,7 +163,7 @@ def _worker(worker_id: str, worker: Mapping[str, Any] | None) -> str:
 
 
 def _worker_progress(worker: Mapping[str, Any]) -> str:
-    from december_plugin.pool.blocks import in_words
+    from december_plugin.wording import in_words
 
     parts = [f"epoch {worker['epoch']} of {worker['n_epochs']}"]
     if worker["score"] is not None:

@@ -24,8 +24,9 @@ def add_lab_options(parser: argparse.ArgumentParser) -> None:
 def open_lab_of(args: argparse.Namespace, *, create: bool = False, read_only: bool = False) -> Lab:
     """Open the tables that the options name.
 
-    Only with ``create`` are they made if they do not exist. ``read_only`` is for commands that change nothing and need
-    no store: an account with the reader's role can run them (docs/security.md).
+    Only with ``create`` are they made if they do not exist. ``read_only`` is for commands that need no store, so that
+    one that is away does not keep them from working; most of them change nothing, and an account with the reader's role
+    can run them (docs/security.md).
     """
     from december_plugin.lab import open_lab
 

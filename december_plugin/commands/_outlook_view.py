@@ -6,29 +6,32 @@ from collections.abc import Iterator
 
 from december_plugin.schemas.registration_estimate import Outlook
 from december_plugin.training_time import LEVELS, SAME, Basis
-
-HOUR = 3600.0
+from december_plugin.wording import in_words, numbered
 
 
 def outlook_lines(found: Outlook, *, schema: str) -> Iterator[str]:
-    """Yield the lines: how many trainings are new, planned, trained; the hours, and what they rest on."""
+    """Yield the lines: how many trainings are new, planned, trained; how long they and what follows them take."""
     n_left = found.n_trainings - found.n_trained
     yield f"  new               {found.n_new:>6}"
     yield f"  planned already   {found.n_trainings - found.n_new - found.n_trained:>6}"
     yield f"  trained already   {found.n_trained:>6}"
     if n_left == 0:
         yield "Nothing is left to train."
-        return
-    estimate = found.estimate
-    device = "GPU hours" if found.on_gpu else "hours of one worker on the processor"
-    if not estimate.bases:
+    elif not found.estimate.bases:
         yield f"How long the {n_left} take is not known: {_why_unknown(found, schema)}"
-        return
+    else:
+        yield from _trainings(found, n_left)
+    yield from _following(found)
+
+
+def _trainings(found: Outlook, n_left: int) -> Iterator[str]:
+    estimate = found.estimate
+    device = "one GPU" if found.on_gpu else "the processor, with one worker"
     n_judged = n_left - estimate.n_unknown
     of = f"{n_judged}" if n_judged == n_left else f"{n_judged} of the {n_left}"
     yield (
-        f"To train {of}: about {hours(estimate.seconds)} {device}; {hours(estimate.most_seconds)} if none stops early. "
-        "It rests on"
+        f"To train {of}: about {in_words(estimate.seconds)} on {device}; {in_words(estimate.most_seconds)} if none "
+        "stops early. It rests on"
     )
     for basis in estimate.bases:
         yield f"  {_basis_in_words(basis)}"
@@ -41,12 +44,21 @@ def outlook_lines(found: Outlook, *, schema: str) -> Iterator[str]:
     yield "Trainings that take over a shared pretraining are counted with the time that they really took."
 
 
-def hours(seconds: float) -> str:
-    """Return a time in hours, with as many digits as it deserves."""
-    value = seconds / HOUR
-    if value < 0.01:
-        return "less than 0.01"
-    return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+def _following(found: Outlook) -> Iterator[str]:
+    """Yield what follows the trainings, in one sentence: its time, or that it is not known."""
+    parts = []
+    for jobs in found.following:
+        verb = "is" if jobs.name.startswith("the ") else "are"
+        number = numbered(jobs.n_left, "job")
+        if jobs.n_left == 0:
+            continue
+        if jobs.n_unknown == jobs.n_left:
+            parts.append(f"{jobs.name} {verb} not estimated yet ({number})")
+            continue
+        rest = f", {jobs.n_unknown:,} of them not estimated yet" if jobs.n_unknown else ""
+        parts.append(f"{jobs.name} about {in_words(jobs.seconds)} ({number}{rest})")
+    if parts:
+        yield f"After the trainings, with one worker: {'; '.join(parts)}."
 
 
 def _why_unknown(found: Outlook, schema: str) -> str:
@@ -57,7 +69,6 @@ def _why_unknown(found: Outlook, schema: str) -> str:
 
 def _basis_in_words(basis: Basis) -> str:
     each = basis.seconds / basis.n_planned
-    duration = f"{each:.0f} s" if each < 100 else f"{each / 60:.0f} min" if each < 6000 else f"{each / HOUR:.1f} h"
     what = f"{basis.n_finished} finished with the same {LEVELS[basis.level]}"
     rough = "" if basis.level == SAME else ", by time per epoch"
-    return f"{what}, for {basis.n_planned} of them: {duration} each on average{rough}."
+    return f"{what}, for {basis.n_planned} of them: {in_words(each)} each on average{rough}."

@@ -89,12 +89,10 @@ class StatusView:
             yield _bulleted("!", words)
 
     def _progress(self) -> Iterator[RenderableType]:
-        from datetime import timedelta
+        from december_plugin.wording import in_words, numbered
 
-        from december_plugin.pool.blocks import alive, in_words, numbered
-
-        throughput = self.overview.throughput
-        if not throughput.last_day and throughput.seconds_left is None:
+        throughput, time_left = self.overview.throughput, self._time_left()
+        if not throughput.last_day and not time_left:
             return
         hour, day = sum(throughput.last_hour.values()), sum(throughput.last_day.values())
         yield heading("throughput")
@@ -103,17 +101,35 @@ class StatusView:
         yield text(f"  {numbered(hour, 'job')} done in the last hour, {day:,} in the last day")
         if trained and each is not None:
             yield text(f"  {numbered(trained, 'training')} among these, {in_words(each)} each")
-        if throughput.seconds_left is not None and any(
-            table.waiting or table.running for table in self.overview.tables
-        ):
-            end = (self.overview.time + timedelta(seconds=throughput.seconds_left)).strftime("%Y-%m-%d %H:%M")
-            yield text(
-                f"  about {in_words(throughput.seconds_left)} left for what can be begun now, until {end} UTC, with "
-                f"{numbered(len(alive(self.overview)), 'worker')}"
+        if time_left:
+            yield text(f"  {time_left}")
+
+    def _time_left(self) -> str:
+        from datetime import timedelta
+
+        from december_plugin.pool.blocks import alive
+        from december_plugin.pool.jobs import counted
+        from december_plugin.wording import in_words, numbered
+
+        throughput = self.overview.throughput
+        unknown = ", ".join(counted(table, number) for table, number in throughput.not_estimated.items())
+        if not any(table.waiting or table.running for table in self.overview.tables):
+            return ""
+        if throughput.seconds_left is None:
+            return f"time left: not estimated yet ({unknown})" if unknown and alive(self.overview) else ""
+        end = (self.overview.time + timedelta(seconds=throughput.seconds_left)).strftime("%Y-%m-%d %H:%M")
+        workers = numbered(len(alive(self.overview)), "worker")
+        if unknown:  # no hour: it would be that of the smaller part
+            return (
+                f"about {in_words(throughput.seconds_left)} left for what can be begun now and has run before, with "
+                f"{workers}; not estimated yet: {unknown}"
             )
+        return (
+            f"about {in_words(throughput.seconds_left)} left for what can be begun now, until {end} UTC, with {workers}"
+        )
 
     def _running(self) -> Iterator[RenderableType]:
-        from december_plugin.pool.blocks import in_words
+        from december_plugin.wording import in_words
 
         # Those without a live worker first: they are what somebody must see to.
         jobs = sorted(self.overview.jobs_in("running"), key=lambda job: (job.is_alive, -(job.elapsed or job.age)))
@@ -170,7 +186,8 @@ class StatusView:
         yield from self._rest(groups, "reasons")
 
     def _workers(self) -> Iterator[RenderableType]:
-        from december_plugin.pool.blocks import alive, in_words
+        from december_plugin.pool.blocks import alive
+        from december_plugin.wording import in_words
 
         now = [worker for worker in self.overview.workers if not worker.has_ended]
         ended = [worker for worker in self.overview.workers if worker.has_ended]
@@ -214,7 +231,7 @@ class StatusView:
         return ""
 
     def _pools(self) -> Iterator[RenderableType]:
-        from december_plugin.pool.blocks import in_words
+        from december_plugin.wording import in_words
 
         pools = [pool for pool in self.overview.pools if pool.ended_age is None]
         if not pools:
@@ -271,7 +288,7 @@ def _shortened(words: str, length: int) -> Any:
 
 
 def _beat(job: QueuedJob) -> Any:
-    from december_plugin.pool.blocks import in_words
+    from december_plugin.wording import in_words
 
     if job.worker is None:
         return text("none", "yellow")

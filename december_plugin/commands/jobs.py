@@ -152,7 +152,7 @@ def _retry(args: argparse.Namespace) -> int:
     from december_plugin.pool.job_book import JobBook
 
     _check_selection(args)
-    lab = open_lab_of(args)
+    lab = open_lab_of(args, read_only=True)
     book = JobBook(lab.tables)
     refs = [book.find(job, table=args.table) for job in args.jobs] or _selected(book, args)
     outcome = JobActions(book, stale=args.stale).retry(refs)
@@ -193,7 +193,7 @@ def _ignore(args: argparse.Namespace) -> int:
     from december_plugin.pool.job_actions import JobActions
     from december_plugin.pool.job_book import JobBook
 
-    lab = open_lab_of(args)
+    lab = open_lab_of(args, read_only=True)
     book = JobBook(lab.tables)
     outcome = JobActions(book).ignore([book.find(job, table=args.table) for job in args.jobs])
     _report(outcome, "ignored from now on; `december jobs retry` takes it back", nothing="", named=True)

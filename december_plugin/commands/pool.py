@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "stop":
         from december_plugin.commands._stopping import stop_pools
 
-        lab = open_lab_of(args)
+        lab = open_lab_of(args, read_only=True)
         return stop_pools(lab.tables.schema.connection, lab.schema, beginning=args.pool, now=args.now)
     if not args.slurm:
         check_without_slurm(args)
@@ -160,9 +160,14 @@ def settings_of(args: argparse.Namespace, schema: str) -> PoolSettings:
 
 
 def _start(args: argparse.Namespace) -> int:
-    from december_plugin.pool.local import run_pool
+    from december_plugin.connection import has_connected
+    from december_plugin.pool.local import print_event, run_pool
+    from december_plugin.pool.outages import with_server
 
-    environment, lab = _open_lab(args)
+    def tell(error: BaseException) -> None:
+        print_event("pool", f"waiting: {error}")
+
+    environment, lab = with_server(lambda: _open_lab(args), waits=has_connected, tell=tell)
     settings = settings_of(args, lab.schema)
     _chosen_tables(lab, settings)
     return run_pool(settings, environment=environment)
@@ -264,7 +269,7 @@ def _status(args: argparse.Namespace) -> int:
     from december_plugin.pool.board import end_pool
     from december_plugin.pool.pools import duration, pools
 
-    lab = open_lab_of(args)
+    lab = open_lab_of(args, read_only=True)
     connection = lab.tables.schema.connection
     found = pools(connection, lab.schema)
     arrays, problem = slurm_words([pool.row for pool in found])

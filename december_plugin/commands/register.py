@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from december_plugin.commands import Subparsers
 from december_plugin.commands._lab import add_lab_options, open_lab_of
 from december_plugin.errors import DecemberError, SettingsError
+from december_plugin.wording import numbered
 
 if TYPE_CHECKING:
     from december_plugin.lab import Lab
@@ -48,8 +49,8 @@ same comment: results are grouped by it.
 The sweeps of the DECEMber paper come with december (`december sweeps list`) and can be registered by name; their
 recording paths are taken from the current folder. Copy one to put your own folders into it.
 
---dry-run tells also how many of the trainings are planned or done already, and how long the others will take, judged by
-what has run: if a database is configured, or december's own is running. It never starts one.
+--dry-run tells also how many of the trainings are planned or done already, and how long the others, the clusterings and
+the null will take, judged by what has run: if a database is configured, or december's own is running. It starts none.
 """
 EPILOG = """\
 examples:
@@ -77,10 +78,9 @@ def run(args: argparse.Namespace) -> int:
 
     path, folder = find_sweep(args.sweep)
     sweep = load_sweep(path, folder=folder)
-    trainings = (
-        f"{sweep.n_trainings} trainings: {len(sweep.datasets)} datasets x {len(sweep.models)} models x "
-        f"{len(sweep.trainers)} trainers x {len(sweep.seeds)} seeds"
-    )
+    kinds = (("dataset", sweep.datasets), ("model", sweep.models), ("trainer", sweep.trainers), ("seed", sweep.seeds))
+    product = " x ".join(numbered(len(entries), kind) for kind, entries in kinds)
+    trainings = f"{numbered(sweep.n_trainings, 'training')}: {product}"
     if args.dry_run:
         print(f"The sweep is valid. It plans {trainings}.")
         _print_advice(sweep)

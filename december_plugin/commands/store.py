@@ -29,6 +29,8 @@ examples:
   december store status             where it is, whether it can be used, how many files and bytes
   december store clean              what could be removed; removes nothing
   december store clean --delete     removes it
+  december store accept             the place that is configured is the store from now on, though it is not known by its
+                                    mark: after models were lost, or copied back without the mark
 
 Removed are only files that the database knows nothing of or whose models were deleted, halves of files, and checkpoints
 of trainings that are done or no longer planned, in the schemas of december's and your nnfabrik tables, and only what is
@@ -59,15 +61,18 @@ def add_parser(subparsers: Subparsers) -> None:
         action="store_true",
         help="remove files that the database does not know although they are most of a schema's files",
     )
+    accept = actions.add_parser("accept", help="take the place that is configured for the store from now on")
+    for action in (status, clean, accept):
+        action.add_argument("--store", metavar="NAME", help="store of DataJoint (default: the models'; status: minio)")
     for action in (status, clean):
-        action.add_argument("--store", metavar="NAME", help="store of DataJoint (default: minio; clean: the models')")
         action.add_argument("--json", action="store_true", help="print JSON")
-    add_lab_options(clean)
+    for action in (clean, accept):
+        add_lab_options(action)
 
 
 def run(args: argparse.Namespace) -> int:
     """Carry out one action."""
-    return {"status": _status, "clean": _clean}[args.action](args)
+    return {"status": _status, "clean": _clean, "accept": _accept}[args.action](args)
 
 
 # ---- status
@@ -116,13 +121,31 @@ def _folders(store: ObjectStore) -> dict[str, dict[str, int]]:
     return folders
 
 
+# ---- accept
+
+
+def _accept(args: argparse.Namespace) -> int:
+    from december_plugin.connection import check_store
+    from december_plugin.store_identity import accept, store_name_of
+    from december_plugin.stores import open_store
+
+    lab = open_lab_of(args, read_only=True)
+    name = args.store or store_name_of(lab.tables.TrainedModel)
+    check_store(name)
+    store = open_store(name)
+    accept(lab.tables.StoreIdentity(), store)
+    print(f"{store.place[0].upper()}{store.place[1:]} is the store {name!r} of the schema {lab.schema} from now on.")
+    return 0
+
+
 # ---- clean
 
 
 def _clean(args: argparse.Namespace) -> int:
     from december_plugin.pool.cleaning import Cleaner, old_halves
     from december_plugin.pool.spool import Spool
-    from december_plugin.stores import DEFAULT_STORE, open_store
+    from december_plugin.store_identity import store_name_of
+    from december_plugin.stores import open_store
 
     if not MIN_HOURS <= args.older_than <= MAX_HOURS:
         raise SettingsError(
@@ -130,7 +153,7 @@ def _clean(args: argparse.Namespace) -> int:
             "what a worker is uploading has no row yet."
         )
     lab = open_lab_of(args)
-    name = args.store or getattr(lab.tables.TrainedModel, "storage", DEFAULT_STORE)
+    name = args.store or store_name_of(lab.tables.TrainedModel)
     store, limit = open_store(name), timedelta(hours=args.older_than)
     cleaner = Cleaner(lab.tables, store, older_than=limit)
     findings = cleaner.find()

@@ -64,7 +64,7 @@ def _import(args: argparse.Namespace) -> int:
         f"{len(labels)} labelled neurons of {labels['data_key'].nunique()} sessions, {labels.attrs['n_unlabelled']} "
         f"without a type; {len(counts)} types: {', '.join(f'{name} ({count})' for name, count in counts.items())}"
     )
-    lab = open_lab_of(args, read_only=args.dry_run)
+    lab = open_lab_of(args, read_only=True)
     _check_neurons(labels, lab.tables)
     if args.dry_run:
         print("Nothing was written.")

@@ -6,7 +6,6 @@ import argparse
 import logging
 import os
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -71,6 +70,7 @@ def _work(args: argparse.Namespace) -> int:
     import faulthandler
 
     from december_plugin.allowed import AllowedModules, restricted_to
+    from december_plugin.connection import configure_store
     from december_plugin.errors import ServerUnreachableError
     from december_plugin.pool import Worker, WorkerSettings, table_statuses
     from december_plugin.pool.worker import DeviceBrokenError
@@ -78,7 +78,9 @@ def _work(args: argparse.Namespace) -> int:
 
     if not faulthandler.is_enabled():
         faulthandler.enable()  # a crash of native code says where
-    lab = _with_server(lambda: open_lab_of(args))
+    lab = _with_server(lambda: open_lab_of(args, read_only=_has_pool()))
+    if _has_pool():  # the worker finds out whether it may wait for the store
+        configure_store()
     # DataJoint, which sets its level when it is imported, prints the errors of jobs a second time.
     logging.getLogger("datajoint").setLevel(logging.CRITICAL)
     settings = WorkerSettings(
@@ -112,23 +114,15 @@ def _work(args: argparse.Namespace) -> int:
     return 0
 
 
+def _has_pool() -> bool:
+    return bool(os.environ.get("DECEMBER_POOL_ID"))
+
+
 def _with_server(step: Callable[[], Result]) -> Result:
-    """Return what a step returns; a worker of a pool waits for a server that is away.
+    """Return what a step returns; a worker of a pool waits for a server that is away."""
+    from december_plugin.pool.outages import with_server
 
-    Otherwise its supervisor would take the error for one of the settings, which all workers have, and end the pool.
-    """
-    from december_plugin.errors import ServerUnreachableError
+    def tell(error: BaseException) -> None:
+        logging.getLogger(__name__).warning("waiting: %s", error)
 
-    delay = 1.0
-    while True:
-        try:
-            return step()
-        except Exception as error:
-            from december_plugin.server_errors import explain_error
-
-            explained = explain_error(error)
-            if not os.environ.get("DECEMBER_POOL_ID") or not isinstance(explained, ServerUnreachableError):
-                raise
-            logging.getLogger(__name__).warning("waiting: %s", explained)
-        time.sleep(delay)
-        delay = min(2 * delay, 60.0)
+    return with_server(step, waits=_has_pool, tell=tell)

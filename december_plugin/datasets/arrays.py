@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from december_plugin.datasets.listing import entries_of
 from december_plugin.errors import RecordingError
 
 NPY_MAGIC = b"\x93NUMPY"
@@ -146,7 +147,7 @@ class ArrayFolder:
         """Return the names of the arrays and sub-folders, sorted."""
         if not self._path.is_dir():
             return []
-        names = {entry.stem for entry in self._path.iterdir() if entry.suffix == ".npy" or entry.is_dir()}
+        names = {entry.stem for entry in entries_of(self._path) if entry.suffix == ".npy" or entry.is_dir()}
         return sorted(names | {name for name, target in self._links.items() if target in names})
 
     def restricted_to(self, selection: np.ndarray) -> ArrayFolder:

@@ -22,6 +22,7 @@ from december_plugin.datasets.chunks import (
     chunk_loader,
     mean_over_frames,
 )
+from december_plugin.datasets.copies import Recorded, refuse_copies
 from december_plugin.datasets.hoefling_file import (
     CLIP_FRAMES,
     N_CLIPS,
@@ -112,7 +113,8 @@ def hoefling_2024_loaders(
     Raises
     ------
     RecordingError
-        If a file is missing, damaged or inconsistent, or no neuron passes the selection.
+        If a file is missing, damaged or inconsistent, no neuron passes the selection, or two sessions hold the same
+        responses.
     SettingsError
         If a setting is unknown or has a value that is not allowed, or openretina is missing.
     """
@@ -251,6 +253,9 @@ def _datasets(
     with undisturbed():
         responses = reading.make_final_responses(chosen, response_type="natural", trace_type=trace_type)
         _check_responses(responses, chosen)
+        refuse_copies(
+            Recorded(f"session {name!r}", functools.partial(iter, split.train)) for name, split in responses.items()
+        )
         movies = _used_orders(stimuli.movies_from_pickle(movie_path), responses)
         loaders = loading.natmov_dataloaders_v2(responses, movies, clips, train_chunk_size=chunk)
     shared: dict[int, MovieInMemory] = {}

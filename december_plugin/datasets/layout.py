@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,14 @@ import numpy as np
 from torch import nn
 
 from december_plugin.datasets.arrays import ArrayFolder, read_array
+from december_plugin.datasets.listing import entries_of, is_left_by_system
 from december_plugin.errors import RecordingError
 
 ITEM_DIMENSIONS = {"images": 3, "responses": 1, "behavior": 1, "pupil_center": 1}
+OPTIONAL = {"behavior": "include_behavior", "pupil_center": "include_eye_position"}  # and the setting that asks for it
+TEST = "test"
 NEEDED = ("data/images", "data/responses", "meta/trials/tiers.npy", "meta/neurons/unit_ids.npy")
+TRIAL_FILE = re.compile(r"(?:0|[1-9][0-9]*)\.npy", re.ASCII)
 IMAGE_ID_NAMES = ("image_id", "colorframeprojector_image_id", "frame_image_id")
 
 
@@ -120,7 +125,7 @@ class RecordingFolder:
     ------
     RecordingError
         If the folder is missing, has another layout, has damaged files in ``meta``, duplicate unit ids, fewer than two
-        neurons, or no training or validation trials.
+        neurons, no training or validation trials, or a single validation or test trial.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -185,7 +190,10 @@ class RecordingFolder:
             raise RecordingError(f"{file} is missing. Normalisation needs it; or pass normalize=False.")
         values = read_array(file)
         if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
-            raise RecordingError(f"{file} holds NaN, infinite or non-numeric values. Compute the statistics again.")
+            instead = f", or pass {OPTIONAL[item]}=False" if item in OPTIONAL else ""
+            raise RecordingError(
+                f"{file} holds NaN, infinite or non-numeric values. Compute the statistics again{instead}."
+            )
         return values
 
     def check_item(self, item: str) -> None:
@@ -200,7 +208,14 @@ class RecordingFolder:
         if not folder.is_dir():
             raise RecordingError(f"{folder} is missing: this recording has no {item}. Load it without {item}.")
         with os.scandir(folder) as entries:
-            sizes = {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(".npy")}
+            files = [entry for entry in entries if not is_left_by_system(entry.name) and entry.name.endswith(".npy")]
+            sizes = {entry.name: entry.stat().st_size for entry in files}
+        others = sorted(name for name in sizes if TRIAL_FILE.fullmatch(name) is None)
+        if others:
+            raise RecordingError(
+                f"{folder} has {len(others)} file(s) that are no trials, e.g. {others[0]}; 0.npy, 1.npy, and so on are "
+                "expected. Move them elsewhere."
+            )
         missing = next((trial for trial in range(self.n_trials) if f"{trial}.npy" not in sizes), None)
         if missing is not None or len(sizes) != self.n_trials:
             where = f", {missing}.npy is missing" if missing is not None else ""
@@ -212,6 +227,10 @@ class RecordingFolder:
         for trial in range(self.n_trials):
             if sizes[f"{trial}.npy"] != sizes["0.npy"] or trial == 0:
                 self.read(item, trial)
+
+    def file_of(self, item: str, trial: int) -> Path:
+        """Return the file of one item of one trial."""
+        return self._item_folder(item) / f"{trial}.npy"
 
     def read(self, item: str, trial: int) -> np.ndarray:
         """Read one item of one trial as it is stored.
@@ -226,7 +245,7 @@ class RecordingFolder:
         RecordingError
             If the file is damaged or its shape is not the recording's.
         """
-        file = self._item_folder(item) / f"{trial}.npy"
+        file = self.file_of(item, trial)
         value = read_array(file)
         if value.dtype.kind not in "fiub":
             raise RecordingError(f"{file} holds values of dtype {value.dtype}; numbers are expected.")
@@ -270,6 +289,11 @@ class RecordingFolder:
                     f"{file} assigns {count} trials to the tier {needed!r}; at least {minimum} is needed. "
                     f"Tiers there: {found}. Assign some trials to {needed!r}."
                 )
+        if (tiers == TEST).sum() == 1:
+            raise RecordingError(
+                f"{file} assigns one trial to the tier {TEST!r}, and a correlation needs at least two. Assign more "
+                f"trials to {TEST!r}, or give this one another tier: a session without test trials is not tested."
+            )
         return tiers
 
     def _checked_unit_ids(self) -> np.ndarray:
@@ -331,7 +355,7 @@ def _missing(path: Path, links: Mapping[str, str]) -> list[str]:
 def _check_layout(path: Path, links: Mapping[str, str]) -> None:
     missing = _missing(path, links)
     if missing:
-        inner = next((child for child in sorted(path.iterdir()) if child.is_dir() and not _missing(child, {})), None)
+        inner = next((child for child in entries_of(path) if child.is_dir() and not _missing(child, {})), None)
         hint = f" Did you mean {inner}?" if inner is not None else ""
         raise RecordingError(
             f"{path} is no recording in the SENSORIUM 2022 layout: {', '.join(missing)} missing.{hint} Expected: "

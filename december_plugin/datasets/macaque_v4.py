@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from december_plugin.datasets.chunks import by_tier
+from december_plugin.datasets.copies import refuse_copies
 from december_plugin.datasets.memory import TRAIN
 from december_plugin.datasets.shared_images import SharedImagesDataset, shared_images_loader
 from december_plugin.datasets.spike_sessions import SpikeSession, images_folder_of, read_sessions
@@ -100,7 +101,8 @@ def macaque_v4_loaders(
     Raises
     ------
     RecordingError
-        If a file is missing, damaged or inconsistent, or a tier is empty.
+        If a file is missing, damaged or inconsistent, a tier has too few trials, or two sessions hold the same
+        responses.
     SettingsError
         If a setting is unknown or has a value that is not allowed.
     """
@@ -121,6 +123,7 @@ def macaque_v4_loaders(
     sessions = read_sessions(folders, counts=check_bool("spike_counts", spike_counts))
     kept = select_neurons({session.data_key: session.unit_ids for session in sessions}, wanted)
     sessions = [session for session in sessions if session.data_key in kept]
+    refuse_copies(session.recorded(kept[session.data_key]) for session in sessions)
     folder = _images_folder(images_path, folders)
     tiers = _tiers(sessions, sorted(list_images(folder)), split)
     shown = np.concatenate([session.image_ids[tier] for session in sessions for tier in session.image_ids])

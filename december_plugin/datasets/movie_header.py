@@ -1,5 +1,7 @@
 """The header of a recording in the generic movie format: ``recording.yaml``, what it may say, and what it must.
 
+Names are text as it is written: ``0012``, ``2021_03_05`` and ``no`` are names (see :mod:`december_plugin.plain_yaml`).
+
 ::
 
     format: december-movies
@@ -14,8 +16,6 @@
       river: {stimulus: stimuli/river.npy, responses: responses/river.npy}
       meadow: {stimulus: stimuli/meadow.npy, responses: responses/meadow.npy, repeats: 10}
     tiers: {train: [forest], validation: [river], test: [meadow]}
-
-Names are text as it is written: ``0012``, ``2021_03_05`` and ``no`` are names (see :mod:`december_plugin.plain_yaml`).
 """
 
 from __future__ import annotations

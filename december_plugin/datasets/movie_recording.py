@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from december_plugin.datasets.arrays import read_array
+from december_plugin.datasets.copies import Recorded
 from december_plugin.datasets.memory import TRAIN
 from december_plugin.datasets.movie_header import MovieEntry, MovieHeader, Quantity, read_header
 from december_plugin.errors import RecordingError
@@ -114,6 +115,17 @@ class MovieRecording:
     def of_tier(self, tier: str) -> list[RecordedMovie]:
         """Return the movies of a tier."""
         return [self.movies[name] for name in self.header.tiers[tier]]
+
+    def recorded(self, neurons: np.ndarray) -> Recorded:
+        """Return the responses of these neurons (positions), movie by movie and block by block."""
+
+        def responses() -> Iterator[np.ndarray]:
+            for movie in self.movies.values():
+                for repeat in movie.responses():
+                    for block in _blocks(repeat):
+                        yield np.take(block, neurons, axis=1)
+
+        return Recorded(str(self.path), responses)
 
     def stimulus_statistics(self) -> tuple[float, float]:
         """Return mean and standard deviation of all values of the training movies.

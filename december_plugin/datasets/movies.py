@@ -11,6 +11,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from december_plugin.datasets.chunks import by_tier
+from december_plugin.datasets.copies import refuse_copies
 from december_plugin.datasets.memory import TRAIN
 from december_plugin.datasets.movie_clips import Cutting, MovieClips, Served, movie_loader
 from december_plugin.datasets.movie_recording import MovieRecording
@@ -74,7 +75,8 @@ def movie_loaders(
     Raises
     ------
     RecordingError
-        If a recording is missing, damaged or inconsistent, or recordings do not fit together.
+        If a recording is missing, damaged or inconsistent, or recordings do not fit together, or two hold the same
+        responses.
     SettingsError
         If a setting is unknown or has a value that is not allowed.
     """
@@ -94,13 +96,15 @@ def movie_loaders(
     given = _statistics(inputs_mean, inputs_std, normalize)
     recordings = _open(folders)
     kept = select_neurons({key: recording.unit_ids for key, recording in recordings.items()}, wanted)
-    sessions = {}
+    sessions, recorded = {}, []
     for data_key, neurons in kept.items():
         recording = recordings[data_key]
         _check_lengths(recording, cutting)
         statistics = given or (recording.stimulus_statistics() if normalize else None)
         served = Served(recording, neurons, statistics, recording.mean_responses()[neurons])
+        recorded.append(recording.recorded(neurons))
         sessions[data_key] = {tier: MovieClips(served, tier, cutting) for tier in recording.header.tiers}
+    refuse_copies(recorded)
     if return_data_info:
         return {data_key: tiers[TRAIN].data_info() for data_key, tiers in sessions.items()}
     return by_tier(
@@ -141,7 +145,13 @@ def _check_lengths(recording: MovieRecording, cutting: Cutting) -> None:
         needed, setting = cutting.chunk, "chunk_frames"
         if tier != TRAIN:
             needed, setting = cutting.lead + (cutting.evaluation or 1), "lead_frames + evaluation_frames"
-        for movie in recording.of_tier(tier):
+        movies = recording.of_tier(tier)
+        if tier != TRAIN and sum(movie.n_frames * movie.n_repeats for movie in movies) < 2:
+            raise RecordingError(
+                f"session {recording.data_key!r} ({recording.path}) has one frame in the tier {tier!r}, and a "
+                "correlation needs at least two. Add movies to the tier, or leave the session out."
+            )
+        for movie in movies:
             if movie.n_frames < needed:
                 raise SettingsError(
                     f"{setting} is {needed}, but the movie {movie.name!r} of session {recording.data_key!r} (tier "

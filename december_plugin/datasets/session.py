@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from december_plugin.datasets.layout import RecordingFolder
+from december_plugin.datasets.copies import Recorded
+from december_plugin.datasets.layout import OPTIONAL, RecordingFolder
 from december_plugin.datasets.memory import TRAIN, InMemoryDataset, describe_session, mean_over_trials
 from december_plugin.datasets.preprocessing import Preprocessing
 from december_plugin.errors import RecordingError, SettingsError
@@ -192,7 +193,8 @@ class Session:
                 if item not in values:
                     values[item] = np.empty((self.recording.n_trials, *value.shape), dtype=np.float32)
                 values[item][trial] = value
-        for item in self.items:
+        # Images last: what behaviour has is in their channels, too.
+        for item in sorted(self.items, key="images".__eq__):
             self._check_finite(item, values[item])
         return InMemoryDataset(
             self.recording,
@@ -201,6 +203,15 @@ class Session:
             tiers=self.tiers,
             image_statistics=self.preprocessing.normalization.images or (None, None),
         )
+
+    def recorded(self) -> Recorded:
+        """Return the responses of the kept neurons as they are stored, trial by trial."""
+        neurons = self.preprocessing.neurons
+
+        def responses() -> Iterator[np.ndarray]:
+            return (self.recording.read("responses", trial)[neurons] for trial in range(self.recording.n_trials))
+
+        return Recorded(str(self.recording.path), responses)
 
     def info(self) -> dict[str, Any]:
         """Return what a model needs to know, reading one image and the training responses only.
@@ -247,13 +258,13 @@ class Session:
         row = int(np.flatnonzero(bad.any(axis=1))[0])
         first = row if trials is None else int(trials[row])
         remedy = "Remove these trials or neurons from the recording"
-        if item in ("behavior", "pupil_center"):
-            setting = "include_behavior" if item == "behavior" else "include_eye_position"
-            remedy += f", or pass {setting}=False"
+        if item in OPTIONAL:
+            remedy = f"Remove these trials from the recording, or pass {OPTIONAL[item]}=False"
         n_trials = int(bad.any(axis=1).sum())
+        file = self.recording.file_of(item, first).relative_to(self.recording.path)
         raise RecordingError(
             f"{self.recording.path}: {item} hold {int(bad.sum())} NaN or infinite value(s) in {n_trials} "
-            f"trial(s), first in data/{item}/{first}.npy. {remedy}."
+            f"trial(s), first in {file}. {remedy}."
         )
 
 

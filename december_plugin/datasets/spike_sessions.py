@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from december_plugin.datasets.copies import Recorded
+from december_plugin.datasets.listing import entries_of
 from december_plugin.datasets.plain_pickle import array_of, read_plain_pickle
 from december_plugin.errors import RecordingError, did_you_mean
 
@@ -59,6 +61,14 @@ class SpikeSession:
     def n_bins(self) -> int:
         """Number of time bins of a response."""
         return self.counts["train"].shape[2]
+
+    def recorded(self, neurons: np.ndarray) -> Recorded:
+        """Return the spikes of these neurons (positions), trial by trial."""
+
+        def responses() -> Iterator[np.ndarray]:
+            return (trial[neurons] for tier in SHOWN for trial in self.counts[tier])
+
+        return Recorded(f"session {self.data_key!r} ({self.path})", responses)
 
 
 def read_sessions(paths: Sequence[Path], *, counts: bool) -> list[SpikeSession]:
@@ -107,11 +117,11 @@ def _sessions_at(path: Path) -> list[SpikeSession]:
     if path.is_file():
         return [_read_pickle(path)]
     if is_public_layout(path):
-        names = sorted(entry.name for entry in (path / "train").iterdir() if entry.is_dir())
+        names = [entry.name for entry in entries_of(path / "train") if entry.is_dir()]
         if not names:
             raise RecordingError(f"{path / 'train'} has no sessions (folders). {GET}")
         return [_read_csv_session(path, name) for name in names]
-    pickles = sorted(entry for entry in path.iterdir() if entry.suffix in PICKLE_SUFFIXES)
+    pickles = [entry for entry in entries_of(path) if entry.suffix in PICKLE_SUFFIXES]
     if not pickles:
         raise RecordingError(
             f"{path} has neither session pickles (*.pickle, *.pkl) nor the folders train and test of the public data "

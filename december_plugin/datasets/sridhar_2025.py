@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from december_plugin.datasets.chunks import ChunkedMovie, RetinaNeurons, by_tier, chunk_loader, mean_over_frames
+from december_plugin.datasets.copies import Recorded, refuse_copies
 from december_plugin.datasets.memory import TRAIN
 from december_plugin.datasets.sridhar_files import (
     FixationMovie,
@@ -98,7 +100,7 @@ def sridhar_2025_loaders(
     Raises
     ------
     RecordingError
-        If a file is missing, damaged or inconsistent.
+        If a file is missing, damaged or inconsistent, or two retinas hold the same responses.
     SettingsError
         If a setting is unknown or has a value that is not allowed, or openretina is missing.
     """
@@ -123,6 +125,10 @@ def sridhar_2025_loaders(
     responses = {
         name: read_responses(folder, RESPONSE_FILE.format(retina=name), name, excluded[name]) for name in names
     }
+    refuse_copies(
+        Recorded(str(folder / RESPONSE_FILE.format(retina=name)), functools.partial(iter, given["train_responses"]))
+        for name, given in responses.items()
+    )
     images = read_images(folder / image_folder, "_img_", geometry.image)
     datasets = {}
     for name in names:

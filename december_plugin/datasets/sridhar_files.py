@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from december_plugin.datasets.chunks import Movie, update_digest
+from december_plugin.datasets.listing import is_left_by_system
 from december_plugin.datasets.plain_pickle import array_of, read_plain_pickle
 from december_plugin.errors import RecordingError
 from december_plugin.retina_extra import openretina_module, undisturbed
@@ -203,7 +204,14 @@ def read_images(folder: Path, marker: str, size: tuple[int, int]) -> np.ndarray:
     RecordingError
         If there are none, one cannot be read or has another size, or their values are not 0 to 255.
     """
-    files = sorted(path for path in folder.iterdir() if marker in path.name) if folder.is_dir() else []
+    named = [path for path in folder.iterdir() if marker in path.name] if folder.is_dir() else []
+    left = sorted(path.name for path in named if is_left_by_system(path.name))
+    if left:  # openretina reads all files of the folder
+        raise RecordingError(
+            f"{folder} has {len(left)} file(s) that an operating system left beside the images, e.g. {left[0]}; "
+            "openretina would read them as images. Remove them."
+        )
+    files = sorted(named)
     if not files:
         raise RecordingError(f"{folder} has no images (files with {marker!r} in their name). {GET}")
     largest = 0.0

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from december_plugin.datasets.copies import refuse_copies
 from december_plugin.datasets.layout import ITEM_DIMENSIONS, RecordingFolder
 from december_plugin.datasets.memory import tier_loader
 from december_plugin.datasets.preprocessing import Normalization, Preprocessing
@@ -107,7 +108,8 @@ def static_loaders(
     Raises
     ------
     RecordingError
-        If a recording is missing, damaged, inconsistent, or lacks what was asked for.
+        If a recording is missing, damaged, inconsistent, or lacks what was asked for, or two of them hold the same
+        responses.
     SettingsError
         If a setting is unknown or has a value that is not allowed.
     """
@@ -155,6 +157,7 @@ def static_loaders(
             scale=scale,
         )
         sessions[recording.data_key] = Session(recording, tuple(items), preprocessing, chosen.tiers(recording))
+    refuse_copies(session.recorded() for session in sessions.values())
     if return_data_info:
         return {data_key: session.info() for data_key, session in sessions.items()}
     return _loaders(sessions, batch_size)

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from december_plugin.datasets.arrays import read_array
+from december_plugin.datasets.listing import entries_of
 from december_plugin.errors import RecordingError, SettingsError
 
 SUFFIXES = (".npy", ".png")
@@ -120,7 +121,7 @@ def list_images(folder: Path) -> dict[int, Path]:
     if not folder.is_dir():
         raise RecordingError(f"The folder of images {folder} does not exist. Check images_path.")
     files: dict[int, Path] = {}
-    for file in sorted(folder.iterdir()):
+    for file in entries_of(folder):
         if file.suffix not in SUFFIXES or not file.stem.isdecimal():
             continue
         other = files.setdefault(int(file.stem), file)

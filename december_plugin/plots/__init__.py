@@ -19,6 +19,7 @@ from december_plugin.plots.nulls import null_figure
 from december_plugin.plots.pretraining import learning_rate_figure, pretraining_figure
 from december_plugin.plots.restarts import restarts_figure
 from december_plugin.plots.saving import save_figure
+from december_plugin.plots.shown import ShownMethods, shown_methods
 from december_plugin.plots.strength import strength_figure
 from december_plugin.plots.style import MethodStyle, method_style, method_styles
 from december_plugin.plots.toy import toy_figure
@@ -26,6 +27,7 @@ from december_plugin.plots.tsne import TsneSettings, tsne_coordinates, tsne_sett
 
 __all__ = [
     "MethodStyle",
+    "ShownMethods",
     "TsneSettings",
     "agreement_columns",
     "agreement_figure",
@@ -47,6 +49,7 @@ __all__ = [
     "pretraining_figure",
     "restarts_figure",
     "save_figure",
+    "shown_methods",
     "strength_figure",
     "toy_figure",
     "training_curves_figure",

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from december_plugin.errors import SettingsError
-from december_plugin.plots.panels import panel_row
+from december_plugin.plots.panels import decades, panel_row
 from december_plugin.plots.style import INK, MethodStyle, check_text, figure_style, method_styles
 
 COLUMNS = ("epoch", "phase", "validation_correlation", "clustering_loss", "changed_assignments")
@@ -154,6 +154,7 @@ def _set_value_axis(ax: Axes, panel: _Panel, values: np.ndarray) -> None:
         positive = values[values > 0]
         if len(positive) and positive.max() >= _LOG_RATIO * positive.min():
             ax.set_yscale("log", nonpositive="mask")
+            decades(ax, "y")
         else:
             ax.set_ylim(bottom=min(0.0, values.min(initial=0.0)))
     elif panel.column == "validation_correlation" and len(values):

@@ -70,7 +70,7 @@ def measures_figure(table: pd.DataFrame) -> Figure:
     with figure_style():
         figure = figure_page(n_rows * _ROW + legend_height(styles, width=width), width=width)
         axes = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
-        note = spread_note(table["n_pairs"], "pair", "pairs of seeds")
+        note = spread_note(table["n_pairs"], "pair of seeds", "pairs of seeds")
         for ax, name, measure in zip(axes, letters(len(measures)), measures, strict=False):
             rows = table[table["measure"] == measure]
             settings: dict[str, Any] = {"mean": "mean", "sd": "sd", "ylabel": "agreement between seeds"}
@@ -128,7 +128,7 @@ def equivariant_figure(agreement: pd.DataFrame, performance: pd.DataFrame) -> Fi
         figure = figure_page(max(_ROW, 0.28 * len(performance) + 1.1) + legend_height(lines))
         left, right = figure.subplots(1, 2, width_ratios=(1, 0.9))
         draw_against_k(left, agreement, lines, width=PAGE_WIDTH / 2)
-        note = spread_note(agreement["n_pairs"], "pair", "pairs of seeds")
+        note = spread_note(agreement["n_pairs"], "pair of seeds", "pairs of seeds")
         title_panel(left, "A", "Agreement between seeds", note)
         _draw_rows(right, performance.dropna(subset="test_mean"), styles)
         title_panel(right, "B", "Predictive performance", "mean ± SD over seeds")

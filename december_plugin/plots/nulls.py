@@ -1,97 +1,128 @@
-"""Agreement against K beside what readouts without clusters give: the null's band, its p values, and the baselines."""
+"""Agreement against K beside what readouts without clusters give: a panel, a null and p values for each method."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.transforms import ScaledTranslation
 
+from december_plugin.agreement import SIGNIFICANT
 from december_plugin.plots.clusters_axis import ClustersAxis, draw_means, set_value_limits
 from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame
-from december_plugin.plots.panels import (
-    PAGE_WIDTH,
-    figure_page,
-    legend_below,
-    legend_height,
-    letters,
-    line_handles,
-    shortened,
-    title_panel,
-)
-from december_plugin.plots.style import INK, MethodStyle, figure_style, method_styles
+from december_plugin.plots.panels import PAGE_WIDTH, legend_below, legend_height, letters, wrapped
+from december_plugin.plots.shown import shown_methods
+from december_plugin.plots.style import INK, NOTE, MethodStyle, figure_style, ordered_methods
 
-SIGNIFICANT = 0.05
-_BAND, _NULL_LINE = "#DCDCDC", "#7A7A7A"
-_ROW, _MAX_COLUMNS = 2.45, 3
+BAND_COLOR, NULL_COLOR = "#DCDCDC", "#7A7A7A"
+# A marker that no method has: its style says which method a point is, the asterisk above it that p is small.
+_ASTERISK: dict[str, Any] = {"marker": (6, 2, 0), "markersize": 4.5, "markeredgewidth": 0.9, "color": INK}
+_ASTERISK_SHIFT = 5.0  # points above the point and its bar
+_MAX_COLUMNS = 4
+# Inches: margins, panels, lines of titles and of notes, numbers and name of the horizontal axis.
+_LEFT, _RIGHT, _GAP, _PANEL_HEIGHT = 0.62, 0.08, 0.2, 1.35
+_LINE, _NOTE_LINE, _NUMBERS, _AXIS_NAME = 0.14, 0.118, 0.24, 0.2
 _WHAT = "the table of nulls"
 
 
-def null_figure(nulls: pd.DataFrame, agreement: pd.DataFrame | None = None) -> Figure:
-    """Draw the agreement between seeds against K with the band of the null, a panel for each method.
+def null_figure(nulls: pd.DataFrame) -> Figure:
+    """Draw the agreement between seeds against K, every method beside its own null, a small panel for each.
 
     The null is the same pipeline on surrogate readouts, which have the real ones' mean, covariance and marginals but no
-    clusters. An observed point is filled where its p value is below 0.05, and hollow elsewhere.
+    clusters. The band is that of the panel's method and of no other. An asterisk above a point says that its p value is
+    at most 0.05, and a sentence below the title at how many K that is so.
 
     Parameters
     ----------
     nulls
-        One row per method, K and kind of surrogate: ``method`` (what the legend says), ``n_clusters``, ``seeds_mean``
-        (observed), ``null_mean``, ``null_low`` and ``null_high`` (2.5 and 97.5 % of the draws), ``p_value``, and
-        optionally ``n_draws`` and ``surrogate_name``.
-    agreement
-        Baselines and controls, drawn thinly in every panel: ``method``, ``n_clusters``, ``ari_mean``, ``ari_sd``. None:
-        no baselines.
+        One row per method, K and kind of surrogate: ``method`` (what the panel is called), ``n_clusters``,
+        ``seeds_mean`` (observed), ``null_mean``, ``null_low`` and ``null_high`` (2.5 and 97.5 % of the draws),
+        ``p_value``, and optionally ``seeds_sd``, ``n_draws`` and ``surrogate_name``.
 
     Returns
     -------
     Figure
-        Panels with one scale, at most three side by side.
+        Panels with one scale, at most four side by side; of more than 12 methods the best few of each kind
+        (:func:`~december_plugin.plots.shown_methods`), which the legend says.
 
     Raises
     ------
     SettingsError
-        If a frame is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
+        If the frame is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
     """
-    nulls = _checked_nulls(nulls)
-    others = None if agreement is None or agreement.empty else _checked_baselines(agreement)
-    panels = list(dict.fromkeys(zip(nulls["method"], nulls["surrogate_name"], strict=True)))
-    labels = [*nulls["method"], *([] if others is None else others["method"])]
-    styles = method_styles(labels)
-    n_columns = min(len(panels), _MAX_COLUMNS)
-    n_rows = -(-len(panels) // n_columns)
-    width = min(PAGE_WIDTH, 3.9 * n_columns)
-    handles = [*line_handles(styles), *_null_handles()]
-    names = [str(handle.get_label()) for handle in handles]
+    nulls = _checked(nulls)
+    shown = shown_methods(nulls, "seeds_mean")
+    panels = null_panels(nulls, shown.styles)
+    common = _common_surrogate(nulls)
+    grid = _Grid.of([method for method, _ in panels], n_note_lines=2 if common else 3)
+    handles = _handles(common, len(shown.others))
+    below = legend_height([str(handle.get_label()) for handle in handles], width=grid.width)
     with figure_style():
-        figure = figure_page(n_rows * _ROW + legend_height(names, width=width), width=width)
-        axes = list(figure.subplots(n_rows, n_columns, squeeze=False, sharey=True).flat)
-        for ax, name, (method, surrogate) in zip(axes, letters(len(panels)), panels, strict=False):
-            rows = nulls[(nulls["method"] == method) & (nulls["surrogate_name"] == surrogate)]
-            _draw_panel(ax, rows.sort_values("n_clusters"), others, styles, method, width / n_columns)
-            title = shortened(method, width / n_columns)
-            title_panel(ax, name if len(panels) > 1 else "", title, _note(rows, surrogate))
-        for i, ax in enumerate(axes):
-            if i >= len(panels):
-                ax.remove()
-            elif i % n_columns:
-                ax.set_ylabel("")
-        _set_limits(axes[0], nulls, others)
-        legend_below(figure, handles, width=width)
+        # Everything has its place in inches: titles of several lines must not squeeze the panels.
+        figure = Figure(figsize=(grid.width, grid.height + below))
+        axes = grid.add_axes(figure, below)
+        axis = ClustersAxis(nulls["n_clusters"].to_numpy(), 1, grid.panel_width / 0.8)
+        for ax, letter, title, (method, rows) in zip(axes, letters(len(panels)), grid.titles, panels, strict=True):
+            axis.prepare(ax)
+            ax.set_xlabel("")
+            _draw_panel(ax, rows, method, shown.styles[method])
+            note = null_in_words(rows, separator="\n") + ("" if common else "\n" + surrogate_words(rows))
+            _write_title(ax, f"{letter}  {title}" if len(panels) > 1 else title, note)
+        set_value_limits(axes[0], *_values(nulls[nulls["method"].isin(shown.styles)]))
+        legend_below(figure, handles, width=grid.width)
     return figure
 
 
-def _checked_nulls(nulls: pd.DataFrame) -> pd.DataFrame:
+def null_panels(nulls: pd.DataFrame, methods: Iterable[str]) -> list[tuple[str, pd.DataFrame]]:
+    """Return the rows of each panel, by K: one for every method and kind of surrogate, in the order of every legend."""
+    panels = []
+    for method in ordered_methods(methods):
+        own = nulls[nulls["method"] == method]
+        panels += [(method, rows.sort_values("n_clusters")) for _, rows in own.groupby("surrogate_name", sort=True)]
+    return panels
+
+
+def null_in_words(rows: pd.DataFrame, *, separator: str = "; ") -> str:
+    """Return at how many K of one panel the agreement is above its null, and the smallest p value."""
+    known = rows["p_value"].dropna()
+    if known.empty:
+        return "no p value"
+    n, n_above = len(known), int((known <= SIGNIFICANT).sum())
+    smallest = f"p = {known.min():.2g}"
+    draws = rows["n_draws"].dropna() if "n_draws" in rows else pd.Series(dtype=float)
+    least = 1 / (draws.max() + 1) if len(draws) else 0.0
+    if least > SIGNIFICANT:
+        return f"too few draws{separator}p cannot be below {least:.2g}"
+    if n == 1:
+        return f"{'above' if n_above else 'not above'} its null{separator}{smallest}"
+    where = f"at all {n} K" if n_above == n else f"at {n_above} of {n} K" if n_above else "at any K"
+    return f"{'above' if n_above else 'not above'} its null {where}{separator}smallest {smallest}"
+
+
+def surrogate_words(rows: pd.DataFrame) -> str:
+    """Return the kind of surrogate and the number of its draws, each once."""
+    name = str(rows["surrogate_name"].iloc[0])
+    draws = rows["n_draws"].dropna() if "n_draws" in rows else pd.Series(dtype=float)
+    if draws.empty:
+        return name
+    said = f"{int(draws.min()):,} draws"
+    # A surrogate without a name of its own is called by its settings.
+    return said if not name else name if "draws" in name else f"{name}, {said}"
+
+
+def _checked(nulls: pd.DataFrame) -> pd.DataFrame:
     nulls = checked_frame(
         *(nulls, _WHAT),
         text=("method",),
         numbers=("n_clusters", "seeds_mean", "null_mean", "null_low", "null_high", "p_value"),
-        optional=("n_draws",),
+        optional=("n_draws", "seeds_sd"),
         empty="no null has been computed yet; the surrogates of a configuration make it.",
     )
     if "surrogate_name" not in nulls:
@@ -102,76 +133,112 @@ def _checked_nulls(nulls: pd.DataFrame) -> pd.DataFrame:
     return nulls
 
 
-def _checked_baselines(agreement: pd.DataFrame) -> pd.DataFrame:
-    what = "the table of baselines"
-    agreement = checked_frame(
-        *(agreement, what),
-        text=("method",),
-        numbers=("n_clusters", "ari_mean", "ari_sd"),
-        empty="there are no baselines to draw.",
-    )
-    check_counts(agreement, what)
-    check_once(agreement, what, ("method", "n_clusters"), "Draw one dataset and model at a time.")
-    return agreement[agreement["ari_mean"].notna()]
+@dataclass(frozen=True)
+class _Grid:
+    """Where panels are, in inches: at most four side by side, rows as even as possible."""
+
+    titles: tuple[str, ...]
+    n_columns: int
+    n_note_lines: int
+
+    @classmethod
+    def of(cls, methods: list[str], *, n_note_lines: int) -> _Grid:
+        n_rows = -(-len(methods) // _MAX_COLUMNS)
+        n_columns = -(-len(methods) // n_rows)
+        panel = cls((), n_columns, n_note_lines).panel_width
+        return cls(tuple(wrapped(method, panel) for method in methods), n_columns, n_note_lines)
+
+    @property
+    def panel_width(self) -> float:
+        return min(2.6, (PAGE_WIDTH - _LEFT - _RIGHT - _GAP * (self.n_columns - 1)) / self.n_columns)
+
+    @property
+    def width(self) -> float:
+        width = _LEFT + _RIGHT + self.n_columns * (self.panel_width + _GAP) - _GAP
+        return max(width, 3.6)  # room for the legend
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        return [self.titles[i : i + self.n_columns] for i in range(0, len(self.titles), self.n_columns)]
+
+    def _head(self, titles: Iterable[str]) -> float:
+        n_lines = max(title.count("\n") + 1 for title in titles)
+        return _LINE * n_lines + _NOTE_LINE * self.n_note_lines + 0.14
+
+    @property
+    def height(self) -> float:
+        return sum(self._head(titles) + _PANEL_HEIGHT + _NUMBERS for titles in self.rows) + _AXIS_NAME
+
+    def add_axes(self, figure: Figure, below: float) -> list[Axes]:
+        """Add the panels, and the names of the axes once."""
+        width, height = figure.get_size_inches()
+        axes: list[Axes] = []
+        top = height
+        for titles in self.rows:
+            bottom = top - self._head(titles) - _PANEL_HEIGHT
+            for column in range(len(titles)):
+                left = _LEFT + column * (self.panel_width + _GAP)
+                box = (left / width, bottom / height, self.panel_width / width, _PANEL_HEIGHT / height)
+                shared = {"sharex": axes[0], "sharey": axes[0]} if axes else {}
+                axes.append(figure.add_axes(box, **shared))
+                is_lowest = len(axes) + self.n_columns > len(self.titles)
+                axes[-1].tick_params(labelleft=column == 0, labelbottom=is_lowest)
+            top = bottom - _NUMBERS
+        middle = (_LEFT + (self.n_columns * (self.panel_width + _GAP) - _GAP) / 2) / width
+        figure.text(middle, (below + 0.05) / height, "number of clusters K", ha="center", va="bottom", fontsize=8)
+        settings: dict[str, Any] = {"rotation": "vertical", "ha": "left", "va": "center", "fontsize": 8}
+        words = "agreement between seeds" + (" (adjusted Rand index)" if len(self.rows) > 1 else "\n(ARI)")
+        figure.text(0.06 / width, (below + _AXIS_NAME + height) / 2 / height, words, **settings)
+        return axes
 
 
-def _draw_panel(
-    ax: Axes,
-    rows: pd.DataFrame,
-    others: pd.DataFrame | None,
-    styles: dict[str, MethodStyle],
-    method: str,
-    width: float,
-) -> None:
-    counts = [*rows["n_clusters"], *([] if others is None else others["n_clusters"])]
-    ClustersAxis(counts, 1, width).prepare(ax)
-    baselines = _baselines(method, others)
+def _common_surrogate(nulls: pd.DataFrame) -> str:
+    """Return what the surrogates of all panels are, or nothing if they differ."""
+    alike = nulls["surrogate_name"].nunique() == 1 and nulls["n_draws"].nunique() <= 1
+    return (surrogate_words(nulls) or "surrogates") if alike else ""
+
+
+def _draw_panel(ax: Axes, rows: pd.DataFrame, method: str, style: MethodStyle) -> None:
     x = rows["n_clusters"]
     if len(rows) > 1:
-        ax.fill_between(x, rows["null_low"], rows["null_high"], color=_BAND, linewidth=0, zorder=1, label="_band")
-        ax.plot(x, rows["null_mean"], color=_NULL_LINE, linewidth=1.0, linestyle=":", zorder=1.5, label="null")
+        ax.fill_between(x, rows["null_low"], rows["null_high"], color=BAND_COLOR, linewidth=0, zorder=1, label="_band")
+        ax.plot(x, rows["null_mean"], color=NULL_COLOR, linewidth=1.0, linestyle=":", zorder=1.5, label="_null")
     else:
-        spread = np.array([rows["null_mean"] - rows["null_low"], rows["null_high"] - rows["null_mean"]])
-        ax.errorbar(x, rows["null_mean"], yerr=spread, color=_NULL_LINE, elinewidth=6, ecolor=_BAND, marker="_")
-    for label, style in styles.items():
-        if others is not None and label in baselines:
-            line = others[others["method"] == label].sort_values("n_clusters")
-            settings = style.line_settings() | {"linewidth": 0.9, "markersize": 3.2, "zorder": 2.5}
-            ax.plot(line["n_clusters"], line["ari_mean"], label=label, **settings)
-    style = styles[method]
+        ax.vlines(x, rows["null_low"], rows["null_high"], color=BAND_COLOR, linewidth=12, zorder=1, label="_band")
+        ax.plot(x, rows["null_mean"], color=NULL_COLOR, marker="_", markersize=12, zorder=1.5, label="_null")
     draw_means(ax, rows, "seeds_mean", "seeds_sd", method, style)
-    hollow = rows[~(rows["p_value"] < SIGNIFICANT)]
-    settings = style.line_settings() | {"linestyle": "none", "markerfacecolor": "white", "zorder": style.zorder + 1}
-    settings |= {"markeredgecolor": style.color, "markeredgewidth": 1.2}
-    ax.plot(hollow["n_clusters"], hollow["seeds_mean"], label="_not significant", **settings)
-    ax.set_ylabel("adjusted Rand index")
+    above = rows[rows["p_value"] <= SIGNIFICANT]
+    moved = ax.transData + ScaledTranslation(0, _ASTERISK_SHIFT / 72, ax.figure.dpi_scale_trans)
+    tops = above["seeds_mean"] + above["seeds_sd"].fillna(0.0)
+    settings = {"linestyle": "none", "zorder": style.zorder + 1, "clip_on": False, **_ASTERISK}
+    ax.plot(above["n_clusters"], tops, transform=moved, label="_p small", **settings)
     ax.grid(axis="y")
 
 
-def _baselines(method: str, others: pd.DataFrame | None) -> set[str]:
-    """Return what a method is compared with: DECEMber with all others; they are shown with their null alone."""
-    if others is None or "december" not in method.lower():
-        return set()
-    return {label for label in others["method"] if "december" not in label.lower()}
+def _write_title(ax: Axes, title: str, note: str) -> None:
+    lines = note.count("\n") + 1
+    ax.set_title(title, fontsize=8, pad=5.0 + 72 * _NOTE_LINE * lines)
+    settings: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "color": NOTE}
+    ax.annotate(note, (0, 1), (0, 5), fontsize=6.5, linespacing=1.15, **settings).set_in_layout(False)
 
 
-def _set_limits(ax: Axes, nulls: pd.DataFrame, others: pd.DataFrame | None) -> None:
-    values = [nulls[name] for name in ("seeds_mean", "null_low", "null_high")]
-    if others is not None:
-        values.append(others["ari_mean"])
-    set_value_limits(ax, pd.concat(values).dropna())
+def _values(nulls: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Return all values and half lengths of bars that the vertical axis has to hold."""
+    spread = nulls["seeds_sd"].fillna(0.0)
+    values = pd.concat([nulls["seeds_mean"], nulls["null_low"], nulls["null_high"]], ignore_index=True)
+    sds = pd.concat([spread, 0.0 * spread, 0.0 * spread], ignore_index=True)
+    known = values.notna()
+    return values[known], sds[known]
 
 
-def _note(rows: pd.DataFrame, surrogate: str) -> str:
-    draws = rows["n_draws"].dropna()
-    text = f"null: {int(draws.min()):,} draws" if len(draws) else "with the null"
-    return f"{text}, {surrogate}" if surrogate else text
-
-
-def _null_handles() -> list[Artist]:
-    marker: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 5, "color": INK}
-    return [
-        Patch(facecolor=_BAND, label="null, 95 % of draws"),
-        Line2D([], [], label=f"p < {SIGNIFICANT:g}", **marker),
-        Line2D([], [], label=f"p ≥ {SIGNIFICANT:g}", markerfacecolor="white", **marker),
+def _handles(common: str, n_others: int) -> list[Artist]:
+    observed = {"color": INK, "marker": "o", "markersize": 4.5, "markeredgecolor": "white", "linewidth": 1.3}
+    handles: list[Artist] = [
+        Line2D([], [], label="between seeds, mean ± SD over pairs", **observed),
+        Patch(facecolor=BAND_COLOR, label=f"its null, 95 % of draws{f' ({common})' if common else ''}"),
+        Line2D([], [], linestyle="", label=f"p ≤ {SIGNIFICANT:g}", **_ASTERISK),
     ]
+    if n_others:
+        text = f"the best of each kind; {n_others} other methods are in the table"
+        handles.append(Line2D([], [], linestyle="", label=text))
+    return handles

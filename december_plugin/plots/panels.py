@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,24 +12,28 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from december_plugin.plots.style import NOTE, MethodStyle
 
 # Points that the titles of panels are moved to the left.
 _TITLE_SHIFT = 24.0
-# Inches: the width of a page of two columns, and of a character of a title.
-PAGE_WIDTH = 7.2
+# Inches: two columns of a journal, and a character of a title.
+PAGE_WIDTH = 7.1
 _TITLE_CHARACTER = 0.083
 _PANEL_HEIGHT = 2.9
 _LEGEND_ROW = 0.19
 # Widths in inches of a character of 8 points, and of the line and the gaps beside a text.
 _CHARACTER, _BESIDE = 0.062, 0.62
+# A legend of more entries ends with how many more there are.
+_MOST_ENTRIES = 24
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def panel_width(n_panels: int) -> float:
     """Return the width of a panel in inches; fewer panels are wider."""
-    return {1: 4.2, 2: 4.0}.get(n_panels, 3.25)
+    return 4.2 if n_panels == 1 else PAGE_WIDTH / n_panels
 
 
 def panel_row(n_panels: int, handles: Sequence[Line2D], *, handle_length: float) -> tuple[Figure, list[Axes]]:
@@ -38,29 +44,22 @@ def panel_row(n_panels: int, handles: Sequence[Line2D], *, handle_length: float)
     n_panels
         At least 1.
     handles
-        The entries of the legend, in reading order by columns; at least 1.
+        The entries of the legend, in reading order; at least 1.
     handle_length
         Length of the lines in the legend, in units of the font size.
     """
-    entry = _CHARACTER * max(len(str(handle.get_label())) for handle in handles) + _BESIDE
+    labels = [str(handle.get_label()) for handle in handles]
+    entry = _CHARACTER * max(map(len, labels)) + _BESIDE
     width, height = panel_width(n_panels) * n_panels, _PANEL_HEIGHT
-    beside = n_panels == 1
+    beside = n_panels == 1 and width + entry <= PAGE_WIDTH and len(handles) <= _MOST_ENTRIES
     if beside:
-        n_columns, width, height = 1, width + entry, max(height, _LEGEND_ROW * len(handles) + 0.2)
+        figure = figure_page(max(height, _LEGEND_ROW * len(handles) + 0.2), width=width + entry)
+        _add_legend(figure, handles, n_columns=1, place="outside right center", handle_length=handle_length)
     else:
-        fitting = min(max(1, int(width / entry)), len(handles))
-        n_rows = -(-len(handles) // fitting)
-        n_columns, height = -(-len(handles) // n_rows), height + _LEGEND_ROW * n_rows
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)  # type: ignore[union-attr,call-arg]
+        width = max(width, min(PAGE_WIDTH, entry))
+        figure = figure_page(height + legend_height(labels, width=width), width=width)
+        legend_below(figure, handles, width=width, handle_length=handle_length)
     axes = list(figure.subplots(1, n_panels, squeeze=False)[0])
-    figure.legend(
-        handles=list(handles),
-        loc="outside right center" if beside else "outside lower center",
-        ncols=n_columns,
-        handlelength=handle_length,
-        columnspacing=1.6,
-    )
     for ax in axes:
         ax.grid(axis="y")
     return figure, axes
@@ -75,11 +74,11 @@ def figure_page(height: float, *, width: float = PAGE_WIDTH) -> Figure:
 
 def legend_shape(labels: Iterable[str], *, width: float = PAGE_WIDTH) -> tuple[int, int]:
     """Return rows and columns of a legend of this width in inches, as even as possible."""
-    labels = list(labels)
-    entry = _CHARACTER * max(len(label) for label in labels) + _BESIDE
-    fitting = min(max(1, int(width / entry)), len(labels))
-    n_rows = -(-len(labels) // fitting)
-    return n_rows, -(-len(labels) // n_rows)
+    lengths = [len(label) for label in labels][:_MOST_ENTRIES]
+    entry = _CHARACTER * max(lengths) + _BESIDE
+    fitting = min(max(1, int(width / entry)), len(lengths))
+    n_rows = -(-len(lengths) // fitting)
+    return n_rows, -(-len(lengths) // n_rows)
 
 
 def legend_height(labels: Iterable[str], *, width: float = PAGE_WIDTH) -> float:
@@ -90,15 +89,54 @@ def legend_height(labels: Iterable[str], *, width: float = PAGE_WIDTH) -> float:
 def legend_below(
     figure: Figure | SubFigure, handles: Sequence[Artist], *, width: float = PAGE_WIDTH, handle_length: float = 2.6
 ) -> None:
-    """Put a legend below all panels."""
+    """Put a legend below all panels, in reading order by rows; of more than 24 entries, the last says how many more."""
     _, n_columns = legend_shape([str(handle.get_label()) for handle in handles], width=width)
-    figure.legend(
+    if len(handles) > _MOST_ENTRIES:
+        more = Line2D([], [], linestyle="", label=f"and {len(handles) - _MOST_ENTRIES + 1} more")
+        handles = [*handles[: _MOST_ENTRIES - 1], more]
+    # matplotlib fills a legend by columns.
+    by_rows = [handle for column in range(n_columns) for handle in handles[column::n_columns]]
+    room = int((width - _BESIDE) / _CHARACTER)
+    _add_legend(
+        figure, by_rows, n_columns=n_columns, place="outside lower center", handle_length=handle_length, room=room
+    )
+
+
+def _add_legend(
+    figure: Figure | SubFigure,
+    handles: Sequence[Artist],
+    *,
+    n_columns: int,
+    place: str,
+    handle_length: float,
+    room: int | None = None,
+) -> None:
+    labels = [str(handle.get_label()) for handle in handles]
+    legend = figure.legend(
         handles=list(handles),
-        loc="outside lower center",
+        # matplotlib leaves labels out that begin with an underscore; the texts are written afterwards.
+        labels=["x"] * len(labels),
+        loc=place,
         ncols=n_columns,
         handlelength=handle_length,
         columnspacing=1.6,
     )
+    for text, label in zip(legend.get_texts(), labels, strict=True):
+        text.set_text(label if room is None else _cut(label, room))
+
+
+def decades(ax: Axes, which: str) -> None:
+    """Write the numbers of a logarithmic axis ("x" or "y") as text, 0.01 or 10⁻⁵, not as formulas."""
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    axis.set_major_formatter(lambda value, _: _decade(value))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _decade(value: float) -> str:
+    exponent = math.log10(value) if value > 0 else 0.0
+    if abs(exponent) <= 3 or not math.isclose(exponent, round(exponent), abs_tol=1e-9):
+        return f"{value:g}"
+    return f"10{str(round(exponent)).translate(_SUPERSCRIPTS)}"
 
 
 def line_handles(styles: Mapping[str, MethodStyle]) -> list[Line2D]:
@@ -131,11 +169,14 @@ def shortened(title: str, width: float) -> str:
 
     Beginning and end stay: names of one sweep often differ at their ends.
     """
-    n = max(9, int(width / _TITLE_CHARACTER) - 4)
-    if len(title) <= n:
-        return title
+    return _cut(title, max(9, int(width / _TITLE_CHARACTER) - 4))
+
+
+def _cut(text: str, n: int) -> str:
+    if len(text) <= n:
+        return text
     end = (n - 1) // 3
-    return f"{title[: n - 1 - end].rstrip(' ,')}…{title[-end:].lstrip(' ,')}"
+    return f"{text[: n - 1 - end].rstrip(' ,')}…{text[-end:].lstrip(' ,')}"
 
 
 def settled(figure: Figure) -> Figure:
@@ -144,16 +185,25 @@ def settled(figure: Figure) -> Figure:
     return figure
 
 
-def letters(n: int, *, first: int = 0) -> list[str]:
-    """Return the letters of so many panels."""
-    return [chr(ord("A") + first + i) for i in range(n)]
+def letters(n: int) -> list[str]:
+    """Return the letters of so many panels: A to Z, then AA, AB, ..."""
+    alphabet = [chr(ord("A") + i) for i in range(26)]
+    return [(alphabet[i // 26 - 1] if i >= 26 else "") + alphabet[i % 26] for i in range(n)]
+
+
+def wrapped(title: str, width: float) -> str:
+    """Return a title in as many lines as it takes above a panel of this width in inches; a fourth line is cut."""
+    lines = textwrap.wrap(title, max(9, int(width / _TITLE_CHARACTER) - 1)) or [title]
+    return "\n".join([*lines[:3], "…"] if len(lines) > 3 else lines)
 
 
 def spread_note(counts: pd.Series, unit: str, units: str, *, has_sd: bool = True) -> str:
-    """Return what means are taken over, e.g. "mean ± SD over 3 pairs of seeds"."""
-    mean = "mean ± SD" if has_sd else "mean"
+    """Return what means are taken over, e.g. "mean ± SD over 3 pairs of seeds"; one pair has no mean."""
     known = counts[counts > 0].dropna() if len(counts) else counts
+    if len(known) and known.max() == 1:
+        return f"one {unit}, no SD"
+    mean = "mean ± SD" if has_sd else "mean"
     if known.empty:
         return f"{mean} over {units}"
     low, high = int(known.min()), int(known.max())
-    return f"{mean} over {low if low == high else f'{low} to {high}'} {unit if high == 1 else units}"
+    return f"{mean} over {low if low == high else f'{low} to {high}'} {units}"

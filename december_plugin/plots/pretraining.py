@@ -15,6 +15,7 @@ from december_plugin.plots.frames import check_counts, check_known, check_once, 
 from december_plugin.plots.method_lines import draw_against_k
 from december_plugin.plots.panels import (
     PAGE_WIDTH,
+    decades,
     figure_page,
     legend_below,
     legend_height,
@@ -69,7 +70,7 @@ def pretraining_figure(performance: pd.DataFrame, agreement: pd.DataFrame) -> Fi
         title_panel(axes[1], "B", "At the best learning rate", "chosen on validation; mean ± SD over seeds")
         lines = {label: styles[label] for label in dict.fromkeys(labels)}
         draw_against_k(axes[2], agreement.assign(line=labels), lines, width=PAGE_WIDTH / 3, by="line")
-        note = spread_note(agreement["n_pairs"], "pair", "pairs of seeds")
+        note = spread_note(agreement["n_pairs"], "pair of seeds", "pairs of seeds")
         title_panel(axes[2], "C", "Agreement between seeds", note)
         legend_below(figure, [_handle(style, label) for label, style in styles.items()])
     return figure
@@ -184,6 +185,7 @@ def _draw_learning_rates(
     rates = sorted(performance["learning_rate"].unique())
     if rates[0] > 0:
         ax.set_xscale("log")
+        decades(ax, "x")
         factor = (rates[-1] / rates[0]) ** 0.08 if len(rates) > 1 else 2.0
         ax.set_xlim(rates[0] / factor, rates[-1] * factor)
     if len(rates) <= 5:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from december_plugin.errors import SettingsError
 from december_plugin.plots.embedding_panels import embedding_panels
@@ -16,6 +16,7 @@ from december_plugin.plots.frames import check_counts, check_known, check_once, 
 from december_plugin.plots.method_lines import draw_against_k
 from december_plugin.plots.panels import (
     PAGE_WIDTH,
+    decades,
     figure_page,
     legend_below,
     legend_height,
@@ -86,7 +87,10 @@ def strength_figure(
         lines = {label: styles[label] for label in dict.fromkeys(agreement["method"])}
         draw_against_k(axes[2], agreement, lines, width=PAGE_WIDTH / 3)
         title_panel(
-            axes[2], names[-1], "Agreement between seeds", spread_note(agreement["n_pairs"], "pair", "pairs of seeds")
+            axes[2],
+            names[-1],
+            "Agreement between seeds",
+            spread_note(agreement["n_pairs"], "pair of seeds", "pairs of seeds"),
         )
         legend_below(figure, line_handles(styles))
         settled(figure)
@@ -156,10 +160,10 @@ def _draw_ratio(ax: Axes, clustered: pd.DataFrame, styles: dict[str, MethodStyle
         settings = styles[row.method].line_settings() | {"linestyle": "none"}
         ax.plot([row.strength], [row.gradient_ratio], label=row.method, **settings)
     ax.set_yscale("log")
+    decades(ax, "y")
     values = [*known["gradient_ratio"], GENTLE_RATIO, LOCK_IN_RATIO]
     ax.set_ylim(min(values) / 2, max(values) * 2.5)
     ax.set_ylabel("ratio of gradient norms")
-    ax.yaxis.set_minor_formatter(NullFormatter())
     _strength_axis(ax, clustered["strength"])
 
 
@@ -167,6 +171,7 @@ def _strength_axis(ax: Axes, strengths: pd.Series) -> None:
     low, high = float(strengths.min()), float(strengths.max())
     factor = (high / low) ** 0.08 if high > low else 2.0
     ax.set_xscale("log")
+    decades(ax, "x")
     ax.set_xlim(low / factor, high * factor)
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("strength of the clustering loss")

@@ -6,10 +6,10 @@ markers and line styles carry the same information, so that a figure can be read
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -28,6 +28,9 @@ PALE = "#C9C9C9"
 NOTE = "#6F6F6F"
 
 _RC: Any = {
+    # Names come from people: a dollar in one is a dollar, and never the beginning of a formula or of LaTeX.
+    "text.parse_math": False,
+    "text.usetex": False,
     # Comes with matplotlib, so that a figure has the same letters on every machine.
     "font.family": ["DejaVu Sans"],
     "font.size": 8.0,
@@ -100,6 +103,8 @@ _MARKERS = ("o", "s", "^", "D", "v", "X", "P", "p", "h", "<", ">", "d", "8", "*"
 
 # Where one method is there several times, say with several K.
 _VARIANT_LINES: tuple[str | Dashes, ...] = ("-", (0, (1.0, 1.1)), (0, (5, 1.2, 1.2, 1.2)), (0, (4, 1, 1, 1, 1, 1)))
+# Shades end at the 5th variation, markers and lines together repeat after 28 more.
+_N_VARIANTS = 33
 
 
 @dataclass(frozen=True)
@@ -186,29 +191,57 @@ def method_style(label: str) -> MethodStyle:
 
 
 def method_styles(labels: Iterable[str]) -> dict[str, MethodStyle]:
-    """Return the styles of the methods of one figure, no two of them alike.
+    """Return the styles of the methods of one figure, no two of them alike as long as eyes can tell them apart.
 
     Each is that of :func:`method_style`, except where two labels would look the same (say, one method at two values of
     K): then the later ones, in the order of their names, get a lighter or darker shade, another marker, and a pattern
-    of dots and dashes.
+    of dots and dashes. Of more than 33 methods that would look the same, the 34th looks like the first, and so on:
+    figures show few of them (:func:`~december_plugin.plots.shown_methods`).
 
     Parameters
     ----------
     labels
-        Labels, in the order in which they are to be listed.
+        Labels, in the order in which methods of one kind are to be listed.
 
     Returns
     -------
     dict of str to MethodStyle
-        In the order of ``labels``.
+        In the order of :func:`ordered_methods`.
     """
-    labels = list(dict.fromkeys(labels))
+    labels = ordered_methods(labels)
     styles: dict[str, MethodStyle] = {}
+    taken: set[MethodStyle] = set()
+    same: Counter[MethodStyle] = Counter()
+    variants: dict[MethodStyle, list[MethodStyle]] = {}
     for label in sorted(labels, key=natural_order):
         style = method_style(label)
-        variants = (_variant(style, n) for n in itertools.count())
-        styles[label] = next(variant for variant in variants if variant not in styles.values())
+        if style not in variants:
+            variants[style] = [_variant(style, n) for n in range(_N_VARIANTS)]
+        allowed = variants[style]
+        free = (variant for variant in allowed if variant not in taken)
+        styles[label] = next(free, allowed[same[style] % _N_VARIANTS])
+        same[style] += 1
+        taken.add(styles[label])
     return {label: styles[label] for label in labels}
+
+
+def ordered_methods(labels: Iterable[str]) -> list[str]:
+    """Return labels, each once, in the order of every legend: DECEMber, the other methods by kind, then the controls.
+
+    Labels of one kind stay in the order in which they come.
+    """
+    return sorted(dict.fromkeys(labels), key=_rank)
+
+
+def method_kind(label: str) -> tuple[str, bool]:
+    """Return the kind of a method: its family, e.g. "kmeans", and whether it is a control."""
+    return _family(label)[0], _CONTROL.search(label) is not None
+
+
+def _rank(label: str) -> tuple[bool, int]:
+    family, is_control = method_kind(label)
+    families = [name for name, *_ in _FAMILIES]
+    return is_control, families.index(family) if family in families else len(families)
 
 
 def ordered_styles(values: Iterable[Any]) -> dict[Any, MethodStyle]:

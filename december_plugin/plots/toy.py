@@ -14,6 +14,7 @@ from december_plugin.errors import SettingsError
 from december_plugin.plots.frames import check_known, checked_frame
 from december_plugin.plots.panels import (
     PAGE_WIDTH,
+    decades,
     figure_page,
     legend_below,
     legend_height,
@@ -177,5 +178,6 @@ def _draw_distances(
             fontsize=7,
         )
     ax.set_yscale("log", nonpositive="mask")
+    decades(ax, "y")
     ax.set(xlabel="step", ylabel="distance", xlim=(distances["step"].min(), distances["step"].max()))
     ax.grid(axis="y")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from december_plugin.pool.overview import Overview, QueuedJob, Worker
+from december_plugin.wording import in_words, numbered
 
 JUST_BEGUN = 300.0  # a reservation without a heartbeat that is younger is somebody at work (s)
 
@@ -55,21 +56,6 @@ def alive(overview: Overview) -> list[Worker]:
 def orphans(overview: Overview) -> list[QueuedJob]:
     """Return reservations that no worker of a pool holds: of a plain ``populate()``, or of version 0.1."""
     return [job for job in overview.jobs_in("running") if not job.holder and job.age > JUST_BEGUN]
-
-
-def in_words(seconds: float) -> str:
-    """Return a time in at most seven characters."""
-    for limit, unit, name in ((90, 1, "s"), (90 * 60, 60, "min"), (36 * 3600, 3600, "h")):
-        if seconds < limit:
-            number = seconds / unit
-            return f"{number:.1f} {name}" if name == "h" and number < 10 else f"{number:.0f} {name}"
-    days = seconds / 86400
-    return f"{days:.1f} d" if days < 10 else f"{days:.0f} d"
-
-
-def numbered(count: int, thing: str, *, s: str = "s") -> str:
-    """Return ``1 job``, ``2,000 jobs``."""
-    return f"{count:,} {thing}" + ("" if count == 1 else s)
 
 
 def _no_pool_tables(overview: Overview) -> Iterator[Block]:

@@ -67,7 +67,9 @@ def announce_pool(
     """
     connection.query(
         f"INSERT INTO `{schema}`.`pool` (pool_id, pool_kind, pool_host, pool_pid, pool_user, slurm_job, n_workers, "
-        "pool_options, pool_started) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))",
+        "pool_options, pool_started) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6)) "
+        # Written again after a connection that was lost at the first time, which may have written it.
+        "ON DUPLICATE KEY UPDATE pool_id = VALUES(pool_id)",
         args=(
             pool_id,
             kind,
@@ -313,5 +315,5 @@ def own_connection() -> Any:
     from december_plugin.connection import connect, quiet_datajoint, second_connection
 
     if not hasattr(quiet_datajoint().conn, "connection"):
-        connect()
+        connect(needs_store=False)
     return second_connection(timeout=ANSWER_TIMEOUT)

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 import pymysql
 
-from december_plugin.pool.blocks import in_words
 from december_plugin.pool.job_book import JobBook, JobRef
 from december_plugin.pool.leases import transaction
 from december_plugin.pool.overview import AGE
+from december_plugin.wording import in_words
 
 BATCH = 200  # jobs of one transaction: locks are held for milliseconds
 COLLISIONS = (1020, 1205, 1213)  # another transaction was quicker; the same again succeeds

@@ -13,6 +13,19 @@ from december_plugin.pool.leases import transaction
 
 BATCH = 200  # failures that are forgotten in one transaction
 
+# What one job, and several jobs, of our tables are called; a table of a lab's own goes by its name.
+KINDS = {
+    "TrainedModel": ("training", "trainings"),
+    "TrainingSummary": ("training summary", "training summaries"),
+    "TestPerformance": ("test of a model", "tests of models"),
+    "ClusterAssignment": ("clustering", "clusterings"),
+    "SeedAgreement": ("comparison of seeds", "comparisons of seeds"),
+    "LabelAgreement": ("comparison with known types", "comparisons with known types"),
+    "Consensus": ("consensus", "consensus partitions"),
+    "ClusterQuality": ("check of a number of clusters", "checks of numbers of clusters"),
+    "SurrogateAgreement": ("null job", "null jobs"),
+}
+
 
 @dataclass(frozen=True)
 class Job:
@@ -34,6 +47,12 @@ class TableStatus:
     running: list[Job] = field(default_factory=list)
     failed: list[Job] = field(default_factory=list)  # the poisoned ones among them
     ignored: list[Job] = field(default_factory=list)
+
+
+def counted(table: str, count: int) -> str:
+    """Return a number of jobs of a table in words: ``1 training``, ``2,000 null jobs``."""
+    one, several = KINDS.get(table, (f"{table} job", f"{table} jobs"))
+    return f"{count:,} {one if count == 1 else several}"
 
 
 def jobs_table(table: Any) -> Any:

@@ -4,11 +4,14 @@ The supervisor computes nothing and never waits for the database: what it has to
 :class:`~december_plugin.pool.board.PoolBoard`. The queue is DataJoint's, jobs are the workers' business. If the
 supervisor itself is killed, its workers notice, save their states and end; nothing is left running.
 
+A worker that cannot begin ends the pool only as long as no other one could: once the settings were good for a worker,
+what keeps the next one from beginning is an outage, or a mistake that was made since, and the others go on.
+
 ====================  ============================================================================================
 exit code             meaning
 ====================  ============================================================================================
 0                     idle for long enough, asked to stop, or the time was over
-1                     a worker could not work with these settings; its words are printed
+1                     no worker could begin with these settings; the words of one are printed
 3                     the same as 0, but some jobs failed or are poisoned
 130, 143, 140, 129    ended by SIGINT (Ctrl-C), SIGTERM, SIGUSR2, SIGHUP
 ====================  ============================================================================================
@@ -260,7 +263,7 @@ class LocalPool:
             self.board.give_back(worker.worker_id, "ended with its pool")
         elif code in DRAINED:
             self.say(worker.name, words + next_start)
-        elif code in MISTAKEN and not self._draining and _explains_itself(worker.follower.last_lines()):
+        elif code in MISTAKEN and not self._draining and not any(each.has_begun for each in self.workers):
             self.say(worker.name, f"{words}: it cannot work like this, and neither could the next one")
             self.board.mark_dead(worker.worker_id, ending_in_words(code))
             self.code = self.code or FAILED
@@ -331,11 +334,6 @@ def _with_threads(environment: Mapping[str, str], slot: Slot, slots: Sequence[Sl
     return {**environment, "OMP_NUM_THREADS": str(threads_per_worker(slots))}
 
 
-def _explains_itself(lines: Sequence[str]) -> bool:
-    """Return whether the command ended with an error that it explains; a job may end its process with any code."""
-    return any("december: error: " in line for line in lines[-N_SHOWN:])
-
-
 def _last_words(ending: str, lines: Sequence[str]) -> str:
     """Return how a worker ended with the end of its log, short enough for the table of jobs."""
     return redacted(f"{ending}\n{chr(10).join(lines)[-MAX_WORDS:]}").rstrip()
@@ -369,10 +367,12 @@ def run_pool(
     SettingsError
         If a GPU does not exist, or the folder for logs cannot be made.
     ServerError
-        If the pool is new and the database cannot be reached. A pool that runs survives any outage.
+        If the pool is new and the database refuses it, or has never been reached by this process. An outage after that
+        is waited for.
     """
-    from december_plugin.connection import connect
+    from december_plugin.connection import connect, has_connected
     from december_plugin.pool.board import PoolBoard, announce_pool, own_connection
+    from december_plugin.pool.outages import with_server
 
     visible = visible_gpus()
     slots = slots_of(settings, visible)
@@ -382,13 +382,17 @@ def run_pool(
         "the folder {folder} for the workers' logs cannot be made ({reason}). Name another one with --log-folder.",
     )
     if not settings.pool_id:
-        announce_pool(
-            connect().connection,
-            settings.schema,
-            pool_id=pool_id,
-            kind="local",
-            n_workers=len(slots),
-            options=settings.options(),
+        with_server(
+            lambda: announce_pool(
+                connect(needs_store=False).connection,
+                settings.schema,
+                pool_id=pool_id,
+                kind="local",
+                n_workers=len(slots),
+                options=settings.options(),
+            ),
+            waits=has_connected,
+            tell=lambda error: say("pool", f"waiting: {error}"),
         )
     board = PoolBoard(
         settings.schema,

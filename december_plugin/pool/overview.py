@@ -17,7 +17,6 @@ from datajoint.hash import key_hash
 from december_plugin.pool.failures import Reason, grouped
 from december_plugin.pool.jobs import describe_jobs
 from december_plugin.pool.leases import AGE, SHORT
-from december_plugin.pool.picking import GPU_TABLES
 
 POOL_TABLES = ("pool", "pool_worker", "pool_job")
 MANY = 100  # jobs of a table, from which on all missing keys are fetched instead of looking for each
@@ -160,15 +159,19 @@ class Throughput:
     last_hour, last_day
         Jobs done, by table.
     seconds_per_job
-        Mean duration of those of the last day, by table (s).
+        Mean duration of those of the last day, or of all if there were none, by table (s).
     seconds_left
-        Estimate for what can be begun now, with the workers that are alive (s); None if it cannot be told.
+        Estimate for what can be begun now, with the workers that are alive, apart from ``not_estimated`` (s); None if
+        no worker is alive, or nothing can be estimated.
+    not_estimated
+        Jobs that can be begun now and of whose table none has run yet, by table: ``seconds_left`` is without them.
     """
 
     last_hour: dict[str, int] = field(default_factory=dict)
     last_day: dict[str, int] = field(default_factory=dict)
     seconds_per_job: dict[str, float] = field(default_factory=dict)
     seconds_left: float | None = None
+    not_estimated: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -339,11 +342,12 @@ def _pools(connection: Any, schema: str) -> list[PoolRow]:
 
 
 def _done(connection: Any, schema: str) -> list[tuple[str, int, int, float]]:
+    """Return tables with the jobs done in the last hour and day, and the seconds per job (of the day, or of all)."""
+    duration, is_recent = "TIMESTAMPDIFF(MICROSECOND, begun, ended) / 1e6", "ended > UTC_TIMESTAMP(6) - INTERVAL 1 DAY"
     rows = connection.query(
-        "SELECT job_table, SUM(ended > UTC_TIMESTAMP(6) - INTERVAL 1 HOUR), COUNT(*), "
-        "AVG(TIMESTAMPDIFF(MICROSECOND, begun, ended)) / 1e6 "
-        f"FROM `{schema}`.`pool_job` WHERE job_state = 'done' AND ended > UTC_TIMESTAMP(6) - INTERVAL 1 DAY "
-        "GROUP BY job_table"
+        f"SELECT job_table, SUM(ended > UTC_TIMESTAMP(6) - INTERVAL 1 HOUR), SUM({is_recent}), "
+        f"COALESCE(AVG(IF({is_recent}, {duration}, NULL)), AVG({duration})) "
+        f"FROM `{schema}`.`pool_job` WHERE job_state = 'done' AND ended IS NOT NULL GROUP BY job_table"
     ).fetchall()
     return [(table, int(hour), int(day), float(mean)) for table, hour, day, mean in rows]
 
@@ -434,36 +438,39 @@ def _throughput(
 ) -> Throughput:
     known = [(names[table], hour, day, mean) for table, hour, day, mean in done if table in names]
     seconds = {table: mean for table, _, _, mean in known}
+    seconds_left, not_estimated = _time_left(seconds, counts, [job for job in jobs if job.is_alive], workers)
     return Throughput(
-        last_hour={table: hour for table, hour, _, _ in known},
-        last_day={table: day for table, _, day, _ in known},
+        last_hour={table: hour for table, hour, day, _ in known if day},
+        last_day={table: day for table, _, day, _ in known if day},
         seconds_per_job=seconds,
-        seconds_left=_seconds_left(seconds, counts, [job for job in jobs if job.is_alive], workers),
+        seconds_left=seconds_left,
+        not_estimated=not_estimated,
     )
 
 
-def _seconds_left(
+def _time_left(
     seconds: Mapping[str, float],
     counts: Sequence[TableCounts],
     running: Sequence[QueuedJob],
     workers: Sequence[Worker],
-) -> float | None:
-    """Return how long the work that can be begun now takes the workers that are alive."""
+) -> tuple[float | None, dict[str, int]]:
+    """Return how long the work that can be begun now takes the workers that are alive, and what is not in it."""
     # A training that nobody has finished yet lasts as long as those in work will.
     expected = dict(seconds)
     for job in running:
         left = job.worker.seconds_left if job.worker else None
         if job.table not in seconds and left is not None and job.elapsed is not None:
             expected[job.table] = max(expected.get(job.table, 0.0), job.elapsed + left)
-    n_workers = sum(worker.alive and worker.state != "draining" for worker in workers)
     waiting = {table.table: table.waiting for table in counts if table.waiting}
-    # The tables that need no GPU take little; without those that do there is no estimate.
-    if not n_workers or any(table in GPU_TABLES and table not in expected for table in waiting):
-        return None
-    work = sum(number * expected.get(table, 0.0) for table, number in waiting.items())
+    unknown = {table: number for table, number in waiting.items() if table not in expected}
+    work = [number * expected[table] for table, number in waiting.items() if table in expected]
     for job in running:
         left = job.worker.seconds_left if job.worker else None
-        if left is None:
-            left = max(0.0, expected.get(job.table, 0.0) - (job.elapsed or 0.0))
-        work += left
-    return work / n_workers
+        if left is not None:
+            work.append(left)
+        elif job.table in expected:
+            work.append(max(0.0, expected[job.table] - (job.elapsed or 0.0)))
+        else:
+            unknown[job.table] = unknown.get(job.table, 0) + 1
+    n_workers = sum(worker.alive and worker.state != "draining" for worker in workers)
+    return sum(work) / n_workers if n_workers and work else None, unknown

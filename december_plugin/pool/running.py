@@ -148,10 +148,7 @@ class WorkerJob(RunningJob):
 
     def forget(self) -> None:
         """Remove what was kept of the job, which is stored."""
-        try:
-            self.settings.spool.remove(self.settings.schema, *self.lease.job)
-        except ServerError as error:
-            logger.warning("a result that is stored could not be removed from the spool: %s", error)
+        forget_result(self.settings, *self.lease.job)
         if self.uses_store:
             self.monitor.remove()
 
@@ -194,6 +191,14 @@ def spooled_result(settings: JobSettings, table_name: str, job_hash: str) -> tup
         return None
 
 
+def forget_result(settings: JobSettings, table_name: str, job_hash: str) -> None:
+    """Remove a result that is stored from the spool."""
+    try:
+        settings.spool.remove(settings.schema, table_name, job_hash)
+    except ServerError as error:
+        logger.warning("a result that is stored could not be removed from the spool: %s", error)
+
+
 def _set_aside(settings: JobSettings, table_name: str, job_hash: str, *, reason: str) -> None:
     try:
         aside = settings.spool.set_aside(settings.schema, table_name, job_hash)
@@ -203,16 +208,33 @@ def _set_aside(settings: JobSettings, table_name: str, job_hash: str, *, reason:
         logger.warning("the finished result of %s %s is now %s: %s", table_name, job_hash[:8], aside, reason)
 
 
-def wait_for_places(settings: JobSettings, connection: Any, *, store: bool) -> bool:
+def wait_for_places(settings: JobSettings, connection: Any, *, store: bool, longest: float = math.inf) -> bool:
     """Return when the server and, with ``store``, the store can be used; wait with growing pauses, without an end.
+
+    Parameters
+    ----------
+    settings, connection
+        Of the worker.
+    store
+        Whether the store is needed, too.
+    longest
+        Give up after this time (s).
 
     Returns
     -------
     bool
         Whether there was anything to wait for.
+
+    Raises
+    ------
+    ServerError
+        The time is over; the message says what is still away.
     """
     state, delay, before = settings.state, FIRST_DELAY, settings.state.state
+    began = time.monotonic()
     while (problem := _problem(settings, connection, store)) is not None:
+        if time.monotonic() - began >= longest:
+            raise ServerError(problem)
         if state.state != "waiting" or state.detail != problem:
             logger.warning("waiting: %s", problem)
         state.state, state.detail = "waiting", problem
@@ -231,9 +253,15 @@ def _problem(settings: JobSettings, connection: Any, store: bool) -> str | None:
     failure = server_failure(connection)
     if failure is not None:
         return f"the database server does not answer ({failure})"
-    if store:
-        try:
-            check_store(settings.storage)
-        except ServerError as error:
-            return str(error)
+    failure = store_failure(settings) if store else None
+    return None if failure is None else str(failure)
+
+
+def store_failure(settings: JobSettings) -> ServerError | None:
+    """Return why the store cannot be used, or None if it can, and is the one that the models are in."""
+    try:
+        check_store(settings.storage)
+        settings.store.check_identity()
+    except ServerError as error:
+        return error
     return None

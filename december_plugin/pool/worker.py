@@ -20,19 +20,29 @@ from typing import Any, TypeVar
 from datajoint.hash import key_hash
 
 from december_plugin.connection import second_connection
-from december_plugin.errors import DecemberError
+from december_plugin.errors import DecemberError, ServerError
 from december_plugin.pool.heartbeat import Heartbeat, WorkerIdentity, WorkerState
 from december_plugin.pool.jobs import clear_failures, describe_jobs
 from december_plugin.pool.leases import Lease, LeaseLostError, Leases, leave_transaction
 from december_plugin.pool.outages import is_outage
 from december_plugin.pool.picking import Candidates, Picker, choose_tables
-from december_plugin.pool.running import JobSettings, WorkerJob, job_logger, spooled_result, wait_for_places
+from december_plugin.pool.readiness import tell_supervisor
+from december_plugin.pool.running import (
+    JobSettings,
+    WorkerJob,
+    forget_result,
+    job_logger,
+    spooled_result,
+    store_failure,
+    wait_for_places,
+)
 from december_plugin.pool.spool import Spool
 from december_plugin.s3_store import use_quick_client
 from december_plugin.schemas.running_job import running
 from december_plugin.secrets import RedactingFilter, redacted
 from december_plugin.server import december_home
-from december_plugin.stores import DEFAULT_STORE, open_store
+from december_plugin.store_identity import known_identity, store_name_of
+from december_plugin.stores import StoreUnavailableError, open_store
 from december_plugin.training.monitor import monitored
 
 logger = logging.getLogger(__name__)
@@ -49,6 +59,7 @@ AGAIN = 1.0  # until an interruption is raised once more (s)
 MAX_ALARMS = 3  # after which the worker leaves without the job's consent
 LAST_GOODBYE = 30.0  # after this time the process ends whatever it waits for (s)
 GOODBYE_TIME = 3.0  # for each answer of the server at the end (s)
+STORE_PATIENCE = 600.0  # of a worker that has not begun; the next one of its pool reads the settings anew (s)
 
 Result = TypeVar("Result")
 
@@ -142,7 +153,9 @@ class Worker:
             deadline=None if max_time is None else time.monotonic() + max_time,
             supervisor=int(supervisor) if supervisor else None,
         )
-        storage = getattr(tables.TrainedModel, "storage", DEFAULT_STORE)
+        storage = store_name_of(tables.TrainedModel)
+        store = open_store(storage)
+        store.identity = known_identity(self.connection, self.schema, storage)
         use_quick_client(self.connection, tables.TrainedModel.database, storage)
         self.job_settings = JobSettings(
             schema=self.schema,
@@ -150,7 +163,7 @@ class Worker:
             state=self.state,
             heartbeat=self.heartbeat,
             spool=Spool(None),
-            store=open_store(storage),
+            store=store,
             storage=storage,
             checkpoint_every=self.settings.checkpoint_every,
         )
@@ -172,7 +185,7 @@ class Worker:
         defect = None
         try:
             self._surviving(self._limit_waits)
-            self._surviving(self.heartbeat.start)
+            self._begin()
             if self.settings.retry:
                 self._surviving(self._retry)
             self._deliver_spool()
@@ -188,6 +201,42 @@ class Worker:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         return self.report
+
+    def _begin(self) -> None:
+        """Write the first heartbeat; a worker of a pool looks after the store before, and waits for it afterwards.
+
+        Raises
+        ------
+        ServerError
+            The store cannot be used, and that may be for a mistake in the settings.
+        """
+        failure = store_failure(self.job_settings) if self.identity.pool_id else None
+        if failure is not None and not self._is_outage_of_store(failure):
+            raise failure
+        self._surviving(self.heartbeat.start)
+        tell_supervisor()
+        if failure is None:
+            return
+        try:
+            wait_for_places(self.job_settings, self.connection, store=True, longest=STORE_PATIENCE)
+        except ServerError:
+            self.report.ended_by = f"no store for {STORE_PATIENCE:g} s; the pool's next worker reads the settings anew"
+            raise Interrupted from None
+
+    def _is_outage_of_store(self, failure: ServerError) -> bool:
+        """Return whether a store that cannot be used could be, when the pool began: then it is worth waiting for.
+
+        On one machine the pool itself has used it before it started a worker. Of the tasks of a Slurm array the first
+        one that finds it writes its worker's row.
+        """
+        if not isinstance(failure, StoreUnavailableError):
+            return False
+        pool_id = self.identity.pool_id
+        query = (
+            f"SELECT EXISTS (SELECT 1 FROM `{self.schema}`.`pool` WHERE pool_id = %s AND pool_kind = 'local') OR "
+            f"EXISTS (SELECT 1 FROM `{self.schema}`.`pool_worker` WHERE pool_id = %s)"
+        )
+        return bool(self._surviving(lambda: self.connection.query(query, args=(pool_id, pool_id)).fetchone()[0]))
 
     def _limit_waits(self) -> None:
         """Let neither side of the connection wait for the other for hours, when a host or the network is gone.
@@ -351,7 +400,12 @@ class Worker:
     def _deliver_spool(self) -> None:
         """Store first what an earlier worker on this machine has computed and could not store."""
         by_name = {candidates.table.table_name: candidates for candidates in self.picker.candidates}
-        for table_name, job_hash in self.job_settings.spool.entries(self.schema):
+        try:
+            entries = self.job_settings.spool.entries(self.schema)
+        except ServerError as error:
+            logger.warning("whether results were computed before cannot be told, so none is delivered: %s", error)
+            return
+        for table_name, job_hash in entries:
             candidates = by_name.get(table_name)
             if candidates is None:
                 continue
@@ -362,7 +416,7 @@ class Worker:
     def _deliver(self, candidates: Candidates, key: dict[str, Any]) -> None:
         table = candidates.table
         if self._surviving(lambda: key in table.proj()):
-            self.job_settings.spool.remove(self.schema, table.table_name, self._hash(table, key))
+            forget_result(self.job_settings, table.table_name, self._hash(table, key))
             return
         lease = self._surviving(lambda: self._claim(candidates, key))
         if lease is not None:  # otherwise its lease has not run out yet: the job comes up like any other
@@ -455,12 +509,8 @@ class Worker:
     def _job_log(self, lease: Lease) -> Iterator[None]:
         """Write what is logged about the job to a file of its own, which is made at the first line."""
         path = self.log_folder / f"{lease.job_table.strip('_#')}-{lease.job_hash[:8]}-{self._short_id}.log"
-        handler: logging.Handler = logging.NullHandler()
-        with suppress(OSError):
-            if not self.log_folder.is_dir():
-                self.log_folder.mkdir(parents=True, exist_ok=True)
-            handler = logging.FileHandler(path, delay=True, encoding="utf-8")
-            handler.addFilter(RedactingFilter())
+        handler = JobLog(path)
+        handler.addFilter(RedactingFilter())
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         loggers = (logging.getLogger("december_plugin"), job_logger)
         for each in loggers:
@@ -485,6 +535,22 @@ class Worker:
             wait_for_places(self.job_settings, self.connection, store=False)
             time.sleep(delay)
             delay = min(2 * delay, 60.0)
+
+
+class JobLog(logging.FileHandler):
+    """The log of one job, made at its first line; a folder that is gone or full costs the line, not the job."""
+
+    def __init__(self, path: Path):
+        super().__init__(path, delay=True, encoding="utf-8")
+
+    def _open(self) -> Any:
+        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+        return super()._open()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, if it can be written."""
+        with suppress(OSError):  # on opening the file; what happens later is caught by the base
+            super().emit(record)
 
 
 def _nothing_inserted(name: str) -> DecemberError:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from december_plugin.pool.readiness import VARIABLE, Listener
 from december_plugin.pool.slots import Slot
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0  # before a worker is started again (s)
@@ -22,7 +23,7 @@ N_LAST_LINES = 15
 DONE, SOME_FAILED, EXPLAINED, USAGE = 0, 3, 1, 2
 MEANINGS = {70: "a defect of december", 75: "the GPU failed"}  # of exit codes
 DRAINED = (DONE, SOME_FAILED, 130, 140, 143)  # ended by itself or on request, with its job given back
-MISTAKEN = (EXPLAINED, USAGE)  # the next one would end in the same way
+MISTAKEN = (EXPLAINED, USAGE)  # of a worker that could not begin: the next one would end in the same way
 
 
 class LogFollower:
@@ -128,6 +129,8 @@ class WorkerSlot:
         self.not_before = float("-inf")
         self.n_starts = 0
         self._began = 0.0
+        self._listener: Listener | None = None
+        self._has_begun = False
 
     @property
     def name(self) -> str:
@@ -144,6 +147,13 @@ class WorkerSlot:
         """Process id of the worker; 0 for none."""
         return self.process.pid if self.process is not None else 0
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether some worker in this place has ever said that it could begin."""
+        if not self._has_begun and self._listener is not None:
+            self._has_begun = self._listener.was_told()
+        return self._has_begun
+
     def start(self, *extra: str) -> None:
         """Start a worker, with these options beside the others.
 
@@ -155,11 +165,14 @@ class WorkerSlot:
         self.worker_id = uuid.uuid4().hex
         self._began = self.clock()
         self.n_starts += 1
+        self._stop_listening()
+        listener = self._listener = Listener()
         environment = {
             **self.environment,
             **self.slot.environment(),
             "DECEMBER_WORKER_ID": self.worker_id,
             "DECEMBER_SUPERVISOR": str(os.getpid()),
+            VARIABLE: str(listener.writing),
             "PYTHONUNBUFFERED": "1",
         }
         self.follower = LogFollower(self.log)
@@ -171,11 +184,14 @@ class WorkerSlot:
                     stdout=file,
                     stderr=subprocess.STDOUT,
                     env=environment,
+                    pass_fds=(listener.writing,),
                     start_new_session=True,
                 )
         except OSError:
             self._plan_restart()
             raise
+        finally:
+            listener.hand_over()
 
     def has_ended(self) -> int | None:
         """Return the return code of a worker that has ended, once; None as long as it lives.
@@ -190,6 +206,7 @@ class WorkerSlot:
         self._signal_group(signal.SIGKILL)
         code = self.process.wait()
         self.process = None
+        self._stop_listening()
         self._plan_restart()
         return code
 
@@ -209,6 +226,13 @@ class WorkerSlot:
         if self.process is not None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, number)
+
+    def _stop_listening(self) -> None:
+        """Take note of the last word of a worker that has ended."""
+        if self._listener is not None:
+            self._has_begun = self.has_begun
+            self._listener.close()
+            self._listener = None
 
     def _plan_restart(self) -> None:
         now = self.clock()

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from december_plugin.agreement import SIGNIFICANT
 from december_plugin.report.data import Analysis
 
-SIGNIFICANT = 0.05
 EQUAL_CORRELATION = 0.01  # test correlations that differ by less count as equal
 CRITERIA = {
     "agreement": "agreement between seeds",

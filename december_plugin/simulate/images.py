@@ -39,6 +39,7 @@ from december_plugin.datasets.arrays import read_array
 from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.settings import check_choice, check_integer
 from december_plugin.simulate.checks import check_positive, check_sizes, check_spreads
+from december_plugin.simulate.naming import checked_seed, session_ids
 from december_plugin.simulate.populations import (
     BANK,
     BEHAVIOR,
@@ -136,7 +137,7 @@ def write_recording(
     behavior_gain: float = 0.2,
     eye_movement: float = 0.5,
     types_seed: int = 1,
-    seed: int = 0,
+    seed: int | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a simulated recording with planted cell types; the module's docstring has the model.
@@ -144,7 +145,8 @@ def write_recording(
     Parameters
     ----------
     folder
-        Where to write; its name gives the session's name. The planted truth goes into ``<folder>/truth``.
+        Where to write; its name gives the session's name, and the ids of animal, session and scan in ``meta/neurons``
+        (1, 2 and 3 of ``static1-2-3-...``). The planted truth goes into ``<folder>/truth``.
     n_neurons
         Number of neurons, at least 2.
     n_train, n_validation, n_test
@@ -180,7 +182,8 @@ def write_recording(
     types_seed
         Seed of the feature bank and the types: equal in two recordings, the types are shared between them.
     seed
-        Seed of everything else.
+        Seed of everything else; None takes one that the folder's name decides, so that recordings of different names
+        differ, and the same name gives the same recording.
     overwrite
         Replace an earlier recording at ``folder``.
 
@@ -205,8 +208,8 @@ def write_recording(
         n_features=(n_features, 1),
         feature_size=(feature_size, 3),
         types_seed=(types_seed, 0),
-        seed=(seed, 0),
     )
+    seed = checked_seed(seed, folder)
     check_spreads(spread=spread, gain_sd=gain_sd, dispersion_sd=dispersion_sd)
     check_spreads(behavior_gain=behavior_gain, eye_movement=eye_movement)
     check_positive(rate=rate, modulation=modulation)
@@ -415,12 +418,13 @@ def _write(
                 statistic = getattr(np, name)(values.astype(np.float64), axis=axis)
                 _save(draft / "meta" / "statistics" / item / "all" / f"{name}.npy", np.asarray(statistic))
         n_neurons, n_trials = len(population.types), len(trials.shown)
+        animal, session, scan = session_ids(target)
         for name, per_neuron in {
             "unit_ids": population.unit_ids,
             "cell_motor_coordinates": population.coordinates,
-            "animal_ids": np.zeros(n_neurons, dtype=np.int64),
-            "sessions": np.ones(n_neurons, dtype=np.int64),
-            "scan_idx": np.ones(n_neurons, dtype=np.int64),
+            "animal_ids": np.full(n_neurons, animal, dtype=np.int64),
+            "sessions": np.full(n_neurons, session, dtype=np.int64),
+            "scan_idx": np.full(n_neurons, scan, dtype=np.int64),
             "area": np.full(n_neurons, "V1"),
             "layer": np.full(n_neurons, "L2/3"),
         }.items():

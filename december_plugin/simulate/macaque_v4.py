@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from december_plugin.datasets.listing import entries_of
 from december_plugin.datasets.spike_sessions import SHOWN
 from december_plugin.datasets.stimulus_images import DIGITS
 from december_plugin.errors import RecordingError, SettingsError
@@ -27,6 +28,7 @@ from december_plugin.settings import check_choice
 from december_plugin.simulate import images as model
 from december_plugin.simulate.checks import check_positive, check_sizes, check_spreads
 from december_plugin.simulate.images import RecordingTruth, read_truth
+from december_plugin.simulate.naming import checked_seed
 
 LAYOUTS = ("pickles", "public")
 N_BINS = 12
@@ -63,7 +65,7 @@ def read_macaque_v4_truth(folder: str | os.PathLike[str]) -> dict[str, Recording
         raise RecordingError(
             f"{root} is missing: {folder} is no simulated recording. Write one with write_macaque_v4_recording."
         )
-    return {entry.name: read_truth(root / entry.name) for entry in sorted(root.iterdir())}
+    return {entry.name: read_truth(root / entry.name) for entry in entries_of(root)}
 
 
 def write_macaque_v4_recording(
@@ -88,7 +90,7 @@ def write_macaque_v4_recording(
     rate: float = 1.0,
     modulation: float = 2.0,
     types_seed: int = 1,
-    seed: int = 0,
+    seed: int | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write sessions of spike counts to shared images; the module's docstring has the model.
@@ -111,7 +113,8 @@ def write_macaque_v4_recording(
     type_sizes, n_features, feature_size, spread, gain_sd, noise, dispersion_sd, rate, modulation, types_seed
         As in :func:`december_plugin.simulate.write_recording`.
     seed
-        Seed of everything else.
+        Seed of everything else; None takes one that the folder's name decides, so that recordings of different names
+        differ, and the same name gives the same recording.
     overwrite
         Replace an earlier recording at ``folder``.
 
@@ -138,8 +141,8 @@ def write_macaque_v4_recording(
         n_features=(n_features, 1),
         feature_size=(feature_size, 3),
         types_seed=(types_seed, 0),
-        seed=(seed, 0),
     )
+    seed = checked_seed(seed, folder)
     check_spreads(spread=spread, gain_sd=gain_sd, dispersion_sd=dispersion_sd)
     check_positive(rate=rate, modulation=modulation)
     check_choice("layout", layout, LAYOUTS)

@@ -33,6 +33,7 @@ from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.settings import check_choice
 from december_plugin.simulate import images as model
 from december_plugin.simulate.checks import check_positive, check_sizes, check_spreads
+from december_plugin.simulate.naming import checked_seed
 
 TYPE_SIZES = (0.30, 0.26, 0.24, 0.20)
 MARMOSET_SIZES = (78, 40, 22, 5)  # of the marmoset's four types (Sridhar et al. 2025)
@@ -112,7 +113,7 @@ def write_movie_recording(
     rate: float = 0.5,
     modulation: float = 2.0,
     types_seed: int = 1,
-    seed: int = 0,
+    seed: int | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a simulated recording with planted cell types; the module's docstring has the model.
@@ -146,7 +147,8 @@ def write_movie_recording(
     types_seed
         Seed of the types: equal in two recordings, the types are shared between them.
     seed
-        Seed of everything else.
+        Seed of everything else; None takes one that the folder's name decides, so that recordings of different names
+        differ, and the same name gives the same recording.
     overwrite
         Replace an earlier recording at ``folder``.
 
@@ -171,8 +173,8 @@ def write_movie_recording(
         n_frames=(n_frames, N_LAGS),
         n_test_frames=(n_test_frames, N_LAGS),
         types_seed=(types_seed, 0),
-        seed=(seed, 0),
     )
+    seed = checked_seed(seed, folder)
     check_spreads(spread=spread, gain_sd=gain_sd, dispersion_sd=dispersion_sd)
     check_positive(rate=rate, modulation=modulation, frame_rate=frame_rate)
     check_choice("noise", noise, model.NOISES)

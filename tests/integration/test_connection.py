@@ -110,6 +110,18 @@ def test_settings_file_with_a_mistake(server: EmbeddedServer, tmp_path: Path, de
         )
 
 
+def test_settings_file_that_is_not_utf8(server: EmbeddedServer, tmp_path: Path, december: Command) -> None:
+    place = tmp_path / "dj_local_conf.json"
+    for encoding, position in (("latin-1", 20), ("utf-16", 0)):
+        place.write_bytes('{"database.user": "müller"}'.encode(encoding))
+        done = december("status", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == (
+            f"december: error: DataJoint's settings in {place} are no valid JSON: the byte at position {position} is "
+            "not UTF-8. Save the file as UTF-8.\n"
+        )
+
+
 def test_settings_in_the_environment(server: EmbeddedServer, tmp_path: Path, december: Command) -> None:
     own = server.settings
     variables = {"DJ_HOST": f"{own.host}:{own.port}", "DJ_USER": own.user, "DJ_PASS": own.password}

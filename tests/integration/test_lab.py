@@ -64,7 +64,12 @@ def test_the_environment_names_the_schemas(nnfabrik_schema, schema_name, monkeyp
     assert "No assignments yet. `december register` plans trainings" in capsys.readouterr().out
 
 
-def test_a_module_that_is_not_there_or_lacks_a_table(database, schema_name, monkeypatch):
+def test_a_module_that_is_not_there_fails_or_lacks_a_table(database, schema_name, monkeypatch, tmp_path):
+    (tmp_path / "lab_broken.py").write_text("raise OSError('no mount')")
+    monkeypatch.syspath_prepend(tmp_path)
+    broken = r"the nnfabrik module 'lab_broken' cannot be imported: OSError: no mount, in lab_broken\.py, line 1\."
+    with pytest.raises(SettingsError, match=broken):
+        open_lab(schema=schema_name, nnfabrik="module:lab_broken")
     with pytest.raises(SettingsError, match=r"the nnfabrik module 'not_there' cannot be imported: No module named"):
         open_lab(schema=schema_name, nnfabrik="module:not_there")
     monkeypatch.setitem(sys.modules, "lab_tables", ModuleType("lab_tables"))

@@ -13,8 +13,10 @@ from fake_sweep import FakeSweep
 
 from december_plugin import lab as lab_module
 from december_plugin.cli import main
+from december_plugin.pool import Worker, WorkerSettings
+from december_plugin.schemas.following_jobs import GROUPS, Following
 from december_plugin.schemas.registration_estimate import outlook
-from december_plugin.sweep import Entry, Sweep
+from december_plugin.sweep import Entry, Sweep, load_sweep
 
 SWEEP = """\
 seeds: [1, 2, 3, 4, 5, 6, 7]
@@ -44,15 +46,16 @@ def test_counts_and_hours(sweep: FakeSweep, tmp_path: Path, capsys: pytest.Captu
     before = {name: len(getattr(sweep.tables, name)()) for name in ("TrainingPlan", "TrainedModel", "PoolJob")}
     assert main(["register", str(path), "--dry-run", "--schema", sweep.schema]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "The sweep is valid. It plans 14 trainings: 1 datasets x 1 models x 2 trainers x 7 seeds.",
+        "The sweep is valid. It plans 14 trainings: 1 dataset x 1 model x 2 trainers x 7 seeds.",
         "  new                    8",
         "  planned already        2",
         "  trained already        4",
-        "To train 10: about 0.12 hours of one worker on the processor; 0.12 if none stops early. It rests on",
+        "To train 10: about 8 min on the processor, with one worker; 8 min if none stops early. It rests on",
         "  2 finished with the same data set, model and trainer, for 3 of them: 45 s each on average.",
         "  2 finished with the same data set and model, for 7 of them: 45 s each on average, by time per epoch.",
         "  No training of a GPU is among them: on one it takes less.",
         "Trainings that take over a shared pretraining are counted with the time that they really took.",
+        "After the trainings, with one worker: evaluations are not estimated yet (28 jobs).",
     ]
     assert before == {name: len(getattr(sweep.tables, name)()) for name in before}
     assert len(sweep.tables.nnfabrik.Trainer()) == 1
@@ -104,3 +107,48 @@ def test_no_server_is_started_for_it(tmp_path: Path) -> None:
         "configured, and december's own is not running (`december db start`)."
     )
     assert not home.exists()
+
+
+FOLLOWING = """\
+seeds: [1, 2, 3]
+datasets:
+  - {fn: tables_lab.loaders}
+models:
+  - {fn: tables_lab.model}
+trainers:
+  - {fn: tables_lab.baseline}
+  - {fn: tables_lab.december}
+clusterings:
+  - {method: kmeans, n_clusters: [2, 3]}
+surrogates:
+  - {n_draws: 1}
+  - {n_draws: 2}
+"""
+
+
+def test_the_jobs_that_follow_are_those_that_workers_find(empty_lab: Any, tmp_path: Path) -> None:
+    path, tables = tmp_path / "sweep.yaml", empty_lab.tables
+
+    def following() -> list[Following]:
+        return list(outlook(load_sweep(path), nnfabrik=empty_lab.nnfabrik, tables=tables).following)
+
+    path.write_text(FOLLOWING)
+    before = following()
+    # 3 trainings of DECEMber with its own clustering, 3 others with two: 3 configurations.
+    assert [(jobs.name, jobs.n_left, jobs.n_unknown) for jobs in before] == [
+        ("clusterings", 9, 9),
+        ("evaluations", 6 + 6 + 3 * 3 + 3 + 9, 33),
+        ("the null", 6, 6),
+    ]
+    assert main(["register", str(path), "--schema", tables.schema.database]) == 0
+    Worker(tables, WorkerSettings()).run()
+    done = {name: sum(len(getattr(tables, member)()) for member in members) for name, members in GROUPS.items()}
+    assert {jobs.name: jobs.n_left for jobs in before} == done
+    assert [(jobs.n_left, jobs.n_unknown) for jobs in following()] == [(0, 0)] * 3
+    # A seed more: its trainings, its pairs, and every set of seeds anew.
+    path.write_text(FOLLOWING.replace("[1, 2, 3]", "[1, 2, 3, 4]"))
+    more = following()
+    assert [(jobs.n_left, jobs.n_unknown) for jobs in more] == [(3, 0), (2 + 2 + 3 * 3 + 3 + 3, 0), (6, 0)]
+    # A null takes as long as it has draws: 1 and 2 before, 1, 2 and 1997 now.
+    path.write_text(FOLLOWING.replace("[1, 2, 3]", "[1, 2, 3, 4]") + "  - {n_draws: 1997}\n")
+    assert following()[2].seconds == pytest.approx(more[2].seconds * 2000 / 3)

@@ -25,7 +25,7 @@ from december_plugin.errors import ServerError
 from december_plugin.pool.checkpoints import CheckpointFile, JobCheckpoints
 from december_plugin.s3_store import S3Store, use_quick_client
 from december_plugin.schemas.stored_models import stored_state_dict
-from december_plugin.stores import StoreUnavailableError, is_outage, open_store
+from december_plugin.stores import MARK, StoreUnavailableError, is_outage, open_store
 
 JOB = ("lab", "__trained_model", "0123456789abcdef" * 2)
 PLACE = "the bucket 'models' at 127.0.0.1:{port}, below 'lab/vision'"
@@ -227,6 +227,24 @@ def test_server_that_answers_badly(store: S3Store, proxy: Proxy, how: str) -> No
     assert checkpoint.load() == b"old"
 
 
+def test_a_bucket_is_known_by_its_mark(store: S3Store, s3: S3Server) -> None:
+    assert store.read_mark() is None
+    store.write_mark("a" * 32)
+    assert store.read_mark() == "a" * 32
+    store.identity = "a" * 32
+    store.check()
+    store.identity = "b" * 32
+    with pytest.raises(
+        StoreUnavailableError, match=r"database has used before: its mark december-store.txt is another"
+    ):
+        store.check()
+    store.remove(MARK)
+    with pytest.raises(
+        StoreUnavailableError, match=r"database has used before: its mark december-store.txt is missing"
+    ):
+        store.check()
+
+
 def test_check_of_a_server_that_hangs(store: S3Store, proxy: Proxy) -> None:
     proxy.fail("hang")
     assert "no answer for 7 s" in failure(lambda: check_store("cloud"))
@@ -336,7 +354,8 @@ def test_worker_keeps_its_models_in_a_bucket(
     assert done.returncode == 0, done.stderr
     assert SECRET_KEY not in done.stdout + done.stderr
     assert len(lab.tables.TrainedModel()) == 2
-    assert [name.split("/")[2] for name in s3.names()] == [schema_name] * 2  # and no checkpoint is left
+    # The mark of the store, two models, and no checkpoint that is left.
+    assert sorted(name.split("/")[2] for name in s3.names()) == sorted([schema_name, schema_name, MARK])
     for seed in (1, 2):
         weights = stored_state_dict(lab.tables.TrainedModel, {"seed": seed})["readout.first.features"]
         assert np.allclose(weights[0, :, 0].T, tables_lab.planted_vectors(seed, "first"), atol=1e-6)

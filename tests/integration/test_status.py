@@ -217,13 +217,29 @@ def test_throughput_and_the_time_left(sweep: FakeSweep, status: Any) -> None:
     assert "about 30 min left for what can be begun now, until " in text
 
 
-def test_no_estimate_without_a_finished_training(sweep: FakeSweep) -> None:
+def test_no_estimate_without_a_finished_training(sweep: FakeSweep, status: Any) -> None:
     worker = sweep.worker()
-    assert read_overview(sweep.tables).throughput.seconds_left is None
+    throughput = read_overview(sweep.tables).throughput
+    assert (throughput.seconds_left, throughput.not_estimated) == (None, {"TrainedModel": 6})
+    assert "time left: not estimated yet (6 trainings)" in status()
     sweep.run(0, worker)
     sweep.progress(worker, epoch=1, n_epochs=10, score=0.1, left=900)
     # One in work gives the duration: five that wait, and what is left of it.
     assert read_overview(sweep.tables).throughput.seconds_left == pytest.approx(6 * 900, rel=0.1)
+
+
+def test_jobs_of_a_kind_that_has_not_run_yet_are_not_counted_as_nothing(sweep: FakeSweep, status: Any) -> None:
+    sweep.done(0, seconds=600, age=3 * 86400)  # what ran before yesterday is known, too
+    sweep.tables.TrainedModel.populate(sweep.keys[:2])
+    sweep.worker()
+    throughput = read_overview(sweep.tables).throughput
+    assert throughput.not_estimated == {"TrainingSummary": 2, "TestPerformance": 2}
+    assert throughput.seconds_left == pytest.approx(4 * 600, abs=5)
+    assert (throughput.last_day, throughput.last_hour) == ({}, {})
+    assert (
+        "about 40 min left for what can be begun now and has run before, with 1 worker; not estimated yet: "
+        "2 training summaries, 2 tests of models\n"
+    ) in status()
 
 
 def test_pools(sweep: FakeSweep, status: Any) -> None:

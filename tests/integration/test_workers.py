@@ -108,7 +108,7 @@ def command(database, schema_name, tmp_path, monkeypatch, capsys) -> Iterator[Co
 
 def test_two_workers_fill_all_tables_once(command, recordings):
     registered = command.register(sweep(recordings))
-    assert "The sweep has 4 trainings: 1 datasets x 1 models x 2 trainers x 2 seeds." in registered
+    assert "The sweep has 4 trainings: 1 dataset x 1 model x 2 trainers x 2 seeds." in registered
     workers = [command.start("worker") for _ in range(2)]
     outputs = [worker.communicate(timeout=180)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], outputs

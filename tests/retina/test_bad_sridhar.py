@@ -119,6 +119,11 @@ def scaled_images(folder: Path) -> None:
             lambda folder: shutil.rmtree(folder / "stimuli_padded_4"),
             "stimuli_padded_4 has no images (files with '_img_'",
         ),
+        (
+            lambda folder: image(folder).with_name(f"._{image(folder).name}").write_bytes(b"Mac OS X"),
+            "stimuli_padded_4 has 1 file(s) that an operating system left beside the images, e.g. "
+            "._natural_img_003.npy; openretina would read them as images. Remove them.",
+        ),
         (lambda folder: cut(image(folder)), "natural_img_003.npy cannot be read ("),
         (
             lambda folder: np.save(image(folder), np.zeros((40, 32), dtype=np.uint8)),

@@ -52,8 +52,11 @@ def lines_of(ax):
 
 
 def legend_texts(owner):
+    """Return the entries as they are read, by rows; matplotlib lists them by columns."""
     legends = owner.legends if hasattr(owner, "legends") else [owner.get_legend()]
-    return [text.get_text() for text in legends[0].get_texts()]
+    texts = [text.get_text() for text in legends[0].get_texts()]
+    columns = np.array_split(texts, legends[0]._ncols)
+    return [str(column[row]) for row in range(len(columns[0])) for column in columns if row < len(column)]
 
 
 def texts_of(ax):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import os
@@ -259,3 +260,42 @@ def test_nnfabrik_itself_heeds_the_restriction(package: Path) -> None:
     ):
         builder.get_trainer("lab_x.training.system", {})
     assert builder.get_data("lab_x.training.train", {}) == "trained"
+
+
+@pytest.mark.parametrize("restriction", [None, AllowedModules(("lab_x",))])
+def test_a_module_that_raises_while_it_is_imported_is_named(package: Path, restriction: Any) -> None:
+    from december_plugin.schemas.stored_models import check_functions
+
+    broken = package / "lab_x" / "broken.py"
+    with restricted_to(restriction) if restriction else contextlib.nullcontext():
+        for code, reason in (
+            ("raise RuntimeError('Found no driver')", "RuntimeError: Found no driver, in broken.py, line 1"),
+            ("import sys; sys.exit(3)", "SystemExit: 3, in broken.py, line 1"),
+            ("def train(x)", "SyntaxError: expected ':' (broken.py, line 1)"),
+        ):
+            broken.write_text(code)
+            with pytest.raises(SettingsError) as raised:
+                check_functions({"trainer_fn": "lab_x.broken.train"}, KEY)
+            assert str(raised.value) == (
+                f"the {ENTRY} names the function 'lab_x.broken.train', which cannot be used here: {reason}. Correct "
+                "its module, or provide what it needs where this runs."
+            )
+        with pytest.raises(SettingsError) as raised:
+            check_functions({"trainer_fn": "lab_x.training.nothing"}, KEY)
+        assert str(raised.value) == (
+            f"the {ENTRY} names the function 'lab_x.training.nothing', which cannot be used here: module "
+            "'lab_x.training' has no attribute 'nothing'. Install the package that has it where this runs, or register "
+            "the entry under the function's dotted path."
+        )
+
+
+def test_what_a_labs_own_make_imports_is_named_too(package: Path) -> None:
+    import december_plugin.schemas  # noqa: F401
+
+    (package / "lab_x" / "broken.py").write_text("import os\nROOT = os.environ['LAB_DATA_OF_NOBODY']")
+    with restricted_to(AllowedModules(("lab_x",))), pytest.raises(SettingsError) as raised:
+        builder.resolve_trainer("lab_x.broken.train")
+    assert str(raised.value) == (
+        "the entry names the function 'lab_x.broken.train', which cannot be used here: KeyError: 'LAB_DATA_OF_NOBODY', "
+        "in broken.py, line 2. Correct its module, or provide what it needs where this runs."
+    )

@@ -74,6 +74,18 @@ CASES = {
         lambda folder: replace(folder, "unit_ids: unit_ids.npy", "unit_ids: [1, 007, 3, 4, 5, 6]"),
         YAML + "unit_ids is [1, '007', 3, 4, 5, 6]; a .npy file or a list of whole numbers is expected.",
     ),
+    "one test frame": (
+        lambda folder: (
+            edit_header(lambda content: (content["tiers"].update(test=["test-0"]), content["movies"].pop("test-1")))(
+                folder
+            ),
+            save("stimuli/test-0.npy", lambda movie: movie[:1])(folder),
+            save("responses/test-0.npy", lambda responses: responses[:1, :1])(folder),
+            edit_header(lambda content: content["movies"]["test-0"].update(repeats=1))(folder),
+        ),
+        "session 'retina-7' (FOLDER) has one frame in the tier 'test', and a correlation needs at least two. Add "
+        "movies to the tier, or leave the session out.",
+    ),
     "a list": (
         lambda folder: (folder / "recording.yaml").write_text("- a\n"),
         YAML + "the header is ['a']; names with values are expected.",

@@ -182,11 +182,38 @@ CASES = {
         {},
         "FOLDER: images hold 1 NaN or infinite value(s) in 1 trial(s), first in data/images/8.npy.",
     ),
+    "NaN behaviour, which is in the images' channels": (
+        save("data/behavior/3.npy", put(0, np.nan)),
+        ALL,
+        "FOLDER: behavior hold 1 NaN or infinite value(s) in 1 trial(s), first in data/behavior/3.npy. Remove these "
+        "trials from the recording, or pass include_behavior=False.",
+    ),
+    "NaN behaviour and pupil": (
+        lambda folder: (
+            save("data/behavior/3.npy", put(0, np.nan))(folder),
+            save("data/pupil_center/3.npy", put(0, np.nan))(folder),
+        ),
+        {"include_eye_position": True},
+        "FOLDER: pupil_center hold 1 NaN or infinite value(s) in 1 trial(s), first in data/pupil_center/3.npy. Remove "
+        "these trials from the recording, or pass include_eye_position=False.",
+    ),
+    "statistics over trials without a pupil": (
+        save("meta/statistics/behavior/all/std.npy", put(0, np.nan)),
+        {"include_behavior": True},
+        "FOLDER/meta/statistics/behavior/all/std.npy holds NaN, infinite or non-numeric values. Compute the statistics "
+        "again, or pass include_behavior=False.",
+    ),
+    "one test trial": (
+        save(TIERS, lambda tiers: np.where(np.arange(64) == 9, "test", np.where(tiers == "test", "train", tiers))),
+        {},
+        "FOLDER/meta/trials/tiers.npy assigns one trial to the tier 'test', and a correlation needs at least two. "
+        "Assign more trials to 'test', or give this one another tier: a session without test trials is not tested.",
+    ),
     "NaN pupil": (
         save("data/pupil_center/30.npy", put(1, np.nan)),
         ALL,
         "FOLDER: pupil_center hold 1 NaN or infinite value(s) in 1 trial(s), first in data/pupil_center/30.npy. Remove "
-        "these trials or neurons from the recording, or pass include_eye_position=False.",
+        "these trials from the recording, or pass include_eye_position=False.",
     ),
     "no validation tier": (
         save(TIERS, without_tier("validation")),

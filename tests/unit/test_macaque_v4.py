@@ -37,12 +37,12 @@ FIRST, SECOND = "3631896544452", "3631896545452"
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory) -> Path:
-    return write_macaque_v4_recording(tmp_path_factory.mktemp("v4") / "pickles", **SMALL)
+    return write_macaque_v4_recording(tmp_path_factory.mktemp("v4") / "pickles", seed=0, **SMALL)
 
 
 @pytest.fixture(scope="module")
 def public(tmp_path_factory) -> Path:
-    return write_macaque_v4_recording(tmp_path_factory.mktemp("v4") / "public", layout="public", **SMALL)
+    return write_macaque_v4_recording(tmp_path_factory.mktemp("v4") / "public", layout="public", seed=0, **SMALL)
 
 
 def load(folder: Path, **settings):

@@ -18,10 +18,12 @@ from december_plugin.commands import _tables_view
 from december_plugin.commands._status_json import dumped, overview_as_json
 from december_plugin.commands._status_view import StatusView
 from december_plugin.pool import job_book
-from december_plugin.pool.blocks import in_words
 from december_plugin.pool.failures import all_redacted, grouped, normalised, printable
 from december_plugin.pool.job_book import log_tail
+from december_plugin.pool.jobs import KINDS, counted
 from december_plugin.pool.overview import Overview, PoolRow, QueuedJob, TableCounts, Throughput, Worker
+from december_plugin.schemas.tables import DecemberTables
+from december_plugin.wording import in_words
 
 # ---- reasons
 
@@ -102,6 +104,17 @@ def test_in_words(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
 
 
+def test_every_table_that_workers_fill_has_words() -> None:
+    class Names:
+        def __getattr__(self, name: str) -> str:
+            return name
+
+    computed = DecemberTables.computed.fget(Names())  # type: ignore[attr-defined]
+    assert tuple(KINDS) == computed
+    assert [counted("SurrogateAgreement", number) for number in (1, 2000)] == ["1 null job", "2,000 null jobs"]
+    assert counted("LabsOwn", 2) == "2 LabsOwn jobs"
+
+
 # ---- the end of a log
 
 
@@ -179,6 +192,14 @@ def test_what_is_said_at_any_width(width: int) -> None:
     assert "workers (2 alive, 1 overdue)" in text
     assert "12/200 0.250 67 min" in text
     assert "! 1 pool asked to stop: aaaaaaaa." in text
+
+
+def test_what_cannot_be_estimated_is_said() -> None:
+    throughput = Throughput({}, {"TrainedModel": 70}, {"TrainedModel": 2000.0}, 0.0, {"SurrogateAgreement": 42})
+    text = " ".join(" ".join(drawn(overview(throughput=throughput), 140)).split())
+    assert (
+        "about 0 s left for what can be begun now and has run before, with 2 workers; not estimated yet: 42 null jobs"
+    ) in text
 
 
 def test_little_room_goes_to_what_differs() -> None:

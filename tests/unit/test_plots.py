@@ -21,6 +21,7 @@ from december_plugin.plots import (
     save_figure,
     training_curves_figure,
 )
+from december_plugin.plots.style import ordered_methods
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,7 @@ def test_control_has_the_colour_of_its_method():
 def test_no_two_methods_of_a_figure_look_alike():
     labels = [*METHODS, *(f"DECEMber, strength auto, K = {k}" for k in (5, 10, 20, 40, 80, 100))]
     styles = method_styles(labels)
-    assert list(styles) == labels
+    assert sorted(styles) == sorted(labels)
     assert len(set(styles.values())) == len(labels)
     assert len({(style.color, style.marker, style.linestyle) for style in styles.values()}) == len(labels)
 
@@ -133,7 +134,7 @@ def test_agreement_draws_the_values_of_the_table(nine_methods):
     np.testing.assert_array_equal(line.get_xdata(), [4, 6, 8])
     np.testing.assert_allclose(line.get_ydata(), [0.42, 0.43, 0.44])
     np.testing.assert_allclose([s[:, 1] for s in bars.get_segments()], [[0.37, 0.47], [0.38, 0.48], [0.39, 0.49]])
-    assert legend_texts(nine_methods) == list(METHODS)
+    assert legend_texts(nine_methods) == ordered_methods(METHODS)
     assert ax.get_title(loc="left") == "Agreement between seeds"
     assert "mean ± SD over 3 pairs of seeds" in texts_of(ax)
     assert ax.get_xlabel() == "number of clusters K"
@@ -306,7 +307,7 @@ def test_text_in_svg_is_text_and_there_is_no_date(tmp_path, nine_methods):
 def test_png_has_200_dots_per_inch(tmp_path, all_panels):
     (path,) = save_figure(all_panels, tmp_path, "agreement", ["png"])
     width, height = (int.from_bytes(path.read_bytes()[at : at + 4], "big") for at in (16, 20))
-    assert (width, height) == (1950, 694)
+    assert (width, height) == (1420, 786)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from plots_parts import METHODS, agreement_table, curves, legend_texts, lines_of
 
 from december_plugin.errors import SettingsError
 from december_plugin.plots import agreement_figure, method_style, training_curves_figure
+from december_plugin.plots.style import ordered_methods
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,7 @@ def test_training_curves_draw_every_seed_and_the_mean():
         "Clustering loss",
         "Left their k-means cluster",
     ]
-    assert legend_texts(figure) == list(runs)
+    assert legend_texts(figure) == ordered_methods(runs)
     by_label = lines_of(performance)
     np.testing.assert_allclose(by_label["baseline"].get_ydata(), 0.1 * np.arange(1, 7) + 0.005)
     np.testing.assert_allclose(by_label["DECEMber, strength auto"].get_ydata(), 0.1 * np.arange(1, 7) + 0.01)

@@ -12,8 +12,10 @@ from plots_parts import legend_texts, lines_of, texts_of
 
 from december_plugin import plots
 from december_plugin.agreement import pool_mean_sd
+from december_plugin.plots.nulls import null_in_words
 from december_plugin.plots.style import GROUP_COLORS, PALE, method_style, ordered_styles
 
+NULL_METHODS = ("DECEMber, strength auto", "Gaussian mixture", "k-means", "k-means, end of pretraining")
 FIGURES = {
     "toy": lambda: plots.toy_figure(*frames.toy(), planted=0.283),
     "confusion": lambda: plots.confusion_figure(frames.confusion()),
@@ -32,7 +34,7 @@ FIGURES = {
     "equivariant": lambda: plots.equivariant_figure(
         frames.agreement(frames.EQUIVARIANT), frames.equivariant_performance()
     ),
-    "null": lambda: plots.null_figure(frames.nulls(), frames.agreement()),
+    "null": lambda: plots.null_figure(frames.nulls(NULL_METHODS)),
     "counts": lambda: plots.cluster_count_figure(frames.cluster_counts(), frames.choices()),
     "consensus": lambda: plots.consensus_figure(frames.consensus()),
     "calibration": lambda: plots.calibration_figure(frames.calibration()),
@@ -388,22 +390,69 @@ def test_methods_on_an_equivariant_core_have_their_colour_and_a_line_of_their_ow
 # --- beyond the paper ----------------------------------------------------------------------------------------------
 
 
-def test_null_has_its_band_and_hollow_points_without_significance(drawn):
+def test_every_method_is_drawn_beside_its_own_null(drawn):
     figure = drawn("null")
-    ax = panel(figure, "DECEMber, strength auto")
-    (band,) = [c for c in ax.collections if c.get_label() == "_band"]
-    ys = band.get_paths()[0].vertices[:, 1]
-    assert (ys.min(), ys.max()) == pytest.approx((0.15, 0.19))
-    hollow = lines_of(ax)["_not significant"]
-    table = frames.nulls()
-    own = table[table["method"] == "DECEMber, strength auto"]
-    np.testing.assert_array_equal(hollow.get_xdata(), own.loc[own["p_value"] >= 0.05, "n_clusters"])
-    assert hollow.get_markerfacecolor() == "white"
-    # Baselines beside DECEMber, and nothing but their null beside the others.
-    assert {"Gaussian mixture", "k-means, end of pretraining"} <= set(lines_of(ax))
-    assert "k-means, end of pretraining" not in lines_of(panel(figure, "Gaussian mixture"))
-    assert "null: 20 draws, marginals" in texts_of(ax)
-    assert legend_texts(figure)[-3:] == ["null, 95 % of draws", "p < 0.05", "p ≥ 0.05"]
+    titles = [ax.get_title(loc="left").replace("\n", " ") for ax in figure.axes]
+    assert titles == [f"{letter}  {method}" for letter, method in zip("ABCD", NULL_METHODS, strict=True)]
+    table = frames.nulls(NULL_METHODS)
+    for ax, method in zip(figure.axes, NULL_METHODS, strict=True):
+        own = table[table["method"] == method]
+        (band,) = [c for c in ax.collections if c.get_label() == "_band"]
+        ys = band.get_paths()[0].vertices[:, 1]
+        assert (ys.min(), ys.max()) == pytest.approx((own["null_low"].min(), own["null_high"].max()))
+        assert [c.get_label() for c in ax.containers] == [method]
+    assert legend_texts(figure) == [
+        "between seeds, mean ± SD over pairs",
+        "its null, 95 % of draws (marginals, 20 draws)",
+        "p ≤ 0.05",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("p_values", "marked", "words"),
+    [
+        ([0.05, 0.0501, 0.01], [4, 8], "above its null at 2 of 3 K\nsmallest p = 0.01"),
+        ([0.05, 0.05, 0.05], [4, 6, 8], "above its null at all 3 K\nsmallest p = 0.05"),
+        ([0.2, 0.051, np.nan], [], "not above its null at any K\nsmallest p = 0.051"),
+        ([np.nan, np.nan, np.nan], [], "no p value"),
+    ],
+)
+@pytest.mark.parametrize("method", ["k-means", "k-means, end of pretraining", "DECEMber, strength 1e4"])
+def test_an_asterisk_says_that_p_is_at_most_the_threshold_whatever_the_method_looks_like(
+    method, p_values, marked, words
+):
+    table = frames.nulls((method,), counts=(4, 6, 8)).assign(p_value=p_values, seeds_sd=0.02)
+    (ax,) = plots.null_figure(table).axes
+    asterisks = lines_of(ax)["_p small"]
+    assert list(asterisks.get_xdata()) == marked
+    assert asterisks.get_marker() not in {method_style(name).marker for name in NULL_METHODS}
+    assert asterisks.get_marker() == (6, 2, 0)
+    # The point itself looks as it does in every other figure.
+    ((line, _, _),) = ax.containers
+    style = method_style(method)
+    assert line.get_markerfacecolor() == (style.color if style.filled else "white")
+    assert words in texts_of(ax)
+
+
+def test_the_null_says_when_no_p_value_can_be_small_and_when_surrogates_differ():
+    few = frames.nulls(("k-means",), counts=(4, 6)).assign(n_draws=3, p_value=0.25)
+    assert null_in_words(few) == "too few draws; p cannot be below 0.25"
+    assert null_in_words(few.head(1).assign(n_draws=99, p_value=0.01)) == "above its null; p = 0.01"
+    assert null_in_words(few.head(1).assign(n_draws=99, p_value=0.3)) == "not above its null; p = 0.3"
+    both = pd.concat([few.assign(surrogate_name="gaussian"), few.assign(surrogate_name="elliptical, 3 draws")])
+    figure = plots.null_figure(both)
+    said = [texts_of(ax)[0].rsplit("\n", 1)[1] for ax in figure.axes]
+    assert said == ["elliptical, 3 draws", "gaussian, 3 draws"]
+    assert legend_texts(figure)[1] == "its null, 95 % of draws"
+
+
+def test_of_many_methods_the_null_has_panels_of_the_best_of_each_kind():
+    table = frames.nulls(tuple(f"DECEMber, run {i}" for i in range(40)) + NULL_METHODS[1:], counts=(4, 6))
+    figure = plots.null_figure(table)
+    assert len(figure.axes) == 12
+    titles = {ax.get_title(loc="left").partition("  ")[2].replace("\n", " ") for ax in figure.axes}
+    assert set(NULL_METHODS[1:]) <= titles
+    assert "the best of each kind; 31 other methods are in the table" in legend_texts(figure)
 
 
 def test_criteria_have_rings_where_they_pick_and_statements_below(drawn):

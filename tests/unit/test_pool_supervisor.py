@@ -14,11 +14,12 @@ import time
 from pathlib import Path
 
 import pytest
-from pool_parts import Stage, are_gone, no_children_left, send_self
+from pool_parts import Stage, are_gone, is_alive, no_children_left, send_self
 
 from december_plugin.pool import local, worker_process
 from december_plugin.pool.local import PoolSettings
 from december_plugin.pool.pool_settings import worker_program
+from december_plugin.pool.readiness import VARIABLE, Listener, tell_supervisor
 from december_plugin.pool.slots import Gpu, Slot
 from december_plugin.pool.worker_process import LogFollower, WorkerSlot, ending_in_words
 
@@ -135,6 +136,10 @@ def test_retry_is_for_the_first_worker_only(tmp_path, impatient):
     assert [words.splitlines()[0] for _, words in stage.board.dead] == ["ended with code 9"]
 
 
+# What a worker says to its supervisor when it could begin.
+BEGUN = f"os.write(int(os.environ['{VARIABLE}']), b'1')"
+
+
 @pytest.mark.parametrize("code", [1, 2])
 def test_wrong_settings_end_the_pool(tmp_path, code):
     stage = Stage(tmp_path, n_workers=2)
@@ -147,12 +152,79 @@ def test_wrong_settings_end_the_pool(tmp_path, code):
     assert stage.board.finished == 1
 
 
+@pytest.mark.parametrize("words", ["", "december: error: the store cannot be used"])
 @pytest.mark.parametrize("code", [1, 2])
-def test_a_job_that_ends_its_process_is_a_death_whatever_the_code(tmp_path, impatient, code):
+def test_a_worker_that_had_begun_has_died_whatever_the_code_and_its_words(tmp_path, impatient, code, words):
     stage = Stage(tmp_path)
-    stage.do_next(f"os._exit({code})")
+    stage.do_next(f"{BEGUN}; print({words!r}, flush=True); os._exit({code})")
     assert stage.run(stage.have_started(2), send_self(signal.SIGTERM)) == 143
     assert [words.splitlines()[0].startswith(f"ended with code {code}") for _, words in stage.board.dead] == [True]
+
+
+def test_a_worker_that_cannot_begin_ends_no_pool_in_which_another_could(tmp_path, impatient):
+    stage = Stage(tmp_path, n_workers=2)
+    stage.do_next(BEGUN)
+
+    def began() -> int:
+        return int(next(tmp_path.glob("taken-*")).name.removeprefix("taken-"))
+
+    def refuse_the_other() -> bool:
+        stage.do_next("print('december: error: the disk is away'); sys.exit(1)")
+        (other,) = (row["pid"] for row in stage.started() if row["pid"] != began())
+        os.kill(other, signal.SIGKILL)
+        return True
+
+    def the_first_works() -> bool:
+        assert is_alive(began())
+        return True
+
+    acts = (stage.have_started(2), lambda: any(tmp_path.glob("taken-*")))
+    assert stage.run(*acts, refuse_the_other, stage.have_started(4), the_first_works, send_self(signal.SIGTERM)) == 143
+    ends = [text for _, text in stage.lines if text.startswith("ends: ")]
+    assert ends == ["ends: SIGTERM"]
+    assert stage.said("december: error: the disk is away")
+    assert sorted(words.splitlines()[0] for _, words in stage.board.dead) == [
+        "ended with code 1",
+        "killed by signal 9 (SIGKILL)",
+    ]
+
+
+def test_what_a_worker_has_said_is_read_also_after_its_death(tmp_path):
+    worker = WorkerSlot(
+        Slot("cpu 1"), [sys.executable, "-c", f"import os; {BEGUN}"], environment={}, log=tmp_path / "log"
+    )
+    silent = WorkerSlot(Slot("cpu 2"), ["true"], environment={}, log=tmp_path / "log")
+    before = os.listdir("/proc/self/fd")
+    for each in (worker, silent):
+        assert not each.has_begun
+        each.start()
+        while each.has_ended() is None:
+            time.sleep(0.01)
+    assert worker.has_begun
+    assert not silent.has_begun
+    silent.command[:] = [str(tmp_path / "gone")]
+    with pytest.raises(FileNotFoundError):
+        silent.start()
+    assert not silent.has_begun
+    silent.command[:] = ["true"]
+    silent.start()
+    while silent.has_ended() is None:
+        time.sleep(0.01)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_worker_speaks_to_its_supervisor_once(monkeypatch):
+    listener = Listener()
+    monkeypatch.setenv(VARIABLE, str(listener.writing))
+    assert not listener.was_told()
+    tell_supervisor()
+    tell_supervisor()  # its processes inherit neither the variable nor the pipe
+    assert VARIABLE not in os.environ
+    assert listener.was_told()
+    assert not listener.was_told()
+    monkeypatch.setenv(VARIABLE, "no number")
+    tell_supervisor()
+    listener.close()
 
 
 def test_a_defect_is_a_death(tmp_path, impatient):

@@ -16,6 +16,8 @@ from sklearn.metrics import adjusted_rand_score
 from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.simulate import images as simulate
 from december_plugin.simulate import read_truth, write_recording
+from december_plugin.simulate.macaque_v4 import write_macaque_v4_recording
+from december_plugin.simulate.movies import write_movie_recording
 
 SMALL = {
     "n_neurons": 30,
@@ -26,6 +28,8 @@ SMALL = {
     "image_shape": (12, 14),
     "feature_size": 5,
 }
+MOVIES = {"n_neurons": 4, "n_train": 1, "n_validation": 1, "n_test": 0, "n_frames": 40, "n_test_frames": 20}
+SESSIONS = {"n_sessions": 1, "n_neurons": 2, "n_images": 4, "n_shown": 4, "n_test": 2, "image_shape": (8, 8)}
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -43,12 +47,45 @@ def trials(folder: Path, item: str) -> np.ndarray:
 
 def test_same_arguments_write_the_same_bytes(tmp_path):
     first, second, other = (
-        write_recording(tmp_path / name, seed=seed, behavior=True, **SMALL)
-        for name, seed in (("a", 3), ("b", 3), ("c", 4))
+        write_recording(tmp_path / parent / "a", seed=seed, behavior=True, **SMALL)
+        for parent, seed in (("one", 3), ("two", 3), ("three", 4))
     )
     assert content(first) == content(second)
     assert content(first).keys() == content(other).keys()
     assert content(first)["data/responses/0.npy"] != content(other)["data/responses/0.npy"]
+
+
+WRITERS = {
+    "images": (write_recording, {**SMALL, "n_neurons": 4}),
+    "movies": (write_movie_recording, MOVIES),
+    "macaque V4": (write_macaque_v4_recording, SESSIONS),
+}
+
+
+@pytest.mark.parametrize(("write", "settings"), WRITERS.values(), ids=WRITERS.keys())
+def test_without_a_seed_the_name_of_the_folder_decides(tmp_path, write, settings):
+    first, again, other = (
+        content(write(tmp_path / name, **settings)) for name in ("one/mouse-1", "two/mouse-1", "one/mouse-2")
+    )
+    assert first == again
+    assert first.keys() == other.keys()
+    truth = next(name for name in first if name.endswith("truth/gains.npy"))
+    assert first[truth] != other[truth]
+    with pytest.raises(SettingsError, match=r"seed is -1; it must be at least 0\."):
+        write(tmp_path / "mouse-3", seed=-1, **settings)
+
+
+def test_every_session_has_ids_of_its_own(tmp_path):
+    names = ["static1-1-1-simulated", "static2-1-1-simulated", "static26872-17-20-GrayImageNet", "mouse-1", "mouse-2"]
+    found = []
+    for name in names:
+        neurons = write_recording(tmp_path / name, seed=1, **{**SMALL, "n_neurons": 4}) / "meta/neurons"
+        ids = [np.load(neurons / f"{part}.npy") for part in ("animal_ids", "sessions", "scan_idx")]
+        assert all(values.shape == (4,) and values.dtype == np.int64 for values in ids)
+        assert all((values == values[0]).all() for values in ids)
+        found.append(tuple(int(values[0]) for values in ids))
+    assert found[:3] == [(1, 1, 1), (2, 1, 1), (26872, 17, 20)]
+    assert len(set(found)) == len(names)
 
 
 def test_neuralpredictors_reads_it(tmp_path):

@@ -15,7 +15,7 @@ from december_plugin import setting_types, sweep_checks
 from december_plugin.errors import SettingsError
 from december_plugin.models import stacked_core_gaussian_readout
 from december_plugin.sweep import load_sweep, parse_sweep
-from december_plugin.sweep_source import SweepError
+from december_plugin.sweep_source import SweepError, read_source
 
 GOOD = """\
 seeds: [1, 2]
@@ -77,7 +77,40 @@ ONE = [
     ),
     (
         changed("{n_clusters}", "{k}"),
-        "10:14: trainers, entry 1: the comment 'DECEMber {k}' names no setting 'k'.",
+        "10:14: trainers, entry 1: the comment 'DECEMber {k}' names no setting 'k'. Write {{ and }} for braces "
+        "that are text.",
+    ),
+    (
+        changed("DECEMber {n_clusters}", "a { b"),
+        "10:14: trainers, entry 1: the comment 'a { b' has a brace by itself. Write {{ or }} for a brace, and {name} "
+        "for the value of a setting.",
+    ),
+    (
+        changed("DECEMber {n_clusters}", "a {n_clusters.__class__}"),
+        "10:14: trainers, entry 1: the comment 'a {n_clusters.__class__}' names no setting 'n_clusters.__class__'.",
+    ),
+    (
+        changed("DECEMber {n_clusters}", "a {n_clusters:>999999999}"),
+        "10:14: trainers, entry 1: the comment 'a {n_clusters:>999999999}' cannot be filled at {n_clusters}: the "
+        "format '>999999999' is not like '.2f'.",
+    ),
+    (
+        changed("comment: DECEMber {n_clusters}", "comment: {n_clusters}"),
+        "10:14: trainers, entry 1: the comment is {'n_clusters': None}; it must be text. Put it in quotes.",
+    ),
+    (
+        changed("comment: DECEMber {n_clusters}", "comment: null"),
+        "10:14: null stands for nothing here. Leave it out, or put it in quotes if it is text.",
+    ),
+    (changed("seeds: [1, 2]", "seeds: [1, 010]"), "1:12: 010 begins with a zero and may be the octal number 8 or 10."),
+    (
+        changed("[one, two]", "[no, 12]"),
+        "4:21: datasets, entry 1: paths is [False, 12]; it must be a list (each text) or text. Put it in "
+        "quotes if it is text.",
+    ),
+    (
+        changed("hidden_channels: 4", "gauss_type: no"),
+        "7:26: models, entry 1: gauss_type is False; it must be text. Put it in quotes if it is text.",
     ),
     (
         changed("batch_size: 32", "batch_size: '32'"),
@@ -101,6 +134,11 @@ ONE = [
         "'december_plugin.trainers.december_trainer'?",
     ),
     (changed("    comment: ", "    comments: "), "10:5: trainers, entry 1: there is no key 'comments'. Did you mean"),
+    (changed("method: gmm", "method: [gmm]"), "14:14: clusterings, entry 1: there is no method ['gmm']. Did"),
+    (
+        changed("gmm, n_clusters: [4, 6]", "gmm, n_clusters: 4294967296"),
+        "14:31: clusterings, entry 1: n_clusters is 4294967296; at most 4294967295 are allowed.",
+    ),
     (changed("gmm", "gm"), "14:14: clusterings, entry 1: there is no method 'gm'. Did you mean 'gmm'?"),
     (
         changed("gmm, n_clusters: [4, 6]", "gmm, n_clusters: [4, x]"),
@@ -133,6 +171,71 @@ def test_several_mistakes_are_reported_together(mistakes) -> None:
     text = text.replace("batch_size: 32", "scal: 1").replace("layers: 2", "layers: 0, init_sigma: 0")
     places = [":".join(line.split(":")[1:3]) for line in mistakes(text)]
     assert places == ["1:12", "3:5", "4:33", "7:42", "7:57", "11:23", "11:36", "11:39"]
+
+
+def test_every_setting_of_a_clustering_is_checked_with_its_place(mistakes) -> None:
+    settings = "n_init: 0, reg_covar: a lot, seed: -1, tol: .inf, inits: 3"
+    found = mistakes(GOOD.replace("gmm, n_clusters: [4, 6]", f"gmm, n_clusters: [4, 6], {settings}"))
+    assert found == [
+        "sweep.yaml:14:47: clusterings, entry 1: n_init is 0, but must be an integer of at least 1.",
+        "sweep.yaml:14:61: clusterings, entry 1: reg_covar is 'a lot'; it must be a number of at least 0.",
+        "sweep.yaml:14:74: clusterings, entry 1: seed is -1, but must be an integer from 0 to 2**32 - 1.",
+        "sweep.yaml:14:83: clusterings, entry 1: tol is inf; it must be finite.",
+        "sweep.yaml:14:89: clusterings, entry 1: gmm has no setting 'inits'. Did you mean 'n_init'? Allowed: "
+        "max_iter, n_init, reg_covar, seed, tol.",
+    ]
+
+
+def test_comments_are_text_and_may_show_settings() -> None:
+    for given, comment in (
+        ("no", "no"),
+        ("2024-01-01", "2024-01-01"),
+        ("010", "010"),
+        ("1:30", "1:30"),
+        ("12", "12"),
+        ("'{{x}} {lr_init:.3f}'", "{x} 0.010"),
+        ("'{betas[1]} of {betas}'", "2 of [1, 2]"),
+    ):
+        text = changed("DECEMber {n_clusters}", given).replace("lr_init: 0.01", "lr_init: 0.01, betas: [1, 2]")
+        text = text.replace("december_plugin.trainers.december_trainer", "os.path.join")
+        assert {entry.comment for entry in parse_sweep(read_source(text, "sweep.yaml")[0]).trainers} == {comment}
+
+
+MODULES = {
+    "a typing mistake": ("def trainer(model)\n    return 0\n", "SyntaxError: expected ':' (mylab.py, line 1)"),
+    "a variable": ("import os\nROOT = os.environ['LAB_DATA']\n", "KeyError: 'LAB_DATA', in mylab.py, line 2"),
+    "a driver": ("raise RuntimeError('Found no driver')\n", "RuntimeError: Found no driver, in mylab.py, line 1"),
+    "a file": (
+        "open('/nowhere')\n",
+        "FileNotFoundError: [Errno 2] No such file or directory: '/nowhere', in mylab.py,",
+    ),
+    "an exit": ("import sys\nsys.exit('no GPU')\n", "SystemExit: no GPU, in mylab.py, line 2"),
+    "a name": ("trainers = {}\ntrainer = trainrs\n", "NameError: name 'trainrs' is not defined, in mylab.py, line 2"),
+    "another module": ("import not_there\n", "ModuleNotFoundError: No module named 'not_there', in mylab.py, line 1"),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_that_raises_while_it_is_imported(mistakes, name: str, tmp_path: Path, monkeypatch) -> None:
+    code, reason = MODULES[name]
+    (tmp_path / "mylab.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mylab", raising=False)
+    (found,) = mistakes(changed("december_plugin.trainers.december_trainer", "mylab.trainer"))
+    assert found.startswith(
+        f"sweep.yaml:9:9: trainers, entry 1: 'mylab.trainer' names no function that can be imported here ({reason}"
+    )
+    assert found.endswith(
+        '). Correct the module, or provide what it needs; `python -c "import mylab"` shows the whole error.'
+    )
+
+
+def test_what_is_no_name_of_a_function_is_not_evaluated(mistakes) -> None:
+    (found,) = mistakes(changed("december_plugin.trainers.december_trainer", "print('evaluated') or decmber_trainer"))
+    assert found.startswith(
+        "sweep.yaml:9:9: trainers, entry 1: \"print('evaluated') or decmber_trainer\" is not the dotted name of a "
+        "function. Write the whole dotted path, e.g. december_plugin.trainers.december_trainer."
+    )
 
 
 def test_two_settings_that_exclude_each_other_are_one_mistake() -> None:

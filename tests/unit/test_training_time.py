@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from december_plugin.commands._outlook_view import hours, outlook_lines
+from december_plugin.commands._outlook_view import outlook_lines
+from december_plugin.schemas.following_jobs import Following
 from december_plugin.schemas.registration_estimate import Outlook
 from december_plugin.training_time import Estimate, Finished, Training, estimate, most_epochs
 
@@ -82,7 +83,7 @@ def test_what_is_printed() -> None:
         "  new                    2",
         "  planned already        1",
         "  trained already        7",
-        "To train 2 of the 3: about 3.0 GPU hours; 3.0 if none stops early. It rests on",
+        "To train 2 of the 3: about 3.0 h on one GPU; 3.0 h if none stops early. It rests on",
         "  1 finished with the same data set, model and trainer, for 1 of them: 60 min each on average.",
         "  1 finished with the same data set and model, for 1 of them: 2.0 h each on average, by time per epoch.",
         "  nothing for the other 1: no finished training is like them.",
@@ -97,8 +98,16 @@ def test_what_is_printed() -> None:
     assert list(outlook_lines(done, schema="lab"))[-1] == "Nothing is left to train."
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(10, "less than 0.01"), (1800, "0.50"), (36000, "10.0"), (3600 * 1234, "1234")]
-)
-def test_hours(seconds: float, words: str) -> None:
-    assert hours(seconds) == words
+def test_what_follows_the_trainings_is_counted_or_said_not_to_be() -> None:
+    following = (
+        Following("clusterings", 12, 0, 20.0),
+        Following("evaluations", 60, 12, 130.0),
+        Following("the null", 42, 42, 0.0),
+    )
+    found = Outlook(4, 0, 4, Estimate([], 0), on_gpu=False, n_interrupted=0, following=following)
+    assert list(outlook_lines(found, schema="lab"))[-1] == (
+        "After the trainings, with one worker: clusterings about 20 s (12 jobs); evaluations about 2 min (60 jobs, "
+        "12 of them not estimated yet); the null is not estimated yet (42 jobs)."
+    )
+    done = Outlook(4, 0, 4, Estimate([], 0), False, 0, following=(Following("the null", 0, 0, 0.0),))
+    assert list(outlook_lines(done, schema="lab"))[-1] == "Nothing is left to train."

@@ -1,0 +1,18 @@
+"""Numbers, times and lists in words, as messages and tables have them."""
+
+from __future__ import annotations
+
+
+def in_words(seconds: float) -> str:
+    """Return a time in at most seven characters."""
+    for limit, unit, name in ((90, 1, "s"), (90 * 60, 60, "min"), (36 * 3600, 3600, "h")):
+        if seconds < limit:
+            number = seconds / unit
+            return f"{number:.1f} {name}" if name == "h" and number < 10 else f"{number:.0f} {name}"
+    days = seconds / 86400
+    return f"{days:.1f} d" if days < 10 else f"{days:.0f} d"
+
+
+def numbered(count: int, thing: str, *, s: str = "s") -> str:
+    """Return ``1 job``, ``2,000 jobs``."""
+    return f"{count:,} {thing}" + ("" if count == 1 else s)

@@ -1,0 +1,57 @@
+"""What ``import december_plugin`` offers, and how results are shown."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import december_plugin
+from december_plugin.baselines import cluster_readouts
+from december_plugin.consensus import consensus_partition
+
+NAMES = {
+    "DECEMber": "december_plugin.clustering",
+    "StudentTMixture": "december_plugin.mixture",
+    "VanillaDEC": "december_plugin.clustering",
+    "cluster_readouts": "december_plugin.baselines",
+    "compare_partitions": "december_plugin.agreement",
+    "confusion_matrix": "december_plugin.confusion",
+    "consensus_partition": "december_plugin.consensus",
+    "kl_divergence": "december_plugin.clustering",
+    "match_clusters": "december_plugin.matching",
+    "open_lab": "december_plugin.lab",
+    "readout_embeddings": "december_plugin.embeddings",
+    "target_distribution": "december_plugin.clustering",
+    "write_recording": "december_plugin.simulate",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_public_names_are_importable_from_the_package(name: str) -> None:
+    assert name in dir(december_plugin)
+    assert getattr(december_plugin, name) is getattr(sys.modules[NAMES[name]], name)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="No december_plugin attribute StudentMixture"):
+        _ = december_plugin.StudentMixture
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import sys, december_plugin; print(sorted({'torch', 'datajoint', 'numpy', 'sklearn'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_results_show_the_shapes_of_their_arrays() -> None:
+    w = np.random.default_rng(0).normal(size=(300, 3))
+    shown = repr(cluster_readouts(w, method="kmeans", n_clusters=2))
+    assert shown.startswith("BaselineClustering(labels=<300 int64>, confidences=<300 float64>, margins=<300 float64>, ")
+    assert "method='kmeans', n_clusters=2" in shown
+    labels = np.arange(300) % 2
+    assert repr(consensus_partition([labels, labels])) == (
+        "Consensus(clusters=<300 int64>, stability=<300 float64>, votes=<2 x 300 int64>, reference=0)"
+    )
