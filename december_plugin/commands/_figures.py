@@ -20,6 +20,14 @@ FORMATS = ("svg", "pdf", "png")
 NO_TABLE = "the toy experiment (Figure 2) needs no tables: python examples/toy_dec.py draws it"
 
 
+@dataclass(frozen=True)
+class Captioned:
+    """A figure with sentences that stand beside it, in a text file of the same name."""
+
+    figure: Figure
+    caption: str
+
+
 class LeftOutError(Exception):
     """A figure cannot be drawn from what is in the tables."""
 
@@ -98,12 +106,23 @@ def _short(key: dict[str, str]) -> str:
     return f"{key['dataset_hash'][:6]}-{key['model_hash'][:6]}"
 
 
-def _drawn(name: str, draw: Callable[[], Figure], folder: Path) -> tuple[str, list[Path], str]:
+def _drawn(name: str, draw: Callable[[], Figure | Captioned], folder: Path) -> tuple[str, list[Path], str]:
     try:
-        figure = draw()
+        drawn = draw()
     except (LeftOutError, SettingsError) as reason:
         return name, [], str(reason)
-    return name, plots.save_figure(figure, folder, name, FORMATS), ""
+    if isinstance(drawn, Figure):
+        return name, plots.save_figure(drawn, folder, name, FORMATS), ""
+    paths = plots.save_figure(drawn.figure, folder, name, FORMATS)
+    beside = folder / f"{name}.txt"
+    try:
+        beside.write_text(drawn.caption, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(
+            f"the text beside the figure {name} cannot be written to {folder}: {error.strerror or error}. Choose a "
+            "folder that you may write to."
+        ) from error
+    return name, [*paths, beside], ""
 
 
 # --- one data set and model --------------------------------------------------------------------------------------
@@ -209,11 +228,12 @@ def null(analysis: Analysis) -> Figure:
     nulls = nulls[nulls["clustering_hash"].isin(analysis.table["clustering_hash"])].reset_index(drop=True)
     if nulls.empty:
         raise LeftOutError("no surrogates have been drawn; a sweep asks for them in its section surrogates")
-    return plots.null_figure(_labelled(nulls, analysis))
+    table = analysis.table.drop(columns="method").rename(columns={"label": "method"})
+    return plots.null_figure(plots.with_spread(_labelled(nulls, analysis), table))
 
 
-def cluster_count(analysis: Analysis) -> Figure:
-    """Draw what four criteria say about the number of clusters."""
+def cluster_count(analysis: Analysis) -> Captioned:
+    """Draw what four criteria say about the number of clusters; what they pick stands beside, in words."""
     table = type_queries.cluster_count_table(analysis.tables, analysis.key)
     table = table[table["clustering_hash"].isin(analysis.table["clustering_hash"])].reset_index(drop=True)
     labelled = _labelled(table, analysis)
@@ -221,7 +241,7 @@ def cluster_count(analysis: Analysis) -> Figure:
     by = [*type_queries.CURVE, "method"]
     names = table.assign(label=labelled["method"]).drop_duplicates(by)[[*by, "label"]]
     choices = choices.merge(names, on=by).drop(columns="method").rename(columns={"label": "method"})
-    return plots.cluster_count_figure(labelled, choices)
+    return Captioned(plots.cluster_count_figure(labelled, choices), plots.cluster_count_caption(choices))
 
 
 def consensus(analysis: Analysis) -> Figure:
@@ -333,7 +353,7 @@ def _coordinates(analysis: Analysis, rows: pd.DataFrame) -> pd.DataFrame:
     return figure_queries.embeddings_frame(analysis.tables, keys)
 
 
-ANALYSIS_FIGURES: dict[str, Callable[[Analysis], Figure]] = {
+ANALYSIS_FIGURES: dict[str, Callable[[Analysis], Figure | Captioned]] = {
     "agreement": agreement,
     "known-types": known_types,
     "strength": strength,

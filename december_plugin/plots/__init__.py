@@ -6,7 +6,7 @@ of the paper each one is, and which query makes its frame, is in docs/figures.md
 """
 
 from december_plugin.plots.agreement import agreement_figure
-from december_plugin.plots.cluster_counts import cluster_count_figure
+from december_plugin.plots.cluster_counts import cluster_count_caption, cluster_count_figure
 from december_plugin.plots.confidence import calibration_figure, consensus_figure
 from december_plugin.plots.confusion import confusion_figure, known_types_figure
 from december_plugin.plots.curves import training_curves_figure
@@ -15,7 +15,7 @@ from december_plugin.plots.embedding import drawn_neurons, embedding_figure
 from december_plugin.plots.embedding_panels import embedding_panels_figure, tsne_frame
 from december_plugin.plots.frames import agreement_columns
 from december_plugin.plots.measures import equivariant_figure, measures_figure
-from december_plugin.plots.nulls import null_figure
+from december_plugin.plots.nulls import null_figure, with_spread
 from december_plugin.plots.pretraining import learning_rate_figure, pretraining_figure
 from december_plugin.plots.restarts import restarts_figure
 from december_plugin.plots.saving import save_figure
@@ -32,6 +32,7 @@ __all__ = [
     "agreement_columns",
     "agreement_figure",
     "calibration_figure",
+    "cluster_count_caption",
     "cluster_count_figure",
     "confusion_figure",
     "consensus_figure",
@@ -57,4 +58,5 @@ __all__ = [
     "tsne_frame",
     "tsne_settings",
     "weighted_agreement",
+    "with_spread",
 ]

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from december_plugin.errors import SettingsError
 from december_plugin.plots.clusters_axis import ClustersAxis, draw_means, set_value_limits
 from december_plugin.plots.frames import check_counts, check_known, checked_frame
-from december_plugin.plots.panels import panel_row, panel_width
-from december_plugin.plots.style import INK, MethodStyle, figure_style, method_styles
+from december_plugin.plots.panels import letters, panel_row, panel_width, spread_note, title_panel
+from december_plugin.plots.shown import draw_others, shown_methods
+from december_plugin.plots.style import INK, MethodStyle, figure_style
 
 COLUMNS = ("method", "n_clusters", "ari_mean", "ari_sd", "n_pairs")
 _SHARED_LINE = "#8A8A8A"
@@ -48,14 +48,15 @@ def agreement_figure(table: pd.DataFrame, *, n_types: int | None = None) -> Figu
     Points are means and bars standard deviations (none where the SD is NaN, as it is for a single pair). At one K,
     methods are moved apart on paper, so that bars do not hide each other. K is logarithmic if the largest is at least 8
     times the smallest. Methods that cluster the same trained models have the same test correlations: their markers
-    share one grey line.
+    share one grey line. Of more than 12 methods the best few of each kind are in colour, the others thin and grey
+    (:func:`~december_plugin.plots.shown_methods`).
 
     Parameters
     ----------
     table
         One row per method and K, with the columns ``method`` (what the legend says), ``n_clusters``, ``ari_mean``,
         ``ari_sd`` and ``n_pairs`` (number of pairs of seeds), and optionally ``types_ari_mean``, ``types_ari_sd``,
-        ``test_correlation_mean`` and ``test_correlation_sd``. NaN: not known. Methods are listed in the table's order.
+        ``test_correlation_mean`` and ``test_correlation_sd``. NaN: not known.
     n_types
         Number of known types, marked on the axis of K in the panel of the agreement with them; None: no mark.
 
@@ -70,16 +71,17 @@ def agreement_figure(table: pd.DataFrame, *, n_types: int | None = None) -> Figu
         If the table is empty, lacks a column, has two rows for a method and K, or a column holds no numbers.
     """
     table = _checked(table)
-    styles = method_styles(table["method"])
+    shown = shown_methods(table, "ari_mean")
+    styles = shown.styles
     panels = [panel for panel in _PANELS if panel.mean in table and table[panel.mean].notna().any()]
     with figure_style():
-        handles = [Line2D([], [], label=label, **style.line_settings()) for label, style in styles.items()]
-        figure, axes = panel_row(len(panels), handles, handle_length=3.2)
+        figure, axes = panel_row(len(panels), shown.handles(), handle_length=3.2)
         clusters_axis = ClustersAxis(table["n_clusters"].to_numpy(), len(styles), panel_width(len(panels)))
-        for ax, panel in zip(axes, panels, strict=True):
+        for ax, panel, letter in zip(axes, panels, letters(len(panels)), strict=True):
             clusters_axis.prepare(ax)
+            draw_others(ax, table, shown.others, panel.mean)
             _draw_panel(ax, table, panel, styles, clusters_axis.offsets(panel.shared_lines))
-            _label(ax, table, panel)
+            _label(ax, table, panel, letter if len(panels) > 1 else "")
             if n_types is not None and panel.mean == "types_ari_mean":
                 _mark_types(ax, n_types)
     return figure
@@ -134,15 +136,14 @@ def _same_values(lines: Mapping[str, pd.DataFrame], panel: _Panel) -> list[list[
     return [labels for labels in groups.values() if len(labels) > 1]
 
 
-def _label(ax: Axes, rows: pd.DataFrame, panel: _Panel) -> None:
+def _label(ax: Axes, rows: pd.DataFrame, panel: _Panel, letter: str) -> None:
     ax.set_ylabel(panel.ylabel)
-    ax.set_title(panel.title)
-    over = panel.over
+    has_sd = panel.sd in rows and bool(rows[panel.sd].notna().any())
     if panel.mean == "ari_mean":
-        low, high = int(rows["n_pairs"].min()), int(rows["n_pairs"].max())
-        over = f"{low if low == high else f'{low} to {high}'} {'pair' if high == 1 else 'pairs'} of seeds"
-    note = f"mean ± SD over {over}" if panel.sd in rows and rows[panel.sd].notna().any() else f"mean over {over}"
-    ax.annotate(note, (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=7, color="#777777")
+        note = spread_note(rows["n_pairs"], "pair of seeds", "pairs of seeds", has_sd=has_sd)
+    else:
+        note = f"{'mean ± SD' if has_sd else 'mean'} over {panel.over}"
+    title_panel(ax, letter, panel.title, note)
 
 
 def _mark_types(ax: Axes, n_types: int) -> None:

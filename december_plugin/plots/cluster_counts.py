@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
+from matplotlib.transforms import ScaledTranslation
 
+from december_plugin.errors import SettingsError
 from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame
-from december_plugin.plots.method_lines import draw_against_k
+from december_plugin.plots.method_lines import draw_against_k, minus_best
 from december_plugin.plots.panels import (
     PAGE_WIDTH,
     figure_page,
     legend_below,
     legend_height,
     letters,
-    line_handles,
     title_panel,
 )
-from december_plugin.plots.style import INK, MethodStyle, figure_style, method_styles
+from december_plugin.plots.shown import shown_methods
+from december_plugin.plots.style import INK, figure_style
 
-# Stem of the columns of numbers, title, label of the axis, and whether more is better.
+# Stem of the columns of numbers, title, label of the axis, and what is best: of those that cannot be compared between
+# methods, values are drawn minus the best of their curve.
 CRITERIA = (
-    ("seeds", "Agreement between seeds", "adjusted Rand index", True),
-    ("heldout_log_likelihood", "Held-out likelihood", "log likelihood (nats)", True),
-    ("bic", "Bayesian information criterion", "BIC", False),
-    ("silhouette", "Silhouette", "mean silhouette", True),
+    ("seeds", "Agreement between seeds", "adjusted Rand index", "max"),
+    ("heldout_log_likelihood", "Held-out likelihood", "log likelihood − best (nats)", "max"),
+    ("bic", "Bayesian information criterion", "BIC − best", "min"),
+    ("silhouette", "Silhouette", "mean silhouette − best", "max"),
 )
-_ROW, _LINE, _CHARACTERS = 2.35, 0.145, 118
+NOT_BETWEEN = (
+    "Likelihood, BIC and silhouette are drawn minus the best value of each curve: compare along a curve, never between "
+    "curves. They are numbers of different readout vectors, which have other scales for every method."
+)
+_ROW = 2.35
 _LARGE = 1e4
 _RING: dict[str, Any] = {
     "markersize": 10,
@@ -44,7 +49,11 @@ _WHAT = "the table"
 
 
 def cluster_count_figure(table: pd.DataFrame, choices: pd.DataFrame | None = None) -> Figure:
-    """Draw four criteria against K, with the K that each picks, if any, and what that amounts to in a sentence.
+    """Draw four criteria against K, with the K that each picks, if any.
+
+    The agreement between seeds is drawn as it is. The held-out likelihood, the BIC and the silhouette are numbers of
+    different readout vectors for every method and are drawn minus the best value of their curve: compare along a curve,
+    never between curves. What the choices amount to in sentences is in :func:`cluster_count_caption`.
 
     Parameters
     ----------
@@ -54,8 +63,7 @@ def cluster_count_figure(table: pd.DataFrame, choices: pd.DataFrame | None = Non
         A criterion without any value has no panel.
     choices
         One row per method: ``method``, the K that a criterion picks or NaN in the columns ``agreement``,
-        ``heldout_log_likelihood``, ``bic``, ``silhouette`` (as far as they are there), and ``statement``, printed below
-        the panels. None: no marks.
+        ``heldout_log_likelihood``, ``bic``, ``silhouette`` (as far as they are there). None: no marks.
 
     Returns
     -------
@@ -65,41 +73,55 @@ def cluster_count_figure(table: pd.DataFrame, choices: pd.DataFrame | None = Non
     Raises
     ------
     SettingsError
-        If the table is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
+        If the table is empty, lacks a column, a column holds no numbers, there are two rows where one can be drawn, or
+        one K only, which leaves nothing to compare.
     """
     table = _checked(table)
     panels = [panel for panel in CRITERIA if table[f"{panel[0]}_mean"].notna().any()]
-    styles = method_styles(table["method"])
-    statements = _statements(choices)
+    shown = shown_methods(table, "seeds_mean")
     n_columns = min(len(panels), 2)
     n_rows = -(-len(panels) // n_columns)
     width = PAGE_WIDTH if n_columns == 2 else 4.2
-    handles = line_handles(styles)
+    handles = shown.handles()
     if choices is not None:
         handles.append(_ring())
     labels = [str(handle.get_label()) for handle in handles]
-    text = "\n".join(textwrap.fill(statement, int(_CHARACTERS * width / PAGE_WIDTH)) for statement in statements)
-    below = _LINE * (text.count("\n") + 1) + 0.05 if text else 0.0
     with figure_style():
-        height = n_rows * _ROW + legend_height(labels, width=width)
-        figure = figure_page(height + below, width=width)
-        page, foot = _page_and_foot(figure, height, below)
-        axes = list(page.subplots(n_rows, n_columns, squeeze=False).flat)
-        for ax, name, (stem, title, ylabel, more) in zip(axes, letters(len(panels)), panels, strict=False):
+        figure = figure_page(n_rows * _ROW + legend_height(labels, width=width), width=width)
+        axes = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
+        for ax, name, (stem, title, ylabel, best) in zip(axes, letters(len(panels)), panels, strict=False):
+            if stem != "seeds":
+                table[f"{stem}_mean"] = minus_best(table, f"{stem}_mean", best=best)
             settings: dict[str, Any] = {"mean": f"{stem}_mean", "sd": f"{stem}_sd", "ylabel": ylabel}
-            draw_against_k(ax, table, styles, width=width / n_columns, **settings)
+            offsets = draw_against_k(ax, table, shown.styles, width=width / n_columns, others=shown.others, **settings)
             if table[f"{stem}_mean"].abs().max() >= _LARGE:
                 ax.yaxis.set_major_formatter(EngFormatter(sep=""))
             if choices is not None:
-                _mark(ax, table, choices, stem, styles)
-            over = "pairs of seeds" if stem == "seeds" else "models"
-            title_panel(ax, name, title, f"mean ± SD over {over}; {'more' if more else 'less'} is better")
+                _mark(ax, table, choices, stem, offsets)
+            title_panel(ax, name if len(panels) > 1 else "", title, _note(stem, best))
         for ax in axes[len(panels) :]:
             ax.remove()
-        legend_below(page, handles, width=width)
-        if foot is not None:
-            foot.text(0.02, 1, text, fontsize=7, va="top", color=INK)
+        legend_below(figure, handles, width=width)
     return figure
+
+
+def cluster_count_caption(choices: pd.DataFrame) -> str:
+    """Return what stands beside the figure: how to read it, and what the criteria pick, a paragraph per method.
+
+    Parameters
+    ----------
+    choices
+        As for :func:`cluster_count_figure`, with ``statement``.
+    """
+    statements = [
+        f"{row.method}: {row.statement}" if "method" in choices else str(row.statement) for row in choices.itertuples()
+    ]
+    return "\n\n".join([NOT_BETWEEN, *statements]) + "\n"
+
+
+def _note(stem: str, best: str) -> str:
+    better = "more is better" if best == "max" else "less is better"
+    return f"mean ± SD over pairs of seeds; {better}" if stem == "seeds" else f"along a curve only; {better}"
 
 
 def _checked(table: pd.DataFrame) -> pd.DataFrame:
@@ -116,23 +138,20 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
     if not known.any():
         check_known(table, _WHAT, "seeds_mean")
     check_once(table, _WHAT, ("method", "n_clusters"), "Draw one dataset and model at a time.")
+    counts = table["n_clusters"].unique()
+    if len(counts) == 1:
+        raise SettingsError(
+            f"{_WHAT} has one number of clusters only, K = {counts[0]:g}; criteria can be compared along at least two."
+        )
     return table
 
 
-def _statements(choices: pd.DataFrame | None) -> list[str]:
-    if choices is None or "statement" not in choices:
-        return []
-    return [
-        f"{row.method}: {row.statement}" if "method" in choices else str(row.statement) for row in choices.itertuples()
-    ]
-
-
-def _mark(ax: Axes, table: pd.DataFrame, choices: pd.DataFrame, stem: str, styles: dict[str, MethodStyle]) -> None:
+def _mark(ax: Axes, table: pd.DataFrame, choices: pd.DataFrame, stem: str, offsets: dict[str, float]) -> None:
     """Put a ring around the point of the K that a criterion picks."""
     column = "agreement" if stem == "seeds" else stem
     if column not in choices:
         return
-    for label in styles:
+    for label, offset in offsets.items():
         picked = choices.loc[choices["method"] == label, column].dropna()
         if picked.empty:
             continue
@@ -141,18 +160,11 @@ def _mark(ax: Axes, table: pd.DataFrame, choices: pd.DataFrame, stem: str, style
         if len(values):
             ax.plot(
                 *([picked.iloc[0]], [values.iloc[0]], "o"),
+                transform=ax.transData + ScaledTranslation(offset / 72, 0, ax.figure.dpi_scale_trans),
                 zorder=7,
                 label=f"_picked by {stem}",
                 **_RING,
             )
-
-
-def _page_and_foot(figure: Figure, height: float, below: float) -> tuple[Any, Any]:
-    """Return where the panels go and where the sentences go, if there are any."""
-    if not below:
-        return figure, None
-    page, foot = np.asarray(figure.subfigures(2, 1, height_ratios=(height, below)))
-    return page, foot
 
 
 def _ring() -> Line2D:

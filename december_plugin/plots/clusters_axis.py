@@ -15,6 +15,10 @@ from december_plugin.plots.style import INK, MethodStyle
 _LOG_RATIO = 8.0
 # Distances of methods at one K, in points; the wider one for markers on a shared line.
 _OFFSET_STEP, _WIDE_OFFSET_STEP, _SINGLE_OFFSET_STEP = 3.0, 5.0, 18.0
+# Methods at one K take at most this share of the way to the next K, so that each is nearest to its own tick.
+_SHARE = 0.5
+# Points from the middle of a marker to the end of the axis.
+_MARKER_ROOM = 6.0
 _DIGIT_POINTS = 4.8
 
 
@@ -40,7 +44,8 @@ class ClustersAxis:
         positions = np.log(self.counts) if self.logarithmic else self.counts
         # Room for the methods that are moved to the sides.
         span = float(np.ptp(positions)) or 1.0
-        margin = span * (0.05 + 0.5 * _WIDE_OFFSET_STEP * n_methods / self.length)
+        moved = 0.5 * (n_methods - 1) * self._step(_WIDE_OFFSET_STEP, positions) + _MARKER_ROOM
+        margin = span * moved / max(self.length - 2 * moved, 0.2 * self.length)
         limits = np.array([positions[0] - margin, positions[-1] + margin])
         self.limits = np.exp(limits) if self.logarithmic else limits
         #: Smallest distance between two values of K, as a fraction of the axis.
@@ -51,13 +56,14 @@ class ClustersAxis:
         if self.logarithmic:
             ax.set_xscale("log")
         ax.set_xlim(*self.limits)
-        ax.xaxis.set_major_locator(FixedLocator(self._ticks()))
+        ax.xaxis.set_major_locator(FixedLocator(self.ticks))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         ax.set_xlabel("number of clusters K")
 
-    def _ticks(self) -> list[float]:
-        """Return the values of K, without those that have no room for their numbers."""
+    @property
+    def ticks(self) -> list[float]:
+        """The values of K, without those that have no room for their numbers."""
         scale = np.log if self.logarithmic else np.asarray
         axis = float(np.ptp(scale(self.limits)))
         ticks: list[float] = []
@@ -68,13 +74,21 @@ class ClustersAxis:
         return ticks
 
     def offsets(self, wide: bool) -> np.ndarray:
-        """Return how far each method is moved, in points: together at most 70 % of the way to the next K."""
+        """Return how far each method is moved, in points: together at most half of the way to the next K."""
         n = self.n_methods
         step = _WIDE_OFFSET_STEP if wide else _OFFSET_STEP
         if len(self.counts) == 1:
-            step = _SINGLE_OFFSET_STEP
-        step = min(step, 0.7 * self.gap * self.length / max(n - 1, 1))
+            step = min(_SINGLE_OFFSET_STEP, 0.9 * self.length / max(n, 1))
+        else:
+            step = min(step, _SHARE * self.gap * self.length / max(n - 1, 1))
         return step * (np.arange(n) - (n - 1) / 2)
+
+    def _step(self, widest: float, positions: np.ndarray) -> float:
+        """Return the distance of two methods at one K, in points, as it is without margins, where it is largest."""
+        if len(positions) == 1:
+            return 0.0
+        gap = float(np.diff(positions).min() / np.ptp(positions))
+        return min(widest, _SHARE * gap * self.length / max(self.n_methods - 1, 1))
 
 
 def draw_means(

@@ -19,12 +19,12 @@ from december_plugin.plots.panels import (
     figure_page,
     legend_below,
     legend_height,
-    line_handles,
     settled,
     shortened,
     title_panel,
 )
-from december_plugin.plots.style import INK, NOTE, MethodStyle, figure_style, method_styles
+from december_plugin.plots.shown import draw_others, shown_methods
+from december_plugin.plots.style import INK, NOTE, MethodStyle, figure_style
 
 # White to the blue of DECEMber and beyond: order can be seen in grey and by every kind of eye.
 _SHARES = LinearSegmentedColormap.from_list("shares", ["#FFFFFF", "#BBD9EE", "#56A4D6", "#0072B2", "#053F66"])
@@ -111,21 +111,25 @@ def known_types_figure(
     check_known(agreement, what, "types_ari_mean")
     check_once(agreement, what, ("method", "n_clusters"), "Draw one dataset and model at a time.")
     confusion = _checked_confusion(confusion)
-    styles = method_styles(agreement["method"])
+    shown = shown_methods(agreement, "types_ari_mean")
+    styles, handles = shown.styles, shown.handles()
     one_count = agreement["n_clusters"].nunique() == 1
     matrix_width, matrix_height = _panel_size(confusion)
     rows = 0.3 * len(styles) + 0.9
-    legend = 0.3 if one_count else legend_height(styles, width=0.9 * PAGE_WIDTH)
+    legend = (
+        0.3 if one_count else legend_height([str(handle.get_label()) for handle in handles], width=0.9 * PAGE_WIDTH)
+    )
     right = min(matrix_width + 1.2, 0.6 * PAGE_WIDTH)
     with figure_style():
         figure = figure_page(max(matrix_height + 0.9, rows if one_count else 2.6) + legend)
         left_ax, right_ax = figure.subplots(1, 2, width_ratios=(PAGE_WIDTH - right, right))
         if one_count:
-            _draw_method_rows(left_ax, agreement, styles)
+            _draw_method_rows(left_ax, agreement, styles, len(shown.others))
             legend_below(figure, _row_handles(agreement))
         else:
+            draw_others(left_ax, agreement, shown.others, "types_ari_mean")
             _draw_against_count(left_ax, agreement, styles, PAGE_WIDTH - right, n_types or confusion.shape[1])
-            legend_below(figure, line_handles(styles), width=0.9 * PAGE_WIDTH)
+            legend_below(figure, handles, width=0.9 * PAGE_WIDTH)
         _draw_confusion(right_ax, confusion)
         matrix_title = shortened(title or "Clusters and known types", right)
         title_panel(right_ax, "B", matrix_title, _confusion_note(confusion))
@@ -213,7 +217,7 @@ def _name_cells(ax: Axes, confusion: pd.DataFrame, totals: np.ndarray) -> None:
     ax.set_ylabel("cluster")
 
 
-def _draw_method_rows(ax: Axes, agreement: pd.DataFrame, styles: dict[str, MethodStyle]) -> None:
+def _draw_method_rows(ax: Axes, agreement: pd.DataFrame, styles: dict[str, MethodStyle], n_others: int) -> None:
     by_method = agreement.set_index("method")
     both = bool(agreement["ari_mean"].notna().any())
     for position, (label, style) in enumerate(styles.items()):
@@ -241,7 +245,8 @@ def _draw_method_rows(ax: Axes, agreement: pd.DataFrame, styles: dict[str, Metho
     ax.set_xlim(low - 0.02, 1.03)
     ax.set_xlabel("adjusted Rand index")
     ax.grid(axis="x")
-    title_panel(ax, "A", "Agreement", f"mean ± SD over seeds, K = {agreement['n_clusters'].iloc[0]:g}")
+    best = f"; the best of {len(styles) + n_others} methods" if n_others else ""
+    title_panel(ax, "A", "Agreement", f"mean ± SD over seeds, K = {agreement['n_clusters'].iloc[0]:g}{best}")
 
 
 def _row_handles(agreement: pd.DataFrame) -> list[Line2D]:

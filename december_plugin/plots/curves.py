@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from december_plugin.errors import SettingsError
-from december_plugin.plots.panels import decades, panel_row
+from december_plugin.plots.panels import decades, letters, panel_row, title_panel
 from december_plugin.plots.style import INK, MethodStyle, check_text, figure_style, method_styles
 
 COLUMNS = ("epoch", "phase", "validation_correlation", "clustering_loss", "changed_assignments")
@@ -42,9 +43,10 @@ def training_curves_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]]) ->
 
     Side by side: validation correlation; and where there is a training with a clustering loss, that loss (logarithmic
     if it spans a factor of 30) and the share of neurons that are no longer in the cluster where k-means put them, both
-    from the beginning of the clustering on. That beginning is marked by a vertical line. The axis of the correlation
-    leaves out its steep rise, the first half of the epochs before the clustering. A mean ends with the shortest of its
-    runs: beyond, it would jump whenever a run stops.
+    from the beginning of the clustering on. That beginning is marked by a vertical line. The panel of the correlation
+    leaves out its steep rise, the first half of the epochs before the clustering, and says from which epoch on it
+    shows them. Thin lines are above thick ones, so that a method can be seen where others have the same values. A mean
+    ends with the shortest of its runs: beyond, it would jump whenever a run stops.
 
     Parameters
     ----------
@@ -70,10 +72,13 @@ def training_curves_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]]) ->
     with figure_style():
         handles = [_handle(label, style) for label, style in styles.items()]
         figure, axes = panel_row(len(panels), handles, handle_length=2.6)
-        for ax, panel in zip(axes, panels, strict=True):
+        for ax, panel, letter in zip(axes, panels, letters(len(panels)), strict=True):
             for label, many in runs.items():
                 _draw_runs(ax, [(run["epoch"], run[panel.column]) for run in many], label, styles[label])
-            _finish_panel(ax, panel, runs, starts)
+            first = _finish_panel(ax, panel, runs, starts)
+            note = "thin: seeds, thick: mean" if max(map(len, runs.values())) > 1 else "one seed of each"
+            begins = f"; from epoch {first:g} on" if first > 1 and not panel.clustering else ""
+            title_panel(ax, letter if len(panels) > 1 else "", panel.title, note + begins)
     return figure
 
 
@@ -126,27 +131,31 @@ def _draw_runs(ax: Axes, runs: list[tuple[np.ndarray, np.ndarray]], label: str, 
         for other, _ in runs[1:]:
             epochs = np.intersect1d(epochs, other)
         mean = np.mean([values[np.searchsorted(at, epochs)] for at, values in runs], axis=0)
-        ax.plot(epochs, mean, linewidth=style.linewidth, zorder=style.zorder, label=label, **settings)
+        # Where two methods have the same values, the thinner line is seen on the thicker one.
+        zorder = 6.0 - 0.5 * style.linewidth
+        ax.plot(epochs, mean, linewidth=style.linewidth, zorder=zorder, label=label, **settings)
 
 
-def _finish_panel(ax: Axes, panel: _Panel, runs: _Runs, starts: list[float]) -> None:
-    ax.set_title(panel.title, pad=8)
+def _finish_panel(ax: Axes, panel: _Panel, runs: _Runs, starts: list[float]) -> float:
+    """Set the axes; return the first epoch that is shown."""
     ax.set_xlabel("epoch")
     ax.set_ylabel(panel.ylabel)
     every = [run for many in runs.values() for run in many]
     last = max(run["epoch"].max() for run in every)
-    first = starts[0] if panel.clustering else min(run["epoch"].min() for run in every)
+    # The steep beginning would squeeze everything that comes after it.
+    settled = math.ceil((starts[0] if starts else last) / 2)
+    begin = min(run["epoch"].min() for run in every)
+    first = starts[0] if panel.clustering else max(begin, settled)
     margin = 0.03 * (last - first) or 0.5
     ax.set_xlim(first - margin, last + margin)
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    # The steep beginning would squeeze everything that comes after it.
-    settled = (starts[0] if starts else last) / 2 if not panel.clustering else 0.0
-    values = np.concatenate([run[panel.column][run["epoch"] >= settled] for run in every])
+    values = np.concatenate([run[panel.column][run["epoch"] >= first] for run in every])
     _set_value_axis(ax, panel, values[np.isfinite(values)])
     for start in starts:
         ax.axvline(start, color=INK, linewidth=0.8, linestyle=":", zorder=1, label="_clustering begins")
     if starts and not panel.clustering:
         _name_start(ax, starts[0])
+    return float(first)
 
 
 def _set_value_axis(ax: Axes, panel: _Panel, values: np.ndarray) -> None:

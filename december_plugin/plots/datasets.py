@@ -18,11 +18,11 @@ from december_plugin.plots.panels import (
     legend_below,
     legend_height,
     letters,
-    line_handles,
     shortened,
     title_panel,
 )
-from december_plugin.plots.style import figure_style, method_styles
+from december_plugin.plots.shown import shown_methods
+from december_plugin.plots.style import figure_style
 
 _MAX_COLUMNS, _ROW = 3, 2.35
 _WHAT = "the table"
@@ -85,15 +85,16 @@ def datasets_figure(table: pd.DataFrame) -> Figure:
     """
     table = _checked(table)
     datasets = list(dict.fromkeys(table["dataset"]))
-    styles = method_styles(table["method"])
+    shown = shown_methods(table, "ari_mean")
+    handles = shown.handles()
     pooled = weighted_agreement(table) if len(datasets) > 1 else None
     n_panels = len(datasets) + (pooled is not None)
     n_columns = min(n_panels, _MAX_COLUMNS)
     n_rows = -(-n_panels // n_columns)
     with figure_style():
-        figure = figure_page(n_rows * _ROW + legend_height(styles))
+        figure = figure_page(n_rows * _ROW + legend_height(str(handle.get_label()) for handle in handles))
         axes = list(figure.subplots(n_rows, n_columns, squeeze=False, sharey=True).flat)
-        settings: dict[str, Any] = {"styles": styles, "width": PAGE_WIDTH / n_columns}
+        settings: dict[str, Any] = {"styles": shown.styles, "others": shown.others, "width": PAGE_WIDTH / n_columns}
         panels = list(zip(axes, letters(n_panels), strict=False))
         if pooled is not None:
             ax, name = panels.pop(0)
@@ -109,7 +110,7 @@ def datasets_figure(table: pd.DataFrame) -> Figure:
             elif i % n_columns:
                 ax.set_ylabel("")
         _set_common_limits(axes[0], table)
-        legend_below(figure, line_handles(styles))
+        legend_below(figure, handles)
     return figure
 
 

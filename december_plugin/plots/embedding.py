@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,14 @@ from matplotlib.patheffects import withStroke
 
 from december_plugin.errors import SettingsError
 from december_plugin.plots.groups import Grouping, as_groupings
+from december_plugin.plots.panels import PAGE_WIDTH, add_legend, letters, wrapped
 from december_plugin.plots.style import INK, PALE, figure_style
 from december_plugin.plots.tsne import checked_vectors, tsne_coordinates
 
 MAX_LEGEND_GROUPS = 12
-_PANEL_WIDTH = 3.3
-_MAX_COLUMNS = 4
+_MAX_COLUMNS = 3
 _LEGEND_ROW = 0.14
-_MAX_TITLE = 30
+_TITLE_CHARACTERS = 12.0  # per inch
 _MAX_VECTOR_POINTS = 3000
 
 
@@ -57,7 +57,7 @@ def embedding_figure(
     Returns
     -------
     Figure
-        One panel per grouping, at most four side by side.
+        One panel per grouping, at most three side by side; four are two by two.
 
     Raises
     ------
@@ -142,18 +142,23 @@ def _given_coordinates(coordinates: npt.ArrayLike, n_neurons: int) -> tuple[np.n
 
 
 def _draw(points: np.ndarray, panels: list[tuple[Grouping, np.ndarray]], n_neurons: int) -> Figure:
-    n_columns = min(len(panels), _MAX_COLUMNS)
-    n_rows = -(-len(panels) // n_columns)
-    height = _PANEL_WIDTH + 0.18 + max(_legend_height(grouping, codes) for grouping, codes in panels)
-    figure = Figure(figsize=(_PANEL_WIDTH * n_columns, height * n_rows + 0.2), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.04)  # type: ignore[union-attr,call-arg]
+    n_rows = -(-len(panels) // _MAX_COLUMNS)
+    n_columns = -(-len(panels) // n_rows)
+    side = min(3.3, PAGE_WIDTH / n_columns)
+    titles = [
+        _title(grouping.title, letter, side) for (grouping, _), letter in zip(panels, _letters(panels), strict=True)
+    ]
+    head = 0.14 * (max(title.count("\n") for title in titles) + 1)
+    legends = max(_legend_height(grouping, codes, side) for grouping, codes in panels)
+    figure = Figure(figsize=(side * n_columns, (side + head + 0.16 + legends) * n_rows + 0.2), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.04)  # type: ignore[union-attr,call-arg]
     axes = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
     center = (points.min(axis=0) + points.max(axis=0)) / 2
     # A square, so that all panels have the same scale in both directions.
     half = max(float(np.ptp(points, axis=0).max()) / 2 * 1.06, 1e-9)
-    for ax, (grouping, codes) in zip(axes, panels, strict=False):
+    for ax, title, (grouping, codes) in zip(axes, titles, panels, strict=False):
         ax.set(xlim=(center[0] - half, center[0] + half), ylim=(center[1] - half, center[1] + half))
-        _draw_panel(ax, points, grouping, codes)
+        _draw_panel(ax, points, grouping, codes, title=title, side=side)
     for ax in axes[len(panels) :]:
         ax.remove()
     of = f" of {n_neurons:,}" if len(points) < n_neurons else ""
@@ -161,7 +166,18 @@ def _draw(points: np.ndarray, panels: list[tuple[Grouping, np.ndarray]], n_neuro
     return figure
 
 
-def _draw_panel(ax: Axes, points: np.ndarray, grouping: Grouping, codes: np.ndarray) -> None:
+def _letters(panels: Sequence[Any]) -> list[str]:
+    return letters(len(panels)) if len(panels) > 1 else [""]
+
+
+def _title(title: str, letter: str, side: float) -> str:
+    text = wrapped(title, side)
+    return f"{letter}  {text}" if letter else text
+
+
+def _draw_panel(
+    ax: Axes, points: np.ndarray, grouping: Grouping, codes: np.ndarray, *, title: str, side: float
+) -> None:
     size = float(np.clip(7000 / len(points), 2.0, 14.0))
     labelled = codes >= 0
     colors = np.array(grouping.colors)[codes[labelled]] if labelled.any() else None
@@ -172,14 +188,14 @@ def _draw_panel(ax: Axes, points: np.ndarray, grouping: Grouping, codes: np.ndar
         # Thousands of small paths make a vector graphic slow to open.
         collection.set(linewidths=0, rasterized=len(points) > _MAX_VECTOR_POINTS)
     n_groups = len(grouping.names)
-    ax.set_title(grouping.title, pad=6)
-    if len(grouping.title) <= _MAX_TITLE:
+    ax.set_title(title, pad=6, fontsize=8.5)
+    if len(title) + 12 <= _TITLE_CHARACTERS * side:
         text = f"{n_groups} group{'s' if n_groups != 1 else ''}"
         ax.set_title(text, loc="right", fontsize=7.5, weight="normal", pad=6)
     ax.set(xticks=[], yticks=[], aspect="equal")
     ax.spines[:].set(visible=True, color="#BBBBBB", linewidth=0.6)
     if n_groups <= MAX_LEGEND_GROUPS:
-        _add_legend(ax, grouping, codes)
+        _add_legend(ax, grouping, codes, side)
     else:
         _write_names(ax, points, grouping, codes)
 
@@ -195,33 +211,34 @@ def _legend_entries(grouping: Grouping, codes: np.ndarray) -> list[tuple[str, st
     return [*entries, (f"no label ({n_missing})", PALE)] if n_missing else entries
 
 
-def _legend_shape(entries: list[tuple[str, str]]) -> tuple[int, int]:
+def _legend_shape(entries: list[tuple[str, str]], side: float) -> tuple[int, int]:
     """Return rows and columns that fit below a panel, as even as possible."""
     if not entries:
         return 0, 1
     # In characters: the width of the panel, and the marker and the gap beside each text.
-    fitting = max(1, 66 // (max(len(text) for text, _ in entries) + 5))
+    fitting = max(1, int(16 * side) // (max(len(text) for text, _ in entries) + 5))
     n_rows = -(-len(entries) // fitting)
     return n_rows, -(-len(entries) // n_rows)
 
 
-def _legend_height(grouping: Grouping, codes: np.ndarray) -> float:
-    return _LEGEND_ROW * _legend_shape(_legend_entries(grouping, codes))[0]
+def _legend_height(grouping: Grouping, codes: np.ndarray, side: float) -> float:
+    return _LEGEND_ROW * _legend_shape(_legend_entries(grouping, codes), side)[0]
 
 
-def _add_legend(ax: Axes, grouping: Grouping, codes: np.ndarray) -> None:
+def _add_legend(ax: Axes, grouping: Grouping, codes: np.ndarray, side: float) -> None:
     entries = _legend_entries(grouping, codes)
     if not entries:
         return
-    _, n_columns = _legend_shape(entries)
+    _, n_columns = _legend_shape(entries, side)
     # matplotlib fills a legend by columns; people read it by rows.
     entries = [entry for column in range(n_columns) for entry in entries[column::n_columns]]
     handles = [
-        Line2D([], [], linestyle="", marker="o", markersize=5, markeredgewidth=0, color=color, label=text)
-        for text, color in entries
+        Line2D([], [], linestyle="", marker="o", markersize=5, markeredgewidth=0, color=color) for _, color in entries
     ]
-    ax.legend(
-        handles=handles,
+    add_legend(
+        ax,
+        handles,
+        [text for text, _ in entries],
         loc="upper center",
         bbox_to_anchor=(0.5, -0.01),
         ncols=n_columns,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -17,10 +20,10 @@ from december_plugin.plots.panels import (
     legend_below,
     legend_height,
     letters,
-    line_handles,
     spread_note,
     title_panel,
 )
+from december_plugin.plots.shown import shown_methods
 from december_plugin.plots.style import MethodStyle, figure_style, method_styles
 
 MEASURE_TITLES = {
@@ -31,6 +34,7 @@ MEASURE_TITLES = {
     "v_measure": "V-measure (NMI)",
 }
 _ROW, _MAX_COLUMNS = 2.45, 3
+_MOST_ROWS = 16
 
 
 def measures_figure(table: pd.DataFrame) -> Figure:
@@ -63,22 +67,23 @@ def measures_figure(table: pd.DataFrame) -> Figure:
     check_known(table, what, "mean")
     check_once(table, what, ("measure", "method", "n_clusters"), "Draw one dataset and model at a time.")
     measures = list(dict.fromkeys(table["measure"]))
-    styles = method_styles(table["method"])
+    shown = shown_methods(table[table["measure"] == measures[0]], "mean")
+    handles = shown.handles()
     n_columns = min(len(measures), _MAX_COLUMNS)
     n_rows = -(-len(measures) // n_columns)
     width = min(PAGE_WIDTH, 3.6 * n_columns)
     with figure_style():
-        figure = figure_page(n_rows * _ROW + legend_height(styles, width=width), width=width)
+        figure = figure_page(n_rows * _ROW + legend_height(_labels(handles), width=width), width=width)
         axes = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
         note = spread_note(table["n_pairs"], "pair of seeds", "pairs of seeds")
         for ax, name, measure in zip(axes, letters(len(measures)), measures, strict=False):
             rows = table[table["measure"] == measure]
             settings: dict[str, Any] = {"mean": "mean", "sd": "sd", "ylabel": "agreement between seeds"}
-            draw_against_k(ax, rows, styles, width=width / n_columns, **settings)
+            draw_against_k(ax, rows, shown.styles, width=width / n_columns, others=shown.others, **settings)
             title_panel(ax, name, MEASURE_TITLES.get(measure, measure), note)
         for ax in axes[len(measures) :]:
             ax.remove()
-        legend_below(figure, line_handles(styles), width=width)
+        legend_below(figure, handles, width=width)
     return figure
 
 
@@ -122,18 +127,25 @@ def equivariant_figure(agreement: pd.DataFrame, performance: pd.DataFrame) -> Fi
     )
     check_known(performance, other, "test_mean")
     check_once(performance, other, ("method",), "Draw one dataset at a time, and name the model's core.")
-    styles = method_styles([*agreement["method"], *performance["method"]])
-    lines = {label: styles[label] for label in dict.fromkeys(agreement["method"])}
+    shown = shown_methods(agreement, "ari_mean")
+    performance = performance[~performance["method"].isin(shown.others)].head(_MOST_ROWS)
+    styles = method_styles([*shown.styles, *performance["method"]])
+    lines = {label: styles[label] for label in shown.styles}
+    handles = replace(shown, styles=lines).handles()
     with figure_style():
-        figure = figure_page(max(_ROW, 0.28 * len(performance) + 1.1) + legend_height(lines))
+        figure = figure_page(max(_ROW, 0.28 * len(performance) + 1.1) + legend_height(_labels(handles)))
         left, right = figure.subplots(1, 2, width_ratios=(1, 0.9))
-        draw_against_k(left, agreement, lines, width=PAGE_WIDTH / 2)
+        draw_against_k(left, agreement, lines, width=PAGE_WIDTH / 2, others=shown.others)
         note = spread_note(agreement["n_pairs"], "pair of seeds", "pairs of seeds")
         title_panel(left, "A", "Agreement between seeds", note)
         _draw_rows(right, performance.dropna(subset="test_mean"), styles)
         title_panel(right, "B", "Predictive performance", "mean ± SD over seeds")
-        legend_below(figure, line_handles(lines))
+        legend_below(figure, handles)
     return figure
+
+
+def _labels(handles: Iterable[Artist]) -> list[str]:
+    return [str(handle.get_label()) for handle in handles]
 
 
 def _draw_rows(ax: Axes, performance: pd.DataFrame, styles: dict[str, MethodStyle]) -> None:

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 from matplotlib.axes import Axes
 
 from december_plugin.plots.clusters_axis import ClustersAxis, draw_means, set_value_limits
+from december_plugin.plots.shown import draw_others
 from december_plugin.plots.style import MethodStyle
 
 _CORRIDOR = 0.16
+
+
+def minus_best(rows: pd.DataFrame, value: str, *, by: str = "method", best: str = "max") -> pd.Series:
+    """Return values minus the best of their method, for what can be compared along a curve and never between curves.
+
+    Likelihoods of different methods are densities of different readout vectors (other scales, other trainings), BIC
+    follows them, and a silhouette depends on how far these vectors spread.
+
+    Parameters
+    ----------
+    rows
+        One row per method and K.
+    value, by
+        Columns of the values and of the methods.
+    best
+        "max" or "min", what is best; "" returns the values as they are.
+    """
+    if not best:
+        return rows[value]
+    return rows[value] - rows.groupby(by)[value].transform(best)
 
 
 def draw_against_k(
@@ -24,8 +45,9 @@ def draw_against_k(
     sd: str = "ari_sd",
     ylabel: str = "adjusted Rand index",
     corridor: bool = False,
-) -> None:
-    """Draw means against K, a line for each method, and set both axes.
+    others: Iterable[str] = (),
+) -> dict[str, float]:
+    """Draw means against K, a line for each method, and set both axes; return how far each is moved, in points.
 
     Parameters
     ----------
@@ -43,10 +65,13 @@ def draw_against_k(
         Of the vertical axis.
     corridor
         Whether the SD is a band instead of bars.
+    others
+        Values of ``by`` that are drawn as thin grey lines below the others.
     """
     known = rows[rows[mean].notna()]
     axis = ClustersAxis(rows["n_clusters"].to_numpy(), len(styles), width)
     axis.prepare(ax)
+    draw_others(ax, known, others, mean, by=by)
     for (key, style), offset in zip(styles.items(), axis.offsets(False), strict=True):
         line = known[known[by] == key].sort_values("n_clusters")
         if line.empty:
@@ -61,3 +86,4 @@ def draw_against_k(
         set_value_limits(ax, known[mean], known[sd])
     ax.set_ylabel(ylabel)
     ax.grid(axis="y")
+    return {} if corridor else dict(zip(styles, axis.offsets(False), strict=True))

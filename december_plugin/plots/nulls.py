@@ -89,6 +89,13 @@ def null_panels(nulls: pd.DataFrame, methods: Iterable[str]) -> list[tuple[str, 
     return panels
 
 
+def with_spread(nulls: pd.DataFrame, agreement: pd.DataFrame) -> pd.DataFrame:
+    """Return the nulls with ``seeds_sd`` of the rows of agreement of the same method, K and number of pairs."""
+    by = ["method", "n_clusters", "n_pairs"]
+    spread = agreement[[*by, "seeds_sd"]].drop_duplicates(by)
+    return nulls.drop(columns="seeds_sd", errors="ignore").merge(spread, on=by, how="left")
+
+
 def null_in_words(rows: pd.DataFrame, *, separator: str = "; ") -> str:
     """Return at how many K of one panel the agreement is above its null, and the smallest p value."""
     known = rows["p_value"].dropna()

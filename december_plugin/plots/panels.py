@@ -54,7 +54,8 @@ def panel_row(n_panels: int, handles: Sequence[Line2D], *, handle_length: float)
     beside = n_panels == 1 and width + entry <= PAGE_WIDTH and len(handles) <= _MOST_ENTRIES
     if beside:
         figure = figure_page(max(height, _LEGEND_ROW * len(handles) + 0.2), width=width + entry)
-        _add_legend(figure, handles, n_columns=1, place="outside right center", handle_length=handle_length)
+        settings: dict[str, Any] = {"loc": "outside right center", "ncols": 1, "handlelength": handle_length}
+        add_legend(figure, handles, labels, **settings)
     else:
         width = max(width, min(PAGE_WIDTH, entry))
         figure = figure_page(height + legend_height(labels, width=width), width=width)
@@ -96,33 +97,22 @@ def legend_below(
         handles = [*handles[: _MOST_ENTRIES - 1], more]
     # matplotlib fills a legend by columns.
     by_rows = [handle for column in range(n_columns) for handle in handles[column::n_columns]]
-    room = int((width - _BESIDE) / _CHARACTER)
-    _add_legend(
-        figure, by_rows, n_columns=n_columns, place="outside lower center", handle_length=handle_length, room=room
-    )
+    room = max(9, int((width - _BESIDE) / _CHARACTER))
+    labels = [_cut(str(handle.get_label()), room) for handle in by_rows]
+    settings: dict[str, Any] = {"ncols": n_columns, "handlelength": handle_length, "columnspacing": 1.6}
+    add_legend(figure, by_rows, labels, loc="outside lower center", **settings)
 
 
-def _add_legend(
-    figure: Figure | SubFigure,
-    handles: Sequence[Artist],
-    *,
-    n_columns: int,
-    place: str,
-    handle_length: float,
-    room: int | None = None,
+def add_legend(
+    owner: Figure | SubFigure | Axes, handles: Sequence[Artist], labels: Sequence[str], **settings: Any
 ) -> None:
-    labels = [str(handle.get_label()) for handle in handles]
-    legend = figure.legend(
-        handles=list(handles),
-        # matplotlib leaves labels out that begin with an underscore; the texts are written afterwards.
-        labels=["x"] * len(labels),
-        loc=place,
-        ncols=n_columns,
-        handlelength=handle_length,
-        columnspacing=1.6,
-    )
+    """Put a legend into a figure or a panel, with labels that may begin with anything.
+
+    matplotlib leaves out labels that begin with an underscore; here the texts are written afterwards.
+    """
+    legend = owner.legend(handles=list(handles), labels=["x"] * len(labels), **settings)
     for text, label in zip(legend.get_texts(), labels, strict=True):
-        text.set_text(label if room is None else _cut(label, room))
+        text.set_text(label)
 
 
 def decades(ax: Axes, which: str) -> None:

@@ -33,7 +33,8 @@ _NUMBERS = ("pretrain_epochs", "learning_rate", "validation_mean", "validation_s
 def pretraining_figure(performance: pd.DataFrame, agreement: pd.DataFrame) -> Figure:
     """Draw validation correlation against learning rate, test correlation, and agreement, by length of the pretraining.
 
-    The learning rate is chosen on the validation tier, the test correlation is that of the chosen one.
+    The learning rate is chosen on the validation tier, the test correlation is that of the chosen one. With one
+    learning rate there is nothing to choose, and no panel of it.
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ def pretraining_figure(performance: pd.DataFrame, agreement: pd.DataFrame) -> Fi
     Returns
     -------
     Figure
-        Three panels.
+        Three panels, or two.
 
     Raises
     ------
@@ -55,6 +56,7 @@ def pretraining_figure(performance: pd.DataFrame, agreement: pd.DataFrame) -> Fi
         If a frame is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
     """
     performance = _checked_performance(performance, ("pretrain_epochs", "learning_rate"))
+    several = performance["learning_rate"].nunique() > 1
     agreement, labels = _checked_agreement(agreement)
     lengths = ordered_styles([*performance["pretrain_epochs"], *agreement["pretrain_epochs"].dropna()])
     named = {_length_name(length): style for length, style in lengths.items()}
@@ -62,16 +64,24 @@ def pretraining_figure(performance: pd.DataFrame, agreement: pd.DataFrame) -> Fi
     styles = {**named, **others}
     with figure_style():
         figure = figure_page(_ROW + legend_height(styles))
-        axes = list(figure.subplots(1, 3))
-        _draw_learning_rates(axes[0], performance, lengths, "validation")
-        title_panel(axes[0], "A", "Learning rate", "mean ± SD over seeds; ring: best mean")
+        axes = list(figure.subplots(1, 3 if several else 2))
+        names = letters(len(axes))
         best = _best(performance)
-        _draw_best(axes[1], best, lengths)
-        title_panel(axes[1], "B", "At the best learning rate", "chosen on validation; mean ± SD over seeds")
+        if several:
+            _draw_learning_rates(axes[0], performance, lengths, "validation")
+            title_panel(axes[0], names[0], "Learning rate", "mean ± SD over seeds; ring: best mean")
+        _draw_best(axes[-2], best, lengths)
+        title, note = "At the best learning rate", "chosen on validation; mean ± SD over seeds"
+        if not several:
+            title, note = (
+                "Predictive performance",
+                f"learning rate {best['learning_rate'].iloc[0]:g}; mean ± SD over seeds",
+            )
+        title_panel(axes[-2], names[-2], title, note)
         lines = {label: styles[label] for label in dict.fromkeys(labels)}
-        draw_against_k(axes[2], agreement.assign(line=labels), lines, width=PAGE_WIDTH / 3, by="line")
+        draw_against_k(axes[-1], agreement.assign(line=labels), lines, width=PAGE_WIDTH / len(axes), by="line")
         note = spread_note(agreement["n_pairs"], "pair of seeds", "pairs of seeds")
-        title_panel(axes[2], "C", "Agreement between seeds", note)
+        title_panel(axes[-1], names[-1], "Agreement between seeds", note)
         legend_below(figure, [_handle(style, label) for label, style in styles.items()])
     return figure
 

@@ -21,7 +21,8 @@ from december_plugin.plots.panels import (
     line_handles,
     title_panel,
 )
-from december_plugin.plots.style import MethodStyle, figure_style, method_styles
+from december_plugin.plots.shown import shown_methods
+from december_plugin.plots.style import MethodStyle, figure_style
 
 _PANEL = 3.6
 _JITTER = 3.0
@@ -31,7 +32,7 @@ def restarts_figure(pairs: pd.DataFrame, types: pd.DataFrame | None = None) -> F
     """Draw the agreement of clusterings of one model that differ in nothing but their random start.
 
     Every pair of starts is a pale point, their mean and SD are drawn over them. With one K the methods stand side by
-    side, with several K is the axis.
+    side, with several K is the axis. Of more than 12 methods the best few of each kind are drawn.
 
     Parameters
     ----------
@@ -53,8 +54,9 @@ def restarts_figure(pairs: pd.DataFrame, types: pd.DataFrame | None = None) -> F
     frames = [_checked(pairs, "the frame of pairs")]
     if types is not None:
         frames.append(_checked(types, "the frame of agreement with types"))
-    methods = dict.fromkeys(method for frame in frames for method in frame["method"])
-    styles = {label: replace(style, filled=True) for label, style in method_styles(methods).items()}
+    shown = shown_methods(pd.concat(frames), "ari")
+    styles = {label: replace(style, filled=True) for label, style in shown.styles.items()}
+    frames = [frame[frame["method"].isin(styles)] for frame in frames]
     titles = [("Between random starts", "pairs of starts"), ("With known types", "starts")]
     width = _PANEL * len(frames)
     one_count = pd.concat(frames)["n_clusters"].nunique() == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,11 @@ from december_plugin.plots.panels import (
     legend_below,
     legend_height,
     letters,
-    line_handles,
     settled,
     spread_note,
     title_panel,
 )
+from december_plugin.plots.shown import shown_methods
 from december_plugin.plots.style import INK, NOTE, MethodStyle, figure_style, method_style, method_styles
 
 # The ratio of strength "auto", and the one from which on the trainer warns.
@@ -69,11 +70,13 @@ def strength_figure(
             "panels. embedding_panels_figure draws any number."
         )
     clustered = performance[performance["strength"] > 0]
-    styles = method_styles([*clustered["method"], *agreement["method"]])
+    shown = shown_methods(agreement, "ari_mean")
+    styles = method_styles([*clustered["method"], *shown.styles])
+    handles = replace(shown, styles=styles).handles()
     names = letters(n_embeddings + 3)
     top = min(PAGE_WIDTH / n_embeddings, _ROW) + 0.45 if n_embeddings else 0.0
     with figure_style():
-        figure = figure_page(top + _ROW + legend_height(styles))
+        figure = figure_page(top + _ROW + legend_height(str(handle.get_label()) for handle in handles))
         lower: Any = figure
         if embeddings is not None:
             upper, lower = np.asarray(figure.subfigures(2, 1, height_ratios=(top, _ROW)))
@@ -84,15 +87,15 @@ def strength_figure(
         title_panel(axes[0], names[-3], "Performance", "mean ± SD over seeds")
         _draw_ratio(axes[1], clustered, styles)
         title_panel(axes[1], names[-2], "Gradient ratio", "clustering over model loss, when it begins")
-        lines = {label: styles[label] for label in dict.fromkeys(agreement["method"])}
-        draw_against_k(axes[2], agreement, lines, width=PAGE_WIDTH / 3)
+        lines = {label: styles[label] for label in shown.styles}
+        draw_against_k(axes[2], agreement, lines, width=PAGE_WIDTH / 3, others=shown.others)
         title_panel(
             axes[2],
             names[-1],
             "Agreement between seeds",
             spread_note(agreement["n_pairs"], "pair of seeds", "pairs of seeds"),
         )
-        legend_below(figure, line_handles(styles))
+        legend_below(figure, handles)
         settled(figure)
     return figure
 

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.plots.style import INK, NOTE, MethodStyle, group_colors, method_styles
+from december_plugin.plots.method_lines import minus_best
+from december_plugin.plots.shown import OTHERS_COLOR, ShownMethods, shown_methods
+from december_plugin.plots.style import INK, NOTE, MethodStyle, group_colors
 
 SYMBOLS = {
     **{"o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "<": "triangle-left"},
@@ -25,6 +27,8 @@ SYMBOLS = {
 DASHES = {"-": "solid", "--": "dash", "-.": "dashdot"}
 GRID = "#E6E6E6"
 HEIGHT = 340
+_SPREAD = 0.14  # how far methods are moved to the sides at one K, in distances of two K
+_SHARES = [[0, "#FFFFFF"], [0.25, "#BBD9EE"], [0.5, "#56A4D6"], [0.75, "#0072B2"], [1, "#053F66"]]
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,9 @@ class Curve:
         What mean and standard deviation are taken over.
     mark_types
         Whether the number of known types is marked.
+    best
+        "max" or "min": values are drawn minus the best of their curve, because those of different methods cannot be
+        compared. Empty: as they are.
     """
 
     name: str
@@ -67,6 +74,7 @@ class Curve:
     value: str
     over: str
     mark_types: bool = True
+    best: str = ""
 
 
 def plotly_text(value: Any) -> str:
@@ -125,14 +133,7 @@ def _numbers(values: Iterable[Any]) -> list[float | None]:
     return [float(value) if value is not None and math.isfinite(value) else None for value in values]
 
 
-def curves_chart(
-    table: pd.DataFrame,
-    curve: Curve,
-    *,
-    styles: Mapping[str, MethodStyle],
-    n_types: int | None = None,
-    bands: pd.DataFrame | None = None,
-) -> Chart | None:
+def curves_chart(table: pd.DataFrame, curve: Curve, *, shown: ShownMethods, n_types: int | None = None) -> Chart | None:
     """Return a quantity against the number of clusters, a line per method; None if there is no value.
 
     Parameters
@@ -141,22 +142,23 @@ def curves_chart(
         ``label``, ``n_clusters`` and the curve's columns.
     curve
         What is drawn.
-    styles
-        Label to style; also the order of drawing.
+    shown
+        The methods in colour, in the order of drawing, and those that are one grey trace.
     n_types
         Number of known types, marked by a vertical line.
-    bands
-        ``null_table`` with ``label``: drawn behind the lines.
     """
     mean = f"{curve.name}_mean"
     known = table[table[mean].notna()] if mean in table else table.iloc[:0]
     if known.empty:
         return None
+    known = known.assign(drawn=minus_best(known, mean, by="label", best=curve.best))
     counts = sorted({int(k) for k in known["n_clusters"]})
     gap = float(min(np.diff(counts))) if len(counts) > 1 else 1.0
-    offsets = np.linspace(-0.22, 0.22, len(styles)) * gap if len(styles) > 1 else [0.0]
-    data = _band_traces(bands, styles) if bands is not None and not bands.empty else []
-    for (label, style), offset in zip(styles.items(), offsets, strict=True):
+    n = len(shown.styles)
+    # Side by side, so that bars do not hide each other, and well on their own side of the way to the next K.
+    offsets = np.linspace(-_SPREAD, _SPREAD, n) * gap if n > 1 else [0.0]
+    data = _others_trace(known[known["label"].isin(shown.others)], curve, shown.others_label)
+    for (label, style), offset in zip(shown.styles.items(), offsets, strict=True):
         rows = known[known["label"] == label].sort_values("n_clusters")
         if len(rows):
             data.append(_curve_trace(rows, label, style, curve, float(offset)))
@@ -173,25 +175,61 @@ def curves_chart(
 
 def _curve_trace(rows: pd.DataFrame, label: str, style: MethodStyle, curve: Curve, offset: float) -> dict[str, Any]:
     spreads = _numbers(rows[f"{curve.name}_sd"])
-    over = rows["n_pairs"] if curve.name == "seeds" and "n_pairs" in rows else [None] * len(rows)
-    custom = [
-        [int(k), "" if s is None else f" ± {s:.3f}", "" if n is None else f", {int(n)} pairs"]
-        for k, s, n in zip(rows["n_clusters"], spreads, over, strict=True)
-    ]
-    name = plotly_text(label)
     return {
         "type": "scatter",
         "mode": "lines+markers",
-        "name": name,
+        "name": plotly_text(label),
         "meta": {"label": label},
         "x": [float(k) + offset for k in rows["n_clusters"]],
-        "y": _numbers(rows[f"{curve.name}_mean"]),
+        "y": _numbers(rows["drawn"]),
         "error_y": {"type": "data", "array": spreads, "thickness": 1.2, "width": 3, "color": style.color},
-        "customdata": custom,
-        "hovertemplate": f"<b>{name}</b><br>K = %{{customdata[0]}}<br>{plotly_text(curve.value)}: "
-        "%{y:.3f}%{customdata[1]}%{customdata[2]}<extra></extra>",
+        "customdata": _described(rows, curve),
+        "hovertemplate": _HOVER,
         **line_of(style),
     }
+
+
+# What people have named comes in as data: in the template itself, %{...} in a name would be read as one of its fields.
+_HOVER = "<b>%{customdata[0]}</b><br>K = %{customdata[1]}<br>%{customdata[2]}<extra></extra>"
+
+
+def _described(rows: pd.DataFrame, curve: Curve) -> list[list[Any]]:
+    over = rows["n_pairs"] if curve.name == "seeds" and "n_pairs" in rows else [None] * len(rows)
+    means, drawn, spreads = (_numbers(rows[name]) for name in (f"{curve.name}_mean", "drawn", f"{curve.name}_sd"))
+    described = []
+    for label, k, mean, at, sd, n in zip(rows["label"], rows["n_clusters"], means, drawn, spreads, over, strict=True):
+        words = f"{curve.value}: {at:.3f}" + ("" if sd is None else f" ± {sd:.3f}")
+        words += "" if n is None else f", {int(n)} pair{'s' if n != 1 else ''}"
+        words += f"<br>the value itself: {mean + 0.0:.4g}" if curve.best else ""
+        described.append([plotly_text(label), int(k), words.replace("-", "−")])
+    return described
+
+
+def _others_trace(rows: pd.DataFrame, curve: Curve, label: str) -> list[dict[str, Any]]:
+    """Return one grey trace of all methods that are not shown in colour, with a gap after each."""
+    if rows.empty:
+        return []
+    x: list[float | None] = []
+    y: list[float | None] = []
+    custom: list[list[Any]] = []
+    for _, line in rows.sort_values("n_clusters").groupby("label", sort=True):
+        x += [*(float(k) for k in line["n_clusters"]), None]
+        y += [*_numbers(line["drawn"]), None]
+        custom += [*_described(line, curve), ["", 0, ""]]
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": label,
+            "meta": {"label": label},
+            "x": x,
+            "y": y,
+            "line": {"color": OTHERS_COLOR, "width": 1},
+            "marker": {"color": OTHERS_COLOR, "size": 4},
+            "customdata": custom,
+            "hovertemplate": _HOVER,
+        }
+    ]
 
 
 def _padded(counts: Sequence[int], gap: float) -> list[float]:
@@ -206,24 +244,6 @@ def _types_mark(n_types: int | None, counts: Sequence[int]) -> tuple[list[Any], 
     note = {"x": n_types, "y": 0, "yref": "paper", "text": f"{n_types} known types", "showarrow": False}
     note |= {"xanchor": "left", "yanchor": "bottom", "font": {"size": 11, "color": NOTE}}
     return [shape], [note]
-
-
-def _band_traces(bands: pd.DataFrame, styles: Mapping[str, MethodStyle]) -> list[dict[str, Any]]:
-    traces = []
-    for label, style in styles.items():
-        for _, rows in bands[bands["label"] == label].groupby("surrogate_name"):
-            rows = rows.sort_values("n_clusters")
-            x = [float(k) for k in rows["n_clusters"]]
-            if len(x) == 1:  # a single K has no area
-                x = [x[0] - 0.25, x[0] + 0.25]
-                rows = pd.concat([rows, rows])
-            common = {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "x": x, "meta": {"label": label}}
-            rgb = ",".join(str(int(style.color[i : i + 2], 16)) for i in (1, 3, 5))
-            edge = {"color": f"rgba({rgb},0.55)", "width": 1, "dash": "dot"}
-            traces.append({**common, "y": _numbers(rows["null_low"]), "line": edge})
-            fill = {"fill": "tonexty", "fillcolor": f"rgba({rgb},0.13)"}
-            traces.append({**common, "y": _numbers(rows["null_high"]), "line": edge, **fill})
-    return traces
 
 
 def _shown(value: Any) -> str:
@@ -361,11 +381,17 @@ def confusion_chart(frame: pd.DataFrame, *, title: str) -> Chart:
         "z": share.tolist(),
         "zmin": 0,
         "zmax": 1,
-        "text": [[f"{value:g}" for value in row] for row in counts],
+        # As in the figures, a cell without neurons is blank.
+        "text": [[f"{value:g}" if value else "" for value in row] for row in counts],
         "texttemplate": "%{text}" if frame.size <= 400 else "",
-        "colorscale": [[0, "#FFFFFF"], [0.5, "#56B4E9"], [1, "#08306B"]],
-        "showscale": False,
-        "hovertemplate": "type %{x}<br>cluster %{y}<br>%{text} neurons, %{z:.0%} of the type<extra></extra>",
+        "customdata": [[f"{value:g}" for value in row] for row in counts],
+        "colorscale": _SHARES,
+        "colorbar": {
+            "title": {"text": "share of the type's neurons", "side": "right"},
+            "thickness": 12,
+            "tickvals": [0, 0.5, 1],
+        },
+        "hovertemplate": "type %{x}<br>cluster %{y}<br>%{customdata} neurons, %{z:.0%} of the type<extra></extra>",
         "xgap": 1,
         "ygap": 1,
     }
@@ -376,6 +402,6 @@ def confusion_chart(frame: pd.DataFrame, *, title: str) -> Chart:
     return Chart(title, alt, {"data": [trace], "layout": layout(x, y, **size)})
 
 
-def styles_of(agreement: pd.DataFrame) -> dict[str, MethodStyle]:
-    """Return the style of every method of an analysis, the same in all charts and figures."""
-    return method_styles(str(label) for label in dict.fromkeys(agreement["label"]))
+def methods_of(agreement: pd.DataFrame) -> ShownMethods:
+    """Return the methods that an analysis shows in colour with their styles, the same in all charts and figures."""
+    return shown_methods(agreement.assign(label=agreement["label"].astype(str)), "seeds_mean", by="label")

@@ -60,17 +60,6 @@ def agreement_picture(analysis: Analysis) -> Picture | None:
     return picture(lambda: agreement_figure(table, n_types=analysis.n_types), alt)
 
 
-def null_picture(analysis: Analysis) -> Picture | None:
-    """Return agreement against K with the null band, a panel per method."""
-    if analysis.nulls.empty:
-        return None
-    from december_plugin.plots.nulls import null_figure
-
-    nulls = analysis.nulls.drop(columns="method").rename(columns={"label": "method"})
-    alt = "Agreement between seeds against the number of clusters with the band of surrogates without clusters."
-    return picture(lambda: null_figure(nulls), alt)
-
-
 def counts_picture(analysis: Analysis) -> Picture | None:
     """Return the criteria for K."""
     if analysis.counts.empty:

@@ -14,34 +14,44 @@ _DASHES = {"-": "", "--": "5 3", "-.": "5 2 1 2"}
 
 def swatch(style: MethodStyle) -> str:
     """Return an SVG element of a line with the marker of a style; it holds no text from anywhere."""
-    dash = _DASHES.get(style.linestyle, "1 2") if isinstance(style.linestyle, str) else "1 2"
-    dashes = f' stroke-dasharray="{dash}"' if dash else ""
-    line = (
-        f'<line x1="0" y1="{_CY:g}" x2="{2 * _CX:g}" y2="{_CY:g}" stroke="{style.color}" '
-        f'stroke-width="{style.linewidth:g}"{dashes}/>'
-    )
-    fill = style.color if style.filled else "#ffffff"
-    paint = f'fill="{fill}" stroke="{style.color}" stroke-width="1.4"'
+    line = f'<line x1="0" y1="{_CY:g}" x2="{2 * _CX:g}" y2="{_CY:g}" {line_settings(style)}/>'
     return (
         f'<svg class="swatch" viewBox="0 0 30 14" width="30" height="14" aria-hidden="true">{line}'
-        f"{_marker(style.marker, paint)}</svg>"
+        f'<g transform="translate({_CX:g} {_CY:g})">{marker_shape(style)}</g></svg>'
     )
 
 
-def _marker(marker: str, paint: str) -> str:
+def line_swatch(color: str) -> str:
+    """Return an SVG element of a thin line without a marker."""
+    line = f'<line x1="0" y1="{_CY:g}" x2="{2 * _CX:g}" y2="{_CY:g}" stroke="{color}" stroke-width="1.5"/>'
+    return f'<svg class="swatch" viewBox="0 0 30 14" width="30" height="14" aria-hidden="true">{line}</svg>'
+
+
+def line_settings(style: MethodStyle) -> str:
+    """Return the attributes of the line of a method."""
+    dash = _DASHES.get(style.linestyle, "1 2") if isinstance(style.linestyle, str) else "1 2"
+    dashes = f' stroke-dasharray="{dash}"' if dash else ""
+    return f'stroke="{style.color}" stroke-width="{style.linewidth:g}"{dashes}'
+
+
+def marker_shape(style: MethodStyle) -> str:
+    """Return the SVG element of the marker of a method, around the origin."""
+    fill = style.color if style.filled else "#ffffff"
+    paint = f'fill="{fill}" stroke="{style.color}" stroke-width="1.4"'
+    marker = style.marker
     if marker in _POLYGONS:
         n, start = _POLYGONS[marker]
         narrow = 0.6 if marker == "d" else 1.0
         angles = [math.radians(start + 360.0 * i / n) for i in range(n)]
-        points = [(_CX + narrow * _R * math.cos(angle), _CY + _R * math.sin(angle)) for angle in angles]
+        points = [(narrow * _R * math.cos(angle), _R * math.sin(angle)) for angle in angles]
     elif marker == "*":
         angles = [math.radians(-90.0 + 36.0 * i) for i in range(10)]
         radii = [_R * (1.15 if i % 2 == 0 else 0.5) for i in range(10)]
-        points = [(_CX + r * math.cos(a), _CY + r * math.sin(a)) for r, a in zip(radii, angles, strict=True)]
+        points = [(r * math.cos(a), r * math.sin(a)) for r, a in zip(radii, angles, strict=True)]
     elif marker in ("X", "P"):
         points = _cross(45.0 if marker == "X" else 0.0)
     else:
-        return f'<circle cx="{_CX:g}" cy="{_CY:g}" r="4" {paint}/>'
+        return f'<circle r="4" {paint}/>'
     listed = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     return f'<polygon points="{listed}" {paint}/>'
 
@@ -52,4 +62,4 @@ def _cross(turn: float) -> list[tuple[float, float]]:
     corners += [(-x, -y) for x, y in corners]
     angle = math.radians(turn)
     c, s = math.cos(angle), math.sin(angle)
-    return [(_CX + c * x - s * y, _CY + s * x + c * y) for x, y in corners]
+    return [(c * x - s * y, s * x + c * y) for x, y in corners]

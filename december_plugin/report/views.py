@@ -9,12 +9,14 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from december_plugin.plots.shown import OTHERS_COLOR, ShownMethods
 from december_plugin.plots.style import MethodStyle, group_colors
 from december_plugin.report import charts, static, tables, words
 from december_plugin.report.answer import Answer, answer
 from december_plugin.report.data import Analysis, Chosen, ReportData
 from december_plugin.report.explorer import embedding_payload, embedding_words
-from december_plugin.report.swatches import swatch
+from december_plugin.report.null_panels import null_figure_of
+from december_plugin.report.swatches import line_swatch, swatch
 
 MOST_SHOWN_CLUSTERS = 200  # of one configuration, one by one
 
@@ -37,7 +39,7 @@ class Payload:
 
 def analysis_view(number: int, analysis: Analysis, data: ReportData, payload: Payload) -> dict[str, Any]:
     """Return what the template of an analysis needs; charts and embeddings go into the payload."""
-    styles = charts.styles_of(analysis.agreement)
+    shown = charts.methods_of(analysis.agreement)
     found = answer(analysis)
     return {
         "id": f"a{number}",
@@ -46,10 +48,10 @@ def analysis_view(number: int, analysis: Analysis, data: ReportData, payload: Pa
         "answer": found,
         "methods": words.methods_in_words(analysis, data.entries),
         "sessions": tables.sessions_table_of(analysis),
-        "legend": _legend(styles),
-        "agreement": _agreement_view(analysis, styles, payload),
+        "legend": _legend(shown),
+        "agreement": _agreement_view(analysis, shown, payload),
         "null": _null_view(analysis),
-        "counts": _counts_view(analysis, styles, payload),
+        "counts": _counts_view(analysis, shown, payload),
         "strength": _strength_view(analysis, payload),
         "comparisons": _comparisons_view(found),
         "embedding": embedding_view(f"embedding-{number}", analysis, payload),
@@ -58,22 +60,22 @@ def analysis_view(number: int, analysis: Analysis, data: ReportData, payload: Pa
     }
 
 
-def _legend(styles: Mapping[str, MethodStyle]) -> list[dict[str, Any]]:
-    return [{"label": label, "swatch": Markup(swatch(style))} for label, style in styles.items()]
+def _legend(shown: ShownMethods) -> list[dict[str, Any]]:
+    entries = [{"label": label, "swatch": Markup(swatch(style))} for label, style in shown.styles.items()]
+    if shown.others:
+        entries.append({"label": shown.others_label, "swatch": Markup(line_swatch(OTHERS_COLOR))})
+    return entries
 
 
-def _agreement_view(analysis: Analysis, styles: Mapping[str, MethodStyle], payload: Payload) -> dict[str, Any]:
+def _agreement_view(analysis: Analysis, shown: ShownMethods, payload: Payload) -> dict[str, Any]:
     table = analysis.agreement
     known = f"Agreement with known types ({analysis.types_name})"
     curves = (
-        (charts.Curve("seeds", "Agreement between seeds", "ARI between seeds", "pairs of seeds"), analysis.nulls),
-        (charts.Curve("types", known, "ARI to known types", "models"), None),
-        (charts.Curve("test", "Predictive performance", "test correlation", "models", mark_types=False), None),
+        charts.Curve("seeds", "Agreement between seeds", "ARI between seeds", "pairs of seeds"),
+        charts.Curve("types", known, "ARI to known types", "models"),
+        charts.Curve("test", "Predictive performance", "test correlation", "models", mark_types=False),
     )
-    found = [
-        charts.curves_chart(table, curve, styles=styles, n_types=analysis.n_types, bands=bands)
-        for curve, bands in curves
-    ]
+    found = [charts.curves_chart(table, curve, shown=shown, n_types=analysis.n_types) for curve in curves]
     return {
         "charts": [view for chart in found if (view := payload.chart(chart)) is not None],
         "picture": static.agreement_picture(analysis),
@@ -85,21 +87,39 @@ def _agreement_view(analysis: Analysis, styles: Mapping[str, MethodStyle], paylo
 def _null_view(analysis: Analysis) -> dict[str, Any] | None:
     if analysis.nulls.empty:
         return None
-    return {"picture": static.null_picture(analysis), "table": tables.null_table_of(analysis)}
+    return {"figure": null_figure_of(analysis), "table": tables.null_table_of(analysis)}
 
 
 CRITERIA = (
     charts.Curve("seeds", "Agreement between seeds", "ARI between seeds", "pairs of seeds"),
-    charts.Curve("heldout_log_likelihood", "Held-out log likelihood (more is better)", "nat per neuron", "models"),
-    charts.Curve("bic", "Bayesian information criterion (less is better)", "BIC", "models"),
-    charts.Curve("silhouette", "Silhouette (more is better)", "mean silhouette", "models"),
+    charts.Curve(
+        *(
+            "heldout_log_likelihood",
+            "Held-out log likelihood (more is better)",
+            "nat per neuron, minus the curve's best",
+        ),
+        over="models",
+        best="max",
+    ),
+    charts.Curve(
+        *("bic", "Bayesian information criterion (less is better)", "BIC, minus the curve's best"),
+        over="models",
+        best="min",
+    ),
+    charts.Curve(
+        *("silhouette", "Silhouette (more is better)", "mean silhouette, minus the curve's best"),
+        over="models",
+        best="max",
+    ),
 )
 
 
-def _counts_view(analysis: Analysis, styles: Mapping[str, MethodStyle], payload: Payload) -> dict[str, Any] | None:
+def _counts_view(analysis: Analysis, shown: ShownMethods, payload: Payload) -> dict[str, Any] | None:
     if analysis.counts.empty:
         return None
-    found = [charts.curves_chart(analysis.counts, curve, styles=styles) for curve in CRITERIA]
+    # One number of clusters leaves nothing to compare along a curve.
+    criteria = CRITERIA if analysis.counts["n_clusters"].nunique() > 1 else ()
+    found = [charts.curves_chart(analysis.counts, curve, shown=shown) for curve in criteria]
     has_choices = not analysis.choices.empty
     return {
         "charts": [view for chart in found if (view := payload.chart(chart)) is not None],

@@ -167,7 +167,7 @@ def test_error_bars_of_methods_do_not_overlap(nine_methods):
 
 def test_agreement_has_panels_for_what_the_table_has(all_panels):
     titles = [ax.get_title(loc="left") for ax in all_panels.axes]
-    assert titles == ["Agreement between seeds", "Agreement with known types", "Predictive performance"]
+    assert titles == ["A  Agreement between seeds", "B  Agreement with known types", "C  Predictive performance"]
     unknown = agreement_table(methods=METHODS[:2], types_ari_mean=np.nan, types_ari_sd=np.nan)
     assert [ax.get_title(loc="left") for ax in agreement_figure(unknown).axes] == ["Agreement between seeds"]
 

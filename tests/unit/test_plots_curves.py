@@ -28,9 +28,9 @@ def test_training_curves_draw_every_seed_and_the_mean():
     figure = training_curves_figure(runs)
     performance, loss, changed = figure.axes
     assert [ax.get_title(loc="left") for ax in figure.axes] == [
-        "Predictive performance",
-        "Clustering loss",
-        "Left their k-means cluster",
+        "A  Predictive performance",
+        "B  Clustering loss",
+        "C  Left their k-means cluster",
     ]
     assert legend_texts(figure) == ordered_methods(runs)
     by_label = lines_of(performance)
@@ -50,14 +50,15 @@ def test_beginning_of_the_clustering_is_marked():
     for ax in figure.axes:
         marks = [line for line in ax.get_lines() if line.get_label() == "_clustering begins"]
         assert [list(line.get_xdata()) for line in marks] == [[2, 2], [4, 4]]
-    assert texts_of(figure.axes[0]) == ["clustering begins"]
+    assert texts_of(figure.axes[0]) == ["clustering begins", "one seed of each"]
 
 
 def test_without_clustering_there_is_one_panel_and_no_mark():
     figure = training_curves_figure({"baseline": [curves()]})
     (ax,) = figure.axes
     assert list(lines_of(ax)) == ["baseline"]
-    assert texts_of(ax) == []
+    assert texts_of(ax) == ["one seed of each; from epoch 3 on"]
+    assert ax.get_xlim()[0] > 2
 
 
 def test_the_mean_ends_with_the_shortest_run():

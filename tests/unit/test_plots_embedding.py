@@ -196,7 +196,7 @@ def test_panels_have_titles_legends_and_no_ticks():
     points, vectors = grid()
     labels = np.repeat([10, 9], 50)
     figure = embedding_figure(vectors, {"cluster": labels, "half": labels == 9}, coordinates=points)
-    assert [ax.get_title(loc="left") for ax in figure.axes] == ["cluster", "half"]
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["A  cluster", "B  half"]
     assert figure.axes[0].get_title(loc="right") == "2 groups"
     assert legend_texts(figure.axes[0]) == ["9 (50)", "10 (50)"]
     assert legend_texts(figure.axes[1]) == ["False (50)", "True (50)"]

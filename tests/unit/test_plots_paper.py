@@ -455,7 +455,7 @@ def test_of_many_methods_the_null_has_panels_of_the_best_of_each_kind():
     assert "the best of each kind; 31 other methods are in the table" in legend_texts(figure)
 
 
-def test_criteria_have_rings_where_they_pick_and_statements_below(drawn):
+def test_criteria_have_rings_where_they_pick(drawn):
     figure = drawn("counts")
     rings = {
         ax.get_title(loc="left")[3:]: [
@@ -468,10 +468,32 @@ def test_criteria_have_rings_where_they_pick_and_statements_below(drawn):
     assert rings["Agreement between seeds"] == rings["Silhouette"] == []
     assert [x for x, _ in rings["Held-out likelihood"]] == [40, 40, 40]
     assert [x for x, _ in rings["Bayesian information criterion"]] == [35, 35]
-    (text,) = figure.subfigs[1].texts
-    assert "t mixture: only the held-out likelihood picks a K, 40." in text.get_text()
     without = plots.cluster_count_figure(frames.cluster_counts().assign(silhouette_mean=np.nan, bic_mean=np.nan))
     assert len(without.axes) == 2
+
+
+def test_criteria_of_different_readout_vectors_are_drawn_minus_the_best_of_their_curve(drawn):
+    figure, table = drawn("counts"), frames.cluster_counts()
+    for title, stem, best in (
+        ("Held-out likelihood", "heldout_log_likelihood", "max"),
+        ("Bayesian information criterion", "bic", "min"),
+        ("Silhouette", "silhouette", "max"),
+    ):
+        ax = panel(figure, title)
+        for label, (line, _) in bars_of(ax).items():
+            values = table.loc[table["method"] == label, f"{stem}_mean"]
+            np.testing.assert_allclose(line.get_ydata(), values - values.agg(best))
+        assert any(text.startswith("along a curve only; ") for text in texts_of(ax))
+    agreement = bars_of(panel(figure, "Agreement between seeds"))["t mixture"][0].get_ydata()
+    np.testing.assert_allclose(agreement, table.loc[table["method"] == "t mixture", "seeds_mean"])
+
+
+def test_what_criteria_pick_stands_beside_the_figure_in_words(drawn):
+    caption = plots.cluster_count_caption(frames.choices())
+    assert "compare along a curve, never between curves" in caption
+    assert "t mixture: only the held-out likelihood picks a K, 40." in caption
+    drawn_texts = [text.get_text() for text in drawn("counts").findobj(matplotlib.text.Text)]
+    assert not any("picks a K, 40" in text for text in drawn_texts)
 
 
 def test_consensus_shows_shares_clusters_and_confidence(drawn):

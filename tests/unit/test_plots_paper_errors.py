@@ -105,6 +105,10 @@ _OTHER_NEURONS = frames.coordinates(n=20).drop(index=0)
             "the column 'n_clusters' of the table must hold integers of at least 1.",
         ),
         (
+            lambda: plots.cluster_count_figure(frames.cluster_counts((6,))),
+            "the table has one number of clusters only, K = 6; criteria can be compared along at least two.",
+        ),
+        (
             lambda: plots.consensus_figure(frames.consensus().assign(stability=2)),
             "the column 'stability' of the frame of the consensus must hold shares between 0 and 1.",
         ),

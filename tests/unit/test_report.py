@@ -17,9 +17,10 @@ import pytest
 import report_parts as parts
 from markupsafe import Markup
 
-from december_plugin.report import render_report, static
+from december_plugin.report import render_report, static, views
+from december_plugin.report.null_panels import null_figure_of
 
-HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)> & `x`'
+HOSTILE = '_$\\frac${x}%{y} <script>alert(1)</script>"><img src=x onerror=alert(2)> & `x`'
 
 
 class Elements(HTMLParser):
@@ -131,9 +132,70 @@ def test_the_charts_have_the_numbers(page: str) -> None:
     assert traces["k-means, end of pretraining"]["y"] == pytest.approx([0.75, 0.65, 0.55])
     assert traces["k-means, end of pretraining"]["marker"]["symbol"] == "triangle-up-open"
     assert traces["DECEMber, strength auto"]["line"]["color"] == "#0072B2"
-    bands = [trace for trace in first["data"] if trace.get("fill") == "tonexty"]
-    assert len(bands) == 5
-    assert bands[0]["y"] == pytest.approx([0.72, 0.62, 0.52])
+
+
+def test_the_first_figure_is_every_method_beside_its_own_null(page: str) -> None:
+    elements = Elements(without_scripts(page))
+    labels = [label for _, _, label, *_ in parts.METHODS]
+    panels = re.findall(r'<div class="panel">(.*?)</div>', without_scripts(page), re.S)
+    names = [re.search("<strong>(.*?)</strong>", panel)[1] for panel in panels]
+    assert sorted(names) == sorted(labels)
+    assert names[-1] == "k-means, end of pretraining"
+    assert all("not above its null at any K; smallest p = 0.4" in panel for panel in panels)
+    # It comes before every table, chart and other picture.
+    at = page.index('<figure class="nulls">')
+    assert all(at < page.index(mark) for mark in ('<details class="numbers"', 'class="plot', "<img"))
+    assert elements.text.index("beside its own null") < elements.text.index("Are there types?")
+    titles = re.findall(r"<title>(K = 4.*?)</title>", panels[0])
+    assert titles == ["K = 4: 0.700 ± 0.020; null 0.670 to 0.720; p = 0.4"]
+
+
+@pytest.mark.parametrize(("p_value", "n_marked"), [(0.05, 3), (0.051, 0)])
+def test_an_asterisk_marks_a_p_value_of_at_most_the_threshold(p_value: float, n_marked: int) -> None:
+    table = parts.agreement()
+    found = null_figure_of(parts.analysis(nulls=parts.nulls(table).assign(p_value=p_value)))
+    assert found is not None
+    asterisk = 'stroke-width="1.3"'
+    without = found.panels[0].drawing.count('stroke="#333333" ' + asterisk)
+    assert without == 3 * n_marked
+    assert found.threshold == "p ≤ 0.05"
+
+
+def test_of_many_methods_few_are_in_colour_and_the_tables_have_all() -> None:
+    one = parts.agreement()[lambda frame: frame["label"] == "DECEMber, strength 100"]
+    more = [one.assign(label=f"DECEMber, run {i}", seeds_mean=i / 300) for i in range(200)]
+    table = pd.concat([parts.agreement(), *more], ignore_index=True)
+    analysis = parts.analysis(agreement=table, nulls=parts.nulls(table), embedding=None)
+    payload = views.Payload()
+    view = views.analysis_view(1, analysis, parts.report(analysis), payload)
+    assert len(view["legend"]) == 13
+    assert view["legend"][-1]["label"] == "193 others, grey"
+    first = payload.figures[view["agreement"]["charts"][0]["id"]]
+    assert len(first["data"]) == 13
+    assert first["data"][0]["line"]["color"] == "#C4C4C4"
+    assert first["data"][0]["x"].count(None) == 193
+    assert len(view["agreement"]["table"].rows) == 205 * 3
+    assert view["null"]["figure"].n_others == 193
+    assert len(view["null"]["figure"].panels) == 12
+
+
+def test_criteria_of_other_readout_vectors_are_drawn_minus_the_best_of_their_curve(page: str) -> None:
+    figures = {each["layout"]["yaxis"]["title"]["text"]: each for each in payload_of(page)["charts"].values()}
+    bic = figures["BIC, minus the curve's best"]["data"][0]
+    assert bic["y"] == pytest.approx([0.0, 4.0, 0.0])  # less is better
+    assert bic["customdata"][1][2].endswith("the value itself: 0")
+    likelihood = figures["nat per neuron, minus the curve's best"]["data"][0]
+    assert likelihood["y"] == pytest.approx([-4.0, 0.0, -4.0])
+    assert "compare along a curve, never between curves" in Elements(without_scripts(page)).text
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_one_number_of_clusters_has_no_charts_of_criteria() -> None:
+    table = parts.agreement()[lambda frame: frame["n_clusters"] == 6]
+    analysis = parts.analysis(agreement=table, counts=parts.counts(table), choices=parts.choices(table))
+    view = views.analysis_view(1, analysis, parts.report(analysis), views.Payload())
+    assert view["counts"]["charts"] == []
+    assert len(view["counts"]["table"].rows) == 5
 
 
 def test_every_plot_and_picture_says_what_it_shows(page: str) -> None:
@@ -142,7 +204,7 @@ def test_every_plot_and_picture_says_what_it_shows(page: str) -> None:
     assert plots
     assert all(each.get("aria-label") for each in plots)
     assert all(each.get("alt") for each in elements.all("img"))
-    assert len(elements.all("img")) == 7
+    assert len(elements.all("img")) == 6
 
 
 def hostile_report() -> Any:
@@ -192,6 +254,7 @@ def test_plotly_gets_texts_that_it_shows_as_they_are() -> None:
     for figure in payload["charts"].values():
         for trace in figure["data"]:
             trace.pop("meta", None)  # compared with the legend's, never shown
+            assert HOSTILE.split("<")[0] not in str(trace.get("hovertemplate"))
     texts = json.dumps(payload["charts"])
     assert "<script" not in texts
     assert "<img" not in texts

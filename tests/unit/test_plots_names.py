@@ -1,0 +1,87 @@
+"""Names that people give (methods, data sets, types, sessions) are texts in every figure, whatever is in them."""
+
+import inspect
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pandas as pd
+import plots_frames as frames
+import pytest
+from plots_parts import curves
+
+from december_plugin import plots
+
+# Each is a broken formula, and what LaTeX, legends, format strings and markup read as their own.
+NAMES = ("_$\\frac${x}%s", "$x_1$#{0!r}<b>&amp;\\textbf{")
+WORDS = ("method", "dataset", "stage", "target", "measure", "surrogate_name", "data_key", "group", "cluster")
+
+
+def renamed(frame, name):
+    """Return a frame whose texts all begin with the name; numbers stay."""
+    changed = frame.copy()
+    for column in WORDS:
+        if column in changed and (column in ("cluster", "group") or not pd.api.types.is_numeric_dtype(changed[column])):
+            changed[column] = [f"{name} {value}" for value in changed[column]]
+    return changed
+
+
+def matrix(name):
+    counts = frames.confusion()
+    return counts.rename(columns=lambda type_name: f"{name} {type_name}", index=lambda cluster: f"{name} {cluster}")
+
+
+def toy(name):
+    weights, distances = frames.toy()
+    return plots.toy_figure(
+        renamed(weights.drop(columns="group"), name).assign(group=weights["group"]), renamed(distances, name)
+    )
+
+
+FIGURES = {
+    "agreement_figure": lambda n: plots.agreement_figure(
+        renamed(frames.agreement(counts=(4, 6), types_ari_mean=0.5, types_ari_sd=0.1), n)
+    ),
+    "calibration_figure": lambda n: plots.calibration_figure(renamed(frames.calibration(), n)),
+    "cluster_count_figure": lambda n: plots.cluster_count_figure(
+        renamed(frames.cluster_counts(), n), renamed(frames.choices(), n)
+    ),
+    "confusion_figure": lambda n: plots.confusion_figure(matrix(n), title=n),
+    "consensus_figure": lambda n: plots.consensus_figure(renamed(frames.consensus(), n)),
+    "datasets_figure": lambda n: plots.datasets_figure(renamed(frames.datasets(), n)),
+    "embedding_figure": lambda n: plots.embedding_figure(
+        np.eye(4), {f"{n} by": [f"{n} 1", f"{n} 2"] * 2}, coordinates=np.arange(8).reshape(4, 2) / 10
+    ),
+    "embedding_panels_figure": lambda n: plots.embedding_panels_figure(renamed(frames.coordinates(), n)),
+    "equivariant_figure": lambda n: plots.equivariant_figure(
+        renamed(frames.agreement(frames.EQUIVARIANT), n), renamed(frames.equivariant_performance(), n)
+    ),
+    "known_types_figure": lambda n: plots.known_types_figure(renamed(frames.known_types(), n), matrix(n), title=n),
+    "learning_rate_figure": None,  # has numbers only
+    "measures_figure": lambda n: plots.measures_figure(renamed(frames.measures(), n)),
+    "null_figure": lambda n: plots.null_figure(renamed(frames.nulls(), n)),
+    "pretraining_figure": lambda n: plots.pretraining_figure(
+        frames.learning_rates(), renamed(frames.pretraining_agreement(), n)
+    ),
+    "restarts_figure": lambda n: plots.restarts_figure(renamed(frames.restarts(), n)),
+    "strength_figure": lambda n: plots.strength_figure(
+        renamed(frames.strength_performance(), n),
+        renamed(frames.strength_agreement(), n),
+        renamed(frames.coordinates(), n),
+    ),
+    "toy_figure": toy,
+    "training_curves_figure": lambda n: plots.training_curves_figure({f"{n} one": [curves()], f"{n} two": [curves()]}),
+}
+
+
+def test_every_figure_is_tested():
+    functions = {name for name, each in inspect.getmembers(plots, inspect.isfunction) if name.endswith("_figure")}
+    assert set(FIGURES) == functions - {"save_figure"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("figure", [name for name, draw in FIGURES.items() if draw is not None])
+def test_a_name_is_drawn_as_it_is(figure, name, tmp_path):
+    (path,) = plots.save_figure(FIGURES[figure](name), tmp_path, "figure", ["svg"])
+    texts = ["".join(e.itertext()) for e in ElementTree.parse(path).getroot().iter("{http://www.w3.org/2000/svg}text")]
+    assert any(name in text for text in texts), texts
+    assert not any("mathdefault" in text for text in texts)  # nor are the numbers of axes formulas
