@@ -42,14 +42,15 @@ CREATE TABLE `{schema}`.`row_per_neuron` (
 
 
 @contextmanager
-def embedded_database() -> Iterator[Any]:
-    """Connect to a server of our own, whatever the settings of this machine say."""
+def embedded_database() -> Iterator[str]:
+    """Connect to a server of our own, whatever the settings of this machine say; yield its folder."""
     dj = quiet_datajoint()
     dj.config.update({"database.host": "localhost", "database.port": 3306, "stores": {}, "safemode": False})
     dj.config.update({"database.user": None, "database.password": None})
     with tempfile.TemporaryDirectory(prefix="december_benchmark") as home:
         try:
-            yield connect(home=home).connection
+            connect(home=home)
+            yield home
         finally:
             EmbeddedServer(home).stop()
 
@@ -147,7 +148,8 @@ def measure(n: int, pairs: int, repeats: int) -> dict[str, SimpleNamespace]:
     """Return seconds of the tables' way and of one row per neuron, by what was measured."""
     n_seeds = max(repeats + 1, math.ceil((1 + math.sqrt(1 + 8 * pairs)) / 2))
     results = {}
-    with embedded_database() as connection:
+    with embedded_database():
+        connection = quiet_datajoint().conn()
         tables, keys = open_tables(n_seeds)
         made = [made_up_assignment(n, seed) for seed in range(n_seeds)]
         times = [

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from december_plugin.errors import SettingsError
 from december_plugin.identity import IntArray, NeuronIds, match_neurons
@@ -350,6 +349,8 @@ def _as_array(labels: Any, name: str) -> np.ndarray:
 
 
 def _is_missing(array: np.ndarray, values: Collection[Hashable]) -> npt.NDArray[np.bool_]:
+    import pandas as pd
+
     marks = frozenset(values)
     try:
         marked = np.fromiter((value in marks for value in array.tolist()), dtype=bool, count=len(array))
@@ -371,6 +372,8 @@ def _encode(labels: Any, name: str, ids: Any) -> _Partition:
         low, high = int(array.min()), int(array.max())
         if high - low < 2 * len(array) + 1024:
             return _Partition(name, array.astype(np.int64) - low, high - low + 1, identities)
+    import pandas as pd
+
     try:
         codes, names = pd.factorize(array)
     except TypeError as error:

@@ -29,7 +29,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from december_plugin import __version__, commands, secrets
+from december_plugin import __version__, commands, deferred, secrets
 from december_plugin.errors import DecemberError, SettingsError
 
 ERROR, USAGE, DEFECT, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
@@ -129,6 +129,7 @@ def _run(words: list[str]) -> int:
         if args.command is None:
             parser.print_help(sys.stderr)
             return USAGE
+        deferred.install()
         _quiet_connections("--debug" in words)
         return args.run(args) or 0
     except SystemExit as end:  # --help, --version, wrong usage

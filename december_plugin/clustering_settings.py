@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from december_plugin.baselines import METHODS, cluster_readouts
 from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
 
 DECEMBER = "december"
@@ -28,6 +27,8 @@ def canonical_settings(method: str, settings: Mapping[str, Any]) -> dict[str, An
     SettingsError
         For an unknown setting, or a value that is not a finite number, a string, a bool, None or a list of these.
     """
+    from december_plugin.baselines import METHODS
+
     defaults: Mapping[str, Any] = {} if method == DECEMBER else METHODS[method]
     for name in settings:
         if name not in defaults:
@@ -64,6 +65,8 @@ def setting_mistakes(method: str, settings: Mapping[str, Any]) -> list[tuple[str
     settings
         What is given of them.
     """
+    from december_plugin.baselines import METHODS, cluster_readouts
+
     known = {} if method == DECEMBER else METHODS[method]
     found: list[tuple[str, SettingsError]] = []
     right: dict[str, Any] = {}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from december_plugin.array_repr import ArrayRepr
 from december_plugin.errors import SettingsError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 IntArray = npt.NDArray[np.int64]
 
@@ -38,6 +40,8 @@ class NeuronIds(ArrayRepr):
     _index: pd.MultiIndex = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        import pandas as pd
+
         keys, units = np.asarray(self.data_keys), np.asarray(self.unit_ids)
         if keys.ndim != 1 or keys.shape != units.shape:
             raise SettingsError(

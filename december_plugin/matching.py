@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from december_plugin.agreement import compare_partitions
 from december_plugin.errors import SettingsError
@@ -32,6 +31,8 @@ def match_counts(counts: npt.ArrayLike) -> tuple[IntArray, IntArray]:
     rows, columns
         Matched rows and their columns, (M,) int64 each, by column. All of them have neurons in common.
     """
+    from scipy.optimize import linear_sum_assignment
+
     table = np.asarray(counts)
     rows, columns = linear_sum_assignment(table, maximize=True)
     shared = table[rows, columns] > 0

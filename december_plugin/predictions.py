@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
 
 from december_plugin.errors import RecordingError, SettingsError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 INPUT_FIELDS = ("images", "inputs", "videos")
 RESPONSE_FIELDS = ("responses", "targets")
@@ -88,6 +90,8 @@ def predict_sessions(
     model: nn.Module, loaders: Mapping[str, Any], *, device: str | torch.device = "cpu"
 ) -> dict[str, TierPredictions]:
     """Return what :func:`predict_tier` does, with the number of predicted frames of every clip."""
+    import torch
+
     with _evaluating(model, torch.device(device)), torch.no_grad():
         return {data_key: _predict_session(model, data_key, loader, device) for data_key, loader in loaders.items()}
 
@@ -237,11 +241,13 @@ def _evaluating(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 def _predict_session(model: nn.Module, data_key: str, loader: Any, device: str | torch.device) -> TierPredictions:
+    import torch
+
     responses, predictions = [], []
     frames: list[int] = []
     for batch in loader:
         inputs, measured, extras = _fields(batch)
-        moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in extras.items()}
+        moved = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in extras.items()}
         predicted = model(inputs.to(device), data_key=data_key, **moved).cpu()
         compared = last_frames(measured, predicted)
         if predicted.shape != compared.shape:

@@ -31,7 +31,6 @@ import numpy.typing as npt
 from december_plugin.agreement import compare_partitions
 from december_plugin.array_repr import ArrayRepr
 from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
-from december_plugin.kmeans import check_count, spawn_seeds
 from december_plugin.settings import check_integer
 
 METHODS = ("elliptical", "gaussian")
@@ -110,6 +109,8 @@ class SurrogateReadouts:
     """
 
     def __init__(self, readouts: Sequence[npt.ArrayLike], *, method: str = "elliptical", seed: int = 0) -> None:
+        from december_plugin.kmeans import spawn_seeds
+
         if method not in METHODS:
             raise SettingsError(f"method is {method!r}, which is unknown. {did_you_mean(str(method), METHODS)}")
         matrices = _checked(readouts)
@@ -137,6 +138,8 @@ class SurrogateReadouts:
 
     def draw(self, number: int) -> Draw:
         """Return the surrogates of this number; the same number always gives the same ones."""
+        from december_plugin.kmeans import check_count
+
         rng = np.random.default_rng([self.seed, check_count("number", number + 1)])
         current, error = self._start(rng), math.inf
         best = current
@@ -258,6 +261,8 @@ def null_agreement(
     EmbeddingError
         As :class:`SurrogateReadouts`.
     """
+    from december_plugin.kmeans import check_count
+
     if len(readouts) < 2:
         raise SettingsError(f"agreement between seeds needs at least two seeds; there is {len(readouts)}.")
     check_count("n_draws", n_draws)

@@ -10,11 +10,8 @@ from typing import Any, ClassVar
 
 import datajoint as dj
 import numpy as np
-import torch
 
-from december_plugin.baselines import cluster_readouts
 from december_plugin.errors import EmbeddingError
-from december_plugin.mixture import StudentTMixture
 from december_plugin.schemas.clustering import DECEMBER
 from december_plugin.schemas.neuron_ids import SessionNeurons, session_neurons
 from december_plugin.schemas.plain_values import packed, unpacked
@@ -109,6 +106,8 @@ class ClusterAssignment(dj.Computed):
 
     def make_compute(self, key: dict[str, Any], fetched: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Cluster the readout vectors; return the entry's values and those of its sessions."""
+        from december_plugin.baselines import cluster_readouts
+
         inputs = unpacked(fetched)
         embeddings = stored_embeddings(self.trained_model_table, inputs["config"], key)
         neurons = session_neurons(embeddings.data_keys, inputs["neurons"], lambda: build_loaders(inputs["config"], key))
@@ -143,6 +142,10 @@ def trained_mixture_clusters(vectors: np.ndarray, mixture: Mapping[str, Any] | N
     EmbeddingError
         If the trainer stored no mixture, or one of another dimension than the readout vectors.
     """
+    import torch
+
+    from december_plugin.mixture import StudentTMixture
+
     if not isinstance(mixture, Mapping):
         raise EmbeddingError(
             "the trainer stored no mixture in its output['mixture'], so there are no clusters to read. Use a post hoc "

@@ -8,13 +8,6 @@ from typing import Any, ClassVar
 
 import datajoint as dj
 
-from december_plugin.cluster_counts import (
-    LIKELIHOOD_METHODS,
-    N_SPLITS,
-    bayesian_information_criterion,
-    held_out_log_likelihood,
-    silhouette,
-)
 from december_plugin.schemas.assigned_labels import assigned_labels
 from december_plugin.schemas.plain_values import packed, unpacked
 from december_plugin.schemas.stored_models import full_config
@@ -65,6 +58,14 @@ class ClusterQuality(dj.Computed):
 
     def make_compute(self, key: dict[str, Any], fetched: str) -> tuple[dict[str, Any]]:
         """Return the criteria."""
+        from december_plugin.cluster_counts import (
+            LIKELIHOOD_METHODS,
+            N_SPLITS,
+            bayesian_information_criterion,
+            held_out_log_likelihood,
+            silhouette,
+        )
+
         inputs = unpacked(fetched)
         embeddings = stored_embeddings(self.trained_model_table, inputs["config"], key)
         vectors = in_session_order(embeddings, inputs["data_keys"])

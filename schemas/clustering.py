@@ -9,7 +9,6 @@ from typing import Any
 
 import datajoint as dj
 
-from december_plugin.baselines import METHODS
 from december_plugin.clustering_settings import DECEMBER, canonical_settings, setting_mistakes
 from december_plugin.errors import SettingsError, did_you_mean
 from december_plugin.settings import check_integer
@@ -86,6 +85,8 @@ class Clustering(dj.Lookup):
         SettingsError
             For an unknown method or setting, a value that is not allowed, or an entry that is there already.
         """
+        from december_plugin.baselines import METHODS
+
         if method not in (DECEMBER, *METHODS):
             raise SettingsError(f"there is no method {method!r}. {did_you_mean(str(method), (DECEMBER, *METHODS))}")
         if len(description) > MAX_DESCRIPTION_LENGTH:

@@ -9,7 +9,8 @@ from typing import Any
 import datajoint as dj
 from datajoint.hash import key_hash
 
-from december_plugin.schemas.clustering import DECEMBER, canonical_settings, clustering_hash
+from december_plugin.clustering_settings import DECEMBER, canonical_settings
+from december_plugin.schemas.clustering import clustering_hash
 from december_plugin.schemas.surrogate import surrogate_row
 from december_plugin.sweep import Sweep
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datajoint as dj
 import numpy as np
-import pandas as pd
 
 from december_plugin.errors import SettingsError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 UNKNOWN = (-1, "")
 NAME_LENGTH = 64
@@ -128,6 +130,8 @@ class KnownTypes(dj.Manual):
 
     def overview(self) -> pd.DataFrame:
         """Return one row per set: name, source, version, types, numbers of sessions and neurons, time of insertion."""
+        import pandas as pd
+
         rows = self.fetch(as_dict=True, order_by="types_name")
         names = self.Session().fetch("types_name")
         return pd.DataFrame(
@@ -154,6 +158,8 @@ class KnownTypes(dj.Manual):
         SettingsError
             If there is no set of this name.
         """
+        import pandas as pd
+
         key = {"types_name": name}
         if not self & key:
             known = ", ".join(sorted(self.fetch("types_name"))) or "none"
@@ -193,6 +199,8 @@ def _check_length(what: str, text: str, allowed: int) -> None:
 
 
 def _known_neurons(data_key: str, unit_ids: Any, types: Any) -> tuple[np.ndarray, list[str]]:
+    import pandas as pd
+
     units, labels = np.asarray(unit_ids), np.asarray(types, dtype=object)
     if units.ndim != 1 or units.shape != labels.shape:
         raise SettingsError(

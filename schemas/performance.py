@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import datajoint as dj
 import numpy as np
-import torch
 
 from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.performance import (
@@ -71,6 +70,8 @@ class TestPerformance(dj.Computed):
 
     def make_compute(self, key: dict[str, Any], fetched: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Predict the test tier; return the entry's values and those of its sessions."""
+        import torch
+
         inputs = unpacked(fetched)
         state_dict = stored_state_dict(self.trained_model_table, key)
         loaders, model = build_parts(inputs["config"], key, state_dict=state_dict)

@@ -11,7 +11,6 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
-import torch
 from datajoint import blob
 
 logger = logging.getLogger(__name__)
@@ -26,6 +25,8 @@ def plain(value: Any) -> Any:
     cannot hold becomes its ``repr``, with a warning in the log: a finished training is worth more than a stray object
     in its output.
     """
+    import torch
+
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu()
         return plain(value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy())
@@ -107,6 +108,8 @@ def portable_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _portable(value: Any) -> Any:
+    import torch
+
     if isinstance(value, torch.Tensor):
         return value.detach().cpu().clone()
     if isinstance(value, np.ndarray):

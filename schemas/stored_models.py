@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from datajoint.hash import uuid_from_file
 from nnfabrik import builder
 from nnfabrik.builder import get_all_parts, get_data, resolve_fn
@@ -147,6 +146,8 @@ def stored_state_dict(trained_model: Any, key: Mapping[str, Any]) -> dict[str, A
     DamagedError
         If the file in the store is not what was stored.
     """
+    import torch
+
     stored = trained_model.ModelStorage & key
     if len(stored) != 1:
         raise EmbeddingError(f"{len(stored)} state dicts are stored for the trained model {dict(key)}; one is needed.")

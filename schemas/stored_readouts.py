@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from december_plugin.embeddings import ReadoutEmbeddings, readout_embeddings
 from december_plugin.errors import EmbeddingError
 from december_plugin.schemas.clustering import DECEMBER
 from december_plugin.schemas.stored_models import build_parts, stored_state_dict
+
+if TYPE_CHECKING:
+    from december_plugin.embeddings import ReadoutEmbeddings
 
 
 def stored_embeddings(trained_model: Any, config: Mapping[str, Any], key: Mapping[str, Any]) -> ReadoutEmbeddings:
@@ -30,6 +32,8 @@ def stored_embeddings(trained_model: Any, config: Mapping[str, Any], key: Mappin
     EmbeddingError
         If neither tells the vectors.
     """
+    from december_plugin.embeddings import readout_embeddings
+
     state_dict = stored_state_dict(trained_model, key)
     try:
         return readout_embeddings(state_dict)

@@ -13,7 +13,6 @@ import datajoint as dj
 import numpy as np
 
 from december_plugin.agreement import compare_partitions
-from december_plugin.baselines import cluster_readouts
 from december_plugin.errors import SettingsError
 from december_plugin.schemas.common_neurons import common_neurons
 from december_plugin.schemas.plain_values import packed, unpacked
@@ -159,6 +158,8 @@ class SurrogateAgreement(SeedSetTable, dj.Computed):
 
     def make_compute(self, key: dict[str, Any], fetched: str) -> tuple[dict[str, Any]]:
         """Draw surrogates, cluster them, and compare the seeds."""
+        from december_plugin.baselines import cluster_readouts
+
         inputs = unpacked(fetched)
         keys, digests = self.seeds_of(key)
         neurons = common_neurons(self.cluster_assignment_table, keys)

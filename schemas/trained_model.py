@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import datajoint as dj
-import torch
 from datajoint.autopopulate import AutoPopulate
 from datajoint.errors import DataJointError
 from datajoint.hash import uuid_from_file
@@ -73,6 +72,7 @@ class ThreePartTraining:
 
     def make_insert(self, key: dict[str, Any], row: dict[str, Any], state_dict: dict[str, Any]) -> None:
         """Insert the row and its state dict; if that fails, no file stays behind in the store."""
+        import torch
         from nnfabrik.utility.dj_helpers import make_hash
 
         # Read here and not in make_fetch: an edited comment must not make DataJoint throw a training away.

@@ -39,13 +39,14 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the files."""
-    from december_plugin.commands._agreement import with_labels
     from december_plugin.report.export import check_target, write_export
-    from december_plugin.schemas.export_queries import export_tables
-    from december_plugin.schemas.report_queries import ReportSettings
 
     check_target(args.folder, force=args.force)
     lab = open_lab_of(args, read_only=True)
+    from december_plugin.commands._agreement import with_labels
+    from december_plugin.schemas.export_queries import export_tables
+    from december_plugin.schemas.report_queries import ReportSettings
+
     settings = ReportSettings(
         command=command_line(),
         types_name=args.types,

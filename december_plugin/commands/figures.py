@@ -33,9 +33,9 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw the figures."""
-    from december_plugin.commands._figures import draw_all
-
     lab = open_lab_of(args, read_only=args.no_tsne)
+    from december_plugin.commands._figures import draw_all  # takes seconds: after the mistakes that are told at once
+
     left_out = []
     for name, paths, reason in draw_all(lab, args.folder, types_name=args.types, with_tsne=not args.no_tsne):
         if paths:

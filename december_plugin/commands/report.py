@@ -54,15 +54,17 @@ def add_selection_options(parser: argparse.ArgumentParser, *, clusters: str) -> 
 
 def run(args: argparse.Namespace) -> int:
     """Write the report."""
-    from december_plugin.commands._agreement import with_labels
-    from december_plugin.report.page import render_report
     from december_plugin.report.writing import check_replaceable, write_text
-    from december_plugin.schemas.report_queries import ReportSettings, collect_report
     from december_plugin.settings import check_integer
 
     check_integer("--max-neurons", args.max_neurons, minimum=1)
     check_replaceable(args.output, force=args.force)
     lab = open_lab_of(args, read_only=True)
+    # What draws takes seconds to import: after the mistakes that can be told at once.
+    from december_plugin.commands._agreement import with_labels
+    from december_plugin.report.page import render_report
+    from december_plugin.schemas.report_queries import ReportSettings, collect_report
+
     settings = ReportSettings(
         title=args.title,
         command=command_line(),

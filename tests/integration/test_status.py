@@ -414,3 +414,16 @@ def test_live_on_a_terminal_until_ctrl_c(sweep: FakeSweep, tmp_path: Path) -> No
 def test_wrong_interval(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", f"--live={words}"]) == 2
     assert f"'{words}' is not a number of seconds from 0.5 to 86400" in capsys.readouterr().err
+
+
+def test_commands_that_only_read_load_nothing_heavy(empty_lab: Any, tmp_path: Path, december_home: Path) -> None:
+    script = f"""
+import sys
+from december_plugin.cli import main
+for words in (["status"], ["jobs", "show"], ["pool", "status"], ["ari"], ["types", "list"]):
+    assert main([*words, "--schema", {empty_lab.tables.schema.database!r}]) == 0, words
+heavy = ("torch.nn", "sklearn.base", "scipy.optimize", "matplotlib.pyplot", "plotly", "minio.api", "neuralpredictors")
+assert not [name for name in heavy if name in sys.modules], [name for name in heavy if name in sys.modules]
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
