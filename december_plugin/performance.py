@@ -1,9 +1,14 @@
 """How well a model predicts responses: scores per neuron. Predictions are made in :mod:`december_plugin.predictions`.
 
 All scores are computed in float64, neuron by neuron, over the trials (first axis) of one session. A neuron whose
-response or prediction is constant has no correlation; it counts as 0, and :func:`constant_neurons` finds it. NaN in
-responses or predictions gives NaN, so that a diverged model is not mistaken for a bad one. Of movies, every predicted
-frame of every clip is a trial, and a frame of a movie is an image: see :func:`stimulus_ids_of`.
+response or prediction is constant has no correlation; it counts as 0, as in SENSORIUM's scores, and
+:func:`constant_neurons` finds it. A session of which no neuron's response varies was not measured, and has no scores at
+all: :func:`why_untested` finds it. NaN in responses or predictions gives NaN, so that a diverged model is not mistaken
+for a bad one. Of movies, every predicted frame of every clip is a trial, and a frame of a movie is an image: see
+:func:`stimulus_ids_of`.
+
+Responses to one image differ from trial to trial, so that no model of the image reaches a correlation of 1.
+:func:`noise_ceilings` says how far one could get; :func:`normalized_correlation` and :func:`feve` are relative to it.
 """
 
 from __future__ import annotations
@@ -17,14 +22,21 @@ from december_plugin.errors import SettingsError
 from december_plugin.predictions import image_ids_of, predict_tier, stimulus_ids_of
 
 __all__ = [
+    "MIN_EXPLAINABLE",
+    "UNTESTED",
+    "NoiseCeilings",
     "constant_neurons",
     "correlation_to_average",
     "explainable_variance",
     "feve",
+    "has_repeats",
     "image_ids_of",
+    "noise_ceilings",
+    "normalized_correlation",
     "predict_tier",
     "single_trial_correlation",
     "stimulus_ids_of",
+    "why_untested",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -32,6 +44,30 @@ BoolArray = npt.NDArray[np.bool_]
 
 BLOCK = 2048  # neurons at a time, which bounds the memory that float64 copies take
 RELATIVE_RANGE = 1e-12  # what rounding alone leaves of a constant after averaging
+MIN_EXPLAINABLE = 0.15  # fraction of explainable variance (Cadena et al. 2019)
+MIN_REPEATED = 2  # images with repeats
+# Why a session has no scores: code, as it is stored, to a sentence about the session.
+UNTESTED = {
+    "constant": "all its responses are constant, so they were withheld or not measured",
+    "not finite": "some of its responses are NaN or infinite",
+    "one trial": "it has one trial, and a correlation needs two",
+    "no trials": "it has no trials",
+}
+
+
+class NoiseCeilings(NamedTuple):
+    """The correlations that a neuron's true mean responses to the images would reach.
+
+    Attributes
+    ----------
+    single_trial
+        With single trials, (n,) float64, 0 to 1.
+    to_average
+        With the averages over repeats, (n,) float64, 0 to 1.
+    """
+
+    single_trial: FloatArray
+    to_average: FloatArray
 
 
 class _Images(NamedTuple):
@@ -97,6 +133,35 @@ def correlation_to_average(
     return _by_block(lambda r, p: _correlation(images.average(r), images.average(p)), responses, predictions)
 
 
+def why_untested(responses: npt.ArrayLike) -> str:
+    """Return why responses of a session cannot be compared with predictions: a key of :data:`UNTESTED`.
+
+    Single neurons that are constant do not make a session untested: they count as 0.
+
+    Parameters
+    ----------
+    responses
+        Shape (trials, n).
+
+    Returns
+    -------
+    str
+        "" if they can be compared.
+    """
+    measured = np.asarray(responses)
+    if len(measured) < 2:
+        return "one trial" if len(measured) else "no trials"
+    if not np.isfinite(measured).all():
+        return "not finite"
+    return "constant" if constant_neurons(measured, measured).all() else ""
+
+
+def has_repeats(image_ids: npt.ArrayLike) -> bool:
+    """Return whether at least two images were shown more than once, as everything about repeats needs."""
+    _, counts = np.unique(np.asarray(image_ids), return_counts=True)
+    return int((counts > 1).sum()) >= MIN_REPEATED
+
+
 def explainable_variance(responses: npt.ArrayLike, image_ids: npt.ArrayLike) -> FloatArray:
     """Return the fraction of every neuron's variance that the image explains at best.
 
@@ -131,7 +196,7 @@ def feve(
     predictions: npt.ArrayLike,
     image_ids: npt.ArrayLike,
     *,
-    min_explainable: float = 0.15,
+    min_explainable: float = MIN_EXPLAINABLE,
 ) -> FloatArray:
     """Return every neuron's fraction of explainable variance explained.
 
@@ -153,7 +218,7 @@ def feve(
     -------
     ndarray
         (n,) float64, at most 1 up to noise, below 0 where the mean response would predict better; NaN for a neuron
-        below ``min_explainable``; 0 for one whose response or prediction is constant.
+        below ``min_explainable``, such as one whose response is constant; 0 for a constant prediction.
 
     Raises
     ------
@@ -167,9 +232,96 @@ def feve(
         fraction, total, noise = _explainable(r, images)
         with np.errstate(divide="ignore", invalid="ignore"):
             explained = 1.0 - (((r - p) ** 2).mean(axis=0) - noise) / (total - noise)
-        explained[(fraction < min_explainable) | (total <= noise)] = np.nan
-        explained[_constant(r) | _constant(p)] = 0.0
+        explained[_constant(p)] = 0.0
+        explained[(fraction < min_explainable) | (total <= noise) | _constant(r)] = np.nan
         return explained
+
+    return _by_block(score, responses, predictions)
+
+
+def noise_ceilings(responses: npt.ArrayLike, image_ids: npt.ArrayLike) -> NoiseCeilings:
+    """Return the correlations that the true mean response to each image would reach, estimated from the repeats.
+
+    With single trials ``sqrt(max(V, 0))``, where ``V`` is the :func:`explainable_variance`. With the averages over
+    repeats ``sqrt(max(S, 0) / Var[y])``, where ``Var[y]`` is the variance over images of the averages (divisor n - 1)
+    and ``S = Var[y] - mean s_i^2 / n_i`` what the images alone contribute: ``s_i^2`` is the variance over the ``n_i``
+    repeats of image ``i`` (divisor n_i - 1). For equally many repeats these are the signal power and ``CC_max`` of
+    Schoppe et al. 2016, "Measuring the performance of neural models" (Frontiers in Computational Neuroscience 10:10),
+    after Sahani and Linden 2003, but for the mean of every repeat, which is not taken out: repeats have no order here.
+    Images that were shown once are left out.
+
+    A ceiling is an estimate: chance puts a score above it, and single neurons with few repeats are uncertain. It bounds
+    models of the image alone; one that knows the behaviour may predict some of what counts as noise here.
+
+    Parameters
+    ----------
+    responses
+        Shape (trials, n).
+    image_ids
+        Image of every trial, (trials,); at least two images with repeats.
+
+    Returns
+    -------
+    NoiseCeilings
+        0 where nothing is explainable, for a constant response among others.
+
+    Raises
+    ------
+    SettingsError
+        If the shapes do not fit together, or fewer than two images have repeats.
+    """
+    responses, _ = _trials(responses, responses)
+    responses, _, images = _repeated(responses, responses, image_ids)
+
+    def both(r: FloatArray, _: FloatArray) -> FloatArray:
+        return np.stack([np.sqrt(np.maximum(_explainable(r, images)[0], 0.0)), _ceiling_of_average(r, images)], axis=1)
+
+    single_trial, to_average = _by_block(both, responses, responses).T
+    return NoiseCeilings(single_trial, to_average)
+
+
+def normalized_correlation(
+    responses: npt.ArrayLike,
+    predictions: npt.ArrayLike,
+    image_ids: npt.ArrayLike,
+    *,
+    min_explainable: float = MIN_EXPLAINABLE,
+) -> FloatArray:
+    """Return every neuron's correlation to the average, divided by its noise ceiling.
+
+    ``CC_norm = CC_abs / CC_max`` (Schoppe et al. 2016, see :func:`noise_ceilings`), both over the images with repeats:
+    1 is as good as the true mean response to every image.
+
+    Parameters
+    ----------
+    responses, predictions
+        Shape (trials, n), in any common unit.
+    image_ids
+        Image of every trial, (trials,); at least two images with repeats.
+    min_explainable
+        Smallest :func:`explainable_variance` of a neuron that is scored, as for :func:`feve`: the score of a neuron
+        that answers to next to nothing divides by what may be next to nothing.
+
+    Returns
+    -------
+    ndarray
+        (n,) float64, about -1 to 1, above 1 by chance; NaN for a neuron below ``min_explainable``; 0 for a constant
+        prediction.
+
+    Raises
+    ------
+    SettingsError
+        If the shapes do not fit together, or fewer than two images have repeats.
+    """
+    responses, predictions = _trials(responses, predictions)
+    responses, predictions, images = _repeated(responses, predictions, image_ids)
+
+    def score(r: FloatArray, p: FloatArray) -> FloatArray:
+        ceiling = _ceiling_of_average(r, images)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            normalized = _correlation(images.average(r), images.average(p)) / ceiling
+        normalized[(_explainable(r, images)[0] < min_explainable) | (ceiling <= 0)] = np.nan
+        return normalized
 
     return _by_block(score, responses, predictions)
 
@@ -226,7 +378,7 @@ def _repeated(
     """Return the trials of images with repeats only, grouped by image."""
     images = _group(image_ids, len(responses))
     repeated = images.counts >= 2
-    if repeated.sum() < 2:
+    if repeated.sum() < MIN_REPEATED:
         raise SettingsError(
             f"explainable variance needs at least two images with repeats; {int(repeated.sum())} of "
             f"{len(images.counts)} images were shown more than once."
@@ -273,10 +425,25 @@ def _standardized(values: FloatArray) -> FloatArray:
 def _explainable(responses: FloatArray, images: _Images) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return the fraction of explainable variance, the total and the noise variance, each (n,)."""
     total = responses.var(axis=0, ddof=1)
-    residuals = responses - np.repeat(images.average(responses), images.counts, axis=0)
-    squares = np.add.reduceat(residuals**2, images.starts, axis=0)
-    noise = (squares / (images.counts - 1)[:, None]).mean(axis=0)
+    noise = _noise_by_image(responses, images).mean(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         fraction = (total - noise) / total
     fraction[_constant(responses)] = 0.0
     return fraction, total, noise
+
+
+def _noise_by_image(responses: FloatArray, images: _Images) -> FloatArray:
+    """Return the variance over the repeats of every image, (images, n)."""
+    residuals = responses - np.repeat(images.average(responses), images.counts, axis=0)
+    squares = np.add.reduceat(residuals**2, images.starts, axis=0)
+    return squares / (images.counts - 1)[:, None]
+
+
+def _ceiling_of_average(responses: FloatArray, images: _Images) -> FloatArray:
+    averages = images.average(responses)
+    variance = averages.var(axis=0, ddof=1)
+    signal = variance - (_noise_by_image(responses, images) / images.counts[:, None]).mean(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ceiling = np.sqrt(np.maximum(signal, 0.0) / variance)
+    ceiling[_constant(averages)] = 0.0
+    return ceiling

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from december_plugin.datasets.layout import trial_image_ids
 from december_plugin.errors import RecordingError, SettingsError
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 INPUT_FIELDS = ("images", "inputs", "videos")
 RESPONSE_FIELDS = ("responses", "targets")
-IMAGE_ID_FIELDS = ("frame_image_id", "colorframeprojector_image_id")
 MOVIE_ID_FIELD = "movie_id"
 ORDERED_SAMPLERS = ("SequentialSampler", "SubsetSequentialSampler", "RepeatsBatchSampler")
 
@@ -122,8 +122,8 @@ def image_ids_of(loader: Any) -> np.ndarray | None:
     Parameters
     ----------
     loader
-        A torch ``DataLoader`` whose ``dataset.trial_info`` has ``frame_image_id`` for all trials of the recording, as
-        in the SENSORIUM 2022 layout.
+        A torch ``DataLoader`` whose ``dataset.trial_info`` says it for all trials of the recording, as in the SENSORIUM
+        2022 layout: see :func:`december_plugin.datasets.layout.trial_image_ids`, which reads and checks it.
 
     Returns
     -------
@@ -134,11 +134,35 @@ def image_ids_of(loader: Any) -> np.ndarray | None:
     ------
     SettingsError
         If the loader shuffles, so that its order is not known.
+    RecordingError
+        If the recording has another number of image ids than of trials, or some that are no ids.
     """
-    trial_info = getattr(loader.dataset, "trial_info", None)
-    found = (getattr(trial_info, name, None) for name in IMAGE_ID_FIELDS)
-    image_ids = next((np.asarray(ids) for ids in found if ids is not None), None)
+    image_ids = _image_ids_of_dataset(loader.dataset, "the recording")
     return None if image_ids is None else image_ids[_order(loader)]
+
+
+def check_image_ids(dataloaders: Mapping[str, Any]) -> None:
+    """Read the image ids of every session now, and not when the model has been trained.
+
+    Parameters
+    ----------
+    dataloaders
+        Tier to data key to loader.
+
+    Raises
+    ------
+    RecordingError
+        See :func:`image_ids_of`.
+    """
+    for loaders in dataloaders.values():
+        if isinstance(loaders, Mapping):
+            for data_key, loader in loaders.items():
+                _image_ids_of_dataset(getattr(loader, "dataset", None), f"session {data_key!r}")
+
+
+def _image_ids_of_dataset(dataset: Any, where: str) -> np.ndarray | None:
+    trial_info = getattr(dataset, "trial_info", None)
+    return None if trial_info is None else trial_image_ids(trial_info, len(dataset), where=where)
 
 
 def stimulus_ids_of(loader: Any, frames: npt.NDArray[np.int64] | None = None) -> np.ndarray | None:
@@ -271,17 +295,54 @@ def _predict_session(model: nn.Module, data_key: str, loader: Any, device: str |
     )
 
 
+def n_served_neurons(loader: Any) -> int:
+    """Return how many neurons a loader serves, from one of its batches; random states are left alone."""
+    with torch.random.fork_rng(devices=[]):
+        return int(_fields(next(iter(loader)))[1].shape[-1])
+
+
+def with_neurons(batch: Any, order: npt.NDArray[np.int64]) -> Any:
+    """Return a batch, or a trial, with the responses (..., n) of these neurons in this order.
+
+    Parameters
+    ----------
+    batch
+        A named tuple, dict, tuple or list, as :func:`predict_tier` takes it; it is not changed.
+    order
+        Positions of the neurons, (m,).
+    """
+    names = _names(batch)
+    if not names:
+        inputs, responses, *others = batch
+        return type(batch)((inputs, _neurons(responses, order), *others))
+    _, name = _inputs_and_responses(names)
+    if isinstance(batch, Mapping):
+        return {**batch, name: _neurons(batch[name], order)}
+    return batch._replace(**{name: _neurons(getattr(batch, name), order)})
+
+
+def _neurons(responses: Any, order: npt.NDArray[np.int64]) -> Any:
+    at = torch.as_tensor(order, device=responses.device) if isinstance(responses, Tensor) else order
+    return responses[..., at]
+
+
 def _fields(batch: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Return images, responses and everything else that has a name."""
-    if hasattr(batch, "_asdict"):
-        named = batch._asdict()
-    elif isinstance(batch, Mapping):
-        named = dict(batch)
-    else:
+    names = _names(batch)
+    if not names:
         inputs, responses, *_ = batch
         return inputs, responses, {}
-    names = list(named)
-    inputs = next((name for name in INPUT_FIELDS if name in named), names[0])
-    responses = next((name for name in RESPONSE_FIELDS if name in named), names[1])
-    extras = {name: value for name, value in named.items() if name not in (inputs, responses)}
-    return named[inputs], named[responses], extras
+    named = batch if isinstance(batch, Mapping) else batch._asdict()
+    first, second = _inputs_and_responses(names)
+    extras = {name: value for name, value in named.items() if name not in (first, second)}
+    return named[first], named[second], extras
+
+
+def _names(batch: Any) -> list[str]:
+    """Return the names of a batch's fields; none of a plain tuple."""
+    return list(batch._fields) if hasattr(batch, "_fields") else list(batch) if isinstance(batch, Mapping) else []
+
+
+def _inputs_and_responses(names: list[str]) -> tuple[str, str]:
+    inputs = next((name for name in INPUT_FIELDS if name in names), names[0])
+    return inputs, next((name for name in RESPONSE_FIELDS if name in names), names[1])

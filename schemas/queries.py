@@ -17,7 +17,12 @@ from december_plugin.consensus import consensus_partition
 from december_plugin.errors import SettingsError
 from december_plugin.schemas.common_neurons import common_neurons
 from december_plugin.schemas.restricting import restricted
-from december_plugin.schemas.stored_models import build_parts, full_config, stored_state_dict
+from december_plugin.schemas.stored_models import (
+    build_trained,
+    full_config,
+    stored_neurons,
+    stored_state_dict,
+)
 from december_plugin.schemas.tables import DecemberTables
 
 SUMMARY_COLUMNS = ("trainer_role", "strength_setting", "strength", "gradient_ratio", "locked_in", "pretrain_epochs")
@@ -256,14 +261,21 @@ def stable_neurons(tables: DecemberTables, restriction: Any, *, minimum: float =
 def load_assigned_model(tables: DecemberTables, restriction: Any) -> tuple[Any, Any]:
     """Return data loaders and trained model behind one assignment, the model on the CPU with its trained weights.
 
+    The loaders serve the neurons in the order in which the model was trained on them, which is that of the readout
+    vectors and of the assignment, also where the recording has them in another order now.
+
     Raises
     ------
     SettingsError
-        If the restriction leaves none or several assignments, or a function of the entry cannot be found.
+        If the restriction leaves none or several assignments, a function of the entry cannot be found, or the weights
+        do not fit the model that it builds now.
+    RecordingError
+        If the recordings have other sessions or neurons than at the training.
     """
     key = _one_assignment(tables, restriction)
     config = full_config(tables.nnfabrik, key, trainer=False)
-    loaders, model = build_parts(config, key, state_dict=stored_state_dict(tables.TrainedModel, key))
+    weights, neurons = stored_state_dict(tables.TrainedModel, key), stored_neurons(tables.TrainedModel, key)
+    loaders, model = build_trained(config, key, state_dict=weights, neurons=neurons)
     return loaders, model.eval()
 
 

@@ -12,11 +12,13 @@ from typing import Any
 
 from datajoint.hash import uuid_from_file
 from nnfabrik import builder
-from nnfabrik.builder import get_all_parts, get_data, resolve_fn
+from nnfabrik.builder import get_all_parts, get_data, get_model, resolve_fn
+from nnfabrik.utility.nn_helpers import load_state_dict
 
 from december_plugin import imports
 from december_plugin.allowed import current_restriction
 from december_plugin.errors import EmbeddingError, SettingsError
+from december_plugin.neuron_order import in_trained_order
 from december_plugin.sealed import DamagedError
 
 TABLES = {"dataset": "Dataset", "model": "Model", "trainer": "Trainer"}
@@ -116,15 +118,70 @@ def guard_nnfabrik() -> None:
 guard_nnfabrik()
 
 
-def build_parts(
-    config: Mapping[str, Any], key: Mapping[str, Any], *, state_dict: Mapping[str, Any] | None = None
-) -> tuple[Any, ...]:
-    """Build loaders and model, and the trainer if ``config`` has one, with the entry's seed.
+def build_parts(config: Mapping[str, Any], key: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Build loaders and an untrained model, and the trainer if ``config`` has one, with the entry's seed.
 
     nnfabrik's ``get_all_parts`` writes into the configurations, so it gets copies.
     """
     check_functions(config, key)
-    return get_all_parts(**copy.deepcopy(dict(config)), seed=key["seed"], state_dict=state_dict)
+    return get_all_parts(**copy.deepcopy(dict(config)), seed=key["seed"])
+
+
+def build_trained(
+    config: Mapping[str, Any],
+    key: Mapping[str, Any],
+    *,
+    state_dict: Mapping[str, Any],
+    neurons: Mapping[str, Any] | None,
+) -> tuple[Any, Any]:
+    """Build loaders and model of a trained model, with its weights and its neurons in the order of the training.
+
+    This is the only way in which stored weights meet loaders.
+
+    Parameters
+    ----------
+    config
+        Data set and model, see :func:`full_config`.
+    key
+        The trained model's.
+    state_dict
+        Its stored weights.
+    neurons
+        What its trainer stored as ``output["neurons"]``, see :func:`stored_neurons`.
+
+    Raises
+    ------
+    RecordingError
+        If the recordings have other sessions or neurons than at the training.
+    SettingsError
+        If the weights do not fit the model, or a function of the entry cannot be used.
+    """
+    check_functions(config, key)
+    loaders = in_trained_order(build_loaders(config, key), neurons)
+    model_config = copy.deepcopy(dict(config["model_config"]))
+    model = get_model(config["model_fn"], model_config, loaders, seed=key["seed"])
+    transfer = bool(config["model_config"].get("transfer", False))  # as nnfabrik's get_model
+    flexible = dict.fromkeys(("match_names", "ignore_unused", "ignore_dim_mismatch", "ignore_missing"), transfer)
+    try:
+        load_state_dict(model, dict(state_dict), **flexible)
+    except RuntimeError as error:
+        raise SettingsError(
+            f"the stored weights of the trained model {dict(key)} do not fit the model that its entries build now: "
+            f"{' '.join(str(error).split())}. Its recordings or its model function have changed since the training: "
+            "bring them back as they were, or delete the trained model, so that it is trained again."
+        ) from error
+    return loaders, model
+
+
+def stored_neurons(trained_model: Any, key: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return what the trainer of a model stored about its neurons; None of other packages' trainers."""
+    return neurons_of((trained_model & key).fetch1("output"))
+
+
+def neurons_of(output: Any) -> Mapping[str, Any] | None:
+    """Return ``output["neurons"]`` of our trainers; None if there is nothing of the kind."""
+    neurons = output.get("neurons") if isinstance(output, Mapping) else None
+    return neurons if isinstance(neurons, Mapping) else None
 
 
 def build_loaders(config: Mapping[str, Any], key: Mapping[str, Any]) -> Any:

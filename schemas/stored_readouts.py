@@ -9,7 +9,7 @@ import numpy as np
 
 from december_plugin.errors import EmbeddingError
 from december_plugin.schemas.clustering import DECEMBER
-from december_plugin.schemas.stored_models import build_parts, stored_state_dict
+from december_plugin.schemas.stored_models import build_trained, stored_neurons, stored_state_dict
 
 if TYPE_CHECKING:
     from december_plugin.embeddings import ReadoutEmbeddings
@@ -31,6 +31,8 @@ def stored_embeddings(trained_model: Any, config: Mapping[str, Any], key: Mappin
     ------
     EmbeddingError
         If neither tells the vectors.
+    RecordingError, SettingsError
+        If the model has to be built, and its recordings or its function are not those of the training any more.
     """
     from december_plugin.embeddings import readout_embeddings
 
@@ -40,7 +42,8 @@ def stored_embeddings(trained_model: Any, config: Mapping[str, Any], key: Mappin
     except EmbeddingError as from_state_dict:
         # A readout class may know its vectors where the names and shapes in the state dict do not tell them.
         try:
-            model = build_parts(config, key, state_dict=state_dict)[1]
+            neurons = stored_neurons(trained_model, key)
+            model = build_trained(config, key, state_dict=state_dict, neurons=neurons)[1]
             return readout_embeddings(model)
         except EmbeddingError as from_model:
             raise from_model from from_state_dict

@@ -13,13 +13,20 @@ import datajoint as dj
 from datajoint.autopopulate import AutoPopulate
 from datajoint.errors import DataJointError
 from datajoint.hash import uuid_from_file
+from nnfabrik.builder import get_trainer
 
 from december_plugin.connection import check_store
 from december_plugin.errors import SettingsError, TrainingDivergedError
+from december_plugin.predictions import check_image_ids
 from december_plugin.schemas.fabrikants import fabrikant_of
 from december_plugin.schemas.plain_values import fitting, packed, plain, portable_state_dict, unpacked
 from december_plugin.schemas.server_outage import CONNECTION_ERRORS, SurvivingCallback
-from december_plugin.schemas.stored_models import build_parts
+from december_plugin.schemas.stored_models import (
+    build_parts,
+    build_trained,
+    neurons_of,
+    stored_state_dict,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +67,7 @@ class ThreePartTraining:
         """Train; return the row's values and the state dict."""
         config = unpacked(packed_config)
         loaders, model, trainer = build_parts(config, key)
+        check_image_ids(loaders)
         result = trainer(
             model=model,
             dataloaders=loaders,
@@ -88,6 +96,38 @@ class ThreePartTraining:
             except BaseException:
                 self._remove_from_store(path)
                 raise
+
+    def load_model(
+        self,
+        key: Any = None,
+        include_dataloader: bool = True,
+        include_trainer: bool = False,
+        include_state_dict: bool = True,
+        seed: int | None = None,
+    ) -> Any:
+        """Return loaders, model and, if asked for, trainer, as nnfabrik's ``load_model`` does.
+
+        Where stored weights meet loaders, the neurons come in the order of the training.
+
+        Raises
+        ------
+        RecordingError, SettingsError
+            If recordings or model function are not those of the training any more, see
+            :func:`~december_plugin.schemas.stored_models.build_trained`.
+        """
+        stored = self if key is None else self & key
+        has_weights = include_state_dict and len(stored) == 1 and len(self.ModelStorage & stored.fetch1("KEY")) == 1
+        if not (include_dataloader and has_weights):
+            return super().load_model(key, include_dataloader, include_trainer, include_state_dict, seed)  # type: ignore[misc]
+        stored_key, output = stored.fetch1("KEY", "output")
+        config = self.get_full_config(stored_key, include_state_dict=False, include_trainer=False)
+        built_with = stored_key if seed is None else {**stored_key, "seed": seed}
+        weights = stored_state_dict(self, stored_key)
+        loaders, model = build_trained(config, built_with, state_dict=weights, neurons=neurons_of(output))
+        if not include_trainer:
+            return loaders, model
+        functions = self.get_full_config(stored_key, include_state_dict=False, include_trainer=True)
+        return loaders, model, get_trainer(functions["trainer_fn"], functions["trainer_config"])
 
     def _joined_comment(self, key: Mapping[str, Any]) -> str:
         tables = {"trainer": self.trainer_table, "model": self.model_table, "dataset": self.dataset_table}

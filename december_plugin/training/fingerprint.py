@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from december_plugin.embeddings import unit_ids_of
 from december_plugin.training.random_state import loader_generators
 
 # Bookkeeping of torch itself; parameters and buffers are digested with the weights.
@@ -104,15 +105,18 @@ def data_digest(dataloaders: Mapping[str, Mapping[str, Any]], tiers: tuple[str, 
     """Return a digest of the batches of these tiers.
 
     A dataset that has a ``fingerprint()`` method, as ours has, is asked; any other loader is read once, in an order
-    fixed by a seed, without disturbing the random state. Without ``read`` such a loader counts by its sizes alone.
+    fixed by a seed, without disturbing the random state. Without ``read`` such a loader counts by its sizes and, where
+    its data set knows them, its unit ids.
     """
     digest = hashlib.sha256()
     for tier in tiers:
         for data_key, loader in dataloaders[tier].items():
             fingerprint = getattr(getattr(loader, "dataset", None), "fingerprint", None)
-            content = None
             if fingerprint is not None or read:
                 content = fingerprint() if fingerprint is not None else _batches_digest(loader)
+            else:
+                unit_ids = unit_ids_of({data_key: loader}).get(data_key)
+                content = None if unit_ids is None else _digestible(unit_ids)
             sampler = getattr(loader, "sampler", None)
             sampling = {
                 "sampler": type(sampler).__qualname__,

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 Batch = namedtuple("Batch", ["images", "responses"])
 
@@ -82,10 +82,23 @@ def loaders(
     sessions: tuple[str, ...] = tuple(SESSIONS),
     tiers: tuple[str, ...] = ("train", "validation", "test"),
     n_images: int = N_TRIALS,
+    untested: dict[str, str] | None = None,
 ) -> dict:
-    """Return loaders; every tier serves the same trials."""
+    """Return loaders; every tier serves the same trials, but for the test tier of sessions that are ``untested``."""
     recordings = {key: Recording(key, with_unit_ids=with_unit_ids, n_images=n_images) for key in sessions}
-    return {tier: {key: DataLoader(recording, batch_size=8) for key, recording in recordings.items()} for tier in tiers}
+    found = {
+        tier: {key: DataLoader(recording, batch_size=8) for key, recording in recordings.items()} for tier in tiers
+    }
+    for key, how in (untested or {}).items():
+        recording = Recording(key, with_unit_ids=with_unit_ids, n_images=n_images)
+        if how == "constant":
+            recording.responses[:] = 0
+        if how == "not finite":
+            recording.responses[3, 0] = np.nan
+        found["test"][key] = DataLoader(Subset(recording, range(1)) if how == "one trial" else recording, batch_size=8)
+        if how == "no trials":
+            del found["test"][key]
+    return found
 
 
 class LinearReadout(nn.Module):

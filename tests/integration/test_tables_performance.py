@@ -7,7 +7,12 @@ import pytest
 import tables_lab
 from tables_setup import open_lab
 
-from december_plugin.errors import RecordingError
+from december_plugin import performance
+from december_plugin.embeddings import unit_ids_of
+from december_plugin.errors import RecordingError, SettingsError
+from december_plugin.predictions import predict_tier
+from december_plugin.schemas.performance import OF_REPEATS
+from december_plugin.schemas.queries import load_assigned_model
 from december_plugin.schemas.training_summary import summary_of
 
 
@@ -32,13 +37,13 @@ def expected_correlations(seed: int, data_key: str) -> np.ndarray:
 
 
 def test_correlations_are_those_of_the_stored_weights(lab):
-    performance = lab.tables.TestPerformance & {"trainer_fn": "tables_lab.december"}
+    tested = lab.tables.TestPerformance & {"trainer_fn": "tables_lab.december"}
     expected = {key: expected_correlations(1, key) for key in tables_lab.SESSIONS}
-    row = performance.fetch1()
+    row = tested.fetch1()
     assert row["single_trial_correlation"] == pytest.approx(np.concatenate([*expected.values()]).mean(), abs=1e-6)
     assert row["n_tested_neurons"] == 70
     assert row["n_constant_neurons"] == 2
-    for session in (lab.tables.TestPerformance.Session & performance).fetch(as_dict=True):
+    for session in (lab.tables.TestPerformance.Session & tested).fetch(as_dict=True):
         key = session["data_key"]
         np.testing.assert_allclose(session["single_trial_correlations"], expected[key], atol=1e-6)
         assert session["single_trial_correlations"].dtype == np.float32
@@ -61,8 +66,212 @@ def test_repeated_images_give_a_correlation_to_the_average(empty_lab):
 
 
 def test_without_repeats_there_is_none(lab):
-    assert np.isnan(lab.tables.TestPerformance.fetch("correlation_to_average")).all()
-    assert list(lab.tables.TestPerformance.Session.fetch("correlations_to_average")) == [None] * 8
+    for name in ("correlation_to_average", "single_trial_ceiling", "average_ceiling", "normalized_correlation", "feve"):
+        assert np.isnan(lab.tables.TestPerformance.fetch(name)).all()
+    for name in OF_REPEATS:
+        assert list(lab.tables.TestPerformance.Session.fetch(name)) == [None] * 8
+    assert set(lab.tables.TestPerformance.fetch("n_repeated_neurons")) == {0}
+
+
+def test_scores_of_repeats_are_those_of_the_functions(empty_lab):
+    lab = empty_lab
+    lab.train("baseline", [1], dataset={"n_images": 5})
+    lab.tables.TestPerformance.populate()
+    row = lab.tables.TestPerformance.fetch1()
+    sessions = lab.tables.TestPerformance.Session.fetch(as_dict=True, order_by="data_key")
+    singles, averages, normalized, feves = [], [], [], []
+    for session in sessions:
+        key = session["data_key"]
+        recording = tables_lab.Recording(key, with_unit_ids=True, n_images=5)
+        responses, images = recording.responses.astype(np.float32), recording.trial_info.frame_image_id
+        predictions = recording.images.reshape(20, -1) @ tables_lab.planted_vectors(1, key).T
+        ceilings = performance.noise_ceilings(responses, images)
+        expected = {
+            "explainable_variances": performance.explainable_variance(responses, images),
+            "ceilings_to_average": ceilings.to_average,
+            "normalized_correlations": performance.normalized_correlation(responses, predictions, images),
+            "feves": performance.feve(responses, predictions, images),
+        }
+        for name, values in expected.items():
+            assert session[name].dtype == np.float32
+            np.testing.assert_allclose(session[name], values, atol=1e-5)
+        assert np.isnan(session["feves"][-1])  # the neuron that never responds
+        singles.append(ceilings.single_trial), averages.append(ceilings.to_average)
+        normalized.append(expected["normalized_correlations"]), feves.append(expected["feves"])
+    assert row["n_repeated_neurons"] == 70
+    assert row["n_explainable_neurons"] == np.isfinite(np.concatenate(feves)).sum() < 70
+    for name, values in (
+        ("single_trial_ceiling", singles),
+        ("average_ceiling", averages),
+        ("normalized_correlation", normalized),
+        ("feve", feves),
+    ):
+        assert row[name] == pytest.approx(np.nanmean(np.concatenate(values)), abs=1e-5)
+    assert row["correlation_to_average"] > row["single_trial_correlation"]
+
+
+# --- sessions that cannot be tested --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("why", list(performance.UNTESTED))
+def test_a_session_that_cannot_be_tested_enters_no_mean(empty_lab, why, caplog):
+    lab = empty_lab
+    lab.train("baseline", [1], dataset={"untested": {"second": why}, "n_images": 5})
+    lab.tables.TestPerformance.populate()
+    row = lab.tables.TestPerformance.fetch1()
+    sessions = {each["data_key"]: each for each in lab.tables.TestPerformance.Session.fetch(as_dict=True)}
+    tested, left_out = sessions["first"], sessions["second"]
+    assert (tested["untested_because"], left_out["untested_because"]) == ("", why)
+    for mean, values in (("single_trial_correlation", "single_trial_correlations"), ("feve", "feves")):
+        assert row[mean] == pytest.approx(np.nanmean(tested[values]), abs=1e-6)
+    assert np.isnan(left_out["single_trial_correlations"]).all()
+    assert [left_out[name] for name in OF_REPEATS] == [None] * 5
+    np.testing.assert_array_equal(left_out["tested_unit_ids"], tables_lab.unit_ids("second"))
+    counts = [row[f"n_{name}"] for name in ("tested_neurons", "constant_neurons", "repeated_neurons")]
+    assert counts == [40, 1, 40]
+    assert (row["n_tested_sessions"], row["n_untested_sessions"]) == (1, 1)
+    assert left_out["n_trials"] == {"one trial": 1, "no trials": 0}.get(why, 20)
+    assert (
+        "session 'second' is left out of the test on the tier 'test' and of its means: "
+        f"{performance.UNTESTED[why]}. The other sessions are tested; to test this one, give it measured trials of "
+        "that tier (meta/trials/tiers.npy in the recording)"
+    ) in caplog.messages
+
+
+def test_no_session_that_can_be_tested(empty_lab):
+    lab = empty_lab
+    lab.train("baseline", [1], dataset={"untested": {"second": "constant", "first": "one trial"}})
+    with pytest.raises(RecordingError) as raised:
+        lab.tables.TestPerformance.populate()
+    assert str(raised.value) == (
+        "no session of the data set can be tested on the tier 'test': session 'first': it has one trial, and a "
+        "correlation needs two; session 'second': all its responses are constant, so they were withheld or not "
+        "measured. Give at least one session measured trials of the tier 'test'; clusters and their agreement need "
+        "none."
+    )
+
+
+def test_a_schema_of_before_the_new_columns_goes_on(empty_lab):
+    lab = empty_lab
+    connection, database = lab.tables.schema.connection, lab.tables.schema.database
+    new = ["n_tested_sessions", "n_untested_sessions", "n_repeated_neurons", "single_trial_ceiling", "average_ceiling"]
+    new += ["n_explainable_neurons", "normalized_correlation", "feve"]
+    of_session = ["untested_because", *OF_REPEATS[1:]]
+    for table, columns in ((lab.tables.TestPerformance, new), (lab.tables.TestPerformance.Session, of_session)):
+        names = ", ".join(f"DROP COLUMN `{name}`" for name in columns)
+        connection.query(f"ALTER TABLE {table.full_table_name} {names}")
+    try:
+        old = open_lab(database)
+        old.train("baseline", [1], dataset={"untested": {"second": "constant"}, "n_images": 5})
+        old.tables.TestPerformance.populate()
+        row = old.tables.TestPerformance.fetch1()
+        assert "feve" not in row
+        session = (old.tables.TestPerformance.Session & {"data_key": "first"}).fetch1()
+        assert row["single_trial_correlation"] == pytest.approx(session["single_trial_correlations"].mean(), abs=1e-6)
+        assert row["n_tested_neurons"] == 40
+    finally:
+        for table in (lab.tables.TestPerformance.Session, lab.tables.TestPerformance):
+            connection.query(f"DROP TABLE {table.full_table_name}")
+
+
+# --- recordings that changed after the training ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def exported_again(monkeypatch):
+    """Return a function after which the recording of the first session has its neurons in another order."""
+
+    def permute(order):
+        real_ids, real_responses = tables_lab.unit_ids, tables_lab.responses
+
+        def ids(key):
+            return real_ids(key)[order] if key == "first" else real_ids(key)
+
+        def responses(key, images):
+            return real_responses(key, images)[:, order] if key == "first" else real_responses(key, images)
+
+        monkeypatch.setattr(tables_lab, "unit_ids", ids)
+        monkeypatch.setattr(tables_lab, "responses", responses)
+
+    return permute
+
+
+def scores_of(lab):
+    rows = lab.tables.TestPerformance.Session.fetch("data_key", "tested_unit_ids", "single_trial_correlations")
+    return {key: dict(zip(ids.tolist(), scores.tolist(), strict=True)) for key, ids, scores in zip(*rows, strict=True)}
+
+
+def test_neurons_in_another_order_are_tested_as_they_were_trained(empty_lab, exported_again):
+    lab = empty_lab
+    lab.train("baseline", [1])
+    lab.tables.TestPerformance.populate()
+    before = scores_of(lab)
+    lab.tables.TestPerformance.delete(safemode=False)
+    exported_again(np.random.default_rng(0).permutation(40))
+    lab.tables.TestPerformance.populate()
+    assert scores_of(lab) == before
+
+
+def test_every_way_to_load_a_model_gives_its_neurons_in_the_order_of_the_training(empty_lab, exported_again):
+    lab = empty_lab
+    lab.train("baseline", [1])
+    lab.tables.Clustering().add_entry("kmeans", 3)
+    lab.tables.ClusterAssignment.populate()
+    trained, expected = tables_lab.unit_ids("first"), expected_correlations(1, "first")
+    exported_again(np.arange(40)[::-1])
+    for loaders, model in (
+        load_assigned_model(lab.tables, True),
+        lab.tables.TrainedModel().load_model(),
+        lab.tables.TrainedModel().load_model(include_trainer=True)[:2],
+    ):
+        np.testing.assert_array_equal(unit_ids_of(loaders)["first"], trained)
+        responses, predictions = predict_tier(model, loaders["test"])["first"]
+        np.testing.assert_allclose(performance.single_trial_correlation(responses, predictions), expected, atol=1e-5)
+
+
+def test_other_neurons_are_refused_and_not_compared_by_position(empty_lab, monkeypatch):
+    lab = empty_lab
+    lab.train("baseline", [1])
+    lab.tables.Clustering().add_entry("kmeans", 3)
+    lab.tables.ClusterAssignment.populate()
+    monkeypatch.setitem(tables_lab.SESSIONS, "first", 39)
+    for meet in (
+        lab.tables.TestPerformance.populate,
+        lambda: load_assigned_model(lab.tables, True),
+        lab.tables.TrainedModel().load_model,
+    ):
+        with pytest.raises(RecordingError) as raised:
+            meet()
+        assert str(raised.value).startswith(
+            "session 'first' has other neurons than when the model was trained: 1 of the 40 that it was trained on are "
+            "missing (unit ids 124). The recording has changed since the training"
+        )
+
+
+def test_weights_that_do_not_fit_and_no_unit_ids_to_say_why(empty_lab, monkeypatch):
+    lab = empty_lab
+    lab.train("foreign", [1])
+    monkeypatch.setitem(tables_lab.SESSIONS, "first", 39)
+    with pytest.raises(SettingsError) as raised:
+        lab.tables.TestPerformance.populate()
+    message = str(raised.value)
+    assert message.startswith("the stored weights of the trained model {'model_fn': 'tables_lab.model',")
+    assert message.endswith(
+        "do not fit the model that its entries build now: Error in loading state_dict: Shape-mismatch for key "
+        "readout.first.features. Its recordings or its model function have changed since the training: bring them back "
+        "as they were, or delete the trained model, so that it is trained again."
+    )
+
+
+def test_image_ids_that_do_not_belong_to_the_trials_are_found_before_the_training(empty_lab, monkeypatch):
+    def short(self, *args, **settings):
+        real(self, *args, **settings)
+        self.trial_info.frame_image_id = self.trial_info.frame_image_id[1:]
+
+    real = tables_lab.Recording.__init__
+    monkeypatch.setattr(tables_lab.Recording, "__init__", short)
+    with pytest.raises(RecordingError, match=r"session 'first': meta/trials/frame_image_id.npy has shape \(19,\)"):
+        empty_lab.train("baseline", [1])
 
 
 def test_a_foreign_model_gets_its_unit_ids_from_the_loaders(lab):

@@ -2,6 +2,7 @@
 
 import re
 from collections import namedtuple
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,14 +19,20 @@ from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler
 from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.performance import (
     BLOCK,
+    UNTESTED,
     constant_neurons,
     correlation_to_average,
     explainable_variance,
     feve,
+    has_repeats,
     image_ids_of,
+    noise_ceilings,
+    normalized_correlation,
     predict_tier,
     single_trial_correlation,
+    why_untested,
 )
+from december_plugin.predictions import check_image_ids
 
 
 def recording(seed=0, n_images=8, n_repeats=5, n_neurons=6, noise=1.0):
@@ -201,12 +208,17 @@ class TestExplainableVariance:
         assert np.isnan(feve(responses, predictions, image_ids, min_explainable=0.999)).all()
 
     @pytest.mark.filterwarnings("error")
-    def test_constant_neurons_count_as_zero(self):
+    def test_a_constant_response_has_nothing_to_explain_and_a_constant_prediction_explains_nothing(self):
         responses, predictions, image_ids = recording(noise=0.1)
         responses[:, 1], predictions[:, 2] = 0.1, 7.0
-        found = feve(responses, predictions, image_ids)
-        np.testing.assert_array_equal(found[[1, 2]], 0.0)
+        for score in (feve, normalized_correlation):
+            found = score(responses, predictions, image_ids)
+            np.testing.assert_array_equal(np.isnan(found), [0, 1, 0, 0, 0, 0])
+            assert found[2] == 0.0
         assert explainable_variance(responses, image_ids)[1] == 0.0
+        for ceiling in noise_ceilings(responses, image_ids):
+            assert ceiling[1] == 0.0
+            assert (np.delete(ceiling, 1) > 0.5).all()
 
     def test_without_repeats(self):
         responses, predictions, _ = recording()
@@ -219,6 +231,120 @@ class TestExplainableVariance:
             feve(responses, predictions, image_ids)
         with pytest.raises(SettingsError, match=re.escape(message)):
             explainable_variance(responses, image_ids)
+
+
+def simulated(n_images=400, n_repeats=20, explainable=(0.8, 0.5, 0.2), seed=0):
+    """Return responses whose variance is 1, of which the images explain known fractions, true means and image ids."""
+    rng = np.random.default_rng(seed)
+    image_ids = np.repeat(np.arange(n_images), n_repeats)
+    fraction = np.array(explainable)
+    tuning = np.sqrt(fraction) * rng.normal(size=(n_images, len(fraction)))[image_ids]
+    return tuning + np.sqrt(1 - fraction) * rng.normal(size=tuning.shape), tuning, image_ids
+
+
+class TestNoiseCeilings:
+    @pytest.mark.parametrize("n_repeats", [2, 5, 20])
+    def test_of_neurons_of_known_explainable_variance(self, n_repeats):
+        fraction = np.array([0.8, 0.5, 0.2])
+        responses, tuning, image_ids = simulated(n_images=4000 // n_repeats, n_repeats=n_repeats)
+        found = noise_ceilings(responses, image_ids)
+        np.testing.assert_allclose(found.single_trial, np.sqrt(fraction), atol=0.04)
+        np.testing.assert_allclose(
+            found.to_average, np.sqrt(fraction / (fraction + (1 - fraction) / n_repeats)), atol=0.04
+        )
+        # They are what the true means reach.
+        np.testing.assert_allclose(found.single_trial, single_trial_correlation(responses, tuning), atol=0.03)
+        np.testing.assert_allclose(found.to_average, correlation_to_average(responses, tuning, image_ids), atol=0.03)
+        np.testing.assert_allclose(normalized_correlation(responses, tuning, image_ids), 1.0, atol=0.03)
+
+    def test_equal_plain_loops_with_unequal_repeats(self):
+        responses, predictions, image_ids = (x[::2] for x in recording(n_repeats=8, n_neurons=3))
+        image_ids[:3] = [1000, 1001, 1002]  # shown once: left out
+        repeated = [i for i in sorted(set(image_ids)) if (image_ids == i).sum() > 1]
+        assert len({(image_ids == i).sum() for i in repeated}) > 2
+        single_trial, to_average = noise_ceilings(responses, image_ids)
+        normalized = normalized_correlation(responses, predictions, image_ids, min_explainable=0)
+        for n in range(3):
+            trials = [[responses[t, n] for t in np.flatnonzero(image_ids == i)] for i in repeated]
+            everything = [value for values in trials for value in values]
+            noise = sum(np.var(values, ddof=1) for values in trials) / len(trials)
+            total = np.var(everything, ddof=1)
+            assert single_trial[n] == pytest.approx(((total - noise) / total) ** 0.5, rel=1e-12)
+            averages = [sum(values) / len(values) for values in trials]
+            of_averages = sum(np.var(values, ddof=1) / len(values) for values in trials) / len(trials)
+            signal = np.var(averages, ddof=1) - of_averages
+            assert to_average[n] == pytest.approx((signal / np.var(averages, ddof=1)) ** 0.5, rel=1e-12)
+            predicted = [predictions[image_ids == i, n].mean() for i in repeated]
+            expected = np.cov(averages, predicted)[0, 1] / (signal * np.var(predicted, ddof=1)) ** 0.5
+            assert normalized[n] == pytest.approx(expected, rel=1e-12)
+
+    def test_equal_the_signal_power_of_schoppe_et_al(self):
+        n_images, n_repeats = 300, 6
+        responses, tuning, image_ids = simulated(n_images, n_repeats)
+        by_repeat = responses.reshape(n_images, n_repeats, -1)
+        by_repeat -= by_repeat.mean(axis=0) - by_repeat.mean(axis=(0, 1))  # the mean of a repeat, which they take out
+        sum_of_variances = by_repeat.var(axis=0, ddof=1).sum(axis=0)
+        variance_of_sum = by_repeat.sum(axis=1).var(axis=0, ddof=1)
+        signal_power = (variance_of_sum - sum_of_variances) / (n_repeats * (n_repeats - 1))
+        expected = np.sqrt(signal_power / by_repeat.mean(axis=1).var(axis=0, ddof=1))
+        np.testing.assert_allclose(noise_ceilings(responses, image_ids).to_average, expected, rtol=3e-3)
+        covariance = ((by_repeat.mean(axis=1) - by_repeat.mean(axis=(0, 1))) * tuning[::n_repeats]).sum(axis=0)
+        normalized = covariance / (n_images - 1) / np.sqrt(tuning[::n_repeats].var(axis=0, ddof=1) * signal_power)
+        np.testing.assert_allclose(normalized_correlation(responses, tuning, image_ids), normalized, rtol=3e-3)
+
+    def test_a_model_that_is_half_right(self):
+        responses, tuning, image_ids = simulated(explainable=(0.8, 0.5))
+        other = np.random.default_rng(1).normal(size=(400, 2))[image_ids] * tuning.std(axis=0)
+        found = normalized_correlation(responses, tuning + other, image_ids)
+        np.testing.assert_allclose(found, 0.5**0.5, atol=0.05)
+
+    def test_pure_noise_has_no_ceiling_to_speak_of_and_no_normalized_correlation(self):
+        responses, _, image_ids = simulated(200, 5, explainable=(0.0,) * 8)
+        single_trial, to_average = noise_ceilings(responses, image_ids)
+        assert (single_trial == 0).any()  # a negative estimate
+        assert (to_average == 0).any()
+        assert single_trial.max() < 0.3
+        assert np.isnan(normalized_correlation(responses, responses, image_ids)).all()
+
+    def test_neither_order_of_trials_nor_units_matter(self):
+        responses, predictions, image_ids = recording()
+        order = np.random.default_rng(0).permutation(len(responses))
+        for score in (lambda r, p, i: np.stack(noise_ceilings(r, i)), normalized_correlation):
+            plain = score(responses, predictions, image_ids)
+            moved = score(3 * responses[order] + 5, 2 * predictions[order] - 1, image_ids[order])
+            np.testing.assert_allclose(moved, plain, rtol=1e-9)
+
+    def test_without_repeats(self):
+        responses, predictions, _ = recording()
+        message = "explainable variance needs at least two images with repeats; 0 of 40 images were shown more than"
+        with pytest.raises(SettingsError, match=re.escape(message)):
+            noise_ceilings(responses, np.arange(40))
+        with pytest.raises(SettingsError, match=re.escape(message)):
+            normalized_correlation(responses, predictions, np.arange(40))
+
+    @pytest.mark.parametrize(
+        ("image_ids", "expected"), [([1, 1, 2, 2, 3], True), ([1, 1, 1, 2, 3], False), (["a", "b"], False), ([], False)]
+    )
+    def test_whether_there_are_repeats(self, image_ids, expected):
+        assert has_repeats(image_ids) is expected
+
+
+class TestWhyUntested:
+    @pytest.mark.parametrize(
+        ("responses", "expected"),
+        [
+            (np.zeros((5, 3)), "constant"),
+            (np.full((5, 3), 0.1) * [1, 2, 3], "constant"),
+            (np.zeros((0, 3)), "no trials"),
+            (np.ones((1, 3)), "one trial"),
+            (np.array([[1.0, np.nan], [2.0, 3.0]]), "not finite"),
+            (np.full((4, 2), np.nan), "not finite"),
+            (np.array([[0.0, 1.0], [0.0, 2.0]]), ""),  # one neuron that never responds
+        ],
+    )
+    def test_says_why(self, responses, expected):
+        assert why_untested(responses) == expected
+        assert expected in ("", *UNTESTED)
 
 
 Trial = namedtuple("Trial", ["images", "responses", "behavior"])
@@ -336,6 +462,31 @@ class TestImageIdsOf:
         message = "the loader draws its trials with a SubsetRandomSampler, so their order is not known; use a tier"
         with pytest.raises(SettingsError, match=re.escape(message)):
             image_ids_of(loader)
+
+    def test_the_name_that_sensorium_takes_first(self):
+        info = SimpleNamespace(image_id=np.arange(7), frame_image_id=self.frame_image_id)
+        np.testing.assert_array_equal(image_ids_of(DataLoader(Trials(trial_info=info))), np.arange(7))
+
+    @pytest.mark.parametrize(
+        ("ids", "message"),
+        [
+            (np.arange(6), "meta/trials/frame_image_id.npy has shape (6,); one value for each of the 7 trials in"),
+            (
+                np.array([*"abcdef", None]),
+                "meta/trials/frame_image_id.npy holds NaN, infinite values or objects (dtype",
+            ),
+        ],
+        ids=["another length", "objects"],
+    )
+    def test_ids_that_do_not_belong_to_the_trials(self, ids, message):
+        loader = DataLoader(Trials(trial_info=SimpleNamespace(frame_image_id=ids)))
+        with pytest.raises(RecordingError, match=re.escape(f"the recording: {message}")):
+            image_ids_of(loader)
+        with pytest.raises(RecordingError, match=re.escape(f"session 'a': {message}")):
+            check_image_ids({"train": {"a": loader}})
+
+    def test_tiers_of_any_kind_are_checked(self):
+        check_image_ids({"train": {"a": self.loader(), "b": [1, 2]}, "other": None})
 
     def test_of_a_recording_that_does_not_say(self):
         assert image_ids_of(DataLoader(Trials())) is None

@@ -180,6 +180,13 @@ def fewer_batches():
     return loaders
 
 
+def other_order_of_neurons():
+    loaders = make_loaders()
+    neurons = loaders["train"]["one"].dataset.neurons  # of all tiers
+    neurons.unit_ids = neurons.unit_ids[::-1]
+    return loaders
+
+
 OTHERS = [
     ({"seed": 2}, "seed"),
     ({"lr_init": 0.02}, "settings"),
@@ -189,6 +196,7 @@ OTHERS = [
     ({"model": other_model}, "model"),
     ({"model": other_structure}, "model"),
     ({"loaders": fewer_batches}, "data"),
+    ({"loaders": other_order_of_neurons}, "data"),
     ({"loaders": loaders_of, "seed": 2}, "data, seed"),
 ]
 
