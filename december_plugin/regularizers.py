@@ -10,6 +10,7 @@ visual cortex"). Plain L1 is ``gamma_w * sum_i ||w_i||_1``.
 from __future__ import annotations
 
 import inspect
+import warnings
 from typing import Any
 
 import torch
@@ -79,7 +80,8 @@ class RegularizedReadout:
     gamma_sigma
         Width of the prior of the coefficients' logarithms, above 0.
     feature_reg_weight
-        ``gamma_w``, the strength of the L1 penalty, at least 0. ``gamma_readout`` is its old name.
+        ``gamma_w``, the strength of the L1 penalty, at least 0. ``gamma_readout`` is its old
+        name, and wins.
     **settings
         Everything else that neuralpredictors' class takes. Any other setting is an error, where neuralpredictors would
         drop it silently.
@@ -113,8 +115,13 @@ class RegularizedReadout:
         **settings: Any,
     ) -> None:
         super().__init__(in_shape, outdims, bias, **self._known(settings))  # type: ignore[call-arg]
-        weight = self.resolve_deprecated_gamma_readout(feature_reg_weight, gamma_readout)  # type: ignore[attr-defined]
-        self.feature_reg_weight = check_number("feature_reg_weight", weight, minimum=0)
+        if gamma_readout is not None:
+            # Not left to neuralpredictors: which of the two wins depends on its version.
+            warnings.warn(
+                "Use of 'gamma_readout' is deprecated: call it feature_reg_weight.", UserWarning, stacklevel=2
+            )
+            feature_reg_weight = gamma_readout
+        self.feature_reg_weight = check_number("feature_reg_weight", feature_reg_weight, minimum=0)
         self.regularizer_type = check_choice("regularizer_type", regularizer_type, REGULARIZERS)
         self.gamma_sigma = check_number("gamma_sigma", gamma_sigma, above=0)
         adaptive = regularizer_type == "adaptive_log_norm" and self._bears_penalty

@@ -12,6 +12,7 @@ from torch import nn
 from december_plugin.models.parts import (
     bias_starts,
     check_odd,
+    learn_final_scale,
     output_shapes,
     readout_regularization,
     seeded_weights,
@@ -46,6 +47,7 @@ def stacked_core_attention_readout(
     pad_input: bool = False,
     hidden_padding: int | None = None,
     batch_norm: bool = True,
+    final_batchnorm_scale: bool = True,
     hidden_dilation: int = 1,
     laplace_padding: int | None = None,
     input_regularizer: str = "LaplaceL2norm",
@@ -79,9 +81,9 @@ def stacked_core_attention_readout(
         As in :func:`~december_plugin.models.stacked_core_gaussian_readout`.
     hidden_channels, input_kern, hidden_kern, layers, gamma_input, skip, final_nonlinearity, momentum, pad_input
         The core's; likewise.
-    hidden_padding, batch_norm, hidden_dilation, laplace_padding, input_regularizer, use_avg_reg, core_bias
+    hidden_padding, batch_norm, final_batchnorm_scale, hidden_dilation, laplace_padding, input_regularizer, use_avg_reg
         The core's; likewise.
-    depth_separable, linear, stack
+    core_bias, depth_separable, linear, stack
         The core's; likewise.
     gamma_readout, readout_regularizer, gamma_sigma
         Strength and kind of the feature vectors' penalty: ``"l1"``, or ``"adaptive_log_norm"`` with the width
@@ -117,6 +119,7 @@ def stacked_core_attention_readout(
         pad_input=pad_input,
         hidden_padding=hidden_padding,
         batch_norm=batch_norm,
+        final_batchnorm_scale=final_batchnorm_scale,
         hidden_dilation=hidden_dilation,
         laplace_padding=laplace_padding,
         input_regularizer=input_regularizer,
@@ -148,6 +151,7 @@ def task_core_attention_readout(
     weights_file: str | None = None,
     fine_tune: bool = False,
     final_batch_norm: bool = True,
+    final_batchnorm_scale: bool = True,
     final_nonlinearity: bool = True,
     momentum: float = 0.1,
     gamma_readout: float = 1.0,
@@ -185,6 +189,8 @@ def task_core_attention_readout(
         Whether the network's weights are trained too. If not, its batch normalisation uses the stored statistics.
     final_batch_norm, final_nonlinearity, momentum
         Whether the features are normalised over the batch, with which momentum, and rectified.
+    final_batchnorm_scale
+        Whether that normalisation learns a scale.
     gamma_readout, readout_regularizer, gamma_sigma, attention_kernel, attention_layers, init_noise
         As in :func:`~december_plugin.models.stacked_core_attention_readout`.
     readout_bias, bias_start, elu_offset
@@ -219,6 +225,7 @@ def task_core_attention_readout(
     }
     with seeded_weights(seed):
         core = TaskCore(channels, network=load_network(network, weights, weights_file), **core_settings)
+        learn_final_scale(core.norm, final_batchnorm_scale)
         core.check_sizes(sessions)
         readout = _readouts(sessions, core, readout_settings)
     return FiringRateEncoder(core=core, readout=readout, elu_offset=elu_offset)

@@ -18,6 +18,7 @@ from december_plugin.models.parts import (
     gaussian_readouts,
     grid_settings,
     hidden_kernels,
+    learn_final_scale,
     position_settings,
     readout_regularization,
     seeded_weights,
@@ -119,6 +120,7 @@ def equivariant_core_gaussian_readout(
     pad_input: bool = False,
     pad_hidden: bool = True,
     batch_norm: bool = True,
+    final_batchnorm_scale: bool = True,
     momentum: float = 0.9,
     final_nonlinearity: bool = True,
     gamma_readout: float = 0.0076,
@@ -159,6 +161,8 @@ def equivariant_core_gaussian_readout(
         Whether the first layer and the others keep the size of the map; their kernels are then odd.
     batch_norm, momentum, final_nonlinearity
         Whether each layer is normalised over batch and orientations, its momentum, and whether the last one has an ELU.
+    final_batchnorm_scale
+        As in :func:`~december_plugin.models.stacked_core_gaussian_readout`.
     gamma_readout, readout_regularizer, gamma_sigma, init_mu_range, init_sigma, gauss_type, grid_mean_predictor
         The readout's, as in :func:`~december_plugin.models.stacked_core_gaussian_readout`.
     readout_bias, bias_start, elu_offset
@@ -201,6 +205,7 @@ def equivariant_core_gaussian_readout(
     }
     with seeded_weights(seed):
         core = EquivariantCore(**core_settings)
+        learn_final_scale(core.features[-1], final_batchnorm_scale)
         readout = gaussian_readouts(sessions, core, readout_settings)
     return FiringRateEncoder(core=core, readout=readout, elu_offset=elu_offset)
 

@@ -43,6 +43,7 @@ def stacked_core_factorized_readout(
     pad_input: bool = False,
     hidden_padding: int | None = None,
     batch_norm: bool = True,
+    final_batchnorm_scale: bool = True,
     hidden_dilation: int = 1,
     laplace_padding: int | None = None,
     input_regularizer: str = "LaplaceL2norm",
@@ -75,9 +76,9 @@ def stacked_core_factorized_readout(
         As in :func:`~december_plugin.models.stacked_core_gaussian_readout`.
     hidden_channels, input_kern, hidden_kern, layers, gamma_input, skip, final_nonlinearity, momentum, pad_input
         The core's; likewise.
-    hidden_padding, batch_norm, hidden_dilation, laplace_padding, input_regularizer, use_avg_reg, core_bias
+    hidden_padding, batch_norm, final_batchnorm_scale, hidden_dilation, laplace_padding, input_regularizer, use_avg_reg
         The core's; likewise.
-    depth_separable, linear, stack
+    core_bias, depth_separable, linear, stack
         The core's; likewise.
     gamma_readout, readout_regularizer, gamma_sigma
         Strength and kind of the feature vectors' penalty: ``"l1"``, or ``"adaptive_log_norm"`` with the width
@@ -115,6 +116,7 @@ def stacked_core_factorized_readout(
         pad_input=pad_input,
         hidden_padding=hidden_padding,
         batch_norm=batch_norm,
+        final_batchnorm_scale=final_batchnorm_scale,
         hidden_dilation=hidden_dilation,
         laplace_padding=laplace_padding,
         input_regularizer=input_regularizer,

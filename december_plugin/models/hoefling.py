@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from december_plugin.errors import SettingsError
-from december_plugin.models.parts import BIAS_STARTS, READOUT_REGULARIZERS, SMALLEST_START_RATE
+from december_plugin.models.parts import BIAS_STARTS, READOUT_REGULARIZERS, SMALLEST_START_RATE, learn_final_scale
 from december_plugin.models.sessions import SessionShape, check_movies, listed, sessions_of
 from december_plugin.retina_extra import openretina_module, undisturbed
 from december_plugin.settings import check_bool, check_choice, check_integer, check_number, checked_settings
@@ -59,6 +59,7 @@ def hoefling_core_gaussian_readout(
     temporal_kernels: Sequence[int] = (21, 11),
     spatial_kernels: Sequence[int] = (11, 5),
     pad_hidden: bool = True,
+    final_batchnorm_scale: bool = True,
     gamma_temporal: float = 40.0,
     gamma_input: float = 0.0,
     gamma_hidden: float = 0.0,
@@ -95,6 +96,8 @@ def hoefling_core_gaussian_readout(
         ``sum(temporal_kernels) - layers`` frames of a video are not predicted: 30 by default.
     pad_hidden
         Whether the layers after the first keep the size of the map; their ``spatial_kernels`` are then odd and equal.
+    final_batchnorm_scale
+        As in :func:`~december_plugin.models.stacked_core_gaussian_readout`.
     gamma_temporal, gamma_input, gamma_hidden, gamma_in_sparse
         Strengths of openretina's penalties: high frequencies in time, rough kernels of the first layer, and many input
         channels per channel, of the layers after the first and of all.
@@ -154,6 +157,7 @@ def hoefling_core_gaussian_readout(
     with undisturbed():
         torch.random.default_generator.manual_seed(seed)
         core = parts.SeparableCore(**core_settings)
+        learn_final_scale(core.features[-1], final_batchnorm_scale)
         neurons = {data_key: session.n_neurons for data_key, session in sessions.items()}
         readout = parts.MultipleMaskReadout(in_shape, neurons, mean_activity_dict=starts, bias=True, **readout_settings)
     return HoeflingModel(core, readout)

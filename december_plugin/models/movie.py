@@ -11,7 +11,13 @@ from torch.nn import functional
 
 from december_plugin.errors import SettingsError
 from december_plugin.models.movie_core import MovieCore
-from december_plugin.models.parts import bias_starts, position_settings, readout_regularization, seeded_weights
+from december_plugin.models.parts import (
+    bias_starts,
+    learn_final_scale,
+    position_settings,
+    readout_regularization,
+    seeded_weights,
+)
 from december_plugin.models.sessions import SessionShape, check_movies, sessions_of, shared_channels
 from december_plugin.readouts import FullGaussian2d
 from december_plugin.settings import check_bool, check_integer, check_number, checked_settings
@@ -95,6 +101,7 @@ def movie_core_gaussian_readout(
     gamma_input: float = 48.0,
     gamma_temporal: float = 0.074,
     batch_norm: bool = True,
+    final_batchnorm_scale: bool = True,
     momentum: float = 0.01,
     final_nonlinearity: bool = True,
     gamma_readout: float = 0.023,
@@ -136,6 +143,8 @@ def movie_core_gaussian_readout(
         Strengths of the penalties of first kernels that are rough in space (``LaplaceL2norm``) and in time.
     batch_norm, momentum
         Whether there is batch normalisation after each layer, and its momentum.
+    final_batchnorm_scale
+        As in :func:`~december_plugin.models.stacked_core_gaussian_readout`.
     final_nonlinearity
         Whether the last layer has an ELU, as the others have.
     gamma_readout, readout_regularizer, gamma_sigma
@@ -180,6 +189,7 @@ def movie_core_gaussian_readout(
     }
     with seeded_weights(seed):
         core = MovieCore(**core_settings)
+        learn_final_scale(core.features[-1], final_batchnorm_scale)
         shapes = {data_key: _output_shape(core, data_key, session) for data_key, session in sessions.items()}
         neurons = {data_key: session.n_neurons for data_key, session in sessions.items()}
         readout = MultipleFrameGaussian2d(in_shape_dict=shapes, n_neurons_dict=neurons, **readout_settings)

@@ -13,11 +13,12 @@ from neuralpredictors.layers.cores import Stacked2dCore
 from neuralpredictors.layers.readouts import MultiReadoutSharedParametersBase
 from neuralpredictors.utils import get_module_output
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from december_plugin.errors import SettingsError, did_you_mean
 from december_plugin.models.sessions import SessionShape, check_images, shared_channels
 from december_plugin.readouts import FullGaussian2d
-from december_plugin.settings import check_choice, check_integer, check_number
+from december_plugin.settings import check_bool, check_choice, check_integer, check_number
 
 CORTEX_GRID: Mapping[str, Any] = MappingProxyType(
     {"type": "cortex", "input_dimensions": 2, "hidden_layers": 1, "hidden_features": 30, "final_tanh": True}
@@ -75,7 +76,11 @@ def stacked_core(sessions: Mapping[str, SessionShape], settings: Mapping[str, An
     channels = shared_channels(sessions)
     for data_key, session in sessions.items():
         _check_size(data_key, session.image_shape[1:], settings)
-    return Stacked2dCore(input_channels=channels, **settings)
+    settings = dict(settings)
+    final_batchnorm_scale = settings.pop("final_batchnorm_scale")
+    core = Stacked2dCore(input_channels=channels, **settings)
+    learn_final_scale(core.features[-1], final_batchnorm_scale)
+    return core
 
 
 def _check_size(data_key: str, size: tuple[int, int], settings: Mapping[str, Any]) -> None:
@@ -105,6 +110,37 @@ def _stacked_layers(stack: int | list[int] | None, layers: int) -> list[int]:
     if stack is None:
         return list(range(layers))
     return list(range(layers))[stack:] if isinstance(stack, int) else [layer % layers for layer in stack]
+
+
+def learn_final_scale(norm_holder: nn.Module, final_batchnorm_scale: Any) -> None:
+    """Hold the scale of the batch norm in a core's last layer at 1, unless it is to be learned.
+
+    The features then have unit variance over the training batches before the last nonlinearity, and readout weights a
+    fixed unit; the batch norm's bias is still learned. neuralpredictors' setting of this name does the same, by a batch
+    norm without parameters and a bias after it.
+
+    Parameters
+    ----------
+    norm_holder
+        The last layer.
+    final_batchnorm_scale
+        The setting.
+
+    Raises
+    ------
+    SettingsError
+        If it is neither true nor false, or false for a layer without batch normalisation.
+    """
+    if check_bool("final_batchnorm_scale", final_batchnorm_scale):
+        return
+    norms = [module for module in norm_holder.modules() if isinstance(module, _BatchNorm) and module.affine]
+    if not norms:
+        raise SettingsError(
+            "final_batchnorm_scale is False, but the core's last layer has no batch normalisation whose scale could be "
+            "left out. Leave it at True, or switch the batch normalisation on."
+        )
+    for norm in norms:
+        norm.weight.requires_grad_(False)
 
 
 def output_shapes(core: nn.Module, sessions: Mapping[str, SessionShape]) -> dict[str, tuple[int, ...]]:

@@ -21,14 +21,51 @@ from december_plugin.models.parts import (
     stacked_core_settings,
 )
 from december_plugin.models.sessions import SessionShape, listed, sessions_of
-from december_plugin.settings import check_integer, check_number, checked_settings
+from december_plugin.settings import Preset, check_integer, check_number, checked_settings, with_presets
+
+# Of the published experiments on mouse V1: SENSORIUM 2022's model and, from their script, the last five.
+PUBLISHED_V1 = Preset(
+    {
+        "input_kern": 9,
+        "hidden_kern": 7,
+        "layers": 4,
+        "gamma_input": 6.3831,
+        "skip": 0,
+        "final_nonlinearity": True,
+        "momentum": 0.9,
+        "pad_input": False,
+        "batch_norm": True,
+        "hidden_dilation": 1,
+        "input_regularizer": "LaplaceL2norm",
+        "use_avg_reg": False,
+        "core_bias": True,
+        "depth_separable": True,
+        "linear": False,
+        "stack": -1,
+        "gamma_sigma": 0.1,
+        "init_mu_range": 0.3,
+        "init_sigma": 0.1,
+        "gauss_type": "full",
+        "grid_mean_predictor": dict(CORTEX_GRID),
+        "hidden_channels_shifter": 5,
+        "shift_layers": 3,
+        "elu_offset": 0.0,
+        "hidden_channels": 128,
+        "final_batchnorm_scale": False,
+        "readout_regularizer": "adaptive_log_norm",
+        "gamma_readout": 10.0,
+        "bias_start": "zero",
+    }
+)
 
 
 @checked_settings
+@with_presets(published=PUBLISHED_V1)
 def stacked_core_gaussian_readout(
     dataloaders: Mapping[str, Any] | None,
     seed: int,
     *,
+    preset: str | None = None,
     hidden_channels: int = 64,
     input_kern: int = 9,
     hidden_kern: int | Sequence[int] = 7,
@@ -40,6 +77,7 @@ def stacked_core_gaussian_readout(
     pad_input: bool = False,
     hidden_padding: int | None = None,
     batch_norm: bool = True,
+    final_batchnorm_scale: bool = True,
     hidden_dilation: int = 1,
     laplace_padding: int | None = None,
     input_regularizer: str = "LaplaceL2norm",
@@ -78,6 +116,9 @@ def stacked_core_gaussian_readout(
         packages whose batches are named tuples or dicts, images and responses first. May be None with ``data_info``.
     seed
         Seed of the initial weights. The same seed gives the same bytes; the global random state is left alone.
+    preset
+        "published": the settings of the published experiments on mouse V1, as far as they are known (``PUBLISHED_V1``
+        of this module). Settings given beside it win. None: the defaults here.
     hidden_channels, layers
         Channels of each layer, and number of layers of the core.
     input_kern, hidden_kern
@@ -87,6 +128,10 @@ def stacked_core_gaussian_readout(
         ``neuralpredictors.regularizers``, whether it is a mean instead of a sum, and its padding.
     skip, final_nonlinearity, linear, depth_separable, core_bias, batch_norm, momentum, hidden_dilation
         As in ``Stacked2dCore``.
+    final_batchnorm_scale
+        Whether the last layer's batch normalisation learns a scale, as by default. Without it the features have unit
+        variance before the last nonlinearity, and readout weights a fixed unit, in which ``scale_bounds`` of the
+        clustering are given.
     pad_input, hidden_padding
         Whether the first layer is padded (not by default: its output is ``input_kern - 1`` pixels smaller), and the
         padding of the others (None: as much as keeps the size).
@@ -139,6 +184,7 @@ def stacked_core_gaussian_readout(
         pad_input=pad_input,
         hidden_padding=hidden_padding,
         batch_norm=batch_norm,
+        final_batchnorm_scale=final_batchnorm_scale,
         hidden_dilation=hidden_dilation,
         laplace_padding=laplace_padding,
         input_regularizer=input_regularizer,

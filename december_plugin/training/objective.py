@@ -82,7 +82,18 @@ class ModelLoss:
                 f"session {data_key!r} has responses of shape {tuple(responses.shape)} in a batch, but the model "
                 f"predicts {tuple(prediction.shape)}; build the model from the same dataset entry."
             )
-        return scale * self.criterion(prediction, compared) + self._regularizer(data_key)
+        return scale * self._poisson(prediction, compared) + self._regularizer(data_key)
+
+    def _poisson(self, prediction: Tensor, responses: Tensor) -> Tensor:
+        """Return the summed Poisson loss, which may be NaN or infinite: the training loop explains that."""
+        try:
+            return self.criterion(prediction, responses)
+        except AssertionError:
+            # neuralpredictors' git version asserts that its loss is finite.
+            loss = (prediction - responses * torch.log(prediction + self.criterion.bias)).sum()
+            if bool(torch.isfinite(loss)):
+                raise
+            return loss
 
     def _regularizer(self, data_key: str) -> Tensor:
         core, readout = getattr(self.model, "core", None), getattr(self.model, "readout", None)
