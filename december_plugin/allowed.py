@@ -122,11 +122,16 @@ class AllowedModules:
         SettingsError
             It was defined outside the packages.
         """
-        while isinstance(function, functools.partial):
-            function = function.func
-        module = str(getattr(function, "__module__", None))
+        module = self.home_of(function)
         if not self.allows(module):
             raise self._refusal(f"the {table} names the function {name!r}, which is defined in {module!r}", module)
+
+    @staticmethod
+    def home_of(function: Callable[..., Any]) -> str:
+        """Return the module in which a function was defined."""
+        while isinstance(function, functools.partial):
+            function = function.func
+        return str(getattr(function, "__module__", None))
 
     def _refusal(self, beginning: str, module: str) -> SettingsError:
         package = module.partition(".")[0]

@@ -16,6 +16,7 @@ argument           environment            DataJoint setting     default
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 from dataclasses import dataclass
@@ -68,7 +69,24 @@ def open_lab(
     database = connect(needs_store=not read_only)
     schema = schema or os.environ.get("DECEMBER_SCHEMA") or dj.config.get("december.schema") or DEFAULT_SCHEMA
     source = nnfabrik or os.environ.get("DECEMBER_NNFABRIK") or dj.config.get("december.nnfabrik")
-    parent = _nnfabrik_of(database.connection, schema)
+    from december_plugin.schemas.setup_lock import one_at_a_time
+    from december_plugin.store_identity import recognise, store_name_of
+    from december_plugin.stores import open_store
+
+    # Several processes may make the tables at the same time, as a job array does that begins with `register`.
+    alone = one_at_a_time(database.connection, "making december's tables")
+    with contextlib.nullcontext() if _is_complete(database.connection, schema) else alone:
+        module, tables = _open_tables(database.connection, schema, source, create=create)
+        store = store_name_of(tables.TrainedModel)
+        if not read_only and store in (dj.config.get("stores") or {}):
+            models_schema = str(tables.TrainedModel.database)
+            recognise(tables.StoreIdentity(), open_store(store), models_schema=models_schema)
+    return Lab(schema, module, tables, database.is_embedded)
+
+
+def _open_tables(connection: Any, schema: str, source: str | None, *, create: bool) -> tuple[Any, Any]:
+    """Return the nnfabrik module and our tables."""
+    parent = _nnfabrik_of(connection, schema)
     if parent is None and not create:
         raise SettingsError(
             f"there are no december tables in the schema {schema!r} yet. `december register` makes them; check the "
@@ -76,8 +94,6 @@ def open_lab(
         )
     source = source or parent or schema
     from december_plugin.schemas import december_tables
-    from december_plugin.store_identity import recognise, store_name_of
-    from december_plugin.stores import open_store
 
     module = _import_module(source[len("module:") :]) if source.startswith("module:") else None
     found = module.Model.database if module is not None else source
@@ -90,11 +106,13 @@ def open_lab(
     if module is None:
         module = _nnfabrik_schema(source)
     tables = december_tables(schema, nnfabrik=module, trained_model=getattr(module, "TrainedModel", None))
-    store = store_name_of(tables.TrainedModel)
-    if not read_only and store in (dj.config.get("stores") or {}):
-        models_schema = str(tables.TrainedModel.database)
-        recognise(tables.StoreIdentity(), open_store(store), models_schema=models_schema)
-    return Lab(schema, module, tables, database.is_embedded)
+    return module, tables
+
+
+def _is_complete(connection: Any, schema: str) -> bool:
+    """Return whether the schema has the table that is made last."""
+    statement = "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = 'pool_job'"
+    return connection.query(statement, args=(schema,)).fetchone() is not None
 
 
 def _nnfabrik_of(connection: Any, schema: str) -> str | None:

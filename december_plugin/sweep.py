@@ -68,7 +68,10 @@ class ClusteringEntry:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Everything that a sweep registers; every dataset x model x trainer x seed is a training."""
+    """Everything that a sweep registers; every dataset x model x trainer x seed is a training.
+
+    ``source`` is the file, for mistakes that only the tables show.
+    """
 
     datasets: tuple[Entry, ...]
     models: tuple[Entry, ...]
@@ -76,6 +79,7 @@ class Sweep:
     seeds: tuple[int, ...]
     clusterings: tuple[ClusteringEntry, ...] = ()
     surrogates: tuple[SurrogateEntry, ...] = ()
+    source: Source | None = field(default=None, compare=False, repr=False)
 
     @property
     def n_trainings(self) -> int:
@@ -388,6 +392,7 @@ def parse_sweep(content: Any, *, folder: Path | None = None, source: Source | No
         seeds=seeds,
         clusterings=tuple(entry for entry, _ in clusterings),
         surrogates=surrogates,
+        source=source,
     )
 
 

@@ -7,12 +7,11 @@ from typing import Any
 
 from datajoint.hash import key_hash
 
+from december_plugin.schemas.entries import KINDS, entry_key
 from december_plugin.schemas.following_jobs import Following, following_jobs
 from december_plugin.schemas.training_plan import combinations
-from december_plugin.sweep import Entry, Sweep
+from december_plugin.sweep import Sweep
 from december_plugin.training_time import Estimate, Finished, Training, estimate, most_epochs
-
-KINDS = ("dataset", "model", "trainer")
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def outlook(sweep: Sweep, *, nnfabrik: Any, tables: Any) -> Outlook:
         What :func:`december_plugin.schemas.december_tables` returned for it.
     """
     entries = {"dataset": sweep.datasets, "model": sweep.models, "trainer": sweep.trainers}
-    keys = {kind: [_entry_key(kind, entry) for entry in entries[kind]] for kind in KINDS}
+    keys = {kind: [entry_key(kind, entry) for entry in entries[kind]] for kind in KINDS}
     plan = combinations(datasets=keys["dataset"], models=keys["model"], trainers=keys["trainer"], seeds=sweep.seeds)
     names = list(plan[0])
     wanted = {_values(key, names) for key in plan}
@@ -124,13 +123,6 @@ def _done_jobs(tables: Any) -> list[dict[str, Any]]:
     gpus = dict(zip(*tables.PoolWorker.fetch("worker_id", "worker_gpu"), strict=True))
     rows = timed.fetch("job_hash", "n_starts", "last_worker", "seconds", as_dict=True)
     return [{**row, "seconds": float(row["seconds"]), "worker_gpu": gpus.get(row["last_worker"], "")} for row in rows]
-
-
-def _entry_key(kind: str, entry: Entry) -> dict[str, str]:
-    """Return the key that nnfabrik gives an entry."""
-    from nnfabrik.utility.dj_helpers import make_hash
-
-    return {f"{kind}_fn": entry.fn, f"{kind}_hash": make_hash(entry.config)}
 
 
 def _keys(table: Any, names: list[str]) -> set[tuple[Any, ...]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from december_plugin.wording import numbered
 
 if TYPE_CHECKING:
     from december_plugin.lab import Lab
+    from december_plugin.schemas.entries import Comment, Compared, SameComment
     from december_plugin.sweep import Sweep
 
 DESCRIPTION = """\
@@ -82,9 +85,13 @@ def run(args: argparse.Namespace) -> int:
     product = " x ".join(numbered(len(entries), kind) for kind, entries in kinds)
     trainings = f"{numbered(sweep.n_trainings, 'training')}: {product}"
     if args.dry_run:
+        lab, reason = _open_without_starting(args)
+        found = _compare(sweep, lab, args) if lab is not None else {}
         print(f"The sweep is valid. It plans {trainings}.")
+        for compared in found.values():
+            _print_comments(compared.comments, compared.same_comments, is_done=False)
         _print_advice(sweep)
-        _print_outlook(sweep, args)
+        _print_outlook(sweep, lab, reason)
         return 0
     if FOLDER in path.parents:
         _check_recordings(sweep, args.sweep)
@@ -97,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"The sweep has {trainings}.")
     for table in written.new:
         print(f"  {table:<14}{written.new[table]:>5} new{written.existing[table]:>6} there already")
+    _print_comments(written.comments, written.same_comments, is_done=True)
     _print_advice(sweep)
     print("Next: `december worker` trains and clusters; `december status` shows what is left.")
     return 0
@@ -104,9 +112,24 @@ def run(args: argparse.Namespace) -> int:
 
 def _print_advice(sweep: Sweep) -> None:
     from december_plugin.sweep_advice import advice
+    from december_plugin.sweep_notes import missing_recordings, refused_functions
 
-    for sentence in advice(sweep):
+    for sentence in itertools.chain(missing_recordings(sweep), refused_functions(sweep), advice(sweep)):
         print(f"Note: {sentence}")
+
+
+def _print_comments(comments: Sequence[Comment], same: Sequence[SameComment], *, is_done: bool) -> None:
+    from december_plugin.commands._entries_view import comment_lines, same_comment_lines
+
+    for line in itertools.chain(comment_lines(comments, is_done=is_done), same_comment_lines(same)):
+        print(line)
+
+
+def _compare(sweep: Sweep, lab: Lab, args: argparse.Namespace) -> dict[str, Compared]:
+    """Compare the sweep with the tables, and find the mistakes that only they show."""
+    from december_plugin.schemas.registration import check
+
+    return check(sweep, nnfabrik=lab.nnfabrik, tables=lab.tables, fabrikant=args.fabrikant, may_add=lab.is_embedded)
 
 
 def _check_recordings(sweep: Sweep, name: str) -> None:
@@ -121,9 +144,8 @@ def _check_recordings(sweep: Sweep, name: str) -> None:
                 )
 
 
-def _print_outlook(sweep: Sweep, args: argparse.Namespace) -> None:
+def _print_outlook(sweep: Sweep, lab: Lab | None, reason: str) -> None:
     """Print what of the sweep is there already, and how long the rest will take; or why that is not known."""
-    lab, reason = _open_without_starting(args)
     if lab is None:
         print(f"How many of them are planned or trained already, and how long they take, is not known: {reason}")
         return

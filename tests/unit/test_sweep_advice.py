@@ -27,7 +27,7 @@ def test_a_complete_sweep_needs_none() -> None:
 
 def test_one_seed() -> None:
     assert said(BASELINE, seeds=(1,)) == [
-        "there is one seed, so there will be no agreement between seeds. Three are customary."
+        "there is one seed, so there will be no agreement between seeds. Use at least three."
     ]
 
 
@@ -41,7 +41,17 @@ def test_missing_controls() -> None:
     assert said(DECEMBER) == ["no baseline_trainer without clustering loss is there to compare DECEMber with.", message]
 
 
-def test_missing_post_hoc_methods() -> None:
-    assert said(DECEMBER, BASELINE, CONTROL, clusterings=ALL[:2]) == [
-        "the clusterings have no t_mixture with n_clusters [4], which DECEMber has."
+def test_post_hoc_methods_that_lack_a_number_of_clusters() -> None:
+    other = Entry(DECEMBER.fn, {**DECEMBER.config, "n_clusters": 6})
+    assert said(DECEMBER, other, BASELINE, CONTROL) == [
+        f"the clusterings have {method}, but not with n_clusters [6], which DECEMber has."
+        for method in ("gmm", "kmeans", "t_mixture")
+    ]
+
+
+def test_a_method_that_is_left_out_is_left_out_on_purpose() -> None:
+    assert said(DECEMBER, BASELINE, CONTROL, clusterings=ALL[2:]) == []
+    assert said(DECEMBER, BASELINE, CONTROL, clusterings=()) == [
+        "there are no clusterings, so DECEMber will stand beside no other method. With t_mixture and the same "
+        "n_clusters one sees what the clustering loss adds."
     ]

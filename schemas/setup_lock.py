@@ -1,0 +1,52 @@
+"""One process at a time makes tables or registers: several first registrations would get in each other's way.
+
+The lock is the server's own (``GET_LOCK``). It needs no rights, belongs to the connection, and goes with it, so that a
+killed process leaves none behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+from datajoint.errors import DataJointError
+
+from december_plugin.errors import ServerError
+from december_plugin.schemas.server_outage import CONNECTION_ERRORS
+
+LONGEST_WAIT = 600  # s
+
+
+@contextlib.contextmanager
+def one_at_a_time(connection: Any, what: str, *, longest: int = LONGEST_WAIT) -> Iterator[None]:
+    """Hold the server's lock of this name inside a with block; wait while another connection has it.
+
+    Parameters
+    ----------
+    connection
+        DataJoint's connection.
+    what
+        What only one may do, in words, e.g. ``"registering in the schema december"``.
+    longest
+        How long to wait (s).
+
+    Raises
+    ------
+    ServerError
+        If another connection keeps it longer than that.
+    """
+    name = f"december-{hashlib.md5(what.encode(), usedforsecurity=False).hexdigest()}"  # at most 64 characters
+    (got,) = connection.query("SELECT GET_LOCK(%s, %s)", args=(name, longest)).fetchone()
+    if got != 1:
+        (holder,) = connection.query("SELECT IS_USED_LOCK(%s)", args=(name,)).fetchone()
+        raise ServerError(
+            f"another process has been {what} for more than {longest} s (connection {holder} of the database server). "
+            "Wait until it ends, or end it, and try again."
+        )
+    try:
+        yield
+    finally:
+        with contextlib.suppress(*CONNECTION_ERRORS, DataJointError):  # it went with the connection
+            connection.query("SELECT RELEASE_LOCK(%s)", args=(name,))
