@@ -111,7 +111,7 @@ def _open_tables(connection: Any, schema: str, source: str | None, *, create: bo
 
 def _is_complete(connection: Any, schema: str) -> bool:
     """Return whether the schema has the table that is made last."""
-    statement = "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = 'pool_job'"
+    statement = "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = 'store_identity'"
     return connection.query(statement, args=(schema,)).fetchone() is not None
 
 
