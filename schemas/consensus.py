@@ -49,9 +49,10 @@ class Consensus(SeedSetTable, dj.Computed):
 
     definition = """
     # Partition that the seeds of a configuration share
-    -> ClusterAssignment.proj(newest_seed='seed')
+    -> ClusterAssignment.proj(largest_seed='seed')
     -> ClusterAssignment.proj(smallest_seed='seed')
     -> SeedCount
+    -> SeedSet
     ---
     n_consensus_neurons: int unsigned   # number of neurons that all seeds have
     n_consensus_clusters: int unsigned  # number of consensus clusters that hold at least one neuron
@@ -99,6 +100,7 @@ class Consensus(SeedSetTable, dj.Computed):
         found = consensus_of(self.cluster_assignment_table, keys)
         partition, ids = found.partition, found.neurons.ids
         clusters = consensus_clusters(partition)
+        self.enter_set(key)
         self.insert1(
             {
                 **key,

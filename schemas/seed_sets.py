@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import datajoint as dj
@@ -10,7 +13,11 @@ import datajoint as dj
 from december_plugin.errors import SettingsError
 
 MOST_SEEDS = 500
-NEWEST_FIRST = "GROUP_CONCAT(seed ORDER BY assignment_ts DESC, seed DESC)"
+# Digest of a set: exclusive or of the digests of its members, in two halves, since SQL's integers have 64 bits. It does
+# not depend on an order, and no text of all members is built, whose length servers limit.
+MEMBER = "MD5(CONCAT(seed, ' ', labels_md5))"
+HALF = "LPAD(LOWER(HEX(BIT_XOR(CAST(CONV(SUBSTRING({member}, {start}, 16), 16, 10) AS UNSIGNED)))), 16, '0')"
+SET_DIGEST = f"CONCAT({HALF.format(member=MEMBER, start=1)}, {HALF.format(member=MEMBER, start=17)})"
 
 
 class SeparatedInt(int):
@@ -35,16 +42,33 @@ class SeedCount(dj.Lookup):
     contents = [{"n_seeds": count} for count in range(2, MOST_SEEDS + 1)]  # noqa: RUF012
 
 
+class SeedSet(dj.Manual):
+    """Digests of sets of seeds and of their labels, for the same keys; entered with the first result of a set."""
+
+    definition = """
+    # Sets of seeds with their labels
+    seed_set: char(32)         # digest of all seeds of a configuration and of the labels that each has
+    """
+
+
+def set_digest(members: Mapping[int, str]) -> str:
+    """Return the digest of a set, from the digest of every seed's labels; the same as the server's."""
+    total = 0
+    for seed, labels_md5 in members.items():
+        total ^= int(hashlib.md5(f"{seed} {labels_md5}".encode(), usedforsecurity=False).hexdigest(), 16)
+    return f"{total:032x}"
+
+
 class SeedSetTable:
     """Mixin of computed tables that have one entry for each set of seeds of a configuration.
 
-    The set is named by the seed that was assigned last, the smallest seed and their number: assignments are only ever
-    added after the others, or deleted, so this tells one set from another. (Of several that were assigned within one
-    second, the largest seed counts as the last.) When a seed is added there is a new key, and the entry of the smaller
-    set stays.
+    The set is named by a digest of its seeds and of their labels, so that it does not matter in which order they were
+    computed. Its smallest and largest seed and their number are in the key, too. When a seed is added or deleted, or
+    gets other labels, there is a new key; the entry of the other set stays, and is the one again if that set returns.
     """
 
     cluster_assignment_table: ClassVar[Any]
+    seed_set_table: ClassVar[Any]
 
     def current_sets(self) -> Any:
         """Return the set of all seeds of every configuration that has at least two, as a query of keys."""
@@ -53,12 +77,21 @@ class SeedSetTable:
         sets = dj.U(*configuration).aggr(
             assignments,
             n_seeds="count(*)",
-            newest_seed=f"CAST(SUBSTRING_INDEX({NEWEST_FIRST}, ',', 1) AS SIGNED)",
+            largest_seed="MAX(seed)",
             smallest_seed="MIN(seed)",
+            seed_set=SET_DIGEST,
         )
-        return dj.U(*configuration, "newest_seed", "smallest_seed", "n_seeds") & (
+        return dj.U(*configuration, "largest_seed", "smallest_seed", "n_seeds", "seed_set") & (
             sets & f"n_seeds BETWEEN 2 AND {MOST_SEEDS}"
         )
+
+    def enter_set(self, key: Mapping[str, Any]) -> None:
+        """Enter the set of a key, which the entry refers to."""
+        row = {"seed_set": key["seed_set"]}
+        if not self.seed_set_table & row:
+            # Not skip_duplicates, for which a worker's account needs the right to update.
+            with contextlib.suppress(dj.errors.DuplicateError):
+                self.seed_set_table.insert1(row)
 
     def seeds_of(self, key: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
         """Return the assignments of a set, by seed, as keys, and the digests of their labels.
@@ -66,23 +99,32 @@ class SeedSetTable:
         Raises
         ------
         SettingsError
-            If assignments of the set were deleted.
+            If assignments of the set were deleted, or have other labels now.
         """
         assignments = self.cluster_assignment_table()
         configuration = {name: key[name] for name in assignments.primary_key if name != "seed"}
-        rows = (assignments & configuration).fetch("seed", "labels_md5", "assignment_ts", as_dict=True)
-        by_age = sorted((row["assignment_ts"], row["seed"], row["labels_md5"]) for row in rows)
-        seeds = [seed for _, seed, _ in by_age]
-        newest = seeds.index(key["newest_seed"]) if key["newest_seed"] in seeds else -1
-        # Seeds that were assigned within the same second, after this set was found, stand just before the newest.
-        chosen = [*by_age[:newest][: key["n_seeds"] - 1], by_age[newest]] if newest >= 0 else []
-        if len(chosen) != key["n_seeds"] or min(seed for _, seed, _ in chosen) != key["smallest_seed"]:
+        rows = (assignments & configuration).fetch(
+            "seed", "labels_md5", as_dict=True, order_by=("assignment_ts", "seed")
+        )
+        members = [(int(row["seed"]), str(row["labels_md5"])) for row in rows]
+        chosen = next((each for each in _subsets(members) if set_digest(dict(each)) == key["seed_set"]), None)
+        if chosen is None:
             raise SettingsError(
-                f"{len(chosen)} of the {key['n_seeds']} assignments that are to be compared are left: some were "
-                "deleted. Populate again."
+                f"the {key['n_seeds']} assignments that are to be compared are not there any more: some were deleted, "
+                "or computed again with another outcome. Populate again."
             )
-        chosen.sort(key=lambda row: row[1])
-        return [{**configuration, "seed": int(seed)} for _, seed, _ in chosen], [str(md5) for *_, md5 in chosen]
+        chosen = sorted(chosen)
+        return [{**configuration, "seed": seed} for seed, _ in chosen], [md5 for _, md5 in chosen]
 
     def _job_key(self, key: dict[str, Any]) -> dict[str, Any]:
         return {**key, **{name: SeparatedInt(key[name]) for name in ("smallest_seed", "n_seeds")}}
+
+
+def _subsets(members: list[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    """Yield the sets that may have been all there were a while ago: without the newest, or without any two."""
+    yield members
+    for n_kept in range(len(members) - 1, 1, -1):
+        yield members[:n_kept]
+    for n_left_out in (1, 2):  # several that were assigned within one second
+        for left_out in itertools.combinations(members, n_left_out):
+            yield [member for member in members if member not in left_out]

@@ -115,9 +115,10 @@ class SurrogateAgreement(SeedSetTable, dj.Computed):
 
     definition = """
     # Agreement between seeds on surrogates without clusters
-    -> ClusterAssignment.proj(newest_seed='seed')
+    -> ClusterAssignment.proj(largest_seed='seed')
     -> ClusterAssignment.proj(smallest_seed='seed')
     -> SeedCount
+    -> SeedSet
     -> Surrogate
     ---
     observed_mean: double              # mean over pairs of seeds of the real adjusted Rand index
@@ -151,7 +152,7 @@ class SurrogateAgreement(SeedSetTable, dj.Computed):
         )
         fetched = {
             "clustering": [method, settings],
-            "config": full_config(self.nnfabrik, {**key, "seed": key["newest_seed"]}, trainer=False),
+            "config": full_config(self.nnfabrik, {**key, "seed": key["largest_seed"]}, trainer=False),
             "surrogates": {"n_draws": int(n_draws), "seed": int(seed), "method": str(surrogate_method)},
         }
         return (packed(fetched),)
@@ -202,4 +203,5 @@ class SurrogateAgreement(SeedSetTable, dj.Computed):
 
     def make_insert(self, key: dict[str, Any], row: dict[str, Any]) -> None:
         """Insert the entry."""
+        self.enter_set(key)
         self.insert1({**key, **row})

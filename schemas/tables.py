@@ -23,7 +23,7 @@ from december_plugin.schemas.performance import TestPerformance
 from december_plugin.schemas.pool_tables import Pool, PoolJob, PoolWorker
 from december_plugin.schemas.running_job import LeasedTable
 from december_plugin.schemas.seed_agreement import SeedAgreement
-from december_plugin.schemas.seed_sets import SeedCount
+from december_plugin.schemas.seed_sets import SeedCount, SeedSet
 from december_plugin.schemas.store_identity import StoreIdentity
 from december_plugin.schemas.surrogate import Surrogate, SurrogateAgreement
 from december_plugin.schemas.trained_model import ThreePartTraining, trained_model_template
@@ -70,8 +70,8 @@ class DecemberTables:
         The partition that all seeds of a configuration share.
     ClusterQuality
         Criteria for the number of clusters.
-    SeedCount, Surrogate
-        Numbers of seeds; surrogates that are asked for.
+    SeedCount, SeedSet, Surrogate
+        Numbers and sets of seeds; surrogates that are asked for.
     SurrogateAgreement
         Agreement between seeds on surrogates without clusters.
     Pool, PoolWorker, PoolJob
@@ -93,6 +93,7 @@ class DecemberTables:
     LabelAgreement: Any
     TestPerformance: Any
     SeedCount: Any
+    SeedSet: Any
     Consensus: Any
     ClusterQuality: Any
     Surrogate: Any
@@ -181,8 +182,15 @@ def _declare_evaluations(
     models = {"trained_model_table": context["TrainedModel"]}
     clustering = bind(Clustering, schema, context)
     types = bind(KnownTypes, schema, context)
-    counts, surrogate = bind(SeedCount, schema, context), bind(Surrogate, schema, context)
-    lookups = {"Clustering": clustering, "KnownTypes": types, "SeedCount": counts, "Surrogate": surrogate}
+    counts, sets = bind(SeedCount, schema, context), bind(SeedSet, schema, context)
+    surrogate = bind(Surrogate, schema, context)
+    lookups = {
+        "Clustering": clustering,
+        "KnownTypes": types,
+        "SeedCount": counts,
+        "SeedSet": sets,
+        "Surrogate": surrogate,
+    }
     context = {**context, **lookups}
     assignment = bind(
         ClusterAssignment,
@@ -204,9 +212,11 @@ def _declare_evaluations(
         "NeuronCluster": bind(NeuronCluster, schema, context, **assignments),
         "SeedAgreement": bind(SeedAgreement, schema, context, **assignments),
         "LabelAgreement": bind(LabelAgreement, schema, context, known_types_table=types, **assignments),
-        "Consensus": bind(Consensus, schema, context, **assignments),
+        "Consensus": bind(Consensus, schema, context, seed_set_table=sets, **assignments),
         "ClusterQuality": bind(ClusterQuality, schema, context, **readouts),
-        "SurrogateAgreement": bind(SurrogateAgreement, schema, context, surrogate_table=surrogate, **readouts),
+        "SurrogateAgreement": bind(
+            SurrogateAgreement, schema, context, surrogate_table=surrogate, seed_set_table=sets, **readouts
+        ),
     }
 
 

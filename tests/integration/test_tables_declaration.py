@@ -15,7 +15,7 @@ from december_plugin.schemas import DecemberTables, december_tables
 
 OURS = ("TrainingPlan", "TrainingSummary", "Clustering", "ClusterAssignment", "NeuronCluster")
 OURS += ("SeedAgreement", "KnownTypes", "LabelAgreement", "TestPerformance", "TrainedModel")
-OURS += ("SeedCount", "Surrogate", "SurrogateAgreement", "ClusterQuality", "Consensus")
+OURS += ("SeedCount", "SeedSet", "Surrogate", "SurrogateAgreement", "ClusterQuality", "Consensus")
 OURS += ("Pool", "PoolWorker", "PoolJob")
 
 

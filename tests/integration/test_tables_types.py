@@ -14,6 +14,7 @@ from tables_setup import open_lab
 from december_plugin.errors import SettingsError
 from december_plugin.schemas import queries, type_queries
 from december_plugin.schemas.registration import register
+from december_plugin.schemas.seed_sets import set_digest
 from december_plugin.sweep import parse_sweep
 
 SEEDS = [1, 2, 3]
@@ -280,6 +281,79 @@ def test_a_seed_that_is_added_later_is_followed(empty_lab):
     assert null["n_pairs"] == 1
     (consensus,) = type_queries.consensus_table(lab.tables).to_dict("records")
     assert consensus["n_seeds"] == 2
+
+
+def populate(lab, tables=None):
+    for table in tables or lab.tables.computed:
+        table.populate()
+
+
+def rows_of_sets(lab):
+    """Return the keys of what is computed per set of seeds, by table, without the schema's own hashes."""
+    return {
+        table.__name__: sorted(
+            (row["smallest_seed"], row["largest_seed"], row["n_seeds"], row["seed_set"]) for row in table.fetch("KEY")
+        )
+        for table in (lab.tables.Consensus, lab.tables.SurrogateAgreement)
+    }
+
+
+def test_a_seed_in_the_middle_that_is_deleted_and_computed_again(empty_lab):
+    lab = empty_lab
+    lab.tables.Surrogate().add_entry(n_draws=2)
+    lab.train("december", [1, 2, 3])
+    populate(lab)
+    before = rows_of_sets(lab)
+    assert [len(rows) for rows in before.values()] == [1, 1]
+    digests = dict(zip(*lab.tables.ClusterAssignment.fetch("seed", "labels_md5"), strict=True))
+    assert before["Consensus"] == [(1, 3, 3, set_digest(digests))]
+    (lab.tables.TrainedModel & {"seed": 2}).delete(force_parts=True)
+    assert sorted(lab.tables.ClusterAssignment.fetch("seed")) == [1, 3]
+    # What was computed of all three is none of the other two's.
+    assert len(type_queries.consensus_table(lab.tables)) == 0
+    populate(lab, [lab.tables.SeedAgreement, lab.tables.Consensus, lab.tables.SurrogateAgreement])
+    assert type_queries.consensus_table(lab.tables)["n_seeds"].tolist() == [2]
+    (null,) = type_queries.null_table(lab.tables).to_dict("records")
+    assert null["n_pairs"] == 1
+    lab.train("december", [2])
+    populate(lab)
+    after = rows_of_sets(lab)
+    assert {name: rows[-1:] for name, rows in before.items()} == {
+        name: [row for row in rows if row[2] == 3] for name, rows in after.items()
+    }
+    assert type_queries.consensus_table(lab.tables)["n_seeds"].tolist() == [3]
+    (null,) = type_queries.null_table(lab.tables).to_dict("records")
+    assert null["n_pairs"] == 3
+
+
+def test_the_order_in_which_seeds_are_computed_is_not_in_the_key(empty_lab, schema_name):
+    keys = []
+    for lab, order in ((empty_lab, [4, 2, 9]), (open_lab(f"{schema_name}_again"), [9, 4, 2])):
+        for seed in order:
+            lab.train("december", [seed])
+            lab.tables.ClusterAssignment.populate()
+        lab.tables.Consensus.populate()
+        keys.append(lab.tables.Consensus.fetch("smallest_seed", "largest_seed", "n_seeds", "seed_set"))
+    assert str(keys[0]) == str(keys[1])
+
+
+def test_a_set_is_found_when_others_have_come_since(empty_lab):
+    lab = empty_lab
+    lab.train("december", [5, 9])
+    lab.tables.ClusterAssignment.populate()
+    (key,) = lab.tables.Consensus().current_sets().fetch("KEY")
+    lab.train("december", [7, 1])
+    lab.tables.ClusterAssignment.populate()
+    keys, digests = lab.tables.Consensus().seeds_of(key)
+    assert [own["seed"] for own in keys] == [5, 9]
+    assert set_digest({5: digests[0], 9: digests[1]}) == key["seed_set"]
+    (lab.tables.ClusterAssignment & {"seed": 9}).delete()
+    with pytest.raises(SettingsError) as caught:
+        lab.tables.Consensus().seeds_of(key)
+    assert str(caught.value) == (
+        "the 2 assignments that are to be compared are not there any more: some were deleted, or computed again with "
+        "another outcome. Populate again."
+    )
 
 
 def test_what_was_computed_for_other_labels_does_not_count(empty_lab):
