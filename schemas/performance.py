@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import datajoint as dj
 import numpy as np
@@ -32,6 +32,9 @@ from december_plugin.predictions import (
 from december_plugin.schemas.neuron_ids import session_neurons
 from december_plugin.schemas.plain_values import packed, unpacked
 from december_plugin.schemas.stored_models import build_trained, full_config, neurons_of, stored_state_dict
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -106,8 +109,6 @@ class TestPerformance(dj.Computed):
 
     def make_compute(self, key: dict[str, Any], fetched: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Predict the test tier; return the entry's values and those of its sessions."""
-        import torch
-
         inputs = unpacked(fetched)
         state_dict = stored_state_dict(self.trained_model_table, key)
         loaders, model = build_trained(inputs["config"], key, state_dict=state_dict, neurons=inputs["neurons"])
@@ -161,6 +162,8 @@ def _session_scores(data_key: str, any_loader: Any, loader: Any, model: torch.nn
     """
     if loader is None or (hasattr(loader, "__len__") and len(loader) == 0):
         return _untested(data_key, "no trials", n_neurons=n_served_neurons(any_loader), n_trials=0)
+    import torch
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     session = predict_sessions(model, {data_key: loader}, device=device)[data_key]
     responses, predictions, n_trials = session.responses, session.predictions, session.n_trials
