@@ -139,7 +139,7 @@ class _Reader:
 
     def _load(self) -> Any:
         try:
-            text = self.path.read_text(encoding="utf-8-sig")
+            written = self.path.read_bytes()
         except FileNotFoundError:
             raise RecordingError(
                 f"{self.path} is missing: a recording in the movie format is a folder with this header. "
@@ -147,10 +147,8 @@ class _Reader:
             ) from None
         except OSError as error:
             raise RecordingError(f"{self.path} cannot be read: {error.strerror or error}.") from error
-        except UnicodeDecodeError:
-            raise self.wrong("this is not text in UTF-8. Save the file in UTF-8.") from None
         try:
-            return read_source(text, str(self.path), what="the header", loader_type=PlainLoader)[0]
+            return read_source(written, str(self.path), what="the header", loader_type=PlainLoader)[0]
         except SettingsError as error:
             raise RecordingError(str(error)) from None
 

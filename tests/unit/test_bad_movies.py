@@ -47,7 +47,8 @@ CASES = {
     ),
     "no text": (
         lambda folder: (folder / "recording.yaml").write_bytes(b"data_key: M\xfcller\n"),
-        YAML + "this is not text in UTF-8. Save the file in UTF-8.",
+        "FOLDER/recording.yaml:1:12: the header FOLDER/recording.yaml cannot be read: the character here (0xfc) is not "
+        "UTF-8. Save the file as UTF-8, which every editor can",
     ),
     "a key that is there twice": (
         lambda folder: append(folder, "data_key: retina-8"),
