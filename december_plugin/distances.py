@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from december_plugin.byte_order import in_native_order
 from december_plugin.errors import EmbeddingError
 
 # Numbers of float64 that one block's temporaries may take: a few MB stay in a processor's cache, while a GPU wants
@@ -51,7 +52,7 @@ def as_vectors(w: Tensor | np.ndarray, *, n_features: int | None = None) -> Tens
     EmbeddingError
         If they are not two-dimensional, empty, or of another ``D``.
     """
-    w = torch.as_tensor(w)
+    w = torch.as_tensor(in_native_order(w))
     if w.ndim != 2:
         raise EmbeddingError(
             f"Readout vectors must form a matrix (neurons, features), but have the shape {tuple(w.shape)}. "

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from december_plugin.array_repr import ArrayRepr
 from december_plugin.errors import EmbeddingError
-from december_plugin.identity import NeuronIds
+from december_plugin.identity import NeuronIds, whole_numbers
 
 IN_STATE_DICT = re.compile(r"(?P<prefix>(?:.+?\.)?)readout\.(?P<data_key>[^.]+)\.(?P<name>.+)")
 # What a readout has beside two-dimensional features, and which way round these are then.
@@ -219,8 +219,8 @@ def _loaders(dataloaders: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _checked_unit_ids(data_key: str, unit_ids: np.ndarray) -> np.ndarray:
-    as_integers = unit_ids.astype(np.int64) if unit_ids.dtype.kind in "iuf" and np.isfinite(unit_ids).all() else None
-    if unit_ids.ndim != 1 or as_integers is None or not np.array_equal(as_integers, unit_ids):
+    as_integers = whole_numbers(unit_ids)
+    if unit_ids.ndim != 1 or as_integers is None:
         raise EmbeddingError(
             f"the unit ids of session {data_key!r} are {unit_ids.dtype} of shape {unit_ids.shape}; they must be "
             "integers (n,), one per neuron."

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from december_plugin.array_repr import ArrayRepr
+from december_plugin.byte_order import in_native_order
 from december_plugin.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class NeuronIds(ArrayRepr):
     def __post_init__(self) -> None:
         import pandas as pd
 
-        keys, units = np.asarray(self.data_keys), np.asarray(self.unit_ids)
+        keys, units = (in_native_order(np.asarray(ids)) for ids in (self.data_keys, self.unit_ids))
         if keys.ndim != 1 or keys.shape != units.shape:
             raise SettingsError(
                 f"data_keys has shape {keys.shape} and unit_ids {units.shape}; both must be (N,), one entry per neuron."
@@ -91,6 +92,21 @@ class NeuronIds(ArrayRepr):
 
     def __len__(self) -> int:
         return len(self.unit_ids)
+
+
+def whole_numbers(values: npt.ArrayLike) -> IntArray | None:
+    """Return numbers as int64, or None unless each of them is a whole number that nothing else can have been.
+
+    Floating-point numbers count as whole numbers as far as all whole numbers of the type are exact (2**53 in float64,
+    2**24 in float32): beyond, several unit ids are one and the same.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind == "f":
+        largest = 2.0 ** (np.finfo(array.dtype).nmant + 1)
+        exact = bool((np.abs(array) < largest).all() and (array == np.floor(array)).all())  # NaN and inf are not
+    else:
+        exact = array.dtype.kind in "iu" and bool((array <= np.iinfo(np.int64).max).all())
+    return array.astype(np.int64) if exact else None
 
 
 def match_neurons(ids_a: Any, ids_b: Any, *, common_only: bool = False) -> tuple[IntArray, IntArray]:

@@ -9,6 +9,7 @@ import datajoint as dj
 import numpy as np
 
 from december_plugin.errors import SettingsError
+from december_plugin.identity import whole_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -207,7 +208,8 @@ def _known_neurons(data_key: str, unit_ids: Any, types: Any) -> tuple[np.ndarray
             f"session {data_key!r} has unit ids of shape {units.shape} and types of shape {labels.shape}; both must be "
             "(n,), one entry per neuron."
         )
-    if len(units) and units.dtype.kind not in "iu":
+    whole = whole_numbers(units)
+    if whole is None or (len(units) and units.dtype.kind == "f"):
         raise SettingsError(f"the unit ids of session {data_key!r} are {units.dtype}; they must be integers.")
     unique, counts = np.unique(units, return_counts=True)
     if (counts > 1).any():
@@ -215,7 +217,7 @@ def _known_neurons(data_key: str, unit_ids: Any, types: Any) -> tuple[np.ndarray
     is_known = ~(pd.isna(labels) | np.array([label in UNKNOWN for label in labels], dtype=bool))
     # 3, 3.0 and NumPy's 3 are one type; a column of a data frame with missing entries holds floats.
     names = [_name(label) for label in labels[is_known]]
-    return units[is_known].astype(np.int64), names
+    return whole[is_known], names
 
 
 def _name(label: Any) -> str:

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from december_plugin.byte_order import in_native_order
 from december_plugin.datasets.listing import entries_of
 from december_plugin.errors import RecordingError
 
 NPY_MAGIC = b"\x93NUMPY"
+MOST_CHANNELS = 4
 PICKLE_MAGIC = b"\x80"
 
 
@@ -29,7 +31,8 @@ def read_array(path: Path, *, mapped: bool = False) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        The array as stored, any shape and dtype (no object arrays).
+        The array as stored, any shape and dtype (no object arrays), with its bytes in this machine's order unless it is
+        mapped.
 
     Raises
     ------
@@ -44,7 +47,12 @@ def read_array(path: Path, *, mapped: bool = False) -> np.ndarray:
         raise RecordingError(_what_is_wrong(path, cause)) from cause
     if not isinstance(array, np.ndarray):
         raise RecordingError(f"{path} is an .npz archive; a single array saved with numpy.save is expected.")
-    return array
+    return array if mapped else in_native_order(array)
+
+
+def channels_come_last(shape: tuple[int, ...]) -> bool:
+    """Return whether a shape that should be (..., channels, height, width) looks like one with the channels last."""
+    return shape[-1] <= MOST_CHANNELS < shape[-3]
 
 
 def _what_is_wrong(path: Path, cause: Exception) -> str:

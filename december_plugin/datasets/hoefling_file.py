@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from december_plugin.byte_order import in_native_order
 from december_plugin.datasets.plain_pickle import array_of, read_plain_pickle
 from december_plugin.errors import RecordingError, SettingsError, did_you_mean
+from december_plugin.identity import whole_numbers
 
 N_CLIPS, CLIP_FRAMES, TEST_CLIPS, TEST_REPEATS = 108, 150, 5, 3
 N_TRIGGERS = N_CLIPS + TEST_CLIPS * TEST_REPEATS
@@ -134,7 +136,7 @@ def _read_per_neuron(group: Any, names: Sequence[str]) -> dict[str, Any]:
     session = group.name.strip("/")
     entries = {name: _read(group, session, name) for name in names}
     ids = entries["roi_ids"]
-    if ids.ndim != 1 or len(np.unique(ids)) < len(ids) or not np.array_equal(ids, ids.astype(np.int64)):
+    if ids.ndim != 1 or len(np.unique(ids)) < len(ids) or whole_numbers(ids) is None:
         raise RecordingError(
             f"the roi_ids of session {session!r} must be integers that occur once; with the session, they say which "
             "neuron it is."
@@ -159,7 +161,7 @@ def _read(group: Any, session: str, name: str) -> Any:
             f"session {session!r} has no entry {name!r}; it has {', '.join(sorted(group)) or 'nothing'}. Is the file "
             "the published one of the natural movies (rgc_natstim)?"
         )
-    values = np.asarray(group[name][...])
+    values = in_native_order(np.asarray(group[name][...]))
     if values.dtype.kind not in "iufb":
         raise RecordingError(f"{name} of session {session!r} is {values.dtype}; numbers are expected.")
     return values
@@ -238,6 +240,13 @@ def check_movie(path: Path, sequences: dict[str, int]) -> None:
     """
     content = read_plain_pickle(path)
     train, test, orders = (array_of(content, name, path) for name in ("train", "test", "random_sequences"))
+    for name in ("train", "test", "random_sequences"):
+        dtype = content[name].dtype
+        if not dtype.isnative:  # openretina reads the file itself
+            raise RecordingError(
+                f"the entry {name!r} of {path} is {dtype.str}, whose bytes stand in another order than this machine's; "
+                f"PyTorch cannot read that. Save it again as {dtype.newbyteorder('=').name}."
+            )
     for name, movie, n_frames in (
         ("train", train, N_CLIPS * CLIP_FRAMES),
         ("test", test, TEST_CLIPS * CLIP_FRAMES),

@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from december_plugin.datasets.arrays import ArrayFolder, read_array
+from december_plugin.datasets.arrays import ArrayFolder, channels_come_last, read_array
 from december_plugin.datasets.listing import entries_of, is_left_by_system
 from december_plugin.errors import RecordingError
+from december_plugin.identity import whole_numbers
 
 ITEM_DIMENSIONS = {"images": 3, "responses": 1, "behavior": 1, "pupil_center": 1}
 OPTIONAL = {"behavior": "include_behavior", "pupil_center": "include_eye_position"}  # and the setting that asks for it
@@ -189,7 +190,9 @@ class RecordingFolder:
         if not file.is_file():
             raise RecordingError(f"{file} is missing. Normalisation needs it; or pass normalize=False.")
         values = read_array(file)
-        if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+        if values.dtype.kind in "iu":  # whole numbers less whole numbers of one byte would wrap around
+            values = values.astype(np.float64)
+        if values.dtype.kind != "f" or not np.isfinite(values).all():
             instead = f", or pass {OPTIONAL[item]}=False" if item in OPTIONAL else ""
             raise RecordingError(
                 f"{file} holds NaN, infinite or non-numeric values. Compute the statistics again{instead}."
@@ -252,6 +255,11 @@ class RecordingFolder:
         if value.ndim != ITEM_DIMENSIONS[item]:
             shape = "(channels, height, width)" if item == "images" else "one axis"
             raise RecordingError(f"{file} has shape {value.shape}; {shape} is expected.")
+        if item == "images" and channels_come_last(value.shape):
+            raise RecordingError(
+                f"{file} has shape {value.shape}, which looks like (height, width, channels); (channels, height, "
+                "width) is expected. Move the channels to the front, e.g. with numpy.moveaxis(image, -1, 0)."
+            )
         if item == "responses" and len(value) != self.n_neurons:
             raise RecordingError(
                 f"{file} holds {len(value)} responses, but meta/neurons/unit_ids.npy names {self.n_neurons} neurons. "
@@ -299,8 +307,8 @@ class RecordingFolder:
     def _checked_unit_ids(self) -> np.ndarray:
         file = self.path / "meta" / "neurons" / "unit_ids.npy"
         unit_ids = self.neurons.unit_ids
-        whole = unit_ids.dtype.kind in "iu" or (unit_ids.dtype.kind == "f" and (unit_ids == np.floor(unit_ids)).all())
-        if unit_ids.ndim != 1 or not whole:
+        whole = whole_numbers(unit_ids)
+        if unit_ids.ndim != 1 or whole is None:
             raise RecordingError(
                 f"{file} has shape {unit_ids.shape} and dtype {unit_ids.dtype}; one integer for each neuron is "
                 "expected."
@@ -316,7 +324,7 @@ class RecordingFolder:
                 f"{file} names {int((counts > 1).sum())} unit id(s) more than once, e.g. {values[counts > 1][0]}. "
                 "A unit id identifies a neuron within its session: make them unique."
             )
-        return unit_ids.astype(np.int64)
+        return whole
 
     def _checked_coordinates(self) -> np.ndarray | None:
         if "cell_motor_coordinates" not in self.neurons:

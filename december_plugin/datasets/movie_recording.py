@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from december_plugin.datasets.arrays import read_array
+from december_plugin.datasets.arrays import channels_come_last, read_array
 from december_plugin.datasets.copies import Recorded
 from december_plugin.datasets.memory import TRAIN
 from december_plugin.datasets.movie_header import MovieEntry, MovieHeader, Quantity, read_header
 from december_plugin.errors import RecordingError
+from december_plugin.identity import whole_numbers
 
 BLOCK = 2**18  # values at a time: they fit into a processor's cache, which makes summing six times as fast
 
@@ -176,6 +177,12 @@ class MovieRecording:
                 f"{entry.stimulus} has shape {stimulus.shape}; (frames, height, width) or (frames, channels, height, "
                 "width) is expected."
             )
+        if stimulus.ndim == 4 and channels_come_last(stimulus.shape):
+            raise RecordingError(
+                f"{entry.stimulus} has shape {stimulus.shape}, which looks like (frames, height, width, channels); "
+                "(frames, channels, height, width) is expected. Move the channels, e.g. with "
+                "numpy.moveaxis(movie, -1, 1)."
+            )
         n_frames, n_neurons = len(stimulus), len(self.unit_ids)
         expected = (n_frames, n_neurons) if entry.repeats is None else (entry.repeats, n_frames, n_neurons)
         if responses.shape != expected:
@@ -193,8 +200,8 @@ class MovieRecording:
         given = self.header.unit_ids
         where: Any = self.header.path if isinstance(given, tuple) else given
         unit_ids = np.array(given) if isinstance(given, tuple) else read_array(given)
-        whole = unit_ids.dtype.kind in "iu" or (unit_ids.dtype.kind == "f" and (unit_ids == np.floor(unit_ids)).all())
-        if unit_ids.ndim != 1 or not len(unit_ids) or not whole:
+        whole = whole_numbers(unit_ids)
+        if unit_ids.ndim != 1 or not len(unit_ids) or whole is None:
             raise RecordingError(
                 f"{where}: unit_ids have shape {unit_ids.shape} and dtype {unit_ids.dtype}; one whole number for each "
                 "neuron is expected."
@@ -205,7 +212,7 @@ class MovieRecording:
                 f"{where}: {int((times > 1).sum())} unit id(s) are named more than once, e.g. "
                 f"{int(values[times > 1][0])}. A unit id identifies a neuron within its session: make them unique."
             )
-        return unit_ids.astype(np.int64)
+        return whole
 
 
 def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:

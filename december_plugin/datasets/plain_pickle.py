@@ -12,6 +12,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+from december_plugin.byte_order import in_native_order
 from december_plugin.errors import RecordingError
 
 NUMPY_MODULES = ("numpy", *(f"numpy.{core}.{part}" for core in ("core", "_core") for part in ("multiarray", "numeric")))
@@ -83,4 +84,4 @@ def array_of(content: dict[str, Any], name: str, path: Path, *, kinds: str = "iu
             f"the entry {name!r} of {path} is {dtype if dtype is not None else type(value).__name__}; an array of "
             "numbers is expected."
         )
-    return value
+    return in_native_order(value)

@@ -62,7 +62,9 @@ class Normalization:
         constants: dict[str, Any] = {}
         if "images" in items:
             given = inputs_mean is not None and inputs_std is not None
-            constants["images"] = (inputs_mean, inputs_std) if given else _z_score(recording, "images")
+            # Grey levels of one byte less a whole number would wrap around.
+            means = tuple(_as_float(value) for value in (inputs_mean, inputs_std))
+            constants["images"] = means if given else _z_score(recording, "images")
         if "pupil_center" in items:
             constants["pupil_center"] = _z_score(recording, "pupil_center")
         if "behavior" in items:
@@ -70,6 +72,10 @@ class Normalization:
         if "responses" in items:
             constants["responses"] = _response_precision(recording)
         return cls(**constants)
+
+
+def _as_float(value: Any) -> Any:
+    return float(value) if isinstance(value, (int, np.integer)) else value
 
 
 def _z_score(recording: RecordingFolder, item: str) -> tuple[np.ndarray, np.ndarray]:

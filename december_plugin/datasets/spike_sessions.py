@@ -20,6 +20,7 @@ from december_plugin.datasets.copies import Recorded
 from december_plugin.datasets.listing import entries_of
 from december_plugin.datasets.plain_pickle import array_of, read_plain_pickle
 from december_plugin.errors import RecordingError, did_you_mean
+from december_plugin.identity import whole_numbers
 
 SHOWN = {"train": "training", "test": "testing"}  # tier of a session's trials, and its name in the pickles
 NEURON_ENTRIES = ("electrode_nums", "relative_micron_depth")  # of a pickle, one value for each neuron
@@ -171,10 +172,10 @@ def _read_pickle(path: Path) -> SpikeSession:
 
 
 def _whole(values: Any, name: str, path: Path) -> np.ndarray:
-    array = np.asarray(values)
-    if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.floor(array)).all()):
+    whole = whole_numbers(np.asarray(values))
+    if whole is None:
         raise RecordingError(f"{name} of {path} are not whole numbers.")
-    return array.ravel().astype(np.int64)
+    return whole.ravel()
 
 
 def _name(content: Mapping[str, Any], entry: str, path: Path) -> str:

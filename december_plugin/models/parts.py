@@ -15,6 +15,7 @@ from neuralpredictors.utils import get_module_output
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from december_plugin.byte_order import in_native_order
 from december_plugin.errors import SettingsError, did_you_mean
 from december_plugin.models.sessions import SessionShape, check_images, shared_channels
 from december_plugin.readouts import FullGaussian2d
@@ -191,7 +192,7 @@ def grid_settings(sessions: Mapping[str, SessionShape], predictor: Mapping[str, 
                 f"grid_mean_predictor's input_dimensions is {dimensions}, but the cortical positions of session "
                 f"{data_key!r} have {positions.shape[1]}."
             )
-        grids[data_key] = np.asarray(positions)[:, :dimensions]
+        grids[data_key] = in_native_order(np.asarray(positions)[:, :dimensions])
     layers = {name: value for name, value in predictor.items() if name not in ("type", "input_dimensions")}
     return {"grid_mean_predictor": layers, "grid_mean_predictor_type": "cortex", "source_grids": grids}
 

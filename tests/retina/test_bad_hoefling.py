@@ -131,6 +131,11 @@ def test_other_sessions_may_be_bad(copy: Hoefling) -> None:
     ("entries", "message"),
     [
         ({"random_sequences": None}, "has no entry 'random_sequences'; it has movie_stats, test, train."),
+        (
+            {"random_sequences": np.zeros((108, 3), dtype=">i4")},
+            "is >i4, whose bytes stand in another order than this machine's; PyTorch cannot read that. Save it again "
+            "as int32.",
+        ),
         ({"train": "a movie"}, "is str; an array of numbers is expected."),
         ({"train": np.zeros((2, 150, 6, 5))}, "has shape (2, 150, 6, 5); (channels, 16200 frames, height, width) is"),
         (

@@ -75,6 +75,11 @@ CASES = {
         lambda folder: replace(folder, "unit_ids: unit_ids.npy", "unit_ids: [1, 007, 3, 4, 5, 6]"),
         YAML + "unit_ids is [1, '007', 3, 4, 5, 6]; a .npy file or a list of whole numbers is expected.",
     ),
+    "channels last": (
+        save("stimuli/train-1.npy", lambda movie: movie[..., None]),
+        "FOLDER/stimuli/train-1.npy has shape (50, 8, 9, 1), which looks like (frames, height, width, channels); "
+        "(frames, channels, height, width) is expected. Move the channels, e.g. with numpy.moveaxis(movie, -1, 1).",
+    ),
     "one test frame": (
         lambda folder: (
             edit_header(lambda content: (content["tiers"].update(test=["test-0"]), content["movies"].pop("test-1")))(

@@ -203,6 +203,19 @@ CASES = {
         "FOLDER/meta/statistics/behavior/all/std.npy holds NaN, infinite or non-numeric values. Compute the statistics "
         "again, or pass include_behavior=False.",
     ),
+    "channels last": (
+        lambda folder: [
+            save(f"data/images/{trial}.npy", lambda image: np.moveaxis(image, 0, -1))(folder) for trial in range(64)
+        ],
+        {},
+        "FOLDER/data/images/0.npy has shape (12, 14, 1), which looks like (height, width, channels); (channels, "
+        "height, width) is expected. Move the channels to the front, e.g. with numpy.moveaxis(image, -1, 0).",
+    ),
+    "unit ids that their type cannot tell apart": (
+        save(UNIT_IDS, lambda ids: (2.0**24 + ids).astype(np.float32)),
+        {},
+        "FOLDER/meta/neurons/unit_ids.npy has shape (20,) and dtype float32; one integer for each neuron is expected.",
+    ),
     "one test trial": (
         save(TIERS, lambda tiers: np.where(np.arange(64) == 9, "test", np.where(tiers == "test", "train", tiers))),
         {},
