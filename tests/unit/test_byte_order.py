@@ -122,7 +122,7 @@ def rewrite(folder: Path, to: Convert) -> Path:
     for file in folder.rglob("*.pickle"):
         content = pickle.loads(file.read_bytes())
         arrays = {name: to(value) for name, value in content.items() if isinstance(value, np.ndarray)}
-        file.write_bytes(pickle.dumps({**content, **arrays}))
+        file.write_bytes(pickle.dumps({**content, **arrays}, protocol=5))  # 4 would bring them into native order
     return folder
 
 
