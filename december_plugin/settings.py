@@ -18,14 +18,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 PASSED_BY_NNFABRIK = frozenset({"model", "dataloaders", "seed", "uid", "cb", "data_info"})
 
 
+@functools.lru_cache(maxsize=256)
+def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a function by name, found once: for each of a thousand entries it would take seconds."""
+    return inspect.signature(function).parameters
+
+
 def allowed_settings(function: Callable[..., Any]) -> set[str]:
     """Return the names of the parameters of ``function`` that an entry's configuration may set."""
-    return set(inspect.signature(function).parameters) - PASSED_BY_NNFABRIK
+    return set(parameters_of(function)) - PASSED_BY_NNFABRIK
 
 
 def check_known(function: Callable[..., Any], names: Collection[str]) -> None:
     """Raise a :class:`SettingsError` with a suggestion if ``function`` has no setting of one of these names."""
-    allowed = set(inspect.signature(function).parameters)
+    allowed = set(parameters_of(function))
     for name in names:
         if name not in allowed:
             suggestion = did_you_mean(name, allowed_settings(function))
@@ -34,7 +40,7 @@ def check_known(function: Callable[..., Any], names: Collection[str]) -> None:
 
 def check_complete(function: Callable[..., Any], names: Collection[str]) -> None:
     """Raise a :class:`SettingsError` if a setting without a default is not among these names."""
-    for name, parameter in inspect.signature(function).parameters.items():
+    for name, parameter in parameters_of(function).items():
         if parameter.default is parameter.empty and name not in {*names, *PASSED_BY_NNFABRIK}:
             raise SettingsError(f"{function.__name__} needs the setting {name!r}; it has no default.")
 
@@ -100,7 +106,7 @@ def checked_settings(function: F) -> F:
     def wrapper(*args: Any, **settings: Any) -> Any:
         check_known(function, settings)
         settings = expand_preset(function, settings)
-        positional = list(inspect.signature(function).parameters)[: len(args)]
+        positional = list(parameters_of(function))[: len(args)]
         check_complete(function, [*positional, *settings])
         return function(*args, **settings)
 

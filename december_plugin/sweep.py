@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -459,11 +460,11 @@ def _common_name(culprit: str, cells: list[_Cell], grid: Mapping[str, list[Any]]
 
 def _without_doubles(cells: list[_Cell]) -> list[_Cell]:
     """Leave out entries that are there already: they are one row of the table."""
-    kept: list[_Cell] = []
+    kept: dict[str, _Cell] = {}
     for cell in cells:
-        if not any(cell.entry == other.entry for other in kept):
-            kept.append(cell)
-    return kept
+        entry = cell.entry
+        kept.setdefault(json.dumps([entry.fn, entry.comment, entry.config], sort_keys=True, default=repr), cell)
+    return list(kept.values())
 
 
 def _with_absolute_paths(cell: _Cell, folder: Path) -> _Cell:
