@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from december_plugin.embeddings import unit_ids_of
 from december_plugin.errors import RecordingError
 from december_plugin.predictions import with_neurons
 
@@ -56,6 +55,8 @@ def in_trained_order(dataloaders: Mapping[str, Any], neurons: Mapping[str, Any] 
     """
     if not isinstance(neurons, Mapping) or not neurons:
         return dataloaders
+    from december_plugin.embeddings import unit_ids_of
+
     _check_sessions(dataloaders, neurons)
     served = unit_ids_of(dataloaders)
     orders = {}

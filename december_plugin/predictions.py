@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from december_plugin.datasets.layout import trial_image_ids
 from december_plugin.errors import RecordingError, SettingsError
 
 if TYPE_CHECKING:
@@ -161,6 +160,8 @@ def check_image_ids(dataloaders: Mapping[str, Any]) -> None:
 
 
 def _image_ids_of_dataset(dataset: Any, where: str) -> np.ndarray | None:
+    from december_plugin.datasets.layout import trial_image_ids
+
     trial_info = getattr(dataset, "trial_info", None)
     return None if trial_info is None else trial_image_ids(trial_info, len(dataset), where=where)
 
@@ -297,6 +298,8 @@ def _predict_session(model: nn.Module, data_key: str, loader: Any, device: str |
 
 def n_served_neurons(loader: Any) -> int:
     """Return how many neurons a loader serves, from one of its batches; random states are left alone."""
+    import torch
+
     with torch.random.fork_rng(devices=[]):
         return int(_fields(next(iter(loader)))[1].shape[-1])
 
@@ -322,7 +325,9 @@ def with_neurons(batch: Any, order: npt.NDArray[np.int64]) -> Any:
 
 
 def _neurons(responses: Any, order: npt.NDArray[np.int64]) -> Any:
-    at = torch.as_tensor(order, device=responses.device) if isinstance(responses, Tensor) else order
+    import torch
+
+    at = torch.as_tensor(order, device=responses.device) if isinstance(responses, torch.Tensor) else order
     return responses[..., at]
 
 

@@ -34,7 +34,7 @@ from december_plugin.schemas.plain_values import packed, unpacked
 from december_plugin.schemas.stored_models import build_trained, full_config, neurons_of, stored_state_dict
 
 if TYPE_CHECKING:
-    import torch
+    from torch import nn
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ def _sessions(loaders: Mapping[str, Any]) -> dict[str, Any]:
     return sessions
 
 
-def _session_scores(data_key: str, any_loader: Any, loader: Any, model: torch.nn.Module) -> dict[str, Any]:
+def _session_scores(data_key: str, any_loader: Any, loader: Any, model: nn.Module) -> dict[str, Any]:
     """Return the scores of a session, or why it has none.
 
     Parameters
