@@ -54,6 +54,8 @@ the usual sequence:
   december export numbers               the same numbers as CSV and Parquet files
   december health                       whether the workers of this machine are alive, for health checks
   december store clean                  find what killed workers left in the store; remove it on request
+  december clean                        old logs, pretrainings and rows of pools; removes them on request
+  december db backup december.tar.gz    the embedded database and its store in one file; `db restore` is the way back
   december db stop                      end the embedded database (with a lab's server there is none)
 
 `december COMMAND --help` has each command's options and examples. The database is your lab's if DataJoint is configured

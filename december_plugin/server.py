@@ -44,6 +44,7 @@ START_TIMEOUT = 120.0  # seconds; recovery after a power loss can take a while
 STOP_TIMEOUT = 120.0  # seconds
 END_TIMEOUT = 5.0  # seconds
 LOG_LINES = 12
+MAX_LOG = 10_000_000  # of the error log, when a server is started (bytes)
 READY = "ready for connections"
 # What MariaDB logs when another server has the data open. It would go on trying for half a minute.
 DATA_IN_USE = ("Can't lock aria control file", "Unable to lock ./ibdata1")
@@ -173,15 +174,51 @@ class EmbeddedServer:
             if pid is None:
                 self.pid_file.unlink(missing_ok=True)
                 return False
-            if not self._terminate(pid):
-                raise ServerError(
-                    f"The embedded database (process {pid}) is still shutting down after {STOP_TIMEOUT:.0f} s. "
-                    f"Wait, and run `december db status`; its log is {self.error_log}."
-                )
+            self._shut_down(pid)
             if self.socket.parent != self.folder:
                 with contextlib.suppress(OSError):
                     self.socket.parent.rmdir()
             return True
+
+    @contextlib.contextmanager
+    def at_rest(self) -> Iterator[Path]:
+        """Yield the data folder while no server works on it and none can be started; one that ran is started again.
+
+        Raises
+        ------
+        ServerError
+            As of :meth:`stop` and :meth:`start`.
+        """
+        self._check_owner(self.folder)
+        with self._locked():
+            pid = self._pid()
+            if pid is not None:
+                self._shut_down(pid)
+            try:
+                yield self.data
+            finally:
+                if pid is not None:
+                    self._launch(find_programs()[0])
+
+    def adopt(self, data: Path) -> None:
+        """Take over the data folder of a server that was shut down; the next start gives it a password of its own.
+
+        Parameters
+        ----------
+        data
+            On the same file system. It is moved.
+
+        Raises
+        ------
+        ServerError
+            There is a database already, or the folder cannot be used.
+        """
+        with self._readable_os_errors():
+            self._prepare_folder()
+            with self._locked():
+                if self.data.exists():
+                    raise ServerError(f"There is a database in {self.data} already. Move it away first.")
+                data.rename(self.data)
 
     def status(self) -> ServerStatus:
         """Return where everything is and whether the server runs; changes nothing and waits for nothing."""
@@ -268,6 +305,11 @@ class EmbeddedServer:
         finally:
             lock.release()
 
+    def _turn_log_over(self) -> None:
+        """Begin a new log if the old one is large; one old one is kept."""
+        if self._log_size() > MAX_LOG:
+            self.error_log.replace(self.error_log.with_name(f"{self.error_log.name}.1"))
+
     def _log_size(self) -> int:
         return self.error_log.stat().st_size if self.error_log.exists() else 0
 
@@ -286,6 +328,13 @@ class EmbeddedServer:
             if is_server(pid, self.data):
                 return pid
         return next((pid for pid in process_ids() if is_server(pid, self.data)), None)
+
+    def _shut_down(self, pid: int) -> None:
+        if not self._terminate(pid):
+            raise ServerError(
+                f"The embedded database (process {pid}) is still shutting down after {STOP_TIMEOUT:.0f} s. "
+                f"Wait, and run `december db status`; its log is {self.error_log}."
+            )
 
     def _terminate(self, pid: int) -> bool:
         with contextlib.suppress(ProcessLookupError):
@@ -340,6 +389,7 @@ class EmbeddedServer:
         before = self.credentials.read_text(errors="replace") if self.credentials.exists() else None
         for port in self._free_ports():
             self._write_credentials(port)
+            self._turn_log_over()
             log_start = self._log_size()
             process = self._spawn(server, port)
             try:

@@ -39,6 +39,7 @@ ORDER = (
     "export",
     "health",
     "store",
+    "clean",
     "db",
 )
 

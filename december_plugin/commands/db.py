@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from december_plugin.commands import Subparsers
+from december_plugin.disk_use import folder_size, size_in_words
 from december_plugin.errors import ServerError
 
 if TYPE_CHECKING:
-    from december_plugin.server import EmbeddedServer
+    from december_plugin.backup import Summary
+    from december_plugin.server import EmbeddedServer, ServerStatus
 
 NOT_RUNNING = 3  # what `systemctl status` returns, too
+INCOMPLETE = 3
+MAX_PATHS = 20
 
 DESCRIPTION = """\
 Starts, stops and shows the embedded database, a MariaDB of your own.
@@ -25,9 +31,11 @@ EPILOG = """\
 examples:
   december db status    says which server is used, and where everything is
   december db stop      ends the embedded server; nothing is left running
+  december db backup /backup/december.tar.gz     database and store in one file, read back; or a folder: no ending
+  DECEMBER_HOME=/new december db restore /backup/december.tar.gz
 
 exit codes of `december db status`: 0 the server can be used, 3 the embedded server does not run, 1 a lab's server
-cannot be used
+cannot be used; of backup and restore: 0 done, 3 done, but files that rows refer to were missing in the store before
 """
 
 
@@ -40,10 +48,16 @@ def add_parser(subparsers: Subparsers) -> None:
     actions.add_parser("start", help="start it; nothing happens if it runs")
     actions.add_parser("stop", help="shut it down; the data are kept")
     actions.add_parser("status", help="say which server is used, whether it runs, and where everything is")
+    backup = actions.add_parser("backup", help="copy the embedded database and its store into a file or folder")
+    backup.add_argument("path", metavar="FILE|FOLDER", help="a name that ends in .tar, .tar.gz or .tgz, or a folder's")
+    restore = actions.add_parser("restore", help="put a backup where there is no database yet")
+    restore.add_argument("path", metavar="FILE|FOLDER", help="what `december db backup` has written")
 
 
 def run(args: argparse.Namespace) -> int:
     """Carry out one action."""
+    if args.action in ("backup", "restore"):
+        return {"backup": _backup, "restore": _restore}[args.action](Path(args.path).expanduser())
     return {"start": _start, "stop": _stop, "status": _status}[args.action]()
 
 
@@ -70,6 +84,58 @@ def _stop() -> int:
     stopped = EmbeddedServer().stop()
     print("The embedded database is stopped; its data are kept." if stopped else "No embedded database is running.")
     return 0
+
+
+def _backup(target: Path) -> int:
+    from december_plugin.backup import back_up
+    from december_plugin.pool.spool import Spool
+    from december_plugin.server import EmbeddedServer
+
+    _refuse_lab("backs up")
+    summary = back_up(target, EmbeddedServer())
+    print(f"Backed up and read back: {_in_words(summary)}, in {target}.")
+    print(f"The database was stopped for {summary.seconds_stopped:.0f} s.")
+    if waiting := Spool().waiting():
+        print(f"Not in it: {len(waiting)} finished results in {Spool().folder}, which a worker has still to store.")
+    return _print_missing(summary)
+
+
+def _restore(source: Path) -> int:
+    from december_plugin.backup import restore
+    from december_plugin.server import EmbeddedServer
+
+    _refuse_lab("restores")
+    server = EmbeddedServer()
+    summary = restore(source, server)
+    print(f"Restored, and all of it is there: {_in_words(summary)}, of {summary.made} UTC.")
+    print(f"The database is in {server.data}; the next command starts it.")
+    return _print_missing(summary)
+
+
+def _refuse_lab(what: str) -> None:
+    from december_plugin.connection import lab_settings
+
+    lab = lab_settings()
+    if lab is not None:
+        raise ServerError(
+            f"The DataJoint settings ({lab.source}) name the database server {lab.address}: its administrator {what} "
+            "it, and docs/operations.md says how. This command is for the embedded database."
+        )
+
+
+def _in_words(summary: Summary) -> str:
+    stores = ", ".join(f"{number:,} files of the store {name}" for name, number in summary.stores.items())
+    tables = sum(summary.tables.values())
+    return f"{tables:,} tables in {len(summary.tables):,} schemas, {stores}; {size_in_words(summary.size)}"
+
+
+def _print_missing(summary: Summary) -> int:
+    if not summary.missing:
+        return 0
+    print(f"\nMISSING in the store, though rows refer to them ({len(summary.missing):,}):")
+    for path in summary.missing[:MAX_PATHS]:
+        print(f"  {path}")
+    return INCOMPLETE
 
 
 def _status() -> int:
@@ -100,6 +166,15 @@ def _print_embedded(server: EmbeddedServer) -> int:
     print(f"socket     {status.socket}")
     print(f"password   {status.credentials}")
     print(f"log        {status.error_log}")
+    print(f"size       {_sizes(status)}")
     if status.running:
         print(f"shell      mariadb --defaults-file='{status.credentials}'")
     return 0 if status.running else NOT_RUNNING
+
+
+def _sizes(status: ServerStatus) -> str:
+    """Return how much room what is in december's folder takes, and how much is left."""
+    parts = {"data": status.data, "store": status.home / "store", "logs": status.home / "logs"}
+    words = ", ".join(f"{name} {size_in_words(folder_size(folder))}" for name, folder in parts.items())
+    free = f"; {size_in_words(shutil.disk_usage(status.home).free)} free" if status.home.is_dir() else ""
+    return words + free

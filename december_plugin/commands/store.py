@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from december_plugin.commands import Subparsers
 from december_plugin.commands._lab import add_lab_options, open_lab_of
+from december_plugin.disk_use import size_in_words
 from december_plugin.errors import DecemberError, SettingsError
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _status(args: argparse.Namespace) -> int:
     except DecemberError as error:
         problem = str(error)
     spool = Spool()
-    n_results = sum(not path.name.startswith(".") for path in spool.folder.glob("[!.]*/*/*"))
+    n_results = len(spool.waiting())
     if args.json:
         status = {"store": store.name, "place": store.place, "usable": problem is None, "problem": problem}
         results = {"folder": str(spool.folder), "waiting": n_results}
@@ -102,7 +103,7 @@ def _status(args: argparse.Namespace) -> int:
     if folders:
         print(f"\n{'folder':<44}{'files':>10}{'size':>12}")
         for name, counts in sorted(folders.items()):
-            print(f"{name:<44}{counts['files']:>10}{_size(counts['bytes']):>12}")
+            print(f"{name:<44}{counts['files']:>10}{size_in_words(counts['bytes']):>12}")
     return UNUSABLE if problem else 0
 
 
@@ -242,7 +243,7 @@ def _print_findings(findings: Findings, store: ObjectStore, hours: float) -> Non
     for kind, words in KINDS.items():
         of_kind = [leftover for leftover in findings.leftovers if leftover.kind == kind]
         if of_kind:
-            print(f"{len(of_kind):>8}  {words}, {_size(sum(leftover.size for leftover in of_kind))}")
+            print(f"{len(of_kind):>8}  {words}, {size_in_words(sum(leftover.size for leftover in of_kind))}")
     if findings.n_young:
         print(f"{findings.n_young:>8}  of these kinds younger than {hours:g} h, left alone")
     if findings.n_unknown:
@@ -279,20 +280,11 @@ def _print_outcome(
             f"these {n_kept} are left alone."
         )
     if args.delete:
-        print(f"\n{len(removed)} removed, {_size(sum(found.size for found in removed))}.")
+        print(f"\n{len(removed)} removed, {size_in_words(sum(found.size for found in removed))}.")
         for problem in problems:
             print(f"Not all could be removed: {problem}")
     elif chosen:
-        total = _size(sum(found.size for found in chosen))
+        total = size_in_words(sum(found.size for found in chosen))
         print(f"\nNothing was removed. `december store clean --delete` removes {len(chosen)}, {total}.")
     elif not n_kept:
         print("\nThere is nothing to remove.")
-
-
-def _size(n_bytes: int) -> str:
-    number = float(n_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"

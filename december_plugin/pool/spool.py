@@ -119,6 +119,10 @@ class Spool:
                         found.append((path.stat().st_mtime, path.parent.name, path.name))
             return [(table_name, key_hash) for _, table_name, key_hash in sorted(found)]
 
+    def waiting(self) -> list[Path]:
+        """Return the files of all results, of whatever schema."""
+        return [path for path in self.folder.glob("[!.]*/*/*") if not path.name.startswith(".")]
+
     def unfinished(self) -> Iterator[Path]:
         """Yield the files that were begun and never completed; their writer may still be at it."""
         yield from self.folder.glob(f"*/*/.*{UNFINISHED}")

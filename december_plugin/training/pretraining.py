@@ -171,6 +171,8 @@ class PretrainingCache:
         except DamagedError as error:
             logger.warning("%s is damaged and is computed again (%s)", path, error)
             return None
+        with contextlib.suppress(OSError):  # of another user, or in a folder that cannot be written
+            os.utime(path)  # what is in use is not old for `december clean`
         return torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
 
     def _store(self, key: str, state: dict[str, Any]) -> None:

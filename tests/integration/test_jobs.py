@@ -412,3 +412,37 @@ def test_collisions_with_workers_are_tried_again(monkeypatch: pytest.MonkeyPatch
     results += [pymysql.err.OperationalError(1205, "Lock wait timeout")] * job_actions.TRIES
     with pytest.raises(pymysql.err.OperationalError, match="Lock wait timeout"):
         JobActions._again(step)
+
+
+# ---- december clean
+
+
+def test_old_rows_of_pools_go_and_those_that_are_needed_stay(empty_lab, capsys):
+    sweep = FakeSweep(empty_lab, seeds=4)
+    old, young = sweep.pool(), sweep.pool()
+    sweep.execute("UPDATE POOL` SET pool_started = UTC_TIMESTAMP(6) - INTERVAL 50 DAY WHERE pool_id = %s", old)
+    queued = sweep.pool(pool_kind="slurm")  # for two months in Slurm's queue
+    sweep.execute("UPDATE POOL` SET pool_started = UTC_TIMESTAMP(6) - INTERVAL 60 DAY WHERE pool_id = %s", queued)
+    sweep.worker(pool_id=old, age=40 * 86400.0, worker_state="ended")
+    holder = sweep.worker(age=40 * 86400.0)  # dead, and nobody has noticed yet
+    sweep.worker(pool_id=young, worker_state="ended")
+    sweep.run(0, holder)
+    sweep.done(1, age=40 * 86400.0)
+    sweep.done(2)
+    sweep.fail(3, "no luck")
+    sweep.execute("UPDATE POOL_job` SET ended = UTC_TIMESTAMP(6) - INTERVAL 50 DAY WHERE job_state = 'failed'")
+
+    def clean(*words: str) -> str:
+        capsys.readouterr()
+        assert main(["clean", "--only", "pools", "--schema", sweep.schema, *words]) == 0
+        return capsys.readouterr().out
+
+    counts = {"pool_job": 1, "pool_worker": 1, "pool": 1}
+    assert json.loads(clean("--json"))["rows"] == counts
+    assert "       3  rows of pools and workers that have ended, and of jobs that are done\n" in clean()
+    assert len(sweep.tables.PoolJob()) == 4
+    assert "3 removed, 0 B." in clean("--delete")
+    assert set(sweep.tables.Pool().fetch("pool_id")) == {young, queued}
+    assert holder in sweep.tables.PoolWorker().fetch("worker_id")
+    assert sorted(sweep.tables.PoolJob().fetch("job_state")) == ["done", "failed", "running"]
+    assert json.loads(clean("--json"))["rows"] == dict.fromkeys(counts, 0)

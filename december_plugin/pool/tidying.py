@@ -1,0 +1,162 @@
+"""What a lab's work leaves behind and nobody needs for ever: old logs, pretrainings, and rows of pools that have ended.
+
+Logs and pretrainings are files of one machine, or of those that share a folder. The rows are the schema's.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from december_plugin.pool.leases import transaction
+from december_plugin.pool.spool import DAMAGED, Spool
+from december_plugin.sealed import UNFINISHED
+from december_plugin.server import december_home
+from december_plugin.training.pretraining import pretraining_folder
+
+LOGS, PRETRAININGS, POOLS = "logs", "pretrainings", "pools"
+KINDS = {
+    LOGS: "logs of workers and jobs, error reports, and damaged results",
+    PRETRAININGS: "pretrainings, which are computed again if they are needed",
+    POOLS: "rows of pools and workers that have ended, and of jobs that are done",
+}
+# In this order: a worker's row goes when no job has it, a pool's when no worker has it.
+_ROWS = {
+    "pool_job": "job_state = 'done' AND worker_id = '' AND ended < {cutoff}",
+    "pool_worker": (
+        "heartbeat < {cutoff} AND "
+        "NOT EXISTS (SELECT 1 FROM `{schema}`.`pool_job` j WHERE j.worker_id = pool_worker.worker_id)"
+    ),
+    "pool": (
+        # A Slurm array may wait in its queue for as long as it likes.
+        "(pool_ended < {cutoff} OR (pool_ended IS NULL AND pool_kind = 'local' AND pool_started < {cutoff})) "
+        "AND NOT EXISTS (SELECT 1 FROM `{schema}`.`pool_worker` w WHERE w.pool_id = pool.pool_id AND {young})"
+    ),
+}
+_YOUNG = "w.heartbeat >= {cutoff}"
+
+
+@dataclass(frozen=True)
+class OldFile:
+    """A file that nobody has written, or used, for a long time."""
+
+    kind: str  # LOGS or PRETRAININGS
+    path: Path
+    size: int  # bytes
+
+
+def old_files(kind: str, seconds: float) -> list[OldFile]:
+    """Return the files of a kind that are older than this (s), in the folders of this machine.
+
+    Parameters
+    ----------
+    kind
+        ``logs`` or ``pretrainings``.
+    seconds
+        Since a file was last written; a pretraining counts as written when it is used.
+    """
+    cutoff, found = time.time() - seconds, []
+    for path in _LISTED[kind]():
+        try:
+            status = path.lstat()
+        except OSError:  # removed meanwhile
+            continue
+        if status.st_mtime < cutoff:
+            found.append(OldFile(kind, path, status.st_size))
+    return sorted(found, key=lambda file: file.path)
+
+
+def remove(file: OldFile, seconds: float) -> bool:
+    """Remove a file, unless it was written meanwhile, and the folder it was the last of; return whether it was removed.
+
+    Raises
+    ------
+    OSError
+        It cannot be removed.
+    """
+    try:
+        if file.path.lstat().st_mtime >= time.time() - seconds:
+            return False
+    except FileNotFoundError:
+        return False
+    file.path.unlink(missing_ok=True)
+    if file.kind == LOGS:
+        _remove_empty(file.path.parent)
+    return True
+
+
+def _remove_empty(folder: Path) -> None:
+    top = december_home()
+    while folder != top and top in folder.parents:
+        try:
+            folder.rmdir()
+        except OSError:  # not empty
+            return
+        folder = folder.parent
+
+
+def _logs() -> Iterator[Path]:
+    home = december_home()
+    for folder in (home / "logs", home / "errors", Spool().folder / DAMAGED):
+        for place, _, names in os.walk(folder):
+            yield from (Path(place, name) for name in names)
+
+
+def _pretrainings() -> Iterator[Path]:
+    folder = pretraining_folder()
+    for ending in (".pt", ".progress", ".lock", UNFINISHED):
+        yield from folder.glob(f"*{ending}")
+
+
+_LISTED = {LOGS: _logs, PRETRAININGS: _pretrainings}
+
+
+def old_rows(connection: Any, schema: str, seconds: float) -> dict[str, int]:
+    """Return how many rows of the pools' tables are older than this (s) and of no use, by table.
+
+    Parameters
+    ----------
+    connection
+        A DataJoint connection.
+    schema
+        Of december's tables.
+    seconds
+        Since a job was done, or a worker gave its last sign of life, or a pool ended, on the database's clock.
+    """
+    counts = {}
+    for table, condition in _conditions(schema).items():
+        query = f"SELECT COUNT(*) FROM `{schema}`.`{table}` WHERE {condition}"
+        counts[table] = int(connection.query(query, args=_arguments(condition, seconds)).fetchone()[0])
+    return counts
+
+
+def remove_rows(connection: Any, schema: str, seconds: float) -> dict[str, int]:
+    """Remove these rows; return how many went, by table.
+
+    Parameters are those of :func:`old_rows`.
+
+    Raises
+    ------
+    datajoint.errors.AccessError
+        The account may not delete in these tables; nothing was removed.
+    """
+    counts = {}
+    with transaction(connection):
+        for table, condition in _conditions(schema).items():
+            query = f"DELETE FROM `{schema}`.`{table}` WHERE {condition}"
+            counts[table] = int(connection.query(query, args=_arguments(condition, seconds)).rowcount)
+    return counts
+
+
+def _conditions(schema: str) -> dict[str, str]:
+    cutoff = "UTC_TIMESTAMP(6) - INTERVAL %s SECOND"
+    young = _YOUNG.format(cutoff=cutoff)
+    return {table: text.format(schema=schema, cutoff=cutoff, young=young) for table, text in _ROWS.items()}
+
+
+def _arguments(condition: str, seconds: float) -> tuple[float, ...]:
+    return (seconds,) * condition.count("%s")
