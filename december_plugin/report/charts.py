@@ -387,7 +387,7 @@ def confusion_chart(frame: pd.DataFrame, *, title: str) -> Chart:
         "customdata": [[f"{value:g}" for value in row] for row in counts],
         "colorscale": _SHARES,
         "colorbar": {
-            "title": {"text": "share of the type's neurons", "side": "right"},
+            "title": {"text": "share of the type's neurons", "side": "right", "font": {"size": 11}},
             "thickness": 12,
             "tickvals": [0, 0.5, 1],
         },

@@ -71,7 +71,7 @@ def null_figure_of(analysis: Analysis) -> NullFigure | None:
     panels = [
         NullPanel(
             method,
-            null_in_words(rows) + (f"; {surrogate_words(rows)}" if len(surrogates) > 1 else ""),
+            _words(rows, with_surrogate=len(surrogates) > 1),
             _drawing(rows, shown.styles[method], scale),
         )
         for method, rows in found
@@ -79,6 +79,12 @@ def null_figure_of(analysis: Analysis) -> NullFigure | None:
     said = surrogates[0] if len(surrogates) == 1 else ""
     asterisk = Markup(f'<svg class="swatch" viewBox="0 0 14 14" width="14" height="14">{_asterisk(7.0, 7.0)}</svg>')
     return NullFigure(tuple(panels), said, len(shown.others), asterisk)
+
+
+def _words(rows: pd.DataFrame, *, with_surrogate: bool) -> str:
+    """Return the p values in words, a line each; a number stays beside its p."""
+    words = null_in_words(rows, separator="\n").replace("p = ", "p\u00a0=\u00a0")
+    return f"{words}\n{surrogate_words(rows)}" if with_surrogate else words
 
 
 @dataclass(frozen=True)

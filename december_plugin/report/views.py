@@ -96,18 +96,18 @@ CRITERIA = (
         *(
             "heldout_log_likelihood",
             "Held-out log likelihood (more is better)",
-            "nat per neuron, minus the curve's best",
+            "nat per neuron − curve's best",
         ),
         over="models",
         best="max",
     ),
     charts.Curve(
-        *("bic", "Bayesian information criterion (less is better)", "BIC, minus the curve's best"),
+        *("bic", "Bayesian information criterion (less is better)", "BIC − curve's best"),
         over="models",
         best="min",
     ),
     charts.Curve(
-        *("silhouette", "Silhouette (more is better)", "mean silhouette, minus the curve's best"),
+        *("silhouette", "Silhouette (more is better)", "mean silhouette − curve's best"),
         over="models",
         best="max",
     ),

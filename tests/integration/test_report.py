@@ -180,15 +180,71 @@ def test_colours_of_the_map(explorer: Page, color: str) -> None:
 
 
 @needs_browser
+def test_the_cloud_stays_where_it_is_when_it_is_coloured_anew(explorer: Page) -> None:
+    place = "JSON.stringify(document.querySelector('.map')._fullLayout._size)"
+    ranges = "JSON.stringify(['xaxis', 'yaxis'].map((n) => document.querySelector('.map')._fullLayout[n].range))"
+    before = explorer.value(place), explorer.value(ranges)
+    change(explorer, "[data-role=color]", "e.value = 'stability'")
+    explorer.wait_for("document.querySelector('.explorer .ramp') !== null")
+    assert (explorer.value(place), explorer.value(ranges)) == before
+    assert explorer.value("document.querySelector('.map .colorbar')") is None
+    # Plotly's buttons have a strip of their own above the cloud.
+    bar = explorer.value("document.querySelector('.map .modebar').getBoundingClientRect().bottom")
+    top = explorer.value("document.querySelector('.map').getBoundingClientRect().top")
+    assert bar <= top + explorer.value("document.querySelector('.map')._fullLayout._size.t") + 1
+
+
+@needs_browser
+def test_the_menu_says_where_the_reader_is(page: Page) -> None:
+    marked = "[...document.querySelectorAll('nav a[aria-current]')].map((link) => link.textContent).join()"
+    for section, name in (
+        ("a1-tsne", "t-SNE"),
+        ("a1-null", "Null"),
+        ("provenance", "Provenance"),
+        ("question", "Question"),
+    ):
+        page.value(f"document.getElementById('{section}').scrollIntoView()")
+        page.wait_for(f"{marked} === '{name}'")
+
+
+@needs_browser
+def test_plots_of_a_row_begin_at_one_height(page: Page) -> None:
+    for charts in range(page.value("document.querySelectorAll('.charts').length")):
+        plots = f"[...document.querySelectorAll('.charts')[{charts}].querySelectorAll('.plot')]"
+        columns: dict[int, set[int]] = {}
+        for x, y in page.value(f"{plots}.map((p) => p.getBoundingClientRect()).map((box) => [box.left, box.top])"):
+            columns.setdefault(round(x), set()).add(round(y))
+        assert len({min(heights) for heights in columns.values()}) <= 1
+
+
+@needs_browser
 def test_it_fits_a_phone(page: Page) -> None:
     page.resize(360, 740)
     try:
         page.wait_for("document.documentElement.clientWidth === 360")
         page.wait_for("document.documentElement.scrollWidth === 360")
         page.wait_for("[...document.querySelectorAll('.plot .main-svg')].every((svg) => svg.clientWidth <= 360)")
+        # What is wider than the phone is scrolled in a box of its own, and says so; nothing else is cut.
+        boxes = "[...document.querySelectorAll('details[open] > .scroll')]"
+        page.wait_for(f"{boxes}.some((box) => box.classList.contains('wide'))")
+        assert page.value(f"{boxes}.every((b) => b.classList.contains('wide') === (b.scrollWidth > b.clientWidth + 1))")
         assert page.problems == []
     finally:
         page.resize(1200)
+
+
+@needs_browser
+def test_at_night_the_page_is_dark_and_figures_keep_their_paper(page: Page) -> None:
+    color = "getComputedStyle(document.querySelector('{}')).backgroundColor"
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    page.command("Emulation.setEmulatedMedia", features=dark)
+    try:
+        assert page.value(color.format("body")) == "rgb(20, 24, 28)"
+        assert page.value(color.format(".plot")) == "rgb(255, 255, 255)"
+        page.command("Emulation.setEmulatedMedia", media="print", features=dark)
+        assert page.value(color.format("body")) == "rgb(255, 255, 255)"
+    finally:
+        page.command("Emulation.setEmulatedMedia", media="", features=[])
 
 
 @needs_browser
@@ -197,6 +253,9 @@ def test_it_prints_with_still_pictures(page: Page, tmp_path: Path) -> None:
     try:
         assert page.value("getComputedStyle(document.querySelector('.interactive')).display") == "none"
         assert page.value("getComputedStyle(document.querySelector('.still')).display") == "block"
+        # Long entries are broken between pages rather than moved as a whole.
+        assert page.value("getComputedStyle(document.querySelector('details.cluster')).breakInside") == "auto"
+        assert page.value("getComputedStyle(document.querySelector('h2')).breakAfter") == "avoid"
     finally:
         page.command("Emulation.setEmulatedMedia", media="")
     page.print_to(tmp_path / "report.pdf")

@@ -141,7 +141,7 @@ def test_the_first_figure_is_every_method_beside_its_own_null(page: str) -> None
     names = [re.search("<strong>(.*?)</strong>", panel)[1] for panel in panels]
     assert sorted(names) == sorted(labels)
     assert names[-1] == "k-means, end of pretraining"
-    assert all("not above its null at any K; smallest p = 0.4" in panel for panel in panels)
+    assert all("not above its null at any K\nsmallest p\u00a0=\u00a00.4" in panel for panel in panels)
     # It comes before every table, chart and other picture.
     at = page.index('<figure class="nulls">')
     assert all(at < page.index(mark) for mark in ('<details class="numbers"', 'class="plot', "<img"))
@@ -181,10 +181,10 @@ def test_of_many_methods_few_are_in_colour_and_the_tables_have_all() -> None:
 
 def test_criteria_of_other_readout_vectors_are_drawn_minus_the_best_of_their_curve(page: str) -> None:
     figures = {each["layout"]["yaxis"]["title"]["text"]: each for each in payload_of(page)["charts"].values()}
-    bic = figures["BIC, minus the curve's best"]["data"][0]
+    bic = figures["BIC − curve's best"]["data"][0]
     assert bic["y"] == pytest.approx([0.0, 4.0, 0.0])  # less is better
     assert bic["customdata"][1][2].endswith("the value itself: 0")
-    likelihood = figures["nat per neuron, minus the curve's best"]["data"][0]
+    likelihood = figures["nat per neuron − curve's best"]["data"][0]
     assert likelihood["y"] == pytest.approx([-4.0, 0.0, -4.0])
     assert "compare along a curve, never between curves" in Elements(without_scripts(page)).text
 

@@ -102,6 +102,9 @@
 
   // --- t-SNE
 
+  // Cividis: even steps, for every kind of eye.
+  const ramp = [[0, "#00224e"], [0.25, "#414d6b"], [0.5, "#7d7c78"], [0.75, "#bcaf6f"], [1, "#fee838"]];
+
   function Explorer(element) {
     const payload = data.embeddings[element.dataset.embedding];
     const find = (role) => element.querySelector('[data-role="' + role + '"]');
@@ -167,9 +170,9 @@
 
     function traces(rows, color) {
       if (color === "stability" || color === "confidence") {
+        // The colours are explained below the map: a bar inside of it would take room from the cloud, which then jumps.
         const marker = {
-          size: size, color: rows.map((i) => neurons[color][i]), cmin: 0, cmax: 1, colorscale: "Cividis",
-          colorbar: { title: { text: color, side: "right" }, thickness: 12 },
+          size: size, color: rows.map((i) => neurons[color][i]), cmin: 0, cmax: 1, colorscale: ramp, showscale: false,
         };
         return [trace(rows, marker, color)];
       }
@@ -186,7 +189,15 @@
     function showLegend(rows, color) {
       const list = find("legend");
       list.replaceChildren();
-      if (color === "stability" || color === "confidence") return;
+      if (color === "stability" || color === "confidence") {
+        const item = document.createElement("li"), colors = document.createElement("span");
+        item.className = "ramp";
+        colors.className = "colors";
+        colors.style.background = "linear-gradient(to right, " + ramp.map((stop) => stop[1]).join(", ") + ")";
+        item.append(color + " 0", colors, "1");
+        list.append(item);
+        return;
+      }
       const group = groups(color), counts = new Map();
       for (const i of rows) counts.set(group.codes[i], (counts.get(group.codes[i]) || 0) + 1);
       const codes = Array.from(counts.keys()).sort((a, b) => a - b);
@@ -230,7 +241,7 @@
       }
       const layout = {
         xaxis: hiddenAxis(bounds[0].slice()), yaxis: Object.assign(hiddenAxis(bounds[1].slice()), { scaleanchor: "x" }), showlegend: false,
-        margin: { l: 4, r: 4, t: 4, b: 4 }, hovermode: "closest", dragmode: "pan", uirevision: "same",
+        margin: { l: 4, r: 4, t: 34, b: 4 }, hovermode: "closest", dragmode: "pan", uirevision: "same",
         paper_bgcolor: "white", plot_bgcolor: "white", font: { family: "system-ui, sans-serif", size: 13, color: "#333333" },
         hoverlabel: { bgcolor: "white", font: { color: "#111111", size: 13 }, bordercolor: "#333333", align: "left" },
       };
@@ -258,6 +269,54 @@
     }
     if (Object.keys(data.embeddings).length > 3) drawWhileNear(plot, draw); else drawLater(plot, draw);
   }
+
+  // --- the menu: where the reader is
+
+  const links = Array.from(document.querySelectorAll("nav a"), (link) => ({ link: link, target: document.getElementById(link.hash.slice(1)) }))
+    .filter((each) => each.target);
+  let asked = false;
+
+  function markPlace() {
+    asked = false;
+    const line = document.querySelector("nav").getBoundingClientRect().bottom + 40;
+    const atEnd = window.innerHeight + window.scrollY >= root.scrollHeight - 2;
+    let current = null;
+    for (const each of links) {
+      const top = each.target.getBoundingClientRect().top;
+      // Of several that begin above the line, the one that begins last; of those at one height, the inner one.
+      if ((top <= line || atEnd) && (!current || top >= current.top)) current = { target: each.target, top: top };
+    }
+    const article = current && current.target.closest("article");
+    for (const each of links) {
+      const here = current && (each.target === current.target || each.target === article);
+      if (here && each.link.getAttribute("aria-current") !== "true") {
+        each.link.setAttribute("aria-current", "true");
+        const list = each.link.closest("ul");
+        list.scrollLeft += each.link.getBoundingClientRect().left - list.getBoundingClientRect().left - 60;
+      } else if (!here) each.link.removeAttribute("aria-current");
+    }
+    document.querySelectorAll("nav .sections").forEach(function (list) {
+      list.hidden = !article || list.dataset.of !== article.id;
+    });
+  }
+
+  function askPlace() {
+    if (!asked) { asked = true; requestAnimationFrame(markPlace); }
+  }
+
+  // --- tables that are wider than the page say so
+
+  function markWide() {
+    document.querySelectorAll("details[open] > .scroll").forEach(function (box) {
+      box.classList.toggle("wide", box.scrollWidth > box.clientWidth + 1);
+    });
+  }
+
+  window.addEventListener("scroll", askPlace, { passive: true });
+  window.addEventListener("resize", function () { askPlace(); markWide(); });
+  document.addEventListener("toggle", markWide, true);
+  askPlace();
+  markWide();
 
   root.classList.add("scripted");
   document.querySelectorAll(".plot[data-chart]").forEach((element) => drawLater(element, () => drawChart(element)));
