@@ -114,7 +114,7 @@ def read_session(group: Any, trace_type: str) -> dict[str, Any]:
     entries |= _read_per_neuron(group, ("roi_ids", *traces, *timing, TRIGGERS))
     entries["roi_mask"] = _read(group, session, "roi_mask")
     for name in (*traces, *timing, TRIGGERS):
-        _check_finite(entries[name], name, session)
+        _check_finite(entries[name], name, session, other_traces=name in traces)
     for name in traces:
         if timing == [TIMES] and entries[name].shape != entries[TIMES].shape:
             raise RecordingError(
@@ -167,13 +167,13 @@ def _read(group: Any, session: str, name: str) -> Any:
     return values
 
 
-def _check_finite(values: Any, name: str, session: str) -> None:
+def _check_finite(values: Any, name: str, session: str, *, other_traces: bool) -> None:
     bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if bad.any():
         raise RecordingError(
             f"{name} of session {session!r} has NaN or infinite values for {bad.sum()} of {len(bad)} neurons, first "
             f"the one at position {int(np.flatnonzero(bad)[0])}. Leave the session out with "
-            f"exclude_sessions=[{session!r}], or choose another trace_type."
+            f"exclude_sessions=[{session!r}]{', or choose another trace_type' if other_traces else ''}."
         )
 
 

@@ -13,7 +13,6 @@ One trial: image (channels, height, width), responses (neurons,), behaviour (3,)
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from torch import nn
 
 from december_plugin.datasets.arrays import ArrayFolder, channels_come_last, read_array
 from december_plugin.datasets.listing import entries_of, is_left_by_system
+from december_plugin.datasets.plain_json import read_json
 from december_plugin.errors import RecordingError
 from december_plugin.identity import whole_numbers
 
@@ -376,7 +376,7 @@ def _links(path: Path) -> dict[str, str]:
     if not config.is_file():
         return {}
     try:
-        links = json.loads(config.read_text(encoding="utf-8")).get("links") or {}
+        links = read_json(config).get("links") or {}
         return {str(name): str(target) for name, target in links.items()}
     except (ValueError, AttributeError, UnicodeDecodeError) as cause:
         raise RecordingError(

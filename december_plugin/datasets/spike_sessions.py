@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 
 from december_plugin.datasets.copies import Recorded
 from december_plugin.datasets.listing import entries_of
+from december_plugin.datasets.plain_json import read_json
 from december_plugin.datasets.plain_pickle import array_of, read_plain_pickle
 from december_plugin.errors import RecordingError, did_you_mean
 from december_plugin.identity import whole_numbers
@@ -25,6 +27,7 @@ from december_plugin.identity import whole_numbers
 SHOWN = {"train": "training", "test": "testing"}  # tier of a session's trials, and its name in the pickles
 NEURON_ENTRIES = ("electrode_nums", "relative_micron_depth")  # of a pickle, one value for each neuron
 PICKLE_SUFFIXES = (".pickle", ".pkl")
+IMAGE_ID = re.compile(r"[0-9]{1,18}", re.ASCII)
 GET = "See docs/recordings.md for how the recordings are laid out."
 
 
@@ -200,7 +203,7 @@ def _read_csv_session(root: Path, name: str) -> SpikeSession:
         image_ids[tier], counts[tier] = _read_responses_csv(file)
     meta_file = root / "train" / name / "meta_data.json"
     try:
-        meta = json.loads(meta_file.read_text(encoding="utf-8"))
+        meta = read_json(meta_file)
     except FileNotFoundError:
         raise RecordingError(f"{meta_file} is missing. {GET}") from None
     except (OSError, ValueError) as error:
@@ -231,8 +234,10 @@ def _read_responses_csv(file: Path) -> tuple[np.ndarray, np.ndarray]:
                     hint = did_you_mean(needed, rows.fieldnames or ["none"])
                     raise RecordingError(f"{file} has no column {needed!r}. {hint} {GET}")
             for row in rows:
-                image_ids.append(int(row["image_id"]))
-                responses.append(np.array(json.loads(row["responses"]), dtype=np.float32))
+                if row.get(None):
+                    raise ValueError(f"a field more than there are columns: {row[None][0][:40]!r}")
+                image_ids.append(_image_id(row["image_id"]))
+                responses.append(_response(row["responses"]))
                 if responses[-1].ndim != 2 or responses[-1].shape != responses[0].shape:
                     raise ValueError(f"shape {responses[-1].shape} instead of (neurons, bins)")
     except FileNotFoundError:
@@ -247,6 +252,21 @@ def _read_responses_csv(file: Path) -> tuple[np.ndarray, np.ndarray]:
     if not responses:
         return np.empty(0, dtype=np.int64), np.empty((0, 0, 0), dtype=np.float32)
     return np.array(image_ids, dtype=np.int64), np.stack(responses)
+
+
+def _image_id(text: str | None) -> int:
+    # The file of an image has its id in six digits, so leading zeros are no mistake here.
+    plain = (text or "").strip()
+    if not IMAGE_ID.fullmatch(plain):
+        raise ValueError(f"the image_id {plain[:40]!r}")
+    return int(plain)
+
+
+def _response(text: str) -> np.ndarray:
+    values = np.array(json.loads(text))
+    if values.dtype.kind not in "iuf":
+        raise ValueError(f"responses of which some are no numbers: {text[:40]!r}")
+    return values.astype(np.float32)
 
 
 # --- what must hold -----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch.utils.data import DataLoader
 
 from december_plugin.datasets.copies import refuse_copies
@@ -31,7 +32,7 @@ def static_loaders(
     neuron_n: int | None = None,
     exclude_neuron_n: int = 0,
     neuron_base_seed: int | None = None,
-    image_ids: Sequence[Sequence[int] | None] | None = None,
+    image_ids: Sequence[Sequence[int | str] | None] | None = None,
     image_n: int | None = None,
     image_base_seed: int | None = None,
     normalize: bool = True,
@@ -239,13 +240,23 @@ def _base_seed(kind: str, base_seed: int | None, count: int | None, seed: int | 
 def _per_session(name: str, values: Any, n_sessions: int) -> list[tuple[Any, ...] | None]:
     if values is None:
         return [None] * n_sessions
-    nested = [value for value in values if value is None or not hasattr(value, "__index__")]
+    nested = [value for value in values if value is None or not (hasattr(value, "__index__") or isinstance(value, str))]
     if len(nested) != len(values) or len(values) != n_sessions:
         raise SettingsError(
             f"{name} needs one list of ids (or None for all) for each of the {n_sessions} path(s), "
             f"e.g. {name}=[[3, 8, 11]] for one path; {len(values)} entries were given."
         )
-    return [None if value is None else tuple(int(identity) for identity in value) for value in values]
+    return [None if value is None else tuple(_identity(name, identity) for identity in value) for value in values]
+
+
+def _identity(name: str, identity: Any) -> int | str:
+    """Return an id as it is: a whole number, or, of an image, a name."""
+    if name == "image_ids" and isinstance(identity, str):
+        return str(identity)
+    if isinstance(identity, (bool, np.bool_)) or not hasattr(identity, "__index__"):
+        expected = "whole numbers" if name == "neuron_ids" else "whole numbers or names"
+        raise SettingsError(f"{name} has {identity!r}; {expected} are expected, as the recording has them.")
+    return int(identity)
 
 
 def _neuron_selections(

@@ -340,6 +340,11 @@ CASES = {
         "text that names the image of each trial is expected, since equal ids are repeats of one image. Remove the "
         "file if it is not known.",
     ),
+    "links that are there twice": (
+        write_bytes("config.json", lambda content: b'{"links": {}, "links": {"images": "frames"}}'),
+        {},
+        "FOLDER/config.json is no valid configuration (the key 'links' is there twice; keep one of them).",
+    ),
     "damaged configuration": (
         write_bytes("config.json", lambda content: b"{links"),
         {},

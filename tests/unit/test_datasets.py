@@ -181,6 +181,15 @@ def test_the_image_ids_that_sensorium_takes_first_are_read_first(recording_folde
     assert np.array_equal(static_loaders([folder], 8)["test"]["mouse"].dataset.image_ids, ids)
 
 
+def test_images_that_have_names_are_chosen_by_them(recording_folders, tmp_path):
+    folder = shutil.copytree(recording_folders[0], tmp_path / "mouse")
+    names = np.char.add("image-", np.load(folder / "meta/trials/frame_image_id.npy").astype(str))
+    np.save(folder / "meta/trials/image_id.npy", names)
+    trained = np.flatnonzero(np.load(folder / "meta/trials/tiers.npy") == "train")[[4, 1]]
+    dataset = static_loaders([folder], 8, image_ids=[names[trained].tolist()])["train"]["mouse"].dataset
+    assert dataset.tiers["train"].tolist() == trained.tolist()
+
+
 def test_image_ids_of_a_dataset_of_another_package():
     class TrialInfo:  # attributes of some names alone, as neuralpredictors' has them
         colorframeprojector_image_id = np.array(["a", "b", "a"])
@@ -305,6 +314,13 @@ def test_data_keys(folder, data_key):
         (
             {"neuron_ids": [[0, -5]]},
             r"neuron_ids names 2 unit id\(s\) that session 'first' \(.*first\) does not have: 0, -5\.",
+        ),
+        ({"neuron_ids": [[1.5, 2]]}, r"neuron_ids has 1\.5; whole numbers are expected, as the recording has them\."),
+        ({"neuron_ids": [["1", 2]]}, r"neuron_ids has '1'; whole numbers are expected, as the recording has them\."),
+        ({"neuron_ids": ["12"]}, r"neuron_ids needs one list of ids \(or None for all\) for each of the 1 path\(s\)"),
+        (
+            {"image_ids": [[True]]},
+            r"image_ids has True; whole numbers or names are expected, as the recording has them",
         ),
         ({"neuron_ids": [[1, 2]], "neuron_n": 3, "seed": 1}, r"neuron_ids cannot be combined with areas, layers, neur"),
         ({"exclude_neuron_n": 3}, r"exclude_neuron_n=3 needs neuron_n. Give both."),

@@ -378,6 +378,22 @@ PUBLIC_CASES = {
         edit(f"test/{FIRST}/responses.csv", lambda text: text.splitlines()[0] + "\n"),
         f"session '{FIRST}' (FOLDER/train/{FIRST}) has no testing trials. Leave this session out.",
     ),
+    "a field too many": (
+        edit(f"train/{FIRST}/responses.csv", lambda text: text.replace("\n0,", "\n0,7,", 1)),
+        f"FOLDER/train/{FIRST}/responses.csv cannot be read after 0 trial(s) (a field more than there are columns: '[[",
+    ),
+    "an image id that reads as another": (
+        edit(f"test/{FIRST}/responses.csv", lambda text: text.replace("\n0,", "\n0,1_", 1)),
+        f"FOLDER/test/{FIRST}/responses.csv cannot be read after 0 trial(s) (the image_id '1_",
+    ),
+    "responses that are text": (
+        edit(f"train/{FIRST}/responses.csv", lambda text: re.sub(r"\[\[(\d+)", r'[[""\1""', text, count=1)),
+        f"FOLDER/train/{FIRST}/responses.csv cannot be read after 1 trial(s) (responses of which some are no numbers: ",
+    ),
+    "a session with two ids": (
+        edit(f"train/{FIRST}/meta_data.json", lambda text: text.replace("{", '{"session_id": 7, ', 1)),
+        f"FOLDER/train/{FIRST}/meta_data.json is no JSON file (the key 'session_id' is there twice; keep one of them).",
+    ),
     "a damaged image": (
         lambda folder: (folder / "images/000061.png").write_bytes((folder / "images/000061.png").read_bytes()[:60]),
         "FOLDER/images/000061.png is no complete PNG image (",
