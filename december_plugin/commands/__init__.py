@@ -28,6 +28,7 @@ ORDER = (
     "demo",
     "sweeps",
     "register",
+    "run",
     "types",
     "worker",
     "pool",

@@ -36,8 +36,8 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(name for name in (part.strip() for part in text.split(",")) if name)
 
 
-def add_work_options(parser: argparse.ArgumentParser) -> None:
-    """Add what holds for one worker and for a pool of them."""
+def add_work_options(parser: argparse.ArgumentParser, *, idle_exit: float | None = None) -> None:
+    """Add what holds for one worker and for a pool of them; ``idle_exit`` is the default of that option (s)."""
     group = parser.add_argument_group("how to work")
     group.add_argument(
         "--only",
@@ -70,7 +70,11 @@ def add_work_options(parser: argparse.ArgumentParser) -> None:
         help="give a job up that has killed its worker this many times without a new checkpoint (default: 3)",
     )
     group.add_argument(
-        "--idle-exit", type=seconds, metavar="SECONDS", help="end after this time without anything to do"
+        "--idle-exit",
+        type=seconds,
+        default=idle_exit,
+        metavar="SECONDS",
+        help="end after this time without anything to do" + (f" (default: {idle_exit:g})" if idle_exit else ""),
     )
     group.add_argument(
         "--max-time",

@@ -63,6 +63,14 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--json", action="store_true", help="status: print JSON")
     parser.add_argument("--pool", metavar="ID", help="stop: only the pool whose id begins like this (default: all)")
     parser.add_argument("--now", action="store_true", help="stop: kill the workers; jobs go on from their checkpoints")
+    add_place_options(parser)
+    add_work_options(parser)
+    add_slurm_options(parser)
+    add_lab_options(parser)
+
+
+def add_place_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says where on this machine the workers are, for ``pool`` and ``run``."""
     group = parser.add_argument_group("on this machine")
     group.add_argument(
         "--gpus",
@@ -78,9 +86,6 @@ def add_parser(subparsers: Subparsers) -> None:
         help="workers on the processor, instead of GPUs; beside GPUs, with --gpus, for what needs none",
     )
     group.add_argument("--log-folder", type=Path, metavar="FOLDER", help="for the logs (default: in december's folder)")
-    add_work_options(parser)
-    add_slurm_options(parser)
-    add_lab_options(parser)
 
 
 def _gpus(text: str) -> tuple[int, ...] | str:
@@ -167,9 +172,9 @@ def _start(args: argparse.Namespace) -> int:
     def tell(error: BaseException) -> None:
         print_event("pool", f"waiting: {error}")
 
-    environment, lab = with_server(lambda: _open_lab(args), waits=has_connected, tell=tell)
+    environment, lab = with_server(lambda: open_for_workers(args), waits=has_connected, tell=tell)
     settings = settings_of(args, lab.schema)
-    _chosen_tables(lab, settings)
+    chosen_tables(lab, settings)
     return run_pool(settings, environment=environment)
 
 
@@ -178,11 +183,11 @@ def _submit(args: argparse.Namespace) -> int:
 
     lab = open_lab_of(args)
     settings = settings_of(args, lab.schema)
-    _chosen_tables(lab, settings)
+    chosen_tables(lab, settings)
     return submit(args, settings)
 
 
-def _chosen_tables(lab: Lab, settings: PoolSettings) -> list[str]:
+def chosen_tables(lab: Lab, settings: PoolSettings) -> list[str]:
     """Return the names of the tables to fill; names that no worker could use are mistakes before anything starts."""
     from december_plugin.allowed import AllowedModules
     from december_plugin.pool.picking import choose_tables
@@ -191,14 +196,14 @@ def _chosen_tables(lab: Lab, settings: PoolSettings) -> list[str]:
     return [table.__name__ for table in choose_tables(lab.tables, only=settings.only, skip=settings.skip)]
 
 
-def _open_lab(args: argparse.Namespace) -> tuple[dict[str, str], Lab]:
+def open_for_workers(args: argparse.Namespace, *, create: bool = False) -> tuple[dict[str, str], Lab]:
     """Open the tables; return with them the workers' environment: nobody can type a password there."""
     from december_plugin.connection import quiet_datajoint
 
     dj = quiet_datajoint()
     names = {"database.user": "DJ_USER", "database.password": "DJ_PASS"}
     missing = [name for name in names if dj.config[name] is None]
-    lab = open_lab_of(args)
+    lab = open_lab_of(args, create=create)
     typed = {names[name]: dj.config[name] for name in missing if dj.config[name] is not None and not lab.is_embedded}
     return {**os.environ, **typed}, lab
 
@@ -213,7 +218,7 @@ def _dry_run(args: argparse.Namespace) -> int:
     with database_session():
         lab = open_lab_of(args)
         settings = settings_of(args, lab.schema)
-        chosen = _chosen_tables(lab, settings)
+        chosen = chosen_tables(lab, settings)
         statuses = {status.name: status for status in table_statuses(lab.tables)}
         n_planned = len(lab.tables.TrainingPlan())
     print(f"schema {lab.schema}, {n_planned} trainings planned\n")

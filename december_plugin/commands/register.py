@@ -68,46 +68,68 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "register", help="write the entries of a sweep", description=DESCRIPTION, epilog=EPILOG
     )
-    parser.add_argument("sweep", metavar="SWEEP", help="a YAML file, or the name of a sweep that comes with december")
+    add_register_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="check the file, count, and write nothing")
-    parser.add_argument("--fabrikant", metavar="NAME", help="whose entries they are (default: by the database user)")
     add_lab_options(parser)
+
+
+def add_register_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says which sweep is registered and whose it is, for ``register`` and ``run``."""
+    parser.add_argument("sweep", metavar="SWEEP", help="a YAML file, or the name of a sweep that comes with december")
+    parser.add_argument("--fabrikant", metavar="NAME", help="whose entries they are (default: by the database user)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Register the sweep."""
-    from december_plugin.shipped_sweeps import FOLDER, find_sweep
-    from december_plugin.sweep import load_sweep
-
-    path, folder = find_sweep(args.sweep)
-    sweep = load_sweep(path, folder=folder)
-    kinds = (("dataset", sweep.datasets), ("model", sweep.models), ("trainer", sweep.trainers), ("seed", sweep.seeds))
-    product = " x ".join(numbered(len(entries), kind) for kind, entries in kinds)
-    trainings = f"{numbered(sweep.n_trainings, 'training')}: {product}"
+    sweep = read_sweep(args.sweep, check_recordings=not args.dry_run)
     if args.dry_run:
         lab, reason = _open_without_starting(args)
         found = _compare(sweep, lab, args) if lab is not None else {}
-        print(f"The sweep is valid. It plans {trainings}.")
+        print(f"The sweep is valid. It plans {_trainings(sweep)}.")
         for compared in found.values():
             _print_comments(compared.comments, compared.same_comments, is_done=False)
         _print_advice(sweep)
         _print_outlook(sweep, lab, reason)
         return 0
-    if FOLDER in path.parents:
-        _check_recordings(sweep, args.sweep)
+    lab = open_lab_of(args, create=True)
+    write_sweep(sweep, lab, fabrikant=args.fabrikant)
+    print("Next: `december worker` trains and clusters; `december status` shows what is left.")
+    return 0
+
+
+def read_sweep(name: str, *, check_recordings: bool) -> Sweep:
+    """Return the checked sweep of a file, or of this name.
+
+    With ``check_recordings`` those of a sweep that was named, not copied, must be where it looks for them.
+    """
+    from december_plugin.shipped_sweeps import FOLDER, find_sweep
+    from december_plugin.sweep import load_sweep
+
+    path, folder = find_sweep(name)
+    sweep = load_sweep(path, folder=folder)
+    if check_recordings and FOLDER in path.parents:
+        _check_recordings(sweep, name)
+    return sweep
+
+
+def _trainings(sweep: Sweep) -> str:
+    kinds = (("dataset", sweep.datasets), ("model", sweep.models), ("trainer", sweep.trainers), ("seed", sweep.seeds))
+    product = " x ".join(numbered(len(entries), kind) for kind, entries in kinds)
+    return f"{numbered(sweep.n_trainings, 'training')}: {product}"
+
+
+def write_sweep(sweep: Sweep, lab: Lab, *, fabrikant: str | None) -> None:
+    """Register a sweep, and print what is new."""
     from december_plugin.schemas.registration import register
 
-    lab = open_lab_of(args, create=True)
     written = register(
-        sweep, nnfabrik=lab.nnfabrik, tables=lab.tables, fabrikant=args.fabrikant, add_fabrikant=lab.is_embedded
+        sweep, nnfabrik=lab.nnfabrik, tables=lab.tables, fabrikant=fabrikant, add_fabrikant=lab.is_embedded
     )
-    print(f"The sweep has {trainings}.")
+    print(f"The sweep has {_trainings(sweep)}.")
     for table in written.new:
         print(f"  {table:<14}{written.new[table]:>5} new{written.existing[table]:>6} there already")
     _print_comments(written.comments, written.same_comments, is_done=True)
     _print_advice(sweep)
-    print("Next: `december worker` trains and clusters; `december status` shows what is left.")
-    return 0
 
 
 def _print_advice(sweep: Sweep) -> None:

@@ -31,6 +31,12 @@ examples:
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``december report``."""
     parser = subparsers.add_parser("report", help="the answer as one HTML file", description=DESCRIPTION, epilog=EPILOG)
+    add_report_options(parser)
+    add_lab_options(parser)
+
+
+def add_report_options(parser: argparse._ActionsContainer) -> None:
+    """Add what says where the report goes and what is in it, for ``report`` and ``run``."""
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="default: %(default)s"
     )
@@ -41,10 +47,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--max-neurons", type=int, default=2000, metavar="N", help="most neurons of a session in the t-SNE (2000)"
     )
-    add_lab_options(parser)
 
 
-def add_selection_options(parser: argparse.ArgumentParser, *, clusters: str) -> None:
+def add_selection_options(parser: argparse._ActionsContainer, *, clusters: str) -> None:
     """Add what says which configurations are meant, for ``report`` and ``export``."""
     parser.add_argument("--types", metavar="NAME", help="known types to compare with (default: the only ones)")
     parser.add_argument("--clusters", type=int, metavar="K", help=clusters)
@@ -52,17 +57,23 @@ def add_selection_options(parser: argparse.ArgumentParser, *, clusters: str) -> 
     parser.add_argument("--model", default="", metavar="HASH", help="only models whose hash begins like this")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Write the report."""
-    from december_plugin.report.writing import check_replaceable, write_text
+def check_options(args: argparse.Namespace) -> None:
+    """Raise a SettingsError for an option that is wrong whatever is in the tables."""
+    from december_plugin.report.writing import check_replaceable
     from december_plugin.settings import check_integer
 
     check_integer("--max-neurons", args.max_neurons, minimum=1)
     check_replaceable(args.output, force=args.force)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the report."""
+    check_options(args)
     lab = open_lab_of(args, read_only=True)
     # What draws takes seconds to import: after the mistakes that can be told at once.
     from december_plugin.commands._agreement import with_labels
     from december_plugin.report.page import render_report
+    from december_plugin.report.writing import write_text
     from december_plugin.schemas.report_queries import ReportSettings, collect_report
 
     settings = ReportSettings(

@@ -93,7 +93,11 @@ class PoolLab:
 
     def start(self, *options: str) -> subprocess.Popen[bytes]:
         """Start a pool with its output in ``pool.txt``; it leads a process group, as a command of a shell does."""
-        command = [sys.executable, "-m", "december_plugin.cli", "pool", *options, "--schema", self.schema]
+        return self.start_command("pool", *options)
+
+    def start_command(self, *words: str) -> subprocess.Popen[bytes]:
+        """Start a command that runs a pool, as :meth:`start`."""
+        command = [sys.executable, "-m", "december_plugin.cli", *words, "--schema", self.schema]
         with (self.folder / "pool.txt").open("ab") as file:
             process = subprocess.Popen(
                 [*command, "--log-folder", str(self.folder / "logs")],

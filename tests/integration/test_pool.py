@@ -206,7 +206,7 @@ def test_a_password_that_was_typed_reaches_the_workers(unconfigured, monkeypatch
     for is_embedded, expected in ((False, ("ada", "typed")), (True, (None, None))):
         unconfigured.config.update({"database.user": None, "database.password": None})
         monkeypatch.setattr(pool_command, "open_lab_of", answer(is_embedded))
-        environment, _ = pool_command._open_lab(args)
+        environment, _ = pool_command.open_for_workers(args)
         assert (environment.get("DJ_USER"), environment.get("DJ_PASS")) == expected
 
 
