@@ -38,6 +38,10 @@ class ServerUnreachableError(ServerError):
     """The database server does not answer; it may come back."""
 
 
+class OutdatedSchemaError(ServerError):
+    """The tables were made by an earlier version and must be migrated before they can be used."""
+
+
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """Return the end of an error message: a suggestion, if one is close, and what is allowed.
 

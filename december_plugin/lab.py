@@ -39,7 +39,12 @@ class Lab:
 
 
 def open_lab(
-    *, schema: str | None = None, nnfabrik: str | None = None, create: bool = True, read_only: bool = False
+    *,
+    schema: str | None = None,
+    nnfabrik: str | None = None,
+    create: bool = True,
+    read_only: bool = False,
+    allow_outdated: bool = False,
 ) -> Lab:
     """Connect to the lab's server, or to the embedded one, and declare or find the tables.
 
@@ -53,6 +58,8 @@ def open_lab(
         Whether to make the tables if the schema has none; a misspelled name is an error otherwise.
     read_only
         The store is not needed, so it may be out of reach, not writable, or another one.
+    allow_outdated
+        As for :func:`december_plugin.schemas.december_tables`.
 
     Raises
     ------
@@ -76,7 +83,7 @@ def open_lab(
     # Several processes may make the tables at the same time, as a job array does that begins with `register`.
     alone = one_at_a_time(database.connection, "making december's tables")
     with contextlib.nullcontext() if _is_complete(database.connection, schema) else alone:
-        module, tables = _open_tables(database.connection, schema, source, create=create)
+        module, tables = _open_tables(database.connection, schema, source, create=create, allow_outdated=allow_outdated)
         store = store_name_of(tables.TrainedModel)
         if not read_only and store in (dj.config.get("stores") or {}):
             models_schema = str(tables.TrainedModel.database)
@@ -84,7 +91,9 @@ def open_lab(
     return Lab(schema, module, tables, database.is_embedded)
 
 
-def _open_tables(connection: Any, schema: str, source: str | None, *, create: bool) -> tuple[Any, Any]:
+def _open_tables(
+    connection: Any, schema: str, source: str | None, *, create: bool, allow_outdated: bool
+) -> tuple[Any, Any]:
     """Return the nnfabrik module and our tables."""
     parent = _nnfabrik_of(connection, schema)
     if parent is None and not create:
@@ -105,7 +114,8 @@ def _open_tables(connection: Any, schema: str, source: str | None, *, create: bo
         )
     if module is None:
         module = _nnfabrik_schema(source)
-    tables = december_tables(schema, nnfabrik=module, trained_model=getattr(module, "TrainedModel", None))
+    own = getattr(module, "TrainedModel", None)
+    tables = december_tables(schema, nnfabrik=module, trained_model=own, allow_outdated=allow_outdated)
     return module, tables
 
 

@@ -18,6 +18,7 @@ from december_plugin.schemas.clustering import Clustering
 from december_plugin.schemas.consensus import Consensus
 from december_plugin.schemas.known_types import KnownTypes
 from december_plugin.schemas.label_agreement import LabelAgreement
+from december_plugin.schemas.migration import check_current
 from december_plugin.schemas.neuron_cluster import NeuronCluster
 from december_plugin.schemas.performance import TestPerformance
 from december_plugin.schemas.pool_tables import Pool, PoolJob, PoolWorker
@@ -130,6 +131,7 @@ def december_tables(
     trained_model: Any = None,
     storage: str = "minio",
     december_trainers: tuple[str, ...] = DECEMBER_TRAINERS,
+    allow_outdated: bool = False,
 ) -> DecemberTables:
     """Declare the tables in a schema, or find them there; calling it again changes nothing.
 
@@ -148,6 +150,8 @@ def december_tables(
     december_trainers
         Trainer functions that store a mixture; ``*`` stands for anything. Their models are clustered by it, all others
         post hoc.
+    allow_outdated
+        Whether to return tables that an earlier version made and that cannot be filled before they are migrated.
 
     Raises
     ------
@@ -155,6 +159,8 @@ def december_tables(
         If a table of nnfabrik is missing, or ``trained_model`` is not such a table.
     ServerError
         If the schema does not exist and cannot be made, or our ``TrainedModel`` is new and its store cannot be used.
+    OutdatedSchemaError
+        If an earlier version made tables whose keys have changed since; `december db migrate` brings them up to date.
     """
     lab = _nnfabrik_namespace(nnfabrik)
     opened = _open_schema(schema, lab)
@@ -170,9 +176,12 @@ def december_tables(
     context["TrainedModel"] = trained_model
     evaluations = _declare_evaluations(opened, context, lab, december_trainers)
     pools = {table.__name__: bind(table, opened, context) for table in (Pool, PoolWorker, PoolJob, StoreIdentity)}
-    return DecemberTables(
+    tables = DecemberTables(
         schema=opened, nnfabrik=lab, TrainingPlan=plan, TrainedModel=trained_model, **evaluations, **pools
     )
+    if not allow_outdated:
+        check_current(tables)
+    return tables
 
 
 def _declare_evaluations(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from december_plugin.lab import Lab
@@ -21,7 +21,7 @@ def add_lab_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_lab_of(args: argparse.Namespace, *, create: bool = False, read_only: bool = False) -> Lab:
+def open_lab_of(args: argparse.Namespace, *, create: bool = False, read_only: bool = False, **options: Any) -> Lab:
     """Open the tables that the options name.
 
     Only with ``create`` are they made if they do not exist. ``read_only`` is for commands that need no store, so that
@@ -30,4 +30,4 @@ def open_lab_of(args: argparse.Namespace, *, create: bool = False, read_only: bo
     """
     from december_plugin.lab import open_lab
 
-    return open_lab(schema=args.schema, nnfabrik=args.nnfabrik, create=create, read_only=read_only)
+    return open_lab(schema=args.schema, nnfabrik=args.nnfabrik, create=create, read_only=read_only, **options)

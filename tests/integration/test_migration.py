@@ -1,0 +1,99 @@
+"""Tables of an earlier version are recognised, refused, and brought up to date."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tables_setup import open_lab
+
+from december_plugin.errors import OutdatedSchemaError
+from december_plugin.schemas import december_tables, type_queries
+from december_plugin.schemas.migration import finish, outdated
+from december_plugin.schemas.seed_sets import set_digest
+
+OLD_KEY = (  # SurrogateAgreement as it was when its key named the newest seed, without foreign keys
+    "ALTER TABLE {table} DROP FOREIGN KEY {largest}, DROP FOREIGN KEY {seed_set}, "
+    "CHANGE COLUMN largest_seed newest_seed INT NOT NULL, DROP PRIMARY KEY, "
+    "ADD PRIMARY KEY (model_fn, model_hash, dataset_fn, dataset_hash, trainer_fn, trainer_hash, clustering_hash, "
+    "newest_seed, smallest_seed, n_seeds, surrogate_hash), DROP COLUMN seed_set"
+)
+
+
+@pytest.fixture
+def lab(schema_name):
+    lab = open_lab(schema_name)
+    lab.tables.Surrogate().add_entry(n_draws=2)
+    lab.train("december", [1, 2, 3])
+    for table in lab.tables.computed:
+        table.populate()
+    return lab
+
+
+def reopened(lab, **options):
+    lab.tables.schema.connection.dependencies.clear()
+    return december_tables(lab.tables.schema.database, nnfabrik=lab.nnfabrik, **options)
+
+
+def foreign_key(lab, table, column):
+    query = (
+        "SELECT constraint_name FROM information_schema.key_column_usage WHERE table_schema = %s AND table_name = %s "
+        "AND column_name = %s AND referenced_table_name IS NOT NULL"
+    )
+    connection = lab.tables.schema.connection
+    return connection.query(query, args=(lab.tables.schema.database, table.table_name, column)).fetchone()[0]
+
+
+def make_old(lab) -> None:
+    query = lab.tables.schema.connection.query
+    for table in (lab.tables.Consensus.Cluster, lab.tables.Consensus.Session, lab.tables.Consensus):
+        query(f"DROP TABLE {table.full_table_name}")
+    query(f"CREATE TABLE {lab.tables.Consensus.full_table_name} (newest_seed INT PRIMARY KEY)")
+    table = lab.tables.SurrogateAgreement
+    names = {"largest": foreign_key(lab, table, "largest_seed"), "seed_set": foreign_key(lab, table, "seed_set")}
+    query(OLD_KEY.format(table=table.full_table_name, **names))
+    query(f"ALTER TABLE {lab.tables.ClusterAssignment.Session.full_table_name} DROP COLUMN margins")
+    query(f"DELETE FROM {lab.tables.SeedSet.full_table_name}")
+
+
+def test_tables_that_were_just_made_are_current(lab):
+    assert outdated(lab.tables) == []
+    assert finish(lab.tables) == 0
+
+
+def test_an_old_schema_is_refused_and_brought_up_to_date(lab):
+    before = lab.tables.SurrogateAgreement.fetch1()
+    make_old(lab)
+    with pytest.raises(OutdatedSchemaError) as caught:
+        reopened(lab)
+    name = lab.tables.schema.database
+    assert str(caught.value) == (
+        f"the tables in the schema {name!r} were made by an earlier version of december_plugin. `december db migrate "
+        f"--schema {name}` brings them up to date, with an account that may alter tables; no result is lost."
+    )
+    old = reopened(lab, allow_outdated=True)
+    changes = outdated(old)
+    assert [(change.table, change.what) for change in changes] == [
+        ("__consensus", "gets another key; workers compute its rows again, which takes seconds"),
+        ("__surrogate_agreement", "gets another key; its rows are kept"),
+        ("__cluster_assignment__session", "gets the column margins"),
+    ]
+    for change in changes:
+        change.apply()
+    halfway = reopened(lab, allow_outdated=True)
+    assert len(halfway.SurrogateAgreement()) == 0
+    with pytest.raises(OutdatedSchemaError):  # rows are still set aside
+        reopened(lab)
+    for change in outdated(halfway):  # an interrupted migration goes on
+        change.apply()
+    new = reopened(lab, allow_outdated=True)
+    assert finish(new) == 1
+    assert outdated(new) == []
+    after = reopened(lab).SurrogateAgreement.fetch1()
+    assert after["seed_set"] == set_digest(dict(zip((1, 2, 3), after["labels_md5s"], strict=True)))
+    assert after.keys() == before.keys()
+    for column, value in before.items():
+        np.testing.assert_array_equal(after[column], value, err_msg=column)
+    new.SurrogateAgreement.populate()
+    assert len(new.SurrogateAgreement()) == 1  # nothing is drawn again
+    new.Consensus.populate()
+    assert type_queries.consensus_table(new)["n_seeds"].tolist() == [3]
