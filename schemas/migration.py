@@ -63,7 +63,8 @@ def check_current(tables: Any) -> None:
         name = tables.schema.database
         raise OutdatedSchemaError(
             f"the tables in the schema {name!r} were made by an earlier version of december_plugin. `december db "
-            f"migrate --schema {name}` brings them up to date, with an account that may alter tables; no result is lost."
+            f"migrate --schema {name}` brings them up to date, with an account that may alter tables; no result is "
+            "lost."
         )
 
 

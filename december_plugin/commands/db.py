@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from december_plugin.commands import Subparsers
+from december_plugin.commands._lab import add_lab_options, open_lab_of
 from december_plugin.disk_use import folder_size, size_in_words
 from december_plugin.errors import ServerError
 
 if TYPE_CHECKING:
     from december_plugin.backup import Summary
+    from december_plugin.lab import Lab
     from december_plugin.server import EmbeddedServer, ServerStatus
 
 NOT_RUNNING = 3  # what `systemctl status` returns, too
@@ -33,6 +35,7 @@ examples:
   december db stop      ends the embedded server; nothing is left running
   december db backup /backup/december.tar.gz     database and store in one file, read back; or a folder: no ending
   DECEMBER_HOME=/new december db restore /backup/december.tar.gz
+  december db migrate --dry-run                  after an upgrade: what changes in the tables
 
 exit codes of `december db status`: 0 the server can be used, 3 the embedded server does not run, 1 a lab's server
 cannot be used; of backup and restore: 0 done, 3 done, but files that rows refer to were missing in the store before
@@ -52,12 +55,17 @@ def add_parser(subparsers: Subparsers) -> None:
     backup.add_argument("path", metavar="FILE|FOLDER", help="a name that ends in .tar, .tar.gz or .tgz, or a folder's")
     restore = actions.add_parser("restore", help="put a backup where there is no database yet")
     restore.add_argument("path", metavar="FILE|FOLDER", help="what `december db backup` has written")
+    migrate = actions.add_parser("migrate", help="bring the tables of an earlier version up to date; lab's server too")
+    migrate.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    add_lab_options(migrate)
 
 
 def run(args: argparse.Namespace) -> int:
     """Carry out one action."""
     if args.action in ("backup", "restore"):
         return {"backup": _backup, "restore": _restore}[args.action](Path(args.path).expanduser())
+    if args.action == "migrate":
+        return _migrate(args)
     return {"start": _start, "stop": _stop, "status": _status}[args.action]()
 
 
@@ -110,6 +118,38 @@ def _restore(source: Path) -> int:
     print(f"Restored, and all of it is there: {_in_words(summary)}, of {summary.made} UTC.")
     print(f"The database is in {server.data}; the next command starts it.")
     return _print_missing(summary)
+
+
+def _migrate(args: argparse.Namespace) -> int:
+    from december_plugin.pool.pools import pools
+    from december_plugin.schemas.migration import finish, outdated
+
+    def opened() -> Lab:
+        return open_lab_of(args, read_only=True, allow_outdated=True)
+
+    lab = opened()
+    connection = lab.tables.schema.connection
+    changes = outdated(lab.tables)
+    if not changes:
+        print(f"The tables in {lab.schema!r} are up to date.")
+        return 0
+    print(f"The tables in {lab.schema!r} are of an earlier version:")
+    for change in changes:
+        print(f"  {change.table}: {change.what}")
+    if args.dry_run:
+        return 0
+    alive = [worker.name for pool in pools(connection, lab.schema) for worker in pool.alive]
+    if alive:
+        raise ServerError(
+            f"{len(alive)} workers fill these tables: {', '.join(alive)}. End them first (`december pool stop`, "
+            "Ctrl-C), then migrate, and start them again with this version."
+        )
+    for change in changes:
+        change.apply()
+    connection.dependencies.clear()
+    finish(opened().tables)
+    print("They are up to date now. `december worker` computes what is missing.")
+    return 0
 
 
 def _refuse_lab(what: str) -> None:

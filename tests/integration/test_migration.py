@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tables_setup import open_lab
 
+from december_plugin.cli import main
 from december_plugin.errors import OutdatedSchemaError
 from december_plugin.schemas import december_tables, type_queries
 from december_plugin.schemas.migration import finish, outdated
@@ -60,7 +61,7 @@ def test_tables_that_were_just_made_are_current(lab):
     assert finish(lab.tables) == 0
 
 
-def test_an_old_schema_is_refused_and_brought_up_to_date(lab):
+def test_an_old_schema_is_refused_and_brought_up_to_date(lab, capsys):
     before = lab.tables.SurrogateAgreement.fetch1()
     make_old(lab)
     with pytest.raises(OutdatedSchemaError) as caught:
@@ -93,7 +94,27 @@ def test_an_old_schema_is_refused_and_brought_up_to_date(lab):
     assert after.keys() == before.keys()
     for column, value in before.items():
         np.testing.assert_array_equal(after[column], value, err_msg=column)
+    assert main(["db", "migrate", "--schema", name]) == 0
+    assert capsys.readouterr().out == f"The tables in {name!r} are up to date.\n"
     new.SurrogateAgreement.populate()
     assert len(new.SurrogateAgreement()) == 1  # nothing is drawn again
     new.Consensus.populate()
     assert type_queries.consensus_table(new)["n_seeds"].tolist() == [3]
+
+
+def test_the_command_says_what_it_does(lab, capsys):
+    make_old(lab)
+    name = lab.tables.schema.database
+    steps = (
+        f"The tables in {name!r} are of an earlier version:\n"
+        "  __consensus: gets another key; workers compute its rows again, which takes seconds\n"
+        "  __surrogate_agreement: gets another key; its rows are kept\n"
+        "  __cluster_assignment__session: gets the column margins\n"
+    )
+    assert main(["db", "migrate", "--schema", name, "--dry-run"]) == 0
+    assert capsys.readouterr().out == steps
+    assert main(["ari", "--schema", name]) == 1
+    assert "were made by an earlier version" in capsys.readouterr().err
+    assert main(["db", "migrate", "--schema", name]) == 0
+    assert capsys.readouterr().out == (steps + "They are up to date now. `december worker` computes what is missing.\n")
+    assert main(["ari", "--schema", name]) == 0
