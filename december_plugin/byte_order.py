@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
-A = TypeVar("A")
 
-
-def in_native_order(values: A) -> A:
+def in_native_order(values: Any) -> Any:
     """Return an array with its bytes in the order of this machine, its values and shape unchanged.
 
     Parameters

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from december_plugin.datasets.copies import Recorded
-from december_plugin.datasets.listing import entries_of
+from december_plugin.datasets.listing import entries_of, is_left_by_system
 from december_plugin.datasets.plain_json import read_json
 from december_plugin.datasets.plain_pickle import array_of, read_plain_pickle
 from december_plugin.errors import RecordingError, did_you_mean
@@ -118,6 +118,8 @@ def is_public_layout(path: Path) -> bool:
 def _sessions_at(path: Path) -> list[SpikeSession]:
     if not path.exists():
         raise RecordingError(f"The recording {path} does not exist. Check the path and that its disk is mounted.")
+    if path.is_file() and is_left_by_system(path.name):
+        raise RecordingError(f"{path} was left by an operating system and is no session. Take it out of the paths.")
     if path.is_file():
         return [_read_pickle(path)]
     if is_public_layout(path):
@@ -246,7 +248,7 @@ def _read_responses_csv(file: Path) -> tuple[np.ndarray, np.ndarray]:
         if isinstance(error, RecordingError):
             raise
         raise RecordingError(
-            f"{file} cannot be read after {len(image_ids)} trial(s) ({error}). Every line needs image_id, a whole "
+            f"{file} cannot be read after {len(responses)} trial(s) ({error}). Every line needs image_id, a whole "
             "number, and responses, a list of bins for each neuron. Get the file again."
         ) from error
     if not responses:

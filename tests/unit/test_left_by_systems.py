@@ -77,6 +77,14 @@ def test_they_are_no_names_of_arrays(recording_folders, tmp_path):
     assert [entry.stem for entry in entries_of(folder)] == names
 
 
+def test_one_that_is_named_as_a_session(tmp_path):
+    file = tmp_path / "._monkey.pickle"
+    file.write_bytes(SHADOW)
+    message = f"{file} was left by an operating system and is no session. Take it out of the paths."
+    with pytest.raises(RecordingError, match=re.escape(message)):
+        macaque_v4_loaders([file], 4, images_path=tmp_path)
+
+
 def test_other_files_among_the_trials_are_named(recording_folders, tmp_path):
     folder = Path(shutil.copytree(recording_folders[0], tmp_path / "mouse"))
     for name in ("0 copy.npy", "mean.npy", "007.npy"):
