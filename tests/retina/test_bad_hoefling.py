@@ -234,3 +234,14 @@ def test_a_setting_that_cannot_be_is_refused(hoefling: Hoefling, settings: dict[
 def test_bad_settings_of_the_types(hoefling: Hoefling) -> None:
     with pytest.raises(DecemberError, match=r"level is 'groups'\. Did you mean 'group'\?"):
         hoefling_2024_types(hoefling.responses, level="groups")
+
+
+def test_one_session_under_two_names_is_refused(copy: Hoefling) -> None:
+    import h5py
+
+    other = NAME.replace("ventral1", "ventral2")
+    with h5py.File(copy.responses, "r+") as file:
+        file.copy(file[NAME], other)
+    message = f"session '{NAME}' and session '{other}' hold the same responses: one recording under two names, whose"
+    with pytest.raises(RecordingError, match=re.escape(message)):
+        load(copy, sessions=[NAME, other])

@@ -180,3 +180,11 @@ def test_a_setting_that_cannot_be_is_refused(sridhar: Path, settings: dict[str, 
 def test_excluded_cells_must_exist_and_leave_some(sridhar: Path, cells: list[int], message: str) -> None:
     with pytest.raises(RecordingError, match=re.escape(message)):
         load(sridhar, excluded_cells={"01": cells})
+
+
+def test_one_retina_under_two_names_is_refused(copy: Path) -> None:
+    first, other = response_file(copy, "01"), response_file(copy, "03")
+    shutil.copy(first, other)
+    message = f"{first} and {other} hold the same responses: one recording under two names, whose neurons would count"
+    with pytest.raises(RecordingError, match=re.escape(message)):
+        load(copy, retinas=["01", "03"])
