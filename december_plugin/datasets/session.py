@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from december_plugin.datasets.copies import Recorded
-from december_plugin.datasets.layout import OPTIONAL, RecordingFolder
+from december_plugin.datasets.layout import IMAGE_ID_NAMES, OPTIONAL, TEST, RecordingFolder
 from december_plugin.datasets.memory import TRAIN, InMemoryDataset, describe_session, mean_over_trials
 from december_plugin.datasets.preprocessing import Preprocessing
 from december_plugin.errors import RecordingError, SettingsError
@@ -175,7 +175,8 @@ class Session:
         Raises
         ------
         RecordingError
-            If a file is damaged, has another shape than the others, or holds NaN or infinite values.
+            If a file is damaged, has another shape than the others, or holds NaN or infinite values, or if test images
+            repeat and no file says which.
         """
         values: dict[str, np.ndarray] = {}
         readers = self._readers()
@@ -196,6 +197,7 @@ class Session:
         # Images last: what behaviour has is in their channels, too.
         for item in sorted(self.items, key="images".__eq__):
             self._check_finite(item, values[item])
+        self._check_repeats(values["images"])
         return InMemoryDataset(
             self.recording,
             {item: torch.from_numpy(values[item]) for item in self.items},
@@ -247,6 +249,24 @@ class Session:
             "pupil_center": lambda trial: preprocessing.pupil_center(recording.read("pupil_center", trial)),
         }
         return {item: readers[item] for item in self.items}
+
+    def _check_repeats(self, images: np.ndarray) -> None:
+        """Raise an error if the test tier shows images again and the recording does not say which trials do."""
+        trials = self.tiers.get(TEST, ())
+        if self.recording.image_ids is not None or not len(trials):
+            return
+        # Behaviour as channels comes after those of the image, and differs between its repeats.
+        n_channels = images.shape[1]
+        if self.preprocessing.behavior_as_channels:
+            n_channels -= len(self.recording.read("behavior", 0))
+        n_images = len({images[trial, :n_channels].tobytes() for trial in trials})
+        if n_images < len(trials):
+            names = ", ".join(f"{name}.npy" for name in IMAGE_ID_NAMES)
+            raise RecordingError(
+                f"{self.recording.path}: the {len(trials)} test trials show {n_images} different images, but which is "
+                f"not known: meta/trials has none of {names}. Export one of them, with one id for each trial of all "
+                "tiers; there is no correlation to the average over repeats without it."
+            )
 
     def _check_finite(self, item: str, values: np.ndarray, trials: np.ndarray | None = None) -> None:
         # A sum is finite if and only if all its terms are, unless it overflows; only then look at every value.

@@ -333,6 +333,13 @@ CASES = {
         {},
         "FOLDER/meta/trials/frame_image_id.npy holds pickled Python objects, which are never loaded",
     ),
+    "no image ids, and repeats": (
+        remove(IMAGE_IDS),
+        ALL,
+        "FOLDER: the 12 test trials show 3 different images, but which is not known: meta/trials has none of "
+        "image_id.npy, colorframeprojector_image_id.npy, frame_image_id.npy. Export one of them, with one id for each "
+        "trial of all tiers; there is no correlation to the average over repeats without it.",
+    ),
     "NaN instead of image ids": (
         save(IMAGE_IDS, lambda ids: np.where(ids < 5, np.nan, ids)),
         {},

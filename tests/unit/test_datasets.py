@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, SubsetRandomSampler
 from december_plugin.datasets import static_loaders
 from december_plugin.datasets.layout import data_key_of, trial_image_ids
 from december_plugin.errors import RecordingError, SettingsError
+from december_plugin.simulate import write_recording
 
 
 def file_tree_loaders(folder, batch_size, *, items, transforms, exclude=None, normalize=True, neurons=None, **means):
@@ -179,6 +180,13 @@ def test_the_image_ids_that_sensorium_takes_first_are_read_first(recording_folde
     ids = np.arange(64)[::-1]
     np.save(folder / "meta/trials/image_id.npy", ids)
     assert np.array_equal(static_loaders([folder], 8)["test"]["mouse"].dataset.image_ids, ids)
+
+
+def test_recordings_whose_test_images_do_not_repeat_need_no_image_ids(tmp_path):
+    sizes = {"n_neurons": 4, "n_train": 4, "n_validation": 2, "n_test": 3, "n_repeats": 1, "image_shape": (12, 12)}
+    folder = write_recording(tmp_path / "mouse", **sizes)
+    (folder / "meta/trials/frame_image_id.npy").unlink()
+    assert static_loaders([folder], 4)["test"]["mouse"].dataset.image_ids is None
 
 
 def test_images_that_have_names_are_chosen_by_them(recording_folders, tmp_path):
