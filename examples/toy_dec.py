@@ -1,19 +1,26 @@
-"""Why DECEMber has scales: the toy experiment of the paper's Figure 2.
+"""Why DECEMber has scales: the toy experiment of the paper's Figure 2, in both of its versions.
 
-2,500 linear neurons respond to two-dimensional stimuli, ``r_i(x) = <w_i, x> + noise``. Their weights form two groups
-of 2,000 and 500 neurons around (-0.1, -0.1) and (0.1, 0.1), SD 0.04. The weights are learned by linear regression, and
-then nothing but a clustering loss goes on. The unit scale of classic deep embedded clustering (DEC) is far wider than
-the distance of the groups, 0.283: with the gradient flowing through its target, the centres collapse to one point; with
-a constant target they fly apart. DECEMber learns the scales and keeps the groups either way.
+Linear neurons respond to two-dimensional stimuli, ``r_i(x) = <w_i, x> + noise``. Their weights form two groups around
+(-0.1, -0.1) and (0.1, 0.1), SD 0.04. The weights are learned by linear regression; then a clustering loss is minimised.
+The unit scale of classic deep embedded clustering (DEC) is far wider than the distance of the groups, 0.283: with the
+gradient flowing through its target, the centres collapse to one point; with a constant target they fly apart. DECEMber
+learns the scales and keeps the groups either way.
+
+``first``, the paper's earlier text: 2,000 and 500 neurons, 8,000 stimuli, 25 epochs of regression, and then nothing but
+the clustering loss. ``camera-ready``: 700 and 300 neurons, 1,100 stimuli, signal to noise ratio (of variances) 2, 30
+epochs, and then 30 epochs of squared error and clustering loss together, in the same batches. Where the texts are
+silent (batches, learning rates, which group is which, that the squared error is summed over neurons), the choice is
+this script's.
 
     python examples/toy_dec.py --output figures
+    python examples/toy_dec.py --version camera-ready --output figures
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +32,29 @@ from torch import Tensor
 from december_plugin.clustering import DECEMber, VanillaDEC
 from december_plugin.plots import save_figure, toy_figure
 
-GROUPS = ((2000, (-0.1, -0.1)), (500, (0.1, 0.1)))
+CENTERS = ((-0.1, -0.1), (0.1, 0.1))
 WEIGHT_SD = 0.04
-N_STIMULI = 8000
-NOISE_SD = 0.1
-EPOCHS = 25
-STEPS = 100
 LEARNING_RATES = {"DEC": 1e-3, "DECEMber": 1e-4}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toy:
+    """One version of the experiment."""
+
+    sizes: tuple[int, int]  # neurons of the two groups
+    n_stimuli: int
+    noise_sd: float | None = None  # None: from the signal to noise ratio
+    snr: float | None = None  # variance of the signal, over all neurons and stimuli, by that of the noise
+    epochs: int  # of the regression
+    batch_size: int
+    steps: int  # of the clustering
+    joint: bool  # whether the squared error is minimised along with the clustering loss
+
+
+VERSIONS = {
+    "first": Toy(sizes=(2000, 500), n_stimuli=8000, noise_sd=0.1, epochs=25, batch_size=400, steps=100, joint=False),
+    "camera-ready": Toy(sizes=(700, 300), n_stimuli=1100, snr=2.0, epochs=30, batch_size=100, steps=330, joint=True),
+}
 
 
 @dataclass(frozen=True)
@@ -47,32 +70,52 @@ class Run:
     ari: float
 
 
-def planted_weights(seed: int) -> tuple[Tensor, np.ndarray]:
+def planted_weights(toy: Toy, seed: int) -> tuple[Tensor, np.ndarray]:
     """Draw the neurons' true weights (N, 2) and their groups (N,)."""
     rng = np.random.default_rng(seed)
-    weights = np.concatenate([rng.normal(center, WEIGHT_SD, (n, 2)) for n, center in GROUPS])
-    groups = np.repeat(range(len(GROUPS)), [n for n, _ in GROUPS])
-    return torch.from_numpy(weights).float(), groups
+    weights = [rng.normal(center, WEIGHT_SD, (n, 2)) for n, center in zip(toy.sizes, CENTERS, strict=True)]
+    return torch.from_numpy(np.concatenate(weights)).float(), np.repeat(range(len(CENTERS)), toy.sizes)
 
 
-def learn_weights(true_weights: Tensor, seed: int, *, epochs: int = EPOCHS, batch_size: int = 400) -> Tensor:
-    """Learn the weights (N, 2) from stimuli and noisy responses by stochastic gradient descent on the squared error."""
-    generator = torch.Generator().manual_seed(seed)
-    stimuli = torch.randn(N_STIMULI, 2, generator=generator)
+def record(toy: Toy, true_weights: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw stimuli (M, 2) and the neurons' noisy responses (M, N)."""
+    stimuli = torch.randn(toy.n_stimuli, 2, generator=generator)
     responses = stimuli @ true_weights.T
-    responses += NOISE_SD * torch.randn(responses.shape, generator=generator)
-    weights = torch.zeros_like(true_weights)
-    for epoch in range(epochs):
-        for batch in torch.randperm(N_STIMULI, generator=generator).split(batch_size):
+    noise_sd = toy.noise_sd if toy.snr is None else float((responses.var() / toy.snr).sqrt())
+    return stimuli, responses + noise_sd * torch.randn(responses.shape, generator=generator)
+
+
+def learn_weights(toy: Toy, stimuli: Tensor, responses: Tensor, generator: torch.Generator) -> Tensor:
+    """Learn the weights (N, 2) by stochastic gradient descent on the squared error."""
+    weights = torch.zeros(responses.shape[1], stimuli.shape[1])
+    for epoch in range(toy.epochs):
+        for batch in torch.randperm(len(stimuli), generator=generator).split(toy.batch_size):
             errors = stimuli[batch] @ weights.T - responses[batch]
             # A falling rate averages the noise of the batches away.
             weights -= 0.1 / (1 + epoch) * errors.T @ stimuli[batch] / len(batch)
     return weights
 
 
-def cluster(method: str, weights: Tensor, groups: np.ndarray, *, detach_target: bool, seed: int, steps: int) -> Run:
-    """Minimise nothing but the clustering loss, starting at ``weights``."""
-    weights = weights.clone().requires_grad_()
+def batches(toy: Toy, seed: int) -> Iterator[Tensor]:
+    """Yield the positions of the stimuli of every step, epoch after epoch."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield from torch.randperm(toy.n_stimuli, generator=generator).split(toy.batch_size)
+
+
+def cluster(
+    toy: Toy,
+    method: str,
+    start: Tensor,
+    groups: np.ndarray,
+    recorded: tuple[Tensor, Tensor],
+    *,
+    detach_target: bool,
+    seed: int,
+) -> Run:
+    """Minimise the clustering loss, alone or along with the squared error, starting at weights (N, 2)."""
+    weights = start.clone().requires_grad_()
+    stimuli, responses = recorded
     module = {"DEC": VanillaDEC, "DECEMber": DECEMber}[method](2, 2, detach_target=detach_target)
     module.initialize(weights, seed=seed)
     optimizer = torch.optim.SGD([weights, *module.parameters()], lr=LEARNING_RATES[method])
@@ -81,10 +124,13 @@ def cluster(method: str, weights: Tensor, groups: np.ndarray, *, detach_target: 
     def centers() -> Tensor:
         return (module.centers if method == "DEC" else module.mixture.centers).detach()
 
-    for _ in range(steps):
+    for _, batch in zip(range(toy.steps), batches(toy, seed), strict=False):
         distances.append(float(torch.pdist(centers())))
         optimizer.zero_grad()
-        module.loss(weights).backward()
+        loss = module.loss(weights)
+        if toy.joint:
+            loss = loss + (stimuli[batch] @ weights.T - responses[batch]).square().sum(dim=1).mean()
+        loss.backward()
         module.m_step(weights)
         optimizer.step()
     distances.append(float(torch.pdist(centers())))
@@ -100,12 +146,14 @@ def cluster(method: str, weights: Tensor, groups: np.ndarray, *, detach_target: 
     )
 
 
-def experiment(seed: int, *, epochs: int = EPOCHS, steps: int = STEPS) -> tuple[Tensor, np.ndarray, list[Run]]:
+def experiment(toy: Toy, seed: int) -> tuple[Tensor, np.ndarray, list[Run]]:
     """Learn the weights, then run both losses with both kinds of target; return weights, groups and runs."""
-    true_weights, groups = planted_weights(seed)
-    weights = learn_weights(true_weights, seed, epochs=epochs)
+    true_weights, groups = planted_weights(toy, seed)
+    generator = torch.Generator().manual_seed(seed)
+    recorded = record(toy, true_weights, generator)
+    weights = learn_weights(toy, *recorded, generator)
     runs = [
-        cluster(method, weights, groups, detach_target=detach, seed=seed, steps=steps)
+        cluster(toy, method, weights, groups, recorded, detach_target=detach, seed=seed)
         for method in LEARNING_RATES
         for detach in (False, True)
     ]
@@ -143,16 +191,22 @@ def _points(stage: str, kind: str, points: np.ndarray, groups: np.ndarray) -> pd
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("figures"), help="folder for toy_dec.png, .svg and .pdf")
+    parser.add_argument("--output", type=Path, default=Path("figures"), help="folder for the figure: png, svg and pdf")
+    parser.add_argument(
+        "--version", choices=tuple(VERSIONS), default="first", help="of the paper (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, stimuli, noise and k-means")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="epochs of the regression (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=STEPS, help="clustering steps (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, help="epochs of the regression (default: the version's)")
+    parser.add_argument("--steps", type=int, help="clustering steps (default: the version's)")
     arguments = parser.parse_args(argv)
-    weights, groups, runs = experiment(arguments.seed, epochs=arguments.epochs, steps=arguments.steps)
+    changed = {name: getattr(arguments, name) for name in ("epochs", "steps") if getattr(arguments, name) is not None}
+    toy = replace(VERSIONS[arguments.version], **changed)
+    weights, groups, runs = experiment(toy, arguments.seed)
     print(table(runs))
-    planted = float(np.linalg.norm(np.subtract(GROUPS[0][1], GROUPS[1][1])))
+    planted = float(np.linalg.norm(np.subtract(*CENTERS)))
     figure = toy_figure(*frames(weights, groups, runs), planted=planted)
-    paths = save_figure(figure, arguments.output, "toy_dec", ("png", "svg", "pdf"))
+    name = "toy_dec" if arguments.version == "first" else f"toy_dec_{arguments.version}"
+    paths = save_figure(figure, arguments.output, name, ("png", "svg", "pdf"))
     print(f"Figures: {', '.join(map(str, paths))}")
     return 0
 

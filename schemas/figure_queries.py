@@ -67,10 +67,10 @@ def performance_frame(tables: DecemberTables, restriction: Any = True, *, by: Se
 
 
 def learning_rates(tables: DecemberTables) -> pd.DataFrame:
-    """Return the initial learning rate of every trainer: ``trainer_fn``, ``trainer_hash``, ``learning_rate``.
+    """Return the learning rate of every trainer: ``trainer_fn``, ``trainer_hash``, ``learning_rate``.
 
-    Of a trainer that leaves it out it is the trainer's default; of another package's trainer without a setting
-    ``lr_init`` it is NaN.
+    It is the one that the clustering begins with where that has its own, else the initial one. Of a trainer that leaves
+    it out it is the trainer's default; of another package's trainer without a setting ``lr_init`` it is NaN.
     """
     from december_plugin.training.settings import TrainingSettings
 
@@ -225,7 +225,8 @@ def _trainings(tables: DecemberTables, restriction: Any) -> pd.DataFrame:
 
 
 def _learning_rate(function: str, config: Any, default: float) -> float:
-    value = config.get("lr_init") if isinstance(config, dict) else None
+    settings = config if isinstance(config, dict) else {}
+    value = settings.get("lr_after_pretraining") or settings.get("lr_init")
     if value is None:
         return default if function.startswith("december_plugin.") else float("nan")
     return float(value)

@@ -181,7 +181,7 @@ class TrainingRun:
         random_state.set_thread_count(threads)
         logger.warning(
             "the interrupted training ran with %d thread(s) and goes on with as many, not with the %d of this process, "
-            "so that it ends with the same bytes. Start it over if it should use them.",
+            "so that it ends with the same bytes",
             threads,
             present,
         )

@@ -101,10 +101,15 @@ def test_performance_by_what_is_not_there(lab):
 
 def test_learning_rates_of_trainers(lab):
     own = lab.add("trainer", "december_plugin.trainers.baseline_trainer")
+    lab.add("trainer", "december_plugin.trainers.december_trainer", n_clusters=2, lr_init=0.02)
+    lab.add(
+        "trainer", "december_plugin.trainers.december_trainer", n_clusters=2, lr_init=0.02, lr_after_pretraining=0.003
+    )
     rates = figure_queries.learning_rates(lab.tables)
     by_function = {function: sorted(group["learning_rate"]) for function, group in rates.groupby("trainer_fn")}
     assert by_function["figures_lab.december"] == [0.009, 0.009, 0.009, 0.009, 0.02, 0.02]
     assert by_function[own["trainer_fn"]] == [0.009]
+    assert by_function["december_plugin.trainers.december_trainer"] == [0.003, 0.02]  # the clustering's own counts
     # The lab's own trainer says nothing about its default.
     assert np.isnan(by_function["tables_lab.baseline"]).all()
 

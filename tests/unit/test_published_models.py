@@ -1,5 +1,6 @@
 """The published model and mixture: the scale of the last batch norm, the preset, and the published M-step and start."""
 
+import inspect
 import sys
 
 import numpy as np
@@ -104,8 +105,10 @@ def test_it_trains_like_a_batch_norm_without_parameters_and_a_bias_after_it():
         },
         **{"momentum": 0.1, "stack": -1},
     }
+    git = "final_batchnorm_scale" in inspect.signature(Stacked2dCore).parameters
+    without = {"final_batchnorm_scale": False} if git else {"batch_norm_scale": False, "independent_bn_bias": False}
     torch.manual_seed(0)
-    theirs = Stacked2dCore(**settings, batch_norm_scale=False, independent_bn_bias=False)
+    theirs = Stacked2dCore(**settings, **without)
     torch.manual_seed(0)
     ours = Stacked2dCore(**settings)
     learn_final_scale(ours.features[-1], False)

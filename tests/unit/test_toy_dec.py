@@ -1,5 +1,6 @@
 """The toy experiment of the paper's Figure 2, from the example script, with a short regression."""
 
+import dataclasses
 import importlib.util
 import sys
 from pathlib import Path
@@ -20,10 +21,23 @@ def toy():
     del sys.modules["toy_dec"]
 
 
-@pytest.fixture(scope="module")
-def runs(toy):
-    _, _, runs = toy.experiment(seed=0, epochs=3)
+@pytest.fixture(scope="module", params=["first", "camera-ready"])
+def runs(toy, request):
+    version = toy.VERSIONS[request.param]
+    _, _, runs = toy.experiment(dataclasses.replace(version, epochs=3) if request.param == "first" else version, seed=0)
     return {(run.method, run.target): run for run in runs}
+
+
+def test_the_camera_ready_version_is_the_papers(toy):
+    version = toy.VERSIONS["camera-ready"]
+    assert (version.sizes, version.n_stimuli, version.epochs, version.snr) == ((700, 300), 1100, 30, 2.0)
+    assert version.joint
+    assert version.steps * version.batch_size == 30 * version.n_stimuli
+    weights, _ = toy.planted_weights(version, 0)
+    generator = toy.torch.Generator().manual_seed(0)
+    stimuli, responses = toy.record(version, weights, generator)
+    signal = stimuli @ weights.T
+    assert float(signal.var() / (responses - signal).var()) == pytest.approx(2, rel=0.01)
 
 
 def test_vanilla_dec_collapses_when_the_gradient_flows_through_the_target(runs):
@@ -47,10 +61,22 @@ def test_december_recovers_the_groups(runs):
     np.testing.assert_allclose(run.centers[run.centers[:, 0].argsort()], [[-0.1, -0.1], [0.1, 0.1]], atol=0.01)
 
 
-def test_the_script_prints_its_table_and_writes_its_figures(toy, tmp_path, capsys):
-    assert toy.main(["--output", str(tmp_path / "figures"), "--epochs", "1", "--steps", "2"]) == 0
+def test_with_the_squared_error_the_weights_stay_at_what_the_responses_say(toy):
+    """The clustering loss alone draws them to the centres."""
+    version = dataclasses.replace(toy.VERSIONS["camera-ready"], epochs=3)
+    spread = {}
+    for joint in (False, True):
+        start, _, runs = toy.experiment(dataclasses.replace(version, joint=joint), seed=0)
+        spread[joint] = np.linalg.norm(runs[2].weights - start.numpy())
+    assert spread[True] < spread[False]
+
+
+@pytest.mark.parametrize(("version", "name"), [("first", "toy_dec"), ("camera-ready", "toy_dec_camera-ready")])
+def test_the_script_prints_its_table_and_writes_its_figures(toy, version, name, tmp_path, capsys):
+    arguments = ["--version", version, "--output", str(tmp_path / "figures"), "--epochs", "1", "--steps", "2"]
+    assert toy.main(arguments) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0].split() == ["loss", "target", "distance", "at", "start", "at", "the", "end", "ARI"]
     assert [line.split()[0] for line in out[1:5]] == ["DEC", "DEC", "DECEMber", "DECEMber"]
-    for name in ("toy_dec.png", "toy_dec.svg", "toy_dec.pdf"):
-        assert (tmp_path / "figures" / name).stat().st_size > 10_000
+    for suffix in ("png", "svg", "pdf"):
+        assert (tmp_path / "figures" / f"{name}.{suffix}").stat().st_size > 10_000
