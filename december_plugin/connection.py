@@ -1,9 +1,9 @@
 """Which database server is used, and what is said when it, or the store, cannot be used.
 
 With a lab's DataJoint settings (``dj_local_conf.json``, ``~/.datajoint_config.json``, ``DJ_HOST``, ``DJ_USER``,
-``DJ_PASS``, or ``dj.config`` set in a program) these are used as they are. Without any, the embedded server is started
-and DataJoint is pointed to it. Errors of the server, the driver and the store become
-:class:`~december_plugin.errors.ServerError`.
+``DJ_PASS``, or ``dj.config`` set in a program) these are used as they are; ``DECEMBER_SETTINGS_FILE`` names a file that
+is read instead of DataJoint's two. Without any, the embedded server is started and DataJoint is pointed to it. Errors
+of the server, the driver and the store become :class:`~december_plugin.errors.ServerError`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from december_plugin.errors import ServerError
+from december_plugin.errors import ServerError, SettingsError
 from december_plugin.server import EmbeddedServer, ServerSettings, december_home
-from december_plugin.server_errors import is_tls_error, readable_errors, settings_source
+from december_plugin.server_errors import SETTINGS_FILE, is_tls_error, readable_errors, settings_source
 from december_plugin.stores import DEFAULT_STORE, StoreUnavailableError
 from december_plugin.tls import check_tls_settings, stay_encrypted, tls_from_environment
 
@@ -35,6 +35,7 @@ logger = logging.getLogger("december_plugin")
 
 _applied: ServerSettings | None = None  # what _use_embedded wrote into dj.config
 _connected_in: int | None = None  # the process that opened dj.conn()
+_settings_read: str | None = None  # the file of DECEMBER_SETTINGS_FILE whose settings dj.config has
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,27 @@ def quiet_datajoint() -> ModuleType:
     quiet_connections(verbose=_noise.verbose)
     import datajoint
 
+    _read_named_settings(datajoint)
     return datajoint
+
+
+def _read_named_settings(dj: ModuleType) -> None:
+    """Replace what DataJoint has read by the file that the environment names, once.
+
+    DataJoint prefers a file in the folder where a command starts, which in a container is the folder of a project: the
+    settings of the container must not be mixed with those that somebody uses there otherwise.
+    """
+    global _settings_read
+    named = os.environ.get(SETTINGS_FILE)
+    if not named or _settings_read == named:
+        return
+    if not Path(named).is_file():
+        raise SettingsError(f"{SETTINGS_FILE} is {named}, and there is no such file. Write it, or unset the variable.")
+    dj.config.clear()
+    dj.config.update(dj.settings.default)
+    dj.config.load(named)
+    dj.config.update(dj.settings.mapping)  # variables such as DJ_HOST go before any file
+    _settings_read = named
 
 
 def lab_settings(home: str | os.PathLike[str] | None = None) -> LabSettings | None:

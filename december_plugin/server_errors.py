@@ -12,6 +12,7 @@ from december_plugin.errors import ServerError, ServerUnreachableError
 from december_plugin.tls import CODE_TLS
 
 CONFIG_FILES = ("dj_local_conf.json", "~/.datajoint_config.json")  # DataJoint reads the first that exists
+SETTINGS_FILE = "DECEMBER_SETTINGS_FILE"  # the variable that names another one, which is read instead
 ENVIRONMENT = ("DJ_HOST", "DJ_USER", "DJ_PASS")
 
 COMMON_SCHEMA = "nnfabrik_core"  # nnfabrik opens it when it is imported
@@ -43,7 +44,8 @@ MISSING_TABLE = re.compile(
 def settings_source() -> str:
     """Return where DataJoint's settings come from, as in messages."""
     names = [name for name in ENVIRONMENT if os.environ.get(name)]
-    paths = (Path(name).expanduser() for name in CONFIG_FILES)
+    named = os.environ.get(SETTINGS_FILE)
+    paths = (Path(name).expanduser() for name in ((named,) if named else CONFIG_FILES))
     files = [str(path.absolute()) for path in paths if path.exists()][:1]
     return " and ".join([*([", ".join(names)] if names else []), *files]) or "dj.config"
 

@@ -148,17 +148,35 @@ def write_settings(settings: dict[str, Any], path: Path) -> None:
 
 
 def configure(environment: Environment) -> None:
-    """Write DataJoint's file from the environment; settings that are mounted as a file are used as they are."""
-    if Path(LOCAL_SETTINGS).exists():
+    """Write DataJoint's file from the environment; settings that are mounted as a file are used as they are.
+
+    Which file december reads is in ``DECEMBER_SETTINGS_FILE``. The compose file names the one that is written here, so
+    that a ``dj_local_conf.json`` in the folder of the project changes nothing; who wants that one names it instead.
+    """
+    written, local = Path.home() / SETTINGS, Path(LOCAL_SETTINGS)
+    named = environment.get("DECEMBER_SETTINGS_FILE")
+    if named and Path(named) != written:
+        if not Path(named).is_file():
+            raise EntryError(
+                f"DECEMBER_SETTINGS_FILE is {named}, and there is no such file in the container. Mount it, or leave "
+                "the variable out: then the settings come from the environment."
+            )
+        say(f"settings from {named}; those of the environment are left out")
+        forget_secrets(environment)
+        return
+    if local.exists() and not named:
         given = [name for name in ("DJ_HOST", "DJ_USER", "DJ_PASS", "DJ_PASS_FILE") if environment.get(name)]
         if given:
             raise EntryError(
-                f"{LOCAL_SETTINGS} is mounted into the working folder and {', '.join(given)} set as well: DataJoint "
-                "would mix them. Use one of the two."
+                f"{LOCAL_SETTINGS} is in the working folder and {', '.join(given)} set as well: DataJoint would mix "
+                f"them. Set DECEMBER_SETTINGS_FILE to {written} for the settings of the environment, or to "
+                f"{local.absolute()} for those of the file."
             )
-        say(f"settings from {Path(LOCAL_SETTINGS).absolute()}")
+        say(f"settings from {local.absolute()}")
         return
-    write_settings(datajoint_settings(environment), Path.home() / SETTINGS)
+    if local.exists():
+        say(f"{local.absolute()} is not read: the settings come from the environment")
+    write_settings(datajoint_settings(environment), written)
     forget_secrets(environment)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
+import http.server
+import io
 import json
 import os
 import select
@@ -12,11 +15,14 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+import urllib3
+from minio.crypto import decrypt
 from moto.server import ThreadedMotoServer
 
 from december_plugin.server import EmbeddedServer
@@ -188,13 +194,51 @@ def test_wrong_settings(enter: Any, settings: dict[str, str], change: dict[str, 
 
 
 def test_settings_that_are_mounted_as_a_file(enter: Any, settings: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "dj_local_conf.json").write_text("{}")
-    said = refused(enter(settings, "true"))
-    assert "dj_local_conf.json is mounted into the working folder and DJ_HOST, DJ_USER, DJ_PASS_FILE set as" in said
+    local, written = tmp_path / "dj_local_conf.json", tmp_path / "home" / ".datajoint_config.json"
+    local.write_text("{}")
+    assert refused(enter(settings, "true")) == (
+        "december entry: error: dj_local_conf.json is in the working folder and DJ_HOST, DJ_USER, DJ_PASS_FILE set as "
+        f"well: DataJoint would mix them. Set DECEMBER_SETTINGS_FILE to {written} for the settings of the environment, "
+        f"or to {local} for those of the file.\n"
+    )
     process = enter({}, sys.executable, "-c", CHILD)
     line_of(process.stdout)
-    assert line_of(process.stderr) == f"december entry: settings from {tmp_path / 'dj_local_conf.json'}\n"
-    assert not (tmp_path / "home" / ".datajoint_config.json").exists()
+    assert line_of(process.stderr) == f"december entry: settings from {local}\n"
+    assert not written.exists()
+
+
+# A command that says which server it would use, as every command of december finds it.
+WHICH = """
+from december_plugin.connection import lab_settings
+from december_plugin.stores import store_settings
+lab = lab_settings()
+print(lab.address, lab.user, store_settings()["location"], lab.source)
+"""
+
+
+def test_settings_of_the_project_s_folder_are_not_mixed_in(
+    enter: Any, settings: dict[str, str], tmp_path: Path
+) -> None:
+    local, written = tmp_path / "dj_local_conf.json", tmp_path / "home" / ".datajoint_config.json"
+    theirs = {"database.host": "notebooks.example", "database.port": 3307, "database.user": "ada"}
+    store = {"minio": {"protocol": "file", "location": "/theirs"}}
+    local.write_text(json.dumps({**theirs, "database.password": "x", "stores": store, "december.schema": "theirs"}))
+    # As compose does it: the container's own settings hold.
+    for _ in range(2):  # also when the container is started again
+        process = enter({**settings, "DECEMBER_SETTINGS_FILE": str(written)}, sys.executable, "-c", WHICH)
+        out, err = process.communicate(timeout=60)
+        assert out == f"{settings['DJ_HOST']} december_worker {tmp_path / 'store'} {written}\n", err
+        assert err == f"december entry: {local} is not read: the settings come from the environment\n"
+    # The way out for who wants the other ones.
+    process = enter({**settings, "DECEMBER_SETTINGS_FILE": str(local)}, sys.executable, "-c", WHICH)
+    out, err = process.communicate(timeout=60)
+    assert out == f"notebooks.example:3307 ada /theirs {local}\n", err
+    assert err == f"december entry: settings from {local}; those of the environment are left out\n"
+    gone = refused(enter({**settings, "DECEMBER_SETTINGS_FILE": "/nowhere.json"}, "true"))
+    assert gone == (
+        "december entry: error: DECEMBER_SETTINGS_FILE is /nowhere.json, and there is no such file in the container. "
+        "Mount it, or leave the variable out: then the settings come from the environment.\n"
+    )
 
 
 def test_command_that_does_not_exist(enter: Any, settings: dict[str, str]) -> None:
@@ -398,3 +442,98 @@ def test_bucket_that_is_refused(enter: Any, account: dict[str, str], s3: str) ->
     done = make_bucket(enter, account, s3, DECEMBER_STORE_BUCKET="x" * 64)
     assert done.returncode == 1
     assert done.stderr == f"error: the bucket {'x' * 64} at {s3} cannot be made (invalid bucket name {'x' * 64}).\n"
+
+
+class Minio(http.server.BaseHTTPRequestHandler):
+    """The part of MinIO that makes accounts, in front of an S3 server."""
+
+    behind = ""
+    root = ""
+    accounts: ClassVar[dict[str, dict[str, Any]]] = {}
+    policies: ClassVar[dict[str, Any]] = {}
+
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        url = urllib.parse.urlsplit(self.path)
+        query = dict(urllib.parse.parse_qsl(url.query))
+        name = url.path.removeprefix("/minio/admin/v3/")
+        if name == url.path:
+            connection = http.client.HTTPConnection(self.behind)
+            headers = {key: value for key, value in self.headers.items() if key != "Host"}
+            connection.request(self.command, self.path, body, {**headers, "Host": self.behind})
+            response = connection.getresponse()
+            self.reply(response.status, response.read())
+        elif self.root not in self.headers["Authorization"]:
+            self.reply(403, b"{}")
+        else:
+            if name == "add-canned-policy":
+                self.policies[query["name"]] = json.loads(body)
+            elif name == "add-user":
+                plain = decrypt(urllib3.HTTPResponse(io.BytesIO(body), preload_content=False), STORE_KEY)
+                self.accounts.setdefault(query["accessKey"], {}).update(json.loads(plain))
+            elif name == "set-user-or-group-policy":
+                self.accounts[query["userOrGroup"]]["policy"] = query["policyName"]
+            self.reply(200, b"")
+
+    do_GET = do_PUT = do_HEAD = answer  # noqa: N815
+
+    def reply(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Type", "application/xml")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def minio_server(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Run it and yield its address; its root account has the access key ``key``."""
+    monkeypatch.setattr(Minio, "behind", s3)
+    monkeypatch.setattr(Minio, "root", "Credential=key/")
+    monkeypatch.setattr(Minio, "accounts", {})
+    monkeypatch.setattr(Minio, "policies", {})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Minio)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_accounts_of_the_store_are_made(enter: Any, account: dict[str, str], minio_server: str, tmp_path: Path) -> None:
+    secrets = tmp_path / "accounts"
+    subprocess.run([DOCKER / "make-secrets", secrets], check=True, capture_output=True)
+    sources = {"worker": "store", "admin": "store_admin"}
+    for role, source in sources.items():
+        for kind in ("access", "secret"):
+            (secrets / f"{source}_{kind}_key").rename(secrets / f"{role}_{kind}_key")
+    bucket = {"DECEMBER_STORE_BUCKET": "models", "DECEMBER_SECRETS_FOLDER": str(secrets)}
+    for said in ("Made the bucket models", "The bucket models"):  # a second time nothing changes
+        done = make_bucket(enter, account, minio_server, **bucket)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith(said)
+        assert done.stdout.endswith(
+            "The account of the worker has the policy december-worker.\n"
+            "The account of the admin has the policy december-admin.\n"
+        )
+        assert STORE_KEY not in done.stdout
+        keys = {role: (secrets / f"{role}_access_key").read_text() for role in sources}
+        assert Minio.accounts == {
+            keys[role]: {
+                "status": "enabled",
+                "secretKey": (secrets / f"{role}_secret_key").read_text(),
+                "policy": f"december-{role}",
+            }
+            for role in sources
+        }
+    assert sorted(Minio.policies) == ["december-admin", "december-worker"]
+    assert Minio.policies["december-worker"]["Statement"][0]["Resource"] == ["arn:aws:s3:::models"]
+    # An account that is MinIO's root would have all rights.
+    (secrets / "worker_access_key").chmod(0o600)
+    (secrets / "worker_access_key").write_text("key")
+    done = make_bucket(enter, account, minio_server, **bucket)
+    assert done.returncode == 1
+    assert "an account has the access key of MinIO's root account: give it another one" in done.stderr

@@ -48,7 +48,7 @@ SWEEP = {
     ],
 }
 # Installing is tested in test_packaging.py; of docker, see below.
-NOT_RUN = ("python3 -m venv", ". ~/", "pip install", "docker ", "cd docker", "./make-secrets")
+NOT_RUN = ("python3 -m venv", ". ~/", "pip install", "docker ", "cd docker", "./make-secrets", "./pin-images")
 SIGNALLED = 128 + signal.SIGTERM
 
 
@@ -201,6 +201,7 @@ def test_docker_lines_name_what_exists() -> None:
         if words[2] == "run":
             assert rest[1] in commands.names()
     assert (ROOT / "docker" / "make-secrets").exists()
+    assert (ROOT / "docker" / "pin-images").exists()
     (build,) = [line for line in shell_lines() if line.startswith("docker build ")]
     assert (ROOT / build.split("--file ")[1].split()[0]).exists()
     (start,) = [line for line in shell_lines() if line.startswith("docker run ")]
