@@ -74,7 +74,7 @@ def cluster_count_figure(table: pd.DataFrame, choices: pd.DataFrame | None = Non
     ------
     SettingsError
         If the table is empty, lacks a column, a column holds no numbers, there are two rows where one can be drawn, or
-        one K only, which leaves nothing to compare.
+        one K only of every method, which leaves nothing to compare.
     """
     table = _checked(table)
     panels = [panel for panel in CRITERIA if table[f"{panel[0]}_mean"].notna().any()]
@@ -138,10 +138,11 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
     if not known.any():
         check_known(table, _WHAT, "seeds_mean")
     check_once(table, _WHAT, ("method", "n_clusters"), "Draw one dataset and model at a time.")
-    counts = table["n_clusters"].unique()
-    if len(counts) == 1:
+    if table.groupby("method")["n_clusters"].nunique().max() < 2:
+        tried = ", ".join(f"{count:g}" for count in sorted(table["n_clusters"].unique()))
         raise SettingsError(
-            f"{_WHAT} has one number of clusters only, K = {counts[0]:g}; criteria can be compared along at least two."
+            f"{_WHAT} has one number of clusters for each method (K = {tried}); criteria are compared along at least "
+            "two of one method."
         )
     return table
 

@@ -117,8 +117,8 @@ CRITERIA = (
 def _counts_view(analysis: Analysis, shown: ShownMethods, payload: Payload) -> dict[str, Any] | None:
     if analysis.counts.empty:
         return None
-    # One number of clusters leaves nothing to compare along a curve.
-    criteria = CRITERIA if analysis.counts["n_clusters"].nunique() > 1 else ()
+    # One number of clusters of every method leaves nothing to compare along a curve.
+    criteria = CRITERIA if analysis.counts.groupby("label")["n_clusters"].nunique().max() > 1 else ()
     found = [charts.curves_chart(analysis.counts, curve, shown=shown) for curve in criteria]
     has_choices = not analysis.choices.empty
     return {

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import tables_lab
 from figures_lab import validation
+from matplotlib.figure import Figure
 from sklearn.metrics import adjusted_rand_score, fowlkes_mallows_score
 from tables_setup import LAB_TRAINERS, open_lab, truth
 
@@ -187,14 +188,30 @@ def test_every_figure_that_the_tables_allow(lab, tmp_path, capsys, monkeypatch):
     (ending,) = {line.split("figures/strength")[1] for line in drawn.splitlines() if "strength" in line}
     model = ending.partition(".")[0]
     together = [f"{name}{model}" for name in ("agreement", "known-types", "strength", "pretraining", "learning-rates")]
-    together += [f"{name}{model}" for name in ("restarts", "measures", "cluster-count", "consensus")]
+    together += [f"{name}{model}" for name in ("restarts", "measures", "consensus")]
     for name in [*together, "datasets"]:
         assert (tmp_path / "figures" / f"{name}.svg").stat().st_size > 3000, name
     reasons = {line.split()[0]: line.split(maxsplit=1)[1].strip() for line in left_out.splitlines()}
     assert reasons[f"null{model}"] == "no surrogates have been drawn; a sweep asks for them in its section surrogates"
+    assert reasons[f"cluster-count{model}"] == (
+        "the table has one number of clusters for each method (K = 3, 5); criteria are compared along at least two "
+        "of one method."
+    )
     assert reasons["equivariant"] == "there is no data set with both a rotation-equivariant model and another one"
     assert reasons["toy"].startswith("the toy experiment (Figure 2) needs no tables")
     assert "there is one strength of the clustering loss only" in reasons.values()
+
+
+def test_sentences_of_a_figure_stand_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(_figures, "FORMATS", ("svg",))
+    drawn = _figures.Captioned(Figure(), "what the criteria pick\n")
+    name, paths, reason = _figures._drawn("cluster-count", lambda: drawn, tmp_path)
+    assert (name, [path.name for path in paths], reason) == (name, ["cluster-count.svg", "cluster-count.txt"], "")
+    assert (tmp_path / "cluster-count.txt").read_text(encoding="utf-8") == "what the criteria pick\n"
+    (tmp_path / "other.txt").mkdir()
+    message = f"the text beside the figure other cannot be written to {tmp_path}: Is a directory. Choose a folder that "
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        _figures._drawn("other", lambda: drawn, tmp_path)
 
 
 def test_the_example_of_the_page(lab, tmp_path, monkeypatch):

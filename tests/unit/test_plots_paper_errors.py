@@ -106,7 +106,8 @@ _OTHER_NEURONS = frames.coordinates(n=20).drop(index=0)
         ),
         (
             lambda: plots.cluster_count_figure(frames.cluster_counts((6,))),
-            "the table has one number of clusters only, K = 6; criteria can be compared along at least two.",
+            "the table has one number of clusters for each method (K = 6); criteria are compared along at least two of "
+            "one method.",
         ),
         (
             lambda: plots.consensus_figure(frames.consensus().assign(stability=2)),
