@@ -58,7 +58,6 @@ def in_trained_order(dataloaders: Mapping[str, Any], neurons: Mapping[str, Any] 
     from december_plugin.embeddings import unit_ids_of
 
     _check_sessions(dataloaders, neurons)
-    from december_plugin.embeddings import unit_ids_of
 
     served = unit_ids_of(dataloaders)
     orders = {}

@@ -9,13 +9,19 @@ import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from december_plugin.commands import Subparsers
 from december_plugin.commands._lab import add_lab_options, open_lab_of
 from december_plugin.commands._work import add_work_options, seconds
 
+if TYPE_CHECKING:
+    from december_plugin.commands._worker_console import WorkerConsole
+    from december_plugin.pool import WorkerSettings
+
 Result = TypeVar("Result")
+
+logger = logging.getLogger(__name__)
 
 SOME_FAILED = 3
 DEVICE_BROKEN = 75
@@ -50,23 +56,24 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Work until nothing is left."""
+    from december_plugin.commands._worker_console import WorkerConsole
     from december_plugin.secrets import RedactingFilter, redacted_output
 
-    logger = logging.getLogger("december_plugin")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    handler.addFilter(RedactingFilter())
-    logger.addHandler(handler)
-    logger.setLevel(logging.ERROR if args.quiet else logging.INFO)
+    package = logging.getLogger("december_plugin")
+    console = WorkerConsole(sys.stderr, quiet=args.quiet)
+    console.addFilter(RedactingFilter())
+    package.addHandler(console)
+    package.setLevel(logging.ERROR if args.quiet else logging.INFO)
     try:
         with warnings.catch_warnings(), redacted_output():
             warnings.showwarning = lambda message, *_: logger.warning("warning: %s", message)
-            return _work(args)
+            return _work(args, console)
     finally:
-        logger.removeHandler(handler)
+        package.removeHandler(console)
+        console.close()
 
 
-def _work(args: argparse.Namespace) -> int:
+def _work(args: argparse.Namespace, console: WorkerConsole) -> int:
     import faulthandler
 
     from december_plugin.allowed import AllowedModules, restricted_to
@@ -96,10 +103,14 @@ def _work(args: argparse.Namespace) -> int:
     )
     with restricted_to(AllowedModules.from_settings(args.allow_modules)):
         try:
-            report = _with_server(lambda: Worker(lab.tables, settings)).run()
+            worker = _with_server(lambda: Worker(lab.tables, settings, watch=console))
+            if not args.quiet:
+                logger.info("started: %s", _with_server(lambda: _work_to_do(lab.tables, settings)))
+            report = worker.run()
         except DeviceBrokenError as error:
             print(f"december: {error}", file=sys.stderr)
             return DEVICE_BROKEN
+    console.unfold()
     counts = ", ".join(f"{name} {count}" for name, count in report.computed.items()) or "nothing new"
     if not args.quiet:
         print(f"Done: {counts}. Ended: {report.ended_by}.")
@@ -114,6 +125,22 @@ def _work(args: argparse.Namespace) -> int:
     return 0
 
 
+def _work_to_do(tables: Any, settings: WorkerSettings) -> str:
+    """Return in words how many jobs could be begun now, in the tables that this worker fills."""
+    from december_plugin.pool.jobs import counted
+    from december_plugin.pool.overview import read_overview
+    from december_plugin.pool.picking import choose_tables
+
+    chosen = {table.__name__ for table in choose_tables(tables, only=settings.only, skip=settings.skip)}
+    left = {
+        counts.table: counts.waiting + (counts.failed + counts.poisoned if settings.retry else 0)
+        for counts in read_overview(tables).tables
+        if counts.table in chosen
+    }
+    words = [counted(table, number) for table, number in left.items() if number]
+    return f"{', '.join(words)} to do" if words else "nothing to do at the moment"
+
+
 def _has_pool() -> bool:
     return bool(os.environ.get("DECEMBER_POOL_ID"))
 
@@ -123,6 +150,6 @@ def _with_server(step: Callable[[], Result]) -> Result:
     from december_plugin.pool.outages import with_server
 
     def tell(error: BaseException) -> None:
-        logging.getLogger(__name__).warning("waiting: %s", error)
+        logger.warning("waiting: %s", error)
 
     return with_server(step, waits=_has_pool, tell=tell)

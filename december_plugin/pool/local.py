@@ -253,7 +253,8 @@ class LocalPool:
                 self._ended(worker, pid, code)
 
     def _ended(self, worker: WorkerSlot, pid: int, code: int) -> None:
-        words = f"worker (process {pid}) {ending_in_words(code)}"
+        asked = self._draining and code in DRAINED  # its code is that of the signal, which would read like a crash
+        words = f"worker (process {pid}) " + ("has ended, as it was asked to" if asked else ending_in_words(code))
         next_start = "" if self._draining else f"; the next one starts in {worker.seconds_before_start():.0f} s"
         if self._killing and code < 0:
             self.say(worker.name, words)

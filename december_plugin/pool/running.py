@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from datajoint.errors import LostConnectionError
@@ -33,6 +33,19 @@ SNAPSHOT_SHARE = 20  # and at most one in so many times the time that a copy tak
 RETRY_STORE = 30.0  # pause after a checkpoint that could not be stored (s)
 
 
+class JobWatch:
+    """Is told what a worker does; this one takes no notice. What it raises would end the job."""
+
+    def begins(self, words: str) -> None:
+        """Take notice that a job begins, which is this one in words."""
+
+    def progresses(self, progress: Progress) -> None:
+        """Take notice of an epoch of the job's training."""
+
+    def ends(self) -> None:
+        """Take notice that the job has ended, in whatever way."""
+
+
 @dataclass(frozen=True)
 class JobSettings:
     """What all jobs of a worker share."""
@@ -45,6 +58,7 @@ class JobSettings:
     store: ObjectStore
     storage: str
     checkpoint_every: int
+    watch: JobWatch = field(default_factory=JobWatch)
 
 
 def lost(lease: Lease) -> LeaseLostError:
@@ -70,10 +84,22 @@ class JobMonitor(Monitor):
         self._snapshot_at = self._failed_at = float("-inf")
         self._pause = SNAPSHOT_EVERY
         self._logged_at = float("-inf")
+        self._went_on = False
 
     def load(self) -> bytes | None:
         """Return the newest whole checkpoint of any attempt."""
-        return self.checkpoints.load()
+        state = self.checkpoints.load()
+        self._went_on = state is not None
+        return state
+
+    @property
+    def what_is_kept(self) -> str:
+        """From where the job's next attempt goes on, in words."""
+        if self._saved_epoch:
+            return f"saved after epoch {self._saved_epoch}, from where the next worker goes on"
+        if self._went_on:
+            return "the next worker goes on from the checkpoint that this one went on from"
+        return "nothing of it is saved, the next worker begins it anew"
 
     def after_epoch(self, progress: Progress, get_state: Callable[[], bytes]) -> None:
         """Note the progress, and keep the state."""
@@ -82,6 +108,7 @@ class JobMonitor(Monitor):
         # The server takes no NaN, and without heartbeats the job would go to another.
         state.score = progress.score if progress.score is not None and math.isfinite(progress.score) else None
         state.seconds_left = (progress.n_epochs - progress.epoch) * progress.seconds_per_epoch
+        self.settings.watch.progresses(progress)
         if self.lease in self.settings.heartbeat.lost:
             raise lost(self.lease)
         if now - self._logged_at >= SNAPSHOT_EVERY:

@@ -29,6 +29,7 @@ from december_plugin.pool.picking import Candidates, Picker, choose_tables
 from december_plugin.pool.readiness import tell_supervisor
 from december_plugin.pool.running import (
     JobSettings,
+    JobWatch,
     WorkerJob,
     forget_result,
     job_logger,
@@ -129,9 +130,11 @@ class Worker:
         What :func:`december_plugin.schemas.december_tables` returns.
     settings
         See :class:`WorkerSettings`.
+    watch
+        Is told about every job and its epochs.
     """
 
-    def __init__(self, tables: Any, settings: WorkerSettings | None = None):
+    def __init__(self, tables: Any, settings: WorkerSettings | None = None, *, watch: JobWatch | None = None):
         self.tables, self.settings = tables, settings or WorkerSettings()
         self.report = WorkerReport()
         self.describe = describe_jobs(tables)
@@ -166,10 +169,12 @@ class Worker:
             store=store,
             storage=storage,
             checkpoint_every=self.settings.checkpoint_every,
+            watch=watch or JobWatch(),
         )
         folder = self.settings.log_folder or december_home() / "logs"
         self.log_folder = folder / self.schema / "jobs"
         self._job: WorkerJob | None = None
+        self._job_words = ""
         self._interrupted = self._leaving = False
         self._n_alarms = 0
         self._pid = os.getpid()
@@ -316,8 +321,8 @@ class Worker:
                 args=(self.report.ended_by[:1000], self.state.n_done, self.state.n_failed, self.identity.worker_id),
             )
             connection.close()
-            if released:
-                logger.info("its job is checkpointed, if it can be, and free again")
+            if released and self._job is not None:
+                logger.info("%s: free again; %s", self._job_words, self._job.monitor.what_is_kept)
         except Exception as error:  # nothing more can be done: the lease runs out
             logger.warning("the job could not be given back (%s); it is free when the lease has run out", error)
 
@@ -431,7 +436,8 @@ class Worker:
         self.state.begin(lease)
         self.heartbeat.tell()
         job = self._job = WorkerJob(self.job_settings, lease, key, uses_store=uses_store)
-        with self._job_log(lease):
+        self._job_words = self.describe(name, key)
+        with self._job_log(lease), self._watched():
             error = self._compute(table, key, job)
             if error is None and not job.ended and not self._surviving(lambda: key in table.proj()):
                 error = _nothing_inserted(name)
@@ -441,7 +447,7 @@ class Worker:
                     self._surviving(lambda: self.leases.finish(self.connection, lease))
                 job.forget()
             elif isinstance(error, LeaseLostError):
-                logger.warning("%s: %s", self.describe(name, key), error)
+                logger.warning("%s: %s", self._job_words, error)
             elif _is_broken_device(error):
                 # No failure of the job, which another GPU may do: counted as the death of this worker.
                 job_logger.error("%s", redacted("".join(traceback.format_exception(error))))
@@ -450,7 +456,9 @@ class Worker:
                 self._fail(table, key, job, error)
         if error is None and job.ended:  # not in the job's log: trivial jobs have none
             what = "delivered from the spool" if job.came_from_spool else "done"
-            logger.info("%s: %s in %.1f s", self.describe(name, key), what, time.monotonic() - start)
+            seconds = time.monotonic() - start
+            # The table and the time for who folds what takes no time (see december_plugin.commands.worker).
+            logger.info("%s: %s in %.1f s", self._job_words, what, seconds, extra={"finished": (name, seconds)})
             self.report.computed[name] = self.report.computed.get(name, 0) + 1
             self.state.n_done += 1
         self._job = None
@@ -504,6 +512,15 @@ class Worker:
         if errors and isinstance(errors[0], KeyboardInterrupt):
             raise errors[0]
         return errors[0] if errors else None
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        watch = self.job_settings.watch
+        watch.begins(self._job_words)
+        try:
+            yield
+        finally:
+            watch.ends()
 
     @contextmanager
     def _job_log(self, lease: Lease) -> Iterator[None]:

@@ -16,7 +16,7 @@ from december_plugin.pool.heartbeat import WorkerState
 from december_plugin.pool.leases import Lease, LeaseLostError
 from december_plugin.pool.outages import is_outage
 from december_plugin.pool.results import result_from_bytes, result_to_bytes
-from december_plugin.pool.running import JobMonitor
+from december_plugin.pool.running import JobMonitor, JobWatch
 from december_plugin.stores import FileStore, StoreUnavailableError
 from december_plugin.training.monitor import Progress
 
@@ -47,7 +47,12 @@ class Training:
         self.state = WorkerState()
         self.heartbeat = SimpleNamespace(lost=set(), tell=lambda: None)
         settings = SimpleNamespace(
-            schema="lab", store=self.store, state=self.state, heartbeat=self.heartbeat, checkpoint_every=every
+            schema="lab",
+            store=self.store,
+            state=self.state,
+            heartbeat=self.heartbeat,
+            checkpoint_every=every,
+            watch=JobWatch(),
         )
         self.monitor = JobMonitor(settings, self.lease)
         self.n_copies, self.epoch = 0, 0
@@ -193,3 +198,15 @@ def test_rows_of_sessions_survive(tmp_path):
 )
 def test_what_passes_and_what_is_the_jobs_own_failure(error, passes):
     assert is_outage(error) is passes
+
+
+def test_what_is_kept_of_an_interrupted_job_is_said(tmp_path, clock):
+    first = Training(tmp_path, every=100, clock=clock)
+    assert first.monitor.load() is None
+    assert first.monitor.what_is_kept == "nothing of it is saved, the next worker begins it anew"
+    first.run(14)
+    first.monitor.flush()
+    assert first.monitor.what_is_kept == "saved after epoch 14, from where the next worker goes on"
+    second = Training(tmp_path, attempt=2, clock=clock)
+    assert second.monitor.load() is not None
+    assert second.monitor.what_is_kept == "the next worker goes on from the checkpoint that this one went on from"
