@@ -7,7 +7,6 @@ from typing import Any
 
 from december_plugin.sweep import Entry, Sweep
 from december_plugin.sweep_checks import resolve
-from december_plugin.training.entries import training_settings
 
 
 def advice(sweep: Sweep) -> Iterator[str]:
@@ -59,4 +58,6 @@ def _is_ours(entry: Entry, name: str) -> bool:
 
 def _pretraining(entry: Entry) -> tuple[Any, ...]:
     """Return length and settings of an entry's pretraining: equal ones are the same pretraining."""
+    from december_plugin.training.entries import training_settings
+
     return tuple(training_settings(resolve("trainers", entry.fn), entry.config).pretraining().items())
