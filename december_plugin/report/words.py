@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from december_plugin.report.data import Analysis
+from december_plugin.settings import expand_preset
 
 CITATIONS = (
     (
@@ -55,6 +56,19 @@ SETTINGS = {
     "detach_target": "target held constant:",
     "scale_bounds": "bounds of the scales",
     "kmeans_n_init": "restarts of k-means",
+    "lr_decay": "decay of the learning rate at",
+    "scale_loss_trials": "trials that scale the loss",
+    "pretrain_early_stopping": "early stopping of the pretraining",
+    "pretrain_lr_decay_steps": "decreases of the learning rate in the pretraining",
+    "pretrain_lr_decay_factor": "factor of each",
+    "lr_after_pretraining": "learning rate after the pretraining",
+    "fresh_optimizer": "a fresh optimizer after the pretraining",
+    "best_epoch_from": "earliest epoch that can be the best",
+    "kmeans_seeds": "seeds of the restarts",
+    "start_scales": "scales at the start",
+    "scale_centers": "centres that the scales are about",
+    "empty_clusters": "empty clusters",
+    "restore_mixture": "mixture restored with the best epoch",
 }
 NUMBER = {name: number for number, (name, _) in enumerate(CITATIONS, 1)}
 
@@ -100,6 +114,7 @@ def _training(analysis: Analysis, entries: pd.DataFrame) -> str:
         "regularizers of core and readout; early stopping on the mean validation correlation, the best epoch restored. "
     )
     text += _varied(settings, ("pretrain_epochs", "max_iter", "lr_init", "patience", "lr_decay_steps"))
+    text += _other_protocol(settings, "TrainingSettings")
     if (rows["trainer_role"] == "control").any():
         text += " Controls end with the pretraining: clusters of their readout vectors are what DECEMber starts from."
     return text
@@ -116,6 +131,7 @@ def _december(analysis: Analysis, entries: pd.DataFrame) -> str:
     )
     names = ("n_clusters", "strength", "dof", "weights", "detach_target", "scale_bounds", "kmeans_n_init")
     text += _varied(settings, names)
+    text += _other_protocol(settings, "ClusteringSettings")
     return text + (
         " With strength auto, the gradient of the clustering loss on the readout vectors is 0.01 of the model loss's "
         "when the clustering begins. A neuron's cluster is the one with the largest responsibility, its confidence."
@@ -179,26 +195,42 @@ def _consensus() -> str:
 def _trainer_settings(entries: pd.DataFrame, hashes: set[str]) -> list[dict[str, Any]]:
     """Return the complete settings of trainers, defaults included where the function is ours."""
     rows = entries[(entries["kind"] == "trainer") & entries["hash"].isin(hashes)]
-    return [{**_defaults(row.fn), **_config(row.config)} for row in rows.itertuples()]
+    return [{**_defaults(row.fn), **_config(row.fn, row.config)} for row in rows.itertuples()]
 
 
-def _config(text: Any) -> dict[str, Any]:
+def _config(function: str, text: Any) -> dict[str, Any]:
     config = json.loads(str(text))
-    return dict(config) if isinstance(config, Mapping) else {}
+    if not isinstance(config, Mapping):
+        return {}
+    found = _own_trainer(function)
+    return dict(config) if found is None else expand_preset(found, config)
 
 
-def _defaults(function: str) -> dict[str, Any]:
+def _own_trainer(function: str) -> Callable[..., Any] | None:
     from december_plugin import trainers
 
     known: dict[str, Callable[..., Any]] = {
         "baseline_trainer": trainers.baseline_trainer,
         "december_trainer": trainers.december_trainer,
     }
-    found = known.get(_last(function)) if str(function).startswith("december_plugin.") else None
+    return known.get(_last(function)) if str(function).startswith("december_plugin.") else None
+
+
+def _defaults(function: str) -> dict[str, Any]:
+    found = _own_trainer(function)
     if found is None:
         return {}
     parameters = inspect.signature(found).parameters.values()
     return {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
+
+
+def _other_protocol(settings: list[dict[str, Any]], kind: str) -> str:
+    """Return what differs from this package's protocol, as :func:`_varied` says it; nothing where nothing does."""
+    from december_plugin.training import settings as kinds
+
+    defaults = kinds.protocol_defaults(getattr(kinds, kind))
+    names = tuple(n for n, usual in defaults.items() if any(entry.get(n, usual) != usual for entry in settings))
+    return f" Not by default: {_varied(settings, names).removeprefix('Settings: ')}" if names else ""
 
 
 def _varied(settings: list[dict[str, Any]], names: tuple[str, ...]) -> str:

@@ -24,9 +24,20 @@ def _added(default: Any) -> Any:
     return field(default=default, metadata={"added": True})
 
 
+def protocol_defaults(settings: Any) -> dict[str, Any]:
+    """Return the defaults of the settings that were added to tell the published protocol from this package's.
+
+    Parameters
+    ----------
+    settings
+        :class:`TrainingSettings` or :class:`ClusteringSettings`, or one of them.
+    """
+    return {each.name: each.default for each in fields(settings) if each.metadata.get("added")}
+
+
 def distinguishing(settings: TrainingSettings | ClusteringSettings) -> dict[str, Any]:
     """Return the settings by name, without those that a later release added and that have their default."""
-    added = {each.name: each.default for each in fields(settings) if each.metadata.get("added")}
+    added = protocol_defaults(settings)
     return {name: value for name, value in asdict(settings).items() if name not in added or value != added[name]}
 
 
