@@ -36,7 +36,7 @@ from december_plugin.stores import DEFAULT_STORE, FileStore, ObjectStore, checke
 
 MANIFEST = "december-backup.json"
 FORMAT = 1
-ARCHIVES = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz"}
+PLAIN, COMPRESSED = (".tar",), (".tar.gz", ".tgz")  # ends of the names of files; others are folders
 PIECE = 1 << 20  # bytes
 SYSTEM_SCHEMAS = ("information_schema", "mysql", "performance_schema", "sys")
 
@@ -422,7 +422,7 @@ class _ArchiveWriter:
         info.size, info.mode = size, 0o600
         info.mtime = int(datetime.now(timezone.utc).timestamp())
         reader = _Hashing(content)
-        self.archive.addfile(info, reader)  # type: ignore[arg-type]
+        self.archive.addfile(info, reader)
         return size, reader.digest.hexdigest()
 
 
@@ -449,21 +449,22 @@ def _copied(source: IO[bytes], target: IO[bytes] | None) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
-def _mode_of(path: Path) -> str | None:
-    return next((mode for ending, mode in ARCHIVES.items() if path.name.endswith(ending)), None)
+def _archive_in(file: IO[bytes], name: str) -> tarfile.TarFile:
+    if name.endswith(COMPRESSED):
+        return tarfile.open(fileobj=file, mode="w:gz", compresslevel=3)
+    return tarfile.open(fileobj=file, mode="w")
 
 
 @contextlib.contextmanager
 def _written(partial: Path, target: Path) -> Iterator[Writer]:
     """Write a backup beside its final place, read it back at the end, and give it its name then."""
-    mode = _mode_of(target)
     try:
-        if mode is None:
+        if not target.name.endswith(PLAIN + COMPRESSED):
             yield _FolderWriter(partial)
         else:
             with (
                 open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
-                tarfile.open(fileobj=file, mode=mode, **({"compresslevel": 3} if mode == "w:gz" else {})) as archive,
+                _archive_in(file, target.name) as archive,
             ):
                 yield _ArchiveWriter(archive)
         _read_back(partial)
@@ -497,8 +498,8 @@ def _files_of(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
     if source.is_dir():
         for path in sorted(source.rglob("*")):
             if path.is_file() and not path.is_symlink():
-                with path.open("rb") as content:
-                    yield path.relative_to(source).as_posix(), content
+                with path.open("rb") as file:
+                    yield path.relative_to(source).as_posix(), file
         return
     with _readable(source), tarfile.open(source, "r:*") as archive:
         while (member := archive.next()) is not None:
