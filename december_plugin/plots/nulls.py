@@ -178,7 +178,7 @@ class _Grid:
 
     def add_axes(self, figure: Figure, below: float) -> list[Axes]:
         """Add the panels, and the names of the axes once."""
-        width, height = figure.get_size_inches()
+        width, height = (float(size) for size in figure.get_size_inches())
         axes: list[Axes] = []
         top = height
         for titles in self.rows:
@@ -186,7 +186,7 @@ class _Grid:
             for column in range(len(titles)):
                 left = _LEFT + column * (self.panel_width + _GAP)
                 box = (left / width, bottom / height, self.panel_width / width, _PANEL_HEIGHT / height)
-                shared = {"sharex": axes[0], "sharey": axes[0]} if axes else {}
+                shared: dict[str, Any] = {"sharex": axes[0], "sharey": axes[0]} if axes else {}
                 axes.append(figure.add_axes(box, **shared))
                 is_lowest = len(axes) + self.n_columns > len(self.titles)
                 axes[-1].tick_params(labelleft=column == 0, labelbottom=is_lowest)
@@ -239,7 +239,7 @@ def _values(nulls: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 
 
 def _handles(common: str, n_others: int) -> list[Artist]:
-    observed = {"color": INK, "marker": "o", "markersize": 4.5, "markeredgecolor": "white", "linewidth": 1.3}
+    observed: dict[str, Any] = {"color": INK, "marker": "o", "markersize": 4.5, "markeredgecolor": "white", "linewidth": 1.3}
     handles: list[Artist] = [
         Line2D([], [], label="between seeds, mean ± SD over pairs", **observed),
         Patch(facecolor=BAND_COLOR, label=f"its null, 95 % of draws{f' ({common})' if common else ''}"),

@@ -12,7 +12,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
@@ -25,7 +25,7 @@ from december_plugin.report import tables, words
 from december_plugin.report.answer import overall
 from december_plugin.report.data import ReportData
 from december_plugin.report.views import Payload, analysis_view
-from december_plugin.secrets import redacted
+from december_plugin.secrets import known_secrets, redacted
 
 TEMPLATES = "templates"
 
@@ -34,7 +34,8 @@ def render_report(data: ReportData) -> str:
     """Return the report as HTML; the same data give the same text."""
     payload = Payload()
     analyses = [analysis_view(number, each, data, payload) for number, each in enumerate(data.analyses, 1)]
-    environment = _environment()
+    secrets = frozenset(known_secrets())  # to look for them is slow, and a table of hundreds of methods has many texts
+    environment = _environment(secrets)
     plotly, script = _plotly(), _resource("report.js")
     content = _json_for_html({"charts": payload.figures, "embeddings": payload.embeddings})
     body = environment.get_template("report.html.j2").render(
@@ -49,7 +50,7 @@ def render_report(data: ReportData) -> str:
         style=Markup(_resource("report.css")),
         has_embeddings=bool(payload.embeddings),
     )
-    return _filled(body, {"PLOTLY": plotly, "DATA": redacted(content), "SCRIPT": script})
+    return _filled(body, {"PLOTLY": plotly, "DATA": redacted(content, secrets=secrets), "SCRIPT": script})
 
 
 def _filled(body: str, parts: Mapping[str, str]) -> str:
@@ -61,7 +62,7 @@ def _filled(body: str, parts: Mapping[str, str]) -> str:
     return body
 
 
-def _environment() -> jinja2.Environment:
+def _environment(secrets: frozenset[str]) -> jinja2.Environment:
     loader = jinja2.DictLoader(
         {name: _resource(name) for name in ("report.html.j2", "parts.html.j2", "analysis.html.j2")}
     )
@@ -71,22 +72,22 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_without_secrets,
+        finalize=partial(_without_secrets, secrets=secrets),
     )
     environment.filters["text"] = tables.as_text
-    environment.filters["code"] = _with_code
+    environment.filters["code"] = partial(_with_code, secrets=secrets)
     return environment
 
 
-def _with_code(text: str) -> Markup:
+def _with_code(text: str, *, secrets: frozenset[str]) -> Markup:
     """Return a text in which what stands between backticks is marked as code; everything is escaped."""
-    parts = [Markup.escape(redacted(part)) for part in str(text).split("`")]
+    parts = [Markup.escape(redacted(part, secrets=secrets)) for part in str(text).split("`")]
     return Markup("").join(Markup("<code>%s</code>") % part if i % 2 else part for i, part in enumerate(parts))
 
 
-def _without_secrets(value: Any) -> Any:
+def _without_secrets(value: Any, *, secrets: frozenset[str]) -> Any:
     """Redact a text before it is escaped; markup is our own."""
-    return redacted(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return redacted(value, secrets=secrets) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 @cache
