@@ -11,6 +11,7 @@ import pandas as pd
 
 from december_plugin.report.data import ExportTable
 from december_plugin.schemas import type_queries
+from december_plugin.schemas.performance_queries import stored_columns
 from december_plugin.schemas.queries import assignment_frame, configuration_key
 from december_plugin.schemas.report_analysis import with_curve_labels
 from december_plugin.schemas.report_queries import ReportSettings, read_trainings, selected_agreement
@@ -128,27 +129,26 @@ class _Reader:
                 yield frame.assign(configuration=row["configuration"], seed=int(key["seed"]))[columns]
 
     def performance(self) -> Iterator[pd.DataFrame]:
-        columns = ["training", *NEURON, "single_trial_correlation", "correlation_to_average"]
-        types = {"training": "int64", "unit_id": "int64"}
-        yield _empty(columns, {**types, "single_trial_correlation": "float64", "correlation_to_average": "float64"})
+        scores = {
+            "single_trial_correlation": "single_trial_correlations",
+            "correlation_to_average": "correlations_to_average",
+            "explainable_variance": "explainable_variances",
+            "average_ceiling": "ceilings_to_average",
+            "normalized_correlation": "normalized_correlations",
+            "feve": "feves",
+        }
+        columns = ["training", *NEURON, *scores]
+        yield _empty(columns, {"training": "int64", "unit_id": "int64", **dict.fromkeys(scores, "float64")})
         key = [name for name in self.tables.TrainedModel.primary_key if name in self.trainings]
         for row in self.trainings.to_dict("records"):
-            sessions = (self.tables.TestPerformance.Session & {name: row[name] for name in key}).fetch(
-                *("data_key", "tested_unit_ids", "single_trial_correlations", "correlations_to_average"),
-                as_dict=True,
-                order_by="data_key",
-            )
-            for session in sessions:
-                single, average = session["single_trial_correlations"], session["correlations_to_average"]
-                yield pd.DataFrame(
-                    {
-                        "training": row["training"],
-                        "data_key": session["data_key"],
-                        "unit_id": session["tested_unit_ids"],
-                        "single_trial_correlation": single.astype(float),
-                        "correlation_to_average": np.nan if average is None else average.astype(float),
-                    }
-                )[columns]
+            tested = self.tables.TestPerformance.Session & {name: row[name] for name in key}
+            sessions = stored_columns(tested, ["data_key", "tested_unit_ids", *scores.values()])
+            for session in sessions.sort_values("data_key").to_dict("records"):
+                values = {name: session[column] for name, column in scores.items()}
+                frame = pd.DataFrame({"unit_id": session["tested_unit_ids"]})
+                for name, value in values.items():
+                    frame[name] = value.astype(float) if isinstance(value, np.ndarray) else np.nan
+                yield frame.assign(training=row["training"], data_key=session["data_key"])[columns]
 
 
 def _empty(columns: list[str], types: dict[str, str]) -> pd.DataFrame:

@@ -14,6 +14,11 @@ from december_plugin.errors import DecemberError, SettingsError
 from december_plugin.report.data import Analysis, Chosen, Confusion, Embedding, Missing
 from december_plugin.schemas.confusion_queries import confusion_frame
 from december_plugin.schemas.neuron_ids import FROM_RECORDING
+from december_plugin.schemas.performance_queries import (
+    performance_table,
+    session_performance,
+    with_model_labels,
+)
 from december_plugin.schemas.queries import assignment_frame, configuration_key
 from december_plugin.schemas.stored_models import stored_state_dict
 from december_plugin.schemas.tables import DecemberTables
@@ -70,6 +75,7 @@ class AnalysisReader:
             model=model,
             agreement=self.agreement,
             sessions=self._sessions(row),
+            performance=self._performance(),
             nulls=nulls,
             counts=counts,
             choices=choices,
@@ -131,13 +137,12 @@ class AnalysisReader:
                 *("data_key", "n_session_neurons", "unit_ids_from"), as_dict=True, order_by="data_key"
             )
         ).rename(columns={"n_session_neurons": "n_neurons"})
-        tested = (self.tables.TestPerformance.Session & keys).fetch(
-            "data_key", "n_trials", "single_trial_correlations", as_dict=True
-        )
-        columns = ["data_key", "n_test_trials", "test_correlation"]
-        rows = [(each["data_key"], each["n_trials"], each["single_trial_correlations"].mean()) for each in tested]
-        means = pd.DataFrame(rows, columns=columns).groupby("data_key", as_index=False).mean()
-        return sessions[["data_key", "n_neurons", "unit_ids_from"]].merge(means, on="data_key", how="left")
+        scores = session_performance(self.tables, keys)
+        return sessions[["data_key", "n_neurons", "unit_ids_from"]].merge(scores, on="data_key", how="left")
+
+    def _performance(self) -> pd.DataFrame:
+        """Return how well the models of every trainer predict the test tier, with the methods that show them."""
+        return with_model_labels(self.agreement, performance_table(self.tables, self.group))
 
     def _keys(self, row: pd.Series) -> list[dict[str, Any]]:
         configuration = {name: row[name] for name in self.key}

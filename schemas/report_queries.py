@@ -14,6 +14,7 @@ import pandas as pd
 
 from december_plugin.errors import SettingsError
 from december_plugin.report.data import Analysis, ReportData
+from december_plugin.schemas.performance_queries import CEILINGS, COUNTS, SCORES, stored_columns
 from december_plugin.schemas.queries import agreement_table
 from december_plugin.schemas.report_analysis import AnalysisReader, group_columns
 from december_plugin.schemas.tables import DecemberTables
@@ -214,16 +215,17 @@ def read_trainings(tables: DecemberTables, table: pd.DataFrame) -> pd.DataFrame:
     ]
     for query, columns in (
         (tables.TrainingSummary(), summary),
-        (tables.TestPerformance(), ["single_trial_correlation", "correlation_to_average"]),
+        (tables.TestPerformance(), [*SCORES.values(), *CEILINGS, *COUNTS]),
     ):
-        found = pd.DataFrame(query.fetch(*key, *columns, as_dict=True), columns=[*key, *columns])
+        found = stored_columns(query, [*key, *columns])
         models = models.merge(found, on=key, how="left")
     without_seed = [name for name in key if name != "seed"]
     models = models.merge(table[without_seed].drop_duplicates(), on=without_seed)
     renamed = {"single_trial_correlation": "test_correlation", "trainer_role": "role", "trainedmodel_ts": "trained"}
     models = models.rename(columns=renamed).reindex(
         columns=[
-            *(*key, "role", "validation_correlation", "test_correlation", "correlation_to_average", "n_epochs"),
+            *(*key, "role", "validation_correlation", "test_correlation", "correlation_to_average"),
+            *("normalized_correlation", "feve", *CEILINGS, *COUNTS, "n_epochs"),
             *("best_epoch", "stopped_by", "pretrain_epochs", "strength", "gradient_ratio", "trained"),
         ]
     )

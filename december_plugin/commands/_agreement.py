@@ -25,6 +25,13 @@ strong loss can raise it by freezing the partition that it started from.
 """
 
 
+PERFORMANCE_WORDS = """\
+Mean ± sd over models, of means over neurons. Single trials, average: correlation with single trials, and over images
+after averaging their repeats. Ceiling: what a neuron's true mean response to each image would reach; a model that uses
+behaviour may pass it. Normalized: average over its ceiling. FEVE: explained fraction of the explainable variance. The
+last two are over neurons with an explainable variance of at least 0.15; all but the first need repeated images."""
+
+
 def with_labels(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of ``agreement_table`` with a ``label`` for each method, in the order of presentation."""
     import pandas as pd
@@ -78,6 +85,75 @@ def agreement_text(
         ]
         lines.append(f"{previous:>4}  {row['label']:<{width}}{cells[0]}{row['n_pairs']:>8}{''.join(cells[1:])}")
     return "\n".join(lines)
+
+
+def performance_text(labelled: pd.DataFrame, performance: pd.DataFrame) -> str:
+    """Return how well the models behind a table predict, as text: a row for each trainer, whatever clustered them.
+
+    Parameters
+    ----------
+    labelled
+        As for :func:`agreement_text`.
+    performance
+        ``performance_table`` of the same data set and model.
+    """
+    if performance.empty:
+        return "No model is tested yet: `december worker` computes it (TestPerformance)."
+    from december_plugin.schemas.performance_queries import with_model_labels
+
+    rows = with_model_labels(labelled, performance).to_dict("records")
+    width = max([len(row["label"]) for row in rows] + [len("models")])
+    heads = ("single trials", "ceiling", "average", "ceiling", "normalized", "FEVE")
+    widths = (15, 9, 15, 9, 15, 15)
+    header = f"{'models':<{width}}" + "".join(f"{head:>{size}}" for head, size in zip(heads, widths, strict=True))
+    lines = [header, "-" * len(header)]
+    for row in rows:
+        cells = (
+            _mean_sd(row["test_mean"], row["test_sd"]),
+            _number(row["single_trial_ceiling"]),
+            _mean_sd(row["average_mean"], row["average_sd"]),
+            _number(row["average_ceiling"]),
+            _mean_sd(row["normalized_mean"], row["normalized_sd"]),
+            _mean_sd(row["feve_mean"], row["feve_sd"]),
+        )
+        lines.append(
+            f"{row['label']:<{width}}" + "".join(f"{cell:>{size}}" for cell, size in zip(cells, widths, strict=True))
+        )
+    return "\n".join([*lines, "", PERFORMANCE_WORDS])
+
+
+def performance_notes(performance: pd.DataFrame, untested: pd.DataFrame) -> str:
+    """Return over what the test correlations are means, and which sessions are in none; "" if nothing is known.
+
+    Parameters
+    ----------
+    performance, untested
+        ``performance_table`` and ``untested_sessions`` of one data set and model.
+    """
+    known = performance.dropna(subset=["n_tested_sessions"])
+    if known.empty:
+        return ""
+    row = known.iloc[0]
+    n_tested, n_untested = int(row["n_tested_sessions"]), int(row["n_untested_sessions"])
+    sessions = f"{n_tested} of {n_tested + n_untested} sessions" if n_untested else _counted(n_tested, "session")
+    constant = int(known["n_constant_neurons"].max())
+    lines = [
+        f"Test correlations are means over {_counted(int(row['n_tested_neurons']), 'neuron')} in {sessions}"
+        + (f"; up to {constant:,} with a constant response or prediction count as 0." if constant else ".")
+    ]
+    ceiling = row["single_trial_ceiling"]
+    if ceiling == ceiling:
+        lines[0] += f" Their noise ceiling is {ceiling:.3f} (`december ari --performance`)."
+    lines += [f"Not tested: session {each.data_key}: {each.reason}." for each in untested.itertuples()]
+    return "\n".join(lines)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or value != value else f"{value:.3f}"
 
 
 def _mean_sd(mean: float | None, sd: float | None) -> str:

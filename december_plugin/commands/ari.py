@@ -5,19 +5,26 @@ from __future__ import annotations
 import argparse
 
 from december_plugin.commands import Subparsers
-from december_plugin.commands._agreement import HOW_TO_READ, agreement_text, with_labels
+from december_plugin.commands._agreement import (
+    HOW_TO_READ,
+    agreement_text,
+    performance_notes,
+    performance_text,
+    with_labels,
+)
 from december_plugin.commands._lab import add_lab_options, open_lab_of
 from december_plugin.errors import ServerError
 
 DESCRIPTION = """\
 Prints, for each number of clusters K and each method, the agreement between the seeds (adjusted Rand index, mean and sd
 over all pairs), with known types if there are any, and the single-trial correlation on the test tier (mean and sd over
-seeds). One table for each data set and model.
+seeds; over which neurons and sessions stands below). One table for each data set and model.
 """
 EPILOG = """\
 examples:
   december ari
   december ari --types planted            compare with the known types of this name
+  december ari --performance              and how well the models predict, beside what noise allows
   december ari --csv agreement.csv        every column, with the keys, for your own analysis
   december ari --measure v_measure        another measure of agreement
 """
@@ -30,12 +37,16 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--types", metavar="NAME", help="known types to compare with (default: the only ones)")
     parser.add_argument("--measure", default="adjusted_rand_index", metavar="NAME", help="default: adjusted_rand_index")
+    parser.add_argument(
+        "--performance", action="store_true", help="also print noise ceilings and explained variance of the test tier"
+    )
     parser.add_argument("--csv", metavar="FILE", help="also write all columns to this file")
     add_lab_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the tables."""
+    from december_plugin.schemas.performance_queries import performance_table, untested_sessions
     from december_plugin.schemas.queries import agreement_table
 
     lab = open_lab_of(args, read_only=True)
@@ -48,8 +59,13 @@ def run(args: argparse.Namespace) -> int:
     types_name = args.types or (str(known[0]) if len(known) else None)
     for key, group in table.groupby(["dataset_hash", "model_hash"], sort=False):
         print(f"{comments.get(key[0], '')}{comments.get(key[1], '')}data set {key[0][:8]}, model {key[1][:8]}\n")
-        print(agreement_text(with_labels(group), types_name=types_name, measure=args.measure))
-        print()
+        labelled = with_labels(group)
+        print(agreement_text(labelled, types_name=types_name, measure=args.measure))
+        of_group = {"dataset_hash": key[0], "model_hash": key[1]}
+        performance = performance_table(lab.tables, of_group)
+        tested = performance_notes(performance, untested_sessions(lab.tables, of_group))
+        more = performance_text(labelled, performance) if args.performance else ""
+        print(*[f"\n{text}" for text in (tested, more) if text], "", sep="\n")
     print(HOW_TO_READ, end="")
     if args.csv:
         try:

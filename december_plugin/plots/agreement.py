@@ -48,8 +48,8 @@ def agreement_figure(table: pd.DataFrame, *, n_types: int | None = None) -> Figu
     Points are means and bars standard deviations (none where the SD is NaN, as it is for a single pair). At one K,
     methods are moved apart on paper, so that bars do not hide each other. K is logarithmic if the largest is at least 8
     times the smallest. Methods that cluster the same trained models have the same test correlations: their markers
-    share one grey line. Of more than 12 methods the best few of each kind are in colour, the others thin and grey
-    (:func:`~december_plugin.plots.shown_methods`).
+    share one grey line and its bars. Of more than 12 methods the best few of each kind are in colour, the others thin
+    and grey (:func:`~december_plugin.plots.shown_methods`).
 
     Parameters
     ----------
@@ -117,12 +117,17 @@ def _draw_panel(
     shared = _same_values(lines, panel) if panel.shared_lines else []
     for labels in shared:
         rows = lines[labels[0]]
-        ax.plot(rows["n_clusters"], rows[panel.mean], color=_SHARED_LINE, linewidth=1.0, zorder=2, label="_shared")
+        at, means = rows["n_clusters"], rows[panel.mean]
+        ax.plot(at, means, color=_SHARED_LINE, linewidth=1.0, zorder=2, label="_shared")
+        if panel.sd in rows:
+            ax.vlines(at, means - rows[panel.sd], means + rows[panel.sd], color=_SHARED_LINE, linewidth=1.0, zorder=2)
     for (label, style), offset in zip(styles.items(), offsets, strict=True):
         if lines[label].empty:
             continue
         is_shared = any(label in labels for labels in shared)
-        draw_means(ax, lines[label], panel.mean, panel.sd, label, style, offset=offset, joined=not is_shared)
+        # The bar of the shared line is that of all its methods.
+        rows = lines[label].drop(columns=panel.sd, errors="ignore") if is_shared else lines[label]
+        draw_means(ax, rows, panel.mean, panel.sd, label, style, offset=offset, joined=not is_shared)
     set_value_limits(ax, known[panel.mean], known.get(panel.sd))
 
 

@@ -67,6 +67,9 @@ class Curve:
     best
         "max" or "min": values are drawn minus the best of their curve, because those of different methods cannot be
         compared. Empty: as they are.
+    of_models
+        Whether it is a quantity of the trained models, which their clustering does not change: methods that cluster the
+        same models are one line.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Curve:
     over: str
     mark_types: bool = True
     best: str = ""
+    of_models: bool = False
 
 
 def plotly_text(value: Any) -> str:
@@ -154,14 +158,17 @@ def curves_chart(table: pd.DataFrame, curve: Curve, *, shown: ShownMethods, n_ty
     known = known.assign(drawn=minus_best(known, mean, by="label", best=curve.best))
     counts = sorted({int(k) for k in known["n_clusters"]})
     gap = float(min(np.diff(counts))) if len(counts) > 1 else 1.0
-    n = len(shown.styles)
+    lines = _same_models(known, list(shown.styles)) if curve.of_models else [[label] for label in shown.styles]
+    n = len(lines)
     # Side by side, so that bars do not hide each other, and well on their own side of the way to the next K.
     offsets = np.linspace(-_SPREAD, _SPREAD, n) * gap if n > 1 else [0.0]
     data = _others_trace(known[known["label"].isin(shown.others)], curve, shown.others_label)
-    for (label, style), offset in zip(shown.styles.items(), offsets, strict=True):
-        rows = known[known["label"] == label].sort_values("n_clusters")
+    for labels, offset in zip(lines, offsets, strict=True):
+        rows = known[known["label"].isin(labels)].sort_values("n_clusters")
         if len(rows):
-            data.append(_curve_trace(rows, label, style, curve, float(offset)))
+            if len(labels) > 1:
+                rows = rows.drop_duplicates("n_clusters").assign(label=" / ".join(labels))
+            data.append(_curve_trace(rows, labels, shown.styles[labels[0]], curve, float(offset)))
     shapes, notes = _types_mark(n_types if curve.mark_types else None, counts)
     ticks = {"tickvals": counts} if len(counts) <= 15 else {}
     x = axis("number of clusters K", range=_padded(counts, gap), **ticks)
@@ -173,13 +180,25 @@ def curves_chart(table: pd.DataFrame, curve: Curve, *, shown: ShownMethods, n_ty
     return Chart(curve.title, alt, figure)
 
 
-def _curve_trace(rows: pd.DataFrame, label: str, style: MethodStyle, curve: Curve, offset: float) -> dict[str, Any]:
+def _same_models(table: pd.DataFrame, labels: Sequence[str]) -> list[list[str]]:
+    """Return the methods that are drawn as one line each: those that cluster the models of the same trainers."""
+    trainers = table.groupby("label")[["trainer_fn", "trainer_hash"]].agg(frozenset)
+    groups: dict[Any, list[str]] = {}
+    for label in labels:
+        key = tuple(trainers.loc[label]) if label in trainers.index else label
+        groups.setdefault(key, []).append(label)
+    return list(groups.values())
+
+
+def _curve_trace(
+    rows: pd.DataFrame, labels: Sequence[str], style: MethodStyle, curve: Curve, offset: float
+) -> dict[str, Any]:
     spreads = _numbers(rows[f"{curve.name}_sd"])
     return {
         "type": "scatter",
         "mode": "lines+markers",
-        "name": plotly_text(label),
-        "meta": {"label": label},
+        "name": plotly_text(" / ".join(labels)),
+        "meta": {"label": labels[0], "labels": list(labels)},
         "x": [float(k) + offset for k in rows["n_clusters"]],
         "y": _numbers(rows["drawn"]),
         "error_y": {"type": "data", "array": spreads, "thickness": 1.2, "width": 3, "color": style.color},

@@ -11,7 +11,7 @@ FILES = {
     "trainings": "One row per trained model.",
     "consensus_neurons": "The clusters that the seeds vote for, one row per configuration and neuron.",
     "assignments": "The clusters of every model, one row per configuration, seed and neuron.",
-    "performance_neurons": "Correlations on the test tier, one row per trained model and neuron.",
+    "performance_neurons": "Correlations, ceilings and FEVE on the test tier, one row per trained model and neuron.",
 }
 
 _ONE = "1"  # dimensionless
@@ -81,9 +81,36 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "test_correlation": (_ONE, "single-trial correlation on the test tier, mean over neurons"),
     "correlation_to_average": (
         _ONE,
-        "correlation over images after averaging repeats",
+        "correlation over images after averaging repeats; in trainings the mean over the repeated neurons",
     ),
-    "single_trial_correlation": (_ONE, "correlation of response and prediction over single trials of the test tier"),
+    "single_trial_correlation": (
+        _ONE,
+        "correlation of response and prediction over single trials of the test tier; empty: session not tested",
+    ),
+    "normalized_correlation": (
+        _ONE,
+        "correlation to the average over its noise ceiling; empty below an explainable variance of 0.15",
+    ),
+    "feve": (
+        _ONE,
+        "explained fraction of the explainable variance; empty below an explainable variance of 0.15",
+    ),
+    "explainable_variance": (_ONE, "fraction of the variance over trials that the image explains at best"),
+    "single_trial_ceiling": (
+        _ONE,
+        "noise ceiling of the correlation over single trials, mean over the repeated neurons; of one neuron it is the "
+        "root of its explainable_variance, 0 if that is negative",
+    ),
+    "average_ceiling": (
+        _ONE,
+        "noise ceiling of the correlation to the average; in trainings the mean over the repeated neurons",
+    ),
+    "n_tested_neurons": ("neurons", "neurons of the tested sessions, over which test_correlation is the mean"),
+    "n_constant_neurons": ("neurons", "how many of them have a constant response or prediction; they count as 0"),
+    "n_repeated_neurons": ("neurons", "how many of them are of sessions in which at least two images were repeated"),
+    "n_explainable_neurons": ("neurons", "how many of these have an explainable variance of at least 0.15"),
+    "n_tested_sessions": ("sessions", "sessions that were tested"),
+    "n_untested_sessions": ("sessions", "sessions that were not: no measured responses, or fewer than two trials"),
     "n_epochs": ("epochs", "epochs of the whole training"),
     "best_epoch": ("", "epoch whose weights were kept, from 1"),
     "stopped_by": ("", "what ended the training"),

@@ -106,8 +106,11 @@ class Analysis:
     agreement
         Rows of ``agreement_table``, with ``label``.
     sessions
-        One row per session: ``data_key``, ``n_neurons``, ``unit_ids_from``, ``n_test_trials`` (NaN if unknown),
-        ``test_correlation``.
+        One row per session: ``data_key``, ``n_neurons``, ``unit_ids_from``, and of the models of one configuration what
+        ``session_performance`` says, NaN if unknown: ``n_test_trials``, ``untested`` (why it was not tested, "" if it
+        was), ``test_correlation``, ``single_trial_ceiling``, ``correlation_to_average``, ``average_ceiling``, ``feve``.
+    performance
+        ``performance_table`` with ``label``, one row per trainer's models; empty where no model is tested.
     nulls, counts, choices, consensus
         As the queries of :mod:`december_plugin.schemas.type_queries` return them, with ``label`` where there is a
         method; empty where nothing was computed.
@@ -124,6 +127,7 @@ class Analysis:
     model: Mapping[str, Any]
     agreement: pd.DataFrame
     sessions: pd.DataFrame
+    performance: pd.DataFrame = field(default_factory=pd.DataFrame)
     nulls: pd.DataFrame = field(default_factory=pd.DataFrame)
     counts: pd.DataFrame = field(default_factory=pd.DataFrame)
     choices: pd.DataFrame = field(default_factory=pd.DataFrame)

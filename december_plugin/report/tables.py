@@ -213,8 +213,46 @@ def sessions_table_of(analysis: Analysis) -> Table:
         Column("unit ids from", "unit_ids_from"),
         Column("test trials", "n_test_trials", "integer"),
         Column("mean test correlation", "test_correlation", "number"),
+        Column("its noise ceiling", "single_trial_ceiling", "number"),
+        Column("correlation to the average", "correlation_to_average", "number"),
+        Column("its noise ceiling", "average_ceiling", "number"),
+        Column("FEVE", "feve", "number"),
+        Column("not tested", "untested"),
     ]
     return make_table(analysis.sessions, "Sessions", columns)
+
+
+def performance_table_of(analysis: Analysis) -> Table | None:
+    """Return how well the models predict, a row for each trainer's; None where none is tested."""
+    if analysis.performance.empty:
+        return None
+    columns = [
+        Column("models of", "label"),
+        Column("single-trial correlation", "test", "mean"),
+        Column("its noise ceiling", "single_trial_ceiling", "number"),
+        Column("correlation to the average", "average", "mean"),
+        Column("its noise ceiling", "average_ceiling", "number"),
+        Column("normalized", "normalized", "mean"),
+        Column("FEVE", "feve", "mean"),
+        Column("neurons", "n_tested_neurons", "integer"),
+        Column("constant", "n_constant_neurons", "integer"),
+        Column("with repeats", "n_repeated_neurons", "integer"),
+        Column("explainable", "n_explainable_neurons", "integer"),
+        Column("models", "n_models", "integer"),
+    ]
+    return make_table(analysis.performance, "Performance on the test tier (mean ± SD over models)", columns)
+
+
+def tested_words(analysis: Analysis) -> str:
+    """Return over which sessions the test correlations are means; "" if that is not known."""
+    known = analysis.performance
+    if known.empty or known["n_tested_sessions"].isna().all():
+        return ""
+    row = known.dropna(subset=["n_tested_sessions"]).iloc[0]
+    n_tested, n_untested = int(row["n_tested_sessions"]), int(row["n_untested_sessions"])
+    words = f"Means are over {as_text(row['n_tested_neurons'], 'integer')} neurons in {n_tested} of "
+    words += f"{n_tested + n_untested} session{'' if n_tested + n_untested == 1 else 's'}"
+    return f"{words}; the others could not be tested, for the reason in the table above." if n_untested else f"{words}."
 
 
 def confusion_table_of(confusion: Confusion) -> Table:

@@ -48,6 +48,8 @@ def analysis_view(number: int, analysis: Analysis, data: ReportData, payload: Pa
         "answer": found,
         "methods": words.methods_in_words(analysis, data.entries),
         "sessions": tables.sessions_table_of(analysis),
+        "performance": tables.performance_table_of(analysis),
+        "tested": tables.tested_words(analysis),
         "legend": _legend(shown),
         "agreement": _agreement_view(analysis, shown, payload),
         "null": _null_view(analysis),
@@ -73,7 +75,11 @@ def _agreement_view(analysis: Analysis, shown: ShownMethods, payload: Payload) -
     curves = (
         charts.Curve("seeds", "Agreement between seeds", "ARI between seeds", "pairs of seeds"),
         charts.Curve("types", known, "ARI to known types", "models"),
-        charts.Curve("test", "Predictive performance", "test correlation", "models", mark_types=False),
+        charts.Curve(
+            *("test", "Predictive performance (methods on the same models are one line)", "test correlation", "models"),
+            mark_types=False,
+            of_models=True,
+        ),
     )
     found = [charts.curves_chart(table, curve, shown=shown, n_types=analysis.n_types) for curve in curves]
     return {

@@ -12,6 +12,12 @@ from december_plugin.embeddings import unit_ids_of
 from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.predictions import predict_tier
 from december_plugin.schemas.performance import OF_REPEATS
+from december_plugin.schemas.performance_queries import (
+    SCORES,
+    performance_table,
+    session_performance,
+    untested_sessions,
+)
 from december_plugin.schemas.queries import load_assigned_model
 from december_plugin.schemas.training_summary import summary_of
 
@@ -138,6 +144,30 @@ def test_a_session_that_cannot_be_tested_enters_no_mean(empty_lab, why, caplog):
     ) in caplog.messages
 
 
+def test_queries_say_over_what_the_means_are_and_what_was_left_out(empty_lab):
+    lab = empty_lab
+    assert len(performance_table(lab.tables)) == len(untested_sessions(lab.tables)) == 0
+    assert len(session_performance(lab.tables)) == 0
+    lab.train("baseline", [1, 2], dataset={"untested": {"second": "constant"}, "n_images": 5})
+    lab.tables.TestPerformance.populate()
+    (row,) = performance_table(lab.tables).to_dict("records")
+    for name, column in SCORES.items():
+        stored = lab.tables.TestPerformance.fetch(column)
+        assert row[f"{name}_mean"] == pytest.approx(stored.mean())
+        assert row[f"{name}_sd"] == pytest.approx(stored.std(ddof=1))
+    found = {name: row[name] for name in ("n_models", "n_tested_neurons", "n_tested_sessions", "n_untested_sessions")}
+    assert found == {"n_models": 2, "n_tested_neurons": 40, "n_tested_sessions": 1, "n_untested_sessions": 1}
+    (left_out,) = untested_sessions(lab.tables).to_dict("records")
+    assert (left_out["data_key"], left_out["n_trials"]) == ("second", 20)
+    assert left_out["reason"] == performance.UNTESTED["constant"]
+    first, second = session_performance(lab.tables).to_dict("records")
+    assert (first["untested"], second["untested"]) == ("", performance.UNTESTED["constant"])
+    for name, column in (("test_correlation", "test_mean"), ("feve", "feve_mean"), ("average_ceiling",) * 2):
+        assert first[name] == pytest.approx(row[column], abs=1e-6)
+        assert np.isnan(second[name])
+    assert first["single_trial_ceiling"] == pytest.approx(row["single_trial_ceiling"], abs=1e-6)
+
+
 def test_no_session_that_can_be_tested(empty_lab):
     lab = empty_lab
     lab.train("baseline", [1], dataset={"untested": {"second": "constant", "first": "one trial"}})
@@ -169,6 +199,11 @@ def test_a_schema_of_before_the_new_columns_goes_on(empty_lab):
         session = (old.tables.TestPerformance.Session & {"data_key": "first"}).fetch1()
         assert row["single_trial_correlation"] == pytest.approx(session["single_trial_correlations"].mean(), abs=1e-6)
         assert row["n_tested_neurons"] == 40
+        (summary,) = performance_table(old.tables).to_dict("records")
+        assert summary["test_mean"] == pytest.approx(row["single_trial_correlation"])
+        assert np.isnan(summary["feve_mean"])
+        assert len(untested_sessions(old.tables)) == 0
+        assert list(session_performance(old.tables)["untested"]) == ["", ""]
     finally:
         for table in (lab.tables.TestPerformance.Session, lab.tables.TestPerformance):
             connection.query(f"DROP TABLE {table.full_table_name}")

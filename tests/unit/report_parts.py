@@ -55,6 +55,26 @@ def agreement(**changes: Any) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(**changes)
 
 
+def performance(*, n_untested: float = 1) -> pd.DataFrame:
+    """Return what ``performance_table`` says, with labels; the control's data set has no repeats."""
+    rows = [
+        ("k-means / t mixture", "base", 0.42, 0.55, 0.61, 0.8, 0.76, 0.58),
+        ("k-means, end of pretraining", "ctrl", 0.40, *[np.nan] * 5),
+    ]
+    scores = ("test_mean", "single_trial_ceiling", "average_mean", "average_ceiling", "normalized_mean", "feve_mean")
+    frame = pd.DataFrame(rows, columns=["label", "trainer_hash", *scores])
+    frame["test_sd"] = [0.01, np.nan]
+    spread = {f"{name}_sd": np.nan for name in ("average", "normalized", "feve")}
+    counts = {
+        "n_tested_neurons": 1030,
+        "n_constant_neurons": 2,
+        "n_repeated_neurons": 1030,
+        "n_explainable_neurons": 640,
+    }
+    sessions = {"n_tested_sessions": 2, "n_untested_sessions": n_untested}
+    return frame.assign(trainer_fn=frame["trainer_hash"], n_models=3, **spread, **counts, **sessions)
+
+
 def nulls(table: pd.DataFrame, *, p_value: float = 0.4, n_draws: int = 100) -> pd.DataFrame:
     rows = table[[*KEY, "method", "n_clusters", "trainer_role", "label", "seeds_mean"]].copy()
     low = rows["seeds_mean"] - 0.03 if p_value > 0.05 else rows["seeds_mean"] - 0.3

@@ -186,6 +186,15 @@ def test_methods_on_the_same_models_share_a_line_of_test_correlation():
     seeds, performance = agreement_figure(table).axes
     styles = {c.get_label(): c[0].get_linestyle() for c in performance.containers}
     assert styles == {"DECEMber": "-", "Gaussian mixture": "None", "k-means": "None"}
+    bars = {
+        c.get_label(): sum(len(segment) > 0 for b in c[2] for segment in b.get_segments())
+        for c in performance.containers
+    }
+    assert bars == {"DECEMber": 3, "Gaussian mixture": 0, "k-means": 0}  # those of the shared line are one collection
+    (shared,) = [
+        lines for lines in performance.collections if lines not in [b for c in performance.containers for b in c[2]]
+    ]
+    np.testing.assert_allclose([segment[:, 1] for segment in shared.get_segments()], [[0.23, 0.25]] * 3)
     np.testing.assert_array_equal(lines_of(performance)["_shared"].get_ydata(), [0.24, 0.24, 0.24])
     assert {c[0].get_linestyle() for c in seeds.containers} == {"-"}
 

@@ -17,7 +17,7 @@ import pytest
 import report_parts as parts
 from markupsafe import Markup
 
-from december_plugin.report import render_report, static, views
+from december_plugin.report import render_report, static, tables, views
 from december_plugin.report.null_panels import null_figure_of
 
 HOSTILE = '_$\\frac${x}%{y} <script>alert(1)</script>"><img src=x onerror=alert(2)> & `x`'
@@ -177,6 +177,47 @@ def test_of_many_methods_few_are_in_colour_and_the_tables_have_all() -> None:
     assert len(view["agreement"]["table"].rows) == 205 * 3
     assert view["null"]["figure"].n_others == 193
     assert len(view["null"]["figure"].panels) == 12
+
+
+def test_methods_on_the_same_models_are_one_line_of_test_correlation(page: str) -> None:
+    figures = {
+        tuple(each["layout"][name]["title"]["text"] for name in ("xaxis", "yaxis")): each
+        for each in payload_of(page)["charts"].values()
+    }
+    figure = figures["number of clusters K", "test correlation"]
+    found = {trace["name"]: trace for trace in figure["data"]}
+    names = ["DECEMber, strength auto", "DECEMber, strength 100", "k-means / t mixture", "k-means, end of pretraining"]
+    assert sorted(found) == sorted(names)
+    shared = found["k-means / t mixture"]
+    assert shared["meta"]["labels"] == ["k-means", "t mixture"]
+    assert shared["y"] == pytest.approx([0.42] * 3)
+    assert shared["error_y"]["array"] == pytest.approx([0.004] * 3)
+    assert [custom[0] for custom in shared["customdata"]] == ["k-means / t mixture"] * 3
+
+
+def test_performance_stands_beside_its_ceiling_and_says_over_what_it_is_a_mean() -> None:
+    sessions = parts.analysis().sessions.assign(untested=["", "all its responses are constant, so they were withheld"])
+    analysis = parts.analysis(performance=parts.performance(), sessions=sessions)
+    table = tables.performance_table_of(analysis)
+    assert table is not None
+    assert table.heads == (
+        *("models of", "single-trial correlation", "its noise ceiling", "correlation to the average"),
+        *("its noise ceiling", "normalized", "FEVE", "neurons", "constant", "with repeats", "explainable", "models"),
+    )
+    assert table.rows[0][:7] == ("k-means / t mixture", "0.420 ± 0.010", "0.550", "0.610", "0.800", "0.760", "0.580")
+    assert table.rows[1][:3] == ("k-means, end of pretraining", "0.400", "–")
+    assert tables.sessions_table_of(analysis).heads[-1] == "not tested"
+    assert tables.sessions_table_of(parts.analysis()).heads[-1] == "mean test correlation"
+    others = "; the others could not be tested, for the reason in the table above."
+    assert tables.tested_words(analysis) == f"Means are over 1,030 neurons in 2 of 3 sessions{others}"
+    everything = parts.analysis(performance=parts.performance(n_untested=0))
+    assert tables.tested_words(everything) == "Means are over 1,030 neurons in 2 of 2 sessions."
+    unknown = parts.performance().assign(n_tested_sessions=np.nan, n_untested_sessions=np.nan)
+    assert tables.tested_words(parts.analysis(performance=unknown)) == ""
+    assert tables.performance_table_of(parts.analysis()) is None
+    words = Elements(without_scripts(render_report(parts.report(analysis)))).text
+    assert "How well the models predict" in words
+    assert f"Means are over 1,030 neurons in 2 of 3 sessions{others}" in words
 
 
 def test_criteria_of_other_readout_vectors_are_drawn_minus_the_best_of_their_curve(page: str) -> None:

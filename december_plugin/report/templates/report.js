@@ -88,7 +88,10 @@
   function applyLegend(group) {
     const hidden = hiddenLabels(group);
     document.querySelectorAll('.charts[data-group="' + group + '"] .plot[data-drawn]').forEach(function (plot) {
-      const visible = plot.data.map((trace) => !(trace.meta && hidden.has(trace.meta.label)));
+      const visible = plot.data.map(function (trace) {
+        const labels = trace.meta ? trace.meta.labels || [trace.meta.label] : [];
+        return !labels.length || labels.some((label) => !hidden.has(label));
+      });
       Plotly.restyle(plot, { visible: visible });
     });
   }
