@@ -89,10 +89,12 @@ def trial_image_ids(trial_info: Any, n_trials: int, *, where: object) -> np.ndar
             f"{file} has shape {ids.shape}; one value for each of the {n_trials} trials in meta/trials/tiers.npy is "
             "expected. Export it again with the trials."
         )
-    if ids.dtype.kind not in "iufbUS" or (ids.dtype.kind == "f" and not np.isfinite(ids).all()):
+    unknown = ids.dtype.kind not in "iufbUS" or (ids.dtype.kind == "f" and not np.isfinite(ids).all())
+    if unknown or (ids.dtype.kind in "US" and not np.char.str_len(ids).all()):
         raise RecordingError(
-            f"{file} holds NaN, infinite values or objects (dtype {ids.dtype}); a number or text that names the image "
-            "of each trial is expected, since equal ids are repeats of one image. Remove the file if it is not known."
+            f"{file} holds NaN, infinite values, objects or empty text (dtype {ids.dtype}); a number or text that "
+            "names the image of each trial is expected, since equal ids are repeats of one image. Remove "
+            "the file if it is not known."
         )
     return ids
 
@@ -170,10 +172,11 @@ class RecordingFolder:
                 f"{self.path}: meta/neurons/{name}.npy is missing. It has: {', '.join(self.neurons.keys())}."
             )
         values = self.neurons[name]
-        if len(values) != self.n_neurons:
+        if values.ndim != 1 or len(values) != self.n_neurons:
+            held = f"holds {len(values)} values" if values.ndim == 1 else f"has shape {values.shape}"
             raise RecordingError(
-                f"{self.path}: meta/neurons/{name}.npy holds {len(values)} values, meta/neurons/unit_ids.npy "
-                f"{self.n_neurons}. Both need one entry for each neuron."
+                f"{self.path}: meta/neurons/{name}.npy {held}, meta/neurons/unit_ids.npy {self.n_neurons}. Both need "
+                "one entry for each neuron."
             )
         return values
 
@@ -183,7 +186,7 @@ class RecordingFolder:
         Raises
         ------
         RecordingError
-            If the file is missing or holds NaN or infinite values.
+            If the file is missing, holds NaN or infinite values, or has a shape that does not fit to a trial's.
         """
         folder = self.path / "meta" / "statistics" / self._links.get(item, item) / source
         file = folder / f"{name}.npy"
@@ -196,6 +199,11 @@ class RecordingFolder:
             instead = f", or pass {OPTIONAL[item]}=False" if item in OPTIONAL else ""
             raise RecordingError(
                 f"{file} holds NaN, infinite or non-numeric values. Compute the statistics again{instead}."
+            )
+        if item != "responses" and not _fits(values.shape, self.shape_of(item)):
+            raise RecordingError(
+                f"{file} has shape {values.shape}, but {item} of a trial have the shape {self.shape_of(item)}. Compute "
+                "the statistics again."
             )
         return values
 
@@ -255,6 +263,8 @@ class RecordingFolder:
         if value.ndim != ITEM_DIMENSIONS[item]:
             shape = "(channels, height, width)" if item == "images" else "one axis"
             raise RecordingError(f"{file} has shape {value.shape}; {shape} is expected.")
+        if 0 in value.shape:
+            raise RecordingError(f"{file} has shape {value.shape}: it is empty. Copy the recording again.")
         if item == "images" and channels_come_last(value.shape):
             raise RecordingError(
                 f"{file} has shape {value.shape}, which looks like (height, width, channels); (channels, height, "
@@ -265,16 +275,19 @@ class RecordingFolder:
                 f"{file} holds {len(value)} responses, but meta/neurons/unit_ids.npy names {self.n_neurons} neurons. "
                 "Every trial needs one response of each neuron."
             )
-        if trial > 0 and item != "responses" and value.shape != self._first_shape(item):
+        if trial > 0 and item != "responses" and value.shape != self.shape_of(item):
             raise RecordingError(
-                f"{file} has shape {value.shape}, but the {item} of trial 0 has {self._first_shape(item)}. "
+                f"{file} has shape {value.shape}, but the {item} of trial 0 has {self.shape_of(item)}. "
                 "All trials of a recording need the same shape."
             )
+        if trial == 0:
+            self._shapes[item] = value.shape
         return value
 
-    def _first_shape(self, item: str) -> tuple[int, ...]:
+    def shape_of(self, item: str) -> tuple[int, ...]:
+        """Return the shape of an item in every trial, that of the first."""
         if item not in self._shapes:
-            self._shapes[item] = self.read(item, 0).shape
+            self.read(item, 0)
         return self._shapes[item]
 
     def _item_folder(self, item: str) -> Path:
@@ -353,6 +366,13 @@ def _check_folder(path: Path) -> None:
         raise RecordingError(f"The recording {path} does not exist. Check the path and that its disk is mounted.")
     if not path.is_dir():
         raise RecordingError(f"The recording {path} is a file. Pass the recording's folder.")
+
+
+def _fits(shape: tuple[int, ...], trial: tuple[int, ...]) -> bool:
+    """Return whether values of a shape can be taken from a trial's, element by element, without making them more."""
+    return len(shape) <= len(trial) and all(
+        own in (1, size) for own, size in zip(reversed(shape), reversed(trial), strict=False)
+    )
 
 
 def _missing(path: Path, links: Mapping[str, str]) -> list[str]:

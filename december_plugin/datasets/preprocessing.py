@@ -114,6 +114,15 @@ def _response_precision(recording: RecordingFolder) -> np.ndarray:
     return precision
 
 
+def check_scale(scale: float, size: Sequence[int]) -> None:
+    """Raise a :class:`SettingsError` if nothing remains of images of ``size`` (height, width), rescaled."""
+    if any(round(pixels * scale) < 1 for pixels in size):
+        height, width = size
+        raise SettingsError(
+            f"scale={scale:g} leaves nothing of images of {height} x {width} pixels (height x width). Use a larger one."
+        )
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """Turns the stored values of one trial into what the model gets.
@@ -162,6 +171,7 @@ class Preprocessing:
                 )
             image = image[list(self.channels)]
         if self.scale is not None:
+            check_scale(self.scale, image.shape[1:])
             image = rescale(
                 image,
                 scale=self.scale,

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from december_plugin.datasets.arrays import read_array
 from december_plugin.datasets.listing import entries_of
+from december_plugin.datasets.preprocessing import check_scale
 from december_plugin.errors import RecordingError, SettingsError
 
 SUFFIXES = (".npy", ".png")
@@ -51,6 +52,7 @@ class Geometry:
         part = image[top : height - bottom : self.subsample, left : width - right : self.subsample]
         part = part.astype(np.float32)
         if self.scale != 1:
+            check_scale(self.scale, part.shape[:2])
             channels = None if part.ndim == 2 else 2
             part = rescale(
                 part, self.scale, mode="reflect", anti_aliasing=False, preserve_range=True, channel_axis=channels

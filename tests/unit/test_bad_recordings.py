@@ -203,6 +203,37 @@ CASES = {
         "FOLDER/meta/statistics/behavior/all/std.npy holds NaN, infinite or non-numeric values. Compute the statistics "
         "again, or pass include_behavior=False.",
     ),
+    "empty images": (
+        lambda folder: [save(f"data/images/{trial}.npy", lambda image: image[:, :0])(folder) for trial in range(64)],
+        {},
+        "FOLDER/data/images/0.npy has shape (1, 0, 14): it is empty. Copy the recording again.",
+    ),
+    "statistics of other images": (
+        save("meta/statistics/images/all/std.npy", lambda std: np.ones((5, 5))),
+        {},
+        "FOLDER/meta/statistics/images/all/std.npy has shape (5, 5), but images of a trial have the shape (1, 12, 14). "
+        "Compute the statistics again.",
+    ),
+    "behaviour without one of its variables": (
+        lambda folder: [save(f"data/behavior/{trial}.npy", lambda values: values[:2])(folder) for trial in range(64)],
+        {"include_behavior": True},
+        "FOLDER/meta/statistics/behavior/all/std.npy has shape (3,), but behavior of a trial have the shape (2,).",
+    ),
+    "statistics of another pupil": (
+        save("meta/statistics/pupil_center/all/mean.npy", lambda mean: np.append(mean, 0)),
+        ALL,
+        "FOLDER/meta/statistics/pupil_center/all/mean.npy has shape (3,), but pupil_center of a trial have the shape",
+    ),
+    "areas in a column": (
+        save("meta/neurons/area.npy", lambda area: area[:, None]),
+        {"areas": ["V1"]},
+        "FOLDER: meta/neurons/area.npy has shape (20, 1), meta/neurons/unit_ids.npy 20. Both need one entry for each",
+    ),
+    "empty image ids": (
+        save(IMAGE_IDS, lambda ids: np.where(ids < 5, "", ids.astype(str))),
+        {},
+        "FOLDER: meta/trials/frame_image_id.npy holds NaN, infinite values, objects or empty text (dtype <U21)",
+    ),
     "channels last": (
         lambda folder: [
             save(f"data/images/{trial}.npy", lambda image: np.moveaxis(image, 0, -1))(folder) for trial in range(64)
@@ -343,9 +374,9 @@ CASES = {
     "NaN instead of image ids": (
         save(IMAGE_IDS, lambda ids: np.where(ids < 5, np.nan, ids)),
         {},
-        "FOLDER: meta/trials/frame_image_id.npy holds NaN, infinite values or objects (dtype float64); a number or "
-        "text that names the image of each trial is expected, since equal ids are repeats of one image. Remove the "
-        "file if it is not known.",
+        "FOLDER: meta/trials/frame_image_id.npy holds NaN, infinite values, objects or empty text (dtype float64); a "
+        "number or text that names the image of each trial is expected, since equal ids are repeats of one image. "
+        "Remove the file if it is not known.",
     ),
     "links that are there twice": (
         write_bytes("config.json", lambda content: b'{"links": {}, "links": {"images": "frames"}}'),

@@ -323,6 +323,10 @@ def test_data_keys(folder, data_key):
             {"neuron_ids": [[0, -5]]},
             r"neuron_ids names 2 unit id\(s\) that session 'first' \(.*first\) does not have: 0, -5\.",
         ),
+        (
+            {"scale": 0.01},
+            r"scale=0\.01 leaves nothing of images of 12 x 14 pixels \(height x width\)\. Use a larger one",
+        ),
         ({"neuron_ids": [[1.5, 2]]}, r"neuron_ids has 1\.5; whole numbers are expected, as the recording has them\."),
         ({"neuron_ids": [["1", 2]]}, r"neuron_ids has '1'; whole numbers are expected, as the recording has them\."),
         ({"neuron_ids": ["12"]}, r"neuron_ids needs one list of ids \(or None for all\) for each of the 1 path\(s\)"),

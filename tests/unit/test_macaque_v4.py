@@ -412,6 +412,7 @@ def test_bad_public_recordings(name, public, tmp_path):
 
 SETTINGS = {
     "crop too large": ({"crop": 20}, "crop=[20, 20, 20, 20] (top, bottom, left, right) leaves nothing of images of 16"),
+    "scale too small": ({"scale": 0.01}, "scale=0.01 leaves nothing of images of 12 x 14 pixels (height x width). Use"),
     "crop of three": ({"crop": [1, 2, 3]}, "crop is [1, 2, 3]; a number of pixels, [top, bottom, left, right], or"),
     "bins beyond": ({"time_bins": [3, 12]}, f"time_bins names bin 12, but session '{FIRST}' has 12 bins, counted from"),
     "bins twice": ({"time_bins": [3, 3]}, "time_bins is [3, 3]; a list of different bins is expected"),
