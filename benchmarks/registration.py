@@ -10,6 +10,7 @@ is scaled up to the whole. Reading and checking the file is timed apart: it need
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import tempfile
 import time
@@ -19,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from december_plugin.connection import connect, quiet_datajoint
+from december_plugin.connection import quiet_datajoint
 from december_plugin.server import EmbeddedServer
 from december_plugin.sweep import Sweep, load_sweep
 
@@ -51,8 +52,8 @@ def embedded_lab() -> Iterator[Any]:
     dj.config.update({"database.host": "localhost", "database.port": 3306, "stores": {}, "safemode": False})
     dj.config.update({"database.user": None, "database.password": None})
     with tempfile.TemporaryDirectory(prefix="december_benchmark") as home:
+        os.environ["DECEMBER_HOME"] = home
         try:
-            connect(home=home)
             yield open_lab(schema="benchmark", create=True)
         finally:
             EmbeddedServer(home).stop()
