@@ -49,6 +49,8 @@ the usual sequence:
   december pool                         keep a worker running on each GPU, here or on a Slurm cluster
   december status                       what is done, running or failed, and why
   december jobs show                    jobs one by one; the traceback and log of one; retry and ignore
+  december forget sweep.yaml            take out of the plan what was never trained, such as a mistyped path
+  december relocate OLD NEW             tell all workers where recordings are that have moved
   december ari                          the agreement between seeds, by method and number of clusters
   december report                       the answer as one HTML file: what the numbers say, with every plot
   december figures figures              the figures of the paper, as SVG, PDF and PNG

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,20 @@ def recording_paths(fn: str, config: dict[str, Any]) -> list[str]:
     return [path for each in lists for path in each if isinstance(path, str)]
 
 
-def missing_recordings(sweep: Sweep) -> Iterator[str]:
+def missing_recordings(sweep: Sweep, moved: Mapping[str, str] | None = None) -> Iterator[str]:
     """Yield a sentence on recordings that are not on this machine; workers may run elsewhere.
 
     Parameters
     ----------
     sweep
         Checked by :func:`december_plugin.sweep.parse_sweep`.
+    moved
+        Paths of recordings, or of folders above them, that have moved, and where they are now.
     """
-    paths = [path for entry in sweep.datasets for path in recording_paths(entry.fn, entry.config)]
+    from december_plugin.schemas.relocation import new_path
+
+    found = [path for entry in sweep.datasets for path in recording_paths(entry.fn, entry.config)]
+    paths = [new_path(path, moved or {}) for path in found]
     missing = [path for path in dict.fromkeys(paths) if not _exists(path)]
     for path in missing[:MOST]:
         yield f"{path} does not exist on this machine.{_similar(path)}"

@@ -10,6 +10,7 @@ from typing import Any
 from december_plugin.errors import ServerError, SettingsError
 from december_plugin.schemas.entries import KINDS, Comment, Compared, SameComment, compare, write
 from december_plugin.schemas.fabrikants import database_user, fabrikant_of
+from december_plugin.schemas.relocating import as_registered
 from december_plugin.schemas.setup_lock import one_at_a_time
 from december_plugin.schemas.surrogate import surrogate_row
 from december_plugin.schemas.training_plan import combinations
@@ -178,6 +179,7 @@ def register(
     connection, schema = nnfabrik.Dataset.connection, tables.schema.database
     with one_at_a_time(connection, f"registering in the schema {schema!r}"):
         declare_hidden_tables(tables)
+        sweep = as_registered(sweep, nnfabrik=nnfabrik, tables=tables)
         found = check(sweep, nnfabrik=nnfabrik, tables=tables, fabrikant=fabrikant, may_add=add_fabrikant)
         with connection.transaction:
             name = check_fabrikant(nnfabrik, fabrikant, may_add=add_fabrikant) or _enter_fabrikant(nnfabrik, fabrikant)

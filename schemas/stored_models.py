@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import os
 import pickle
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ from nnfabrik.utility.nn_helpers import load_state_dict
 
 from december_plugin import imports
 from december_plugin.allowed import current_restriction
-from december_plugin.errors import EmbeddingError, SettingsError
+from december_plugin.errors import EmbeddingError, RecordingError, SettingsError
 from december_plugin.neuron_order import in_trained_order
+from december_plugin.schemas.relocation import paths_in, relocated, rules_for
 from december_plugin.sealed import DamagedError
 
 TABLES = {"dataset": "Dataset", "model": "Model", "trainer": "Trainer"}
@@ -29,10 +32,12 @@ DEFAULT_BASES = {"dataset": "datasets", "model": "models", "trainer": "training"
 def full_config(nnfabrik: Any, key: Mapping[str, Any], *, trainer: bool = True) -> dict[str, Any]:
     """Return names and configurations of an entry's functions, as nnfabrik's ``get_all_parts`` takes them.
 
+    ``moved`` in it says where its recordings are now (:mod:`december_plugin.schemas.relocation`).
+
     Parameters
     ----------
     nnfabrik
-        Namespace with ``Dataset``, ``Model`` and ``Trainer``.
+        Namespace with ``Dataset``, ``Model`` and ``Trainer``; with ``Relocation``, that of our tables.
     key
         Restricts each of these tables to one entry.
     trainer
@@ -42,7 +47,16 @@ def full_config(nnfabrik: Any, key: Mapping[str, Any], *, trainer: bool = True) 
     for role, table in TABLES.items():
         if role != "trainer" or trainer:
             config[f"{role}_fn"], config[f"{role}_config"] = (getattr(nnfabrik, table) & key).fn_config
+    if hasattr(nnfabrik, "Relocation"):
+        config["moved"] = rules_for(config["dataset_config"], nnfabrik.Relocation().paths())
     return config
+
+
+def _here(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a configuration with the paths that recordings have on this machine."""
+    copied = copy.deepcopy(dict(config))
+    moved = copied.pop("moved", {})
+    return {**copied, "dataset_config": relocated(copied["dataset_config"], moved)}
 
 
 def check_functions(config: Mapping[str, Any], key: Mapping[str, Any]) -> None:
@@ -124,7 +138,9 @@ def build_parts(config: Mapping[str, Any], key: Mapping[str, Any]) -> tuple[Any,
     nnfabrik's ``get_all_parts`` writes into the configurations, so it gets copies.
     """
     check_functions(config, key)
-    return get_all_parts(**copy.deepcopy(dict(config)), seed=key["seed"])
+    here = _here(config)
+    with told_if_moved(here["dataset_config"]):
+        return get_all_parts(**here, seed=key["seed"])
 
 
 def build_trained(
@@ -187,9 +203,26 @@ def neurons_of(output: Any) -> Mapping[str, Any] | None:
 def build_loaders(config: Mapping[str, Any], key: Mapping[str, Any]) -> Any:
     """Build the loaders only, with the entry's seed unless its configuration has one."""
     check_functions({"dataset_fn": config["dataset_fn"]}, key)
-    dataset_config = copy.deepcopy(dict(config["dataset_config"]))
+    dataset_config = _here(config)["dataset_config"]
     dataset_config.setdefault("seed", key["seed"])
-    return get_data(config["dataset_fn"], dataset_config)
+    with told_if_moved(dataset_config):
+        return get_data(config["dataset_fn"], dataset_config)
+
+
+@contextlib.contextmanager
+def told_if_moved(dataset_config: Mapping[str, Any]) -> Iterator[None]:
+    """Let an error of a recording that is not there say what to do if it has moved, within the block."""
+    try:
+        yield
+    except RecordingError as error:
+        missing = next((path for path in paths_in(dataset_config) if not os.path.exists(path)), None)
+        if missing is None:
+            raise
+        raise RecordingError(
+            f"{error} If it has moved, `december relocate {missing} NEW` tells all workers where it is now, and "
+            f"nothing is trained anew; if its path was never right, `december forget --dataset {missing}` removes what "
+            "was planned for it."
+        ) from error
 
 
 def stored_state_dict(trained_model: Any, key: Mapping[str, Any]) -> dict[str, Any]:

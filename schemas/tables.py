@@ -22,12 +22,13 @@ from december_plugin.schemas.migration import check_current
 from december_plugin.schemas.neuron_cluster import NeuronCluster
 from december_plugin.schemas.performance import TestPerformance
 from december_plugin.schemas.pool_tables import Pool, PoolJob, PoolWorker
+from december_plugin.schemas.relocation import Relocation
 from december_plugin.schemas.running_job import LeasedTable
 from december_plugin.schemas.seed_agreement import SeedAgreement
 from december_plugin.schemas.seed_sets import SeedCount, SeedSet
 from december_plugin.schemas.store_identity import StoreIdentity
 from december_plugin.schemas.surrogate import Surrogate, SurrogateAgreement
-from december_plugin.schemas.trained_model import ThreePartTraining, trained_model_template
+from december_plugin.schemas.trained_model import RelocatedTraining, ThreePartTraining, trained_model_template
 from december_plugin.schemas.training_plan import TrainingPlan
 from december_plugin.schemas.training_summary import TrainingSummary
 
@@ -48,6 +49,8 @@ class DecemberTables:
         Namespace with the lab's ``Seed``, ``Fabrikant``, ``Model``, ``Dataset`` and ``Trainer``.
     TrainingPlan
         Trainings that were registered.
+    Relocation
+        Recordings that have moved.
     TrainedModel
         nnfabrik's table of trained models: the lab's own, or ours with fetch, compute and insert apart. Its
         ``populate`` trains what is in ``TrainingPlan`` and no other combinations.
@@ -84,6 +87,7 @@ class DecemberTables:
     schema: Any
     nnfabrik: Any
     TrainingPlan: Any
+    Relocation: Any
     TrainedModel: Any
     TrainingSummary: Any
     Clustering: Any
@@ -166,18 +170,26 @@ def december_tables(
     opened = _open_schema(schema, lab)
     context = {name: getattr(lab, name) for name in NNFABRIK_TABLES}
     plan = bind(TrainingPlan, opened, context, nnfabrik=lab)
+    lab.Relocation = bind(Relocation, opened, context)
     if trained_model is None:
         if not opened.list_tables().count("__trained_model"):
             check_store(storage)
         settings = {"nnfabrik": vars(lab), "storage": storage, "training_plan_table": plan}
+        settings["relocation_table"] = lab.Relocation
         trained_model = bind(trained_model_template(), opened, context, **settings)
     else:
-        trained_model = _planned_only(_check_trained_model(trained_model), plan)
+        trained_model = _planned_only(_check_trained_model(trained_model), plan, lab.Relocation)
     context["TrainedModel"] = trained_model
     evaluations = _declare_evaluations(opened, context, lab, december_trainers)
     pools = {table.__name__: bind(table, opened, context) for table in (Pool, PoolWorker, PoolJob, StoreIdentity)}
     tables = DecemberTables(
-        schema=opened, nnfabrik=lab, TrainingPlan=plan, TrainedModel=trained_model, **evaluations, **pools
+        schema=opened,
+        nnfabrik=lab,
+        TrainingPlan=plan,
+        Relocation=lab.Relocation,
+        TrainedModel=trained_model,
+        **evaluations,
+        **pools,
     )
     if not allow_outdated:
         check_current(tables)
@@ -240,7 +252,7 @@ def _nnfabrik_namespace(nnfabrik: Any) -> SimpleNamespace:
     return SimpleNamespace(**{name: members[name] for name in (*NNFABRIK_TABLES, "DataInfo") if name in members})
 
 
-def _planned_only(table: Any, plan: Any) -> Any:
+def _planned_only(table: Any, plan: Any, relocation: Any) -> Any:
     """Return the lab's table with a key source of what was registered: its own is the cross product of all entries.
 
     Where it trains by nnfabrik's own ``make``, which would lose the result when the server is restarted meanwhile, it
@@ -252,8 +264,9 @@ def _planned_only(table: Any, plan: Any) -> Any:
         return super(planned, self).key_source & plan.proj()
 
     members = {"__doc__": table.__doc__, "__module__": table.__module__, "key_source": property(key_source)}
-    three_part = (ThreePartTraining,) if table.make is TrainedModelBase.make else ()
-    planned = type(table)(table.__name__, (LeasedTable, *three_part, table), members)
+    members["relocation_table"] = relocation
+    three_part = ThreePartTraining if table.make is TrainedModelBase.make else RelocatedTraining
+    planned = type(table)(table.__name__, (LeasedTable, three_part, table), members)
     return planned
 
 

@@ -20,6 +20,7 @@ from december_plugin.errors import SettingsError, TrainingDivergedError
 from december_plugin.predictions import check_image_ids
 from december_plugin.schemas.fabrikants import fabrikant_of
 from december_plugin.schemas.plain_values import fitting, packed, plain, portable_state_dict, unpacked
+from december_plugin.schemas.relocation import relocated, rules_for
 from december_plugin.schemas.server_outage import CONNECTION_ERRORS, SurvivingCallback
 from december_plugin.schemas.stored_models import (
     build_parts,
@@ -33,7 +34,26 @@ logger = logging.getLogger(__name__)
 COMMENT_LENGTH = 768
 
 
-class ThreePartTraining:
+class RelocatedTraining:
+    """Takes recordings from where they are now, for a table built on nnfabrik's ``TrainedModelBase``."""
+
+    relocation_table: ClassVar[Any] = None  # None: nothing has moved
+
+    def get_full_config(
+        self, key: Mapping[str, Any] | None = None, include_state_dict: bool = True, include_trainer: bool = True
+    ) -> dict[str, Any]:
+        """Return what nnfabrik's method of this name does, with the paths that recordings have now."""
+        config = super().get_full_config(  # type: ignore[misc]
+            key, include_state_dict=include_state_dict, include_trainer=include_trainer
+        )
+        return {**config, "dataset_config": relocated(config["dataset_config"], self.moved())}
+
+    def moved(self) -> dict[str, str]:
+        """Return the paths of recordings that have moved, and where they are now."""
+        return {} if self.relocation_table is None else self.relocation_table().paths()
+
+
+class ThreePartTraining(RelocatedTraining):
     """Fetch, compute and insert apart, for a table built on nnfabrik's ``TrainedModelBase``.
 
     nnfabrik's own ``make`` holds a transaction open for the whole training, so that a restart of the server in between
@@ -45,7 +65,6 @@ class ThreePartTraining:
     # The base's attributes that are used here.
     connection: Any
     database: Any
-    get_full_config: Any
     insert1: Any
     call_back: Any
     user_table: Any
@@ -61,11 +80,16 @@ class ThreePartTraining:
     def make_fetch(self, key: dict[str, Any]) -> tuple[str]:
         """Return the packed configurations; first make sure that the store will take the model."""
         check_store(self.storage)
-        return (packed(self.get_full_config(key, include_state_dict=False, include_trainer=True)),)
+        # As the entries have it: what is fetched must not change during a training, also if recordings move meanwhile.
+        config = super(RelocatedTraining, self).get_full_config(  # type: ignore[misc]
+            key, include_state_dict=False, include_trainer=True
+        )
+        return (packed(config),)
 
     def make_compute(self, key: dict[str, Any], packed_config: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Train; return the row's values and the state dict."""
         config = unpacked(packed_config)
+        config["moved"] = rules_for(config["dataset_config"], self.moved())
         loaders, model, trainer = build_parts(config, key)
         check_image_ids(loaders)
         result = trainer(

@@ -34,6 +34,8 @@ ORDER = (
     "pool",
     "status",
     "jobs",
+    "forget",
+    "relocate",
     "ari",
     "figures",
     "report",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,14 +81,18 @@ def add_register_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Register the sweep."""
+    from december_plugin.schemas.relocating import as_registered
+
     sweep = read_sweep(args.sweep, check_recordings=not args.dry_run)
     if args.dry_run:
         lab, reason = _open_without_starting(args)
+        moved = lab.tables.Relocation().paths() if lab is not None else {}
+        sweep = sweep if lab is None else as_registered(sweep, nnfabrik=lab.nnfabrik, tables=lab.tables)
         found = _compare(sweep, lab, args) if lab is not None else {}
         print(f"The sweep is valid. It plans {_trainings(sweep)}.")
         for compared in found.values():
             _print_comments(compared.comments, compared.same_comments, is_done=False)
-        _print_advice(sweep)
+        _print_advice(sweep, moved)
         _print_outlook(sweep, lab, reason)
         return 0
     lab = open_lab_of(args, create=True)
@@ -121,6 +125,7 @@ def _trainings(sweep: Sweep) -> str:
 def write_sweep(sweep: Sweep, lab: Lab, *, fabrikant: str | None) -> None:
     """Register a sweep, and print what is new."""
     from december_plugin.schemas.registration import register
+    from december_plugin.schemas.relocating import as_registered
 
     written = register(
         sweep, nnfabrik=lab.nnfabrik, tables=lab.tables, fabrikant=fabrikant, add_fabrikant=lab.is_embedded
@@ -129,14 +134,15 @@ def write_sweep(sweep: Sweep, lab: Lab, *, fabrikant: str | None) -> None:
     for table in written.new:
         print(f"  {table:<14}{written.new[table]:>5} new{written.existing[table]:>6} there already")
     _print_comments(written.comments, written.same_comments, is_done=True)
-    _print_advice(sweep)
+    sweep = as_registered(sweep, nnfabrik=lab.nnfabrik, tables=lab.tables)
+    _print_advice(sweep, lab.tables.Relocation().paths())
 
 
-def _print_advice(sweep: Sweep) -> None:
+def _print_advice(sweep: Sweep, moved: Mapping[str, str]) -> None:
     from december_plugin.sweep_advice import advice
     from december_plugin.sweep_notes import missing_recordings, refused_functions
 
-    for sentence in itertools.chain(missing_recordings(sweep), refused_functions(sweep), advice(sweep)):
+    for sentence in itertools.chain(missing_recordings(sweep, moved), refused_functions(sweep), advice(sweep)):
         print(f"Note: {sentence}")
 
 

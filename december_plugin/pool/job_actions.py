@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import pymysql
+from datajoint.hash import key_hash
 
 from december_plugin.pool.job_book import JobBook, JobRef
 from december_plugin.pool.leases import transaction
@@ -73,6 +74,18 @@ class JobActions:
         """Take jobs out of the queue: neither workers nor ``populate`` begin them."""
         return self._in_batches(refs, self._ignore)
 
+    def forget(self, refs: Sequence[JobRef], plan: Any) -> Outcome:
+        """Take planned jobs that were never done out of the plan, and remove what is recorded of them.
+
+        Parameters
+        ----------
+        refs
+            Jobs of one table, with their keys.
+        plan
+            The table of what is planned, whose primary key is that of the jobs' table.
+        """
+        return self._in_batches(refs, lambda batch: self._forget(batch, plan))
+
     def _in_batches(self, refs: Sequence[JobRef], act: Callable[[list[JobRef]], Outcome]) -> Outcome:
         total = Outcome()
         for batch in _batches(refs):
@@ -111,6 +124,43 @@ class JobActions:
                     args=(table.table_name, *hashes),
                 )
         return outcome
+
+    def _forget(self, refs: list[JobRef], plan: Any) -> Outcome:
+        outcome = Outcome()
+        with transaction(self.connection):
+            rows = self._locked(refs)
+            done = {key_hash(refs[0].table._job_key(key)) for key in _done(refs)}
+            for ref in refs:
+                refusal = "is done by now" if ref.job_hash in done else self._in_work(rows[ref.job_hash])
+                if refusal:
+                    outcome.refused.append((ref, refusal))
+                else:
+                    outcome.changed.append(ref)
+            if outcome.changed:
+                table, hashes = refs[0].table, [ref.job_hash for ref in outcome.changed]
+                # Not delete_quick(), which would write to ~log inside of the transaction.
+                keys = [{name: ref.key[name] for name in plan.primary_key} for ref in outcome.changed if ref.key]
+                self.connection.query(f"DELETE FROM {plan.full_table_name}{(plan & keys).where_clause()}")
+                if table.database in self.book.databases:
+                    self.connection.query(
+                        f"DELETE FROM `{table.database}`.`~jobs` WHERE table_name = %s "
+                        f"AND key_hash IN ({_places(hashes)})",
+                        args=(table.table_name, *hashes),
+                    )
+                if self.book.has_pool_tables:
+                    self.connection.query(
+                        f"DELETE FROM {self._jobs} WHERE job_table = %s AND job_hash IN ({_places(hashes)})",
+                        args=(table.table_name, *hashes),
+                    )
+        return outcome
+
+    def _in_work(self, row: _Row) -> str:
+        """Return who computes a job; empty for nobody."""
+        if row.holder:
+            return self._refusal_of_holder(row)
+        if row.status == "reserved":
+            return f"is reserved since {in_words(row.age)} by {row.process}; end that process first"
+        return ""
 
     def _ignore(self, refs: list[JobRef]) -> Outcome:
         outcome = Outcome()
@@ -239,6 +289,11 @@ def _batches(refs: Sequence[JobRef]) -> Iterator[list[JobRef]]:
         ordered = [of_table[job_hash] for job_hash in sorted(of_table)]
         for start in range(0, len(ordered), BATCH):
             yield ordered[start : start + BATCH]
+
+
+def _done(refs: list[JobRef]) -> list[dict[str, Any]]:
+    """Return the keys of those that are in their table by now."""
+    return list((refs[0].table & [ref.key for ref in refs]).fetch("KEY"))
 
 
 def _places(values: Sequence[Any]) -> str:
