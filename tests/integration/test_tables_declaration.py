@@ -16,7 +16,7 @@ from december_plugin.schemas import DecemberTables, december_tables
 OURS = ("TrainingPlan", "TrainingSummary", "Clustering", "ClusterAssignment", "NeuronCluster")
 OURS += ("SeedAgreement", "KnownTypes", "LabelAgreement", "TestPerformance", "TrainedModel")
 OURS += ("SeedCount", "SeedSet", "Surrogate", "SurrogateAgreement", "ClusterQuality", "Consensus")
-OURS += ("Pool", "PoolWorker", "PoolJob")
+OURS += ("Pool", "PoolWorker", "PoolJob", "StoreIdentity", "Relocation")
 
 
 @pytest.fixture(scope="module")
