@@ -218,9 +218,9 @@ class _Reader:
             cell = _Cell(Entry(item["fn"], given), function, section, position, at, given)
             try:
                 settings = expand_preset(function, given)
-            except SettingsError as error:
-                found.setdefault(("preset", str(error)), []).append(cell)
-                continue
+            except SettingsError as mistake:
+                found.setdefault(("preset", str(mistake)), []).append(cell)
+                settings = {name: value for name, value in given.items() if name != "preset"}
             cell = replace(cell, entry=replace(cell.entry, config=settings))
             for culprit, error in sweep_checks.config_mistakes(section, function, settings):
                 found.setdefault((culprit, str(error)), []).append(cell)

@@ -147,7 +147,11 @@ class TrainingSettings:
 
     def pretraining(self) -> dict[str, Any]:
         """Return what the pretraining depends on, by name: runs for which it is equal can share it."""
-        described = {"epochs": self.pretrain_epochs, "lr_init": self.lr_init, "scale_loss": self.scale_loss}
+        described: dict[str, Any] = {
+            "epochs": self.pretrain_epochs,
+            "lr_init": self.lr_init,
+            "scale_loss": self.scale_loss,
+        }
         if self.scale_loss_trials != "train":
             described["scale_loss_trials"] = self.scale_loss_trials
         if self.pretrain_early_stopping:

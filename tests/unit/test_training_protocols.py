@@ -404,8 +404,9 @@ def test_a_sweep_registers_the_values_of_a_preset():
 def test_the_preset_of_a_sweep_that_is_misspelled_or_lacks_something():
     with pytest.raises(SweepError, match=r"preset is 'paper'\. Allowed: published\."):
         parse_sweep(sweep(config={"preset": "paper", "n_clusters": 2, "strength": 1}))
-    with pytest.raises(SweepError, match="needs the setting 'strength': the published experiments have no default"):
-        parse_sweep(sweep(config={"preset": "published", "n_clusters": 2}))
+    with pytest.raises(SweepError, match="needs the setting 'strength': the published experiments have") as caught:
+        parse_sweep(sweep(config={"preset": "published", "n_clusters": 2, "patience": 0}))
+    assert "patience is 0; it must be at least 1." in str(caught.value)  # told along with it
 
 
 def test_advice_knows_which_pretrainings_are_the_same():
