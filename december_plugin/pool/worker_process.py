@@ -177,6 +177,7 @@ class WorkerSlot:
         }
         self.follower = LogFollower(self.log)
         try:
+            self.log.parent.mkdir(parents=True, exist_ok=True)  # somebody may have cleaned up meanwhile
             with self.log.open("ab") as file:
                 self.process = subprocess.Popen(
                     [*self.command, *extra],

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -251,6 +252,19 @@ def test_a_program_that_cannot_be_started_is_tried_again(tmp_path):
     assert stage.run(lambda: time.monotonic() - began > 1.3, send_self(signal.SIGINT)) == 130
     words = f"no worker can be started: {tmp_path / 'gone'}: No such file or directory"
     assert stage.lines.count(("cpu 1", words)) == 2
+
+
+def test_a_folder_of_logs_that_is_gone_is_made_anew(tmp_path, impatient):
+    stage = Stage(tmp_path)
+    stage.pool.workers[0].log = tmp_path / "logs" / "pool" / "cpu-1.log"
+
+    def clean_up_and_kill() -> bool:
+        shutil.rmtree(tmp_path / "logs")
+        os.kill(stage.started()[0]["pid"], signal.SIGKILL)
+        return True
+
+    assert stage.run(stage.have_started(1), clean_up_and_kill, stage.have_started(2), send_self(signal.SIGTERM)) == 143
+    assert (tmp_path / "logs" / "pool" / "cpu-1.log").exists()
 
 
 def test_pauses_double_to_a_minute_and_are_forgotten_after_a_minute_of_life(tmp_path):

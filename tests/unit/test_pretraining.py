@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
@@ -98,6 +99,22 @@ def test_without_a_usable_folder_nothing_is_shared_and_nothing_is_lost(tmp_path,
     assert not found
     assert result["epoch"] == 3
     assert "the pretraining is not shared with other runs" in caplog.text
+
+
+def test_a_folder_that_vanishes_meanwhile_costs_nothing(tmp_path, caplog):
+    cache = PretrainingCache(tmp_path / "folder")
+
+    def compute() -> dict:
+        cache.report_progress(1, 0.1)
+        shutil.rmtree(tmp_path / "folder")
+        cache.report_progress(2, 0.1)
+        return state()
+
+    computed, found = cache.get_or_compute("a", compute)
+    assert not found
+    assert torch.equal(computed["model"]["weight"], torch.ones(3))
+    assert "the pretraining is not shared with other runs: it cannot be stored (" in caplog.text
+    assert cache.get_or_compute("a", state)[1] is False  # the next one makes the folder anew
 
 
 def test_the_folder_can_be_set(monkeypatch, tmp_path):

@@ -22,7 +22,7 @@ from december_plugin.errors import DecemberError, ServerError, SettingsError
 from december_plugin.pool.checkpoints import CheckpointFile, JobCheckpoints
 from december_plugin.pool.spool import Spool, spool_folder
 from december_plugin.sealed import DamagedError, seal, unseal, write_atomically
-from december_plugin.stores import FileStore, StoreUnavailableError, is_outage, open_store
+from december_plugin.stores import MARK, UNREADABLE, FileStore, StoreUnavailableError, is_outage, open_store
 
 MAGIC = b"test-1 "
 JOB = ("lab", "__trained_model", "0123456789abcdef" * 2)
@@ -215,6 +215,37 @@ def test_paths_stay_inside(store: FileStore, path: str) -> None:
             action(path)
         message = f"the path {path!r} in a store must be relative, without empty parts, '.' and '..'."
         assert str(raised.value) == message
+
+
+def test_a_store_is_known_by_its_mark(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    store = FileStore("minio", tmp_path / "disk")
+    assert store.read_mark() is None
+    store.check_identity()  # without an expected identity any store is the right one
+    store.write_mark("a" * 32)
+    store.put("lab/model", b"weights")
+    assert store.read_mark() == "a" * 32
+    store.identity = "a" * 32
+    store.check_identity()
+    (tmp_path / "disk").rename(tmp_path / "away")
+    (tmp_path / "disk").mkdir()  # where a disk should be mounted
+    words = "is not the one that this database has used before: its mark december-store.txt is missing. Mount the disk"
+    for action in (
+        store.check,
+        store.check_identity,
+        lambda: store.put("lab/model", b"other weights"),
+        lambda: store.get("lab/model"),
+        lambda: store.find("lab/model"),
+        lambda: store.remove("lab/model"),
+        lambda: list(store.list("lab")),
+    ):
+        with pytest.raises(StoreUnavailableError, match=words):
+            action()
+    assert list((tmp_path / "disk").iterdir()) == []
+    (tmp_path / "disk" / MARK).write_bytes(b"\xff nonsense")
+    assert FileStore("minio", tmp_path / "disk").read_mark() == UNREADABLE
+    with pytest.raises(StoreUnavailableError, match=r"its mark december-store\.txt is another one's"):
+        store.check()
 
 
 def test_a_disk_that_is_not_mounted_is_not_an_empty_store(tmp_path: Path) -> None:
