@@ -116,7 +116,7 @@ def test_misspelled_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_unknown_action(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["db", "restart"]) == 2
     assert (
-        "argument ACTION: unknown: 'restart'. Did you mean 'start'? Allowed: start, stop, status, backup, restore."
+        "argument ACTION: unknown: 'restart'. Did you mean 'start'? Allowed: start, stop, status, backup, restore, migrate."
         in (capsys.readouterr().err)
     )
 
