@@ -17,8 +17,10 @@ argument           environment            DataJoint setting     default
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import os
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +28,7 @@ from december_plugin import imports
 from december_plugin.errors import SettingsError
 
 DEFAULT_SCHEMA = "december"
+MOST_NAMED = 8  # schemas in a message
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ def open_lab(
     *,
     schema: str | None = None,
     nnfabrik: str | None = None,
-    create: bool = True,
+    create: bool = False,
     read_only: bool = False,
     allow_outdated: bool = False,
 ) -> Lab:
@@ -55,7 +58,8 @@ def open_lab(
     schema, nnfabrik
         See above.
     create
-        Whether to make the tables if the schema has none; a misspelled name is an error otherwise.
+        Make the tables if the schema has none. Otherwise that is an error, as for a misspelled name, and nothing is
+        made.
     read_only
         The store is not needed, so it may be out of reach, not writable, or another one.
     allow_outdated
@@ -97,10 +101,7 @@ def _open_tables(
     """Return the nnfabrik module and our tables."""
     parent = _nnfabrik_of(connection, schema)
     if parent is None and not create:
-        raise SettingsError(
-            f"there are no december tables in the schema {schema!r} yet. `december register` makes them; check the "
-            "name (--schema) if they should be there, and that your account may read them."
-        )
+        raise SettingsError(no_tables(connection, schema))
     source = source or parent or schema
     from december_plugin.schemas import december_tables
 
@@ -117,6 +118,30 @@ def _open_tables(
     own = getattr(module, "TrainedModel", None)
     tables = december_tables(schema, nnfabrik=module, trained_model=own, allow_outdated=allow_outdated)
     return module, tables
+
+
+def no_tables(connection: Any, schema: str) -> str:
+    """Return the message that a schema has no tables of december, with the schemas that have some."""
+    others = [name for name in _schemas_with_tables(connection) if name != schema]
+    hint = ""
+    if others:
+        close = difflib.get_close_matches(schema, others, n=1, cutoff=0.8)
+        meant = f" Did you mean {close[0]!r}?" if close else ""
+        more = f" and {len(others) - MOST_NAMED:,} more" if len(others) > MOST_NAMED else ""
+        named = ", ".join(others[:MOST_NAMED])
+        hint = f"{meant} There are tables in: {named}{more}. Add --schema {shlex.quote((close or others)[0])}."
+    return (
+        f"there are no december tables in the schema {schema!r} yet.{hint} `december register` makes them, in Python "
+        "open_lab(create=True); check the name (--schema) if they should be there, and that your account may read them."
+    )
+
+
+def _schemas_with_tables(connection: Any) -> list[str]:
+    rows = connection.query(
+        "SELECT DISTINCT table_schema FROM information_schema.key_column_usage "
+        "WHERE table_name = 'training_plan' AND referenced_table_name = 'model' ORDER BY table_schema"
+    ).fetchall()
+    return [str(name) for (name,) in rows]
 
 
 def _is_complete(connection: Any, schema: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from december_plugin.commands import Subparsers
 from december_plugin.commands._lab import add_lab_options, open_lab_of
 from december_plugin.disk_use import folder_size, size_in_words
 from december_plugin.errors import ServerError
+from december_plugin.wording import numbered
 
 if TYPE_CHECKING:
     from december_plugin.backup import Summary
@@ -49,7 +51,10 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("start", help="start it; nothing happens if it runs")
-    actions.add_parser("stop", help="shut it down; the data are kept")
+    stop = actions.add_parser("stop", help="shut it down; the data are kept")
+    stop.add_argument(
+        "--force", action="store_true", help="also while workers are alive; they wait until it runs again"
+    )
     actions.add_parser("status", help="say which server is used, whether it runs, and where everything is")
     backup = actions.add_parser("backup", help="copy the embedded database and its store into a file or folder")
     backup.add_argument("path", metavar="FILE|FOLDER", help="a name that ends in .tar, .tar.gz or .tgz, or a folder's")
@@ -66,7 +71,9 @@ def run(args: argparse.Namespace) -> int:
         return {"backup": _backup, "restore": _restore}[args.action](Path(args.path).expanduser())
     if args.action == "migrate":
         return _migrate(args)
-    return {"start": _start, "stop": _stop, "status": _status}[args.action]()
+    if args.action == "stop":
+        return _stop(force=args.force)
+    return {"start": _start, "status": _status}[args.action]()
 
 
 def _start() -> int:
@@ -86,10 +93,14 @@ def _start() -> int:
     return 0
 
 
-def _stop() -> int:
+def _stop(*, force: bool) -> int:
     from december_plugin.server import EmbeddedServer
 
-    stopped = EmbeddedServer().stop()
+    server = EmbeddedServer()
+    workers = _living_workers(server) if server.status().running else []
+    if workers and not force:
+        _ask_to_stop(workers)
+    stopped = server.stop()
     print("The embedded database is stopped; its data are kept." if stopped else "No embedded database is running.")
     return 0
 
@@ -176,6 +187,40 @@ def _print_missing(summary: Summary) -> int:
     for path in summary.missing[:MAX_PATHS]:
         print(f"  {path}")
     return INCOMPLETE
+
+
+def _living_workers(server: EmbeddedServer) -> list[str]:
+    """Return in words the workers that are alive; none if the server does not answer, since that is no obstacle."""
+    from december_plugin.connection import quiet_datajoint
+    from december_plugin.pool.pools import living_workers
+    from december_plugin.server_errors import readable_errors
+
+    dj, own = quiet_datajoint(), server.settings
+    try:
+        with readable_errors():
+            connection = dj.Connection(own.host, own.user, own.password, own.port, None, False)
+            try:
+                found = living_workers(connection)
+            finally:
+                connection.close()
+    except ServerError:
+        return []
+    return [f"{worker.name} in the schema {schema}: {worker.words}" for schema, worker in found]
+
+
+def _ask_to_stop(workers: list[str]) -> None:
+    """Ask whether the server may be stopped under these workers; without a terminal, that needs ``--force``."""
+    number = numbered(len(workers), "worker")
+    lines = "\n".join(f"  {words}" for words in workers)
+    alive = f"{number} {'works' if len(workers) == 1 else 'work'} with the embedded database:\n{lines}"
+    remedy = "End them first (`december pool stop`, or Ctrl-C where they run)"
+    if not sys.stdin.isatty():
+        raise ServerError(
+            f"{alive}\n{remedy}, or add --force: they wait until the database runs again, and lose nothing."
+        )
+    print(f"{alive}\n{remedy}. If it is stopped now, they wait until it runs again, and lose nothing.")
+    if input("Stop it now? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise ServerError("The embedded database was not stopped.")
 
 
 def _status() -> int:

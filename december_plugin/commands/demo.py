@@ -117,7 +117,7 @@ def _register(schema: str, sweep: Any) -> tuple[Lab, Registered]:
     from december_plugin.schemas.registration import register
 
     # Also where the settings name the lab's nnfabrik tables: a demonstration writes nothing there.
-    lab = open_lab(schema=schema, nnfabrik=schema)
+    lab = open_lab(schema=schema, nnfabrik=schema, create=True)
     written = register(sweep, nnfabrik=lab.nnfabrik, tables=lab.tables, add_fabrikant=lab.is_embedded)
     return lab, written
 

@@ -117,7 +117,7 @@ def _signs(args: argparse.Namespace) -> list[Sign]:
     import datajoint as dj
 
     from december_plugin.connection import connect, lab_settings
-    from december_plugin.lab import DEFAULT_SCHEMA
+    from december_plugin.lab import DEFAULT_SCHEMA, no_tables
     from december_plugin.server import EmbeddedServer
     from december_plugin.server_errors import readable_errors
 
@@ -131,10 +131,7 @@ def _signs(args: argparse.Namespace) -> list[Sign]:
     with readable_errors():
         connection = connect(needs_store=False).connection
         if not _has_tables(connection, schema):
-            raise SettingsError(
-                f"there are no december tables in the schema {schema!r} yet. `december register` makes them; check the "
-                "name (--schema) if they should be there."
-            )
+            raise SettingsError(no_tables(connection, schema))
         rows: Any = connection.query(QUERY.format(schema=schema, column=column), args=(value,)).fetchall()
     return [Sign(*row[:6], *map(float, row[6:])) for row in rows]
 

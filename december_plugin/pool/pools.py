@@ -101,7 +101,7 @@ class PoolSign:
     def supervisor_is_gone(self) -> bool:
         """Whether its supervisor was a process of this host that no longer exists."""
         is_ours = self.row["pool_kind"] == "local" and self.row["pool_host"] == platform.node()
-        return is_ours and not _is_supervisor(int(self.row["pool_pid"]))
+        return is_ours and not _is_december(int(self.row["pool_pid"]))
 
     @property
     def words(self) -> str:
@@ -135,6 +135,28 @@ def pools(connection: Any, schema: str, *, running: bool = True) -> list[PoolSig
         PoolSign(dict(zip(_POOL_COLUMNS, values, strict=True)), float(age), bool(has_ended), tuple(workers[values[0]]))
         for *values, age, has_ended in found
     ]
+
+
+def living_workers(connection: Any) -> list[tuple[str, WorkerSign]]:
+    """Return the workers of all schemas of a server that are alive, with their schemas.
+
+    Those of this host whose processes are gone do not count, though their heartbeats may be young.
+    """
+    schemas = connection.query(
+        "SELECT table_schema FROM information_schema.tables WHERE table_name = 'pool_worker' ORDER BY table_schema"
+    ).fetchall()
+    found = []
+    for (schema,) in schemas:
+        rows = connection.query(
+            f"SELECT {', '.join(_WORKER_COLUMNS)}, {AGE.format('heartbeat')} FROM `{schema}`.`pool_worker` "
+            "WHERE worker_state NOT IN ('ended', 'dead') ORDER BY worker_host, worker_gpu, worker_started"
+        ).fetchall()
+        for *values, age in rows:
+            sign = WorkerSign(dict(zip(_WORKER_COLUMNS, values, strict=True)), float(age))
+            is_ours = sign.row["worker_host"] == platform.node()
+            if sign.is_alive and not (is_ours and not _is_december(int(sign.row["worker_pid"]))):
+                found.append((str(schema), sign))
+    return found
 
 
 def choose_pools(found: Sequence[PoolSign], beginning: str | None) -> list[PoolSign]:
@@ -177,8 +199,8 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
 
 
-def _is_supervisor(pid: int) -> bool:
-    """Return whether this process exists and may be a supervisor; its number may have been given to another."""
+def _is_december(pid: int) -> bool:
+    """Return whether this process exists and may be one of ours; its number may have been given to another."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

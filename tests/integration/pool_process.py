@@ -62,7 +62,7 @@ class PoolLab:
     def lab(self) -> Lab:
         """The tables."""
         if self._lab is None:
-            self._lab = open_lab(schema=self.schema, nnfabrik=self.schema)
+            self._lab = open_lab(schema=self.schema, nnfabrik=self.schema, create=True)
         return self._lab
 
     def register(self, *, seeds: tuple[int, ...] = (1,), trainer: str = TRAINER, **config: Any) -> None:

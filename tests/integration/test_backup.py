@@ -26,7 +26,7 @@ from pathlib import Path
 import datajoint as dj
 from december_plugin.lab import open_lab
 from december_plugin.server import december_home
-lab = open_lab(schema="lab", nnfabrik="lab")
+lab = open_lab(schema="lab", nnfabrik="lab", create=True)
 Path("model.pth").write_text("weights")
 lab.tables.schema.external["minio"].upload_attachment(Path("model.pth"))
 (december_home() / "store" / "december_checkpoints").mkdir()

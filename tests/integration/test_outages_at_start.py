@@ -187,7 +187,7 @@ def marked(database: Any, new_schema_name: Callable[[], str], tmp_path: Path) ->
     before = dj.config["stores"]
     (tmp_path / "disk").mkdir()
     dj.config["stores"] = {"minio": {"protocol": "file", "location": str(tmp_path / "disk")}}
-    yield lambda **options: open_lab(schema=schema, nnfabrik=schema, **options)
+    yield lambda **options: open_lab(schema=schema, nnfabrik=schema, create=True, **options)
     dj.config["stores"] = before
 
 
@@ -271,7 +271,7 @@ def test_the_default_store_is_not_made_where_one_was(
 ) -> None:
     from december_plugin.lab import open_lab
 
-    open_lab(schema=schema_name, nnfabrik=schema_name)
+    open_lab(schema=schema_name, nnfabrik=schema_name, create=True)
     away = store_folder.with_name("store-away")
     store_folder.rename(away)
     try:

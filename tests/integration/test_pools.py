@@ -24,7 +24,7 @@ class Tables:
 
     def __init__(self, schema: str, capsys: pytest.CaptureFixture[str]):
         self.schema, self.capsys = schema, capsys
-        self.connection = open_lab(schema=schema, nnfabrik=schema).tables.schema.connection
+        self.connection = open_lab(schema=schema, nnfabrik=schema, create=True).tables.schema.connection
 
     def add_pool(self, *, kind: str = "local", slurm_job: str = "", **columns: object) -> str:
         pool_id = uuid.uuid4().hex

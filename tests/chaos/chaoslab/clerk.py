@@ -91,7 +91,7 @@ def register(schema: str, sweep: str, stores: dict[str, Any]) -> None:
     from december_plugin.lab import open_lab
 
     dj.config["stores"] = stores
-    lab = open_lab(schema=schema)
+    lab = open_lab(schema=schema, create=True)
     user = {"fabrikant_name": "chaos", "email": "", "affiliation": "", "dj_username": "december"}
     lab.nnfabrik.Fabrikant.insert1(user, skip_duplicates=True)
     code = december(["register", sweep, "--schema", schema])
