@@ -63,7 +63,7 @@ def baseline_trainer(
     dataloaders
         Tier ("train", "validation") to data key to loader; a batch's first two fields are images and responses.
     seed
-        Seeds the training. Same seed, same machine, CPU: same bytes.
+        Seeds the training. Same seed, same machine, same number of threads, CPU: same bytes.
     uid, cb
         nnfabrik's; ``cb(uid=, epoch=, model=, info=)`` is called after every epoch.
     preset
