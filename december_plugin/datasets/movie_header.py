@@ -168,7 +168,7 @@ class _Reader:
     def _data_key(self, value: Any) -> str:
         # A whole number reads as it is written.
         key = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
-        if not key or "." in key or hasattr(nn.ModuleDict(), key):
+        if not key.strip() or "." in key or hasattr(nn.ModuleDict(), key):
             raise self.wrong(
                 f"data_key is {value!r}; a name without dots, such as 'retina-7', is expected. A name that is also a "
                 "word of YAML (true, null) needs quotes."
@@ -218,7 +218,18 @@ class _Reader:
                 responses=self.file(content["responses"], f"responses of {what}"),
                 repeats=repeats,
             )
+        self._check_own_responses(movies)
         return movies
+
+    def _check_own_responses(self, movies: Mapping[str, MovieEntry]) -> None:
+        owners: dict[Path, str] = {}
+        for name, entry in movies.items():
+            other = owners.setdefault(entry.responses, name)
+            if other != name:
+                raise self.wrong(
+                    f"the movies {other!r} and {name!r} both name the responses {entry.responses.name}. Each movie has "
+                    "responses of its own: correct one of them."
+                )
 
     def file(self, value: Any, what: str) -> Path:
         if not isinstance(value, str) or not value.endswith(".npy"):

@@ -239,7 +239,13 @@ def _values(nulls: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 
 
 def _handles(common: str, n_others: int) -> list[Artist]:
-    observed: dict[str, Any] = {"color": INK, "marker": "o", "markersize": 4.5, "markeredgecolor": "white", "linewidth": 1.3}
+    observed: dict[str, Any] = {
+        "color": INK,
+        "marker": "o",
+        "markersize": 4.5,
+        "markeredgecolor": "white",
+        "linewidth": 1.3,
+    }
     handles: list[Artist] = [
         Line2D([], [], label="between seeds, mean ± SD over pairs", **observed),
         Patch(facecolor=BAND_COLOR, label=f"its null, 95 % of draws{f' ({common})' if common else ''}"),

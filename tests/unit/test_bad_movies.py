@@ -80,6 +80,16 @@ CASES = {
         "FOLDER/stimuli/train-1.npy has shape (50, 8, 9, 1), which looks like (frames, height, width, channels); "
         "(frames, channels, height, width) is expected. Move the channels, e.g. with numpy.moveaxis(movie, -1, 1).",
     ),
+    "responses of another movie": (
+        edit_header(lambda content: content["movies"]["train-1"].update(responses="responses/train-0.npy")),
+        YAML
+        + "the movies 'train-0' and 'train-1' both name the responses train-0.npy. Each movie has responses of its "
+        "own: correct one of them.",
+    ),
+    "a data key of blanks": (
+        header(data_key="  "),
+        YAML + "data_key is '  '; a name without dots, such as 'retina-7',",
+    ),
     "one test frame": (
         lambda folder: (
             edit_header(lambda content: (content["tiers"].update(test=["test-0"]), content["movies"].pop("test-1")))(
