@@ -127,6 +127,11 @@ def carry_out(line: str, lab: Path, capsys: pytest.CaptureFixture[str]) -> int:
     words = shlex.split(line)[1:]
     if "JOB" in words:
         words[words.index("JOB")] = failed_job(lab, capsys)
+    if words[:1] == ["relocate"] and "--list" not in words:
+        words[1:] = [str(lab / "static2-1-1"), str(lab / "lost")]  # which lost it was
+    if words[:1] == ["forget"]:
+        places = {"/data/recordngs": str(lab / "static2-1-1")}
+        words = [*(places.get(word, word) for word in words), "--yes"]
     if words == ["pool"]:
         # The second recording is lost between registration and training.
         shutil.move(lab / "static2-1-1", lab / "lost")
@@ -225,7 +230,7 @@ def test_options_that_are_named_exist() -> None:
             known |= set(action.option_strings)
             if isinstance(action.choices, dict):
                 actions += action.choices.values()
-    known |= {"--scale", "--profile", "--user", "--gpus", "--volume"}  # of docker
+    known |= {"--scale", "--profile", "--user", "--gpus", "--volume", "--cpus-per-task"}  # of docker and Slurm
     for page in (GUIDE, HELP):
         text = re.sub(r"^```.*?^```$", "", page, flags=re.DOTALL | re.MULTILINE)
         inline = " ".join(re.findall(r"`([^`]+)`", text))
