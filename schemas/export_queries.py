@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ from december_plugin.report.data import ExportTable
 from december_plugin.schemas import type_queries
 from december_plugin.schemas.performance_queries import stored_columns
 from december_plugin.schemas.queries import assignment_frame, configuration_key
-from december_plugin.schemas.report_analysis import with_curve_labels
 from december_plugin.schemas.report_queries import ReportSettings, read_trainings, selected_agreement
 from december_plugin.schemas.tables import DecemberTables
 
@@ -26,7 +25,6 @@ NEURON = ["data_key", "unit_id"]
 def export_tables(
     tables: DecemberTables,
     *,
-    labelled: Callable[[pd.DataFrame], pd.DataFrame],
     settings: ReportSettings,
 ) -> list[ExportTable]:
     """Return what an export writes.
@@ -35,8 +33,6 @@ def export_tables(
     ----------
     tables
         The tables.
-    labelled
-        Adds ``label`` to the rows of ``agreement_table``.
     settings
         ``types_name``, ``n_clusters``, ``dataset`` and ``model`` choose the configurations.
 
@@ -50,11 +46,10 @@ def export_tables(
     SettingsError
         If there is no assignment, or none that the settings leave.
     """
-    agreement = labelled(selected_agreement(tables, settings))
+    agreement = selected_agreement(tables, settings)
     if settings.n_clusters is not None:
         agreement = agreement[agreement["n_clusters"] == settings.n_clusters].reset_index(drop=True)
     agreement.insert(0, "configuration", np.arange(1, len(agreement) + 1))
-    agreement = agreement.drop(columns=[name for name in ("order",) if name in agreement])
     trainings = read_trainings(tables, agreement)
     trainings.insert(0, "training", np.arange(1, len(trainings) + 1))
     reader = _Reader(tables, agreement, trainings)
@@ -84,7 +79,8 @@ class _Reader:
 
     def _numbered(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Keep the rows of the selected configurations, and add their numbers and labels."""
-        return frame.merge(self.agreement[[*self.key, "configuration", "label"]], on=self.key)
+        numbers = self.agreement[[*self.key, "configuration", "label"]]
+        return frame.drop(columns="label").merge(numbers, on=self.key)
 
     def _keys(self, row: dict[str, Any]) -> list[dict[str, Any]]:
         configuration = {name: row[name] for name in self.key}
@@ -98,12 +94,20 @@ class _Reader:
 
     def counts(self) -> pd.DataFrame:
         criteria = [f"{name}_{part}" for name in CRITERIA for part in ("mean", "sd")]
-        names = [*SUMMARY, "trainer_settings", "n_models", "seeds_mean", "seeds_sd", "n_pairs", *criteria]
+        names = [
+            *SUMMARY,
+            "trainer_settings",
+            "clustering_settings",
+            "n_models",
+            "seeds_mean",
+            "seeds_sd",
+            "n_pairs",
+            *criteria,
+        ]
         return self._counts()[[*names, "heldout_log_likelihood_se"]]
 
     def choices(self) -> pd.DataFrame:
-        counts = self._counts()
-        return with_curve_labels(type_queries.choose_cluster_count(counts), counts)
+        return type_queries.choose_cluster_count(self._counts())
 
     def consensus(self) -> pd.DataFrame:
         found = ["n_seeds", "n_neurons", "n_clusters_found", "mean_stability", "core_fraction"]

@@ -18,7 +18,7 @@ from december_plugin.errors import SettingsError
 from december_plugin.identity import NeuronIds, match_neurons
 from december_plugin.schemas.assigned_labels import AssignedLabels, assigned_labels
 from december_plugin.schemas.clustering import DECEMBER
-from december_plugin.schemas.queries import _assignments, _frame, agreement_table, configuration_key
+from december_plugin.schemas.queries import _assignments, _frame, agreement_table, configuration_key, names_of
 from december_plugin.schemas.stored_models import stored_state_dict
 from december_plugin.schemas.tables import DecemberTables
 
@@ -97,14 +97,17 @@ def datasets_frame(tables: DecemberTables, restriction: Any = True, **settings: 
     Returns
     -------
     pandas.DataFrame
-        Its rows with ``dataset`` (the comment, and the beginning of the hash where two have the same) and ``n_neurons``
-        (mean over the pairs of seeds, NaN without a pair).
+        Its rows with ``dataset`` (its name, see :mod:`december_plugin.naming`) and ``n_neurons`` (mean over the pairs
+        of seeds, NaN without a pair).
     """
     table = agreement_table(tables, restriction, **settings)
     key = configuration_key(tables)
     pairs = _frame(tables.SeedAgreement().proj("n_neurons"))
     neurons = pairs.groupby(key)["n_neurons"].mean().reset_index() if len(pairs) else pairs[[*key, "n_neurons"]]
-    return table.merge(neurons, on=key, how="left").merge(_dataset_names(tables), on=list(DATA[:2]), how="left")
+    table = table.merge(neurons, on=key, how="left")
+    names = names_of(tables, "dataset", table)
+    dataset = [names[pair] for pair in zip(table["dataset_fn"], table["dataset_hash"], strict=True)]
+    return table.assign(dataset=pd.Series(dataset, index=table.index, dtype=object))
 
 
 def measures_frame(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
@@ -230,16 +233,6 @@ def _learning_rate(function: str, config: Any, default: float) -> float:
     if value is None:
         return default if function.startswith("december_plugin.") else float("nan")
     return float(value)
-
-
-def _dataset_names(tables: DecemberTables) -> pd.DataFrame:
-    frame = _frame(tables.nnfabrik.Dataset.proj("dataset_comment"))
-    hashes = frame["dataset_hash"].str[:8]
-    names = frame["dataset_comment"].fillna("").str.strip()
-    names = names.where(names != "", "data set " + hashes)
-    twice = names.duplicated(keep=False)
-    frame["dataset"] = names.where(~twice, names + ", " + hashes)
-    return frame[[*DATA[:2], "dataset"]]
 
 
 def _start(row: dict[str, Any]) -> tuple[int, str]:

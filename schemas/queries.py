@@ -15,6 +15,7 @@ import pandas as pd
 from december_plugin.agreement import MEASURES
 from december_plugin.consensus import consensus_partition
 from december_plugin.errors import SettingsError
+from december_plugin.naming import configuration_labels, entry_names, in_order
 from december_plugin.schemas.common_neurons import common_neurons
 from december_plugin.schemas.restricting import restricted
 from december_plugin.schemas.stored_models import (
@@ -26,7 +27,7 @@ from december_plugin.schemas.stored_models import (
 from december_plugin.schemas.tables import DecemberTables
 
 SUMMARY_COLUMNS = ("trainer_role", "strength_setting", "strength", "gradient_ratio", "locked_in", "pretrain_epochs")
-FIRST_COLUMNS = ("method", "n_clusters", *SUMMARY_COLUMNS)
+FIRST_COLUMNS = ("label", "method", "n_clusters", *SUMMARY_COLUMNS)
 
 
 def configuration_key(tables: DecemberTables) -> list[str]:
@@ -65,11 +66,13 @@ def agreement_table(
     Returns
     -------
     pandas.DataFrame
-        One row per configuration. ``method``, ``n_clusters`` and what the trainer did (``trainer_role`` is "control"
-        for a baseline that ended with the pretraining); ``n_models``; agreement between seeds ``seeds_mean``,
-        ``seeds_sd``, ``n_pairs``; agreement with known types ``types_mean``, ``types_sd`` over models; single-trial
-        correlation on the test tier ``test_mean``, ``test_sd`` over models; the trainer's comment, and the
-        configuration's key. Standard deviations have the divisor n - 1. What is not computed yet is NaN.
+        One row per configuration, by data set, model and number of clusters, DECEMber first. ``label``, its name (see
+        :mod:`december_plugin.naming`; the same for configurations that differ in the number of clusters alone);
+        ``method``, ``n_clusters`` and what the trainer did (``trainer_role`` is "control" for a baseline that ended
+        with the pretraining); ``n_models``; agreement between seeds ``seeds_mean``, ``seeds_sd``, ``n_pairs``;
+        agreement with known types ``types_mean``, ``types_sd`` over models; single-trial correlation on the test tier
+        ``test_mean``, ``test_sd`` over models; the trainer's comment, and the configuration's key. Standard deviations
+        have the divisor n - 1. What is not computed yet is NaN.
 
     Raises
     ------
@@ -96,10 +99,9 @@ def agreement_table(
     frame["n_pairs"] = frame["n_pairs"].fillna(0).astype(int)
     comments = _frame(tables.nnfabrik.Trainer.proj("trainer_comment"))
     frame = frame.merge(comments, on=["trainer_fn", "trainer_hash"], how="left")
+    frame = frame.merge(labelled_configurations(tables, models)[[*key, "label"]], on=key, how="left")
     order = ["seeds_mean", "seeds_sd", "n_pairs", "types_mean", "types_sd", "test_mean", "test_sd", "trainer_comment"]
-    frame = frame[[*FIRST_COLUMNS, "n_models", *order, *key]]
-    by = ["dataset_hash", "model_hash", "n_clusters", "method", "trainer_role", "trainer_hash"]
-    return frame.sort_values(by, ignore_index=True)
+    return in_order(frame[[*FIRST_COLUMNS, "n_models", *order, *key]])
 
 
 def best_configurations(
@@ -277,6 +279,59 @@ def load_assigned_model(tables: DecemberTables, restriction: Any) -> tuple[Any, 
     weights, neurons = stored_state_dict(tables.TrainedModel, key), stored_neurons(tables.TrainedModel, key)
     loaders, model = build_trained(config, key, state_dict=weights, neurons=neurons)
     return loaders, model.eval()
+
+
+def labelled_configurations(tables: DecemberTables, models: pd.DataFrame) -> pd.DataFrame:
+    """Return the configurations of assignments with their names.
+
+    Parameters
+    ----------
+    tables
+        The tables.
+    models
+        One row per assignment: the configuration's key, ``method``, ``n_clusters``, ``trainer_role``,
+        ``gradient_ratio``. The names tell these configurations apart: of fewer configurations they can be shorter.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per configuration: its key, ``label``, ``method``, ``n_clusters``, ``trainer_role`` and the mean
+        ``gradient_ratio``.
+    """
+    key = configuration_key(tables)
+    groups = models.groupby(key, sort=False, dropna=False)
+    frame = groups[["method", "n_clusters", "trainer_role"]].first()
+    frame["gradient_ratio"] = groups["gradient_ratio"].mean()
+    frame = frame.reset_index()
+    trainers = _frame(tables.nnfabrik.Trainer.proj("trainer_comment", "trainer_config"))
+    clusterings = _frame(tables.Clustering.proj(clustering_settings="settings", clustering_description="description"))
+    described = frame.merge(trainers, on=["trainer_fn", "trainer_hash"], how="left")
+    described = described.merge(clusterings, on="clustering_hash", how="left")
+    return frame.assign(label=pd.Series(configuration_labels(described), index=frame.index, dtype=pd.StringDtype()))
+
+
+def names_of(tables: DecemberTables, kind: str, table: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """Return the names of the data sets or models of a table: comments, and the settings that differ.
+
+    Parameters
+    ----------
+    tables
+        The tables.
+    kind
+        "dataset" or "model".
+    table
+        Rows with ``{kind}_fn`` and ``{kind}_hash``, such as those of :func:`agreement_table`.
+
+    Returns
+    -------
+    dict of (str, str) to str
+        Function and hash to name; no two names are alike.
+    """
+    key = [f"{kind}_fn", f"{kind}_hash"]
+    entries = _frame(getattr(tables.nnfabrik, kind.capitalize()).proj(f"{kind}_comment", f"{kind}_config"))
+    entries = table[key].drop_duplicates().merge(entries, on=key)
+    names = entry_names(entries.rename(columns={f"{kind}_{name}": name for name in ("fn", "comment", "config")}))
+    return dict(zip(entries[key].itertuples(index=False, name=None), names, strict=True))
 
 
 def one_configuration(tables: DecemberTables, restriction: Any) -> list[dict[str, Any]]:

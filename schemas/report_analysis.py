@@ -42,7 +42,9 @@ class AnalysisReader:
     tables
         The tables.
     agreement
-        Rows of ``agreement_table`` of one data set and model, with ``label``.
+        Rows of ``agreement_table`` of one data set and model.
+    name
+        A heading: the names of the two.
     types_name, n_clusters, tsne, max_neurons_per_session
         See :class:`december_plugin.schemas.report_queries.ReportSettings`.
     say
@@ -51,6 +53,7 @@ class AnalysisReader:
 
     tables: DecemberTables
     agreement: pd.DataFrame
+    name: str = ""
     types_name: str | None = None
     n_clusters: int | None = None
     tsne: bool = True
@@ -70,7 +73,7 @@ class AnalysisReader:
         chosen = self._chosen(row, types)
         dataset, model = self._entry("dataset"), self._entry("model")
         return Analysis(
-            name=_name(dataset, model),
+            name=self.name,
             dataset=dataset,
             model=model,
             agreement=self.agreement,
@@ -116,18 +119,18 @@ class AnalysisReader:
         """Return null bands, criteria for K, what they pick, and consensus; empty frames where there is nothing."""
         from december_plugin.schemas import type_queries
 
-        nulls = self._with_labels(type_queries.null_table(self.tables, self.group))
-        counts = self._with_labels(type_queries.cluster_count_table(self.tables, self.group))
+        nulls = self._of_the_analysis(type_queries.null_table(self.tables, self.group))
+        counts = self._of_the_analysis(type_queries.cluster_count_table(self.tables, self.group))
         choices = pd.DataFrame()
         if not counts.empty:
-            choices = with_curve_labels(type_queries.choose_cluster_count(counts), counts)
-        consensus = self._with_labels(type_queries.consensus_table(self.tables, self.group))
+            choices = type_queries.choose_cluster_count(counts)
+        consensus = self._of_the_analysis(type_queries.consensus_table(self.tables, self.group))
         return nulls, counts, choices, consensus
 
-    def _with_labels(self, frame: pd.DataFrame) -> pd.DataFrame:
+    def _of_the_analysis(self, frame: pd.DataFrame) -> pd.DataFrame:
         if frame.empty:
             return pd.DataFrame()
-        return frame.merge(self.agreement[[*self.key, "label"]], on=self.key)
+        return frame.drop(columns="label").merge(self.agreement[[*self.key, "label"]], on=self.key)
 
     def _sessions(self, row: pd.Series) -> pd.DataFrame:
         """Return the sessions of the models of one configuration, with what is known about their test trials."""
@@ -283,23 +286,8 @@ def chosen_row(
     return row
 
 
-def with_curve_labels(choices: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
-    """Name every curve over K as its configurations are named."""
-    by = ["trainer_fn", "trainer_role", "trainer_settings", "method"]
-    labels = counts.groupby(by, dropna=False)["label"].agg(lambda names: " / ".join(dict.fromkeys(names)))
-    return choices.merge(labels.reset_index(), on=by, how="left")
-
-
 def picked_counts(choices: pd.DataFrame) -> list[int]:
     """Return the numbers of clusters that criteria pick, the one that most pick first."""
     names = [name for name in ("agreement", "heldout_log_likelihood", "bic", "silhouette") if name in choices]
     picked = choices[names].stack().dropna().astype(int) if names else pd.Series(dtype=int)
     return [int(count) for count in picked.value_counts().index]
-
-
-def _name(dataset: dict[str, Any], model: dict[str, Any]) -> str:
-    words = [
-        str(each["comment"] or f"{kind} {str(each['hash'])[:8]}")
-        for kind, each in (("data set", dataset), ("model", model))
-    ]
-    return ", ".join(words)

@@ -15,7 +15,7 @@ import pandas as pd
 from december_plugin.errors import SettingsError
 from december_plugin.report.data import Analysis, ReportData
 from december_plugin.schemas.performance_queries import CEILINGS, COUNTS, SCORES, stored_columns
-from december_plugin.schemas.queries import agreement_table
+from december_plugin.schemas.queries import agreement_table, names_of
 from december_plugin.schemas.report_analysis import AnalysisReader, group_columns
 from december_plugin.schemas.tables import DecemberTables
 
@@ -24,8 +24,6 @@ PACKAGES = (
     *("pandas", "matplotlib", "plotly", "openTSNE", "jinja2"),
 )
 OUTPUTS_AT_ONCE = 20  # trainers' outputs hold curves and mixtures: some MB each where there are many clusters
-
-Labelled = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +59,6 @@ class ReportSettings:
 def collect_report(
     tables: DecemberTables,
     *,
-    labelled: Labelled,
     settings: ReportSettings,
     say: Callable[[str], None] = lambda text: None,
 ) -> ReportData:
@@ -71,8 +68,6 @@ def collect_report(
     ----------
     tables
         The tables.
-    labelled
-        Adds ``label`` to the rows of ``agreement_table``.
     settings
         What to show.
     say
@@ -84,7 +79,7 @@ def collect_report(
         If there is no assignment, or none that the settings leave; for unknown types or a K that nothing has.
     """
     table = selected_agreement(tables, settings)
-    analyses = read_analyses(tables, table, labelled=labelled, settings=settings, say=say)
+    analyses = read_analyses(tables, table, settings=settings, say=say)
     connection = tables.schema.connection
     trainings = read_trainings(tables, table)
     return ReportData(
@@ -136,19 +131,20 @@ def read_analyses(
     tables: DecemberTables,
     table: pd.DataFrame,
     *,
-    labelled: Labelled,
     settings: ReportSettings,
     say: Callable[[str], None] = lambda text: None,
 ) -> tuple[Analysis, ...]:
     """Return one analysis per data set and model of the rows of ``agreement_table``."""
     groups = list(table.groupby(group_columns(), sort=False))
+    datasets, models = names_of(tables, "dataset", table), names_of(tables, "model", table)
     analyses = []
-    for number, (_, rows) in enumerate(groups, 1):
+    for number, (key, rows) in enumerate(groups, 1):
         if len(groups) > 1:
             say(f"data set and model {number} of {len(groups)}")
         reader = AnalysisReader(
             tables,
-            labelled(rows.reset_index(drop=True)),
+            rows.reset_index(drop=True),
+            name=f"{datasets[key[:2]]}, {models[key[2:]]}",
             types_name=settings.types_name,
             n_clusters=settings.n_clusters,
             tsne=settings.tsne,

@@ -16,20 +16,26 @@ import numpy as np
 import pandas as pd
 
 from december_plugin.cluster_counts import FEWEST_COUNTS, Pick, pick_count
+from december_plugin.naming import in_order
 from december_plugin.schemas.consensus import consensus_of
 from december_plugin.schemas.queries import (
     _assignments,
     _frame,
     _pair_summary,
     configuration_key,
+    labelled_configurations,
     one_configuration,
 )
 from december_plugin.schemas.tables import DecemberTables
 from december_plugin.surrogates import null_band
 
 NULL_COLUMNS = ("null_mean", "null_sd", "null_low", "null_high", "n_draws", "n_pairs", "p_value")
+CONFIGURATION = ("label", "method", "n_clusters", "trainer_role")
 CRITERIA = ("heldout_log_likelihood", "bic", "silhouette")
-CURVE = ("dataset_fn", "dataset_hash", "model_fn", "model_hash", "trainer_fn", "trainer_role", "trainer_settings")
+CURVE = (
+    *("dataset_fn", "dataset_hash", "model_fn", "model_hash", "trainer_fn", "trainer_role", "trainer_settings"),
+    *("method", "clustering_settings"),
+)
 # Differences of the Bayesian information criterion below this are weak evidence (Kass and Raftery 1995).
 BIC_TOLERANCE = 10.0
 WORDS = {
@@ -54,10 +60,10 @@ def null_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row per configuration and ``surrogate_name``: ``method``, ``n_clusters``, ``trainer_role``, the observed
-        mean adjusted Rand index over pairs ``seeds_mean``, of the draws' means over the same pairs ``null_mean``,
-        ``null_sd`` (divisor n - 1), ``null_low`` and ``null_high`` (2.5 and 97.5 % quantiles), ``n_draws``,
-        ``n_pairs``, the one-sided ``p_value``, and the configuration's key.
+        One row per configuration and ``surrogate_name``: ``label``, ``method``, ``n_clusters``, ``trainer_role``, the
+        observed mean adjusted Rand index over pairs ``seeds_mean``, of the draws' means over the same pairs
+        ``null_mean``, ``null_sd`` (divisor n - 1), ``null_low`` and ``null_high`` (2.5 and 97.5 % quantiles),
+        ``n_draws``, ``n_pairs``, the one-sided ``p_value``, and the configuration's key.
     """
     models = _assignments(tables, restriction)
     key = configuration_key(tables)
@@ -83,11 +89,10 @@ def null_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
                 **_null_row(np.asarray(entry["agreements"])[:, used], [values[at] for at in used]),
                 "surrogate_name": names[entry["surrogate_hash"]],
             }
-    described = models[[*key, "method", "n_clusters", "trainer_role"]].drop_duplicates(key)
     columns = [*key, "surrogate_name", "seeds_mean", *NULL_COLUMNS]
-    frame = pd.DataFrame(list(best.values()), columns=columns).merge(described, on=key, how="left")
-    order = ["method", "n_clusters", "trainer_role", "surrogate_name", "seeds_mean", *NULL_COLUMNS, *key]
-    return _sorted(frame[order], "surrogate_name")
+    frame = pd.DataFrame(list(best.values()), columns=columns).sort_values("surrogate_name")
+    frame = in_order(frame.merge(labelled_configurations(tables, models), on=key, how="left"))
+    return frame[[*CONFIGURATION, "surrogate_name", "seeds_mean", *NULL_COLUMNS, *key]]
 
 
 def cluster_count_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
@@ -103,8 +108,9 @@ def cluster_count_table(tables: DecemberTables, restriction: Any = True) -> pd.D
     Returns
     -------
     pandas.DataFrame
-        One row per configuration: ``method``, ``n_clusters``, ``trainer_role``; ``trainer_settings``, the trainer's
-        settings without the number of clusters, in words: rows that differ in K alone have the same; ``n_models``;
+        One row per configuration: ``label``, ``method``, ``n_clusters``, ``trainer_role``; ``trainer_settings`` and
+        ``clustering_settings``, without the number of clusters, in words: rows that differ in K alone have the same;
+        ``n_models``;
         agreement between seeds ``seeds_mean``, ``seeds_sd``, ``n_pairs``; means and standard deviations over models of
         the held-out log likelihood (nat per neuron), the Bayesian information criterion and the silhouette;
         ``heldout_log_likelihood_se``, the mean over models of the standard error over splits; and the configuration's
@@ -117,8 +123,7 @@ def cluster_count_table(tables: DecemberTables, restriction: Any = True) -> pd.D
     models = models.merge(quality, on=[*key, "seed"], how="left")
     models[wanted] = models[wanted].astype(float)
     groups = models.groupby(key, sort=False, dropna=False)
-    frame = groups[["method", "n_clusters", "trainer_role"]].first()
-    frame["n_models"] = groups.size()
+    frame = groups.size().to_frame("n_models")
     for name in CRITERIA:
         frame[f"{name}_mean"], frame[f"{name}_sd"] = groups[name].mean(), groups[name].std()
     frame["heldout_log_likelihood_se"] = groups["heldout_log_likelihood_se"].mean()
@@ -128,13 +133,15 @@ def cluster_count_table(tables: DecemberTables, restriction: Any = True) -> pd.D
         (row["trainer_fn"], row["trainer_hash"]): _settings_in_words(row["trainer_config"])
         for row in tables.nnfabrik.Trainer().fetch("trainer_fn", "trainer_hash", "trainer_config", as_dict=True)
     }
+    clusterings = dict(zip(*tables.Clustering().fetch("clustering_hash", "settings"), strict=True))
     frame["trainer_settings"] = [
         settings.get(pair, "") for pair in zip(frame["trainer_fn"], frame["trainer_hash"], strict=True)
     ]
+    frame["clustering_settings"] = [_settings_in_words(clusterings[name]) for name in frame["clustering_hash"]]
     criteria = [f"{name}_{part}" for name in CRITERIA for part in ("mean", "sd")]
-    first = ["method", "n_clusters", "trainer_role", "trainer_settings", "n_models"]
+    first = [*CONFIGURATION, "trainer_settings", "clustering_settings", "n_models"]
     order = [*first, "seeds_mean", "seeds_sd", "n_pairs", *criteria, "heldout_log_likelihood_se", *key]
-    return _sorted(frame[order])
+    return in_order(frame.merge(labelled_configurations(tables, models), on=key, how="left"))[order]
 
 
 def choose_cluster_count(frame: pd.DataFrame) -> pd.DataFrame:
@@ -159,8 +166,8 @@ def choose_cluster_count(frame: pd.DataFrame) -> pd.DataFrame:
         ``n_counts`` of the K that were tried; ``agreement``, ``heldout_log_likelihood``, ``bic`` and ``silhouette``,
         the K that each picks, NaN for none; ``statement``, a sentence.
     """
-    by = [*CURVE, "method"]
-    columns = [*by, "smallest", "largest", "n_counts", *WORDS, "statement"]
+    by = list(CURVE)
+    columns = ["label", *by, "smallest", "largest", "n_counts", *WORDS, "statement"]
     rows = []
     for values, curve in frame.groupby(by, sort=True, dropna=False):
         curve = curve.sort_values("n_clusters").drop_duplicates("n_clusters")
@@ -168,6 +175,7 @@ def choose_cluster_count(frame: pd.DataFrame) -> pd.DataFrame:
         counts = [int(count) for count in curve["n_clusters"]]
         rows.append(
             {
+                "label": " / ".join(dict.fromkeys(curve["label"])),
                 **dict(zip(by, values, strict=True)),
                 "smallest": counts[0],
                 "largest": counts[-1],
@@ -193,9 +201,9 @@ def consensus_table(tables: DecemberTables, restriction: Any = True) -> pd.DataF
     Returns
     -------
     pandas.DataFrame
-        One row per configuration: ``method``, ``n_clusters``, ``trainer_role``, ``n_seeds``, ``n_neurons`` (that all
-        seeds have), ``n_clusters_found``, ``mean_stability``, ``core_fraction`` (share of neurons that all seeds put
-        into the same consensus cluster), and the configuration's key.
+        One row per configuration: ``label``, ``method``, ``n_clusters``, ``trainer_role``, ``n_seeds``, ``n_neurons``
+        (that all seeds have), ``n_clusters_found``, ``mean_stability``, ``core_fraction`` (share of neurons that all
+        seeds put into the same consensus cluster), and the configuration's key.
     """
     models = _assignments(tables, restriction)
     key = configuration_key(tables)
@@ -203,8 +211,8 @@ def consensus_table(tables: DecemberTables, restriction: Any = True) -> pd.DataF
     for (*names, seed), digest in _current_labels(tables, models).items():
         selected.setdefault(tuple(names), {})[int(seed)] = digest
     described = {
-        tuple(row[name] for name in key): {name: row[name] for name in ("method", "n_clusters", "trainer_role")}
-        for row in models.drop_duplicates(key).to_dict("records")
+        tuple(row[name] for name in key): {name: row[name] for name in (*CONFIGURATION, "gradient_ratio")}
+        for row in labelled_configurations(tables, models).to_dict("records")
     }
     columns = {"n_consensus_neurons": "n_neurons", "n_consensus_clusters": "n_clusters_found"}
     found = ["n_seeds", "n_neurons", "n_clusters_found", "mean_stability", "core_fraction"]
@@ -215,8 +223,8 @@ def consensus_table(tables: DecemberTables, restriction: Any = True) -> pd.DataF
         if selected.get(configuration) == seeds:
             renamed = {columns.get(name, name): value for name, value in entry.items()}
             rows.append({**{name: renamed[name] for name in (*key, *found)}, **described[configuration]})
-    order = ["method", "n_clusters", "trainer_role", *found, *key]
-    return _sorted(pd.DataFrame(rows, columns=order))
+    order = [*CONFIGURATION, *found, *key]
+    return in_order(pd.DataFrame(rows, columns=[*order, "gradient_ratio"]))[order]
 
 
 def consensus_frame(tables: DecemberTables, restriction: Any) -> pd.DataFrame:
@@ -343,8 +351,3 @@ def _settings_in_words(config: Any) -> str:
     if not isinstance(config, Mapping):
         return ""
     return ", ".join(f"{name}={config[name]}" for name in sorted(config) if name != "n_clusters")
-
-
-def _sorted(frame: pd.DataFrame, *last: str) -> pd.DataFrame:
-    by = ["dataset_hash", "model_hash", "n_clusters", "method", "trainer_role", "trainer_hash", *last]
-    return frame.sort_values(by, ignore_index=True)

@@ -14,8 +14,6 @@ MEASURE_NAMES = {
     "completeness": "completeness",
     "v_measure": "V-measure",
 }
-METHOD_NAMES = {"gmm": "Gaussian mixture", "kmeans": "k-means", "t_mixture": "t mixture"}
-ROLE_ORDER = {"december": 0, "baseline": 1, "control": 2}
 
 HOW_TO_READ = """\
 How to read it: the clustering loss has added only what DECEMber has, at the same K and an equal test correlation, above
@@ -32,50 +30,19 @@ behaviour may pass it. Normalized: average over its ceiling. FEVE: explained fra
 last two are over neurons with an explainable variance of at least 0.15; all but the first need repeated images."""
 
 
-def with_labels(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of ``agreement_table`` with a ``label`` for each method, in the order of presentation."""
-    import pandas as pd
-
-    labelled = table.assign(
-        label=[_label(row) for row in table.itertuples()],
-        order=[ROLE_ORDER.get(role, len(ROLE_ORDER)) for role in table["trainer_role"]],
-    )
-    by_k = ["dataset_hash", "model_hash", "n_clusters", "label"]
-    # What else tells rows apart that would have the same label.
-    for column in ("trainer_comment", "clustering_hash", "trainer_hash"):
-        same = labelled.duplicated(by_k, keep=False)
-        labelled.loc[same, "label"] += ", " + labelled.loc[same, column].astype(str).str[:32].str.strip()
-    labelled["label"] = labelled["label"].astype(pd.StringDtype())
-    by = ["n_clusters", "order", "gradient_ratio", "label"]  # DECEMber from the gentlest strength to the strongest
-    return labelled.sort_values(by, kind="stable", ignore_index=True)
-
-
-def _label(row: object) -> str:
-    comment = str(getattr(row, "trainer_comment", "") or "")
-    method, role = str(row.method), str(row.trainer_role)  # type: ignore[attr-defined]
-    if method == "december":
-        return comment if comment.lower().startswith("december") else f"DECEMber, {comment}".rstrip(", ")
-    name = METHOD_NAMES.get(method, method)
-    if role == "control":
-        return f"{name}, end of pretraining"
-    return name if role == "baseline" or not comment else f"{name}, {comment}"
-
-
-def agreement_text(
-    labelled: pd.DataFrame, *, types_name: str | None = None, measure: str = "adjusted_rand_index"
-) -> str:
-    """Return the table as text; ``types_name`` and ``measure`` head its columns."""
+def agreement_text(table: pd.DataFrame, *, types_name: str | None = None, measure: str = "adjusted_rand_index") -> str:
+    """Return rows of ``agreement_table`` as text; ``types_name`` and ``measure`` head its columns."""
     name = MEASURE_NAMES.get(measure, measure)
-    width = max([len(label) for label in labelled["label"]] + [6])
+    width = max([len(label) for label in table["label"]] + [6])
     columns = [(f"{name} between seeds", "seeds"), ("test correlation", "test")]
-    if labelled["types_mean"].notna().any():
+    if table["types_mean"].notna().any():
         columns.insert(1, (f"{name} to {types_name or 'known types'}", "types"))
     widths = [max(len(head), len("0.000 ± 0.000")) + 3 for head, _ in columns]
     heads = [f"{head:>{size}}" for (head, _), size in zip(columns, widths, strict=True)]
     header = f"{'K':>4}  {'method':<{width}}{heads[0]}{'pairs':>8}{''.join(heads[1:])}"
     lines = [header, "-" * len(header)]
     previous = None
-    for row in labelled.to_dict("records"):
+    for row in table.to_dict("records"):
         if previous is not None and row["n_clusters"] != previous:
             lines.append("")
         previous = row["n_clusters"]

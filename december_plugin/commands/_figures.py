@@ -11,7 +11,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from december_plugin import plots
-from december_plugin.commands._agreement import with_labels
 from december_plugin.errors import SettingsError
 from december_plugin.schemas import figure_queries, queries, type_queries
 from december_plugin.schemas.confusion_queries import confusion_frame
@@ -77,20 +76,18 @@ def draw_all(
     lab: Any, folder: Path, *, types_name: str | None = None, with_tsne: bool = True
 ) -> Iterator[tuple[str, list[Path], str]]:
     """Draw the figures one by one; yield each one's name, its files, and why it was left out if there are none."""
-    table = queries.agreement_table(lab.tables, types_name=types_name)
+    # Further random starts of a method have a figure of their own.
+    starts = [{"clustering_hash": name} for name in figure_queries.first_starts(lab.tables)]
+    table = queries.agreement_table(lab.tables, starts, types_name=types_name)
     if table.empty:
         raise SettingsError(
             "there are no assignments yet, so that there is nothing to draw. `december register` plans trainings, "
             "`december worker` computes them."
         )
-    # Further random starts of a method have a figure of their own.
-    table = table[table["clustering_hash"].isin(figure_queries.first_starts(lab.tables))]
     known = sorted(lab.tables.KnownTypes.fetch("types_name"))
     types_name = types_name or (known[0] if known else None)
     analyses = [
-        Analysis(
-            lab.tables, dict(zip(figure_queries.DATA, values, strict=True)), with_labels(group), types_name, with_tsne
-        )
+        Analysis(lab.tables, dict(zip(figure_queries.DATA, values, strict=True)), group, types_name, with_tsne)
         for values, group in table.groupby(list(figure_queries.DATA), sort=True)
     ]
     for analysis in analyses:
@@ -217,9 +214,7 @@ def measures(analysis: Analysis) -> Figure:
     if not analysis.agreement["ari_mean"].notna().any():
         raise LeftOutError("there is no pair of seeds yet")
     frame = figure_queries.measures_frame(analysis.tables, analysis.key)
-    labels = analysis.table[[*queries.configuration_key(analysis.tables), "label"]]
-    frame = frame.drop(columns="method").merge(labels, on=queries.configuration_key(analysis.tables))
-    return plots.measures_figure(frame.rename(columns={"label": "method"}).dropna(subset="mean"))
+    return plots.measures_figure(_labelled(frame.dropna(subset="mean"), analysis))
 
 
 def null(analysis: Analysis) -> Figure:
@@ -237,10 +232,7 @@ def cluster_count(analysis: Analysis) -> Captioned:
     table = type_queries.cluster_count_table(analysis.tables, analysis.key)
     table = table[table["clustering_hash"].isin(analysis.table["clustering_hash"])].reset_index(drop=True)
     labelled = _labelled(table, analysis)
-    choices = type_queries.choose_cluster_count(table)
-    by = [*type_queries.CURVE, "method"]
-    names = table.assign(label=labelled["method"]).drop_duplicates(by)[[*by, "label"]]
-    choices = choices.merge(names, on=by).drop(columns="method").rename(columns={"label": "method"})
+    choices = type_queries.choose_cluster_count(labelled)
     return Captioned(plots.cluster_count_figure(labelled, choices), plots.cluster_count_caption(choices))
 
 
@@ -261,13 +253,12 @@ def datasets(tables: Any, table: pd.DataFrame) -> Figure:
     """Draw several data sets and their weighted mean (Figures 7 and 15)."""
     if table["dataset_hash"].nunique() < 2:
         raise LeftOutError("there is one data set only")
-    frame = figure_queries.datasets_frame(tables)
-    frame = frame[frame["clustering_hash"].isin(table["clustering_hash"])]
+    starts = [{"clustering_hash": name} for name in set(table["clustering_hash"])]
+    frame = figure_queries.datasets_frame(tables, starts)
     frame = frame[frame["model_hash"] == _most_common(frame["model_hash"])].dropna(subset="seeds_mean")
     if frame["dataset"].nunique() < 2:
         raise LeftOutError("there is no model whose seeds can be compared on several data sets")
-    labelled = pd.concat([with_labels(group) for _, group in frame.groupby("dataset", sort=True)])
-    return plots.datasets_figure(plots.agreement_columns(labelled))
+    return plots.datasets_figure(frame.sort_values("dataset", kind="stable"))
 
 
 def equivariant(tables: Any, table: pd.DataFrame) -> Figure:
@@ -281,9 +272,8 @@ def equivariant(tables: Any, table: pd.DataFrame) -> Figure:
     rows = rows[rows["model_hash"].isin(kept)]
     parts = []
     for function, group in rows.groupby("model_fn", sort=False):
-        labelled = with_labels(group)
         core = "rotation-equivariant core, " if "equivariant" in str(function) else ""
-        parts.append(labelled.assign(label=core + labelled["label"].astype(str)))
+        parts.append(group.assign(label=core + group["label"].astype(str)))
     frame = plots.agreement_columns(pd.concat(parts)).dropna(subset="ari_mean")
     if frame.empty:
         raise LeftOutError("there is no pair of seeds yet")
@@ -333,11 +323,9 @@ def _pretrainings(analysis: Analysis) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _labelled(table: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
-    """Return a table of configurations with their labels as ``method``."""
+    """Return the rows of the analysis' configurations, with the names that they have there."""
     key = queries.configuration_key(analysis.tables)
-    labels = analysis.table[[*key, "label"]]
-    merged = table.merge(labels, on=key, how="left", validate="one_to_one" if not table.duplicated(key).any() else None)
-    return merged.drop(columns="method").rename(columns={"label": "method"}).astype({"method": str})
+    return table.drop(columns="label").merge(analysis.table[[*key, "label"]], on=key)
 
 
 def _coordinates(analysis: Analysis, rows: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,6 @@ from december_plugin.commands._agreement import (
     agreement_text,
     performance_notes,
     performance_text,
-    with_labels,
 )
 from december_plugin.commands._lab import add_lab_options, open_lab_of
 from december_plugin.errors import ServerError
@@ -47,24 +46,23 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the tables."""
     from december_plugin.schemas.performance_queries import performance_table, untested_sessions
-    from december_plugin.schemas.queries import agreement_table
+    from december_plugin.schemas.queries import agreement_table, names_of
 
     lab = open_lab_of(args, read_only=True)
     table = agreement_table(lab.tables, types_name=args.types, measure=args.measure)
     if table.empty:
         print("No assignments yet. `december register` plans trainings, `december worker` computes them.")
         return 0
-    comments = _comments(lab)
+    names = {kind: names_of(lab.tables, kind, table) for kind in ("dataset", "model")}
     known = lab.tables.KnownTypes().fetch("types_name")
     types_name = args.types or (str(known[0]) if len(known) else None)
-    for key, group in table.groupby(["dataset_hash", "model_hash"], sort=False):
-        print(f"{comments.get(key[0], '')}{comments.get(key[1], '')}data set {key[0][:8]}, model {key[1][:8]}\n")
-        labelled = with_labels(group)
-        print(agreement_text(labelled, types_name=types_name, measure=args.measure))
-        of_group = {"dataset_hash": key[0], "model_hash": key[1]}
+    for key, group in table.groupby(["dataset_fn", "dataset_hash", "model_fn", "model_hash"], sort=False):
+        print(f"{names['dataset'][key[:2]]}, {names['model'][key[2:]]}: data set {key[1][:8]}, model {key[3][:8]}\n")
+        print(agreement_text(group, types_name=types_name, measure=args.measure))
+        of_group = {"dataset_hash": key[1], "model_hash": key[3]}
         performance = performance_table(lab.tables, of_group)
         tested = performance_notes(performance, untested_sessions(lab.tables, of_group))
-        more = performance_text(labelled, performance) if args.performance else ""
+        more = performance_text(group, performance) if args.performance else ""
         print(*[f"\n{text}" for text in (tested, more) if text], "", sep="\n")
     print(HOW_TO_READ, end="")
     if args.csv:
@@ -74,11 +72,3 @@ def run(args: argparse.Namespace) -> int:
         except OSError as error:
             raise ServerError(f"{args.csv} cannot be written: {error.strerror or error}.") from None
     return 0
-
-
-def _comments(lab: object) -> dict[str, str]:
-    comments = {}
-    for role in ("dataset", "model"):
-        rows = getattr(lab.nnfabrik, role.capitalize())().fetch(f"{role}_hash", f"{role}_comment")  # type: ignore[attr-defined]
-        comments.update({hash_: f"{comment}: " for hash_, comment in zip(*rows, strict=True) if comment})
-    return comments

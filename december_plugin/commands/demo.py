@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from december_plugin.commands import Subparsers
-from december_plugin.commands._agreement import HOW_TO_READ, agreement_text, with_labels
+from december_plugin.commands._agreement import HOW_TO_READ, agreement_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,7 +154,7 @@ def _answer(lab: Lab, settings: DemoSettings, written: Registered, types_name: s
     # What else is in these tables, from other runs with other settings, is not of this demonstration.
     clusterings = [*written.clusterings, *(lab.tables.Clustering & "method = 'december'").fetch("KEY")]
     restriction = dj.AndList([written.plan, clusterings])
-    table = with_labels(agreement_table(lab.tables, restriction, types_name=types_name))
+    table = agreement_table(lab.tables, restriction, types_name=types_name)
     path = settings.folder / "agreement.csv"
     table.to_csv(path, index=False)
     _say(5, "Answer", f"the agreement between seeds (also in {path})\n")

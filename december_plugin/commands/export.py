@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         model=args.model,
         tsne=False,
     )
-    tables = export_tables(lab.tables, labelled=with_labels, settings=settings)
+    tables = export_tables(lab.tables, settings=settings)
     counts = write_export(args.folder, tables, _provenance(lab, settings), formats=args.format, say=say)
     width = max(map(len, counts))
     for name, n_rows in counts.items():

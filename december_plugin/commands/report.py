@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         tsne=not args.no_tsne,
         max_neurons_per_session=args.max_neurons,
     )
-    data = collect_report(lab.tables, labelled=with_labels, settings=settings, say=say)
+    data = collect_report(lab.tables, settings=settings, say=say)
     say("writing the page")
     size = write_text(args.output, render_report(data))
     print(f"Written: {args.output} ({size / 1e6:.1f} MB)")

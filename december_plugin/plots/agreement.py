@@ -89,7 +89,7 @@ def agreement_figure(table: pd.DataFrame, *, n_types: int | None = None) -> Figu
 
 def _checked(table: pd.DataFrame) -> pd.DataFrame:
     what = "the table"
-    optional = [name for panel in _PANELS[1:] for name in (panel.mean, panel.sd) if name in table]
+    optional = [name for panel in _PANELS[1:] for name in (panel.mean, panel.sd)]
     table = checked_frame(
         *(table, what),
         text=COLUMNS[:1],

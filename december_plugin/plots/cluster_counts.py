@@ -12,7 +12,7 @@ from matplotlib.ticker import EngFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from december_plugin.errors import SettingsError
-from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame
+from december_plugin.plots.frames import agreement_columns, check_counts, check_known, check_once, checked_frame
 from december_plugin.plots.method_lines import draw_against_k, minus_best
 from december_plugin.plots.panels import (
     PAGE_WIDTH,
@@ -77,6 +77,7 @@ def cluster_count_figure(table: pd.DataFrame, choices: pd.DataFrame | None = Non
         one K only of every method, which leaves nothing to compare.
     """
     table = _checked(table)
+    choices = None if choices is None else agreement_columns(choices)
     panels = [panel for panel in CRITERIA if table[f"{panel[0]}_mean"].notna().any()]
     shown = shown_methods(table, "seeds_mean")
     n_columns = min(len(panels), 2)

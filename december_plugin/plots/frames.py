@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,8 @@ def checked_frame(
     Parameters
     ----------
     frame
-        What the caller passed.
+        What the caller passed: with the columns below, or as a query returned it, whose ``label`` is the ``method``
+        and whose ``seeds_*``, ``types_*`` and ``test_*`` are ``ari_*``, ``types_ari_*`` and ``test_correlation_*``.
     what
         What the frame is called in messages, e.g. "the table".
     text, numbers
@@ -43,6 +44,8 @@ def checked_frame(
         deviation (columns ``sd`` and ``..._sd``).
     """
     needed = (*text, *numbers)
+    if isinstance(frame, pd.DataFrame):
+        frame = _in_columns_of_figures(frame, {*needed, *optional})
     if not isinstance(frame, pd.DataFrame):
         raise SettingsError(
             f"{what} is {type(frame).__name__}; it must be a pandas.DataFrame with the columns {', '.join(needed)}."
@@ -99,13 +102,24 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, (int, float, np.number)) else repr(value)
 
 
+# What the queries call an agreement or a correlation, and what the figures call it.
+_QUERIED = {"seeds": "ari", "types": "types_ari", "test": "test_correlation"}
+_RENAMED = {f"{old}_{part}": f"{new}_{part}" for old, new in _QUERIED.items() for part in ("mean", "sd")}
+
+
+def _in_columns_of_figures(frame: pd.DataFrame, wanted: Collection[str]) -> pd.DataFrame:
+    """Return a frame as a query returned it in the wanted columns; a frame that has these already stays as it is."""
+    if "label" in frame and "method" in wanted:
+        frame = frame.drop(columns="method", errors="ignore").rename(columns={"label": "method"})
+    names = {old: new for old, new in _RENAMED.items() if new in wanted and old in frame and new not in frame}
+    return frame.rename(columns=names)
+
+
 def agreement_columns(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of ``queries.agreement_table`` in the columns that the figures take.
 
     ``label`` (or, without it, ``method``) becomes ``method``; ``seeds_*`` become ``ari_*``, ``types_*`` become
-    ``types_ari_*`` and ``test_*`` become ``test_correlation_*``. Other columns stay.
+    ``types_ari_*`` and ``test_*`` become ``test_correlation_*``. Other columns stay. The figures do this themselves; it
+    is for what is done with the rows before.
     """
-    names = {"seeds": "ari", "types": "types_ari", "test": "test_correlation"}
-    renamed = {f"{old}_{part}": f"{new}_{part}" for old, new in names.items() for part in ("mean", "sd")}
-    table = table.drop(columns="method").rename(columns={"label": "method"}) if "label" in table else table
-    return table.rename(columns=renamed)
+    return _in_columns_of_figures(table, {"method", *_RENAMED.values()})

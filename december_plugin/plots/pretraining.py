@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from december_plugin.plots.clusters_axis import draw_means, set_value_limits
-from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame
+from december_plugin.plots.frames import agreement_columns, check_counts, check_known, check_once, checked_frame
 from december_plugin.plots.method_lines import draw_against_k
 from december_plugin.plots.panels import (
     PAGE_WIDTH,
@@ -143,6 +143,7 @@ def _checked_agreement(agreement: pd.DataFrame) -> tuple[pd.DataFrame, list[str]
     what = "the table"
     numbers = ("pretrain_epochs", "n_clusters", "ari_mean", "ari_sd", "n_pairs")
     agreement = checked_frame(agreement, what, numbers=numbers, empty="no agreement has been computed yet.")
+    agreement = agreement_columns(agreement)
     check_counts(agreement, what)
     check_known(agreement, what, "ari_mean")
     agreement = agreement.sort_values("pretrain_epochs", kind="stable", ignore_index=True)

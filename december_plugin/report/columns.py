@@ -59,6 +59,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "p_value": (_ONE, "one-sided p value of the observed agreement"),
     "n_draws": ("draws", "number of draws of surrogates"),
     "trainer_settings": ("", "settings of the trainer but for the number of clusters"),
+    "clustering_settings": ("", "settings of the clustering but for the number of clusters"),
     **_mean_sd("heldout_log_likelihood", "nat per neuron", "log likelihood of held-out neurons", "models"),
     "heldout_log_likelihood_se": ("nat per neuron", "its standard error over splits, mean over models"),
     **_mean_sd("bic", _ONE, "Bayesian information criterion (less is better)", "models"),

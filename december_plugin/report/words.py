@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
 
+from december_plugin.naming import complete_settings, short_function
 from december_plugin.report.data import Analysis
-from december_plugin.settings import expand_preset
 
 CITATIONS = (
     (
@@ -95,9 +93,9 @@ def methods_in_words(analysis: Analysis, entries: pd.DataFrame) -> list[tuple[st
 
 
 def _models(analysis: Analysis) -> str:
-    n = int(analysis.sessions["n_neurons"].sum())
+    n, function = int(analysis.sessions["n_neurons"].sum()), short_function(analysis.model["fn"])
     return (
-        f"Models of a shared core and one readout per session ({_last(analysis.model['fn'])}) predict the responses of "
+        f"Models of a shared core and one readout per session ({function}) predict the responses of "
         f"{n:,} neurons in {len(analysis.sessions)} sessions. A neuron's readout vector, its weights on the core's "
         f"features, is what is clustered. They are built and trained within nnfabrik {cite('nnfabrik')} with layers of "
         f"neuralpredictors {cite('neuralpredictors')}, and kept in DataJoint tables {cite('datajoint')}."
@@ -195,33 +193,7 @@ def _consensus() -> str:
 def _trainer_settings(entries: pd.DataFrame, hashes: set[str]) -> list[dict[str, Any]]:
     """Return the complete settings of trainers, defaults included where the function is ours."""
     rows = entries[(entries["kind"] == "trainer") & entries["hash"].isin(hashes)]
-    return [{**_defaults(row.fn), **_config(row.fn, row.config)} for row in rows.itertuples()]
-
-
-def _config(function: str, text: Any) -> dict[str, Any]:
-    config = json.loads(str(text))
-    if not isinstance(config, Mapping):
-        return {}
-    found = _own_trainer(function)
-    return dict(config) if found is None else expand_preset(found, config)
-
-
-def _own_trainer(function: str) -> Callable[..., Any] | None:
-    from december_plugin import trainers
-
-    known: dict[str, Callable[..., Any]] = {
-        "baseline_trainer": trainers.baseline_trainer,
-        "december_trainer": trainers.december_trainer,
-    }
-    return known.get(_last(function)) if str(function).startswith("december_plugin.") else None
-
-
-def _defaults(function: str) -> dict[str, Any]:
-    found = _own_trainer(function)
-    if found is None:
-        return {}
-    parameters = inspect.signature(found).parameters.values()
-    return {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
+    return [complete_settings(str(row.fn), json.loads(str(row.config))) for row in rows.itertuples()]
 
 
 def _other_protocol(settings: list[dict[str, Any]], kind: str) -> str:
@@ -251,7 +223,3 @@ def _written(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return " to ".join(_written(entry) for entry in value)
     return f"{value:g}" if isinstance(value, (int, float)) else str(value)
-
-
-def _last(function: Any) -> str:
-    return str(function).rsplit(".", 1)[-1]

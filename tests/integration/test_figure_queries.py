@@ -19,7 +19,7 @@ from december_plugin import plots
 from december_plugin.cli import main
 from december_plugin.commands import _figures
 from december_plugin.errors import SettingsError
-from december_plugin.schemas import figure_queries
+from december_plugin.schemas import figure_queries, queries, type_queries
 
 SEEDS = [1, 2]
 
@@ -173,6 +173,30 @@ def test_embeddings_of_the_same_neurons(lab):
         between = pd.DataFrame(centers).drop_duplicates().to_numpy()
         nearest = min(np.linalg.norm(a - b) for a, b in itertools.combinations(between, 2))
         assert nearest > 2 * spread
+
+
+def test_frames_of_the_queries_can_be_drawn_as_they_are(lab):
+    table = queries.agreement_table(lab.tables, lab.first)
+    (lines, *_) = plots.agreement_figure(table).axes
+    assert {text for text in lines.get_legend_handles_labels()[1] if not text.startswith("_")} == set(table["label"])
+    counts = type_queries.cluster_count_table(lab.tables, lab.first)
+    drawn = [
+        plots.cluster_count_figure(counts, type_queries.choose_cluster_count(counts)),
+        plots.measures_figure(figure_queries.measures_frame(lab.tables, lab.first).dropna(subset="mean")),
+        plots.datasets_figure(figure_queries.datasets_frame(lab.tables).dropna(subset="seeds_mean")),
+    ]
+    assert all(figure.axes for figure in drawn)
+
+
+def test_configurations_are_named_by_what_differs(lab):
+    table = queries.agreement_table(lab.tables)
+    assert not table.duplicated(["dataset_hash", "model_hash", "n_clusters", "label"]).any()
+    assert {label for label in table["label"] if label.startswith("k-means")} == {
+        *("k-means (seed 0)", "k-means (seed 1)", "k-means (seed 2)"),
+    }
+    assert set(figure_queries.datasets_frame(lab.tables)["dataset"]) == {
+        *("tables_lab.loaders {}", "tables_lab.loaders {'n_images': 10}"),
+    }
 
 
 # --- the command -------------------------------------------------------------------------------------------------

@@ -96,7 +96,8 @@ def test_nothing_is_drawn_unless_asked_for(empty_lab):
     for table in lab.tables.computed:
         table.populate()
     assert len(lab.tables.SurrogateAgreement()) == 0
-    assert list(type_queries.null_table(lab.tables).columns)[:5] == [
+    assert list(type_queries.null_table(lab.tables).columns)[:6] == [
+        "label",
         "method",
         "n_clusters",
         "trainer_role",
