@@ -1,9 +1,10 @@
 """How many clusters: criteria that each prefer some number K, or say nothing.
 
 Three criteria are of the readout vectors of one model: the held-out log likelihood of the mixture, the Bayesian
-information criterion and the silhouette. The fourth, the agreement between seeds, is in
-:mod:`december_plugin.agreement`. :func:`pick_count` reads a K off a curve of any of them, and refuses where the curve
-has its best value at the edge of what was tried, or is flat up to there: neither is a choice.
+information criterion and the silhouette. The fourth is the agreement between seeds (:mod:`december_plugin.agreement`)
+above its null (:mod:`december_plugin.surrogates`). :func:`pick_count` reads a K off a curve of any of them, and refuses
+where other K are as good within the error, or the best are at the edge of what was tried: neither is a choice.
+:func:`agreed_count` says whether several agree.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ N_SPLITS = 5
 TEST_SHARE = 1 / 3
 SILHOUETTE_NEURONS = 2000  # distances of all pairs: quadratic in the number of neurons
 FEWEST_COUNTS = 3  # numbers of clusters that a curve needs before it can have a maximum inside
+FEWEST_CRITERIA = 2  # that must agree on a number of clusters
+WIDEST_SHARE = 3  # a criterion narrows K down to one third of what was tried, or says nothing
 LIKELIHOOD_METHODS = ("gmm", "t_mixture")
 
 
@@ -201,25 +204,24 @@ class Pick:
     Attributes
     ----------
     count
-        The K it picks; None for none.
+        The K it picks: the best one, if no other is as good within the error. None for none.
     as_good
         The K, in order, that are as good as the best one within the error.
     why_not
         Why it picks none, in words; "" if it picks one.
+    is_inside
+        Whether what is as good reaches neither the smallest nor the largest K that was tried, so that the criterion
+        says something about K: a single one or a range.
     """
 
     count: int | None
     as_good: tuple[int, ...]
     why_not: str = ""
+    is_inside: bool = False
 
 
 def pick_count(
-    counts: Sequence[int],
-    values: Sequence[float],
-    errors: Sequence[float],
-    *,
-    better: str = "larger",
-    smallest_as_good: bool = True,
+    counts: Sequence[int], values: Sequence[float], errors: Sequence[float], *, better: str = "larger"
 ) -> Pick:
     """Return the K that a curve picks, if it does.
 
@@ -233,24 +235,23 @@ def pick_count(
         Its uncertainty, e.g. one standard error. The error at the best K counts; NaN counts as 0.
     better
         "larger" or "smaller".
-    smallest_as_good
-        Take the smallest K that is within the error of the best one (Hastie et al., The Elements of Statistical
-        Learning, section 7.10); False takes the best.
 
     Returns
     -------
     Pick
-        None is picked if fewer than three K are known, or if the K within the error of the best reach the smallest or
-        largest K that was tried: the curve then still rises there, or is flat.
+        A K is picked if it is the only one within the error of the best. Otherwise none is, and ``as_good`` is the
+        range that cannot be distinguished. None is picked either if fewer than three K are known, or if the K within
+        the error of the best reach the smallest or largest K that was tried: the curve then still rises there, or is
+        flat.
     """
     if better not in ("larger", "smaller"):
         raise SettingsError(f"better is {better!r}; it must be 'larger' or 'smaller'.")
     sign = 1.0 if better == "larger" else -1.0
     known = sorted((int(k), sign * v, e) for k, v, e in zip(counts, values, errors, strict=True) if math.isfinite(v))
     if not known:
-        return Pick(None, (), "is not known")
+        return Pick(None, (), "is not computed")
     if len(known) < FEWEST_COUNTS:
-        return Pick(None, (), f"is known for {len(known)} numbers of clusters, and needs {FEWEST_COUNTS}")
+        return Pick(None, (), f"is computed for {len(known)} numbers of clusters, and needs {FEWEST_COUNTS}")
     best = max(known, key=lambda entry: (entry[1], -entry[0]))
     error = best[2] if math.isfinite(best[2]) else 0.0
     as_good = tuple(k for k, value, _ in known if value >= best[1] - error)
@@ -258,6 +259,69 @@ def pick_count(
     for edge, which in ((low, "smallest"), (high, "largest")):
         if best[0] == edge:
             return Pick(None, as_good, f"is best at the {which} K that was tried, {edge}")
-        if edge in as_good:
-            return Pick(None, as_good, f"is flat down to K = {low}" if edge == low else f"is flat up to K = {high}")
-    return Pick(as_good[0] if smallest_as_good else best[0], as_good)
+    if low in as_good or high in as_good:
+        return Pick(None, as_good, f"cannot distinguish K = {in_words(as_good)}, up to the edge of what was tried")
+    if len(as_good) > 1:
+        return Pick(None, as_good, f"cannot distinguish K = {in_words(as_good)}", is_inside=True)
+    return Pick(best[0], as_good, is_inside=True)
+
+
+def in_words(counts: Sequence[int]) -> str:
+    """Return a range of K in words: "5" or "3 to 8"."""
+    return f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
+
+
+def count_in_words(count: float, low: float, high: float) -> str:
+    """Return a number of clusters with its uncertainty in words: "K = 5" or "K = 5 (4 to 6)"."""
+    return f"K = {count:g}" if low == high else f"K = {count:g} ({low:g} to {high:g})"
+
+
+@dataclass(frozen=True)
+class AgreedCount:
+    """A number of clusters that criteria agree on.
+
+    Attributes
+    ----------
+    count
+        The K that most of them include.
+    low, high
+        Its uncertainty: the smallest and the largest K that one of them cannot exclude.
+    criteria
+        Their names.
+    """
+
+    count: int
+    low: int
+    high: int
+    criteria: tuple[str, ...]
+
+
+def agreed_count(picks: Mapping[str, Pick], counts: Sequence[int]) -> AgreedCount | None:
+    """Return the K that at least two criteria agree on, or None.
+
+    A criterion counts if it narrows K down: it picks one, or what it cannot distinguish are at most a third of the K
+    that were tried, inside of their range. A wider range is compatible with everything, and no vote for anything.
+
+    Parameters
+    ----------
+    picks
+        What each criterion says, by its name.
+    counts
+        The K that were tried.
+    """
+    tried = sorted(set(counts))
+    most = max(1, len(tried) // WIDEST_SHARE)
+    covered: dict[str, list[int]] = {}
+    for name, pick in picks.items():
+        if pick.is_inside:
+            within = [count for count in tried if pick.as_good[0] <= count <= pick.as_good[-1]]
+            if len(within) <= most:
+                covered[name] = within
+    votes = {count: [name for name, within in covered.items() if count in within] for count in tried}
+    # Of K that equally many include, the one that was picked alone by more of them; then the smallest.
+    count = max(tried, key=lambda k: (len(votes[k]), sum(picks[name].count == k for name in votes[k]), -k))
+    names = votes[count]
+    if len(names) < FEWEST_CRITERIA:
+        return None
+    everything = [k for name in names for k in covered[name]]
+    return AgreedCount(count, min(everything), max(everything), tuple(names))

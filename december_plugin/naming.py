@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from december_plugin.settings import PASSED_BY_NNFABRIK
+
 METHOD_NAMES = {"december": "DECEMber", "gmm": "Gaussian mixture", "kmeans": "k-means", "t_mixture": "t mixture"}
 ROLE_ORDER = {"december": 0, "baseline": 1, "control": 2}
 END_OF_PRETRAINING = "end of pretraining"
@@ -41,10 +43,11 @@ def complete_settings(function: str, config: Any) -> dict[str, Any]:
     if package.split(".")[0] != "december_plugin":
         return given
     try:
-        parameters = inspect.signature(getattr(import_module(package), name)).parameters.values()
+        parameters = inspect.signature(getattr(import_module(package), name)).parameters
     except (ImportError, AttributeError, TypeError, ValueError):  # a function of another version
         return given
-    return {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty} | given
+    own = [each for each in parameters.values() if each.name not in PASSED_BY_NNFABRIK]
+    return {each.name: each.default for each in own if each.default is not inspect.Parameter.empty} | given
 
 
 def setting_words(value: Any) -> str:

@@ -11,6 +11,8 @@ import pandas as pd
 
 from december_plugin.embeddings import readout_embeddings
 from december_plugin.errors import DecemberError, SettingsError
+from december_plugin.naming import complete_settings
+from december_plugin.report.answer import agreed_counts
 from december_plugin.report.data import Analysis, Chosen, Confusion, Embedding, Missing
 from december_plugin.schemas.confusion_queries import confusion_frame
 from december_plugin.schemas.neuron_ids import FROM_RECORDING
@@ -79,6 +81,7 @@ class AnalysisReader:
             agreement=self.agreement,
             sessions=self._sessions(row),
             performance=self._performance(),
+            **self._compared(),
             nulls=nulls,
             counts=counts,
             choices=choices,
@@ -131,6 +134,33 @@ class AnalysisReader:
         if frame.empty:
             return pd.DataFrame()
         return frame.drop(columns="label").merge(self.agreement[[*self.key, "label"]], on=self.key)
+
+    def _compared(self) -> dict[str, Any]:
+        """Return what configurations are compared by: agreement of every pair of seeds, correlations, settings."""
+        pairs = (self.tables.SeedAgreement & self.group).fetch(
+            *self.key, "seed_a", "seed_b", "adjusted_rand_index", as_dict=True
+        )
+        training = [name for name in self.key if name != "clustering_hash"]
+        tested = (self.tables.TestPerformance & self.group).fetch(
+            *training, "seed", "single_trial_correlation", as_dict=True
+        )
+        trainers = self.tables.nnfabrik.Trainer().fetch("trainer_fn", "trainer_hash", "trainer_config")
+        return {
+            "configuration": tuple(self.key),
+            "pairs": pd.DataFrame(pairs, columns=[*self.key, "seed_a", "seed_b", "adjusted_rand_index"]).rename(
+                columns={"adjusted_rand_index": "agreement"}
+            ),
+            "tested": pd.DataFrame(tested, columns=[*training, "seed", "single_trial_correlation"])
+            .rename(columns={"single_trial_correlation": "test"})
+            .astype({"test": float}),
+            "trainer_settings": {
+                (str(function), str(name)): complete_settings(str(function), config)
+                for function, name, config in zip(*trainers, strict=True)
+            },
+            "clustering_settings": dict(
+                zip(*self.tables.Clustering().fetch("clustering_hash", "settings"), strict=True)
+            ),
+        }
 
     def _sessions(self, row: pd.Series) -> pd.DataFrame:
         """Return the sessions of the models of one configuration, with what is known about their test trials."""
@@ -259,13 +289,13 @@ def chosen_row(
 ) -> pd.Series:
     """Return the configuration whose clusters are shown, with ``reason``: DECEMber's gentlest where there is one.
 
-    The number of clusters is the one asked for, else that of the known types, else the one that most criteria pick,
-    else the middle one.
+    The number of clusters is the one asked for, else that of the known types, else the one that criteria agree on, else
+    the middle one.
     """
     is_december = agreement["method"] == "december"
     rows = agreement[is_december] if is_december.any() else agreement
     counts = sorted(set(rows["n_clusters"]))
-    picked = picked_counts(choices)
+    agreed = agreed_counts(choices)
     if n_clusters is not None:
         if n_clusters not in counts:
             rows, counts = agreement, sorted(set(agreement["n_clusters"]))
@@ -275,8 +305,8 @@ def chosen_row(
         count, why = n_clusters, "as asked for"
     elif types is not None and types["type"].nunique() in counts:
         count, why = int(types["type"].nunique()), "the number of known types"
-    elif picked and picked[0] in counts:
-        count, why = picked[0], "picked by more criteria than any other"
+    elif agreed is not None and agreed[0] in counts:
+        count, why = int(agreed[0]), "on which criteria agree"
     else:
         count, why = int(counts[len(counts) // 2]), f"the middle one of {', '.join(map(str, counts))}"
     rows = rows[rows["n_clusters"] == count]
@@ -284,10 +314,3 @@ def chosen_row(
     gentlest = " with the gentlest clustering loss" if is_december.any() and len(rows) > 1 else ""
     row["reason"] = f"K = {count}, {why}; {row['label']}{gentlest}"
     return row
-
-
-def picked_counts(choices: pd.DataFrame) -> list[int]:
-    """Return the numbers of clusters that criteria pick, the one that most pick first."""
-    names = [name for name in ("agreement", "heldout_log_likelihood", "bic", "silhouette") if name in choices]
-    picked = choices[names].stack().dropna().astype(int) if names else pd.Series(dtype=int)
-    return [int(count) for count in picked.value_counts().index]

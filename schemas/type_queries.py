@@ -15,8 +15,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.cluster_counts import FEWEST_COUNTS, Pick, pick_count
+from december_plugin.agreement import SIGNIFICANT
+from december_plugin.cluster_counts import (
+    FEWEST_COUNTS,
+    LIKELIHOOD_METHODS,
+    AgreedCount,
+    Pick,
+    agreed_count,
+    count_in_words,
+    in_words,
+    pick_count,
+)
 from december_plugin.naming import in_order
+from december_plugin.schemas.clustering import DECEMBER
 from december_plugin.schemas.consensus import consensus_of
 from december_plugin.schemas.queries import (
     _assignments,
@@ -30,6 +41,7 @@ from december_plugin.schemas.tables import DecemberTables
 from december_plugin.surrogates import null_band
 
 NULL_COLUMNS = ("null_mean", "null_sd", "null_low", "null_high", "n_draws", "n_pairs", "p_value")
+ABOVE_NULL = ("above_null_mean", "above_null_sd", "p_value", "n_draws")
 CONFIGURATION = ("label", "method", "n_clusters", "trainer_role")
 CRITERIA = ("heldout_log_likelihood", "bic", "silhouette")
 CURVE = (
@@ -39,7 +51,7 @@ CURVE = (
 # Differences of the Bayesian information criterion below this are weak evidence (Kass and Raftery 1995).
 BIC_TOLERANCE = 10.0
 WORDS = {
-    "agreement": "the agreement between seeds",
+    "agreement": "the agreement between seeds above its null",
     "heldout_log_likelihood": "the held-out log likelihood",
     "bic": "the BIC",
     "silhouette": "the silhouette",
@@ -111,8 +123,10 @@ def cluster_count_table(tables: DecemberTables, restriction: Any = True) -> pd.D
         One row per configuration: ``label``, ``method``, ``n_clusters``, ``trainer_role``; ``trainer_settings`` and
         ``clustering_settings``, without the number of clusters, in words: rows that differ in K alone have the same;
         ``n_models``;
-        agreement between seeds ``seeds_mean``, ``seeds_sd``, ``n_pairs``; means and standard deviations over models of
-        the held-out log likelihood (nat per neuron), the Bayesian information criterion and the silhouette;
+        agreement between seeds ``seeds_mean``, ``seeds_sd``, ``n_pairs``; how far it lies above the mean of its null,
+        ``above_null_mean``, with the standard deviation of the draws ``above_null_sd``, ``p_value`` and ``n_draws``, of
+        several kinds of surrogates that with the highest null; means and standard deviations over models of the
+        held-out log likelihood (nat per neuron), the Bayesian information criterion and the silhouette;
         ``heldout_log_likelihood_se``, the mean over models of the standard error over splits; and the configuration's
         key. What is not computed yet, or has no value, is NaN.
     """
@@ -129,6 +143,7 @@ def cluster_count_table(tables: DecemberTables, restriction: Any = True) -> pd.D
     frame["heldout_log_likelihood_se"] = groups["heldout_log_likelihood_se"].mean()
     frame = frame.reset_index().merge(_pair_summary(tables, models, "adjusted_rand_index"), on=key, how="left")
     frame["n_pairs"] = frame["n_pairs"].fillna(0).astype(int)
+    frame = frame.merge(_above_null(tables, restriction, key), on=key, how="left")
     settings = {
         (row["trainer_fn"], row["trainer_hash"]): _settings_in_words(row["trainer_config"])
         for row in tables.nnfabrik.Trainer().fetch("trainer_fn", "trainer_hash", "trainer_config", as_dict=True)
@@ -140,19 +155,22 @@ def cluster_count_table(tables: DecemberTables, restriction: Any = True) -> pd.D
     frame["clustering_settings"] = [_settings_in_words(clusterings[name]) for name in frame["clustering_hash"]]
     criteria = [f"{name}_{part}" for name in CRITERIA for part in ("mean", "sd")]
     first = [*CONFIGURATION, "trainer_settings", "clustering_settings", "n_models"]
-    order = [*first, "seeds_mean", "seeds_sd", "n_pairs", *criteria, "heldout_log_likelihood_se", *key]
+    agreement = ["seeds_mean", "seeds_sd", "n_pairs", *ABOVE_NULL]
+    order = [*first, *agreement, *criteria, "heldout_log_likelihood_se", *key]
     return in_order(frame.merge(labelled_configurations(tables, models), on=key, how="left"))[order]
 
 
 def choose_cluster_count(frame: pd.DataFrame) -> pd.DataFrame:
-    """Say which number of clusters each criterion picks, and in plain words whether they pick any.
+    """Say which number of clusters each criterion picks, if any, and whether they agree.
 
-    The uncertainty of a mean over models is its standard error; of the held-out log likelihood also that over splits,
-    if it is larger; of the BIC at least 10; of the agreement between seeds, whose pairs share seeds, the standard
-    deviation divided by the square root of half the number of seeds. A criterion picks the smallest K that is as good
-    as the best one within this, and the agreement the best K itself. It picks none if what is as good reaches the
-    smallest or the largest K that was tried, or if fewer than three were: see
-    :func:`december_plugin.cluster_counts.pick_count`.
+    The agreement between seeds counts as far as it lies above its null: by itself it is highest for few clusters, also
+    where there are none. The uncertainty of a mean over models is its standard error; of the held-out log likelihood
+    also that over splits, if it is larger; of the BIC at least 10; of the agreement above its null that of the null's
+    draws and, as pairs share seeds, the standard deviation over pairs divided by the square root of half the number of
+    seeds. A criterion picks a K if it is the only one within this of the best. Otherwise it has a range that it cannot
+    distinguish, or says nothing where that reaches the smallest or the largest K that was tried, or fewer than three
+    were: see :func:`december_plugin.cluster_counts.pick_count` and
+    :func:`~december_plugin.cluster_counts.agreed_count`.
 
     Parameters
     ----------
@@ -162,29 +180,37 @@ def choose_cluster_count(frame: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row per data set, model, trainer (but for its number of clusters) and method: ``smallest``, ``largest`` and
-        ``n_counts`` of the K that were tried; ``agreement``, ``heldout_log_likelihood``, ``bic`` and ``silhouette``,
-        the K that each picks, NaN for none; ``statement``, a sentence.
+        One row per data set, model, trainer and clustering (but for the number of clusters): ``label``; ``smallest``,
+        ``largest`` and ``n_counts`` of the K that were tried. For each of the criteria ``agreement``,
+        ``heldout_log_likelihood``, ``bic`` and ``silhouette`` the K that it picks, NaN for none; with ``_low`` and
+        ``_high`` the range that it cannot distinguish; with ``_says`` all of it in words. ``n_criteria``, how many
+        exist for the method and are computed, and ``n_picks``, how many of them pick a K. ``count``, the K that at
+        least two criteria agree on, with its uncertainty ``count_low`` to ``count_high`` and ``agreeing``, the names of
+        these criteria; NaN and "" for none. ``statement``, a sentence.
     """
-    by = list(CURVE)
-    columns = ["label", *by, "smallest", "largest", "n_counts", *WORDS, "statement"]
+    columns = ["label", *CURVE, "smallest", "largest", "n_counts"]
+    columns += [f"{name}{part}" for name in WORDS for part in ("", "_low", "_high", "_says")]
+    columns += ["n_criteria", "n_picks", "count", "count_low", "count_high", "agreeing", "statement"]
     rows = []
-    for values, curve in frame.groupby(by, sort=True, dropna=False):
+    for values, curve in frame.groupby(list(CURVE), sort=False, dropna=False):
+        described = dict(zip(CURVE, values, strict=True))
         curve = curve.sort_values("n_clusters").drop_duplicates("n_clusters")
-        picks = _picks(curve)
         counts = [int(count) for count in curve["n_clusters"]]
-        rows.append(
-            {
-                "label": " / ".join(dict.fromkeys(curve["label"])),
-                **dict(zip(by, values, strict=True)),
-                "smallest": counts[0],
-                "largest": counts[-1],
-                "n_counts": len(counts),
-                **{name: float(pick.count) if pick.count is not None else math.nan for name, pick in picks.items()},
-                "statement": _statement(picks, counts),
-            }
-        )
-    return pd.DataFrame(rows, columns=columns)
+        picks = _picks(curve, str(described["method"]))
+        agreed = agreed_count(picks, counts)
+        row = {"label": " / ".join(dict.fromkeys(curve["label"])), **described}
+        row |= {"smallest": counts[0], "largest": counts[-1], "n_counts": len(counts)}
+        row |= {"n_criteria": sum(_is_computed(pick) for pick in picks.values())}
+        row |= {"n_picks": sum(pick.count is not None for pick in picks.values())}
+        for name in WORDS:
+            row |= _pick_columns(name, picks.get(name))
+        row |= {"statement": _statement(picks, counts, agreed), "agreeing": ""}
+        if agreed is not None:
+            row |= {"count": agreed.count, "count_low": agreed.low, "count_high": agreed.high}
+            row |= {"agreeing": ", ".join(agreed.criteria)}
+        rows.append(row)
+    found = pd.DataFrame(rows, columns=columns)
+    return found.astype(dict.fromkeys(("count", "count_low", "count_high"), float))
 
 
 def consensus_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
@@ -300,7 +326,16 @@ def _null_row(agreements: np.ndarray, observed: list[float]) -> dict[str, Any]:
     }
 
 
-def _picks(curve: pd.DataFrame) -> dict[str, Pick]:
+def _above_null(tables: DecemberTables, restriction: Any, key: list[str]) -> pd.DataFrame:
+    """Return how far each configuration's agreement between seeds lies above its null."""
+    nulls = null_table(tables, restriction).sort_values("null_mean").drop_duplicates(key, keep="last")
+    pairs = (nulls["seeds_mean"] - nulls["null_mean"]).astype(float)
+    found = nulls[[*key, "p_value", "n_draws", "null_sd"]].assign(above_null_mean=pairs)
+    return found.rename(columns={"null_sd": "above_null_sd"})
+
+
+def _picks(curve: pd.DataFrame, method: str) -> dict[str, Pick]:
+    """Return what each criterion that the method has says."""
     counts = curve["n_clusters"].astype(int).tolist()
     n_models = curve["n_models"].to_numpy(dtype=float)
 
@@ -311,40 +346,57 @@ def _picks(curve: pd.DataFrame) -> dict[str, Pick]:
     def standard_error(name: str) -> np.ndarray:
         return np.asarray(np.nan_to_num(curve[f"{name}_sd"].to_numpy(dtype=float)) / np.sqrt(n_models))
 
-    over_splits = np.nan_to_num(curve["heldout_log_likelihood_se"].to_numpy(dtype=float))
-    seeds_error = curve["seeds_sd"].to_numpy(dtype=float) / np.sqrt(np.maximum(n_models / 2, 1))
-    held_out_error = np.maximum(standard_error("heldout_log_likelihood"), over_splits)
-    return {
-        "agreement": pick("seeds_mean", seeds_error, smallest_as_good=False),
-        "heldout_log_likelihood": pick("heldout_log_likelihood_mean", held_out_error),
-        "bic": pick("bic_mean", np.maximum(standard_error("bic"), BIC_TOLERANCE), better="smaller"),
-        "silhouette": pick("silhouette_mean", standard_error("silhouette")),
-    }
+    picks = {"agreement": _pick_above_null(curve, pick)}
+    if method in (DECEMBER, *LIKELIHOOD_METHODS):
+        over_splits = np.nan_to_num(curve["heldout_log_likelihood_se"].to_numpy(dtype=float))
+        held_out_error = np.maximum(standard_error("heldout_log_likelihood"), over_splits)
+        picks["heldout_log_likelihood"] = pick("heldout_log_likelihood_mean", held_out_error)
+        picks["bic"] = pick("bic_mean", np.maximum(standard_error("bic"), BIC_TOLERANCE), better="smaller")
+    return {**picks, "silhouette": pick("silhouette_mean", standard_error("silhouette"))}
 
 
-def _statement(picks: Mapping[str, Pick], counts: list[int]) -> str:
+def _pick_above_null(curve: pd.DataFrame, pick: Any) -> Pick:
+    p_values = curve["p_value"].to_numpy(dtype=float)
+    if np.isnan(p_values).all():
+        return Pick(None, (), "has no null to be judged by")
+    if not (p_values <= SIGNIFICANT).any():
+        return Pick(None, tuple(curve["n_clusters"]), f"is nowhere above its null (p at most {SIGNIFICANT:g})")
+    n_seeds = np.maximum(curve["n_models"].to_numpy(dtype=float) / 2, 1)
+    over_pairs = np.nan_to_num(curve["seeds_sd"].to_numpy(dtype=float)) / np.sqrt(n_seeds)
+    return pick("above_null_mean", np.hypot(over_pairs, curve["above_null_sd"].to_numpy(dtype=float)))
+
+
+def _is_computed(pick: Pick) -> bool:
+    return bool(pick.as_good)
+
+
+def _pick_columns(name: str, pick: Pick | None) -> dict[str, Any]:
+    if pick is None:
+        return {name: math.nan, f"{name}_says": "does not exist"}
+    low, high = (pick.as_good[0], pick.as_good[-1]) if pick.as_good else (math.nan, math.nan)
+    says = f"{pick.count}" if pick.count is not None else f"none: {pick.why_not}"
+    if pick.count is None and pick.is_inside:
+        says = in_words(pick.as_good)
+    count = float(pick.count) if pick.count is not None else math.nan
+    return {name: count, f"{name}_low": low, f"{name}_high": high, f"{name}_says": says}
+
+
+def _statement(picks: Mapping[str, Pick], counts: list[int], agreed: AgreedCount | None) -> str:
     if len(counts) < FEWEST_COUNTS:
         tried = " and ".join(map(str, counts))
         return f"Only K = {tried} was tried; choosing a number of clusters takes at least three."
-    tried = f"between K = {counts[0]} and {counts[-1]}"
-    chosen = {name: pick for name, pick in picks.items() if pick.count is not None}
-    others = "; ".join(f"{WORDS[name]} {pick.why_not}" for name, pick in picks.items() if pick.count is None)
-    if not chosen:
-        return f"No criterion picks a number of clusters {tried}: {others}."
-    said = ", ".join(f"{WORDS[name]} picks K = {pick.count}{_range(pick)}" for name, pick in chosen.items())
-    said = said[0].upper() + said[1:]
-    numbers = {pick.count for pick in chosen.values()}
-    if not others:
-        agree = "all criteria agree" if len(numbers) == 1 else "the criteria do not agree"
-        return f"{said}: {agree}."
-    agree = "" if len(numbers) == 1 else ", and they do not agree"
-    return f"{said}{agree}; no choice by the others ({others})."
-
-
-def _range(pick: Pick) -> str:
-    if len(pick.as_good) < 2:
-        return ""
-    return f" (as good within the error: {', '.join(map(str, pick.as_good))})"
+    tried = f"K = {counts[0]} to {counts[-1]}"
+    said = [f"{WORDS[name]} picks K = {pick.count}" for name, pick in picks.items() if pick.count is not None]
+    others = [f"{WORDS[name]} {pick.why_not}" for name, pick in picks.items() if pick.count is None]
+    if agreed is not None:
+        names = " and ".join(WORDS[name] for name in agreed.criteria)
+        begin = f"Of {tried}, criteria agree on {count_in_words(agreed.count, agreed.low, agreed.high)}: {names}."
+    elif said:
+        begin = f"Of {tried}, no two criteria agree on one."
+    else:
+        begin = f"Of {tried}, no criterion picks one."
+    rest = "; ".join([*said, *others])
+    return f"{begin} {rest[0].upper()}{rest[1:]}."
 
 
 def _settings_in_words(config: Any) -> str:

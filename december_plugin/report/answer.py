@@ -9,24 +9,15 @@ freezes the partition it started from raises it, too.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from december_plugin.agreement import SIGNIFICANT
+from december_plugin.cluster_counts import FEWEST_COUNTS, count_in_words
+from december_plugin.report.comparisons import EQUAL_CORRELATION, loss_comparisons
 from december_plugin.report.data import Analysis
-
-EQUAL_CORRELATION = 0.01  # test correlations that differ by less count as equal
-CRITERIA = {
-    "agreement": "agreement between seeds",
-    "heldout_log_likelihood": "held-out log likelihood",
-    "bic": "BIC",
-    "silhouette": "silhouette",
-}
-ENOUGH_CRITERIA = 2  # that pick the same K
 
 HOW_TO_NULL = (
     "Add `surrogates: [{n_draws: 100}]` to the sweep, `december register` it again, and let `december worker` draw "
@@ -46,17 +37,20 @@ class Evidence:
     question
         What it is about.
     state
-        "for", "against", "open" (computed, but it says neither) or "missing".
+        "for", "against", "open" (computed, but not decisive) or "missing".
     text
         What the numbers say.
     remedy
         For what is missing: what to do.
+    lacking
+        For what is missing: what that is, in the words of a headline.
     """
 
     question: str
     state: str
     text: str
     remedy: str = ""
+    lacking: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +68,9 @@ class Answer:
     loss
         About what the clustering loss has added.
     comparisons
-        See :func:`loss_comparisons`.
+        See :func:`december_plugin.report.comparisons.loss_comparisons`.
+    warnings
+        What contradicts the number of clusters that criteria agree on.
     """
 
     verdict: str
@@ -82,39 +78,40 @@ class Answer:
     evidence: tuple[Evidence, ...]
     loss: tuple[Evidence, ...]
     comparisons: pd.DataFrame
+    warnings: tuple[str, ...] = ()
 
 
 def answer(analysis: Analysis) -> Answer:
     """Return what the numbers of one data set and model say."""
-    comparisons = loss_comparisons(analysis.agreement)
-    needed = (_above_null(analysis), _picked_count(analysis))
+    comparisons = loss_comparisons(analysis)
+    null, count = _above_null(analysis), _picked_count(analysis)
     known = _known_types(analysis)
-    evidence = (*needed, _seeds_agree(analysis), *([known] if known is not None else []))
-    if all(each.state == "for" for each in needed):
-        verdict = "for"
-        headline = (
-            "The numbers speak for types: seeds agree more than on surrogates without clusters, and criteria agree on "
-            "a number of clusters. This is no proof: a continuum with bends or sparse axes can do the same."
+    evidence = (null, count, _seeds_agree(analysis), *([known] if known is not None else []))
+    verdict, headline = _verdict(null, count, agreed_counts(analysis.choices))
+    return Answer(
+        verdict, headline, evidence, _loss_evidence(analysis, comparisons), comparisons, count_warnings(analysis)
+    )
+
+
+def _verdict(null: Evidence, count: Evidence, agreed: tuple[float, float, float] | None) -> tuple[str, str]:
+    """Return verdict and headline."""
+    within = "seeds agree no more than on surrogates without clusters"
+    on = "" if agreed is None else f"criteria agree on {count_in_words(*agreed)}"
+    if null.state == "missing" or count.state == "missing":
+        lacking = [each.lacking for each in (null, count) if each.state == "missing"]
+        return "open", f"Not decided yet: {' and '.join(lacking)}."
+    if null.state == "for" and count.state == "for":
+        return "for", (
+            f"The numbers speak for types: seeds agree more than on surrogates without clusters, and {on}. This is no "
+            "proof: a continuum with bends or sparse axes can do the same."
         )
-    elif any(each.state == "missing" for each in needed):
-        verdict = "open"
-        lacking = " and ".join(each.question.lower() for each in needed if each.state == "missing")
-        headline = f"No evidence of types so far: what is needed to tell is missing ({lacking})."
-    else:
-        verdict, headline = _without_types(*needed)
-    return Answer(verdict, headline, evidence, _loss_evidence(analysis, comparisons), comparisons)
-
-
-def _without_types(null: Evidence, count: Evidence) -> tuple[str, str]:
-    """Return verdict and headline where all is computed and not all speaks for types."""
     if null.state == "for":
         return "mixed", (
             "No clear evidence of types: seeds agree more than on surrogates without clusters, so the readout vectors "
             "have structure that these lack, but no two criteria agree on a number of clusters."
         )
-    within = "seeds agree no more than on surrogates without clusters"
     if count.state == "for":
-        return "none", f"No evidence of types: criteria agree on a number of clusters, but {within}."
+        return "none", f"No evidence of types: {on}, but {within}."
     return "none", (
         f"No evidence of types: {within}, and no two criteria agree on a number of clusters. The numbers are "
         "compatible with a continuum."
@@ -129,7 +126,7 @@ def _above_null(analysis: Analysis) -> Evidence:
     nulls = analysis.nulls
     if nulls.empty or not nulls["p_value"].notna().any():
         text = "No surrogates were drawn, so that it is not known how far seeds would agree without any clusters."
-        return Evidence(question, "missing", text, HOW_TO_NULL)
+        return Evidence(question, "missing", text, HOW_TO_NULL, "no null was computed")
     nulls = nulls[nulls["p_value"].notna()]
     above = nulls[nulls["p_value"] <= SIGNIFICANT]
     smallest_p = 1 / (nulls["n_draws"].min() + 1)
@@ -137,12 +134,16 @@ def _above_null(analysis: Analysis) -> Evidence:
         f"In {len(above)} of {len(nulls)} configurations the agreement between seeds is above that of surrogates with "
         f"the same mean, covariance and marginals but no clusters (p at most {SIGNIFICANT:g}, one-sided)."
     )
-    expected = SIGNIFICANT * len(nulls)
-    if len(above) and len(nulls) > 1:
-        text += f" By chance alone, {expected:.1f} of {len(nulls)} would be."
+    if len(nulls) > 1:
+        text += " They share trainings and neurons, so they are not independent"
+        text += (
+            f"; by chance alone, {SIGNIFICANT * len(nulls):.1f} of {len(nulls)} would be, on average."
+            if len(above)
+            else "."
+        )
     if smallest_p > SIGNIFICANT:
         text += f" With {nulls['n_draws'].min():g} draws p cannot be below {smallest_p:.2f}: draw more."
-        return Evidence(question, "missing", text, HOW_TO_NULL)
+        return Evidence(question, "missing", text, HOW_TO_NULL, "the null has too few draws")
     # One method in most of its numbers of clusters, not any one of many configurations.
     share = (nulls["p_value"] <= SIGNIFICANT).groupby(nulls["label"]).mean()
     state = "for" if (share > 0.5).any() else "against"
@@ -154,34 +155,61 @@ def _above_null(analysis: Analysis) -> Evidence:
 def _picked_count(analysis: Analysis) -> Evidence:
     question = "A number of clusters"
     choices = analysis.choices
-    if choices.empty or not (choices["n_counts"] >= 3).any():
+    if choices.empty or not (choices["n_counts"] >= FEWEST_COUNTS).any():
         text = "The criteria need at least three numbers of clusters of one method, and the quality of each clustering."
-        return Evidence(question, "missing", text, HOW_TO_COUNTS)
-    names = [name for name in CRITERIA if name in choices]
-    agreeing = []
-    for row in choices.to_dict("records"):
-        picked = [int(row[name]) for name in names if row[name] == row[name]]
-        agreeing += [count for count in set(picked) if picked.count(count) >= ENOUGH_CRITERIA]
-    computed = analysis.counts[[f"{name}_mean" for name in names if f"{name}_mean" in analysis.counts]].notna()
-    if agreeing:
-        listed = ", ".join(f"K = {count}" for count in sorted(set(agreeing)))
-        n_agreeing = len(agreeing)
-        curves = f"{n_agreeing} of {len(choices)} curves" if len(choices) > 1 else "the curve"
-        text = f"In {curves}, at least two criteria pick the same number of clusters: {listed}."
-        return Evidence(question, "for", text)
-    if not computed.to_numpy().any():
+        return Evidence(question, "missing", text, HOW_TO_COUNTS, "too few numbers of clusters were tried")
+    agreed = agreed_counts(choices)
+    n_looks, n_picks = int(choices["n_criteria"].sum()), int(choices["n_picks"].sum())
+    if agreed is not None:
+        agreeing = choices[choices["count"].notna()]
+        curves = f"{len(agreeing)} of {len(choices)} methods" if len(choices) > 1 else agreeing["label"].iloc[0]
+        text = f"For {curves}, at least two criteria agree on a number of clusters: {count_in_words(*agreed)}."
+        warnings = count_warnings(analysis)
+        return Evidence(question, "for", " ".join([text, *warnings]))
+    if n_looks == 0:
         text = "Held-out likelihood, BIC and silhouette are not computed yet."
-        return Evidence(question, "missing", text, "`december worker` computes ClusterQuality.")
-    n_picks = int(choices[names].notna().to_numpy().sum())
+        remedy = "`december worker` computes ClusterQuality."
+        return Evidence(question, "missing", text, remedy, "the criteria for the number of clusters are not computed")
     if n_picks == 0:
-        text = "None of the criteria picks a number of clusters, for any method."
+        text = "No criterion picks a single number of clusters, for any method."
     else:
+        verb = "picks" if n_picks == 1 else "pick"
         text = (
-            f"Of {len(choices) * len(names)} looks (criteria times methods) {n_picks} pick a number of clusters, but "
-            "no two criteria the same one for the same method."
+            f"Of {n_looks} curves (one per criterion and method), {n_picks} {verb} a single number of clusters, but no "
+            "two criteria agree for the same method."
         )
+    if analysis.nulls.empty:
+        text += " The agreement between seeds is not among them: without a null it picks small numbers by itself."
     remedy = "Where the best is at the smallest or largest K that was tried, register a wider range."
     return Evidence(question, "against", text, remedy)
+
+
+def agreed_counts(choices: pd.DataFrame) -> tuple[float, float, float] | None:
+    """Return the K that criteria agree on, with the smallest and largest that cannot be excluded; None for none.
+
+    Of several methods the K that most of them have, and the range of all.
+    """
+    if choices.empty or not choices["count"].notna().any():
+        return None
+    known = choices[choices["count"].notna()]
+    votes = known["count"].value_counts()
+    count = min(votes[votes == votes.max()].index)
+    return float(count), float(known["count_low"].min()), float(known["count_high"].max())
+
+
+def count_warnings(analysis: Analysis) -> tuple[str, ...]:
+    """Return what contradicts the number of clusters that criteria agree on, in sentences."""
+    agreed = agreed_counts(analysis.choices)
+    if agreed is None:
+        return ()
+    _, low, high = agreed
+    found = []
+    if analysis.n_types is not None and not low <= analysis.n_types <= high:
+        found.append(f"The known types {analysis.types_name!r} are another number, {analysis.n_types}.")
+    if analysis.chosen is not None and not low <= analysis.chosen.n_clusters <= high:
+        shown = analysis.chosen.n_clusters
+        found.append(f"The clusters shown one by one below are another number, {shown}.")
+    return tuple(found)
 
 
 def _seeds_agree(analysis: Analysis) -> Evidence:
@@ -224,72 +252,13 @@ REFERENCES = {
     "end": "k-means at the end of the pretraining",
     "zero": "DECEMber with strength 0",
 }
-
-
-def loss_comparisons(agreement: pd.DataFrame) -> pd.DataFrame:
-    """Return DECEMber beside its references, at the same number of clusters.
-
-    Parameters
-    ----------
-    agreement
-        Rows of ``agreement_table`` of one data set and model, with ``label``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per configuration of DECEMber (strength above 0) and reference: ``n_clusters``, ``december`` and
-        ``reference`` (labels), ``kind`` ("t mixture", "end" or "zero"), ``december_mean``, ``reference_mean`` (ARI
-        between seeds), ``difference``, ``spread`` (root of the summed variances over pairs of seeds), ``result``
-        ("more", "less", "equal" within the spread, or "unknown"), ``test_difference`` (of the test correlations) and
-        ``equal_prediction``.
-    """
-    trained = agreement[(agreement["method"] == "december") & ~_is_zero(agreement)]
-    rows = []
-    for row in trained.to_dict("records"):
-        same_k = agreement[agreement["n_clusters"] == row["n_clusters"]]
-        for kind, references in _references(same_k).items():
-            rows += [_compared(row, reference, kind) for reference in references.to_dict("records")]
-    columns = ["n_clusters", "december", "reference", "kind", "december_mean", "reference_mean", "difference", "spread"]
-    columns += ["result", "test_difference", "equal_prediction"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _is_zero(rows: pd.DataFrame) -> pd.Series:
-    return rows["strength"].fillna(np.nan).eq(0.0)
-
-
-def _references(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    role, method = rows["trainer_role"], rows["method"]
-    return {
-        "t mixture": rows[(method == "t_mixture") & (role == "baseline")],
-        "end": rows[(method == "kmeans") & (role == "control")],
-        "zero": rows[(method == "december") & _is_zero(rows)],
-    }
-
-
-def _compared(december: dict, reference: dict, kind: str) -> dict:
-    difference = december["seeds_mean"] - reference["seeds_mean"]
-    spread = math.hypot(december["seeds_sd"], reference["seeds_sd"])
-    test_difference = december["test_mean"] - reference["test_mean"]
-    if not (math.isfinite(difference) and math.isfinite(spread)):
-        result = "unknown"
-    elif abs(difference) <= spread:
-        result = "equal"
-    else:
-        result = "more" if difference > 0 else "less"
-    return {
-        "n_clusters": int(december["n_clusters"]),
-        "december": december["label"],
-        "reference": reference["label"],
-        "kind": kind,
-        "december_mean": december["seeds_mean"],
-        "reference_mean": reference["seeds_mean"],
-        "difference": difference,
-        "spread": spread,
-        "result": result,
-        "test_difference": test_difference,
-        "equal_prediction": bool(abs(test_difference) <= EQUAL_CORRELATION) if math.isfinite(test_difference) else None,
-    }
+REMEDIES = {
+    "t mixture": "Add `{method: t_mixture, n_clusters: [...]}` to the clusterings, with the same K, and a "
+    "`baseline_trainer` with the same settings.",
+    "end": "Add a `baseline_trainer` with `stop_after_pretraining: true` and the same `pretrain_epochs` and `lr_init`, "
+    "and `{method: kmeans, n_clusters: [...]}` with the same K.",
+    "zero": "Add `strength: 0` to the grid of the `december_trainer`.",
+}
 
 
 def _loss_evidence(analysis: Analysis, comparisons: pd.DataFrame) -> tuple[Evidence, ...]:
@@ -302,31 +271,30 @@ def _loss_evidence(analysis: Analysis, comparisons: pd.DataFrame) -> tuple[Evide
 
 def _beside(rows: pd.DataFrame, kind: str) -> Evidence:
     question = f"Beside {REFERENCES[kind]}"
-    remedies = {
-        "t mixture": "Add `{method: t_mixture, n_clusters: [...]}` to the clusterings, with the same K, and a "
-        "`baseline_trainer`.",
-        "end": "Add a `baseline_trainer` with `stop_after_pretraining: true`, and `{method: kmeans, ...}`.",
-        "zero": "Add `strength: 0` to the grid of the `december_trainer`.",
-    }
-    known = rows[rows["result"] != "unknown"]
+    without = sorted(set(rows.loc[rows["result"] == "none", "december"]))
+    known = rows[~rows["result"].isin(["none", "unknown"])]
     if known.empty:
-        text = "There is nothing to compare with at the same number of clusters."
-        if len(rows):
+        if (rows["result"] == "unknown").any():
             text = "There are not enough pairs of seeds to compare: two pairs, that is three seeds, are the least."
             return Evidence(question, "missing", text, "Add seeds to the sweep, and register it again.")
-        return Evidence(question, "missing", text, remedies[kind])
+        return Evidence(question, "missing", NO_REFERENCE[kind], REMEDIES[kind])
     counts = known["result"].value_counts()
     more, less, equal = (int(counts.get(name, 0)) for name in ("more", "less", "equal"))
     unequal = int((known["equal_prediction"] == False).sum())  # noqa: E712
     differences = known["difference"]
     text = (
-        f"At the same K, seeds agree more in {more}, equally within the spread in {equal} and less in {less} of "
-        f"{len(known)} comparisons (differences of ARI {_signed(differences.min())} to {_signed(differences.max())})."
+        f"At the same K and over the same seeds, seeds agree more in {more}, equally within the spread in {equal} and "
+        f"less in {less} of {len(known)} comparisons (differences of ARI {_signed(differences.min())} to "
+        f"{_signed(differences.max())}){NOT_INDEPENDENT if len(known) > 1 else '.'}"
     )
     if unequal:
         text += f" In {unequal} of them the test correlations differ by more than {EQUAL_CORRELATION:g}."
+    remedy = ""
+    if without:
+        text += f" {NO_REFERENCE[kind][:-1]} for {', '.join(without)}."
+        remedy = REMEDIES[kind]
     state = "for" if more > len(known) / 2 else "against" if less > len(known) / 2 else "open"
-    return Evidence(question, state, text)
+    return Evidence(question, state, text, remedy)
 
 
 def _lock_in(agreement: pd.DataFrame) -> Evidence:
@@ -340,6 +308,15 @@ def _lock_in(agreement: pd.DataFrame) -> Evidence:
         "k-means found at the end of the pretraining; their agreement says little."
     )
     return Evidence("Lock-in", "against", text)
+
+
+# What a comparison is made with, where it is not there.
+NO_REFERENCE = {
+    "t mixture": "There is no t mixture of a baseline with otherwise equal settings.",
+    "end": "There is no k-means at the end of the same pretraining.",
+    "zero": "There is no DECEMber with strength 0 and otherwise equal settings.",
+}
+NOT_INDEPENDENT = "; they share trainings and neurons, and are not independent."
 
 
 def _signed(value: float) -> str:
@@ -356,7 +333,7 @@ def overall(answers: Sequence[Answer]) -> str:
     n_for = sum(each.verdict == "for" for each in answers)
     n_open = sum(each.verdict == "open" for each in answers)
     if n_for == 0 and n_open:
-        return "No evidence of types so far; for some data sets what is needed to tell is missing."
+        return "Not decided yet: for some data sets something that is needed is not computed."
     if n_for == 0:
         return "No evidence of types in any data set and model."
     return f"In {n_for} of {len(answers)} data sets and models the numbers speak for types."

@@ -24,6 +24,15 @@ def _mean_sd(name: str, unit: str, what: str, over: str) -> dict[str, tuple[str,
     }
 
 
+def _picked(name: str, what: str) -> dict[str, tuple[str, str]]:
+    return {
+        name: ("clusters", f"K that {what} picks; empty: none"),
+        f"{name}_low": ("clusters", f"smallest K that {what} cannot distinguish from its best"),
+        f"{name}_high": ("clusters", f"largest K that {what} cannot distinguish from its best"),
+        f"{name}_says": ("", "the same in words"),
+    }
+
+
 # Column to unit and meaning. "1" is dimensionless, "" is a text or a number that counts nothing.
 COLUMNS: dict[str, tuple[str, str]] = {
     "configuration": ("", "number of the configuration, as in agreement"),
@@ -58,6 +67,8 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "null_high": (_ONE, "its 97.5 % quantile"),
     "p_value": (_ONE, "one-sided p value of the observed agreement"),
     "n_draws": ("draws", "number of draws of surrogates"),
+    "above_null_mean": (_ONE, "agreement between seeds minus the mean of its null"),
+    "above_null_sd": (_ONE, "standard deviation of the null over draws (divisor n - 1)"),
     "trainer_settings": ("", "settings of the trainer but for the number of clusters"),
     "clustering_settings": ("", "settings of the clustering but for the number of clusters"),
     **_mean_sd("heldout_log_likelihood", "nat per neuron", "log likelihood of held-out neurons", "models"),
@@ -67,10 +78,16 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "smallest": ("clusters", "smallest K that was tried"),
     "largest": ("clusters", "largest K that was tried"),
     "n_counts": ("", "how many numbers of clusters were tried"),
-    "agreement": ("clusters", "K that the agreement between seeds picks; empty: none"),
-    "heldout_log_likelihood": ("clusters", "K that the held-out log likelihood picks; empty: none"),
-    "bic": ("clusters", "K that the BIC picks; empty: none"),
-    "silhouette": ("clusters", "K that the silhouette picks; empty: none"),
+    **_picked("agreement", "the agreement between seeds above its null"),
+    **_picked("heldout_log_likelihood", "the held-out log likelihood"),
+    **_picked("bic", "the BIC"),
+    **_picked("silhouette", "the silhouette"),
+    "n_criteria": ("", "how many of the four exist for the method and are computed"),
+    "n_picks": ("", "how many of these pick a K"),
+    "count": ("clusters", "K that at least two criteria agree on; empty: none"),
+    "count_low": ("clusters", "its uncertainty: smallest K that one of these cannot exclude"),
+    "count_high": ("clusters", "its uncertainty: largest K that one of these cannot exclude"),
+    "agreeing": ("", "which criteria agree"),
     "statement": ("", "the same in words"),
     "n_seeds": ("seeds", "number of seeds that voted"),
     "n_neurons": ("neurons", "number of neurons that all seeds have"),

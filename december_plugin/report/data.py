@@ -105,6 +105,14 @@ class Analysis:
         ``fn``, ``hash``, ``comment`` and ``config`` of the entries.
     agreement
         Rows of ``agreement_table``, with ``label``.
+    configuration
+        The columns that make a configuration's key.
+    pairs
+        One row per configuration and pair of seeds: its key, ``seed_a``, ``seed_b``, ``agreement`` (ARI).
+    tested
+        One row per trained model: its key, ``seed``, ``test`` (test correlation, mean over neurons).
+    trainer_settings, clustering_settings
+        Complete settings of trainers, by function and hash, and of clusterings, by hash.
     sessions
         One row per session: ``data_key``, ``n_neurons``, ``unit_ids_from``, and of the models of one configuration what
         ``session_performance`` says, NaN if unknown: ``n_test_trials``, ``untested`` (why it was not tested, "" if it
@@ -128,6 +136,11 @@ class Analysis:
     agreement: pd.DataFrame
     sessions: pd.DataFrame
     performance: pd.DataFrame = field(default_factory=pd.DataFrame)
+    configuration: tuple[str, ...] = ()
+    pairs: pd.DataFrame = field(default_factory=pd.DataFrame)
+    tested: pd.DataFrame = field(default_factory=pd.DataFrame)
+    trainer_settings: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    clustering_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     nulls: pd.DataFrame = field(default_factory=pd.DataFrame)
     counts: pd.DataFrame = field(default_factory=pd.DataFrame)
     choices: pd.DataFrame = field(default_factory=pd.DataFrame)

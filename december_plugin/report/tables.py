@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from december_plugin.cluster_counts import count_in_words
+from december_plugin.report.answer import REFERENCES
 from december_plugin.report.data import Analysis, Chosen, Confusion
 
 ABSENT = "–"
@@ -144,6 +146,7 @@ def counts_table_of(analysis: Analysis) -> Table:
         Column("K", "n_clusters", "integer"),
         Column("method", "label"),
         Column("ARI between seeds", "seeds", "mean"),
+        Column("above the null", "above_null_mean", "signed"),
         Column("held-out log likelihood (nat per neuron)", "heldout_log_likelihood", "mean"),
         Column("BIC", "bic", "mean"),
         Column("silhouette", "silhouette", "mean"),
@@ -152,23 +155,23 @@ def counts_table_of(analysis: Analysis) -> Table:
 
 
 def choices_table_of(choices: pd.DataFrame) -> Table:
-    """Return which K each criterion picks."""
+    """Return which K each criterion picks, or cannot distinguish, and what they agree on."""
     columns = [
         Column("method", "label"),
         Column("tried", "tried"),
-        Column("agreement", "agreement"),
-        Column("held-out likelihood", "heldout_log_likelihood"),
-        Column("BIC", "bic"),
-        Column("silhouette", "silhouette"),
+        Column("agreement above its null", "agreement_says"),
+        Column("held-out likelihood", "heldout_log_likelihood_says"),
+        Column("BIC", "bic_says"),
+        Column("silhouette", "silhouette_says"),
+        Column("two or more agree on", "agreed"),
     ]
     tried = [f"{a} to {b}" for a, b in zip(choices["smallest"], choices["largest"], strict=True)]
-    picked = {
-        name: ["none" if pd.isna(count) else f"{count:g}" for count in choices[name]]
-        for name in ("agreement", "heldout_log_likelihood", "bic", "silhouette")
-    }
-    return make_table(
-        choices.assign(tried=tried, **picked), "The number of clusters that each criterion picks", columns
-    )
+    agreed = [
+        count_in_words(*values) if values[0] == values[0] else "none"
+        for values in zip(choices["count"], choices["count_low"], choices["count_high"], strict=True)
+    ]
+    caption = "The number of clusters that each criterion picks; a range is what it cannot distinguish"
+    return make_table(choices.assign(tried=tried, agreed=agreed), caption, columns)
 
 
 def strength_table_of(agreement: pd.DataFrame) -> Table:
@@ -189,7 +192,8 @@ def strength_table_of(agreement: pd.DataFrame) -> Table:
 
 def comparisons_table_of(comparisons: pd.DataFrame) -> Table:
     """Return DECEMber beside its references."""
-    words = {"more": "more", "less": "less", "equal": "equal within the spread", "unknown": "too few pairs"}
+    words = {"more": "more", "less": "less", "equal": "equally", "unknown": "too few pairs", "none": ABSENT}
+    absent = {kind: f"no {REFERENCES[kind]}" for kind in REFERENCES}
     columns = [
         Column("K", "n_clusters", "integer"),
         Column("DECEMber", "december"),
@@ -199,9 +203,11 @@ def comparisons_table_of(comparisons: pd.DataFrame) -> Table:
         Column("difference", "difference", "signed"),
         Column("spread", "spread", "number"),
         Column("seeds agree", "words"),
-        Column("difference of test correlation", "test_difference", "signed"),
+        Column("pairs", "n_pairs", "integer"),
+        Column("Δ test correlation", "test_difference", "signed"),
     ]
-    frame = comparisons.assign(words=comparisons["result"].map(words))
+    reference = comparisons["reference"].where(comparisons["reference"].notna(), comparisons["kind"].map(absent))
+    frame = comparisons.assign(words=comparisons["result"].map(words), reference=reference)
     return make_table(frame, "What the clustering loss has added: agreement between seeds at the same K", columns)
 
 

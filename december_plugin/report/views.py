@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import pandas as pd
 from markupsafe import Markup
 
 from december_plugin.plots.shown import OTHERS_COLOR, ShownMethods
@@ -97,7 +96,7 @@ def _null_view(analysis: Analysis) -> dict[str, Any] | None:
 
 
 CRITERIA = (
-    charts.Curve("seeds", "Agreement between seeds", "ARI between seeds", "pairs of seeds"),
+    charts.Curve("above_null", "Agreement above its null", "ARI above the null's mean", "draws"),
     charts.Curve(
         *(
             "heldout_log_likelihood",
@@ -132,16 +131,8 @@ def _counts_view(analysis: Analysis, shown: ShownMethods, payload: Payload) -> d
         "picture": static.counts_picture(analysis),
         "table": tables.counts_table_of(analysis),
         "choices": tables.choices_table_of(analysis.choices) if has_choices else None,
-        "statements": _statements(analysis.choices) if has_choices else [],
+        "words": words.counts_in_words(analysis.choices),
     }
-
-
-def _statements(choices: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return what the criteria say, and of which methods; methods of which the same is said stand together."""
-    found: dict[str, list[str]] = {}
-    for label, statement in zip(choices["label"], choices["statement"], strict=True):
-        found.setdefault(str(statement), []).append(str(label))
-    return [("; ".join(labels), statement) for statement, labels in found.items()]
 
 
 def _strength_view(analysis: Analysis, payload: Payload) -> dict[str, Any] | None:

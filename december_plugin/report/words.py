@@ -7,7 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from december_plugin.cluster_counts import count_in_words
 from december_plugin.naming import complete_settings, short_function
+from december_plugin.report.answer import agreed_counts
 from december_plugin.report.data import Analysis
 
 CITATIONS = (
@@ -172,11 +174,28 @@ def _null(analysis: Analysis) -> str:
 
 def _counts() -> str:
     return (
-        "Four criteria: agreement between seeds; the log likelihood of held-out neurons; the Bayesian information "
-        "criterion; the silhouette. Each picks the smallest K that is as good as the best one within the error (the "
-        "agreement: the best K), and none where what is as good reaches the smallest or largest K that was tried. An "
-        "agreement between seeds can be highest at a K below the true one."
+        "Four criteria: agreement between seeds above the mean of its null; log likelihood of held-out neurons; "
+        "Bayesian information criterion; silhouette. k-means has neither likelihood nor BIC. A criterion picks a K "
+        "if it is the only one as good as the best within the error; where several are, it has a range. Criteria agree "
+        "on a K if at least two pick it or narrow it down to a third of the K that were tried; the uncertainty is the "
+        "range that one of them cannot distinguish. Agreement between seeds can be highest at a K below the true one."
     )
+
+
+def counts_in_words(choices: pd.DataFrame) -> str:
+    """Return what the criteria say about the number of clusters, of all methods together."""
+    begin = (
+        "A criterion picks a K if no other is as good within the error; otherwise it has a range that it cannot "
+        "distinguish, or none where that reaches the smallest or largest K that was tried."
+    )
+    if choices.empty:
+        return begin
+    agreed = agreed_counts(choices)
+    if agreed is None:
+        return f"{begin} Here no two criteria agree on a number of clusters for the same method."
+    n = int(choices["count"].notna().sum())
+    methods = "methods" if len(choices) > 1 else "method"
+    return f"{begin} Here criteria agree on {count_in_words(*agreed)}, for {n} of {len(choices)} {methods}."
 
 
 def _consensus() -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from december_plugin.naming import complete_settings
 from december_plugin.report.data import Analysis, Chosen, Confusion, Embedding, Missing, ReportData
 
 KEY = ("dataset_fn", "dataset_hash", "model_fn", "model_hash", "trainer_fn", "trainer_hash", "clustering_hash")
@@ -21,6 +22,8 @@ METHODS = (
     ("kmeans", "control", "k-means, end of pretraining", "ctrl", np.nan, 0.05),
 )
 COUNTS = (4, 6, 8)
+BASELINE, DECEMBER = (f"december_plugin.trainers.{name}_trainer" for name in ("baseline", "december"))
+FN = {"december": DECEMBER, "baseline": BASELINE, "control": BASELINE}
 CRITERIA = ("heldout_log_likelihood", "bic", "silhouette")
 
 
@@ -49,7 +52,9 @@ def agreement(**changes: Any) -> pd.DataFrame:
                     "test_sd": 0.004,
                     "trainer_comment": label if is_december else "",
                     "label": label,
-                    **dict(zip(KEY, ("d", "d" * 32, "m", "m" * 32, trainer, trainer, f"{method}{count}"), strict=True)),
+                    **dict(
+                        zip(KEY, ("d", "d" * 32, "m", "m" * 32, FN[role], trainer, f"{method}{count}"), strict=True)
+                    ),
                 }
             )
     return pd.DataFrame(rows).assign(**changes)
@@ -75,6 +80,34 @@ def performance(*, n_untested: float = 1) -> pd.DataFrame:
     return frame.assign(trainer_fn=frame["trainer_hash"], n_models=3, **spread, **counts, **sessions)
 
 
+def trainer_settings(**changes: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Complete settings of the trainers above; ``changes`` by the name of a trainer."""
+    same = {"max_iter": 30, "pretrain_epochs": 20}
+    given = {
+        "dauto": (DECEMBER, {**same, "strength": "auto"}),
+        "d100": (DECEMBER, {**same, "strength": 100.0}),
+        "base": (BASELINE, same),
+        "ctrl": (BASELINE, {**same, "stop_after_pretraining": True}),
+    }
+    return {
+        (function, name): complete_settings(function, {**config, **changes.get(name, {})})
+        for name, (function, config) in given.items()
+    }
+
+
+def pairs(table: pd.DataFrame) -> pd.DataFrame:
+    """Three pairs of seeds with the mean and the standard deviation of each configuration."""
+    return pd.concat(
+        table[list(KEY)].assign(seed_a=a, seed_b=b, agreement=table["seeds_mean"] + shift * table["seeds_sd"])
+        for (a, b), shift in (((1, 2), -1), ((1, 3), 0), ((2, 3), 1))
+    )
+
+
+def tested(table: pd.DataFrame) -> pd.DataFrame:
+    trained = table.drop_duplicates([name for name in KEY if name != "clustering_hash"])
+    return pd.concat(trained[list(KEY[:-1])].assign(seed=seed, test=trained["test_mean"]) for seed in (1, 2, 3))
+
+
 def nulls(table: pd.DataFrame, *, p_value: float = 0.4, n_draws: int = 100) -> pd.DataFrame:
     rows = table[[*KEY, "method", "n_clusters", "trainer_role", "label", "seeds_mean"]].copy()
     low = rows["seeds_mean"] - 0.03 if p_value > 0.05 else rows["seeds_mean"] - 0.3
@@ -94,14 +127,22 @@ def counts(table: pd.DataFrame) -> pd.DataFrame:
     rows = table[[*KEY, "method", "n_clusters", "trainer_role", "label", "n_models", "seeds_mean", "seeds_sd"]].copy()
     for name in CRITERIA:
         rows[f"{name}_mean"], rows[f"{name}_sd"] = -((rows["n_clusters"] - 6.0) ** 2), 0.1
-    return rows.assign(trainer_settings="", n_pairs=3, heldout_log_likelihood_se=0.1)
+    above = {"above_null_mean": 0.2, "above_null_sd": 0.01, "p_value": 0.01, "n_draws": 100}
+    return rows.assign(trainer_settings="", clustering_settings="", n_pairs=3, heldout_log_likelihood_se=0.1, **above)
 
 
-def choices(table: pd.DataFrame, *, picked: float = np.nan) -> pd.DataFrame:
-    rows = table[["trainer_fn", "trainer_role", "method", "label"]].drop_duplicates("label")
-    values = {"agreement": np.nan, "heldout_log_likelihood": picked, "bic": picked, "silhouette": np.nan}
+def choices(table: pd.DataFrame, *, picked: float = np.nan, low: float | None = None, **changes: Any) -> pd.DataFrame:
+    rows = table[["trainer_fn", "trainer_role", "method", "label"]].drop_duplicates("label").reset_index(drop=True)
+    none, says = "none: is best at the largest K that was tried, 8", f"{picked:g}"
+    values: dict[str, Any] = {}
+    for name in ("agreement", "heldout_log_likelihood", "bic", "silhouette"):
+        picks = name in ("agreement", "bic") and not np.isnan(picked)
+        values |= {name: picked if picks else np.nan, f"{name}_says": says if picks else none}
+        values |= {f"{name}_low": picked if picks else 8, f"{name}_high": picked if picks else 8}
     words = "No criterion picks a number of clusters." if np.isnan(picked) else f"Two criteria pick K = {picked:g}."
-    return rows.assign(smallest=4, largest=8, n_counts=3, statement=words, **values).reset_index(drop=True)
+    agreed = {"count": picked, "count_low": picked if low is None else low, "count_high": picked}
+    looks = {"n_criteria": 4, "n_picks": 0 if np.isnan(picked) else 2, "agreeing": "agreement, bic"}
+    return rows.assign(smallest=4, largest=8, n_counts=3, statement=words, **(values | agreed | looks | changes))
 
 
 def neurons(n: int = 60, *, n_clusters: int = 6) -> pd.DataFrame:
@@ -150,6 +191,10 @@ def analysis(**changes: Any) -> Analysis:
         model={"fn": "lab.models.small", "hash": "m" * 32, "comment": "small model", "config": {}},
         agreement=table,
         sessions=sessions,
+        configuration=KEY,
+        pairs=pairs(table),
+        tested=tested(table),
+        trainer_settings=trainer_settings(),
         chosen=chosen(),
         embedding=embedding(neurons()),
     )

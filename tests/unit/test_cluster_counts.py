@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,9 @@ from sklearn.mixture import GaussianMixture
 
 from december_plugin.baselines import cluster_readouts
 from december_plugin.cluster_counts import (
+    AgreedCount,
+    Pick,
+    agreed_count,
     bayesian_information_criterion,
     held_out_log_likelihood,
     pick_count,
@@ -97,20 +102,25 @@ def test_all_criteria_find_planted_types():
 
 
 @pytest.mark.parametrize(
-    ("values", "error", "count", "as_good"),
+    ("values", "error", "as_good"),
     [
-        ([1, 2, 4, 3, 1], 0.5, 4, (4,)),
-        ([1, 3.8, 4, 3, 1], 0.5, 3, (3, 4)),  # the smallest within one standard error
-        ([1, 2, 4, np.nan, 1], 0.5, 4, (4,)),
-        ([1, 4, 4, 3, 1], 0.0, 3, (3, 4)),
-        ([1, 2, 4, 3, 1], np.nan, 4, (4,)),
+        ([1, 2, 4, 3, 1], 0.5, (4,)),
+        ([1, 2, 4, np.nan, 1], 0.5, (4,)),
+        ([1, 2, 4, 3, 1], np.nan, (4,)),
     ],
 )
-def test_a_peak_inside_is_a_choice(values, error, count, as_good):
+def test_a_peak_that_is_separate_is_picked(values, error, as_good):
     pick = pick_count(COUNTS, values, [error] * 5)
-    assert (pick.count, pick.as_good, pick.why_not) == (count, as_good, "")
+    assert (pick.count, pick.as_good, pick.why_not, pick.is_inside) == (as_good[0], as_good, "", True)
     turned = pick_count(COUNTS, [-value for value in values], [error] * 5, better="smaller")
     assert turned == pick
+
+
+@pytest.mark.parametrize(("values", "error"), [([1, 3.8, 4, 3, 1], 0.5), ([1, 4, 4, 3, 1], 0.0)])
+def test_what_cannot_be_distinguished_is_a_range_and_no_pick(values, error):
+    pick = pick_count(COUNTS, values, [error] * 5)
+    assert (pick.count, pick.as_good, pick.is_inside) == (None, (3, 4), True)
+    assert pick.why_not == "cannot distinguish K = 3 to 4"
 
 
 @pytest.mark.parametrize(
@@ -118,75 +128,142 @@ def test_a_peak_inside_is_a_choice(values, error, count, as_good):
     [
         ([1, 2, 3, 4, 5], "is best at the largest K that was tried, 6"),
         ([5, 4, 3, 2, 1], "is best at the smallest K that was tried, 2"),
-        ([1, 2, 4, 3.9, 3.7], "is flat up to K = 6"),
-        ([3.8, 4, 3, 2, 1], "is flat down to K = 2"),
-        ([np.nan] * 5, "is not known"),
-        ([1, np.nan, 4, np.nan, np.nan], "is known for 2 numbers of clusters, and needs 3"),
+        ([1, 2, 4, 3.9, 3.7], "cannot distinguish K = 4 to 6, up to the edge of what was tried"),
+        ([3.8, 4, 3, 2, 1], "cannot distinguish K = 2 to 3, up to the edge of what was tried"),
+        ([np.nan] * 5, "is not computed"),
+        ([1, np.nan, 4, np.nan, np.nan], "is computed for 2 numbers of clusters, and needs 3"),
     ],
 )
 def test_an_edge_or_a_plateau_is_none(values, why_not):
     pick = pick_count(COUNTS, values, [0.5] * 5)
-    assert (pick.count, pick.why_not) == (None, why_not)
+    assert (pick.count, pick.why_not, pick.is_inside) == (None, why_not, False)
 
 
-def test_the_best_rather_than_the_smallest():
-    assert pick_count(COUNTS, [1, 3.8, 4, 3, 1], [0.5] * 5, smallest_as_good=False).count == 4
+TRIED = [2, 3, 4, 5, 6, 7, 8, 10]
+
+
+def said(*as_good: int, is_inside: bool = True) -> Pick:
+    alone = len(as_good) == 1 and is_inside
+    return Pick(as_good[0] if alone else None, as_good, "" if alone else "no", is_inside)
+
+
+def test_two_criteria_agree_and_their_ranges_are_the_uncertainty():
+    agreed = agreed_count({"a": said(5), "b": said(5, 6), "c": said(3, 8), "d": said(10, is_inside=False)}, TRIED)
+    assert agreed == AgreedCount(5, 5, 6, ("a", "b"))
+    assert agreed_count({"a": said(5, 6), "b": said(6, 7)}, TRIED) == AgreedCount(6, 5, 7, ("a", "b"))
+    assert agreed_count({"a": said(5, 6), "b": said(5, 6), "c": said(6)}, TRIED) == AgreedCount(
+        6, 5, 6, ("a", "b", "c")
+    )
+
+
+@pytest.mark.parametrize(
+    "picks",
+    [
+        {"a": said(3), "b": said(5)},
+        {"a": said(5), "b": said(3, 8)},  # a wide range is no vote for anything within it
+        {"a": said(3, 8), "b": said(3, 8)},
+        {"a": said(5), "b": said(5, 10, is_inside=False)},
+        {"a": said(5)},
+    ],
+)
+def test_no_two_criteria_agree(picks):
+    assert agreed_count(picks, TRIED) is None
+
+
+def test_of_few_numbers_only_a_single_one_is_narrow():
+    assert agreed_count({"a": said(3, 4), "b": said(3)}, [2, 3, 4, 5, 6]) is None
+    assert agreed_count({"a": said(3), "b": said(3)}, [2, 3, 4, 5, 6]) == AgreedCount(3, 3, 3, ("a", "b"))
 
 
 # --- side by side ------------------------------------------------------------------------------------------------
 
 
-def curves(**values: list[float]) -> pd.DataFrame:
+def curves(method: str = "gmm", **values: list[float]) -> pd.DataFrame:
     """Return a frame as of ``cluster_count_table``, one configuration per K; what is not given rises with K."""
     rising = [1.0, 2.0, 3.0, 4.0, 5.0]
     columns = {
-        "seeds_mean": rising,
+        "above_null_mean": rising,
         "heldout_log_likelihood_mean": rising,
         "bic_mean": [-100 * value for value in rising],
         "silhouette_mean": rising,
+        "p_value": 0.01,
         **values,
     }
     same = dict.fromkeys(
         ("dataset_fn", "dataset_hash", "model_fn", "model_hash", "trainer_fn", "trainer_settings"), "x"
     )
-    frame = pd.DataFrame({**columns, **same, "n_clusters": COUNTS})
+    frame = pd.DataFrame({**columns, **same, "n_clusters": COUNTS, "label": "a method", "clustering_settings": ""})
     spread = ["seeds_sd", "heldout_log_likelihood_sd", "bic_sd", "silhouette_sd", "heldout_log_likelihood_se"]
-    return frame.assign(trainer_role="baseline", method="gmm", n_models=4, **dict.fromkeys(spread, 0.1))
+    spreads = dict.fromkeys(spread, 0.1) | {"above_null_sd": 0.1}
+    return frame.assign(trainer_role="baseline", method=method, n_models=4, **spreads)
+
+
+def choice(frame: pd.DataFrame) -> dict[str, Any]:
+    (row,) = choose_cluster_count(frame).to_dict("records")
+    return row
 
 
 def test_when_nothing_picks_a_number_it_is_said():
-    (row,) = choose_cluster_count(curves()).to_dict("records")
+    row = choice(curves())
     assert np.isnan([row[name] for name in ("agreement", "heldout_log_likelihood", "bic", "silhouette")]).all()
     assert row["statement"] == (
-        "No criterion picks a number of clusters between K = 2 and 6: the agreement between seeds is best at the "
-        "largest K that was tried, 6; the held-out log likelihood is best at the largest K that was tried, 6; the BIC "
-        "is best at the largest K that was tried, 6; the silhouette is best at the largest K that was tried, 6."
+        "Of K = 2 to 6, no criterion picks one. The agreement between seeds above its null is best at the largest K "
+        "that was tried, 6; the held-out log likelihood is best at the largest K that was tried, 6; the BIC is best at "
+        "the largest K that was tried, 6; the silhouette is best at the largest K that was tried, 6."
     )
+    assert (row["n_criteria"], row["n_picks"], row["agreeing"]) == (4, 0, "")
 
 
 def test_what_picks_and_what_does_not_is_said():
-    peaked = [1.0, 2.0, 5.0, 4.97, 1.0]
-    frame = curves(seeds_mean=peaked, heldout_log_likelihood_mean=[1.0, 9.0, 2.0, 1.0, 0.0])
-    (row,) = choose_cluster_count(frame).to_dict("records")
-    assert (row["agreement"], row["heldout_log_likelihood"]) == (4.0, 3.0)
-    assert row["statement"] == (
-        "The agreement between seeds picks K = 4 (as good within the error: 4, 5), the held-out log likelihood picks "
-        "K = 3, and they do not agree; no choice by the others (the BIC is best at the largest K that was tried, 6; "
-        "the silhouette is best at the largest K that was tried, 6)."
+    row = choice(curves(above_null_mean=[1.0, 2.0, 5.0, 4.97, 1.0], bic_mean=[0.0, -900.0, -200.0, -100.0, 0.0]))
+    assert (row["agreement_low"], row["agreement_high"], row["bic"]) == (4, 5, 3.0)
+    assert np.isnan(row["agreement"])
+    assert (row["agreement_says"], row["bic_says"]) == ("4 to 5", "3")
+    assert row["silhouette_says"] == "none: is best at the largest K that was tried, 6"
+    assert row["statement"].startswith(
+        "Of K = 2 to 6, no two criteria agree on one. The BIC picks K = 3; the agreement between seeds above its null "
+        "cannot distinguish K = 4 to 5; "
     )
+
+
+def test_what_is_agreed_on_is_said():
+    peaked = [1.0, 2.0, 5.0, 3.0, 1.0]
+    row = choice(curves(above_null_mean=peaked, silhouette_mean=peaked))
+    assert (row["count"], row["count_low"], row["count_high"], row["agreeing"]) == (4, 4, 4, "agreement, silhouette")
+    assert row["statement"].startswith(
+        "Of K = 2 to 6, criteria agree on K = 4: the agreement between seeds above its null and the silhouette."
+    )
+
+
+def test_agreement_is_judged_above_its_null():
+    without = choice(curves(above_null_mean=[np.nan] * 5, p_value=np.nan))
+    assert without["agreement_says"] == "none: has no null to be judged by"
+    assert without["n_criteria"] == 3
+    within = choice(curves(above_null_mean=[0.0, 0.0, 5.0, 0.0, 0.0], p_value=0.3))
+    assert within["agreement_says"] == "none: is nowhere above its null (p at most 0.05)"
+    assert within["n_criteria"] == 4
+
+
+def test_criteria_that_a_method_does_not_have_do_not_exist():
+    row = choice(curves("kmeans", heldout_log_likelihood_mean=[np.nan] * 5, bic_mean=[np.nan] * 5))
+    assert (row["heldout_log_likelihood_says"], row["bic_says"]) == ("does not exist", "does not exist")
+    assert row["n_criteria"] == 2
+    assert "likelihood" not in row["statement"]
+    assert "BIC" not in row["statement"]
 
 
 def test_the_errors_are_those_that_are_said():
     close = [1.0, 4.96, 5.0, 2.0, 1.0]  # 0.1 / sqrt(4) = 0.05 of standard error over models
-    (row,) = choose_cluster_count(curves(silhouette_mean=close)).to_dict("records")
-    assert row["silhouette"] == 3.0
+    assert choice(curves(silhouette_mean=close))["silhouette_says"] == "3 to 4"
     far = [1.0, 4.94, 5.0, 2.0, 1.0]
-    (row,) = choose_cluster_count(curves(silhouette_mean=far)).to_dict("records")
-    assert row["silhouette"] == 4.0
-    (row,) = choose_cluster_count(curves(heldout_log_likelihood_mean=far)).to_dict("records")
-    assert row["heldout_log_likelihood"] == 3.0  # the error over splits, 0.1, is larger
-    (row,) = choose_cluster_count(curves(bic_mean=[0.0, -92.0, -100.0, -50.0, 0.0])).to_dict("records")
-    assert row["bic"] == 3.0  # a difference of 10 is weak
+    assert choice(curves(silhouette_mean=far))["silhouette"] == 4.0
+    # The error over splits, 0.1, is larger.
+    assert choice(curves(heldout_log_likelihood_mean=far))["heldout_log_likelihood_says"] == "3 to 4"
+    # A difference of 10 is weak.
+    assert choice(curves(bic_mean=[0.0, -92.0, -100.0, -50.0, 0.0]))["bic_says"] == "3 to 4"
+    # Of the draws 0.1, over pairs of four seeds 0.1 / sqrt(2): together 0.122.
+    assert choice(curves(above_null_mean=[1.0, 4.88, 5.0, 2.0, 1.0]))["agreement_says"] == "3 to 4"
+    assert choice(curves(above_null_mean=[1.0, 4.87, 5.0, 2.0, 1.0]))["agreement"] == 4.0
 
 
 def test_trainers_apart_from_their_number_of_clusters_are_apart():

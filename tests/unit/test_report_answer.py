@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import report_parts as parts
 
-from december_plugin.report.answer import Answer, answer, loss_comparisons, overall
+from december_plugin.report.answer import Answer, answer, overall
 
 
 def of(found: Answer, question: str) -> tuple[str, str]:
@@ -19,10 +18,11 @@ def of(found: Answer, question: str) -> tuple[str, str]:
 def test_nothing_is_claimed_where_the_evidence_is_missing() -> None:
     found = answer(parts.analysis())
     assert found.verdict == "open"
-    assert found.headline == (
-        "No evidence of types so far: what is needed to tell is missing (agreement beyond that of a continuum and a "
-        "number of clusters)."
-    )
+    assert found.headline == "Not decided yet: no null was computed and too few numbers of clusters were tried."
+    without_null = replace(parts.full_analysis(), nulls=parts.pd.DataFrame())
+    assert answer(without_null).headline == "Not decided yet: no null was computed."
+    too_few = replace(parts.full_analysis(), nulls=parts.nulls(parts.agreement(), n_draws=10))
+    assert answer(too_few).headline == "Not decided yet: the null has too few draws."
     assert found.evidence[0].remedy.startswith("Add `surrogates: [{n_draws: 100}]` to the sweep")
 
 
@@ -35,7 +35,7 @@ def test_agreement_within_the_null_is_no_evidence() -> None:
     )
     assert of(found, "A number of clusters") == (
         "against",
-        "None of the criteria picks a number of clusters, for any method.",
+        "No criterion picks a single number of clusters, for any method.",
     )
 
 
@@ -50,16 +50,48 @@ def test_types_need_both_the_null_and_a_number_of_clusters() -> None:
     picked = replace(parts.full_analysis(), choices=parts.choices(table, picked=6.0))
     assert answer(picked).verdict == "none"
     assert answer(picked).headline == (
-        "No evidence of types: criteria agree on a number of clusters, but seeds agree no more than on surrogates "
-        "without clusters."
+        "No evidence of types: criteria agree on K = 6, but seeds agree no more than on surrogates without clusters."
     )
     both = replace(above, choices=parts.choices(table, picked=6.0))
     found = answer(both)
     assert found.verdict == "for"
-    assert found.headline.startswith(
-        "The numbers speak for types: seeds agree more than on surrogates without clusters"
+    assert found.headline == (
+        "The numbers speak for types: seeds agree more than on surrogates without clusters, and criteria agree on K = "
+        "6. This is no proof: a continuum with bends or sparse axes can do the same."
     )
-    assert found.headline.endswith("This is no proof: a continuum with bends or sparse axes can do the same.")
+    assert found.warnings == ()
+
+
+def test_the_number_of_clusters_has_an_uncertainty_and_what_contradicts_it_is_said() -> None:
+    table = parts.agreement()
+    choices = parts.choices(table, picked=5.0, low=4.0)
+    choices.loc[choices["method"] == "kmeans", ["count", "count_low", "count_high", "n_criteria"]] = [np.nan] * 3 + [2]
+    above = parts.nulls(table, p_value=0.0099)
+    found = answer(replace(parts.full_analysis(), nulls=above, choices=choices))
+    assert "criteria agree on K = 5 (4 to 5)." in found.headline
+    assert of(found, "A number of clusters") == (
+        "for",
+        "For 3 of 5 methods, at least two criteria agree on a number of clusters: K = 5 (4 to 5). The known types 'by "
+        "hand' are another number, 6. The clusters shown one by one below are another number, 6.",
+    )
+    assert found.warnings == (
+        "The known types 'by hand' are another number, 6.",
+        "The clusters shown one by one below are another number, 6.",
+    )
+    within = parts.choices(table, picked=6.0, low=4.0)
+    assert answer(replace(parts.full_analysis(), choices=within)).warnings == ()
+
+
+def test_only_criteria_that_exist_are_counted() -> None:
+    choices = parts.choices(parts.agreement(), n_criteria=[4, 4, 2, 4, 2], n_picks=[1, 0, 0, 0, 0])
+    state, text = of(answer(replace(parts.full_analysis(), choices=choices)), "A number of clusters")
+    assert state == "against"
+    assert text == (
+        "Of 16 curves (one per criterion and method), 1 picks a single number of clusters, but no two criteria agree "
+        "for the same method."
+    )
+    choices = parts.choices(parts.agreement(), n_criteria=0)
+    assert of(answer(replace(parts.full_analysis(), choices=choices)), "A number of clusters")[0] == "missing"
 
 
 def test_one_method_by_chance_above_the_null_is_not_enough() -> None:
@@ -69,7 +101,10 @@ def test_one_method_by_chance_above_the_null_is_not_enough() -> None:
     state, text = of(answer(replace(parts.full_analysis(), nulls=nulls)), "Agreement beyond that of a continuum")
     assert state == "against"
     assert text.startswith("In 1 of 15 configurations the agreement between seeds is above that of surrogates")
-    assert "By chance alone, 0.8 of 15 would be. No method is above it at more than half" in text
+    assert text.endswith(
+        "They share trainings and neurons, so they are not independent; by chance alone, 0.8 of 15 would be, on "
+        "average. No method is above it at more than half of its numbers of clusters."
+    )
 
 
 def test_too_few_draws_cannot_tell() -> None:
@@ -79,31 +114,21 @@ def test_too_few_draws_cannot_tell() -> None:
     assert text.endswith("With 10 draws p cannot be below 0.09: draw more.")
 
 
-def test_december_beside_its_references() -> None:
-    frame = loss_comparisons(parts.agreement())
-    # Literal values: "auto" equals the t mixture, "100" lies 0.1 above it; both beside k-means at the end.
-    rows = frame[frame["n_clusters"] == 6].set_index(["december", "reference"])
-    equal = rows.loc[("DECEMber, strength auto", "t mixture")]
-    assert equal["difference"] == pytest.approx(0.0)
-    assert equal["spread"] == pytest.approx(0.0282843, abs=1e-6)
-    assert equal["result"] == "equal"
-    assert rows.loc[("DECEMber, strength 100", "t mixture")]["result"] == "more"
-    assert rows.loc[("DECEMber, strength auto", "k-means, end of pretraining")]["result"] == "less"
-    assert not rows.loc[("DECEMber, strength auto", "k-means, end of pretraining")]["equal_prediction"]
-    assert "k-means" not in set(frame["reference"])
-
-
 def test_what_the_loss_has_added_is_said_with_its_numbers() -> None:
     found = answer(parts.analysis())
     assert of(found, "Beside the t mixture fitted afterwards") == (
         "open",
-        "At the same K, seeds agree more in 3, equally within the spread in 3 and less in 0 of 6 comparisons "
-        "(differences of ARI +0.000 to +0.100).",
+        "At the same K and over the same seeds, seeds agree more in 3, equally within the spread in 3 and less in 0 of "
+        "6 comparisons (differences of ARI +0.000 to +0.100); they share trainings and neurons, and are not "
+        "independent.",
     )
     state, text = of(found, "Beside k-means at the end of the pretraining")
     assert state == "open"
     assert text.endswith("In 6 of them the test correlations differ by more than 0.01.")
-    assert of(found, "Beside DECEMber with strength 0")[0] == "missing"
+    assert of(found, "Beside DECEMber with strength 0") == (
+        "missing",
+        "There is no DECEMber with strength 0 and otherwise equal settings.",
+    )
     assert of(found, "Lock-in") == (
         "against",
         "In 3 configurations (DECEMber, strength 100) the loss was so strong that it mostly freezes the partition that "
@@ -111,16 +136,17 @@ def test_what_the_loss_has_added_is_said_with_its_numbers() -> None:
     )
 
 
-def test_strength_zero_is_a_reference_and_no_december() -> None:
-    table = parts.agreement()
-    zero = table[table["label"] == "DECEMber, strength 100"].assign(strength=0.0, label="DECEMber, strength 0")
-    frame = loss_comparisons(parts.pd.concat([table, zero], ignore_index=True))
-    assert set(frame.loc[frame["kind"] == "zero", "reference"]) == {"DECEMber, strength 0"}
-    assert "DECEMber, strength 0" not in set(frame["december"])
+def test_a_missing_control_is_said_beside_the_comparisons_that_there_are() -> None:
+    settings = parts.trainer_settings(d100={"pretrain_epochs": 25})
+    found = answer(replace(parts.analysis(), trainer_settings=settings))
+    each = next(each for each in found.loss if each.question == "Beside k-means at the end of the pretraining")
+    assert each.text.endswith("There is no k-means at the end of the same pretraining for DECEMber, strength 100.")
+    assert each.remedy.startswith("Add a `baseline_trainer` with `stop_after_pretraining: true` and the same ")
 
 
 def test_one_pair_of_seeds_has_no_spread() -> None:
-    found = answer(replace(parts.analysis(), agreement=parts.agreement(seeds_sd=np.nan, n_pairs=1)))
+    analysis = parts.analysis()
+    found = answer(replace(analysis, pairs=analysis.pairs[analysis.pairs["seed_b"] == 2]))
     assert of(found, "Beside the t mixture fitted afterwards") == (
         "missing",
         "There are not enough pairs of seeds to compare: two pairs, that is three seeds, are the least.",
@@ -146,6 +172,6 @@ def test_known_types_are_told_with_their_number() -> None:
 def test_several_data_sets() -> None:
     open_, none = answer(parts.analysis()), answer(parts.full_analysis())
     assert overall([none, none]) == "No evidence of types in any data set and model."
-    assert overall([open_, none]).startswith("No evidence of types so far;")
+    assert overall([open_, none]) == "Not decided yet: for some data sets something that is needed is not computed."
     for_ = replace(none, verdict="for")
     assert overall([for_, none]) == "In 1 of 2 data sets and models the numbers speak for types."
