@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from december_plugin.settings import PASSED_BY_NNFABRIK
+from december_plugin.errors import SettingsError
+from december_plugin.settings import PASSED_BY_NNFABRIK, expand_preset
 
 METHOD_NAMES = {"december": "DECEMber", "gmm": "Gaussian mixture", "kmeans": "k-means", "t_mixture": "t mixture"}
 ROLE_ORDER = {"december": 0, "baseline": 1, "control": 2}
@@ -29,25 +30,22 @@ T = TypeVar("T")
 
 
 def complete_settings(function: str, config: Any) -> dict[str, Any]:
-    """Return the settings of an entry with the defaults of its function.
+    """Return the settings of an entry with the defaults of its function, and with what a preset stands for.
 
     Parameters
     ----------
     function
-        Dotted name. Defaults are known for functions of this package; of others the config is all there is.
+        Dotted name. Defaults and presets are known for functions of this package; of others the config is all there is.
     config
         What the entry stores; anything but a mapping has no settings.
     """
-    given = dict(config) if isinstance(config, Mapping) else {}
-    package, _, name = str(function).rpartition(".")
-    if package.split(".")[0] != "december_plugin":
+    given, found = _given(config), _own_function(function)
+    if found is None:
         return given
     try:
-        parameters = inspect.signature(getattr(import_module(package), name)).parameters
-    except (ImportError, AttributeError, TypeError, ValueError):  # a function of another version
-        return given
-    own = [each for each in parameters.values() if each.name not in PASSED_BY_NNFABRIK]
-    return {each.name: each.default for each in own if each.default is not inspect.Parameter.empty} | given
+        return _defaults(found) | expand_preset(found, given)
+    except SettingsError:  # a preset of another version
+        return _defaults(found) | given
 
 
 def setting_words(value: Any) -> str:
@@ -113,7 +111,7 @@ def entry_names(entries: pd.DataFrame) -> list[str]:
     functions = [str(name) for name in entries["fn"]]
     comments = ["" if pd.isna(text) else str(text).strip() for text in entries["comment"]]
     names = [comment or short_function(function) for comment, function in zip(comments, functions, strict=True)]
-    settings = [complete_settings(fn, config) for fn, config in zip(functions, entries["config"], strict=True)]
+    settings = [_said_settings(fn, config) for fn, config in zip(functions, entries["config"], strict=True)]
     return distinct_names(names, functions, settings)
 
 
@@ -160,6 +158,34 @@ def short_function(function: Any) -> str:
 
 
 # --- parts of the above ------------------------------------------------------------------------------------------
+
+
+def _said_settings(function: str, config: Any) -> dict[str, Any]:
+    """Return the settings by which an entry is told apart: those of a preset are one, the preset."""
+    given, found = _given(config), _own_function(function)
+    return given if found is None else _defaults(found) | given
+
+
+def _given(config: Any) -> dict[str, Any]:
+    return dict(config) if isinstance(config, Mapping) else {}
+
+
+def _own_function(name: str) -> Callable[..., Any] | None:
+    """Return a function of this package by its dotted name; None for others, and for those of another version."""
+    package, _, last = str(name).rpartition(".")
+    if package.split(".")[0] != "december_plugin":
+        return None
+    try:
+        found = getattr(import_module(package), last)
+    except (ImportError, AttributeError):
+        return None
+    return found if callable(found) else None
+
+
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    own = [each for each in parameters if each.name not in PASSED_BY_NNFABRIK]
+    return {each.name: each.default for each in own if each.default is not inspect.Parameter.empty}
 
 
 def _labels_within(rows: pd.DataFrame) -> list[str]:
@@ -214,7 +240,7 @@ def _with_comments(bases: list[str], records: list[dict[str, Any]]) -> list[str]
 
 def _settings_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of trainer and clustering without the number of clusters."""
-    settings = complete_settings(str(record["trainer_fn"]), record["trainer_config"])
+    settings = _said_settings(str(record["trainer_fn"]), record["trainer_config"])
     clustering = record["clustering_settings"] if isinstance(record["clustering_settings"], Mapping) else {}
     settings |= {f"clustering {name}" if name in settings else name: value for name, value in clustering.items()}
     settings.pop(COUNT, None)

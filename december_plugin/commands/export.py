@@ -43,7 +43,6 @@ def run(args: argparse.Namespace) -> int:
 
     check_target(args.folder, force=args.force)
     lab = open_lab_of(args, read_only=True)
-    from december_plugin.commands._agreement import with_labels
     from december_plugin.schemas.export_queries import export_tables
     from december_plugin.schemas.report_queries import ReportSettings
 

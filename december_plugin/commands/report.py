@@ -71,7 +71,6 @@ def run(args: argparse.Namespace) -> int:
     check_options(args)
     lab = open_lab_of(args, read_only=True)
     # What draws takes seconds to import: after the mistakes that can be told at once.
-    from december_plugin.commands._agreement import with_labels
     from december_plugin.report.page import render_report
     from december_plugin.report.writing import write_text
     from december_plugin.schemas.report_queries import ReportSettings, collect_report

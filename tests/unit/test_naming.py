@@ -171,6 +171,16 @@ def test_complete_settings_have_the_defaults_of_our_functions() -> None:
     assert complete_settings("december_plugin.trainers.gone", None) == {}
 
 
+def test_a_preset_is_one_setting_in_a_name_and_all_its_values_in_a_comparison() -> None:
+    preset = {"n_clusters": 6, "strength": 1.0, "preset": "published"}
+    assert labels(
+        configuration("december", preset, "DECEMber"),
+        configuration("december", {"n_clusters": 6, "strength": 1.0}, "DECEMber"),
+    ) == ["DECEMber (preset published)", "DECEMber (preset none)"]
+    assert complete_settings(DECEMBER, preset)["pretrain_early_stopping"] is True
+    assert complete_settings(DECEMBER, {**preset, "preset": "unknown"})["preset"] == "unknown"
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [(True, "yes"), (None, "none"), (0.009, "0.009"), (3, "3"), ("auto", "auto"), ((1, 2.5), "1, 2.5"), ([], "none")],
