@@ -94,17 +94,9 @@ class _Reader:
 
     def counts(self) -> pd.DataFrame:
         criteria = [f"{name}_{part}" for name in CRITERIA for part in ("mean", "sd")]
-        names = [
-            *SUMMARY,
-            "trainer_settings",
-            "clustering_settings",
-            "n_models",
-            "seeds_mean",
-            "seeds_sd",
-            "n_pairs",
-            *criteria,
-        ]
-        return self._counts()[[*names, "heldout_log_likelihood_se"]]
+        settings = ["trainer_settings", "clustering_settings"]
+        agreement = ["n_models", "seeds_mean", "seeds_sd", "n_pairs", *type_queries.ABOVE_NULL]
+        return self._counts()[[*SUMMARY, *settings, *agreement, *criteria, "heldout_log_likelihood_se"]]
 
     def choices(self) -> pd.DataFrame:
         return type_queries.choose_cluster_count(self._counts())

@@ -58,21 +58,29 @@ def loss_comparisons(analysis: Analysis) -> pd.DataFrame:
         ``equal_prediction``.
     """
     table = analysis.agreement
-    trained = table[(table["method"] == "december") & ~_is_zero(table)]
+    trained = table[(table["method"] == "december") & ~table["strength"].astype(float).eq(0.0)]
+    by_count = {count: rows.to_dict("records") for count, rows in table.groupby("n_clusters")}
+    numbers = _Numbers(analysis)
     rows = []
     for december in trained.to_dict("records"):
-        same_k = table[table["n_clusters"] == december["n_clusters"]].to_dict("records")
+        same_k = by_count[december["n_clusters"]]
         for kind in KINDS:
             reference = _reference(december, same_k, kind, analysis)
             if reference is not None:
-                rows.append(_compared(december, reference, kind, analysis))
+                rows.append(_compared(december, reference, kind, numbers))
             else:
                 rows.append(_without_reference(december, kind))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _is_zero(rows: pd.DataFrame) -> pd.Series:
-    return rows["strength"].astype(float).eq(0.0)
+class _Numbers:
+    """What is compared, found by the key of a configuration."""
+
+    def __init__(self, analysis: Analysis):
+        self.key = list(analysis.configuration)
+        self.training = [name for name in self.key if name != "clustering_hash"]
+        self.pairs = _by_configuration(analysis.pairs, self.key, ["seed_a", "seed_b"], "agreement")
+        self.tested = _by_configuration(analysis.tested, self.training, ["seed"], "test")
 
 
 # --- the right reference -------------------------------------------------------------------------------------------
@@ -149,14 +157,36 @@ def _clustering_names() -> set[str]:
 
 # --- the comparison ------------------------------------------------------------------------------------------------
 
+Values = Mapping[tuple[Any, ...], Mapping[tuple[Any, ...], float]]
 
-def _compared(december: Row, reference: Row, kind: str, analysis: Analysis) -> dict[str, Any]:
-    pairs = _shared(analysis.pairs, december, reference, analysis.configuration, ["seed_a", "seed_b"], "agreement")
-    training = [name for name in analysis.configuration if name != "clustering_hash"]
-    tested = _shared(analysis.tested, december, reference, training, ["seed"], "test")
-    own, other = pairs["agreement_own"], pairs["agreement_other"]
-    difference, spread = own.mean() - other.mean(), math.hypot(own.std(), other.std())
-    test_difference = (tested["test_own"] - tested["test_other"]).mean()
+
+def _by_configuration(frame: pd.DataFrame, key: list[str], by: list[str], value: str) -> Values:
+    """Return the finite values of a frame by configuration, and there by seed or pair of seeds."""
+    found: dict[tuple[Any, ...], dict[tuple[Any, ...], float]] = {}
+    if frame.empty:
+        return found
+    keys = zip(*(frame[name].tolist() for name in key), strict=True)
+    whats = zip(*(frame[name].tolist() for name in by), strict=True)
+    for configuration, what, number in zip(keys, whats, frame[value].astype(float).tolist(), strict=True):
+        if math.isfinite(number):
+            found.setdefault(configuration, {})[what] = number
+    return found
+
+
+def _shared(values: Values, key: list[str], first: Row, second: Row) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values of two configurations for the seeds, or pairs of seeds, that both have, in the same order."""
+    own, other = (values.get(tuple(row[name] for name in key), {}) for row in (first, second))
+    both = sorted(own.keys() & other.keys())
+    return np.array([own[what] for what in both]), np.array([other[what] for what in both])
+
+
+def _compared(december: Row, reference: Row, kind: str, data: _Numbers) -> dict[str, Any]:
+    own, other = _shared(data.pairs, data.key, december, reference)
+    tested = _shared(data.tested, data.training, december, reference)
+    means = [float(values.mean()) if len(values) else math.nan for values in (own, other)]
+    variances = [float(values.var(ddof=1)) if len(values) > 1 else math.nan for values in (own, other)]
+    difference, spread = means[0] - means[1], math.sqrt(sum(variances))
+    test_difference = float((tested[0] - tested[1]).mean()) if len(tested[0]) else math.nan
     if not (math.isfinite(difference) and math.isfinite(spread)):
         result = "unknown"
     elif abs(difference) <= spread:
@@ -166,11 +196,11 @@ def _compared(december: Row, reference: Row, kind: str, analysis: Analysis) -> d
     return {
         **_names(december, kind),
         "reference": reference["label"],
-        "december_mean": own.mean(),
-        "reference_mean": other.mean(),
+        "december_mean": means[0],
+        "reference_mean": means[1],
         "difference": difference,
         "spread": spread,
-        "n_pairs": len(pairs),
+        "n_pairs": len(own),
         "result": result,
         "test_difference": test_difference,
         "equal_prediction": bool(abs(test_difference) <= EQUAL_CORRELATION) if math.isfinite(test_difference) else None,
@@ -185,14 +215,3 @@ def _without_reference(december: Row, kind: str) -> dict[str, Any]:
 
 def _names(december: Row, kind: str) -> dict[str, Any]:
     return {"n_clusters": int(december["n_clusters"]), "december": december["label"], "kind": kind}
-
-
-def _shared(frame: pd.DataFrame, first: Row, second: Row, key: list[str], by: list[str], value: str) -> pd.DataFrame:
-    """Return the values of two configurations for what both have, side by side: ``{value}_own``, ``{value}_other``."""
-    parts = []
-    for row in (first, second):
-        here = np.ones(len(frame), dtype=bool)
-        for name in key:
-            here &= (frame[name] == row[name]).to_numpy()
-        parts.append(frame.loc[here, [*by, value]].dropna())
-    return parts[0].merge(parts[1], on=by, suffixes=("_own", "_other"))
