@@ -77,7 +77,7 @@ def performance(*, n_untested: float = 1) -> pd.DataFrame:
         "n_explainable_neurons": 640,
     }
     sessions = {"n_tested_sessions": 2, "n_untested_sessions": n_untested}
-    return frame.assign(trainer_fn=frame["trainer_hash"], n_models=3, **spread, **counts, **sessions)
+    return frame.assign(trainer_fn=BASELINE, n_models=3, **spread, **counts, **sessions)
 
 
 def trainer_settings(**changes: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
