@@ -272,12 +272,13 @@ def _shown(value: Any) -> str:
 
 
 def strength_charts(agreement: pd.DataFrame) -> list[Chart]:
-    """Return test correlation and agreement against the strength of the clustering loss; none if there is no DECEMber.
+    """Return test correlation and agreement against the strength of the clustering loss; none of a single strength.
 
-    Training without the loss (strength 0) has no place on a logarithmic axis: it is a horizontal line.
+    Training without the loss (strength 0) has no place on a logarithmic axis: it is a horizontal line. What "auto"
+    comes out at differs between K, and is one strength.
     """
     december = agreement[(agreement["method"] == "december") & (agreement["strength"] > 0)]
-    if december.empty:
+    if december["strength_setting"].nunique() < 2:
         return []
     without = agreement[(agreement["trainer_role"] == "baseline") | agreement["strength"].eq(0.0)]
     charts = [_strength_chart(december, without, "test", "Predictive performance", "test correlation")]

@@ -54,6 +54,7 @@ def analysis_view(number: int, analysis: Analysis, data: ReportData, payload: Pa
         "null": _null_view(analysis),
         "counts": _counts_view(analysis, shown, payload),
         "strength": _strength_view(analysis, payload),
+        "has_december": bool((analysis.agreement["method"] == "december").any()),
         "comparisons": _comparisons_view(found),
         "embedding": embedding_view(f"embedding-{number}", analysis, payload),
         "confusions": _confusions_view(analysis, payload),

@@ -231,6 +231,19 @@ def test_criteria_of_other_readout_vectors_are_drawn_minus_the_best_of_their_cur
 
 
 @pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(
+    ("method", "words"), [("december", "a second strength"), ("kmeans", "models with a clustering")]
+)
+def test_a_single_strength_has_no_charts_of_strengths(method: str, words: str) -> None:
+    table = parts.agreement()
+    table = table[(table["method"] != "december") | (table["label"] == "DECEMber, strength auto")]
+    table = table[table["method"].isin(["kmeans", method])].reset_index(drop=True)
+    table["strength"] = table["strength"] * table["n_clusters"]  # what "auto" comes out at differs between K
+    page = render_report(parts.report(parts.analysis(agreement=table)))
+    assert f"Not there: {words}" in Elements(page).text
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_one_number_of_clusters_has_no_charts_of_criteria() -> None:
     table = parts.agreement()[lambda frame: frame["n_clusters"] == 6]
     analysis = parts.analysis(agreement=table, counts=parts.counts(table), choices=parts.choices(table))
