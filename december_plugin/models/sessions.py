@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from december_plugin.datasets.arrays import channels_come_last
 from december_plugin.datasets.memory import mean_over_trials
 from december_plugin.errors import SettingsError
 
@@ -137,7 +138,19 @@ def check_movies(sessions: Mapping[str, SessionShape]) -> None:
 
 
 def shared_channels(sessions: Mapping[str, SessionShape], what: str = "images") -> int:
-    """Return the number of input channels that all sessions share; a :class:`SettingsError` if they differ."""
+    """Return the number of input channels that all sessions share.
+
+    Raises
+    ------
+    SettingsError
+        If they differ, or if a session's stimuli look as if their channels came last.
+    """
+    for data_key, session in sessions.items():
+        if channels_come_last(session.image_shape):
+            raise SettingsError(
+                f"session {data_key!r} serves {what} of shape {session.image_shape}, which looks like (height, width, "
+                "channels); (channels, height, width) is expected. Let its loader move the channels to the front."
+            )
     channels = {data_key: session.image_shape[0] for data_key, session in sessions.items()}
     if len(set(channels.values())) > 1:
         raise SettingsError(

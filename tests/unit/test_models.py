@@ -255,6 +255,16 @@ def test_settings_that_do_not_fit(small_loaders, settings, message):
         stacked_core_gaussian_readout(small_loaders, 0, **{**SIZES, **settings})
 
 
+def test_images_of_another_package_whose_channels_come_last():
+    info = {"a": {"input_dimensions": [8, 36, 64, 1], "output_dimension": 5}}
+    message = (
+        "session 'a' serves images of shape (36, 64, 1), which looks like (height, width, channels); (channels, "
+        "height, width) is expected. Let its loader move the channels to the front."
+    )
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        stacked_core_gaussian_readout(None, 0, data_info=info, grid_mean_predictor=None, **SIZES)
+
+
 def test_sessions_that_do_not_fit():
     def session(channels):
         return SimpleNamespace(**{"input_dimensions": [1, channels, 9, 9], "output_dimension": 5}).__dict__
