@@ -1,10 +1,10 @@
 """A folder of pretrainings, shared by every run that needs the same one.
 
 Runs that differ only in their clustering go through the same first epochs. The first of them computes these epochs and
-stores the state at their end, named by the digest of everything it depends on, on the CPU the number of threads, too;
-the others load it and end with the same bytes as if they had computed it themselves. Workers on one file system share the folder; two that want the same
-pretraining at once compute it once. Who computes says so after every epoch, and who waits does not wait for one that
-no longer gets on.
+stores the state at their end, named by the digest of everything it depends on (on the CPU the number of threads, too);
+the others load it and end with the same bytes as if they had computed it themselves. Workers on one file system share
+the folder; two that want the same pretraining at once compute it once. Who computes says so after every epoch, and who
+waits does not wait for one that no longer gets on.
 """
 
 from __future__ import annotations
