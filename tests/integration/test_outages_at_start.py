@@ -20,7 +20,8 @@ from december_plugin.errors import ServerError
 from december_plugin.pool import Worker, WorkerSettings
 from december_plugin.pool import worker as worker_module
 from december_plugin.simulate import write_recording
-from december_plugin.stores import MARK, StoreUnavailableError
+from december_plugin.store_identity import recognise
+from december_plugin.stores import MARK, StoreUnavailableError, open_store
 
 QUICKLY = ("--lease", "20", "--checkpoint-every", "1")
 
@@ -244,6 +245,33 @@ def test_an_old_schema_takes_no_empty_folder_for_its_store(marked: Callable[...,
     (tmp_path / "kept").rename(stored)
     marked()
     assert (disk / MARK).exists()
+
+
+def test_an_account_that_may_not_write_leaves_a_store_as_it_is(
+    marked: Callable[..., Any], tmp_path: Path, admin: Any, server: Any
+) -> None:
+    import datajoint
+
+    lab, mark = marked(), tmp_path / "disk" / MARK
+    lab.tables.StoreIdentity().delete_quick()
+    content = mark.read_text()
+    mark.unlink()
+    admin.execute("CREATE OR REPLACE USER 'colleague'@'127.0.0.1' IDENTIFIED BY 'a long password'")
+    admin.execute(f"GRANT SELECT ON `{lab.schema}`.* TO 'colleague'@'127.0.0.1'")
+    connection = datajoint.Connection("127.0.0.1", "colleague", "a long password", server.settings.port, use_tls=False)
+    try:
+        table = datajoint.FreeTable(connection, f"`{lab.schema}`.`store_identity`")
+        for text in (None, content):
+            if text is not None:
+                mark.write_text(text)
+            recognise(table, open_store(), models_schema=lab.schema)
+            assert mark.exists() == (text is not None)
+            assert len(table) == 0
+    finally:
+        connection.close()
+        admin.execute("DROP USER 'colleague'@'127.0.0.1'")
+    marked()  # who may write finds the mark and writes it down
+    assert lab.tables.StoreIdentity().fetch1("store_id") == content.split()[0]
 
 
 def test_accepting_another_place(
