@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,8 +159,7 @@ def strength(analysis: Analysis) -> Figure:
     performance = figure_queries.performance_frame(analysis.tables, analysis.key)
     clustered = performance[performance["trainer_role"] == "december"]
     clustered = clustered[clustered["pretrain_epochs"] == rows["pretrain_epochs"].iloc[0]]
-    rates = clustered["learning_rate"].fillna(0.0)  # other packages' trainers may not say
-    clustered = clustered[rates == _most_common(rates)]
+    clustered = one_rate_each(clustered)
     baseline = performance[performance["trainer_role"] == "baseline"].head(1)
     performance = pd.concat([baseline.assign(strength=0.0), clustered]).assign(
         method=lambda frame: [
@@ -289,6 +289,22 @@ def _n_types(analysis: Analysis) -> int | None:
     if analysis.types_name is None or not analysis.table["types_mean"].notna().any():
         return None
     return len((analysis.tables.KnownTypes & {"types_name": analysis.types_name}).fetch1("type_names"))
+
+
+def one_rate_each(performance: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of one learning rate for each strength.
+
+    It is the one with which most strengths were tried, for those that have it; of the others, which may each have their
+    own as in the paper, the one with the best validation correlation.
+    """
+    rates = performance["learning_rate"].fillna(0.0)  # other packages' trainers may not say
+    kept = []
+    for _, rows in performance.groupby("strength_setting", sort=False):
+        own = rates[rows.index]
+        common = own == _most_common(rates)
+        known = rows["validation_mean"].fillna(-math.inf)
+        kept.append(rows[common if common.any() else own == own[known.idxmax()]])
+    return pd.concat(kept) if kept else performance
 
 
 def _most_common(values: pd.Series) -> Any:
