@@ -84,9 +84,10 @@ def _status(args: argparse.Namespace) -> int:
     from december_plugin.stores import DEFAULT_STORE, open_store
 
     store = open_store(args.store or DEFAULT_STORE)
-    problem, folders = None, {}
+    problem, identity, folders = None, None, {}
     try:
         store.check()
+        identity = store.read_mark()
         folders = _folders(store)
     except DecemberError as error:
         problem = str(error)
@@ -94,11 +95,14 @@ def _status(args: argparse.Namespace) -> int:
     n_results = len(spool.waiting())
     if args.json:
         status = {"store": store.name, "place": store.place, "usable": problem is None, "problem": problem}
+        status["identity"] = identity
         results = {"folder": str(spool.folder), "waiting": n_results}
         print(json.dumps({**status, "folders": folders, "spool": results}, indent=2))
         return UNUSABLE if problem else 0
     print(f"store      {store.name}, {store.place}")
     print(f"state      {problem or 'can be used'}")
+    if problem is None:
+        print(f"identity   {identity or 'none yet (docs/operations.md)'}")
     print(f"spool      {spool.folder}, {n_results} finished results wait for the database")
     if folders:
         print(f"\n{'folder':<44}{'files':>10}{'size':>12}")

@@ -442,10 +442,12 @@ def test_status_of_the_store(stored: StoredLab, command: Callable[..., Result], 
     assert answer["folders"][stored.schema] == {"files": 2, "bytes": n_bytes}
     assert answer["place"] == f"the folder {stored.location}"
     assert (answer["usable"], answer["problem"]) == (True, None)
+    identity = open_store().read_mark()
+    assert answer["identity"] == identity
     assert answer["spool"] == {"folder": str(tmp_path / "spool"), "waiting": 1}
     printed = command("status")
     assert printed.returncode == 0
-    assert "state      can be used\n" in printed.stdout
+    assert f"state      can be used\nidentity   {identity or 'none yet (docs/operations.md)'}\n" in printed.stdout
     assert f"spool      {tmp_path / 'spool'}, 1 finished results wait for the database\n" in printed.stdout
 
 
