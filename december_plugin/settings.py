@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import math
@@ -92,7 +93,8 @@ def expand_preset(function: Callable[..., Any], config: Mapping[str, Any]) -> di
     for needed, reason in preset.needs.items():
         if needed not in given:
             raise SettingsError(f"preset is {name!r}, which needs the setting {needed!r}: {reason}")
-    return {**preset.values, **given}
+    # Copies: nnfabrik writes into the configurations that it is given.
+    return {**copy.deepcopy(dict(preset.values)), **given}
 
 
 def checked_settings(function: F) -> F:

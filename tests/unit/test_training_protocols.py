@@ -14,6 +14,7 @@ from torch import nn
 from training_parts import BATCH_SIZE, N_TRAIN, N_VALIDATION, make_loaders, make_model
 
 from december_plugin.errors import SettingsError
+from december_plugin.settings import expand_preset
 from december_plugin.sweep import parse_sweep
 from december_plugin.sweep_advice import advice
 from december_plugin.sweep_source import SweepError
@@ -420,6 +421,16 @@ def test_advice_knows_which_pretrainings_are_the_same():
 
     assert missing({"preset": "published"}) == []
     assert len(missing({})) == 1
+
+
+def test_who_changes_expanded_settings_does_not_change_the_preset():
+    first = expand_preset(december_trainer, {"preset": "published", "strength": 1.0})
+    first["scale_bounds"][0] = 1.0
+    assert expand_preset(december_trainer, {"preset": "published", "strength": 1.0})["scale_bounds"] == [1e-4, 1e4]
+
+
+def test_a_function_without_presets_may_have_a_setting_of_this_name():
+    assert expand_preset(lambda preset: None, {"preset": "own", "a": 1}) == {"preset": "own", "a": 1}
 
 
 def test_settings_that_a_configuration_means():
