@@ -86,6 +86,17 @@ class CommandParser(argparse.ArgumentParser):
             suggestion = f"Did you mean {close[0]!r}? " if close else ""
             raise argparse.ArgumentError(action, f"unknown: {value!r}. {suggestion}Allowed: {', '.join(choices)}.")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; what is left over is an error of the command that it was given to, with its usage and a suggestion."""
+        namespace, left = super().parse_known_args(args, namespace)
+        if left:
+            known = [option for action in self._actions for option in action.option_strings]
+            meant = (difflib.get_close_matches(word.split("=")[0], known, n=1) for word in left if word.startswith("-"))
+            close = [found[0] for found in meant if found]
+            suggestion = f". Did you mean {close[0]!r}?" if close else ""
+            self.error(f"unrecognized arguments: {' '.join(left)}{suggestion}")
+        return namespace, left
+
     def error(self, message: str) -> NoReturn:
         """Print the usage and the message to stderr and exit with code 2."""
         self.print_usage(sys.stderr)

@@ -30,28 +30,60 @@ behaviour may pass it. Normalized: average over its ceiling. FEVE: explained fra
 last two are over neurons with an explainable variance of at least 0.15; all but the first need repeated images."""
 
 
+BEST = "* the highest agreement at its K"
+NULL = "null: agreement on surrogates without clusters, mean ± sd over draws; p: share of these that agree as well"
+
+
 def agreement_text(table: pd.DataFrame, *, types_name: str | None = None, measure: str = "adjusted_rand_index") -> str:
     """Return rows of ``agreement_table`` as text; ``types_name`` and ``measure`` head its columns."""
+    return "\n".join(line for line, _ in agreement_lines(table, types_name=types_name, measure=measure))
+
+
+def agreement_lines(
+    table: pd.DataFrame, *, types_name: str | None = None, measure: str = "adjusted_rand_index"
+) -> list[tuple[str, bool]]:
+    """Return the lines of the table, and of each whether it is the best of its K, which a star says, too.
+
+    With columns ``null_mean``, ``null_sd`` and ``p_value`` the null stands beside the agreement between seeds.
+    """
     name = MEASURE_NAMES.get(measure, measure)
     width = max([len(label) for label in table["label"]] + [6])
+    has_null = "p_value" in table and bool(table["p_value"].notna().any())
     columns = [(f"{name} between seeds", "seeds"), ("test correlation", "test")]
     if table["types_mean"].notna().any():
         columns.insert(1, (f"{name} to {types_name or 'known types'}", "types"))
     widths = [max(len(head), len("0.000 ± 0.000")) + 3 for head, _ in columns]
     heads = [f"{head:>{size}}" for (head, _), size in zip(columns, widths, strict=True)]
-    header = f"{'K':>4}  {'method':<{width}}{heads[0]}{'pairs':>8}{''.join(heads[1:])}"
-    lines = [header, "-" * len(header)]
+    null_heads = f"{'null':>16}{'p':>9}" if has_null else ""
+    header = f"{'K':>4}  {'method':<{width}}{heads[0]} {'pairs':>7}{null_heads}{''.join(heads[1:])}"
+    lines = [(header, False), ("-" * len(header), False)]
+    best = _best_of_each_k(table)
     previous = None
-    for row in table.to_dict("records"):
+    for at, row in enumerate(table.to_dict("records")):
         if previous is not None and row["n_clusters"] != previous:
-            lines.append("")
+            lines.append(("", False))
         previous = row["n_clusters"]
         cells = [
             f"{_mean_sd(row[f'{name}_mean'], row[f'{name}_sd']):>{size}}"
             for (_, name), size in zip(columns, widths, strict=True)
         ]
-        lines.append(f"{previous:>4}  {row['label']:<{width}}{cells[0]}{row['n_pairs']:>8}{''.join(cells[1:])}")
-    return "\n".join(lines)
+        beside = f"{_mean_sd(row['null_mean'], row['null_sd']):>16}{_number(row['p_value']):>9}" if has_null else ""
+        mark = "*" if at in best else " "
+        line = f"{previous:>4}  {row['label']:<{width}}{cells[0]}{mark}{row['n_pairs']:>7}{beside}{''.join(cells[1:])}"
+        lines.append((line, at in best))
+    notes = [BEST] * bool(best) + [NULL] * has_null
+    return lines + [(line, False) for line in ["", *notes] if notes]
+
+
+def _best_of_each_k(table: pd.DataFrame) -> set[int]:
+    """Return the positions of the rows with the highest agreement of their K, where there is something to choose."""
+    best: set[int] = set()
+    means = table["seeds_mean"].astype(float).round(3).reset_index(drop=True)  # as it is shown
+    for _, own in means.groupby(table["n_clusters"].reset_index(drop=True)):
+        known = own.dropna()
+        if len(known) > 1 and known.min() < known.max():
+            best |= set(known.index[known == known.max()])
+    return best
 
 
 def performance_text(labelled: pd.DataFrame, performance: pd.DataFrame) -> str:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from december_plugin.commands import Subparsers
 from december_plugin.commands._agreement import (
     HOW_TO_READ,
-    agreement_text,
+    agreement_lines,
     performance_notes,
     performance_text,
 )
 from december_plugin.commands._lab import add_lab_options, open_lab_of
 from december_plugin.errors import ServerError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from december_plugin.lab import Lab
+
 DESCRIPTION = """\
 Prints, for each number of clusters K and each method, the agreement between the seeds (adjusted Rand index, mean and sd
 over all pairs), with known types if there are any, and the single-trial correlation on the test tier (mean and sd over
-seeds; over which neurons and sessions stands below). One table for each data set and model.
+seeds; over which neurons and sessions stands below). One table for each data set and model. Where surrogates were
+drawn, their agreement (the null) stands beside it, with the p value. The best of each K is marked; compare at an equal
+test correlation only.
 """
 EPILOG = """\
 examples:
@@ -45,6 +53,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the tables."""
+    from december_plugin.commands._tables_view import new_console, text
     from december_plugin.schemas.performance_queries import performance_table, untested_sessions
     from december_plugin.schemas.queries import agreement_table, names_of
 
@@ -53,12 +62,19 @@ def run(args: argparse.Namespace) -> int:
     if table.empty:
         print("No assignments yet. `december register` plans trainings, `december worker` computes them.")
         return 0
+    if args.measure == "adjusted_rand_index" and len(lab.tables.SurrogateAgreement()):
+        table = _with_null(lab, table)
+    console = new_console()
     names = {kind: names_of(lab.tables, kind, table) for kind in ("dataset", "model")}
     known = lab.tables.KnownTypes().fetch("types_name")
     types_name = args.types or (str(known[0]) if len(known) else None)
     for key, group in table.groupby(["dataset_fn", "dataset_hash", "model_fn", "model_hash"], sort=False):
-        print(f"{names['dataset'][key[:2]]}, {names['model'][key[2:]]}: data set {key[1][:8]}, model {key[3][:8]}\n")
-        print(agreement_text(group, types_name=types_name, measure=args.measure))
+        title = f"{names['dataset'][key[:2]]}, {names['model'][key[2:]]}: data set {key[1][:8]}, model {key[3][:8]}"
+        print(text(title).plain, end="\n\n")
+        for line, is_best in agreement_lines(group, types_name=types_name, measure=args.measure):
+            # Comments may hold what a terminal would obey.
+            shown = text(line, "bold" if is_best else "dim" if set(line) == {"-"} else "")
+            console.print(shown, soft_wrap=True) if console.is_terminal else print(shown.plain)
         of_group = {"dataset_hash": key[1], "model_hash": key[3]}
         performance = performance_table(lab.tables, of_group)
         tested = performance_notes(performance, untested_sessions(lab.tables, of_group))
@@ -72,3 +88,13 @@ def run(args: argparse.Namespace) -> int:
         except OSError as error:
             raise ServerError(f"{args.csv} cannot be written: {error.strerror or error}.") from None
     return 0
+
+
+def _with_null(lab: Lab, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with the null of each configuration: of several, that with the most draws."""
+    from december_plugin.schemas.queries import configuration_key
+    from december_plugin.schemas.type_queries import null_table
+
+    key = configuration_key(lab.tables)
+    nulls = null_table(lab.tables).sort_values("n_draws", ascending=False, kind="stable").drop_duplicates(key)
+    return table.merge(nulls[[*key, "surrogate_name", "null_mean", "null_sd", "p_value"]], on=key, how="left")

@@ -31,7 +31,7 @@ MEASURE_TITLES = {
     "fowlkes_mallows": "Fowlkes-Mallows index",
     "homogeneity": "Homogeneity",
     "completeness": "Completeness",
-    "v_measure": "V-measure (NMI)",
+    "v_measure": "V-measure",
 }
 _ROW, _MAX_COLUMNS = 2.45, 3
 _MOST_ROWS = 16

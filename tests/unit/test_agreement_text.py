@@ -1,42 +1,70 @@
-"""What ``december ari`` says about the test tier."""
+"""The table of ``december ari``: the best of each K, the null, and what is not there."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import report_parts as parts
 
-from december_plugin.commands._agreement import performance_notes, performance_text
-
-UNTESTED = pd.DataFrame({"data_key": ["b"], "reason": ["all its responses are constant"]})
+from december_plugin.commands._agreement import agreement_lines, agreement_text
 
 
-def test_over_what_the_test_correlations_are_means():
-    assert performance_notes(parts.performance(), UNTESTED).splitlines() == [
-        "Test correlations are means over 1,030 neurons in 2 of 3 sessions; up to 2 with a constant response or "
-        "prediction count as 0. Their noise ceiling is 0.550 (`december ari --performance`).",
-        "Not tested: session b: all its responses are constant.",
+def row(n_clusters: int, label: str, mean: float, **values: Any) -> dict[str, Any]:
+    known = {"seeds_sd": 0.01, "n_pairs": 3, "types_mean": np.nan, "types_sd": np.nan}
+    known |= {"n_clusters": n_clusters, "label": label, "seeds_mean": mean, "test_mean": 0.25, "test_sd": np.nan}
+    return {**known, **values}
+
+
+ROWS = [
+    row(3, "DECEMber", 0.9),
+    row(3, "k-means", 0.7),
+    row(4, "DECEMber", 0.8),
+    row(4, "k-means", 0.8001),
+    row(4, "t mixture", 0.5),
+    row(5, "DECEMber", 0.6),
+    row(5, "t mixture", np.nan, n_pairs=0),
+]
+
+
+def test_the_best_of_each_k_is_marked() -> None:
+    lines = agreement_lines(pd.DataFrame(ROWS))
+    assert [line for line, _ in lines] == [
+        "   K  method      ARI between seeds   pairs   test correlation",
+        "--------------------------------------------------------------",
+        "   3  DECEMber        0.900 ± 0.010*      3      0.250        ",
+        "   3  k-means         0.700 ± 0.010       3      0.250        ",
+        "",
+        "   4  DECEMber        0.800 ± 0.010*      3      0.250        ",  # equal, as they are shown
+        "   4  k-means         0.800 ± 0.010*      3      0.250        ",
+        "   4  t mixture       0.500 ± 0.010       3      0.250        ",
+        "",
+        "   5  DECEMber        0.600 ± 0.010       3      0.250        ",
+        "   5  t mixture                   -       0      0.250        ",
+        "",
+        "* the highest agreement at its K",
     ]
-    everything = parts.performance(n_untested=0).assign(n_constant_neurons=0, single_trial_ceiling=np.nan)
-    assert (
-        performance_notes(everything, UNTESTED[:0]) == "Test correlations are means over 1,030 neurons in 2 sessions."
-    )
+    assert [line[3:14] for line, is_best in lines if is_best] == ["3  DECEMber", "4  DECEMber", "4  k-means "]
 
 
-def test_nothing_is_said_of_tests_of_a_release_that_did_not_count():
-    assert performance_notes(parts.performance().assign(n_tested_sessions=np.nan), UNTESTED[:0]) == ""
-    assert performance_notes(parts.performance()[:0], UNTESTED[:0]) == ""
-
-
-def test_performance_is_a_row_for_each_trainer():
-    lines = performance_text(parts.agreement(), parts.performance().drop(columns="label")).splitlines()
-    assert lines[0].split() == ["models", "single", "trials", "ceiling", "average", "ceiling", "normalized", "FEVE"]
-    assert [line.split() for line in lines[2:4]] == [
-        ["k-means", "/", "t", "mixture", "0.420", "±", "0.010", "0.550", "0.610", "0.800", "0.760", "0.580"],
-        ["k-means,", "end", "of", "pretraining", "0.400", "-", "-", "-", "-", "-"],
+def test_the_null_stands_beside_the_agreement() -> None:
+    rows = [
+        row(3, "DECEMber", 0.9, null_mean=0.3, null_sd=0.02, p_value=0.05),
+        row(3, "k-means", 0.7, null_mean=np.nan, null_sd=np.nan, p_value=np.nan),
     ]
-    assert len({len(line.rstrip()) for line in lines[:2]}) == 1
-    assert lines[-1].endswith("all but the first need repeated images.")
+    assert agreement_text(pd.DataFrame(rows)).splitlines() == [
+        "   K  method     ARI between seeds   pairs            null        p   test correlation",
+        "--------------------------------------------------------------------------------------",
+        "   3  DECEMber       0.900 ± 0.010*      3   0.300 ± 0.020    0.050      0.250        ",
+        "   3  k-means        0.700 ± 0.010       3               -        -      0.250        ",
+        "",
+        "* the highest agreement at its K",
+        "null: agreement on surrogates without clusters, mean ± sd over draws; p: share of these that agree as well",
+    ]
 
 
-def test_no_model_is_tested_yet():
-    text = performance_text(parts.agreement(), parts.performance()[:0])
-    assert text == "No model is tested yet: `december worker` computes it (TestPerformance)."
+def test_nothing_is_marked_where_there_is_nothing_to_choose() -> None:
+    same = pd.DataFrame([row(3, "a", 0.5), row(3, "b", 0.5), row(4, "a", 0.7)])
+    assert "*" not in agreement_text(same)
+    without = same.assign(null_mean=np.nan, null_sd=np.nan, p_value=np.nan)
+    assert agreement_text(without) == agreement_text(same)

@@ -113,6 +113,25 @@ def test_misspelled_command(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "usage", "message"),
+    [
+        ("ari --scheme foo", "december ari", "unrecognized arguments: --scheme foo. Did you mean '--schema'?"),
+        ("ari --typs=planted", "december ari", "unrecognized arguments: --typs=planted. Did you mean '--types'?"),
+        ("types list --schem x", "december types list", "unrecognized arguments: --schem x. Did you mean '--schema'?"),
+        ("status all", "december status", "unrecognized arguments: all"),
+        ("--foo status", "december", "unrecognized arguments: --foo"),
+    ],
+)
+def test_unknown_options_are_errors_of_their_command(
+    words: str, usage: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(words.split()) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"usage: {usage} [-h]")
+    assert said.endswith(f"december: error: {message}\n")
+
+
 def test_unknown_action(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["db", "restart"]) == 2
     allowed = "start, stop, status, backup, restore, migrate"
