@@ -62,7 +62,7 @@ def _frame_of_the_module(error: BaseException) -> traceback.FrameSummary | None:
     inside = [frame for frame in frames[looking[0] :] if not _is_looking(frame.filename)] if looking else []
     installed = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib")})
     own = [frame for frame in inside if not frame.filename.startswith((*installed, "<"))]
-    return (own or inside or [None])[-1]
+    return (own or inside)[-1] if inside else None
 
 
 def _is_looking(file: str) -> bool:

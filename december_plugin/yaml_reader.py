@@ -312,7 +312,8 @@ def _doubled_keys(root: yaml.Node) -> Iterator[Mistake]:
 
 def _once(root: yaml.Node) -> Iterator[tuple[yaml.Node, Path]]:
     """Yield every list and mapping with the first path to it."""
-    seen, left = {id(root)}, [(root, ())]
+    seen = {id(root)}
+    left: list[tuple[yaml.Node, Path]] = [(root, ())]
     while left:
         node, path = left.pop()
         yield node, path

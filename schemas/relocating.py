@@ -253,7 +253,7 @@ def _some_responses(loader: Any) -> list[np.ndarray]:
 
 
 def _n_trials(loader: Any) -> int | None:
-    sampler = getattr(loader, "sampler", None)
+    sampler: Any = getattr(loader, "sampler", None)
     return len(sampler) if hasattr(sampler, "__len__") else None
 
 

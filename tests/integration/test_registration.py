@@ -12,9 +12,10 @@ import datajoint as dj
 import pytest
 
 from december_plugin.cli import main
-from december_plugin.errors import SettingsError
+from december_plugin.errors import ServerError, SettingsError
 from december_plugin.schemas.entries import _may_update, compare
 from december_plugin.schemas.registration import check_fabrikant, register
+from december_plugin.schemas.setup_lock import one_at_a_time
 from december_plugin.sweep import Entry, Sweep, load_sweep
 from december_plugin.sweep_source import SweepError
 
@@ -64,6 +65,24 @@ def test_first_registrations_at_once_all_end_well(schema_name: str, database: An
     }
     assert list(counted.values()) == [1, 1, 2]
     assert database.connection.query(f"SELECT COUNT(*) FROM `{name}_ours`.`#clustering`").fetchone()[0] == 3
+
+
+def test_who_waits_too_long_for_another_registration_is_told(database: Any, server: Any) -> None:
+    own = server.settings
+    other = dj.Connection(own.host, own.user, own.password, port=own.port, use_tls=False)
+    held = one_at_a_time(other, "testing")
+    held.__enter__()
+    with one_at_a_time(database.connection, "something else", longest=1):
+        pass
+    with pytest.raises(ServerError) as raised, one_at_a_time(database.connection, "testing", longest=1):
+        pass
+    assert str(raised.value) == (
+        f"another process has been testing for more than 1 s (connection {other.connection_id} of the database "
+        "server). Wait until it ends, or end it, and try again."
+    )
+    other.close()  # as when a process is killed: the lock goes with its connection
+    with one_at_a_time(database.connection, "testing", longest=1):
+        pass
 
 
 def test_whose_entries_they_are(empty_lab: Any) -> None:
