@@ -29,7 +29,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from december_plugin import __version__, commands, deferred, secrets
+from december_plugin import __version__, commands, deferred, secrets, terminal
 from december_plugin.errors import DecemberError, SettingsError
 
 ERROR, USAGE, DEFECT, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
@@ -123,7 +123,11 @@ def main(argv: list[str] | None = None) -> int:
     argv
         The words after ``december``; by default those of this process.
     """
-    words = sys.argv[1:] if argv is None else argv
+    with terminal.safe_output():
+        return _main(sys.argv[1:] if argv is None else argv)
+
+
+def _main(words: list[str]) -> int:
     secrets.install()
     try:
         code = _run(words)

@@ -32,6 +32,7 @@ from december_plugin.agreement import compare_partitions
 from december_plugin.array_repr import ArrayRepr
 from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
 from december_plugin.settings import check_integer
+from december_plugin.texts import checked_text
 
 METHODS = ("elliptical", "gaussian")
 DEFAULT_DRAWS = 20
@@ -63,8 +64,8 @@ def checked_settings(
         raise SettingsError(f"seed is {seed!r}; it must be an integer from 0 to 2**32 - 1.")
     if method not in METHODS:
         raise SettingsError(f"there is no surrogate method {method!r}. {did_you_mean(str(method), METHODS)}")
-    if name is not None and (not isinstance(name, str) or not 0 < len(name) <= NAME_LENGTH):
-        raise SettingsError(f"name is {name!r}; it must be a string of 1 to {NAME_LENGTH} characters.")
+    if name is not None:
+        checked_text("name", name, NAME_LENGTH, empty=False)
     return name, n_draws, int(seed), str(method)
 
 

@@ -41,6 +41,7 @@ from december_plugin.errors import SettingsError, did_you_mean
 from december_plugin.settings import expand_preset
 from december_plugin.sweep_source import SweepError, read_source
 from december_plugin.sweep_surrogates import SurrogateEntry, read_surrogates
+from december_plugin.texts import checked_text
 from december_plugin.yaml_reader import Mistake, Source
 
 SECTIONS = ("seeds", "datasets", "models", "trainers", "clusterings", "surrogates")
@@ -254,7 +255,7 @@ class _Reader:
         comment = filled_comment(given or "", settings)
         if len(comment) > MAX_COMMENT_LENGTH:
             raise SettingsError(f"the comment has {len(comment)} characters; {MAX_COMMENT_LENGTH} are allowed.")
-        return comment
+        return checked_text("the comment", comment, MAX_COMMENT_LENGTH)
 
     # --- clusterings ------------------------------------------------------------------------------------------
 

@@ -18,9 +18,10 @@ import numpy as np
 
 from december_plugin import imports
 from december_plugin.allowed import is_dotted_name
-from december_plugin.errors import DecemberError, SettingsError, did_you_mean
+from december_plugin.errors import DecemberError, RecordingError, SettingsError, did_you_mean
 from december_plugin.setting_types import check_types
 from december_plugin.settings import allowed_settings, check_complete
+from december_plugin.texts import check_session_names
 
 BASES = {"datasets": "datasets", "models": "models", "trainers": "training"}
 FN_LENGTHS = {"datasets": 64, "models": 128, "trainers": 64}  # of nnfabrik's columns
@@ -126,7 +127,22 @@ def config_mistakes(section: str, function: Callable[..., Any], config: Mapping[
     else:
         typed = check_types(function, known)
     usable = {name: value for name, value in known.items() if name not in dict(typed)}
-    return [*found, *typed, *_ranges(function, usable)]
+    return [*found, *typed, *_ranges(function, usable), *_session_names(function, usable)]
+
+
+def _session_names(function: Callable[..., Any], settings: Mapping[str, Any]) -> list[Found]:
+    """Return what is wrong with the names of sessions, as far as their folders give them."""
+    from december_plugin.datasets import static_loaders
+    from december_plugin.datasets.layout import data_key_of
+
+    paths = settings.get("paths")
+    if function is not static_loaders or not isinstance(paths, (list, tuple)):
+        return []
+    try:
+        check_session_names(data_key_of(Path(path)) for path in paths)
+    except RecordingError as error:
+        return [("paths", SettingsError(str(error)))]
+    return []
 
 
 def _names(section: str, function: Callable[..., Any], config: Mapping[str, Any]) -> list[Found]:

@@ -11,7 +11,10 @@ from typing import Any
 
 import datajoint as dj
 
+from december_plugin.schemas import quoted_values
 from december_plugin.schemas.running_job import LeasedTable
+
+quoted_values.install()
 
 
 def bind(template: type, schema: dj.Schema, context: Mapping[str, Any], **attributes: Any) -> Any:

@@ -12,6 +12,7 @@ import datajoint as dj
 from december_plugin.clustering_settings import DECEMBER, canonical_settings, setting_mistakes
 from december_plugin.errors import SettingsError, did_you_mean
 from december_plugin.settings import check_integer
+from december_plugin.texts import checked_text
 
 MAX_DESCRIPTION_LENGTH = 255
 
@@ -89,10 +90,7 @@ class Clustering(dj.Lookup):
 
         if method not in (DECEMBER, *METHODS):
             raise SettingsError(f"there is no method {method!r}. {did_you_mean(str(method), (DECEMBER, *METHODS))}")
-        if len(description) > MAX_DESCRIPTION_LENGTH:
-            raise SettingsError(
-                f"the description has {len(description)} characters; {MAX_DESCRIPTION_LENGTH} are allowed."
-            )
+        checked_text("the description", description, MAX_DESCRIPTION_LENGTH)
         row = _row(method, _checked_count(method, n_clusters), canonical_settings(method, settings), description)
         for _, mistake in setting_mistakes(method, settings):
             raise mistake

@@ -10,6 +10,7 @@ import numpy as np
 
 from december_plugin.errors import SettingsError
 from december_plugin.identity import whole_numbers
+from december_plugin.texts import check_session_names, checked_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,13 +93,14 @@ class KnownTypes(dj.Manual):
             For lengths that differ, unit ids that occur twice, no known type at all, a name that is taken, or a
             version where the table, made by an older release, has no column for it.
         """
-        _check_length("name", name, NAME_LENGTH)
-        _check_length("source", source, SOURCE_LENGTH)
-        _check_length("version", version, VERSION_LENGTH)
+        checked_text("name", name, NAME_LENGTH, empty=False)
+        checked_text("source", source, SOURCE_LENGTH)
+        checked_text("version", version, VERSION_LENGTH)
         versioned = self._version_column(version)
         if not isinstance(types, Mapping) or not types:
             raise SettingsError("types must be a mapping of data key to (unit_ids, types) with at least one session.")
         known = {str(data_key): _known_neurons(str(data_key), *session) for data_key, session in types.items()}
+        check_session_names(known)
         type_names, sessions = _encode(known)
         if not sessions:
             raise SettingsError(f"no neuron of {name!r} has a known type (None, NaN, -1 and '' count as unknown).")
@@ -192,11 +194,6 @@ class KnownTypes(dj.Manual):
                 for column in ("typed_unit_ids", "type_codes")
             )
         )
-
-
-def _check_length(what: str, text: str, allowed: int) -> None:
-    if not isinstance(text, str) or len(text) > allowed or (what == "name" and not text):
-        raise SettingsError(f"{what} is {text!r}; it must be a string of at most {allowed} characters.")
 
 
 def _known_neurons(data_key: str, unit_ids: Any, types: Any) -> tuple[np.ndarray, list[str]]:

@@ -6,6 +6,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from december_plugin.terminal import raw_stream
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -24,7 +26,11 @@ def new_console() -> Console:
     # Where stdout is no terminal nobody has said how wide it is; rich would take 80 columns and cut the reasons.
     is_unknown = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     return Console(
-        file=sys.stdout, highlight=False, markup=False, emoji=False, width=UNKNOWN_WIDTH if is_unknown else None
+        file=raw_stream(sys.stdout),
+        highlight=False,
+        markup=False,
+        emoji=False,
+        width=UNKNOWN_WIDTH if is_unknown else None,
     )
 
 

@@ -6,10 +6,10 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any, TextIO
 
-from december_plugin.pool.failures import printable
 from december_plugin.pool.jobs import counted
 from december_plugin.pool.running import JobWatch
 from december_plugin.secrets import redacted
+from december_plugin.terminal import printable
 
 if TYPE_CHECKING:
     from december_plugin.training.monitor import Progress

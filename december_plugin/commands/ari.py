@@ -13,6 +13,7 @@ from december_plugin.commands._agreement import (
     performance_text,
 )
 from december_plugin.commands._lab import add_lab_options, open_lab_of
+from december_plugin.csv_files import write_csv
 from december_plugin.errors import ServerError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     print(HOW_TO_READ, end="")
     if args.csv:
         try:
-            table.to_csv(args.csv, index=False)
+            write_csv(table, args.csv)
             print(f"\nWritten: {args.csv}")
         except OSError as error:
             raise ServerError(f"{args.csv} cannot be written: {error.strerror or error}.") from None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from december_plugin.commands import Subparsers
 from december_plugin.commands._agreement import HOW_TO_READ, agreement_text
+from december_plugin.csv_files import write_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,7 +157,7 @@ def _answer(lab: Lab, settings: DemoSettings, written: Registered, types_name: s
     restriction = dj.AndList([written.plan, clusterings])
     table = agreement_table(lab.tables, restriction, types_name=types_name)
     path = settings.folder / "agreement.csv"
-    table.to_csv(path, index=False)
+    write_csv(table, path)
     _say(5, "Answer", f"the agreement between seeds (also in {path})\n")
     print(agreement_text(table, types_name=types_name))
     print(f"\n{HOW_TO_READ}", flush=True)

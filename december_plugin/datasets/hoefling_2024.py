@@ -38,6 +38,7 @@ from december_plugin.datasets.memory import TRAIN
 from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.retina_extra import openretina_module, undisturbed
 from december_plugin.settings import check_choice, check_integer, check_number, checked_settings
+from december_plugin.texts import check_session_names
 
 logger = logging.getLogger(__name__)
 FRAME_RATE = 30.0  # Hz
@@ -253,6 +254,7 @@ def _datasets(
     with undisturbed():
         responses = reading.make_final_responses(chosen, response_type="natural", trace_type=trace_type)
         _check_responses(responses, chosen)
+        check_session_names(responses)
         refuse_copies(
             Recorded(f"session {name!r}", functools.partial(iter, split.train)) for name, split in responses.items()
         )

@@ -21,6 +21,7 @@ from december_plugin.datasets.stimulus_images import Geometry, StimulusImages, l
 from december_plugin.datasets.unit_selection import check_neuron_ids, select_neurons
 from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.settings import check_bool, check_choice, check_integer, check_number, checked_settings
+from december_plugin.texts import check_session_names
 
 SPLIT_SEED = 1000  # of the published models of these recordings
 SUMMARIES = ("sum", "mean")
@@ -123,6 +124,7 @@ def macaque_v4_loaders(
     sessions = read_sessions(folders, counts=check_bool("spike_counts", spike_counts))
     kept = select_neurons({session.data_key: session.unit_ids for session in sessions}, wanted)
     sessions = [session for session in sessions if session.data_key in kept]
+    check_session_names(kept)
     refuse_copies(session.recorded(kept[session.data_key]) for session in sessions)
     folder = _images_folder(images_path, folders)
     tiers = _tiers(sessions, sorted(list_images(folder)), split)

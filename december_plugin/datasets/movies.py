@@ -18,6 +18,7 @@ from december_plugin.datasets.movie_recording import MovieRecording
 from december_plugin.datasets.unit_selection import check_neuron_ids, select_neurons
 from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.settings import check_bool, check_integer, check_number, checked_settings
+from december_plugin.texts import check_session_names
 
 
 @checked_settings
@@ -104,6 +105,7 @@ def movie_loaders(
         served = Served(recording, neurons, statistics, recording.mean_responses()[neurons])
         recorded.append(recording.recorded(neurons))
         sessions[data_key] = {tier: MovieClips(served, tier, cutting) for tier in recording.header.tiers}
+    check_session_names(sessions)
     refuse_copies(recorded)
     if return_data_info:
         return {data_key: tiers[TRAIN].data_info() for data_key, tiers in sessions.items()}

@@ -26,6 +26,7 @@ from december_plugin.datasets.sridhar_files import (
 from december_plugin.errors import RecordingError, SettingsError, did_you_mean
 from december_plugin.retina_extra import openretina_module
 from december_plugin.settings import check_integer, check_number, checked_settings
+from december_plugin.texts import check_session_names
 
 FRAME_RATE = 85.0  # Hz
 RETINAS = ("01", "02", "03", "04")
@@ -125,6 +126,7 @@ def sridhar_2025_loaders(
     responses = {
         name: read_responses(folder, RESPONSE_FILE.format(retina=name), name, excluded[name]) for name in names
     }
+    check_session_names(f"retina_{name}" for name in names)
     refuse_copies(
         Recorded(str(folder / RESPONSE_FILE.format(retina=name)), functools.partial(iter, given["train_responses"]))
         for name, given in responses.items()

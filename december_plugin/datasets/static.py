@@ -18,6 +18,7 @@ from december_plugin.datasets.preprocessing import Normalization, Preprocessing
 from december_plugin.datasets.session import NeuronSelection, Session, TrialSelection
 from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.settings import check_choice, check_integer, check_number, checked_settings
+from december_plugin.texts import check_session_names
 
 
 @checked_settings
@@ -158,6 +159,7 @@ def static_loaders(
             scale=scale,
         )
         sessions[recording.data_key] = Session(recording, tuple(items), preprocessing, chosen.tiers(recording))
+    check_session_names(sessions)
     refuse_copies(session.recorded() for session in sessions.values())
     if return_data_info:
         return {data_key: session.info() for data_key, session in sessions.items()}

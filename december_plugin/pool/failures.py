@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from december_plugin.secrets import redacted
+from december_plugin.terminal import printable
 
 MAX_REASON = 200  # characters of a reason that tell it from others
 _SEPARATOR = "\n\0\n"  # nothing that redacted() looks for goes across it
@@ -20,7 +21,6 @@ _VARYING = (
     (re.compile(r"(?<=[A-Za-z_])\d+(?![A-Za-z\d])"), "#"),  # trial_17, gpu3, but not Conv2d
 )
 _SEVERAL = re.compile(r"#(?:[\s,x/_.:-]*#)+")  # shapes, dates, several numbers
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,6 @@ def grouped(failures: Iterable[tuple[str, str, str, bool]]) -> list[Reason]:
         for (table, reason, poisoned), jobs in found.items()
     ]
     return sorted(groups, key=lambda group: (-group.count, group.table, group.reason))
-
-
-def printable(text: str) -> str:
-    """Return ``text`` without what a terminal would obey instead of show."""
-    return _CONTROL.sub("", text)
 
 
 def all_redacted(texts: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from december_plugin import __version__
+from december_plugin.csv_files import write_csv
 from december_plugin.errors import SettingsError
 from december_plugin.report.columns import COLUMNS, FILES
 from december_plugin.report.data import ExportTable
@@ -108,7 +109,7 @@ def _write_table(folder: Path, table: ExportTable, endings: Sequence[str]) -> tu
             if number == 0:
                 columns = [str(name) for name in part.columns]
             if text is not None:
-                part.to_csv(text, index=False, header=number == 0, quoting=csv.QUOTE_MINIMAL)
+                write_csv(part, text, header=number == 0, quoting=csv.QUOTE_MINIMAL)
             if "parquet" in endings:
                 part = _plain_texts(part)
                 if writer is None:

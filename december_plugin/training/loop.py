@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from december_plugin.embeddings import readout_vectors, unit_ids_of
 from december_plugin.errors import EmbeddingError, TrainingDivergedError
+from december_plugin.texts import check_session_names
 from december_plugin.training import random_state, snapshot
 from december_plugin.training.clustering_phase import ClusteringPhase
 from december_plugin.training.fingerprint import content_digest, data_digest, structure_digest
@@ -89,6 +90,7 @@ class TrainingRun:
         cb: Callable[..., None] | None = None,
     ):
         check_trainable(model, dataloaders)
+        check_session_names(dataloaders["train"])
         self.model, self.dataloaders, self.seed, self.settings = model, dataloaders, int(seed), settings
         self.clustering, self.uid, self.cb = clustering, uid, cb
         if clustering is not None:

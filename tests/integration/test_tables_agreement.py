@@ -228,7 +228,7 @@ def test_the_same_types_again(lab):
 @pytest.mark.parametrize(
     ("name", "types", "message"),
     [
-        ("", {"a": ([1], [1])}, "name is ''; it must be a string of at most 64 characters."),
+        ("", {"a": ([1], [1])}, "name is ''; it must be a string of 1 to 64 characters."),
         ("x", {}, "types must be a mapping of data key to (unit_ids, types) with at least one session."),
         (
             "x",

@@ -92,7 +92,11 @@ def test_an_entry_twice_is_an_error_unless_asked_for(clustering):
         (("t_mixture", 3), {"dof": -1}, "dof"),
         (("gmm", 3), {"reg_covar": "small"}, "reg_covar is 'small'; it must be a number of at least 0."),
         (("gmm", 3), {"seed": {1}}, "seed is {1}; a setting is a number, a string, true, false, none or a list."),
-        (("gmm", 3), {"description": "x" * 256}, "the description has 256 characters; 255 are allowed."),
+        (
+            ("gmm", 3),
+            {"description": "x" * 256},
+            "the description has 256 characters, 'xxxxxxxxxxxxxxxxxxxx'...; at most 255 are allowed.",
+        ),
     ],
 )
 def test_bad_clusterings(clustering, arguments, settings, message):

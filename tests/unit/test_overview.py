@@ -18,11 +18,12 @@ from december_plugin.commands import _tables_view
 from december_plugin.commands._status_json import dumped, overview_as_json
 from december_plugin.commands._status_view import StatusView
 from december_plugin.pool import job_book
-from december_plugin.pool.failures import all_redacted, grouped, normalised, printable
+from december_plugin.pool.failures import all_redacted, grouped, normalised
 from december_plugin.pool.job_book import log_tail
 from december_plugin.pool.jobs import KINDS, counted
 from december_plugin.pool.overview import Overview, PoolRow, QueuedJob, TableCounts, Throughput, Worker
 from december_plugin.schemas.tables import DecemberTables
+from december_plugin.terminal import printable
 from december_plugin.wording import in_words
 
 # ---- reasons

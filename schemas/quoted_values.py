@@ -1,0 +1,46 @@
+"""Restrictions by values that have double quotes in them.
+
+DataJoint 0.14 writes a text of a restriction between double quotes without doubling those in it, so that a name such as
+``the "big" ones`` is a syntax error, and part of the query. While our tables are in use, its quotes are doubled first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import datajoint.condition
+import datajoint.expression
+import datajoint.table
+import numpy as np
+
+_USERS = (datajoint.condition, datajoint.expression, datajoint.table)
+_make_condition = datajoint.condition.make_condition
+
+
+def make_condition(query_expression: Any, condition: Any, columns: set[str]) -> Any:
+    """Make a condition as DataJoint does, of values whose double quotes are doubled."""
+    negated = []
+    while isinstance(condition, datajoint.condition.Not):
+        negated.append(condition)
+        condition = condition.restriction
+    if isinstance(condition, np.void) and any(_has_quote(condition[name]) for name in condition.dtype.names or ()):
+        condition = {name: condition[name] for name in condition.dtype.names}
+    if isinstance(condition, Mapping) and any(map(_has_quote, condition.values())):
+        condition = {
+            name: value.replace('"', '""') if _has_quote(value) else value for name, value in condition.items()
+        }
+    for _ in negated:
+        condition = datajoint.condition.Not(condition)
+    return _make_condition(query_expression, condition, columns)
+
+
+def install() -> None:
+    """Double quotes in restrictions from now on; calling it again does nothing."""
+    for module in _USERS:
+        if getattr(module, "make_condition", None) is _make_condition:
+            module.make_condition = make_condition
+
+
+def _has_quote(value: Any) -> bool:
+    return isinstance(value, str) and '"' in value
