@@ -27,8 +27,9 @@ from december_plugin.plots.style import INK, figure_style
 
 # Stem of the columns of numbers, title, label of the axis, and what is best: of those that cannot be compared between
 # methods, values are drawn minus the best of their curve.
+_ABOVE_NULL = ("above_null", "Agreement above its null", "ARI − mean of the null", "max")
+_BETWEEN_SEEDS = ("seeds", "Agreement between seeds", "adjusted Rand index", "max")
 CRITERIA = (
-    ("seeds", "Agreement between seeds", "adjusted Rand index", "max"),
     ("heldout_log_likelihood", "Held-out likelihood", "log likelihood − best (nats)", "max"),
     ("bic", "Bayesian information criterion", "BIC − best", "min"),
     ("silhouette", "Silhouette", "mean silhouette − best", "max"),
@@ -37,6 +38,8 @@ NOT_BETWEEN = (
     "Likelihood, BIC and silhouette are drawn minus the best value of each curve: compare along a curve, never between "
     "curves. They are numbers of different readout vectors, which have other scales for every method."
 )
+# What bars are of, for what can be compared between methods, too.
+_COMPARABLE = {"above_null": "bars: SD of the null", "seeds": "mean ± SD over pairs of seeds"}
 _ROW = 2.35
 _LARGE = 1e4
 _RING: dict[str, Any] = {
@@ -51,16 +54,17 @@ _WHAT = "the table"
 def cluster_count_figure(table: pd.DataFrame, choices: pd.DataFrame | None = None) -> Figure:
     """Draw four criteria against K, with the K that each picks, if any.
 
-    The agreement between seeds is drawn as it is. The held-out likelihood, the BIC and the silhouette are numbers of
-    different readout vectors for every method and are drawn minus the best value of their curve: compare along a curve,
-    never between curves. What the choices amount to in sentences is in :func:`cluster_count_caption`.
+    The agreement between seeds is drawn minus the mean of its null where there is one, otherwise as it is. The held-out
+    likelihood, the BIC and the silhouette are numbers of different readout vectors for every method and are drawn minus
+    the best value of their curve: compare along a curve, never between curves. What the choices amount to in sentences
+    is in :func:`cluster_count_caption`.
 
     Parameters
     ----------
     table
         One row per method and K: ``method`` (what the legend says), ``n_clusters``, ``seeds_mean``, ``seeds_sd``, and,
-        as far as they are known, ``heldout_log_likelihood_mean``, ``bic_mean``, ``silhouette_mean`` with their ``_sd``.
-        A criterion without any value has no panel.
+        as far as they are known, ``above_null_mean``, ``heldout_log_likelihood_mean``, ``bic_mean``,
+        ``silhouette_mean`` with their ``_sd``. A criterion without any value has no panel.
     choices
         One row per method: ``method``, the K that a criterion picks or NaN in the columns ``agreement``,
         ``heldout_log_likelihood``, ``bic``, ``silhouette`` (as far as they are there). None: no marks.
@@ -78,7 +82,8 @@ def cluster_count_figure(table: pd.DataFrame, choices: pd.DataFrame | None = Non
     """
     table = _checked(table)
     choices = None if choices is None else agreement_columns(choices)
-    panels = [panel for panel in CRITERIA if table[f"{panel[0]}_mean"].notna().any()]
+    agreement = _ABOVE_NULL if table["above_null_mean"].notna().any() else _BETWEEN_SEEDS
+    panels = [panel for panel in (agreement, *CRITERIA) if table[f"{panel[0]}_mean"].notna().any()]
     shown = shown_methods(table, "seeds_mean")
     n_columns = min(len(panels), 2)
     n_rows = -(-len(panels) // n_columns)
@@ -91,7 +96,7 @@ def cluster_count_figure(table: pd.DataFrame, choices: pd.DataFrame | None = Non
         figure = figure_page(n_rows * _ROW + legend_height(labels, width=width), width=width)
         axes = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
         for ax, name, (stem, title, ylabel, best) in zip(axes, letters(len(panels)), panels, strict=False):
-            if stem != "seeds":
+            if stem not in _COMPARABLE:
                 table[f"{stem}_mean"] = minus_best(table, f"{stem}_mean", best=best)
             settings: dict[str, Any] = {"mean": f"{stem}_mean", "sd": f"{stem}_sd", "ylabel": ylabel}
             offsets = draw_against_k(ax, table, shown.styles, width=width / n_columns, others=shown.others, **settings)
@@ -122,11 +127,11 @@ def cluster_count_caption(choices: pd.DataFrame) -> str:
 
 def _note(stem: str, best: str) -> str:
     better = "more is better" if best == "max" else "less is better"
-    return f"mean ± SD over pairs of seeds; {better}" if stem == "seeds" else f"along a curve only; {better}"
+    return f"{_COMPARABLE.get(stem, 'along a curve only')}; {better}"
 
 
 def _checked(table: pd.DataFrame) -> pd.DataFrame:
-    optional = [f"{stem}_{part}" for stem, *_ in CRITERIA[1:] for part in ("mean", "sd")]
+    optional = [f"{stem}_{part}" for stem, *_ in (_ABOVE_NULL, *CRITERIA) for part in ("mean", "sd")]
     table = checked_frame(
         *(table, _WHAT),
         text=("method",),
@@ -135,7 +140,7 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
         empty="no criterion has been computed yet that could be drawn.",
     )
     check_counts(table, _WHAT)
-    known = table[[f"{stem}_mean" for stem, *_ in CRITERIA]].notna().any()
+    known = table[["seeds_mean", *(f"{stem}_mean" for stem, *_ in CRITERIA)]].notna().any()
     if not known.any():
         check_known(table, _WHAT, "seeds_mean")
     check_once(table, _WHAT, ("method", "n_clusters"), "Draw one dataset and model at a time.")
@@ -150,7 +155,7 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
 
 def _mark(ax: Axes, table: pd.DataFrame, choices: pd.DataFrame, stem: str, offsets: dict[str, float]) -> None:
     """Put a ring around the point of the K that a criterion picks."""
-    column = "agreement" if stem == "seeds" else stem
+    column = "agreement" if stem in _COMPARABLE else stem
     if column not in choices:
         return
     for label, offset in offsets.items():

@@ -488,6 +488,16 @@ def test_criteria_of_different_readout_vectors_are_drawn_minus_the_best_of_their
     np.testing.assert_allclose(agreement, table.loc[table["method"] == "t mixture", "seeds_mean"])
 
 
+def test_agreement_is_drawn_above_its_null_where_there_is_one():
+    table = frames.cluster_counts().assign(above_null_mean=lambda f: f["seeds_mean"] - 0.1, above_null_sd=0.02)
+    figure = plots.cluster_count_figure(table, frames.choices().assign(agreement=30))
+    ax = panel(figure, "Agreement above its null")
+    line = bars_of(ax)["t mixture"][0]
+    np.testing.assert_allclose(line.get_ydata(), table.loc[table["method"] == "t mixture", "above_null_mean"])
+    assert [at.get_xdata()[0] for at in ax.get_lines() if at.get_label().startswith("_picked")] == [30, 30, 30]
+    assert "bars: SD of the null; more is better" in texts_of(ax)
+
+
 def test_what_criteria_pick_stands_beside_the_figure_in_words(drawn):
     caption = plots.cluster_count_caption(frames.choices())
     assert "compare along a curve, never between curves" in caption
