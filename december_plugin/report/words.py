@@ -156,7 +156,8 @@ def _agreement() -> str:
         "identical and 0 on average for random ones. Between seeds it is taken for every pair of seeds of one "
         "configuration; mean and standard deviation (divisor n − 1) are over these pairs. Pairs share seeds, so this "
         "spread is no standard error. The test correlation is the mean over neurons of the correlation between "
-        "response and prediction over single trials of the test tier."
+        "response and prediction over single trials of the test tier; sessions whose test responses are all constant "
+        "were not measured there and are left out."
     )
 
 

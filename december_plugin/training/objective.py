@@ -12,8 +12,8 @@ from neuralpredictors.measures.modules import PoissonLoss
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
-from december_plugin.errors import SettingsError
-from december_plugin.performance import predict_tier, single_trial_correlation
+from december_plugin.errors import RecordingError, SettingsError
+from december_plugin.performance import constant_neurons, predict_tier, single_trial_correlation
 from december_plugin.predictions import last_frames
 
 Loaders = Mapping[str, Any]
@@ -149,11 +149,24 @@ def check_trainable(model: nn.Module, dataloaders: Any) -> None:
 def validation_correlation(model: nn.Module, loaders: Loaders, *, device: torch.device) -> float:
     """Return the mean over all neurons of the single-trial correlation on a tier (dimensionless, -1 to 1).
 
-    Of movies the correlation is over all predicted frames of all clips.
+    Of movies the correlation is over all predicted frames of all clips. A session of which no neuron's response varies
+    was not measured on the tier and does not count.
+
+    Raises
+    ------
+    RecordingError
+        If no session was measured.
     """
     total, n_neurons = 0.0, 0
     for responses, predictions in predict_tier(model, loaders, device=device).values():
+        if constant_neurons(responses, responses).all():
+            continue
         correlations = single_trial_correlation(responses, predictions)
         total += float(correlations.sum())
         n_neurons += len(correlations)
+    if not n_neurons:
+        raise RecordingError(
+            "all validation responses of all sessions are constant, so a training cannot be judged by them. Assign "
+            "measured trials to the tier 'validation'."
+        )
     return total / n_neurons

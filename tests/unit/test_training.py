@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import numpy as np
 import pytest
@@ -10,13 +11,13 @@ import torch
 from training_parts import BATCH_SIZE, N_NEURONS, N_TRAIN, make_loaders, make_model
 
 from december_plugin.embeddings import stack_readout_vectors
-from december_plugin.errors import SettingsError, TrainingDivergedError
+from december_plugin.errors import RecordingError, SettingsError, TrainingDivergedError
 from december_plugin.mixture import StudentTMixture
 from december_plugin.trainers import baseline_trainer, december_trainer
 from december_plugin.training import loop
 from december_plugin.training.early_stopping import EarlyStopping
 from december_plugin.training.entries import check_trainer_config
-from december_plugin.training.objective import ModelLoss
+from december_plugin.training.objective import ModelLoss, validation_correlation
 
 QUICK = {"max_iter": 5, "pretrain_epochs": 3, "device": "cpu", "lr_init": 0.01}
 
@@ -298,6 +299,21 @@ def test_a_mistake_is_found_before_the_pretraining(epochs):
 def test_what_nnfabrik_passes_is_no_setting(name):
     with pytest.raises(SettingsError, match=f"december_trainer has no setting '{name}'"):
         check_trainer_config(december_trainer, {"n_clusters": 2, name: 1})
+
+
+def test_sessions_without_measured_validation_responses_do_not_count_in_the_validation_correlation():
+    loaders, model = make_loaders(), make_model()
+    device = torch.device("cpu")
+    expected = validation_correlation(model, {"one": loaders["validation"]["one"]}, device=device)
+    loaders["validation"]["two"].dataset.responses[N_TRAIN:] = 0
+    assert validation_correlation(model, loaders["validation"], device=device) == pytest.approx(expected)
+    loaders["validation"]["one"].dataset.responses[N_TRAIN:] = 3
+    message = (
+        "all validation responses of all sessions are constant, so a training cannot be judged by them. Assign "
+        "measured trials to the tier 'validation'."
+    )
+    with pytest.raises(RecordingError, match=f"^{re.escape(message)}$"):
+        validation_correlation(model, loaders["validation"], device=device)
 
 
 def test_the_learning_rate_never_rises(monkeypatch):
