@@ -13,22 +13,15 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import silhouette_score
-from sklearn.mixture import GaussianMixture
-from threadpoolctl import threadpool_limits
-from torch import Tensor
 
-from december_plugin.baselines import METHODS
-from december_plugin.distances import as_vectors
 from december_plugin.errors import SettingsError, did_you_mean
-from december_plugin.kmeans import check_count, spawn_seeds
-from december_plugin.mixture import StudentTMixture
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 N_SPLITS = 5
 TEST_SHARE = 1 / 3
@@ -99,9 +92,15 @@ def held_out_log_likelihood(
     EmbeddingError
         If the vectors are not finite, or fewer than K of a split's differ.
     """
+    import torch
+
+    from december_plugin.baselines import METHODS
+    from december_plugin.distances import as_vectors
+    from december_plugin.kmeans import check_count, spawn_seeds
+
     if method not in LIKELIHOOD_METHODS:
         raise SettingsError(f"{method!r} has no likelihood. {did_you_mean(str(method), LIKELIHOOD_METHODS)}")
-    vectors = as_vectors(w if isinstance(w, Tensor) else np.asarray(w)).detach().double().cpu()
+    vectors = as_vectors(w if isinstance(w, torch.Tensor) else np.asarray(w)).detach().double().cpu()
     if check_count("n_splits", n_splits) < 2:
         raise SettingsError("n_splits is 1, but must be at least 2.")
     if not 0 < test_share < 1:
@@ -124,6 +123,12 @@ def held_out_log_likelihood(
 
 
 def _score(train: Tensor, test: Tensor, method: str, n_clusters: int, settings: Mapping[str, Any], seed: int) -> float:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+    from threadpoolctl import threadpool_limits
+
+    from december_plugin.mixture import StudentTMixture
+
     with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
         warnings.simplefilter("ignore", ConvergenceWarning)
         if method == "t_mixture":
@@ -188,6 +193,10 @@ def silhouette(
     float
         NaN if fewer than 2 clusters are there, or every neuron has its own.
     """
+    from sklearn.metrics import silhouette_score
+
+    from december_plugin.kmeans import check_count
+
     vectors, clusters = np.asarray(w, dtype=np.float64), np.asarray(labels)
     if len(vectors) > check_count("most_neurons", most_neurons):
         chosen = np.random.default_rng(seed).choice(len(vectors), most_neurons, replace=False)

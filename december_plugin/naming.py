@@ -24,6 +24,7 @@ ROLE_ORDER = {"december": 0, "baseline": 1, "control": 2}
 END_OF_PRETRAINING = "end of pretraining"
 COUNT = "n_clusters"  # what a configuration is drawn against, and never a part of its name
 LONGEST_VALUE = 40  # characters of a setting's value in a name
+WRITTEN = ("trainer_config", "clustering_settings")  # of a configuration, as they are stored
 
 _ABSENT = "default"
 T = TypeVar("T")
@@ -111,6 +112,8 @@ def entry_names(entries: pd.DataFrame) -> list[str]:
     functions = [str(name) for name in entries["fn"]]
     comments = ["" if pd.isna(text) else str(text).strip() for text in entries["comment"]]
     names = [comment or short_function(function) for comment, function in zip(comments, functions, strict=True)]
+    if len(set(names)) == len(names):  # nothing else is to be said, for which the functions would be imported
+        return names
     settings = [_said_settings(fn, config) for fn, config in zip(functions, entries["config"], strict=True)]
     return distinct_names(names, functions, settings)
 
@@ -191,6 +194,8 @@ def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
 def _labels_within(rows: pd.DataFrame) -> list[str]:
     records = rows.to_dict("records")
     bases = [_base(record) for record in records]
+    if _is_said_by_bases(bases, records):
+        return bases
     settings = [_settings_of(record) for record in records]
     functions = [str(record["trainer_fn"]) for record in records]
     curves = [(base, function, _canonical(own)) for base, function, own in zip(bases, functions, settings, strict=True)]
@@ -209,6 +214,24 @@ def _labels_within(rows: pd.DataFrame) -> list[str]:
         for i, label in zip(ordered, numbered([labels[i] for i in ordered]), strict=True):
             labels[i] = label
     return labels
+
+
+def _is_said_by_bases(bases: list[str], records: list[dict[str, Any]]) -> bool:
+    """Return whether configurations of one name differ in the number of clusters alone, also as they were written.
+
+    Then there is nothing to add to the names, for which the functions with their defaults would be imported.
+    """
+    if len({(base, record[COUNT]) for base, record in zip(bases, records, strict=True)}) < len(bases):
+        return False
+    written = {
+        (base, record["trainer_fn"], *(_canonical(_without_count(record[name])) for name in WRITTEN))
+        for base, record in zip(bases, records, strict=True)
+    }
+    return len(written) == len(set(bases))
+
+
+def _without_count(settings: Any) -> dict[str, Any]:
+    return {name: value for name, value in _given(settings).items() if name != COUNT}
 
 
 def _base(record: Mapping[str, Any]) -> str:

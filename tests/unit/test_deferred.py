@@ -26,7 +26,7 @@ READING = {
     "status": ("pool.overview", "commands._status_view", "commands._status_json", "pool.blocks"),
     "jobs": ("pool.job_book", "commands._jobs_view"),
     "pool status": ("pool.pools", "commands._stopping"),
-    "ari": ("schemas.queries", "commands._agreement"),
+    "ari": ("schemas.queries", "schemas.type_queries", "schemas.performance_queries", "commands._agreement"),
 }
 NEEDED = {"ari": {"pandas"}}
 SCRIPT = """

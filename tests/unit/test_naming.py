@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from december_plugin import naming
 from december_plugin.naming import complete_settings, configuration_labels, entry_names, in_order, setting_words
 
 DECEMBER = "december_plugin.trainers.december_trainer"
@@ -203,3 +204,24 @@ def test_order_of_presentation() -> None:
     ordered = in_order(table)
     assert ordered["label"].tolist() == ["gentle", "strong", "k-means", "k-means, end of pretraining", "a"]
     assert list(ordered.columns) == list(table.columns)
+
+
+def test_functions_are_imported_only_where_something_is_to_be_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(naming, "_own_function", lambda name: asked.append(name))
+    rows = [
+        configuration(method, {**config, "max_iter": 12}, comment)
+        for method, comment, config in (
+            ("december", "DECEMber", {"n_clusters": 6}),
+            ("december", "DECEMber", {"n_clusters": 8}),
+            ("gmm", "baseline", {}),
+        )
+    ]
+    assert labels(*rows) == ["DECEMber", "DECEMber", "Gaussian mixture"]
+    assert entry_names(pd.DataFrame({"fn": ["a.b", "a.b"], "comment": ["one", "two"], "config": [{}, {}]})) == [
+        "one",
+        "two",
+    ]
+    assert asked == []
+    labels(*rows, configuration("december", {"n_clusters": 6, "max_iter": 13}, "DECEMber"))
+    assert asked
