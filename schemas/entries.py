@@ -125,16 +125,23 @@ def compare(sweep: Sweep, *, nnfabrik: Any, fabrikant: str | None) -> dict[str, 
 def _compare(table: Any, kind: str, entries: Sequence[Entry], fabrikant: str | None) -> Compared:
     columns = [f"{kind}_{name}" for name in ("fn", "hash", "comment", "fabrikant")]
     stored = {(fn, each): (comment, by) for fn, each, comment, by in zip(*table.fetch(*columns), strict=True)}
+    spelled = {(fn.casefold(), each): fn for fn, each in stored}
     found = Compared(kind)
-    seen: set[tuple[str, str]] = set()
+    seen: dict[tuple[str, str], Entry] = {}
     may_update: bool | None = None
     for entry in entries:
         key = entry_key(kind, entry)
         found.keys.append(key)
         pair = (key[f"{kind}_fn"], key[f"{kind}_hash"])
         if pair in seen:
+            _check_same(entry, seen[pair])
             continue
-        seen.add(pair)
+        seen[pair] = entry
+        if (other := spelled.setdefault((entry.fn.casefold(), pair[1]), entry.fn)) != entry.fn:
+            raise SettingsError(
+                f"{entry.fn!r} cannot be registered beside {other!r} with the same settings: to the database, names "
+                "that differ only in case are the same. Give one of the functions another name."
+            )
         if pair not in stored:
             found.new[pair] = entry
             continue
@@ -148,6 +155,17 @@ def _compare(table: Any, kind: str, entries: Sequence[Entry], fabrikant: str | N
         found.comments.append(Comment(kind.capitalize(), key, str(comment), entry.comment, reason))
     found.same_comments += _same_comments(table, kind, stored, found.new)
     return found
+
+
+def _check_same(entry: Entry, other: Entry) -> None:
+    """Refuse two entries that nnfabrik cannot tell apart: its hashes of 1 and "1", and of [] and {}, are the same."""
+    if entry.config != other.config:
+        names = [name for name in entry.config if entry.config[name] != other.config.get(name)]
+        values = ", ".join(f"{name} {other.config.get(name)!r} and {entry.config[name]!r}" for name in names)
+        raise SettingsError(
+            f"two entries of {entry.fn!r} differ only in what nnfabrik's hash takes for the same: {values}. Keep one "
+            "of them."
+        )
 
 
 def _may_update(table: Any, column: str) -> bool:

@@ -220,6 +220,36 @@ def test_what_is_new_is_counted_and_nothing_is_planned_twice(empty_lab: Any) -> 
     assert {row["trainer_comment"] for row in stored} == {"100 % 'of it'"}
 
 
+def test_who_only_looks_need_not_be_in_fabrikant(
+    empty_lab: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("december_plugin.connection.Database.is_embedded", False)
+    empty_lab.nnfabrik.Fabrikant.update1({"fabrikant_name": "tester", "dj_username": "somebody else"})
+    path = tmp_path / "sweep.yaml"
+    path.write_text(SWEEP)
+    words = ["register", str(path), "--schema", empty_lab.tables.schema.database]
+    assert main([*words, "--dry-run"]) == 0
+    assert capsys.readouterr().out.startswith("Note: no entry of ")
+    assert main(words) == 1
+    assert "has the database user" in capsys.readouterr().err
+
+
+def test_entries_that_the_tables_cannot_tell_apart(empty_lab: Any) -> None:
+    with pytest.raises(SettingsError) as raised:
+        registered(empty_lab, sweep(trainers=tuple(Entry("tables_lab.baseline", {"at": at}) for at in (1, "1"))))
+    assert str(raised.value) == (
+        "two entries of 'tables_lab.baseline' differ only in what nnfabrik's hash takes for the same: at 1 and '1'. "
+        "Keep one of them."
+    )
+    registered(empty_lab, sweep())
+    with pytest.raises(SettingsError) as raised:
+        registered(empty_lab, sweep(trainers=(Entry("tables_lab.Baseline", {}),)))
+    assert str(raised.value) == (
+        "'tables_lab.Baseline' cannot be registered beside 'tables_lab.baseline' with the same settings: to the "
+        "database, names that differ only in case are the same. Give one of the functions another name."
+    )
+
+
 def test_a_table_with_an_add_entry_of_its_own_is_asked(empty_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     table = type(empty_lab.nnfabrik.Trainer())
