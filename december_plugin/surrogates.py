@@ -47,10 +47,21 @@ FloatArray = npt.NDArray[np.float64]
 Clusterer = Callable[[FloatArray, int], npt.NDArray[np.int64]]
 
 
+CLUSTERED_BY = ("december", "gmm", "kmeans", "t_mixture")
+
+
 def checked_settings(
-    *, name: Any = None, n_draws: Any = DEFAULT_DRAWS, seed: Any = 0, method: Any = "elliptical"
-) -> tuple[str | None, int, int, str]:
-    """Return the settings of a null, checked: its name or None, number and seed of the draws, and method.
+    *,
+    name: Any = None,
+    n_draws: Any = DEFAULT_DRAWS,
+    seed: Any = 0,
+    method: Any = "elliptical",
+    clusterings: Any = None,
+) -> tuple[str | None, int, int, str, tuple[str, ...] | None]:
+    """Return the settings of a null, checked.
+
+    These are its name or None, number and seed of the draws, method, and the methods of the clusterings that it is
+    drawn for, sorted, or None for all.
 
     Raises
     ------
@@ -66,7 +77,19 @@ def checked_settings(
         raise SettingsError(f"there is no surrogate method {method!r}. {did_you_mean(str(method), METHODS)}")
     if name is not None:
         checked_text("name", name, NAME_LENGTH, empty=False)
-    return name, n_draws, int(seed), str(method)
+    return name, n_draws, int(seed), str(method), _checked_clusterings(clusterings)
+
+
+def _checked_clusterings(clusterings: Any) -> tuple[str, ...] | None:
+    if clusterings is None:
+        return None
+    if not isinstance(clusterings, (list, tuple)) or not clusterings:
+        allowed = ", ".join(CLUSTERED_BY)
+        raise SettingsError(f"clusterings is {clusterings!r}; it must be a list of {allowed}, or be left out.")
+    for each in clusterings:
+        if each not in CLUSTERED_BY:
+            raise SettingsError(f"there is no clustering {each!r}. {did_you_mean(str(each), CLUSTERED_BY)}")
+    return None if set(clusterings) == set(CLUSTERED_BY) else tuple(sorted(set(clusterings)))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -4,10 +4,11 @@
 
     surrogates:
       - {n_draws: 99}
-      - {name: without sizes, n_draws: 99, method: gaussian}
+      - {name: without sizes, n_draws: 99, method: gaussian, clusterings: [kmeans, december]}
 
 Nothing is drawn for a sweep without this section. What it asks for is drawn for every configuration in the database
-that has at least two seeds, as a clustering is computed for every model.
+that has at least two seeds, as a clustering is computed for every model; with ``clusterings`` for those of these
+methods only.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 from december_plugin.errors import SettingsError, did_you_mean
 
-KEYS = ("name", "n_draws", "seed", "method")
+KEYS = ("name", "n_draws", "seed", "method", "clusterings")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class SurrogateEntry:
     n_draws: int
     seed: int
     method: str
+    clusterings: tuple[str, ...] | None = None
 
 
 def read_surrogates(content: Mapping[str, Any], wrong: Callable[..., None]) -> tuple[SurrogateEntry, ...]:
@@ -53,7 +55,7 @@ def read_surrogates(content: Mapping[str, Any], wrong: Callable[..., None]) -> t
         entry = _read(item, f"surrogates, entry {position + 1}", ("surrogates", position), wrong)
         if entry is None:
             continue
-        same = [other for other in entries if (other.n_draws, other.seed, other.method) == _settings(entry)]
+        same = [other for other in entries if _settings(other) == _settings(entry)]
         if same or any(entry.name is not None and entry.name == other.name for other in entries):
             what = "has the settings of an entry before it" if same else f"has the name {entry.name!r} again"
             wrong(f"surrogates, entry {position + 1} {what}.", "surrogates", position)
@@ -62,8 +64,8 @@ def read_surrogates(content: Mapping[str, Any], wrong: Callable[..., None]) -> t
     return tuple(entries)
 
 
-def _settings(entry: SurrogateEntry) -> tuple[int, int, str]:
-    return entry.n_draws, entry.seed, entry.method
+def _settings(entry: SurrogateEntry) -> tuple[Any, ...]:
+    return entry.n_draws, entry.seed, entry.method, entry.clusterings
 
 
 def _read(item: Any, where: str, here: tuple[Any, ...], wrong: Callable[..., None]) -> SurrogateEntry | None:
@@ -76,6 +78,7 @@ def _read(item: Any, where: str, here: tuple[Any, ...], wrong: Callable[..., Non
     for key in unknown:
         wrong(f"{where}: there is no key {key!r}. {did_you_mean(str(key), KEYS)}", *here, key, at_key=True)
     values: dict[str, Any] = {"name": None, "n_draws": DEFAULT_DRAWS, "seed": 0, "method": "elliptical"}
+    values["clusterings"] = None
     values |= {key: value for key, value in item.items() if key in KEYS}
     is_right = not unknown
     for key in KEYS:
@@ -84,4 +87,7 @@ def _read(item: Any, where: str, here: tuple[Any, ...], wrong: Callable[..., Non
         except SettingsError as error:
             wrong(f"{where}: {error}", *here, *((key,) if key in item else ()))
             is_right = False
-    return SurrogateEntry(**values) if is_right else None
+    if not is_right:
+        return None
+    *_, values["clusterings"] = checked_settings(**values)
+    return SurrogateEntry(**values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import datajoint as dj
@@ -88,10 +88,10 @@ class _Jobs:
             for name, method in clusterings.items()
             if (method == DECEMBER) == tables.ClusterAssignment.is_december(key["trainer_fn"])
         ]
-        self.draws = {str(row["surrogate_hash"]): int(row["n_draws"]) for row in _rows(tables.Surrogate, "n_draws")}
-        for surrogate in sweep.surrogates:
-            row = surrogate_row(surrogate.name, n_draws=surrogate.n_draws, seed=surrogate.seed, method=surrogate.method)
-            self.draws[row["surrogate_hash"]] = row["n_draws"]
+        asked = [*tables.Surrogate.fetch(as_dict=True), *(surrogate_row(**asdict(each)) for each in sweep.surrogates)]
+        self.draws = {str(row["surrogate_hash"]): int(row["n_draws"]) for row in asked}
+        self.drawn_for = {str(row["surrogate_hash"]): row.get("surrogate_clusterings") for row in asked}
+        self.methods = clusterings
         self.all_seeds = self._all_seeds()
         self.finished = _finished(tables)
 
@@ -134,6 +134,9 @@ class _Jobs:
             if n_seeds < 2:
                 continue
             for surrogate in surrogates:
+                of = self.drawn_for.get(str(surrogate))
+                if of is not None and self.methods[key["clustering_hash"]] not in of.split(","):
+                    continue
                 row = {**key, "n_seeds": n_seeds, "surrogate_hash": surrogate}
                 left += tuple(row[name] for name in names) not in done
         return left

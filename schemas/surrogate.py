@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import datajoint as dj
@@ -19,7 +19,9 @@ from december_plugin.schemas.plain_values import packed, unpacked
 from december_plugin.schemas.seed_sets import SeedSetTable
 from december_plugin.schemas.stored_models import full_config
 from december_plugin.schemas.stored_readouts import clustering_recipe, in_session_order, stored_embeddings
-from december_plugin.surrogates import DEFAULT_DRAWS, checked_settings, null_agreement, null_band
+from december_plugin.surrogates import DEFAULT_DRAWS, NAME_LENGTH, checked_settings, null_agreement, null_band
+
+OF = "surrogate_clusterings"
 
 
 class Surrogate(dj.Lookup):
@@ -33,6 +35,7 @@ class Surrogate(dj.Lookup):
     n_draws: int unsigned                 # number of surrogates of all seeds of a configuration
     surrogate_seed: int unsigned          # seed of the draws
     surrogate_method: varchar(32)         # elliptical = keeps the neurons' sizes (norms); gaussian = does not
+    surrogate_clusterings=null: varchar(64)  # methods of the clusterings it is drawn for, comma-separated; null = all
     surrogate_ts=CURRENT_TIMESTAMP: timestamp  # time of registration (server's clock)
     """
 
@@ -43,6 +46,7 @@ class Surrogate(dj.Lookup):
         n_draws: int = DEFAULT_DRAWS,
         seed: int = 0,
         method: str = "elliptical",
+        clusterings: Sequence[str] | None = None,
         skip_duplicates: bool = False,
     ) -> dict[str, str]:
         """Ask for a null for every configuration that has at least two seeds; return its key.
@@ -58,6 +62,8 @@ class Surrogate(dj.Lookup):
             Of the draws, 0 to 2**32 - 1.
         method
             "elliptical" or "gaussian", see :mod:`december_plugin.surrogates`.
+        clusterings
+            Methods of the clusterings that it is drawn for, of "december", "gmm", "kmeans", "t_mixture"; None for all.
         skip_duplicates
             Return the key of an entry that is there already, rather than raise.
 
@@ -66,7 +72,7 @@ class Surrogate(dj.Lookup):
         SettingsError
             For values that are not allowed, a name that other settings have, or an entry that is there already.
         """
-        row = surrogate_row(name, n_draws=n_draws, seed=seed, method=method)
+        row = surrogate_row(name, n_draws=n_draws, seed=seed, method=method, clusterings=clusterings)
         key = {"surrogate_hash": row["surrogate_hash"]}
         if self & key:
             if not skip_duplicates:
@@ -80,21 +86,28 @@ class Surrogate(dj.Lookup):
             raise SettingsError(
                 f"there are surrogates named {row['surrogate_name']!r} with other settings. Choose another name."
             )
+        if row["surrogate_clusterings"] is None:
+            del row["surrogate_clusterings"]  # a table of before this column takes what is drawn for all
         self.insert1(row, skip_duplicates=skip_duplicates)
         return key
 
 
-def surrogate_row(name: str | None, *, n_draws: Any, seed: Any, method: Any) -> dict[str, Any]:
+def surrogate_row(name: str | None, *, n_draws: Any, seed: Any, method: Any, clusterings: Any = None) -> dict[str, Any]:
     """Return the row of surrogate settings; errors as :meth:`Surrogate.add_entry`."""
-    name, n_draws, seed, method = checked_settings(name=name, n_draws=n_draws, seed=seed, method=method)
-    name = f"{method}, {n_draws} draws" + (f", seed {seed}" if seed else "") if name is None else name
-    text = json.dumps([method, n_draws, seed], separators=(",", ":"))
+    name, n_draws, seed, method, of = checked_settings(
+        name=name, n_draws=n_draws, seed=seed, method=method, clusterings=clusterings
+    )
+    if name is None:
+        name = f"{method}, {n_draws} draws" + (f", seed {seed}" if seed else "") + (f", {', '.join(of)}" if of else "")
+        name = name[:NAME_LENGTH]
+    text = json.dumps([method, n_draws, seed, *([of] if of else [])], separators=(",", ":"))
     return {
         "surrogate_hash": hashlib.md5(text.encode("utf-8"), usedforsecurity=False).hexdigest(),
         "surrogate_name": name,
         "n_draws": n_draws,
         "surrogate_seed": seed,
         "surrogate_method": method,
+        "surrogate_clusterings": ",".join(of) if of else None,
     }
 
 
@@ -138,8 +151,12 @@ class SurrogateAgreement(SeedSetTable, dj.Computed):
 
     @property
     def key_source(self) -> Any:
-        """The set of all seeds of every configuration that has at least two, with every surrogate that is asked for."""
-        return self.current_sets() * self.surrogate_table.proj()
+        """The set of all seeds of every configuration that has at least two, with every surrogate asked for it."""
+        pairs = self.current_sets() * self.surrogate_table.proj()
+        if OF not in self.surrogate_table().heading.names:  # a schema of before this column: drawn for all
+            return pairs
+        methods = self.surrogate_table.proj(OF) * self.clustering_table.proj("method")
+        return pairs & (methods & f"{OF} IS NULL OR FIND_IN_SET(method, {OF})").proj()
 
     def make_fetch(self, key: dict[str, Any]) -> tuple[str]:
         """Return, packed, the clustering, the settings of the surrogates and the configurations.

@@ -107,6 +107,23 @@ def test_nothing_is_drawn_unless_asked_for(empty_lab):
     assert len(type_queries.null_table(lab.tables)) == 0
 
 
+def test_surrogates_are_drawn_for_some_clusterings(empty_lab):
+    lab = empty_lab
+    lab.train("december", [1, 2])
+    lab.train("baseline", [1, 2])
+    for method in ("kmeans", "gmm"):
+        lab.tables.Clustering().add_entry(method, 3)
+    lab.tables.Surrogate().add_entry(n_draws=1, clusterings=["kmeans", "december"])
+    (name,) = lab.tables.Surrogate.fetch("surrogate_name")
+    assert name == "elliptical, 1 draws, december, kmeans"
+    for table in lab.tables.computed:
+        table.populate()
+    assert sorted(type_queries.null_table(lab.tables)["method"]) == ["december", "kmeans"]
+    assert len(lab.tables.SurrogateAgreement().key_source) == 2
+    lab.tables.Surrogate().add_entry(n_draws=1)
+    assert len(lab.tables.SurrogateAgreement().key_source) == 5
+
+
 def test_surrogates_are_named_by_their_settings(empty_lab):
     surrogate = empty_lab.tables.Surrogate()
     key = surrogate.add_entry(n_draws=np.int64(5), seed=2)

@@ -26,6 +26,13 @@ def test_surrogates_are_read_with_their_defaults():
     assert asked == (SurrogateEntry(None, 99, 0, "elliptical"), SurrogateEntry("plain", 20, 3, "gaussian"))
 
 
+def test_surrogates_of_some_clusterings():
+    asked = parse_sweep(sweep([{"clusterings": ["kmeans", "december", "kmeans"]}, {"seed": 1}])).surrogates
+    assert [each.clusterings for each in asked] == [("december", "kmeans"), None]
+    every = parse_sweep(sweep([{"clusterings": ["kmeans", "december", "gmm", "t_mixture"]}])).surrogates
+    assert every[0].clusterings is None
+
+
 def test_nothing_is_asked_for_without_the_section():
     content = sweep(None)
     assert parse_sweep(content).surrogates == ()
@@ -37,7 +44,17 @@ def test_nothing_is_asked_for_without_the_section():
     ("section", "message"),
     [
         (20, "surrogates must be a list of entries, e.g. [{n_draws: 99}]."),
-        ([20], "surrogates, entry 1: an entry is a mapping with keys of name, n_draws, seed, method."),
+        (
+            [{"clusterings": ["k-means"]}],
+            "surrogates, entry 1: there is no clustering 'k-means'. Did you mean 'kmeans'? Allowed: december, "
+            "gmm, kmeans, t_mixture.",
+        ),
+        (
+            [{"clusterings": "kmeans"}],
+            "surrogates, entry 1: clusterings is 'kmeans'; it must be a list of december, gmm, kmeans, t_mixture, or "
+            "be left out.",
+        ),
+        ([20], "surrogates, entry 1: an entry is a mapping with keys of name, n_draws, seed, method, clusterings."),
         ([{"draws": 20}], "surrogates, entry 1: there is no key 'draws'. Did you mean 'n_draws'?"),
         ([{"n_draws": 0}], "surrogates, entry 1: n_draws is 0; it must be at least 1."),
         ([{"seed": True}], "surrogates, entry 1: seed is True; it must be an integer from 0 to 2**32 - 1."),
