@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,12 @@ from december_plugin.pool.slots import visible_gpus
 from december_plugin.sweep import Sweep, parse_sweep
 
 SESSIONS = ("static1-1-1-simulated", "static2-1-1-simulated")
+TWINS = ("static3-1-1-continuum", "static4-1-1-continuum")
+TYPED, CONTINUUM = "two sessions with planted cell types", "their twin, a continuum without types"
+WITH_NULL = ("kmeans", "december")  # methods whose agreement is compared with a null
 TYPES_NAME = "planted types"
 PUBLISHED_IMAGE_SHAPE = (144, 256)
+COMMENT_LENGTH = 256  # characters of nnfabrik's comments that a joined name may take
 IDLE_EXIT = 1.0  # the workers have nothing to wait for (s)
 N_LINES = 8  # of what the workers said last, in an error
 EXPECTED = ("pool ", "ends: nothing to do", "waiting for")  # of what the pool says
@@ -43,6 +47,8 @@ class DemoSettings:
         Epochs, and how many of them are pretraining.
     strengths
         Strengths of the clustering loss.
+    n_draws
+        Surrogates of the null of k-means and DECEMber; 0: no null.
     n_workers
         Worker processes.
     """
@@ -50,41 +56,49 @@ class DemoSettings:
     folder: Path
     recordings: tuple[Path, ...] = ()
     seeds: tuple[int, ...] = (1, 2, 3)
-    n_clusters: tuple[int, ...] = (4, 6, 8)
+    n_clusters: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8)
     max_iter: int = 30
     pretrain_epochs: int = 20
-    strengths: tuple[float | str, ...] = ("auto", 100)
+    strengths: tuple[float | str, ...] = ("auto",)
+    n_draws: int = 20
     n_workers: int = 2
 
 
-def simulated_recordings(folder: Path) -> tuple[Path, ...]:
-    """Write the demonstration's two sessions into ``folder``, if they are not there yet; return their folders."""
+def simulated_recordings(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """Write the demonstration's recordings into ``folder``, if they are not there yet.
+
+    Returns
+    -------
+    dict
+        By the comment of their data set, the folders of two sessions: neurons of planted types, and neurons of a
+        continuum whose tuning has the same mean and covariance. All else is equal in the two.
+    """
     from december_plugin.simulate import write_recording
 
-    paths = []
-    for seed, name in enumerate(SESSIONS, start=1):
-        path = folder / name
-        # The truth is written last.
-        if not (path / "truth").is_dir():
-            write_recording(path, seed=seed, overwrite=True)
-        paths.append(path)
-    return tuple(paths)
+    populations = {TYPED: (SESSIONS, "types"), CONTINUUM: (TWINS, "continuum")}
+    for names, population in populations.values():
+        for seed, name in enumerate(names, start=1):
+            # The truth is written last.
+            if not (folder / name / "truth").is_dir():
+                write_recording(folder / name, population=population, seed=seed, overwrite=True)
+    return {comment: tuple(folder / name for name in names) for comment, (names, _) in populations.items()}
 
 
-def demo_sweep(settings: DemoSettings, recordings: Sequence[Path]) -> dict[str, Any]:
-    """Return the sweep of the demonstration, as it could stand in a YAML file."""
+def demo_sweep(settings: DemoSettings, recordings: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
+    """Return the sweep of the demonstration, as a YAML file could hold it; recordings by their data set's comment."""
     epochs = {"max_iter": settings.max_iter, "pretrain_epochs": settings.pretrain_epochs}
     control = {"pretrain_epochs": settings.pretrain_epochs, "stop_after_pretraining": True}
     clusters = list(settings.n_clusters)
-    data: dict[str, Any] = {"paths": [str(path.resolve()) for path in recordings], "batch_size": 32}
-    shape = _image_shape(recordings[0])
-    if shape == PUBLISHED_IMAGE_SHAPE:
-        data["scale"] = 0.25
-    data |= _behavior_settings(recordings)
+    asked = {"surrogates": [{"n_draws": settings.n_draws, "clusterings": list(WITH_NULL)}]} if settings.n_draws else {}
     return {
         "seeds": list(settings.seeds),
         "datasets": [
-            {"fn": "december_plugin.datasets.static_loaders", "comment": _data_comment(settings), "config": data}
+            {
+                "fn": "december_plugin.datasets.static_loaders",
+                "comment": comment,
+                "config": _data_settings(folders),
+            }
+            for comment, folders in recordings.items()
         ],
         "models": [
             {
@@ -104,19 +118,26 @@ def demo_sweep(settings: DemoSettings, recordings: Sequence[Path]) -> dict[str, 
             {"fn": "december_plugin.trainers.baseline_trainer", "comment": "end of pretraining", "config": control},
             {
                 "fn": "december_plugin.trainers.december_trainer",
-                "comment": "DECEMber, strength {strength}",
+                "comment": "DECEMber" if len(settings.strengths) == 1 else "DECEMber, strength {strength}",
                 "config": epochs,
                 "grid": {"n_clusters": clusters, "strength": list(settings.strengths)},
             },
         ],
         "clusterings": [{"method": method, "n_clusters": clusters} for method in ("gmm", "kmeans", "t_mixture")],
+        **asked,
     }
 
 
-def _data_comment(settings: DemoSettings) -> str:
-    if settings.recordings:
-        return ", ".join(path.name for path in settings.recordings)[:256]
-    return "two simulated sessions with planted types"
+def own_recordings(recordings: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
+    """Return the user's recordings by the comment of their data set."""
+    return {", ".join(path.name for path in recordings)[:COMMENT_LENGTH]: tuple(recordings)}
+
+
+def _data_settings(recordings: Sequence[Path]) -> dict[str, Any]:
+    data: dict[str, Any] = {"paths": [str(path.resolve()) for path in recordings], "batch_size": 32}
+    if _image_shape(recordings[0]) == PUBLISHED_IMAGE_SHAPE:
+        data["scale"] = 0.25
+    return data | _behavior_settings(recordings)
 
 
 def _image_shape(recording: Path) -> tuple[int, ...]:
@@ -133,7 +154,7 @@ def _behavior_settings(recordings: Sequence[Path]) -> dict[str, bool]:
     }
 
 
-def write_sweep(settings: DemoSettings, recordings: Sequence[Path]) -> tuple[Path, Sweep]:
+def write_sweep(settings: DemoSettings, recordings: Mapping[str, Sequence[Path]]) -> tuple[Path, Sweep]:
     """Write the sweep's YAML file and return it, checked."""
     content = demo_sweep(settings, recordings)
     text = yaml.safe_dump(content, sort_keys=False, width=120)
@@ -153,6 +174,8 @@ def add_planted_types(tables: Any, recordings: Sequence[Path]) -> str | None:
     if not all((path / "truth").is_dir() for path in recordings):
         return None
     truths = {data_key_of(path): read_truth(path) for path in recordings}
+    if any((truth.types < 0).any() for truth in truths.values()):  # a continuum
+        return None
     ours = [path.name for path in recordings] == list(SESSIONS)
     name = TYPES_NAME if ours else f"{TYPES_NAME}: {', '.join(truths)}"[:64]
     types = {

@@ -11,7 +11,7 @@ import pandas as pd
 
 from december_plugin.embeddings import readout_embeddings
 from december_plugin.lab import Lab
-from december_plugin.plots import agreement_figure, embedding_figure, save_figure, training_curves_figure
+from december_plugin.plots import agreement_figure, embedding_figure, null_figure, save_figure, training_curves_figure
 from december_plugin.schemas.queries import assignment_frame
 from december_plugin.schemas.stored_models import stored_state_dict
 
@@ -29,9 +29,15 @@ PLOTTED_COLUMNS = {
 
 
 def draw_figures(
-    lab: Lab, folder: Path, table: pd.DataFrame, plan: Sequence[dict[str, Any]], *, types_name: str | None
+    lab: Lab,
+    folder: Path,
+    table: pd.DataFrame,
+    nulls: pd.DataFrame,
+    plan: Sequence[dict[str, Any]],
+    *,
+    types_name: str | None,
 ) -> list[Path]:
-    """Draw agreement against K, the readouts' t-SNE and the training curves; return the files.
+    """Draw agreement against its null for all data; of the first data set agreement, t-SNE and training curves.
 
     Parameters
     ----------
@@ -41,21 +47,41 @@ def draw_figures(
         Where the files go.
     table
         Rows of ``agreement_table`` with their labels.
+    nulls
+        Rows of ``null_table`` with the same labels.
     plan
         Keys of the trainings.
     types_name
-        The known types of these recordings, if there are any.
+        The known types of the first data set, if there are any.
+
+    Returns
+    -------
+    list of pathlib.Path
+        What was written.
     """
+    figures = {}
+    if len(nulls):
+        figures["null"] = null_figure(_null_panels(lab, table, nulls))
+    table = table[table["dataset_hash"] == plan[0]["dataset_hash"]]
     known = _known_types(lab, types_name) if types_name is not None else None
     n_types = known["type"].nunique() if known is not None else None
     plotted = table[list(PLOTTED_COLUMNS)].rename(columns=PLOTTED_COLUMNS)
-    figures = {}
     if plotted["ari_mean"].notna().any():  # with one seed there is no pair to agree
         figures["agreement"] = agreement_figure(plotted.astype({"ari_sd": float}), n_types=n_types)
     n_clusters = _middle(table, n_types)
     figures["readouts"] = _readouts(lab, table, n_clusters, known)
     figures["training"] = training_curves_figure(_curves(lab, table, n_clusters, plan))
     return [path for name, figure in figures.items() for path in save_figure(figure, folder, name)]
+
+
+def _null_panels(lab: Lab, table: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataFrame:
+    """Return the nulls of the methods themselves, not of controls, named by data set where there are several."""
+    of_control = set(table.loc[table["trainer_role"] == "control", "label"])
+    shown = nulls[~nulls["label"].isin(of_control)].drop(columns="method").rename(columns={"label": "method"})
+    comments = dict(zip(*lab.nnfabrik.Dataset().fetch("dataset_hash", "dataset_comment"), strict=True))
+    if shown["dataset_hash"].nunique() > 1:
+        shown["method"] = [f"{row.method}, {comments[row.dataset_hash]}" for row in shown.itertuples()]
+    return shown
 
 
 def _middle(table: pd.DataFrame, n_types: int | None) -> int:

@@ -34,6 +34,13 @@ BEST = "* the highest agreement at its K"
 NULL = "null: agreement on surrogates without clusters, mean ± sd over draws; p: share of these that agree as well"
 
 
+def with_null(table: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataFrame:
+    """Return rows of ``agreement_table`` with their null from ``null_table``: of several, that with the most draws."""
+    own = [name for name in nulls.columns if name.endswith(("_fn", "_hash")) and name != "surrogate_hash"]
+    nulls = nulls.sort_values("n_draws", ascending=False, kind="stable").drop_duplicates(own)
+    return table.merge(nulls[[*own, "surrogate_name", "null_mean", "null_sd", "p_value"]], on=own, how="left")
+
+
 def agreement_text(table: pd.DataFrame, *, types_name: str | None = None, measure: str = "adjusted_rand_index") -> str:
     """Return rows of ``agreement_table`` as text; ``types_name`` and ``measure`` head its columns."""
     return "\n".join(line for line, _ in agreement_lines(table, types_name=types_name, measure=measure))
@@ -64,7 +71,7 @@ def agreement_lines(
             lines.append(("", False))
         previous = row["n_clusters"]
         cells = [
-            f"{_mean_sd(row[f'{name}_mean'], row[f'{name}_sd']):>{size}}"
+            f"{mean_sd(row[f'{name}_mean'], row[f'{name}_sd']):>{size}}"
             for (_, name), size in zip(columns, widths, strict=True)
         ]
         beside = f"{_mean_sd(row['null_mean'], row['null_sd']):>16}{_number(row['p_value']):>9}" if has_null else ""
@@ -108,12 +115,12 @@ def performance_text(labelled: pd.DataFrame, performance: pd.DataFrame) -> str:
     lines = [header, "-" * len(header)]
     for row in rows:
         cells = (
-            _mean_sd(row["test_mean"], row["test_sd"]),
+            mean_sd(row["test_mean"], row["test_sd"]),
             _number(row["single_trial_ceiling"]),
-            _mean_sd(row["average_mean"], row["average_sd"]),
+            mean_sd(row["average_mean"], row["average_sd"]),
             _number(row["average_ceiling"]),
-            _mean_sd(row["normalized_mean"], row["normalized_sd"]),
-            _mean_sd(row["feve_mean"], row["feve_sd"]),
+            mean_sd(row["normalized_mean"], row["normalized_sd"]),
+            mean_sd(row["feve_mean"], row["feve_sd"]),
         )
         lines.append(
             f"{row['label']:<{width}}" + "".join(f"{cell:>{size}}" for cell, size in zip(cells, widths, strict=True))
@@ -155,7 +162,7 @@ def _number(value: float | None) -> str:
     return "-" if value is None or value != value else f"{value:.3f}"
 
 
-def _mean_sd(mean: float | None, sd: float | None) -> str:
+def mean_sd(mean: float | None, sd: float | None) -> str:
     """Return "mean ± sd"; a single value has no sd, and what is not computed yet is a dash."""
     if mean is None or mean != mean:
         return "-"

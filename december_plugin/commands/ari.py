@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from december_plugin.commands import Subparsers
 from december_plugin.commands._agreement import (
@@ -11,15 +10,11 @@ from december_plugin.commands._agreement import (
     agreement_lines,
     performance_notes,
     performance_text,
+    with_null,
 )
 from december_plugin.commands._lab import add_lab_options, open_lab_of
 from december_plugin.csv_files import write_csv
 from december_plugin.errors import ServerError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from december_plugin.lab import Lab
 
 DESCRIPTION = """\
 Prints, for each number of clusters K and each method, the agreement between the seeds (adjusted Rand index, mean and sd
@@ -57,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from december_plugin.commands._tables_view import new_console, text
     from december_plugin.schemas.performance_queries import performance_table, untested_sessions
     from december_plugin.schemas.queries import agreement_table, names_of
+    from december_plugin.schemas.type_queries import null_table
 
     lab = open_lab_of(args, read_only=True)
     table = agreement_table(lab.tables, types_name=args.types, measure=args.measure)
@@ -64,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         print("No assignments yet. `december register` plans trainings, `december worker` computes them.")
         return 0
     if args.measure == "adjusted_rand_index" and len(lab.tables.SurrogateAgreement()):
-        table = _with_null(lab, table)
+        table = with_null(table, null_table(lab.tables))
     console = new_console()
     names = {kind: names_of(lab.tables, kind, table) for kind in ("dataset", "model")}
     known = lab.tables.KnownTypes().fetch("types_name")
@@ -89,13 +85,3 @@ def run(args: argparse.Namespace) -> int:
         except OSError as error:
             raise ServerError(f"{args.csv} cannot be written: {error.strerror or error}.") from None
     return 0
-
-
-def _with_null(lab: Lab, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with the null of each configuration: of several, that with the most draws."""
-    from december_plugin.schemas.queries import configuration_key
-    from december_plugin.schemas.type_queries import null_table
-
-    key = configuration_key(lab.tables)
-    nulls = null_table(lab.tables).sort_values("n_draws", ascending=False, kind="stable").drop_duplicates(key)
-    return table.merge(nulls[[*key, "surrogate_name", "null_mean", "null_sd", "p_value"]], on=key, how="left")

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from december_plugin.commands import Subparsers
-from december_plugin.commands._agreement import HOW_TO_READ, agreement_text
 from december_plugin.csv_files import write_csv
 
 if TYPE_CHECKING:
@@ -27,8 +26,10 @@ SCHEMA = "december_demo"
 DESCRIPTION = """\
 Shows the main job on an embedded database (or your lab's, if DataJoint is configured): recordings in, baseline and
 DECEMber models trained from several seeds, all of it in DataJoint tables filled by worker processes, the neurons
-clustered, and the agreement between the seeds printed and drawn. Without --recordings, two sessions with planted cell
-types are simulated, so the clusters can be compared with the truth. Running it again computes only what is missing.
+clustered, and the agreement between the seeds held against that of surrogates without clusters: in a table, in figures
+and in a report. Without --recordings, two populations are simulated, of two sessions each: one with planted cell types,
+and its twin, a continuum without types, so that the answers can be compared with the truth. Running it again computes
+only what is missing.
 """
 EPILOG = """\
 examples:
@@ -52,9 +53,18 @@ def add_parser(subparsers: Subparsers) -> None:
         help="your own (SENSORIUM 2022 layout)",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="SEED", help="default: 1 2 3")
-    parser.add_argument("--clusters", type=int, nargs="+", default=[4, 6, 8], metavar="K", help="default: 4 6 8")
+    parser.add_argument(
+        "--clusters", type=int, nargs="+", default=list(range(2, 9)), metavar="K", help="default: 2 to 8"
+    )
     parser.add_argument("--epochs", type=int, default=30, metavar="N", help="pretraining included (default: 30)")
     parser.add_argument("--pretrain-epochs", type=int, default=20, metavar="N", help="default: 20")
+    parser.add_argument(
+        "--draws",
+        type=int,
+        default=20,
+        metavar="N",
+        help="surrogates of the null of k-means and DECEMber, 0 for none; large recordings take long (default: 20)",
+    )
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="worker processes (default: 2)")
     parser.add_argument("--schema", default=SCHEMA, help="schema of the demonstration's tables (default: %(default)s)")
 
@@ -62,7 +72,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the demonstration."""
     from december_plugin.connection import database_session
-    from december_plugin.demo import DemoSettings, check_folder, simulated_recordings, write_sweep
+    from december_plugin.demo import DemoSettings, check_folder, own_recordings, simulated_recordings, write_sweep
     from december_plugin.settings import check_integer
 
     settings = DemoSettings(
@@ -72,27 +82,33 @@ def run(args: argparse.Namespace) -> int:
         n_clusters=tuple(dict.fromkeys(check_integer("--clusters", k, minimum=2) for k in args.clusters)),
         max_iter=args.epochs,
         pretrain_epochs=args.pretrain_epochs,
+        n_draws=check_integer("--draws", args.draws, minimum=0),
         n_workers=check_integer("--workers", args.workers, minimum=1),
     )
     check_folder(settings.folder)
     if settings.recordings:
         _say(1, "Recordings", ", ".join(str(path) for path in settings.recordings))
-        recordings = settings.recordings
+        data = own_recordings(settings.recordings)
     else:
-        _say(1, "Recordings", f"two simulated sessions with planted cell types, in {settings.folder}/")
-        recordings = simulated_recordings(settings.folder)
-    _check_recordings(recordings, settings)
-    sweep_path, sweep = write_sweep(settings, recordings)
+        _say(1, "Recordings", f"two simulated populations, in {settings.folder}/:")
+        data = simulated_recordings(settings.folder)
+        for comment in data:
+            print(f"{'':<17}{comment}")
+    for recordings in data.values():
+        _check_recordings(recordings, settings)
+    sweep_path, sweep = write_sweep(settings, data)
     with database_session() as database:
         lab, written = _register(args.schema, sweep)
-        plan = written.plan
         where = f"embedded, {database.server.home}" if database.server is not None else "your lab's"
         _say(2, "Database", f"{where}; schema {lab.schema}")
         _say(3, "Sweep", f"{sweep_path}: {sweep.n_trainings} trainings registered")
-        types_name = _train(lab, settings, recordings, plan)
-        table = _answer(lab, settings, written, types_name)
-        _draw(lab, settings, table, plan, types_name)
-    _say_what_next(args.schema, sweep_path)
+        types_name = _train(lab, settings, next(iter(data.values())), written.plan)
+        table, nulls = _numbers(lab, settings, written, types_name)
+        _say(5, "Answer", f"the agreement between seeds; all of it is in {settings.folder / 'agreement.csv'}")
+        _print_agreement(lab, table, nulls, types_name)
+        _draw(lab, settings, table, nulls, written.plan, types_name)
+        report = _report(args, lab, types_name)
+    _say_what_next(args.schema, sweep_path, report)
     return 0
 
 
@@ -134,46 +150,86 @@ def _train(lab: Lab, settings: DemoSettings, recordings: tuple[Path, ...], plan:
         "Workers",
         f"{settings.n_workers} processes train, cluster, compare; logs in {settings.folder}/*.log",
     )
-    is_terminal = sys.stderr.isatty()
+    is_terminal, last = sys.stderr.isatty(), [-1, -1]
     with tqdm(total=len(plan), unit="training", leave=False, disable=not is_terminal) as bar:
 
         def show(trained: int, planned: int, assigned: int) -> None:
             bar.update(trained - bar.n)
             bar.set_postfix(assignments=assigned)
-            if not is_terminal and (trained % 6 == 0 or trained == planned):
+            # Not every change on its own line: a log is to be read.
+            step = (trained // 6, assigned // 50)
+            if not is_terminal and step != last:
                 print(f"      {trained} of {planned} models trained, {assigned} cluster assignments", flush=True)
+            last[:] = step
 
         fill_tables(lab.schema, settings, lab.tables, plan, show=show)
     return types_name
 
 
-def _answer(lab: Lab, settings: DemoSettings, written: Registered, types_name: str | None) -> pd.DataFrame:
+def _numbers(
+    lab: Lab, settings: DemoSettings, written: Registered, types_name: str | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the agreement of this demonstration's configurations, with labels, and their nulls."""
     import datajoint as dj
 
+    from december_plugin.commands._agreement import with_null
     from december_plugin.schemas.queries import agreement_table
+    from december_plugin.schemas.type_queries import null_table
 
     # What else is in these tables, from other runs with other settings, is not of this demonstration.
     clusterings = [*written.clusterings, *(lab.tables.Clustering & "method = 'december'").fetch("KEY")]
     restriction = dj.AndList([written.plan, clusterings])
     table = agreement_table(lab.tables, restriction, types_name=types_name)
-    path = settings.folder / "agreement.csv"
-    write_csv(table, path)
-    _say(5, "Answer", f"the agreement between seeds (also in {path})\n")
-    print(agreement_text(table, types_name=types_name))
-    print(f"\n{HOW_TO_READ}", flush=True)
-    return table
+    nulls = null_table(lab.tables, restriction)
+    write_csv(with_null(table, nulls), settings.folder / "agreement.csv")
+    return table, nulls
+
+
+def _print_agreement(lab: Lab, table: pd.DataFrame, nulls: pd.DataFrame, types_name: str | None) -> None:
+    """Print the agreement of the methods that have a null beside it, by data set."""
+    from december_plugin.commands._agreement import agreement_text, with_null
+    from december_plugin.demo import WITH_NULL
+    from december_plugin.schemas.queries import names_of
+
+    names = names_of(lab.tables, "dataset", table)
+    shown = with_null(table, nulls)
+    shown = shown[shown["method"].isin(WITH_NULL) & (shown["trainer_role"] != "control")]
+    for key, rows in shown.groupby(["dataset_fn", "dataset_hash"], sort=False):
+        print(f"\n{names[key]}\n\n{agreement_text(rows, types_name=types_name)}", flush=True)
 
 
 def _draw(
-    lab: Lab, settings: DemoSettings, table: pd.DataFrame, plan: list[dict[str, Any]], types_name: str | None
+    lab: Lab,
+    settings: DemoSettings,
+    table: pd.DataFrame,
+    nulls: pd.DataFrame,
+    plan: list[dict[str, Any]],
+    types_name: str | None,
 ) -> None:
     from december_plugin.demo_figures import draw_figures
 
-    for path in draw_figures(lab, settings.folder, table, plan, types_name=types_name):
+    print()
+    for path in draw_figures(lab, settings.folder, table, nulls, plan, types_name=types_name):
         print(f"figure  {path}")
 
 
-def _say_what_next(schema: str, sweep_path: Path) -> None:
+def _report(args: argparse.Namespace, lab: Lab, types_name: str | None) -> Path:
+    """Write the report, and print its answers."""
+    from december_plugin.commands import report
+    from december_plugin.report.answer import answer
+
+    parser = argparse.ArgumentParser()
+    report.add_report_options(parser)
+    output = args.folder / "report.html"
+    words = ["--output", str(output), "--force", *(["--types", types_name] if types_name else [])]
+    data = report.write(parser.parse_args(words), lab)
+    print("\nWhat it says:")
+    for analysis in data.analyses:
+        print(f"  {analysis.dataset['comment']}:\n    {answer(analysis).headline}")
+    return output
+
+
+def _say_what_next(schema: str, sweep_path: Path, report: Path) -> None:
     import datajoint as dj
 
     option = f"--schema {shlex.quote(schema)}"
@@ -182,15 +238,15 @@ def _say_what_next(schema: str, sweep_path: Path) -> None:
     # In a virtual environment that is not active the command needs its path.
     december = "december" if shutil.which("december") else shlex.quote(os.path.relpath(sys.argv[0]))
     commands = {
-        f"{december} ari {option}": "the table again, with --csv and other measures",
-        f"{december} report {option}": "the answer as one HTML file",
+        f"{december} ari {option}": "all methods, with --csv and other measures",
+        f"{december} report {option}": "the page again, with other clusters or known types",
         f"{december} status {option}": "what is in the tables",
         f"{december} register {shlex.quote(str(sweep_path))} {option}": "after adding a seed or a K to this file",
         f"{december} worker {option}": "computes only what is new",
         f"{december} db stop": "ends the embedded database, if one of these started it",
     }
     width = max(map(len, commands))
-    print("\nTry next:")
+    print(f"\nThe answer, its figures and numbers as one page: open {report}\n\nTry next:")
     for command, meaning in commands.items():
         print(f"  {command:<{width}}   {meaning}")
     print(f"""

@@ -6,9 +6,14 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from december_plugin.commands import Subparsers
 from december_plugin.commands._lab import add_lab_options, open_lab_of
+
+if TYPE_CHECKING:
+    from december_plugin.lab import Lab
+    from december_plugin.report.data import ReportData
 
 DESCRIPTION = """\
 Writes one HTML file that says what the tables hold: whether the neurons fall into types as far as the numbers tell,
@@ -69,7 +74,12 @@ def check_options(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the report."""
     check_options(args)
-    lab = open_lab_of(args, read_only=True)
+    write(args, open_lab_of(args, read_only=True))
+    return 0
+
+
+def write(args: argparse.Namespace, lab: Lab) -> ReportData:
+    """Write the report of tables that are open, and return what it says."""
     # What draws takes seconds to import: after the mistakes that can be told at once.
     from december_plugin.report.page import render_report
     from december_plugin.report.writing import write_text
@@ -92,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     for analysis in data.analyses:
         for item in analysis.missing:
             print(f"Not in it ({analysis.name}): {item.what}. {item.remedy}")
-    return 0
+    return data
 
 
 def say(text: str) -> None:
