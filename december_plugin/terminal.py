@@ -92,9 +92,9 @@ def safe_output() -> Iterator[None]:
     for stream in before:
         _use_replacements(raw_stream(stream))
     if sys.stdout is not None:  # pythonw and some daemons have none
-        sys.stdout = TerminalStream(raw_stream(sys.stdout), returns=False)  # type: ignore[assignment]
+        sys.stdout = TerminalStream(raw_stream(sys.stdout), returns=False)
     if sys.stderr is not None:
-        sys.stderr = TerminalStream(raw_stream(sys.stderr), returns=True)  # type: ignore[assignment]
+        sys.stderr = TerminalStream(raw_stream(sys.stderr), returns=True)
     ours = sys.stdout, sys.stderr
     try:
         yield

@@ -25,7 +25,7 @@ def make_condition(query_expression: Any, condition: Any, columns: set[str]) -> 
         negated.append(condition)
         condition = condition.restriction
     if isinstance(condition, np.void) and any(_has_quote(condition[name]) for name in condition.dtype.names or ()):
-        condition = {name: condition[name] for name in condition.dtype.names}
+        condition = {name: condition[name] for name in condition.dtype.names or ()}
     if isinstance(condition, Mapping) and any(map(_has_quote, condition.values())):
         condition = {
             name: value.replace('"', '""') if _has_quote(value) else value for name, value in condition.items()

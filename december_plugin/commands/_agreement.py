@@ -71,7 +71,7 @@ def agreement_lines(
             lines.append(("", False))
         previous = row["n_clusters"]
         cells = [
-            f"{mean_sd(row[f'{name}_mean'], row[f'{name}_sd']):>{size}}"
+            f"{_mean_sd(row[f'{name}_mean'], row[f'{name}_sd']):>{size}}"
             for (_, name), size in zip(columns, widths, strict=True)
         ]
         beside = f"{_mean_sd(row['null_mean'], row['null_sd']):>16}{_number(row['p_value']):>9}" if has_null else ""
@@ -115,12 +115,12 @@ def performance_text(labelled: pd.DataFrame, performance: pd.DataFrame) -> str:
     lines = [header, "-" * len(header)]
     for row in rows:
         cells = (
-            mean_sd(row["test_mean"], row["test_sd"]),
+            _mean_sd(row["test_mean"], row["test_sd"]),
             _number(row["single_trial_ceiling"]),
-            mean_sd(row["average_mean"], row["average_sd"]),
+            _mean_sd(row["average_mean"], row["average_sd"]),
             _number(row["average_ceiling"]),
-            mean_sd(row["normalized_mean"], row["normalized_sd"]),
-            mean_sd(row["feve_mean"], row["feve_sd"]),
+            _mean_sd(row["normalized_mean"], row["normalized_sd"]),
+            _mean_sd(row["feve_mean"], row["feve_sd"]),
         )
         lines.append(
             f"{row['label']:<{width}}" + "".join(f"{cell:>{size}}" for cell, size in zip(cells, widths, strict=True))
@@ -162,7 +162,7 @@ def _number(value: float | None) -> str:
     return "-" if value is None or value != value else f"{value:.3f}"
 
 
-def mean_sd(mean: float | None, sd: float | None) -> str:
+def _mean_sd(mean: float | None, sd: float | None) -> str:
     """Return "mean ± sd"; a single value has no sd, and what is not computed yet is a dash."""
     if mean is None or mean != mean:
         return "-"
