@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from december_plugin.cli import main
 from december_plugin.demo import DemoSettings, demo_sweep, simulated_recordings
-from december_plugin.simulate import write_recording
+from december_plugin.simulate import read_truth, write_recording
 from december_plugin.sweep import parse_sweep
 
-SMALL = ["--seeds", "1", "2", "--clusters", "2", "3", "--epochs", "4", "--pretrain-epochs", "3"]
+SMALL = ["--seeds", "1", "2", "--clusters", "2", "3", "--epochs", "4", "--pretrain-epochs", "3", "--draws", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -24,22 +25,29 @@ def test_on_recordings_with_known_types(database, schema_name, recordings, tmp_p
     words = ["demo", "--folder", str(tmp_path / "demo"), "--schema", schema_name, *SMALL, "--recordings", *recordings]
     assert main(words) == 0, capsys.readouterr().err
     printed = capsys.readouterr().out
-    assert "12 trainings registered" in printed
-    for method in ("DECEMber, strength auto", "DECEMber, strength 100", "t mixture", "k-means, end of pretraining"):
-        assert printed.count(f"{method}  ") == 2, method  # once for each K
+    assert "8 trainings registered" in printed
+    for method in ("DECEMber", "k-means"):
+        assert len([line for line in printed.splitlines() if line.split()[1:2] == [method]]) == 2, method  # each K
     assert "ARI to planted types" in printed
-    assert "How to read it" in printed
+    assert "null: agreement on surrogates without clusters" in printed
+    assert "What it says:" in printed
+    assert "Not decided yet" in printed  # two draws cannot tell
     table = pd.read_csv(tmp_path / "demo" / "agreement.csv")
-    assert len(table) == 16
+    assert len(table) == 14
+    with_null = table["p_value"].notna()
+    assert set(table.loc[with_null, "method"]) == {"december", "kmeans"}
+    assert with_null.sum() == 6  # the control's k-means, too
     assert (table["n_pairs"] == 1).all()
     assert table[["seeds_mean", "types_mean", "test_mean"]].notna().all().all()
-    for name in ("agreement", "readouts", "training"):
+    page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
+    assert "static1-0-0-GrayImageNet, static2-0-0-GrayImageNet" in page
+    for name in ("null", "agreement", "readouts", "training"):
         assert (tmp_path / "demo" / f"{name}.png").stat().st_size > 10_000
         assert (tmp_path / "demo" / f"{name}.svg").exists()
     assert main(words) == 0
     again = capsys.readouterr().out
-    assert "12 of 12 models trained" in again
-    assert again[again.index("   K  method") : again.index("How to read it")] in printed
+    assert "8 of 8 models trained" in again
+    assert again[again.index("   K  method") : again.index("figure  ")] in printed
     done = [line for line in (tmp_path / "demo" / "cpu-1.log").read_text().splitlines() if line.startswith("Done: ")]
     assert len(done) == 2
     assert done[1].startswith("Done: nothing new.")
@@ -48,11 +56,23 @@ def test_on_recordings_with_known_types(database, schema_name, recordings, tmp_p
 def test_the_simulated_sweep_is_valid_and_plans_what_the_readme_says(tmp_path):
     recordings = simulated_recordings(tmp_path)
     sweep = parse_sweep(demo_sweep(DemoSettings(folder=tmp_path), recordings))
-    assert sweep.n_trainings == 24
-    assert len(sweep.clusterings) == 9
-    before = [path.stat().st_mtime_ns for path in recordings]
+    assert sweep.n_trainings == 54
+    assert len(sweep.clusterings) == 21
+    assert [entry.comment for entry in sweep.datasets] == [
+        "two sessions with planted cell types",
+        "their twin, a continuum without types",
+    ]
+    (surrogate,) = sweep.surrogates
+    assert (surrogate.n_draws, surrogate.clusterings) == (20, ("december", "kmeans"))
+    paths = [path for folders in recordings.values() for path in folders]
+    before = [path.stat().st_mtime_ns for path in paths]
     assert simulated_recordings(tmp_path) == recordings
-    assert [path.stat().st_mtime_ns for path in recordings] == before
+    assert [path.stat().st_mtime_ns for path in paths] == before
+    typed, twins = recordings.values()
+    for one, other in zip(typed, twins, strict=True):
+        assert (read_truth(one).types >= 0).all()
+        assert (read_truth(other).types == -1).all()
+        assert np.array_equal(read_truth(one).centers, read_truth(other).centers)
 
 
 @pytest.mark.parametrize(
