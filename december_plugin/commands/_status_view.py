@@ -52,9 +52,12 @@ class StatusView:
         ]
 
     def _title(self) -> RenderableType:
+        from december_plugin.wording import numbered
+
         overview = self.overview
         time = overview.time.strftime("%Y-%m-%d %H:%M:%S")
-        return text(f"schema {overview.schema}, {overview.planned:,} trainings planned, {time} UTC\n", "bold")
+        planned = numbered(overview.planned, "training")
+        return text(f"schema {overview.schema}, {planned} planned, {time} UTC\n", "bold")
 
     def _counts(self) -> RenderableType:
         numbers = ("done", "running", "waiting", "failed", "poisoned", "ignored")

@@ -132,7 +132,7 @@ def _restore(source: Path) -> int:
 
 
 def _migrate(args: argparse.Namespace) -> int:
-    from december_plugin.pool.pools import pools
+    from december_plugin.pool.pools import living_workers
     from december_plugin.schemas.migration import finish, outdated
 
     def opened() -> Lab:
@@ -149,10 +149,11 @@ def _migrate(args: argparse.Namespace) -> int:
         print(f"  {change.table}: {change.what}")
     if args.dry_run:
         return 0
-    alive = [worker.name for pool in pools(connection, lab.schema) for worker in pool.alive]
+    alive = [worker.name for schema, worker in living_workers(connection) if schema == lab.schema]
     if alive:
+        number = f"{numbered(len(alive), 'worker')} {'fills' if len(alive) == 1 else 'fill'}"
         raise ServerError(
-            f"{len(alive)} workers fill these tables: {', '.join(alive)}. End them first (`december pool stop`, "
+            f"{number} these tables: {', '.join(alive)}. End them first (`december pool stop`, "
             "Ctrl-C), then migrate, and start them again with this version."
         )
     for change in changes:

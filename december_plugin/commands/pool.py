@@ -15,6 +15,7 @@ from december_plugin.commands._lab import add_lab_options, open_lab_of
 from december_plugin.commands._slurm import add_slurm_options, check_without_slurm
 from december_plugin.commands._work import add_work_options, positive
 from december_plugin.errors import SettingsError
+from december_plugin.wording import numbered
 
 if TYPE_CHECKING:
     from december_plugin.lab import Lab
@@ -221,7 +222,7 @@ def _dry_run(args: argparse.Namespace) -> int:
         chosen = chosen_tables(lab, settings)
         statuses = {status.name: status for status in table_statuses(lab.tables)}
         n_planned = len(lab.tables.TrainingPlan())
-    print(f"schema {lab.schema}, {n_planned} trainings planned\n")
+    print(f"schema {lab.schema}, {numbered(n_planned, 'training')} planned\n")
     print(f"{'table':<20}{'to do':>8}{'running':>9}{'done':>8}{'failed':>8}")
     for name in chosen:
         status = statuses[name]

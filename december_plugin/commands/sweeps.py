@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from december_plugin.commands import Subparsers
+from december_plugin.wording import numbered
 
 DESCRIPTION = """\
 The sweeps that come with december. Those under paper/ are the experiments of the DECEMber paper with its settings, for
@@ -81,7 +82,7 @@ def _data(args: argparse.Namespace) -> int:
     check_laptop(args.name)
     target = copy_sweep(args.name, args.folder)
     written = write_laptop_data(args.name, args.folder)
-    print(f"Wrote {target}, and beside it {len(written.recordings)} recordings and the planted types.")
+    print(f"Wrote {target}, and beside it {numbered(len(written.recordings), 'recording')} and the planted types.")
     print("Next:")
     print(f"  december register {target}")
     print(f'  december types import {written.types} --name "{written.types_name}" --source simulated')

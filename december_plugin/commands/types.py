@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from december_plugin.commands import Subparsers
 from december_plugin.commands._lab import add_lab_options, open_lab_of
 from december_plugin.errors import SettingsError
+from december_plugin.wording import numbered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,9 +61,10 @@ def _import(args: argparse.Namespace) -> int:
 
     labels = read_type_labels(args.file)
     counts = labels["type"].value_counts()
+    names = ", ".join(f"{name} ({count})" for name, count in counts.items())
     print(
-        f"{len(labels)} labelled neurons of {labels['data_key'].nunique()} sessions, {labels.attrs['n_unlabelled']} "
-        f"without a type; {len(counts)} types: {', '.join(f'{name} ({count})' for name, count in counts.items())}"
+        f"{numbered(len(labels), 'labelled neuron')} of {numbered(labels['data_key'].nunique(), 'session')}, "
+        f"{labels.attrs['n_unlabelled']} without a type; {numbered(len(counts), 'type')}: {names}"
     )
     lab = open_lab_of(args, read_only=True)
     _check_neurons(labels, lab.tables)
@@ -103,5 +105,6 @@ def _list(args: argparse.Namespace) -> int:
     for row in frame.to_dict("records"):
         origin = ", ".join(part for part in (row["source"], row["version"] and f"version {row['version']}") if part)
         print(f"{row['types_name']}{f' ({origin})' if origin else ''}")
-        print(f"  {row['n_neurons']} neurons of {row['n_sessions']} sessions; types {', '.join(row['type_names'])}")
+        neurons, sessions = numbered(row["n_neurons"], "neuron"), numbered(row["n_sessions"], "session")
+        print(f"  {neurons} of {sessions}; types {', '.join(row['type_names'])}")
     return 0

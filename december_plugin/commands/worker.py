@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from december_plugin.commands import Subparsers
 from december_plugin.commands._lab import add_lab_options, open_lab_of
 from december_plugin.commands._work import add_work_options, seconds
+from december_plugin.wording import numbered
 
 if TYPE_CHECKING:
     from december_plugin.commands._worker_console import WorkerConsole
@@ -120,7 +121,7 @@ def _work(args: argparse.Namespace, console: WorkerConsole) -> int:
     with suppress(ServerUnreachableError), readable_errors():
         n_failed = sum(len(status.failed) for status in table_statuses(lab.tables))
     if n_failed:
-        print(f"{n_failed} jobs failed; `december status` says why.", file=sys.stderr)
+        print(f"{numbered(n_failed, 'job')} failed; `december status` says why.", file=sys.stderr)
         return SOME_FAILED
     return 0
 
