@@ -28,7 +28,6 @@ TEST_SHARE = 1 / 3
 SILHOUETTE_NEURONS = 2000  # distances of all pairs: quadratic in the number of neurons
 FEWEST_COUNTS = 3  # numbers of clusters that a curve needs before it can have a maximum inside
 FEWEST_CRITERIA = 2  # that must agree on a number of clusters
-WIDEST_SHARE = 3  # a criterion narrows K down to one third of what was tried, or says nothing
 LIKELIHOOD_METHODS = ("gmm", "t_mixture")
 
 
@@ -308,8 +307,8 @@ class AgreedCount:
 def agreed_count(picks: Mapping[str, Pick], counts: Sequence[int]) -> AgreedCount | None:
     """Return the K that at least two criteria agree on, or None.
 
-    A criterion counts if it narrows K down: it picks one, or what it cannot distinguish are at most a third of the K
-    that were tried, inside of their range. A wider range is compatible with everything, and no vote for anything.
+    A criterion counts if it narrows K down: it picks one, or what it cannot distinguish are fewer than half of the K
+    that were tried, inside of their range. A wider range is compatible with nearly everything, and no vote.
 
     Parameters
     ----------
@@ -319,12 +318,11 @@ def agreed_count(picks: Mapping[str, Pick], counts: Sequence[int]) -> AgreedCoun
         The K that were tried.
     """
     tried = sorted(set(counts))
-    most = max(1, len(tried) // WIDEST_SHARE)
     covered: dict[str, list[int]] = {}
     for name, pick in picks.items():
         if pick.is_inside:
             within = [count for count in tried if pick.as_good[0] <= count <= pick.as_good[-1]]
-            if len(within) <= most:
+            if 2 * len(within) < len(tried):
                 covered[name] = within
     votes = {count: [name for name, within in covered.items() if count in within] for count in tried}
     # Of K that equally many include, the one that was picked alone by more of them; then the smallest.

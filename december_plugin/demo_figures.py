@@ -14,6 +14,7 @@ from december_plugin.lab import Lab
 from december_plugin.plots import agreement_figure, embedding_figure, null_figure, save_figure, training_curves_figure
 from december_plugin.schemas.queries import assignment_frame
 from december_plugin.schemas.stored_models import stored_state_dict
+from december_plugin.schemas.type_queries import consensus_frame
 
 PLOTTED_COLUMNS = {
     "label": "method",
@@ -117,7 +118,13 @@ def _readouts(lab: Lab, table: pd.DataFrame, n_clusters: int, known: pd.DataFram
     # The stored clusters, in the order of the vectors: sessions in the model's order, neurons in the session's.
     assigned = dict(list(assignment_frame(lab.tables, key).groupby("data_key")))
     neurons = pd.concat([assigned[data_key] for data_key in dict.fromkeys(embeddings.data_keys)], ignore_index=True)
-    groupings = {f"{row['label']}: cluster": neurons["label"].to_numpy() + 1}
+    seeds = (lab.tables.ClusterAssignment & configuration).fetch("KEY", order_by="seed")
+    if len(seeds) > 1:  # the clusters of the report, in its numbers
+        shared = consensus_frame(lab.tables, seeds)[["data_key", "unit_id", "cluster"]]
+        labels = neurons.merge(shared, on=["data_key", "unit_id"], how="left")["cluster"].fillna(-1).astype(int)
+    else:
+        labels = neurons["label"]
+    groupings = {f"{row['label']}: cluster": labels.to_numpy()}
     if known is not None:
         types = neurons.merge(known, on=["data_key", "unit_id"], how="left")["type"]
         groupings["planted type"] = types.where(types.notna(), None).to_numpy(dtype=object)

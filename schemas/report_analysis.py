@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +71,8 @@ class AnalysisReader:
         """Return the analysis."""
         types_name, types = self._known_types()
         nulls, counts, choices, consensus = self._evidence()
-        row = chosen_row(self.agreement, n_clusters=self.n_clusters, types=types, choices=choices)
+        n_types = None if types is None else int(types["type"].nunique())
+        row = chosen_row(self.agreement, n_clusters=self.n_clusters, n_types=n_types, choices=choices)
         chosen = self._chosen(row, types)
         dataset, model = self._entry("dataset"), self._entry("model")
         return Analysis(
@@ -90,7 +91,7 @@ class AnalysisReader:
             embedding=self._embedding(row, chosen),
             confusions=self._confusions(types_name, chosen.n_clusters),
             types_name=types_name,
-            n_types=None if types is None else int(types["type"].nunique()),
+            n_types=n_types,
             missing=tuple(self.missing),
         )
 
@@ -114,9 +115,7 @@ class AnalysisReader:
             )
             self.missing.append(Missing("a comparison with known types", remedy))
             return None, None
-        sessions = (self.tables.ClusterAssignment.Session & self.group).fetch("data_key")
-        types = self.tables.KnownTypes().frame(name)
-        return name, types[types["data_key"].isin(set(sessions))].reset_index(drop=True)
+        return name, known_types_of(self.tables, self.group, name)
 
     def _evidence(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         """Return null bands, criteria for K, what they pick, and consensus; empty frames where there is nothing."""
@@ -284,8 +283,15 @@ class AnalysisReader:
         return tuple(found)
 
 
+def known_types_of(tables: DecemberTables, group: Mapping[str, Any], types_name: str) -> pd.DataFrame:
+    """Return the known types of the neurons of a data set with a model: ``data_key``, ``unit_id``, ``type``."""
+    sessions = (tables.ClusterAssignment.Session & group).fetch("data_key")
+    types = tables.KnownTypes().frame(types_name)
+    return types[types["data_key"].isin(set(sessions))].reset_index(drop=True)
+
+
 def chosen_row(
-    agreement: pd.DataFrame, *, n_clusters: int | None, types: pd.DataFrame | None, choices: pd.DataFrame
+    agreement: pd.DataFrame, *, n_clusters: int | None, n_types: int | None, choices: pd.DataFrame
 ) -> pd.Series:
     """Return the configuration whose clusters are shown, with ``reason``: DECEMber's gentlest where there is one.
 
@@ -303,8 +309,8 @@ def chosen_row(
             listed = ", ".join(map(str, counts))
             raise SettingsError(f"there are no assignments with {n_clusters} clusters. There are: {listed}.")
         count, why = n_clusters, "as asked for"
-    elif types is not None and types["type"].nunique() in counts:
-        count, why = int(types["type"].nunique()), "the number of known types"
+    elif n_types in counts:
+        count, why = int(n_types), "the number of known types"
     elif agreed is not None and agreed[0] in counts:
         count, why = int(agreed[0]), "on which criteria agree"
     else:

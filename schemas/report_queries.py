@@ -23,6 +23,7 @@ PACKAGES = (
     *("december-plugin", "nnfabrik", "neuralpredictors", "datajoint", "torch", "numpy", "scipy", "scikit-learn"),
     *("pandas", "matplotlib", "plotly", "openTSNE", "jinja2"),
 )
+MOST_IN_TITLE = 2  # data sets that are named there
 OUTPUTS_AT_ONCE = 20  # trainers' outputs hold curves and mixtures: some MB each where there are many clusters
 
 
@@ -83,7 +84,7 @@ def collect_report(
     connection = tables.schema.connection
     trainings = read_trainings(tables, table)
     return ReportData(
-        title=settings.title or f"Functional types in {tables.schema.database}",
+        title=settings.title or _title(names_of(tables, "dataset", table)),
         created=datetime.now(timezone.utc),
         command=settings.command,
         schema=str(tables.schema.database),
@@ -96,6 +97,12 @@ def collect_report(
         versions=installed_packages(),
         training_versions=_training_versions(tables, trainings),
     )
+
+
+def _title(datasets: Mapping[tuple[str, str], str]) -> str:
+    names = list(datasets.values())
+    what = " and ".join(names) if len(names) <= MOST_IN_TITLE else f"{len(names)} data sets"
+    return f"Functional types: {what}"
 
 
 def selected_agreement(tables: DecemberTables, settings: ReportSettings) -> pd.DataFrame:

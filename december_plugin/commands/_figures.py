@@ -13,8 +13,10 @@ from matplotlib.figure import Figure
 
 from december_plugin import plots
 from december_plugin.errors import SettingsError
+from december_plugin.report.data import whose_clusters
 from december_plugin.schemas import figure_queries, queries, type_queries
 from december_plugin.schemas.confusion_queries import confusion_frame
+from december_plugin.schemas.report_analysis import chosen_row, known_types_of
 
 FORMATS = ("svg", "pdf", "png")
 NO_TABLE = "the toy experiment (Figure 2) needs no tables: python examples/toy_dec.py draws it"
@@ -139,12 +141,10 @@ def known_types(analysis: Analysis) -> Figure:
     table = plots.agreement_columns(analysis.table).dropna(subset="types_ari_mean")
     if table.empty:
         raise LeftOutError(f"no assignment has been compared with the known types {analysis.types_name!r}")
-    rows = analysis.table.dropna(subset="types_mean")
-    own = rows[rows["method"] == "december"]
-    best = (own if len(own) else rows).sort_values("types_mean").iloc[-1]
-    key = {name: best[name] for name in queries.configuration_key(analysis.tables)}
+    row = _chosen(analysis)
+    key = {name: row[name] for name in queries.configuration_key(analysis.tables)}
     confusion = confusion_frame(analysis.tables, key, types_name=analysis.types_name)
-    title = f"{best['label']}, K = {best['n_clusters']}"
+    title = f"{row['label']}, K = {row['n_clusters']}, {whose_clusters(confusion.attrs)}"
     return plots.known_types_figure(table, confusion, n_types=_n_types(analysis), title=title)
 
 
@@ -223,8 +223,7 @@ def null(analysis: Analysis) -> Figure:
     nulls = nulls[nulls["clustering_hash"].isin(analysis.table["clustering_hash"])].reset_index(drop=True)
     if nulls.empty:
         raise LeftOutError("no surrogates have been drawn; a sweep asks for them in its section surrogates")
-    table = analysis.table.drop(columns="method").rename(columns={"label": "method"})
-    return plots.null_figure(plots.with_spread(_labelled(nulls, analysis), table))
+    return plots.null_figure(plots.with_spread(_labelled(nulls, analysis), analysis.table))
 
 
 def cluster_count(analysis: Analysis) -> Captioned:
@@ -237,13 +236,13 @@ def cluster_count(analysis: Analysis) -> Captioned:
 
 
 def consensus(analysis: Analysis) -> Figure:
-    """Draw stability and confidence of the configuration of DECEMber whose seeds agree best."""
-    rows = analysis.december.dropna(subset="seeds_mean")
-    if rows.empty:
-        raise LeftOutError("there is no pair of seeds of a model with a clustering loss")
-    best = rows.sort_values("seeds_mean").iloc[-1]
-    key = {name: best[name] for name in queries.configuration_key(analysis.tables)}
-    return plots.consensus_figure(type_queries.consensus_frame(analysis.tables, key))
+    """Draw stability and confidence of the clusters that the report shows one by one."""
+    row = _chosen(analysis)
+    key = {name: row[name] for name in queries.configuration_key(analysis.tables)}
+    if row["n_models"] < 2:
+        raise LeftOutError(f"there is one seed of {row['label']} with K = {row['n_clusters']} only")
+    frame = type_queries.consensus_frame(analysis.tables, key)
+    return plots.consensus_figure(frame, title=f"{row['label']}, K = {row['n_clusters']}")
 
 
 # --- several data sets or models ---------------------------------------------------------------------------------
@@ -288,7 +287,13 @@ def equivariant(tables: Any, table: pd.DataFrame) -> Figure:
 def _n_types(analysis: Analysis) -> int | None:
     if analysis.types_name is None or not analysis.table["types_mean"].notna().any():
         return None
-    return len((analysis.tables.KnownTypes & {"types_name": analysis.types_name}).fetch1("type_names"))
+    return int(known_types_of(analysis.tables, analysis.key, analysis.types_name)["type"].nunique())
+
+
+def _chosen(analysis: Analysis) -> pd.Series:
+    """Return the configuration whose clusters the report shows."""
+    choices = type_queries.choose_cluster_count(type_queries.cluster_count_table(analysis.tables, analysis.key))
+    return chosen_row(analysis.table, n_clusters=None, n_types=_n_types(analysis), choices=choices)
 
 
 def one_rate_each(performance: pd.DataFrame) -> pd.DataFrame:

@@ -23,7 +23,7 @@ _ROW = 2.5
 _MAX_NAMED = 30
 
 
-def consensus_figure(frame: pd.DataFrame) -> Figure:
+def consensus_figure(frame: pd.DataFrame, *, title: str = "") -> Figure:
     """Draw how stable the consensus clusters of several seeds are, neuron by neuron and cluster by cluster.
 
     Parameters
@@ -31,6 +31,8 @@ def consensus_figure(frame: pd.DataFrame) -> Figure:
     frame
         One row per neuron: ``cluster`` (of the consensus), ``stability`` (share of seeds that put the neuron there, 0
         to 1), ``n_seeds`` and ``confidence`` (mean over seeds of the largest posterior; NaN where there is none).
+    title
+        Whose clusters they are, e.g. "DECEMber, K = 6".
 
     Returns
     -------
@@ -58,7 +60,9 @@ def consensus_figure(frame: pd.DataFrame) -> Figure:
     has_confidence = bool(frame["confidence"].notna().any())
     n_clusters = frame["cluster"].nunique()
     with figure_style():
-        figure = figure_page(max(_ROW, min(0.13 * n_clusters, 3.4) + 0.9))
+        figure = figure_page(max(_ROW, min(0.13 * n_clusters, 3.4) + 0.9) + (0.3 if title else 0.0))
+        if title:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=9, weight="bold")
         ratios = (1, 1.25, 1) if has_confidence else (1, 1.25)
         axes = list(figure.subplots(1, len(ratios), width_ratios=ratios))
         n_seeds = int(frame["n_seeds"].max())

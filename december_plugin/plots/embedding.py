@@ -34,6 +34,7 @@ def embedding_figure(
     sessions: Any = None,
     max_neurons_per_session: int = 2000,
     coordinates: npt.ArrayLike | None = None,
+    reference: str | None = None,
 ) -> Figure:
     """Draw the t-SNE embedding of readout vectors, coloured by each of several groupings.
 
@@ -53,6 +54,8 @@ def embedding_figure(
         See :func:`drawn_neurons`.
     coordinates
         Coordinates (N, 2) to use in place of t-SNE's, NaN for neurons to leave out; then nothing is drawn by chance.
+    reference
+        Title of the panel whose groups take the colours in their order; None takes the one that labels most neurons.
 
     Returns
     -------
@@ -65,7 +68,7 @@ def embedding_figure(
         If vectors are not finite numbers (N, D), or labels, sessions or coordinates do not fit them.
     """
     vectors = checked_vectors(vectors)
-    encoded = as_groupings(groupings, len(vectors))
+    encoded = as_groupings(groupings, len(vectors), reference=reference)
     if coordinates is None:
         limit = max_neurons_per_session
         drawn = drawn_neurons(len(vectors), sessions=sessions, max_neurons_per_session=limit, seed=seed)

@@ -109,10 +109,17 @@ _RENAMED = {f"{old}_{part}": f"{new}_{part}" for old, new in _QUERIED.items() fo
 
 def _in_columns_of_figures(frame: pd.DataFrame, wanted: Collection[str]) -> pd.DataFrame:
     """Return a frame as a query returned it in the wanted columns; a frame that has these already stays as it is."""
-    if "label" in frame and "method" in wanted:
-        frame = frame.drop(columns="method", errors="ignore").rename(columns={"label": "method"})
+    if "method" in wanted:
+        frame = named_by_label(frame)
     names = {old: new for old, new in _RENAMED.items() if new in wanted and old in frame and new not in frame}
     return frame.rename(columns=names)
+
+
+def named_by_label(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame with its ``label``, where it has one, as ``method``: what a figure calls a configuration."""
+    if "label" not in frame:
+        return frame
+    return frame.drop(columns="method", errors="ignore").rename(columns={"label": "method"})
 
 
 def agreement_columns(table: pd.DataFrame) -> pd.DataFrame:

@@ -41,10 +41,11 @@ class Grouping:
         return np.bincount(self.codes[self.codes >= 0], minlength=len(self.names))
 
 
-def as_groupings(groupings: Mapping[str, Any], n_neurons: int) -> list[Grouping]:
+def as_groupings(groupings: Mapping[str, Any], n_neurons: int, *, reference: str | None = None) -> list[Grouping]:
     """Check groupings and give their groups colours.
 
-    The grouping that labels most neurons (of several, the one with the fewest groups) takes the colours in their order.
+    The reference, by default the grouping that labels most neurons (of several, the one with the fewest groups), takes
+    the colours in their order.
     In every other one, a group takes the colour of the group that it shares most neurons with, one to one and best in
     sum (Hungarian algorithm); groups that are left over take colours that no other group has, while there are any.
     Where two groupings agree, their panels look the same.
@@ -55,6 +56,8 @@ def as_groupings(groupings: Mapping[str, Any], n_neurons: int) -> list[Grouping]
         Title to labels, each of length N.
     n_neurons
         N.
+    reference
+        Title of the grouping that takes the colours in their order; None chooses.
 
     Returns
     -------
@@ -64,17 +67,19 @@ def as_groupings(groupings: Mapping[str, Any], n_neurons: int) -> list[Grouping]
     Raises
     ------
     SettingsError
-        If there is no grouping, or labels are not one per neuron.
+        If there is no grouping, or none of the reference's title, or labels are not one per neuron.
     """
     if not isinstance(groupings, Mapping) or not groupings:
         raise SettingsError(
             "there is no grouping to draw; groupings must map a title to labels, e.g. {'cluster': labels}."
         )
     found = [_encoded(title, labels, n_neurons) for title, labels in groupings.items()]
-    reference = min(found, key=lambda grouping: (-grouping.counts.sum(), len(grouping.names)))
-    reference = replace(reference, colors=tuple(group_colors(len(reference.names))))
-    free = itertools.cycle([color for color in GROUP_COLORS if color not in reference.colors] or GROUP_COLORS)
-    return [reference if g.title == reference.title else _matched(g, reference, free) for g in found]
+    if reference is not None and reference not in groupings:
+        raise SettingsError(f"there is no grouping {reference!r}; there are {', '.join(map(repr, groupings))}.")
+    first = min(found, key=lambda g: (g.title != reference, -g.counts.sum(), len(g.names)))
+    first = replace(first, colors=tuple(group_colors(len(first.names))))
+    free = itertools.cycle([color for color in GROUP_COLORS if color not in first.colors] or GROUP_COLORS)
+    return [first if grouping.title == first.title else _matched(grouping, first, free) for grouping in found]
 
 
 def _encoded(title: Any, labels: Any, n_neurons: int) -> Grouping:

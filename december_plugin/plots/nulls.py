@@ -16,7 +16,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from december_plugin.agreement import SIGNIFICANT
 from december_plugin.plots.clusters_axis import ClustersAxis, draw_means, set_value_limits
-from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame
+from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame, named_by_label
 from december_plugin.plots.panels import PAGE_WIDTH, legend_below, legend_height, letters, wrapped
 from december_plugin.plots.shown import shown_methods
 from december_plugin.plots.style import INK, NOTE, MethodStyle, figure_style, ordered_methods
@@ -92,6 +92,7 @@ def null_panels(nulls: pd.DataFrame, methods: Iterable[str]) -> list[tuple[str, 
 def with_spread(nulls: pd.DataFrame, agreement: pd.DataFrame) -> pd.DataFrame:
     """Return the nulls with ``seeds_sd`` of the rows of agreement of the same method, K and number of pairs."""
     by = ["method", "n_clusters", "n_pairs"]
+    nulls, agreement = named_by_label(nulls), named_by_label(agreement)
     spread = agreement[[*by, "seeds_sd"]].drop_duplicates(by)
     return nulls.drop(columns="seeds_sd", errors="ignore").merge(spread, on=by, how="left")
 

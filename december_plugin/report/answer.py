@@ -202,14 +202,19 @@ def count_warnings(analysis: Analysis) -> tuple[str, ...]:
     agreed = agreed_counts(analysis.choices)
     if agreed is None:
         return ()
-    _, low, high = agreed
-    found = []
-    if analysis.n_types is not None and not low <= analysis.n_types <= high:
-        found.append(f"The known types {analysis.types_name!r} are another number, {analysis.n_types}.")
-    if analysis.chosen is not None and not low <= analysis.chosen.n_clusters <= high:
-        shown = analysis.chosen.n_clusters
-        found.append(f"The clusters shown one by one below are another number, {shown}.")
+    found = list(shown_warnings(analysis))
+    if analysis.n_types is not None and not agreed[1] <= analysis.n_types <= agreed[2]:
+        found.insert(0, f"There are {analysis.n_types} known types {analysis.types_name!r}: another number.")
     return tuple(found)
+
+
+def shown_warnings(analysis: Analysis) -> tuple[str, ...]:
+    """Return whether the clusters that are shown contradict the number that criteria agree on, in a sentence."""
+    agreed = agreed_counts(analysis.choices)
+    if agreed is None or analysis.chosen is None or agreed[1] <= analysis.chosen.n_clusters <= agreed[2]:
+        return ()
+    shown, on = analysis.chosen.n_clusters, count_in_words(*agreed)
+    return (f"The clusters shown one by one are those of K = {shown}, but criteria agree on {on}.",)
 
 
 def _seeds_agree(analysis: Analysis) -> Evidence:
@@ -237,7 +242,10 @@ def _known_types(analysis: Analysis) -> Evidence | None:
     if analysis.n_types in set(known["n_clusters"]):
         rows = known[known["n_clusters"] == analysis.n_types]
         row = rows.loc[rows["types_mean"].idxmax()]
-        at_true = f" At their number, K = {analysis.n_types}, it is {_mean_sd(row, 'types')} for {row['label']}."
+        at_true = (
+            f" With as many clusters as types, K = {analysis.n_types}, it is highest for {row['label']}: "
+            f"{_mean_sd(row, 'types')}."
+        )
     text = (
         f"With the {analysis.n_types} known types {analysis.types_name!r} the agreement is highest for {best['label']} "
         f"with K = {int(best['n_clusters'])}: ARI {_mean_sd(best, 'types')} (1 = identical, 0 = by chance).{at_true}"

@@ -392,7 +392,7 @@ def confusion_chart(frame: pd.DataFrame, *, title: str) -> Chart:
     counts = frame.to_numpy(dtype=float)
     totals = counts.sum(axis=0)
     share = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
-    rows = [plotly_text(f"{name + 1}" if isinstance(name, (int, np.integer)) else name) for name in frame.index]
+    rows = [plotly_text(name) for name in frame.index]
     columns = [plotly_text(name) for name in frame.columns]
     trace = {
         "type": "heatmap",

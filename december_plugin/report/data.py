@@ -77,6 +77,12 @@ class Confusion:
     frame: pd.DataFrame
 
 
+def whose_clusters(attrs: Mapping[Any, Any]) -> str:
+    """Return whose clusters a confusion frame counts, by its ``attrs``."""
+    n_seeds = int(attrs.get("n_seeds", 1))
+    return f"consensus of {n_seeds} seeds" if n_seeds > 1 else f"seed {attrs.get('reference_seed', '')}".rstrip()
+
+
 @dataclass(frozen=True)
 class Missing:
     """Something that the report would show if it were there.

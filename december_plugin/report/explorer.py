@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 
 from december_plugin.plots.style import group_colors, natural_order
 from december_plugin.report.charts import plotly_text
+from december_plugin.report.colours import cluster_colors, type_colors
 from december_plugin.report.data import Chosen, Embedding
 
 
@@ -30,7 +32,6 @@ def embedding_payload(chosen: Chosen, embedding: Embedding) -> dict[str, Any]:
     sessions = sorted(set(neurons["data_key"]), key=str)
     position = {name: i for i, name in enumerate(sessions)}
     clusters = neurons["cluster"].fillna(-1).astype(int)
-    n_clusters = max(int(chosen.neurons["cluster"].max()) + 1, 1)
     units = neurons["unit_id"].to_numpy()
     fits = np.abs(units).max() < 2**31
     payload: dict[str, Any] = {
@@ -41,22 +42,22 @@ def embedding_payload(chosen: Chosen, embedding: Embedding) -> dict[str, Any]:
         "session": _packed(neurons["data_key"].map(position), "<i2"),
         "sessions": [str(name) for name in sessions],
         "cluster": _packed(clusters, "<i2"),
-        "colors": group_colors(n_clusters),
+        "colors": cluster_colors(chosen),
         "sessionColors": group_colors(len(sessions)),
     }
     for column in ("stability", "confidence"):
         if column in neurons and neurons[column].notna().any():
             payload[column] = _packed(neurons[column].fillna(-1), "<f4")
     if "type" in neurons and neurons["type"].notna().any():
-        payload |= _types_payload(neurons["type"])
+        payload |= _types_payload(neurons["type"], type_colors(chosen))
     return payload
 
 
-def _types_payload(types: pd.Series) -> dict[str, Any]:
+def _types_payload(types: pd.Series, colors: Mapping[str, str]) -> dict[str, Any]:
     names = sorted({str(name) for name in types.dropna()}, key=natural_order)
     position = {name: i for i, name in enumerate(names)}
     codes = [-1 if pd.isna(name) else position[str(name)] for name in types]
-    return {"type": _packed(codes, "<i2"), "types": names, "typeColors": group_colors(len(names))}
+    return {"type": _packed(codes, "<i2"), "types": names, "typeColors": [colors[name] for name in names]}
 
 
 def _packed(values: Any, dtype: str) -> dict[str, str]:

@@ -104,15 +104,13 @@ def embedding_picture(analysis: Analysis) -> Picture | None:
 
     neurons = embedding.neurons.merge(chosen.neurons, on=["data_key", "unit_id"], how="left")
     clusters = neurons["cluster"]
-    groupings: dict[str, Any] = {
-        f"{chosen.label}, K = {chosen.n_clusters}": (clusters + 1).fillna(-1).astype(int).to_numpy()
-    }
+    groupings: dict[str, Any] = {f"{chosen.label}, K = {chosen.n_clusters}": clusters.fillna(-1).astype(int).to_numpy()}
     if "type" in neurons and neurons["type"].notna().any():
         groupings["known type"] = neurons["type"].where(neurons["type"].notna(), None).to_numpy(dtype=object)
     groupings["session"] = neurons["data_key"].to_numpy(dtype=object)
     points = neurons[["x", "y"]].to_numpy()
     return picture(
-        lambda: embedding_figure(points, groupings, coordinates=points),
+        lambda: embedding_figure(points, groupings, coordinates=points, reference=next(iter(groupings))),
         "t-SNE of readout vectors, coloured by cluster, by known type where there are some, and by session.",
     )
 
@@ -121,8 +119,7 @@ def confusion_picture(frame: pd.DataFrame, title: str) -> Picture | None:
     """Return a confusion matrix."""
     from december_plugin.plots.confusion import confusion_figure
 
-    counts = frame.rename(index={name: name + 1 for name in frame.index if not isinstance(name, str)})
-    return picture(lambda: confusion_figure(counts, title=title), f"{title}: confusion of clusters and known types.")
+    return picture(lambda: confusion_figure(frame, title=title), f"{title}: confusion of clusters and known types.")
 
 
 def consensus_picture(analysis: Analysis) -> Picture | None:
@@ -132,4 +129,7 @@ def consensus_picture(analysis: Analysis) -> Picture | None:
         return None
     from december_plugin.plots.confidence import consensus_figure
 
-    return picture(lambda: consensus_figure(chosen.neurons), "Stability and confidence of the neurons by cluster.")
+    title = f"{chosen.label}, K = {chosen.n_clusters}"
+    return picture(
+        lambda: consensus_figure(chosen.neurons, title=title), "Stability and confidence of the neurons by cluster."
+    )

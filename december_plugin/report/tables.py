@@ -12,7 +12,7 @@ import pandas as pd
 
 from december_plugin.cluster_counts import count_in_words
 from december_plugin.report.answer import REFERENCES
-from december_plugin.report.data import Analysis, Chosen, Confusion
+from december_plugin.report.data import Analysis, Chosen, Confusion, whose_clusters
 
 ABSENT = "–"
 FEW_ROWS = 12  # a table of more is folded
@@ -264,18 +264,19 @@ def tested_words(analysis: Analysis) -> str:
 def confusion_table_of(confusion: Confusion) -> Table:
     """Return the counts of a confusion matrix."""
     frame = confusion.frame
-    names = [f"{name + 1}" if isinstance(name, (int, np.integer)) else str(name) for name in frame.index]
+    names = [str(name) for name in frame.index]
     rows = [
         (name, *(f"{value:,}" for value in counts))
         for name, counts in zip(names, frame.to_numpy().tolist(), strict=True)
     ]
     heads = ("cluster", *(str(name) for name in frame.columns))
     numeric = (False, *([True] * len(frame.columns)))
-    return Table(f"Neurons by cluster and type, {confusion.label}", heads, tuple(rows), numeric)
+    whose = whose_clusters(confusion.frame.attrs)
+    return Table(f"Neurons by cluster and type, {confusion.label}, {whose}", heads, tuple(rows), numeric)
 
 
 def cluster_frame(chosen: Chosen, colors: Sequence[str]) -> pd.DataFrame:
-    """Return one row per cluster: ``cluster`` (from 1), ``code``, ``color``, ``size``, ``core`` and means."""
+    """Return one row per cluster: its number ``cluster`` and ``code``, ``color``, ``size``, ``core`` and means."""
     neurons = chosen.neurons.assign(is_core=chosen.neurons["stability"] >= 1)
     groups = neurons.groupby("cluster", sort=True)
     frame = pd.DataFrame({"size": groups.size(), "core": groups["is_core"].sum()})
@@ -283,7 +284,7 @@ def cluster_frame(chosen: Chosen, colors: Sequence[str]) -> pd.DataFrame:
         if name in neurons:
             frame[f"{name}_mean"], frame[f"{name}_sd"] = groups[name].mean(), groups[name].std()
     frame = frame.reset_index(names="code")
-    frame["cluster"] = frame["code"] + 1
+    frame["cluster"] = frame["code"]
     frame["color"] = [colors[code] for code in frame["code"]]
     frame["core_share"] = frame["core"] / frame["size"] if chosen.n_seeds > 1 else np.nan
     return frame

@@ -9,10 +9,11 @@ from typing import Any
 from markupsafe import Markup
 
 from december_plugin.plots.shown import OTHERS_COLOR, ShownMethods
-from december_plugin.plots.style import MethodStyle, group_colors
+from december_plugin.plots.style import MethodStyle
 from december_plugin.report import charts, static, tables, words
-from december_plugin.report.answer import Answer, answer
-from december_plugin.report.data import Analysis, Chosen, ReportData
+from december_plugin.report.answer import Answer, answer, shown_warnings
+from december_plugin.report.colours import cluster_colors
+from december_plugin.report.data import Analysis, Chosen, Embedding, ReportData, whose_clusters
 from december_plugin.report.explorer import embedding_payload, embedding_words
 from december_plugin.report.null_panels import null_figure_of
 from december_plugin.report.swatches import line_swatch, swatch
@@ -45,6 +46,7 @@ def analysis_view(number: int, analysis: Analysis, data: ReportData, payload: Pa
         "number": number,
         "analysis": analysis,
         "answer": found,
+        "shown_warnings": shown_warnings(analysis),
         "methods": words.methods_in_words(analysis, data.entries),
         "sessions": tables.sessions_table_of(analysis),
         "performance": tables.performance_table_of(analysis),
@@ -162,8 +164,8 @@ def _comparisons_view(found: Answer) -> tables.Table | None:
 def _confusions_view(analysis: Analysis, payload: Payload) -> list[dict[str, Any]]:
     views = []
     for confusion in analysis.confusions:
-        title = f"{confusion.label}, K = {confusion.n_clusters}"
         attrs = confusion.frame.attrs
+        title = f"{confusion.label}, K = {confusion.n_clusters}, {whose_clusters(attrs)}"
         views.append(
             {
                 "title": title,
@@ -182,8 +184,7 @@ def _clusters_view(analysis: Analysis, payload: Payload) -> dict[str, Any] | Non
     chosen = analysis.chosen
     if chosen is None:
         return None
-    colors = group_colors(int(chosen.neurons["cluster"].max()) + 1)
-    clusters = tables.cluster_frame(chosen, colors)
+    clusters = tables.cluster_frame(chosen, cluster_colors(chosen))
     return {
         "chosen": chosen,
         "chart": payload.chart(charts.cluster_sizes_chart(clusters, n_seeds=chosen.n_seeds)),
@@ -224,13 +225,18 @@ def embedding_view(name: str, analysis: Analysis, payload: Payload) -> dict[str,
         "words": embedding_words(embedding),
         "picture": static.embedding_picture(analysis),
         "sessions": numbers["sessions"],
-        "clusters": [
-            {"code": code, "name": f"{code + 1}", "color": color} for code, color in enumerate(numbers["colors"])
-        ],
+        "clusters": [{"code": code, "name": f"{code}", "color": color} for code, color in enumerate(numbers["colors"])],
         "has_stability": "stability" in numbers,
         "has_confidence": "confidence" in numbers,
         "has_types": "types" in numbers,
         "label": chosen.label,
         "chosen": chosen,
+        "example": _example(embedding),
         "unit_word": "unit id" if chosen.from_recording else "position in the session",
     }
+
+
+def _example(embedding: Embedding) -> str:
+    """Return what can be searched for, with a neuron that is there."""
+    first = embedding.neurons.iloc[0]
+    return f"{first['unit_id']} or {first['data_key']}/{first['unit_id']}"

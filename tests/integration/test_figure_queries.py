@@ -19,7 +19,7 @@ from december_plugin import plots
 from december_plugin.cli import main
 from december_plugin.commands import _figures
 from december_plugin.errors import SettingsError
-from december_plugin.schemas import figure_queries, queries, type_queries
+from december_plugin.schemas import figure_queries, queries
 
 SEEDS = [1, 2]
 
@@ -179,9 +179,7 @@ def test_frames_of_the_queries_can_be_drawn_as_they_are(lab):
     table = queries.agreement_table(lab.tables, lab.first)
     (lines, *_) = plots.agreement_figure(table).axes
     assert {text for text in lines.get_legend_handles_labels()[1] if not text.startswith("_")} == set(table["label"])
-    counts = type_queries.cluster_count_table(lab.tables, lab.first)
     drawn = [
-        plots.cluster_count_figure(counts, type_queries.choose_cluster_count(counts)),
         plots.measures_figure(figure_queries.measures_frame(lab.tables, lab.first).dropna(subset="mean")),
         plots.datasets_figure(figure_queries.datasets_frame(lab.tables).dropna(subset="seeds_mean")),
     ]

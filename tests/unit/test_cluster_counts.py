@@ -170,9 +170,17 @@ def test_no_two_criteria_agree(picks):
     assert agreed_count(picks, TRIED) is None
 
 
-def test_of_few_numbers_only_a_single_one_is_narrow():
-    assert agreed_count({"a": said(3, 4), "b": said(3)}, [2, 3, 4, 5, 6]) is None
-    assert agreed_count({"a": said(3), "b": said(3)}, [2, 3, 4, 5, 6]) == AgreedCount(3, 3, 3, ("a", "b"))
+def test_a_narrow_range_is_fewer_than_half_of_what_was_tried():
+    assert agreed_count({"a": said(3, 4), "b": said(3)}, [2, 3, 4, 5]) is None
+    assert agreed_count({"a": said(3, 4), "b": said(3)}, [2, 3, 4, 5, 6]) == AgreedCount(3, 3, 4, ("a", "b"))
+    # A real case: six planted types, agreement above its null, held-out likelihood and BIC of the t mixture.
+    ranges = {
+        "agreement": said(5, 6, 7),
+        "heldout": said(6, 7, 8),
+        "bic": said(6, 7),
+        "silhouette": said(2, is_inside=False),
+    }
+    assert agreed_count(ranges, TRIED) == AgreedCount(6, 5, 8, ("agreement", "heldout", "bic"))
 
 
 # --- side by side ------------------------------------------------------------------------------------------------

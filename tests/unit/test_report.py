@@ -80,7 +80,7 @@ def test_all_sections_are_there(page: str) -> None:
         "The answer",
         "The data",
         "Agreement against the number of clusters",
-        "Beside a continuum: the null",
+        "Compared with a continuum: the null",
         "How many clusters?",
         "Performance against strength",
         "t-SNE of the readout vectors",

@@ -71,12 +71,13 @@ def test_the_number_of_clusters_has_an_uncertainty_and_what_contradicts_it_is_sa
     assert "criteria agree on K = 5 (4 to 5)." in found.headline
     assert of(found, "A number of clusters") == (
         "for",
-        "For 3 of 5 methods, at least two criteria agree on a number of clusters: K = 5 (4 to 5). The known types 'by "
-        "hand' are another number, 6. The clusters shown one by one below are another number, 6.",
+        "For 3 of 5 methods, at least two criteria agree on a number of clusters: K = 5 (4 to 5). There are 6 "
+        "known types 'by hand': another number. The clusters shown one by one are those of K = 6, but criteria agree "
+        "on K = 5 (4 to 5).",
     )
     assert found.warnings == (
-        "The known types 'by hand' are another number, 6.",
-        "The clusters shown one by one below are another number, 6.",
+        "There are 6 known types 'by hand': another number.",
+        "The clusters shown one by one are those of K = 6, but criteria agree on K = 5 (4 to 5).",
     )
     within = parts.choices(table, picked=6.0, low=4.0)
     assert answer(replace(parts.full_analysis(), choices=within)).warnings == ()
@@ -165,7 +166,8 @@ def test_known_types_are_told_with_their_number() -> None:
     assert state == "open"
     assert text == (
         "With the 6 known types 'by hand' the agreement is highest for DECEMber, strength auto with K = 8: ARI 0.780 ± "
-        "0.010 (1 = identical, 0 = by chance). At their number, K = 6, it is 0.760 ± 0.010 for DECEMber, strength auto."
+        "0.010 (1 = identical, 0 = by chance). With as many clusters as types, K = 6, it is highest for "
+        "DECEMber, strength auto: 0.760 ± 0.010."
     )
 
 

@@ -150,7 +150,7 @@
 
     function describe(i) {
       const parts = ["session " + payload.sessions[neurons.session[i]], "unit " + neurons.unit[i],
-        neurons.cluster[i] < 0 ? "no consensus cluster" : "cluster " + (neurons.cluster[i] + 1)];
+        neurons.cluster[i] < 0 ? "no consensus cluster" : "cluster " + neurons.cluster[i]];
       if (neurons.type) parts.push(neurons.type[i] < 0 ? "no known type" : "type " + payload.types[neurons.type[i]]);
       if (neurons.stability && neurons.stability[i] >= 0) parts.push("stability " + neurons.stability[i].toFixed(2));
       if (neurons.confidence && neurons.confidence[i] >= 0) parts.push("confidence " + neurons.confidence[i].toFixed(2));
@@ -158,7 +158,7 @@
     }
 
     function groups(color) {
-      if (color === "cluster") return { codes: neurons.cluster, colors: payload.colors, names: payload.colors.map((_, i) => "cluster " + (i + 1)) };
+      if (color === "cluster") return { codes: neurons.cluster, colors: payload.colors, names: payload.colors.map((_, i) => "cluster " + i) };
       if (color === "session") return { codes: neurons.session, colors: payload.sessionColors, names: payload.sessions };
       return { codes: neurons.type, colors: payload.typeColors, names: payload.types };
     }
