@@ -178,7 +178,7 @@ def _counts() -> str:
         "Four criteria: agreement between seeds above the mean of its null; log likelihood of held-out neurons; "
         "Bayesian information criterion; silhouette. k-means has neither likelihood nor BIC. A criterion picks a K "
         "if it is the only one as good as the best within the error; where several are, it has a range. Criteria agree "
-        "on a K if at least two pick it, or narrow it down to fewer than half of what was tried; the uncertainty is the "
+        "on a K if at least two pick it, or narrow it down to less than half of what was tried; the uncertainty is the "
         "range that one of them cannot distinguish. Agreement between seeds can be highest at a K below the true one."
     )
 
