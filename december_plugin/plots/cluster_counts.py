@@ -12,7 +12,7 @@ from matplotlib.ticker import EngFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from december_plugin.errors import SettingsError
-from december_plugin.plots.frames import agreement_columns, check_counts, check_known, check_once, checked_frame
+from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame, named_by_label
 from december_plugin.plots.method_lines import draw_against_k, minus_best
 from december_plugin.plots.panels import (
     PAGE_WIDTH,
@@ -81,7 +81,7 @@ def cluster_count_figure(table: pd.DataFrame, choices: pd.DataFrame | None = Non
         one K only of every method, which leaves nothing to compare.
     """
     table = _checked(table)
-    choices = None if choices is None else agreement_columns(choices)
+    choices = None if choices is None else named_by_label(choices)
     agreement = _ABOVE_NULL if table["above_null_mean"].notna().any() else _BETWEEN_SEEDS
     panels = [panel for panel in (agreement, *CRITERIA) if table[f"{panel[0]}_mean"].notna().any()]
     shown = shown_methods(table, "seeds_mean")
@@ -119,6 +119,7 @@ def cluster_count_caption(choices: pd.DataFrame) -> str:
     choices
         As for :func:`cluster_count_figure`, with ``statement``.
     """
+    choices = named_by_label(choices)
     statements = [
         f"{row.method}: {row.statement}" if "method" in choices else str(row.statement) for row in choices.itertuples()
     ]
