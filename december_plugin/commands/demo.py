@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
     from december_plugin.demo import DemoSettings, check_folder, own_recordings, simulated_recordings, write_sweep
     from december_plugin.settings import check_integer
 
+    _check_epochs(args)
     settings = DemoSettings(
         folder=args.folder,
         recordings=tuple(args.recordings),
@@ -114,6 +115,19 @@ def run(args: argparse.Namespace) -> int:
 
 def _say(step: int, what: str, text: str) -> None:
     print(f"[{step}/5] {what:<11}{text}", flush=True)
+
+
+def _check_epochs(args: argparse.Namespace) -> None:
+    """Raise a SettingsError that names the options: the sweep would name its own settings, which nobody wrote."""
+    from december_plugin.errors import SettingsError
+    from december_plugin.settings import check_integer
+
+    check_integer("--pretrain-epochs", args.pretrain_epochs, minimum=1)
+    if check_integer("--epochs", args.epochs, minimum=1) <= args.pretrain_epochs:
+        raise SettingsError(
+            f"--epochs {args.epochs} counts the {args.pretrain_epochs} epochs of the pretraining, too, so that none is "
+            f"left for DECEMber. Give more than {args.pretrain_epochs}, or fewer --pretrain-epochs."
+        )
 
 
 def _check_recordings(recordings: tuple[Path, ...], settings: DemoSettings) -> None:

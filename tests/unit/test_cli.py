@@ -284,3 +284,23 @@ def test_importing_the_package_opens_no_connection() -> None:
     code = "import sys, december_plugin; print('datajoint' in sys.modules, 'pymysql' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--epochs", "3"],
+            "--epochs 3 counts the 20 epochs of the pretraining, too, so that none is left for DECEMber. Give more than "
+            "20, or fewer --pretrain-epochs.",
+        ),
+        (["--epochs", "0"], "--epochs is 0; it must be at least 1."),
+        (["--pretrain-epochs", "0"], "--pretrain-epochs is 0; it must be at least 1."),
+    ],
+)
+def test_demo_names_its_own_options(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["demo", "--folder", str(tmp_path / "demo"), *options]) == 1
+    assert capsys.readouterr().err == f"december: error: {message}\n"
+    assert not (tmp_path / "demo").exists()
