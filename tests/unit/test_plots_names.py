@@ -46,7 +46,7 @@ FIGURES = {
         renamed(frames.cluster_counts(), n), renamed(frames.choices(), n)
     ),
     "confusion_figure": lambda n: plots.confusion_figure(matrix(n), title=n),
-    "consensus_figure": lambda n: plots.consensus_figure(renamed(frames.consensus(), n)),
+    "consensus_figure": lambda n: plots.consensus_figure(renamed(frames.consensus(), n), title=n),
     "datasets_figure": lambda n: plots.datasets_figure(renamed(frames.datasets(), n)),
     "embedding_figure": lambda n: plots.embedding_figure(
         np.eye(4), {f"{n} by": [f"{n} 1", f"{n} 2"] * 2}, coordinates=np.arange(8).reshape(4, 2) / 10
