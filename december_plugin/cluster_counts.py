@@ -305,10 +305,11 @@ class AgreedCount:
 
 
 def agreed_count(picks: Mapping[str, Pick], counts: Sequence[int]) -> AgreedCount | None:
-    """Return the K that at least two criteria agree on, or None.
+    """Return the K that at least two criteria agree on, and more than half of those that narrow K down; or None.
 
-    A criterion counts if it narrows K down: it picks one, or what it cannot distinguish are fewer than half of the K
-    that were tried, inside of their range. A wider range is compatible with nearly everything, and no vote.
+    A criterion narrows K down if it picks one, or if what it cannot distinguish are fewer than half of the K that were
+    tried, one after the other and inside of their range. A wider range is compatible with nearly everything, and two
+    peaks with a gap between them are two answers: neither is a vote.
 
     Parameters
     ----------
@@ -322,13 +323,13 @@ def agreed_count(picks: Mapping[str, Pick], counts: Sequence[int]) -> AgreedCoun
     for name, pick in picks.items():
         if pick.is_inside:
             within = [count for count in tried if pick.as_good[0] <= count <= pick.as_good[-1]]
-            if 2 * len(within) < len(tried):
+            if 2 * len(within) < len(tried) and set(within) == set(pick.as_good):
                 covered[name] = within
     votes = {count: [name for name, within in covered.items() if count in within] for count in tried}
     # Of K that equally many include, the one that was picked alone by more of them; then the smallest.
     count = max(tried, key=lambda k: (len(votes[k]), sum(picks[name].count == k for name in votes[k]), -k))
     names = votes[count]
-    if len(names) < FEWEST_CRITERIA:
+    if len(names) < FEWEST_CRITERIA or 2 * len(names) <= len(covered):
         return None
     everything = [k for name in names for k in covered[name]]
     return AgreedCount(count, min(everything), max(everything), tuple(names))

@@ -148,7 +148,8 @@ def said(*as_good: int, is_inside: bool = True) -> Pick:
 
 
 def test_two_criteria_agree_and_their_ranges_are_the_uncertainty():
-    agreed = agreed_count({"a": said(5), "b": said(5, 6), "c": said(3, 8), "d": said(10, is_inside=False)}, TRIED)
+    wide, edge = said(3, 4, 5, 6, 7, 8), said(10, is_inside=False)
+    agreed = agreed_count({"a": said(5), "b": said(5, 6), "c": wide, "d": edge}, TRIED)
     assert agreed == AgreedCount(5, 5, 6, ("a", "b"))
     assert agreed_count({"a": said(5, 6), "b": said(6, 7)}, TRIED) == AgreedCount(6, 5, 7, ("a", "b"))
     assert agreed_count({"a": said(5, 6), "b": said(5, 6), "c": said(6)}, TRIED) == AgreedCount(
@@ -160,10 +161,12 @@ def test_two_criteria_agree_and_their_ranges_are_the_uncertainty():
     "picks",
     [
         {"a": said(3), "b": said(5)},
-        {"a": said(5), "b": said(3, 8)},  # a wide range is no vote for anything within it
-        {"a": said(3, 8), "b": said(3, 8)},
-        {"a": said(5), "b": said(5, 10, is_inside=False)},
+        {"a": said(5), "b": said(3, 4, 5, 6, 7, 8)},  # a wide range is no vote for anything within it
+        {"a": said(3, 4, 5, 6, 7, 8), "b": said(3, 4, 5, 6, 7, 8)},
+        {"a": said(5), "b": said(5, 6, 7, 8, 10, is_inside=False)},
         {"a": said(5)},
+        {"a": said(3, 5), "b": said(5)},  # two peaks with a gap
+        {"a": said(3), "b": said(3, 4), "c": said(6), "d": said(6, 7)},  # two against two
     ],
 )
 def test_no_two_criteria_agree(picks):

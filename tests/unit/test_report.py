@@ -384,3 +384,39 @@ def test_arrays_of_the_embedding_come_back() -> None:
     assert numbers["sessions"] == ["first", "second"]
     shown = [numbers["types"][code] if code >= 0 else None for code in unpacked("type")]
     assert shown == [None if pd.isna(name) else name for name in frame["type"]]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_clusters_have_their_stored_numbers_everywhere() -> None:
+    page = render_report(parts.report())
+    text = Elements(without_scripts(page)).text
+    numbers = payload_of(page)
+    assert [f"Cluster {code} " in text for code in range(7)] == [True] * 6 + [False]
+    (heat,) = [figure["data"][0] for figure in numbers["charts"].values() if figure["data"][0]["type"] == "heatmap"]
+    assert heat["y"] == ["2", "0", "1"]
+    (bars, _) = next(f["data"] for f in numbers["charts"].values() if f["data"][0]["type"] == "bar")
+    assert bars["x"] == ["0", "1", "2", "3", "4", "5"]
+    boxes = [each for each in Elements(page).all("input") if each.get("type") == "checkbox"]
+    assert [each["value"] for each in boxes[-6:]] == ["0", "1", "2", "3", "4", "5"]
+    assert "neurons.cluster[i] + 1" not in page
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_type_has_the_colour_of_the_cluster_that_it_matches() -> None:
+    frame = parts.neurons(n_clusters=3).assign(type=lambda rows: [f"type {(code + 1) % 3}" for code in rows["cluster"]])
+    data = replace(parts.full_analysis(), chosen=parts.chosen(frame, n_clusters=3), embedding=parts.embedding(frame))
+    numbers = next(iter(payload_of(render_report(parts.report(data)))["embeddings"].values()))
+    assert numbers["types"] == ["type 0", "type 1", "type 2"]
+    assert numbers["typeColors"] == [numbers["colors"][code] for code in (2, 0, 1)]
+    assert len(set(numbers["colors"])) == 3
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_what_can_be_searched_for_is_there_and_a_contradiction_is_said() -> None:
+    table = parts.agreement()
+    data = replace(parts.full_analysis(), choices=parts.choices(table, picked=4.0))
+    page = Elements(render_report(parts.report(data)))
+    (search,) = [each for each in page.all("input") if each.get("type") == "search"]
+    assert search["placeholder"] == "7 or first/7"
+    assert page.text.count("The clusters shown one by one are those of K = 6, but criteria agree on K = 4.") == 3
+    assert "DECEMber, strength auto, K = 6, consensus of 3 seeds" in page.text
