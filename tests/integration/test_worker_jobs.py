@@ -217,7 +217,7 @@ def test_a_server_that_goes_away_while_a_worker_starts_does_not_end_its_pool(lab
         return describe_jobs(tables)
 
     monkeypatch.setattr("december_plugin.pool.worker.describe_jobs", describe)
-    monkeypatch.setattr("december_plugin.commands.worker.time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr("december_plugin.pool.outages.time", SimpleNamespace(sleep=pauses.append))
     monkeypatch.setenv("DECEMBER_POOL_ID", "a" * 32)
     assert main(["worker", "--schema", lab.tables.schema.database, "--only", "TrainingSummary", "--quiet"]) == 0
     assert pauses == [1.0]

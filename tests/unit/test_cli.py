@@ -291,8 +291,8 @@ def test_importing_the_package_opens_no_connection() -> None:
     [
         (
             ["--epochs", "3"],
-            "--epochs 3 counts the 20 epochs of the pretraining, too, so that none is left for DECEMber. Give more than "
-            "20, or fewer --pretrain-epochs.",
+            "--epochs 3 counts the 20 epochs of the pretraining, too, so that none is left for DECEMber. Give more "
+            "than 20, or fewer --pretrain-epochs.",
         ),
         (["--epochs", "0"], "--epochs is 0; it must be at least 1."),
         (["--pretrain-epochs", "0"], "--pretrain-epochs is 0; it must be at least 1."),
