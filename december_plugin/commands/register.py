@@ -81,14 +81,17 @@ def add_register_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Register the sweep."""
-    from december_plugin.schemas.relocating import as_registered
-
     sweep = read_sweep(args.sweep, check_recordings=not args.dry_run)
     if args.dry_run:
         lab, reason = _open_without_starting(args)
-        moved = lab.tables.Relocation().paths() if lab is not None else {}
-        sweep = sweep if lab is None else as_registered(sweep, nnfabrik=lab.nnfabrik, tables=lab.tables)
-        found = _compare(sweep, lab, args) if lab is not None else {}
+        moved: dict[str, str] = {}
+        found: dict[str, Compared] = {}
+        if lab is not None:
+            from december_plugin.schemas.relocating import as_registered
+
+            moved = lab.tables.Relocation().paths()
+            sweep = as_registered(sweep, nnfabrik=lab.nnfabrik, tables=lab.tables)
+            found = _compare(sweep, lab, args)
         print(f"The sweep is valid. It plans {_trainings(sweep)}.")
         for compared in found.values():
             _print_comments(compared.comments, compared.same_comments, is_done=False)

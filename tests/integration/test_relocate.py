@@ -217,3 +217,10 @@ def test_a_machine_that_has_not_moved_its_recordings_goes_on_with_them(tmp_path:
     (here / "one").rmdir()
     (there / "one").rmdir()
     assert relocated(config, {str(here): str(there)})["paths"][0] == str(there / "one")
+
+
+def test_tables_of_an_earlier_version_have_no_relocations(declared: Lab) -> None:
+    table = declared.tables.Relocation()
+    table.drop_quick()
+    assert table.paths() == {}
+    assert emptied(declared).tables.Relocation().is_declared
