@@ -27,8 +27,10 @@ REMEDY = (
 )
 MOST_NAMED = 5
 # What data sets say that has no axis of neurons.
-_SAME = ("data_key", "data_keys", "trial_info", "image_ids", "tiers", "n_neurons", "img_shape", "starts", "chunk")
-_SAME += ("lengths", "frame_rate")
+_SAME = (
+    *("data_key", "data_keys", "trial_info", "image_ids", "tiers", "n_neurons", "img_shape"),
+    *("starts", "chunk", "lengths", "frame_rate"),
+)
 _BY_NEURON = ("mean_responses", "unit_ids", "cell_motor_coordinates")  # entries of data_info, neurons first
 
 

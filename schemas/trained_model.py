@@ -139,7 +139,7 @@ class ThreePartTraining(RelocatedTraining):
             If recordings or model function are not those of the training any more, see
             :func:`~december_plugin.schemas.stored_models.build_trained`.
         """
-        stored = self if key is None else self & key
+        stored: Any = self if key is None else self & key
         has_weights = include_state_dict and len(stored) == 1 and len(self.ModelStorage & stored.fetch1("KEY")) == 1
         if not (include_dataloader and has_weights):
             return super().load_model(key, include_dataloader, include_trainer, include_state_dict, seed)  # type: ignore[misc]

@@ -242,11 +242,15 @@ def performance_table_of(analysis: Analysis) -> Table | None:
         Column("FEVE", "feve", "mean"),
         Column("neurons", "n_tested_neurons", "integer"),
         Column("constant", "n_constant_neurons", "integer"),
-        Column("with repeats", "n_repeated_neurons", "integer"),
-        Column("explainable", "n_explainable_neurons", "integer"),
-        Column("models", "n_models", "integer"),
+        Column("explainable", "explainable"),
     ]
-    return make_table(analysis.performance, "Performance on the test tier (mean ± SD over models)", columns)
+    counts = zip(analysis.performance["n_explainable_neurons"], analysis.performance["n_repeated_neurons"], strict=True)
+    explainable = ["" if not total > 0 else f"{count:,.0f} of {total:,.0f}" for count, total in counts]
+    return make_table(
+        analysis.performance.assign(explainable=explainable),
+        "Performance on the test tier (mean ± SD over models)",
+        columns,
+    )
 
 
 def tested_words(analysis: Analysis) -> str:

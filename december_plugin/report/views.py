@@ -78,9 +78,7 @@ def _agreement_view(analysis: Analysis, shown: ShownMethods, payload: Payload) -
         charts.Curve("seeds", "Agreement between seeds", "ARI between seeds", "pairs of seeds"),
         charts.Curve("types", known, "ARI to known types", "models"),
         charts.Curve(
-            *("test", "Predictive performance (methods on the same models are one line)", "test correlation", "models"),
-            mark_types=False,
-            of_models=True,
+            *("test", "Predictive performance", "test correlation", "models"), mark_types=False, of_models=True
         ),
     )
     found = [charts.curves_chart(table, curve, shown=shown, n_types=analysis.n_types) for curve in curves]

@@ -202,9 +202,10 @@ def test_performance_stands_beside_its_ceiling_and_says_over_what_it_is_a_mean()
     assert table is not None
     assert table.heads == (
         *("models of", "single-trial correlation", "its noise ceiling", "correlation to the average"),
-        *("its noise ceiling", "normalized", "FEVE", "neurons", "constant", "with repeats", "explainable", "models"),
+        *("its noise ceiling", "normalized", "FEVE", "neurons", "constant", "explainable"),
     )
     assert table.rows[0][:7] == ("k-means / t mixture", "0.420 ± 0.010", "0.550", "0.610", "0.800", "0.760", "0.580")
+    assert table.rows[0][7:] == ("1,030", "2", "640 of 1,030")
     assert table.rows[1][:3] == ("k-means, end of pretraining", "0.400", "–")
     assert tables.sessions_table_of(analysis).heads[-1] == "not tested"
     assert tables.sessions_table_of(parts.analysis()).heads[-1] == "mean test correlation"
