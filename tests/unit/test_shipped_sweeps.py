@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from december_plugin.agreement import SIGNIFICANT
 from december_plugin.cli import main
 from december_plugin.errors import SettingsError
 from december_plugin.laptop_data import RECIPES
@@ -59,7 +60,14 @@ def test_each_of_the_paper_says_what_it_is_and_has_a_small_version(name: str) ->
 def test_each_small_version_is_small_and_has_its_data(name: str, tmp_path: Path) -> None:
     sweep = load_sweep(shipped_path(name), folder=tmp_path)
     epochs = [most_epochs(entry.fn, entry.config) or 0 for entry in sweep.trainers]
-    assert sum(epochs) * len(sweep.seeds) * len(sweep.datasets) * len(sweep.models) <= 600
+    assert sum(epochs) * len(sweep.seeds) * len(sweep.datasets) * len(sweep.models) <= 1800
+    assert len(sweep.seeds) == 3
+    for method in ("gmm", "kmeans", "t_mixture"):
+        assert len({entry.n_clusters for entry in sweep.clusterings if entry.method == method}) >= 3
+    counts = {entry.config["n_clusters"] for entry in sweep.trainers if "n_clusters" in entry.config}
+    assert not counts or len(counts) >= 3
+    (surrogate,) = sweep.surrogates
+    assert 1 / (surrogate.n_draws + 1) <= SIGNIFICANT
     plain = name.partition("/")[2]
     written = {path for path, _, _ in RECIPES[plain](tmp_path / "recordings")}
     asked = set()
