@@ -309,8 +309,8 @@ def chosen_row(
             listed = ", ".join(map(str, counts))
             raise SettingsError(f"there are no assignments with {n_clusters} clusters. There are: {listed}.")
         count, why = n_clusters, "as asked for"
-    elif n_types in counts:
-        count, why = int(n_types), "the number of known types"
+    elif n_types is not None and n_types in counts:
+        count, why = n_types, "the number of known types"
     elif agreed is not None and agreed[0] in counts:
         count, why = int(agreed[0]), "on which criteria agree"
     else:

@@ -72,9 +72,8 @@ SCENARIOS: dict[str, tuple[Callable[[Rng], list[np.ndarray]], int]] = {
 
 def criteria(readouts: list[np.ndarray], method: str) -> pd.DataFrame:
     """Return the criteria at every K, as ``cluster_count_table`` has them."""
-    return pd.DataFrame([_row(readouts, method, count) for count in COUNTS]).assign(
-        **dict.fromkeys(CURVE, ""), method=method, label=method, n_models=N_SEEDS
-    )
+    described = dict.fromkeys(CURVE, "") | {"method": method, "label": method, "n_models": N_SEEDS}
+    return pd.DataFrame([_row(readouts, method, count) | described for count in COUNTS])
 
 
 def _row(readouts: list[np.ndarray], method: str, count: int) -> dict[str, float]:
