@@ -21,7 +21,7 @@ from december_plugin.sweep import Sweep, parse_sweep
 
 SESSIONS = ("static1-1-1-simulated", "static2-1-1-simulated")
 TWINS = ("static3-1-1-continuum", "static4-1-1-continuum")
-TYPED, CONTINUUM = "two sessions with planted cell types", "their twin, a continuum without types"
+TYPED, CONTINUUM = "planted types", "a continuum"
 WITH_NULL = ("kmeans", "december")  # methods whose agreement is compared with a null
 TYPES_NAME = "planted types"
 PUBLISHED_IMAGE_SHAPE = (144, 256)

@@ -22,6 +22,7 @@ from december_plugin.schemas.stored_readouts import clustering_recipe, in_sessio
 from december_plugin.surrogates import DEFAULT_DRAWS, NAME_LENGTH, checked_settings, null_agreement, null_band
 
 OF = "surrogate_clusterings"
+NAMES = {"december": "DECEMber", "gmm": "Gaussian mixture", "kmeans": "k-means", "t_mixture": "t mixture"}
 
 
 class Surrogate(dj.Lookup):
@@ -98,7 +99,11 @@ def surrogate_row(name: str | None, *, n_draws: Any, seed: Any, method: Any, clu
         name=name, n_draws=n_draws, seed=seed, method=method, clusterings=clusterings
     )
     if name is None:
-        name = f"{method}, {n_draws} draws" + (f", seed {seed}" if seed else "") + (f", {', '.join(of)}" if of else "")
+        name = (
+            f"{method}, {n_draws} draws"
+            + (f", seed {seed}" if seed else "")
+            + (f", of {' and '.join(NAMES[each] for each in of)}" if of else "")
+        )
         name = name[:NAME_LENGTH]
     text = json.dumps([method, n_draws, seed, *([of] if of else [])], separators=(",", ":"))
     return {

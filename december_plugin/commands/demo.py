@@ -91,10 +91,9 @@ def run(args: argparse.Namespace) -> int:
         _say(1, "Recordings", ", ".join(str(path) for path in settings.recordings))
         data = own_recordings(settings.recordings)
     else:
-        _say(1, "Recordings", f"two simulated populations, in {settings.folder}/:")
+        what = "two simulated populations of two sessions each, planted types and a continuum"
+        _say(1, "Recordings", f"{what}, in {settings.folder}/")
         data = simulated_recordings(settings.folder)
-        for comment in data:
-            print(f"{'':<17}{comment}")
     for recordings in data.values():
         _check_recordings(recordings, settings)
     sweep_path, sweep = write_sweep(settings, data)

@@ -58,10 +58,7 @@ def test_the_simulated_sweep_is_valid_and_plans_what_the_readme_says(tmp_path):
     sweep = parse_sweep(demo_sweep(DemoSettings(folder=tmp_path), recordings))
     assert sweep.n_trainings == 54
     assert len(sweep.clusterings) == 14
-    assert [entry.comment for entry in sweep.datasets] == [
-        "two sessions with planted cell types",
-        "their twin, a continuum without types",
-    ]
+    assert [entry.comment for entry in sweep.datasets] == ["planted types", "a continuum"]
     (surrogate,) = sweep.surrogates
     assert (surrogate.n_draws, surrogate.clusterings) == (20, ("december", "kmeans"))
     paths = [path for folders in recordings.values() for path in folders]

@@ -115,7 +115,7 @@ def test_surrogates_are_drawn_for_some_clusterings(empty_lab):
         lab.tables.Clustering().add_entry(method, 3)
     lab.tables.Surrogate().add_entry(n_draws=1, clusterings=["kmeans", "december"])
     (name,) = lab.tables.Surrogate.fetch("surrogate_name")
-    assert name == "elliptical, 1 draws, december, kmeans"
+    assert name == "elliptical, 1 draws, of DECEMber and k-means"
     for table in lab.tables.computed:
         table.populate()
     assert sorted(type_queries.null_table(lab.tables)["method"]) == ["december", "kmeans"]
