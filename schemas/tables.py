@@ -266,7 +266,8 @@ def _planned_only(table: Any, plan: Any, relocation: Any) -> Any:
     members = {"__doc__": table.__doc__, "__module__": table.__module__, "key_source": property(key_source)}
     members["relocation_table"] = relocation
     three_part = ThreePartTraining if table.make is TrainedModelBase.make else RelocatedTraining
-    planned = type(table)(table.__name__, (LeasedTable, three_part, table), members)
+    mixed_in = () if issubclass(table, three_part) else (three_part,)  # a lab may have named it itself
+    planned = type(table)(table.__name__, (LeasedTable, *mixed_in, table), members)
     return planned
 
 
