@@ -143,7 +143,8 @@ class AnalysisReader:
         tested = (self.tables.TestPerformance & self.group).fetch(
             *training, "seed", "single_trial_correlation", as_dict=True
         )
-        trainers = self.tables.nnfabrik.Trainer().fetch("trainer_fn", "trainer_hash", "trainer_config")
+        used = self.agreement[["trainer_fn", "trainer_hash"]].drop_duplicates().to_dict("records")
+        trainers = (self.tables.nnfabrik.Trainer & used).fetch("trainer_fn", "trainer_hash", "trainer_config")
         return {
             "configuration": tuple(self.key),
             "pairs": pd.DataFrame(pairs, columns=[*self.key, "seed_a", "seed_b", "adjusted_rand_index"]).rename(

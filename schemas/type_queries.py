@@ -374,7 +374,7 @@ def _pick_columns(name: str, pick: Pick | None) -> dict[str, Any]:
     if pick is None:
         return {name: math.nan, f"{name}_says": "does not exist"}
     low, high = (pick.as_good[0], pick.as_good[-1]) if pick.as_good else (math.nan, math.nan)
-    says = f"{pick.count}" if pick.count is not None else f"none: {pick.why_not}"
+    says = f"{pick.count}" if pick.count is not None else "none: " + pick.why_not.removeprefix("is ")
     if pick.count is None and pick.is_inside:
         says = in_words(pick.as_good)
     count = float(pick.count) if pick.count is not None else math.nan
@@ -389,7 +389,8 @@ def _statement(picks: Mapping[str, Pick], counts: list[int], agreed: AgreedCount
     said = [f"{WORDS[name]} picks K = {pick.count}" for name, pick in picks.items() if pick.count is not None]
     others = [f"{WORDS[name]} {pick.why_not}" for name, pick in picks.items() if pick.count is None]
     if agreed is not None:
-        names = " and ".join(WORDS[name] for name in agreed.criteria)
+        *first, last = (WORDS[name] for name in agreed.criteria)
+        names = f"{', '.join(first)} and {last}"
         begin = f"Of {tried}, criteria agree on {count_in_words(agreed.count, agreed.low, agreed.high)}: {names}."
     elif said:
         begin = f"Of {tried}, no two criteria agree on one."

@@ -133,7 +133,7 @@ def counts(table: pd.DataFrame) -> pd.DataFrame:
 
 def choices(table: pd.DataFrame, *, picked: float = np.nan, low: float | None = None, **changes: Any) -> pd.DataFrame:
     rows = table[["trainer_fn", "trainer_role", "method", "label"]].drop_duplicates("label").reset_index(drop=True)
-    none, says = "none: is best at the largest K that was tried, 8", f"{picked:g}"
+    none, says = "none: best at the largest K that was tried, 8", f"{picked:g}"
     values: dict[str, Any] = {}
     for name in ("agreement", "heldout_log_likelihood", "bic", "silhouette"):
         picks = name in ("agreement", "bic") and not np.isnan(picked)

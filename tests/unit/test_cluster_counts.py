@@ -230,7 +230,7 @@ def test_what_picks_and_what_does_not_is_said():
     assert (row["agreement_low"], row["agreement_high"], row["bic"]) == (4, 5, 3.0)
     assert np.isnan(row["agreement"])
     assert (row["agreement_says"], row["bic_says"]) == ("4 to 5", "3")
-    assert row["silhouette_says"] == "none: is best at the largest K that was tried, 6"
+    assert row["silhouette_says"] == "none: best at the largest K that was tried, 6"
     assert row["statement"].startswith(
         "Of K = 2 to 6, no two criteria agree on one. The BIC picks K = 3; the agreement between seeds above its null "
         "cannot distinguish K = 4 to 5; "
@@ -251,7 +251,7 @@ def test_agreement_is_judged_above_its_null():
     assert without["agreement_says"] == "none: has no null to be judged by"
     assert without["n_criteria"] == 3
     within = choice(curves(above_null_mean=[0.0, 0.0, 5.0, 0.0, 0.0], p_value=0.3))
-    assert within["agreement_says"] == "none: is nowhere above its null (p at most 0.05)"
+    assert within["agreement_says"] == "none: nowhere above its null (p at most 0.05)"
     assert within["n_criteria"] == 4
 
 
