@@ -12,7 +12,7 @@ import pandas as pd
 from december_plugin.embeddings import readout_embeddings
 from december_plugin.lab import Lab
 from december_plugin.plots import agreement_figure, embedding_figure, null_figure, save_figure, training_curves_figure
-from december_plugin.schemas.queries import assignment_frame
+from december_plugin.schemas.queries import assignment_frame, configuration_key
 from december_plugin.schemas.stored_models import stored_state_dict
 from december_plugin.schemas.type_queries import consensus_frame
 
@@ -78,7 +78,9 @@ def draw_figures(
 def _null_panels(lab: Lab, table: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataFrame:
     """Return the nulls of the methods themselves, not of controls, named by data set where there are several."""
     of_control = set(table.loc[table["trainer_role"] == "control", "label"])
-    shown = nulls[~nulls["label"].isin(of_control)].drop(columns="method").rename(columns={"label": "method"})
+    key = configuration_key(lab.tables)
+    shown = nulls[~nulls["label"].isin(of_control)].merge(table[[*key, "seeds_sd"]], on=key)
+    shown = shown.drop(columns="method").rename(columns={"label": "method"})
     comments = dict(zip(*lab.nnfabrik.Dataset().fetch("dataset_hash", "dataset_comment"), strict=True))
     if shown["dataset_hash"].nunique() > 1:
         shown["method"] = [f"{row.method}, {comments[row.dataset_hash]}" for row in shown.itertuples()]

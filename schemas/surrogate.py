@@ -22,7 +22,6 @@ from december_plugin.schemas.stored_readouts import clustering_recipe, in_sessio
 from december_plugin.surrogates import DEFAULT_DRAWS, NAME_LENGTH, checked_settings, null_agreement, null_band
 
 OF = "surrogate_clusterings"
-NAMES = {"december": "DECEMber", "gmm": "Gaussian mixture", "kmeans": "k-means", "t_mixture": "t mixture"}
 
 
 class Surrogate(dj.Lookup):
@@ -99,12 +98,10 @@ def surrogate_row(name: str | None, *, n_draws: Any, seed: Any, method: Any, clu
         name=name, n_draws=n_draws, seed=seed, method=method, clusterings=clusterings
     )
     if name is None:
-        name = (
-            f"{method}, {n_draws} draws"
-            + (f", seed {seed}" if seed else "")
-            + (f", of {' and '.join(NAMES[each] for each in of)}" if of else "")
-        )
-        name = name[:NAME_LENGTH]
+        from december_plugin.naming import METHOD_NAMES
+
+        whose = f", of {' and '.join(METHOD_NAMES[each] for each in of)}" if of else ""
+        name = f"{method}, {n_draws} draws{f', seed {seed}' if seed else ''}{whose}"[:NAME_LENGTH]
     text = json.dumps([method, n_draws, seed, *([of] if of else [])], separators=(",", ":"))
     return {
         "surrogate_hash": hashlib.md5(text.encode("utf-8"), usedforsecurity=False).hexdigest(),

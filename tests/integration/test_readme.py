@@ -53,7 +53,7 @@ def lab(database, new_schema_name, tmp_path_factory):
 def test_commands(lab, capsys):
     _, folder = lab
     commands = [line for line in shell_lines() if line.startswith("december ") and not line.startswith(RUN_ELSEWHERE)]
-    assert len(commands) == 18
+    assert len(commands) == 19
     for command in commands:
         words = shlex.split(command)[1:]
         if words == ["pool"]:  # goes on until it is told to stop
@@ -91,7 +91,7 @@ def test_code_blocks(lab, capsys):
     assert len(namespace["best"]) > 0
     assert namespace["null"].empty
     assert set(namespace["consensus"]["n_seeds"]) == {3}
-    assert namespace["confusion"].to_numpy().sum() == 12 * 3
+    assert namespace["confusion"].to_numpy().sum() == 12  # every neuron once
     assert set(namespace["loaders"]) == {"train", "validation", "test"}
     assert list(namespace["model"].readout.keys()) == ["1-1-1", "2-1-1"]
     assert {row["seed"] for row in namespace["rows"]} == {1, 2, 3}
