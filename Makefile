@@ -22,12 +22,14 @@ demo:
 	@scripts/bootstrap venv database
 	.venv/bin/december demo $(DEMO_ARGS)
 
+# Files of tests side by side, each process with a database of its own.
+TEST_JOBS ?= 2
 # Several test processes share the cores: one thread each is faster.
 test chaos unit retina: export OMP_NUM_THREADS ?= 1
 
 test:
 	@scripts/bootstrap venv database slurm browser
-	$(PYTHON_IN_VENV) -m pytest tests $(TEST_ARGS)
+	$(PYTHON_IN_VENV) -m pytest tests --numprocesses $(TEST_JOBS) --dist loadfile $(TEST_ARGS)
 
 chaos:
 	@scripts/bootstrap venv database

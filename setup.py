@@ -71,6 +71,7 @@ setup(
             "moto[server]>=5",
             "mypy>=1.11",
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "ruff>=0.6",
             "setuptools>=70.1",
         ],
