@@ -11,7 +11,7 @@ from december_plugin.errors import ServerError, SettingsError
 from december_plugin.schemas.entries import KINDS, Comment, Compared, SameComment, compare, write
 from december_plugin.schemas.fabrikants import database_user, fabrikant_of
 from december_plugin.schemas.relocating import as_registered
-from december_plugin.schemas.setup_lock import one_at_a_time
+from december_plugin.schemas.setup_lock import changing_the_plan
 from december_plugin.schemas.surrogate import surrogate_row
 from december_plugin.schemas.training_plan import combinations
 from december_plugin.sweep import Sweep
@@ -177,7 +177,7 @@ def register(
     other.
     """
     connection, schema = nnfabrik.Dataset.connection, tables.schema.database
-    with one_at_a_time(connection, f"registering in the schema {schema!r}"):
+    with changing_the_plan(connection, schema):
         declare_hidden_tables(tables)
         sweep = as_registered(sweep, nnfabrik=nnfabrik, tables=tables)
         found = check(sweep, nnfabrik=nnfabrik, tables=tables, fabrikant=fabrikant, may_add=add_fabrikant)

@@ -1,4 +1,4 @@
-"""One process at a time makes tables or registers: several first registrations would get in each other's way.
+"""One process at a time makes tables, registers or forgets: several would get in each other's way.
 
 The lock is the server's own (``GET_LOCK``). It needs no rights, belongs to the connection, and goes with it, so that a
 killed process leaves none behind.
@@ -19,6 +19,11 @@ from december_plugin.schemas.server_outage import CONNECTION_ERRORS
 LONGEST_WAIT = 600  # s
 
 
+def changing_the_plan(connection: Any, schema: str) -> contextlib.AbstractContextManager[None]:
+    """Hold the lock of whoever registers, or forgets, in a schema: entries are looked up first and written later."""
+    return one_at_a_time(connection, f"changing the plan of the schema {schema!r}")
+
+
 @contextlib.contextmanager
 def one_at_a_time(connection: Any, what: str, *, longest: int = LONGEST_WAIT) -> Iterator[None]:
     """Hold the server's lock of this name inside a with block; wait while another connection has it.
@@ -28,7 +33,7 @@ def one_at_a_time(connection: Any, what: str, *, longest: int = LONGEST_WAIT) ->
     connection
         DataJoint's connection.
     what
-        What only one may do, in words, e.g. ``"registering in the schema december"``.
+        What only one may do, in words, e.g. ``"making december's tables"``.
     longest
         How long to wait (s).
 

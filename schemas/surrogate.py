@@ -70,7 +70,8 @@ class Surrogate(dj.Lookup):
         Raises
         ------
         SettingsError
-            For values that are not allowed, a name that other settings have, or an entry that is there already.
+            For values that are not allowed, a name that other settings have, an entry that is there already, or
+            ``clusterings`` where the table, made by an older release, has no column for them.
         """
         row = surrogate_row(name, n_draws=n_draws, seed=seed, method=method, clusterings=clusterings)
         key = {"surrogate_hash": row["surrogate_hash"]}
@@ -86,8 +87,13 @@ class Surrogate(dj.Lookup):
             raise SettingsError(
                 f"there are surrogates named {row['surrogate_name']!r} with other settings. Choose another name."
             )
-        if row["surrogate_clusterings"] is None:
-            del row["surrogate_clusterings"]  # a table of before this column takes what is drawn for all
+        if OF not in self.heading.names:
+            if row[OF] is not None:
+                raise SettingsError(
+                    f"the table {self.full_table_name} was made by an older release and draws surrogates for all "
+                    "clusterings. Leave `clusterings` out, or run `december db migrate` first."
+                )
+            del row[OF]
         self.insert1(row, skip_duplicates=skip_duplicates)
         return key
 

@@ -326,9 +326,14 @@ def _null_row(agreements: np.ndarray, observed: list[float]) -> dict[str, Any]:
     }
 
 
+def highest_nulls(nulls: pd.DataFrame, key: list[str]) -> pd.DataFrame:
+    """Return the rows of :func:`null_table`, of several surrogates of one configuration that with the highest null."""
+    return nulls.sort_values("null_mean", kind="stable").drop_duplicates(key, keep="last")
+
+
 def _above_null(tables: DecemberTables, restriction: Any, key: list[str]) -> pd.DataFrame:
     """Return how far each configuration's agreement between seeds lies above its null."""
-    nulls = null_table(tables, restriction).sort_values("null_mean").drop_duplicates(key, keep="last")
+    nulls = highest_nulls(null_table(tables, restriction), key)
     pairs = (nulls["seeds_mean"] - nulls["null_mean"]).astype(float)
     found = nulls[[*key, "p_value", "n_draws", "null_sd"]].assign(above_null_mean=pairs)
     return found.rename(columns={"null_sd": "above_null_sd"})

@@ -35,9 +35,11 @@ NULL = "null: agreement on surrogates without clusters, mean ± sd over draws; p
 
 
 def with_null(table: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataFrame:
-    """Return rows of ``agreement_table`` with their null from ``null_table``: of several, that with the most draws."""
-    own = [name for name in nulls.columns if name.endswith(("_fn", "_hash")) and name != "surrogate_hash"]
-    nulls = nulls.sort_values("n_draws", ascending=False, kind="stable").drop_duplicates(own)
+    """Return rows of ``agreement_table`` with their null from ``null_table``: of several, the highest."""
+    from december_plugin.schemas.type_queries import highest_nulls
+
+    own = [name for name in nulls.columns if name.endswith(("_fn", "_hash"))]
+    nulls = highest_nulls(nulls, own)
     return table.merge(nulls[[*own, "surrogate_name", "null_mean", "null_sd", "p_value"]], on=own, how="left")
 
 

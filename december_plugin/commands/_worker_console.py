@@ -143,11 +143,11 @@ class WorkerConsole(logging.Handler, JobWatch):
             if self._naming is not None:
                 self._naming.cancel()
                 self._naming = None
+            if self._bar is not None:  # a timer may be about to print beside it
+                self._bar.close()
+                self._bar = None
         finally:
             self.release()
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
 
     def _tell_begun(self) -> None:
         self.acquire()

@@ -17,6 +17,7 @@ from december_plugin.pool.overview import STATES
 from december_plugin.schemas.entries import KINDS, entry_key
 from december_plugin.schemas.relocating import as_registered
 from december_plugin.schemas.relocation import is_below, new_path, paths_in
+from december_plugin.schemas.setup_lock import changing_the_plan
 from december_plugin.schemas.training_plan import combinations
 from december_plugin.sweep import Sweep
 
@@ -117,11 +118,14 @@ class Planned:
         december's own: in a lab's tables they may be there for something else.
         """
         refs = [JobRef(self.table, self._hash(key), "planned", key) for key in keys]
-        outcome = JobActions(JobBook(self.tables)).forget(refs, self.tables.TrainingPlan())
-        gone = [ref.key for ref in outcome.changed if ref.key is not None]
-        result = Forgotten(len(gone), refused=outcome.refused)
-        if self.nnfabrik.Trainer.database == self.tables.schema.database:
-            result.entries = self._remove_entries(gone)
+        schema = self.tables.schema
+        # A registration in between would plan nothing for the entries that it has just found.
+        with changing_the_plan(schema.connection, schema.database):
+            outcome = JobActions(JobBook(self.tables)).forget(refs, self.tables.TrainingPlan())
+            gone = [ref.key for ref in outcome.changed if ref.key is not None]
+            result = Forgotten(len(gone), refused=outcome.refused)
+            if self.nnfabrik.Trainer.database == schema.database:
+                result.entries = self._remove_entries(gone)
         return result
 
     # --- selections ---------------------------------------------------------------------------------------------
