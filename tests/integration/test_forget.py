@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
+import datajoint as dj
 import pytest
 from fake_sweep import FakeSweep
 from tables_setup import open_lab
 
 from december_plugin.cli import main
+from december_plugin.errors import ServerError
+from december_plugin.pool.forgetting import Planned
+from december_plugin.schemas.setup_lock import changing_the_plan, one_at_a_time
 
 SWEEP = """\
 seeds: [1, 2, 3, 4, 5, 6, 7]
@@ -91,12 +96,25 @@ def test_entries_of_a_labs_own_tables_stay(empty_lab: Any, new_schema_name: Any)
     ours = open_lab(empty_lab.nnfabrik.Model.database, schema=new_schema_name())
     ours.plan("baseline", [1])
     assert main(["forget", "--job", "0123", "--schema", ours.tables.schema.database, "--yes"]) in (0, 1)
-    from december_plugin.pool.forgetting import Planned
-
     planned = Planned(nnfabrik=ours.nnfabrik, tables=ours.tables)
     done = planned.forget(planned.keys)
     assert (done.n_trainings, done.entries) == (1, {})
     assert len(ours.nnfabrik.Trainer()) == 1
+
+
+def test_it_waits_for_a_registration(sweep: FakeSweep, monkeypatch: pytest.MonkeyPatch, server: Any) -> None:
+    own = server.settings
+    other = dj.Connection(own.host, own.user, own.password, port=own.port, use_tls=False)
+    held = changing_the_plan(other, sweep.schema)
+    held.__enter__()
+    waited = functools.partial(one_at_a_time, longest=1)
+    monkeypatch.setattr("december_plugin.schemas.setup_lock.one_at_a_time", waited)
+    planned = Planned(nnfabrik=sweep.lab.nnfabrik, tables=sweep.tables)
+    with pytest.raises(ServerError, match=r"^another process has been changing the plan of the schema '"):
+        planned.forget(planned.select(jobs=[sweep.hash(4)]).untrained)
+    assert seeds(sweep) == [1, 2, 3, 4, 5, 6]
+    other.close()
+    assert planned.forget(planned.select(jobs=[sweep.hash(4)]).untrained).n_trainings == 1
 
 
 def test_by_the_names_of_jobs(sweep: FakeSweep, capsys: pytest.CaptureFixture[str]) -> None:

@@ -406,3 +406,27 @@ def test_a_schema_of_before_the_margins_goes_on_without_them(empty_lab):
             "COMMENT 'largest minus second largest responsibility (n,) float32 (0 to 1)'"
         )
     assert len(queries.agreement_table(lab.tables)) == 1
+
+
+def test_a_schema_of_before_nulls_of_some_clusterings_draws_them_for_all(empty_lab):
+    lab = empty_lab
+    table = lab.tables.Surrogate().full_table_name
+    lab.tables.schema.connection.query(f"ALTER TABLE {table} DROP COLUMN surrogate_clusterings")
+    try:
+        old = open_lab(lab.tables.schema.database)
+        with pytest.raises(SettingsError) as caught:
+            old.tables.Surrogate().add_entry(n_draws=2, clusterings=["kmeans"])
+        assert str(caught.value) == (
+            f"the table {table} was made by an older release and draws surrogates for all clusterings. Leave "
+            "`clusterings` out, or run `december db migrate` first."
+        )
+        old.tables.Surrogate().add_entry(n_draws=2)
+        assert len(old.tables.SurrogateAgreement().key_source) == 0
+        old.train("december", [1, 2])
+        old.tables.ClusterAssignment.populate()
+        assert len(old.tables.SurrogateAgreement().key_source) == 1
+    finally:
+        lab.tables.schema.connection.query(
+            f"ALTER TABLE {table} ADD COLUMN surrogate_clusterings varchar(64) DEFAULT NULL "
+            "COMMENT 'methods of the clusterings it is drawn for, comma-separated; null = all'"
+        )

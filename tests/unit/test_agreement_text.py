@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.commands._agreement import agreement_lines, agreement_text
+from december_plugin.commands._agreement import agreement_lines, agreement_text, with_null
+from december_plugin.schemas import type_queries
 
 
 def row(n_clusters: int, label: str, mean: float, **values: Any) -> dict[str, Any]:
@@ -68,3 +69,20 @@ def test_nothing_is_marked_where_there_is_nothing_to_choose() -> None:
     assert "*" not in agreement_text(same)
     without = same.assign(null_mean=np.nan, null_sd=np.nan, p_value=np.nan)
     assert agreement_text(without) == agreement_text(same)
+
+
+def test_of_several_nulls_the_highest_counts() -> None:
+    nulls = pd.DataFrame(
+        {
+            "trainer_hash": ["a", "a", "b"],
+            "surrogate_name": ["many draws", "high", "only"],
+            "n_draws": [1000, 20, 20],
+            "null_mean": [0.1, 0.3, 0.2],
+            "null_sd": [0.01, 0.02, 0.03],
+            "p_value": [0.001, 0.2, 0.05],
+        }
+    )
+    assert type_queries.highest_nulls(nulls, ["trainer_hash"])["surrogate_name"].tolist() == ["only", "high"]
+    beside = with_null(pd.DataFrame({"trainer_hash": ["a", "b", "c"]}), nulls)
+    assert beside["p_value"].tolist()[:2] == [0.2, 0.05]
+    assert beside["p_value"].isna().tolist() == [False, False, True]
