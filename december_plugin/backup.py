@@ -29,6 +29,7 @@ import pymysql
 
 from december_plugin import __version__
 from december_plugin.errors import DecemberError, ServerError
+from december_plugin.schema_names import SYSTEM_SCHEMAS
 from december_plugin.sealed import UNFINISHED, DamagedError
 from december_plugin.server import EmbeddedServer
 from december_plugin.store_identity import TABLE
@@ -38,7 +39,6 @@ MANIFEST = "december-backup.json"
 FORMAT = 1
 PLAIN, COMPRESSED = (".tar",), (".tar.gz", ".tgz")  # ends of the names of files; others are folders
 PIECE = 1 << 20  # bytes
-SYSTEM_SCHEMAS = ("information_schema", "mysql", "performance_schema", "sys")
 
 
 class BackupError(DecemberError, RuntimeError):

@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from december_plugin.errors import ServerError, SettingsError
+from december_plugin.schema_names import check_schema_name
 from december_plugin.server import EmbeddedServer, ServerSettings, december_home
 from december_plugin.server_errors import SETTINGS_FILE, is_tls_error, readable_errors, settings_source
 from december_plugin.stores import DEFAULT_STORE, StoreUnavailableError
@@ -482,9 +483,12 @@ def open_schema(name: str, *, connection: Any = None) -> Any:
 
     Raises
     ------
+    SettingsError
+        It is one of the server's own schemas, or the name cannot be used.
     ServerError
         The user may not create it; the message has the GRANT for the server's administrator.
     """
+    check_schema_name(name, places="the argument schema")
     dj = quiet_datajoint()
     connection = connection if connection is not None else connect().connection
     with readable_errors():

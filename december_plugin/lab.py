@@ -26,6 +26,7 @@ from typing import Any
 
 from december_plugin import imports
 from december_plugin.errors import SettingsError
+from december_plugin.schema_names import NNFABRIK_PLACES, check_schema_name
 
 DEFAULT_SCHEMA = "december"
 MOST_NAMED = 8  # schemas in a message
@@ -70,8 +71,8 @@ def open_lab(
     ServerError
         If the server cannot be reached or used.
     SettingsError
-        If the nnfabrik module cannot be imported or lacks a table, if the tables refer to other nnfabrik tables, or if
-        there are none and none may be made.
+        If a schema is one of the server's own or its name cannot be used, if the nnfabrik module cannot be imported or
+        lacks a table, if the tables refer to other nnfabrik tables, or if there are none and none may be made.
     """
     import datajoint as dj
 
@@ -79,7 +80,10 @@ def open_lab(
 
     database = connect(needs_store=not read_only)
     schema = schema or os.environ.get("DECEMBER_SCHEMA") or dj.config.get("december.schema") or DEFAULT_SCHEMA
+    check_schema_name(schema)
     source = nnfabrik or os.environ.get("DECEMBER_NNFABRIK") or dj.config.get("december.nnfabrik")
+    if source and not source.startswith("module:"):
+        check_schema_name(source, places=NNFABRIK_PLACES)
     from december_plugin.schemas.setup_lock import one_at_a_time
     from december_plugin.store_identity import recognise, store_name_of
     from december_plugin.stores import open_store

@@ -73,9 +73,11 @@ def run(args: argparse.Namespace) -> int:
     """Run the demonstration."""
     from december_plugin.connection import database_session
     from december_plugin.demo import DemoSettings, check_folder, own_recordings, simulated_recordings, write_sweep
+    from december_plugin.schema_names import check_schema_name
     from december_plugin.settings import check_integer
 
     _check_epochs(args)
+    check_schema_name(args.schema, places="--schema")
     settings = DemoSettings(
         folder=args.folder,
         recordings=tuple(args.recordings),

@@ -9,6 +9,7 @@ import pytest
 
 from december_plugin import lab as lab_module
 from december_plugin.cli import main
+from december_plugin.connection import open_schema
 from december_plugin.errors import SettingsError
 from december_plugin.lab import open_lab
 
@@ -98,6 +99,21 @@ def test_nothing_is_made_unless_asked_and_the_schemas_with_tables_are_named(
         assert main([*command, "--schema", typo]) == 1
         assert f"Add --schema {schema_name}." in capsys.readouterr().err, command
     assert not database.connection.query(f"SHOW DATABASES LIKE '{typo}'").fetchall()
+
+
+@pytest.mark.parametrize("name", ["mysql", "sys", "a%b", "a`b"])
+def test_names_that_cannot_be_used_are_refused_and_nothing_is_made(name, database, capsys):
+    of_all = "SELECT table_schema, COUNT(*) FROM information_schema.tables GROUP BY table_schema"
+    before = database.connection.query(of_all).fetchall()
+    for options in ({"schema": name}, {"schema": "december", "nnfabrik": name}):
+        with pytest.raises(SettingsError, match=r"belongs to the database server itself|cannot be used as the name"):
+            open_lab(create=True, **options)
+    with pytest.raises(SettingsError, match=r"\(the argument schema\)"):
+        open_schema(name)
+    for command in (["ari"], ["worker"], ["demo"]):
+        assert main([*command, "--schema", name]) == 1
+        assert "--schema" in capsys.readouterr().err, command
+    assert database.connection.query(of_all).fetchall() == before
 
 
 def test_other_names_are_listed_without_a_guess(database, schema_name, monkeypatch):
