@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from december_plugin.wording import numbered
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -143,10 +145,10 @@ def performance_notes(performance: pd.DataFrame, untested: pd.DataFrame) -> str:
         return ""
     row = known.iloc[0]
     n_tested, n_untested = int(row["n_tested_sessions"]), int(row["n_untested_sessions"])
-    sessions = f"{n_tested} of {n_tested + n_untested} sessions" if n_untested else _counted(n_tested, "session")
+    sessions = f"{n_tested} of {n_tested + n_untested} sessions" if n_untested else numbered(n_tested, "session")
     constant = int(known["n_constant_neurons"].max())
     lines = [
-        f"Test correlations are means over {_counted(int(row['n_tested_neurons']), 'neuron')} in {sessions}"
+        f"Test correlations are means over {numbered(int(row['n_tested_neurons']), 'neuron')} in {sessions}"
         + (f"; up to {constant:,} with a constant response or prediction count as 0." if constant else ".")
     ]
     ceiling = row["single_trial_ceiling"]
@@ -154,10 +156,6 @@ def performance_notes(performance: pd.DataFrame, untested: pd.DataFrame) -> str:
         lines[0] += f" Their noise ceiling is {ceiling:.3f} (`december ari --performance`)."
     lines += [f"Not tested: session {each.data_key}: {each.reason}." for each in untested.itertuples()]
     return "\n".join(lines)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _number(value: float | None) -> str:

@@ -10,6 +10,7 @@ from december_plugin.commands import Subparsers
 from december_plugin.commands._lab import add_lab_options, open_lab_of
 from december_plugin.commands._work import seconds
 from december_plugin.errors import SettingsError
+from december_plugin.wording import numbered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -206,7 +207,7 @@ def _report(outcome: Outcome, what: str, *, nothing: str, named: bool) -> None:
         by_table.setdefault(ref.table_name, []).append(ref)
     for table, refs in by_table.items():
         names = f": {', '.join(ref.id for ref in refs)}" if len(refs) <= MAX_REFUSALS else ""
-        print(f"{table}: {len(refs):,} {'job' if len(refs) == 1 else 'jobs'} {what}{names}")
+        print(f"{table}: {numbered(len(refs), 'job')} {what}{names}")
     if not outcome.changed and not outcome.refused and nothing:
         print(nothing)
     # Without names, a job that somebody has taken up meanwhile is no news.

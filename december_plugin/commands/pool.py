@@ -260,7 +260,7 @@ def _print_places(settings: PoolSettings) -> None:
     visible = visible_gpus()
     places = slots_of(settings, visible)
     surprise = notice(settings, visible, places)
-    print(f"\n{len(places)} worker{'s' * (len(places) > 1)}" + (f"; {surprise}" if surprise else ""))
+    print(f"\n{numbered(len(places), 'worker')}" + (f"; {surprise}" if surprise else ""))
     folder = log_folder_of(settings, "ID")
     for slot in places:
         device = f"CUDA_VISIBLE_DEVICES={slot.environment()['CUDA_VISIBLE_DEVICES']}"

@@ -41,6 +41,7 @@ from december_plugin.pool.signals import SignalPipe, signal_name
 from december_plugin.pool.slots import Slot, threads_per_worker, visible_gpus
 from december_plugin.pool.worker_process import DRAINED, MISTAKEN, WorkerSlot, ending_in_words
 from december_plugin.secrets import redacted
+from december_plugin.wording import numbered
 
 __all__ = ["LocalPool", "PoolSettings", "run_pool"]
 
@@ -321,7 +322,7 @@ class LocalPool:
 
     def _code_of_failures(self) -> int:
         counts = self.board.failures or {}
-        words = [f"{number} {'job' if number == 1 else 'jobs'} {kind}" for kind, number in counts.items() if number]
+        words = [f"{numbered(number, 'job')} {kind}" for kind, number in counts.items() if number]
         if not words:
             return DONE
         self.say("pool", f"{', '.join(words)}; `december status` says why")
@@ -404,8 +405,8 @@ def run_pool(
         tell=lambda text: say("pool", text),
     )
     names = ", ".join(slot.name for slot in slots)
-    number = f"{len(slots)} worker{'s' * (len(slots) > 1)}"
-    say("pool", f"pool {pool_id[:8]} of {settings.schema}: {number} ({names}), logs in {log_folder}")
+    workers = numbered(len(slots), "worker")
+    say("pool", f"pool {pool_id[:8]} of {settings.schema}: {workers} ({names}), logs in {log_folder}")
     if surprise := notice(settings, visible, slots):
         say("pool", surprise)
     pool = LocalPool(

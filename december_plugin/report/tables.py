@@ -13,6 +13,7 @@ import pandas as pd
 from december_plugin.cluster_counts import count_in_words
 from december_plugin.report.answer import REFERENCES
 from december_plugin.report.data import Analysis, Chosen, Confusion, whose_clusters
+from december_plugin.wording import numbered
 
 ABSENT = "–"
 FEW_ROWS = 12  # a table of more is folded
@@ -261,7 +262,7 @@ def tested_words(analysis: Analysis) -> str:
     row = known.dropna(subset=["n_tested_sessions"]).iloc[0]
     n_tested, n_untested = int(row["n_tested_sessions"]), int(row["n_untested_sessions"])
     words = f"Means are over {as_text(row['n_tested_neurons'], 'integer')} neurons in {n_tested} of "
-    words += f"{n_tested + n_untested} session{'' if n_tested + n_untested == 1 else 's'}"
+    words += numbered(n_tested + n_untested, "session")
     return f"{words}; the others could not be tested, for the reason in the table above." if n_untested else f"{words}."
 
 
