@@ -185,10 +185,10 @@ def _explain(error: Exception) -> DecemberError | None:
         source = settings_source()
         if isinstance(error, UnicodeDecodeError):
             return SettingsError(
-                f"DataJoint's settings in {source} are no valid JSON: the byte at position {error.start} is not UTF-8. "
-                "Save the file as UTF-8."
+                f"DataJoint's settings in {source} are not valid JSON: the byte at position {error.start} is not "
+                "UTF-8. Save the file as UTF-8."
             )
-        return SettingsError(f"DataJoint's settings in {source} are no valid JSON: {error}. Correct the file.")
+        return SettingsError(f"DataJoint's settings in {source} are not valid JSON: {error}. Correct the file.")
     if "datajoint" not in sys.modules:
         return None
     from december_plugin.server_errors import explain_error

@@ -1,9 +1,9 @@
 """Names of what is compared: a comment where comments differ, and the settings that differ where they do not.
 
 A configuration (data set, model, trainer, clustering) is named by its method and the trainer's comment. Configurations
-whose names coincide are told apart by the settings in which they differ, in words: "DECEMber (max_iter 12)". Defaults
-count as settings, so that an entry that leaves a setting out and one that sets it are compared by the same values.
-Nothing is ever named by a hash: what differs in nothing that can be said is numbered.
+whose names coincide are distinguished by the settings in which they differ, in words: "DECEMber (max_iter 12)".
+Defaults count as settings, so that an entry that leaves a setting out and one that sets it are compared by the same
+values. Nothing is ever named by a hash: what differs in nothing that can be said is numbered.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def short_function(function: Any) -> str:
 
 
 def _said_settings(function: str, config: Any) -> dict[str, Any]:
-    """Return the settings by which an entry is told apart: those of a preset are one, the preset."""
+    """Return the settings that distinguish an entry: those of a preset are one, the preset."""
     given, found = _given(config), _own_function(function)
     return given if found is None else _defaults(found) | given
 
@@ -273,7 +273,7 @@ def _settings_of(record: Mapping[str, Any]) -> dict[str, Any]:
 def _differences(
     members: list[int], functions: Sequence[str], settings: Sequence[Mapping[str, Any]]
 ) -> dict[int, list[str]]:
-    """Return what tells entries of one name apart, in words."""
+    """Return what distinguishes entries of one name, in words."""
     said: dict[int, list[str]] = {i: [] for i in members}
     by_function = _groups(members, key=lambda i: functions[i])
     if len(by_function) > 1:

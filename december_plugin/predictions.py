@@ -134,7 +134,7 @@ def image_ids_of(loader: Any) -> np.ndarray | None:
     SettingsError
         If the loader shuffles, so that its order is not known.
     RecordingError
-        If the recording has another number of image ids than of trials, or some that are no ids.
+        If the recording has another number of image ids than of trials, or some that are not ids.
     """
     image_ids = _image_ids_of_dataset(loader.dataset, "the recording")
     return None if image_ids is None else image_ids[_order(loader)]

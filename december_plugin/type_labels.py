@@ -113,7 +113,7 @@ def _read_text(path: Path) -> str:
     except OSError as error:
         raise SettingsError(f"the labels {path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise SettingsError(f"the labels {path} are no text in UTF-8. Save the file as CSV in UTF-8.") from None
+        raise SettingsError(f"the labels {path} are not text in UTF-8. Save the file as CSV in UTF-8.") from None
 
 
 def _lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, str], str | None]]:

@@ -172,7 +172,7 @@ def read_yaml(
     Returns
     -------
     Reading
-        Mistakes are: bytes that are no text, invalid YAML, keys that are there twice or are no text, values that
+        Mistakes are: bytes that are not text, invalid YAML, keys that are there twice or are not text, values that
         contain themselves, grow through aliases, or are of a kind that no setting has (a date, a set), numbers that
         can be read in two ways, and text that cannot be stored.
     """
@@ -201,7 +201,7 @@ def decoded(written: bytes) -> str:
 
 
 def undecodable_text(error: UnicodeDecodeError) -> str:
-    """Return what is wrong with bytes that are no text, and what to do."""
+    """Return what is wrong with bytes that are not text, and what to do."""
     shown = " ".join(f"0x{byte:02x}" for byte in error.object[error.start : error.start + 1]) or "an end within it"
     return (
         f"the character here ({shown}) is not {error.encoding.upper()}. Save the file as UTF-8, which every editor "

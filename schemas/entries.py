@@ -25,7 +25,7 @@ MOST_COMPARED = 200  # earlier entries with a comment, and new ones, that are co
 
 @dataclass(frozen=True)
 class Comment:
-    """A comment that the sweep has otherwise than the tables.
+    """A comment that differs between the sweep and the tables.
 
     Attributes
     ----------
@@ -187,7 +187,7 @@ def _may_update(table: Any, column: str) -> bool:
 def _same_comments(
     table: Any, kind: str, stored: Mapping[tuple[str, str], tuple[str, str]], new: Mapping[tuple[str, str], Entry]
 ) -> Iterator[SameComment]:
-    """Yield what new entries have otherwise than earlier ones with the same function and comment."""
+    """Yield in what new entries differ from earlier ones with the same function and comment."""
     wanted: dict[tuple[str, str], list[Entry]] = {}
     for entry in new.values():
         if entry.comment:

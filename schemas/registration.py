@@ -32,7 +32,7 @@ class Registered:
     plan, clusterings, surrogates
         Keys.
     comments
-        Comments that the sweep has otherwise than the tables; those without ``kept_because`` were replaced.
+        Comments that differ between the sweep and the tables; those without ``kept_because`` were replaced.
     same_comments
         New entries with the comment of earlier ones.
     """

@@ -12,7 +12,7 @@ MOST = 5  # comments that are shown one by one
 
 
 def comment_lines(comments: Sequence[Comment], *, is_done: bool) -> Iterator[str]:
-    """Yield what has become of comments that the sweep has otherwise than the tables.
+    """Yield what has become of comments that differ between the sweep and the tables.
 
     Parameters
     ----------

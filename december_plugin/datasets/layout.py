@@ -224,8 +224,8 @@ class RecordingFolder:
         others = sorted(name for name in sizes if TRIAL_FILE.fullmatch(name) is None)
         if others:
             raise RecordingError(
-                f"{folder} has {len(others)} file(s) that are no trials, e.g. {others[0]}; 0.npy, 1.npy, and so on are "
-                "expected. Move them elsewhere."
+                f"{folder} has {len(others)} file(s) that are not trials, e.g. {others[0]}; 0.npy, 1.npy, and so on "
+                "are expected. Move them elsewhere."
             )
         missing = next((trial for trial in range(self.n_trials) if f"{trial}.npy" not in sizes), None)
         if missing is not None or len(sizes) != self.n_trials:

@@ -15,7 +15,7 @@ def read_json(path: Path) -> Any:
     OSError
         If the file cannot be read.
     ValueError
-        If it is no JSON in UTF-8, or an object has a name twice, of which readers otherwise take the last one.
+        If it is not JSON in UTF-8, or an object has a name twice, of which readers otherwise take the last one.
     """
     return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
 

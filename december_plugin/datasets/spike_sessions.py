@@ -267,7 +267,7 @@ def _image_id(text: str | None) -> int:
 def _response(text: str) -> np.ndarray:
     values = np.array(json.loads(text))
     if values.dtype.kind not in "iuf":
-        raise ValueError(f"responses of which some are no numbers: {text[:40]!r}")
+        raise ValueError(f"responses of which some are not numbers: {text[:40]!r}")
     return values.astype(np.float32)
 
 

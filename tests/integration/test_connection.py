@@ -105,7 +105,7 @@ def test_settings_file_with_a_mistake(server: EmbeddedServer, tmp_path: Path, de
         done = december(*command, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr == (
-            f"december: error: DataJoint's settings in {place} are no valid JSON: Expecting property name enclosed in "
+            f"december: error: DataJoint's settings in {place} are not valid JSON: Expecting property name enclosed in "
             "double quotes: line 1 column 28 (char 27). Correct the file.\n"
         )
 
@@ -117,7 +117,7 @@ def test_settings_file_that_is_not_utf8(server: EmbeddedServer, tmp_path: Path, 
         done = december("status", cwd=tmp_path)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr == (
-            f"december: error: DataJoint's settings in {place} are no valid JSON: the byte at position {position} is "
+            f"december: error: DataJoint's settings in {place} are not valid JSON: the byte at position {position} is "
             "not UTF-8. Save the file as UTF-8.\n"
         )
 

@@ -246,7 +246,7 @@ def test_labels_that_are_no_text(tmp_path) -> None:
     with pytest.raises(SettingsError, match=r"the labels .*none\.csv cannot be read: No such file or directory\."):
         read_type_labels(tmp_path / "none.csv")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SettingsError, match=r"binary\.csv are no text in UTF-8\. Save the file as CSV in UTF-8\."):
+    with pytest.raises(SettingsError, match=r"binary\.csv are not text in UTF-8\. Save the file as CSV in UTF-8\."):
         read_type_labels(tmp_path / "binary.csv")
 
 

@@ -90,7 +90,7 @@ def test_other_files_among_the_trials_are_named(recording_folders, tmp_path):
     for name in ("0 copy.npy", "mean.npy", "007.npy"):
         np.save(folder / "data/images" / name, np.zeros(3))
     message = (
-        f"{folder}/data/images has 3 file(s) that are no trials, e.g. 0 copy.npy; 0.npy, 1.npy, and so on are "
+        f"{folder}/data/images has 3 file(s) that are not trials, e.g. 0 copy.npy; 0.npy, 1.npy, and so on are "
         "expected. Move them elsewhere."
     )
     with pytest.raises(RecordingError, match=re.escape(message)):

@@ -388,7 +388,8 @@ PUBLIC_CASES = {
     ),
     "responses that are text": (
         edit(f"train/{FIRST}/responses.csv", lambda text: re.sub(r"\[\[(\d+)", r'[[""\1""', text, count=1)),
-        f"FOLDER/train/{FIRST}/responses.csv cannot be read after 0 trial(s) (responses of which some are no numbers: ",
+        f"FOLDER/train/{FIRST}/responses.csv cannot be read after 0 trial(s) (responses of which some are not "
+        "numbers: ",
     ),
     "a session with two ids": (
         edit(f"train/{FIRST}/meta_data.json", lambda text: text.replace("{", '{"session_id": 7, ', 1)),
