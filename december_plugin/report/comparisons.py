@@ -166,8 +166,8 @@ def _by_configuration(frame: pd.DataFrame, key: list[str], by: list[str], value:
     if frame.empty:
         return found
     keys = zip(*(frame[name].tolist() for name in key), strict=True)
-    whats = zip(*(frame[name].tolist() for name in by), strict=True)
-    for configuration, what, number in zip(keys, whats, frame[value].astype(float).tolist(), strict=True):
+    kinds = zip(*(frame[name].tolist() for name in by), strict=True)
+    for configuration, what, number in zip(keys, kinds, frame[value].astype(float).tolist(), strict=True):
         if math.isfinite(number):
             found.setdefault(configuration, {})[what] = number
     return found
