@@ -12,16 +12,16 @@ from __future__ import annotations
 import collections
 import collections.abc
 import importlib
-import importlib.abc
-import importlib.machinery
 import os
 import shutil
 import sys
 import threading
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
+
+from december_plugin.import_hooks import ImportHook
 
 PACKAGES = ("nnfabrik", "neuralpredictors")
 USES_TORCHVISION = "neuralpredictors.layers.cores.conv2d"
@@ -110,56 +110,21 @@ def _git_program_is_optional() -> Iterator[None]:
         os.environ.pop("GIT_PYTHON_REFRESH", None)
 
 
-class _MendingLoader(importlib.abc.Loader):
-    """Runs a module with the loader that was found for it, inside the mended surroundings."""
+class _MendingHook(ImportHook):
+    def applies_to(self, name: str) -> bool:
+        return name.split(".")[0] in PACKAGES
 
-    def __init__(self, loader: Any):
-        self.loader = loader
-
-    def __getattr__(self, name: str) -> Any:
-        # get_code, get_source, get_resource_reader and the like, for runpy, inspect and importlib.resources.
-        if name == "loader":
-            raise AttributeError(name)
-        return getattr(self.loader, name)
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType | None:
-        return self.loader.create_module(spec)
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        # The module must look afterwards as if it had been loaded the ordinary way (inspect, pickle, reload).
-        spec = module.__spec__
-        if spec is not None:
-            spec.loader = self.loader
-        module.__loader__ = self.loader
+    @contextmanager
+    def surroundings(self, name: str) -> Iterator[None]:
         with ExitStack() as stack:
             stack.enter_context(_old_collections_names)
-            if module.__name__ == USES_TORCHVISION:
+            if name == USES_TORCHVISION:
                 stack.enter_context(_torchvision_or_stand_in())
-            if module.__name__ == USES_GIT:
+            if name == USES_GIT:
                 stack.enter_context(_git_program_is_optional())
-            self.loader.exec_module(module)
-
-
-class _MendingFinder(importlib.abc.MetaPathFinder):
-    """Wraps the loader that the finders behind this one find for a module of the two packages."""
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if fullname.split(".")[0] not in PACKAGES:
-            return None
-        # Editable installs and other import hooks have finders of their own: ask everyone whose turn comes later.
-        for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
-            find = getattr(finder, "find_spec", None)
-            spec = find(fullname, path, target) if find is not None else None
-            if spec is not None:
-                if hasattr(spec.loader, "exec_module"):
-                    spec.loader = _MendingLoader(spec.loader)
-                return spec
-        return None
+            yield
 
 
 def install() -> None:
     """Mend the imports of nnfabrik and neuralpredictors from now on; calling it again does nothing."""
-    if not any(isinstance(finder, _MendingFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _MendingFinder())
+    _MendingHook.install()

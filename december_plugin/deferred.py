@@ -10,12 +10,13 @@ imported before is taken as it is.
 from __future__ import annotations
 
 import importlib
-import importlib.abc
-import importlib.machinery
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from december_plugin.import_hooks import ImportHook
 
 # By module, the packages that it uses in functions only.
 DEFERRED = {
@@ -41,51 +42,23 @@ class _ImportedWhenUsed(types.ModuleType):
         return getattr(importlib.import_module(self.__name__), name)
 
 
-class _DeferringLoader(importlib.abc.Loader):
-    """Runs a module with the loader that was found for it, beside the stand-in of a package."""
+class _DeferringHook(ImportHook):
+    def applies_to(self, name: str) -> bool:
+        return name in DEFERRED
 
-    def __init__(self, loader: Any, package: str):
-        self.loader, self.package = loader, package
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "loader":
-            raise AttributeError(name)
-        return getattr(self.loader, name)
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType | None:
-        return self.loader.create_module(spec)
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        if module.__spec__ is not None:
-            module.__spec__.loader = self.loader
-        module.__loader__ = self.loader
-        stands_in = self.package not in sys.modules
+    @contextmanager
+    def surroundings(self, name: str) -> Iterator[None]:
+        package = DEFERRED[name]
+        stands_in = package not in sys.modules
         if stands_in:
-            sys.modules[self.package] = _ImportedWhenUsed(self.package)
+            sys.modules[package] = _ImportedWhenUsed(package)
         try:
-            self.loader.exec_module(module)
+            yield
         finally:
             if stands_in:
-                del sys.modules[self.package]
-
-
-class _DeferringFinder(importlib.abc.MetaPathFinder):
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if fullname not in DEFERRED:
-            return None
-        for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
-            find = getattr(finder, "find_spec", None)
-            spec = find(fullname, path, target) if find is not None else None
-            if spec is not None:
-                if hasattr(spec.loader, "exec_module"):
-                    spec.loader = _DeferringLoader(spec.loader, DEFERRED[fullname])
-                return spec
-        return None
+                del sys.modules[package]
 
 
 def install() -> None:
     """Defer these packages in this process from now on; calling it again does nothing."""
-    if not any(isinstance(finder, _DeferringFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _DeferringFinder())
+    _DeferringHook.install()
