@@ -6,6 +6,7 @@ Logs and pretrainings are files of one machine, or of those that share a folder.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,6 +38,10 @@ _ROWS = {
         "AND NOT EXISTS (SELECT 1 FROM `{schema}`.`pool_worker` w WHERE w.pool_id = pool.pool_id AND {young})"
     ),
 }
+# Named by the digest of what was computed; half-written files have a dot before and an id behind.
+_PRETRAINING = re.compile(
+    rf"[0-9a-f]{{64}}\.(pt|progress|lock)|\.[0-9a-f]{{64}}\.\w+\.[0-9a-f]{{32}}{re.escape(UNFINISHED)}"
+)
 _YOUNG = "w.heartbeat >= {cutoff}"
 
 
@@ -107,9 +112,8 @@ def _logs() -> Iterator[Path]:
 
 
 def _pretrainings() -> Iterator[Path]:
-    folder = pretraining_folder()
-    for ending in (".pt", ".progress", ".lock", UNFINISHED):
-        yield from folder.glob(f"*{ending}")
+    # Whoever has named the folder may keep other files there.
+    yield from (path for path in pretraining_folder().glob("*") if _PRETRAINING.fullmatch(path.name))
 
 
 _LISTED = {LOGS: _logs, PRETRAININGS: _pretrainings}

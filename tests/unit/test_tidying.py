@@ -15,6 +15,7 @@ from december_plugin.pool import tidying
 from december_plugin.training.pretraining import PretrainingCache
 
 DAY = 86400.0
+KEY = "0123456789abcdef" * 4  # of a pretraining
 
 
 @pytest.fixture
@@ -50,16 +51,18 @@ def test_old_files_are_listed_and_on_request_removed(home, make, tmp_path, capsy
         make(home / "logs" / "lab" / "pool-1" / "cpu-1.log", days=40),
         make(home / "errors" / "december-error-1.txt", days=40),
         make(home / "spool" / "damaged" / "lab.table.hash.1", days=40),
-        make(tmp_path / "pretraining" / "a.pt", days=40),
-        make(tmp_path / "pretraining" / "a.lock", days=40),
-        make(tmp_path / "pretraining" / ".b.pt.1.writing", days=40),
+        make(tmp_path / "pretraining" / f"{KEY}.pt", days=40),
+        make(tmp_path / "pretraining" / f"{KEY}.lock", days=40),
+        make(tmp_path / "pretraining" / f".{KEY}.pt.{'2' * 32}.writing", days=40),
     ]
     kept = [
         make(home / "logs" / "lab" / "jobs" / "trained_model-4567.log", days=29),
         make(home / "spool" / "lab" / "table" / "hash", days=400),  # a result that is not stored yet
         make(home / "store" / "lab" / "model", days=400),
         make(home / "server" / "error.log", days=400),
-        make(tmp_path / "pretraining" / "c.pt", days=1),
+        make(tmp_path / "pretraining" / f"{KEY[::-1]}.pt", days=1),
+        make(tmp_path / "pretraining" / "my-model.pt", days=400),  # somebody's own, in a folder that is used for both
+        make(tmp_path / "pretraining" / "poetry.lock", days=400),
         make(tmp_path / "pretraining" / "notes.txt", days=400),
     ]
     listed = run(capsys)
@@ -90,11 +93,11 @@ def test_a_file_that_is_written_meanwhile_stays(home, make):
 
 def test_a_pretraining_that_is_used_is_young_again(home, make, tmp_path):
     cache = PretrainingCache(tmp_path / "pretraining")
-    cache.get_or_compute("key", lambda: {"epoch": 1})
+    cache.get_or_compute(KEY, lambda: {"epoch": 1})
     long_ago = time.time() - 40 * DAY
-    os.utime(tmp_path / "pretraining" / "key.pt", (long_ago, long_ago))
-    assert [file.path.name for file in tidying.old_files(tidying.PRETRAININGS, 30 * DAY)] == ["key.pt"]
-    assert cache.get_or_compute("key", lambda: {"epoch": 2}) == ({"epoch": 1}, True)
+    os.utime(tmp_path / "pretraining" / f"{KEY}.pt", (long_ago, long_ago))
+    assert [file.path.name for file in tidying.old_files(tidying.PRETRAININGS, 30 * DAY)] == [f"{KEY}.pt"]
+    assert cache.get_or_compute(KEY, lambda: {"epoch": 2}) == ({"epoch": 1}, True)
     assert tidying.old_files(tidying.PRETRAININGS, 30 * DAY) == []
 
 
