@@ -390,7 +390,10 @@ def _types_name(tables: DecemberTables, types_name: str | None) -> str:
     known = sorted(tables.KnownTypes.fetch("types_name"))
     if types_name is None:
         if len(known) > 1:
-            raise SettingsError(f"there are several sets of known types; set types_name to one of {', '.join(known)}.")
+            raise SettingsError(
+                f"there are several sets of known types: {', '.join(known)}. Name one of them with --types, in Python "
+                "with types_name."
+            )
         return str(known[0]) if known else ""
     if types_name not in known:
         raise SettingsError(f"there are no known types named {types_name!r}. Known: {', '.join(known) or 'none'}.")

@@ -111,7 +111,10 @@ def test_agreement_errors(lab):
     key = lab.tables.KnownTypes().add_entry("second set", {"elsewhere": ([1], [1])})
     with pytest.raises(SettingsError) as raised:
         queries.agreement_table(lab.tables)
-    assert str(raised.value) == ("there are several sets of known types; set types_name to one of planted, second set.")
+    assert str(raised.value) == (
+        "there are several sets of known types: planted, second set. Name one of them with --types, in Python with "
+        "types_name."
+    )
     (lab.tables.KnownTypes & key).delete()
 
 
