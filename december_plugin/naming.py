@@ -18,6 +18,7 @@ import pandas as pd
 
 from december_plugin.errors import SettingsError
 from december_plugin.settings import PASSED_BY_NNFABRIK, expand_preset
+from december_plugin.terminal import printable
 
 METHOD_NAMES = {"december": "DECEMber", "gmm": "Gaussian mixture", "kmeans": "k-means", "t_mixture": "t mixture"}
 ROLE_ORDER = {"december": 0, "baseline": 1, "control": 2}
@@ -110,7 +111,7 @@ def entry_names(entries: pd.DataFrame) -> list[str]:
         ``fn``, ``comment`` and ``config`` (a mapping), one row per entry, the entries that are shown together.
     """
     functions = [str(name) for name in entries["fn"]]
-    comments = ["" if pd.isna(text) else str(text).strip() for text in entries["comment"]]
+    comments = [_text(text) for text in entries["comment"]]
     names = [comment or short_function(function) for comment, function in zip(comments, functions, strict=True)]
     if len(set(names)) == len(names):  # nothing else is to be said, for which the functions would be imported
         return names
@@ -336,7 +337,8 @@ def _canonical(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    return "" if value is None or value != value else str(value).strip()
+    """Return a stored text on one line, without what a terminal would obey, so that columns of names stay in line."""
+    return "" if pd.isna(value) else " ".join(printable(str(value)).split())
 
 
 def _groups(items: Iterable[T], *, key: Callable[[T], Hashable]) -> list[list[T]]:

@@ -48,6 +48,16 @@ def test_what_is_alone_has_a_plain_name() -> None:
     ) == ["DECEMber, strength auto", "DECEMber, strong", "k-means", "k-means, end of pretraining", "t mixture"]
 
 
+def test_comments_are_on_one_line_and_without_what_a_terminal_obeys() -> None:
+    assert labels(
+        configuration("december", {"n_clusters": 6}, "\x1b[31mDECEMber\a,\n strong"),
+        configuration("kmeans", {}, "a\tb"),
+        configuration("kmeans", {"max_iter": 12}, "\x1b[1ma b"),
+    ) == ["DECEMber, strong", "k-means (max_iter 200)", "k-means (max_iter 12)"]
+    entries = pd.DataFrame({"fn": ["f", "f"], "comment": ["\x1b[31mred", None], "config": [{}, {}]})
+    assert entry_names(entries) == ["red", "f"]
+
+
 def test_changed_settings_under_the_same_comment_are_named() -> None:
     rows = [
         configuration(method, {**config, "max_iter": epochs}, comment)
