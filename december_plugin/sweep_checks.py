@@ -25,7 +25,6 @@ from december_plugin.texts import check_session_names
 
 BASES = {"datasets": "datasets", "models": "models", "trainers": "training"}
 FN_LENGTHS = {"datasets": 64, "models": 128, "trainers": 64}  # of nnfabrik's columns
-OUR_DATASETS = "december_plugin.datasets."
 IMAGES, MOVIES = "images", "movies"
 # What datasets give and models take; functions of other packages may give and take anything.
 STIMULI = {

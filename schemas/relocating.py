@@ -117,8 +117,9 @@ def carry_out(move: Move, *, tables: Any) -> None:
     """Write a move into the tables."""
     checked = "; ".join(dict.fromkeys(dataset.compared_with for dataset in move.datasets))[:255]
     table = tables.Relocation()
-    for old, new in move.rules.items():
-        table.set(old, new, checked=checked)
+    with table.connection.transaction:  # all of it, or nothing
+        for old, new in move.rules.items():
+            table.set(old, new, checked=checked)
 
 
 def as_registered(sweep: Sweep, *, nnfabrik: Any, tables: Any) -> Sweep:

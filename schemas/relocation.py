@@ -6,6 +6,7 @@ stays as it is, so that hashes and results stay, and this table says where its p
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import os
@@ -41,10 +42,10 @@ class Relocation(dj.Manual):
             return {}
 
     def set(self, old: str, new: str, *, checked: str) -> None:
-        """Let a path lead to another one, or back to itself."""
+        """Let a path lead to another one, or back to itself; several at once inside of a transaction."""
         others = {known: where for known, where in self.paths().items() if known != old}
         key = {"old_path_md5": hashlib.md5(old.encode(), usedforsecurity=False).hexdigest()}
-        with self.connection.transaction:
+        with contextlib.nullcontext() if self.connection.in_transaction else self.connection.transaction:
             (self & key).delete_quick()
             if new != new_path(old, others, even_if_missing=True):
                 self.insert1({**key, "old_path": old, "new_path": new, "relocated_checked": checked})

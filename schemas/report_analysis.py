@@ -88,7 +88,7 @@ class AnalysisReader:
             choices=choices,
             consensus=consensus,
             chosen=chosen,
-            embedding=self._embedding(row, chosen),
+            embedding=self._embedding(row),
             confusions=self._confusions(types_name, chosen.n_clusters),
             types_name=types_name,
             n_types=n_types,
@@ -228,14 +228,14 @@ class AnalysisReader:
             return pd.DataFrame(columns=[*NEURON, "test_correlation"]).astype({"unit_id": "int64"})
         return pd.concat(frames).groupby(NEURON, as_index=False)["test_correlation"].mean()
 
-    def _embedding(self, row: pd.Series, chosen: Chosen) -> Embedding | None:
+    def _embedding(self, row: pd.Series) -> Embedding | None:
         if not self.tsne:
             return None
         from datajoint.errors import DataJointError
 
         key = self._keys(row)[0]
         try:
-            return self._computed_embedding(key, chosen)
+            return self._computed_embedding(key)
         except (DecemberError, DataJointError, OSError) as error:
             words = " ".join(str(error).split())
             remedy = (
@@ -245,7 +245,7 @@ class AnalysisReader:
             self.missing.append(Missing("the t-SNE", remedy))
             return None
 
-    def _computed_embedding(self, key: dict[str, Any], chosen: Chosen) -> Embedding:
+    def _computed_embedding(self, key: dict[str, Any]) -> Embedding:
         from december_plugin.plots.embedding import drawn_neurons
         from december_plugin.plots.tsne import tsne_coordinates, tsne_settings
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pymysql
 import pytest
 from tables_setup import Lab, emptied
 
@@ -15,7 +16,7 @@ from december_plugin.cli import main
 from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.schemas import queries
 from december_plugin.schemas.registration import register
-from december_plugin.schemas.relocating import plan_move
+from december_plugin.schemas.relocating import Move, carry_out, plan_move
 from december_plugin.simulate import write_recording
 from december_plugin.sweep import load_sweep
 
@@ -217,6 +218,13 @@ def test_a_machine_that_has_not_moved_its_recordings_goes_on_with_them(tmp_path:
     (here / "one").rmdir()
     (there / "one").rmdir()
     assert relocated(config, {str(here): str(there)})["paths"][0] == str(there / "one")
+
+
+def test_all_of_a_move_is_noted_or_nothing(declared: Lab) -> None:
+    lab = emptied(declared)
+    with pytest.raises(pymysql.err.DataError):
+        carry_out(Move({"/first": "/new", "/second": "/" + "x" * 5000}, ()), tables=lab.tables)
+    assert lab.tables.Relocation().paths() == {}
 
 
 def test_tables_of_an_earlier_version_have_no_relocations(declared: Lab) -> None:
