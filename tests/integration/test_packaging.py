@@ -19,6 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DISTRIBUTIONS = {
     "git": "gitpython",
+    "lazy_loader": "lazy-loader",
     "openTSNE": "opentsne",
     "sklearn": "scikit-learn",
     "skimage": "scikit-image",

@@ -198,7 +198,7 @@ def test_a_password_that_was_typed_reaches_the_workers(unconfigured, monkeypatch
     args = argparse.Namespace(schema="lab", nnfabrik=None)
 
     def answer(is_embedded: bool):
-        def open_lab_of(_: argparse.Namespace) -> SimpleNamespace:
+        def open_lab_of(_: argparse.Namespace, *, create: bool) -> SimpleNamespace:
             unconfigured.config.update({"database.user": "ada", "database.password": "typed"})
             return SimpleNamespace(is_embedded=is_embedded)
 

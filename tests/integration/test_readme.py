@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from december_plugin.cli import main
+from december_plugin.lab import open_lab
 from december_plugin.simulate import write_recording
 from december_plugin.sweep import load_sweep
 
@@ -51,7 +52,7 @@ def lab(database, new_schema_name, tmp_path_factory):
 
 
 def test_commands(lab, capsys):
-    _, folder = lab
+    schema, folder = lab
     commands = [line for line in shell_lines() if line.startswith("december ") and not line.startswith(RUN_ELSEWHERE)]
     assert len(commands) == 19
     for command in commands:
@@ -61,7 +62,7 @@ def test_commands(lab, capsys):
         assert main(words) == 0, f"{command}\n{capsys.readouterr().err}"
     printed = capsys.readouterr().out
     assert "The sweep is valid. It plans 12 trainings" in printed
-    assert "TrainedModel 12" in printed
+    assert len(open_lab(schema=schema).tables.TrainedModel()) == 12
     assert (folder / "agreement.csv").stat().st_size > 0
     assert (folder / "report.html").stat().st_size > 0
     assert (folder / "numbers" / "agreement.csv").stat().st_size > 0

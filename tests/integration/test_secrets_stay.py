@@ -91,7 +91,8 @@ def leaky(database: Any, server: EmbeddedServer, admin: Any, schema_name: str, t
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "leaky_lab.py").write_text(LEAKY)
     (tmp_path / "code" / "broken_lab.py").write_text(
-        "import os\nraise OSError(f'no login: {os.environ[\"DJ_PASS\"]}')\n"
+        # Raised where the module is used: what it raises while it is imported is explained.
+        "import os\ndef __getattr__(name):\n    raise OSError(f'no login: {os.environ[\"DJ_PASS\"]}')\n"
     )
     (tmp_path / "models").mkdir()
     store = {"protocol": "file", "location": str(tmp_path / "models")}

@@ -311,5 +311,5 @@ def test_a_mistake_in_a_sweep_writes_nothing(command, recordings, tmp_path):
     (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(content))
     result = command.run("register", str(tmp_path / "wrong.yaml"), code=1)
     assert "december_trainer has no setting 'n_cluster'. Did you mean 'n_clusters'?" in result.stderr
-    lab = open_lab(schema=command.schema, nnfabrik=command.schema)
+    lab = open_lab(schema=command.schema, nnfabrik=command.schema, create=True)
     assert len(lab.nnfabrik.Trainer()) == 0

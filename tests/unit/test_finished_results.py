@@ -34,6 +34,7 @@ def settings(tmp_path) -> SimpleNamespace:
         store=FileStore("minio", tmp_path),
         state=WorkerState(),
         heartbeat=SimpleNamespace(lost=set()),
+        watch=running.JobWatch(),
         checkpoint_every=5,
     )
 
