@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -63,7 +64,7 @@ def test_a_sweep_while_its_workers_are_killed(pool):
     )
     assert (ended, stop, workers, kind) == (1, 0, 2, "local")
     logs = [(pool.folder / "logs" / f"cpu-{number}.log").read_text() for number in (1, 2)]
-    assert sum(log.count("TrainedModel: trainer, seed") for log in logs) == 3
+    assert sum(len(re.findall("TrainedModel: trainer, seed .*: done", log)) for log in logs) == 3
     assert pool.worker_processes() == []
 
 
