@@ -30,8 +30,9 @@ def sweep(empty_lab: Any) -> FakeSweep:
 
 
 @pytest.fixture
-def status(sweep: FakeSweep, capsys: pytest.CaptureFixture[str]) -> Any:
+def status(sweep: FakeSweep, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that runs `december status` on the sweep and returns what it prints."""
+    monkeypatch.delenv("COLUMNS", raising=False)
 
     def run(*words: str, code: int = 0) -> str:
         capsys.readouterr()
