@@ -123,7 +123,7 @@ def demo_sweep(settings: DemoSettings, recordings: Mapping[str, Sequence[Path]])
                 "grid": {"n_clusters": clusters, "strength": list(settings.strengths)},
             },
         ],
-        "clusterings": [{"method": method, "n_clusters": clusters} for method in ("kmeans", "t_mixture")],
+        "clusterings": [{"method": method, "n_clusters": clusters} for method in ("gmm", "kmeans", "t_mixture")],
         **asked,
     }
 

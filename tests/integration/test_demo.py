@@ -33,7 +33,7 @@ def test_on_recordings_with_known_types(database, schema_name, recordings, tmp_p
     assert "What it says:" in printed
     assert "Not decided yet" in printed  # two draws cannot tell
     table = pd.read_csv(tmp_path / "demo" / "agreement.csv")
-    assert len(table) == 10
+    assert len(table) == 14
     with_null = table["p_value"].notna()
     assert set(table.loc[with_null, "method"]) == {"december", "kmeans"}
     assert with_null.sum() == 6  # the control's k-means, too
@@ -57,7 +57,7 @@ def test_the_simulated_sweep_is_valid_and_plans_what_the_readme_says(tmp_path):
     recordings = simulated_recordings(tmp_path)
     sweep = parse_sweep(demo_sweep(DemoSettings(folder=tmp_path), recordings))
     assert sweep.n_trainings == 54
-    assert len(sweep.clusterings) == 14
+    assert len(sweep.clusterings) == 21
     assert [entry.comment for entry in sweep.datasets] == ["planted types", "a continuum"]
     (surrogate,) = sweep.surrogates
     assert (surrogate.n_draws, surrogate.clusterings) == (20, ("december", "kmeans"))
