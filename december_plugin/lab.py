@@ -131,9 +131,10 @@ def no_tables(connection: Any, schema: str) -> str:
     if others:
         close = difflib.get_close_matches(schema, others, n=1, cutoff=0.8)
         meant = f" Did you mean {close[0]!r}?" if close else ""
+        others = [*close, *(name for name in others if name not in close)]  # the one that is meant is always named
         more = f" and {len(others) - MOST_NAMED:,} more" if len(others) > MOST_NAMED else ""
         named = ", ".join(others[:MOST_NAMED])
-        hint = f"{meant} There are tables in: {named}{more}. Add --schema {shlex.quote((close or others)[0])}."
+        hint = f"{meant} There are tables in: {named}{more}. Add --schema {shlex.quote(others[0])}."
     return (
         f"there are no december tables in the schema {schema!r} yet.{hint} `december register` makes them, in Python "
         "open_lab(create=True); check the name (--schema) if they should be there, and that your account may read them."
