@@ -208,11 +208,14 @@ def test_an_interrupted_worker_frees_its_job_and_the_next_goes_on(command, recor
         row = lab.tables.PoolJob.fetch1()
         assert (row["job_state"], row["n_starts"], row["n_deaths"]) == ("free", attempt, 0)
         log = Path(row["log_file"].split(":", 1)[1]).read_text()
-        begun = re.findall(r"epoch (\d+) of 100000", log)
-        epochs.append((int(begun[0]), int(begun[-1])))
+        first, *_ = re.findall(r"epoch (\d+) of 100000", log)
+        *_, saved = re.findall(r"checkpoint of epoch (\d+) saved", log)
+        assert f"saved after epoch {saved}, from where the next worker goes on" in output
+        epochs.append((int(first), int(saved)))
         lab.tables.PoolWorker.delete_quick()
-    # Each goes on where the one before has ended, at most the epochs of a second and a little earlier.
-    assert epochs[0][0] < epochs[0][1] <= epochs[1][0] < epochs[1][1] <= epochs[2][0]
+    assert epochs[0][0] == 1
+    assert all(first < saved for first, saved in epochs)
+    assert [first for first, _ in epochs[1:]] == [saved + 1 for _, saved in epochs[:-1]]
     assert command.counts()["TrainedModel"]["waiting"] == 1
 
 
