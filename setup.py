@@ -1,4 +1,4 @@
-"""Packaging: the folder ``schemas/`` is installed as ``december_plugin.schemas``, so no top-level name is claimed."""
+"""Packaging. ``december_plugin/schemas`` is a link to the folder ``schemas``, so no other top-level name is claimed."""
 
 from pathlib import Path
 
@@ -41,11 +41,6 @@ SUBMITIT = "submitit>=1.5,<2"
 # openretina brings torchvision and torchaudio, which must be the releases that belong to the torch that is installed.
 RETINA = ["openretina>=1.1.1,<1.2", "h5py>=3.10,<4"]
 
-packages = find_packages(include=["december_plugin", "december_plugin.*"])
-schema_packages = ["december_plugin.schemas"] + [
-    f"december_plugin.schemas.{name}" for name in find_packages(where="schemas")
-]
-
 setup(
     name="december-plugin",
     version=VERSION,
@@ -55,8 +50,7 @@ setup(
     license="MIT",
     license_files=["LICENSE"],
     python_requires=">=3.10,<3.14",
-    packages=packages + schema_packages,
-    package_dir={"december_plugin": "december_plugin", "december_plugin.schemas": "schemas"},
+    packages=find_packages(include=["december_plugin", "december_plugin.*"]),
     package_data={"december_plugin": ["py.typed", "sweeps/*/*.yaml", "report/templates/*"]},
     install_requires=REQUIREMENTS,
     extras_require={

@@ -20,8 +20,8 @@ import numpy as np
 import sklearn
 from sklearn import metrics
 
-from december_plugin.agreement import agreement_across_seeds, compare_partitions
-from december_plugin.identity import NeuronIds
+from december_plugin.embeddings.neuron_ids import NeuronIds
+from december_plugin.evaluation.agreement import agreement_across_seeds, compare_partitions
 
 CLUSTERS = (10, 50, 100)
 PAIRS_TARGET = 1000

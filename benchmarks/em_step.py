@@ -26,7 +26,7 @@ import torch
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
-from december_plugin.clustering import DECEMber
+from december_plugin.clustering.losses import DECEMber
 
 CLUSTERS = (10, 50, 100)
 LARGEST_PLAIN = 10

@@ -50,7 +50,7 @@ def open_tables() -> Any:
 
 def measure_picks(tables: Any, repeats: int) -> list[tuple[int, float, float, float]]:
     """Return, by number of models done, the times (ms) of a first pick, of a pick in a row of 200, of DataJoint's."""
-    from december_plugin.pool.picking import Candidates
+    from december_plugin.pool.jobs.queue import Candidates
 
     plan, table = tables.TrainingPlan.fetch("KEY"), tables.TrainedModel()
     results, n_stored = [], 0

@@ -20,9 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from december_plugin.connection import quiet_datajoint
-from december_plugin.server import EmbeddedServer
-from december_plugin.sweep import Sweep, load_sweep
+from december_plugin.database.connection import quiet_datajoint
+from december_plugin.database.embedded import EmbeddedServer
+from december_plugin.sweeps.parse import Sweep, load_sweep
 
 SWEEP = """\
 seeds: {seeds}
@@ -46,7 +46,7 @@ TARGET = 5.0  # seconds
 @contextmanager
 def embedded_lab() -> Iterator[Any]:
     """Open the tables in a server of our own, whatever the settings of this machine say."""
-    from december_plugin.lab import open_lab
+    from december_plugin.schemas.lab import open_lab
 
     dj = quiet_datajoint()
     dj.config.update({"database.host": "localhost", "database.port": 3306, "stores": {}, "safemode": False})
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--trainers", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
-    from december_plugin.schemas.registration import register
+    from december_plugin.sweeps.register import register
 
     with tempfile.TemporaryDirectory(prefix="december_sweep") as folder, embedded_lab() as lab:
         tables = {"nnfabrik": lab.nnfabrik, "tables": lab.tables, "add_fabrikant": True}

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from tables import made_up_assignment
 
-from december_plugin.connection import connect, quiet_datajoint
-from december_plugin.server import EmbeddedServer
+from december_plugin.database.connection import connect, quiet_datajoint
+from december_plugin.database.embedded import EmbeddedServer
 
 SEEDS = 5
 DRAWS = 20

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from december_plugin.connection import connect, quiet_datajoint
-from december_plugin.server import EmbeddedServer
+from december_plugin.database.connection import connect, quiet_datajoint
+from december_plugin.database.embedded import EmbeddedServer
 
 SESSIONS = 7
 CLUSTERS = 50

@@ -19,7 +19,8 @@ import openTSNE
 import sklearn
 from sklearn.manifold import TSNE
 
-from december_plugin.plots import tsne, tsne_coordinates, tsne_settings
+from december_plugin.evaluation import tsne
+from december_plugin.plots import tsne_coordinates, tsne_settings
 
 TARGET = 120  # seconds, for 14,000 neurons on two processors
 

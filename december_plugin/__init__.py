@@ -1,49 +1,43 @@
 """Functional cell types in digital twins of the visual system, inside nnfabrik and DataJoint.
 
 Importing this package opens no database connection, and imports no torch before one of its names is used. It makes
-PyPI's nnfabrik and neuralpredictors importable on current Python (see :mod:`december_plugin.compat`).
+PyPI's nnfabrik and neuralpredictors importable on current Python (see :mod:`december_plugin.importing.shims`).
 """
 
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path as _Path
 from typing import TYPE_CHECKING
 
 import lazy_loader as _lazy
 
-from december_plugin.compat import install as _install
+from december_plugin.importing.shims import install as _install
 
 _install()
 
-# In a source tree that Python finds before an installed package, the tables lie beside this folder.
-_root = _Path(__file__).resolve().parents[1]
-if (_root / "setup.py").exists() and (_root / "schemas" / "__init__.py").exists():
-    __path__.append(str(_root))
-
 if TYPE_CHECKING:
-    from december_plugin.agreement import compare_partitions as compare_partitions
-    from december_plugin.baselines import cluster_readouts as cluster_readouts
-    from december_plugin.clustering import DECEMber as DECEMber
-    from december_plugin.clustering import VanillaDEC as VanillaDEC
-    from december_plugin.clustering import kl_divergence as kl_divergence
-    from december_plugin.clustering import target_distribution as target_distribution
-    from december_plugin.confusion import confusion_matrix as confusion_matrix
-    from december_plugin.consensus import consensus_partition as consensus_partition
-    from december_plugin.embeddings import readout_embeddings as readout_embeddings
-    from december_plugin.lab import open_lab as open_lab
-    from december_plugin.matching import match_clusters as match_clusters
-    from december_plugin.mixture import StudentTMixture as StudentTMixture
+    from december_plugin.clustering.losses import DECEMber as DECEMber
+    from december_plugin.clustering.losses import VanillaDEC as VanillaDEC
+    from december_plugin.clustering.losses import kl_divergence as kl_divergence
+    from december_plugin.clustering.losses import target_distribution as target_distribution
+    from december_plugin.clustering.post_hoc import cluster_readouts as cluster_readouts
+    from december_plugin.clustering.student_t_mixture import StudentTMixture as StudentTMixture
+    from december_plugin.embeddings.readout_vectors import readout_embeddings as readout_embeddings
+    from december_plugin.evaluation.agreement import compare_partitions as compare_partitions
+    from december_plugin.evaluation.confusion import confusion_matrix as confusion_matrix
+    from december_plugin.evaluation.consensus import consensus_partition as consensus_partition
+    from december_plugin.evaluation.matching import match_clusters as match_clusters
+    from december_plugin.schemas.lab import open_lab as open_lab
     from december_plugin.simulate import write_recording as write_recording
 
 _NAMES = {
-    "agreement": ["compare_partitions"],
-    "baselines": ["cluster_readouts"],
-    "clustering": ["DECEMber", "VanillaDEC", "kl_divergence", "target_distribution"],
-    "confusion": ["confusion_matrix"],
-    "consensus": ["consensus_partition"],
-    "embeddings": ["readout_embeddings"],
-    "lab": ["open_lab"],
-    "matching": ["match_clusters"],
-    "mixture": ["StudentTMixture"],
+    "clustering.losses": ["DECEMber", "VanillaDEC", "kl_divergence", "target_distribution"],
+    "clustering.post_hoc": ["cluster_readouts"],
+    "clustering.student_t_mixture": ["StudentTMixture"],
+    "embeddings.readout_vectors": ["readout_embeddings"],
+    "evaluation.agreement": ["compare_partitions"],
+    "evaluation.confusion": ["confusion_matrix"],
+    "evaluation.consensus": ["consensus_partition"],
+    "evaluation.matching": ["match_clusters"],
+    "schemas.lab": ["open_lab"],
     "simulate": ["write_recording"],
 }
 _MODULES = ["agreement", "datasets", "embeddings", "models", "plots", "schemas", "simulate", "sklearn", "trainers"]

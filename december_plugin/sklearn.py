@@ -13,10 +13,10 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from december_plugin import mixture
-from december_plugin.cluster_counts import bayesian_information_criterion, n_parameters
+from december_plugin.clustering import student_t_mixture as mixture
+from december_plugin.clustering.kmeans import check_count
 from december_plugin.errors import SettingsError
-from december_plugin.kmeans import check_count
+from december_plugin.evaluation.model_selection import bayesian_information_criterion, n_parameters
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -24,7 +24,7 @@ FloatArray = npt.NDArray[np.float64]
 class StudentTMixture(DensityMixin, BaseEstimator):
     """Mixture of Student-t distributions with diagonal scales, fitted by expectation maximisation.
 
-    The mixture of DECEMber, :class:`december_plugin.mixture.StudentTMixture`, in the manner of
+    The mixture of DECEMber, :class:`december_plugin.clustering.student_t_mixture.StudentTMixture`, in the manner of
     :class:`sklearn.mixture.GaussianMixture`: heavy tails keep outlying samples from dragging the centres. With
     ``dof -> inf`` it is the Gaussian mixture with diagonal covariances.
 
@@ -79,8 +79,8 @@ class StudentTMixture(DensityMixin, BaseEstimator):
 
     See Also
     --------
-    december_plugin.baselines.cluster_readouts : the three post hoc clusterings that the tables store.
-    december_plugin.clustering.DECEMber : the same mixture, fitted while a model trains.
+    december_plugin.clustering.post_hoc.cluster_readouts : the three post hoc clusterings that the tables store.
+    december_plugin.clustering.losses.DECEMber : the same mixture, fitted while a model trains.
 
     References
     ----------
@@ -172,7 +172,7 @@ class StudentTMixture(DensityMixin, BaseEstimator):
 
         See Also
         --------
-        december_plugin.cluster_counts.bayesian_information_criterion
+        december_plugin.evaluation.model_selection.bayesian_information_criterion
         """
         scores = self.score_samples(X)
         return bayesian_information_criterion(

@@ -185,7 +185,7 @@ def configure(environment: Environment) -> None:
 
 def complete_command(words: list[str]) -> list[str]:
     """Return the command to run: options alone are those of ``december pool``, a name alone is a december command."""
-    from december_plugin import commands
+    from december_plugin.cli import commands
 
     if not words or words[0].startswith("-"):
         return ["december", "pool", *words]
@@ -200,9 +200,9 @@ def wait_for_services(limit: float) -> None:
     limit
         How long to wait (s).
     """
-    from december_plugin.connection import connect, quiet_datajoint
+    from december_plugin.database.connection import connect, quiet_datajoint
     from december_plugin.errors import DecemberError, ServerError
-    from december_plugin.secrets import redacted
+    from december_plugin.security.redaction import redacted
 
     quiet_datajoint()  # imports it: that takes seconds, too
     end, pause, said = time.monotonic() + limit, FIRST_PAUSE, ""

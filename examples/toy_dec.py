@@ -29,7 +29,7 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
-from december_plugin.clustering import DECEMber, VanillaDEC
+from december_plugin.clustering.losses import DECEMber, VanillaDEC
 from december_plugin.plots import save_figure, toy_figure
 
 CENTERS = ((-0.1, -0.1), (0.1, 0.1))

@@ -9,7 +9,7 @@ Importing this package opens no connection; :func:`december_tables` uses the one
     tables = december_tables("lab_december", nnfabrik=nnfabrik)
     tables.TrainedModel.populate(reserve_jobs=True)
 
-Questions to the filled tables are in :mod:`december_plugin.schemas.queries`.
+Questions to the filled tables are in :mod:`december_plugin.results.agreement`.
 """
 
 from december_plugin.schemas.tables import DecemberTables, december_tables

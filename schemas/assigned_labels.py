@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from december_plugin.identity import NeuronIds
+from december_plugin.embeddings.neuron_ids import NeuronIds
 from december_plugin.schemas.neuron_ids import FROM_RECORDING
 
 T = TypeVar("T")

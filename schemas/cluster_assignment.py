@@ -14,7 +14,7 @@ import numpy as np
 from december_plugin.errors import EmbeddingError
 from december_plugin.schemas.clustering import DECEMBER
 from december_plugin.schemas.neuron_ids import SessionNeurons, session_neurons
-from december_plugin.schemas.plain_values import packed, unpacked
+from december_plugin.schemas.serialization import packed, unpacked
 from december_plugin.schemas.stored_models import build_loaders, full_config
 from december_plugin.schemas.stored_readouts import stored_embeddings
 
@@ -106,7 +106,7 @@ class ClusterAssignment(dj.Computed):
 
     def make_compute(self, key: dict[str, Any], fetched: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Cluster the readout vectors; return the entry's values and those of its sessions."""
-        from december_plugin.baselines import cluster_readouts
+        from december_plugin.clustering.post_hoc import cluster_readouts
 
         inputs = unpacked(fetched)
         embeddings = stored_embeddings(self.trained_model_table, inputs["config"], key)
@@ -144,7 +144,7 @@ def trained_mixture_clusters(vectors: np.ndarray, mixture: Mapping[str, Any] | N
     """
     import torch
 
-    from december_plugin.mixture import StudentTMixture
+    from december_plugin.clustering.student_t_mixture import StudentTMixture
 
     if not isinstance(mixture, Mapping):
         raise EmbeddingError(

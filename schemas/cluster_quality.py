@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import datajoint as dj
 
 from december_plugin.schemas.assigned_labels import assigned_labels
-from december_plugin.schemas.plain_values import packed, unpacked
+from december_plugin.schemas.serialization import packed, unpacked
 from december_plugin.schemas.stored_models import full_config
 from december_plugin.schemas.stored_readouts import clustering_recipe, in_session_order, stored_embeddings
 
@@ -58,7 +58,7 @@ class ClusterQuality(dj.Computed):
 
     def make_compute(self, key: dict[str, Any], fetched: str) -> tuple[dict[str, Any]]:
         """Return the criteria."""
-        from december_plugin.cluster_counts import (
+        from december_plugin.evaluation.model_selection import (
             LIKELIHOOD_METHODS,
             N_SPLITS,
             bayesian_information_criterion,

@@ -9,10 +9,10 @@ from typing import Any
 
 import datajoint as dj
 
-from december_plugin.clustering_settings import DECEMBER, canonical_settings, setting_mistakes
+from december_plugin.clustering.settings import DECEMBER, canonical_settings, setting_mistakes
 from december_plugin.errors import SettingsError, did_you_mean
-from december_plugin.settings import check_integer
-from december_plugin.texts import checked_text
+from december_plugin.text.stored_text import checked_text
+from december_plugin.validation.checks import check_integer
 
 MAX_DESCRIPTION_LENGTH = 255
 
@@ -41,7 +41,7 @@ class Clustering(dj.Lookup):
     """Ways to assign the neurons of a trained model to clusters.
 
     The entry ``december`` is always there: it reads the mixture that the trainer fitted, and has no settings of its
-    own. The others are methods of :mod:`december_plugin.baselines`, fitted to the readout vectors afterwards.
+    own. The others are methods of :mod:`december_plugin.clustering.post_hoc`, fitted to the readout vectors afterwards.
     """
 
     definition = """
@@ -71,7 +71,7 @@ class Clustering(dj.Lookup):
         Parameters
         ----------
         method
-            "december", or a name in :data:`december_plugin.baselines.METHODS`.
+            "december", or a name in :data:`december_plugin.clustering.post_hoc.METHODS`.
         n_clusters
             Number of clusters of a post hoc method. None for "december", where the trainer has it.
         description
@@ -86,7 +86,7 @@ class Clustering(dj.Lookup):
         SettingsError
             For an unknown method or setting, a value that is not allowed, or an entry that is there already.
         """
-        from december_plugin.baselines import METHODS
+        from december_plugin.clustering.post_hoc import METHODS
 
         if method not in (DECEMBER, *METHODS):
             raise SettingsError(f"there is no method {method!r}. {did_you_mean(str(method), (DECEMBER, *METHODS))}")

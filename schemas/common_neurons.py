@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from december_plugin.embeddings.neuron_ids import NeuronIds, match_neurons
 from december_plugin.errors import SettingsError
-from december_plugin.identity import NeuronIds, match_neurons
 from december_plugin.schemas.assigned_labels import AssignedLabels, assigned_labels
 
 

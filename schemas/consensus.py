@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import datajoint as dj
 import numpy as np
 
-from december_plugin.consensus import Consensus as Partition
-from december_plugin.consensus import consensus_clusters, consensus_partition
+from december_plugin.evaluation.consensus import Consensus as Partition
+from december_plugin.evaluation.consensus import consensus_clusters, consensus_partition
 from december_plugin.schemas.common_neurons import CommonNeurons, common_neurons, stored_per_neuron
 from december_plugin.schemas.seed_sets import SeedSetTable
 
@@ -42,7 +42,7 @@ class Consensus(SeedSetTable, dj.Computed):
     """The partition that the seeds of a configuration share, and how many of them agree on every neuron.
 
     There is one entry for every set of seeds. When a seed is added, there is a new entry for the larger set;
-    :func:`december_plugin.schemas.type_queries.consensus_table` takes those of the present seeds.
+    :func:`december_plugin.results.evidence.consensus_table` takes those of the present seeds.
     """
 
     cluster_assignment_table: ClassVar[Any]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import datajoint as dj
 import numpy as np
 
+from december_plugin.embeddings.neuron_ids import whole_numbers
 from december_plugin.errors import SettingsError
-from december_plugin.identity import whole_numbers
-from december_plugin.texts import check_session_names, checked_text
+from december_plugin.text.stored_text import check_session_names, checked_text
 
 if TYPE_CHECKING:
     import pandas as pd

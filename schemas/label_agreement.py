@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import datajoint as dj
 
-from december_plugin.agreement import agreement_with_types
 from december_plugin.errors import SettingsError
+from december_plugin.evaluation.agreement import agreement_with_types
 from december_plugin.schemas.assigned_labels import assigned_labels
 from december_plugin.schemas.neuron_ids import FROM_RECORDING
 

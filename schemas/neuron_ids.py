@@ -49,7 +49,7 @@ def session_neurons(
     if neurons is not None:
         known = {data_key: session.get("unit_ids") for data_key, session in neurons.items()}
     else:
-        from december_plugin.embeddings import unit_ids_of
+        from december_plugin.embeddings.readout_vectors import unit_ids_of
 
         known = dict(unit_ids_of(build_loaders()))
     names, starts, counts = np.unique(data_keys, return_index=True, return_counts=True)

@@ -10,7 +10,7 @@ import datajoint as dj
 import numpy as np
 
 from december_plugin.errors import RecordingError, SettingsError
-from december_plugin.performance import (
+from december_plugin.evaluation.performance import (
     UNTESTED,
     constant_neurons,
     correlation_to_average,
@@ -22,7 +22,7 @@ from december_plugin.performance import (
     single_trial_correlation,
     why_untested,
 )
-from december_plugin.predictions import (
+from december_plugin.evaluation.predictions import (
     TierPredictions,
     n_served_neurons,
     predict_sessions,
@@ -30,7 +30,7 @@ from december_plugin.predictions import (
     stimulus_ids_of,
 )
 from december_plugin.schemas.neuron_ids import session_neurons
-from december_plugin.schemas.plain_values import packed, unpacked
+from december_plugin.schemas.serialization import packed, unpacked
 from december_plugin.schemas.stored_models import build_trained, full_config, neurons_of, stored_state_dict
 
 if TYPE_CHECKING:

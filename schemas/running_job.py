@@ -1,8 +1,8 @@
 """What a table's ``make`` knows about the process that runs it.
 
 A plain ``populate()`` runs a job without a lease: :class:`RunningJob` then does nothing but wait for a server that is
-away. A worker puts its own in place (:mod:`december_plugin.pool.running`), which keeps finished results on disk until
-they are stored, and lets only the holder of the lease insert.
+away. A worker puts its own in place (:mod:`december_plugin.pool.worker.job`), which keeps finished results on disk
+until they are stored, and lets only the holder of the lease insert.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar
 
-from december_plugin.schemas.server_outage import wait_for_server
+from december_plugin.database.server_outage import wait_for_server
 
 
 class RunningJob:

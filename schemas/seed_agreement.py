@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import datajoint as dj
 
-from december_plugin.agreement import MEASURES, compare_partitions
 from december_plugin.errors import SettingsError
+from december_plugin.evaluation.agreement import MEASURES, compare_partitions
 from december_plugin.schemas.assigned_labels import assigned_labels
 from december_plugin.schemas.restricting import restricted
 from december_plugin.schemas.seed_sets import SeparatedInt

@@ -13,8 +13,8 @@ from typing import Any
 
 from datajoint.errors import DataJointError
 
+from december_plugin.database.server_outage import CONNECTION_ERRORS
 from december_plugin.errors import ServerError
-from december_plugin.schemas.server_outage import CONNECTION_ERRORS
 
 LONGEST_WAIT = 600  # s
 

@@ -6,7 +6,7 @@ import datajoint as dj
 
 
 class StoreIdentity(dj.Manual):
-    """The stores of this schema, known by the mark in each; see :mod:`december_plugin.store_identity`."""
+    """The stores of this schema, known by the mark in each; see :mod:`december_plugin.storage.identity`."""
 
     definition = """
     # Stores that hold the files of this schema

@@ -17,12 +17,12 @@ from nnfabrik import builder
 from nnfabrik.builder import get_all_parts, get_data, get_model, resolve_fn
 from nnfabrik.utility.nn_helpers import load_state_dict
 
-from december_plugin import imports
-from december_plugin.allowed import current_restriction
 from december_plugin.errors import EmbeddingError, RecordingError, SettingsError
-from december_plugin.neuron_order import in_trained_order
+from december_plugin.evaluation.neuron_order import in_trained_order
+from december_plugin.importing import failures as imports
 from december_plugin.schemas.relocation import paths_in, relocated, rules_for
-from december_plugin.sealed import DamagedError
+from december_plugin.security.allowed_modules import current_restriction
+from december_plugin.storage.sealed import DamagedError
 
 TABLES = {"dataset": "Dataset", "model": "Model", "trainer": "Trainer"}
 # The packages in which nnfabrik looks for a name without dots.
@@ -62,7 +62,7 @@ def _here(config: Mapping[str, Any]) -> dict[str, Any]:
 def check_functions(config: Mapping[str, Any], key: Mapping[str, Any]) -> None:
     """Raise a :class:`SettingsError` that names the entry if one of its functions is not allowed or cannot be found.
 
-    Nothing is imported before all names are known to be allowed (:mod:`december_plugin.allowed`).
+    Nothing is imported before all names are known to be allowed (:mod:`december_plugin.security.allowed_modules`).
     """
     entries = {
         role: f"{table} entry with {role}_hash {key[f'{role}_hash']!r}"
@@ -100,7 +100,7 @@ def _unusable(entry: str, name: str, error: BaseException) -> SettingsError:
 
 
 def guard_nnfabrik() -> None:
-    """Make nnfabrik itself heed :func:`december_plugin.allowed.restricted_to`; calling it again changes nothing.
+    """Make nnfabrik itself heed :func:`december_plugin.security.restricted_to`; calling it again changes nothing.
 
     A lab's own ``TrainedModel`` resolves names in nnfabrik's code, past :func:`check_functions`. Every name goes
     through the two functions that are replaced here.

@@ -12,7 +12,7 @@ from december_plugin.schemas.clustering import DECEMBER
 from december_plugin.schemas.stored_models import build_trained, stored_neurons, stored_state_dict
 
 if TYPE_CHECKING:
-    from december_plugin.embeddings import ReadoutEmbeddings
+    from december_plugin.embeddings.readout_vectors import ReadoutEmbeddings
 
 
 def stored_embeddings(trained_model: Any, config: Mapping[str, Any], key: Mapping[str, Any]) -> ReadoutEmbeddings:
@@ -34,7 +34,7 @@ def stored_embeddings(trained_model: Any, config: Mapping[str, Any], key: Mappin
     RecordingError, SettingsError
         If the model has to be built, and its recordings or its function are not those of the training any more.
     """
-    from december_plugin.embeddings import readout_embeddings
+    from december_plugin.embeddings.readout_vectors import readout_embeddings
 
     state_dict = stored_state_dict(trained_model, key)
     try:
@@ -58,7 +58,7 @@ def in_session_order(embeddings: ReadoutEmbeddings, data_keys: Sequence[str]) ->
 def clustering_recipe(
     method: str, n_clusters: int, settings: Mapping[str, Any], *, mixture: Mapping[str, Any] | None, seed: int
 ) -> dict[str, Any]:
-    """Return what :func:`~december_plugin.baselines.cluster_readouts` is called with to cluster as an assignment did.
+    """Return the arguments of :func:`~december_plugin.clustering.cluster_readouts` that cluster as an assignment did.
 
     For DECEMber, which trains the mixture with the model, it is its clustering part: the Student-t mixture with the
     trained mixture's settings, started by k-means as DECEMber starts, and fitted to the readout vectors as they are.

@@ -12,14 +12,14 @@ from typing import Any, ClassVar
 import datajoint as dj
 import numpy as np
 
-from december_plugin.agreement import compare_partitions
 from december_plugin.errors import SettingsError
+from december_plugin.evaluation.agreement import compare_partitions
+from december_plugin.evaluation.null import DEFAULT_DRAWS, NAME_LENGTH, checked_settings, null_agreement, null_band
 from december_plugin.schemas.common_neurons import common_neurons
-from december_plugin.schemas.plain_values import packed, unpacked
 from december_plugin.schemas.seed_sets import SeedSetTable
+from december_plugin.schemas.serialization import packed, unpacked
 from december_plugin.schemas.stored_models import full_config
 from december_plugin.schemas.stored_readouts import clustering_recipe, in_session_order, stored_embeddings
-from december_plugin.surrogates import DEFAULT_DRAWS, NAME_LENGTH, checked_settings, null_agreement, null_band
 
 OF = "surrogate_clusterings"
 
@@ -61,7 +61,7 @@ class Surrogate(dj.Lookup):
         seed
             Of the draws, 0 to 2**32 - 1.
         method
-            "elliptical" or "gaussian", see :mod:`december_plugin.surrogates`.
+            "elliptical" or "gaussian", see :mod:`december_plugin.evaluation.null`.
         clusterings
             Methods of the clusterings that it is drawn for, of "december", "gmm", "kmeans", "t_mixture"; None for all.
         skip_duplicates
@@ -104,7 +104,7 @@ def surrogate_row(name: str | None, *, n_draws: Any, seed: Any, method: Any, clu
         name=name, n_draws=n_draws, seed=seed, method=method, clusterings=clusterings
     )
     if name is None:
-        from december_plugin.naming import METHOD_NAMES
+        from december_plugin.text.naming import METHOD_NAMES
 
         whose = f", of {' and '.join(METHOD_NAMES[each] for each in of)}" if of else ""
         name = f"{method}, {n_draws} draws{f', seed {seed}' if seed else ''}{whose}"[:NAME_LENGTH]
@@ -124,7 +124,7 @@ class SurrogateAgreement(SeedSetTable, dj.Computed):
 
     Surrogates are drawn for all seeds of a configuration at once, because the seeds' readouts of a neuron are related;
     so there is one entry for every set of seeds. When a seed is added, there is a new entry for the larger set;
-    :func:`december_plugin.schemas.type_queries.null_table` takes those of the present seeds. The surrogates are
+    :func:`december_plugin.results.evidence.null_table` takes those of the present seeds. The surrogates are
     clustered as the real readouts were; of DECEMber, by its mixture started by k-means, without training anew.
     """
 
@@ -184,7 +184,7 @@ class SurrogateAgreement(SeedSetTable, dj.Computed):
 
     def make_compute(self, key: dict[str, Any], fetched: str) -> tuple[dict[str, Any]]:
         """Draw surrogates, cluster them, and compare the seeds."""
-        from december_plugin.baselines import cluster_readouts
+        from december_plugin.clustering.post_hoc import cluster_readouts
 
         inputs = unpacked(fetched)
         keys, digests = self.seeds_of(key)

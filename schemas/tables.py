@@ -9,7 +9,7 @@ from typing import Any
 
 import datajoint as dj
 
-from december_plugin.connection import check_store, open_schema
+from december_plugin.database.connection import check_store, open_schema
 from december_plugin.errors import SettingsError
 from december_plugin.schemas.binding import bind
 from december_plugin.schemas.cluster_assignment import ClusterAssignment

@@ -15,13 +15,13 @@ from datajoint.errors import DataJointError
 from datajoint.hash import uuid_from_file
 from nnfabrik.builder import get_trainer
 
-from december_plugin.connection import check_store
+from december_plugin.database.connection import check_store
+from december_plugin.database.server_outage import CONNECTION_ERRORS, SurvivingCallback
 from december_plugin.errors import SettingsError, TrainingDivergedError
-from december_plugin.predictions import check_image_ids
+from december_plugin.evaluation.predictions import check_image_ids
 from december_plugin.schemas.fabrikants import fabrikant_of
-from december_plugin.schemas.plain_values import fitting, packed, plain, portable_state_dict, unpacked
 from december_plugin.schemas.relocation import relocated, rules_for
-from december_plugin.schemas.server_outage import CONNECTION_ERRORS, SurvivingCallback
+from december_plugin.schemas.serialization import fitting, packed, plain, portable_state_dict, unpacked
 from december_plugin.schemas.stored_models import (
     build_parts,
     build_trained,

@@ -1,10 +1,10 @@
 """nnfabrik dataset functions, one module for each recording format."""
 
-from december_plugin.datasets.hoefling_2024 import hoefling_2024_loaders, hoefling_2024_types
-from december_plugin.datasets.macaque_v4 import macaque_v4_loaders
-from december_plugin.datasets.movies import movie_loaders
-from december_plugin.datasets.sridhar_2025 import sridhar_2025_loaders
-from december_plugin.datasets.static import static_loaders
+from december_plugin.datasets.hoefling_2024.loaders import hoefling_2024_loaders, hoefling_2024_types
+from december_plugin.datasets.macaque_v4.loaders import macaque_v4_loaders
+from december_plugin.datasets.movies.loaders import movie_loaders
+from december_plugin.datasets.sensorium.loaders import static_loaders
+from december_plugin.datasets.sridhar_2025.loaders import sridhar_2025_loaders
 
 __all__ = [
     "hoefling_2024_loaders",

@@ -3,9 +3,9 @@
 from december_plugin.models.attention import stacked_core_attention_readout, task_core_attention_readout
 from december_plugin.models.equivariant import equivariant_core_gaussian_readout
 from december_plugin.models.factorized import stacked_core_factorized_readout
+from december_plugin.models.gaussian import stacked_core_gaussian_readout
 from december_plugin.models.hoefling import hoefling_core_gaussian_readout
 from december_plugin.models.movie import movie_core_gaussian_readout
-from december_plugin.models.stacked_core import stacked_core_gaussian_readout
 
 __all__ = [
     "equivariant_core_gaussian_readout",

@@ -9,6 +9,8 @@ from neuralpredictors.layers.encoders import FiringRateEncoder
 from neuralpredictors.layers.readouts import MultiReadoutSharedParametersBase
 from torch import nn
 
+from december_plugin.models.layers.readouts import AttentionReadout
+from december_plugin.models.layers.task_core import TaskCore, load_network
 from december_plugin.models.parts import (
     bias_starts,
     check_odd,
@@ -20,9 +22,7 @@ from december_plugin.models.parts import (
     stacked_core_settings,
 )
 from december_plugin.models.sessions import SessionShape, check_images, sessions_of, shared_channels
-from december_plugin.models.task_core import TaskCore, load_network
-from december_plugin.readouts import AttentionReadout
-from december_plugin.settings import check_bool, check_integer, check_number, checked_settings
+from december_plugin.validation.checks import check_bool, check_integer, check_number, checked_settings
 
 
 class MultipleAttention2d(MultiReadoutSharedParametersBase):

@@ -12,6 +12,7 @@ from neuralpredictors.regularizers import LaplaceL2norm
 from torch import Tensor, nn
 
 from december_plugin.errors import SettingsError
+from december_plugin.models.layers.steerable import SteerableConv2d, SteerableNorm2d
 from december_plugin.models.parts import (
     bias_starts,
     check_odd,
@@ -24,8 +25,7 @@ from december_plugin.models.parts import (
     seeded_weights,
 )
 from december_plugin.models.sessions import SessionShape, check_images, sessions_of, shared_channels
-from december_plugin.models.steerable import SteerableConv2d, SteerableNorm2d
-from december_plugin.settings import check_bool, check_integer, check_number, checked_settings
+from december_plugin.validation.checks import check_bool, check_integer, check_number, checked_settings
 
 
 class EquivariantCore(nn.Module):
@@ -47,7 +47,7 @@ class EquivariantCore(nn.Module):
     gamma_hidden
         Strength of the group sparsity of the others: the mean over pairs of channels of their filter's norm.
     upsampling
-        See :func:`~december_plugin.models.steerable.hermite_basis`.
+        See :func:`~december_plugin.models.layers.steerable.hermite_basis`.
     batch_norm, momentum, final_nonlinearity
         As in neuralpredictors' ``Stacked2dCore``.
     """

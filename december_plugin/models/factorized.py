@@ -8,6 +8,7 @@ from typing import Any
 from neuralpredictors.layers.encoders import FiringRateEncoder
 from neuralpredictors.layers.readouts import MultiReadoutSharedParametersBase
 
+from december_plugin.models.layers.readouts import FullFactorized2d
 from december_plugin.models.parts import (
     bias_starts,
     output_shapes,
@@ -17,8 +18,7 @@ from december_plugin.models.parts import (
     stacked_core_settings,
 )
 from december_plugin.models.sessions import sessions_of
-from december_plugin.readouts import FullFactorized2d
-from december_plugin.settings import check_bool, check_number, checked_settings
+from december_plugin.validation.checks import check_bool, check_number, checked_settings
 
 
 class MultipleFullFactorized2d(MultiReadoutSharedParametersBase):

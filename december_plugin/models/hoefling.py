@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from december_plugin.errors import SettingsError
+from december_plugin.importing.openretina import openretina_module, undisturbed
 from december_plugin.models.parts import BIAS_STARTS, READOUT_REGULARIZERS, SMALLEST_START_RATE, learn_final_scale
 from december_plugin.models.sessions import SessionShape, check_movies, listed, sessions_of
-from december_plugin.retina_extra import openretina_module, undisturbed
-from december_plugin.settings import check_bool, check_choice, check_integer, check_number, checked_settings
+from december_plugin.validation.checks import check_bool, check_choice, check_integer, check_number, checked_settings
 
 SINES = 3  # openretina's temporal kernels have a third as many sines and cosines as frames
 
@@ -103,7 +103,7 @@ def hoefling_core_gaussian_readout(
         channels per channel, of the layers after the first and of all.
     gamma_readout, readout_regularizer, gamma_sigma
         Strength and kind of the readout vectors' penalty: "l1" or "adaptive_log_norm", with the width ``gamma_sigma``
-        of its prior (see :mod:`december_plugin.regularizers`).
+        of its prior (see :mod:`december_plugin.models.layers.regularizers`).
     gamma_masks
         Strength of the penalty of wide masks and of masks far from the middle.
     readout_scale
@@ -153,7 +153,7 @@ def hoefling_core_gaussian_readout(
     in_shape = (core_settings["channels"][-1], *_output_size(size, core_settings))
     seed = check_integer("seed", seed, minimum=0)
     openretina_module("modules.core.base_core")  # a clear error where it is missing
-    parts = importlib.import_module("december_plugin.models.hoefling_parts")
+    parts = importlib.import_module("december_plugin.models.layers.hoefling_2024")
     with undisturbed():
         torch.random.default_generator.manual_seed(seed)
         core = parts.SeparableCore(**core_settings)

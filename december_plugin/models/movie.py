@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from december_plugin.errors import SettingsError
-from december_plugin.models.movie_core import MovieCore
+from december_plugin.models.layers.readouts import FullGaussian2d
+from december_plugin.models.layers.spatiotemporal_core import MovieCore
 from december_plugin.models.parts import (
     bias_starts,
     learn_final_scale,
@@ -19,8 +20,7 @@ from december_plugin.models.parts import (
     seeded_weights,
 )
 from december_plugin.models.sessions import SessionShape, check_movies, sessions_of, shared_channels
-from december_plugin.readouts import FullGaussian2d
-from december_plugin.settings import check_bool, check_integer, check_number, checked_settings
+from december_plugin.validation.checks import check_bool, check_integer, check_number, checked_settings
 
 
 class FrameGaussian2d(FullGaussian2d):
@@ -149,7 +149,7 @@ def movie_core_gaussian_readout(
         Whether the last layer has an ELU, as the others have.
     gamma_readout, readout_regularizer, gamma_sigma
         Strength and kind of the readout vectors' penalty: "l1" or "adaptive_log_norm", with the width ``gamma_sigma``
-        of its prior (see :mod:`december_plugin.regularizers`).
+        of its prior (see :mod:`december_plugin.models.layers.regularizers`).
     init_mu_range, init_sigma, gauss_type
         Start range of the positions (in (0, 1]; 1 is the edge of the map), start width of the position's Gaussian, and
         its covariance: full, uncorrelated or isotropic.

@@ -15,11 +15,11 @@ from neuralpredictors.utils import get_module_output
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from december_plugin.byte_order import in_native_order
 from december_plugin.errors import SettingsError, did_you_mean
+from december_plugin.models.layers.readouts import FullGaussian2d
 from december_plugin.models.sessions import SessionShape, check_images, shared_channels
-from december_plugin.readouts import FullGaussian2d
-from december_plugin.settings import check_bool, check_choice, check_integer, check_number
+from december_plugin.validation.byte_order import in_native_order
+from december_plugin.validation.checks import check_bool, check_choice, check_integer, check_number
 
 CORTEX_GRID: Mapping[str, Any] = MappingProxyType(
     {"type": "cortex", "input_dimensions": 2, "hidden_layers": 1, "hidden_features": 30, "final_tanh": True}
@@ -153,7 +153,7 @@ def output_shapes(core: nn.Module, sessions: Mapping[str, SessionShape]) -> dict
 
 
 def readout_regularization(gamma_readout: float, readout_regularizer: str, gamma_sigma: float) -> dict[str, Any]:
-    """Return the settings of :class:`~december_plugin.regularizers.RegularizedReadout`, checked."""
+    """Return the settings of :class:`~december_plugin.models.layers.regularizers.RegularizedReadout`, checked."""
     return {
         "feature_reg_weight": check_number("gamma_readout", gamma_readout, minimum=0),
         "regularizer_type": check_choice("readout_regularizer", readout_regularizer, READOUT_REGULARIZERS),

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from december_plugin.datasets.arrays import channels_come_last
-from december_plugin.datasets.memory import mean_over_trials
+from december_plugin.datasets.common.arrays import channels_come_last
+from december_plugin.datasets.common.memory import mean_over_trials
 from december_plugin.errors import SettingsError
 
 TRAIN = "train"
@@ -56,7 +56,7 @@ def sessions_of(dataloaders: Mapping[str, Any] | None, data_info: Mapping[str, A
     data_info
         nnfabrik's description: data key to a dict with ``input_dimensions`` [batch, channels, height, width], or
         [batch, channels, frames, height, width] for movies, and ``output_dimension``; the other entries of
-        :meth:`december_plugin.datasets.session.Session.info` if known.
+        :meth:`december_plugin.datasets.sensorium.session.Session.info` if known.
 
     Raises
     ------

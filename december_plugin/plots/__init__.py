@@ -5,6 +5,7 @@ state alone; :func:`save_figure` writes it. A method has the same colour, marker
 of the paper each one is, and which query makes its frame, is in docs/figures.md.
 """
 
+from december_plugin.evaluation.tsne import TsneSettings, tsne_coordinates, tsne_settings
 from december_plugin.plots.agreement import agreement_figure
 from december_plugin.plots.cluster_counts import cluster_count_caption, cluster_count_figure
 from december_plugin.plots.confidence import calibration_figure, consensus_figure
@@ -23,7 +24,6 @@ from december_plugin.plots.shown import ShownMethods, shown_methods
 from december_plugin.plots.strength import strength_figure
 from december_plugin.plots.style import MethodStyle, method_style, method_styles
 from december_plugin.plots.toy import toy_figure
-from december_plugin.plots.tsne import TsneSettings, tsne_coordinates, tsne_settings
 
 __all__ = [
     "MethodStyle",

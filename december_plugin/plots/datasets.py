@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from december_plugin.agreement import pool_mean_sd
 from december_plugin.errors import SettingsError
+from december_plugin.evaluation.agreement import pool_mean_sd
 from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame
 from december_plugin.plots.method_lines import draw_against_k
 from december_plugin.plots.panels import (
@@ -32,8 +32,8 @@ def weighted_agreement(table: pd.DataFrame) -> pd.DataFrame:
     """Return the mean over data sets, weighted by their numbers of neurons, by method and K.
 
     The standard deviation is that of the law of total variance: the spread within the data sets and between them
-    (:func:`december_plugin.agreement.pool_mean_sd`). A mean is taken only where all data sets have a value: one over
-    others would be one of other neurons.
+    (:func:`december_plugin.evaluation.agreement.pool_mean_sd`). A mean is taken only where all data sets have a value:
+    one over others would be one of other neurons.
 
     Parameters
     ----------

@@ -14,10 +14,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from december_plugin.errors import SettingsError
+from december_plugin.evaluation.tsne import checked_vectors, tsne_coordinates
 from december_plugin.plots.groups import Grouping, as_groupings
 from december_plugin.plots.panels import PAGE_WIDTH, add_legend, letters, wrapped
 from december_plugin.plots.style import INK, PALE, figure_style
-from december_plugin.plots.tsne import checked_vectors, tsne_coordinates
 
 MAX_LEGEND_GROUPS = 12
 _MAX_COLUMNS = 3

@@ -12,12 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from december_plugin.errors import SettingsError
+from december_plugin.evaluation.tsne import checked_vectors, tsne_coordinates
 from december_plugin.plots.embedding import drawn_neurons
 from december_plugin.plots.frames import checked_frame
 from december_plugin.plots.groups import Grouping, as_groupings
 from december_plugin.plots.panels import PAGE_WIDTH, figure_page, letters, settled
 from december_plugin.plots.style import NOTE, PALE, figure_style
-from december_plugin.plots.tsne import checked_vectors, tsne_coordinates
 
 _MAX_COLUMNS = 5
 _MAX_VECTOR_POINTS = 3000

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.transforms import ScaledTranslation
 
-from december_plugin.agreement import SIGNIFICANT
+from december_plugin.evaluation.agreement import SIGNIFICANT
 from december_plugin.plots.clusters_axis import ClustersAxis, draw_means, set_value_limits
 from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame, named_by_label
 from december_plugin.plots.panels import PAGE_WIDTH, legend_below, legend_height, letters, wrapped

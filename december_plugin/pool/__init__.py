@@ -3,21 +3,21 @@
 Supervisors import nothing heavy: what a worker needs is imported when it is asked for.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-import importlib
-from typing import TYPE_CHECKING, Any
+import lazy_loader as _lazy
 
 if TYPE_CHECKING:
-    from december_plugin.pool.jobs import Job, TableStatus, describe_jobs, table_statuses
-    from december_plugin.pool.worker import Worker, WorkerReport, WorkerSettings
+    from december_plugin.pool.jobs.waiting import Job as Job
+    from december_plugin.pool.jobs.waiting import TableStatus as TableStatus
+    from december_plugin.pool.jobs.waiting import describe_jobs as describe_jobs
+    from december_plugin.pool.jobs.waiting import table_statuses as table_statuses
+    from december_plugin.pool.worker.loop import Worker as Worker
+    from december_plugin.pool.worker.loop import WorkerReport as WorkerReport
+    from december_plugin.pool.worker.loop import WorkerSettings as WorkerSettings
 
-__all__ = ["Job", "TableStatus", "Worker", "WorkerReport", "WorkerSettings", "describe_jobs", "table_statuses"]
-
-_MODULES = {"Worker": "worker", "WorkerReport": "worker", "WorkerSettings": "worker"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES.get(name, 'jobs')}"), name)
+_NAMES = {
+    "jobs.waiting": ["Job", "TableStatus", "describe_jobs", "table_statuses"],
+    "worker.loop": ["Worker", "WorkerReport", "WorkerSettings"],
+}
+__getattr__, __dir__, __all__ = _lazy.attach(__name__, submod_attrs=_NAMES)

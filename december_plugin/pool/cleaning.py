@@ -18,13 +18,19 @@ from datajoint.errors import IntegrityError
 from datajoint.external import subfold
 from datajoint.hash import key_hash
 
-from december_plugin.pool.checkpoints import CHECKPOINTS, key_hash_of
 from december_plugin.pool.external_rows import ExternalRows, StoredFile
-from december_plugin.pool.jobs import jobs_of, missing_keys
-from december_plugin.pool.leases import transaction
-from december_plugin.pool.spool import Spool
-from december_plugin.sealed import UNFINISHED
-from december_plugin.stores import ObjectStore, StoredObject, StoreUnavailableError, UnfinishedUpload, store_settings
+from december_plugin.pool.jobs.leases import transaction
+from december_plugin.pool.jobs.waiting import jobs_of, missing_keys
+from december_plugin.pool.worker.checkpoints import CHECKPOINTS, key_hash_of
+from december_plugin.pool.worker.spool import Spool
+from december_plugin.storage.sealed import UNFINISHED
+from december_plugin.storage.stores import (
+    ObjectStore,
+    StoredObject,
+    StoreUnavailableError,
+    UnfinishedUpload,
+    store_settings,
+)
 
 ORPHAN, UNUSED, HALF, CHECKPOINT, UPLOAD = "orphan", "unused", "half-written", "checkpoint", "upload"
 USED, UNKNOWN = "used", "unknown"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from december_plugin.answer.data import Chosen
 from december_plugin.plots.groups import as_groupings
 from december_plugin.plots.style import PALE
-from december_plugin.report.data import Chosen
 
 
 def cluster_colors(chosen: Chosen) -> list[str]:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from december_plugin.answer.data import Chosen, Embedding
 from december_plugin.plots.style import group_colors, natural_order
 from december_plugin.report.charts import plotly_text
 from december_plugin.report.colours import cluster_colors, type_colors
-from december_plugin.report.data import Chosen, Embedding
 
 
 def embedding_words(embedding: Embedding) -> str:

@@ -15,11 +15,11 @@ from typing import Any
 import pandas as pd
 
 from december_plugin import __version__
-from december_plugin.csv_files import write_csv
+from december_plugin.answer.data import ExportTable
 from december_plugin.errors import SettingsError
 from december_plugin.report.columns import COLUMNS, FILES
-from december_plugin.report.data import ExportTable
-from december_plugin.secrets import redacted
+from december_plugin.security.redaction import redacted
+from december_plugin.text.csv_files import write_csv
 
 FORMATS = ("csv", "parquet", "both")
 README, PROVENANCE = "README.txt", "provenance.json"

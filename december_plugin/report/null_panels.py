@@ -14,7 +14,8 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from december_plugin.agreement import SIGNIFICANT
+from december_plugin.answer.data import Analysis
+from december_plugin.evaluation.agreement import SIGNIFICANT
 from december_plugin.plots.clusters_axis import ClustersAxis
 from december_plugin.plots.nulls import (
     BAND_COLOR,
@@ -26,7 +27,6 @@ from december_plugin.plots.nulls import (
 )
 from december_plugin.plots.shown import shown_methods
 from december_plugin.plots.style import INK, MethodStyle
-from december_plugin.report.data import Analysis
 from december_plugin.report.swatches import line_settings, marker_shape
 
 GRID_COLOR = "#E6E6E6"

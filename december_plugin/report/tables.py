@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.cluster_counts import count_in_words
-from december_plugin.report.answer import REFERENCES
-from december_plugin.report.data import Analysis, Chosen, Confusion, whose_clusters
-from december_plugin.wording import numbered
+from december_plugin.answer.data import Analysis, Chosen, Confusion, whose_clusters
+from december_plugin.answer.verdict import REFERENCES
+from december_plugin.evaluation.model_selection import count_in_words
+from december_plugin.text.formatting import numbered
 
 ABSENT = "–"
 FEW_ROWS = 12  # a table of more is folded

@@ -8,12 +8,13 @@ from typing import Any
 
 from markupsafe import Markup
 
+from december_plugin.answer.data import Analysis, Chosen, Embedding, ReportData, whose_clusters
+from december_plugin.answer.verdict import Answer, answer, shown_warnings
 from december_plugin.plots.shown import OTHERS_COLOR, ShownMethods
 from december_plugin.plots.style import MethodStyle
-from december_plugin.report import charts, static, tables, words
-from december_plugin.report.answer import Answer, answer, shown_warnings
+from december_plugin.report import charts, static, tables
+from december_plugin.report import methods as words
 from december_plugin.report.colours import cluster_colors
-from december_plugin.report.data import Analysis, Chosen, Embedding, ReportData, whose_clusters
 from december_plugin.report.explorer import embedding_payload, embedding_words
 from december_plugin.report.null_panels import null_figure_of
 from december_plugin.report.swatches import line_swatch, swatch

@@ -1,5 +1,5 @@
 """Simulated recordings with planted cell types, one module for each recording format, the truth beside them."""
 
-from december_plugin.simulate.images import RecordingTruth, read_truth, write_recording
+from december_plugin.simulate.sensorium import RecordingTruth, read_truth, write_recording
 
 __all__ = ["RecordingTruth", "read_truth", "write_recording"]

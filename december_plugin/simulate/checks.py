@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from december_plugin.settings import check_integer, check_number
+from december_plugin.validation.checks import check_integer, check_number
 
 
 def check_sizes(**sizes: tuple[Any, int]) -> None:

@@ -1,6 +1,6 @@
 """Simulated recordings of many sessions that share images, in the layouts of macaque V4, with planted cell types.
 
-The generative model is that of :mod:`december_plugin.simulate.images`, without behaviour. All sessions share the
+The generative model is that of :mod:`december_plugin.simulate.sensorium`, without behaviour. All sessions share the
 images, the features and the types; a neuron belongs to one session. The spikes of a presentation fall into ``N_BINS``
 bins of 10 ms, the first of them 40 ms after the image: few into the first ``LATENCY_BINS``, and equally many into each
 of the others, a response with a latency of 70 ms.
@@ -20,15 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from december_plugin.datasets.listing import entries_of
-from december_plugin.datasets.spike_sessions import SHOWN
-from december_plugin.datasets.stimulus_images import DIGITS
+from december_plugin.datasets.common.images import DIGITS
+from december_plugin.datasets.common.listing import entries_of
+from december_plugin.datasets.macaque_v4.sessions import SHOWN
 from december_plugin.errors import RecordingError, SettingsError
-from december_plugin.settings import check_choice
-from december_plugin.simulate import images as model
+from december_plugin.simulate import sensorium as model
 from december_plugin.simulate.checks import check_positive, check_sizes, check_spreads
-from december_plugin.simulate.images import RecordingTruth, read_truth
 from december_plugin.simulate.naming import checked_seed
+from december_plugin.simulate.sensorium import RecordingTruth, read_truth
+from december_plugin.validation.checks import check_choice
 
 LAYOUTS = ("pickles", "public")
 N_BINS = 12

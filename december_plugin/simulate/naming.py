@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from december_plugin.settings import check_integer
+from december_plugin.validation.checks import check_integer
 
 # Names as SENSORIUM has them: animal, session, scan.
 SCAN = re.compile(r"static(\d{1,9})-(\d{1,9})-(\d{1,9})(?!\d)", re.ASCII)

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from december_plugin.clustering import DECEMber
-from december_plugin.embeddings import stack_readout_vectors
+from december_plugin.clustering.losses import DECEMber
+from december_plugin.embeddings.readout_vectors import stack_readout_vectors
 from december_plugin.errors import SettingsError
 from december_plugin.training.settings import AUTO_GRADIENT_RATIO, LOCK_IN_GRADIENT_RATIO, ClusteringSettings
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from december_plugin.embeddings import unit_ids_of
+from december_plugin.embeddings.readout_vectors import unit_ids_of
 from december_plugin.training.random_state import loader_generators
 
 # Bookkeeping of torch itself; parameters and buffers are digested with the weights.

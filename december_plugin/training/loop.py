@@ -20,9 +20,9 @@ from neuralpredictors.training import LongCycler
 from torch import nn
 from tqdm import tqdm
 
-from december_plugin.embeddings import readout_vectors, unit_ids_of
+from december_plugin.embeddings.readout_vectors import readout_vectors, unit_ids_of
 from december_plugin.errors import EmbeddingError, TrainingDivergedError
-from december_plugin.texts import check_session_names
+from december_plugin.text.stored_text import check_session_names
 from december_plugin.training import random_state, snapshot
 from december_plugin.training.clustering_phase import ClusteringPhase
 from december_plugin.training.fingerprint import content_digest, data_digest, structure_digest

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from december_plugin.errors import RecordingError, SettingsError
-from december_plugin.performance import constant_neurons, predict_tier, single_trial_correlation
-from december_plugin.predictions import last_frames
+from december_plugin.evaluation.performance import constant_neurons, predict_tier, single_trial_correlation
+from december_plugin.evaluation.predictions import last_frames
 
 Loaders = Mapping[str, Any]
 

@@ -22,13 +22,13 @@ import filelock
 import platformdirs
 import torch
 
-from december_plugin.sealed import DamagedError, seal, unseal, write_atomically
+from december_plugin.storage.sealed import DamagedError, seal, unseal, write_atomically
 
 logger = logging.getLogger(__name__)
 
 FOLDER_VARIABLE = "DECEMBER_PRETRAINING"
 # Raise this number when a change of the training loop changes what a pretraining computes.
-FORMAT = 2
+FORMAT = 3
 _MAGIC = b"december-pretraining-1\n"
 PATIENCE = 600.0
 # An epoch of a large data set may take longer than the patience.

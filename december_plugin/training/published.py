@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from december_plugin.settings import Preset
+from december_plugin.validation.checks import Preset
 
 PUBLISHED_TRAINING: dict[str, Any] = {
     "max_iter": 200,

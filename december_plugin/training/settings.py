@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
+from december_plugin.clustering.kmeans import KMEANS_SEEDS
+from december_plugin.clustering.student_t_mixture import EMPTY_CLUSTERS, SCALE_CENTERS, START_SCALES, StudentTMixture
 from december_plugin.errors import SettingsError
-from december_plugin.kmeans import KMEANS_SEEDS
-from december_plugin.mixture import EMPTY_CLUSTERS, SCALE_CENTERS, START_SCALES, StudentTMixture
-from december_plugin.settings import check_bool, check_choice, check_integer, check_number
+from december_plugin.validation.checks import check_bool, check_choice, check_integer, check_number
 
 AUTO_GRADIENT_RATIO = 0.01
 LOCK_IN_GRADIENT_RATIO = 0.1

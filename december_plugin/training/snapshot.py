@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from december_plugin.sealed import DamagedError, seal, unseal
+from december_plugin.storage.sealed import DamagedError, seal, unseal
 from december_plugin.training.fingerprint import content_digest, data_digest
 from december_plugin.training.random_state import loader_generators
 from december_plugin.training.settings import ClusteringSettings, TrainingSettings, distinguishing
@@ -23,7 +23,7 @@ from december_plugin.training.settings import ClusteringSettings, TrainingSettin
 logger = logging.getLogger(__name__)
 
 # Raise this number when a state has other entries, or when the training loop goes on from one in another way.
-FORMAT = 1
+FORMAT = 2
 TIERS = ("train", "validation")
 _MAGIC = b"december-training-1\n"
 # What a run may change between interruption and resumption without another result.

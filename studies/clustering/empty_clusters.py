@@ -27,9 +27,9 @@ import numpy as np
 import torch
 from sklearn.metrics import adjusted_rand_score
 
+from december_plugin.clustering.student_t_mixture import EMPTY_CLUSTERS, WEIGHTS, StudentTMixture
 from december_plugin.datasets import static_loaders
-from december_plugin.embeddings import stack_readout_vectors
-from december_plugin.mixture import EMPTY_CLUSTERS, WEIGHTS, StudentTMixture
+from december_plugin.embeddings.readout_vectors import stack_readout_vectors
 from december_plugin.models import stacked_core_gaussian_readout
 from december_plugin.simulate import read_truth, write_recording
 from december_plugin.trainers import baseline_trainer, december_trainer

@@ -13,11 +13,15 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from december_plugin.agreement import compare_partitions
-from december_plugin.baselines import cluster_readouts
-from december_plugin.cluster_counts import bayesian_information_criterion, held_out_log_likelihood, silhouette
-from december_plugin.schemas.type_queries import CURVE, choose_cluster_count
-from december_plugin.surrogates import null_agreement, null_band
+from december_plugin.clustering.post_hoc import cluster_readouts
+from december_plugin.evaluation.agreement import compare_partitions
+from december_plugin.evaluation.model_selection import (
+    bayesian_information_criterion,
+    held_out_log_likelihood,
+    silhouette,
+)
+from december_plugin.evaluation.null import null_agreement, null_band
+from december_plugin.results.evidence import CURVE, choose_cluster_count
 
 N_NEURONS, N_TYPES, N_SEEDS, N_CHANNELS, N_LATENT, N_DRAWS = 300, 6, 3, 16, 6, 20
 COUNTS = (2, 3, 4, 5, 6, 7, 8, 10)

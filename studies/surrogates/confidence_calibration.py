@@ -10,9 +10,9 @@ import argparse
 import numpy as np
 import pandas as pd
 
-from december_plugin.baselines import cluster_readouts
-from december_plugin.calibration import calibration
-from december_plugin.consensus import consensus_partition
+from december_plugin.clustering.post_hoc import cluster_readouts
+from december_plugin.evaluation.calibration import calibration
+from december_plugin.evaluation.consensus import consensus_partition
 
 N_TYPES, N_LATENT, N_SEEDS = 5, 6, 5
 

@@ -14,9 +14,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from december_plugin.agreement import compare_partitions
-from december_plugin.baselines import cluster_readouts
-from december_plugin.surrogates import METHODS, null_agreement, null_band
+from december_plugin.clustering.post_hoc import cluster_readouts
+from december_plugin.evaluation.agreement import compare_partitions
+from december_plugin.evaluation.null import METHODS, null_agreement, null_band
 
 N_SEEDS, N_CHANNELS, N_LATENT = 2, 16, 6
 Rng = np.random.Generator

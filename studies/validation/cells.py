@@ -15,11 +15,11 @@ import torch
 from design import BASELINE, CONTROL, POST_HOC, Condition
 from filelock import FileLock
 
-from december_plugin.baselines import cluster_readouts
+from december_plugin.clustering.post_hoc import cluster_readouts
 from december_plugin.datasets import static_loaders
-from december_plugin.embeddings import readout_embeddings
+from december_plugin.embeddings.readout_vectors import readout_embeddings
+from december_plugin.evaluation.performance import predict_tier, single_trial_correlation
 from december_plugin.models import stacked_core_gaussian_readout
-from december_plugin.performance import predict_tier, single_trial_correlation
 from december_plugin.schemas.cluster_assignment import trained_mixture_clusters
 from december_plugin.simulate import read_truth, write_recording
 from december_plugin.trainers import baseline_trainer, december_trainer

@@ -16,7 +16,7 @@ from cells import result_path, supplement_path
 from design import BASELINE, CONTROL, LEARNED, Condition
 from scipy import stats
 
-from december_plugin.agreement import compare_partitions
+from december_plugin.evaluation.agreement import compare_partitions
 
 CONDITION = ["population", "factor", "level"]
 CLUSTERING = ["role", "variant", "method", "n_clusters"]

@@ -15,10 +15,10 @@ import pandas as pd
 from cells import prepared, result_path, supplement_path, unclustered, write_result
 from design import BASELINE, CONTROL, LEARNED, Condition, conditions, quick_conditions
 
-from december_plugin.agreement import agreement_across_seeds
-from december_plugin.baselines import cluster_readouts
-from december_plugin.embeddings import readout_embeddings
-from december_plugin.surrogates import null_agreement, null_band
+from december_plugin.clustering.post_hoc import cluster_readouts
+from december_plugin.embeddings.readout_vectors import readout_embeddings
+from december_plugin.evaluation.agreement import agreement_across_seeds
+from december_plugin.evaluation.null import null_agreement, null_band
 
 NULLS = "nulls.csv"
 N_DRAWS, QUICK_DRAWS = 39, 3

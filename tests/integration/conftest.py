@@ -15,10 +15,10 @@ import pymysql
 import pytest
 import tables_setup
 
-from december_plugin import connection as connection_module
-from december_plugin.connection import STORE, Database, connect, quiet_datajoint
-from december_plugin.server import EmbeddedServer
-from december_plugin.server_errors import ENVIRONMENT
+from december_plugin.database import connection as connection_module
+from december_plugin.database.connection import STORE, Database, connect, quiet_datajoint
+from december_plugin.database.embedded import EmbeddedServer
+from december_plugin.database.errors import ENVIRONMENT
 
 LAB_PASSWORD = "correct horse"
 SETTINGS = ("host", "port", "user", "password")

@@ -6,7 +6,7 @@ import platform
 import uuid
 from typing import Any
 
-from december_plugin.pool.leases import Lease, Leases
+from december_plugin.pool.jobs.leases import Lease, Leases
 
 
 class FakeSweep:

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from december_plugin.cli import main
-from december_plugin.lab import Lab, open_lab
+from december_plugin.schemas.lab import Lab, open_lab
 
 PATIENCE = 90.0  # seconds: starts of processes on busy machines
 MODEL = {

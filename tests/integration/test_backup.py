@@ -15,17 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from december_plugin.backup import MANIFEST
-from december_plugin.server import EmbeddedServer
-from december_plugin.stores import MARK
+from december_plugin.database.backup import MANIFEST
+from december_plugin.database.embedded import EmbeddedServer
+from december_plugin.storage.stores import MARK
 
 December = Callable[..., subprocess.CompletedProcess[str]]
 # A schema as a command makes it, with a file in the store that a row refers to, and a checkpoint.
 FILL = """
 from pathlib import Path
 import datajoint as dj
-from december_plugin.lab import open_lab
-from december_plugin.server import december_home
+from december_plugin.schemas.lab import open_lab
+from december_plugin.database.embedded import december_home
 lab = open_lab(schema="lab", nnfabrik="lab", create=True)
 Path("model.pth").write_text("weights")
 lab.tables.schema.external["minio"].upload_attachment(Path("model.pth"))
@@ -34,7 +34,7 @@ lab.tables.schema.external["minio"].upload_attachment(Path("model.pth"))
 lab.nnfabrik.Seed.insert1((7,))
 """
 READ = """
-from december_plugin.lab import open_lab
+from december_plugin.schemas.lab import open_lab
 lab = open_lab(schema="lab")
 external = lab.tables.schema.external["minio"]
 print(lab.nnfabrik.Seed.fetch("seed"), external.fetch("size"))
@@ -148,7 +148,7 @@ def altered(archive: Path, target: Path, change: Callable[[str, bytes], bytes | 
 def test_a_damaged_backup_restores_nothing(
     archive: Path, fresh: Home, tmp_path: Path, change: Callable[[str, bytes], bytes | None], message: str
 ) -> None:
-    from december_plugin.backup import restore
+    from december_plugin.database.backup import restore
     from december_plugin.errors import DecemberError
 
     with pytest.raises(DecemberError) as raised:
@@ -158,8 +158,8 @@ def test_a_damaged_backup_restores_nothing(
 
 
 def test_what_is_no_backup(fresh: Home, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from december_plugin.backup import BackupError, back_up, restore
-    from december_plugin.sealed import DamagedError
+    from december_plugin.database.backup import BackupError, back_up, restore
+    from december_plugin.storage.sealed import DamagedError
 
     with pytest.raises(BackupError, match=r"^there is no backup .*/gone\.$"):
         restore(tmp_path / "gone", fresh.server)
@@ -171,7 +171,7 @@ def test_what_is_no_backup(fresh: Home, archive: Path, tmp_path: Path, monkeypat
     # A store that has files already.
     monkeypatch.setenv("DECEMBER_HOME", str(fresh.folder))
     monkeypatch.setattr(
-        "december_plugin.stores.store_settings", lambda name: {"protocol": "file", "location": tmp_path}
+        "december_plugin.storage.stores.store_settings", lambda name: {"protocol": "file", "location": tmp_path}
     )
     with pytest.raises(BackupError, match=r"^the store 'minio' \(the folder .*\) has files already \("):
         restore(archive, fresh.server)

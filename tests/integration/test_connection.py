@@ -13,15 +13,10 @@ from typing import Any
 import pymysql
 import pytest
 
-from december_plugin import connection as connection_module
-from december_plugin.connection import (
-    STORE,
-    connect,
-    database_session,
-    lab_settings,
-)
+from december_plugin.database import connection as connection_module
+from december_plugin.database.connection import STORE, connect, database_session, lab_settings
+from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.errors import ServerError
-from december_plugin.server import EmbeddedServer
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 SECRET = "correct horse"  # of the fixture lab
@@ -154,7 +149,7 @@ def test_nothing_is_logged_about_connections_unless_asked(
 ) -> None:
     quiet = december("db", "status", cwd=tmp_path)
     assert quiet.stderr == ""
-    code = "from december_plugin.connection import *; quiet_connections(verbose={}); connect()"
+    code = "from december_plugin.database.connection import *; quiet_connections(verbose={}); connect()"
     noise = [
         subprocess.run(
             [sys.executable, "-c", code.format(verbose)], cwd=tmp_path, capture_output=True, text=True, check=True

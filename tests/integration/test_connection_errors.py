@@ -12,15 +12,10 @@ from typing import Any
 import pymysql
 import pytest
 
-from december_plugin.connection import (
-    STORE,
-    check_store,
-    connect,
-    open_schema,
-)
+from december_plugin.database.connection import STORE, check_store, connect, open_schema
+from december_plugin.database.embedded import EmbeddedServer
+from december_plugin.database.errors import explain_error, readable_errors
 from december_plugin.errors import ServerError
-from december_plugin.server import EmbeddedServer
-from december_plugin.server_errors import explain_error, readable_errors
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 SECRET = "correct horse"  # of the fixture lab

@@ -11,7 +11,7 @@ import pytest
 from fake_sweep import FakeSweep
 
 from december_plugin.cli import main
-from december_plugin.server import EmbeddedServer
+from december_plugin.database.embedded import EmbeddedServer
 
 NO_PROCESS = 2**22 + 1  # above the largest process id
 

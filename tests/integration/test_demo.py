@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from december_plugin.cli import main
-from december_plugin.demo import DemoSettings, demo_sweep, simulated_recordings
+from december_plugin.demo.demonstration import DemoSettings, demo_sweep, simulated_recordings
 from december_plugin.simulate import read_truth, write_recording
-from december_plugin.sweep import parse_sweep
+from december_plugin.sweeps.parse import parse_sweep
 
 SMALL = ["--seeds", "1", "2", "--clusters", "2", "3", "--epochs", "4", "--pretrain-epochs", "3", "--draws", "2"]
 

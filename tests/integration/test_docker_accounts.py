@@ -18,7 +18,7 @@ import pymysql
 import pytest
 import yaml
 
-from december_plugin.server import EmbeddedServer
+from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.simulate import write_recording
 
 DOCKER = Path(__file__).parents[2] / "docker"

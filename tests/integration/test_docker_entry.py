@@ -25,7 +25,7 @@ import urllib3
 from minio.crypto import decrypt
 from moto.server import ThreadedMotoServer
 
-from december_plugin.server import EmbeddedServer
+from december_plugin.database.embedded import EmbeddedServer
 
 DOCKER = Path(__file__).parents[2] / "docker"
 PASSWORD, STORE_KEY = "s3cr3t-of-the-worker-77", "s3cr3t-of-the-store-88"
@@ -209,8 +209,8 @@ def test_settings_that_are_mounted_as_a_file(enter: Any, settings: dict[str, str
 
 # A command that says which server it would use, as every command of december finds it.
 WHICH = """
-from december_plugin.connection import lab_settings
-from december_plugin.stores import store_settings
+from december_plugin.database.connection import lab_settings
+from december_plugin.storage.stores import store_settings
 lab = lab_settings()
 print(lab.address, lab.user, store_settings()["location"], lab.source)
 """

@@ -19,8 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from december_plugin import commands
-from december_plugin.cli import build_parser, main
+from december_plugin.cli import build_parser, commands, main
 from december_plugin.simulate import write_recording
 
 ROOT = Path(__file__).parents[2]
@@ -169,8 +168,8 @@ def test_person_of_the_page(lab: Path) -> None:
 def test_settings_of_the_page(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import datajoint
 
-    from december_plugin.allowed import SETTING
-    from december_plugin.tls import check_tls_settings
+    from december_plugin.database.tls import check_tls_settings
+    from december_plugin.security.allowed_modules import SETTING
 
     (block,) = blocks("json")
     settings = json.loads(block)

@@ -17,9 +17,10 @@ from tables_setup import LAB_TRAINERS, open_lab, truth
 
 from december_plugin import plots
 from december_plugin.cli import main
-from december_plugin.commands import _figures
 from december_plugin.errors import SettingsError
-from december_plugin.schemas import figure_queries, queries
+from december_plugin.results import agreement as queries
+from december_plugin.results import figures as figure_queries
+from december_plugin.results import paper_figures as _figures
 
 SEEDS = [1, 2]
 

@@ -13,8 +13,8 @@ from tables_setup import open_lab
 
 from december_plugin.cli import main
 from december_plugin.errors import ServerError
-from december_plugin.pool.forgetting import Planned
 from december_plugin.schemas.setup_lock import changing_the_plan, one_at_a_time
+from december_plugin.sweeps.forget import Planned
 
 SWEEP = """\
 seeds: [1, 2, 3, 4, 5, 6, 7]

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from december_plugin import connection as connection_module
 from december_plugin.cli import main
-from december_plugin.server import EmbeddedServer
+from december_plugin.database import connection as connection_module
+from december_plugin.database.embedded import EmbeddedServer
 
 HERE = platform.node()
 

@@ -14,12 +14,12 @@ import pytest
 from fake_sweep import HERE, FakeSweep
 
 from december_plugin.cli import main
-from december_plugin.connection import second_connection
-from december_plugin.pool import job_actions
-from december_plugin.pool.job_actions import JobActions
-from december_plugin.pool.job_book import JobBook, JobRef
-from december_plugin.pool.leases import transaction
-from december_plugin.pool.picking import Picker
+from december_plugin.database.connection import second_connection
+from december_plugin.pool.jobs import actions as job_actions
+from december_plugin.pool.jobs.actions import JobActions
+from december_plugin.pool.jobs.leases import transaction
+from december_plugin.pool.jobs.lookup import JobBook, JobRef
+from december_plugin.pool.jobs.queue import Picker
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_list(sweep: FakeSweep, jobs: Any, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_list_is_cut(sweep: FakeSweep, jobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("december_plugin.commands._jobs_view.MOST", 2)
+    monkeypatch.setattr("december_plugin.cli.views.jobs.MOST", 2)
     for number in range(3):
         sweep.fail(number, "ValueError: x")
     assert "... and 1 more (--all)" in jobs("show")

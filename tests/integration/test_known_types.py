@@ -13,8 +13,8 @@ from tables_setup import open_lab, truth
 
 from december_plugin.cli import main
 from december_plugin.errors import SettingsError
-from december_plugin.schemas.confusion_queries import confusion_frame
-from december_plugin.schemas.type_queries import consensus_frame
+from december_plugin.results.confusion import confusion_frame
+from december_plugin.results.evidence import consensus_frame
 
 SEEDS = [1, 2, 3]
 LABELLED = 9  # neurons of each session that have a type; most have none

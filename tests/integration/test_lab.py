@@ -7,11 +7,11 @@ from types import ModuleType
 
 import pytest
 
-from december_plugin import lab as lab_module
 from december_plugin.cli import main
-from december_plugin.connection import open_schema
+from december_plugin.database.connection import open_schema
 from december_plugin.errors import SettingsError
-from december_plugin.lab import open_lab
+from december_plugin.schemas import lab as lab_module
+from december_plugin.schemas.lab import open_lab
 
 
 @pytest.fixture

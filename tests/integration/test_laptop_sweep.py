@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from december_plugin.cli import main
-from december_plugin.lab import open_lab
-from december_plugin.schemas.confusion_queries import confusion_frame
+from december_plugin.results.confusion import confusion_frame
+from december_plugin.schemas.lab import open_lab
 
 NAME = "marmoset-2"
 TYPES = "planted types of marmoset-2"

@@ -9,12 +9,12 @@ import uuid
 import pymysql
 import pytest
 
-from december_plugin.connection import second_connection
+from december_plugin.database.connection import second_connection
+from december_plugin.database.server_outage import server_failure
 from december_plugin.errors import SettingsError
-from december_plugin.pool.jobs import describe_jobs
-from december_plugin.pool.leases import Lease, Leases, transaction
-from december_plugin.pool.picking import Candidates, Picker, choose_tables
-from december_plugin.schemas.server_outage import server_failure
+from december_plugin.pool.jobs.leases import Lease, Leases, transaction
+from december_plugin.pool.jobs.queue import Candidates, Picker, choose_tables
+from december_plugin.pool.jobs.waiting import describe_jobs
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from tables_setup import open_lab
 
 from december_plugin.cli import main
 from december_plugin.errors import OutdatedSchemaError
-from december_plugin.schemas import december_tables, type_queries
+from december_plugin.results import evidence as type_queries
+from december_plugin.schemas import december_tables
 from december_plugin.schemas.migration import finish, outdated
 from december_plugin.schemas.seed_sets import set_digest
 

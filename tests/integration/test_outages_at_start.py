@@ -15,13 +15,13 @@ from fake_sweep import FakeSweep
 from pool_process import PoolLab, wait_until
 from s3_server import Proxy
 
-from december_plugin.connection import connect, quiet_datajoint
+from december_plugin.database.connection import connect, quiet_datajoint
 from december_plugin.errors import ServerError
 from december_plugin.pool import Worker, WorkerSettings
-from december_plugin.pool import worker as worker_module
+from december_plugin.pool.worker import loop as worker_module
 from december_plugin.simulate import write_recording
-from december_plugin.store_identity import recognise
-from december_plugin.stores import MARK, StoreUnavailableError, open_store
+from december_plugin.storage.identity import recognise
+from december_plugin.storage.stores import MARK, StoreUnavailableError, open_store
 
 QUICKLY = ("--lease", "20", "--checkpoint-every", "1")
 
@@ -182,7 +182,7 @@ def test_a_worker_works_without_its_spool_and_its_logs(
 @pytest.fixture
 def marked(database: Any, new_schema_name: Callable[[], str], tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Yield a function that opens one schema with the store in a folder of its own, as a command does."""
-    from december_plugin.lab import open_lab
+    from december_plugin.schemas.lab import open_lab
 
     dj, schema = quiet_datajoint(), new_schema_name()
     before = dj.config["stores"]
@@ -297,7 +297,7 @@ def test_accepting_another_place(
 def test_the_default_store_is_not_made_where_one_was(
     database: Any, store_folder: Path, schema_name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from december_plugin.lab import open_lab
+    from december_plugin.schemas.lab import open_lab
 
     open_lab(schema=schema_name, nnfabrik=schema_name, create=True)
     away = store_folder.with_name("store-away")

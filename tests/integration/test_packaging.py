@@ -51,7 +51,7 @@ def tree(folder: Path) -> Path:
     tree.mkdir()
     for name in SOURCES:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, tree / name)
     return tree
@@ -154,4 +154,4 @@ def test_wheel_works_by_itself(wheel: Path, folder: Path) -> None:
 def test_source_archive_holds_what_a_build_needs(source_archive: Path) -> None:
     with tarfile.open(source_archive) as archive:
         names = {"/".join(name.split("/")[1:]) for name in archive.getnames()}
-    assert {"setup.py", "pyproject.toml", "README.md", "LICENSE", "schemas/__init__.py"} <= names
+    assert {"setup.py", "pyproject.toml", "README.md", "LICENSE", "december_plugin/schemas/__init__.py"} <= names

@@ -11,12 +11,12 @@ import uuid
 import pytest
 
 from december_plugin.cli import main
-from december_plugin.commands import _stopping
-from december_plugin.lab import open_lab
-from december_plugin.pool import slurm
-from december_plugin.pool.board import announce_pool
-from december_plugin.pool.pools import choose_pools, duration, pools
-from december_plugin.pool.slurm import ArrayStatus, SlurmError
+from december_plugin.pool.slurm import array as slurm
+from december_plugin.pool.slurm.array import ArrayStatus, SlurmError
+from december_plugin.pool.supervisor import stop as _stopping
+from december_plugin.pool.supervisor.database import announce_pool
+from december_plugin.pool.supervisor.registry import choose_pools, duration, pools
+from december_plugin.schemas.lab import open_lab
 
 
 class Tables:

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from december_plugin.cli import main
-from december_plugin.lab import open_lab
+from december_plugin.schemas.lab import open_lab
 from december_plugin.simulate import write_recording
-from december_plugin.sweep import load_sweep
+from december_plugin.sweeps.parse import load_sweep
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

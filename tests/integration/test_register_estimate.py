@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from fake_sweep import FakeSweep
 
-from december_plugin import lab as lab_module
 from december_plugin.cli import main
 from december_plugin.pool import Worker, WorkerSettings
-from december_plugin.schemas.following_jobs import GROUPS, Following
-from december_plugin.schemas.registration_estimate import outlook
-from december_plugin.sweep import Entry, Sweep, load_sweep
+from december_plugin.schemas import lab as lab_module
+from december_plugin.sweeps.estimate import outlook
+from december_plugin.sweeps.following_jobs import GROUPS, Following
+from december_plugin.sweeps.parse import Entry, Sweep, load_sweep
 
 SWEEP = """\
 seeds: [1, 2, 3, 4, 5, 6, 7]

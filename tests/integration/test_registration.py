@@ -13,11 +13,11 @@ import pytest
 
 from december_plugin.cli import main
 from december_plugin.errors import ServerError, SettingsError
-from december_plugin.schemas.entries import _may_update, compare
-from december_plugin.schemas.registration import check_fabrikant, register
 from december_plugin.schemas.setup_lock import one_at_a_time
-from december_plugin.sweep import Entry, Sweep, load_sweep
-from december_plugin.sweep_source import SweepError
+from december_plugin.sweeps.entries import _may_update, compare
+from december_plugin.sweeps.parse import Entry, Sweep, load_sweep
+from december_plugin.sweeps.register import check_fabrikant, register
+from december_plugin.text.yaml_source import SweepError
 
 SWEEP = """\
 seeds: [1, 2]
@@ -93,7 +93,7 @@ def test_whose_entries_they_are(empty_lab: Any) -> None:
         registered(empty_lab, sweep(), fabrikant="testre")
     assert str(raised.value) == (
         f"there is no Fabrikant 'testre' in {nnfabrik.Fabrikant.full_table_name}. Did you mean 'tester'? Known: "
-        "tester. Add one, in Python: from december_plugin.lab import open_lab; "
+        "tester. Add one, in Python: from december_plugin.schemas.lab import open_lab; "
         "open_lab().nnfabrik.Fabrikant().add_entry('testre', email=..., affiliation=..., dj_username=...)."
     )
     assert not len(nnfabrik.Trainer())
@@ -223,7 +223,7 @@ def test_what_is_new_is_counted_and_nothing_is_planned_twice(empty_lab: Any) -> 
 def test_who_only_looks_need_not_be_in_fabrikant(
     empty_lab: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("december_plugin.connection.Database.is_embedded", False)
+    monkeypatch.setattr("december_plugin.database.connection.Database.is_embedded", False)
     empty_lab.nnfabrik.Fabrikant.update1({"fabrikant_name": "tester", "dj_username": "somebody else"})
     path = tmp_path / "sweep.yaml"
     path.write_text(SWEEP)

@@ -14,11 +14,11 @@ from tables_setup import Lab, emptied
 
 from december_plugin.cli import main
 from december_plugin.errors import RecordingError, SettingsError
-from december_plugin.schemas import queries
-from december_plugin.schemas.registration import register
-from december_plugin.schemas.relocating import Move, carry_out, plan_move
+from december_plugin.results import agreement as queries
 from december_plugin.simulate import write_recording
-from december_plugin.sweep import load_sweep
+from december_plugin.sweeps.parse import load_sweep
+from december_plugin.sweeps.register import register
+from december_plugin.sweeps.relocate import Move, carry_out, plan_move
 
 SIZES = {"n_neurons": 15, "n_train": 30, "n_validation": 10, "n_test": 3, "n_repeats": 4, "image_shape": (12, 14)}
 SWEEP = """\

@@ -17,7 +17,7 @@ from browser import Page
 
 from december_plugin import cli
 from december_plugin.report.columns import COLUMNS
-from december_plugin.schemas import queries
+from december_plugin.results import agreement as queries
 
 HOSTILE = "DECEMber <script>document.title = 'broken'</script><img src=x onerror=alert(1)>"
 SEEDS = [1, 2, 3]

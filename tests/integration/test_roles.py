@@ -16,8 +16,8 @@ import pymysql
 import pytest
 import yaml
 
-from december_plugin.server import EmbeddedServer
-from december_plugin.server_errors import ENVIRONMENT
+from december_plugin.database.embedded import EmbeddedServer
+from december_plugin.database.errors import ENVIRONMENT
 from december_plugin.simulate import write_recording
 
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"
@@ -253,8 +253,7 @@ def test_reader_needs_no_store(computed: Lab) -> None:
 def test_reader_loads_a_model_as_the_page_says(computed: Lab) -> None:
     restricted, own_program = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
     code = (
-        "from december_plugin.lab import open_lab\n"
-        "from december_plugin.schemas import queries\n"
+        "from december_plugin import open_lab, results\n"
         "tables = open_lab(create=False).tables\n"
         "assignment = tables.ClusterAssignment & 'seed = 1'\n"
         f"{restricted}"

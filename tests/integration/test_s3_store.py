@@ -19,13 +19,13 @@ import tables_lab
 import tables_setup
 from s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, Proxy, S3Server
 
-from december_plugin import s3_store
-from december_plugin.connection import check_store
+from december_plugin.database.connection import check_store
 from december_plugin.errors import ServerError
-from december_plugin.pool.checkpoints import CheckpointFile, JobCheckpoints
-from december_plugin.s3_store import S3Store, use_quick_client
+from december_plugin.pool.worker.checkpoints import CheckpointFile, JobCheckpoints
 from december_plugin.schemas.stored_models import stored_state_dict
-from december_plugin.stores import MARK, StoreUnavailableError, is_outage, open_store
+from december_plugin.storage import s3 as s3_store
+from december_plugin.storage.s3 import S3Store, use_quick_client
+from december_plugin.storage.stores import MARK, StoreUnavailableError, is_outage, open_store
 
 JOB = ("lab", "__trained_model", "0123456789abcdef" * 2)
 PLACE = "the bucket 'models' at 127.0.0.1:{port}, below 'lab/vision'"

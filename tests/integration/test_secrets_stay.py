@@ -17,8 +17,8 @@ import pymysql
 import pytest
 import yaml
 
-from december_plugin.server import EmbeddedServer
-from december_plugin.server_errors import ENVIRONMENT
+from december_plugin.database.embedded import EmbeddedServer
+from december_plugin.database.errors import ENVIRONMENT
 
 PASSWORD = "Geh3im \"w'rt\\1 & more"
 PART = "Geh3im"  # in every spelling of it

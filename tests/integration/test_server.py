@@ -22,10 +22,10 @@ import filelock
 import pymysql
 import pytest
 
-from december_plugin import mariadb
-from december_plugin import server as server_module
+from december_plugin.database import embedded as server_module
+from december_plugin.database import mariadb
+from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.errors import ServerError
-from december_plugin.server import EmbeddedServer
 
 NOBODY = 65534
 
@@ -232,7 +232,10 @@ def test_nothing_is_made_by_stop_and_status(fresh: EmbeddedServer) -> None:
 
 
 def test_many_processes_meet_in_one_server(fresh: EmbeddedServer) -> None:
-    code = "import sys; from december_plugin.server import EmbeddedServer; print(EmbeddedServer(sys.argv[1]).start())"
+    code = (
+        "import sys; from december_plugin.database.embedded import EmbeddedServer; "
+        "print(EmbeddedServer(sys.argv[1]).start())"
+    )
     command = [sys.executable, "-c", code, str(fresh.home)]
     starters = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     assert sorted(starter.communicate()[0].strip() for starter in starters) == ["False", "False", "False", "True"]

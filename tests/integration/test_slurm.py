@@ -14,8 +14,8 @@ import yaml
 from slurm_host import SlurmHost, running_slurm, wait_until
 
 from december_plugin.cli import main
-from december_plugin.lab import open_lab
-from december_plugin.pool.slurm import slurm_status
+from december_plugin.pool.slurm.array import slurm_status
+from december_plugin.schemas.lab import open_lab
 from december_plugin.simulate import write_recording
 
 LAB_PASSWORD = "a password for nobody's eyes"

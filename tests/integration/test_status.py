@@ -18,10 +18,10 @@ from datajoint.errors import LostConnectionError
 from fake_sweep import FakeSweep
 
 from december_plugin.cli import main
-from december_plugin.pool import overview as overview_module
-from december_plugin.pool.blocks import find_blocks
-from december_plugin.pool.jobs import table_statuses
-from december_plugin.pool.overview import read_overview
+from december_plugin.pool.jobs.waiting import table_statuses
+from december_plugin.pool.status import overview as overview_module
+from december_plugin.pool.status.bottlenecks import find_blocks
+from december_plugin.pool.status.overview import read_overview
 
 
 @pytest.fixture
@@ -357,7 +357,7 @@ def test_live_without_a_terminal_prints_again(sweep: FakeSweep, status: Any, mon
         if len(pauses) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("december_plugin.commands.status.time.sleep", interrupt)
+    monkeypatch.setattr("december_plugin.cli.commands.status.time.sleep", interrupt)
     text = status("--live", "2.5")
     assert text.count("6 trainings planned") == 2
     assert pauses[0] == 2.5
@@ -373,7 +373,7 @@ def test_live_survives_an_outage(sweep: FakeSweep, status: Any, monkeypatch: pyt
         return answer
 
     monkeypatch.setattr(overview_module, "read_overview", read)
-    monkeypatch.setattr("december_plugin.commands.status.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("december_plugin.cli.commands.status.time.sleep", lambda seconds: None)
     text = status("--watch")
     assert "The numbers are old: The connection to the database server" in text
     assert text.count("6 trainings planned") == 2

@@ -21,13 +21,13 @@ from s3_server import BUCKET, S3Server
 from tables_setup import Lab
 
 from december_plugin.cli import main
-from december_plugin.connection import second_connection
-from december_plugin.pool.checkpoints import CheckpointFile, attempt_name
+from december_plugin.database.connection import second_connection
 from december_plugin.pool.cleaning import Cleaner, Findings
 from december_plugin.pool.external_rows import ExternalRows
-from december_plugin.pool.spool import Spool
+from december_plugin.pool.worker.checkpoints import CheckpointFile, attempt_name
+from december_plugin.pool.worker.spool import Spool
 from december_plugin.schemas.stored_models import stored_state_dict
-from december_plugin.stores import StoreUnavailableError, open_store
+from december_plugin.storage.stores import StoreUnavailableError, open_store
 
 DAY = timedelta(days=1)
 OTHER = "0123456789abcdef" * 2

@@ -33,7 +33,7 @@ def all_tables(tables: DecemberTables):
 
 def test_importing_opens_no_connection():
     code = (
-        "import datajoint as dj, sys; import december_plugin.schemas, december_plugin.schemas.queries; "
+        "import datajoint as dj, sys; import december_plugin.schemas, december_plugin.results.agreement; "
         "assert not hasattr(dj.conn, 'connection'); assert 'nnfabrik.main' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -7,18 +7,13 @@ import pytest
 import tables_lab
 from tables_setup import open_lab
 
-from december_plugin import performance
-from december_plugin.embeddings import unit_ids_of
+from december_plugin.embeddings.readout_vectors import unit_ids_of
 from december_plugin.errors import RecordingError, SettingsError
-from december_plugin.predictions import predict_tier
+from december_plugin.evaluation import performance
+from december_plugin.evaluation.predictions import predict_tier
+from december_plugin.results.agreement import load_assigned_model
+from december_plugin.results.performance import SCORES, performance_table, session_performance, untested_sessions
 from december_plugin.schemas.performance import OF_REPEATS
-from december_plugin.schemas.performance_queries import (
-    SCORES,
-    performance_table,
-    session_performance,
-    untested_sessions,
-)
-from december_plugin.schemas.queries import load_assigned_model
 from december_plugin.schemas.training_summary import summary_of
 
 

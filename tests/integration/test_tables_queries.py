@@ -11,7 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 from tables_setup import open_lab, truth
 
 from december_plugin.errors import SettingsError
-from december_plugin.schemas import queries
+from december_plugin.results import agreement as queries
 
 SEEDS = [1, 2, 3]
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from tables_setup import open_lab
 
-from december_plugin.schemas import december_tables, queries
+from december_plugin.results import agreement as queries
+from december_plugin.schemas import december_tables
 from december_plugin.simulate import write_recording
 
 SEEDS = [1, 2]

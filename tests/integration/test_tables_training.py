@@ -14,10 +14,11 @@ import torch
 from datajoint.errors import DataJointError
 from tables_setup import Lab, emptied, open_lab
 
+from december_plugin.database import server_outage
+from december_plugin.database.server_outage import SurvivingCallback, wait_for_server
 from december_plugin.errors import ServerError, SettingsError, TrainingDivergedError
-from december_plugin.schemas import ThreePartTraining, december_tables, server_outage
-from december_plugin.schemas.plain_values import fitting, packed, plain, portable_state_dict, unpacked
-from december_plugin.schemas.server_outage import SurvivingCallback, wait_for_server
+from december_plugin.schemas import ThreePartTraining, december_tables
+from december_plugin.schemas.serialization import fitting, packed, plain, portable_state_dict, unpacked
 
 EDITED = {"trainer_comment": "edited"}
 

@@ -12,10 +12,11 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 from tables_setup import open_lab
 
 from december_plugin.errors import SettingsError
-from december_plugin.schemas import queries, type_queries
-from december_plugin.schemas.registration import register
+from december_plugin.results import agreement as queries
+from december_plugin.results import evidence as type_queries
 from december_plugin.schemas.seed_sets import set_digest
-from december_plugin.sweep import parse_sweep
+from december_plugin.sweeps.parse import parse_sweep
+from december_plugin.sweeps.register import register
 
 SEEDS = [1, 2, 3]
 COUNTS = [2, 3, 4, 5]

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from tables_setup import open_lab
 
-from december_plugin.schemas import server_outage
+from december_plugin.database import server_outage
 
 WORKER = """
 import os, sys, time
 from pathlib import Path
-from december_plugin.connection import connect
+from december_plugin.database.connection import connect
 from tables_setup import open_lab
 
 connect()

@@ -8,7 +8,7 @@ from tables_setup import open_lab
 
 from december_plugin.cli import main
 from december_plugin.errors import SettingsError
-from december_plugin.schemas import queries
+from december_plugin.results import agreement as queries
 
 FINE = {
     "double quotes": 'the "big" ones',

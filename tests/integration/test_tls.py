@@ -12,12 +12,12 @@ from typing import Any
 import pymysql
 import pytest
 
-from december_plugin import server as server_module
-from december_plugin.connection import STORE, connect, second_connection
+from december_plugin.database import embedded as server_module
+from december_plugin.database.connection import STORE, connect, second_connection
+from december_plugin.database.embedded import EmbeddedServer
+from december_plugin.database.errors import explain_error
+from december_plugin.database.tls import cipher
 from december_plugin.errors import ServerError, SettingsError
-from december_plugin.server import EmbeddedServer
-from december_plugin.server_errors import explain_error
-from december_plugin.tls import cipher
 
 PASSWORD = "correct horse"
 NO_TLS = (
@@ -135,7 +135,7 @@ def test_second_connection_needs_a_first(unconfigured: Any) -> None:
     with pytest.raises(ServerError) as raised:
         second_connection()
     assert str(raised.value) == (
-        "There is no connection to the database yet. Call december_plugin.connection.connect() first."
+        "There is no connection to the database yet. Call december_plugin.database.connection.connect() first."
     )
 
 

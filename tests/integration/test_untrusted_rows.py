@@ -12,10 +12,10 @@ import datajoint as dj
 import pytest
 from tables_setup import Lab, emptied
 
-from december_plugin.allowed import DEFAULT_PACKAGES, AllowedModules, restricted_to
 from december_plugin.errors import EmbeddingError
 from december_plugin.schemas import december_tables
 from december_plugin.schemas.stored_models import stored_state_dict
+from december_plugin.security.allowed_modules import DEFAULT_PACKAGES, AllowedModules, restricted_to
 
 ALLOWED = AllowedModules((*DEFAULT_PACKAGES, "tables_lab"))
 

@@ -14,12 +14,12 @@ import pytest
 from datajoint.errors import LostConnectionError
 
 from december_plugin.cli import main
-from december_plugin.connection import second_connection
+from december_plugin.database.connection import second_connection
 from december_plugin.pool import Worker, WorkerSettings
-from december_plugin.pool.heartbeat import Heartbeat, WorkerIdentity, WorkerState
-from december_plugin.pool.jobs import clear_failures, describe_jobs
-from december_plugin.pool.leases import Leases
-from december_plugin.pool.worker import DeviceBrokenError
+from december_plugin.pool.jobs.leases import Leases
+from december_plugin.pool.jobs.waiting import clear_failures, describe_jobs
+from december_plugin.pool.worker.heartbeat import Heartbeat, WorkerIdentity, WorkerState
+from december_plugin.pool.worker.loop import DeviceBrokenError
 
 SETTINGS = WorkerSettings(only=("TrainedModel",), lease=10.0)
 
@@ -195,7 +195,7 @@ def test_a_job_that_was_just_stored_is_not_called_lost(lab, leases, other, monke
     worker = Worker(lab.tables, SETTINGS)
     watching = Heartbeat(worker.identity, worker.state, leases, lease=10.0, connect=lambda: other, ask_to_stop=print)
     watching._connection = other
-    monkeypatch.setattr("december_plugin.pool.running.WorkerJob.forget", lambda job: watching._look_at_lease())
+    monkeypatch.setattr("december_plugin.pool.worker.job.WorkerJob.forget", lambda job: watching._look_at_lease())
     with caplog.at_level(logging.WARNING):
         assert worker.run().computed == {"TrainedModel": 3}
     assert "went to another worker" not in caplog.text
@@ -216,8 +216,8 @@ def test_a_server_that_goes_away_while_a_worker_starts_does_not_end_its_pool(lab
             raise LostConnectionError("Server connection lost")
         return describe_jobs(tables)
 
-    monkeypatch.setattr("december_plugin.pool.worker.describe_jobs", describe)
-    monkeypatch.setattr("december_plugin.pool.outages.time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr("december_plugin.pool.worker.loop.describe_jobs", describe)
+    monkeypatch.setattr("december_plugin.database.outages.time", SimpleNamespace(sleep=pauses.append))
     monkeypatch.setenv("DECEMBER_POOL_ID", "a" * 32)
     assert main(["worker", "--schema", lab.tables.schema.database, "--only", "TrainingSummary", "--quiet"]) == 0
     assert pauses == [1.0]

@@ -18,8 +18,8 @@ import tables_setup
 import yaml
 
 from december_plugin.cli import main
-from december_plugin.lab import open_lab
-from december_plugin.pool.jobs import clear_failures, jobs_table, table_statuses
+from december_plugin.pool.jobs.waiting import clear_failures, jobs_table, table_statuses
+from december_plugin.schemas.lab import open_lab
 from december_plugin.simulate import write_recording
 
 QUICK = {"max_iter": 3, "pretrain_epochs": 2, "device": "cpu", "lr_init": 0.01}

@@ -10,7 +10,7 @@ import torch
 from retina_files import Hoefling, drive_of
 
 from december_plugin.datasets import hoefling_2024_loaders, hoefling_2024_types
-from december_plugin.embeddings import unit_ids_of
+from december_plugin.embeddings.readout_vectors import unit_ids_of
 from december_plugin.errors import SettingsError
 from december_plugin.training.fingerprint import data_digest
 

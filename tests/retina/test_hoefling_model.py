@@ -11,7 +11,12 @@ import pytest
 import torch
 
 from december_plugin.datasets import hoefling_2024_loaders
-from december_plugin.embeddings import readout_embeddings, readout_vectors, stack_readout_vectors, unit_ids_of
+from december_plugin.embeddings.readout_vectors import (
+    readout_embeddings,
+    readout_vectors,
+    stack_readout_vectors,
+    unit_ids_of,
+)
 from december_plugin.errors import SettingsError
 from december_plugin.models import hoefling_core_gaussian_readout
 

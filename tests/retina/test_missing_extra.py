@@ -11,8 +11,8 @@ import pytest
 
 from december_plugin.datasets import hoefling_2024_loaders, hoefling_2024_types, sridhar_2025_loaders
 from december_plugin.errors import SettingsError
+from december_plugin.importing.openretina import openretina_module
 from december_plugin.models import hoefling_core_gaussian_readout
-from december_plugin.retina_extra import openretina_module
 
 INFO = {"a": {"input_dimensions": [1, 2, 50, 18, 16], "output_dimension": 3}}
 

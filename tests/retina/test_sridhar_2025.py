@@ -11,7 +11,7 @@ import torch
 from retina_files import GEOMETRY, IMAGE, PADDING, WINDOW, response_file
 
 from december_plugin.datasets import sridhar_2025_loaders
-from december_plugin.embeddings import unit_ids_of
+from december_plugin.embeddings.readout_vectors import unit_ids_of
 from december_plugin.training.fingerprint import data_digest
 
 

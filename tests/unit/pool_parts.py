@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from december_plugin.pool.local import LocalPool, PoolSettings
-from december_plugin.pool.slots import Slot
+from december_plugin.pool.supervisor.slots import Slot
+from december_plugin.pool.supervisor.supervisor import LocalPool, PoolSettings
 
 # Writes a line of what it was given; then does what the file `next` says, or works until SIGTERM.
 STAND_IN = """

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.naming import complete_settings
-from december_plugin.report.data import Analysis, Chosen, Confusion, Embedding, Missing, ReportData
+from december_plugin.answer.data import Analysis, Chosen, Confusion, Embedding, Missing, ReportData
+from december_plugin.text.naming import complete_settings
 
 KEY = ("dataset_fn", "dataset_hash", "model_fn", "model_hash", "trainer_fn", "trainer_hash", "clustering_hash")
 # Method, role, label, trainer, strength, and how far its agreement lies above that of the t mixture.

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Subset
 from training_parts import BATCH_SIZE, N_TRAIN, N_VALIDATION, Batch, Recording, make_loaders, make_model
 
-from december_plugin.sealed import write_atomically
+from december_plugin.storage.sealed import write_atomically
 from december_plugin.trainers import baseline_trainer, december_trainer
 from december_plugin.training.monitor import Monitor, monitored
 

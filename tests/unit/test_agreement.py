@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from december_plugin.agreement import (
+from december_plugin.embeddings.neuron_ids import NeuronIds, match_neurons
+from december_plugin.errors import DecemberError, SettingsError
+from december_plugin.evaluation.agreement import (
     MEASURES,
     Measures,
     SeedAgreement,
@@ -23,8 +25,6 @@ from december_plugin.agreement import (
     compare_partitions,
     pool_mean_sd,
 )
-from december_plugin.errors import DecemberError, SettingsError
-from december_plugin.identity import NeuronIds, match_neurons
 
 
 def scikit_learn(a, b):

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.commands._agreement import agreement_lines, agreement_text, with_null
-from december_plugin.schemas import type_queries
+from december_plugin.results import evidence as type_queries
+from december_plugin.results.labels import agreement_lines, agreement_text, with_null
 
 
 def row(n_clusters: int, label: str, mean: float, **values: Any) -> dict[str, Any]:

@@ -17,10 +17,15 @@ import pytest
 from nnfabrik import builder
 
 from december_plugin import trainers
-from december_plugin.allowed import DEFAULT_PACKAGES, AllowedModules, current_restriction, restricted_to
 from december_plugin.datasets import static_loaders
 from december_plugin.errors import SettingsError
 from december_plugin.models import stacked_core_gaussian_readout
+from december_plugin.security.allowed_modules import (
+    DEFAULT_PACKAGES,
+    AllowedModules,
+    current_restriction,
+    restricted_to,
+)
 
 DEFAULTS = "december_plugin.datasets, december_plugin.models, december_plugin.trainers, december_plugin.training"
 ENTRY = "Trainer entry with trainer_hash 'abc'"
@@ -57,7 +62,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def unset(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Return DataJoint's configuration without our settings."""
-    from december_plugin.connection import quiet_datajoint
+    from december_plugin.database.connection import quiet_datajoint
 
     monkeypatch.delenv("DECEMBER_ALLOW_MODULES", raising=False)
     config = quiet_datajoint().config._conf
@@ -72,10 +77,10 @@ def unset(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     "name",
     [
         "december_plugin.datasets.static_loaders",
-        "december_plugin.datasets.static.static_loaders",
+        "december_plugin.datasets.sensorium.loaders.static_loaders",
         "december_plugin.models.stacked_core_gaussian_readout",
         "december_plugin.trainers.december_trainer",
-        "december_plugin.training.entries.baseline_trainer",
+        "december_plugin.training.trainers.baseline_trainer",
     ],
 )
 def test_functions_of_the_plugin_are_allowed(name: str) -> None:

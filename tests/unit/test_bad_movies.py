@@ -13,8 +13,8 @@ from movie_parts import SMALL, cut, edit_header, header, load, pop, put, save
 
 from december_plugin.datasets import movie_loaders
 from december_plugin.errors import RecordingError, SettingsError
-from december_plugin.plain_yaml import PlainLoader
 from december_plugin.simulate.movies import write_movie_recording
+from december_plugin.text.yaml_writer import PlainLoader
 
 
 @pytest.fixture(scope="module")
@@ -263,7 +263,7 @@ def test_bad_recordings(name, recording, tmp_path):
 
 
 def test_values_are_checked_block_by_block(recording, tmp_path, monkeypatch):
-    monkeypatch.setattr("december_plugin.datasets.movie_recording.BLOCK", 3 * 72)  # three frames of 8 x 9
+    monkeypatch.setattr("december_plugin.datasets.movies.recording.BLOCK", 3 * 72)  # three frames of 8 x 9
     folder = Path(shutil.copytree(recording, tmp_path / "retina"))
     info, whole = (load(path, return_data_info=True)["retina-7"] for path in (folder, recording))
     assert info["img_std"] == pytest.approx(whole["img_std"], rel=1e-12)

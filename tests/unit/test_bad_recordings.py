@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from december_plugin.datasets import static_loaders
-from december_plugin.datasets.arrays import ArrayFolder, read_array
+from december_plugin.datasets.common.arrays import ArrayFolder, read_array
 from december_plugin.errors import RecordingError
 
 

@@ -9,10 +9,10 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
-from december_plugin.baselines import METHODS, cluster_readouts
+from december_plugin.clustering.kmeans import kmeans_start
+from december_plugin.clustering.post_hoc import METHODS, cluster_readouts
+from december_plugin.clustering.student_t_mixture import StudentTMixture
 from december_plugin.errors import EmbeddingError, SettingsError
-from december_plugin.kmeans import kmeans_start
-from december_plugin.mixture import StudentTMixture
 
 every_method = pytest.mark.parametrize("method", list(METHODS))
 

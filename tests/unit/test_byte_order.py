@@ -12,28 +12,22 @@ import pytest
 import torch
 from movie_parts import SMALL as MOVIES
 
-from december_plugin import (
-    agreement,
-    baselines,
-    calibration,
-    cluster_counts,
-    confusion,
-    consensus,
-    identity,
-    kmeans,
-    mixture,
-    performance,
-    surrogates,
-)
-from december_plugin.byte_order import in_native_order
+from december_plugin.clustering import kmeans
+from december_plugin.clustering import post_hoc as baselines
+from december_plugin.clustering import student_t_mixture as mixture
+from december_plugin.clustering.distances import as_vectors
 from december_plugin.datasets import macaque_v4_loaders, movie_loaders, static_loaders
-from december_plugin.distances import as_vectors
-from december_plugin.embeddings import readout_embeddings
+from december_plugin.embeddings import neuron_ids as identity
+from december_plugin.embeddings.readout_vectors import readout_embeddings
+from december_plugin.evaluation import agreement, calibration, confusion, consensus, performance
+from december_plugin.evaluation import model_selection as cluster_counts
+from december_plugin.evaluation import null as surrogates
 from december_plugin.models import stacked_core_gaussian_readout
 from december_plugin.simulate import write_recording
 from december_plugin.simulate.macaque_v4 import write_macaque_v4_recording
 from december_plugin.simulate.movies import write_movie_recording
 from december_plugin.sklearn import StudentTMixture as Estimator
+from december_plugin.validation.byte_order import in_native_order
 
 IMAGES = {"n_neurons": 4, "n_train": 8, "n_validation": 2, "n_test": 2, "n_repeats": 2, "image_shape": (12, 12)}
 SESSIONS = {"n_sessions": 1, "n_neurons": 3, "n_images": 20, "n_shown": 20, "n_test": 2, "image_shape": (8, 8)}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from december_plugin.calibration import calibration
 from december_plugin.errors import SettingsError
+from december_plugin.evaluation.calibration import calibration
 
 
 def test_bins_of_a_small_case_by_hand():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from december_plugin.datasets.chunks import ChunkedMovie, MovieInMemory, RetinaNeurons, by_tier, chunk_loader
-from december_plugin.embeddings import unit_ids_of
+from december_plugin.datasets.common.chunks import ChunkedMovie, MovieInMemory, RetinaNeurons, by_tier, chunk_loader
+from december_plugin.embeddings.readout_vectors import unit_ids_of
 
 
 def movie(*, n_frames: int = 40, starts: Any = (0, 10, 20, 30), **settings: Any) -> ChunkedMovie:

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from december_plugin import cli, commands
+from december_plugin import cli
+from december_plugin.cli import commands
 from december_plugin.errors import RecordingError, ServerError
 
 HEAVY = ("torch", "datajoint", "nnfabrik", "numpy", "pandas", "matplotlib", "scipy", "sklearn")
@@ -250,7 +251,8 @@ def test_database_error_that_a_command_lets_through(command: Any, capsys: pytest
 
 def test_reader_that_ends_first() -> None:
     code = (
-        "import sys; from types import SimpleNamespace; from december_plugin import cli, commands; "
+        "import sys; from types import SimpleNamespace; from december_plugin import cli; "
+        "from december_plugin.cli import commands; "
         "commands.names = lambda: ['try']; run = lambda args: print('line\\n' * 100_000); "
         "commands.load = lambda name: SimpleNamespace(run=run, add_parser=lambda parsers: parsers.add_parser(name)); "
         "sys.exit(cli.main(['try']))"

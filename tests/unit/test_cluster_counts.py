@@ -11,8 +11,11 @@ import torch
 from sklearn.metrics import silhouette_score
 from sklearn.mixture import GaussianMixture
 
-from december_plugin.baselines import cluster_readouts
-from december_plugin.cluster_counts import (
+from december_plugin.clustering.kmeans import spawn_seeds
+from december_plugin.clustering.post_hoc import cluster_readouts
+from december_plugin.clustering.student_t_mixture import StudentTMixture
+from december_plugin.errors import SettingsError
+from december_plugin.evaluation.model_selection import (
     AgreedCount,
     Pick,
     agreed_count,
@@ -21,10 +24,7 @@ from december_plugin.cluster_counts import (
     pick_count,
     silhouette,
 )
-from december_plugin.errors import SettingsError
-from december_plugin.kmeans import spawn_seeds
-from december_plugin.mixture import StudentTMixture
-from december_plugin.schemas.type_queries import choose_cluster_count
+from december_plugin.results.evidence import choose_cluster_count
 
 COUNTS = [2, 3, 4, 5, 6]
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from scipy.special import rel_entr
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from december_plugin import distances
-from december_plugin.clustering import DECEMber, VanillaDEC, kl_divergence, target_distribution
+from december_plugin.clustering import distances
+from december_plugin.clustering.kmeans import kmeans_start
+from december_plugin.clustering.losses import DECEMber, VanillaDEC, kl_divergence, target_distribution
 from december_plugin.errors import EmbeddingError, SettingsError
-from december_plugin.kmeans import kmeans_start
 
 
 def naive_loss(w, centers, log_density, *, detach_target):

@@ -112,7 +112,7 @@ def test_old_names_exist_only_while_the_two_packages_are_imported(faulty):
     run(
         """
         import collections, sys, threading
-        import december_plugin, december_plugin.compat
+        import december_plugin, december_plugin.importing.shims
         before = set(vars(collections))
 
         import neuralpredictors.layers.cores.conv2d, nnfabrik
@@ -151,10 +151,10 @@ def test_modules_look_as_if_loaded_the_ordinary_way(faulty, tmp_path):
         f"""
         import importlib, importlib.util, inspect, sys
         from importlib.machinery import PathFinder, SourceFileLoader
-        import december_plugin, december_plugin.compat
+        import december_plugin, december_plugin.importing.shims
 
         finders = list(sys.meta_path)
-        december_plugin.compat.install()
+        december_plugin.importing.shims.install()
         assert sys.meta_path == finders
 
         import nnfabrik

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix as reference
 
-from december_plugin.confusion import confusion_matrix, matched_order
+from december_plugin.datasets.type_labels import by_session, read_type_labels, unknown_neurons
 from december_plugin.errors import SettingsError
-from december_plugin.type_labels import by_session, read_type_labels, unknown_neurons
+from december_plugin.evaluation.confusion import confusion_matrix, matched_order
 
 
 def test_a_matrix_by_hand() -> None:

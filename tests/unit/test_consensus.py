@@ -8,13 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from december_plugin.consensus import (
-    consensus_clusters,
-    consensus_partition,
-    majority,
-)
 from december_plugin.errors import SettingsError
-from december_plugin.matching import match_clusters
+from december_plugin.evaluation.consensus import consensus_clusters, consensus_partition, majority
+from december_plugin.evaluation.matching import match_clusters
 
 
 def test_the_majority_counts_and_ties_go_to_the_favourite():

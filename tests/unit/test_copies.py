@@ -13,7 +13,7 @@ from movie_parts import SMALL as MOVIES
 from movie_parts import header
 
 from december_plugin.datasets import macaque_v4_loaders, movie_loaders, static_loaders
-from december_plugin.datasets.copies import Recorded, refuse_copies
+from december_plugin.datasets.common.copies import Recorded, refuse_copies
 from december_plugin.errors import RecordingError
 from december_plugin.simulate.macaque_v4 import write_macaque_v4_recording
 from december_plugin.simulate.movies import write_movie_recording

@@ -25,7 +25,7 @@ from nnfabrik.utility.nn_helpers import get_dims_for_loader_dict
 from torch.utils.data import DataLoader, SubsetRandomSampler
 
 from december_plugin.datasets import static_loaders
-from december_plugin.datasets.layout import data_key_of, trial_image_ids
+from december_plugin.datasets.sensorium.layout import data_key_of, trial_image_ids
 from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.simulate import write_recording
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from december_plugin import deferred
+from december_plugin.importing import deferred
 
 # What a package consists of, by a module that only its import brings.
 HEAVY = {
@@ -23,15 +23,16 @@ HEAVY = {
 }
 # Modules that a command imports, and the packages that it may import with them.
 READING = {
-    "status": ("pool.overview", "commands._status_view", "commands._status_json", "pool.blocks"),
-    "jobs": ("pool.job_book", "commands._jobs_view"),
-    "pool status": ("pool.pools", "commands._stopping"),
-    "ari": ("schemas.queries", "schemas.type_queries", "schemas.performance_queries", "commands._agreement"),
+    "status": ("pool.status.overview", "cli.views.status", "cli.views.status_json", "pool.status.bottlenecks"),
+    "jobs": ("pool.jobs.lookup", "cli.views.jobs"),
+    "pool status": ("pool.supervisor.registry", "pool.supervisor.stop"),
+    "ari": ("results.agreement", "results.evidence", "results.performance", "results.labels"),
 }
 NEEDED = {"ari": {"pandas"}}
 SCRIPT = """
 import importlib, sys
-from december_plugin import cli, deferred
+from december_plugin import cli
+from december_plugin.importing import deferred
 deferred.install()
 for name in {modules}:
     importlib.import_module("december_plugin." + name)
@@ -47,7 +48,7 @@ assert datajoint.autopopulate.deepdiff.DeepHash is deepdiff.DeepHash
 
 @pytest.mark.parametrize("command", READING)
 def test_reading_commands_import_nothing_heavy(command: str) -> None:
-    script = SCRIPT.format(modules=("lab", "connection", *READING[command]), heavy=HEAVY)
+    script = SCRIPT.format(modules=("lab", "database.connection", *READING[command]), heavy=HEAVY)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()) == NEEDED.get(command, set())

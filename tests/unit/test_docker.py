@@ -220,8 +220,8 @@ def test_accounts_of_the_store(make_bucket: Any, action: str, resource: str, wor
 
 
 def test_names_in_the_policy_are_those_of_the_plugin(make_bucket: Any) -> None:
-    from december_plugin.pool.checkpoints import CHECKPOINTS
-    from december_plugin.stores import MARK
+    from december_plugin.pool.worker.checkpoints import CHECKPOINTS
+    from december_plugin.storage.stores import MARK
 
     assert (make_bucket.CHECKPOINTS, make_bucket.MARK) == (CHECKPOINTS, MARK)
 

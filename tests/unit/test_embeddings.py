@@ -10,7 +10,12 @@ import torch
 from neuralpredictors.layers import readouts
 from torch import nn
 
-from december_plugin.embeddings import readout_embeddings, readout_vectors, stack_readout_vectors, unit_ids_of
+from december_plugin.embeddings.readout_vectors import (
+    readout_embeddings,
+    readout_vectors,
+    stack_readout_vectors,
+    unit_ids_of,
+)
 from december_plugin.errors import EmbeddingError
 
 CHANNELS = 6

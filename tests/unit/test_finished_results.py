@@ -8,14 +8,14 @@ import pymysql
 import pytest
 from datajoint.errors import LostConnectionError
 
-from december_plugin.pool import running
-from december_plugin.pool.heartbeat import WorkerState
-from december_plugin.pool.leases import Lease, storable
-from december_plugin.pool.outages import is_outage
-from december_plugin.pool.results import result_to_bytes
-from december_plugin.pool.running import JobMonitor, WorkerJob
-from december_plugin.pool.spool import Spool
-from december_plugin.stores import FileStore, StoreUnavailableError
+from december_plugin.database.outages import is_outage
+from december_plugin.pool.jobs.leases import Lease, storable
+from december_plugin.pool.worker import job as running
+from december_plugin.pool.worker.heartbeat import WorkerState
+from december_plugin.pool.worker.job import JobMonitor, WorkerJob
+from december_plugin.pool.worker.results import result_to_bytes
+from december_plugin.pool.worker.spool import Spool
+from december_plugin.storage.stores import FileStore, StoreUnavailableError
 from december_plugin.training.monitor import Progress
 
 LEASE = Lease("lab", "__trained_model", "0123456789abcdef0123456789abcdef", "a" * 32, 1)

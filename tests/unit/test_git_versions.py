@@ -9,8 +9,8 @@ from neuralpredictors.measures.modules import PoissonLoss
 from torch import nn
 from training_parts import N_TRAIN, make_loaders, make_model
 
-from december_plugin import readouts
 from december_plugin.errors import TrainingDivergedError
+from december_plugin.models.layers import readouts
 from december_plugin.trainers import baseline_trainer
 from december_plugin.training import objective
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from datajoint.errors import DataJointError, LostConnectionError
 
+from december_plugin.database.outages import is_outage
 from december_plugin.errors import ServerError, SettingsError
-from december_plugin.pool import running
-from december_plugin.pool.heartbeat import WorkerState
-from december_plugin.pool.leases import Lease, LeaseLostError
-from december_plugin.pool.outages import is_outage
-from december_plugin.pool.results import result_from_bytes, result_to_bytes
-from december_plugin.pool.running import JobMonitor, JobWatch
-from december_plugin.stores import FileStore, StoreUnavailableError
+from december_plugin.pool.jobs.leases import Lease, LeaseLostError
+from december_plugin.pool.worker import job as running
+from december_plugin.pool.worker.heartbeat import WorkerState
+from december_plugin.pool.worker.job import JobMonitor, JobWatch
+from december_plugin.pool.worker.results import result_from_bytes, result_to_bytes
+from december_plugin.storage.stores import FileStore, StoreUnavailableError
 from december_plugin.training.monitor import Progress
 
 HASH = "0123456789abcdef0123456789abcdef"

@@ -14,10 +14,10 @@ from skimage.io import imsave
 from skimage.transform import rescale
 
 from december_plugin.datasets import macaque_v4_loaders
-from december_plugin.datasets.macaque_v4 import split_images
+from december_plugin.datasets.macaque_v4.loaders import split_images
 from december_plugin.errors import RecordingError, SettingsError
+from december_plugin.evaluation.performance import correlation_to_average, image_ids_of, predict_tier
 from december_plugin.models import stacked_core_gaussian_readout
-from december_plugin.performance import correlation_to_average, image_ids_of, predict_tier
 from december_plugin.simulate.macaque_v4 import read_macaque_v4_truth, write_macaque_v4_recording
 from december_plugin.trainers import baseline_trainer
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from december_plugin.errors import SettingsError
-from december_plugin.matching import match_clusters, match_counts, most_typical
+from december_plugin.evaluation.matching import match_clusters, match_counts, most_typical
 
 
 def test_matching_keeps_most_neurons_together() -> None:

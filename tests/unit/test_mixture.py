@@ -13,10 +13,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
-from december_plugin import distances
+from december_plugin.clustering import distances
+from december_plugin.clustering.kmeans import kmeans_start
+from december_plugin.clustering.student_t_mixture import StudentTMixture
 from december_plugin.errors import EmbeddingError, SettingsError
-from december_plugin.kmeans import kmeans_start
-from december_plugin.mixture import StudentTMixture
 
 
 def make_mixture(centers, scales, *, mixing_weights=None, **settings_):

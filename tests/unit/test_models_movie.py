@@ -13,12 +13,12 @@ from nnfabrik.builder import get_model
 from torch import nn
 
 from december_plugin.datasets import movie_loaders
-from december_plugin.embeddings import readout_embeddings, unit_ids_of
+from december_plugin.embeddings.readout_vectors import readout_embeddings, unit_ids_of
 from december_plugin.errors import SettingsError
+from december_plugin.evaluation.performance import correlation_to_average, stimulus_ids_of
+from december_plugin.evaluation.predictions import predict_sessions
 from december_plugin.models import movie_core_gaussian_readout
-from december_plugin.models.movie_core import MovieCore, roughness_in_time
-from december_plugin.performance import correlation_to_average, stimulus_ids_of
-from december_plugin.predictions import predict_sessions
+from december_plugin.models.layers.spatiotemporal_core import MovieCore, roughness_in_time
 from december_plugin.simulate.movies import write_movie_recording
 from december_plugin.trainers import december_trainer
 

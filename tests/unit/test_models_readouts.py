@@ -17,7 +17,7 @@ from nnfabrik.builder import get_model
 from torch import nn
 from training_parts import N_NEURONS, make_loaders
 
-from december_plugin.embeddings import readout_embeddings, unit_ids_of
+from december_plugin.embeddings.readout_vectors import readout_embeddings, unit_ids_of
 from december_plugin.errors import SettingsError
 from december_plugin.models import (
     equivariant_core_gaussian_readout,
@@ -26,7 +26,7 @@ from december_plugin.models import (
     task_core_attention_readout,
 )
 from december_plugin.models.equivariant import EquivariantCore
-from december_plugin.models.steerable import hermite_basis, rotated_bases
+from december_plugin.models.layers.steerable import hermite_basis, rotated_bases
 from december_plugin.trainers import december_trainer
 
 SMALL = {"hidden_channels": 4, "layers": 2, "input_kern": 3, "hidden_kern": 3, "gamma_input": 0.1, "momentum": 0.1}

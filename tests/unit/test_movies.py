@@ -12,11 +12,11 @@ import torch
 from movie_parts import SMALL, edit_header, load, put, save
 
 from december_plugin.datasets import movie_loaders
-from december_plugin.datasets.movie_clips import DrawnClips
+from december_plugin.datasets.movies.clips import DrawnClips
 from december_plugin.errors import RecordingError, SettingsError
+from december_plugin.evaluation.performance import correlation_to_average
+from december_plugin.evaluation.predictions import predict_sessions, stimulus_ids_of
 from december_plugin.models import movie_core_gaussian_readout
-from december_plugin.performance import correlation_to_average
-from december_plugin.predictions import predict_sessions, stimulus_ids_of
 from december_plugin.simulate.movies import read_movie_truth, write_movie_recording
 from december_plugin.trainers import baseline_trainer
 

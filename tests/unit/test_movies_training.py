@@ -15,17 +15,23 @@ from scipy import stats
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
-from december_plugin.embeddings import readout_embeddings, unit_ids_of
+from december_plugin.embeddings.readout_vectors import readout_embeddings, unit_ids_of
 from december_plugin.errors import SettingsError
-from december_plugin.models import movie_core_gaussian_readout
-from december_plugin.performance import (
+from december_plugin.evaluation.performance import (
     correlation_to_average,
     explainable_variance,
     feve,
     single_trial_correlation,
     stimulus_ids_of,
 )
-from december_plugin.predictions import TierPredictions, last_frames, predict_sessions, predict_tier, repeated_clips
+from december_plugin.evaluation.predictions import (
+    TierPredictions,
+    last_frames,
+    predict_sessions,
+    predict_tier,
+    repeated_clips,
+)
+from december_plugin.models import movie_core_gaussian_readout
 from december_plugin.trainers import december_trainer
 from december_plugin.training.objective import ModelLoss, validation_correlation
 

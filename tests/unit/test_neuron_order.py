@@ -11,11 +11,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from december_plugin.datasets import movie_loaders, static_loaders
-from december_plugin.embeddings import unit_ids_of
+from december_plugin.embeddings.readout_vectors import unit_ids_of
 from december_plugin.errors import RecordingError
+from december_plugin.evaluation.neuron_order import in_trained_order
+from december_plugin.evaluation.predictions import image_ids_of, predict_sessions, repeated_clips, with_neurons
 from december_plugin.models.sessions import sessions_of
-from december_plugin.neuron_order import in_trained_order
-from december_plugin.predictions import image_ids_of, predict_sessions, repeated_clips, with_neurons
 from december_plugin.simulate import write_recording
 from december_plugin.simulate.movies import write_movie_recording
 

@@ -14,17 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from december_plugin.commands import _tables_view
-from december_plugin.commands._status_json import dumped, overview_as_json
-from december_plugin.commands._status_view import StatusView
-from december_plugin.pool import job_book
-from december_plugin.pool.failures import all_redacted, grouped, normalised
-from december_plugin.pool.job_book import log_tail
-from december_plugin.pool.jobs import KINDS, counted
-from december_plugin.pool.overview import Overview, PoolRow, QueuedJob, TableCounts, Throughput, Worker
+from december_plugin.cli.views import tables as _tables_view
+from december_plugin.cli.views.status import StatusView
+from december_plugin.cli.views.status_json import dumped, overview_as_json
+from december_plugin.pool.jobs import lookup as job_book
+from december_plugin.pool.jobs.lookup import log_tail
+from december_plugin.pool.jobs.waiting import KINDS, counted
+from december_plugin.pool.status.failures import all_redacted, grouped, normalised
+from december_plugin.pool.status.overview import Overview, PoolRow, QueuedJob, TableCounts, Throughput, Worker
 from december_plugin.schemas.tables import DecemberTables
-from december_plugin.terminal import printable
-from december_plugin.wording import in_words
+from december_plugin.text.formatting import in_words
+from december_plugin.text.terminal import printable
 
 # ---- reasons
 

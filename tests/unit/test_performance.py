@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler
 
 from december_plugin.errors import RecordingError, SettingsError
-from december_plugin.performance import (
+from december_plugin.evaluation.performance import (
     BLOCK,
     UNTESTED,
     constant_neurons,
@@ -32,7 +32,7 @@ from december_plugin.performance import (
     single_trial_correlation,
     why_untested,
 )
-from december_plugin.predictions import check_image_ids
+from december_plugin.evaluation.predictions import check_image_ids
 
 
 def recording(seed=0, n_images=8, n_repeats=5, n_neurons=6, noise=1.0):

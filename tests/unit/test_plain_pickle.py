@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from december_plugin.datasets.plain_pickle import array_of, read_plain_pickle
+from december_plugin.datasets.common.pickles import array_of, read_plain_pickle
 from december_plugin.errors import RecordingError
 
 

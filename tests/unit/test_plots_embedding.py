@@ -11,7 +11,8 @@ from plots_parts import legend_texts, texts_of
 from sklearn.metrics import silhouette_score
 
 from december_plugin.errors import SettingsError
-from december_plugin.plots import drawn_neurons, embedding_figure, tsne, tsne_coordinates, tsne_settings
+from december_plugin.evaluation import tsne
+from december_plugin.plots import drawn_neurons, embedding_figure, tsne_coordinates, tsne_settings
 from december_plugin.plots.style import GROUP_COLORS, PALE
 
 

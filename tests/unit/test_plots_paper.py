@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from plots_parts import legend_texts, lines_of, texts_of
 
 from december_plugin import plots
-from december_plugin.agreement import pool_mean_sd
+from december_plugin.evaluation.agreement import pool_mean_sd
 from december_plugin.plots.nulls import null_in_words
 from december_plugin.plots.style import GROUP_COLORS, PALE, method_style, ordered_styles
 

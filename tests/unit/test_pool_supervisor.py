@@ -17,12 +17,13 @@ from pathlib import Path
 import pytest
 from pool_parts import Stage, are_gone, is_alive, no_children_left, send_self
 
-from december_plugin.pool import local, worker_process
-from december_plugin.pool.local import PoolSettings
-from december_plugin.pool.pool_settings import worker_program
-from december_plugin.pool.readiness import VARIABLE, Listener, tell_supervisor
-from december_plugin.pool.slots import Gpu, Slot
-from december_plugin.pool.worker_process import LogFollower, WorkerSlot, ending_in_words
+from december_plugin.pool.supervisor import process as worker_process
+from december_plugin.pool.supervisor import supervisor as local
+from december_plugin.pool.supervisor.process import LogFollower, WorkerSlot, ending_in_words
+from december_plugin.pool.supervisor.readiness import VARIABLE, Listener, tell_supervisor
+from december_plugin.pool.supervisor.settings import worker_program
+from december_plugin.pool.supervisor.slots import Gpu, Slot
+from december_plugin.pool.supervisor.supervisor import PoolSettings
 
 
 @pytest.fixture(autouse=True)

@@ -9,22 +9,22 @@ import numpy as np
 import pytest
 
 import december_plugin
-from december_plugin.baselines import cluster_readouts
-from december_plugin.consensus import consensus_partition
+from december_plugin.clustering.post_hoc import cluster_readouts
+from december_plugin.evaluation.consensus import consensus_partition
 
 NAMES = {
-    "DECEMber": "december_plugin.clustering",
-    "StudentTMixture": "december_plugin.mixture",
-    "VanillaDEC": "december_plugin.clustering",
-    "cluster_readouts": "december_plugin.baselines",
-    "compare_partitions": "december_plugin.agreement",
-    "confusion_matrix": "december_plugin.confusion",
-    "consensus_partition": "december_plugin.consensus",
-    "kl_divergence": "december_plugin.clustering",
-    "match_clusters": "december_plugin.matching",
-    "open_lab": "december_plugin.lab",
-    "readout_embeddings": "december_plugin.embeddings",
-    "target_distribution": "december_plugin.clustering",
+    "DECEMber": "december_plugin.clustering.losses",
+    "StudentTMixture": "december_plugin.clustering.student_t_mixture",
+    "VanillaDEC": "december_plugin.clustering.losses",
+    "cluster_readouts": "december_plugin.clustering.post_hoc",
+    "compare_partitions": "december_plugin.evaluation.agreement",
+    "confusion_matrix": "december_plugin.evaluation.confusion",
+    "consensus_partition": "december_plugin.evaluation.consensus",
+    "kl_divergence": "december_plugin.clustering.losses",
+    "match_clusters": "december_plugin.evaluation.matching",
+    "open_lab": "december_plugin.schemas.lab",
+    "readout_embeddings": "december_plugin.embeddings.readout_vectors",
+    "target_distribution": "december_plugin.clustering.losses",
     "write_recording": "december_plugin.simulate",
 }
 

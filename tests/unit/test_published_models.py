@@ -14,11 +14,11 @@ from torch import nn
 from training_parts import make_loaders
 
 from december_plugin import models
-from december_plugin.clustering import DECEMber
+from december_plugin.clustering.kmeans import kmeans_start
+from december_plugin.clustering.losses import DECEMber
 from december_plugin.errors import SettingsError
-from december_plugin.kmeans import kmeans_start
 from december_plugin.models.parts import learn_final_scale
-from december_plugin.sweep_checks import config_mistakes
+from december_plugin.sweeps.validate import config_mistakes
 from december_plugin.trainers import baseline_trainer
 
 MOVIES = {"a": {"input_dimensions": [1, 2, 12, 8, 9], "output_dimension": 5}}

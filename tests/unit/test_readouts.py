@@ -12,9 +12,9 @@ from neuralpredictors.layers.cores import Stacked2dCore
 from neuralpredictors.layers.encoders import FiringRateEncoder
 from torch import nn
 
-from december_plugin import readouts
-from december_plugin.embeddings import readout_vectors
+from december_plugin.embeddings.readout_vectors import readout_vectors
 from december_plugin.errors import SettingsError
+from december_plugin.models.layers import readouts
 
 SHAPE = (3, 4, 5)
 N = 6

@@ -10,8 +10,9 @@ import yaml
 from nnfabrik.builder import resolve_data
 
 from december_plugin import datasets
-from december_plugin.datasets import movie_header, movie_loaders
-from december_plugin.settings import check_complete, check_known
+from december_plugin.datasets import movie_loaders
+from december_plugin.datasets.movies import header as movie_header
+from december_plugin.validation.checks import check_complete, check_known
 
 PAGE = (Path(__file__).parents[2] / "docs/recordings.md").read_text(encoding="utf-8")
 

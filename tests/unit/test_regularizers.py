@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from december_plugin.regularizers import adaptive_log_normal_penalties, l1_penalties
+from december_plugin.models.layers.regularizers import adaptive_log_normal_penalties, l1_penalties
 
 numbers = st.floats(-3, 3, width=32)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import report_parts as parts
 
-from december_plugin.report.answer import Answer, answer, overall
+from december_plugin.answer.verdict import Answer, answer, overall
 
 
 def of(found: Answer, question: str) -> tuple[str, str]:

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 import report_parts as parts
 
-from december_plugin.naming import complete_settings
-from december_plugin.report.comparisons import loss_comparisons
-from december_plugin.report.data import Analysis
+from december_plugin.answer.comparisons import loss_comparisons
+from december_plugin.answer.data import Analysis
+from december_plugin.text.naming import complete_settings
 
 
 def sweep(*trainers: tuple[str, dict[str, Any]], seeds: dict[str, tuple[int, ...]] | None = None) -> Analysis:

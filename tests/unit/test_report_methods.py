@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import report_parts
 
-from december_plugin.report.words import SETTINGS, methods_in_words
+from december_plugin.report.methods import SETTINGS, methods_in_words
 from december_plugin.training.settings import ClusteringSettings, TrainingSettings, protocol_defaults
 
 DECEMBER = "december_plugin.trainers.december_trainer"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from december_plugin.errors import SettingsError
-from december_plugin.report import writing
-from december_plugin.report.writing import MARK, check_replaceable, write_text
+from december_plugin.storage import whole_files as writing
+from december_plugin.storage.whole_files import MARK, check_replaceable, write_text
 
 
 def test_a_report_is_replaced_another_file_only_if_asked_for(tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from december_plugin.commands.demo import SCHEMA
+from december_plugin.cli.commands.demo import SCHEMA
+from december_plugin.database.schema_names import check_schema_name
 from december_plugin.errors import SettingsError
-from december_plugin.lab import DEFAULT_SCHEMA
-from december_plugin.schema_names import check_schema_name
+from december_plugin.schemas.lab import DEFAULT_SCHEMA
 
 PLACES = r" \(--schema, DECEMBER_SCHEMA, or december\.schema in DataJoint's configuration\)\.$"
 

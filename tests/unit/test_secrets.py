@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from december_plugin import cli, secrets
+from december_plugin import cli
 from december_plugin.errors import ServerError
-from december_plugin.secrets import RedactingFilter, known_secrets, redacted
+from december_plugin.security import redaction as secrets
+from december_plugin.security.redaction import RedactingFilter, known_secrets, redacted
 
 PASSWORD = "tr0ub4dor & 3"
 
@@ -132,7 +133,7 @@ def test_names_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_settings_of_datajoint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.delenv("DJ_PASS", raising=False)
-    from december_plugin.connection import quiet_datajoint
+    from december_plugin.database.connection import quiet_datajoint
 
     dj = quiet_datajoint()
     monkeypatch.setitem(dj.config._conf, "database.password", "of the database")
@@ -145,7 +146,7 @@ def test_settings_of_datajoint(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_password_of_an_open_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    from december_plugin.connection import quiet_datajoint
+    from december_plugin.database.connection import quiet_datajoint
 
     dj = quiet_datajoint()
     opened = type("Connection", (), {"conn_info": {"user": "lab", "passwd": "of the connection"}})()
@@ -229,7 +230,7 @@ def test_what_is_printed_inside_the_block_is_redacted(capsys: pytest.CaptureFixt
 
 INSTALLED = """\
 import logging, sys, threading
-from december_plugin import secrets
+from december_plugin.security import redaction as secrets
 secrets.install()
 secrets.install()
 password = "tr0ub4dor & 3"

@@ -14,8 +14,8 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from december_plugin.errors import RecordingError, SettingsError
-from december_plugin.simulate import images as simulate
 from december_plugin.simulate import read_truth, write_recording
+from december_plugin.simulate import sensorium as simulate
 from december_plugin.simulate.macaque_v4 import write_macaque_v4_recording
 from december_plugin.simulate.movies import write_movie_recording
 

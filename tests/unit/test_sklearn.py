@@ -16,8 +16,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from december_plugin import mixture
-from december_plugin.baselines import cluster_readouts
+from december_plugin.clustering import student_t_mixture as mixture
+from december_plugin.clustering.post_hoc import cluster_readouts
 from december_plugin.errors import SettingsError
 from december_plugin.sklearn import StudentTMixture
 

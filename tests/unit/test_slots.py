@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from december_plugin.errors import SettingsError
-from december_plugin.pool.pool_settings import PoolSettings, notice
-from december_plugin.pool.slots import (
+from december_plugin.pool.supervisor.settings import PoolSettings, notice
+from december_plugin.pool.supervisor.slots import (
     Gpu,
     Slot,
     VisibleGpus,

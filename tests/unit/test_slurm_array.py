@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 from pool_parts import Stage
 
-from december_plugin.commands import _slurm
+from december_plugin.cli import slurm_options as _slurm
 from december_plugin.errors import SettingsError
-from december_plugin.pool import local, slurm, slurm_task
-from december_plugin.pool.pool_settings import PoolSettings
-from december_plugin.pool.slurm import ArraySettings, ArrayStatus, SlurmError, parse_time
-from december_plugin.pool.slurm_task import PoolTask
+from december_plugin.pool.slurm import array as slurm
+from december_plugin.pool.slurm import task as slurm_task
+from december_plugin.pool.slurm.array import ArraySettings, ArrayStatus, SlurmError, parse_time
+from december_plugin.pool.slurm.task import PoolTask
+from december_plugin.pool.supervisor import supervisor as local
+from december_plugin.pool.supervisor.settings import PoolSettings
 
 
 def parse(*words: str) -> argparse.Namespace:
@@ -320,13 +322,13 @@ def test_explained_errors_of_a_task_are_its_last_words(task):
 
 def test_a_node_without_the_settings_starts_no_database_of_its_own(task, monkeypatch):
     run, _ = task
-    monkeypatch.setattr("december_plugin.connection.lab_settings", lambda: None)
+    monkeypatch.setattr("december_plugin.database.connection.lab_settings", lambda: None)
     with pytest.raises(SystemExit) as ended:
         run(0, server="db.lab.org:3306")
     assert "error: no settings for the database server db.lab.org:3306 are found on " in ended.value.code
     assert "or let sbatch pass the environment on (no --export=NONE, no SBATCH_EXPORT=NONE)" in ended.value.code
     assert retries == []
-    monkeypatch.setattr("december_plugin.connection.lab_settings", lambda: object())
+    monkeypatch.setattr("december_plugin.database.connection.lab_settings", lambda: object())
     assert run(0, server="db.lab.org:3306") == 0
 
 

@@ -10,7 +10,7 @@ from datajoint.errors import BucketInaccessible, DataJointError, MissingExternal
 from minio.error import InvalidResponseError, S3Error
 
 from december_plugin.errors import ServerError
-from december_plugin.stores import StoreUnavailableError, is_outage
+from december_plugin.storage.stores import StoreUnavailableError, is_outage
 
 
 class Response:

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from december_plugin.cli import main
 from december_plugin.errors import DecemberError, ServerError, SettingsError
-from december_plugin.pool.checkpoints import CheckpointFile, JobCheckpoints
-from december_plugin.pool.spool import Spool, spool_folder
-from december_plugin.sealed import DamagedError, seal, unseal, write_atomically
-from december_plugin.stores import MARK, UNREADABLE, FileStore, StoreUnavailableError, is_outage, open_store
+from december_plugin.pool.worker.checkpoints import CheckpointFile, JobCheckpoints
+from december_plugin.pool.worker.spool import Spool, spool_folder
+from december_plugin.storage.sealed import DamagedError, seal, unseal, write_atomically
+from december_plugin.storage.stores import MARK, UNREADABLE, FileStore, StoreUnavailableError, is_outage, open_store
 
 MAGIC = b"test-1 "
 JOB = ("lab", "__trained_model", "0123456789abcdef" * 2)

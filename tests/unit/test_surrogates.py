@@ -9,7 +9,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from december_plugin.errors import EmbeddingError, SettingsError
-from december_plugin.surrogates import SurrogateReadouts, checked_settings, null_agreement, null_band
+from december_plugin.evaluation.null import SurrogateReadouts, checked_settings, null_agreement, null_band
 
 METHODS = ["elliptical", "gaussian"]
 

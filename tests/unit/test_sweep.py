@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from december_plugin.errors import SettingsError
-from december_plugin.sweep import ClusteringEntry, load_sweep, parse_sweep
+from december_plugin.sweeps.parse import ClusteringEntry, load_sweep, parse_sweep
 
 GOOD = yaml.safe_load(
     """

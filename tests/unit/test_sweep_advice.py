@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from december_plugin.sweep import ClusteringEntry, Entry, Sweep
-from december_plugin.sweep_advice import advice
+from december_plugin.sweeps.advice import advice
+from december_plugin.sweeps.parse import ClusteringEntry, Entry, Sweep
 
 ALL = tuple(ClusteringEntry(method, 4) for method in ("gmm", "kmeans", "t_mixture"))
 DECEMBER = Entry("december_plugin.trainers.december_trainer", {"n_clusters": 4, "pretrain_epochs": 20})

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from december_plugin import setting_types, sweep_checks
 from december_plugin.errors import SettingsError
 from december_plugin.models import stacked_core_gaussian_readout
-from december_plugin.sweep import load_sweep, parse_sweep
-from december_plugin.sweep_source import SweepError, read_source
+from december_plugin.sweeps import validate as sweep_checks
+from december_plugin.sweeps.parse import load_sweep, parse_sweep
+from december_plugin.text.yaml_source import SweepError, read_source
+from december_plugin.validation import annotations as setting_types
 
 GOOD = """\
 seeds: [1, 2]

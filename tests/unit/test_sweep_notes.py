@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from december_plugin.sweep import Entry, Sweep
-from december_plugin.sweep_notes import missing_recordings, refused_functions
+from december_plugin.sweeps.notes import missing_recordings, refused_functions
+from december_plugin.sweeps.parse import Entry, Sweep
 
 STATIC = "december_plugin.datasets.static_loaders"
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from december_plugin.errors import SettingsError
-from december_plugin.sweep import parse_sweep
-from december_plugin.sweep_surrogates import SurrogateEntry
+from december_plugin.sweeps.parse import parse_sweep
+from december_plugin.sweeps.surrogates import SurrogateEntry
 
 
 def sweep(surrogates: Any) -> dict[str, Any]:

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from december_plugin import terminal
 from december_plugin.cli import main
-from december_plugin.csv_files import write_csv
 from december_plugin.datasets import static_loaders
 from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.simulate import write_recording
-from december_plugin.sweep import parse_sweep
-from december_plugin.terminal import TerminalStream, printable, safe_output
-from december_plugin.texts import check_session_names, checked_text, database_form
+from december_plugin.sweeps.parse import parse_sweep
+from december_plugin.text import terminal
+from december_plugin.text.csv_files import write_csv
+from december_plugin.text.stored_text import check_session_names, checked_text, database_form
+from december_plugin.text.terminal import TerminalStream, printable, safe_output
 
 # --- what a column takes
 

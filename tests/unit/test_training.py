@@ -10,14 +10,14 @@ import pytest
 import torch
 from training_parts import BATCH_SIZE, N_NEURONS, N_TRAIN, make_loaders, make_model
 
-from december_plugin.embeddings import stack_readout_vectors
+from december_plugin.clustering.student_t_mixture import StudentTMixture
+from december_plugin.embeddings.readout_vectors import stack_readout_vectors
 from december_plugin.errors import RecordingError, SettingsError, TrainingDivergedError
-from december_plugin.mixture import StudentTMixture
 from december_plugin.trainers import baseline_trainer, december_trainer
 from december_plugin.training import loop
 from december_plugin.training.early_stopping import EarlyStopping
-from december_plugin.training.entries import check_trainer_config
 from december_plugin.training.objective import ModelLoss, validation_correlation
+from december_plugin.training.trainers import check_trainer_config
 
 QUICK = {"max_iter": 5, "pretrain_epochs": 3, "device": "cpu", "lr_init": 0.01}
 

@@ -14,16 +14,16 @@ from torch import nn
 from training_parts import BATCH_SIZE, N_TRAIN, N_VALIDATION, make_loaders, make_model
 
 from december_plugin.errors import SettingsError
-from december_plugin.settings import expand_preset
-from december_plugin.sweep import parse_sweep
-from december_plugin.sweep_advice import advice
-from december_plugin.sweep_source import SweepError
+from december_plugin.sweeps.advice import advice
+from december_plugin.sweeps.parse import parse_sweep
+from december_plugin.text.yaml_source import SweepError
 from december_plugin.trainers import baseline_trainer, december_trainer
 from december_plugin.training import loop
-from december_plugin.training.entries import check_trainer_config, training_settings
 from december_plugin.training.fingerprint import content_digest
 from december_plugin.training.objective import ModelLoss
 from december_plugin.training.settings import ClusteringSettings, TrainingSettings, distinguishing
+from december_plugin.training.trainers import check_trainer_config, training_settings
+from december_plugin.validation.checks import expand_preset
 
 QUICK = {"max_iter": 5, "pretrain_epochs": 3, "device": "cpu", "lr_init": 0.01, "share_pretraining": False}
 PUBLISHED = {"preset": "published", "n_clusters": 3, "strength": 0.5, "pretrain_epochs": 3}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from december_plugin.commands._outlook_view import outlook_lines
-from december_plugin.schemas.following_jobs import Following
-from december_plugin.schemas.registration_estimate import Outlook
-from december_plugin.training_time import Estimate, Finished, Training, estimate, most_epochs
+from december_plugin.cli.views.outlook import outlook_lines
+from december_plugin.sweeps.duration import Estimate, Finished, Training, estimate, most_epochs
+from december_plugin.sweeps.estimate import Outlook
+from december_plugin.sweeps.following_jobs import Following
 
 DATA, OTHER_DATA = ("loaders", "a"), ("loaders", "b")
 MODEL = ("model", "m")
@@ -63,7 +63,7 @@ def test_trainers_without_known_epochs_take_the_mean_time() -> None:
         ("december_plugin.trainers.baseline_trainer", {}, 200),
         ("december_plugin.trainers.december_trainer", {"max_iter": 7}, 7),
         (
-            "december_plugin.training.entries.baseline_trainer",
+            "december_plugin.training.trainers.baseline_trainer",
             {"pretrain_epochs": 5, "stop_after_pretraining": True},
             5,
         ),

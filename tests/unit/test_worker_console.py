@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from december_plugin.commands import _worker_console
-from december_plugin.commands._worker_console import WorkerConsole
+from december_plugin.cli.views import worker as _worker_console
+from december_plugin.cli.views.worker import WorkerConsole
 from december_plugin.training.monitor import Progress
 
 
@@ -46,7 +46,7 @@ def attached(consoles: list[WorkerConsole], stream: io.StringIO, **settings: boo
 
 
 def done(table: str, seconds: float, words: str = "seeds 1, 2") -> None:
-    logging.getLogger("december_plugin.pool.worker").info(
+    logging.getLogger("december_plugin.pool.worker.loop").info(
         "%s: %s: done in %.1f s", table, words, seconds, extra={"finished": (table, seconds)}
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from december_plugin.yaml_reader import Reading, decoded, read_yaml
+from december_plugin.text.yaml_reader import Reading, decoded, read_yaml
 
 
 def read(written: str | bytes, *, text: tuple[str, ...] = ("name",)) -> Reading:

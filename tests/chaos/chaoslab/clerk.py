@@ -88,7 +88,7 @@ def register(schema: str, sweep: str, stores: dict[str, Any]) -> None:
     import datajoint as dj
 
     from december_plugin.cli import main as december
-    from december_plugin.lab import open_lab
+    from december_plugin.schemas.lab import open_lab
 
     dj.config["stores"] = stores
     lab = open_lab(schema=schema, create=True)
@@ -102,7 +102,7 @@ def register(schema: str, sweep: str, stores: dict[str, Any]) -> None:
 def train(sweep: str, pretraining: str) -> dict[str, str]:
     """Run the trainings of a sweep in a plain loop, never interrupted; return a digest of each state dict."""
     from chaoslab.journal import digest
-    from december_plugin.sweep import load_sweep  # first: it makes nnfabrik importable
+    from december_plugin.sweeps.parse import load_sweep  # first: it makes nnfabrik importable
 
     from nnfabrik.builder import get_all_parts  # isort: skip
 

@@ -25,8 +25,8 @@ import yaml
 
 from chaoslab import journal
 from chaoslab.clerk import Clerk
-from december_plugin.mariadb import is_free
-from december_plugin.server import EmbeddedServer
+from december_plugin.database.embedded import EmbeddedServer
+from december_plugin.database.mariadb import is_free
 from december_plugin.simulate import write_recording
 
 PACKAGE = Path(__file__).resolve().parents[1]

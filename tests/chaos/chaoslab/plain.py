@@ -7,7 +7,7 @@ import sys
 
 def main(schema: str) -> None:
     """Populate the trained models."""
-    from december_plugin.lab import open_lab
+    from december_plugin.schemas.lab import open_lab
 
     open_lab(schema=schema, create=False).tables.TrainedModel.populate(reserve_jobs=True)
 

@@ -1,0 +1,1 @@
+"""What the frames say: comparisons, criteria, and the verdict in plain words. No database."""

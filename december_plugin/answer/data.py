@@ -1,0 +1,223 @@
+"""What a report is made from: data frames, read once, and nothing of a database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """The configuration whose clusters are shown one by one.
+
+    Attributes
+    ----------
+    label
+        Its method, as in the table of agreement.
+    n_clusters
+        Number of clusters K.
+    reason
+        Why this one, in words.
+    n_seeds
+        Seeds whose clusters were matched and voted on.
+    seeds
+        Which ones.
+    neurons
+        One row per neuron: ``data_key``, ``unit_id``, ``cluster`` (from 0), ``stability`` (0 to 1), ``confidence`` (0
+        to 1), and where known ``margin``, ``type`` and ``test_correlation``.
+    from_recording
+        Whether all unit ids are the recording's, and not positions.
+    """
+
+    label: str
+    n_clusters: int
+    reason: str
+    n_seeds: int
+    seeds: tuple[int, ...]
+    neurons: pd.DataFrame
+    from_recording: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """A t-SNE of readout vectors.
+
+    Attributes
+    ----------
+    neurons
+        One row per neuron that was drawn: ``data_key``, ``unit_id``, ``x``, ``y``.
+    seed
+        Seed of the model whose readout vectors they are.
+    n_neurons
+        Number of neurons of the model.
+    perplexity
+        Of the t-SNE.
+    max_per_session
+        Most neurons that were drawn from one session.
+    """
+
+    neurons: pd.DataFrame
+    seed: int
+    n_neurons: int
+    perplexity: float
+    max_per_session: int
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """Clusters against known types; ``frame`` as ``confusion_frame`` returns it."""
+
+    label: str
+    n_clusters: int
+    types_name: str
+    frame: pd.DataFrame
+
+
+def whose_clusters(attrs: Mapping[Any, Any]) -> str:
+    """Return whose clusters a confusion frame counts, by its ``attrs``."""
+    n_seeds = int(attrs.get("n_seeds", 1))
+    return f"consensus of {n_seeds} seeds" if n_seeds > 1 else f"seed {attrs.get('reference_seed', '')}".rstrip()
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that the report would show if it were there.
+
+    Attributes
+    ----------
+    what
+        A noun phrase.
+    remedy
+        What to do, a sentence.
+    """
+
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """One data set with one model: what is compared within, and never across.
+
+    Attributes
+    ----------
+    name
+        A heading.
+    dataset, model
+        ``fn``, ``hash``, ``comment`` and ``config`` of the entries.
+    agreement
+        Rows of ``agreement_table``, with ``label``.
+    configuration
+        The columns that make a configuration's key.
+    pairs
+        One row per configuration and pair of seeds: its key, ``seed_a``, ``seed_b``, ``agreement`` (ARI).
+    tested
+        One row per trained model: its key, ``seed``, ``test`` (test correlation, mean over neurons).
+    trainer_settings, clustering_settings
+        Complete settings of trainers, by function and hash, and of clusterings, by hash.
+    sessions
+        One row per session: ``data_key``, ``n_neurons``, ``unit_ids_from``, and of the models of one configuration what
+        ``session_performance`` says, NaN if unknown: ``n_test_trials``, ``untested`` (why it was not tested, "" if it
+        was), ``test_correlation``, ``single_trial_ceiling``, ``correlation_to_average``, ``average_ceiling``, ``feve``.
+    performance
+        ``performance_table`` with ``label``, one row per trainer's models; empty where no model is tested.
+    nulls, counts, choices, consensus
+        As the queries of :mod:`december_plugin.results.evidence` return them, with ``label`` where there is a
+        method; empty where nothing was computed.
+    chosen, embedding, confusions
+        See there.
+    types_name, n_types
+        The known types that are compared with.
+    missing
+        What is not there.
+    """
+
+    name: str
+    dataset: Mapping[str, Any]
+    model: Mapping[str, Any]
+    agreement: pd.DataFrame
+    sessions: pd.DataFrame
+    performance: pd.DataFrame = field(default_factory=pd.DataFrame)
+    configuration: tuple[str, ...] = ()
+    pairs: pd.DataFrame = field(default_factory=pd.DataFrame)
+    tested: pd.DataFrame = field(default_factory=pd.DataFrame)
+    trainer_settings: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    clustering_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    nulls: pd.DataFrame = field(default_factory=pd.DataFrame)
+    counts: pd.DataFrame = field(default_factory=pd.DataFrame)
+    choices: pd.DataFrame = field(default_factory=pd.DataFrame)
+    consensus: pd.DataFrame = field(default_factory=pd.DataFrame)
+    chosen: Chosen | None = None
+    embedding: Embedding | None = None
+    confusions: tuple[Confusion, ...] = ()
+    types_name: str | None = None
+    n_types: int | None = None
+    missing: tuple[Missing, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ReportData:
+    """Everything that a report says.
+
+    Attributes
+    ----------
+    title
+        Its heading.
+    created
+        When it was made, with a time zone.
+    command
+        The command that made it.
+    schema, server
+        Where the tables are; never an account or a password.
+    analyses
+        One per data set and model.
+    progress
+        One row per table: ``table``, ``done``, ``running``, ``waiting``, ``failed``, ``poisoned``, ``ignored``.
+    failures
+        One row per reason: ``table``, ``count``, ``reason``, ``example``, ``job``.
+    entries
+        Entries of nnfabrik's tables and clusterings: ``kind``, ``fn``, ``hash``, ``comment``, ``config``.
+    trainings
+        One row per trained model: ``dataset_hash``, ``model_hash``, ``trainer_hash``, ``seed``, ``role``,
+        ``validation_correlation``, ``test_correlation``, ``n_epochs``, ``best_epoch``, ``stopped_by``, ``trained``.
+    known_types
+        One row per labeling, as ``KnownTypes.overview`` has it.
+    versions
+        Packages to their versions where this report was made.
+    training_versions
+        ``package``, ``version``, ``n_models``: what the trainings recorded.
+    """
+
+    title: str
+    created: datetime
+    command: str
+    schema: str
+    server: str
+    analyses: tuple[Analysis, ...]
+    progress: pd.DataFrame
+    failures: pd.DataFrame
+    entries: pd.DataFrame
+    trainings: pd.DataFrame
+    known_types: pd.DataFrame
+    versions: Mapping[str, str]
+    training_versions: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class ExportTable:
+    """A table that an export writes.
+
+    Attributes
+    ----------
+    name
+        Of its files, without the ending.
+    parts
+        Returns its rows, part by part; the first part has all columns, also where there are no rows.
+    """
+
+    name: str
+    parts: Callable[[], Iterator[pd.DataFrame]]

@@ -1,0 +1,347 @@
+"""The answer in plain words, from the numbers alone.
+
+Two questions are kept apart. *Are there types?* is answered by what clusters of readout vectors do whatever method
+found them: do seeds agree more than on surrogates without clusters, and do criteria pick a number of clusters? *What
+has the clustering loss added?* is answered by DECEMber beside the same mixture fitted afterwards, beside k-means at the
+end of the pretraining, and beside strength 0. A gain in agreement is no evidence of types by itself: a loss that
+freezes the partition it started from raises it, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from december_plugin.answer.comparisons import EQUAL_CORRELATION, loss_comparisons
+from december_plugin.answer.data import Analysis
+from december_plugin.evaluation.agreement import SIGNIFICANT
+from december_plugin.evaluation.model_selection import FEWEST_COUNTS, count_in_words
+
+HOW_TO_NULL = (
+    "Add `surrogates: [{n_draws: 100}]` to the sweep, `december register` it again, and let `december worker` draw "
+    "them."
+)
+HOW_TO_COUNTS = (
+    "Register at least three numbers of clusters for one method, and let `december worker` compute ClusterQuality."
+)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One piece of evidence.
+
+    Attributes
+    ----------
+    question
+        What it is about.
+    state
+        "for", "against", "open" (computed, but not decisive) or "missing".
+    text
+        What the numbers say.
+    remedy
+        For what is missing: what to do.
+    lacking
+        For what is missing: what that is, in the words of a headline.
+    """
+
+    question: str
+    state: str
+    text: str
+    remedy: str = ""
+    lacking: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The answer for one data set and model.
+
+    Attributes
+    ----------
+    verdict
+        "for", "mixed" (more than a continuum, but no number of clusters), "none" or "open" (something is missing).
+    headline
+        One sentence.
+    evidence
+        About types.
+    loss
+        About what the clustering loss has added.
+    comparisons
+        See :func:`december_plugin.answer.comparisons.loss_comparisons`.
+    warnings
+        What contradicts the number of clusters that criteria agree on.
+    """
+
+    verdict: str
+    headline: str
+    evidence: tuple[Evidence, ...]
+    loss: tuple[Evidence, ...]
+    comparisons: pd.DataFrame
+    warnings: tuple[str, ...] = ()
+
+
+def answer(analysis: Analysis) -> Answer:
+    """Return what the numbers of one data set and model say."""
+    comparisons = loss_comparisons(analysis)
+    null, count = _above_null(analysis), _picked_count(analysis)
+    known = _known_types(analysis)
+    evidence = (null, count, _seeds_agree(analysis), *([known] if known is not None else []))
+    verdict, headline = _verdict(null, count, agreed_counts(analysis.choices))
+    return Answer(
+        verdict, headline, evidence, _loss_evidence(analysis, comparisons), comparisons, count_warnings(analysis)
+    )
+
+
+def _verdict(null: Evidence, count: Evidence, agreed: tuple[float, float, float] | None) -> tuple[str, str]:
+    """Return verdict and headline."""
+    within = "seeds agree no more than on surrogates without clusters"
+    on = "" if agreed is None else f"criteria agree on {count_in_words(*agreed)}"
+    if null.state == "missing" or count.state == "missing":
+        lacking = [each.lacking for each in (null, count) if each.state == "missing"]
+        return "open", f"Not decided yet: {' and '.join(lacking)}."
+    if null.state == "for" and count.state == "for":
+        return "for", (
+            f"The numbers speak for types: seeds agree more than on surrogates without clusters, and {on}. This is no "
+            "proof: a continuum with bends or sparse axes can do the same."
+        )
+    if null.state == "for":
+        return "mixed", (
+            "No clear evidence of types: seeds agree more than on surrogates without clusters, so the readout vectors "
+            "have structure that these lack, but no two criteria agree on a number of clusters."
+        )
+    if count.state == "for":
+        return "none", f"No evidence of types: {on}, but {within}."
+    return "none", (
+        f"No evidence of types: {within}, and no two criteria agree on a number of clusters. The numbers are "
+        "compatible with a continuum."
+    )
+
+
+# --- are there types? ----------------------------------------------------------------------------------------------
+
+
+def _above_null(analysis: Analysis) -> Evidence:
+    question = "Agreement beyond that of a continuum"
+    nulls = analysis.nulls
+    if nulls.empty or not nulls["p_value"].notna().any():
+        text = "No surrogates were drawn, so that it is not known how far seeds would agree without any clusters."
+        return Evidence(question, "missing", text, HOW_TO_NULL, "no null was computed")
+    nulls = nulls[nulls["p_value"].notna()]
+    above = nulls[nulls["p_value"] <= SIGNIFICANT]
+    smallest_p = 1 / (nulls["n_draws"].min() + 1)
+    text = (
+        f"In {len(above)} of {len(nulls)} configurations the agreement between seeds is above that of surrogates with "
+        f"the same mean, covariance and marginals but no clusters (p at most {SIGNIFICANT:g}, one-sided)."
+    )
+    if len(nulls) > 1:
+        text += " They share trainings and neurons, so they are not independent"
+        text += (
+            f"; by chance alone, {SIGNIFICANT * len(nulls):.1f} of {len(nulls)} would be, on average."
+            if len(above)
+            else "."
+        )
+    if smallest_p > SIGNIFICANT:
+        text += f" With {nulls['n_draws'].min():g} draws p cannot be below {smallest_p:.2f}: draw more."
+        return Evidence(question, "missing", text, HOW_TO_NULL, "the null has too few draws")
+    # One method in most of its numbers of clusters, not any one of many configurations.
+    share = (nulls["p_value"] <= SIGNIFICANT).groupby(nulls["label"]).mean()
+    state = "for" if (share > 0.5).any() else "against"
+    if state == "against" and len(above):
+        text += " No method is above it at more than half of its numbers of clusters."
+    return Evidence(question, state, text)
+
+
+def _picked_count(analysis: Analysis) -> Evidence:
+    question = "A number of clusters"
+    choices = analysis.choices
+    if choices.empty or not (choices["n_counts"] >= FEWEST_COUNTS).any():
+        text = "The criteria need at least three numbers of clusters of one method, and the quality of each clustering."
+        return Evidence(question, "missing", text, HOW_TO_COUNTS, "too few numbers of clusters were tried")
+    agreed = agreed_counts(choices)
+    n_looks, n_picks = int(choices["n_criteria"].sum()), int(choices["n_picks"].sum())
+    if agreed is not None:
+        agreeing = choices[choices["count"].notna()]
+        curves = f"{len(agreeing)} of {len(choices)} methods" if len(choices) > 1 else agreeing["label"].iloc[0]
+        text = f"For {curves}, at least two criteria agree on a number of clusters: {count_in_words(*agreed)}."
+        warnings = count_warnings(analysis)
+        return Evidence(question, "for", " ".join([text, *warnings]))
+    if n_looks == 0:
+        text = "Held-out likelihood, BIC and silhouette are not computed yet."
+        remedy = "`december worker` computes ClusterQuality."
+        return Evidence(question, "missing", text, remedy, "the criteria for the number of clusters are not computed")
+    if n_picks == 0:
+        text = "No criterion picks a single number of clusters, for any method."
+    else:
+        verb = "picks" if n_picks == 1 else "pick"
+        text = (
+            f"Of {n_looks} curves (one per criterion and method), {n_picks} {verb} a single number of clusters, but no "
+            "two criteria agree for the same method."
+        )
+    if analysis.nulls.empty:
+        text += " The agreement between seeds is not among them: without a null it picks small numbers by itself."
+    remedy = "Where the best is at the smallest or largest K that was tried, register a wider range."
+    return Evidence(question, "against", text, remedy)
+
+
+def agreed_counts(choices: pd.DataFrame) -> tuple[float, float, float] | None:
+    """Return the K that criteria agree on, with the smallest and largest that cannot be excluded; None for none.
+
+    Of several methods the K that most of them have, and the range of all.
+    """
+    if choices.empty or not choices["count"].notna().any():
+        return None
+    known = choices[choices["count"].notna()]
+    votes = known["count"].value_counts()
+    count = min(votes[votes == votes.max()].index)
+    return float(count), float(known["count_low"].min()), float(known["count_high"].max())
+
+
+def count_warnings(analysis: Analysis) -> tuple[str, ...]:
+    """Return what contradicts the number of clusters that criteria agree on, in sentences."""
+    agreed = agreed_counts(analysis.choices)
+    if agreed is None:
+        return ()
+    found = list(shown_warnings(analysis))
+    if analysis.n_types is not None and not agreed[1] <= analysis.n_types <= agreed[2]:
+        found.insert(0, f"There are {analysis.n_types} known types {analysis.types_name!r}: another number.")
+    return tuple(found)
+
+
+def shown_warnings(analysis: Analysis) -> tuple[str, ...]:
+    """Return whether the clusters that are shown contradict the number that criteria agree on, in a sentence."""
+    agreed = agreed_counts(analysis.choices)
+    if agreed is None or analysis.chosen is None or agreed[1] <= analysis.chosen.n_clusters <= agreed[2]:
+        return ()
+    shown, on = analysis.chosen.n_clusters, count_in_words(*agreed)
+    return (f"The clusters shown one by one are those of K = {shown}, but criteria agree on {on}.",)
+
+
+def _seeds_agree(analysis: Analysis) -> Evidence:
+    question = "Do neurons keep their cluster?"
+    chosen = analysis.chosen
+    if chosen is None or chosen.n_seeds < 2 or not chosen.neurons["stability"].notna().any():
+        text = "With one seed it is not known which neurons keep their cluster."
+        return Evidence(question, "missing", text, "Add seeds to the sweep, and register it again.")
+    stability = chosen.neurons["stability"]
+    text = (
+        f"{chosen.label}, K = {chosen.n_clusters}: {(stability >= 1).mean():.0%} of {len(stability):,} neurons are in "
+        f"the same cluster in all {chosen.n_seeds} seeds (clusters matched between seeds first). Stable cores are "
+        "needed for types, but a continuum has them, too."
+    )
+    return Evidence(question, "open", text)
+
+
+def _known_types(analysis: Analysis) -> Evidence | None:
+    table = analysis.agreement
+    if analysis.types_name is None or not table["types_mean"].notna().any():
+        return None
+    known = table[table["types_mean"].notna()]
+    best = known.loc[known["types_mean"].idxmax()]
+    at_true = ""
+    if analysis.n_types in set(known["n_clusters"]):
+        rows = known[known["n_clusters"] == analysis.n_types]
+        row = rows.loc[rows["types_mean"].idxmax()]
+        at_true = (
+            f" With as many clusters as types, K = {analysis.n_types}, it is highest for {row['label']}: "
+            f"{_mean_sd(row, 'types')}."
+        )
+    text = (
+        f"With the {analysis.n_types} known types {analysis.types_name!r} the agreement is highest for {best['label']} "
+        f"with K = {int(best['n_clusters'])}: ARI {_mean_sd(best, 'types')} (1 = identical, 0 = by chance).{at_true}"
+    )
+    return Evidence("Agreement with known types", "open", text)
+
+
+# --- what has the clustering loss added? ---------------------------------------------------------------------------
+
+REFERENCES = {
+    "t mixture": "the t mixture fitted afterwards",
+    "end": "k-means at the end of the pretraining",
+    "zero": "DECEMber with strength 0",
+}
+REMEDIES = {
+    "t mixture": "Add `{method: t_mixture, n_clusters: [...]}` to the clusterings, with the same K, and a "
+    "`baseline_trainer` with the same settings.",
+    "end": "Add a `baseline_trainer` with `stop_after_pretraining: true` and the same `pretrain_epochs` and `lr_init`, "
+    "and `{method: kmeans, n_clusters: [...]}` with the same K.",
+    "zero": "Add `strength: 0` to the grid of the `december_trainer`.",
+}
+
+
+def _loss_evidence(analysis: Analysis, comparisons: pd.DataFrame) -> tuple[Evidence, ...]:
+    if not (analysis.agreement["method"] == "december").any():
+        remedy = "Add `december_plugin.trainers.december_trainer` to the trainers of the sweep."
+        return (Evidence("What DECEMber adds", "missing", "No model was trained with the clustering loss.", remedy),)
+    found = [_beside(comparisons[comparisons["kind"] == kind], kind) for kind in REFERENCES]
+    return (*found, _lock_in(analysis.agreement))
+
+
+def _beside(rows: pd.DataFrame, kind: str) -> Evidence:
+    question = f"Beside {REFERENCES[kind]}"
+    without = sorted(set(rows.loc[rows["result"] == "none", "december"]))
+    known = rows[~rows["result"].isin(["none", "unknown"])]
+    if known.empty:
+        if (rows["result"] == "unknown").any():
+            text = "There are not enough pairs of seeds to compare: two pairs, that is three seeds, are the least."
+            return Evidence(question, "missing", text, "Add seeds to the sweep, and register it again.")
+        return Evidence(question, "missing", NO_REFERENCE[kind], REMEDIES[kind])
+    counts = known["result"].value_counts()
+    more, less, equal = (int(counts.get(name, 0)) for name in ("more", "less", "equal"))
+    unequal = int((known["equal_prediction"] == False).sum())  # noqa: E712
+    differences = known["difference"]
+    text = (
+        f"At the same K and over the same seeds, seeds agree more in {more}, equally within the spread in {equal} and "
+        f"less in {less} of {len(known)} comparisons (differences of ARI {_signed(differences.min())} to "
+        f"{_signed(differences.max())}){NOT_INDEPENDENT if len(known) > 1 else '.'}"
+    )
+    if unequal:
+        text += f" In {unequal} of them the test correlations differ by more than {EQUAL_CORRELATION:g}."
+    remedy = ""
+    if without:
+        text += f" {NO_REFERENCE[kind][:-1]} for {', '.join(without)}."
+        remedy = REMEDIES[kind]
+    state = "for" if more > len(known) / 2 else "against" if less > len(known) / 2 else "open"
+    return Evidence(question, state, text, remedy)
+
+
+def _lock_in(agreement: pd.DataFrame) -> Evidence:
+    rows = agreement[(agreement["method"] == "december") & agreement["locked_in"].fillna(0).astype(bool)]
+    if rows.empty:
+        text = "In no configuration was the loss so strong that it mostly freezes the partition it started from."
+        return Evidence("Lock-in", "open", text)
+    labels = ", ".join(sorted(set(rows["label"])))
+    text = (
+        f"In {len(rows)} configurations ({labels}) the loss was so strong that it mostly freezes the partition that "
+        "k-means found at the end of the pretraining; their agreement says little."
+    )
+    return Evidence("Lock-in", "against", text)
+
+
+# What a comparison is made with, where it is not there.
+NO_REFERENCE = {
+    "t mixture": "There is no t mixture of a baseline with otherwise equal settings.",
+    "end": "There is no k-means at the end of the same pretraining.",
+    "zero": "There is no DECEMber with strength 0 and otherwise equal settings.",
+}
+NOT_INDEPENDENT = "; they share trainings and neurons, and are not independent."
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def _mean_sd(row: pd.Series, name: str) -> str:
+    mean, sd = row[f"{name}_mean"], row[f"{name}_sd"]
+    return f"{mean:.3f} ± {sd:.3f}" if sd == sd else f"{mean:.3f}"
+
+
+def overall(answers: Sequence[Answer]) -> str:
+    """Return one sentence over several data sets and models."""
+    n_for = sum(each.verdict == "for" for each in answers)
+    n_open = sum(each.verdict == "open" for each in answers)
+    if n_for == 0 and n_open:
+        return "Not decided yet: for some data sets something that is needed is not computed."
+    if n_for == 0:
+        return "No evidence of types in any data set and model."
+    return f"In {n_for} of {len(answers)} data sets and models the numbers speak for types."

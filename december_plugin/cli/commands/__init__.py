@@ -1,0 +1,72 @@
+r"""The sub-commands of ``december``, one module each.
+
+A command ``december NAME`` is a module ``december_plugin.cli.commands.NAME`` with two functions::
+
+    def add_parser(subparsers) -> None:
+        parser = subparsers.add_parser("NAME", help="one line", description="...", epilog="examples:\n  ...")
+        parser.add_argument(...)
+
+    def run(args: argparse.Namespace) -> int:
+        ...
+        return 0
+
+`run` returns the exit code. It raises :class:`~december_plugin.errors.DecemberError` for what the user can mend, and
+leaves interrupts, server errors and defects to :func:`december_plugin.cli.main`. ``december --help`` imports every
+command's module: these import nothing heavy (torch, datajoint, pandas, matplotlib) at module level, but in `run`.
+Modules whose names begin with an underscore are no commands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+from typing import Any, Protocol, TypeAlias, cast
+
+# The order of the overview: as they are used. Commands that are not named here follow.
+ORDER = (
+    "demo",
+    "sweeps",
+    "register",
+    "run",
+    "types",
+    "worker",
+    "pool",
+    "status",
+    "jobs",
+    "forget",
+    "relocate",
+    "ari",
+    "figures",
+    "report",
+    "export",
+    "health",
+    "store",
+    "clean",
+    "db",
+)
+
+
+# What argparse.ArgumentParser.add_subparsers returns.
+Subparsers: TypeAlias = "argparse._SubParsersAction[Any]"
+
+
+class Command(Protocol):
+    """The module of one command."""
+
+    def add_parser(self, subparsers: Subparsers) -> object:
+        """Add the command's parser to the parsers of ``december``."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Carry the command out and return its exit code."""
+
+
+def names() -> list[str]:
+    """Return the commands' names in the order of the overview."""
+    found = {module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")}
+    return [name for name in ORDER if name in found] + sorted(found - set(ORDER))
+
+
+def load(name: str) -> Command:
+    """Import the module of a command."""
+    return cast(Command, importlib.import_module(f"{__name__}.{name}"))

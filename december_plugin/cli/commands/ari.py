@@ -1,0 +1,81 @@
+"""``december ari``: the agreement between seeds by method and number of clusters."""
+
+from __future__ import annotations
+
+import argparse
+
+from december_plugin.cli.commands import Subparsers
+from december_plugin.cli.options import add_lab_options, open_lab_of
+from december_plugin.errors import ServerError
+from december_plugin.results.labels import HOW_TO_READ, agreement_lines, performance_notes, performance_text, with_null
+from december_plugin.text.csv_files import write_csv
+
+DESCRIPTION = """\
+Prints, for each number of clusters K and each method, the agreement between the seeds (adjusted Rand index, mean and sd
+over all pairs), with known types if there are any, and the single-trial correlation on the test tier (mean and sd over
+seeds; over which neurons and sessions stands below). One table for each data set and model. Where surrogates were
+drawn, their agreement (the null) stands beside it, with the p value. The best of each K is marked; compare at an equal
+test correlation only.
+"""
+EPILOG = """\
+examples:
+  december ari
+  december ari --types planted            compare with the known types of this name
+  december ari --performance              and how well the models predict, beside what noise allows
+  december ari --csv agreement.csv        every column, with the keys, for your own analysis
+  december ari --measure v_measure        another measure of agreement
+"""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``december ari``."""
+    parser = subparsers.add_parser(
+        "ari", help="the agreement between seeds, by method and K", description=DESCRIPTION, epilog=EPILOG
+    )
+    parser.add_argument("--types", metavar="NAME", help="known types to compare with (default: the only ones)")
+    parser.add_argument("--measure", default="adjusted_rand_index", metavar="NAME", help="default: adjusted_rand_index")
+    parser.add_argument(
+        "--performance", action="store_true", help="also print noise ceilings and explained variance of the test tier"
+    )
+    parser.add_argument("--csv", metavar="FILE", help="also write all columns to this file")
+    add_lab_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the tables."""
+    from december_plugin.cli.views.tables import new_console, text
+    from december_plugin.results.agreement import agreement_table, names_of
+    from december_plugin.results.evidence import null_table
+    from december_plugin.results.performance import performance_table, untested_sessions
+
+    lab = open_lab_of(args, read_only=True)
+    table = agreement_table(lab.tables, types_name=args.types, measure=args.measure)
+    if table.empty:
+        print("No assignments yet. `december register` plans trainings, `december worker` computes them.")
+        return 0
+    if args.measure == "adjusted_rand_index" and len(lab.tables.SurrogateAgreement()):
+        table = with_null(table, null_table(lab.tables))
+    console = new_console()
+    names = {kind: names_of(lab.tables, kind, table) for kind in ("dataset", "model")}
+    known = lab.tables.KnownTypes().fetch("types_name")
+    types_name = args.types or (str(known[0]) if len(known) else None)
+    for key, group in table.groupby(["dataset_fn", "dataset_hash", "model_fn", "model_hash"], sort=False):
+        title = f"{names['dataset'][key[:2]]}, {names['model'][key[2:]]}: data set {key[1][:8]}, model {key[3][:8]}"
+        print(text(title).plain, end="\n\n")
+        for line, is_best in agreement_lines(group, types_name=types_name, measure=args.measure):
+            # Comments may hold what a terminal would obey.
+            shown = text(line, "bold" if is_best else "dim" if set(line) == {"-"} else "")
+            console.print(shown, soft_wrap=True) if console.is_terminal else print(shown.plain)
+        of_group = {"dataset_hash": key[1], "model_hash": key[3]}
+        performance = performance_table(lab.tables, of_group)
+        tested = performance_notes(performance, untested_sessions(lab.tables, of_group))
+        more = performance_text(group, performance) if args.performance else ""
+        print(*[f"\n{text}" for text in (tested, more) if text], "", sep="\n")
+    print(HOW_TO_READ, end="")
+    if args.csv:
+        try:
+            write_csv(table, args.csv)
+            print(f"\nWritten: {args.csv}")
+        except OSError as error:
+            raise ServerError(f"{args.csv} cannot be written: {error.strerror or error}.") from None
+    return 0

@@ -1,0 +1,149 @@
+"""``december clean``: old logs, pretrainings and rows of pools."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from december_plugin.cli.commands import Subparsers
+from december_plugin.cli.options import add_lab_options, open_lab_of
+from december_plugin.cli.worker_options import names
+from december_plugin.errors import DecemberError, SettingsError
+from december_plugin.storage.disk_use import size_in_words
+
+if TYPE_CHECKING:
+    from december_plugin.pool.tidying import OldFile
+
+UNUSABLE = 3
+MIN_DAYS, MAX_DAYS = 1.0, 36500.0
+DAY = 86400.0
+WHAT = ("logs", "pretrainings", "pools")
+
+DESCRIPTION = """\
+Lists, and on request removes, what nobody needs for ever: logs of jobs and workers and shared pretrainings of this
+machine, and the rows of pools and workers that ended long ago and of jobs done long ago. No result is touched, nothing
+of a pool that works, no failure. Put it into cron, with --delete, for a rotation.
+"""
+EPILOG = """\
+examples:
+  december clean                                     what is older than 30 days; removes nothing
+  december clean --delete                            removes it
+  december clean --only pretrainings --older-than 7 --delete
+  december store clean                               what killed workers have left in the store is another matter
+
+Rows are removed with the admin's account only (docs/security.md). From jobs that are done the times of those to come
+are estimated, so some should stay.
+
+exit codes: 0, or 3 if something could not be removed
+"""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``december clean``."""
+    parser = subparsers.add_parser(
+        "clean", help="remove old logs, pretrainings and rows of pools", description=DESCRIPTION, epilog=EPILOG
+    )
+    parser.add_argument("--delete", action="store_true", help="remove what was found; without it nothing is removed")
+    parser.add_argument(
+        "--older-than", type=float, default=30.0, metavar="DAYS", help="keep what is younger (default: 30, at least 1)"
+    )
+    parser.add_argument(
+        "--only", type=names, default=WHAT, metavar="WHAT", help=f"only these of {', '.join(WHAT)} (default: all)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_lab_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """List what is old, and remove it if that was asked for."""
+    from december_plugin.pool.tidying import LOGS, POOLS, PRETRAININGS, old_files
+
+    if not MIN_DAYS <= args.older_than <= MAX_DAYS:
+        raise SettingsError(
+            f"--older-than is {args.older_than:g}; it must be a number of days from {MIN_DAYS:g} to {MAX_DAYS:g}."
+        )
+    if unknown := [name for name in args.only if name not in WHAT]:
+        raise SettingsError(f"--only names {unknown[0]!r}; allowed are {', '.join(WHAT)}.")
+    seconds = args.older_than * DAY
+    files = {kind: old_files(kind, seconds) for kind in (LOGS, PRETRAININGS) if kind in args.only}
+    rows, problems = _rows(args, seconds) if POOLS in args.only else (None, [])
+    removed: list[OldFile] = []
+    if args.delete:
+        for found in files.values():
+            removed += _remove(found, seconds, problems)
+    if args.json:
+        print(json.dumps(_as_json(files, rows, removed, problems), indent=2))
+    else:
+        _print(args, files, rows, removed, problems)
+    return UNUSABLE if problems else 0
+
+
+def _rows(args: argparse.Namespace, seconds: float) -> tuple[dict[str, int] | None, list[str]]:
+    """Return how many rows there are, or were removed; None, and why, if the database cannot be asked."""
+    from december_plugin.database.errors import readable_errors
+    from december_plugin.pool.tidying import old_rows, remove_rows
+
+    try:
+        lab = open_lab_of(args, read_only=True)
+        with readable_errors():
+            found = remove_rows if args.delete else old_rows
+            return found(lab.tables.schema.connection, lab.schema, seconds), []
+    except DecemberError as error:
+        return None, [f"rows of pools: {error}"]
+
+
+def _remove(files: list[OldFile], seconds: float, problems: list[str]) -> list[OldFile]:
+    from december_plugin.pool.tidying import remove
+
+    removed = []
+    for file in files:
+        try:
+            if remove(file, seconds):
+                removed.append(file)
+        except OSError as error:
+            problems.append(f"{file.path} cannot be removed: {error.strerror or error}")
+    return removed
+
+
+def _as_json(
+    files: dict[str, list[OldFile]], rows: dict[str, int] | None, removed: list[OldFile], problems: list[str]
+) -> dict[str, Any]:
+    listed = {kind: [{"path": str(file.path), "bytes": file.size} for file in found] for kind, found in files.items()}
+    return {**listed, "rows": rows, "removed": [str(file.path) for file in removed], "problems": problems}
+
+
+def _print(
+    args: argparse.Namespace,
+    files: dict[str, list[OldFile]],
+    rows: dict[str, int] | None,
+    removed: list[OldFile],
+    problems: list[str],
+) -> None:
+    from december_plugin.pool.tidying import KINDS, POOLS
+
+    for kind, found in files.items():
+        size = size_in_words(sum(file.size for file in found))
+        places = sorted({_top(file.path, kind) for file in found})
+        print(f"{len(found):>8}  {KINDS[kind]}, {size}" + (f", in {', '.join(places)}" if places else ""))
+    if rows is not None:
+        print(f"{sum(rows.values()):>8}  {KINDS[POOLS]}")
+    total = sum(len(found) for found in files.values()) + sum((rows or {}).values())
+    if args.delete:
+        freed = size_in_words(sum(file.size for file in removed))
+        print(f"\n{len(removed) + sum((rows or {}).values())} removed, {freed}.")
+    elif total:
+        print(f"\nNothing was removed. `december clean --delete` removes what is older than {args.older_than:g} days.")
+    else:
+        print(f"\nNothing is older than {args.older_than:g} days.")
+    for problem in problems:
+        print(f"Not all could be done: {problem}")
+
+
+def _top(path: Path, kind: str) -> str:
+    """Return the folder that a file is listed under."""
+    from december_plugin.database.embedded import december_home
+    from december_plugin.pool.tidying import PRETRAININGS
+
+    return str(path.parent if kind == PRETRAININGS or december_home() not in path.parents else december_home())

@@ -1,0 +1,79 @@
+"""``december export``: the numbers of the report as files."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from december_plugin.cli.commands import Subparsers
+from december_plugin.cli.commands.report import add_selection_options, command_line, say
+from december_plugin.cli.options import add_lab_options, open_lab_of
+
+DESCRIPTION = """\
+Writes the numbers of `december report`, and those behind them neuron by neuron, as CSV and Parquet files: agreement,
+null, criteria for the number of clusters, consensus and assignment of every neuron, test correlations, trainings; with
+a README.txt that explains every column and its unit, and provenance.json. An account that may only read can do this;
+the store is not needed.
+"""
+EPILOG = """\
+examples:
+  december export numbers
+  december export numbers --format parquet
+  december export numbers --clusters 20 --force    only K = 20; replace an earlier export
+"""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``december export``."""
+    parser = subparsers.add_parser(
+        "export", help="the numbers of the report as CSV and Parquet", description=DESCRIPTION, epilog=EPILOG
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to; made if it is not there")
+    parser.add_argument("--format", choices=("csv", "parquet", "both"), default="both", help="default: both")
+    parser.add_argument("--force", action="store_true", help="replace the files of an earlier export")
+    add_selection_options(parser, clusters="only this number of clusters")
+    add_lab_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the files."""
+    from december_plugin.report.export import check_target, write_export
+
+    check_target(args.folder, force=args.force)
+    lab = open_lab_of(args, read_only=True)
+    from december_plugin.results.export import export_tables
+    from december_plugin.results.report import ReportSettings
+
+    settings = ReportSettings(
+        command=command_line(),
+        types_name=args.types,
+        n_clusters=args.clusters,
+        dataset=args.dataset,
+        model=args.model,
+        tsne=False,
+    )
+    tables = export_tables(lab.tables, settings=settings)
+    counts = write_export(args.folder, tables, _provenance(lab, settings), formats=args.format, say=say)
+    width = max(map(len, counts))
+    for name, n_rows in counts.items():
+        print(f"{name:<{width}}  {n_rows:>12,} rows")
+    print(f"Written: {args.folder} (README.txt explains the columns)")
+    return 0
+
+
+def _provenance(lab: Any, settings: Any) -> dict[str, Any]:
+    import json
+
+    from december_plugin.results.report import installed_packages, read_entries, selected_agreement, server_of
+
+    entries = read_entries(lab.tables, selected_agreement(lab.tables, settings))
+    return {
+        "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": settings.command,
+        "schema": lab.tables.schema.database,
+        "server": server_of(lab.tables.schema.connection),
+        "packages": installed_packages(),
+        "entries": [{**row, "config": json.loads(row["config"])} for row in entries.to_dict("records")],
+    }

@@ -1,0 +1,223 @@
+"""``december jobs``: shows jobs, one with its traceback and log; gives jobs back, or takes them out of the queue."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from december_plugin.cli.commands import Subparsers
+from december_plugin.cli.options import add_lab_options, open_lab_of
+from december_plugin.cli.worker_options import seconds
+from december_plugin.errors import SettingsError
+from december_plugin.text.formatting import numbered
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from december_plugin.pool.jobs.actions import Outcome
+    from december_plugin.pool.jobs.lookup import JobBook, JobRef
+    from december_plugin.pool.status.overview import Overview, QueuedJob
+
+REFUSED = 1
+MAX_REFUSALS = 5
+STALE = 86400.0  # default of --stale (s)
+STATES = ("running", "failed", "poisoned", "ignored", "waiting")
+
+DESCRIPTION = """\
+Jobs are named by the first characters of their hash, as `december status` and `december jobs show` print them; any
+beginning that only one job has will do. Where the same key failed in several tables, add --table.
+"""
+EPILOG = """\
+examples:
+  december jobs show                          running, failed, poisoned and ignored jobs
+  december jobs show --state failed --reason "out of memory"
+  december jobs show 1a2b3c4d                 key, attempts, traceback, and the end of its log
+  december jobs retry 1a2b3c4d                begin it anew, with all attempts
+  december jobs retry --reason "out of memory"
+  december jobs retry --all                   all that failed or are poisoned
+  december jobs retry --stale 24:00:00        free what no worker holds and was reserved more than a day ago
+  december jobs ignore 1a2b3c4d 5e6f7a8b      no worker begins them; retry takes it back
+
+exit codes: 0, or 1 if a job that was named could not be given back or ignored
+"""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``december jobs``."""
+    parser = subparsers.add_parser(
+        "jobs", help="show jobs, retry or ignore them", description=DESCRIPTION, epilog=EPILOG
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions", required=True)
+    _add_show(actions)
+    _add_retry(actions)
+    ignore = actions.add_parser("ignore", help="take jobs out of the queue, also ones that wait", epilog=EPILOG)
+    ignore.add_argument("jobs", nargs="+", metavar="JOB", help="name of a job")
+    ignore.add_argument("--table", metavar="NAME", help="the table, where several have such a job")
+    add_lab_options(ignore)
+
+
+def _add_show(actions: Subparsers) -> None:
+    show = actions.add_parser("show", help="list jobs, or say everything about one", epilog=EPILOG)
+    show.add_argument("job", nargs="?", metavar="JOB", help="name of a job; without it jobs are listed")
+    show.add_argument("--table", metavar="NAME", help="jobs of this table")
+    show.add_argument("--state", choices=STATES, help="jobs in this state (default: all but waiting)")
+    show.add_argument("--reason", metavar="TEXT", help="jobs whose message of failure has this text")
+    show.add_argument("--all", action="store_true", help="the list is not cut after 50 jobs")
+    show.add_argument("--lines", type=_lines, default=20, metavar="N", help="lines of the job's log (default: 20)")
+    show.add_argument("--json", action="store_true", help="print JSON")
+    add_lab_options(show)
+
+
+def _add_retry(actions: Subparsers) -> None:
+    retry = actions.add_parser("retry", help="give jobs back, to be begun anew", epilog=EPILOG)
+    retry.add_argument("jobs", nargs="*", metavar="JOB", help="name of a job")
+    retry.add_argument("--all", action="store_true", help="all that failed or are poisoned")
+    retry.add_argument("--failed", action="store_true", help="all that failed")
+    retry.add_argument("--poisoned", action="store_true", help="all that were given up after killing their workers")
+    retry.add_argument("--ignored", action="store_true", help="all that are ignored")
+    retry.add_argument("--table", metavar="NAME", help="those of this table")
+    retry.add_argument("--reason", metavar="TEXT", help="those whose message has this text, in upper or lower case")
+    retry.add_argument(
+        "--stale",
+        nargs="?",
+        type=seconds,
+        const=STALE,
+        metavar="TIME",
+        help="also reservations that are older than TIME (seconds or HH:MM:SS; default: 24:00:00) and that no worker "
+        "with a heartbeat holds, as those of a killed populate(); make sure that its process is gone",
+    )
+    add_lab_options(retry)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out the action."""
+    return {"show": _show, "retry": _retry, "ignore": _ignore}[args.action](args)
+
+
+# ---- show
+
+
+def _show(args: argparse.Namespace) -> int:
+    from december_plugin.pool.jobs.lookup import JobBook
+
+    lab = open_lab_of(args, read_only=True)
+    book = JobBook(lab.tables)
+    if args.job is not None:
+        return _show_one(book, args)
+    book.chosen_tables(args.table)  # a misspelled one is an error
+    from december_plugin.cli.views.jobs import list_as_json, print_list, print_waiting
+    from december_plugin.pool.status.overview import read_overview
+
+    if args.state == "waiting":
+        print_waiting(book.waiting(book.chosen_tables(args.table)), lab.tables, show_all=args.all, as_json=args.json)
+        return 0
+    overview = read_overview(lab.tables)
+    jobs = _chosen(overview, [args.state] if args.state else list(STATES), args)
+    if args.json:
+        print(list_as_json(overview, jobs))
+    else:
+        print_list(overview, jobs, show_all=args.all)
+    return 0
+
+
+def _show_one(book: JobBook, args: argparse.Namespace) -> int:
+    from december_plugin.cli.views.jobs import details_as_json, print_details
+    from december_plugin.pool.jobs.waiting import describe_jobs
+
+    details = book.details(book.find(args.job, table=args.table))
+    describe = describe_jobs(book.tables)
+    if args.json:
+        print(details_as_json(details, describe, lines=args.lines))
+    else:
+        print_details(details, describe, lines=args.lines)
+    return 0
+
+
+def _chosen(overview: Overview, states: Sequence[str], args: argparse.Namespace) -> list[QueuedJob]:
+    """Return the jobs in these states that the options name."""
+    return [
+        job
+        for job in overview.jobs
+        if job.state in states
+        and args.table in (None, job.table)
+        and (args.reason is None or args.reason.lower() in job.reason.lower())
+    ]
+
+
+# ---- retry and ignore
+
+
+def _retry(args: argparse.Namespace) -> int:
+    from december_plugin.pool.jobs.actions import JobActions
+    from december_plugin.pool.jobs.lookup import JobBook
+
+    _check_selection(args)
+    lab = open_lab_of(args, read_only=True)
+    book = JobBook(lab.tables)
+    refs = [book.find(job, table=args.table) for job in args.jobs] or _selected(book, args)
+    outcome = JobActions(book, stale=args.stale).retry(refs)
+    _report(outcome, "to be begun anew", nothing="There is nothing to give back.", named=bool(args.jobs))
+    return REFUSED if outcome.refused and args.jobs else 0
+
+
+def _check_selection(args: argparse.Namespace) -> None:
+    groups = [f"--{name}" for name in ("all", "failed", "poisoned", "ignored") if getattr(args, name)]
+    if args.jobs and (groups or args.reason):
+        given = groups[0] if groups else "--reason"
+        raise SettingsError(f"both jobs by name ({args.jobs[0]}) and {given} are given. Give one of them.")
+    if not (args.jobs or groups or args.reason or args.table or args.stale is not None):
+        raise SettingsError(
+            "which jobs? Give their names, or --all, --failed, --poisoned, --ignored, --table NAME, --reason TEXT, or "
+            "--stale TIME. `december jobs show` lists jobs."
+        )
+
+
+def _selected(book: JobBook, args: argparse.Namespace) -> list[JobRef]:
+    from december_plugin.pool.jobs.lookup import JobRef
+    from december_plugin.pool.status.overview import read_overview
+
+    tables = {type(table).__name__: table for table in book.chosen_tables(args.table)}
+    states = {state for state in ("failed", "poisoned", "ignored") if getattr(args, state)}
+    # A table or a reason alone means what failed for it; --stale alone means the reservations alone.
+    if args.all or (not states and (args.reason or (args.table and args.stale is None))):
+        states |= {"failed", "poisoned"}
+    overview = read_overview(book.tables)
+    jobs = _chosen(overview, sorted(states), args)
+    if args.stale is not None and args.reason is None:
+        reserved = [job for job in overview.jobs_in("running") if job.table in tables and not job.is_alive]
+        jobs += [job for job in reserved if job.holder or job.age >= args.stale]
+    return [JobRef(tables[job.table], job.job_hash, job.state, job.key) for job in jobs]
+
+
+def _ignore(args: argparse.Namespace) -> int:
+    from december_plugin.pool.jobs.actions import JobActions
+    from december_plugin.pool.jobs.lookup import JobBook
+
+    lab = open_lab_of(args, read_only=True)
+    book = JobBook(lab.tables)
+    outcome = JobActions(book).ignore([book.find(job, table=args.table) for job in args.jobs])
+    _report(outcome, "ignored from now on; `december jobs retry` takes it back", nothing="", named=True)
+    return REFUSED if outcome.refused else 0
+
+
+def _report(outcome: Outcome, what: str, *, nothing: str, named: bool) -> None:
+    by_table: dict[str, list[JobRef]] = {}
+    for ref in outcome.changed:
+        by_table.setdefault(ref.table_name, []).append(ref)
+    for table, refs in by_table.items():
+        names = f": {', '.join(ref.id for ref in refs)}" if len(refs) <= MAX_REFUSALS else ""
+        print(f"{table}: {numbered(len(refs), 'job')} {what}{names}")
+    if not outcome.changed and not outcome.refused and nothing:
+        print(nothing)
+    # Without names, a job that somebody has taken up meanwhile is no news.
+    for ref, reason in outcome.refused[: None if named else MAX_REFUSALS]:
+        print(f"december: {ref} {reason}", file=sys.stderr)
+    if not named and len(outcome.refused) > MAX_REFUSALS:
+        print(f"december: and {len(outcome.refused) - MAX_REFUSALS:,} more", file=sys.stderr)
+
+
+def _lines(words: str) -> int:
+    if not words.isdigit():
+        raise argparse.ArgumentTypeError(f"{words!r} is not a number of lines")
+    return int(words)

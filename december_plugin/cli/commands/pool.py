@@ -1,0 +1,337 @@
+"""``december pool``: keeps workers running, on this machine or on a cluster."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from december_plugin.cli.commands import Subparsers
+from december_plugin.cli.options import add_lab_options, open_lab_of
+from december_plugin.cli.slurm_options import add_slurm_options, check_without_slurm
+from december_plugin.cli.worker_options import add_work_options, positive
+from december_plugin.errors import SettingsError
+from december_plugin.text.formatting import numbered
+
+if TYPE_CHECKING:
+    from december_plugin.pool.supervisor.supervisor import PoolSettings
+    from december_plugin.schemas.lab import Lab
+
+ALL = "all"
+OVER = "ended"  # of an array
+ACTIONS = ("start", "status", "stop")
+# Options, as in args, that mean nothing for the other actions.
+OF_ACTION = {"pool": ("stop",), "now": ("stop",), "json": ("status",), "dry_run": ("start",), "slurm": ("start",)}
+
+DESCRIPTION = """\
+Keeps workers running: one on each GPU of this machine, or as many as you ask Slurm for. A worker that dies is started
+again and its job is free at once; a job that keeps killing its workers is given up. Goes on until you end it, also
+while nothing is to be done: register more at any time. Ctrl-C, or SIGTERM, once: the workers save their states, give
+their jobs back and end; twice: they are killed.
+
+`december pool stop` ends all pools of these tables on whatever machine, `december pool status` shows them.
+"""
+EPILOG = """\
+examples:
+  december pool                                 a worker on each GPU
+  december pool --dry-run                       what would run, and where
+  december pool --gpus 0,2 --workers-per-gpu 2  two workers on each of these
+  december pool --cpu 4                         four workers on the processor
+  december pool --gpus all --cpu 2              two more, for all that needs no GPU
+  december pool --idle-exit 600                 end when nothing was to be done for ten minutes
+  december pool --slurm --workers 8 --partition gpu --time 12:00:00
+  december pool status
+  december pool stop
+
+exit codes: 0 done, or asked to stop; 1 the workers cannot work with these settings; 3 as 0, but some jobs failed or are
+poisoned (`december status` says why); 130, 143, 140, 129 ended by SIGINT (Ctrl-C), SIGTERM, SIGUSR2, SIGHUP
+"""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``december pool``."""
+    parser = subparsers.add_parser(
+        "pool", help="keep a worker running on each GPU, or on a cluster", description=DESCRIPTION, epilog=EPILOG
+    )
+    parser.add_argument(
+        "action", nargs="?", choices=ACTIONS, default="start", metavar="ACTION", help="start (default), status, stop"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show what would run, and start nothing")
+    parser.add_argument("--json", action="store_true", help="status: print JSON")
+    parser.add_argument("--pool", metavar="ID", help="stop: only the pool whose id begins like this (default: all)")
+    parser.add_argument("--now", action="store_true", help="stop: kill the workers; jobs go on from their checkpoints")
+    add_place_options(parser)
+    add_work_options(parser)
+    add_slurm_options(parser)
+    add_lab_options(parser)
+
+
+def add_place_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says where on this machine the workers are, for ``pool`` and ``run``."""
+    group = parser.add_argument_group("on this machine")
+    group.add_argument(
+        "--gpus",
+        type=_gpus,
+        metavar="LIST",
+        help="which GPUs, such as 0,2, counted within CUDA_VISIBLE_DEVICES if that is set (default: all)",
+    )
+    group.add_argument("--workers-per-gpu", type=positive, default=1, metavar="N", help="workers per GPU (default: 1)")
+    group.add_argument(
+        "--cpu",
+        type=_number,
+        metavar="N",
+        help="workers on the processor, instead of GPUs; beside GPUs, with --gpus, for what needs none",
+    )
+    group.add_argument("--log-folder", type=Path, metavar="FOLDER", help="for the logs (default: in december's folder)")
+
+
+def _gpus(text: str) -> tuple[int, ...] | str:
+    if text == ALL:
+        return ALL
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    for word in words:
+        if not word.isdecimal():
+            raise argparse.ArgumentTypeError(f"{word!r} is no number of a GPU. Give numbers such as 0,2, or all")
+    if not words:
+        raise argparse.ArgumentTypeError("it is empty. Give numbers such as 0,2, or all")
+    return tuple(int(word) for word in words)
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start, show or stop pools."""
+    for name, actions in OF_ACTION.items():
+        if getattr(args, name) and args.action not in actions:
+            option = f"--{name.replace('_', '-')}"
+            raise SettingsError(f"{option} is for `december pool {actions[0]}`; leave it out of {args.action!r}.")
+    if args.action == "status":
+        return _status(args)
+    if args.action == "stop":
+        from december_plugin.pool.supervisor.stop import stop_pools
+
+        lab = open_lab_of(args, read_only=True)
+        return stop_pools(lab.tables.schema.connection, lab.schema, beginning=args.pool, now=args.now)
+    if not args.slurm:
+        check_without_slurm(args)
+    if args.dry_run:
+        return _dry_run(args)
+    return _submit(args) if args.slurm else _start(args)
+
+
+# ---- start
+
+
+def settings_of(args: argparse.Namespace, schema: str) -> PoolSettings:
+    """Return what the options ask of a pool.
+
+    Parameters
+    ----------
+    args
+        The options.
+    schema
+        Name of the schema of december's tables.
+    """
+    from december_plugin.pool.supervisor.slots import visible_gpus
+    from december_plugin.pool.supervisor.supervisor import PoolSettings
+
+    gpus = args.gpus
+    if gpus == ALL:
+        gpus = tuple(range(max(1, visible_gpus().n_groups)))  # without any, the error says so
+    return PoolSettings(
+        schema=schema,
+        nnfabrik=args.nnfabrik,
+        gpus=gpus,
+        workers_per_gpu=args.workers_per_gpu,
+        cpu=args.cpu,
+        only=args.only,
+        skip=args.skip,
+        lease=args.lease,
+        checkpoint_every=args.checkpoint_every,
+        max_attempts=args.max_attempts,
+        idle_exit=args.idle_exit,
+        max_time=args.max_time,
+        retry=args.retry,
+        allow_modules=args.allow_modules,
+        log_folder=args.log_folder,
+    )
+
+
+def _start(args: argparse.Namespace) -> int:
+    from december_plugin.database.connection import has_connected
+    from december_plugin.database.outages import with_server
+    from december_plugin.pool.supervisor.supervisor import print_event, run_pool
+
+    def tell(error: BaseException) -> None:
+        print_event("pool", f"waiting: {error}")
+
+    environment, lab = with_server(lambda: open_for_workers(args), waits=has_connected, tell=tell)
+    settings = settings_of(args, lab.schema)
+    chosen_tables(lab, settings)
+    return run_pool(settings, environment=environment)
+
+
+def _submit(args: argparse.Namespace) -> int:
+    from december_plugin.cli.slurm_options import submit
+
+    lab = open_lab_of(args)
+    settings = settings_of(args, lab.schema)
+    chosen_tables(lab, settings)
+    return submit(args, settings)
+
+
+def chosen_tables(lab: Lab, settings: PoolSettings) -> list[str]:
+    """Return the names of the tables to fill; names that no worker could use are mistakes before anything starts."""
+    from december_plugin.pool.jobs.queue import choose_tables
+    from december_plugin.security.allowed_modules import AllowedModules
+
+    AllowedModules.from_settings(settings.allow_modules)
+    return [table.__name__ for table in choose_tables(lab.tables, only=settings.only, skip=settings.skip)]
+
+
+def open_for_workers(args: argparse.Namespace, *, create: bool = False) -> tuple[dict[str, str], Lab]:
+    """Open the tables; return with them the workers' environment: nobody can type a password there."""
+    from december_plugin.database.connection import quiet_datajoint
+
+    dj = quiet_datajoint()
+    names = {"database.user": "DJ_USER", "database.password": "DJ_PASS"}
+    missing = [name for name in names if dj.config[name] is None]
+    lab = open_lab_of(args, create=create)
+    typed = {names[name]: dj.config[name] for name in missing if dj.config[name] is not None and not lab.is_embedded}
+    return {**os.environ, **typed}, lab
+
+
+# ---- dry run
+
+
+def _dry_run(args: argparse.Namespace) -> int:
+    from december_plugin.database.connection import database_session
+    from december_plugin.pool import table_statuses
+
+    with database_session():
+        lab = open_lab_of(args)
+        settings = settings_of(args, lab.schema)
+        chosen = chosen_tables(lab, settings)
+        statuses = {status.name: status for status in table_statuses(lab.tables)}
+        n_planned = len(lab.tables.TrainingPlan())
+    print(f"schema {lab.schema}, {numbered(n_planned, 'training')} planned\n")
+    print(f"{'table':<20}{'to do':>8}{'running':>9}{'done':>8}{'failed':>8}")
+    for name in chosen:
+        status = statuses[name]
+        print(f"{name:<20}{status.waiting:>8}{len(status.running):>9}{status.done:>8}{len(status.failed):>8}")
+    if left_out := [name for name in statuses if name not in chosen]:
+        print(f"left out: {', '.join(left_out)}")
+    if "TrainedModel" in chosen and statuses["TrainedModel"].waiting:
+        print("The tables after TrainedModel get more to do as models are trained.")
+    n_failed = sum(len(statuses[name].failed) for name in chosen)
+    if n_failed:
+        print(
+            f"{n_failed} failed jobs are " + ("tried again." if settings.retry else "left alone; --retry tries again.")
+        )
+    if args.slurm:
+        _print_array(args)
+    else:
+        _print_places(settings)
+    print("\nNothing was started.")
+    return 0
+
+
+def _print_array(args: argparse.Namespace) -> None:
+    from december_plugin.cli.slurm_options import array_settings
+
+    array = array_settings(args)
+    print(f"\nA Slurm array of {array.workers} tasks; for each is asked:")
+    for name, value in array.parameters().items():
+        print(f"  {name:<22}{value}")
+
+
+def _print_places(settings: PoolSettings) -> None:
+    from december_plugin.pool.supervisor.settings import log_folder_of, notice, slots_of
+    from december_plugin.pool.supervisor.slots import visible_gpus
+
+    visible = visible_gpus()
+    places = slots_of(settings, visible)
+    surprise = notice(settings, visible, places)
+    print(f"\n{numbered(len(places), 'worker')}" + (f"; {surprise}" if surprise else ""))
+    folder = log_folder_of(settings, "ID")
+    for slot in places:
+        device = f"CUDA_VISIBLE_DEVICES={slot.environment()['CUDA_VISIBLE_DEVICES']}"
+        name = slot.gpu.name if slot.gpu is not None else ""
+        print(f"  {slot.name:<10}{name:<24}{device:<28}log {folder / slot.file_name}.log")
+
+
+# ---- status
+
+
+def _status(args: argparse.Namespace) -> int:
+    from december_plugin.pool.supervisor.database import end_pool
+    from december_plugin.pool.supervisor.registry import duration, pools
+
+    lab = open_lab_of(args, read_only=True)
+    connection = lab.tables.schema.connection
+    found = pools(connection, lab.schema)
+    arrays, problem = slurm_words([pool.row for pool in found])
+    for pool in found:
+        if _is_over(pool, arrays.get(pool.pool_id)):  # no task of an array knows that it was the last one
+            with suppress(Exception):  # who may only read sees it all the same
+                end_pool(connection, lab.schema, pool.pool_id)
+    if args.json:
+        print(json.dumps([_as_json(pool, arrays.get(pool.pool_id)) for pool in found], indent=2))
+        return 0
+    if not found:
+        print(f"No pool is running in the schema {lab.schema}.")
+    for pool in found:
+        line = f"pool {pool.pool_id[:8]}: {pool.words}; {len(pool.alive)} of {pool.row['n_workers']} workers alive"
+        if pool.pool_id in arrays:
+            line += f"; Slurm: {arrays[pool.pool_id]}"
+        if pool.row["stop_requested"]:
+            line += "; asked to stop"
+        if pool.supervisor_is_gone:
+            line += "; its supervisor is gone, `december pool stop` ends what is left"
+        print(line)
+        for worker in pool.workers:
+            if worker.row["worker_state"] not in ("ended", "dead"):
+                print(f"  {worker.name}: {worker.words}; heartbeat {duration(worker.age)} ago")
+    if problem:
+        print(problem, file=sys.stderr)
+    return 0
+
+
+def slurm_words(rows: list[Any]) -> tuple[dict[str, str], str]:
+    """Return the state of the Slurm arrays among these pools by pool, in words, and why there may be none."""
+    if not any(row["slurm_job"] for row in rows):
+        return {}, ""
+    from december_plugin.pool.slurm.array import SlurmError, slurm_status
+
+    try:
+        return {pool_id: status.words() for pool_id, status in slurm_status(rows).items()}, ""
+    except SlurmError as error:
+        return {}, f"Slurm: {error}"
+
+
+def _is_over(pool: Any, array: str | None) -> bool:
+    from december_plugin.pool.supervisor.database import user_name
+
+    # Slurm is asked for one's own jobs only.
+    return array == OVER and not pool.alive and pool.row["pool_user"] == user_name()
+
+
+def _as_json(pool: Any, array: str | None) -> dict[str, Any]:
+    workers = [
+        {**worker.row, "heartbeat_age": round(worker.age, 1), "alive": worker.is_alive} for worker in pool.workers
+    ]
+    return {
+        **pool.row,
+        "age": round(pool.age, 1),
+        "supervisor_is_gone": pool.supervisor_is_gone,
+        "slurm": array,
+        "workers": workers,
+    }

@@ -1,0 +1,156 @@
+"""``december worker``: fills the tables."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from december_plugin.cli.commands import Subparsers
+from december_plugin.cli.options import add_lab_options, open_lab_of
+from december_plugin.cli.worker_options import add_work_options, seconds
+from december_plugin.text.formatting import numbered
+
+if TYPE_CHECKING:
+    from december_plugin.cli.views.worker import WorkerConsole
+    from december_plugin.pool import WorkerSettings
+
+Result = TypeVar("Result")
+
+logger = logging.getLogger(__name__)
+
+SOME_FAILED = 3
+DEVICE_BROKEN = 75
+
+DESCRIPTION = """\
+Fills the tables until nothing is left: trains the models that are planned, clusters their neurons, compares the seeds.
+Start as many as you like, on as many machines; each job is held by one of them. `december pool` starts one for each GPU
+and keeps them running. A job that fails is recorded with its reason, the others go on. Ctrl-C, SIGTERM or SIGUSR2 ends
+a worker: it saves the state of its training, and any worker goes on from there.
+"""
+EPILOG = """\
+examples:
+  december worker                               until nothing is left
+  CUDA_VISIBLE_DEVICES=1 december worker        on the second GPU
+  december worker --poll 60                     never end; look for work every minute
+  december worker --skip gpu                    what needs no GPU: summaries, clusters, agreement
+  december worker --retry                       try failed jobs again
+
+exit codes: 0 nothing is left to do here, or asked to stop; 3 some jobs failed, now or earlier (`december status` says
+why); 130, 143, 140 ended by SIGINT, SIGTERM, SIGUSR2; 75 the GPU broke down, start it again
+"""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``december worker``."""
+    parser = subparsers.add_parser("worker", help="train, cluster, compare", description=DESCRIPTION, epilog=EPILOG)
+    parser.add_argument("--poll", type=seconds, metavar="SECONDS", help="when nothing is left, wait and look again")
+    parser.add_argument("--quiet", action="store_true", help="print failures only")
+    add_work_options(parser)
+    add_lab_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Work until nothing is left."""
+    from december_plugin.cli.views.worker import WorkerConsole
+    from december_plugin.security.redaction import RedactingFilter, redacted_output
+
+    package = logging.getLogger("december_plugin")
+    console = WorkerConsole(sys.stderr, quiet=args.quiet)
+    console.addFilter(RedactingFilter())
+    package.addHandler(console)
+    package.setLevel(logging.ERROR if args.quiet else logging.INFO)
+    try:
+        with warnings.catch_warnings(), redacted_output():
+            warnings.showwarning = lambda message, *_: logger.warning("warning: %s", message)
+            return _work(args, console)
+    finally:
+        package.removeHandler(console)
+        console.close()
+
+
+def _work(args: argparse.Namespace, console: WorkerConsole) -> int:
+    import faulthandler
+
+    from december_plugin.database.connection import configure_store
+    from december_plugin.database.errors import readable_errors
+    from december_plugin.errors import ServerUnreachableError
+    from december_plugin.pool import Worker, WorkerSettings, table_statuses
+    from december_plugin.pool.worker.loop import DeviceBrokenError
+    from december_plugin.security.allowed_modules import AllowedModules, restricted_to
+
+    if not faulthandler.is_enabled():
+        faulthandler.enable()  # a crash of native code says where
+    lab = _with_server(lambda: open_lab_of(args, read_only=_has_pool()))
+    if _has_pool():  # the worker finds out whether it may wait for the store
+        configure_store()
+    # DataJoint, which sets its level when it is imported, prints the errors of jobs a second time.
+    logging.getLogger("datajoint").setLevel(logging.CRITICAL)
+    settings = WorkerSettings(
+        lease=args.lease,
+        checkpoint_every=args.checkpoint_every,
+        max_attempts=args.max_attempts,
+        only=args.only,
+        skip=args.skip,
+        poll=args.poll,
+        idle_exit=args.idle_exit,
+        max_time=args.max_time,
+        retry=args.retry,
+    )
+    with restricted_to(AllowedModules.from_settings(args.allow_modules)):
+        try:
+            worker = _with_server(lambda: Worker(lab.tables, settings, watch=console))
+            if not args.quiet:
+                logger.info("started: %s", _with_server(lambda: _work_to_do(lab.tables, settings)))
+            report = worker.run()
+        except DeviceBrokenError as error:
+            print(f"december: {error}", file=sys.stderr)
+            return DEVICE_BROKEN
+    console.unfold()
+    counts = ", ".join(f"{name} {count}" for name, count in report.computed.items()) or "nothing new"
+    if not args.quiet:
+        print(f"Done: {counts}. Ended: {report.ended_by}.")
+    if report.signal is not None:
+        return 128 + report.signal
+    n_failed = report.n_failed
+    with suppress(ServerUnreachableError), readable_errors():
+        n_failed = sum(len(status.failed) for status in table_statuses(lab.tables))
+    if n_failed:
+        print(f"{numbered(n_failed, 'job')} failed; `december status` says why.", file=sys.stderr)
+        return SOME_FAILED
+    return 0
+
+
+def _work_to_do(tables: Any, settings: WorkerSettings) -> str:
+    """Return in words how many jobs could be begun now, in the tables that this worker fills."""
+    from december_plugin.pool.jobs.queue import choose_tables
+    from december_plugin.pool.jobs.waiting import counted
+    from december_plugin.pool.status.overview import read_overview
+
+    chosen = {table.__name__ for table in choose_tables(tables, only=settings.only, skip=settings.skip)}
+    left = {
+        counts.table: counts.waiting + (counts.failed + counts.poisoned if settings.retry else 0)
+        for counts in read_overview(tables).tables
+        if counts.table in chosen
+    }
+    words = [counted(table, number) for table, number in left.items() if number]
+    return f"{', '.join(words)} to do" if words else "nothing to do at the moment"
+
+
+def _has_pool() -> bool:
+    return bool(os.environ.get("DECEMBER_POOL_ID"))
+
+
+def _with_server(step: Callable[[], Result]) -> Result:
+    """Return what a step returns; a worker of a pool waits for a server that is away."""
+    from december_plugin.database.outages import with_server
+
+    def tell(error: BaseException) -> None:
+        logger.warning("waiting: %s", error)
+
+    return with_server(step, waits=_has_pool, tell=tell)

@@ -1,0 +1,74 @@
+"""What ``december register --dry-run`` prints about a sweep beside the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from december_plugin.sweeps.duration import LEVELS, SAME, Basis
+from december_plugin.sweeps.estimate import Outlook
+from december_plugin.text.formatting import in_words, numbered
+
+
+def outlook_lines(found: Outlook, *, schema: str) -> Iterator[str]:
+    """Yield the lines: how many trainings are new, planned, trained; how long they and what follows them take."""
+    n_left = found.n_trainings - found.n_trained
+    yield f"  new               {found.n_new:>6}"
+    yield f"  planned already   {found.n_trainings - found.n_new - found.n_trained:>6}"
+    yield f"  trained already   {found.n_trained:>6}"
+    if n_left == 0:
+        yield "Nothing is left to train."
+    elif not found.estimate.bases:
+        yield f"How long the {n_left} take is not known: {_why_unknown(found, schema)}"
+    else:
+        yield from _trainings(found, n_left)
+    yield from _following(found)
+
+
+def _trainings(found: Outlook, n_left: int) -> Iterator[str]:
+    estimate = found.estimate
+    device = "one GPU" if found.on_gpu else "the processor, with one worker"
+    n_judged = n_left - estimate.n_unknown
+    of = f"{n_judged}" if n_judged == n_left else f"{n_judged} of the {n_left}"
+    yield (
+        f"To train {of}: about {in_words(estimate.seconds)} on {device}; {in_words(estimate.most_seconds)} if none "
+        "stops early. It rests on"
+    )
+    for basis in estimate.bases:
+        yield f"  {_basis_in_words(basis)}"
+    if estimate.n_unknown:
+        yield f"  nothing for the other {estimate.n_unknown}: no finished training is like them."
+    if not found.on_gpu:
+        yield "  No training of a GPU is among them: on one it takes less."
+    if found.n_interrupted:
+        yield f"  {found.n_interrupted} finished trainings do not count, because they were interrupted."
+    yield "Trainings that take over a shared pretraining are counted with the time that they really took."
+
+
+def _following(found: Outlook) -> Iterator[str]:
+    """Yield what follows the trainings, in one sentence: its time, or that it is not known."""
+    parts = []
+    for jobs in found.following:
+        verb = "is" if jobs.name.startswith("the ") else "are"
+        number = numbered(jobs.n_left, "job")
+        if jobs.n_left == 0:
+            continue
+        if jobs.n_unknown == jobs.n_left:
+            parts.append(f"{jobs.name} {verb} not estimated yet ({number})")
+            continue
+        rest = f", {jobs.n_unknown:,} of them not estimated yet" if jobs.n_unknown else ""
+        parts.append(f"{jobs.name} about {in_words(jobs.seconds)} ({number}{rest})")
+    if parts:
+        yield f"After the trainings, with one worker: {'; '.join(parts)}."
+
+
+def _why_unknown(found: Outlook, schema: str) -> str:
+    if found.n_interrupted:
+        return "the trainings that have finished were all interrupted, so their times are not known."
+    return f"no worker has finished a training like them in the schema {schema!r} yet."
+
+
+def _basis_in_words(basis: Basis) -> str:
+    each = basis.seconds / basis.n_planned
+    what = f"{basis.n_finished} finished with the same {LEVELS[basis.level]}"
+    rough = "" if basis.level == SAME else ", by time per epoch"
+    return f"{what}, for {basis.n_planned} of them: {in_words(each)} each on average{rough}."

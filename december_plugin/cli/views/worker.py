@@ -1,0 +1,162 @@
+"""What ``december worker`` prints: a line for each job that takes its time, one for many that do not, and a bar."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, TextIO
+
+from december_plugin.pool.jobs.waiting import counted
+from december_plugin.pool.worker.job import JobWatch
+from december_plugin.security.redaction import redacted
+from december_plugin.text.terminal import printable
+
+if TYPE_CHECKING:
+    from december_plugin.training.monitor import Progress
+
+QUICK = 1.0  # jobs that take less are folded (s)
+FOLDED_FOR = 3.0  # at most so long (s)
+LONG = 2.0  # a job that takes longer is named when it begins (s)
+NEVER_FOLDED = ("TrainedModel",)
+
+
+class WorkerConsole(logging.Handler, JobWatch):
+    """Prints what a worker logs, and how far its job is.
+
+    Jobs that take no time are counted and become one line for each table; a job that takes long is named as soon as it
+    has. On a terminal, the epochs of a training are a progress bar below the lines; elsewhere, where lines are read by
+    programs and supervisors, there is none.
+
+    Parameters
+    ----------
+    stream
+        Where to print.
+    quiet
+        Without a bar.
+    """
+
+    def __init__(self, stream: TextIO, *, quiet: bool = False):
+        super().__init__()
+        self.stream, self.has_bar = stream, stream.isatty() and not quiet
+        self.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+        self._folded: list[logging.LogRecord] = []
+        self._table, self._seconds = "", 0.0
+        self._unfolding: threading.Timer | None = None
+        self._naming: threading.Timer | None = None
+        self._words = ""
+        self._bar: Any = None
+
+    # --- lines -------------------------------------------------------------------------------------------------------
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record, or count it among the quick jobs of its table."""
+        table, seconds = getattr(record, "finished", ("", 0.0))
+        if table and table not in NEVER_FOLDED and seconds < QUICK:
+            if self._folded and table != self._table:
+                self._unfold()
+            self._folded.append(record)
+            self._table, self._seconds = table, self._seconds + seconds
+            if self._unfolding is None:
+                self._unfolding = self._later(FOLDED_FOR, self.unfold)
+            return
+        self._unfold()
+        if not table and self._naming is not None:  # what is said about a job comes after its name
+            self._tell_begun()
+        self._print(record)
+
+    def unfold(self) -> None:
+        """Print what is folded."""
+        self.acquire()
+        try:
+            self._unfold()
+        finally:
+            self.release()
+
+    def close(self) -> None:
+        """Print what is left, and take the bar away."""
+        self.ends()
+        self.unfold()
+        super().close()
+
+    def _unfold(self) -> None:
+        folded, self._folded = self._folded, []
+        seconds, self._seconds = self._seconds, 0.0
+        if self._unfolding is not None:
+            self._unfolding.cancel()
+            self._unfolding = None
+        if len(folded) == 1:
+            self._print(folded[0])
+        elif folded:
+            words = f"{self._table}: {counted(self._table, len(folded))} done in {seconds:.1f} s"
+            self._print(logging.makeLogRecord({**vars(folded[-1]), "msg": words, "args": ()}))
+
+    def _print(self, record: logging.LogRecord) -> None:
+        try:
+            line = printable(self.format(record))
+            if self._bar is not None:
+                self._bar.clear()
+            self.stream.write(f"{line}\n")
+            self.stream.flush()
+            if self._bar is not None:
+                self._bar.refresh()
+        except Exception:
+            self.handleError(record)
+
+    @staticmethod
+    def _later(seconds: float, action: Any) -> threading.Timer:
+        timer = threading.Timer(seconds, action)
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    # --- the job -----------------------------------------------------------------------------------------------------
+
+    def begins(self, words: str) -> None:
+        """Name the job as soon as it takes long."""
+        self._words = words
+        self._naming = self._later(LONG, self._tell_begun)
+
+    def progresses(self, progress: Progress) -> None:
+        """Move the bar on."""
+        if not self.has_bar:
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=progress.n_epochs,
+                initial=progress.epoch,
+                desc=printable(redacted(self._words)),
+                unit="epoch",
+                file=self.stream,
+                leave=False,
+                dynamic_ncols=True,
+            )
+        if progress.score is not None:
+            self._bar.set_postfix_str(f"score {progress.score:.3f}", refresh=False)
+        self._bar.update(progress.epoch - self._bar.n)
+
+    def ends(self) -> None:
+        """Take the bar away."""
+        self.acquire()
+        try:
+            if self._naming is not None:
+                self._naming.cancel()
+                self._naming = None
+            if self._bar is not None:  # a timer may be about to print beside it
+                self._bar.close()
+                self._bar = None
+        finally:
+            self.release()
+
+    def _tell_begun(self) -> None:
+        self.acquire()
+        try:
+            if self._naming is not None:
+                self._naming.cancel()
+                self._naming = None
+                self._unfold()
+                record = {"name": __name__, "levelno": logging.INFO, "msg": redacted(f"{self._words}: begun")}
+                self._print(logging.makeLogRecord(record))
+        finally:
+            self.release()

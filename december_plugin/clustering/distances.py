@@ -1,0 +1,251 @@
+"""Squared distances of many readout vectors to few centres with diagonal scales, without an (N, K, D) tensor.
+
+With the vectors ``x`` and centres ``m`` measured from the features' mean, one distance is a matrix product::
+
+    delta_ik = sum_d (x_id - m_kd)^2 / s2_kd = [x^2, x]_i . [1 / s2, -2 m / s2]_k + sum_d m_kd^2 / s2_kd
+
+The three terms are large and nearly cancel, in float32 by up to 0.1 nat of log density even after centring. So the
+product runs in float64, over blocks of neurons small enough for the processor's cache, whatever the vectors' own
+precision. Quantities per neuron and cluster are laid out clusters first, ``(K, B)`` for a block of ``B`` neurons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from december_plugin.errors import EmbeddingError
+from december_plugin.validation.byte_order import in_native_order
+
+# Numbers of float64 that one block's temporaries may take: a few MB stay in a processor's cache, while a GPU wants
+# few large kernels.
+BLOCK_NUMBERS = {"cpu": 2**20}
+BLOCK_NUMBERS_ELSEWHERE = 2**25
+# Squared centre per scale, summed over features, up to which the difference of products is exact to about 1e-7. One
+# readout vector that is far from all others takes a centre, and the mean of the vectors, beyond it.
+LARGEST_TERM = 1e8
+LARGEST_VALUE = 1e145  # sums of squares of larger values overflow
+
+
+def as_vectors(w: Tensor | np.ndarray, *, n_features: int | None = None) -> Tensor:
+    """Check readout vectors and return them as a floating tensor, on their device and their autograd graph.
+
+    Parameters
+    ----------
+    w
+        Readout vectors (N, D), N at least 1, any floating or integer dtype. A NumPy array is taken too.
+    n_features
+        The number of features ``D`` they must have, if it is known.
+
+    Returns
+    -------
+    Tensor
+        ``w`` itself, if it is a floating tensor; otherwise converted to float64.
+
+    Raises
+    ------
+    EmbeddingError
+        If they are not two-dimensional, empty, or of another ``D``.
+    """
+    w = torch.as_tensor(in_native_order(w))
+    if w.ndim != 2:
+        raise EmbeddingError(
+            f"Readout vectors must form a matrix (neurons, features), but have the shape {tuple(w.shape)}. "
+            "Reshape them to one row per neuron."
+        )
+    if not w.is_floating_point():
+        w = w.double()
+    n, d = w.shape
+    if n == 0 or d == 0:
+        raise EmbeddingError(f"There are no readout vectors to cluster: the matrix has {n} rows and {d} columns.")
+    if n_features is not None and d != n_features:
+        raise EmbeddingError(
+            f"The readout vectors have {d} features, but n_features is {n_features}. "
+            f"Pass vectors with {n_features} columns, or build it with n_features={d}."
+        )
+    return w
+
+
+def mean_vector(w: Tensor) -> Tensor:
+    """Return the features' mean (D,), float64, of vectors (N, D).
+
+    Raises
+    ------
+    EmbeddingError
+        If the vectors hold NaN or infinite values.
+    """
+    mean = w.mean(dim=0).double()
+    if torch.isfinite(mean).all():
+        return mean
+    rows = torch.nonzero(~torch.isfinite(w).all(dim=1)).flatten()
+    if len(rows) == 0:  # the float32 sum overflowed
+        return w.double().mean(dim=0)
+    raise EmbeddingError(
+        f"{len(rows)} of {len(w)} readout vectors hold NaN or infinite values, the first is row {int(rows[0])}. "
+        "Clustering needs finite vectors: check whether the training diverged (lower its learning rate), "
+        "or leave these neurons out."
+    )
+
+
+def check_magnitude(w: Tensor) -> float:
+    """Return the largest absolute value of vectors (N, D).
+
+    Raises
+    ------
+    EmbeddingError
+        If the vectors hold NaN or infinite values, or such large ones that their squares are infinite.
+    """
+    mean_vector(w)
+    largest = float(w.abs().max())
+    if largest > LARGEST_VALUE:
+        raise EmbeddingError(
+            f"The largest readout weight is {largest:.2g}, whose square is not a finite number. Check whether the "
+            "training diverged (lower its learning rate), or leave out the neurons with such weights."
+        )
+    return largest
+
+
+def working_dtype(w: Tensor) -> torch.dtype:
+    """Return the precision of results per neuron: float64 for float64 vectors, else float32."""
+    return torch.float64 if w.dtype == torch.float64 else torch.float32
+
+
+class DiagonalDistances:
+    """Distances of ``N`` vectors to ``K`` centres, block by block, and their gradients.
+
+    Parameters
+    ----------
+    w
+        Vectors (N, D); any graph they have is ignored.
+    centers, scales
+        Centres (K, D) and squared scales (K, D), the scales positive.
+
+    Attributes
+    ----------
+    shift
+        The features' mean (D,), float64: the origin from which vectors and centres are measured.
+
+    Raises
+    ------
+    EmbeddingError
+        If the vectors hold NaN or infinite values.
+    """
+
+    def __init__(self, w: Tensor, centers: Tensor, scales: Tensor) -> None:
+        self.w = w.detach()
+        self.shift = mean_vector(self.w)
+        precisions = scales.detach().double().reciprocal()
+        centered = centers.detach().double() - self.shift
+        scaled = centered * precisions
+        self.coefficients = torch.cat([precisions, -2 * scaled], dim=1)
+        self.offsets = (centered * scaled).sum(dim=1, keepdim=True)
+        self._far = [
+            (k, centered[k], precisions[k]) for k in torch.nonzero(self.offsets[:, 0] > LARGEST_TERM).flatten().tolist()
+        ]
+        self._slopes: Tensor | None = None
+
+    def blocks(self, dtype: torch.dtype = torch.float64) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the rows of a block and its features (B, 2 D), ``[x^2, x]`` with ``x = w - shift``.
+
+        The features are overwritten by the next block.
+        """
+        (n, d), k = self.w.shape, len(self.coefficients)
+        numbers = BLOCK_NUMBERS.get(self.w.device.type, BLOCK_NUMBERS_ELSEWHERE)
+        size = min(n, max(4, numbers // (2 * d + 4 * k) // 64) * 64)
+        buffer = self.w.new_empty((size, 2 * d), dtype=dtype)
+        shift = self.shift.to(dtype)
+        for start in range(0, n, size):
+            rows = slice(start, min(start + size, n))
+            features = buffer[: rows.stop - start]
+            x = features[:, d:]
+            if self.w.dtype == dtype:
+                torch.sub(self.w[rows], shift, out=x)
+            else:
+                x.copy_(self.w[rows]).sub_(shift)
+            torch.mul(x, x, out=features[:, :d])
+            yield rows, features
+
+    def distances(self, features: Tensor) -> Tensor:
+        """Return the squared distances (K, B), float64; rounding can take one that is 0 just below it."""
+        distances = torch.addmm(self.offsets, self.coefficients, features.t())
+        for k, center, precision in self._far:
+            distances[k] = (features[:, len(center) :] - center).square() @ precision
+        return distances
+
+    def pull_back(self, gradients: Tensor, rows: slice, out: Tensor) -> None:
+        """Write to ``out`` (N, D) the gradients in the vectors that come from those in the distances (K, B).
+
+        Computed in the precision of ``gradients``: nothing here cancels as badly as in the distances.
+        """
+        dtype, d = gradients.dtype, self.w.shape[1]
+        if self._slopes is None or self._slopes.dtype != dtype:
+            self._slopes = self.coefficients.to(dtype, copy=True)
+            self._slopes[:, :d] *= 2
+        slopes = gradients.t() @ self._slopes
+        x = self.w[rows].to(dtype) - self.shift.to(dtype)
+        if out.dtype == dtype:
+            torch.addcmul(slopes[:, d:], x, slopes[:, :d], out=out[rows])
+        else:
+            out[rows] = torch.addcmul(slopes[:, d:], x, slopes[:, :d])
+
+    def pull_back_centers(self, gradients: Tensor, features: Tensor) -> Tensor:
+        """Turn gradients with respect to the distances (K, B) into gradients with respect to the centres (K, D)."""
+        d = self.w.shape[1]
+        gradients = gradients.double()
+        by_precision = self.coefficients[:, :d] * (gradients @ features[:, d:])
+        return -2 * by_precision - self.coefficients[:, d:] * gradients.sum(dim=1, keepdim=True)
+
+
+class _SquaredDistances(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, centers: Tensor, scales: Tensor) -> Tensor:
+        # Clones: an M-step may overwrite the parameters before the gradient is taken.
+        ctx.save_for_backward(w, centers.clone(), scales.clone())
+        space = DiagonalDistances(w, centers, scales)
+        distances = w.new_empty((len(centers), len(w)), dtype=torch.float64)
+        for rows, features in space.blocks():
+            distances[:, rows] = space.distances(features).clamp_min_(0)
+        return distances.t()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        w, centers, scales = ctx.saved_tensors
+        space = DiagonalDistances(w, centers, scales)
+        to_w = torch.empty_like(w) if ctx.needs_input_grad[0] else None
+        to_centers = centers.new_zeros(centers.shape, dtype=torch.float64) if ctx.needs_input_grad[1] else None
+        for rows, features in space.blocks():
+            block = gradients[rows].t()
+            if to_w is not None:
+                space.pull_back(block, rows, to_w)
+            if to_centers is not None:
+                to_centers += space.pull_back_centers(block, features)
+        return to_w, None if to_centers is None else to_centers.to(centers.dtype), None
+
+
+def squared_distances(w: Tensor, centers: Tensor, scales: Tensor) -> Tensor:
+    """Squared distances of vectors to centres, each feature divided by its scale.
+
+    ``delta_ik = sum_d (w_id - mu_kd)^2 / s2_kd``
+
+    Parameters
+    ----------
+    w
+        Vectors (N, D), finite.
+    centers
+        Centres (K, D).
+    scales
+        Squared scales (K, D), positive.
+
+    Returns
+    -------
+    Tensor
+        Distances (N, K), float64, never negative. Differentiable once, with respect to ``w`` and ``centers``;
+        ``scales`` count as constants.
+    """
+    return _SquaredDistances.apply(w, centers, scales)

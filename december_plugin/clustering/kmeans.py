@@ -1,0 +1,147 @@
+"""k-means starts for the Student-t mixture, DECEMber and vanilla DEC."""
+
+from __future__ import annotations
+
+import numbers
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import ThreadpoolController
+from torch import Tensor
+
+from december_plugin.clustering.distances import as_vectors, check_magnitude, working_dtype
+from december_plugin.errors import EmbeddingError, SettingsError
+from december_plugin.validation.checks import check_choice
+
+KMEANS_RESTARTS = 20
+LARGEST_FLOAT32 = 1e15  # sums of squares of larger float32 values overflow
+VARIANCE_FLOOR = 1e-6  # added to the variance of a k-means cluster, which may have a single member
+KMEANS_SEEDS = ("spawned", "joint")
+
+
+def kmeans_start(
+    w: Tensor | np.ndarray,
+    n_clusters: int,
+    *,
+    seed: int,
+    n_init: int = KMEANS_RESTARTS,
+    seeds: str = "spawned",
+    unbiased: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Centres and variances of the best of several k-means clusterings (paper, section 4).
+
+    Each restart runs on one thread, and the restarts share torch's threads among them: the result does not depend on
+    their number, as k-means' own sums over threads would.
+
+    Parameters
+    ----------
+    w
+        Readout vectors (N, D).
+    n_clusters
+        Number of clusters ``K``, at most ``N``.
+    seed
+        Seed of the restarts, 0 to 2**32 - 1.
+    n_init
+        Number of restarts, at least 1; the one with the smallest inertia counts.
+    seeds
+        "spawned": each restart has a seed of its own. "joint": they are drawn one after the other from one generator,
+        as by scikit-learn's ``KMeans(n_init=n_init, random_state=seed)``.
+    unbiased
+        Whether variances have the divisor n - 1 (a single member has none) instead of n.
+
+    Returns
+    -------
+    centers, variances
+        Means of the clusters' members (K, D), and their variances plus 1e-6 (K, D), both float64 and on the device of
+        ``w``.
+
+    Raises
+    ------
+    SettingsError
+        If a setting is not allowed, or there are more clusters than neurons.
+    EmbeddingError
+        If the vectors are not finite, or fewer than ``n_clusters`` of them differ.
+    """
+    w = as_vectors(w).detach()
+    check_count("n_clusters", n_clusters)
+    n = len(w)
+    if n_clusters > n:
+        raise SettingsError(
+            f"n_clusters is {n_clusters}, but there are only {n} neurons. Choose n_clusters between 1 and {n}."
+        )
+    starts, each = spawn_seeds(seed, check_count("n_init", n_init)), 1
+    if check_choice("seeds", seeds, KMEANS_SEEDS) == "joint":
+        starts, each = [int(seed)], n_init
+    labels = _different_clusters(w, n_clusters, starts, each)
+    centers, variances = [], []
+    for k in range(n_clusters):
+        members = w[torch.from_numpy(labels == k).to(w.device)].double()
+        centers.append(members.mean(dim=0))
+        correction = 1 if unbiased and len(members) > 1 else 0
+        variances.append(members.var(dim=0, correction=correction) + VARIANCE_FLOOR)
+    return torch.stack(centers), torch.stack(variances)
+
+
+def _different_clusters(w: Tensor, n_clusters: int, seeds: list[int], n_init: int) -> np.ndarray:
+    """Labels (N,) of ``n_clusters`` clusters that all have members, or an EmbeddingError that says why not."""
+    dtype = working_dtype(w) if check_magnitude(w) < LARGEST_FLOAT32 else torch.float64
+    labels = _best_kmeans(w.to("cpu", dtype).numpy(), n_clusters, seeds, n_init=n_init)
+    if len(np.unique(labels)) < n_clusters and dtype == torch.float32:
+        # Beside a vector that is far away the others are equal in float32.
+        labels = _best_kmeans(w.to("cpu", torch.float64).numpy(), n_clusters, seeds, n_init=n_init)
+    found = len(np.unique(labels))
+    if found == n_clusters:
+        return labels
+    vectors = w.double().cpu().numpy()
+    n_different = len(np.unique(vectors, axis=0))
+    finds = (
+        f"k-means finds only {found} different clusters among {len(w)} readout vectors, but n_clusters is {n_clusters}:"
+    )
+    if n_different < n_clusters:
+        raise EmbeddingError(
+            f"{finds} too many vectors are equal. Choose a smaller n_clusters, or begin the clustering later in the "
+            "training, when the readouts have learned to differ."
+        )
+    norms = np.linalg.norm(vectors - np.median(vectors, axis=0), axis=1)
+    raise EmbeddingError(
+        f"{finds} {n_different} of them differ, but too little next to the distance of row {int(norms.argmax())}, "
+        f"which is {norms.max():.2g} from the median vector, where half of all vectors are within "
+        f"{np.median(norms):.2g}. Leave out neurons that are so far from all others, or check whether the training "
+        "diverged."
+    )
+
+
+def _best_kmeans(vectors: np.ndarray, n_clusters: int, seeds: list[int], *, n_init: int) -> np.ndarray:
+    """Labels (N,) of the k-means with the smallest inertia, the first of equals; ``n_init`` restarts for each seed."""
+    controller = ThreadpoolController()
+
+    def run(seed: int) -> KMeans:
+        # The limit of OpenMP holds for the calling thread only, that of BLAS for the process.
+        with controller.limit(limits=1, user_api="openmp"):
+            return KMeans(n_clusters, n_init=n_init, random_state=seed).fit(vectors)
+
+    with warnings.catch_warnings(), controller.limit(limits=1, user_api="blas"):
+        # Fewer distinct vectors than clusters: told as an error by the caller.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        with ThreadPoolExecutor(min(len(seeds), torch.get_num_threads())) as pool:
+            runs = list(pool.map(run, seeds))
+    return min(runs, key=lambda fitted: fitted.inertia_).labels_
+
+
+def spawn_seeds(seed: int, n: int) -> list[int]:
+    """``n`` independent seeds from one."""
+    if not isinstance(seed, numbers.Integral) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise SettingsError(f"seed is {seed!r}, but must be an integer from 0 to 2**32 - 1.")
+    return [int(value) for value in np.random.SeedSequence(int(seed)).generate_state(n)]
+
+
+def check_count(name: str, value: Any) -> int:
+    """Return ``value`` as an int, or raise a SettingsError if it is not an integer of at least 1."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+        raise SettingsError(f"{name} is {value!r}, but must be an integer of at least 1.")
+    return int(value)

@@ -1,0 +1,307 @@
+"""Clustering losses on readout vectors: DECEMber, and the deep embedded clustering (DEC) that it replaces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from december_plugin.clustering.distances import DiagonalDistances, as_vectors, squared_distances, working_dtype
+from december_plugin.clustering.kmeans import KMEANS_RESTARTS, check_count, kmeans_start
+from december_plugin.clustering.student_t_mixture import EMPTY_CLUSTERS, SCALE_CENTERS, StudentTMixture
+from december_plugin.errors import EmbeddingError
+from december_plugin.validation.checks import check_choice
+
+
+def target_distribution(q: Tensor) -> Tensor:
+    """Sharpened assignments towards which the clustering loss pulls (Xie et al. 2016; paper, equation 2.2).
+
+    ``f_k = sum_i q_ik`` and ``p_ik = (q_ik^2 / f_k) / sum_j (q_ij^2 / f_j)``
+
+    Parameters
+    ----------
+    q
+        Responsibilities (N, K), each row summing to 1.
+
+    Returns
+    -------
+    Tensor
+        ``p`` (N, K), each row summing to 1; 0 for a cluster that no neuron belongs to. Differentiable in ``q``.
+    """
+    sharpened = q * q / q.sum(dim=0).clamp_min(torch.finfo(q.dtype).tiny)
+    return sharpened / sharpened.sum(dim=1, keepdim=True)
+
+
+def kl_divergence(p: Tensor, log_q: Tensor) -> Tensor:
+    """Kullback-Leibler divergence summed over neurons, ``sum_i sum_k p_ik (log p_ik - log q_ik)``.
+
+    Parameters
+    ----------
+    p
+        Target distribution (N, K).
+    log_q
+        Logarithm of the responsibilities (N, K).
+
+    Returns
+    -------
+    Tensor
+        A sum and not a mean, nats, scalar. Entries with ``p_ik = 0`` add nothing, and have no gradient, also where
+        ``log_q`` is ``-inf``. Differentiable in both.
+    """
+    present = p > 0
+    # Both wheres are needed: an infinity in the branch not taken would still turn the gradient into NaN.
+    log_ratio = torch.where(present, p, 1).log() - torch.where(present, log_q, 0)
+    return torch.where(present, p * log_ratio, 0).sum()
+
+
+class _ClusteringLoss(torch.autograd.Function):
+    """KL of the target from the responsibilities, with its gradient in the readout vectors, block by block.
+
+    Let ``a = log pi + log t`` be the logits of ``q``, ``r = log p - log q``, ``R_i = sum_k p_ik r_ik`` the part of
+    neuron ``i`` in the loss and ``t = p (r - R)``. A constant target gives ``dKL/da = q - p``. Where the gradient flows
+    through the target, the logits ``2 log q - log f`` of ``p`` add ``2 t`` and, through the cluster sums ``f``,
+    ``q_ik (sum_j v_j q_ij - v_k)`` with ``v_k = sum_i t_ik / f_k``. Last, ``da/ddelta = -u / 2``.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, mixture: StudentTMixture, detach_target: bool) -> tuple[Tensor, Tensor, Tensor]:
+        dtype = working_dtype(w)
+        space = DiagonalDistances(w, mixture.centers, mixture.scales)
+        log_q, q, u = (w.new_empty((mixture.n_clusters, len(w)), dtype=dtype) for _ in range(3))
+        sums = space.shift.new_zeros(mixture.n_clusters)
+        blocks = []
+        for block in mixture.posterior_blocks(space, (log_q, q, u)):
+            sums += block.q.sum(dim=1)
+            blocks.append(block.rows)
+        # From here on the memory of log_q holds dKL/da, short of the part through the cluster sums.
+        logit_gradients = log_q
+        loss, pull = _replace_by_logit_gradients(log_q, q, sums, blocks, detach_target=detach_target)
+        ctx.space, ctx.blocks, ctx.pull = space, blocks, pull
+        ctx.save_for_backward(w, q, u, logit_gradients)
+        ctx.mark_non_differentiable(q, u)
+        ctx.set_materialize_grads(False)
+        return loss.to(dtype), q, u
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, loss_gradient: Tensor | None, *_: None) -> tuple[Tensor | None, None, None]:
+        if loss_gradient is None:
+            return None, None, None
+        w, q, u, logit_gradients = ctx.saved_tensors
+        gradient = torch.empty_like(w)
+        scale = (-0.5 * loss_gradient).to(q.dtype)
+        with torch.autocast(w.device.type, enabled=False):
+            for rows in ctx.blocks:
+                block = logit_gradients[:, rows]
+                if ctx.pull is not None:
+                    q_block = q[:, rows]
+                    block = torch.addcmul(block, q_block, ctx.pull @ q_block - ctx.pull[:, None])
+                ctx.space.pull_back((block * u[:, rows]).mul_(scale), rows, gradient)
+        return gradient, None, None
+
+
+def _replace_by_logit_gradients(
+    log_q: Tensor, q: Tensor, sums: Tensor, blocks: list[slice], *, detach_target: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Write ``q - p + 2 t``, or ``q - p``, over ``log_q`` (K, N); return the loss and ``v`` (K,) or None."""
+    loss, flows = sums.new_zeros(()), torch.zeros_like(sums)
+    log_sums, inverse_sums = (x.to(q.dtype)[:, None] for x in (sums.log(), sums.reciprocal()))
+    for rows in blocks:
+        log_q_block, q_block = log_q[:, rows], q[:, rows]
+        p = (q_block * q_block).mul_(inverse_sums)
+        norms = p.sum(dim=0)
+        p /= norms
+        log_ratios = log_q_block - log_sums  # up to the logarithm of the norm, one number per neuron
+        means = (p * log_ratios).sum(dim=0)
+        loss += (means - norms.log()).sum(dtype=torch.float64)
+        torch.sub(q_block, p, out=log_q_block)
+        if not detach_target:
+            t = log_ratios.sub_(means).mul_(p)
+            flows += t.sum(dim=1)
+            log_q_block.add_(t, alpha=2)
+    return loss, None if detach_target else (flows / sums).to(q.dtype)
+
+
+class DECEMber(nn.Module):
+    """Deep embedding clustering refined by expectation maximisation (paper, section 3 and algorithm 1).
+
+    A Student-t mixture of the readout vectors that is trained along with the model. At every optimizer step,
+    :meth:`loss` is added to the model's loss, times a strength, and :meth:`m_step` moves the clusters:
+    the readouts follow the gradient, the clusters follow EM.
+
+    Parameters
+    ----------
+    n_clusters, n_features, dof, weights, scale_bounds
+        As for :class:`~december_plugin.clustering.student_t_mixture.StudentTMixture`. The scale bounds are absolute and
+        depend on the scale of the responses.
+    detach_target
+        Whether the target distribution counts as a constant for the gradient, as in classic DEC. By default the
+        gradient flows through it, as in the published experiments.
+    scale_centers, empty_clusters
+        As for :meth:`~december_plugin.clustering.student_t_mixture.StudentTMixture.m_step`.
+
+    Attributes
+    ----------
+    mixture
+        The :class:`~december_plugin.clustering.student_t_mixture.StudentTMixture`. Its buffers are this module's
+        ``state_dict``.
+
+    Raises
+    ------
+    SettingsError
+        If a setting has a value that is not allowed.
+
+    Examples
+    --------
+    ::
+
+        december.initialize(w, seed=seed)  # once, after the pretraining
+        loss = model_loss + strength * december.loss(w)
+        loss.backward()
+        december.m_step(w)
+        optimizer.step()
+    """
+
+    def __init__(
+        self,
+        n_clusters: int,
+        n_features: int,
+        *,
+        dof: float = 2.1,
+        weights: str = "uniform",
+        scale_bounds: tuple[float, float] = (1e-4, 1e4),
+        detach_target: bool = False,
+        scale_centers: str = "new",
+        empty_clusters: str = "keep",
+    ) -> None:
+        super().__init__()
+        self.mixture = StudentTMixture(n_clusters, n_features, dof=dof, weights=weights, scale_bounds=scale_bounds)
+        self.detach_target = bool(detach_target)
+        self.scale_centers = check_choice("scale_centers", scale_centers, SCALE_CENTERS)
+        self.empty_clusters = check_choice("empty_clusters", empty_clusters, EMPTY_CLUSTERS)
+        self._last_e_step: tuple[Tensor, Tensor] | None = None
+
+    def initialize(self, w: Tensor, *, seed: int, n_init: int = KMEANS_RESTARTS, **settings: str) -> None:
+        """Start the clusters from k-means on readout vectors (N, D); see :meth:`StudentTMixture.initialize`."""
+        self.mixture.initialize(w, seed=seed, n_init=n_init, **settings)
+        self._last_e_step = None
+
+    def loss(self, w: Tensor) -> Tensor:
+        """Clustering loss of an E-step, which is remembered for :meth:`m_step`.
+
+        Parameters
+        ----------
+        w
+            Readout vectors (N, D), usually on the model's graph.
+
+        Returns
+        -------
+        Tensor
+            KL divergence of the target from the responsibilities, summed over neurons, nats, scalar. Differentiable
+            once in ``w``, through the target too unless ``detach_target``.
+
+        Raises
+        ------
+        EmbeddingError
+            If the vectors are not finite, are not (N, ``n_features``), or the clusters were never initialised.
+        """
+        w = self.mixture.check(w)
+        self._last_e_step = None  # frees its memory for the new one
+        loss, q, u = _ClusteringLoss.apply(w, self.mixture, self.detach_target)
+        self._last_e_step = q.detach().t(), u.detach().t()
+        return loss
+
+    def m_step(self, w: Tensor) -> None:
+        """M-step on readout vectors (N, D) with the responsibilities of the last :meth:`loss`.
+
+        Raises
+        ------
+        EmbeddingError
+            If there was no E-step, or it was of another number of neurons.
+        """
+        if self._last_e_step is None:
+            raise EmbeddingError("m_step needs the responsibilities of an E-step, but there was none: call loss first.")
+        self.mixture.m_step(w, *self._last_e_step, scale_centers=self.scale_centers, empty_clusters=self.empty_clusters)
+
+    def assign(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Labels (N,) int64 and confidences (N,) of readout vectors (N, D); see :meth:`StudentTMixture.assign`."""
+        return self.mixture.assign(w)
+
+
+class VanillaDEC(nn.Module):
+    """Classic deep embedded clustering: unit scale, one degree of freedom, centres learned by gradient.
+
+    ``q_ik`` is proportional to ``1 / (1 + ||w_i - mu_k||^2)``. Kept for the comparison of the paper's Figure 2: on
+    readout vectors, whose scale is not free, the centres collapse when the gradient flows through the target, and fly
+    apart when it is cut.
+
+    Parameters
+    ----------
+    n_clusters
+        Number of clusters ``K``, at least 1.
+    n_features
+        Number of features ``D`` of a readout vector, at least 1.
+    detach_target
+        As for :class:`DECEMber`.
+
+    Attributes
+    ----------
+    centers
+        Parameter (K, D), float64, NaN until :meth:`initialize`: give it to the optimizer.
+
+    Raises
+    ------
+    SettingsError
+        If a setting has a value that is not allowed.
+
+    References
+    ----------
+    Xie, Girshick and Farhadi, "Unsupervised deep embedding for clustering analysis", ICML 2016.
+    """
+
+    def __init__(self, n_clusters: int, n_features: int, *, detach_target: bool = False) -> None:
+        super().__init__()
+        self.n_clusters = check_count("n_clusters", n_clusters)
+        self.n_features = check_count("n_features", n_features)
+        self.detach_target = bool(detach_target)
+        shape = (self.n_clusters, self.n_features)
+        self.centers = nn.Parameter(torch.full(shape, torch.nan, dtype=torch.float64))
+
+    @torch.no_grad()
+    def initialize(self, w: Tensor, *, seed: int, n_init: int = KMEANS_RESTARTS) -> None:
+        """Start the centres from k-means on readout vectors (N, D) (:func:`.kmeans_start`)."""
+        w = as_vectors(w, n_features=self.n_features)
+        self.centers.copy_(kmeans_start(w, self.n_clusters, seed=seed, n_init=n_init)[0])
+
+    def loss(self, w: Tensor) -> Tensor:
+        """KL divergence summed over neurons, nats, scalar, of readout vectors (N, D).
+
+        Differentiable once in ``w`` and ``centers``, through the target too unless ``detach_target``.
+
+        Raises
+        ------
+        EmbeddingError
+            As :meth:`DECEMber.loss`.
+        """
+        log_q = self._log_responsibilities(w)
+        p = target_distribution(log_q.exp())
+        return kl_divergence(p.detach() if self.detach_target else p, log_q).to(working_dtype(w))
+
+    def m_step(self, w: Tensor) -> None:
+        """Do nothing: the optimizer moves the centres. Here so that both losses are used alike."""
+
+    @torch.no_grad()
+    def assign(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Labels (N,) int64 and confidences (N,) of readout vectors (N, D)."""
+        confidences, labels = self._log_responsibilities(w).max(dim=1)
+        return labels, confidences.exp().to(working_dtype(w))
+
+    def _log_responsibilities(self, w: Tensor | np.ndarray) -> Tensor:
+        if torch.isnan(self.centers).any():
+            raise EmbeddingError("There are no clusters yet: call initialize, or load a state_dict with their centres.")
+        w = as_vectors(w, n_features=self.n_features)
+        distances = squared_distances(w, self.centers, torch.ones_like(self.centers))
+        return torch.log_softmax(-torch.log1p(distances), dim=1)

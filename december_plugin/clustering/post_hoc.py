@@ -1,0 +1,220 @@
+"""Post hoc clusterings of readout vectors: the baselines that every DECEMber number is shown beside.
+
+They cluster the readouts of a model that was trained without a clustering loss, or was stopped at the end of the
+pretraining (the control that tells what the clustering loss adds).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from december_plugin.clustering.distances import as_vectors, check_magnitude, squared_distances
+from december_plugin.clustering.kmeans import KMEANS_RESTARTS, check_count, kmeans_start, spawn_seeds
+from december_plugin.clustering.student_t_mixture import StudentTMixture
+from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
+from december_plugin.text.array_repr import ArrayRepr
+from december_plugin.validation.checks import check_number
+
+METHODS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "gmm": MappingProxyType({"seed": 0, "n_init": 5, "max_iter": 500, "tol": 1e-5, "reg_covar": 1e-6}),
+        "kmeans": MappingProxyType({"seed": 0, "n_init": KMEANS_RESTARTS}),
+        "t_mixture": MappingProxyType(
+            {
+                "seed": 0,
+                "n_init": 5,
+                "max_iter": 500,
+                "tol": 1e-5,
+                "dof": 2.1,
+                "weights": "uniform",
+                "scale_bounds": (1e-4, 1e4),
+            }
+        ),
+    }
+)
+"""The settings of every method, with their defaults.
+
+``gmm``, Gaussian mixture with diagonal covariances (scikit-learn's): ``seed`` of the starts, ``n_init`` runs of which
+the most likely counts, at most ``max_iter`` EM steps until a step adds less than ``tol`` to the mean log likelihood per
+neuron (nats), ``reg_covar`` added to the variances (squared units of the readout weights). The paper fixes the seed and
+``reg_covar=1e-6``; the other defaults are those of ``t_mixture``, so that the two are fitted with equal effort
+(scikit-learn's own are ``n_init=1, max_iter=100, tol=1e-3``).
+
+``kmeans``: the best of ``n_init`` restarts, the clustering from which DECEMber starts if it has the same seed.
+
+``t_mixture``: :class:`~december_plugin.clustering.student_t_mixture.StudentTMixture`, see there.
+"""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BaselineClustering(ArrayRepr):
+    """A clustering of readout vectors.
+
+    Attributes
+    ----------
+    labels
+        Cluster of every neuron, (N,) int64, 0 to K - 1.
+    confidences
+        Largest responsibility of every neuron, (N,) float64, 1 / K to 1; all 1 for k-means, which assigns outright.
+    margins
+        Largest minus second largest responsibility, (N,) float64, 0 to 1; all 1 for k-means.
+    log_likelihood
+        Mean log likelihood per neuron, nats; None for k-means, which has none.
+    converged
+        Whether the fit ended because nothing changed any more, rather than at ``max_iter``.
+    method, n_clusters, settings
+        What was fitted, every setting with the value used.
+    """
+
+    labels: npt.NDArray[np.int64]
+    confidences: npt.NDArray[np.float64]
+    margins: npt.NDArray[np.float64]
+    log_likelihood: float | None
+    converged: bool
+    method: str
+    n_clusters: int
+    settings: dict[str, Any]
+
+
+def cluster_readouts(
+    w: npt.ArrayLike | Tensor, *, method: str, n_clusters: int, seed: int = 0, **settings: Any
+) -> BaselineClustering:
+    """Cluster readout vectors after the training.
+
+    Parameters
+    ----------
+    w
+        Readout vectors (N, D), finite.
+    method
+        "gmm", "kmeans" or "t_mixture".
+    n_clusters
+        Number of clusters K, 1 to N.
+    seed
+        Seed of the fit, 0 to 2**32 - 1. Kept the same for all models that are compared, as in the paper.
+    **settings
+        Settings of the method, see :data:`METHODS`.
+
+    Returns
+    -------
+    BaselineClustering
+        The same for the same vectors and settings on the same machine.
+
+    Raises
+    ------
+    SettingsError
+        For an unknown method or setting, a value that is not allowed, or more clusters than neurons.
+    EmbeddingError
+        If the vectors are not finite, do not form a matrix, or fewer than K of them differ ("kmeans", "t_mixture").
+    """
+    if not isinstance(method, str) or method not in METHODS:
+        raise SettingsError(f"method is {method!r}, which is unknown. {did_you_mean(str(method), METHODS)}")
+    for name in settings:
+        if name not in METHODS[method]:
+            raise SettingsError(f"{method} has no setting {name!r}. {did_you_mean(name, METHODS[method])}")
+    used = {**METHODS[method], **settings, "seed": seed}
+    vectors = as_vectors(w if isinstance(w, Tensor) else np.asarray(w)).detach()
+    check_magnitude(vectors)
+    check_count("n_clusters", n_clusters)
+    if n_clusters > len(vectors):
+        raise SettingsError(
+            f"n_clusters is {n_clusters}, but there are only {len(vectors)} neurons. Choose n_clusters between 1 and "
+            f"{len(vectors)}."
+        )
+    labels, confidences, margins, log_likelihood, converged = _FITS[method](vectors, int(n_clusters), used)
+    return BaselineClustering(
+        labels=np.asarray(labels, dtype=np.int64),
+        confidences=np.asarray(confidences, dtype=np.float64),
+        margins=np.asarray(margins, dtype=np.float64),
+        log_likelihood=log_likelihood,
+        converged=bool(converged),
+        method=method,
+        n_clusters=int(n_clusters),
+        settings=used,
+    )
+
+
+_Fit = tuple[Any, Any, Any, float | None, bool]  # labels, confidences, margins, log likelihood, converged
+
+
+def margins_of(q: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the largest minus the second largest of the responsibilities (N, K) of every neuron, (N,)."""
+    if q.shape[1] == 1:
+        return np.asarray(q[:, 0])
+    second, first = np.partition(q, -2, axis=1)[:, -2:].T
+    return np.asarray(first - second)
+
+
+def _gmm(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> _Fit:
+    vectors = w.double().cpu().numpy()
+    mixture = GaussianMixture(
+        n_clusters,
+        covariance_type="diag",
+        reg_covar=check_number("reg_covar", settings["reg_covar"], minimum=0),
+        n_init=check_count("n_init", settings["n_init"]),
+        max_iter=check_count("max_iter", settings["max_iter"]),
+        tol=check_number("tol", settings["tol"], minimum=0),
+        random_state=_checked_seed(settings["seed"]),
+    )
+    if len(vectors) < 2:
+        raise SettingsError("gmm needs at least two neurons; there is 1.")
+    # The k-means starts add up over OpenMP threads in the order in which these finish: one thread, the same bits.
+    with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
+        warnings.simplefilter("ignore", ConvergenceWarning)  # told by `converged`
+        try:
+            mixture.fit(vectors)
+        except ValueError as error:
+            raise EmbeddingError(f"the Gaussian mixture cannot be fitted ({error}). Raise reg_covar.") from error
+    q = mixture.predict_proba(vectors)
+    log_likelihood = float(mixture.score(vectors))
+    return (
+        q.argmax(axis=1),
+        q.max(axis=1),
+        margins_of(q),
+        log_likelihood if math.isfinite(log_likelihood) else None,
+        mixture.converged_,
+    )
+
+
+def _kmeans(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> _Fit:
+    centers, _ = kmeans_start(w, n_clusters, seed=settings["seed"], n_init=settings["n_init"])
+    labels = squared_distances(w, centers, torch.ones_like(centers)).argmin(dim=1)
+    means = torch.zeros_like(centers).index_add_(0, labels, w.double())
+    means /= labels.bincount(minlength=n_clusters).clamp_min(1)[:, None]
+    spread = (w.double() - w.double().mean(dim=0)).abs().max()
+    converged = bool(((means - centers).abs().max() <= 1e-9 * spread).item())
+    return labels.cpu().numpy(), np.ones(len(w)), np.ones(len(w)), None, converged
+
+
+def _t_mixture(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> _Fit:
+    shape = {name: settings[name] for name in ("dof", "weights", "scale_bounds")}
+    mixture = StudentTMixture(n_clusters, w.shape[1], **shape).to(w.device)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # told by `converged`
+        mixture.fit(w, **{name: settings[name] for name in ("seed", "n_init", "max_iter", "tol")})
+    labels, confidences, margins = (values.cpu().numpy() for values in mixture.assign_with_margins(w))
+    return labels, confidences, margins, mixture.score(w), mixture.converged_
+
+
+def _checked_seed(seed: Any) -> int:
+    spawn_seeds(seed, 1)
+    return int(seed)
+
+
+_FITS: dict[str, Callable[[Tensor, int, dict[str, Any]], _Fit]] = {
+    "gmm": _gmm,
+    "kmeans": _kmeans,
+    "t_mixture": _t_mixture,
+}

@@ -1,0 +1,566 @@
+"""Mixture of multivariate Student-t distributions with diagonal scales, fitted by expectation maximisation."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from scipy.special import betaln, gammaln
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor, nn
+
+from december_plugin.clustering.distances import DiagonalDistances, as_vectors, squared_distances, working_dtype
+from december_plugin.clustering.kmeans import KMEANS_RESTARTS, check_count, kmeans_start, spawn_seeds
+from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
+from december_plugin.validation.checks import check_choice
+
+EMPTY_MASS = 1e-6  # neurons; a cluster that has less keeps its centre and scales
+# Squared centre per scale up to which sums of products give the scale to about 1e-4 (float32) and 1e-6 (float64).
+MAX_CANCELLATION = {torch.float32: 1e3, torch.float64: 1e9}
+# Responsibilities too small to matter are held above these bounds: the squares that a target distribution needs stay
+# ordinary numbers, and arithmetic on the tiny numbers below those is ten times slower.
+SMALLEST_Q = {torch.float32: 1e-16, torch.float64: 1e-150}
+WEIGHTS = ("uniform", "learned")
+SCALE_CENTERS = ("new", "old")
+EMPTY_CLUSTERS = ("keep", "reseed")
+START_SCALES = ("clamped", "unclamped")
+PUBLISHED_FLOOR = 1e-8  # of a responsibility in the published code: a cluster without neurons has this much of each
+
+
+class Assigned(NamedTuple):
+    """The most probable cluster of every neuron, and how sure it is."""
+
+    labels: Tensor  # (N,) int64, argmax_k q_ik
+    confidences: Tensor  # (N,), max_k q_ik
+    margins: Tensor  # (N,), largest minus second largest q_ik: 0 = undecided between two clusters, 1 = certain
+
+
+class _Posterior(NamedTuple):
+    """The E-step of one block of ``B`` neurons."""
+
+    rows: slice
+    features: Tensor  # (B, 2 D): [x^2, x], float64
+    log_q: Tensor  # (K, B)
+    q: Tensor  # (K, B)
+    u: Tensor  # (K, B)
+    log_likelihoods: Tensor  # (B,), float64
+
+
+_Weighted = tuple[Tensor, Tensor, Tensor]  # q and u (K, B), features (B, 2 D)
+
+
+class _Moments:
+    """Weighted sums over neurons from which the M-step follows, float64, about the origin of ``space``."""
+
+    def __init__(self, space: DiagonalDistances) -> None:
+        k = len(space.coefficients)
+        self.shift = space.shift
+        self.features = torch.zeros_like(space.coefficients)  # (K, 2 D): sums of q u [x^2, x]
+        self.weights = space.shift.new_zeros(k, 1)  # sums of q u
+        self.masses = space.shift.new_zeros(k, 1)  # sums of q
+
+    def add(self, q: Tensor, u: Tensor, features: Tensor) -> None:
+        """Add a block: ``q`` and ``u`` (K, B), ``features`` (B, 2 D), in whose precision the sums of it are made."""
+        qu = (q * u).to(features.dtype)
+        self.features += qu @ features
+        self.weights += qu.sum(dim=1, keepdim=True)
+        self.masses += q.sum(dim=1, keepdim=True)
+
+    def solve(self) -> tuple[Tensor, Tensor]:
+        """Return the centres relative to ``shift``, and the scales (K, D); meaningless for an empty cluster."""
+        second, first = self.features.chunk(2, dim=1)
+        centers = first / self.weights.clamp_min(torch.finfo(torch.float64).tiny)
+        return centers, (second - centers * first) / self.masses.clamp_min(EMPTY_MASS)
+
+    def cancel(self, smallest_scale: float, dtype: torch.dtype) -> Tensor:
+        """Tell which clusters (K,) are so far from the mean and so narrow that ``solve`` loses a scale of theirs."""
+        centers, scales = self.solve()
+        lost = centers.square() > MAX_CANCELLATION[dtype] * scales.clamp_min(smallest_scale)
+        return (lost & (self.masses >= EMPTY_MASS)).any(dim=1)
+
+    def scales_about(self, centers: Tensor, k: int, blocks: Iterator[_Weighted]) -> Tensor:
+        """Return the scales (D,) of cluster ``k`` as sums of squares about its centre, in a second pass."""
+        total = torch.zeros_like(centers[k])
+        for q, u, features in blocks:
+            total += (q[k] * u[k]).double() @ (features[:, len(total) :] - centers[k]).square()
+        return total / self.masses[k]
+
+
+class StudentTMixture(nn.Module):
+    """Mixture of ``K`` multivariate Student-t distributions with diagonal scales.
+
+    The density of cluster ``k`` at a readout vector ``w_i`` with ``D`` features is, in logarithms ::
+
+        delta_ik = sum_d (w_id - mu_kd)^2 / s2_kd
+        log t_ik = lgamma((nu + D) / 2) - lgamma(nu / 2) - (D / 2) log(nu pi) - 1/2 sum_d log s2_kd
+                   - ((nu + D) / 2) log(1 + delta_ik / nu)
+
+    Heavy tails keep unreliable neurons from dragging the centres; ``nu -> inf`` is the Gaussian mixture with
+    diagonal covariances. All parameters are float64 buffers, and so part of ``state_dict``; they are NaN until the
+    mixture is fitted, initialised, or loaded. Distances are computed in float64 whatever the precision of the vectors,
+    and all work goes in blocks of neurons: no (N, K, D) tensor is ever built.
+
+    Parameters
+    ----------
+    n_clusters
+        Number of clusters ``K``, at least 1.
+    n_features
+        Number of features ``D`` of a readout vector, at least 1.
+    dof
+        Degrees of freedom ``nu``, positive and finite. The default 2.1 is just above 2, where the variance begins to
+        exist (paper, section 4).
+    weights
+        ``"uniform"``: all clusters weigh ``1 / K`` (the published experiments). ``"learned"``: a cluster's weight is
+        its share of the neurons.
+    scale_bounds
+        Smallest and largest squared scale ``s2``. The bounds are absolute, in squared units of the readout weights, so
+        what they do depends on the scale of the responses: a model of z-scored responses has small readout weights,
+        and features whose spread within a cluster is below ``sqrt(scale_bounds[0])`` (0.01 by default) no longer
+        shape the clusters by their own spread. Lower the first bound for such models.
+
+    Attributes
+    ----------
+    centers
+        Buffer (K, D), float64: ``mu``, in units of the readout weights.
+    scales
+        Buffer (K, D), float64: ``s2``, the diagonals of the scale matrices, in squared units of the readout weights.
+        A cluster's variance is ``s2 nu / (nu - 2)`` where ``nu > 2``.
+    mixing_weights
+        Buffer (K,), float64: ``pi``, sums to 1.
+    converged_, n_iter_, log_likelihood_, log_likelihoods_
+        Set by :meth:`fit`: whether the best run met ``tol``; its number of M-steps; its mean log likelihood per neuron
+        (nats); and that of every iteration, the start included, a list that never falls.
+
+    Raises
+    ------
+    SettingsError
+        If a setting has a value that is not allowed.
+
+    References
+    ----------
+    *Learning to cluster neuronal function*, section 3 and algorithm 1; Peel and McLachlan, "Robust mixture modelling
+    using the t distribution", Statistics and Computing 10 (2000).
+    """
+
+    centers: Tensor
+    scales: Tensor
+    mixing_weights: Tensor
+
+    def __init__(
+        self,
+        n_clusters: int,
+        n_features: int,
+        *,
+        dof: float = 2.1,
+        weights: str = "uniform",
+        scale_bounds: tuple[float, float] = (1e-4, 1e4),
+    ) -> None:
+        super().__init__()
+        self.n_clusters = check_count("n_clusters", n_clusters)
+        self.n_features = check_count("n_features", n_features)
+        if not _is_number(dof) or not 0 < dof < math.inf:
+            raise SettingsError(f"dof is {dof!r}, but the degrees of freedom must be a positive, finite number.")
+        if weights not in WEIGHTS:
+            raise SettingsError(f"weights is {weights!r}, which is unknown. {did_you_mean(str(weights), WEIGHTS)}")
+        self.dof = float(dof)
+        self.weights = weights
+        self.scale_bounds = _check_bounds(scale_bounds)
+        shape = (self.n_clusters, self.n_features)
+        self.register_buffer("centers", torch.full(shape, math.nan, dtype=torch.float64))
+        self.register_buffer("scales", torch.full(shape, math.nan, dtype=torch.float64))
+        uniform = torch.full((self.n_clusters,), 1 / self.n_clusters, dtype=torch.float64)
+        self.register_buffer("mixing_weights", uniform)
+
+    def extra_repr(self) -> str:
+        """Return the settings, for ``repr``."""
+        settings = f"dof={self.dof}, weights={self.weights!r}, scale_bounds={self.scale_bounds}"
+        return f"{self.n_clusters}, {self.n_features}, {settings}"
+
+    # Densities and assignments
+
+    def log_prob(self, w: Tensor) -> Tensor:
+        """Log density of every cluster at every neuron, without the mixing weights.
+
+        Parameters
+        ----------
+        w
+            Readout vectors (N, D).
+
+        Returns
+        -------
+        Tensor
+            ``log t_ik`` (N, K) in nats, float64 for float64 vectors, else float32. Differentiable once in ``w``.
+
+        Raises
+        ------
+        EmbeddingError
+            If the vectors are not finite, are not (N, ``n_features``), or the mixture was never fitted.
+        """
+        w = self.check(w)
+        return self._densities(w)[0].t().to(working_dtype(w))
+
+    def e_step(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Responsibilities and latent precisions of every neuron (paper, equations 8 and 9).
+
+        ``q_ik = pi_k t_ik / sum_j pi_j t_ij`` and ``u_ik = (nu + D) / (nu + delta_ik)``.
+
+        Parameters
+        ----------
+        w
+            Readout vectors (N, D).
+
+        Returns
+        -------
+        q, u
+            Responsibilities (N, K), each row of which sums to 1, and precisions (N, K); float64 for float64 vectors,
+            else float32. Responsibilities below 1e-150 count as that much. Differentiable once in ``w``.
+
+        Raises
+        ------
+        EmbeddingError
+            As :meth:`log_prob`.
+        """
+        w = self.check(w)
+        dtype = working_dtype(w)
+        if w.requires_grad and torch.is_grad_enabled():
+            log_densities, u = self._densities(w)
+            return (log_densities + self._log_weights()).softmax(dim=0).t().to(dtype), u.t().to(dtype)
+        q, u = (w.new_empty((self.n_clusters, len(w)), dtype=dtype) for _ in range(2))
+        for block in self.posterior_blocks(DiagonalDistances(w, self.centers, self.scales)):
+            q[:, block.rows] = block.q
+            u[:, block.rows] = block.u
+        return q.t(), u.t()
+
+    @torch.no_grad()
+    def assign(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Most probable cluster of every neuron, and its responsibility.
+
+        Parameters
+        ----------
+        w
+            Readout vectors (N, D).
+
+        Returns
+        -------
+        labels, confidences
+            As of :class:`Assigned`; confidences are float64 for float64 vectors, else float32.
+
+        Raises
+        ------
+        EmbeddingError
+            As :meth:`log_prob`.
+        """
+        return self.assign_with_margins(w)[:2]
+
+    @torch.no_grad()
+    def assign_with_margins(self, w: Tensor) -> Assigned:
+        """Most probable cluster of every row of ``w`` (N, D), and how sure it is. Errors as :meth:`log_prob`."""
+        w = self.check(w)
+        labels = w.new_empty(len(w), dtype=torch.int64)
+        confidences, margins = (w.new_empty(len(w), dtype=working_dtype(w)) for _ in range(2))
+        for block in self.posterior_blocks(DiagonalDistances(w, self.centers, self.scales)):
+            confidences[block.rows], labels[block.rows] = block.q.max(dim=0)
+            others = block.q.scatter(0, labels[block.rows][None], 0.0)
+            margins[block.rows] = confidences[block.rows] - others.amax(dim=0)
+        return Assigned(labels, confidences, margins)
+
+    def predict(self, w: Tensor) -> Tensor:
+        """Most probable cluster (N,), int64, of every row of ``w`` (N, D). Errors as :meth:`log_prob`."""
+        return self.assign(w)[0]
+
+    @torch.no_grad()
+    def predict_proba(self, w: Tensor) -> Tensor:
+        """Responsibilities ``q`` (N, K) of the rows of ``w`` (N, D). Errors as :meth:`log_prob`."""
+        return self.e_step(w)[0]
+
+    @torch.no_grad()
+    def score_samples(self, w: Tensor) -> Tensor:
+        """Log likelihood (N,) of every row of ``w`` (N, D), nats, float64. Errors as :meth:`log_prob`."""
+        w = self.check(w)
+        space = DiagonalDistances(w, self.centers, self.scales)
+        return torch.cat([block.log_likelihoods for block in self.posterior_blocks(space)])
+
+    def score(self, w: Tensor) -> float:
+        """Mean log likelihood per neuron of ``w`` (N, D), nats. Errors as :meth:`log_prob`."""
+        return float(self.score_samples(w).mean())
+
+    # Fitting
+
+    @torch.no_grad()
+    def m_step(
+        self, w: Tensor, q: Tensor, u: Tensor, *, scale_centers: str = "new", empty_clusters: str = "keep"
+    ) -> None:
+        """Set centres, scales and weights to those that the responsibilities imply (paper, equations 11 and 12).
+
+        ``mu_k = sum_i q_ik u_ik w_i / sum_i q_ik u_ik``,
+        ``s2_kd = sum_i q_ik u_ik (w_id - mu_kd)^2 / sum_i q_ik`` with the new centre, clamped to ``scale_bounds``, and
+        with learned weights ``pi_k = sum_i q_ik / N``. A cluster of less than 1e-6 neurons keeps its centre and scales.
+
+        Parameters
+        ----------
+        w
+            Readout vectors (N, D).
+        q, u
+            Responsibilities and precisions (N, K) of :meth:`e_step`.
+        scale_centers
+            "new": scales are about the new centres, which is exact EM. "old": about those of the E-step, which makes
+            them larger by ``(mu_new - mu_old)^2 sum_i q_ik u_ik / sum_i q_ik``, as in the published code.
+        empty_clusters
+            "keep": as above. "reseed": a cluster of less than 1e-8 times the number of neurons moves to the mean of
+            all neurons, weighted with ``u``, with the scales that they have about it. In the published code
+            responsibilities are held above 1e-8, which has this effect.
+
+        Raises
+        ------
+        EmbeddingError
+            If the vectors are not finite or not (N, ``n_features``), or ``q`` and ``u`` do not belong to them.
+        SettingsError
+            If a setting has a value that is not allowed.
+        """
+        check_choice("scale_centers", scale_centers, SCALE_CENTERS)
+        if check_choice("empty_clusters", empty_clusters, EMPTY_CLUSTERS) == "reseed":
+            # Of few neurons, enough of each for the cluster not to count as empty below.
+            floor = max(PUBLISHED_FLOOR, 2 * EMPTY_MASS / len(q))
+            empty = q.sum(dim=0, dtype=torch.float64) < floor * len(q)
+            q = torch.where(empty, floor, q) if empty.any() else q
+        w = as_vectors(w, n_features=self.n_features)
+        expected = (len(w), self.n_clusters)
+        if tuple(q.shape) != expected or tuple(u.shape) != expected:
+            raise EmbeddingError(
+                f"q and u must have the shape {expected} (neurons, clusters), but have {tuple(q.shape)} and "
+                f"{tuple(u.shape)}. Pass the e_step of the same neurons."
+            )
+        space = DiagonalDistances(w, self.centers, self.scales)
+        dtype = working_dtype(w) if w.device.type == "cpu" else torch.float64
+        moments = self._moments(space, q, u, dtype)
+        # A scale is the small difference of squares where a cluster is far from the mean and narrow.
+        if dtype != torch.float64 and moments.cancel(self.scale_bounds[0], dtype).any():
+            moments = self._moments(space, q, u, torch.float64)
+        self._update(
+            moments,
+            lambda: ((q[rows].t(), u[rows].t(), x) for rows, x in space.blocks()),
+            about_old_centers=scale_centers == "old",
+        )
+
+    @staticmethod
+    def _moments(space: DiagonalDistances, q: Tensor, u: Tensor, dtype: torch.dtype) -> _Moments:
+        moments = _Moments(space)
+        with torch.autocast(space.w.device.type, enabled=False):
+            for rows, features in space.blocks(dtype):
+                moments.add(q[rows].t(), u[rows].t(), features)
+        return moments
+
+    def _update(
+        self, moments: _Moments, again: Callable[[], Iterator[_Weighted]], *, about_old_centers: bool = False
+    ) -> None:
+        """Set the parameters; ``again`` yields the blocks once more, for clusters whose scales cancel."""
+        full = moments.masses >= EMPTY_MASS
+        centers, scales = moments.solve()
+        for k in torch.nonzero(moments.cancel(self.scale_bounds[0], torch.float64)).flatten().tolist():
+            scales[k] = moments.scales_about(centers, k, again())
+        if about_old_centers:
+            moved = centers + moments.shift - self.centers
+            scales = scales + moved.square() * moments.weights / moments.masses.clamp_min(EMPTY_MASS)
+        self.centers.copy_(torch.where(full, centers + moments.shift, self.centers.double()))
+        self.scales.copy_(torch.where(full, scales.clamp(*self.scale_bounds), self.scales.double()))
+        if self.weights == "learned":
+            self.mixing_weights.copy_((moments.masses / moments.masses.sum()).flatten())
+
+    @torch.no_grad()
+    def initialize(
+        self,
+        w: Tensor,
+        *,
+        seed: int,
+        n_init: int = KMEANS_RESTARTS,
+        kmeans_seeds: str = "spawned",
+        start_scales: str = "clamped",
+    ) -> None:
+        """Start from k-means: see :func:`kmeans_start`. Weights are uniform.
+
+        Parameters
+        ----------
+        w
+            Readout vectors (N, D).
+        seed
+            Seed of the k-means restarts, 0 to 2**32 - 1.
+        n_init
+            Number of k-means restarts, the best of which counts.
+        kmeans_seeds
+            The ``seeds`` of :func:`kmeans_start`.
+        start_scales
+            "clamped": scales are the variances of the clusters, within ``scale_bounds``. "unclamped": the unbiased
+            variances, whatever the bounds, as in the published code.
+
+        Raises
+        ------
+        EmbeddingError, SettingsError
+            As :func:`kmeans_start`, or if the vectors do not have ``n_features`` columns.
+        """
+        w = as_vectors(w, n_features=self.n_features)
+        published = check_choice("start_scales", start_scales, START_SCALES) == "unclamped"
+        centers, variances = kmeans_start(
+            w, self.n_clusters, seed=seed, n_init=n_init, seeds=kmeans_seeds, unbiased=published
+        )
+        self.centers.copy_(centers)
+        # Within the bounds from the start on, or the first M-step could lower the likelihood.
+        self.scales.copy_(variances if published else variances.clamp(*self.scale_bounds))
+        self.mixing_weights.fill_(1 / self.n_clusters)
+
+    @torch.no_grad()
+    def fit(self, w: Tensor, *, seed: int, n_init: int = 5, max_iter: int = 500, tol: float = 1e-4) -> StudentTMixture:
+        """Fit the mixture by expectation maximisation, several times, and keep the most likely fit.
+
+        The first run starts where DECEMber starts, at the best of 20 k-means restarts with this seed; every other run
+        starts at a single k-means of its own.
+
+        Parameters
+        ----------
+        w
+            Readout vectors (N, D), at least ``n_clusters`` different ones.
+        seed
+            Seed of all starts, 0 to 2**32 - 1. The same seed gives the same fit on the same machine.
+        n_init
+            Number of runs, at least 1.
+        max_iter
+            Largest number of M-steps of a run, at least 1.
+        tol
+            A run has converged when an M-step adds less than this to the mean log likelihood per neuron (nats).
+
+        Returns
+        -------
+        StudentTMixture
+            The mixture itself.
+
+        Raises
+        ------
+        SettingsError
+            If a setting is not allowed, or there are more clusters than neurons.
+        EmbeddingError
+            If the vectors are not finite, are not (N, ``n_features``), or fewer than ``n_clusters`` differ.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the best run has not converged after ``max_iter`` M-steps.
+        """
+        w = as_vectors(w, n_features=self.n_features)
+        n_init, max_iter = check_count("n_init", n_init), check_count("max_iter", max_iter)
+        if not _is_number(tol) or not 0 <= tol < math.inf:
+            raise SettingsError(f"tol is {tol!r}, but must be a finite number of nats, 0 or more.")
+        best: tuple[list[float], bool, dict[str, Tensor]] | None = None
+        for run, run_seed in enumerate([seed, *spawn_seeds(seed, n_init - 1)]):
+            self.initialize(w, seed=run_seed, n_init=KMEANS_RESTARTS if run == 0 else 1)
+            history, converged = self._climb(w, max_iter=max_iter, tol=tol)
+            if best is None or history[-1] > best[0][-1]:
+                best = history, converged, {name: value.clone() for name, value in self.named_buffers()}
+        assert best is not None
+        self.log_likelihoods_, self.converged_, parameters = best
+        self.load_state_dict(parameters)
+        self.n_iter_ = len(self.log_likelihoods_) - 1
+        self.log_likelihood_ = self.log_likelihoods_[-1]
+        if not self.converged_:
+            warnings.warn(
+                f"The most likely of {n_init} runs has not converged after {max_iter} M-steps. Raise max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return self
+
+    def _climb(self, w: Tensor, *, max_iter: int, tol: float) -> tuple[list[float], bool]:
+        """Alternate E- and M-steps; return the mean log likelihood before each M-step and at the end."""
+        history: list[float] = []
+        while True:
+            space = DiagonalDistances(w, self.centers, self.scales)
+            moments, total = _Moments(space), space.shift.new_zeros(())
+            for block in self.posterior_blocks(space):
+                moments.add(block.q, block.u, block.features)
+                total += block.log_likelihoods.sum()
+            history.append(float(total) / len(w))
+            converged = len(history) > 1 and history[-1] - history[-2] < tol
+            if converged or len(history) > max_iter:
+                return history, converged
+            self._update(moments, lambda: ((b.q, b.u, b.features) for b in self.posterior_blocks(space)))  # noqa: B023
+
+    # Shared by everything above
+
+    def check(self, w: Tensor) -> Tensor:
+        """Return ``w`` (N, D) as a tensor, or raise an EmbeddingError as :meth:`log_prob`."""
+        if torch.isnan(self.centers).any():
+            raise EmbeddingError(
+                "The mixture has no clusters yet: call fit or initialize, or load a state_dict with fitted clusters."
+            )
+        return as_vectors(w, n_features=self.n_features)
+
+    def _densities(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Log densities and precisions (K, N), float64, on the graph of ``w``."""
+        nu, d = self.dof, self.n_features
+        distances = squared_distances(w, self.centers, self.scales).t()
+        log_densities = self._log_constants() - (nu + d) / 2 * torch.log1p(distances / nu)
+        return log_densities, (nu + d) / (nu + distances)
+
+    def _log_constants(self) -> Tensor:
+        """Return the part of the log densities that does not depend on the vectors (K, 1), float64."""
+        nu, d = self.dof, self.n_features
+        # lgamma((nu + D) / 2) - lgamma(nu / 2), without the cancellation at large nu
+        log_gammas = float(gammaln(d / 2) - betaln(d / 2, nu / 2))
+        log_scales = self.scales.double().log().sum(dim=1, keepdim=True)
+        return log_gammas - d / 2 * math.log(nu * math.pi) - log_scales / 2
+
+    def _log_weights(self) -> Tensor:
+        """Log mixing weights (K, 1), finite also where a cluster has lost all its mass."""
+        weights = self.mixing_weights.double()
+        return weights.clamp_min(torch.finfo(torch.float64).tiny).log()[:, None]
+
+    def posterior_blocks(
+        self, space: DiagonalDistances, out: tuple[Tensor, Tensor, Tensor] | None = None
+    ) -> Iterator[_Posterior]:
+        """Yield the E-step of every block of ``space``, float64; what it holds may be overwritten in place.
+
+        ``out`` may give tensors (K, N) of one precision, to which ``log q``, ``q`` and ``u`` are then written. The log
+        densities are taken relative to one at the neuron's smallest distance,
+        ``log(1 + delta / nu) = log(1 + delta_min / nu) + log(1 + (delta - delta_min) / (nu + delta_min))``,
+        so that also in float32 clusters that are nearly equally likely are told apart. Responsibilities below
+        ``SMALLEST_Q`` count as that much.
+        """
+        dtype = torch.float64 if out is None else out[0].dtype
+        slope = -(self.dof + self.n_features) / 2
+        constants = self._log_constants() + self._log_weights()
+        largest = constants.max()
+        constants = (constants - largest).to(dtype)
+        for rows, features in space.blocks():
+            log_q, q, u = (None, None, None) if out is None else (x[:, rows] for x in out)
+            distances = space.distances(features)
+            nearest = distances.amin(dim=0).clamp_min_(0)
+            reach = nearest + self.dof
+            excess = distances.sub_(nearest).to(dtype).div_(reach.to(dtype))
+            u = torch.div((-2 * slope / reach).to(dtype), excess + 1, out=u)
+            logits = torch.add(constants, excess.log1p_(), alpha=slope)
+            most = logits.amax(dim=0)
+            q = torch.exp(logits.sub_(most).clamp_min_(math.log(SMALLEST_Q[dtype])), out=q)
+            sums = q.sum(dim=0)
+            log_sums = sums.log()
+            log_q = torch.sub(logits, log_sums, out=log_q)
+            reference = torch.log1p(nearest / self.dof).mul_(slope).add_(largest)
+            yield _Posterior(rows, features, log_q, q.div_(sums), u, reference + most + log_sums)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _check_bounds(bounds: Any) -> tuple[float, float]:
+    try:
+        low, high = bounds
+        valid = _is_number(low) and _is_number(high) and 0 < low < high < math.inf
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise SettingsError(
+            f"scale_bounds is {bounds!r}, but must be two positive, finite numbers in rising order, e.g. (1e-4, 1e4)."
+        )
+    return float(low), float(high)

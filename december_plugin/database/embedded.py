@@ -1,0 +1,543 @@
+"""The embedded MariaDB: a private database server for users without a lab server.
+
+Everything lies in one folder (:func:`december_home`)::
+
+    home/server/            readable by the user alone
+        data/               the database, kept between runs
+        client.cnf          user, password, host and port; `mariadb --defaults-file=...` reads it, too
+        mariadb.sock  mariadb.pid  error.log  lock  tmp/
+    home/store/             models and other attachments (see december_plugin.database.connection)
+
+The server listens on its socket and on 127.0.0.1 only. It outlives the process that started it, until
+:meth:`EmbeddedServer.stop`. Starting and stopping are guarded by a file lock, so any number of processes may call
+:meth:`EmbeddedServer.start` at once and meet in one server.
+"""
+
+from __future__ import annotations
+
+import configparser
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import filelock
+import platformdirs
+
+from december_plugin.database.mariadb import (
+    HOST,
+    OPTIONS,
+    USER,
+    account_sql,
+    find_programs,
+    is_free,
+    is_server,
+    process_ids,
+)
+from december_plugin.errors import ServerError, ServerUnreachableError
+
+FIRST_PORT = 13306
+N_PORTS = 200
+MAX_SOCKET_PATH = 103  # bytes: macOS takes 103, Linux 107
+LOCK_TIMEOUT = 300.0  # seconds, longer than a slow start and a slow stop
+START_TIMEOUT = 120.0  # seconds; recovery after a power loss can take a while
+STOP_TIMEOUT = 120.0  # seconds
+END_TIMEOUT = 5.0  # seconds
+LOG_LINES = 12
+MAX_LOG = 10_000_000  # of the error log, when a server is started (bytes)
+READY = "ready for connections"
+# What MariaDB logs when another server has the data open. It would go on trying for half a minute.
+DATA_IN_USE = ("Can't lock aria control file", "Unable to lock ./ibdata1")
+
+# Servers by the process that started them (a fork inherits this) and their ids, so that they are reaped when they end.
+_children: dict[tuple[int, int], subprocess.Popen[bytes]] = {}
+
+
+def december_home(home: str | os.PathLike[str] | None = None) -> Path:
+    """Return the folder in which december keeps its database, store and caches.
+
+    Parameters
+    ----------
+    home
+        The folder; by default the environment variable ``DECEMBER_HOME``, else ``december`` in the user's data folder.
+    """
+    chosen = home or os.environ.get("DECEMBER_HOME") or platformdirs.user_data_dir("december", appauthor=False)
+    return Path(chosen).expanduser().resolve()
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How to connect to the embedded server."""
+
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """Where everything is, and whether the server runs (`pid` is None if it does not)."""
+
+    pid: int | None
+    port: int | None
+    home: Path
+    data: Path
+    socket: Path
+    credentials: Path
+    error_log: Path
+
+    @property
+    def running(self) -> bool:
+        """Whether the server process exists."""
+        return self.pid is not None
+
+
+class _PortInUseError(Exception):
+    """Another program took the port between the check and the start."""
+
+
+class EmbeddedServer:
+    """A MariaDB server of one user, in one folder.
+
+    Parameters
+    ----------
+    home
+        The folder, see :func:`december_home`. Nothing is created before :meth:`start`.
+
+    Examples
+    --------
+    >>> server = EmbeddedServer()
+    >>> server.start()  # doctest: +SKIP
+    True
+    >>> server.settings.port  # doctest: +SKIP
+    13306
+    >>> server.stop()  # doctest: +SKIP
+    True
+    """
+
+    def __init__(self, home: str | os.PathLike[str] | None = None):
+        self.home = december_home(home)
+        self.folder = self.home / "server"
+        self.data = self.folder / "data"
+        self.credentials = self.folder / "client.cnf"
+        self.error_log = self.folder / "error.log"
+        self.pid_file = self.folder / "mariadb.pid"
+        self.socket = _socket_path(self.folder)
+
+    # ---- what callers use
+
+    def start(self) -> bool:
+        """Start the server, on first use with a new empty database; do nothing if it runs.
+
+        Returns
+        -------
+        bool
+            True if this call started it, False if it was running.
+
+        Raises
+        ------
+        ServerError
+            MariaDB is not installed, the folder cannot be used, or the server does not come up; the message ends with
+            the last lines of the server's error log.
+        """
+        with self._readable_os_errors():
+            self._prepare_folder()
+            with self._locked():
+                pid = self._pid()
+                if pid is not None:
+                    self._wait_until_ready(pid)
+                    return False
+                server, installer = find_programs()
+                self._initialise(installer)
+                self._launch(server)
+                return True
+
+    def stop(self) -> bool:
+        """Shut the server down cleanly and wait until it is gone; the data are kept.
+
+        Returns
+        -------
+        bool
+            True if it was running, False if there was nothing to stop.
+
+        Raises
+        ------
+        ServerError
+            It is still shutting down after two minutes.
+        """
+        if not self.folder.is_dir():
+            return False
+        self._check_owner(self.folder)
+        with self._locked():
+            pid = self._pid()
+            if pid is None:
+                self.pid_file.unlink(missing_ok=True)
+                return False
+            self._shut_down(pid)
+            if self.socket.parent != self.folder:
+                with contextlib.suppress(OSError):
+                    self.socket.parent.rmdir()
+            return True
+
+    @contextlib.contextmanager
+    def at_rest(self) -> Iterator[Path]:
+        """Yield the data folder while no server works on it and none can be started; one that ran is started again.
+
+        Raises
+        ------
+        ServerError
+            As of :meth:`stop` and :meth:`start`.
+        """
+        self._check_owner(self.folder)
+        with self._locked():
+            pid = self._pid()
+            if pid is not None:
+                self._shut_down(pid)
+            try:
+                yield self.data
+            finally:
+                if pid is not None:
+                    self._launch(find_programs()[0])
+
+    def adopt(self, data: Path) -> None:
+        """Take over the data folder of a server that was shut down; the next start gives it a password of its own.
+
+        Parameters
+        ----------
+        data
+            On the same file system. It is moved.
+
+        Raises
+        ------
+        ServerError
+            There is a database already, or the folder cannot be used.
+        """
+        with self._readable_os_errors():
+            self._prepare_folder()
+            with self._locked():
+                if self.data.exists():
+                    raise ServerError(f"There is a database in {self.data} already. Move it away first.")
+                data.rename(self.data)
+
+    def status(self) -> ServerStatus:
+        """Return where everything is and whether the server runs; changes nothing and waits for nothing."""
+        with contextlib.suppress(ServerError):
+            return ServerStatus(self._pid(), self.settings.port, **self._places())
+        return ServerStatus(self._pid(), None, **self._places())
+
+    @property
+    def settings(self) -> ServerSettings:
+        """Host, port, user and password, as the last start left them.
+
+        Raises
+        ------
+        ServerError
+            The server was never started, or the file with the password is damaged.
+        """
+        parser = configparser.ConfigParser(interpolation=None)
+        try:
+            parser.read_string(self.credentials.read_text(encoding="utf-8"))
+            client = parser["client"]
+            return ServerSettings(client["host"], int(client["port"]), client["user"], client["password"])
+        except FileNotFoundError:
+            raise ServerError(
+                f"The embedded database has no password file {self.credentials}. Run `december db stop`, then "
+                "`december db start`: the start makes a new one and keeps the data."
+            ) from None
+        except (OSError, ValueError, KeyError, configparser.Error) as error:
+            reason = str(error).splitlines()[0]
+            raise ServerError(
+                f"The embedded database's password file {self.credentials} cannot be read ({reason}). Delete it, then "
+                "run `december db stop` and `december db start`: the start makes a new one and keeps the data."
+            ) from None
+
+    # ---- folder, lock, files
+
+    def _places(self) -> dict[str, Path]:
+        names = ("home", "data", "socket", "credentials", "error_log")
+        return {name: getattr(self, name) for name in names}
+
+    def _prepare_folder(self) -> None:
+        self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._check_owner(self.home)
+        self.folder.mkdir(exist_ok=True, mode=0o700)
+        self._check_owner(self.folder)
+        self.folder.chmod(0o700)
+        if self.socket.parent != self.folder:
+            self.socket.parent.mkdir(exist_ok=True, mode=0o700)
+            self._check_owner(self.socket.parent, follow_symlinks=False)
+            self.socket.parent.chmod(0o700)
+
+    @contextlib.contextmanager
+    def _readable_os_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ServerError(
+                f"The folder {self.home} for the embedded database cannot be used ({error.strerror or error}). Make it "
+                "writable, or set DECEMBER_HOME to a folder that is."
+            ) from None
+
+    @staticmethod
+    def _check_owner(folder: Path, *, follow_symlinks: bool = True) -> None:
+        info = folder.stat(follow_symlinks=follow_symlinks)
+        if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid():
+            raise ServerError(
+                f"{folder} is not a folder of the user who runs this (user id {os.geteuid()}; it belongs to "
+                f"{info.st_uid}). Run december as its owner, or set DECEMBER_HOME to a folder of your own."
+            )
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        lock = filelock.FileLock(self.folder / "lock", timeout=LOCK_TIMEOUT)
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise ServerUnreachableError(
+                f"Another process has been starting or stopping the embedded database in {self.home} for more than "
+                f"{LOCK_TIMEOUT:.0f} s. Look at {self.error_log}, end that process, and try again."
+            ) from None
+        except OSError as error:
+            raise ServerError(f"The lock file {lock.lock_file} cannot be used: {error.strerror or error}.") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _turn_log_over(self) -> None:
+        """Begin a new log if the old one is large; one old one is kept."""
+        if self._log_size() > MAX_LOG:
+            self.error_log.replace(self.error_log.with_name(f"{self.error_log.name}.1"))
+
+    def _log_size(self) -> int:
+        return self.error_log.stat().st_size if self.error_log.exists() else 0
+
+    def _log_since(self, start: int) -> str:
+        with contextlib.suppress(OSError), self.error_log.open("rb") as log:
+            log.seek(start)
+            return log.read().decode("utf-8", errors="replace")
+        return ""
+
+    # ---- the process
+
+    def _pid(self) -> int | None:
+        """Return the process id of the server on our data folder, whatever the pid file says."""
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(self.pid_file.read_text())
+            if is_server(pid, self.data):
+                return pid
+        return next((pid for pid in process_ids() if is_server(pid, self.data)), None)
+
+    def _shut_down(self, pid: int) -> None:
+        if not self._terminate(pid):
+            raise ServerError(
+                f"The embedded database (process {pid}) is still shutting down after {STOP_TIMEOUT:.0f} s. "
+                f"Wait, and run `december db status`; its log is {self.error_log}."
+            )
+
+    def _terminate(self, pid: int) -> bool:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        end = time.monotonic() + STOP_TIMEOUT
+        while is_server(pid, self.data):
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+        child = _children.pop((os.getpid(), pid), None)
+        if child is not None:
+            child.wait()
+        return True
+
+    def _initialise(self, installer: str) -> None:
+        """Create the empty database beside its final place, so that an interrupted run leaves nothing half made."""
+        if (self.data / "mysql").is_dir():
+            return
+        if self.data.exists():
+            raise ServerError(
+                f"{self.data} exists but holds no database. Move it away, and run `december db start` again."
+            )
+        partial = self.folder / "data.partial"
+        if partial.exists():
+            shutil.rmtree(partial)
+        # No --user: given one, the script changes the owner of files in the system's plugin folder.
+        command = [installer, "--no-defaults", f"--datadir={partial}", "--force", "--skip-test-db"]
+        command += ["--auth-root-authentication-method=socket", "--auth-root-socket-user=root"]
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "TMPDIR": str(self._temporary())},
+            check=False,
+        )
+        if done.returncode != 0 or not (partial / "mysql").is_dir():
+            lines = done.stdout.decode("utf-8", errors="replace").strip().splitlines()
+            raise ServerError(
+                f"{installer} could not create a database in {self.folder} (exit code {done.returncode}):\n"
+                + "\n".join(lines[:LOG_LINES])
+            )
+        partial.rename(self.data)
+
+    def _temporary(self) -> Path:
+        """Return a folder of this server's own: a server that starts deletes what others have in a shared one."""
+        folder = self.folder / "tmp"
+        folder.mkdir(exist_ok=True, mode=0o700)
+        return folder
+
+    def _launch(self, server: str) -> None:
+        before = self.credentials.read_text(errors="replace") if self.credentials.exists() else None
+        for port in self._free_ports():
+            self._write_credentials(port)
+            self._turn_log_over()
+            log_start = self._log_size()
+            process = self._spawn(server, port)
+            try:
+                self._wait_until_ready(process.pid, log_start=log_start)
+                return
+            except _PortInUseError:
+                continue
+            except BaseException:
+                _end(process)
+                if before is not None:
+                    _write_private(self.credentials, before)
+                raise
+            finally:
+                self._init_file.unlink(missing_ok=True)
+        raise ServerError(
+            f"No free port from {FIRST_PORT} to {FIRST_PORT + N_PORTS - 1} on {HOST} for the embedded database. End a "
+            "program that listens there, or set DECEMBER_HOME to a folder whose server may run instead."
+        )
+
+    def _free_ports(self) -> Iterator[int]:
+        with contextlib.suppress(ServerError):
+            remembered = self.settings.port
+            if is_free(remembered):
+                yield remembered
+        yield from filter(is_free, range(FIRST_PORT, FIRST_PORT + N_PORTS))
+
+    def _write_credentials(self, port: int) -> None:
+        try:
+            password = self.settings.password
+        except ServerError:
+            password = secrets.token_urlsafe(24)
+        text = f"[client]\nuser={USER}\npassword={password}\nhost={HOST}\nport={port}\n"
+        _write_private(self.credentials, text)
+        _write_private(self._init_file, account_sql(password))
+
+    @property
+    def _init_file(self) -> Path:
+        return self.folder / "init.sql"
+
+    def _spawn(self, server: str, port: int) -> subprocess.Popen[bytes]:
+        command = [server, "--no-defaults", *OPTIONS, f"--port={port}", f"--datadir={self.data}"]
+        command += [f"--socket={self.socket}", f"--pid-file={self.pid_file}", f"--log-error={self.error_log}"]
+        command += [f"--init-file={self._init_file}"]
+        if os.geteuid() == 0:
+            command.append("--user=root")
+        with self.error_log.open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.data,
+                env={**os.environ, "UMASK": "0600", "UMASK_DIR": "0700", "TMPDIR": str(self._temporary())},
+                start_new_session=True,  # outlives the terminal and its Ctrl-C
+            )
+        _children[os.getpid(), process.pid] = process
+        self.pid_file.write_text(f"{process.pid}\n")
+        return process
+
+    def _wait_until_ready(self, pid: int, *, log_start: int | None = None) -> None:
+        """Wait until the server answers; `log_start` is where the log of a server that we just launched begins."""
+        launched = log_start is not None
+        # Only the server that we launched listens on its socket; on the port there may be a stranger.
+        place = {"unix_socket": str(self.socket)} if launched else {"host": self.settings.host}
+        end = time.monotonic() + START_TIMEOUT
+        while True:
+            child = _children.get((os.getpid(), pid))
+            alive = child.poll() is None if child else is_server(pid, self.data)
+            log = self._log_since(log_start) if log_start is not None else ""
+            if not alive and "Bind on TCP/IP port" in log:
+                raise _PortInUseError
+            if any(words in log for words in DATA_IN_USE):
+                raise self._failure("cannot start: another server, perhaps of another machine, has its data", log_start)
+            if not alive:
+                raise self._failure("did not start", log_start)
+            refusal = "" if launched and READY not in log else _try_to_connect(self.settings, place)
+            if refusal is None:
+                return
+            if refusal:
+                raise self._failure(refusal, log_start, kind=ServerError)
+            if time.monotonic() > end:
+                raise self._failure(f"did not answer within {START_TIMEOUT:.0f} s", log_start)
+            time.sleep(0.05)
+
+    def _failure(
+        self, problem: str, log_start: int | None, *, kind: type[ServerError] = ServerUnreachableError
+    ) -> ServerError:
+        log = self._log_since(max(0, self._log_size() - 10_000) if log_start is None else log_start)
+        last = "\n".join(log.strip().splitlines()[-LOG_LINES:])
+        return kind(
+            f"The embedded database in {self.folder} {problem}.\n"
+            f"The last lines of its log {self.error_log}:\n{last or '(nothing)'}"
+        )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a server that did not come up; one that waits for a lock heeds no SIGTERM."""
+    process.terminate()
+    try:
+        process.wait(timeout=END_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file that its owner alone can read, all at once."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    partial.replace(path)
+
+
+def _socket_path(folder: Path) -> Path:
+    """Return the socket's path: in `folder`, or in a private folder under /tmp where that is too long for a socket."""
+    path = folder / "mariadb.sock"
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+        return path
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    return Path("/tmp") / f"december-{os.geteuid()}-{digest}" / "mariadb.sock"
+
+
+def _try_to_connect(settings: ServerSettings, place: dict[str, str]) -> str | None:
+    """Return None if the server lets us in, "" if it does not answer yet, else what is wrong."""
+    import pymysql
+
+    try:
+        connection: Any = pymysql.connect(
+            **place,
+            port=settings.port,
+            user=settings.user,
+            password=settings.password,
+            connect_timeout=10,
+            ssl_disabled=True,
+        )
+    except pymysql.err.OperationalError as error:
+        if error.args[0] == pymysql.constants.ER.ACCESS_DENIED_ERROR:
+            return "does not accept the password in its own password file (stop it and start it to renew the password)"
+        return ""
+    connection.close()
+    return None

@@ -1,0 +1,1 @@
+"""The generic movie format: arrays on disk and a YAML header."""

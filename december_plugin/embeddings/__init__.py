@@ -1,0 +1,15 @@
+"""Who the neurons of a model are, and the vectors that stand for them."""
+
+from typing import TYPE_CHECKING
+
+import lazy_loader as _lazy
+
+if TYPE_CHECKING:
+    from december_plugin.embeddings.neuron_ids import NeuronIds as NeuronIds
+    from december_plugin.embeddings.readout_vectors import readout_embeddings as readout_embeddings
+
+_NAMES = {
+    "neuron_ids": ["NeuronIds"],
+    "readout_vectors": ["readout_embeddings"],
+}
+__getattr__, __dir__, __all__ = _lazy.attach(__name__, submod_attrs=_NAMES)

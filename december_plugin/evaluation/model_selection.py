@@ -1,0 +1,336 @@
+"""How many clusters: criteria that each prefer some number K, or say nothing.
+
+Three criteria are of the readout vectors of one model: the held-out log likelihood of the mixture, the Bayesian
+information criterion and the silhouette. The fourth is the agreement between seeds
+(:mod:`december_plugin.evaluation.agreement`) above its null (:mod:`december_plugin.evaluation.null`).
+:func:`pick_count` reads a K off a curve of any of them, and refuses where other K are as good within the error, or the
+best are at the edge of what was tried: neither is a choice. :func:`agreed_count` says whether several agree.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from december_plugin.errors import SettingsError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+N_SPLITS = 5
+TEST_SHARE = 1 / 3
+SILHOUETTE_NEURONS = 2000  # distances of all pairs: quadratic in the number of neurons
+FEWEST_COUNTS = 3  # numbers of clusters that a curve needs before it can have a maximum inside
+FEWEST_CRITERIA = 2  # that must agree on a number of clusters
+LIKELIHOOD_METHODS = ("gmm", "t_mixture")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Log likelihoods of held-out neurons.
+
+    Attributes
+    ----------
+    mean
+        Mean over splits of the mean log likelihood per held-out neuron (nats).
+    standard_error
+        Of that mean: the standard deviation over splits (divisor n - 1) divided by the square root of their number.
+        Splits share neurons, so it is somewhat too small.
+    values
+        One per split (nats).
+    """
+
+    mean: float
+    standard_error: float
+    values: tuple[float, ...]
+
+
+def held_out_log_likelihood(
+    w: npt.ArrayLike | Tensor,
+    *,
+    method: str,
+    n_clusters: int,
+    n_splits: int = N_SPLITS,
+    test_share: float = TEST_SHARE,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> HeldOut:
+    """Fit a mixture to some of the neurons, and take its log likelihood on the others; several random splits.
+
+    The splits depend on the seed alone, so different K and methods are compared on the same neurons. Each fit starts
+    once, at the best of 20 k-means restarts ("t_mixture") or one of scikit-learn's ("gmm").
+
+    Parameters
+    ----------
+    w
+        Readout vectors (N, D), finite.
+    method
+        "gmm" or "t_mixture"; k-means has no likelihood.
+    n_clusters
+        Number of clusters K.
+    n_splits
+        Random splits, at least 2.
+    test_share
+        Share of the neurons that are held out, between 0 and 1. The default is that of the rotation paper (2,005 of
+        6,005 neurons).
+    seed
+        Of splits and fits, 0 to 2**32 - 1.
+    settings
+        Settings of the method, see :data:`december_plugin.clustering.post_hoc.METHODS`; ``seed`` and ``n_init`` do not
+        count.
+
+    Raises
+    ------
+    SettingsError
+        For a method without a likelihood, values that are not allowed, or more clusters than neurons to fit.
+    EmbeddingError
+        If the vectors are not finite, or fewer than K of a split's differ.
+    """
+    import torch
+
+    from december_plugin.clustering.distances import as_vectors
+    from december_plugin.clustering.kmeans import check_count, spawn_seeds
+    from december_plugin.clustering.post_hoc import METHODS
+
+    if method not in LIKELIHOOD_METHODS:
+        raise SettingsError(f"{method!r} has no likelihood. {did_you_mean(str(method), LIKELIHOOD_METHODS)}")
+    vectors = as_vectors(w if isinstance(w, torch.Tensor) else np.asarray(w)).detach().double().cpu()
+    if check_count("n_splits", n_splits) < 2:
+        raise SettingsError("n_splits is 1, but must be at least 2.")
+    if not 0 < test_share < 1:
+        raise SettingsError(f"test_share is {test_share!r}, but must be between 0 and 1.")
+    used = {**METHODS[method], **(settings or {})}
+    n = len(vectors)
+    n_test = max(1, round(n * test_share))
+    if check_count("n_clusters", n_clusters) > n - n_test:
+        raise SettingsError(
+            f"n_clusters is {n_clusters}, but a split leaves only {n - n_test} of {n} neurons to fit. Choose fewer "
+            "clusters or a smaller test_share."
+        )
+    values = []
+    for split_seed in spawn_seeds(seed, n_splits):
+        order = torch.from_numpy(np.random.default_rng(split_seed).permutation(n))
+        values.append(_score(vectors[order[n_test:]], vectors[order[:n_test]], method, n_clusters, used, split_seed))
+    return HeldOut(
+        float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(n_splits)), tuple(float(v) for v in values)
+    )
+
+
+def _score(train: Tensor, test: Tensor, method: str, n_clusters: int, settings: Mapping[str, Any], seed: int) -> float:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+    from threadpoolctl import threadpool_limits
+
+    from december_plugin.clustering.student_t_mixture import StudentTMixture
+
+    with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        if method == "t_mixture":
+            shape = {name: settings[name] for name in ("dof", "weights", "scale_bounds")}
+            mixture = StudentTMixture(n_clusters, train.shape[1], **shape)
+            mixture.fit(train, seed=seed, n_init=1, max_iter=settings["max_iter"], tol=settings["tol"])
+            return mixture.score(test)
+        gaussian = GaussianMixture(
+            n_clusters,
+            covariance_type="diag",
+            reg_covar=settings["reg_covar"],
+            max_iter=settings["max_iter"],
+            tol=settings["tol"],
+            random_state=seed,
+        )
+        return float(gaussian.fit(train.numpy()).score(test.numpy()))
+
+
+def bayesian_information_criterion(
+    log_likelihood: float, *, n_neurons: int, n_features: int, n_clusters: int, weights: str
+) -> float:
+    """Return the Bayesian information criterion of a mixture with diagonal scales (Schwarz 1978); smaller is better.
+
+    ``-2 N L + p log N`` with the mean log likelihood ``L`` per neuron (nats) and ``p = 2 K D`` parameters, and
+    ``K - 1`` more with learned weights. The degrees of freedom of a t mixture are given, not fitted.
+
+    Parameters
+    ----------
+    log_likelihood
+        Mean log likelihood per neuron of the fitted neurons (nats).
+    n_neurons, n_features, n_clusters
+        N, D and K.
+    weights
+        "uniform" or "learned".
+    """
+    return -2 * n_neurons * log_likelihood + n_parameters(n_features, n_clusters, weights) * math.log(n_neurons)
+
+
+def n_parameters(n_features: int, n_clusters: int, weights: str) -> int:
+    """Return how many numbers a mixture with diagonal scales is fitted by: centres, scales, and learned weights."""
+    return 2 * n_clusters * n_features + (n_clusters - 1 if weights == "learned" else 0)
+
+
+def silhouette(
+    w: npt.ArrayLike | Tensor, labels: npt.ArrayLike, *, most_neurons: int = SILHOUETTE_NEURONS, seed: int = 0
+) -> float:
+    """Return the mean silhouette (Rousseeuw 1987), -1 to 1, in Euclidean distances between readout vectors.
+
+    Parameters
+    ----------
+    w
+        Readout vectors (N, D).
+    labels
+        Clusters (N,).
+    most_neurons
+        Of more neurons than this, as many are drawn: the same ones for every K and method.
+    seed
+        Of that draw.
+
+    Returns
+    -------
+    float
+        NaN if fewer than 2 clusters are there, or every neuron has its own.
+    """
+    from sklearn.metrics import silhouette_score
+
+    from december_plugin.clustering.kmeans import check_count
+
+    vectors, clusters = np.asarray(w, dtype=np.float64), np.asarray(labels)
+    if len(vectors) > check_count("most_neurons", most_neurons):
+        chosen = np.random.default_rng(seed).choice(len(vectors), most_neurons, replace=False)
+        vectors, clusters = vectors[chosen], clusters[chosen]
+    if not 2 <= len(np.unique(clusters)) < len(clusters):
+        return math.nan
+    return float(silhouette_score(vectors, clusters))
+
+
+@dataclass(frozen=True)
+class Pick:
+    """What a criterion says about K.
+
+    Attributes
+    ----------
+    count
+        The K it picks: the best one, if no other is as good within the error. None for none.
+    as_good
+        The K, in order, that are as good as the best one within the error.
+    why_not
+        Why it picks none, in words; "" if it picks one.
+    is_inside
+        Whether what is as good reaches neither the smallest nor the largest K that was tried, so that the criterion
+        says something about K: a single one or a range.
+    """
+
+    count: int | None
+    as_good: tuple[int, ...]
+    why_not: str = ""
+    is_inside: bool = False
+
+
+def pick_count(
+    counts: Sequence[int], values: Sequence[float], errors: Sequence[float], *, better: str = "larger"
+) -> Pick:
+    """Return the K that a curve picks, if it does.
+
+    Parameters
+    ----------
+    counts
+        Numbers of clusters K.
+    values
+        The criterion at each; NaN where it is not known.
+    errors
+        Its uncertainty, e.g. one standard error. The error at the best K counts; NaN counts as 0.
+    better
+        "larger" or "smaller".
+
+    Returns
+    -------
+    Pick
+        A K is picked if it is the only one within the error of the best. Otherwise none is, and ``as_good`` is the
+        range that cannot be distinguished. None is picked either if fewer than three K are known, or if the K within
+        the error of the best reach the smallest or largest K that was tried: the curve then still rises there, or is
+        flat.
+    """
+    if better not in ("larger", "smaller"):
+        raise SettingsError(f"better is {better!r}; it must be 'larger' or 'smaller'.")
+    sign = 1.0 if better == "larger" else -1.0
+    known = sorted((int(k), sign * v, e) for k, v, e in zip(counts, values, errors, strict=True) if math.isfinite(v))
+    if not known:
+        return Pick(None, (), "is not computed")
+    if len(known) < FEWEST_COUNTS:
+        return Pick(None, (), f"is computed for {len(known)} numbers of clusters, and needs {FEWEST_COUNTS}")
+    best = max(known, key=lambda entry: (entry[1], -entry[0]))
+    error = best[2] if math.isfinite(best[2]) else 0.0
+    as_good = tuple(k for k, value, _ in known if value >= best[1] - error)
+    low, high = known[0][0], known[-1][0]
+    for edge, which in ((low, "smallest"), (high, "largest")):
+        if best[0] == edge:
+            return Pick(None, as_good, f"is best at the {which} K that was tried, {edge}")
+    if low in as_good or high in as_good:
+        return Pick(None, as_good, f"cannot distinguish K = {in_words(as_good)}, up to the edge of what was tried")
+    if len(as_good) > 1:
+        return Pick(None, as_good, f"cannot distinguish K = {in_words(as_good)}", is_inside=True)
+    return Pick(best[0], as_good, is_inside=True)
+
+
+def in_words(counts: Sequence[int]) -> str:
+    """Return a range of K in words: "5" or "3 to 8"."""
+    return f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
+
+
+def count_in_words(count: float, low: float, high: float) -> str:
+    """Return a number of clusters with its uncertainty in words: "K = 5" or "K = 5 (4 to 6)"."""
+    return f"K = {count:g}" if low == high else f"K = {count:g} ({low:g} to {high:g})"
+
+
+@dataclass(frozen=True)
+class AgreedCount:
+    """A number of clusters that criteria agree on.
+
+    Attributes
+    ----------
+    count
+        The K that most of them include.
+    low, high
+        Its uncertainty: the smallest and the largest K that one of them cannot exclude.
+    criteria
+        Their names.
+    """
+
+    count: int
+    low: int
+    high: int
+    criteria: tuple[str, ...]
+
+
+def agreed_count(picks: Mapping[str, Pick], counts: Sequence[int]) -> AgreedCount | None:
+    """Return the K that at least two criteria agree on, and more than half of those that narrow K down; or None.
+
+    A criterion narrows K down if it picks one, or if what it cannot distinguish are fewer than half of the K that were
+    tried, one after the other and inside of their range. A wider range is compatible with nearly everything, and two
+    peaks with a gap between them are two answers: neither is a vote.
+
+    Parameters
+    ----------
+    picks
+        What each criterion says, by its name.
+    counts
+        The K that were tried.
+    """
+    tried = sorted(set(counts))
+    covered: dict[str, list[int]] = {}
+    for name, pick in picks.items():
+        if pick.is_inside:
+            within = [count for count in tried if pick.as_good[0] <= count <= pick.as_good[-1]]
+            if 2 * len(within) < len(tried) and set(within) == set(pick.as_good):
+                covered[name] = within
+    votes = {count: [name for name, within in covered.items() if count in within] for count in tried}
+    # Of K that equally many include, the one that was picked alone by more of them; then the smallest.
+    count = max(tried, key=lambda k: (len(votes[k]), sum(picks[name].count == k for name in votes[k]), -k))
+    names = votes[count]
+    if len(names) < FEWEST_CRITERIA or 2 * len(names) <= len(covered):
+        return None
+    everything = [k for name in names for k in covered[name]]
+    return AgreedCount(count, min(everything), max(everything), tuple(names))

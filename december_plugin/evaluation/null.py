@@ -1,0 +1,376 @@
+"""Readout vectors without clusters, and the agreement between seeds that they give: the null of adjusted Rand indices.
+
+Readouts of different seeds agree on clusters also where there are none: a neuron that lies far out on the first
+principal component in one seed does so in the others, and any clustering cuts that axis somewhere. How much agreement
+this makes is found by surrogates: vectors with the real ones' marginals, mean and covariance, within and across seeds,
+drawn for all seeds of a configuration at once, but without clusters.
+
+A draw starts from normal directions with the real directions' mean and covariance across all channels of all seeds. In
+the method ``"elliptical"`` each row then gets the sizes (norms in every seed) of a randomly chosen real neuron, so that
+neurons that are unreliable in all seeds, or strong in all, stay so: a continuum of heavy tails. ``"gaussian"`` leaves
+that out. Two steps alternate from there, as in the iterated surrogates of time series (IAAFT, Schreiber and Schmitz,
+Physical Review Letters 77, 1996): the covariance is imposed by the nearest linear map, and the marginals by ranks.
+
+What is preserved: the values of every channel, as a set, and with them its mean, variance and tails, exactly. The
+correlations between channels, within a seed and across seeds, approximately; :attr:`Draw.correlation_error` tells how
+well. Nothing else: neither clusters, nor bends, rings or sparse axes. A continuum that has these can beat the null.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import numbers
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
+from december_plugin.evaluation.agreement import compare_partitions
+from december_plugin.text.array_repr import ArrayRepr
+from december_plugin.text.stored_text import checked_text
+from december_plugin.validation.checks import check_integer
+
+METHODS = ("elliptical", "gaussian")
+DEFAULT_DRAWS = 20
+MOST_DRAWS = 10_000
+NAME_LENGTH = 64
+MAX_ROUNDS = 30
+ENOUGH = 0.02  # a round that lowers the error of the correlations by less than this share of it is the last
+ACCURATE = 0.2  # enough, too, is this share of the error that correlations of N neurons have by chance, 1 / sqrt(N)
+BAND = (2.5, 97.5)  # percentiles
+
+FloatArray = npt.NDArray[np.float64]
+Clusterer = Callable[[FloatArray, int], npt.NDArray[np.int64]]
+
+
+CLUSTERED_BY = ("december", "gmm", "kmeans", "t_mixture")
+
+
+def checked_settings(
+    *,
+    name: Any = None,
+    n_draws: Any = DEFAULT_DRAWS,
+    seed: Any = 0,
+    method: Any = "elliptical",
+    clusterings: Any = None,
+) -> tuple[str | None, int, int, str, tuple[str, ...] | None]:
+    """Return the settings of a null, checked.
+
+    These are its name or None, number and seed of the draws, method, and the methods of the clusterings that it is
+    drawn for, sorted, or None for all.
+
+    Raises
+    ------
+    SettingsError
+        For a value that is not allowed.
+    """
+    n_draws = check_integer("n_draws", n_draws, minimum=1)
+    if n_draws > MOST_DRAWS:
+        raise SettingsError(f"n_draws is {n_draws}; at most {MOST_DRAWS} are allowed.")
+    if not isinstance(seed, numbers.Integral) or isinstance(seed, bool) or not 0 <= int(seed) < 2**32:
+        raise SettingsError(f"seed is {seed!r}; it must be an integer from 0 to 2**32 - 1.")
+    if method not in METHODS:
+        raise SettingsError(f"there is no surrogate method {method!r}. {did_you_mean(str(method), METHODS)}")
+    if name is not None:
+        checked_text("name", name, NAME_LENGTH, empty=False)
+    return name, n_draws, int(seed), str(method), _checked_clusterings(clusterings)
+
+
+def _checked_clusterings(clusterings: Any) -> tuple[str, ...] | None:
+    if clusterings is None:
+        return None
+    if not isinstance(clusterings, (list, tuple)) or not clusterings:
+        allowed = ", ".join(CLUSTERED_BY)
+        raise SettingsError(f"clusterings is {clusterings!r}; it must be a list of {allowed}, or be left out.")
+    for each in clusterings:
+        if each not in CLUSTERED_BY:
+            raise SettingsError(f"there is no clustering {each!r}. {did_you_mean(str(each), CLUSTERED_BY)}")
+    return None if set(clusterings) == set(CLUSTERED_BY) else tuple(sorted(set(clusterings)))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Draw(ArrayRepr):
+    """Surrogate readout vectors of all seeds.
+
+    Attributes
+    ----------
+    readouts
+        For every seed, (N, D) float64; row ``i`` is the same surrogate neuron in all seeds.
+    correlation_error
+        Root mean square difference between the correlations of the surrogates' channels and the real ones', over all
+        pairs of channels, within and across seeds (dimensionless).
+    largest_correlation_error
+        The largest of these differences.
+    """
+
+    readouts: list[FloatArray]
+    correlation_error: float
+    largest_correlation_error: float
+
+
+class SurrogateReadouts:
+    """Draws surrogates of the readout vectors that several seeds have of the same neurons.
+
+    Parameters
+    ----------
+    readouts
+        For every seed the readout vectors (N, D), of the same neurons in the same order; D may differ.
+    method
+        "elliptical" or "gaussian", see above.
+    seed
+        Of the draws, 0 to 2**32 - 1.
+
+    Raises
+    ------
+    SettingsError
+        If there are no readouts, or for an unknown method.
+    EmbeddingError
+        If the vectors are not finite, are not matrices of the same number of rows, or there are fewer than 3 neurons.
+    """
+
+    def __init__(self, readouts: Sequence[npt.ArrayLike], *, method: str = "elliptical", seed: int = 0) -> None:
+        from december_plugin.clustering.kmeans import spawn_seeds
+
+        if method not in METHODS:
+            raise SettingsError(f"method is {method!r}, which is unknown. {did_you_mean(str(method), METHODS)}")
+        matrices = _checked(readouts)
+        self.method, self.seed = method, int(seed)
+        spawn_seeds(seed, 1)
+        self.widths = [matrix.shape[1] for matrix in matrices]
+        stacked = np.concatenate(matrices, axis=1).T  # (P, N), P channels of all seeds
+        self.n_neurons = stacked.shape[1]
+        self.values = np.sort(stacked, axis=1)
+        means = stacked.mean(axis=1, keepdims=True)
+        spread = stacked.std(axis=1, keepdims=True)
+        # A constant channel stays as it is; its mean may be off by rounding.
+        self.varies = (self.values[:, 0] < self.values[:, -1]) & (spread[:, 0] > 0)
+        self._means, self._spread = means[self.varies], spread[self.varies]
+        self._targets = (self.values[self.varies] - self._means) / self._spread
+        centered = (stacked[self.varies] - self._means) / self._spread
+        self.correlations = centered @ centered.T / self.n_neurons
+        self._axes, self._lengths = _principal(self.correlations, self.n_neurons)
+        self._directions, self._sizes = self._decomposed(stacked)
+        self._direction_mean = self._directions.mean(axis=1, keepdims=True)
+        deviations = self._directions - self._direction_mean
+        self._direction_axes, self._direction_lengths = _principal(
+            deviations @ deviations.T / self.n_neurons, self.n_neurons
+        )
+
+    def draw(self, number: int) -> Draw:
+        """Return the surrogates of this number; the same number always gives the same ones."""
+        from december_plugin.clustering.kmeans import check_count
+
+        rng = np.random.default_rng([self.seed, check_count("number", number + 1)])
+        current, error = self._start(rng), math.inf
+        best = current
+        for _ in range(MAX_ROUNDS):
+            current = _with_values(self._colored(current), self._targets)
+            now = self._errors(current)[0]
+            if now < error:
+                best = current
+            if now > (1 - ENOUGH) * error or now < ACCURATE / math.sqrt(self.n_neurons):
+                break
+            error = now
+        return Draw(self._split(best), *self._errors(best))
+
+    def _decomposed(self, stacked: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return directions (V, N) of the channels that vary, of unit length in every seed, and sizes (S, N).
+
+        Lengths are taken about the origin, to which the readout of an unreliable neuron shrinks, each channel in units
+        of its root mean square.
+        """
+        scale = np.sqrt(np.mean(stacked**2, axis=1, keepdims=True))
+        scaled = np.divide(stacked, scale, out=np.zeros_like(stacked), where=scale > 0)
+        scaled = np.where(self.varies[:, None], scaled, 0.0)
+        sizes = []
+        for rows in self._blocks():
+            length = np.sqrt((scaled[rows] ** 2).sum(axis=0))
+            scaled[rows] = np.divide(scaled[rows], length, out=np.zeros_like(scaled[rows]), where=length > 0)
+            sizes.append(length)
+        return scaled[self.varies], np.stack(sizes)
+
+    def _start(self, rng: np.random.Generator) -> FloatArray:
+        if self.method == "gaussian":
+            noise = rng.standard_normal((len(self._lengths), self.n_neurons))
+            return (self._axes * self._lengths) @ noise
+        noise = rng.standard_normal((len(self._direction_lengths), self.n_neurons))
+        drawn = np.zeros((len(self.varies), self.n_neurons))
+        drawn[self.varies] = self._direction_mean + (self._direction_axes * self._direction_lengths) @ noise
+        sizes = self._sizes[:, rng.permutation(self.n_neurons)]
+        for rows, size in zip(self._blocks(), sizes, strict=True):
+            length = np.sqrt((drawn[rows] ** 2).sum(axis=0))
+            drawn[rows] *= np.divide(size, length, out=np.zeros_like(size), where=length > 0)
+        return drawn[self.varies]
+
+    def _blocks(self) -> list[slice]:
+        stops = list(itertools.accumulate(self.widths))
+        return [slice(stop - width, stop) for stop, width in zip(stops, self.widths, strict=True)]
+
+    def _colored(self, current: FloatArray) -> FloatArray:
+        """Return the matrix nearest to ``current`` (V, N) whose covariance is exactly that of the real readouts.
+
+        The orthogonal Procrustes problem (Schoenemann 1966): with principal axes ``A`` (V, r) and standard deviations
+        ``s`` along them it is ``A s U sqrt(N)``, where ``U`` (r, N) is the polar factor of ``s A' current``.
+        """
+        if not len(self._lengths):
+            return current
+        axes = self._axes * self._lengths
+        scores = axes.T @ (current - current.mean(axis=1, keepdims=True))
+        values, vectors = np.linalg.eigh(scores @ scores.T)
+        # Axes that hold next to no variance are left next to nothing, rather than rounding errors scaled up.
+        inverse_root = (vectors / np.sqrt(np.maximum(values, 1e-13 * values[-1]))) @ vectors.T
+        return np.asarray((axes @ inverse_root) @ scores * math.sqrt(self.n_neurons))
+
+    def _errors(self, current: FloatArray) -> tuple[float, float]:
+        """Return root mean square and largest error of the correlations of ``current``, which has the right values."""
+        if len(current) < 2:
+            return 0.0, 0.0
+        errors = (current @ current.T / self.n_neurons - self.correlations)[np.triu_indices(len(current), 1)]
+        return float(np.sqrt(np.mean(errors**2))), float(np.abs(errors).max())
+
+    def _split(self, standardised: FloatArray) -> list[FloatArray]:
+        full = self.values.copy()
+        # The real values themselves, not what scaling there and back makes of them.
+        full[self.varies] = _with_values(standardised, self.values[self.varies])
+        return [np.ascontiguousarray(full[rows].T) for rows in self._blocks()]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class NullAgreement(ArrayRepr):
+    """Agreement between seeds on surrogates.
+
+    Attributes
+    ----------
+    agreements
+        Adjusted Rand index, (draws, pairs); pairs of seeds in the order of ``itertools.combinations``.
+    correlation_error, largest_correlation_error
+        Means over draws, see :class:`Draw`.
+    """
+
+    agreements: FloatArray
+    correlation_error: float
+    largest_correlation_error: float
+
+
+def null_agreement(
+    readouts: Sequence[npt.ArrayLike],
+    cluster: Clusterer | Sequence[Clusterer],
+    *,
+    n_draws: int,
+    method: str = "elliptical",
+    seed: int = 0,
+) -> NullAgreement:
+    """Cluster surrogates of every seed as the real readouts were clustered, and return how the seeds agree.
+
+    Parameters
+    ----------
+    readouts
+        For every seed the readout vectors (N, D) of the same neurons.
+    cluster
+        Returns the clusters (N,) of vectors (N, D) of the seed at a position: one function for all, or one for each
+        seed. It should be what made the real clusters, with the same settings.
+    n_draws
+        Number of surrogates of all seeds, at least 1.
+    method, seed
+        See :class:`SurrogateReadouts`.
+
+    Raises
+    ------
+    SettingsError
+        If there are fewer than two seeds, or a setting is not allowed.
+    EmbeddingError
+        As :class:`SurrogateReadouts`.
+    """
+    from december_plugin.clustering.kmeans import check_count
+
+    if len(readouts) < 2:
+        raise SettingsError(f"agreement between seeds needs at least two seeds; there is {len(readouts)}.")
+    check_count("n_draws", n_draws)
+    surrogates = SurrogateReadouts(readouts, method=method, seed=seed)
+    clusterers = [cluster] * len(readouts) if callable(cluster) else list(cluster)
+    agreements, errors = [], []
+    for number in range(n_draws):
+        draw = surrogates.draw(number)
+        labels = [own(vectors, at) for at, (own, vectors) in enumerate(zip(clusterers, draw.readouts, strict=True))]
+        pairs = itertools.combinations(labels, 2)
+        agreements.append([compare_partitions(a, b).adjusted_rand_index for a, b in pairs])
+        errors.append((draw.correlation_error, draw.largest_correlation_error))
+    means = np.mean(errors, axis=0)
+    return NullAgreement(np.array(agreements), float(means[0]), float(means[1]))
+
+
+@dataclass(frozen=True)
+class NullBand:
+    """A number against its null: mean, standard deviation (divisor n - 1) and band of the draws, and a p value."""
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+    p_value: float
+
+
+def null_band(draws: npt.ArrayLike, observed: float) -> NullBand:
+    """Compare an observed value with draws from its null.
+
+    Parameters
+    ----------
+    draws
+        Values under the null, (draws,), at least one.
+    observed
+        The observed value; NaN gives a p value of NaN.
+
+    Returns
+    -------
+    NullBand
+        The band is between the 2.5 and 97.5 % quantiles. The p value, one-sided, is
+        ``(1 + number of draws >= observed) / (1 + draws)`` (Phipson and Smyth 2010), so never 0.
+    """
+    values = np.asarray(draws, dtype=np.float64)
+    low, high = np.percentile(values, BAND)
+    as_large = int((values >= observed).sum())
+    return NullBand(
+        mean=float(values.mean()),
+        sd=float(values.std(ddof=1)) if len(values) > 1 else math.nan,
+        low=float(low),
+        high=float(high),
+        p_value=math.nan if math.isnan(observed) else (1 + as_large) / (1 + len(values)),
+    )
+
+
+def _checked(readouts: Sequence[npt.ArrayLike]) -> list[FloatArray]:
+    if not len(readouts):
+        raise SettingsError("there are no readouts to draw surrogates of; give those of at least one seed.")
+    matrices = [np.asarray(each, dtype=np.float64) for each in readouts]
+    shapes = [matrix.shape for matrix in matrices]
+    if any(len(shape) != 2 or not shape[1] for shape in shapes) or len({shape[0] for shape in shapes}) != 1:
+        raise EmbeddingError(
+            f"the readouts have the shapes {', '.join(map(str, shapes))}; all must be (neurons, channels), of the "
+            "same neurons."
+        )
+    if shapes[0][0] < 3:
+        raise EmbeddingError(f"surrogates need at least 3 neurons; there are {shapes[0][0]}.")
+    for at, matrix in enumerate(matrices):
+        if not np.isfinite(matrix).all():
+            raise EmbeddingError(f"the readouts of seed {at + 1} of {len(matrices)} hold NaN or infinite values.")
+    return matrices
+
+
+def _principal(covariance: FloatArray, n_neurons: int) -> tuple[FloatArray, FloatArray]:
+    """Return the principal axes (P, r) of a covariance and the standard deviations along them (r,), r its rank."""
+    values, vectors = np.linalg.eigh(covariance)
+    rank = min(len(values), n_neurons - 1)  # more channels than neurons leave directions without variance
+    kept = np.arange(len(values)) >= len(values) - rank
+    kept &= values > 1e-10 * max(values[-1], 0.0) if len(values) else kept
+    return vectors[:, kept], np.sqrt(values[kept])
+
+
+def _with_values(current: FloatArray, values: FloatArray) -> FloatArray:
+    """Return the sorted ``values`` (V, N) in the order of the ranks of ``current`` (V, N), channel by channel."""
+    placed = np.empty_like(values)
+    np.put_along_axis(placed, np.argsort(current, axis=1), values, axis=1)
+    return placed

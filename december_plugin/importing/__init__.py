@@ -1,0 +1,1 @@
+"""Makes other packages importable, or says why they are not: shims, optional extras, deferred imports."""

@@ -1,0 +1,1 @@
+"""Torch modules that the models are built of."""

@@ -1,0 +1,132 @@
+"""Which job comes next: from the plan, in the order of the tables, at a cost that does not grow with what is stored."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from datajoint.hash import key_hash
+
+from december_plugin.errors import SettingsError, did_you_mean
+from december_plugin.pool.jobs.waiting import jobs_of
+
+GPU_TABLES = ("TrainedModel", "TestPerformance")
+BATCH = 200  # candidates that are fetched at once
+OLD = 3600.0  # after this time, new ones are fetched although some are left (s)
+ASK_AGAIN = 5.0  # a table in which nothing was found is asked again after this time (s)
+STALE = 3  # candidates in a row that others have taken, after which new ones are fetched
+
+
+def choose_tables(tables: Any, *, only: Sequence[str] = (), skip: Sequence[str] = ()) -> list[Any]:
+    """Return the computed tables that a worker fills, each after those it depends on.
+
+    Parameters
+    ----------
+    tables
+        What :func:`december_plugin.schemas.december_tables` returns.
+    only, skip
+        Names of tables; ``gpu`` and ``cpu`` stand for those that use a GPU and those that do not.
+
+    Raises
+    ------
+    SettingsError
+        For a name that does not exist, or if nothing is left.
+    """
+    names = [table.__name__ for table in tables.computed]
+    wanted, unwanted = _expanded(only, names), _expanded(skip, names)
+    chosen = [
+        table for table in tables.computed if (not only or table.__name__ in wanted) and table.__name__ not in unwanted
+    ]
+    if not chosen:
+        raise SettingsError(
+            f"--only {','.join(only)} and --skip {','.join(skip)} leave no table to fill. Tables: {', '.join(names)}."
+        )
+    return chosen
+
+
+def _expanded(chosen: Iterable[str], names: Sequence[str]) -> set[str]:
+    groups = {"gpu": set(GPU_TABLES), "cpu": set(names) - set(GPU_TABLES)}
+    found: set[str] = set()
+    for name in chosen:
+        if name not in names and name not in groups:
+            raise SettingsError(f"there is no table {name!r}. {did_you_mean(name, [*names, *groups])}")
+        found |= groups.get(name, {name})
+    return found
+
+
+class Candidates:
+    """Keys of one table that may be free, fetched some at a time and in an order of this worker's own.
+
+    Parameters
+    ----------
+    table
+        An instance of a computed table.
+    """
+
+    def __init__(self, table: Any):
+        self.table = table
+        self._keys: list[dict[str, Any]] = []
+        self._fetched = float("-inf")
+        self._taken = 0
+
+    def next(self) -> dict[str, Any] | None:
+        """Return a key that was free a moment ago, or None if there is none."""
+        if not self._keys or self._taken >= STALE or self.age > OLD:
+            self._fetch()
+        return self._keys.pop() if self._keys else None
+
+    @property
+    def age(self) -> float:
+        """Time since the keys were fetched (s)."""
+        return time.monotonic() - self._fetched
+
+    def was_taken(self) -> None:
+        """Tell that the last key was somebody else's by the time."""
+        self._taken += 1
+
+    def was_free(self) -> None:
+        """Tell that the last key could be had."""
+        self._taken = 0
+
+    def _fetch(self) -> None:
+        reserved = set(jobs_of(self.table).fetch("key_hash"))
+        missing = self.table.key_source.proj() - self.table.proj()
+        keys = missing.fetch("KEY", limit=BATCH + len(reserved))
+        self._keys = [key for key in keys if key_hash(self.table._job_key(key)) not in reserved]
+        random.SystemRandom().shuffle(self._keys)  # not the generator that trainings seed
+        self._fetched, self._taken = time.monotonic(), 0
+
+
+class Picker:
+    """Jobs of several tables, in the order of the tables.
+
+    A table in which nothing was found is not asked again for some seconds, unless nothing else is left.
+
+    Parameters
+    ----------
+    tables
+        Classes of computed tables.
+    """
+
+    def __init__(self, tables: Sequence[Any]):
+        self.candidates = [Candidates(table()) for table in tables]
+        self._empty: dict[int, float] = {}
+
+    def next(self) -> tuple[Candidates, dict[str, Any]] | None:
+        """Return a key that was free a moment ago, with the candidates of its table; None if nothing is left."""
+        now = time.monotonic()
+        numbers = range(len(self.candidates))
+        found = self._first(n for n in numbers if now - self._empty.get(n, -ASK_AGAIN) >= ASK_AGAIN)
+        # A job that was done a moment ago may have made others possible, also in the tables just found empty.
+        return found or self._first(numbers)
+
+    def _first(self, numbers: Iterable[int]) -> tuple[Candidates, dict[str, Any]] | None:
+        for number in numbers:
+            key = self.candidates[number].next()
+            if key is not None:
+                self._empty.pop(number, None)
+                return self.candidates[number], key
+            self._empty[number] = time.monotonic()
+        return None

@@ -1,0 +1,1 @@
+"""The pool on a cluster: a Slurm array whose tasks run supervisors."""

@@ -1,0 +1,1 @@
+"""What can be said about jobs, workers and pools: overview, failures, bottlenecks."""

@@ -1,0 +1,1 @@
+"""The pool of one machine: a supervisor that keeps a worker running on every GPU or core."""

@@ -1,0 +1,319 @@
+"""What a pool's supervisor has to do with the database, in a thread: the supervisor itself never waits for a server.
+
+The thread reads whether the pool was asked to stop and whether its workers are idle, and reports workers that died.
+While the server is away it tries again with growing pauses, and delivers then what could not be delivered.
+"""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import os
+import platform
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from december_plugin.database.outages import is_outage
+from december_plugin.pool.jobs.leases import Leases, Released
+
+logger = logging.getLogger(__name__)
+
+PAUSE, LONGEST_PAUSE = 1.0, 15.0  # between two looks (s); the longer one after failures
+ANSWER_TIMEOUT = 30.0  # of one question to the server (s)
+MAX_OPTIONS = 4000
+
+
+def user_name() -> str:
+    """Return who runs this process; its number, where it has no name, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def announce_pool(
+    connection: Any,
+    schema: str,
+    *,
+    pool_id: str,
+    kind: str,
+    n_workers: int,
+    options: str = "",
+    slurm_job: str = "",
+) -> None:
+    """Write the row of a pool that begins.
+
+    Parameters
+    ----------
+    connection
+        A DataJoint connection.
+    schema
+        Where the table ``Pool`` is.
+    pool_id
+        32 hexadecimal digits.
+    kind
+        ``local`` or ``slurm``.
+    n_workers
+        Workers that it keeps running.
+    options
+        The command's options, in words.
+    slurm_job
+        The array job.
+    """
+    connection.query(
+        f"INSERT INTO `{schema}`.`pool` (pool_id, pool_kind, pool_host, pool_pid, pool_user, slurm_job, n_workers, "
+        "pool_options, pool_started) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6)) "
+        # Written again after a connection that was lost at the first time, which may have written it.
+        "ON DUPLICATE KEY UPDATE pool_id = VALUES(pool_id)",
+        args=(
+            pool_id,
+            kind,
+            platform.node(),
+            os.getpid() if kind == "local" else 0,
+            user_name()[:255],
+            slurm_job,
+            n_workers,
+            options[:MAX_OPTIONS],
+        ),
+    )
+
+
+def end_pool(connection: Any, schema: str, pool_id: str) -> None:
+    """Note that a pool has ended; what was noted before stays."""
+    connection.query(
+        f"UPDATE `{schema}`.`pool` SET pool_ended = UTC_TIMESTAMP(6) WHERE pool_id = %s AND pool_ended IS NULL",
+        args=(pool_id,),
+    )
+
+
+def failed_jobs(connection: Any, schema: str) -> dict[str, int]:
+    """Return how many jobs have ``failed`` and how many are ``poisoned``, of those that workers have begun."""
+    counts = {"failed": 0, "poisoned": 0}
+    rows = connection.query(
+        f"SELECT job_schema, job_table, job_hash, job_state FROM `{schema}`.`pool_job` "
+        "WHERE job_state IN ('failed', 'poisoned')"
+    ).fetchall()
+    for job_schema in {row[0] for row in rows}:
+        # Compared here and not in SQL: the two tables may have been made with different collations.
+        errors = set(
+            connection.query(
+                f"SELECT table_name, key_hash FROM `{job_schema}`.`~jobs` WHERE status = 'error'"
+            ).fetchall()
+        )
+        for row_schema, table, job_hash, state in rows:
+            if row_schema == job_schema and (table, job_hash) in errors:
+                counts[state] += 1
+    return counts
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """A worker that ended without giving its job back."""
+
+    worker_id: str
+    words: str
+    counts: bool  # as an attempt of the job that it held
+
+
+class PoolBoard:
+    """The pool in the database, for its supervisor.
+
+    Parameters
+    ----------
+    schema
+        Where the tables of pools are.
+    pool_id
+        Of this pool.
+    connect
+        Opens a connection of the thread's own.
+    max_attempts
+        A job whose worker died this many times is poisoned.
+    ends_pool
+        Whether the pool ends when the supervisor does; an array of Slurm does not.
+    tell
+        Called, from the thread, with what the user should know.
+    """
+
+    def __init__(
+        self,
+        schema: str,
+        pool_id: str,
+        *,
+        connect: Callable[[], Any],
+        max_attempts: int,
+        ends_pool: bool = True,
+        tell: Callable[[str], None] = logger.warning,
+    ):
+        self.schema, self.pool_id = schema, pool_id
+        self.stop_requested = 0
+        self.has_answered = False
+        self.failures: dict[str, int] | None = None
+        self.is_away = False
+        self._connect, self._tell = connect, tell
+        self._leases = Leases(schema, max_attempts=max_attempts)
+        self._max_attempts, self._ends_pool = max_attempts, ends_pool
+        self._connection: Any = None
+        self._ended: deque[_Ended] = deque()
+        self._watched: tuple[str, ...] = ()
+        self._idle: tuple[tuple[str, ...], str, float] | None = None  # whose, their last job, since when
+        self._is_waiting_for_lease = False
+        self._wake, self._ending, self._over = threading.Event(), threading.Event(), threading.Event()
+        self._given_up = False
+        self._thread = threading.Thread(target=self._run, name="pool board", daemon=True)
+
+    # --- the supervisor's side: nothing here waits for the server --------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def watch(self, worker_ids: tuple[str, ...]) -> None:
+        """Say which workers have to be idle for the pool to be idle; none: it is not."""
+        self._watched = worker_ids
+
+    def idle_for(self) -> float:
+        """Return for how long (s) all watched workers have been idle without a break."""
+        idle = self._idle
+        if idle is None or not self._watched or idle[0] != self._watched or self._is_waiting_for_lease:
+            return 0.0
+        return time.monotonic() - idle[2]
+
+    def mark_dead(self, worker_id: str, words: str) -> None:
+        """Give back what a dead worker held, with the attempt counted, as soon as the server can be told."""
+        self._ended.append(_Ended(worker_id, words, counts=True))
+        self._wake.set()
+
+    def give_back(self, worker_id: str, words: str) -> None:
+        """Give back what a worker held that was killed on purpose: no attempt of the job."""
+        self._ended.append(_Ended(worker_id, words, counts=False))
+        self._wake.set()
+
+    def finish(self, *, timeout: float) -> bool:
+        """Deliver what is left and note the pool's end; return False if the server could not be told in time (s)."""
+        self._ending.set()
+        self._wake.set()
+        told = self._over.wait(timeout)
+        self._given_up = not told
+        self._wake.set()
+        if told:
+            self._thread.join(timeout)  # its connection is closed then
+        return told
+
+    # --- the thread ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        pause = PAUSE
+        while not self._over.is_set() and not self._given_up:
+            try:
+                self._look()
+                pause = PAUSE
+            except Exception as error:  # of the server or the network; a defect must not end the thread either
+                self._note_failure(error)
+                pause = min(2 * pause, LONGEST_PAUSE)
+            self._wake.wait(pause)  # what comes in is delivered at once
+            self._wake.clear()
+        self._close()
+
+    def _look(self) -> None:
+        ending = self._ending.is_set()
+        if self._connection is None:
+            self._connection = self._connect()
+        while self._ended:
+            try:
+                self._deliver(self._ended[0])
+            except Exception as error:
+                if is_outage(error):
+                    raise
+                worker_id = self._ended[0].worker_id[:8]
+                self._tell(f"what the worker {worker_id} held is free when its lease has run out: {_first_line(error)}")
+            self._ended.popleft()
+        row = self._connection.query(
+            f"SELECT stop_requested FROM `{self.schema}`.`pool` WHERE pool_id = %s", args=(self.pool_id,)
+        ).fetchone()
+        self.stop_requested = int(row[0]) if row is not None else 0
+        self._look_for_idleness(self._watched)
+        if self.is_away:
+            self.is_away = False
+            self._tell("the database server answers again")
+        self.has_answered = True
+        if ending:
+            self.failures = failed_jobs(self._connection, self.schema)
+            if self._ends_pool:
+                end_pool(self._connection, self.schema, self.pool_id)
+            self._over.set()
+
+    def _deliver(self, ended: _Ended) -> None:
+        if not ended.counts:
+            self._leases.release_all(self._connection, ended.worker_id, words=ended.words)
+        for released in self._leases.mark_dead(self._connection, ended.worker_id, ended.words):
+            self._tell(self._released_in_words(released))
+
+    def _released_in_words(self, released: Released) -> str:
+        job = f"the job {released.job_hash[:8]} of {released.job_table}"
+        if released.poisoned:
+            return (
+                f"{job} is poisoned: {released.n_deaths} workers died with it. It is not begun again; "
+                "`december status` shows it"
+            )
+        return f"{job} is free again; {released.n_fruitless} of {self._max_attempts} attempts ended in this way"
+
+    def _look_for_idleness(self, worker_ids: tuple[str, ...]) -> None:
+        last = self._last_job_if_idle(worker_ids) if worker_ids else None
+        if last is None:
+            self._idle = None
+        elif self._idle is None or self._idle[:2] != (worker_ids, last):
+            self._idle = worker_ids, last, time.monotonic()
+
+    def _last_job_if_idle(self, worker_ids: tuple[str, ...]) -> str | None:
+        """Return when these workers last took up a job (empty for never), or None if one is not idle."""
+        ids = ", ".join(["%s"] * len(worker_ids))
+        (n_idle,) = self._connection.query(
+            f"SELECT COUNT(*) FROM `{self.schema}`.`pool_worker` WHERE worker_state = 'idle' AND worker_id IN ({ids})",
+            args=worker_ids,
+        ).fetchone()
+        if n_idle < len(worker_ids):  # or it has not reported yet
+            return None
+        holders = self._leases.others(self._connection, "")
+        # A heartbeat tells with delay that a worker has taken up a job, the job's own row at once.
+        if any(worker_id in holders for worker_id in worker_ids):
+            return None
+        # A job of another pool may be free in a moment, if its worker is dead.
+        longest = time.monotonic() - self._idle[2] if self._idle is not None else 0.0
+        self._is_waiting_for_lease = any(age > longest for age in holders.values())
+        # Between two looks they may have done a job, and look for the next one.
+        (last,) = self._connection.query(
+            f"SELECT MAX(begun) FROM `{self.schema}`.`pool_job` WHERE last_worker IN ({ids})", args=worker_ids
+        ).fetchone()
+        return str(last or "")
+
+    def _note_failure(self, error: Exception) -> None:
+        self._idle = None
+        if not self.is_away:
+            self.is_away = True
+            what = "does not answer" if is_outage(error) else "refuses"
+            self._tell(f"the database server {what} ({_first_line(error)}); the workers go on, and wait for it")
+        self._close()
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):
+                connection.close()
+
+
+def _first_line(error: Exception) -> str:
+    return "".join(str(error.args[-1] if error.args else error).splitlines()[:1])
+
+
+def own_connection() -> Any:
+    """Open a connection for the thread, with the settings that the workers have, too."""
+    from december_plugin.database.connection import connect, quiet_datajoint, second_connection
+
+    if not hasattr(quiet_datajoint().conn, "connection"):
+        connect(needs_store=False)
+    return second_connection(timeout=ANSWER_TIMEOUT)

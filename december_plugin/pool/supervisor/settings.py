@@ -1,0 +1,140 @@
+"""What a pool is asked to do, and what follows from it on one machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from december_plugin.database.embedded import december_home
+from december_plugin.errors import SettingsError
+from december_plugin.pool.supervisor.slots import Slot, VisibleGpus, choose_slots
+
+LONGEST_POLL = 5.0  # idle workers look for work this often (s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolSettings:
+    """How a pool works. It holds no secrets and can be pickled, so that it may be sent to other machines.
+
+    Attributes
+    ----------
+    schema
+        Schema of december's tables.
+    nnfabrik
+        As the option of the command; None leaves it to the environment and DataJoint's settings.
+    pool_id
+        Of a row in ``Pool`` that was written before, by whoever submits an array to Slurm. Empty makes one, which ends
+        with the supervisor.
+    gpus, workers_per_gpu, cpu
+        See :func:`december_plugin.pool.supervisor.slots.choose_slots`.
+    only, skip, lease, checkpoint_every, max_attempts, retry, allow_modules
+        Of the workers, see :class:`december_plugin.pool.worker.loop.WorkerSettings`.
+    idle_exit
+        End when all workers had nothing to do for this time (s); None goes on for ever.
+    max_time
+        End after this time (s).
+    log_folder
+        For the workers' logs; None is in december's folder.
+    """
+
+    schema: str
+    nnfabrik: str | None = None
+    pool_id: str = ""
+    gpus: tuple[int, ...] | None = None
+    workers_per_gpu: int = 1
+    cpu: int | None = None
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    lease: float = 60.0
+    checkpoint_every: int = 5
+    max_attempts: int = 3
+    idle_exit: float | None = None
+    max_time: float | None = None
+    retry: bool = False
+    allow_modules: tuple[str, ...] = ()
+    log_folder: Path | None = None
+
+    def options(self) -> str:
+        """Return what differs from the defaults, as the table of pools keeps it."""
+        chosen = {field.name: getattr(self, field.name) for field in fields(self)}
+        kept = {
+            field.name: chosen[field.name]
+            for field in fields(self)
+            if field.name not in ("schema", "pool_id") and chosen[field.name] != field.default
+        }
+        return json.dumps(kept, default=str)
+
+    def worker_options(self, slot: Slot, *, mixed: bool) -> list[str]:
+        """Return the options of the worker in this place; ``mixed`` pools have places with and without a GPU."""
+        skip = self.skip
+        if mixed and slot.gpu is None and not self.only and "gpu" not in skip:
+            skip = (*skip, "gpu")  # a training would take days there while the GPUs are idle
+        poll = LONGEST_POLL if self.idle_exit is None else min(LONGEST_POLL, max(0.5, self.idle_exit / 3))
+        words = ["--schema", self.schema, "--poll", f"{poll:g}", "--lease", f"{self.lease:g}"]
+        words += ["--checkpoint-every", str(self.checkpoint_every), "--max-attempts", str(self.max_attempts)]
+        words += ["--nnfabrik", self.nnfabrik] if self.nnfabrik else []
+        for option, names in (("--only", self.only), ("--skip", skip), ("--allow-modules", self.allow_modules)):
+            words += [option, ",".join(names)] if names else []
+        return words
+
+
+def worker_program() -> list[str]:
+    """Return the command of a worker: the script beside this interpreter, which need not be on the path."""
+    # As a script and not as a module: `-m` would take a package of this name in the current folder.
+    script = Path(sys.executable).with_name("december")
+    program = [str(script)] if script.exists() else [sys.executable, "-m", "december_plugin.cli"]
+    return [*program, "worker"]
+
+
+def log_folder_of(settings: PoolSettings, pool_id: str) -> Path:
+    """Return the folder for the logs of a pool's workers on this machine."""
+    if settings.log_folder is not None:
+        folder = settings.log_folder.expanduser().resolve()
+    else:
+        folder = december_home() / "logs" / settings.schema / f"pool-{pool_id[:8]}"
+    if settings.pool_id:  # one of many supervisors, whose folders may lie on one disk
+        task = os.environ.get("SLURM_ARRAY_TASK_ID")
+        folder /= f"task-{task}" if task else platform.node()
+    return folder
+
+
+def slots_of(settings: PoolSettings, visible: VisibleGpus) -> tuple[Slot, ...]:
+    """Return the places of a pool's workers on a machine with these GPUs.
+
+    Raises
+    ------
+    SettingsError
+        If a GPU does not exist, or no place is left.
+    """
+    return choose_slots(visible, gpus=settings.gpus, workers_per_gpu=settings.workers_per_gpu, cpu=settings.cpu)
+
+
+def notice(settings: PoolSettings, visible: VisibleGpus, slots: Sequence[Slot]) -> str:
+    """Return what a user may not expect about the places of the workers; nothing if they are as asked for."""
+    if settings.gpus is None and settings.cpu is None and not visible.gpus:
+        return f"no GPU is visible ({visible.source}): one worker on the processor. --cpu N starts more"
+    if len({slot.gpu is None for slot in slots}) == 2 and not settings.only:
+        return "the workers on the processor fill the tables that need no GPU"
+    return ""
+
+
+def made_log_folder(folder: Path, complaint: str) -> Path:
+    """Make a folder that only the user reads, if it does not exist.
+
+    Parameters
+    ----------
+    folder
+        For logs.
+    complaint
+        Message of the :class:`SettingsError` if it cannot be made, with places for ``folder`` and ``reason``.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise SettingsError(complaint.format(folder=folder, reason=error.strerror or error)) from None
+    return folder

@@ -1,0 +1,133 @@
+"""``december pool stop``: asks pools to end, waits until they have, and closes those that can no longer answer."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from december_plugin.pool.supervisor.registry import PoolSign
+
+PAUSE = 0.5  # between two looks (s)
+PAUSE_SLURM = 5.0  # between two questions to Slurm (s)
+REMINDER = 15.0  # between two lines about whom it waits for (s)
+SILENCE = 30.0  # a pool of another host that does not answer, and has no living worker, is closed after this time (s)
+
+
+def stop_pools(connection: Any, schema: str, *, beginning: str | None = None, now: bool = False) -> int:
+    """Stop the running pools of a schema, or those whose id begins like this, and return the exit code, 0.
+
+    It works without the supervisors: workers read the request themselves, and it stays in the table.
+
+    Parameters
+    ----------
+    connection
+        A DataJoint connection.
+    schema
+        Where the tables of pools are.
+    beginning
+        Of the ids of the pools to stop; None stops all.
+    now
+        Kill the workers instead of letting them save their states.
+
+    Raises
+    ------
+    SettingsError
+        If no running pool has such an id.
+    """
+    from december_plugin.pool.supervisor.registry import choose_pools, pools, request_stop
+    from december_plugin.pool.supervisor.supervisor import STOP, STOP_NOW
+
+    waiting = choose_pools(pools(connection, schema), beginning)
+    if not waiting:
+        print(f"No pool is running in the schema {schema}.")
+        return 0
+    request_stop(connection, schema, [pool.pool_id for pool in waiting], how=STOP_NOW if now else STOP)
+    for pool in waiting:
+        print(f"pool {pool.pool_id[:8]} ({pool.words}): asked to stop", flush=True)
+    _Waiting(connection, schema, [pool.pool_id for pool in waiting], now=now).until_all_have_ended()
+    return 0
+
+
+class _Waiting:
+    def __init__(self, connection: Any, schema: str, pool_ids: Sequence[str], *, now: bool):
+        self.connection, self.schema, self.now = connection, schema, now
+        self.left = list(pool_ids)
+        self.alive: dict[str, str] = {}  # names of workers that lived at the last look, by their ids
+        self._quiet_since: dict[str, float] = {}
+        self._asked_slurm = self._reminded = float("-inf")
+        self._complained = False
+
+    def until_all_have_ended(self) -> None:
+        from december_plugin.pool.supervisor.registry import pools
+
+        self._reminded = time.monotonic()
+        while self.left:
+            found = {pool.pool_id: pool for pool in pools(self.connection, self.schema, running=False)}
+            signs = [found[pool_id] for pool_id in self.left if pool_id in found]
+            self._tell_ends([worker for pool in signs for worker in pool.workers])
+            ends = self._ends(signs)
+            for pool in signs:
+                if pool.pool_id in ends:
+                    print(f"pool {pool.pool_id[:8]} {ends[pool.pool_id]}", flush=True)
+            self.left = [pool.pool_id for pool in signs if pool.pool_id not in ends]
+            if self.left:
+                self._remind()
+                time.sleep(PAUSE)
+
+    def _tell_ends(self, workers: Sequence[Any]) -> None:
+        alive = {worker.row["worker_id"]: worker.name for worker in workers if worker.is_alive}
+        for worker in workers:
+            if worker.row["worker_id"] in self.alive and worker.row["worker_id"] not in alive:
+                print(f"  worker {worker.name}: {worker.words}", flush=True)
+        self.alive = alive
+
+    def _ends(self, signs: Sequence[PoolSign]) -> dict[str, str]:
+        """Return in words how those pools have ended that have; a pool that cannot say so itself is closed."""
+        from december_plugin.pool.supervisor.database import end_pool
+
+        over = self._arrays_that_are_over(signs)
+        ends: dict[str, str] = {}
+        for pool in signs:
+            if pool.has_ended:
+                ends[pool.pool_id] = "has ended"
+                continue
+            if pool.alive:
+                self._quiet_since.pop(pool.pool_id, None)
+                continue
+            quiet_for = time.monotonic() - self._quiet_since.setdefault(pool.pool_id, time.monotonic())
+            if pool.supervisor_is_gone:
+                ends[pool.pool_id] = "is closed: its supervisor was gone, and no worker is left"
+            elif pool.pool_id in over:
+                ends[pool.pool_id] = "has ended"
+            elif quiet_for >= max([SILENCE, *(worker.row["lease"] for worker in pool.workers)]):
+                ends[pool.pool_id] = "is closed: it gives no sign of life"
+            if pool.pool_id in ends:
+                end_pool(self.connection, self.schema, pool.pool_id)
+        return ends
+
+    def _arrays_that_are_over(self, signs: Sequence[PoolSign]) -> set[str]:
+        """Keep the tasks of arrays from coming back; return the pools whose arrays are over."""
+        rows = [pool.row for pool in signs if pool.row["slurm_job"] and not pool.has_ended]
+        if not rows or time.monotonic() - self._asked_slurm < PAUSE_SLURM:
+            return set()
+        from december_plugin.pool.slurm.array import SlurmError, cancel_all, cancel_pending, slurm_status
+
+        self._asked_slurm = time.monotonic()
+        try:
+            for row in rows:
+                (cancel_all if self.now else cancel_pending)(row)
+            return {pool_id for pool_id, status in slurm_status(rows).items() if status.is_over}
+        except SlurmError as error:
+            if not self._complained:
+                print(f"Slurm: {error} Tasks that start later find the request, and end.", file=sys.stderr)
+            self._complained = True
+            return set()
+
+    def _remind(self) -> None:
+        if time.monotonic() - self._reminded >= REMINDER:
+            self._reminded = time.monotonic()
+            names = ", ".join(self.alive.values()) or "the pools themselves"
+            print(f"waiting for {names}; Ctrl-C ends the waiting only", flush=True)

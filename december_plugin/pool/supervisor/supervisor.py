@@ -1,0 +1,423 @@
+"""The pool on one machine: a supervisor that keeps a worker running in each of its places.
+
+The supervisor computes nothing and never waits for the database: what it has to do there is done by the thread of
+:class:`~december_plugin.pool.supervisor.database.PoolBoard`. The queue is DataJoint's, jobs are the workers' business.
+If the supervisor itself is killed, its workers notice, save their states and end; nothing is left running.
+
+A worker that cannot begin ends the pool only as long as no other one could: once the settings were good for a worker,
+what keeps the next one from beginning is an outage, or a mistake that was made since, and the others go on.
+
+====================  ============================================================================================
+exit code             meaning
+====================  ============================================================================================
+0                     idle for long enough, asked to stop, or the time was over
+1                     no worker could begin with these settings; the words of one are printed
+3                     the same as 0, but some jobs failed or are poisoned
+130, 143, 140, 129    ended by SIGINT (Ctrl-C), SIGTERM, SIGUSR2, SIGHUP
+====================  ============================================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from december_plugin.pool.supervisor.process import DRAINED, MISTAKEN, WorkerSlot, ending_in_words
+from december_plugin.pool.supervisor.settings import (
+    PoolSettings,
+    log_folder_of,
+    made_log_folder,
+    notice,
+    slots_of,
+    worker_program,
+)
+from december_plugin.pool.supervisor.signals import SignalPipe, signal_name
+from december_plugin.pool.supervisor.slots import Slot, threads_per_worker, visible_gpus
+from december_plugin.security.redaction import redacted
+from december_plugin.text.formatting import numbered
+
+__all__ = ["LocalPool", "PoolSettings", "run_pool"]
+
+DONE, FAILED, SOME_FAILED, SIGNALLED = 0, 1, 3, 128
+STOP, STOP_NOW = 1, 2  # Pool.stop_requested: save the states and end, or end at once
+END = signal.SIGTERM  # to workers: save the state, give the job back
+TICK = 0.5  # longest pause between two looks at the workers (s)
+FIRST_ANSWER = 5.0  # workers are started without one after this time (s): a pool that was asked to stop starts none
+REMINDER = 30.0  # between two lines about whom a draining pool waits for (s)
+LAST_WORDS_TO_SERVER = 15.0  # for reporting dead workers and the end of the pool (s)
+FORCED_END = 15.0  # workers' time after a defect of the supervisor (s)
+MAX_WORDS = 3800  # of what the table of jobs keeps
+N_SHOWN = 5  # last lines of a worker that cannot work
+
+
+class Board(Protocol):
+    """What the supervisor asks of the database; see :class:`december_plugin.pool.supervisor.database.PoolBoard`."""
+
+    stop_requested: int
+    has_answered: bool
+    failures: dict[str, int] | None
+
+    def start(self) -> None:
+        """Begin to look."""
+
+    def watch(self, worker_ids: tuple[str, ...]) -> None:
+        """Say whose idleness counts."""
+
+    def idle_for(self) -> float:
+        """Return for how long (s) they have been idle."""
+
+    def mark_dead(self, worker_id: str, words: str) -> None:
+        """Give back what a dead worker held, with the attempt counted."""
+
+    def give_back(self, worker_id: str, words: str) -> None:
+        """Give back what a worker held that was killed on purpose."""
+
+    def finish(self, *, timeout: float) -> bool:
+        """Deliver what is left; return whether that was possible."""
+
+
+def print_event(source: str, text: str) -> None:
+    """Print one line about the pool or of a worker to stderr; a terminal that is gone does not end the pool."""
+    with suppress(OSError, ValueError):
+        print(f"[{source}] {text}", file=sys.stderr, flush=True)
+
+
+class LocalPool:
+    """The supervisor.
+
+    Parameters
+    ----------
+    settings
+        See :class:`PoolSettings`.
+    slots
+        Places of the workers.
+    board
+        The database.
+    pool_id
+        Of the row in ``Pool``.
+    log_folder
+        For the workers' logs.
+    program
+        The command of a worker, without its options.
+    environment
+        Of the workers; by default that of this process.
+    say
+        Called with the source of each line and its text.
+    on_tick
+        Called about every second.
+    """
+
+    def __init__(
+        self,
+        settings: PoolSettings,
+        slots: Sequence[Slot],
+        *,
+        board: Board,
+        pool_id: str,
+        log_folder: Path,
+        program: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        say: Callable[[str, str], None] = print_event,
+        on_tick: Callable[[], None] | None = None,
+    ):
+        self.settings, self.board = settings, board
+        self.say, self.on_tick = say, on_tick
+        environment = {**(os.environ if environment is None else environment), "DECEMBER_POOL_ID": pool_id}
+        mixed = len({slot.gpu is None for slot in slots}) == 2
+        self.workers = [
+            WorkerSlot(
+                slot,
+                [*program, *settings.worker_options(slot, mixed=mixed)],
+                environment=_with_threads(environment, slot, slots),
+                log=log_folder / f"{slot.file_name}.log",
+            )
+            for slot in slots
+        ]
+        self.code = DONE
+        self._began = time.monotonic()
+        self._draining = self._killing = False
+        self._reminded = self._ticked = float("-inf")
+        self._retried = not settings.retry
+
+    def run(self) -> int:
+        """Keep the workers running until told to stop; return the exit code. Must be called in the main thread."""
+        self.board.start()
+        with SignalPipe() as signals:
+            try:
+                while True:
+                    for number in signals.received():
+                        self._on_signal(number)
+                    self._look_at_board()
+                    self._reap()
+                    if self._draining and not self._running():
+                        break
+                    if self._draining:
+                        self._remind()
+                    else:
+                        self._start_due()
+                    self._tick()
+                    signals.wait(self._pause())
+            finally:
+                self._leave_nothing_running()
+                self._finish()
+        return self.code or self._code_of_failures()
+
+    # --- why it ends -----------------------------------------------------------------------------------------------
+
+    def _on_signal(self, number: int) -> None:
+        # Slurm sends SIGTERM more than once, or after USR2, and kills by itself when the workers' time is over.
+        can_be_impatient = not self.settings.pool_id
+        if self.code >= SIGNALLED:  # somebody asked before, and now loses patience
+            if can_be_impatient:
+                self._kill(f"{signal_name(number)} again")
+            return
+        self.code = SIGNALLED + number
+        self._drain(signal_name(number))
+        if self._running():
+            once_more = "; once more kills them" if can_be_impatient else ""
+            self.say("pool", f"the workers save their states and give their jobs back{once_more}")
+
+    def _drain(self, reason: str) -> None:
+        """Start no more workers, and tell those that run to save their states, give their jobs back and end."""
+        self.say("pool", f"ends: {reason}")
+        if not self._draining and self._running():
+            self.say("pool", f"waiting for {self._names()}")
+        self._draining = True
+        self._reminded = time.monotonic()
+        for worker in self._running():
+            worker.send(END)
+
+    def _kill(self, reason: str) -> None:
+        self._draining = True
+        if not self._killing and self._running():
+            self.say("pool", f"{reason}: killing {self._names()}")
+        self._killing = True
+        for worker in self._running():
+            worker.kill()
+
+    def _look_at_board(self) -> None:
+        stop = self.board.stop_requested
+        if stop >= STOP_NOW and not self._killing:
+            self._kill("`december pool stop --now`")
+        elif stop and not self._draining:
+            self._drain("`december pool stop`")
+        if self._draining:
+            return
+        elapsed = time.monotonic() - self._began
+        if self.settings.max_time is not None and elapsed >= self.settings.max_time:
+            self._drain(f"its time of {self.settings.max_time:g} s is over")
+        elif self.settings.idle_exit is not None:
+            running = self._running()
+            everybody = len(running) == len(self.workers)
+            self.board.watch(tuple(worker.worker_id for worker in running) if everybody else ())
+            if self.board.idle_for() >= self.settings.idle_exit:
+                self._drain(f"nothing to do for {self.settings.idle_exit:g} s")
+
+    # --- the workers -----------------------------------------------------------------------------------------------
+
+    def _running(self) -> list[WorkerSlot]:
+        return [worker for worker in self.workers if worker.is_running]
+
+    def _names(self) -> str:
+        return ", ".join(f"{worker.name} (process {worker.pid})" for worker in self._running())
+
+    def _start_due(self) -> None:
+        if not self.board.has_answered and time.monotonic() - self._began < FIRST_ANSWER:
+            return
+        for worker in self.workers:
+            if not worker.is_due():
+                continue
+            try:
+                # A worker that is started again must not free the job that has just killed the one before.
+                worker.start(*([] if self._retried else ["--retry"]))
+            except OSError as error:
+                where = error.filename or worker.command[0]
+                self.say(worker.name, f"no worker can be started: {where}: {error.strerror or error}")
+                continue
+            self._retried = True
+            self.say(worker.name, f"worker started: process {worker.pid}, log {worker.log}")
+
+    def _reap(self) -> None:
+        for worker in self.workers:
+            pid = worker.pid
+            code = worker.has_ended()
+            for line in worker.follower.new_lines(to_the_end=code is not None):
+                self.say(worker.name, line)
+            if code is not None:
+                self._ended(worker, pid, code)
+
+    def _ended(self, worker: WorkerSlot, pid: int, code: int) -> None:
+        asked = self._draining and code in DRAINED  # its code is that of the signal, which would read like a crash
+        words = f"worker (process {pid}) " + ("has ended, as it was asked to" if asked else ending_in_words(code))
+        next_start = "" if self._draining else f"; the next one starts in {worker.seconds_before_start():.0f} s"
+        if self._killing and code < 0:
+            self.say(worker.name, words)
+            self.board.give_back(worker.worker_id, "killed when its pool was ended at once")
+        elif self._draining and code == -END:  # before it was ready to do more about it
+            self.say(worker.name, words)
+            self.board.give_back(worker.worker_id, "ended with its pool")
+        elif code in DRAINED:
+            self.say(worker.name, words + next_start)
+        elif code in MISTAKEN and not self._draining and not any(each.has_begun for each in self.workers):
+            self.say(worker.name, f"{words}: it cannot work like this, and neither could the next one")
+            self.board.mark_dead(worker.worker_id, ending_in_words(code))
+            self.code = self.code or FAILED
+            self._drain(f"{worker.name} says: " + " | ".join(worker.follower.last_lines()[-N_SHOWN:]))
+        else:
+            self.say(worker.name, f"{words}{next_start}; its log: {worker.log}")
+            self.board.mark_dead(worker.worker_id, _last_words(ending_in_words(code), worker.follower.last_lines()))
+
+    def _remind(self) -> None:
+        if time.monotonic() - self._reminded >= REMINDER:
+            self._reminded = time.monotonic()
+            self.say("pool", f"still waiting for {self._names()}; Ctrl-C kills them")
+
+    # --- time ------------------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        if self.on_tick is not None and time.monotonic() - self._ticked >= 1:
+            self._ticked = time.monotonic()
+            self.on_tick()
+
+    def _pause(self) -> float:
+        if self._draining:
+            return TICK / 5
+        waits = [worker.seconds_before_start() for worker in self.workers if not worker.is_running]
+        return min([TICK, *(max(wait, 0.02) for wait in waits)])
+
+    # --- the end ---------------------------------------------------------------------------------------------------
+
+    def _leave_nothing_running(self) -> None:
+        """After a defect of the supervisor, end the workers in time; otherwise there are none left."""
+        if not self._running():
+            return
+        self._draining = True
+        for worker in self._running():
+            worker.send(END)
+        until = time.monotonic() + FORCED_END
+        while self._running() and time.monotonic() < until:
+            self._reap()
+            time.sleep(0.05)
+        self._killing = True
+        for worker in self._running():
+            worker.kill()
+        while self._running():
+            self._reap()
+            time.sleep(0.02)
+
+    def _finish(self) -> None:
+        if not self.board.finish(timeout=LAST_WORDS_TO_SERVER):
+            self.say(
+                "pool",
+                "the database server could not be told that the pool has ended. Jobs of killed workers are free when "
+                f"their leases ({self.settings.lease:g} s) have run out; `december pool stop` closes the pool's entry",
+            )
+
+    def _code_of_failures(self) -> int:
+        counts = self.board.failures or {}
+        words = [f"{numbered(number, 'job')} {kind}" for kind, number in counts.items() if number]
+        if not words:
+            return DONE
+        self.say("pool", f"{', '.join(words)}; `december status` says why")
+        return SOME_FAILED
+
+
+def _with_threads(environment: Mapping[str, str], slot: Slot, slots: Sequence[Slot]) -> dict[str, str]:
+    """Return the environment of a worker; those on the processor share its cores."""
+    if slot.gpu is not None or "OMP_NUM_THREADS" in environment:
+        return dict(environment)
+    return {**environment, "OMP_NUM_THREADS": str(threads_per_worker(slots))}
+
+
+def _last_words(ending: str, lines: Sequence[str]) -> str:
+    """Return how a worker ended with the end of its log, short enough for the table of jobs."""
+    return redacted(f"{ending}\n{chr(10).join(lines)[-MAX_WORDS:]}").rstrip()
+
+
+def run_pool(
+    settings: PoolSettings,
+    *,
+    program: Sequence[str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    say: Callable[[str, str], None] = print_event,
+    on_tick: Callable[[], None] | None = None,
+) -> int:
+    """Run a pool on this machine until it ends, and return the exit code. Must be called in the main thread.
+
+    Parameters
+    ----------
+    settings
+        See :class:`PoolSettings`. With a ``pool_id`` the row in ``Pool`` is the caller's, and it is not ended here.
+    program
+        The command of a worker, without its options; by default ``december worker``.
+    environment
+        Of the workers; by default that of this process.
+    say
+        Called with the source of each line, such as ``gpu 0`` or ``pool``, and its text.
+    on_tick
+        Called about every second, in the main thread.
+
+    Raises
+    ------
+    SettingsError
+        If a GPU does not exist, or the folder for logs cannot be made.
+    ServerError
+        If the pool is new and the database refuses it, or has never been reached by this process. An outage after that
+        is waited for.
+    """
+    from december_plugin.database.connection import connect, has_connected
+    from december_plugin.database.outages import with_server
+    from december_plugin.pool.supervisor.database import PoolBoard, announce_pool, own_connection
+
+    visible = visible_gpus()
+    slots = slots_of(settings, visible)
+    pool_id = settings.pool_id or uuid.uuid4().hex
+    log_folder = made_log_folder(
+        log_folder_of(settings, pool_id),
+        "the folder {folder} for the workers' logs cannot be made ({reason}). Name another one with --log-folder.",
+    )
+    if not settings.pool_id:
+        with_server(
+            lambda: announce_pool(
+                connect(needs_store=False).connection,
+                settings.schema,
+                pool_id=pool_id,
+                kind="local",
+                n_workers=len(slots),
+                options=settings.options(),
+            ),
+            waits=has_connected,
+            tell=lambda error: say("pool", f"waiting: {error}"),
+        )
+    board = PoolBoard(
+        settings.schema,
+        pool_id,
+        connect=own_connection,
+        max_attempts=settings.max_attempts,
+        ends_pool=not settings.pool_id,
+        tell=lambda text: say("pool", text),
+    )
+    names = ", ".join(slot.name for slot in slots)
+    workers = numbered(len(slots), "worker")
+    say("pool", f"pool {pool_id[:8]} of {settings.schema}: {workers} ({names}), logs in {log_folder}")
+    if surprise := notice(settings, visible, slots):
+        say("pool", surprise)
+    pool = LocalPool(
+        settings,
+        slots,
+        board=board,
+        pool_id=pool_id,
+        log_folder=log_folder,
+        program=program if program is not None else worker_program(),
+        environment=environment,
+        say=say,
+        on_tick=on_tick,
+    )
+    return pool.run()

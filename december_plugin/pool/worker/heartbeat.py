@@ -1,0 +1,289 @@
+"""The heartbeat of a worker: a thread that tells the database that the worker lives, and the worker what it must know.
+
+The thread has a connection of its own and goes on while torch computes. It writes the worker's row, looks whether the
+lease of the job in work still stands and whether the pool was asked to stop, and gives back the jobs of workers that
+died.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from december_plugin import __version__
+from december_plugin.database.server_outage import CONNECTION_ERRORS
+from december_plugin.pool.jobs.leases import Lease, Leases, storable
+
+logger = logging.getLogger(__name__)
+
+BEATS_PER_LEASE = 4
+SHORTEST_PAUSE = 1.0  # between two beats (s): short jobs do not cause a beat each
+CALM = CONNECTION_ERRORS  # what an outage raises; the thread tries again
+
+
+@dataclass(frozen=True)
+class WorkerIdentity:
+    """Who a worker is, as in its row of ``PoolWorker``."""
+
+    worker_id: str
+    pool_id: str = ""
+    gpu: str = ""
+    slurm_job: str = ""
+    host: str = field(default_factory=platform.node)
+    pid: int = field(default_factory=os.getpid)
+
+    @classmethod
+    def from_environment(cls, new_id: str) -> WorkerIdentity:
+        """Return what a supervisor, or Slurm, has set, with ``new_id`` where there is none."""
+        environment = os.environ
+        job, task = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
+        return cls(
+            worker_id=environment.get("DECEMBER_WORKER_ID") or new_id,
+            pool_id=environment.get("DECEMBER_POOL_ID", ""),
+            gpu=environment.get("DECEMBER_GPU", environment.get("CUDA_VISIBLE_DEVICES", ""))[:64],
+            slurm_job=f"{job}_{task}" if job else environment.get("SLURM_JOB_ID", ""),
+        )
+
+
+@dataclass
+class WorkerState:
+    """What the worker does at the moment. The main thread writes it, the heartbeat reads it."""
+
+    state: str = "working"  # on looking for its first job; idle is who has found none
+    detail: str = ""
+    lease: Lease | None = None
+    epoch: int | None = None
+    n_epochs: int | None = None
+    score: float | None = None
+    seconds_left: float | None = None
+    n_done: int = 0
+    n_failed: int = 0
+    busy_seconds: float = 0.0
+    has_checkpoint: bool = False  # a new one, of which the database does not know yet
+
+    def begin(self, lease: Lease) -> None:
+        """Take up a job."""
+        self.epoch = self.n_epochs = self.score = self.seconds_left = None
+        self.has_checkpoint = False
+        self.state, self.detail, self.lease = "working", "", lease
+
+    def end(self) -> None:
+        """Be idle."""
+        self.lease = None
+        self.epoch = self.n_epochs = self.score = self.seconds_left = None
+        self.state, self.detail = "idle", ""
+
+
+class Heartbeat:
+    """Writes the worker's row every quarter of the lease, in a thread.
+
+    Parameters
+    ----------
+    identity, state
+        What is written.
+    leases
+        Of the schema.
+    lease
+        The worker counts as dead when its heartbeat is older than this (s).
+    connect
+        Opens the connection; called again after an outage.
+    ask_to_stop
+        Called, once, with the reason, when the pool was asked to stop, the time is over or the supervisor is gone.
+    deadline
+        Value of ``time.monotonic()`` at which the worker has to stop, or None.
+    supervisor
+        Process id of the supervisor; the worker stops when this is no longer its parent.
+    """
+
+    def __init__(
+        self,
+        identity: WorkerIdentity,
+        state: WorkerState,
+        leases: Leases,
+        *,
+        lease: float,
+        connect: Callable[[], Any],
+        ask_to_stop: Callable[[str], None],
+        deadline: float | None = None,
+        supervisor: int | None = None,
+    ):
+        self.identity, self.state, self.leases, self.lease = identity, state, leases, lease
+        self.connect, self.ask_to_stop = connect, ask_to_stop
+        self.deadline, self.supervisor = deadline, supervisor
+        self.lost: set[Lease] = set()
+        self.pause = lease / BEATS_PER_LEASE
+        self._connection: Any = None
+        self._began = time.monotonic()
+        self._failed_at: float | None = None
+        self._last_beat: tuple[float, float] | None = None  # by both clocks: one stands still while a machine sleeps
+        self._wake, self._ending = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._asked = False
+
+    def start(self) -> None:
+        """Write the first heartbeat, then go on in the thread. Errors of the first one are raised."""
+        self._beat()
+        self._thread.start()
+
+    def tell(self) -> None:
+        """Write the state soon, because it has changed."""
+        self._wake.set()
+
+    def stop(self, *, timeout: float) -> None:
+        """End the thread; the row stays as it is."""
+        self._ending.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        last = time.monotonic()
+        while not self._ending.is_set():
+            self._wake.wait(self._seconds_to_wait(last))
+            if self._ending.is_set():
+                break
+            woken = self._wake.is_set()
+            self._wake.clear()
+            self._look_around()
+            if woken or time.monotonic() - last >= self.pause:
+                last = time.monotonic()
+                self._try_to_beat()
+                self._ending.wait(min(SHORTEST_PAUSE, self.pause))
+        if self._connection is not None:
+            self._close()
+
+    def _seconds_to_wait(self, last: float) -> float:
+        until_beat = last + self.pause - time.monotonic()
+        until_deadline = self.deadline - time.monotonic() if self.deadline and not self._asked else until_beat
+        # The parent is looked at every second: nobody wakes this thread when it dies.
+        return max(0.01, min(until_beat, until_deadline, SHORTEST_PAUSE))
+
+    def _look_around(self) -> None:
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            self._ask("its time is over")
+        if self.supervisor is not None and os.getppid() != self.supervisor:
+            self._ask("its supervisor is gone")
+
+    def _ask(self, reason: str) -> None:
+        if not self._asked:
+            self._asked = True
+            self.ask_to_stop(reason)
+
+    def _try_to_beat(self) -> None:
+        try:
+            self._beat()
+        except CALM as error:
+            if self._failed_at is None:
+                logger.warning("no heartbeat can be written: the database server does not answer (%s)", error)
+            self._failed_at = time.monotonic()
+            self._close()
+        except Exception:
+            # The thread must not end: without heartbeats the others would take the worker's job.
+            logger.exception("the heartbeat failed")
+            self._failed_at = time.monotonic()
+            self._close()
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except Exception as error:
+                logger.debug("closing the heartbeat's connection: %s", error)
+
+    def _beat(self) -> None:
+        if self._connection is None:
+            self._connection = self.connect()
+        began = time.monotonic(), time.time()
+        if self._last_beat is not None:
+            gap = max(now - before for now, before in zip(began, self._last_beat, strict=True))
+            if gap > self.lease - self.pause:  # suspended: perhaps the others were, too, and are about to go on
+                self._failed_at = began[0]
+        self._write()
+        self._last_beat = began
+        self._look_at_lease()
+        lease = self.state.lease
+        if self.state.has_checkpoint and lease is not None:
+            self.state.has_checkpoint = False
+            self.leases.note_progress(self._connection, lease)
+        if self.identity.pool_id:
+            row = self._connection.query(
+                f"SELECT stop_requested FROM `{self.leases.schema}`.`pool` WHERE pool_id = %s",
+                args=(self.identity.pool_id,),
+            ).fetchone()
+            if row is not None and row[0]:
+                self._ask("its pool was asked to stop")
+        self._release_expired()
+
+    def _write(self) -> None:
+        identity, state = self.identity, self.state
+        lease = state.lease
+        values = {
+            "pool_id": identity.pool_id,
+            "worker_host": identity.host,
+            "worker_pid": identity.pid,
+            "worker_gpu": identity.gpu,
+            "worker_slurm_job": identity.slurm_job,
+            "worker_state": state.state,
+            "worker_detail": storable(state.detail, 1000),
+            "lease": self.lease,
+            "job_table": lease.job_table if lease else "",
+            "job_hash": lease.job_hash if lease else "",
+            "job_epoch": state.epoch,
+            "job_n_epochs": state.n_epochs,
+            "job_score": state.score,
+            "job_seconds_left": state.seconds_left,
+            "n_done": state.n_done,
+            "n_failed": state.n_failed,
+            "busy_seconds": state.busy_seconds,
+            "worker_version": __version__,
+        }
+        names = ", ".join(values)
+        updates = ", ".join(f"{name} = VALUES({name})" for name in values)
+        self._connection.query(
+            f"INSERT INTO `{self.leases.schema}`.`pool_worker` (worker_id, heartbeat, worker_started, {names}) VALUES "
+            f"(%s, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), {', '.join(['%s'] * len(values))}) "
+            f"ON DUPLICATE KEY UPDATE heartbeat = VALUES(heartbeat), {updates}",
+            args=(identity.worker_id, *values.values()),
+        )
+
+    def _look_at_lease(self) -> None:
+        lease = self.state.lease
+        if lease is None or lease in self.lost or not self.leases.was_lost(self._connection, lease):
+            return
+        if self.state.lease is lease:  # the job did not end between the two looks
+            self.lost.add(lease)
+            logger.warning(
+                "the lease of %s %s went to another worker: this one was suspended or cut off for longer than %g s. "
+                "Its work on the job is discarded",
+                lease.job_table,
+                lease.job_hash[:8],
+                self.lease,
+            )
+
+    def _release_expired(self) -> None:
+        # After an outage or a suspension the others need time for their heartbeats before they count as dead.
+        if self._failed_at is not None:
+            if time.monotonic() - self._failed_at < self.lease + self.pause:
+                return
+            self._failed_at = None
+        for released in self.leases.release_expired(self._connection):
+            log_released(released)
+
+
+def log_released(released: Any) -> None:
+    """Log that a dead worker's job was given back."""
+    logger.warning(
+        "the worker %s of %s %s is dead (its attempt number %d that ended so); %s",
+        released.worker_id[:8],
+        released.job_table,
+        released.job_hash[:8],
+        released.n_deaths,
+        "the job is poisoned and not begun again" if released.poisoned else "the job is free again",
+    )

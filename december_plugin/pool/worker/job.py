@@ -1,0 +1,294 @@
+"""One job in the hands of a worker: its lease, its checkpoints, and its result until that is stored."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from datajoint.errors import LostConnectionError
+
+from december_plugin.database.connection import check_store
+from december_plugin.database.server_outage import FIRST_DELAY, LONGEST_DELAY, server_failure
+from december_plugin.errors import ServerError
+from december_plugin.pool.jobs.leases import Lease, LeaseLostError, Leases
+from december_plugin.pool.worker.checkpoints import JobCheckpoints
+from december_plugin.pool.worker.heartbeat import Heartbeat, WorkerState
+from december_plugin.pool.worker.results import result_from_bytes, result_to_bytes
+from december_plugin.pool.worker.spool import Spool
+from december_plugin.schemas.running_job import RunningJob
+from december_plugin.storage.stores import ObjectStore
+from december_plugin.training.monitor import Monitor, Progress
+
+logger = logging.getLogger(__name__)
+job_logger = logging.getLogger("december_plugin.job")  # goes to the job's own log and nowhere else
+job_logger.propagate = False
+job_logger.setLevel(logging.INFO)
+
+SNAPSHOT_EVERY = 1.0  # at most one copy of the training's state in this time (s)
+SNAPSHOT_SHARE = 20  # and at most one in so many times the time that a copy takes
+RETRY_STORE = 30.0  # pause after a checkpoint that could not be stored (s)
+
+
+class JobWatch:
+    """Is told what a worker does; this one takes no notice. What it raises would end the job."""
+
+    def begins(self, words: str) -> None:
+        """Take notice that a job begins, which is this one in words."""
+
+    def progresses(self, progress: Progress) -> None:
+        """Take notice of an epoch of the job's training."""
+
+    def ends(self) -> None:
+        """Take notice that the job has ended, in whatever way."""
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """What all jobs of a worker share."""
+
+    schema: str
+    leases: Leases
+    state: WorkerState
+    heartbeat: Heartbeat
+    spool: Spool
+    store: ObjectStore
+    storage: str
+    checkpoint_every: int
+    watch: JobWatch = field(default_factory=JobWatch)
+
+
+def lost(lease: Lease) -> LeaseLostError:
+    """Return the error that says that a lease went to another worker."""
+    return LeaseLostError(
+        f"the lease of {lease.job_table} {lease.job_hash[:8]} went to another worker, so this result is discarded. "
+        "Nothing is to be done: the other one stores the job."
+    )
+
+
+class JobMonitor(Monitor):
+    """Keeps the state of a training: every epoch in memory, every few epochs in the store.
+
+    Each attempt writes a file of its own, so that a worker that was suspended and goes on for a moment never replaces
+    what its successor has saved.
+    """
+
+    def __init__(self, settings: JobSettings, lease: Lease):
+        self.settings, self.lease = settings, lease
+        self.checkpoints = JobCheckpoints(settings.store, settings.schema, *lease.job, attempt=lease.n_starts)
+        self._snapshot: bytes | None = None
+        self._snapshot_epoch = self._saved_epoch = 0
+        self._snapshot_at = self._failed_at = float("-inf")
+        self._pause = SNAPSHOT_EVERY
+        self._logged_at = float("-inf")
+        self._went_on = False
+
+    def load(self) -> bytes | None:
+        """Return the newest whole checkpoint of any attempt."""
+        state = self.checkpoints.load()
+        self._went_on = state is not None
+        return state
+
+    @property
+    def what_is_kept(self) -> str:
+        """From where the job's next attempt goes on, in words."""
+        if self._saved_epoch:
+            return f"saved after epoch {self._saved_epoch}, from where the next worker goes on"
+        if self._went_on:
+            return "the next worker goes on from the checkpoint that this one went on from"
+        return "nothing of it is saved, the next worker begins it anew"
+
+    def after_epoch(self, progress: Progress, get_state: Callable[[], bytes]) -> None:
+        """Note the progress, and keep the state."""
+        state, now = self.settings.state, time.monotonic()
+        state.epoch, state.n_epochs = progress.epoch, progress.n_epochs
+        # The server takes no NaN, and without heartbeats the job would go to another.
+        state.score = progress.score if progress.score is not None and math.isfinite(progress.score) else None
+        state.seconds_left = (progress.n_epochs - progress.epoch) * progress.seconds_per_epoch
+        self.settings.watch.progresses(progress)
+        if self.lease in self.settings.heartbeat.lost:
+            raise lost(self.lease)
+        if now - self._logged_at >= SNAPSHOT_EVERY:
+            self._logged_at = now
+            job_logger.info("epoch %d of %d, score %s", progress.epoch, progress.n_epochs, progress.score)
+        is_due = progress.epoch - self._saved_epoch >= self.settings.checkpoint_every
+        can_save = now - self._failed_at >= RETRY_STORE
+        if (is_due and can_save) or now - self._snapshot_at >= self._pause:
+            self._snapshot, self._snapshot_epoch = get_state(), progress.epoch
+            self._snapshot_at = time.monotonic()
+            self._pause = max(SNAPSHOT_EVERY, SNAPSHOT_SHARE * (self._snapshot_at - now))
+        if is_due and can_save:
+            self._save()
+
+    def flush(self) -> None:
+        """Save the last state that is in memory, if the store has an older one."""
+        if self._snapshot is not None and self._snapshot_epoch > self._saved_epoch:
+            self._save()
+
+    def _save(self) -> None:
+        assert self._snapshot is not None
+        try:
+            self.checkpoints.save(self._snapshot)
+        except (ServerError, OSError) as error:
+            self._failed_at = time.monotonic()
+            logger.warning("the checkpoint of epoch %d could not be saved: %s", self._snapshot_epoch, error)
+            return
+        self._saved_epoch, self._failed_at = self._snapshot_epoch, float("-inf")
+        self.settings.state.has_checkpoint = True
+        job_logger.info("checkpoint of epoch %d saved", self._saved_epoch)
+
+    def remove(self) -> None:
+        """Remove the job's checkpoints of all attempts; what cannot be removed is left to ``december store clean``."""
+        try:
+            self.checkpoints.remove()
+        except (ServerError, OSError) as error:
+            logger.warning("a checkpoint that is no longer needed could not be removed: %s", error)
+
+
+class WorkerJob(RunningJob):
+    """A job that a worker has claimed."""
+
+    def __init__(self, settings: JobSettings, lease: Lease, key: dict[str, Any], *, uses_store: bool):
+        self.settings, self.lease, self.key, self.uses_store = settings, lease, key, uses_store
+        self.monitor = JobMonitor(settings, lease)
+        self.ended = False  # in the transaction that is open, or that was committed
+        self.came_from_spool = False
+
+    def finished_result(self) -> tuple[Any, ...] | None:
+        """Return the result that an earlier attempt on this machine has left in the spool."""
+        found = spooled_result(self.settings, *self.lease.job)
+        self.came_from_spool = found is not None
+        if found is None:
+            return None
+        job_logger.info("the result was computed before and is taken from the spool")
+        return found[1:]
+
+    def keep_result(self, result: tuple[Any, ...]) -> None:
+        """Write the result to the spool; a full disk costs the safety, not the result."""
+        try:
+            self.settings.spool.put(self.settings.schema, *self.lease.job, result_to_bytes((self.key, *result)))
+        except Exception as error:  # also of a lab's own table, whose result may be of any kind
+            logger.warning("the result could not be kept on this machine until it is stored: %s", error)
+
+    def forget(self) -> None:
+        """Remove what was kept of the job, which is stored."""
+        forget_result(self.settings, *self.lease.job)
+        if self.uses_store:
+            self.monitor.remove()
+
+    def give_result_up(self) -> None:
+        """Move a result out of the spool that could not be stored from there: the job's next attempt computes anew."""
+        if self.came_from_spool:
+            _set_aside(self.settings, *self.lease.job, reason="it could not be stored")
+
+    def wait_until_storable(self, connection: Any, *, longest: float, what: str) -> None:
+        """Wait for server and store, however long it takes: the result is safe meanwhile."""
+        wait_for_places(self.settings, connection, store=self.uses_store)
+
+    def check_lease(self, connection: Any) -> None:
+        """End the lease in the transaction that stores the result; a :class:`LeaseLostError` if another has it."""
+        if not self.ended:
+            if not connection._in_transaction:  # it went with a connection that was made anew
+                raise LostConnectionError("The transaction in which the result was to be stored was lost.")
+            if not self.settings.leases.end(connection, self.lease):
+                raise lost(self.lease)
+            self.ended = True
+
+    def lost(self) -> LeaseLostError:
+        """Return the error that says that the lease went to another worker."""
+        return lost(self.lease)
+
+
+def spooled_result(settings: JobSettings, table_name: str, job_hash: str) -> tuple[Any, ...] | None:
+    """Return key and result that are kept for a job, or None; what cannot be read is moved aside, with a warning."""
+    try:
+        payload = settings.spool.get(settings.schema, table_name, job_hash)
+    except ServerError as error:
+        logger.warning("whether the result was computed before cannot be told, so it is computed: %s", error)
+        return None
+    if payload is None:
+        return None
+    try:
+        return result_from_bytes(payload)
+    except Exception as error:  # whole, but of another release, say
+        _set_aside(settings, table_name, job_hash, reason=f"it cannot be read ({type(error).__name__}: {error})")
+        return None
+
+
+def forget_result(settings: JobSettings, table_name: str, job_hash: str) -> None:
+    """Remove a result that is stored from the spool."""
+    try:
+        settings.spool.remove(settings.schema, table_name, job_hash)
+    except ServerError as error:
+        logger.warning("a result that is stored could not be removed from the spool: %s", error)
+
+
+def _set_aside(settings: JobSettings, table_name: str, job_hash: str, *, reason: str) -> None:
+    try:
+        aside = settings.spool.set_aside(settings.schema, table_name, job_hash)
+    except ServerError as error:
+        logger.warning("the finished result of %s %s is of no use: %s. %s", table_name, job_hash[:8], reason, error)
+    else:
+        logger.warning("the finished result of %s %s is now %s: %s", table_name, job_hash[:8], aside, reason)
+
+
+def wait_for_places(settings: JobSettings, connection: Any, *, store: bool, longest: float = math.inf) -> bool:
+    """Return when the server and, with ``store``, the store can be used; wait with growing pauses, without an end.
+
+    Parameters
+    ----------
+    settings, connection
+        Of the worker.
+    store
+        Whether the store is needed, too.
+    longest
+        Give up after this time (s).
+
+    Returns
+    -------
+    bool
+        Whether there was anything to wait for.
+
+    Raises
+    ------
+    ServerError
+        The time is over; the message says what is still away.
+    """
+    state, delay, before = settings.state, FIRST_DELAY, settings.state.state
+    began = time.monotonic()
+    while (problem := _problem(settings, connection, store)) is not None:
+        if time.monotonic() - began >= longest:
+            raise ServerError(problem)
+        if state.state != "waiting" or state.detail != problem:
+            logger.warning("waiting: %s", problem)
+        state.state, state.detail = "waiting", problem
+        settings.heartbeat.tell()
+        time.sleep(delay)
+        delay = min(2 * delay, LONGEST_DELAY)
+    if state.state != "waiting":
+        return False
+    logger.info("the server and the store answer again")
+    state.state, state.detail = before, ""
+    settings.heartbeat.tell()
+    return True
+
+
+def _problem(settings: JobSettings, connection: Any, store: bool) -> str | None:
+    failure = server_failure(connection)
+    if failure is not None:
+        return f"the database server does not answer ({failure})"
+    failure = store_failure(settings) if store else None
+    return None if failure is None else str(failure)
+
+
+def store_failure(settings: JobSettings) -> ServerError | None:
+    """Return why the store cannot be used, or None if it can, and is the one that the models are in."""
+    try:
+        check_store(settings.storage)
+        settings.store.check_identity()
+    except ServerError as error:
+        return error
+    return None

@@ -1,0 +1,245 @@
+"""Methods and settings in words, with citations."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from december_plugin.answer.data import Analysis
+from december_plugin.answer.verdict import agreed_counts
+from december_plugin.evaluation.model_selection import count_in_words
+from december_plugin.text.naming import complete_settings, short_function
+
+CITATIONS = (
+    (
+        "december",
+        "Learning to cluster neuronal function. DECEMber: Deep Embedding Clustering via Expectation Maximization-based "
+        "refinement. Code: github.com/Nisone2000/sensorium",
+    ),
+    (
+        "sensorium",
+        "Willeke, K. F. et al. The Sensorium competition on predicting large-scale mouse primary visual cortex "
+        "activity. 2022. arXiv:2206.08666",
+    ),
+    (
+        "adaptive",
+        "Turishcheva, P., Burg, M., Sinz, F. H. and Ecker, A. Reproducibility of predictive networks for mouse visual "
+        "cortex. 2024. arXiv:2406.12625",
+    ),
+    ("nnfabrik", "nnfabrik. github.com/sinzlab/nnfabrik"),
+    ("neuralpredictors", "neuralpredictors. github.com/sinzlab/neuralpredictors"),
+    ("datajoint", "Yatsenko, D. et al. DataJoint. 2015. bioRxiv 031658"),
+    (
+        "dec",
+        "Xie, J., Girshick, R. and Farhadi, A. Unsupervised deep embedding for clustering analysis. ICML 2016. "
+        "arXiv:1511.06335",
+    ),
+    ("ari", "Hubert, L. and Arabie, P. Comparing partitions. Journal of Classification 2, 193-218, 1985"),
+    ("tsne", "Linderman, G. C. and Steinerberger, S. Clustering with t-SNE, provably. 2017. arXiv:1706.02582"),
+    (
+        "surrogates",
+        "Schreiber, T. and Schmitz, A. Improved surrogate data for nonlinearity tests. Physical Review Letters 77, "
+        "635, 1996",
+    ),
+)
+SETTINGS = {
+    "pretrain_epochs": "epochs of pretraining",
+    "max_iter": "epochs at most (pretraining included)",
+    "lr_init": "learning rate",
+    "patience": "patience (epochs)",
+    "lr_decay_steps": "decreases of the learning rate",
+    "n_clusters": "number of clusters K",
+    "dof": "degrees of freedom",
+    "weights": "mixing weights",
+    "detach_target": "target held constant:",
+    "scale_bounds": "bounds of the scales",
+    "kmeans_n_init": "restarts of k-means",
+    "lr_decay": "decay of the learning rate at",
+    "scale_loss_trials": "trials that scale the loss",
+    "pretrain_early_stopping": "early stopping of the pretraining",
+    "pretrain_lr_decay_steps": "decreases of the learning rate in the pretraining",
+    "pretrain_lr_decay_factor": "factor of each",
+    "lr_after_pretraining": "learning rate after the pretraining",
+    "fresh_optimizer": "a fresh optimizer after the pretraining",
+    "best_epoch_from": "earliest epoch that can be the best",
+    "kmeans_seeds": "seeds of the restarts",
+    "start_scales": "scales at the start",
+    "scale_centers": "centres that the scales are about",
+    "empty_clusters": "empty clusters",
+    "restore_mixture": "mixture restored with the best epoch",
+}
+NUMBER = {name: number for number, (name, _) in enumerate(CITATIONS, 1)}
+
+
+def cite(*names: str) -> str:
+    """Return the numbers of citations, as [1, 2]."""
+    return "[" + ", ".join(str(NUMBER[name]) for name in names) + "]"
+
+
+def methods_in_words(analysis: Analysis, entries: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return headings with paragraphs on what was done, with the settings of the entries."""
+    parts = [("Models", _models(analysis)), ("Training", _training(analysis, entries))]
+    if (analysis.agreement["method"] == "december").any():
+        parts.append(("DECEMber", _december(analysis, entries)))
+    parts.append(("Clusterings fitted afterwards", _post_hoc(analysis)))
+    parts.append(("Agreement", _agreement()))
+    if not analysis.nulls.empty:
+        parts.append(("The null", _null(analysis)))
+    if not analysis.counts.empty:
+        parts.append(("Number of clusters", _counts()))
+    if analysis.chosen is not None and analysis.chosen.n_seeds > 1:
+        parts.append(("Consensus and stability", _consensus()))
+    return parts
+
+
+def _models(analysis: Analysis) -> str:
+    n, function = int(analysis.sessions["n_neurons"].sum()), short_function(analysis.model["fn"])
+    return (
+        f"Models of a shared core and one readout per session ({function}) predict the responses of "
+        f"{n:,} neurons in {len(analysis.sessions)} sessions. A neuron's readout vector, its weights on the core's "
+        f"features, is what is clustered. They are built and trained within nnfabrik {cite('nnfabrik')} with layers of "
+        f"neuralpredictors {cite('neuralpredictors')}, and kept in DataJoint tables {cite('datajoint')}."
+    )
+
+
+def _training(analysis: Analysis, entries: pd.DataFrame) -> str:
+    rows = analysis.agreement
+    # A control ends with its pretraining, whatever else its entry says.
+    whole = rows[rows["trainer_role"] != "control"]
+    settings = _trainer_settings(entries, set((whole if len(whole) else rows)["trainer_hash"]))
+    text = (
+        f"The loss and its optimisation follow the SENSORIUM 2022 baselines {cite('sensorium')}: Poisson loss plus the "
+        "regularizers of core and readout; early stopping on the mean validation correlation, the best epoch restored. "
+    )
+    text += _varied(settings, ("pretrain_epochs", "max_iter", "lr_init", "patience", "lr_decay_steps"))
+    text += _other_protocol(settings, "TrainingSettings")
+    if (rows["trainer_role"] == "control").any():
+        text += " Controls end with the pretraining: clusters of their readout vectors are what DECEMber starts from."
+    return text
+
+
+def _december(analysis: Analysis, entries: pd.DataFrame) -> str:
+    hashes = set(analysis.agreement.loc[analysis.agreement["method"] == "december", "trainer_hash"])
+    settings = _trainer_settings(entries, hashes)
+    text = (
+        f"DECEMber {cite('december')} adds a clustering loss after the pretraining, in the manner of deep embedded "
+        f"clustering {cite('dec')}: a mixture of Student t distributions with diagonal scales, started by k-means, is "
+        "fitted to all readout vectors by one EM step per optimizer step, and the Kullback-Leibler divergence between "
+        "sharpened and soft assignments is added to the loss, times the strength. "
+    )
+    names = ("n_clusters", "strength", "dof", "weights", "detach_target", "scale_bounds", "kmeans_n_init")
+    text += _varied(settings, names)
+    text += _other_protocol(settings, "ClusteringSettings")
+    return text + (
+        " With strength auto, the gradient of the clustering loss on the readout vectors is 0.01 of the model loss's "
+        "when the clustering begins. A neuron's cluster is the one with the largest responsibility, its confidence."
+    )
+
+
+def _post_hoc(analysis: Analysis) -> str:
+    names = {"gmm": "a Gaussian mixture with diagonal covariances", "kmeans": "k-means"}
+    names["t_mixture"] = "the same mixture of t distributions"
+    used = [names.get(method, str(method)) for method in sorted(set(analysis.agreement["method"]) - {"december"})]
+    if not used:
+        return "None: there is nothing to compare DECEMber with."
+    return (
+        f"Fitted to the readout vectors of models that were trained without the clustering loss: {', '.join(used)}. "
+        "They are the comparison that tells what the clustering loss has added."
+    )
+
+
+def _agreement() -> str:
+    return (
+        f"The adjusted Rand index (ARI {cite('ari')}) of two clusterings of the same neurons is 1 if they are "
+        "identical and 0 on average for random ones. Between seeds it is taken for every pair of seeds of one "
+        "configuration; mean and standard deviation (divisor n − 1) are over these pairs. Pairs share seeds, so this "
+        "spread is no standard error. The test correlation is the mean over neurons of the correlation between "
+        "response and prediction over single trials of the test tier; sessions whose test responses are all constant "
+        "were not measured there and are left out."
+    )
+
+
+def _null(analysis: Analysis) -> str:
+    draws = analysis.nulls["n_draws"]
+    number = f"{draws.min():g}" if draws.min() == draws.max() else f"{draws.min():g} to {draws.max():g}"
+    return (
+        "Readouts of different seeds agree on clusters also where there are none. Surrogate readout vectors "
+        f"({number} draws) have the real ones' mean, covariance and marginals, within and across seeds, but no "
+        f"clusters; they are made by iterated amplitude adjustment {cite('surrogates')} and clustered like the real "
+        "ones. p is the share of draws that agree at least as well as the data, one-sided, with one added to both "
+        "counts. Neither bends nor sparse axes are preserved, so a continuum that has these can beat the null."
+    )
+
+
+def _counts() -> str:
+    return (
+        "Four criteria: agreement between seeds above the mean of its null; log likelihood of held-out neurons; "
+        "Bayesian information criterion; silhouette. k-means has neither likelihood nor BIC. A criterion picks a K "
+        "if it is the only one as good as the best within the error; where several are, it has a range. Criteria agree "
+        "on a K if at least two pick it, or narrow it down to less than half of what was tried; the uncertainty is the "
+        "range that one of them cannot distinguish. Agreement between seeds can be highest at a K below the true one."
+    )
+
+
+def counts_in_words(choices: pd.DataFrame) -> str:
+    """Return what the criteria say about the number of clusters, of all methods together."""
+    begin = (
+        "A criterion picks a K if no other is as good within the error; otherwise it has a range that it cannot "
+        "distinguish, or none where that reaches the smallest or largest K that was tried."
+    )
+    if choices.empty:
+        return begin
+    agreed = agreed_counts(choices)
+    if agreed is None:
+        return f"{begin} Here no two criteria agree on a number of clusters for the same method."
+    n = int(choices["count"].notna().sum())
+    methods = "methods" if len(choices) > 1 else "method"
+    return f"{begin} Here criteria agree on {count_in_words(*agreed)}, for {n} of {len(choices)} {methods}."
+
+
+def _consensus() -> str:
+    return (
+        "Cluster numbers mean nothing across seeds. Labels are matched to the seed that agrees best with the others "
+        "(Hungarian method), then seeds vote; a neuron's stability is the share of seeds that put it into its "
+        "consensus cluster. With S seeds it is at least 1/S, and with few seeds it is coarse."
+    )
+
+
+# --- settings ------------------------------------------------------------------------------------------------------
+
+
+def _trainer_settings(entries: pd.DataFrame, hashes: set[str]) -> list[dict[str, Any]]:
+    """Return the complete settings of trainers, defaults included where the function is ours."""
+    rows = entries[(entries["kind"] == "trainer") & entries["hash"].isin(hashes)]
+    return [complete_settings(str(row.fn), json.loads(str(row.config))) for row in rows.itertuples()]
+
+
+def _other_protocol(settings: list[dict[str, Any]], kind: str) -> str:
+    """Return what differs from this package's protocol, as :func:`_varied` says it; nothing where nothing does."""
+    from december_plugin.training import settings as kinds
+
+    defaults = kinds.protocol_defaults(getattr(kinds, kind))
+    names = tuple(n for n, usual in defaults.items() if any(entry.get(n, usual) != usual for entry in settings))
+    return f" Not by default: {_varied(settings, names).removeprefix('Settings: ')}" if names else ""
+
+
+def _varied(settings: list[dict[str, Any]], names: tuple[str, ...]) -> str:
+    """Return the values of settings in all entries, as "name: value, value; ..."."""
+    from december_plugin.plots.style import natural_order
+
+    parts = []
+    for name in names:
+        values = sorted({_written(entry[name]) for entry in settings if name in entry}, key=natural_order)
+        if values:
+            parts.append(f"{SETTINGS.get(name, name)} {', '.join(values)}")
+    return f"Settings: {'; '.join(parts)}." if parts else ""
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return " to ".join(_written(entry) for entry in value)
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)

@@ -1,0 +1,160 @@
+"""Puts the page together: what the templates need, and nothing that they could get wrong.
+
+The file opens offline. plotly.js is inside, once; its whole bundle is taken (4.8 MB), because it is the one that comes
+with the Python package: a smaller one would have to be kept up to date by hand, and a chart library of our own would
+have to do again what makes the t-SNE usable (zoom, hover, WebGL). A content security policy in the page forbids every
+request and every script but the page's own, which are named by their hashes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache, partial
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from december_plugin import __version__
+from december_plugin.answer.data import ReportData
+from december_plugin.answer.verdict import overall
+from december_plugin.report import methods as words
+from december_plugin.report import tables
+from december_plugin.report.views import Payload, analysis_view
+from december_plugin.security.redaction import known_secrets, redacted
+
+TEMPLATES = "templates"
+
+
+def render_report(data: ReportData) -> str:
+    """Return the report as HTML; the same data give the same text."""
+    payload = Payload()
+    analyses = [analysis_view(number, each, data, payload) for number, each in enumerate(data.analyses, 1)]
+    secrets = frozenset(known_secrets())  # to look for them is slow, and a table of hundreds of methods has many texts
+    environment = _environment(secrets)
+    plotly, script = _plotly(), _resource("report.js")
+    content = _json_for_html({"charts": payload.figures, "embeddings": payload.embeddings})
+    body = environment.get_template("report.html.j2").render(
+        data=data,
+        version=__version__,
+        created=data.created.strftime("%Y-%m-%d %H:%M %Z"),
+        analyses=analyses,
+        overall=overall([view["answer"] for view in analyses]) if len(analyses) > 1 else None,
+        citations=words.CITATIONS,
+        provenance=_provenance(data),
+        policy=_policy(plotly, script),
+        style=Markup(_resource("report.css")),
+        has_embeddings=bool(payload.embeddings),
+    )
+    return _filled(body, {"PLOTLY": plotly, "DATA": redacted(content, secrets=secrets), "SCRIPT": script})
+
+
+def _filled(body: str, parts: Mapping[str, str]) -> str:
+    """Replace the comments ``<!--december:NAME-->``, which no text of the database can hold unescaped."""
+    for name, text in parts.items():
+        head, mark, tail = body.partition(f"<!--december:{name}-->")
+        assert mark, name
+        body = head + text + tail
+    return body
+
+
+def _environment(secrets: frozenset[str]) -> jinja2.Environment:
+    loader = jinja2.DictLoader(
+        {name: _resource(name) for name in ("report.html.j2", "parts.html.j2", "analysis.html.j2")}
+    )
+    environment = jinja2.Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=partial(_without_secrets, secrets=secrets),
+    )
+    environment.filters["text"] = tables.as_text
+    environment.filters["code"] = partial(_with_code, secrets=secrets)
+    return environment
+
+
+def _with_code(text: str, *, secrets: frozenset[str]) -> Markup:
+    """Return a text in which what stands between backticks is marked as code; everything is escaped."""
+    parts = [Markup.escape(redacted(part, secrets=secrets)) for part in str(text).split("`")]
+    return Markup("").join(Markup("<code>%s</code>") % part if i % 2 else part for i, part in enumerate(parts))
+
+
+def _without_secrets(value: Any, *, secrets: frozenset[str]) -> Any:
+    """Redact a text before it is escaped; markup is our own."""
+    return redacted(value, secrets=secrets) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+@cache
+def _resource(name: str) -> str:
+    return (files("december_plugin.report") / TEMPLATES / name).read_text(encoding="utf-8")
+
+
+@cache
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return str(get_plotlyjs())
+
+
+def _json_for_html(value: Any) -> str:
+    """Return JSON that can stand inside of a script element: nothing in it ends the element."""
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _policy(*scripts: str) -> str:
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
+    # plotly.js compiles its WebGL drawing functions, and writes style attributes.
+    return (
+        f"default-src 'none'; script-src {allowed} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+# --- the rest ------------------------------------------------------------------------------------------------------
+
+
+def _provenance(data: ReportData) -> dict[str, Any]:
+    trainings = [
+        *(tables.Column("data set", "dataset_hash"), tables.Column("model", "model_hash")),
+        *(tables.Column("trainer", "trainer_hash"), tables.Column("seed", "seed", "integer")),
+        *(tables.Column("role", "role"), tables.Column("strength", "strength", "small")),
+        tables.Column("validation correlation", "validation_correlation", "number"),
+        tables.Column("test correlation", "test_correlation", "number"),
+        *(tables.Column("epochs", "n_epochs", "integer"), tables.Column("best epoch", "best_epoch", "integer")),
+        *(tables.Column("ended by", "stopped_by"), tables.Column("stored", "trained")),
+    ]
+    progress = [tables.Column(name, name, "text" if name == "table" else "integer") for name in data.progress.columns]
+    failures = [tables.Column(name, name) for name in ("table", "count", "reason", "example", "job")]
+    entries = [tables.Column(name, name) for name in ("kind", "fn", "comment", "hash", "config")]
+    versions = [tables.Column(name, name) for name in ("package", "version", "n_models")]
+    here = pd.DataFrame({"package": list(data.versions), "version": list(data.versions.values())})
+    known = data.known_types.copy()
+    if len(known):
+        known["types"] = [", ".join(map(str, names)) for names in known["type_names"]]
+    types = [
+        *(tables.Column("name", "types_name"), tables.Column("source", "source"), tables.Column("version", "version")),
+        *(tables.Column("types", "types"), tables.Column("neurons", "n_neurons", "integer")),
+        tables.Column("stored", "inserted"),
+    ]
+    return {
+        "trainings": tables.make_table(data.trainings, "Trained models", trainings),
+        "progress": tables.make_table(data.progress, "Entries of the tables", progress),
+        "failures": tables.make_table(data.failures, "Failures by reason", failures) if len(data.failures) else None,
+        "entries": tables.make_table(data.entries, "Entries and their settings", entries),
+        "here": tables.make_table(here, "Packages where this report was made", versions[:2]),
+        "trained_with": tables.make_table(data.training_versions, "Packages of the trainings", versions)
+        if len(data.training_versions)
+        else None,
+        "types": tables.make_table(known, "Known types", types) if len(known) else None,
+    }

@@ -1,0 +1,39 @@
+"""Answers from the filled tables, as pandas data frames."""
+
+from typing import TYPE_CHECKING
+
+import lazy_loader as _lazy
+
+if TYPE_CHECKING:
+    from december_plugin.results.agreement import agreement_table as agreement_table
+    from december_plugin.results.agreement import best_configurations as best_configurations
+    from december_plugin.results.agreement import load_assigned_model as load_assigned_model
+    from december_plugin.results.agreement import neuron_clusters as neuron_clusters
+    from december_plugin.results.agreement import stable_neurons as stable_neurons
+    from december_plugin.results.confusion import confusion_frame as confusion_frame
+    from december_plugin.results.evidence import choose_cluster_count as choose_cluster_count
+    from december_plugin.results.evidence import cluster_count_table as cluster_count_table
+    from december_plugin.results.evidence import consensus_frame as consensus_frame
+    from december_plugin.results.evidence import consensus_table as consensus_table
+    from december_plugin.results.evidence import null_table as null_table
+    from december_plugin.results.export import export_tables as export_tables
+    from december_plugin.results.figures import datasets_frame as datasets_frame
+    from december_plugin.results.figures import embeddings_frame as embeddings_frame
+    from december_plugin.results.figures import measures_frame as measures_frame
+    from december_plugin.results.figures import performance_frame as performance_frame
+    from december_plugin.results.figures import restarts_frame as restarts_frame
+    from december_plugin.results.performance import performance_table as performance_table
+    from december_plugin.results.performance import session_performance as session_performance
+    from december_plugin.results.performance import untested_sessions as untested_sessions
+    from december_plugin.results.report import collect_report as collect_report
+
+_NAMES = {
+    "agreement": ["agreement_table", "best_configurations", "load_assigned_model", "neuron_clusters", "stable_neurons"],
+    "confusion": ["confusion_frame"],
+    "evidence": ["choose_cluster_count", "cluster_count_table", "consensus_frame", "consensus_table", "null_table"],
+    "export": ["export_tables"],
+    "figures": ["datasets_frame", "embeddings_frame", "measures_frame", "performance_frame", "restarts_frame"],
+    "performance": ["performance_table", "session_performance", "untested_sessions"],
+    "report": ["collect_report"],
+}
+__getattr__, __dir__, __all__ = _lazy.attach(__name__, submod_attrs=_NAMES)

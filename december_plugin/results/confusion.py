@@ -1,0 +1,111 @@
+"""Confusion of stored assignments with known types, as a data frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from december_plugin.embeddings.neuron_ids import NeuronIds
+from december_plugin.errors import SettingsError
+from december_plugin.evaluation.confusion import ConfusionMatrix, confusion_matrix
+from december_plugin.results.agreement import configuration_key
+from december_plugin.schemas.assigned_labels import assigned_labels
+from december_plugin.schemas.consensus import consensus_of
+from december_plugin.schemas.restricting import restricted
+from december_plugin.schemas.tables import DecemberTables
+
+
+def confusion_frame(tables: DecemberTables, restriction: Any, *, types_name: str | None = None) -> pd.DataFrame:
+    """Return the numbers of neurons by cluster and known type, matched; of one assignment, or of a consensus of seeds.
+
+    Every neuron counts once: several seeds vote on its cluster (:mod:`december_plugin.evaluation.consensus`).
+
+    Parameters
+    ----------
+    tables
+        The tables.
+    restriction
+        Leaves one assignment, or the seeds of one configuration. It may name the primary key, ``method``,
+        ``n_clusters``.
+    types_name
+        Set of known types; None takes the only one there is.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``cluster`` (as the reference seed numbers them), columns the types; row ``i`` belongs to column ``i`` as
+        far as both go. ``attrs`` has ``n_seeds``, ``reference_seed``, ``types_name``; ``per_type``, a frame with
+        ``cluster``, ``n_neurons``, ``recall`` and ``precision`` by type; ``accuracy``; ``n_unlabelled`` and
+        ``n_unassigned``, the neurons without a known type, and the labelled neurons that not all seeds have.
+
+    Raises
+    ------
+    SettingsError
+        If the restriction leaves no assignment or several configurations, there is no such set of types, or no
+        neuron of an assignment has a known type.
+    """
+    keys = _seeds_of_one_configuration(tables, restriction)
+    name = _types_name(tables, types_name)
+    types = tables.KnownTypes().frame(name)
+    assigned = assigned_labels(tables.ClusterAssignment, keys[0])
+    labels, ids, reference = assigned.labels.astype(np.int64), assigned.ids, keys[0]
+    if len(keys) > 1:
+        consensus = consensus_of(tables.ClusterAssignment, keys)
+        labels, ids = consensus.partition.clusters, consensus.neurons.ids
+        reference = keys[consensus.partition.reference]
+    matrix = _confusion(labels, ids, assigned.from_recording, types, name)
+    frame = matrix.frame()
+    frame.attrs = {
+        "n_seeds": len(keys),
+        "reference_seed": int(reference["seed"]),
+        "types_name": name,
+        "per_type": matrix.per_type(),
+        "accuracy": matrix.accuracy,
+        "n_unlabelled": matrix.n_unlabelled,
+        "n_unassigned": matrix.n_unassigned,
+    }
+    return frame
+
+
+def _confusion(
+    labels: np.ndarray, ids: NeuronIds, from_recording: Mapping[str, bool], types: pd.DataFrame, name: str
+) -> ConfusionMatrix:
+    if not any(from_recording.get(key) for key in types["data_key"].unique()):
+        sessions = ", ".join(sorted(from_recording))
+        raise SettingsError(
+            f"the known types {name!r} have no session in common with this assignment, whose sessions are {sessions}; "
+            f"theirs are {', '.join(sorted(types['data_key'].unique()))}. Unit ids must come from the recordings."
+        )
+    type_ids = NeuronIds(types["data_key"].to_numpy(dtype=str), types["unit_id"].to_numpy())
+    try:
+        return confusion_matrix(labels, types["type"].to_numpy(), ids=ids, type_ids=type_ids)
+    except SettingsError as error:
+        raise SettingsError(
+            f"the known types {name!r} have no neuron in common with this assignment: {error}"
+        ) from error
+
+
+def _seeds_of_one_configuration(tables: DecemberTables, restriction: Any) -> list[dict[str, Any]]:
+    joined = tables.ClusterAssignment.proj(n_clusters="n_clusters_used") * tables.Clustering.proj("method")
+    keys = restricted(joined, restriction).fetch("KEY", order_by="seed")
+    names = configuration_key(tables)
+    configurations = {tuple(key[name] for name in names) for key in keys}
+    if len(configurations) != 1:
+        raise SettingsError(
+            f"the restriction leaves {len(keys)} assignments of {len(configurations)} configurations; it must leave "
+            "one assignment, or the seeds of one configuration. agreement_table() lists configurations with their keys."
+        )
+    return keys
+
+
+def _types_name(tables: DecemberTables, types_name: str | None) -> str:
+    known = sorted(tables.KnownTypes.fetch("types_name"))
+    if types_name is None and len(known) == 1:
+        return str(known[0])
+    if types_name is None or types_name not in known:
+        asked = "set types_name" if types_name is None else f"there are no known types named {types_name!r}"
+        raise SettingsError(f"{asked}. Known: {', '.join(known) or 'none'}.")
+    return types_name

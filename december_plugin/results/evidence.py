@@ -1,0 +1,411 @@
+"""Types or a continuum: questions to the filled tables, answered as pandas data frames.
+
+They stand beside those of :mod:`december_plugin.results.agreement`, take the same restrictions, and speak of the same
+configurations: data set, model, trainer and clustering, without the seed. ``docs/are-there-types.md`` says how to read
+the answers, and what they cannot say.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from december_plugin.evaluation.agreement import SIGNIFICANT
+from december_plugin.evaluation.model_selection import (
+    FEWEST_COUNTS,
+    LIKELIHOOD_METHODS,
+    AgreedCount,
+    Pick,
+    agreed_count,
+    count_in_words,
+    in_words,
+    pick_count,
+)
+from december_plugin.evaluation.null import null_band
+from december_plugin.results.agreement import (
+    _assignments,
+    _frame,
+    _pair_summary,
+    configuration_key,
+    labelled_configurations,
+    one_configuration,
+)
+from december_plugin.schemas.clustering import DECEMBER
+from december_plugin.schemas.consensus import consensus_of
+from december_plugin.schemas.tables import DecemberTables
+from december_plugin.text.naming import in_order
+
+NULL_COLUMNS = ("null_mean", "null_sd", "null_low", "null_high", "n_draws", "n_pairs", "p_value")
+ABOVE_NULL = ("above_null_mean", "above_null_sd", "p_value", "n_draws")
+CONFIGURATION = ("label", "method", "n_clusters", "trainer_role")
+CRITERIA = ("heldout_log_likelihood", "bic", "silhouette")
+CURVE = (
+    *("dataset_fn", "dataset_hash", "model_fn", "model_hash", "trainer_fn", "trainer_role", "trainer_settings"),
+    *("method", "clustering_settings"),
+)
+# Differences of the Bayesian information criterion below this are weak evidence (Kass and Raftery 1995).
+BIC_TOLERANCE = 10.0
+WORDS = {
+    "agreement": "the agreement between seeds above its null",
+    "heldout_log_likelihood": "the held-out log likelihood",
+    "bic": "the BIC",
+    "silhouette": "the silhouette",
+}
+
+
+def null_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
+    """Return the agreement between seeds of every configuration beside its null, where surrogates were drawn.
+
+    Parameters
+    ----------
+    tables
+        The tables.
+    restriction
+        Which assignments to take. Pairs count of which both models are selected, and whose labels are still those
+        beside which the surrogates were drawn.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per configuration and ``surrogate_name``: ``label``, ``method``, ``n_clusters``, ``trainer_role``, the
+        observed mean adjusted Rand index over pairs ``seeds_mean``, of the draws' means over the same pairs
+        ``null_mean``, ``null_sd`` (divisor n - 1), ``null_low`` and ``null_high`` (2.5 and 97.5 % quantiles),
+        ``n_draws``, ``n_pairs``, the one-sided ``p_value``, and the configuration's key.
+    """
+    models = _assignments(tables, restriction)
+    key = configuration_key(tables)
+    names = dict(zip(*tables.Surrogate().fetch("surrogate_hash", "surrogate_name"), strict=True))
+    current, observed = _current_labels(tables, models), _observed(tables)
+    entries = tables.SurrogateAgreement() & models[key].drop_duplicates().to_dict("records")
+    best: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for entry in entries.fetch("KEY", "seeds", "labels_md5s", "agreements", as_dict=True, order_by="n_seeds"):
+        configuration = tuple(entry[name] for name in key)
+        seeds = [int(seed) for seed in entry["seeds"]]
+        valid = {
+            seed
+            for seed, digest in zip(seeds, entry["labels_md5s"], strict=True)
+            if current.get((*configuration, seed)) == digest
+        }
+        pairs = list(itertools.combinations(seeds, 2))
+        values = [observed.get((*configuration, *pair), math.nan) for pair in pairs]
+        used = [at for at, pair in enumerate(pairs) if valid.issuperset(pair) and math.isfinite(values[at])]
+        kind = (*configuration, entry["surrogate_hash"])
+        if used and len(used) >= best.get(kind, {"n_pairs": 0})["n_pairs"]:
+            best[kind] = {
+                **dict(zip(key, configuration, strict=True)),
+                **_null_row(np.asarray(entry["agreements"])[:, used], [values[at] for at in used]),
+                "surrogate_name": names[entry["surrogate_hash"]],
+            }
+    columns = [*key, "surrogate_name", "seeds_mean", *NULL_COLUMNS]
+    frame = pd.DataFrame(list(best.values()), columns=columns).sort_values("surrogate_name")
+    frame = in_order(frame.merge(labelled_configurations(tables, models), on=key, how="left"))
+    return frame[[*CONFIGURATION, "surrogate_name", "seeds_mean", *NULL_COLUMNS, *key]]
+
+
+def cluster_count_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
+    """Return the criteria for the number of clusters of every configuration, side by side.
+
+    Parameters
+    ----------
+    tables
+        The tables.
+    restriction
+        Which assignments to take.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per configuration: ``label``, ``method``, ``n_clusters``, ``trainer_role``; ``trainer_settings`` and
+        ``clustering_settings``, without the number of clusters, in words: rows that differ in K alone have the same;
+        ``n_models``;
+        agreement between seeds ``seeds_mean``, ``seeds_sd``, ``n_pairs``; how far it lies above the mean of its null,
+        ``above_null_mean``, with the standard deviation of the draws ``above_null_sd``, ``p_value`` and ``n_draws``, of
+        several kinds of surrogates that with the highest null; means and standard deviations over models of the
+        held-out log likelihood (nat per neuron), the Bayesian information criterion and the silhouette;
+        ``heldout_log_likelihood_se``, the mean over models of the standard error over splits; and the configuration's
+        key. What is not computed yet, or has no value, is NaN.
+    """
+    models = _assignments(tables, restriction)
+    key = configuration_key(tables)
+    wanted = [*CRITERIA, "heldout_log_likelihood_se"]
+    quality = _frame(tables.ClusterQuality.proj(*wanted))
+    models = models.merge(quality, on=[*key, "seed"], how="left")
+    models[wanted] = models[wanted].astype(float)
+    groups = models.groupby(key, sort=False, dropna=False)
+    frame = groups.size().to_frame("n_models")
+    for name in CRITERIA:
+        frame[f"{name}_mean"], frame[f"{name}_sd"] = groups[name].mean(), groups[name].std()
+    frame["heldout_log_likelihood_se"] = groups["heldout_log_likelihood_se"].mean()
+    frame = frame.reset_index().merge(_pair_summary(tables, models, "adjusted_rand_index"), on=key, how="left")
+    frame["n_pairs"] = frame["n_pairs"].fillna(0).astype(int)
+    frame = frame.merge(_above_null(tables, restriction, key), on=key, how="left")
+    settings = {
+        (row["trainer_fn"], row["trainer_hash"]): _settings_in_words(row["trainer_config"])
+        for row in tables.nnfabrik.Trainer().fetch("trainer_fn", "trainer_hash", "trainer_config", as_dict=True)
+    }
+    clusterings = dict(zip(*tables.Clustering().fetch("clustering_hash", "settings"), strict=True))
+    frame["trainer_settings"] = [
+        settings.get(pair, "") for pair in zip(frame["trainer_fn"], frame["trainer_hash"], strict=True)
+    ]
+    frame["clustering_settings"] = [_settings_in_words(clusterings[name]) for name in frame["clustering_hash"]]
+    criteria = [f"{name}_{part}" for name in CRITERIA for part in ("mean", "sd")]
+    first = [*CONFIGURATION, "trainer_settings", "clustering_settings", "n_models"]
+    agreement = ["seeds_mean", "seeds_sd", "n_pairs", *ABOVE_NULL]
+    order = [*first, *agreement, *criteria, "heldout_log_likelihood_se", *key]
+    return in_order(frame.merge(labelled_configurations(tables, models), on=key, how="left"))[order]
+
+
+def choose_cluster_count(frame: pd.DataFrame) -> pd.DataFrame:
+    """Say which number of clusters each criterion picks, if any, and whether they agree.
+
+    The agreement between seeds counts as far as it lies above its null: by itself it is highest for few clusters, also
+    where there are none. The uncertainty of a mean over models is its standard error; of the held-out log likelihood
+    also that over splits, if it is larger; of the BIC at least 10; of the agreement above its null that of the null's
+    draws and, as pairs share seeds, the standard deviation over pairs divided by the square root of half the number of
+    seeds. A criterion picks a K if it is the only one within this of the best. Otherwise it has a range that it cannot
+    distinguish, or says nothing where that reaches the smallest or the largest K that was tried, or fewer than three
+    were: see :func:`december_plugin.evaluation.model_selection.pick_count` and
+    :func:`~december_plugin.evaluation.model_selection.agreed_count`.
+
+    Parameters
+    ----------
+    frame
+        From :func:`cluster_count_table`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per data set, model, trainer and clustering (but for the number of clusters): ``label``; ``smallest``,
+        ``largest`` and ``n_counts`` of the K that were tried. For each of the criteria ``agreement``,
+        ``heldout_log_likelihood``, ``bic`` and ``silhouette`` the K that it picks, NaN for none; with ``_low`` and
+        ``_high`` the range that it cannot distinguish; with ``_says`` all of it in words. ``n_criteria``, how many
+        exist for the method and are computed, and ``n_picks``, how many of them pick a K. ``count``, the K that at
+        least two criteria agree on, with its uncertainty ``count_low`` to ``count_high`` and ``agreeing``, the names of
+        these criteria; NaN and "" for none. ``statement``, a sentence.
+    """
+    columns = ["label", *CURVE, "smallest", "largest", "n_counts"]
+    columns += [f"{name}{part}" for name in WORDS for part in ("", "_low", "_high", "_says")]
+    columns += ["n_criteria", "n_picks", "count", "count_low", "count_high", "agreeing", "statement"]
+    rows = []
+    for values, curve in frame.groupby(list(CURVE), sort=False, dropna=False):
+        described = dict(zip(CURVE, values, strict=True))
+        curve = curve.sort_values("n_clusters").drop_duplicates("n_clusters")
+        counts = [int(count) for count in curve["n_clusters"]]
+        picks = _picks(curve, str(described["method"]))
+        agreed = agreed_count(picks, counts)
+        row = {"label": " / ".join(dict.fromkeys(curve["label"])), **described}
+        row |= {"smallest": counts[0], "largest": counts[-1], "n_counts": len(counts)}
+        row |= {"n_criteria": sum(_is_computed(pick) for pick in picks.values())}
+        row |= {"n_picks": sum(pick.count is not None for pick in picks.values())}
+        for name in WORDS:
+            row |= _pick_columns(name, picks.get(name))
+        row |= {"statement": _statement(picks, counts, agreed), "agreeing": ""}
+        if agreed is not None:
+            row |= {"count": agreed.count, "count_low": agreed.low, "count_high": agreed.high}
+            row |= {"agreeing": ", ".join(agreed.criteria)}
+        rows.append(row)
+    found = pd.DataFrame(rows, columns=columns)
+    return found.astype(dict.fromkeys(("count", "count_low", "count_high"), float))
+
+
+def consensus_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
+    """Return how much the seeds of every configuration share, from the table ``Consensus``.
+
+    Parameters
+    ----------
+    tables
+        The tables.
+    restriction
+        Which assignments to take; a configuration is left out unless ``Consensus`` has an entry of exactly the seeds
+        that are selected, with the labels that they have now.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per configuration: ``label``, ``method``, ``n_clusters``, ``trainer_role``, ``n_seeds``, ``n_neurons``
+        (that all seeds have), ``n_clusters_found``, ``mean_stability``, ``core_fraction`` (share of neurons that all
+        seeds put into the same consensus cluster), and the configuration's key.
+    """
+    models = _assignments(tables, restriction)
+    key = configuration_key(tables)
+    selected: dict[tuple[Any, ...], dict[int, str]] = {}
+    for (*names, seed), digest in _current_labels(tables, models).items():
+        selected.setdefault(tuple(names), {})[int(seed)] = digest
+    described = {
+        tuple(row[name] for name in key): {name: row[name] for name in (*CONFIGURATION, "gradient_ratio")}
+        for row in labelled_configurations(tables, models).to_dict("records")
+    }
+    columns = {"n_consensus_neurons": "n_neurons", "n_consensus_clusters": "n_clusters_found"}
+    found = ["n_seeds", "n_neurons", "n_clusters_found", "mean_stability", "core_fraction"]
+    rows = []
+    for entry in tables.Consensus().fetch(as_dict=True):
+        configuration = tuple(entry[name] for name in key)
+        seeds = dict(zip((int(seed) for seed in entry["seeds"]), entry["labels_md5s"], strict=True))
+        if selected.get(configuration) == seeds:
+            renamed = {columns.get(name, name): value for name, value in entry.items()}
+            rows.append({**{name: renamed[name] for name in (*key, *found)}, **described[configuration]})
+    order = [*CONFIGURATION, *found, *key]
+    return in_order(pd.DataFrame(rows, columns=[*order, "gradient_ratio"]))[order]
+
+
+def consensus_frame(tables: DecemberTables, restriction: Any) -> pd.DataFrame:
+    """Return the consensus cluster of every neuron of one configuration, from the labels of its seeds as they are now.
+
+    Parameters
+    ----------
+    tables
+        The tables.
+    restriction
+        Leaves at least two seeds of one configuration.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``data_key``, ``unit_id``, ``cluster`` (numbered as in the reference seed), ``stability`` (the share of seeds
+        that put the neuron there, 1 = all), ``n_seeds``, and means over seeds of ``confidence`` and ``margin`` (the
+        largest minus the second largest responsibility; NaN if a seed's were not stored), for the neurons that all
+        seeds have. ``attrs`` has the ``reference_seed``.
+
+    Raises
+    ------
+    SettingsError
+        If the restriction leaves several configurations or fewer than two seeds.
+    """
+    keys = one_configuration(tables, restriction)
+    found = consensus_of(tables.ClusterAssignment, keys)
+    frame = pd.DataFrame(
+        {
+            "data_key": found.neurons.ids.data_keys,
+            "unit_id": found.neurons.ids.unit_ids,
+            "cluster": found.partition.clusters,
+            "stability": found.partition.stability,
+            "n_seeds": len(keys),
+            "confidence": found.confidences,
+            "margin": found.margins,
+        }
+    )
+    frame.attrs["reference_seed"] = int(keys[found.partition.reference]["seed"])
+    return frame
+
+
+# --- parts of the above ------------------------------------------------------------------------------------------
+
+
+def _current_labels(tables: DecemberTables, models: pd.DataFrame) -> dict[tuple[Any, ...], str]:
+    """Return the digests of the labels that the selected assignments have now, by configuration and seed."""
+    names = [*configuration_key(tables), "seed"]
+    digests = models[names].merge(_frame(tables.ClusterAssignment.proj("labels_md5")), on=names)
+    return {tuple(row): digest for *row, digest in digests[[*names, "labels_md5"]].itertuples(index=False)}
+
+
+def _observed(tables: DecemberTables) -> dict[tuple[Any, ...], float]:
+    """Return the adjusted Rand index of every pair, by configuration and the two seeds."""
+    names = [*configuration_key(tables), "seed_a", "seed_b"]
+    pairs = _frame(tables.SeedAgreement.proj("adjusted_rand_index"))
+    return {tuple(row): value for *row, value in pairs[[*names, "adjusted_rand_index"]].itertuples(index=False)}
+
+
+def _null_row(agreements: np.ndarray, observed: list[float]) -> dict[str, Any]:
+    """Return the columns of the null for agreements (draws, pairs) and the observed ones of the same pairs."""
+    mean = float(np.mean(observed))
+    band = null_band(agreements.mean(axis=1), mean)
+    return {
+        "seeds_mean": mean,
+        "null_mean": band.mean,
+        "null_sd": band.sd,
+        "null_low": band.low,
+        "null_high": band.high,
+        "n_draws": len(agreements),
+        "n_pairs": len(observed),
+        "p_value": band.p_value,
+    }
+
+
+def highest_nulls(nulls: pd.DataFrame, key: list[str]) -> pd.DataFrame:
+    """Return the rows of :func:`null_table`, of several surrogates of one configuration that with the highest null."""
+    return nulls.sort_values("null_mean", kind="stable").drop_duplicates(key, keep="last")
+
+
+def _above_null(tables: DecemberTables, restriction: Any, key: list[str]) -> pd.DataFrame:
+    """Return how far each configuration's agreement between seeds lies above its null."""
+    nulls = highest_nulls(null_table(tables, restriction), key)
+    pairs = (nulls["seeds_mean"] - nulls["null_mean"]).astype(float)
+    found = nulls[[*key, "p_value", "n_draws", "null_sd"]].assign(above_null_mean=pairs)
+    return found.rename(columns={"null_sd": "above_null_sd"})
+
+
+def _picks(curve: pd.DataFrame, method: str) -> dict[str, Pick]:
+    """Return what each criterion that the method has says."""
+    counts = curve["n_clusters"].astype(int).tolist()
+    n_models = curve["n_models"].to_numpy(dtype=float)
+
+    def pick(name: str, errors: np.ndarray, **settings: Any) -> Pick:
+        values = curve[name].to_numpy(dtype=float)
+        return pick_count(counts, values.tolist(), np.nan_to_num(errors).tolist(), **settings)
+
+    def standard_error(name: str) -> np.ndarray:
+        return np.asarray(np.nan_to_num(curve[f"{name}_sd"].to_numpy(dtype=float)) / np.sqrt(n_models))
+
+    picks = {"agreement": _pick_above_null(curve, pick)}
+    if method in (DECEMBER, *LIKELIHOOD_METHODS):
+        over_splits = np.nan_to_num(curve["heldout_log_likelihood_se"].to_numpy(dtype=float))
+        held_out_error = np.maximum(standard_error("heldout_log_likelihood"), over_splits)
+        picks["heldout_log_likelihood"] = pick("heldout_log_likelihood_mean", held_out_error)
+        picks["bic"] = pick("bic_mean", np.maximum(standard_error("bic"), BIC_TOLERANCE), better="smaller")
+    return {**picks, "silhouette": pick("silhouette_mean", standard_error("silhouette"))}
+
+
+def _pick_above_null(curve: pd.DataFrame, pick: Any) -> Pick:
+    p_values = curve["p_value"].to_numpy(dtype=float)
+    if np.isnan(p_values).all():
+        return Pick(None, (), "has no null to be judged by")
+    if not (p_values <= SIGNIFICANT).any():
+        return Pick(None, tuple(curve["n_clusters"]), f"is nowhere above its null (p at most {SIGNIFICANT:g})")
+    n_seeds = np.maximum(curve["n_models"].to_numpy(dtype=float) / 2, 1)
+    over_pairs = np.nan_to_num(curve["seeds_sd"].to_numpy(dtype=float)) / np.sqrt(n_seeds)
+    return pick("above_null_mean", np.hypot(over_pairs, curve["above_null_sd"].to_numpy(dtype=float)))
+
+
+def _is_computed(pick: Pick) -> bool:
+    return bool(pick.as_good)
+
+
+def _pick_columns(name: str, pick: Pick | None) -> dict[str, Any]:
+    if pick is None:
+        return {name: math.nan, f"{name}_says": "does not exist"}
+    low, high = (pick.as_good[0], pick.as_good[-1]) if pick.as_good else (math.nan, math.nan)
+    says = f"{pick.count}" if pick.count is not None else "none: " + pick.why_not.removeprefix("is ")
+    if pick.count is None and pick.is_inside:
+        says = in_words(pick.as_good)
+    count = float(pick.count) if pick.count is not None else math.nan
+    return {name: count, f"{name}_low": low, f"{name}_high": high, f"{name}_says": says}
+
+
+def _statement(picks: Mapping[str, Pick], counts: list[int], agreed: AgreedCount | None) -> str:
+    if len(counts) < FEWEST_COUNTS:
+        tried = " and ".join(map(str, counts))
+        return f"Only K = {tried} was tried; choosing a number of clusters takes at least three."
+    tried = f"K = {counts[0]} to {counts[-1]}"
+    said = [f"{WORDS[name]} picks K = {pick.count}" for name, pick in picks.items() if pick.count is not None]
+    others = [f"{WORDS[name]} {pick.why_not}" for name, pick in picks.items() if pick.count is None]
+    if agreed is not None:
+        *first, last = (WORDS[name] for name in agreed.criteria)
+        names = f"{', '.join(first)} and {last}"
+        begin = f"Of {tried}, criteria agree on {count_in_words(agreed.count, agreed.low, agreed.high)}: {names}."
+    elif said:
+        begin = f"Of {tried}, no two criteria agree on one."
+    else:
+        begin = f"Of {tried}, no criterion picks one."
+    rest = "; ".join([*said, *others])
+    return f"{begin} {rest[0].upper()}{rest[1:]}."
+
+
+def _settings_in_words(config: Any) -> str:
+    if not isinstance(config, Mapping):
+        return ""
+    return ", ".join(f"{name}={config[name]}" for name in sorted(config) if name != "n_clusters")

@@ -1,0 +1,152 @@
+"""The numbers of a report, and those behind them neuron by neuron, as data frames to be written to files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from december_plugin.answer.data import ExportTable
+from december_plugin.results import evidence as type_queries
+from december_plugin.results.agreement import assignment_frame, configuration_key
+from december_plugin.results.performance import stored_columns
+from december_plugin.results.report import ReportSettings, read_trainings, selected_agreement
+from december_plugin.schemas.tables import DecemberTables
+
+SUMMARY = ["configuration", "label", "method", "n_clusters", "trainer_role"]
+NULLS = ["surrogate_name", "seeds_mean", "null_mean", "null_sd", "null_low", "null_high", "p_value", "n_draws"]
+CRITERIA = ["heldout_log_likelihood", "bic", "silhouette"]
+NEURON = ["data_key", "unit_id"]
+
+
+def export_tables(
+    tables: DecemberTables,
+    *,
+    settings: ReportSettings,
+) -> list[ExportTable]:
+    """Return what an export writes.
+
+    Parameters
+    ----------
+    tables
+        The tables.
+    settings
+        ``types_name``, ``n_clusters``, ``dataset`` and ``model`` choose the configurations.
+
+    Returns
+    -------
+    list of ExportTable
+        Large ones give their rows part by part, so that they need not fit into memory.
+
+    Raises
+    ------
+    SettingsError
+        If there is no assignment, or none that the settings leave.
+    """
+    agreement = selected_agreement(tables, settings)
+    if settings.n_clusters is not None:
+        agreement = agreement[agreement["n_clusters"] == settings.n_clusters].reset_index(drop=True)
+    agreement.insert(0, "configuration", np.arange(1, len(agreement) + 1))
+    trainings = read_trainings(tables, agreement)
+    trainings.insert(0, "training", np.arange(1, len(trainings) + 1))
+    reader = _Reader(tables, agreement, trainings)
+    return [
+        ExportTable("agreement", lambda: iter([agreement])),
+        ExportTable("null", lambda: iter([reader.nulls()])),
+        ExportTable("cluster_counts", lambda: iter([reader.counts()])),
+        ExportTable("cluster_count_choices", lambda: iter([reader.choices()])),
+        ExportTable("consensus", lambda: iter([reader.consensus()])),
+        ExportTable("trainings", lambda: iter([trainings])),
+        ExportTable("consensus_neurons", reader.consensus_neurons),
+        ExportTable("assignments", reader.assignments),
+        ExportTable("performance_neurons", reader.performance),
+    ]
+
+
+@dataclass(eq=False)
+class _Reader:
+    """Reads what belongs to the selected configurations, with their numbers in place of their keys."""
+
+    tables: DecemberTables
+    agreement: pd.DataFrame
+    trainings: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        self.key = configuration_key(self.tables)
+
+    def _numbered(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Keep the rows of the selected configurations, and add their numbers and labels."""
+        numbers = self.agreement[[*self.key, "configuration", "label"]]
+        return frame.drop(columns="label").merge(numbers, on=self.key)
+
+    def _keys(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        configuration = {name: row[name] for name in self.key}
+        return (self.tables.ClusterAssignment & configuration).fetch("KEY", order_by="seed")
+
+    def nulls(self) -> pd.DataFrame:
+        return self._numbered(type_queries.null_table(self.tables))[[*SUMMARY, *NULLS, "n_pairs"]]
+
+    def _counts(self) -> pd.DataFrame:
+        return self._numbered(type_queries.cluster_count_table(self.tables))
+
+    def counts(self) -> pd.DataFrame:
+        criteria = [f"{name}_{part}" for name in CRITERIA for part in ("mean", "sd")]
+        settings = ["trainer_settings", "clustering_settings"]
+        agreement = ["n_models", "seeds_mean", "seeds_sd", "n_pairs", *type_queries.ABOVE_NULL]
+        return self._counts()[[*SUMMARY, *settings, *agreement, *criteria, "heldout_log_likelihood_se"]]
+
+    def choices(self) -> pd.DataFrame:
+        return type_queries.choose_cluster_count(self._counts())
+
+    def consensus(self) -> pd.DataFrame:
+        found = ["n_seeds", "n_neurons", "n_clusters_found", "mean_stability", "core_fraction"]
+        return self._numbered(type_queries.consensus_table(self.tables))[[*SUMMARY, *found]]
+
+    def consensus_neurons(self) -> Iterator[pd.DataFrame]:
+        columns = ["configuration", *NEURON, "cluster", "stability", "n_seeds", "confidence", "margin"]
+        types = {"configuration": "int64", "unit_id": "int64", "cluster": "int64", "n_seeds": "int64"}
+        yield _empty(columns, {**types, "stability": "float64", "confidence": "float64", "margin": "float64"})
+        for row in self.agreement.to_dict("records"):
+            keys = self._keys(row)
+            if len(keys) > 1:
+                frame = type_queries.consensus_frame(self.tables, keys)
+                yield frame.assign(configuration=row["configuration"])[columns]
+
+    def assignments(self) -> Iterator[pd.DataFrame]:
+        columns = ["configuration", "seed", *NEURON, "cluster", "confidence"]
+        types = {"configuration": "int64", "seed": "int64", "unit_id": "int64", "cluster": "int64"}
+        yield _empty(columns, {**types, "confidence": "float64"})
+        for row in self.agreement.to_dict("records"):
+            for key in self._keys(row):
+                frame = assignment_frame(self.tables, key).rename(columns={"label": "cluster"})
+                yield frame.assign(configuration=row["configuration"], seed=int(key["seed"]))[columns]
+
+    def performance(self) -> Iterator[pd.DataFrame]:
+        scores = {
+            "single_trial_correlation": "single_trial_correlations",
+            "correlation_to_average": "correlations_to_average",
+            "explainable_variance": "explainable_variances",
+            "average_ceiling": "ceilings_to_average",
+            "normalized_correlation": "normalized_correlations",
+            "feve": "feves",
+        }
+        columns = ["training", *NEURON, *scores]
+        yield _empty(columns, {"training": "int64", "unit_id": "int64", **dict.fromkeys(scores, "float64")})
+        key = [name for name in self.tables.TrainedModel.primary_key if name in self.trainings]
+        for row in self.trainings.to_dict("records"):
+            tested = self.tables.TestPerformance.Session & {name: row[name] for name in key}
+            sessions = stored_columns(tested, ["data_key", "tested_unit_ids", *scores.values()])
+            for session in sessions.sort_values("data_key").to_dict("records"):
+                values = {name: session[column] for name, column in scores.items()}
+                frame = pd.DataFrame({"unit_id": session["tested_unit_ids"]})
+                for name, value in values.items():
+                    frame[name] = value.astype(float) if isinstance(value, np.ndarray) else np.nan
+                yield frame.assign(training=row["training"], data_key=session["data_key"])[columns]
+
+
+def _empty(columns: list[str], types: dict[str, str]) -> pd.DataFrame:
+    """Return a frame without rows, so that a file has its columns also where there is nothing."""
+    return pd.DataFrame({name: pd.Series(dtype=types.get(name, "str")) for name in columns})

@@ -1,0 +1,382 @@
+"""Every figure that the tables allow, and why the others cannot be drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from december_plugin import plots
+from december_plugin.answer.data import whose_clusters
+from december_plugin.errors import SettingsError
+from december_plugin.results import agreement as queries
+from december_plugin.results import evidence as type_queries
+from december_plugin.results import figures as figure_queries
+from december_plugin.results.confusion import confusion_frame
+from december_plugin.results.report_analysis import chosen_row, known_types_of
+
+FORMATS = ("svg", "pdf", "png")
+NO_TABLE = "the toy experiment (Figure 2) needs no tables: python examples/toy_dec.py draws it"
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """A figure with sentences that stand beside it, in a text file of the same name."""
+
+    figure: Figure
+    caption: str
+
+
+class LeftOutError(Exception):
+    """A figure cannot be drawn from what is in the tables."""
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What is drawn together: one data set and one model.
+
+    Attributes
+    ----------
+    tables
+        The tables.
+    key
+        ``dataset_fn``, ``dataset_hash``, ``model_fn`` and ``model_hash``.
+    table
+        Its rows of ``agreement_table``, with labels.
+    types_name
+        Known types to compare with, or None.
+    with_tsne
+        Whether embeddings are wanted; they take minutes with thousands of neurons, and need the store.
+    """
+
+    tables: Any
+    key: dict[str, str]
+    table: pd.DataFrame
+    types_name: str | None
+    with_tsne: bool
+
+    @property
+    def agreement(self) -> pd.DataFrame:
+        """The rows with an agreement between seeds, in the columns of the figures."""
+        known = plots.agreement_columns(self.table).dropna(subset="ari_mean")
+        if known.empty:
+            raise LeftOutError("there is no pair of seeds yet")
+        return known
+
+    @property
+    def december(self) -> pd.DataFrame:
+        """The rows of DECEMber."""
+        rows = self.table[self.table["method"] == "december"]
+        if rows.empty:
+            raise LeftOutError("there is no model with a clustering loss")
+        return rows
+
+
+def draw_all(
+    lab: Any, folder: Path, *, types_name: str | None = None, with_tsne: bool = True
+) -> Iterator[tuple[str, list[Path], str]]:
+    """Draw the figures one by one; yield each one's name, its files, and why it was left out if there are none."""
+    # Further random starts of a method have a figure of their own.
+    starts = [{"clustering_hash": name} for name in figure_queries.first_starts(lab.tables)]
+    table = queries.agreement_table(lab.tables, starts, types_name=types_name)
+    if table.empty:
+        raise SettingsError(
+            "there are no assignments yet, so that there is nothing to draw. `december register` plans trainings, "
+            "`december worker` computes them."
+        )
+    known = sorted(lab.tables.KnownTypes.fetch("types_name"))
+    types_name = types_name or (known[0] if known else None)
+    analyses = [
+        Analysis(lab.tables, dict(zip(figure_queries.DATA, values, strict=True)), group, types_name, with_tsne)
+        for values, group in table.groupby(list(figure_queries.DATA), sort=True)
+    ]
+    for analysis in analyses:
+        ending = "" if len(analyses) == 1 else "-" + _short(analysis.key)
+        for name, draw in ANALYSIS_FIGURES.items():
+            yield _drawn(f"{name}{ending}", lambda draw=draw, analysis=analysis: draw(analysis), folder)  # type: ignore[misc]
+    for name, draw_together in COMMON_FIGURES.items():
+        yield _drawn(name, lambda draw=draw_together: draw(lab.tables, table), folder)  # type: ignore[misc]
+    yield "toy", [], NO_TABLE
+
+
+def _short(key: dict[str, str]) -> str:
+    return f"{key['dataset_hash'][:6]}-{key['model_hash'][:6]}"
+
+
+def _drawn(name: str, draw: Callable[[], Figure | Captioned], folder: Path) -> tuple[str, list[Path], str]:
+    try:
+        drawn = draw()
+    except (LeftOutError, SettingsError) as reason:
+        return name, [], str(reason)
+    if isinstance(drawn, Figure):
+        return name, plots.save_figure(drawn, folder, name, FORMATS), ""
+    paths = plots.save_figure(drawn.figure, folder, name, FORMATS)
+    beside = folder / f"{name}.txt"
+    try:
+        beside.write_text(drawn.caption, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(
+            f"the text beside the figure {name} cannot be written to {folder}: {error.strerror or error}. Choose a "
+            "folder that you may write to."
+        ) from error
+    return name, [*paths, beside], ""
+
+
+# --- one data set and model --------------------------------------------------------------------------------------
+
+
+def agreement(analysis: Analysis) -> Figure:
+    """Draw agreement, and performance, against K (Figure 4H)."""
+    n_types = _n_types(analysis)
+    return plots.agreement_figure(analysis.agreement.astype({"ari_sd": float}), n_types=n_types)
+
+
+def known_types(analysis: Analysis) -> Figure:
+    """Draw agreement with known types beside a confusion matrix (Figures 3, 8 and 16)."""
+    if analysis.types_name is None:
+        raise LeftOutError("there are no known types; see KnownTypes")
+    table = plots.agreement_columns(analysis.table).dropna(subset="types_ari_mean")
+    if table.empty:
+        raise LeftOutError(f"no assignment has been compared with the known types {analysis.types_name!r}")
+    row = _chosen(analysis)
+    key = {name: row[name] for name in queries.configuration_key(analysis.tables)}
+    confusion = confusion_frame(analysis.tables, key, types_name=analysis.types_name)
+    title = f"{row['label']}, K = {row['n_clusters']}, {whose_clusters(confusion.attrs)}"
+    return plots.known_types_figure(table, confusion, n_types=_n_types(analysis), title=title)
+
+
+def strength(analysis: Analysis) -> Figure:
+    """Draw what the strength of the clustering loss does (Figure 4)."""
+    rows = _one_training(analysis.december, "strength_setting")
+    if rows["strength_setting"].nunique() < 2:
+        raise LeftOutError("there is one strength of the clustering loss only")
+    chosen = rows.assign(label=["DECEMber, strength " + setting for setting in rows["strength_setting"]])
+    others = analysis.table[analysis.table["trainer_role"] == "baseline"]
+    table = plots.agreement_columns(pd.concat([chosen, others])).dropna(subset="ari_mean")
+    performance = figure_queries.performance_frame(analysis.tables, analysis.key)
+    clustered = performance[performance["trainer_role"] == "december"]
+    clustered = clustered[clustered["pretrain_epochs"] == rows["pretrain_epochs"].iloc[0]]
+    clustered = one_rate_each(clustered)
+    baseline = performance[performance["trainer_role"] == "baseline"].head(1)
+    performance = pd.concat([baseline.assign(strength=0.0), clustered]).assign(
+        method=lambda frame: [
+            "DECEMber, strength " + text if text else "baseline" for text in frame["strength_setting"]
+        ]
+    )
+    coordinates = _coordinates(analysis, chosen) if analysis.with_tsne else None
+    return plots.strength_figure(performance, table, coordinates)
+
+
+def pretraining(analysis: Analysis) -> Figure:
+    """Draw learning rate and length of the pretraining (Figure 5)."""
+    performance, rows = _pretrainings(analysis)
+    chosen = performance.loc[performance.groupby("pretrain_epochs")["validation_mean"].idxmax()]
+    rates = dict(zip(chosen["pretrain_epochs"], chosen["learning_rate"], strict=True))
+    kept = [row.learning_rate == rates.get(row.pretrain_epochs) for row in rows.itertuples()]
+    others = analysis.table[analysis.table["trainer_role"] == "baseline"].assign(pretrain_epochs=float("nan"))
+    table = plots.agreement_columns(pd.concat([rows[kept], others])).dropna(subset="ari_mean")
+    return plots.pretraining_figure(performance, table)
+
+
+def learning_rates(analysis: Analysis) -> Figure:
+    """Draw validation and test correlation against the learning rate (Figures 5 and 6)."""
+    performance = figure_queries.performance_frame(analysis.tables, analysis.key)
+    performance = performance[performance["trainer_role"] == "december"]
+    if performance["learning_rate"].nunique() < 2:
+        raise LeftOutError("there is one learning rate only")
+    # Strengths that were tried with one learning rate only say nothing about it.
+    several = performance.groupby("strength_setting")["learning_rate"].transform("nunique") > 1
+    if not several.any():
+        raise LeftOutError("no strength of the clustering loss was tried with several learning rates")
+    performance = performance[several]
+    fixed = pd.to_numeric(performance["strength_setting"], errors="coerce")
+    if fixed.isna().all():
+        return plots.learning_rate_figure(performance.drop(columns="strength"))
+    return plots.learning_rate_figure(performance.assign(strength=fixed).dropna(subset="strength"))
+
+
+def restarts(analysis: Analysis) -> Figure:
+    """Draw the stability over random starts on one model (Figures 10 and 11)."""
+    pairs = figure_queries.restarts_frame(analysis.tables, analysis.key)
+    if pairs.empty:
+        raise LeftOutError("no method has clustered a model from several random starts (Clustering with other seeds)")
+    first = pairs["seed"].min()
+    model = pairs[(pairs["seed"] == first) & (pairs["trainer_hash"] == pairs["trainer_hash"].iloc[0])]
+    names = {"gmm": "Gaussian mixture", "kmeans": "k-means", "t_mixture": "t mixture"}
+    return plots.restarts_figure(model.assign(method=model["method"].replace(names)))
+
+
+def measures(analysis: Analysis) -> Figure:
+    """Draw the other measures of agreement (Figure 13)."""
+    if not analysis.agreement["ari_mean"].notna().any():
+        raise LeftOutError("there is no pair of seeds yet")
+    frame = figure_queries.measures_frame(analysis.tables, analysis.key)
+    return plots.measures_figure(_labelled(frame.dropna(subset="mean"), analysis))
+
+
+def null(analysis: Analysis) -> Figure:
+    """Draw the agreement of every method beside that of readouts without clusters."""
+    nulls = type_queries.null_table(analysis.tables, analysis.key)
+    nulls = nulls[nulls["clustering_hash"].isin(analysis.table["clustering_hash"])].reset_index(drop=True)
+    if nulls.empty:
+        raise LeftOutError("no surrogates have been drawn; a sweep asks for them in its section surrogates")
+    return plots.null_figure(plots.with_spread(_labelled(nulls, analysis), analysis.table))
+
+
+def cluster_count(analysis: Analysis) -> Captioned:
+    """Draw what four criteria say about the number of clusters; what they pick stands beside, in words."""
+    table = type_queries.cluster_count_table(analysis.tables, analysis.key)
+    table = table[table["clustering_hash"].isin(analysis.table["clustering_hash"])].reset_index(drop=True)
+    labelled = _labelled(table, analysis)
+    choices = type_queries.choose_cluster_count(labelled)
+    return Captioned(plots.cluster_count_figure(labelled, choices), plots.cluster_count_caption(choices))
+
+
+def consensus(analysis: Analysis) -> Figure:
+    """Draw stability and confidence of the clusters that the report shows one by one."""
+    row = _chosen(analysis)
+    key = {name: row[name] for name in queries.configuration_key(analysis.tables)}
+    if row["n_models"] < 2:
+        raise LeftOutError(f"there is one seed of {row['label']} with K = {row['n_clusters']} only")
+    frame = type_queries.consensus_frame(analysis.tables, key)
+    return plots.consensus_figure(frame, title=f"{row['label']}, K = {row['n_clusters']}")
+
+
+# --- several data sets or models ---------------------------------------------------------------------------------
+
+
+def datasets(tables: Any, table: pd.DataFrame) -> Figure:
+    """Draw several data sets and their weighted mean (Figures 7 and 15)."""
+    if table["dataset_hash"].nunique() < 2:
+        raise LeftOutError("there is one data set only")
+    starts = [{"clustering_hash": name} for name in set(table["clustering_hash"])]
+    frame = figure_queries.datasets_frame(tables, starts)
+    frame = frame[frame["model_hash"] == _most_common(frame["model_hash"])].dropna(subset="seeds_mean")
+    if frame["dataset"].nunique() < 2:
+        raise LeftOutError("there is no model whose seeds can be compared on several data sets")
+    return plots.datasets_figure(frame.sort_values("dataset", kind="stable"))
+
+
+def equivariant(tables: Any, table: pd.DataFrame) -> Figure:
+    """Draw DECEMber beside a rotation-equivariant model (Figure 14)."""
+    is_equivariant = table["model_fn"].str.contains("equivariant")
+    shared = set(table.loc[is_equivariant, "dataset_hash"]) & set(table.loc[~is_equivariant, "dataset_hash"])
+    if not shared:
+        raise LeftOutError("there is no data set with both a rotation-equivariant model and another one")
+    rows = table[table["dataset_hash"] == sorted(shared)[0]]
+    kept = rows.groupby("model_fn")["model_hash"].agg(_most_common)
+    rows = rows[rows["model_hash"].isin(kept)]
+    parts = []
+    for function, group in rows.groupby("model_fn", sort=False):
+        core = "rotation-equivariant core, " if "equivariant" in str(function) else ""
+        parts.append(group.assign(label=core + group["label"].astype(str)))
+    frame = plots.agreement_columns(pd.concat(parts)).dropna(subset="ari_mean")
+    if frame.empty:
+        raise LeftOutError("there is no pair of seeds yet")
+    performance = frame.groupby("method", sort=False)[["test_correlation_mean", "test_correlation_sd"]].mean()
+    performance = performance.rename(columns={"test_correlation_mean": "test_mean", "test_correlation_sd": "test_sd"})
+    return plots.equivariant_figure(frame, performance.reset_index())
+
+
+# --- parts of the above ------------------------------------------------------------------------------------------
+
+
+def _n_types(analysis: Analysis) -> int | None:
+    if analysis.types_name is None or not analysis.table["types_mean"].notna().any():
+        return None
+    return int(known_types_of(analysis.tables, analysis.key, analysis.types_name)["type"].nunique())
+
+
+def _chosen(analysis: Analysis) -> pd.Series:
+    """Return the configuration whose clusters the report shows."""
+    choices = type_queries.choose_cluster_count(type_queries.cluster_count_table(analysis.tables, analysis.key))
+    return chosen_row(analysis.table, n_clusters=None, n_types=_n_types(analysis), choices=choices)
+
+
+def one_rate_each(performance: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of one learning rate for each strength.
+
+    It is the one with which most strengths were tried, for those that have it; of the others, which may each have their
+    own as in the paper, the one with the best validation correlation.
+    """
+    rates = performance["learning_rate"].fillna(0.0)  # other packages' trainers may not say
+    kept = []
+    for _, rows in performance.groupby("strength_setting", sort=False):
+        own = rates[rows.index]
+        common = own == _most_common(rates)
+        known = rows["validation_mean"].fillna(-math.inf)
+        kept.append(rows[common if common.any() else own == own[known.idxmax()]])
+    return pd.concat(kept) if kept else performance
+
+
+def _most_common(values: pd.Series) -> Any:
+    return values.value_counts().sort_index(kind="stable").idxmax()
+
+
+def _one_training(rows: pd.DataFrame, varied: str) -> pd.DataFrame:
+    """Return the rows of the pretraining with which most values were tried, one row per value and K."""
+    tried = rows.groupby("pretrain_epochs", dropna=False)[varied].nunique()
+    rows = rows[rows["pretrain_epochs"] == tried.idxmax()]
+    return rows.drop_duplicates([varied, "n_clusters"])
+
+
+def _pretrainings(analysis: Analysis) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return performance and agreement of the strength with which most lengths of the pretraining were tried."""
+    rows = analysis.december
+    tried = rows.groupby("strength_setting")["pretrain_epochs"].nunique()
+    if tried.max() < 2:
+        raise LeftOutError("there is one length of the pretraining only")
+    rows = rows[rows["strength_setting"] == tried.idxmax()]
+    rates = figure_queries.learning_rates(analysis.tables)
+    rows = rows.merge(rates, on=["trainer_fn", "trainer_hash"])
+    rows = rows.drop_duplicates(["pretrain_epochs", "learning_rate", "n_clusters"])
+    performance = figure_queries.performance_frame(analysis.tables, analysis.key)
+    performance = performance[
+        (performance["trainer_role"] == "december") & (performance["strength_setting"] == tried.idxmax())
+    ]
+    performance = performance.dropna(subset=["validation_mean", "learning_rate"])
+    if performance.empty:
+        raise LeftOutError("no training says its learning rate and validation correlation")
+    return performance, rows
+
+
+def _labelled(table: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
+    """Return the rows of the analysis' configurations, with the names that they have there."""
+    key = queries.configuration_key(analysis.tables)
+    return table.drop(columns="label").merge(analysis.table[[*key, "label"]], on=key)
+
+
+def _coordinates(analysis: Analysis, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the t-SNE of the first seed of at most five strengths, of the middle K, from gentle to strong."""
+    counts = sorted(set(rows["n_clusters"]))
+    rows = rows[rows["n_clusters"] == counts[len(counts) // 2]].sort_values("strength")
+    rows = rows.iloc[sorted({round(i * (len(rows) - 1) / 4) for i in range(5)})]
+    names = queries.configuration_key(analysis.tables)
+    keys = {}
+    for row in rows.to_dict("records"):
+        assignments = analysis.tables.ClusterAssignment & {name: row[name] for name in names}
+        keys[row["label"]] = assignments.fetch("KEY", order_by="seed", limit=1)[0]
+    return figure_queries.embeddings_frame(analysis.tables, keys)
+
+
+ANALYSIS_FIGURES: dict[str, Callable[[Analysis], Figure | Captioned]] = {
+    "agreement": agreement,
+    "known-types": known_types,
+    "strength": strength,
+    "pretraining": pretraining,
+    "learning-rates": learning_rates,
+    "restarts": restarts,
+    "measures": measures,
+    "null": null,
+    "cluster-count": cluster_count,
+    "consensus": consensus,
+}
+COMMON_FIGURES: dict[str, Callable[[Any, pd.DataFrame], Figure]] = {
+    "datasets": datasets,
+    "equivariant": equivariant,
+}

@@ -1,0 +1,319 @@
+"""Reads what a report says about one data set with one model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from december_plugin.answer.data import Analysis, Chosen, Confusion, Embedding, Missing
+from december_plugin.answer.verdict import agreed_counts
+from december_plugin.embeddings.readout_vectors import readout_embeddings
+from december_plugin.errors import DecemberError, SettingsError
+from december_plugin.results.agreement import assignment_frame, configuration_key
+from december_plugin.results.confusion import confusion_frame
+from december_plugin.results.performance import performance_table, session_performance, with_model_labels
+from december_plugin.schemas.neuron_ids import FROM_RECORDING
+from december_plugin.schemas.stored_models import stored_state_dict
+from december_plugin.schemas.tables import DecemberTables
+from december_plugin.text.naming import complete_settings
+
+TSNE_SEED = 0  # as december_plugin.plots.embedding_figure: the same neurons in every picture
+NEURON = ["data_key", "unit_id"]
+MOST_CONFUSIONS = 8
+
+
+def group_columns() -> list[str]:
+    """Return the columns that make a data set with a model."""
+    return ["dataset_fn", "dataset_hash", "model_fn", "model_hash"]
+
+
+@dataclass(eq=False)
+class AnalysisReader:
+    """Reads one analysis; what is missing is noted in ``missing``, with what to do about it.
+
+    Attributes
+    ----------
+    tables
+        The tables.
+    agreement
+        Rows of ``agreement_table`` of one data set and model.
+    name
+        A heading: the names of the two.
+    types_name, n_clusters, tsne, max_neurons_per_session
+        See :class:`december_plugin.results.report.ReportSettings`.
+    say
+        Is told what takes long.
+    """
+
+    tables: DecemberTables
+    agreement: pd.DataFrame
+    name: str = ""
+    types_name: str | None = None
+    n_clusters: int | None = None
+    tsne: bool = True
+    max_neurons_per_session: int = 2000
+    say: Callable[[str], None] = lambda text: None
+
+    def __post_init__(self) -> None:
+        self.missing: list[Missing] = []
+        self.key = configuration_key(self.tables)
+        self.group = {name: self.agreement[name].iloc[0] for name in group_columns()}
+
+    def read(self) -> Analysis:
+        """Return the analysis."""
+        types_name, types = self._known_types()
+        nulls, counts, choices, consensus = self._evidence()
+        n_types = None if types is None else int(types["type"].nunique())
+        row = chosen_row(self.agreement, n_clusters=self.n_clusters, n_types=n_types, choices=choices)
+        chosen = self._chosen(row, types)
+        dataset, model = self._entry("dataset"), self._entry("model")
+        return Analysis(
+            name=self.name,
+            dataset=dataset,
+            model=model,
+            agreement=self.agreement,
+            sessions=self._sessions(row),
+            performance=self._performance(),
+            **self._compared(),
+            nulls=nulls,
+            counts=counts,
+            choices=choices,
+            consensus=consensus,
+            chosen=chosen,
+            embedding=self._embedding(row),
+            confusions=self._confusions(types_name, chosen.n_clusters),
+            types_name=types_name,
+            n_types=n_types,
+            missing=tuple(self.missing),
+        )
+
+    # --- parts
+
+    def _entry(self, kind: str) -> dict[str, Any]:
+        table = getattr(self.tables.nnfabrik, kind.capitalize())
+        key = {f"{kind}_fn": self.group[f"{kind}_fn"], f"{kind}_hash": self.group[f"{kind}_hash"]}
+        row = (table & key).fetch1()
+        return {name: row[f"{kind}_{name}"] for name in ("fn", "hash", "comment", "config")}
+
+    def _known_types(self) -> tuple[str | None, pd.DataFrame | None]:
+        """Return name and types of the neurons of this data set; None if it has none."""
+        name = self.types_name
+        if name is None:
+            known = self.tables.KnownTypes.fetch("types_name")
+            name = str(known[0]) if len(known) == 1 else None
+        if name is None or not self.agreement["types_mean"].notna().any():
+            remedy = (
+                "`december types import LABELS.csv --name NAME` stores known types; workers then compare with them."
+            )
+            self.missing.append(Missing("a comparison with known types", remedy))
+            return None, None
+        return name, known_types_of(self.tables, self.group, name)
+
+    def _evidence(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """Return null bands, criteria for K, what they pick, and consensus; empty frames where there is nothing."""
+        from december_plugin.results import evidence as type_queries
+
+        nulls = self._of_the_analysis(type_queries.null_table(self.tables, self.group))
+        counts = self._of_the_analysis(type_queries.cluster_count_table(self.tables, self.group))
+        choices = pd.DataFrame()
+        if not counts.empty:
+            choices = type_queries.choose_cluster_count(counts)
+        consensus = self._of_the_analysis(type_queries.consensus_table(self.tables, self.group))
+        return nulls, counts, choices, consensus
+
+    def _of_the_analysis(self, frame: pd.DataFrame) -> pd.DataFrame:
+        if frame.empty:
+            return pd.DataFrame()
+        return frame.drop(columns="label").merge(self.agreement[[*self.key, "label"]], on=self.key)
+
+    def _compared(self) -> dict[str, Any]:
+        """Return what configurations are compared by: agreement of every pair of seeds, correlations, settings."""
+        pairs = (self.tables.SeedAgreement & self.group).fetch(
+            *self.key, "seed_a", "seed_b", "adjusted_rand_index", as_dict=True
+        )
+        training = [name for name in self.key if name != "clustering_hash"]
+        tested = (self.tables.TestPerformance & self.group).fetch(
+            *training, "seed", "single_trial_correlation", as_dict=True
+        )
+        used = self.agreement[["trainer_fn", "trainer_hash"]].drop_duplicates().to_dict("records")
+        trainers = (self.tables.nnfabrik.Trainer & used).fetch("trainer_fn", "trainer_hash", "trainer_config")
+        return {
+            "configuration": tuple(self.key),
+            "pairs": pd.DataFrame(pairs, columns=[*self.key, "seed_a", "seed_b", "adjusted_rand_index"]).rename(
+                columns={"adjusted_rand_index": "agreement"}
+            ),
+            "tested": pd.DataFrame(tested, columns=[*training, "seed", "single_trial_correlation"])
+            .rename(columns={"single_trial_correlation": "test"})
+            .astype({"test": float}),
+            "trainer_settings": {
+                (str(function), str(name)): complete_settings(str(function), config)
+                for function, name, config in zip(*trainers, strict=True)
+            },
+            "clustering_settings": dict(
+                zip(*self.tables.Clustering().fetch("clustering_hash", "settings"), strict=True)
+            ),
+        }
+
+    def _sessions(self, row: pd.Series) -> pd.DataFrame:
+        """Return the sessions of the models of one configuration, with what is known about their test trials."""
+        keys = self._keys(row)
+        sessions = pd.DataFrame(
+            (self.tables.ClusterAssignment.Session & keys[0]).fetch(
+                *("data_key", "n_session_neurons", "unit_ids_from"), as_dict=True, order_by="data_key"
+            )
+        ).rename(columns={"n_session_neurons": "n_neurons"})
+        scores = session_performance(self.tables, keys)
+        return sessions[["data_key", "n_neurons", "unit_ids_from"]].merge(scores, on="data_key", how="left")
+
+    def _performance(self) -> pd.DataFrame:
+        """Return how well the models of every trainer predict the test tier, with the methods that show them."""
+        return with_model_labels(self.agreement, performance_table(self.tables, self.group))
+
+    def _keys(self, row: pd.Series) -> list[dict[str, Any]]:
+        configuration = {name: row[name] for name in self.key}
+        return (self.tables.ClusterAssignment & configuration).fetch("KEY", order_by="seed")
+
+    def _chosen(self, row: pd.Series, types: pd.DataFrame | None) -> Chosen:
+        from december_plugin.results import evidence as type_queries
+
+        keys = self._keys(row)
+        if len(keys) > 1:
+            neurons = type_queries.consensus_frame(self.tables, keys)
+        else:
+            neurons = assignment_frame(self.tables, keys[0]).rename(columns={"label": "cluster"})
+            neurons["stability"] = np.nan
+            remedy = "Add seeds to the sweep, `december register` it again, and let workers compute them."
+            self.missing.append(
+                Missing("the stability of each neuron's cluster, for which two seeds are needed", remedy)
+            )
+        neurons = neurons.merge(self._tested_neurons(keys), on=NEURON, how="left")
+        if types is not None:
+            neurons = neurons.merge(types, on=NEURON, how="left")
+        sources = (self.tables.ClusterAssignment.Session & keys[0]).fetch("unit_ids_from")
+        return Chosen(
+            label=str(row["label"]),
+            n_clusters=int(row["n_clusters"]),
+            reason=str(row["reason"]),
+            n_seeds=len(keys),
+            seeds=tuple(int(key["seed"]) for key in keys),
+            neurons=neurons,
+            from_recording=all(source == FROM_RECORDING for source in sources),
+        )
+
+    def _tested_neurons(self, keys: list[dict[str, Any]]) -> pd.DataFrame:
+        """Return the mean test correlation of every neuron over the models."""
+        tested = (self.tables.TestPerformance.Session & keys).fetch(
+            "data_key", "tested_unit_ids", "single_trial_correlations", as_dict=True
+        )
+        frames = [
+            pd.DataFrame(
+                {
+                    "data_key": session["data_key"],
+                    "unit_id": session["tested_unit_ids"],
+                    "test_correlation": session["single_trial_correlations"].astype(float),
+                }
+            )
+            for session in tested
+        ]
+        if not frames:
+            self.missing.append(Missing("test correlations", "`december worker` computes them (TestPerformance)."))
+            return pd.DataFrame(columns=[*NEURON, "test_correlation"]).astype({"unit_id": "int64"})
+        return pd.concat(frames).groupby(NEURON, as_index=False)["test_correlation"].mean()
+
+    def _embedding(self, row: pd.Series) -> Embedding | None:
+        if not self.tsne:
+            return None
+        from datajoint.errors import DataJointError
+
+        key = self._keys(row)[0]
+        try:
+            return self._computed_embedding(key)
+        except (DecemberError, DataJointError, OSError) as error:
+            words = " ".join(str(error).split())
+            remedy = (
+                f"The readout vectors could not be read or drawn: {words} Run `december report` where the store can be "
+                "reached, with an account that may read it."
+            )
+            self.missing.append(Missing("the t-SNE", remedy))
+            return None
+
+    def _computed_embedding(self, key: dict[str, Any]) -> Embedding:
+        from december_plugin.evaluation.tsne import tsne_coordinates, tsne_settings
+        from december_plugin.plots.embedding import drawn_neurons
+
+        embeddings = readout_embeddings(stored_state_dict(self.tables.TrainedModel, key))
+        # The stored clusters, in the order of the vectors: sessions in the model's order, neurons in the session's.
+        assigned = dict(list(assignment_frame(self.tables, key).groupby("data_key")))
+        order = list(dict.fromkeys(str(name) for name in embeddings.data_keys))
+        neurons = pd.concat([assigned[data_key] for data_key in order], ignore_index=True)
+        drawn = drawn_neurons(
+            len(embeddings),
+            sessions=embeddings.data_keys,
+            max_neurons_per_session=self.max_neurons_per_session,
+            seed=TSNE_SEED,
+        )
+        self.say(f"t-SNE of {len(drawn):,} readout vectors")
+        coordinates = tsne_coordinates(embeddings.vectors[drawn], seed=TSNE_SEED)
+        frame = neurons.iloc[drawn][NEURON].reset_index(drop=True)
+        frame["x"], frame["y"] = coordinates.T
+        return Embedding(
+            neurons=frame,
+            seed=int(key["seed"]),
+            n_neurons=len(embeddings),
+            perplexity=tsne_settings(len(drawn)).perplexity,
+            max_per_session=self.max_neurons_per_session,
+        )
+
+    def _confusions(self, types_name: str | None, n_clusters: int) -> tuple[Confusion, ...]:
+        if types_name is None:
+            return ()
+        rows = self.agreement[(self.agreement["n_clusters"] == n_clusters) & self.agreement["types_mean"].notna()]
+        found = []
+        for row in rows.head(MOST_CONFUSIONS).to_dict("records"):
+            configuration = {name: row[name] for name in self.key}
+            frame = confusion_frame(self.tables, configuration, types_name=types_name)
+            found.append(Confusion(str(row["label"]), n_clusters, types_name, frame))
+        return tuple(found)
+
+
+def known_types_of(tables: DecemberTables, group: Mapping[str, Any], types_name: str) -> pd.DataFrame:
+    """Return the known types of the neurons of a data set with a model: ``data_key``, ``unit_id``, ``type``."""
+    sessions = (tables.ClusterAssignment.Session & group).fetch("data_key")
+    types = tables.KnownTypes().frame(types_name)
+    return types[types["data_key"].isin(set(sessions))].reset_index(drop=True)
+
+
+def chosen_row(
+    agreement: pd.DataFrame, *, n_clusters: int | None, n_types: int | None, choices: pd.DataFrame
+) -> pd.Series:
+    """Return the configuration whose clusters are shown, with ``reason``: DECEMber's gentlest where there is one.
+
+    The number of clusters is the one asked for, else that of the known types, else the one that criteria agree on, else
+    the middle one.
+    """
+    is_december = agreement["method"] == "december"
+    rows = agreement[is_december] if is_december.any() else agreement
+    counts = sorted(set(rows["n_clusters"]))
+    agreed = agreed_counts(choices)
+    if n_clusters is not None:
+        if n_clusters not in counts:
+            rows, counts = agreement, sorted(set(agreement["n_clusters"]))
+        if n_clusters not in counts:
+            listed = ", ".join(map(str, counts))
+            raise SettingsError(f"there are no assignments with {n_clusters} clusters. There are: {listed}.")
+        count, why = n_clusters, "as asked for"
+    elif n_types is not None and n_types in counts:
+        count, why = n_types, "the number of known types"
+    elif agreed is not None and agreed[0] in counts:
+        count, why = int(agreed[0]), "on which criteria agree"
+    else:
+        count, why = int(counts[len(counts) // 2]), f"the middle one of {', '.join(map(str, counts))}"
+    rows = rows[rows["n_clusters"] == count]
+    row = rows.loc[rows["gradient_ratio"].fillna(np.inf).idxmin()].copy()
+    gentlest = " with the gentlest clustering loss" if is_december.any() and len(rows) > 1 else ""
+    row["reason"] = f"K = {count}, {why}; {row['label']}{gentlest}"
+    return row

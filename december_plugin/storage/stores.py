@@ -1,0 +1,380 @@
+"""DataJoint's stores as places for files of our own: a folder, or a bucket of an S3 server.
+
+A store is named in ``dj.config['stores']``, by nnfabrik's templates ``minio``. DataJoint keeps attachments in it; we
+keep checkpoints in the same place, and clean it. What goes wrong with the place itself (unmounted, full, away,
+refusing) is a :class:`StoreUnavailableError` within about ten seconds, so that a worker can wait for it and still be
+stopped.
+
+A store has an identity, in the file :data:`MARK`. A place without the mark, or with another one, is not the store that
+it was taken for: an empty folder where a disk should be mounted, or one made anew where a store was moved away. See
+:mod:`december_plugin.storage.identity`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
+from typing import Any
+
+from december_plugin.errors import ServerError, SettingsError
+from december_plugin.storage.sealed import write_atomically
+
+DEFAULT_STORE = "minio"  # the name that nnfabrik's templates use
+MARK = "december-store.txt"  # the file of a store that says which one it is
+UNREADABLE = "unreadable"  # the identity of a store whose mark says none
+_MARK_TEXT = """\
+{identity}
+
+This file tells december which store this is. Whoever moves the store, or copies it back from a backup, moves this file
+with it. Without it december takes the place for another one and stores nothing here.
+"""
+
+
+class StoreUnavailableError(ServerError):
+    """A store, or another place for files, cannot be used now."""
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """A file in a store."""
+
+    path: str  # below the store's location, with slashes
+    size: int  # bytes
+    modified: datetime  # aware
+
+
+@dataclass(frozen=True)
+class UnfinishedUpload:
+    """A large file whose upload to an S3 server was begun and not completed; it takes room and is not listed."""
+
+    path: str  # below the store's location, with slashes
+    begun: datetime  # aware
+    upload_id: str
+
+
+class ObjectStore(ABC):
+    """Files in a DataJoint store, by their paths below its location.
+
+    Every method raises :class:`StoreUnavailableError` if the place cannot be used, and :class:`SettingsError` for a
+    path that leads out of it. Use :func:`open_store` to get one.
+    """
+
+    name: str
+    identity = ""  # that the store must have, see :meth:`check_identity`; empty for any
+
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where it is, for messages."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Find out whether the place can be used."""
+
+    @abstractmethod
+    def put(self, path: str, payload: bytes) -> None:
+        """Write a file whole; if this fails, the content that it had before is as it was."""
+
+    @abstractmethod
+    def get(self, path: str) -> bytes:
+        """Return a file's content; raise FileNotFoundError if there is none."""
+
+    @abstractmethod
+    def remove(self, path: str) -> None:
+        """Remove a file; nothing happens if there is none."""
+
+    @abstractmethod
+    def find(self, path: str) -> StoredObject | None:
+        """Return size and time of a file, or None if there is none."""
+
+    @abstractmethod
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        """Yield the files below a folder, in any order; none if there is no such folder."""
+
+    def unfinished_uploads(self, prefix: str = "") -> Iterator[UnfinishedUpload]:
+        """Yield uploads below a folder that were begun and never completed, and that :meth:`list` does not show."""
+        return iter(())
+
+    def abort_upload(self, upload: UnfinishedUpload) -> None:
+        """Remove what is left of an upload that was never completed."""
+        raise SettingsError(f"The store {self.name!r} has no unfinished uploads.")
+
+    def read_mark(self) -> str | None:
+        """Return the identity of the store; None if it has no mark, and :data:`UNREADABLE` if the mark says nothing."""
+        try:
+            content = self.get(MARK)
+        except FileNotFoundError:
+            return None
+        return _identity_in(content)
+
+    def write_mark(self, identity: str) -> None:
+        """Give the store an identity, of 32 hexadecimal digits; one that it had before is lost."""
+        self.put(MARK, _MARK_TEXT.format(identity=identity).encode())
+
+    def check_identity(self) -> None:
+        """Find out whether this is the store that it should be; without an expected identity any store is.
+
+        Raises
+        ------
+        StoreUnavailableError
+            The mark is missing or gives another identity, or the place cannot be used.
+        """
+        if self.identity:
+            self._compare(self.read_mark())
+
+    def _compare(self, found: str | None) -> None:
+        if found != self.identity:
+            reason = f"its mark {MARK} is missing" if found is None else f"its mark {MARK} is another one's"
+            raise self.unrecognised(reason)
+
+    def unrecognised(self, reason: str) -> StoreUnavailableError:
+        """Return the error that says that this is not the store that was used before."""
+        return StoreUnavailableError(
+            f"The store {self.name!r} ({self.place}) is not the one that this database has used before: {reason}. "
+            "Mount the disk or move the store back to this place, or correct "
+            f"dj.config['stores'][{self.name!r}]; `december store accept` makes this place the store from now on."
+        )
+
+    def unavailable(self, words: str) -> StoreUnavailableError:
+        """Return the error that says why the store cannot be used."""
+        return StoreUnavailableError(
+            f"The store {self.name!r} ({self.place}) cannot be used: {words}. Check that it runs, is mounted and has "
+            f"room, and dj.config['stores'][{self.name!r}]."
+        )
+
+
+class FileStore(ObjectStore):
+    """A folder, e.g. on a file system that all workers share."""
+
+    def __init__(self, name: str, location: str | os.PathLike[str]):
+        self.name = name
+        self.location = Path(location)
+
+    @property
+    def place(self) -> str:
+        """The folder."""
+        return f"the folder {self.location}"
+
+    def check(self) -> None:
+        """Find out whether the folder exists and can be written."""
+        with self._errors():
+            self._require_location()
+            with tempfile.TemporaryFile(dir=self.location):
+                pass
+
+    def put(self, path: str, payload: bytes) -> None:
+        """Write a file whole; if this fails, the content that it had before is as it was."""
+        target = self._path(path)
+        with self._errors():
+            self._require_location()
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(target, payload)
+
+    def get(self, path: str) -> bytes:
+        """Return a file's content; raise FileNotFoundError if there is none."""
+        target = self._path(path)
+        with self._errors():
+            try:
+                return target.read_bytes()
+            except FileNotFoundError:
+                self._require_location()  # a disk that is not mounted has no checkpoint, too
+                raise _MissingError(str(target)) from None
+
+    def remove(self, path: str) -> None:
+        """Remove a file; nothing happens if there is none."""
+        target = self._path(path)
+        with self._errors():
+            self._require_location()
+            target.unlink(missing_ok=True)
+
+    def find(self, path: str) -> StoredObject | None:
+        """Return size and time of a file, or None if there is none."""
+        target = self._path(path)
+        with self._errors():
+            self._require_location()
+            return self._describe(target)
+
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        """Yield the files below a folder, in any order; none if there is no such folder."""
+        top = self._path(prefix) if prefix else self.location
+        with self._errors():
+            self._require_location()
+            for folder, _, names in os.walk(top, onerror=_raise_unless_missing):
+                for name in names:
+                    found = self._describe(Path(folder, name))
+                    if found is not None:
+                        yield found
+
+    def _describe(self, path: Path) -> StoredObject | None:
+        try:
+            status = path.lstat()
+        except (FileNotFoundError, NotADirectoryError):  # removed meanwhile
+            return None
+        modified = datetime.fromtimestamp(status.st_mtime, tz=timezone.utc)
+        return StoredObject(path.relative_to(self.location).as_posix(), status.st_size, modified)
+
+    def _path(self, path: str) -> Path:
+        return self.location / checked_path(path)
+
+    def _require_location(self) -> None:
+        if not self.location.is_dir():
+            raise self.unavailable("it does not exist or is no folder")
+        if self.identity:
+            # Not left to the caller: a folder can be unmounted, or moved and made anew, at any moment.
+            try:
+                content = (self.location / MARK).read_bytes()
+            except FileNotFoundError:
+                self._compare(None)
+            else:
+                self._compare(_identity_in(content))
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            if isinstance(error, _MissingError):
+                raise
+            raise self.unavailable(error.strerror or str(error)) from error
+        except OSError as error:
+            raise self.unavailable(error.strerror or str(error)) from error
+
+
+class _MissingError(FileNotFoundError):
+    """The file that was asked for is not there; the store is."""
+
+
+def _identity_in(mark: bytes) -> str:
+    words = mark.decode("ascii", errors="replace").split(maxsplit=1)
+    return words[0] if words and re.fullmatch("[0-9a-f]{32}", words[0]) else UNREADABLE
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error
+
+
+def open_store(name: str = DEFAULT_STORE) -> ObjectStore:
+    """Open a store of ``dj.config['stores']``; nothing is written and no server is asked yet.
+
+    Parameters
+    ----------
+    name
+        The store's name. ``minio`` need not be configured: then it is the folder ``store`` in
+        :func:`december_plugin.database.embedded.december_home`.
+
+    Raises
+    ------
+    ServerError
+        The store is not configured, or its settings are wrong.
+    """
+    spec = store_settings(name)
+    if spec["protocol"].lower() == "file":
+        return FileStore(name, spec["location"])
+    from december_plugin.storage.s3 import S3Store
+
+    return S3Store(name, spec)
+
+
+def store_settings(name: str = DEFAULT_STORE) -> dict[str, Any]:
+    """Return the settings of a store, as :func:`open_store` takes them; they hold keys, so never print them."""
+    from december_plugin.database.connection import quiet_datajoint
+
+    dj = quiet_datajoint()
+    if name == DEFAULT_STORE and name not in (dj.config.get("stores") or {}):
+        from december_plugin.database.embedded import december_home
+
+        return {"protocol": "file", "location": str(december_home() / "store"), "subfolding": (2, 2)}
+    try:
+        return dict(dj.config.get_store_spec(name))
+    except (dj.DataJointError, KeyError) as error:
+        raise ServerError(
+            f"The store {name!r} cannot be used: {error}. Correct dj.config['stores'][{name!r}], e.g. "
+            "{'protocol': 'file', 'location': '/path/to/folder'}."
+        ) from None
+
+
+def location_in_bucket(spec: Mapping[str, Any]) -> str:
+    """Return what DataJoint puts before the paths of this store in its bucket: empty, or ending in a slash."""
+    from datajoint.external import ExternalTable
+
+    return str(ExternalTable._make_external_filepath(SimpleNamespace(spec=spec), "x"))[: -len("x")]
+
+
+def checked_path(path: str) -> PurePosixPath:
+    """Return a path below a store's location.
+
+    Raises
+    ------
+    SettingsError
+        If it is empty, absolute, or leads out of the location.
+    """
+    parts = path.split("/")
+    if path.startswith("/") or "\0" in path or any(part in ("", ".", "..") for part in parts):
+        raise SettingsError(f"the path {path!r} in a store must be relative, without empty parts, '.' and '..'.")
+    return PurePosixPath(path)
+
+
+# --- what DataJoint and its libraries raise when a store is away
+
+_AWAY_NAMES = """
+    ENOSPC EDQUOT EROFS EFBIG EIO EACCES EPERM ESTALE EKEYEXPIRED ENODEV ENXIO EREMOTEIO ENOTCONN ENOLINK ECOMM
+    ETIMEDOUT EHOSTDOWN EHOSTUNREACH ENETDOWN ENETUNREACH ECONNREFUSED ECONNRESET ECONNABORTED EPIPE
+"""
+_AWAY = {getattr(errno, name) for name in _AWAY_NAMES.split() if hasattr(errno, name)}
+# Whoever refuses these refuses every job until somebody mends the settings, so a worker waits.
+_REFUSING = {
+    "AccessDenied",
+    "AccountProblem",
+    "AllAccessDisabled",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "NoSuchBucket",
+    "QuotaExceeded",
+    "RequestTimeTooSkewed",
+    "RequestTimeout",
+    "SignatureDoesNotMatch",
+    "SlowDown",
+}
+
+
+def is_outage(error: BaseException) -> bool:
+    """Return whether an error means that a store cannot be used now, so that waiting for it makes sense.
+
+    Parameters
+    ----------
+    error
+        What was raised while a file was written to or read from a store, by DataJoint or by this module: the server
+        is away, hangs or refuses everybody, the disk is full, read-only or gone. A file that is missing is no outage.
+    """
+    if isinstance(error, StoreUnavailableError):
+        return True
+    if isinstance(error, OSError):
+        # DataJoint says so, without a number, when the folder of a store is gone.
+        return error.errno in _AWAY or str(error).startswith("Inaccessible local directory")
+    if isinstance(error, RuntimeError) and "file write failed" in str(error):  # torch.save on a full disk
+        return True
+    return _is_s3_outage(error)
+
+
+def _is_s3_outage(error: BaseException) -> bool:
+    import urllib3
+    from datajoint.errors import BucketInaccessible
+    from minio import error as minio_errors
+
+    if isinstance(error, (urllib3.exceptions.HTTPError, BucketInaccessible)):
+        return True
+    if isinstance(error, minio_errors.S3Error):
+        return error.code in _REFUSING or (getattr(error.response, "status", 0) or 0) >= 500
+    if isinstance(error, minio_errors.InvalidResponseError):  # a proxy in between answers in HTML
+        return error._code >= 500
+    return isinstance(error, minio_errors.ServerError)

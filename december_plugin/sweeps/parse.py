@@ -1,0 +1,486 @@
+"""Sweeps: a YAML file that says which datasets, models, trainers, clusterings and seeds to combine.
+
+Reading and checking a sweep needs no database. ::
+
+    seeds: [1, 2, 3]
+    datasets:
+      - fn: december_plugin.datasets.static_loaders
+        comment: two sessions
+        config: {paths: [static1-2-3, static4-5-6], batch_size: 128}
+    models:
+      - fn: december_plugin.models.stacked_core_gaussian_readout
+        config: {}
+    trainers:
+      - fn: december_plugin.trainers.december_trainer
+        comment: DECEMber, K {n_clusters}, strength {strength}
+        config: {pretrain_epochs: 40}
+        grid: {n_clusters: [10, 20, 30], strength: [auto, 0.1]}
+    clusterings:
+      - {method: gmm, n_clusters: [10, 20, 30]}
+
+``grid`` gives settings lists of values; an entry is made for each combination. Comments may name settings in braces.
+A ``preset`` is replaced by the values that it stands for.
+All mistakes of a file are reported together, each with its line
+(:class:`~december_plugin.text.yaml_source.SweepError`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+from december_plugin.errors import SettingsError, did_you_mean
+from december_plugin.sweeps import validate as sweep_checks
+from december_plugin.sweeps.surrogates import SurrogateEntry, read_surrogates
+from december_plugin.text.stored_text import checked_text
+from december_plugin.text.yaml_reader import Mistake, Source
+from december_plugin.text.yaml_source import SweepError, read_source
+from december_plugin.validation.checks import expand_preset
+
+SECTIONS = ("seeds", "datasets", "models", "trainers", "clusterings", "surrogates")
+ENTRY_KEYS = ("fn", "comment", "config", "grid")
+MAX_COMMENT_LENGTH = 256
+MAX_CELLS = 3  # combinations of a grid that are named where many have the same mistake
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of nnfabrik's ``Dataset``, ``Model`` or ``Trainer``."""
+
+    fn: str
+    config: dict[str, Any]
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class ClusteringEntry:
+    """One row of ``Clustering``."""
+
+    method: str
+    n_clusters: int
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Everything that a sweep registers; every dataset x model x trainer x seed is a training.
+
+    ``source`` is the file, for mistakes that only the tables show.
+    """
+
+    datasets: tuple[Entry, ...]
+    models: tuple[Entry, ...]
+    trainers: tuple[Entry, ...]
+    seeds: tuple[int, ...]
+    clusterings: tuple[ClusteringEntry, ...] = ()
+    surrogates: tuple[SurrogateEntry, ...] = ()
+    source: Source | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def n_trainings(self) -> int:
+        """How many trainings the sweep plans."""
+        return len(self.datasets) * len(self.models) * len(self.trainers) * len(self.seeds)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """An entry that was made of one combination of a grid: which, and where it is in the file."""
+
+    entry: Entry
+    function: Callable[..., Any] | None
+    section: str
+    position: int
+    values: Mapping[str, int]  # setting of the grid to the position of its value
+    given: Mapping[str, Any]  # the settings as the file has them: a preset is not expanded
+
+    @property
+    def where(self) -> str:
+        return f"{self.section}, entry {self.position + 1}"
+
+    @property
+    def name(self) -> str:
+        """The combination, e.g. ``n_clusters=10, strength=auto``; empty without a grid."""
+        return ", ".join(f"{name}={self.given[name]}" for name in self.values)
+
+    @property
+    def described(self) -> str:
+        return f"{self.where} ({self.name})" if self.values else self.where
+
+    def path(self, setting: str = "") -> tuple[Any, ...]:
+        """Return where a setting of this combination stands; where the entry begins, without a setting."""
+        entry = (self.section, self.position)
+        if setting in self.values:
+            return (*entry, "grid", setting, self.values[setting])
+        return (*entry, "config", setting) if setting else entry
+
+
+class _Reader:
+    """Reads the sections of a sweep, and collects the mistakes."""
+
+    def __init__(self, content: Mapping[str, Any]):
+        self.content = content
+        self.mistakes: list[Mistake] = []
+
+    def wrong(self, text: str, *path: Any, at_key: bool = False) -> None:
+        self.mistakes.append(Mistake(text, tuple(path), at_key))
+
+    def sections(self) -> None:
+        unknown = [name for name in self.content if name not in SECTIONS]
+        for name in unknown:
+            text = f"there is no section {name!r}. {did_you_mean(str(name), SECTIONS)}"
+            self.wrong(text, name, at_key=True)
+        for name in SECTIONS[:4]:
+            # A section whose name is misspelled is not missing, too.
+            if not self.content.get(name) and not difflib.get_close_matches(name, map(str, unknown), n=1):
+                self.wrong(f"the section {name!r} is missing or empty.", name)
+
+    def seeds(self) -> tuple[int, ...]:
+        value = self.content.get("seeds") or []
+        if not isinstance(value, list) or not all(isinstance(s, int) and not isinstance(s, bool) for s in value):
+            self.wrong(f"seeds is {value!r}; it must be a list of integers.", "seeds")
+            return ()
+        for at, seed in enumerate(value):
+            if not 0 <= seed < 2**31:
+                self.wrong(f"seeds is {value!r}; seeds are from 0 to {2**31 - 1}.", "seeds", at)
+            if seed in value[:at]:
+                self.wrong(f"seeds is {value!r}; a seed is there twice.", "seeds", at)
+        return tuple(value)
+
+    def items(self, section: str, example: str) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
+        items = self.content.get(section) or []
+        if not isinstance(items, list):
+            self.wrong(f"{section} must be a list of entries, {example}.", section)
+            return
+        for position, item in enumerate(items):
+            yield position, f"{section}, entry {position + 1}", item
+
+    # --- datasets, models, trainers ---------------------------------------------------------------------------
+
+    def cells(self, section: str) -> list[_Cell]:
+        """Return the entries of a section, one for each combination of a grid; none for those that have mistakes."""
+        cells: list[_Cell] = []
+        for position, where, item in self.items(section, f"each with the keys {', '.join(ENTRY_KEYS)}"):
+            here = (section, position)
+            before = len(self.mistakes)
+            if not isinstance(item, Mapping) or not isinstance(item.get("fn"), str):
+                self.wrong(f"{where}: an entry is a mapping with at least the key 'fn'.", *here)
+                continue
+            for key in item:
+                if key not in ENTRY_KEYS:
+                    text = f"{where}: there is no key {key!r}. {did_you_mean(str(key), ENTRY_KEYS)}"
+                    self.wrong(text, *here, key, at_key=True)
+            config, grid = item.get("config") or {}, item.get("grid") or {}
+            if not isinstance(config, Mapping):
+                self.wrong(f"{where}: config must be a mapping of settings; it is {config!r}.", *here, "config")
+                continue
+            self._check_grid(grid, config, where, here)
+            try:
+                function = sweep_checks.resolve(section, item["fn"])
+            except SettingsError as error:
+                self.wrong(f"{where}: {error}", *here, "fn")
+                continue
+            if len(self.mistakes) == before:
+                cells += self._combined(section, position, item, function, dict(config), grid)
+        return _without_doubles(cells)
+
+    def _check_grid(self, grid: Any, config: Mapping[str, Any], where: str, here: tuple[Any, ...]) -> None:
+        if not isinstance(grid, Mapping) or not all(isinstance(values, list) and values for values in grid.values()):
+            self.wrong(f"{where}: grid must give each setting a list of values; it is {grid!r}.", *here, "grid")
+            return
+        for name, values in grid.items():
+            if name in config:
+                text = f"{where}: {name} is in config and in grid; leave it out of one of them."
+                self.wrong(text, *here, "grid", name, at_key=True)
+            for at, value in enumerate(values):
+                if any(_is_same(value, other) for other in values[:at]):
+                    self.wrong(f"{where}: the grid has {name}={value!r} twice.", *here, "grid", name, at)
+
+    def _combined(
+        self,
+        section: str,
+        position: int,
+        item: Mapping[str, Any],
+        function: Callable[..., Any],
+        config: dict[str, Any],
+        grid: Mapping[str, list[Any]],
+    ) -> list[_Cell]:
+        cells = []
+        found: dict[tuple[str, str], list[_Cell]] = {}
+        for chosen in itertools.product(*(range(len(values)) for values in grid.values())):
+            at = dict(zip(grid, chosen, strict=True))
+            given = {**config, **{name: grid[name][number] for name, number in at.items()}}
+            cell = _Cell(Entry(item["fn"], given), function, section, position, at, given)
+            try:
+                settings = expand_preset(function, given)
+            except SettingsError as mistake:
+                found.setdefault(("preset", str(mistake)), []).append(cell)
+                settings = {name: value for name, value in given.items() if name != "preset"}
+            cell = replace(cell, entry=replace(cell.entry, config=settings))
+            for culprit, error in sweep_checks.config_mistakes(section, function, settings):
+                found.setdefault((culprit, str(error)), []).append(cell)
+            try:
+                comment = self._comment(item, {**settings, **given})
+            except SettingsError as error:
+                found.setdefault(("comment", str(error)), []).append(cell)
+                continue
+            cells.append(replace(cell, entry=replace(cell.entry, comment=comment)))
+        said: set[str] = set()
+        for (culprit, text), where in found.items():
+            if text not in said:
+                self._wrong_in_cells(culprit, text, where, grid)
+            said.add(text)
+        return [] if found else cells
+
+    def _wrong_in_cells(self, culprit: str, text: str, cells: list[_Cell], grid: Mapping[str, list[Any]]) -> None:
+        first = cells[0]
+        path = (*first.path(), "comment") if culprit == "comment" else first.path(culprit)
+        unknown = f"has no setting {culprit!r}" in text
+        if unknown and culprit in first.values:
+            path = path[:-1]
+        named = _common_name(culprit, cells, grid)
+        self.wrong(f"{first.where}{f' (for {named})' if named else ''}: {text}", *path, at_key=unknown)
+
+    @staticmethod
+    def _comment(item: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+        given = item.get("comment")
+        if given is not None and not isinstance(given, str):
+            raise SettingsError(f"the comment is {given!r}; it must be text. Put it in quotes.")
+        comment = filled_comment(given or "", settings)
+        if len(comment) > MAX_COMMENT_LENGTH:
+            raise SettingsError(f"the comment has {len(comment)} characters; {MAX_COMMENT_LENGTH} are allowed.")
+        return checked_text("the comment", comment, MAX_COMMENT_LENGTH)
+
+    # --- clusterings ------------------------------------------------------------------------------------------
+
+    def clusterings(self) -> list[tuple[ClusteringEntry, tuple[Any, ...]]]:
+        """Return the clusterings and their places."""
+        from december_plugin.clustering.post_hoc import METHODS
+        from december_plugin.clustering.settings import MOST_CLUSTERS, setting_mistakes
+
+        entries: list[tuple[ClusteringEntry, tuple[Any, ...]]] = []
+        for position, where, item in self.items("clusterings", "e.g. {method: gmm, n_clusters: [10, 20]}"):
+            here = ("clusterings", position)
+            if not isinstance(item, Mapping) or not {"method", "n_clusters"} <= set(item):
+                self.wrong(f"{where}: an entry needs the keys 'method' and 'n_clusters'.", *here)
+                continue
+            method = item["method"]
+            if not isinstance(method, str) or method not in METHODS:
+                text = f"{where}: there is no method {method!r}. {did_you_mean(str(method), METHODS)}"
+                self.wrong(text, *here, "method")
+                continue
+            settings = {key: value for key, value in item.items() if key not in ("method", "n_clusters")}
+            for key, error in setting_mistakes(method, settings):
+                self.wrong(f"{where}: {error}", *here, key, at_key=key not in METHODS[method])
+            is_list = isinstance(item["n_clusters"], list)
+            for at, count in enumerate(item["n_clusters"] if is_list else [item["n_clusters"]]):
+                place = (*here, "n_clusters", at) if is_list else (*here, "n_clusters")
+                if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+                    text = f"{where}: n_clusters is {count!r}; it must be an integer of at least 1."
+                    self.wrong(text, *place)
+                    continue
+                if count > MOST_CLUSTERS:
+                    self.wrong(f"{where}: n_clusters is {count}; at most {MOST_CLUSTERS} are allowed.", *place)
+                    continue
+                entries.append((ClusteringEntry(method, count, settings), place))
+        return entries
+
+    # --- combinations of entries ------------------------------------------------------------------------------
+
+    def combinations(self, datasets: list[_Cell], models: list[_Cell], trainers: list[_Cell], clusterings: Any) -> None:
+        """Find what cannot be combined: every data set goes with every model and every trainer."""
+        for model, dataset in itertools.product(models, datasets):
+            takes, gives = (sweep_checks.stimuli_of(cell.function) for cell in (model, dataset))  # type: ignore[arg-type]
+            if takes is not None and gives is not None and takes != gives:
+                self.wrong(
+                    f"{model.described}: {_short(model)} takes {takes}, but {_short(dataset)} of {dataset.described} "
+                    f"gives {gives}. A sweep combines every data set with every model: put what does not go together "
+                    "into two files.",
+                    *model.path(),
+                    "fn",
+                )
+        for dataset in datasets:
+            most = sweep_checks.most_neurons(dataset.function, dataset.entry.config)  # type: ignore[arg-type]
+            if most is None:
+                continue
+            asked = {
+                (trainer.where, trainer.path("n_clusters")): trainer.entry.config.get("n_clusters")
+                for trainer in trainers
+            }
+            for (where, place), count in asked.items():
+                if isinstance(count, int) and count > most:
+                    self._too_many(where, count, most, dataset, place)
+            for clustering, place in clusterings:
+                if clustering.n_clusters > most:
+                    self._too_many(f"clusterings, entry {place[1] + 1}", clustering.n_clusters, most, dataset, place)
+
+    def _too_many(self, where: str, count: int, most: int, dataset: _Cell, path: tuple[Any, ...]) -> None:
+        self.wrong(
+            f"{where}: n_clusters is {count}, but {dataset.described} has {most} neurons at most. Ask for fewer "
+            "clusters than neurons.",
+            *path,
+        )
+
+
+def load_sweep(path: str | Path, *, folder: str | Path | None = None) -> Sweep:
+    """Read a sweep from a YAML file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    folder
+        What relative recording paths are relative to; None: the file's folder.
+
+    Raises
+    ------
+    SettingsError
+        If the file cannot be read or is no YAML.
+    SweepError
+        For the mistakes in it, each with file, line and column; see :func:`parse_sweep`.
+    """
+    path = Path(path)
+    try:
+        written = path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"the sweep {path} cannot be read: {error.strerror}.") from None
+    content, source = read_source(written, str(path))
+    start = path.resolve().parent if folder is None else Path(folder).resolve()
+    return parse_sweep(content, folder=start, source=source)
+
+
+def parse_sweep(content: Any, *, folder: Path | None = None, source: Source | None = None) -> Sweep:
+    """Check a sweep and expand its grids.
+
+    Parameters
+    ----------
+    content
+        The mapping of the YAML file.
+    folder
+        What relative paths in the config of a dataset function of this package are relative to; None leaves them.
+    source
+        Where everything stands in the file; the message then names lines.
+
+    Raises
+    ------
+    SweepError
+        For unknown sections, keys, functions, settings or methods, wrong types, values that are not allowed, and
+        combinations that are impossible: all that are found, with the place in the file and, where one is close, a
+        suggestion.
+    """
+    if not isinstance(content, Mapping):
+        raise SweepError([Mistake(f"a sweep is a mapping with the sections {', '.join(SECTIONS)}.")], source)
+    reader = _Reader(content)
+    reader.sections()
+    seeds = reader.seeds()
+    datasets, models, trainers = (reader.cells(section) for section in SECTIONS[1:4])
+    if folder is not None:
+        datasets = [_with_absolute_paths(cell, folder) for cell in datasets]
+    clusterings = reader.clusterings()
+    reader.combinations(datasets, models, trainers, clusterings)
+    surrogates = read_surrogates(content, reader.wrong)
+    if reader.mistakes:
+        raise SweepError(reader.mistakes, source)
+    return Sweep(
+        datasets=tuple(cell.entry for cell in datasets),
+        models=tuple(cell.entry for cell in models),
+        trainers=tuple(cell.entry for cell in trainers),
+        seeds=seeds,
+        clusterings=tuple(entry for entry, _ in clusterings),
+        surrogates=surrogates,
+        source=source,
+    )
+
+
+def filled_comment(comment: str, settings: Mapping[str, Any]) -> str:
+    """Return a comment with the values of the settings that it names in braces, e.g. ``K {n_clusters}``.
+
+    A name may have Python's format, as in ``{strength:.2f}``, or a position, as in ``{paths[0]}``. ``{{`` and ``}}``
+    are braces.
+
+    Raises
+    ------
+    SettingsError
+        For a brace by itself, a name that is no setting, or a format that the value does not have.
+    """
+    try:
+        parts = list(Formatter().parse(comment))
+    except ValueError:
+        raise SettingsError(
+            f"the comment {comment!r} has a brace by itself. Write {{{{ or }}}} for a brace, and {{name}} for the "
+            "value of a setting."
+        ) from None
+    filled = []
+    for text, name, form, conversion in parts:
+        filled.append(text)
+        if name is None:
+            continue
+        setting = re.fullmatch(r"(\w+)((?:\[\w+\])*)", name)
+        if setting is None or setting[1] not in settings:
+            raise SettingsError(
+                f"the comment {comment!r} names no setting {name!r}. Write {{{{ and }}}} for braces that are text."
+            )
+        try:
+            value = Formatter().convert_field(Formatter().get_field(name, (), settings)[0], conversion)
+            filled.append(format(value, _checked_format(form or "")))
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            raise SettingsError(f"the comment {comment!r} cannot be filled at {{{name}}}: {error}.") from None
+    return "".join(filled)
+
+
+def _checked_format(form: str) -> str:
+    if not re.fullmatch(r"[^{}\d]{0,4}\d{0,2}[,_]?(\.\d{1,2})?[a-zA-Z%]?", form):
+        raise ValueError(f"the format {form!r} is not like '.2f'")
+    return form
+
+
+def _short(cell: _Cell) -> str:
+    return cell.entry.fn.rpartition(".")[2]
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    return type(value) is type(other) and value == other
+
+
+def _common_name(culprit: str, cells: list[_Cell], grid: Mapping[str, list[Any]]) -> str:
+    """Return which combinations of a grid have a mistake; "" if all have it, or all with one value of its setting."""
+    same = {name for name in grid if len({cell.values[name] for cell in cells}) == 1}
+    others = math.prod(len(values) for name, values in grid.items() if name not in same)
+    if len(cells) == others:  # whatever the other settings are
+        same = {name for name in same if len(grid[name]) > 1}
+        return "" if same <= {culprit} else ", ".join(f"{n}={cells[0].given[n]}" for n in grid if n in same)
+    named = "; ".join(cell.name for cell in cells[:MAX_CELLS])
+    return named if len(cells) <= MAX_CELLS else f"{named}; and {len(cells) - MAX_CELLS} more"
+
+
+def _without_doubles(cells: list[_Cell]) -> list[_Cell]:
+    """Leave out entries that are there already: they are one row of the table."""
+    kept: dict[str, _Cell] = {}
+    for cell in cells:
+        entry = cell.entry
+        kept.setdefault(json.dumps([entry.fn, entry.comment, entry.config], sort_keys=True, default=repr), cell)
+    return list(kept.values())
+
+
+def _with_absolute_paths(cell: _Cell, folder: Path) -> _Cell:
+    if cell.function is None or not sweep_checks.is_ours(cell.function):
+        return cell
+    config = dict(cell.entry.config)
+    for name in sweep_checks.path_settings(cell.function):
+        value = config.get(name)
+        if isinstance(value, str):
+            config[name] = _absolute(value, folder)
+        elif isinstance(value, list) and all(isinstance(path, str) for path in value):
+            config[name] = [_absolute(path, folder) for path in value]
+    return replace(cell, entry=replace(cell.entry, config=config))
+
+
+def _absolute(path: str, folder: Path) -> str:
+    return str(folder / Path(path).expanduser())

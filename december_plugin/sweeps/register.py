@@ -1,0 +1,242 @@
+"""Writes a sweep into nnfabrik's tables and the training plan; nothing is written twice."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from december_plugin.errors import ServerError, SettingsError
+from december_plugin.schemas.fabrikants import database_user, fabrikant_of
+from december_plugin.schemas.setup_lock import changing_the_plan
+from december_plugin.schemas.surrogate import surrogate_row
+from december_plugin.schemas.training_plan import combinations
+from december_plugin.sweeps.entries import KINDS, Comment, Compared, SameComment, compare, write
+from december_plugin.sweeps.parse import Sweep
+from december_plugin.sweeps.relocate import as_registered
+from december_plugin.text.yaml_reader import Mistake
+from december_plugin.text.yaml_source import SweepError
+
+NAME_LENGTH = 32  # of a Fabrikant
+
+
+@dataclass
+class Registered:
+    """What a registration wrote, per table: new rows, and rows that were there already; and the keys of all.
+
+    Attributes
+    ----------
+    new, existing
+        Number of rows, by table.
+    plan, clusterings, surrogates
+        Keys.
+    comments
+        Comments that differ between the sweep and the tables; those without ``kept_because`` were replaced.
+    same_comments
+        New entries with the comment of earlier ones.
+    """
+
+    new: dict[str, int] = field(default_factory=dict)
+    existing: dict[str, int] = field(default_factory=dict)
+    plan: list[dict[str, Any]] = field(default_factory=list)
+    clusterings: list[dict[str, Any]] = field(default_factory=list)
+    surrogates: list[dict[str, Any]] = field(default_factory=list)
+    comments: list[Comment] = field(default_factory=list)
+    same_comments: list[SameComment] = field(default_factory=list)
+
+    def count(self, table: str, *, new: int, of: int) -> None:
+        """Note how many rows of a table are new."""
+        self.new[table], self.existing[table] = new, of - new
+
+
+def current_fabrikant(nnfabrik: Any) -> str:
+    """Return the name of the contributor who is logged in, from the ``Fabrikant`` table that ``nnfabrik`` uses.
+
+    Raises
+    ------
+    ServerError
+        If nobody in the table has this database user.
+    """
+    name = fabrikant_of(nnfabrik.Fabrikant)
+    if name is None:
+        user = database_user(nnfabrik.Fabrikant)
+        raise ServerError(
+            f"no entry of {nnfabrik.Fabrikant.full_table_name} has the database user {user!r}. Add yourself once: "
+            "Fabrikant().add_entry(name=..., email=..., affiliation=...)."
+        )
+    return name
+
+
+def check_fabrikant(nnfabrik: Any, name: str | None, *, may_add: bool) -> str | None:
+    """Return the name of whose entries a sweep's are, as the ``Fabrikant`` table has it; None if it has to be entered.
+
+    Parameters
+    ----------
+    nnfabrik
+        Module with nnfabrik's tables.
+    name
+        What was asked for; None: the database user.
+    may_add
+        Whether who is not known may be entered, as suits a database of one's own.
+
+    Raises
+    ------
+    SettingsError
+        If the name is not in the table and may not be entered, or is none.
+    ServerError
+        If nobody in the table has this database user, and none may be entered.
+    """
+    table = nnfabrik.Fabrikant()
+    known = [str(each) for each in table.fetch("fabrikant_name", order_by="fabrikant_name")]
+    may_add = may_add or not known
+    if name is None:
+        found = fabrikant_of(table)
+        return found if found is not None or may_add else current_fabrikant(nnfabrik)
+    if not 0 < len(name) <= NAME_LENGTH or not name.isprintable():
+        raise SettingsError(f"--fabrikant is {name!r}; it must be a name of 1 to {NAME_LENGTH} printable characters.")
+    # As the server compares them: without regard to case.
+    same = [str(each) for each in (table & {"fabrikant_name": name}).fetch("fabrikant_name")]
+    if not same and not may_add:
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+        suggestion = f"Did you mean {close[0]!r}? " if close else ""
+        raise SettingsError(
+            f"there is no Fabrikant {name!r} in {table.full_table_name}. {suggestion}Known: {', '.join(known)}. Add "
+            "one, in Python: from december_plugin import open_lab; "
+            f"open_lab().nnfabrik.Fabrikant().add_entry({name!r}, email=..., affiliation=..., dj_username=...)."
+        )
+    return same[0] if same else None
+
+
+def _enter_fabrikant(nnfabrik: Any, name: str | None) -> str:
+    """Enter a name, as the database user if that has no entry yet; or the database user itself."""
+    table = nnfabrik.Fabrikant()
+    user = database_user(table)
+    row = {"fabrikant_name": name or user[:NAME_LENGTH], "email": "", "affiliation": ""}
+    table.insert1({**row, "dj_username": user if fabrikant_of(table) is None else ""})
+    return str(row["fabrikant_name"])
+
+
+def surrogate_mistakes(sweep: Sweep, *, tables: Any) -> list[Mistake]:
+    """Return a mistake for each null of the sweep whose name other settings have in the tables."""
+    found = []
+    for position, surrogate in enumerate(sweep.surrogates):
+        row = surrogate_row(**asdict(surrogate))
+        stored = (tables.Surrogate & {"surrogate_name": row["surrogate_name"]}).fetch("surrogate_hash")
+        is_known = bool(len(tables.Surrogate & {"surrogate_hash": row["surrogate_hash"]}))
+        if len(stored) and not is_known:
+            text = f"there are surrogates named {row['surrogate_name']!r} with other settings. Choose another name."
+            found.append(Mistake(f"surrogates, entry {position + 1}: {text}", ("surrogates", position, "name")))
+    return found
+
+
+def check(sweep: Sweep, *, nnfabrik: Any, tables: Any, fabrikant: str | None, may_add: bool) -> dict[str, Compared]:
+    """Compare a sweep with the tables as :func:`register` does before it writes, and write nothing.
+
+    Raises
+    ------
+    SettingsError, ServerError
+        What :func:`register` would raise.
+    """
+    name = check_fabrikant(nnfabrik, fabrikant, may_add=may_add)
+    if mistakes := surrogate_mistakes(sweep, tables=tables):
+        raise SweepError(mistakes, sweep.source)
+    return compare(sweep, nnfabrik=nnfabrik, fabrikant=name or fabrikant)
+
+
+def register(
+    sweep: Sweep, *, nnfabrik: Any, tables: Any, fabrikant: str | None = None, add_fabrikant: bool = False
+) -> Registered:
+    """Write the entries of a sweep, and plan every dataset x model x trainer x seed.
+
+    Parameters
+    ----------
+    sweep
+        Checked by :func:`december_plugin.sweeps.parse.parse_sweep`.
+    nnfabrik
+        Module with nnfabrik's tables.
+    tables
+        What :func:`december_plugin.schemas.december_tables` returned for it.
+    fabrikant
+        Whose entries they are; None looks up the database user.
+    add_fabrikant
+        Enter this name, or the database user, into ``Fabrikant`` if it is not there, as suits a database of one's own.
+        Into an empty ``Fabrikant`` the first who registers is entered anyway.
+
+    Raises
+    ------
+    ServerError
+        If nobody in ``Fabrikant`` has this database user.
+    SettingsError
+        If there is no such ``Fabrikant``, a null has the name of another, or nnfabrik rejects an entry.
+
+    Notes
+    -----
+    All rows are written in one transaction: after an error nothing of the sweep is there. The tables that DataJoint
+    would make at their first use are made here, because workers may not. Several registrations at once wait for each
+    other.
+    """
+    connection, schema = nnfabrik.Dataset.connection, tables.schema.database
+    with changing_the_plan(connection, schema):
+        declare_hidden_tables(tables)
+        sweep = as_registered(sweep, nnfabrik=nnfabrik, tables=tables)
+        found = check(sweep, nnfabrik=nnfabrik, tables=tables, fabrikant=fabrikant, may_add=add_fabrikant)
+        with connection.transaction:
+            name = check_fabrikant(nnfabrik, fabrikant, may_add=add_fabrikant) or _enter_fabrikant(nnfabrik, fabrikant)
+            return _write(sweep, found, nnfabrik=nnfabrik, tables=tables, fabrikant=name)
+
+
+def _write(sweep: Sweep, found: dict[str, Compared], *, nnfabrik: Any, tables: Any, fabrikant: str) -> Registered:
+    written = Registered()
+    for kind, compared in found.items():
+        write(compared, nnfabrik=nnfabrik, fabrikant=fabrikant)
+        n_entries = len({tuple(key.values()) for key in compared.keys})
+        written.count(kind.capitalize(), new=len(compared.new), of=n_entries)
+        written.comments += compared.comments
+        written.same_comments += compared.same_comments
+    known = {int(seed) for seed in nnfabrik.Seed.fetch("seed")}
+    new_seeds = [{"seed": seed} for seed in sweep.seeds if seed not in known]
+    nnfabrik.Seed().insert(new_seeds)
+    written.count("Seed", new=len(new_seeds), of=len(sweep.seeds))
+    keys = {kind: _different(found[kind].keys) for kind in KINDS}
+    written.plan = combinations(
+        datasets=keys["dataset"], models=keys["model"], trainers=keys["trainer"], seeds=sweep.seeds
+    )
+    n_new = tables.TrainingPlan().insert_product(
+        datasets=keys["dataset"], models=keys["model"], trainers=keys["trainer"], seeds=sweep.seeds
+    )
+    written.count("TrainingPlan", new=n_new, of=len(written.plan))
+    if sweep.clusterings:
+        _write_clusterings(sweep, tables.Clustering(), written)
+    if sweep.surrogates:
+        before = len(tables.Surrogate())
+        written.surrogates = [
+            tables.Surrogate().add_entry(**asdict(surrogate), skip_duplicates=True) for surrogate in sweep.surrogates
+        ]
+        written.count("Surrogate", new=len(tables.Surrogate()) - before, of=len(written.surrogates))
+    return written
+
+
+def _write_clusterings(sweep: Sweep, table: Any, written: Registered) -> None:
+    known = set(table.fetch("clustering_hash"))
+    for entry in sweep.clusterings:
+        key = table.add_entry(entry.method, entry.n_clusters, skip_duplicates=True, **entry.settings)
+        written.clusterings.append(key)
+    hashes = {key["clustering_hash"] for key in written.clusterings}
+    written.count("Clustering", new=len(hashes - known), of=len(hashes))
+
+
+def _different(keys: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    return [dict(pairs) for pairs in dict.fromkeys(tuple(key.items()) for key in keys)]
+
+
+def declare_hidden_tables(tables: Any) -> None:
+    """Make DataJoint's own tables of reservations and events (``~jobs``, ``~log``) where they are not there yet."""
+    for table in tables.computed:
+        schema = table.connection.schemas[table.database]
+        for hidden in (schema.jobs, schema.log):
+            if not hidden.is_declared:
+                raise ServerError(
+                    f"The table {hidden.full_table_name} is not there and could not be made: the database user "
+                    f"{database_user(table)!r} may not create tables. Register with the admin role (docs/security.md)."
+                )

@@ -1,0 +1,66 @@
+"""The YAML file of a sweep: which of its values are text, and the error that lists its mistakes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from december_plugin.errors import SettingsError
+from december_plugin.text.yaml_reader import Loader, Mistake, Path, Source, read_yaml
+
+# Keys of an entry whose values are text, whatever YAML takes them for.
+TEXT_KEYS = {
+    "datasets": ("fn", "comment"),
+    "models": ("fn", "comment"),
+    "trainers": ("fn", "comment"),
+    "clusterings": ("method",),
+    "surrogates": ("name", "method"),
+}
+
+
+class SweepError(SettingsError):
+    """A sweep has mistakes, all of which the message lists.
+
+    Attributes
+    ----------
+    mistakes
+        Each of them, in the order of the file.
+    """
+
+    def __init__(self, mistakes: list[Mistake], source: Source | None = None):
+        self.mistakes = tuple(sorted(mistakes, key=source.place_of) if source else mistakes)
+        texts = [source.shown(mistake) if source else mistake.text for mistake in self.mistakes]
+        counted = f"{source.name if source else 'the sweep'} has {len(texts)} mistakes:"
+        super().__init__("\n".join([counted, *texts] if len(texts) > 1 else texts))
+
+
+def read_source(
+    written: bytes | str, name: str, *, what: str = "the sweep", loader_type: type[yaml.SafeLoader] = Loader
+) -> tuple[Any, Source]:
+    """Return the content of a YAML file, and the places of what is in it.
+
+    Parameters
+    ----------
+    written
+        The file; see :func:`december_plugin.text.yaml_reader.read_yaml`.
+    name
+        What messages call it.
+    what
+        What the file is, in messages.
+    loader_type
+        Decides which words are text, and which are numbers, dates and the like.
+
+    Raises
+    ------
+    SweepError
+        For everything that is wrong with it as YAML.
+    """
+    read = read_yaml(written, name, what=what, loader_type=loader_type, is_text=_is_text)
+    if read.mistakes:
+        raise SweepError(list(read.mistakes), read.source)
+    return read.content, read.source
+
+
+def _is_text(path: Path) -> bool:
+    return len(path) == 3 and path[2] in TEXT_KEYS.get(path[0], ())

@@ -1,0 +1,239 @@
+"""The trainer functions that go into nnfabrik's ``Trainer`` table."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from december_plugin.errors import SettingsError, did_you_mean
+from december_plugin.training.clustering_phase import ClusteringPhase
+from december_plugin.training.loop import TrainingRun
+from december_plugin.training.published import PUBLISHED_BASELINE, PUBLISHED_DECEMBER
+from december_plugin.training.settings import ClusteringSettings, TrainingSettings
+from december_plugin.validation.checks import (
+    allowed_settings,
+    check_complete,
+    checked_settings,
+    expand_preset,
+    with_presets,
+)
+
+Settings = TypeVar("Settings", TrainingSettings, ClusteringSettings)
+Triple = tuple[float, dict[str, Any], dict[str, torch.Tensor]]
+
+
+@checked_settings
+@with_presets(published=PUBLISHED_BASELINE)
+def baseline_trainer(
+    model: nn.Module,
+    dataloaders: Mapping[str, Mapping[str, Any]],
+    seed: int,
+    *,
+    uid: Any = None,
+    cb: Callable[..., None] | None = None,
+    preset: str | None = None,
+    max_iter: int = 200,
+    lr_init: float = 0.009,
+    patience: int = 5,
+    tolerance: float = 1e-6,
+    lr_decay_steps: int = 3,
+    lr_decay_factor: float = 0.3,
+    min_lr: float = 1e-4,
+    lr_decay: str = "restore",
+    scale_loss: bool = True,
+    scale_loss_trials: str = "train",
+    pretrain_epochs: int = 0,
+    pretrain_early_stopping: bool = False,
+    pretrain_lr_decay_steps: int | None = None,
+    pretrain_lr_decay_factor: float | None = None,
+    lr_after_pretraining: float | None = None,
+    fresh_optimizer: bool = False,
+    best_epoch_from: str = "training",
+    stop_after_pretraining: bool = False,
+    share_pretraining: bool = True,
+    device: str = "auto",
+    verbose: bool = True,
+) -> Triple:
+    """Train without a clustering loss: the model on whose readouts the post hoc clusterings are made.
+
+    Parameters
+    ----------
+    model
+        Any model with nnfabrik's core / readout shape: ``model(images, data_key=..., **batch fields)``,
+        ``model.core``, and ``model.readout``, an ``nn.ModuleDict`` of one readout per session.
+    dataloaders
+        Tier ("train", "validation") to data key to loader; a batch's first two fields are images and responses.
+    seed
+        Seeds the training. Same seed, same machine, same number of threads, CPU: same bytes.
+    uid, cb
+        nnfabrik's; ``cb(uid=, epoch=, model=, info=)`` is called after every epoch.
+    preset
+        "published": the settings of the published experiments, as far as they are known, under one name
+        (:mod:`december_plugin.training.published`). Settings given beside it win. None: the defaults here.
+    max_iter, lr_init, patience, tolerance, lr_decay_steps, lr_decay_factor, min_lr, lr_decay, scale_loss,
+    scale_loss_trials
+        As in the SENSORIUM 2022 trainer; see :class:`~december_plugin.training.settings.TrainingSettings`.
+    pretrain_epochs
+        Share this many first epochs with DECEMber runs of the same ``pretrain_epochs``: the baseline is then exactly
+        a DECEMber run of strength 0.
+    pretrain_early_stopping, pretrain_lr_decay_steps, pretrain_lr_decay_factor
+        Early stopping of the pretraining; see :class:`~december_plugin.training.settings.TrainingSettings`.
+    lr_after_pretraining, fresh_optimizer, best_epoch_from
+        What changes when the pretraining is over; see there, too.
+    stop_after_pretraining
+        End after ``pretrain_epochs``: the control that tells what the clustering loss itself adds.
+    share_pretraining, device, verbose
+        See :class:`~december_plugin.training.settings.TrainingSettings`.
+
+    Returns
+    -------
+    score, output, state_dict
+        Mean validation correlation of the restored epoch; curves, settings, neurons and versions; the model's state
+        dict on the CPU.
+
+    Raises
+    ------
+    SettingsError
+        For an unknown setting or a value that is not allowed.
+    TrainingDivergedError
+        If the loss becomes NaN or infinite.
+    """
+    given = locals()
+    settings = _of(TrainingSettings, given)
+    return TrainingRun(model, dataloaders, seed, settings, uid=uid, cb=cb).run()
+
+
+@checked_settings
+@with_presets(published=PUBLISHED_DECEMBER)
+def december_trainer(
+    model: nn.Module,
+    dataloaders: Mapping[str, Mapping[str, Any]],
+    seed: int,
+    *,
+    n_clusters: int,
+    strength: float | str = "auto",
+    uid: Any = None,
+    cb: Callable[..., None] | None = None,
+    preset: str | None = None,
+    dof: float = 2.1,
+    weights: str = "uniform",
+    scale_bounds: tuple[float, float] = (1e-4, 1e4),
+    detach_target: bool = False,
+    kmeans_n_init: int = 20,
+    kmeans_seeds: str = "spawned",
+    start_scales: str = "clamped",
+    scale_centers: str = "new",
+    empty_clusters: str = "keep",
+    restore_mixture: bool = True,
+    max_iter: int = 200,
+    lr_init: float = 0.009,
+    patience: int = 5,
+    tolerance: float = 1e-6,
+    lr_decay_steps: int = 3,
+    lr_decay_factor: float = 0.3,
+    min_lr: float = 1e-4,
+    lr_decay: str = "restore",
+    scale_loss: bool = True,
+    scale_loss_trials: str = "train",
+    pretrain_epochs: int = 40,
+    pretrain_early_stopping: bool = False,
+    pretrain_lr_decay_steps: int | None = None,
+    pretrain_lr_decay_factor: float | None = None,
+    lr_after_pretraining: float | None = None,
+    fresh_optimizer: bool = False,
+    best_epoch_from: str = "training",
+    share_pretraining: bool = True,
+    device: str = "auto",
+    verbose: bool = True,
+) -> Triple:
+    """Train with DECEMber's clustering loss after a pretraining without it ("Learning to cluster neuronal function").
+
+    After ``pretrain_epochs`` a Student-t mixture is started by k-means on the readout vectors of all sessions. From
+    then on every optimizer step makes one EM step of the mixture and adds ``strength`` times the KL divergence between
+    the sharpened and the soft assignments to the loss. Best score and patience start anew there, so the restored epoch
+    is always one with clustering; the mixture is restored together with the weights.
+
+    Parameters
+    ----------
+    model, dataloaders, seed, uid, cb
+        As for :func:`baseline_trainer`.
+    n_clusters, strength, dof, weights, scale_bounds, detach_target, kmeans_n_init, kmeans_seeds, start_scales,
+    scale_centers, empty_clusters, restore_mixture
+        See :class:`~december_plugin.training.settings.ClusteringSettings`.
+    preset
+        As for :func:`baseline_trainer`. "published" needs a ``strength``.
+    max_iter, lr_init, patience, tolerance, lr_decay_steps, lr_decay_factor, min_lr, lr_decay, scale_loss,
+    scale_loss_trials
+        As for :func:`baseline_trainer`; ``max_iter`` counts the pretraining too.
+    pretrain_epochs
+        Epochs without the clustering loss; about two thirds of the training has worked well. With 0 the readout
+        vectors are all equal at the start and cannot be clustered.
+    pretrain_early_stopping, pretrain_lr_decay_steps, pretrain_lr_decay_factor, lr_after_pretraining, fresh_optimizer,
+    best_epoch_from
+        As for :func:`baseline_trainer`: ``lr_after_pretraining`` is the learning rate of the clustering phase.
+    share_pretraining, device, verbose
+        See :class:`~december_plugin.training.settings.TrainingSettings`.
+
+    Returns
+    -------
+    score, output, state_dict
+        As for :func:`baseline_trainer`; ``output["mixture"]`` holds the fitted mixture and ``output["clustering"]`` the
+        strength that was used and its gradient ratio.
+
+    Raises
+    ------
+    SettingsError
+        For an unknown setting or a value that is not allowed, and for more clusters than neurons.
+    TrainingDivergedError
+        If the loss or the readout vectors become NaN or infinite.
+
+    Warns
+    -----
+    UserWarning
+        If the clustering loss is so strong that it only freezes the partition found at the end of the pretraining.
+    """
+    given = locals()
+    clustering, settings = _of(ClusteringSettings, given), _of(TrainingSettings, given)
+    phase = ClusteringPhase(clustering)
+    return TrainingRun(model, dataloaders, seed, settings, clustering=phase, uid=uid, cb=cb).run()
+
+
+TRAINERS = (baseline_trainer, december_trainer)
+
+
+def _of(kind: type[Settings], given: Mapping[str, Any]) -> Settings:
+    """Construct settings of this kind from those among ``given``; a trainer may not have all of them."""
+    return kind(**{each.name: given[each.name] for each in fields(kind) if each.name in given})
+
+
+def check_trainer_config(trainer: Callable[..., Triple], config: Mapping[str, Any]) -> None:
+    """Check a configuration of one of :data:`TRAINERS` without training: names, types and ranges.
+
+    Raises
+    ------
+    SettingsError
+        As the trainer itself would.
+    """
+    known = allowed_settings(trainer)
+    for name in config:
+        if name not in known:
+            raise SettingsError(f"{trainer.__name__} has no setting {name!r}. {did_you_mean(name, known)}")
+    check_complete(trainer, expand_preset(trainer, config))
+    if trainer is december_trainer:
+        _of(ClusteringSettings, _with_defaults(trainer, config))
+    training_settings(trainer, config)
+
+
+def training_settings(trainer: Callable[..., Triple], config: Mapping[str, Any]) -> TrainingSettings:
+    """Return the settings of the training that a configuration of one of :data:`TRAINERS` means, presets expanded."""
+    return _of(TrainingSettings, _with_defaults(trainer, config))
+
+
+def _with_defaults(trainer: Callable[..., Triple], config: Mapping[str, Any]) -> dict[str, Any]:
+    defaults = {name: parameter.default for name, parameter in inspect.signature(trainer).parameters.items()}
+    return {**defaults, **expand_preset(trainer, config)}
