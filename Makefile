@@ -11,7 +11,7 @@ help:
 	@echo "make chaos       workers, server and stores under faults, at length: about half an hour (CHAOS_ARGS=...)"
 	@echo "make unit        unit tests alone: no database, under a minute"
 	@echo "make retina      tests of the extra [retina], in an environment of their own (.venv-retina, 2.6 GB)"
-	@echo "make lint        ruff, mypy, codespell, hadolint, the compose file against its schema"
+	@echo "make lint        ruff, import-linter, mypy, codespell, hadolint, the compose file against its schema"
 	@echo "make format      let ruff lay the code out"
 	@echo "make benchmarks  times and memory, as ratios"
 	@echo "make study       the validation study anew, over an hour on two cores; goes on where it was interrupted"
@@ -49,6 +49,7 @@ lint:
 	@scripts/bootstrap venv
 	$(PYTHON_IN_VENV) -m ruff check .
 	$(PYTHON_IN_VENV) -m ruff format --check .
+	.venv/bin/lint-imports --no-logo --no-cache
 	$(PYTHON_IN_VENV) -m mypy
 	$(PYTHON_IN_VENV) -m codespell_lib $(wildcard $(LINTED) *.md Makefile)
 	.venv/bin/hadolint --failure-threshold style docker/Dockerfile
