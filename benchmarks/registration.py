@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from december_plugin.database.connection import quiet_datajoint
 from december_plugin.database.embedded import EmbeddedServer
+from december_plugin.importing.datajoint import quiet_datajoint
 from december_plugin.sweeps.parse import Sweep, load_sweep
 
 SWEEP = """\

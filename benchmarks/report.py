@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 from tables import made_up_assignment
 
-from december_plugin.database.connection import connect, quiet_datajoint
+from december_plugin.database.connection import connect
 from december_plugin.database.embedded import EmbeddedServer
+from december_plugin.importing.datajoint import quiet_datajoint
 
 SEEDS = 5
 DRAWS = 20

@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from december_plugin.database.connection import connect, quiet_datajoint
+from december_plugin.database.connection import connect
 from december_plugin.database.embedded import EmbeddedServer
+from december_plugin.importing.datajoint import quiet_datajoint
 
 SESSIONS = 7
 CLUSTERS = 50

@@ -200,8 +200,9 @@ def wait_for_services(limit: float) -> None:
     limit
         How long to wait (s).
     """
-    from december_plugin.database.connection import connect, quiet_datajoint
+    from december_plugin.database.connection import connect
     from december_plugin.errors import DecemberError, ServerError
+    from december_plugin.importing.datajoint import quiet_datajoint
     from december_plugin.security.redaction import redacted
 
     quiet_datajoint()  # imports it: that takes seconds, too

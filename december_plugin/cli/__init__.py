@@ -161,7 +161,7 @@ def _run(words: list[str]) -> int:
 
 
 def _quiet_connections(debug: bool) -> None:
-    from december_plugin.database.connection import quiet_connections
+    from december_plugin.importing.datajoint import quiet_connections
 
     quiet_connections(verbose=debug)
 
@@ -184,7 +184,7 @@ def _report(error: Exception, *, debug: bool) -> int:
 def _explain(error: Exception) -> DecemberError | None:
     """Return what an error of a server, a store or DataJoint's settings means, if a command let one through."""
     if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) and _is_of_datajoints_settings(error):
-        from december_plugin.database.errors import settings_source
+        from december_plugin.importing.datajoint import settings_source
 
         source = settings_source()
         if isinstance(error, UnicodeDecodeError):
@@ -206,7 +206,7 @@ def _is_of_datajoints_settings(error: Exception) -> bool:
 
 
 def _write_traceback(error: Exception) -> Path:
-    from december_plugin.database.embedded import december_home
+    from december_plugin.storage.home import december_home
 
     text = secrets.redacted(f"december_plugin {__version__}, Python {sys.version}\n{sys.argv}\n\n")
     text += secrets.redacted_traceback(error)

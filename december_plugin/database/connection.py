@@ -12,7 +12,6 @@ import contextlib
 import getpass
 import logging
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,14 +20,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from december_plugin.database.embedded import EmbeddedServer, ServerSettings, december_home
-from december_plugin.database.errors import SETTINGS_FILE, is_tls_error, readable_errors, settings_source
+from december_plugin.database.embedded import EmbeddedServer, ServerSettings
+from december_plugin.database.errors import is_tls_error, readable_errors
 from december_plugin.database.schema_names import check_schema_name
 from december_plugin.database.tls import check_tls_settings, stay_encrypted, tls_from_environment
-from december_plugin.errors import ServerError, SettingsError
+from december_plugin.errors import ServerError
+from december_plugin.importing.datajoint import quiet_datajoint, settings_source
+from december_plugin.storage.home import december_home
 from december_plugin.storage.stores import DEFAULT_STORE, StoreUnavailableError
 
-STORE = DEFAULT_STORE
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 OPENED = "dj.conn()"  # the source of the settings of a connection that a program opened with its own arguments
 
@@ -36,7 +36,6 @@ logger = logging.getLogger("december_plugin")
 
 _applied: ServerSettings | None = None  # what _use_embedded wrote into dj.config
 _connected_in: int | None = None  # the process that opened dj.conn()
-_settings_read: str | None = None  # the file of DECEMBER_SETTINGS_FILE whose settings dj.config has
 
 
 @dataclass(frozen=True)
@@ -68,55 +67,6 @@ class Database:
         return self.server is not None
 
 
-class _ConnectionNoise(logging.Filter):
-    """Drops what DataJoint says about every connection and nothing else."""
-
-    BEGINNINGS = ("No config file was found", "DataJoint is configured from", "Overloaded settings")
-    verbose = False
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        noise = message.startswith(self.BEGINNINGS) or re.match(r"DataJoint \S+ connected to ", message)
-        return self.verbose or record.levelno > logging.INFO or not noise
-
-
-_noise = _ConnectionNoise()
-
-
-def quiet_connections(*, verbose: bool = False) -> None:
-    """Keep DataJoint from logging its settings files and every connection, or let it (`verbose`), from now on."""
-    _noise.verbose = verbose
-    logging.getLogger("datajoint").addFilter(_noise)  # adding it again changes nothing
-
-
-def quiet_datajoint() -> ModuleType:
-    """Import DataJoint without the lines that it logs about its settings and every connection, and return it."""
-    quiet_connections(verbose=_noise.verbose)
-    import datajoint
-
-    _read_named_settings(datajoint)
-    return datajoint
-
-
-def _read_named_settings(dj: ModuleType) -> None:
-    """Replace what DataJoint has read by the file that the environment names, once.
-
-    DataJoint prefers a file in the folder where a command starts, which in a container is the folder of a project: the
-    settings of the container must not be mixed with those that somebody uses there otherwise.
-    """
-    global _settings_read
-    named = os.environ.get(SETTINGS_FILE)
-    if not named or _settings_read == named:
-        return
-    if not Path(named).is_file():
-        raise SettingsError(f"{SETTINGS_FILE} is {named}, and there is no such file. Write it, or unset the variable.")
-    dj.config.clear()
-    dj.config.update(dj.settings.default)
-    dj.config.load(named)
-    dj.config.update(dj.settings.mapping)  # variables such as DJ_HOST go before any file
-    _settings_read = named
-
-
 def lab_settings(home: str | os.PathLike[str] | None = None) -> LabSettings | None:
     """Return the server that a lab's DataJoint settings name, or None if there are none.
 
@@ -142,7 +92,9 @@ def lab_settings(home: str | os.PathLike[str] | None = None) -> LabSettings | No
     return LabSettings(host, port, user, source)
 
 
-def connect(*, home: str | os.PathLike[str] | None = None, store: str = STORE, needs_store: bool = True) -> Database:
+def connect(
+    *, home: str | os.PathLike[str] | None = None, store: str = DEFAULT_STORE, needs_store: bool = True
+) -> Database:
     """Connect DataJoint to the lab's server, or else to the embedded one, which is started if it does not run.
 
     An open connection of this process is kept. The store is checked, so that a training never ends with a model that
@@ -152,7 +104,7 @@ def connect(*, home: str | os.PathLike[str] | None = None, store: str = STORE, n
     ----------
     home
         The folder of the embedded server and of the default store, see
-        :func:`december_plugin.database.embedded.december_home`.
+        :func:`december_plugin.storage.home.december_home`.
     store
         The DataJoint store for models. A store that is not configured becomes the folder ``store`` in `home`, which is
         made if the database knows of no store there.
@@ -213,7 +165,7 @@ def has_connected() -> bool:
 
 
 @contextlib.contextmanager
-def database_session(*, home: str | os.PathLike[str] | None = None, store: str = STORE) -> Iterator[Database]:
+def database_session(*, home: str | os.PathLike[str] | None = None, store: str = DEFAULT_STORE) -> Iterator[Database]:
     """Connect for the time of a with block, and leave no server running that was not running before.
 
     The embedded server is stopped at the end if this call started it and no other program is connected to it.
@@ -350,7 +302,7 @@ def _others_are_connected(connection: Any) -> bool:
 # ---- the store
 
 
-def configure_store(name: str = STORE) -> None:
+def configure_store(name: str = DEFAULT_STORE) -> None:
     """Let DataJoint know the folder in december's as the store, if none of this name is configured; nothing is made.
 
     :func:`connect` does so for whoever needs a store. This is for who has to find out first whether it is there.
@@ -410,7 +362,7 @@ def _make_unless_known(connection: Any, name: str, folder: Path, *, is_embedded:
     _make_folder(name, folder)
 
 
-def check_store(name: str = STORE) -> None:
+def check_store(name: str = DEFAULT_STORE) -> None:
     """Check that a DataJoint store can be written to; a worker does so before it trains anything.
 
     Whether it is the right store is another question, see :mod:`december_plugin.storage.identity`.

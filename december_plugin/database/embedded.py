@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import platformdirs
 
 from december_plugin.database.mariadb import (
     HOST,
@@ -44,6 +43,7 @@ from december_plugin.database.mariadb import (
     process_ids,
 )
 from december_plugin.errors import ServerError, ServerUnreachableError
+from december_plugin.storage.home import december_home
 
 FIRST_PORT = 13306
 N_PORTS = 200
@@ -60,18 +60,6 @@ DATA_IN_USE = ("Can't lock aria control file", "Unable to lock ./ibdata1")
 
 # Servers by the process that started them (a fork inherits this) and their ids, so that they are reaped when they end.
 _children: dict[tuple[int, int], subprocess.Popen[bytes]] = {}
-
-
-def december_home(home: str | os.PathLike[str] | None = None) -> Path:
-    """Return the folder in which december keeps its database, store and caches.
-
-    Parameters
-    ----------
-    home
-        The folder; by default the environment variable ``DECEMBER_HOME``, else ``december`` in the user's data folder.
-    """
-    chosen = home or os.environ.get("DECEMBER_HOME") or platformdirs.user_data_dir("december", appauthor=False)
-    return Path(chosen).expanduser().resolve()
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from december_plugin.database.tls import CODE_TLS
 from december_plugin.errors import ServerError, ServerUnreachableError
-
-CONFIG_FILES = ("dj_local_conf.json", "~/.datajoint_config.json")  # DataJoint reads the first that exists
-SETTINGS_FILE = "DECEMBER_SETTINGS_FILE"  # the variable that names another one, which is read instead
-ENVIRONMENT = ("DJ_HOST", "DJ_USER", "DJ_PASS")
+from december_plugin.importing.datajoint import settings_source
 
 COMMON_SCHEMA = "nnfabrik_core"  # nnfabrik opens it when it is imported
 
@@ -39,15 +34,6 @@ CODES_OTHER = (
 MISSING_TABLE = re.compile(
     r"[Tt]able ['`](?P<schema>[^'`.]+)`?\.`?(?P<table>[^'`]+)['`] (?:doesn't exist|is not defined)"
 )
-
-
-def settings_source() -> str:
-    """Return where DataJoint's settings come from, as in messages."""
-    names = [name for name in ENVIRONMENT if os.environ.get(name)]
-    named = os.environ.get(SETTINGS_FILE)
-    paths = (Path(name).expanduser() for name in ((named,) if named else CONFIG_FILES))
-    files = [str(path.absolute()) for path in paths if path.exists()][:1]
-    return " and ".join([*([", ".join(names)] if names else []), *files]) or "dj.config"
 
 
 @contextlib.contextmanager

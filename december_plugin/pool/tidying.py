@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from december_plugin.database.embedded import december_home
 from december_plugin.pool.jobs.leases import transaction
 from december_plugin.pool.worker.spool import DAMAGED, Spool
+from december_plugin.storage.home import december_home
 from december_plugin.storage.sealed import UNFINISHED
 from december_plugin.training.pretraining import pretraining_folder
 

@@ -67,7 +67,7 @@ class AllowedModules:
         SettingsError
             A name is not that of a package.
         """
-        from december_plugin.database.connection import quiet_datajoint
+        from december_plugin.importing.datajoint import quiet_datajoint
 
         sources = {
             SETTING: quiet_datajoint().config.get(SETTING),

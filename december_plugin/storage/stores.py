@@ -26,6 +26,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from december_plugin.errors import ServerError, SettingsError
+from december_plugin.importing.datajoint import quiet_datajoint
+from december_plugin.storage.home import december_home
 from december_plugin.storage.sealed import write_atomically
 
 DEFAULT_STORE = "minio"  # the name that nnfabrik's templates use
@@ -270,7 +272,7 @@ def open_store(name: str = DEFAULT_STORE) -> ObjectStore:
     ----------
     name
         The store's name. ``minio`` need not be configured: then it is the folder ``store`` in
-        :func:`december_plugin.database.embedded.december_home`.
+        :func:`december_plugin.storage.home.december_home`.
 
     Raises
     ------
@@ -287,12 +289,8 @@ def open_store(name: str = DEFAULT_STORE) -> ObjectStore:
 
 def store_settings(name: str = DEFAULT_STORE) -> dict[str, Any]:
     """Return the settings of a store, as :func:`open_store` takes them; they hold keys, so never print them."""
-    from december_plugin.database.connection import quiet_datajoint
-
     dj = quiet_datajoint()
     if name == DEFAULT_STORE and name not in (dj.config.get("stores") or {}):
-        from december_plugin.database.embedded import december_home
-
         return {"protocol": "file", "location": str(december_home() / "store"), "subfolding": (2, 2)}
     try:
         return dict(dj.config.get_store_spec(name))

@@ -16,9 +16,10 @@ import pytest
 import tables_setup
 
 from december_plugin.database import connection as connection_module
-from december_plugin.database.connection import STORE, Database, connect, quiet_datajoint
+from december_plugin.database.connection import Database, connect
 from december_plugin.database.embedded import EmbeddedServer
-from december_plugin.database.errors import ENVIRONMENT
+from december_plugin.importing.datajoint import ENVIRONMENT, quiet_datajoint
+from december_plugin.storage.stores import DEFAULT_STORE
 
 LAB_PASSWORD = "correct horse"
 SETTINGS = ("host", "port", "user", "password")
@@ -154,7 +155,7 @@ def lab(unconfigured: Any, server: EmbeddedServer, admin: Any, tmp_path: Path) -
     dj.config.update({"database.host": "127.0.0.1", "database.port": server.settings.port})
     dj.config.update({"database.user": "student", "database.password": LAB_PASSWORD})
     (tmp_path / "lab_store").mkdir()
-    dj.config["stores"] = {STORE: {"protocol": "file", "location": str(tmp_path / "lab_store")}}
+    dj.config["stores"] = {DEFAULT_STORE: {"protocol": "file", "location": str(tmp_path / "lab_store")}}
     yield dj
     admin.execute("DROP USER 'student'@'127.0.0.1'")
 

@@ -25,7 +25,7 @@ FILL = """
 from pathlib import Path
 import datajoint as dj
 from december_plugin.schemas.lab import open_lab
-from december_plugin.database.embedded import december_home
+from december_plugin.storage.home import december_home
 lab = open_lab(schema="lab", nnfabrik="lab", create=True)
 Path("model.pth").write_text("weights")
 lab.tables.schema.external["minio"].upload_attachment(Path("model.pth"))

@@ -14,9 +14,10 @@ import pymysql
 import pytest
 
 from december_plugin.database import connection as connection_module
-from december_plugin.database.connection import STORE, connect, database_session, lab_settings
+from december_plugin.database.connection import connect, database_session, lab_settings
 from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.errors import ServerError
+from december_plugin.storage.stores import DEFAULT_STORE
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 SECRET = "correct horse"  # of the fixture lab
@@ -34,7 +35,7 @@ def test_without_settings_the_embedded_server_is_used(
     assert not database.started
     assert database.connection is unconfigured.conn()
     assert database.connection.query("SELECT @@port").fetchone() == (server.settings.port,)
-    assert unconfigured.config["stores"][STORE]["location"] == str(december_home / "store")
+    assert unconfigured.config["stores"][DEFAULT_STORE]["location"] == str(december_home / "store")
     assert unconfigured.config["database.use_tls"] is False
     assert lab_settings() is None  # its own settings are no lab's
     assert connect().connection is database.connection
@@ -149,7 +150,10 @@ def test_nothing_is_logged_about_connections_unless_asked(
 ) -> None:
     quiet = december("db", "status", cwd=tmp_path)
     assert quiet.stderr == ""
-    code = "from december_plugin.database.connection import *; quiet_connections(verbose={}); connect()"
+    code = (
+        "from december_plugin.database.connection import *; from december_plugin.importing.datajoint import *; "
+        "quiet_connections(verbose={}); connect()"
+    )
     noise = [
         subprocess.run(
             [sys.executable, "-c", code.format(verbose)], cwd=tmp_path, capture_output=True, text=True, check=True

@@ -12,10 +12,11 @@ from typing import Any
 import pymysql
 import pytest
 
-from december_plugin.database.connection import STORE, check_store, connect, open_schema
+from december_plugin.database.connection import check_store, connect, open_schema
 from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.database.errors import explain_error, readable_errors
 from december_plugin.errors import ServerError
+from december_plugin.storage.stores import DEFAULT_STORE
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 SECRET = "correct horse"  # of the fixture lab
@@ -213,7 +214,7 @@ def test_missing_store_folder(lab: Any, tmp_path: Path) -> None:
 
 def test_store_that_is_a_file(lab: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    lab.config["stores"][STORE]["location"] = str(tmp_path / "file")
+    lab.config["stores"][DEFAULT_STORE]["location"] = str(tmp_path / "file")
     with pytest.raises(
         ServerError, match=r"file of the store 'minio' is not a folder\. Move the file away, or correct"
     ):
@@ -221,7 +222,7 @@ def test_store_that_is_a_file(lab: Any, tmp_path: Path) -> None:
 
 
 def test_store_that_is_not_writable(lab: Any) -> None:
-    lab.config["stores"][STORE]["location"] = "/proc/self"  # not even root can make a file there
+    lab.config["stores"][DEFAULT_STORE]["location"] = "/proc/self"  # not even root can make a file there
     with pytest.raises(
         ServerError, match=rf"^The folder /proc/self of the store 'minio' is not writable for user id {os.geteuid()} \("
     ):
@@ -237,7 +238,7 @@ def test_store_that_is_not_writable(lab: Any) -> None:
     ],
 )
 def test_store_with_wrong_settings(lab: Any, spec: dict[str, str] | None, reason: str) -> None:
-    lab.config["stores"] = {} if spec is None else {STORE: spec}
+    lab.config["stores"] = {} if spec is None else {DEFAULT_STORE: spec}
     with pytest.raises(
         ServerError, match=rf"^The store 'minio' cannot be used: .*{reason}.* Correct dj\.config\['stores'"
     ):
@@ -246,7 +247,7 @@ def test_store_with_wrong_settings(lab: Any, spec: dict[str, str] | None, reason
 
 def test_bucket_that_cannot_be_reached(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = {"protocol": "s3", "endpoint": "127.0.0.1:1", "bucket": "models", "location": ""}
-    lab.config["stores"] = {STORE: {**spec, "access_key": "key", "secret_key": SECRET}}
+    lab.config["stores"] = {DEFAULT_STORE: {**spec, "access_key": "key", "secret_key": SECRET}}
     with pytest.raises(
         ServerError, match=r"^The store 'minio' \(the bucket 'models' at 127\.0\.0\.1:1\) cannot be used: no conn"
     ) as raised:

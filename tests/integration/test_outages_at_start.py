@@ -15,8 +15,9 @@ from fake_sweep import FakeSweep
 from pool_process import PoolLab, wait_until
 from s3_server import Proxy
 
-from december_plugin.database.connection import connect, quiet_datajoint
+from december_plugin.database.connection import connect
 from december_plugin.errors import ServerError
+from december_plugin.importing.datajoint import quiet_datajoint
 from december_plugin.pool import Worker, WorkerSettings
 from december_plugin.pool.worker import loop as worker_module
 from december_plugin.simulate import write_recording

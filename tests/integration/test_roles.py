@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from december_plugin.database.embedded import EmbeddedServer
-from december_plugin.database.errors import ENVIRONMENT
+from december_plugin.importing.datajoint import ENVIRONMENT
 from december_plugin.simulate import write_recording
 
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"

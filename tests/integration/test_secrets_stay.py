@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from december_plugin.database.embedded import EmbeddedServer
-from december_plugin.database.errors import ENVIRONMENT
+from december_plugin.importing.datajoint import ENVIRONMENT
 
 PASSWORD = "Geh3im \"w'rt\\1 & more"
 PART = "Geh3im"  # in every spelling of it

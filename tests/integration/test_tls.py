@@ -13,11 +13,12 @@ import pymysql
 import pytest
 
 from december_plugin.database import embedded as server_module
-from december_plugin.database.connection import STORE, connect, second_connection
+from december_plugin.database.connection import connect, second_connection
 from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.database.errors import explain_error
 from december_plugin.database.tls import cipher
 from december_plugin.errors import ServerError, SettingsError
+from december_plugin.storage.stores import DEFAULT_STORE
 
 PASSWORD = "correct horse"
 NO_TLS = (
@@ -72,7 +73,7 @@ def tls_lab(unconfigured: Any, tls_server: EmbeddedServer, tmp_path: Path) -> It
     dj = unconfigured
     dj.config.update({"database.host": "127.0.0.1", "database.port": tls_server.settings.port})
     dj.config.update({"database.user": "student", "database.password": PASSWORD})
-    dj.config["stores"] = {STORE: {"protocol": "file", "location": str(tmp_path)}}
+    dj.config["stores"] = {DEFAULT_STORE: {"protocol": "file", "location": str(tmp_path)}}
     yield dj
     administer(tls_server, "SET GLOBAL require_secure_transport = OFF")
 

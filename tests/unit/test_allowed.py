@@ -62,7 +62,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def unset(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Return DataJoint's configuration without our settings."""
-    from december_plugin.database.connection import quiet_datajoint
+    from december_plugin.importing.datajoint import quiet_datajoint
 
     monkeypatch.delenv("DECEMBER_ALLOW_MODULES", raising=False)
     config = quiet_datajoint().config._conf

@@ -133,7 +133,7 @@ def test_names_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_settings_of_datajoint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.delenv("DJ_PASS", raising=False)
-    from december_plugin.database.connection import quiet_datajoint
+    from december_plugin.importing.datajoint import quiet_datajoint
 
     dj = quiet_datajoint()
     monkeypatch.setitem(dj.config._conf, "database.password", "of the database")
@@ -146,7 +146,7 @@ def test_settings_of_datajoint(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_password_of_an_open_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    from december_plugin.database.connection import quiet_datajoint
+    from december_plugin.importing.datajoint import quiet_datajoint
 
     dj = quiet_datajoint()
     opened = type("Connection", (), {"conn_info": {"user": "lab", "passwd": "of the connection"}})()

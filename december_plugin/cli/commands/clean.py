@@ -143,7 +143,7 @@ def _print(
 
 def _top(path: Path, kind: str) -> str:
     """Return the folder that a file is listed under."""
-    from december_plugin.database.embedded import december_home
     from december_plugin.pool.tidying import PRETRAININGS
+    from december_plugin.storage.home import december_home
 
     return str(path.parent if kind == PRETRAININGS or december_home() not in path.parents else december_home())

@@ -192,8 +192,8 @@ def _print_missing(summary: Summary) -> int:
 
 def _living_workers(server: EmbeddedServer) -> list[str]:
     """Return in words the workers that are alive; none if the server does not answer, since that is no obstacle."""
-    from december_plugin.database.connection import quiet_datajoint
     from december_plugin.database.errors import readable_errors
+    from december_plugin.importing.datajoint import quiet_datajoint
     from december_plugin.pool.supervisor.registry import living_workers
 
     dj, own = quiet_datajoint(), server.settings

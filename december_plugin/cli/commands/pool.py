@@ -199,7 +199,7 @@ def chosen_tables(lab: Lab, settings: PoolSettings) -> list[str]:
 
 def open_for_workers(args: argparse.Namespace, *, create: bool = False) -> tuple[dict[str, str], Lab]:
     """Open the tables; return with them the workers' environment: nobody can type a password there."""
-    from december_plugin.database.connection import quiet_datajoint
+    from december_plugin.importing.datajoint import quiet_datajoint
 
     dj = quiet_datajoint()
     names = {"database.user": "DJ_USER", "database.password": "DJ_PASS"}

@@ -22,10 +22,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from december_plugin.database.embedded import december_home
 from december_plugin.errors import DecemberError, SettingsError
 from december_plugin.pool.slurm.task import PoolTask
 from december_plugin.pool.supervisor.settings import made_log_folder
+from december_plugin.storage.home import december_home
 
 FOREVER = 1_000_000  # requeueings: a time limit never ends a sweep
 SIGNAL_DELAY = 90  # the workers' notice before the time limit (s); they need 10
@@ -298,7 +298,7 @@ def check_credentials() -> None:
 
 
 def _configuration_file() -> Mapping[str, Any]:
-    from december_plugin.database.errors import CONFIG_FILES
+    from december_plugin.importing.datajoint import CONFIG_FILES
 
     for name in CONFIG_FILES:
         path = Path(name).expanduser()

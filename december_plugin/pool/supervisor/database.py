@@ -312,7 +312,8 @@ def _first_line(error: Exception) -> str:
 
 def own_connection() -> Any:
     """Open a connection for the thread, with the settings that the workers have, too."""
-    from december_plugin.database.connection import connect, quiet_datajoint, second_connection
+    from december_plugin.database.connection import connect, second_connection
+    from december_plugin.importing.datajoint import quiet_datajoint
 
     if not hasattr(quiet_datajoint().conn, "connection"):
         connect(needs_store=False)

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from december_plugin.database.embedded import december_home
 from december_plugin.errors import SettingsError
 from december_plugin.pool.supervisor.slots import Slot, VisibleGpus, choose_slots
+from december_plugin.storage.home import december_home
 
 LONGEST_POLL = 5.0  # idle workers look for work this often (s)
 

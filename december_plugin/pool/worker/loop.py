@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 from datajoint.hash import key_hash
 
 from december_plugin.database.connection import second_connection
-from december_plugin.database.embedded import december_home
 from december_plugin.database.outages import is_outage
 from december_plugin.errors import DecemberError, ServerError
 from december_plugin.pool.jobs.leases import Lease, LeaseLostError, Leases, leave_transaction
@@ -41,6 +40,7 @@ from december_plugin.pool.worker.job import (
 from december_plugin.pool.worker.spool import Spool
 from december_plugin.schemas.running_job import running
 from december_plugin.security.redaction import RedactingFilter, redacted
+from december_plugin.storage.home import december_home
 from december_plugin.storage.identity import known_identity, store_name_of
 from december_plugin.storage.s3 import use_quick_client
 from december_plugin.storage.stores import StoreUnavailableError, open_store

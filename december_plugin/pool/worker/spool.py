@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from december_plugin.database.embedded import december_home
+from december_plugin.storage.home import december_home
 from december_plugin.storage.sealed import UNFINISHED, DamagedError, seal, unseal, write_atomically
 from december_plugin.storage.stores import StoreUnavailableError, checked_path
 
