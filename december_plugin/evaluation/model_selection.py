@@ -32,6 +32,94 @@ LIKELIHOOD_METHODS = ("gmm", "t_mixture")
 
 
 @dataclass(frozen=True)
+class Criterion:
+    """A criterion for the number of clusters K, as tables, figures, page and exports call it.
+
+    Attributes
+    ----------
+    name
+        What it is called in a column, e.g. that of the K it picks.
+    curve
+        Stem of the columns ``_mean`` and ``_sd`` that it is read off.
+    title
+        Heading of a panel.
+    phrase
+        What a sentence calls it.
+    short
+        Heading of a column.
+    value
+        Of the axis; the unit is part of it.
+    better
+        "larger" or "smaller".
+    of_one_model
+        Whether it is a number of the readout vectors of one model (the table ``ClusterQuality``), which other vectors
+        scale differently: compared along a curve, never between methods.
+    needs_likelihood
+        Whether only mixtures have it.
+    """
+
+    name: str
+    curve: str
+    title: str
+    phrase: str
+    short: str
+    value: str
+    better: str = "larger"
+    of_one_model: bool = True
+    needs_likelihood: bool = False
+
+    @property
+    def best(self) -> str:
+        """Name of the aggregation that gives the best value of a curve: "max" or "min"."""
+        return "max" if self.better == "larger" else "min"
+
+    @property
+    def direction(self) -> str:
+        """What is better, in words."""
+        return "more is better" if self.better == "larger" else "less is better"
+
+
+AGREEMENT = Criterion(
+    name="agreement",
+    curve="above_null",
+    title="Agreement above its null",
+    phrase="the agreement between seeds above its null",
+    short="agreement above its null",
+    value="ARI above the null's mean",
+    of_one_model=False,
+)
+HELD_OUT = Criterion(
+    name="heldout_log_likelihood",
+    curve="heldout_log_likelihood",
+    title="Held-out likelihood",
+    phrase="the held-out log likelihood",
+    short="held-out likelihood",
+    value="nat per neuron",
+    needs_likelihood=True,
+)
+BIC = Criterion(
+    name="bic",
+    curve="bic",
+    title="Bayesian information criterion",
+    phrase="the BIC",
+    short="BIC",
+    value="BIC",
+    better="smaller",
+    needs_likelihood=True,
+)
+SILHOUETTE = Criterion(
+    name="silhouette",
+    curve="silhouette",
+    title="Silhouette",
+    phrase="the silhouette",
+    short="silhouette",
+    value="mean silhouette",
+)
+CRITERIA = (AGREEMENT, HELD_OUT, BIC, SILHOUETTE)
+OF_ONE_MODEL = tuple(criterion for criterion in CRITERIA if criterion.of_one_model)
+
+
+@dataclass(frozen=True)
 class HeldOut:
     """Log likelihoods of held-out neurons.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from matplotlib.ticker import EngFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from december_plugin.errors import SettingsError
+from december_plugin.evaluation.model_selection import AGREEMENT, CRITERIA, OF_ONE_MODEL, Criterion
 from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame, named_by_label
 from december_plugin.plots.method_lines import draw_against_k, minus_best
 from december_plugin.plots.panels import (
@@ -25,21 +27,12 @@ from december_plugin.plots.panels import (
 from december_plugin.plots.shown import shown_methods
 from december_plugin.plots.style import INK, figure_style
 
-# Stem of the columns of numbers, title, label of the axis, and what is best: of those that cannot be compared between
-# methods, values are drawn minus the best of their curve.
-_ABOVE_NULL = ("above_null", "Agreement above its null", "ARI − mean of the null", "max")
-_BETWEEN_SEEDS = ("seeds", "Agreement between seeds", "adjusted Rand index", "max")
-CRITERIA = (
-    ("heldout_log_likelihood", "Held-out likelihood", "log likelihood − best (nats)", "max"),
-    ("bic", "Bayesian information criterion", "BIC − best", "min"),
-    ("silhouette", "Silhouette", "mean silhouette − best", "max"),
-)
+# Where no null is known, the agreement itself.
+_WITHOUT_NULL = replace(AGREEMENT, curve="seeds", title="Agreement between seeds", value="adjusted Rand index")
 NOT_BETWEEN = (
     "Likelihood, BIC and silhouette are drawn minus the best value of each curve: compare along a curve, never between "
     "curves. They are numbers of different readout vectors, which have other scales for every method."
 )
-# What bars are of, for what can be compared between methods, too.
-_COMPARABLE = {"above_null": "bars: SD of the null", "seeds": "mean ± SD over pairs of seeds"}
 _ROW = 2.35
 _LARGE = 1e4
 _RING: dict[str, Any] = {
@@ -82,8 +75,8 @@ def cluster_count_figure(table: pd.DataFrame, choices: pd.DataFrame | None = Non
     """
     table = _checked(table)
     choices = None if choices is None else named_by_label(choices)
-    agreement = _ABOVE_NULL if table["above_null_mean"].notna().any() else _BETWEEN_SEEDS
-    panels = [panel for panel in (agreement, *CRITERIA) if table[f"{panel[0]}_mean"].notna().any()]
+    agreement = AGREEMENT if table["above_null_mean"].notna().any() else _WITHOUT_NULL
+    panels = [each for each in (agreement, *OF_ONE_MODEL) if table[f"{each.curve}_mean"].notna().any()]
     shown = shown_methods(table, "seeds_mean")
     n_columns = min(len(panels), 2)
     n_rows = -(-len(panels) // n_columns)
@@ -95,16 +88,17 @@ def cluster_count_figure(table: pd.DataFrame, choices: pd.DataFrame | None = Non
     with figure_style():
         figure = figure_page(n_rows * _ROW + legend_height(labels, width=width), width=width)
         axes = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
-        for ax, name, (stem, title, ylabel, best) in zip(axes, letters(len(panels)), panels, strict=False):
-            if stem not in _COMPARABLE:
-                table[f"{stem}_mean"] = minus_best(table, f"{stem}_mean", best=best)
-            settings: dict[str, Any] = {"mean": f"{stem}_mean", "sd": f"{stem}_sd", "ylabel": ylabel}
+        for ax, name, criterion in zip(axes, letters(len(panels)), panels, strict=False):
+            mean, ylabel = f"{criterion.curve}_mean", criterion.value
+            if criterion.of_one_model:
+                table[mean], ylabel = minus_best(table, mean, best=criterion.best), f"{ylabel} − best"
+            settings: dict[str, Any] = {"mean": mean, "sd": f"{criterion.curve}_sd", "ylabel": ylabel}
             offsets = draw_against_k(ax, table, shown.styles, width=width / n_columns, others=shown.others, **settings)
-            if table[f"{stem}_mean"].abs().max() >= _LARGE:
+            if table[mean].abs().max() >= _LARGE:
                 ax.yaxis.set_major_formatter(EngFormatter(sep=""))
             if choices is not None:
-                _mark(ax, table, choices, stem, offsets)
-            title_panel(ax, name if len(panels) > 1 else "", title, _note(stem, best))
+                _mark(ax, table, choices, criterion, offsets)
+            title_panel(ax, name if len(panels) > 1 else "", criterion.title, _note(criterion))
         for ax in axes[len(panels) :]:
             ax.remove()
         legend_below(figure, handles, width=width)
@@ -126,13 +120,15 @@ def cluster_count_caption(choices: pd.DataFrame) -> str:
     return "\n\n".join([NOT_BETWEEN, *statements]) + "\n"
 
 
-def _note(stem: str, best: str) -> str:
-    better = "more is better" if best == "max" else "less is better"
-    return f"{_COMPARABLE.get(stem, 'along a curve only')}; {better}"
+def _note(criterion: Criterion) -> str:
+    if criterion.of_one_model:
+        return f"along a curve only; {criterion.direction}"
+    bars = "mean ± SD over pairs of seeds" if criterion == _WITHOUT_NULL else "bars: SD of the null"
+    return f"{bars}; {criterion.direction}"
 
 
 def _checked(table: pd.DataFrame) -> pd.DataFrame:
-    optional = [f"{stem}_{part}" for stem, *_ in (_ABOVE_NULL, *CRITERIA) for part in ("mean", "sd")]
+    optional = [f"{criterion.curve}_{part}" for criterion in CRITERIA for part in ("mean", "sd")]
     table = checked_frame(
         *(table, _WHAT),
         text=("method",),
@@ -141,7 +137,7 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
         empty="no criterion has been computed yet that could be drawn.",
     )
     check_counts(table, _WHAT)
-    known = table[["seeds_mean", *(f"{stem}_mean" for stem, *_ in CRITERIA)]].notna().any()
+    known = table[["seeds_mean", *(f"{criterion.curve}_mean" for criterion in OF_ONE_MODEL)]].notna().any()
     if not known.any():
         check_known(table, _WHAT, "seeds_mean")
     check_once(table, _WHAT, ("method", "n_clusters"), "Draw one dataset and model at a time.")
@@ -154,9 +150,11 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _mark(ax: Axes, table: pd.DataFrame, choices: pd.DataFrame, stem: str, offsets: dict[str, float]) -> None:
+def _mark(
+    ax: Axes, table: pd.DataFrame, choices: pd.DataFrame, criterion: Criterion, offsets: dict[str, float]
+) -> None:
     """Put a ring around the point of the K that a criterion picks."""
-    column = "agreement" if stem in _COMPARABLE else stem
+    column = criterion.name
     if column not in choices:
         return
     for label, offset in offsets.items():
@@ -164,13 +162,13 @@ def _mark(ax: Axes, table: pd.DataFrame, choices: pd.DataFrame, stem: str, offse
         if picked.empty:
             continue
         at = (table["method"] == label) & (table["n_clusters"] == picked.iloc[0])
-        values = table.loc[at, f"{stem}_mean"].dropna()
+        values = table.loc[at, f"{criterion.curve}_mean"].dropna()
         if len(values):
             ax.plot(
                 *([picked.iloc[0]], [values.iloc[0]], "o"),
                 transform=ax.transData + ScaledTranslation(offset / 72, 0, ax.figure.dpi_scale_trans),
                 zorder=7,
-                label=f"_picked by {stem}",
+                label=f"_picked by {criterion.name}",
                 **_RING,
             )
 

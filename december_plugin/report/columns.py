@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from december_plugin.evaluation.model_selection import CRITERIA
+
 FILES = {
     "agreement": "One row per configuration (data set, model, trainer, clustering): agreement and test correlation.",
     "null": "Agreement between seeds beside surrogates without clusters, one row per configuration and surrogate.",
@@ -78,10 +80,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "smallest": ("clusters", "smallest K that was tried"),
     "largest": ("clusters", "largest K that was tried"),
     "n_counts": ("", "how many numbers of clusters were tried"),
-    **_picked("agreement", "the agreement between seeds above its null"),
-    **_picked("heldout_log_likelihood", "the held-out log likelihood"),
-    **_picked("bic", "the BIC"),
-    **_picked("silhouette", "the silhouette"),
+    **{name: said for criterion in CRITERIA for name, said in _picked(criterion.name, criterion.phrase).items()},
     "n_criteria": ("", "how many of the four exist for the method and are computed"),
     "n_picks": ("", "how many of these pick a K"),
     "count": ("clusters", "K that at least two criteria agree on; empty: none"),

@@ -12,7 +12,7 @@ import pandas as pd
 
 from december_plugin.answer.data import Analysis, Chosen, Confusion, whose_clusters
 from december_plugin.answer.verdict import REFERENCES
-from december_plugin.evaluation.model_selection import count_in_words
+from december_plugin.evaluation.model_selection import CRITERIA, HELD_OUT, OF_ONE_MODEL, Criterion, count_in_words
 from december_plugin.text.formatting import numbered
 
 ABSENT = "–"
@@ -148,11 +148,13 @@ def counts_table_of(analysis: Analysis) -> Table:
         Column("method", "label"),
         Column("ARI between seeds", "seeds", "mean"),
         Column("above the null", "above_null_mean", "signed"),
-        Column("held-out log likelihood (nat per neuron)", "heldout_log_likelihood", "mean"),
-        Column("BIC", "bic", "mean"),
-        Column("silhouette", "silhouette", "mean"),
+        *(Column(_head(criterion), criterion.curve, "mean") for criterion in OF_ONE_MODEL),
     ]
     return make_table(analysis.counts, "Criteria for the number of clusters (mean ± SD over seeds)", columns)
+
+
+def _head(criterion: Criterion) -> str:
+    return f"held-out log likelihood ({criterion.value})" if criterion is HELD_OUT else criterion.short
 
 
 def choices_table_of(choices: pd.DataFrame) -> Table:
@@ -160,10 +162,7 @@ def choices_table_of(choices: pd.DataFrame) -> Table:
     columns = [
         Column("method", "label"),
         Column("tried", "tried"),
-        Column("agreement above its null", "agreement_says"),
-        Column("held-out likelihood", "heldout_log_likelihood_says"),
-        Column("BIC", "bic_says"),
-        Column("silhouette", "silhouette_says"),
+        *(Column(criterion.short, f"{criterion.name}_says") for criterion in CRITERIA),
         Column("two or more agree on", "agreed"),
     ]
     tried = [f"{a} to {b}" for a, b in zip(choices["smallest"], choices["largest"], strict=True)]

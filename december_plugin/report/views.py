@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from december_plugin.answer.data import Analysis, Chosen, Embedding, ReportData, whose_clusters
 from december_plugin.answer.verdict import Answer, answer, shown_warnings
+from december_plugin.evaluation.model_selection import CRITERIA, Criterion
 from december_plugin.plots.shown import OTHERS_COLOR, ShownMethods
 from december_plugin.plots.style import MethodStyle
 from december_plugin.report import charts, static, tables
@@ -97,28 +98,11 @@ def _null_view(analysis: Analysis) -> dict[str, Any] | None:
     return {"figure": null_figure_of(analysis), "table": tables.null_table_of(analysis)}
 
 
-CRITERIA = (
-    charts.Curve("above_null", "Agreement above its null", "ARI above the null's mean", "draws"),
-    charts.Curve(
-        *(
-            "heldout_log_likelihood",
-            "Held-out log likelihood (more is better)",
-            "nat per neuron − curve's best",
-        ),
-        over="models",
-        best="max",
-    ),
-    charts.Curve(
-        *("bic", "Bayesian information criterion (less is better)", "BIC − curve's best"),
-        over="models",
-        best="min",
-    ),
-    charts.Curve(
-        *("silhouette", "Silhouette (more is better)", "mean silhouette − curve's best"),
-        over="models",
-        best="max",
-    ),
-)
+def _curve_of(criterion: Criterion) -> charts.Curve:
+    if not criterion.of_one_model:
+        return charts.Curve(criterion.curve, criterion.title, criterion.value, "draws")
+    title, value = f"{criterion.title} ({criterion.direction})", f"{criterion.value} − curve's best"
+    return charts.Curve(criterion.curve, title, value, over="models", best=criterion.best)
 
 
 def _counts_view(analysis: Analysis, shown: ShownMethods, payload: Payload) -> dict[str, Any] | None:
@@ -126,7 +110,7 @@ def _counts_view(analysis: Analysis, shown: ShownMethods, payload: Payload) -> d
         return None
     # One number of clusters of every method leaves nothing to compare along a curve.
     criteria = CRITERIA if analysis.counts.groupby("label")["n_clusters"].nunique().max() > 1 else ()
-    found = [charts.curves_chart(analysis.counts, curve, shown=shown) for curve in criteria]
+    found = [charts.curves_chart(analysis.counts, _curve_of(criterion), shown=shown) for criterion in criteria]
     has_choices = not analysis.choices.empty
     return {
         "charts": [view for chart in found if (view := payload.chart(chart)) is not None],

@@ -17,9 +17,15 @@ import pandas as pd
 
 from december_plugin.evaluation.agreement import SIGNIFICANT
 from december_plugin.evaluation.model_selection import (
+    AGREEMENT,
+    BIC,
+    CRITERIA,
     FEWEST_COUNTS,
+    HELD_OUT,
     LIKELIHOOD_METHODS,
+    OF_ONE_MODEL,
     AgreedCount,
+    Criterion,
     Pick,
     agreed_count,
     count_in_words,
@@ -43,19 +49,13 @@ from december_plugin.text.naming import in_order
 NULL_COLUMNS = ("null_mean", "null_sd", "null_low", "null_high", "n_draws", "n_pairs", "p_value")
 ABOVE_NULL = ("above_null_mean", "above_null_sd", "p_value", "n_draws")
 CONFIGURATION = ("label", "method", "n_clusters", "trainer_role")
-CRITERIA = ("heldout_log_likelihood", "bic", "silhouette")
 CURVE = (
     *("dataset_fn", "dataset_hash", "model_fn", "model_hash", "trainer_fn", "trainer_role", "trainer_settings"),
     *("method", "clustering_settings"),
 )
 # Differences of the Bayesian information criterion below this are weak evidence (Kass and Raftery 1995).
 BIC_TOLERANCE = 10.0
-WORDS = {
-    "agreement": "the agreement between seeds above its null",
-    "heldout_log_likelihood": "the held-out log likelihood",
-    "bic": "the BIC",
-    "silhouette": "the silhouette",
-}
+_PHRASES = {criterion.name: criterion.phrase for criterion in CRITERIA}
 
 
 def null_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
@@ -132,13 +132,14 @@ def cluster_count_table(tables: DecemberTables, restriction: Any = True) -> pd.D
     """
     models = _assignments(tables, restriction)
     key = configuration_key(tables)
-    wanted = [*CRITERIA, "heldout_log_likelihood_se"]
+    quality_columns = [criterion.curve for criterion in OF_ONE_MODEL]
+    wanted = [*quality_columns, "heldout_log_likelihood_se"]
     quality = _frame(tables.ClusterQuality.proj(*wanted))
     models = models.merge(quality, on=[*key, "seed"], how="left")
     models[wanted] = models[wanted].astype(float)
     groups = models.groupby(key, sort=False, dropna=False)
     frame = groups.size().to_frame("n_models")
-    for name in CRITERIA:
+    for name in quality_columns:
         frame[f"{name}_mean"], frame[f"{name}_sd"] = groups[name].mean(), groups[name].std()
     frame["heldout_log_likelihood_se"] = groups["heldout_log_likelihood_se"].mean()
     frame = frame.reset_index().merge(_pair_summary(tables, models, "adjusted_rand_index"), on=key, how="left")
@@ -153,7 +154,7 @@ def cluster_count_table(tables: DecemberTables, restriction: Any = True) -> pd.D
         settings.get(pair, "") for pair in zip(frame["trainer_fn"], frame["trainer_hash"], strict=True)
     ]
     frame["clustering_settings"] = [_settings_in_words(clusterings[name]) for name in frame["clustering_hash"]]
-    criteria = [f"{name}_{part}" for name in CRITERIA for part in ("mean", "sd")]
+    criteria = [f"{name}_{part}" for name in quality_columns for part in ("mean", "sd")]
     first = [*CONFIGURATION, "trainer_settings", "clustering_settings", "n_models"]
     agreement = ["seeds_mean", "seeds_sd", "n_pairs", *ABOVE_NULL]
     order = [*first, *agreement, *criteria, "heldout_log_likelihood_se", *key]
@@ -189,7 +190,7 @@ def choose_cluster_count(frame: pd.DataFrame) -> pd.DataFrame:
         these criteria; NaN and "" for none. ``statement``, a sentence.
     """
     columns = ["label", *CURVE, "smallest", "largest", "n_counts"]
-    columns += [f"{name}{part}" for name in WORDS for part in ("", "_low", "_high", "_says")]
+    columns += [f"{name}{part}" for name in _PHRASES for part in ("", "_low", "_high", "_says")]
     columns += ["n_criteria", "n_picks", "count", "count_low", "count_high", "agreeing", "statement"]
     rows = []
     for values, curve in frame.groupby(list(CURVE), sort=False, dropna=False):
@@ -202,8 +203,8 @@ def choose_cluster_count(frame: pd.DataFrame) -> pd.DataFrame:
         row |= {"smallest": counts[0], "largest": counts[-1], "n_counts": len(counts)}
         row |= {"n_criteria": sum(_is_computed(pick) for pick in picks.values())}
         row |= {"n_picks": sum(pick.count is not None for pick in picks.values())}
-        for name in WORDS:
-            row |= _pick_columns(name, picks.get(name))
+        for criterion in CRITERIA:
+            row |= _pick_columns(criterion.name, picks.get(criterion.name))
         row |= {"statement": _statement(picks, counts, agreed), "agreeing": ""}
         if agreed is not None:
             row |= {"count": agreed.count, "count_low": agreed.low, "count_high": agreed.high}
@@ -351,13 +352,18 @@ def _picks(curve: pd.DataFrame, method: str) -> dict[str, Pick]:
     def standard_error(name: str) -> np.ndarray:
         return np.asarray(np.nan_to_num(curve[f"{name}_sd"].to_numpy(dtype=float)) / np.sqrt(n_models))
 
-    picks = {"agreement": _pick_above_null(curve, pick)}
-    if method in (DECEMBER, *LIKELIHOOD_METHODS):
-        over_splits = np.nan_to_num(curve["heldout_log_likelihood_se"].to_numpy(dtype=float))
-        held_out_error = np.maximum(standard_error("heldout_log_likelihood"), over_splits)
-        picks["heldout_log_likelihood"] = pick("heldout_log_likelihood_mean", held_out_error)
-        picks["bic"] = pick("bic_mean", np.maximum(standard_error("bic"), BIC_TOLERANCE), better="smaller")
-    return {**picks, "silhouette": pick("silhouette_mean", standard_error("silhouette"))}
+    def error(criterion: Criterion) -> np.ndarray:
+        found = standard_error(criterion.curve)
+        if criterion is HELD_OUT:
+            return np.maximum(found, np.nan_to_num(curve["heldout_log_likelihood_se"].to_numpy(dtype=float)))
+        return np.maximum(found, BIC_TOLERANCE) if criterion is BIC else found
+
+    picks = {AGREEMENT.name: _pick_above_null(curve, pick)}
+    has_likelihood = method in (DECEMBER, *LIKELIHOOD_METHODS)
+    for criterion in OF_ONE_MODEL:
+        if has_likelihood or not criterion.needs_likelihood:
+            picks[criterion.name] = pick(f"{criterion.curve}_mean", error(criterion), better=criterion.better)
+    return picks
 
 
 def _pick_above_null(curve: pd.DataFrame, pick: Any) -> Pick:
@@ -391,10 +397,10 @@ def _statement(picks: Mapping[str, Pick], counts: list[int], agreed: AgreedCount
         tried = " and ".join(map(str, counts))
         return f"Only K = {tried} was tried; choosing a number of clusters takes at least three."
     tried = f"K = {counts[0]} to {counts[-1]}"
-    said = [f"{WORDS[name]} picks K = {pick.count}" for name, pick in picks.items() if pick.count is not None]
-    others = [f"{WORDS[name]} {pick.why_not}" for name, pick in picks.items() if pick.count is None]
+    said = [f"{_PHRASES[name]} picks K = {pick.count}" for name, pick in picks.items() if pick.count is not None]
+    others = [f"{_PHRASES[name]} {pick.why_not}" for name, pick in picks.items() if pick.count is None]
     if agreed is not None:
-        *first, last = (WORDS[name] for name in agreed.criteria)
+        *first, last = (_PHRASES[name] for name in agreed.criteria)
         names = f"{', '.join(first)} and {last}"
         begin = f"Of {tried}, criteria agree on {count_in_words(agreed.count, agreed.low, agreed.high)}: {names}."
     elif said:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from december_plugin.answer.data import ExportTable
+from december_plugin.evaluation.model_selection import OF_ONE_MODEL
 from december_plugin.results import evidence as type_queries
 from december_plugin.results.agreement import assignment_frame, configuration_key
 from december_plugin.results.performance import stored_columns
@@ -18,7 +19,6 @@ from december_plugin.schemas.tables import DecemberTables
 
 SUMMARY = ["configuration", "label", "method", "n_clusters", "trainer_role"]
 NULLS = ["surrogate_name", "seeds_mean", "null_mean", "null_sd", "null_low", "null_high", "p_value", "n_draws"]
-CRITERIA = ["heldout_log_likelihood", "bic", "silhouette"]
 NEURON = ["data_key", "unit_id"]
 
 
@@ -93,7 +93,7 @@ class _Reader:
         return self._numbered(type_queries.cluster_count_table(self.tables))
 
     def counts(self) -> pd.DataFrame:
-        criteria = [f"{name}_{part}" for name in CRITERIA for part in ("mean", "sd")]
+        criteria = [f"{criterion.curve}_{part}" for criterion in OF_ONE_MODEL for part in ("mean", "sd")]
         settings = ["trainer_settings", "clustering_settings"]
         agreement = ["n_models", "seeds_mean", "seeds_sd", "n_pairs", *type_queries.ABOVE_NULL]
         return self._counts()[[*SUMMARY, *settings, *agreement, *criteria, "heldout_log_likelihood_se"]]
