@@ -15,7 +15,43 @@ class DecemberError(Exception):
 
 
 class SettingsError(DecemberError, ValueError):
-    """A setting is unknown, misspelled, or has a value that is not allowed."""
+    """A setting is unknown, misspelled, or has a value that is not allowed.
+
+    Parameters
+    ----------
+    message
+        What was given, what is allowed, what to do.
+    setting
+        Name of the setting to correct; None if the mistake is not about a setting, or about none in particular.
+    others
+        Names of further settings without which the value would be allowed.
+
+    Attributes
+    ----------
+    setting, others
+        As given.
+    """
+
+    def __init__(self, message: str = "", *, setting: str | None = None, others: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.setting = setting
+        self.others = tuple(others)
+
+
+class UnknownSettingError(SettingsError):
+    """There is no setting of this name."""
+
+
+class MissingSettingError(SettingsError):
+    """A setting that has no default is not given."""
+
+
+class MisfitError(SettingsError):
+    """A setting that is allowed does not fit the data: a session, its recording, or its readout vectors."""
+
+
+class MissingExtraError(SettingsError):
+    """A setting or function needs an optional package that cannot be imported here."""
 
 
 class RecordingError(DecemberError, ValueError):

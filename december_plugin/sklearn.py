@@ -14,9 +14,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from december_plugin.clustering import student_t_mixture as mixture
-from december_plugin.clustering.kmeans import check_count
-from december_plugin.errors import SettingsError
+from december_plugin.errors import MisfitError
 from december_plugin.evaluation.model_selection import bayesian_information_criterion, n_parameters
+from december_plugin.validation.checks import check_count
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -128,9 +128,10 @@ class StudentTMixture(DensityMixin, BaseEstimator):
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
         if check_count("n_components", self.n_components) > len(X):
-            raise SettingsError(
+            raise MisfitError(
                 f"n_components is {self.n_components}, but there are only {len(X)} samples. Choose n_components "
-                f"between 1 and {len(X)}."
+                f"between 1 and {len(X)}.",
+                setting="n_components",
             )
         fitted = self._empty(X.shape[1])
         settings = {name: getattr(self, name) for name in ("n_init", "max_iter", "tol")}
@@ -203,8 +204,7 @@ class StudentTMixture(DensityMixin, BaseEstimator):
             Samples (N, D) float64, and their clusters (N,) int64, in increasing order.
         """
         check_is_fitted(self)
-        if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 1:
-            raise SettingsError(f"n_samples is {n_samples!r}, but must be an integer of at least 1.")
+        check_count("n_samples", n_samples)
         rng = check_random_state(self.random_state)
         counts = rng.multinomial(n_samples, self.weights_ / self.weights_.sum())
         y = np.repeat(np.arange(len(counts)), counts)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numbers
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +13,8 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from december_plugin.clustering.distances import as_vectors, check_magnitude, working_dtype
-from december_plugin.errors import EmbeddingError, SettingsError
-from december_plugin.validation.checks import check_choice
+from december_plugin.errors import EmbeddingError, MisfitError
+from december_plugin.validation.checks import check_choice, check_count, check_seed
 
 KMEANS_RESTARTS = 20
 LARGEST_FLOAT32 = 1e15  # sums of squares of larger float32 values overflow
@@ -71,8 +69,9 @@ def kmeans_start(
     check_count("n_clusters", n_clusters)
     n = len(w)
     if n_clusters > n:
-        raise SettingsError(
-            f"n_clusters is {n_clusters}, but there are only {n} neurons. Choose n_clusters between 1 and {n}."
+        raise MisfitError(
+            f"n_clusters is {n_clusters}, but there are only {n} neurons. Choose n_clusters between 1 and {n}.",
+            setting="n_clusters",
         )
     starts, each = spawn_seeds(seed, check_count("n_init", n_init)), 1
     if check_choice("seeds", seeds, KMEANS_SEEDS) == "joint":
@@ -135,13 +134,4 @@ def _best_kmeans(vectors: np.ndarray, n_clusters: int, seeds: list[int], *, n_in
 
 def spawn_seeds(seed: int, n: int) -> list[int]:
     """``n`` independent seeds from one."""
-    if not isinstance(seed, numbers.Integral) or isinstance(seed, bool) or not 0 <= seed < 2**32:
-        raise SettingsError(f"seed is {seed!r}, but must be an integer from 0 to 2**32 - 1.")
-    return [int(value) for value in np.random.SeedSequence(int(seed)).generate_state(n)]
-
-
-def check_count(name: str, value: Any) -> int:
-    """Return ``value`` as an int, or raise a SettingsError if it is not an integer of at least 1."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-        raise SettingsError(f"{name} is {value!r}, but must be an integer of at least 1.")
-    return int(value)
+    return [int(value) for value in np.random.SeedSequence(check_seed("seed", seed)).generate_state(n)]

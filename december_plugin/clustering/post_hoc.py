@@ -22,11 +22,11 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from december_plugin.clustering.distances import as_vectors, check_magnitude, squared_distances
-from december_plugin.clustering.kmeans import KMEANS_RESTARTS, check_count, kmeans_start, spawn_seeds
+from december_plugin.clustering.kmeans import KMEANS_RESTARTS, kmeans_start
 from december_plugin.clustering.student_t_mixture import StudentTMixture
-from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
+from december_plugin.errors import EmbeddingError, MisfitError, SettingsError, did_you_mean
 from december_plugin.text.array_repr import ArrayRepr
-from december_plugin.validation.checks import check_number
+from december_plugin.validation.checks import check_count, check_number, check_seed, unknown_setting
 
 METHODS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -120,18 +120,21 @@ def cluster_readouts(
         If the vectors are not finite, do not form a matrix, or fewer than K of them differ ("kmeans", "t_mixture").
     """
     if not isinstance(method, str) or method not in METHODS:
-        raise SettingsError(f"method is {method!r}, which is unknown. {did_you_mean(str(method), METHODS)}")
+        raise SettingsError(
+            f"method is {method!r}, which is unknown. {did_you_mean(str(method), METHODS)}", setting="method"
+        )
     for name in settings:
         if name not in METHODS[method]:
-            raise SettingsError(f"{method} has no setting {name!r}. {did_you_mean(name, METHODS[method])}")
+            raise unknown_setting(method, name, METHODS[method])
     used = {**METHODS[method], **settings, "seed": seed}
     vectors = as_vectors(w if isinstance(w, Tensor) else np.asarray(w)).detach()
     check_magnitude(vectors)
     check_count("n_clusters", n_clusters)
     if n_clusters > len(vectors):
-        raise SettingsError(
+        raise MisfitError(
             f"n_clusters is {n_clusters}, but there are only {len(vectors)} neurons. Choose n_clusters between 1 and "
-            f"{len(vectors)}."
+            f"{len(vectors)}.",
+            setting="n_clusters",
         )
     labels, confidences, margins, log_likelihood, converged = _FITS[method](vectors, int(n_clusters), used)
     return BaselineClustering(
@@ -166,7 +169,7 @@ def _gmm(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> _Fit:
         n_init=check_count("n_init", settings["n_init"]),
         max_iter=check_count("max_iter", settings["max_iter"]),
         tol=check_number("tol", settings["tol"], minimum=0),
-        random_state=_checked_seed(settings["seed"]),
+        random_state=check_seed("seed", settings["seed"]),
     )
     if len(vectors) < 2:
         raise SettingsError("gmm needs at least two neurons; there is 1.")
@@ -206,11 +209,6 @@ def _t_mixture(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> _Fit:
         mixture.fit(w, **{name: settings[name] for name in ("seed", "n_init", "max_iter", "tol")})
     labels, confidences, margins = (values.cpu().numpy() for values in mixture.assign_with_margins(w))
     return labels, confidences, margins, mixture.score(w), mixture.converged_
-
-
-def _checked_seed(seed: Any) -> int:
-    spawn_seeds(seed, 1)
-    return int(seed)
 
 
 _FITS: dict[str, Callable[[Tensor, int, dict[str, Any]], _Fit]] = {

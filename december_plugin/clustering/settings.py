@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
+from december_plugin.errors import EmbeddingError, SettingsError, UnknownSettingError, did_you_mean
 
 DECEMBER = "december"
 LARGEST = 2**63
@@ -33,7 +33,7 @@ def canonical_settings(method: str, settings: Mapping[str, Any]) -> dict[str, An
     for name in settings:
         if name not in defaults:
             allowed = did_you_mean(name, defaults) if defaults else "It has none: the trainer has them all."
-            raise SettingsError(f"{method} has no setting {name!r}. {allowed}")
+            raise UnknownSettingError(f"{method} has no setting {name!r}. {allowed}", setting=name)
     merged = {**defaults, **settings}
     return {name: _canonical(name, merged[name], defaults[name]) for name in sorted(merged)}
 
@@ -42,16 +42,18 @@ def _canonical(name: str, value: Any, default: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, int) and abs(value) >= LARGEST:
-        raise SettingsError(f"{name} has {len(str(abs(value)))} digits; numbers are below 2**63.")
+        raise SettingsError(f"{name} has {len(str(abs(value)))} digits; numbers are below 2**63.", setting=name)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if isinstance(value, (list, tuple)):
         like = default if isinstance(default, (list, tuple)) and len(default) == len(value) else [None] * len(value)
         return [_canonical(name, entry, entry_default) for entry, entry_default in zip(value, like, strict=True)]
     if value is not None and not isinstance(value, (bool, int, float, str)):
-        raise SettingsError(f"{name} is {value!r}; a setting is a number, a string, true, false, none or a list.")
+        raise SettingsError(
+            f"{name} is {value!r}; a setting is a number, a string, true, false, none or a list.", setting=name
+        )
     if isinstance(value, float) and not math.isfinite(value):
-        raise SettingsError(f"{name} is {value!r}; it must be finite.")
+        raise SettingsError(f"{name} is {value!r}; it must be finite.", setting=name)
     return value
 
 
@@ -79,5 +81,5 @@ def setting_mistakes(method: str, settings: Mapping[str, Any]) -> list[tuple[str
                 trial = 1 if name == "n_init" and isinstance(value, int) and value > 1 else right[name]
                 cluster_readouts(TRIAL_VECTORS, method=method, n_clusters=1, **{**often, name: trial})
         except (SettingsError, EmbeddingError) as error:
-            found.append((name, error if isinstance(error, SettingsError) else SettingsError(str(error))))
+            found.append((name, error if isinstance(error, SettingsError) else SettingsError(str(error), setting=name)))
     return found

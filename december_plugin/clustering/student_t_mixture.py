@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import numbers
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from scipy.special import betaln, gammaln
@@ -14,9 +13,9 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from december_plugin.clustering.distances import DiagonalDistances, as_vectors, squared_distances, working_dtype
-from december_plugin.clustering.kmeans import KMEANS_RESTARTS, check_count, kmeans_start, spawn_seeds
+from december_plugin.clustering.kmeans import KMEANS_RESTARTS, kmeans_start, spawn_seeds
 from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
-from december_plugin.validation.checks import check_choice
+from december_plugin.validation.checks import check_bounds, check_choice, check_count, is_number
 
 EMPTY_MASS = 1e-6  # neurons; a cluster that has less keeps its centre and scales
 # Squared centre per scale up to which sums of products give the scale to about 1e-4 (float32) and 1e-6 (float64).
@@ -162,13 +161,17 @@ class StudentTMixture(nn.Module):
         super().__init__()
         self.n_clusters = check_count("n_clusters", n_clusters)
         self.n_features = check_count("n_features", n_features)
-        if not _is_number(dof) or not 0 < dof < math.inf:
-            raise SettingsError(f"dof is {dof!r}, but the degrees of freedom must be a positive, finite number.")
+        if not is_number(dof) or not 0 < dof < math.inf:
+            raise SettingsError(
+                f"dof is {dof!r}, but the degrees of freedom must be a positive, finite number.", setting="dof"
+            )
         if weights not in WEIGHTS:
-            raise SettingsError(f"weights is {weights!r}, which is unknown. {did_you_mean(str(weights), WEIGHTS)}")
+            raise SettingsError(
+                f"weights is {weights!r}, which is unknown. {did_you_mean(str(weights), WEIGHTS)}", setting="weights"
+            )
         self.dof = float(dof)
         self.weights = weights
-        self.scale_bounds = _check_bounds(scale_bounds)
+        self.scale_bounds = check_bounds("scale_bounds", scale_bounds)
         shape = (self.n_clusters, self.n_features)
         self.register_buffer("centers", torch.full(shape, math.nan, dtype=torch.float64))
         self.register_buffer("scales", torch.full(shape, math.nan, dtype=torch.float64))
@@ -450,8 +453,8 @@ class StudentTMixture(nn.Module):
         """
         w = as_vectors(w, n_features=self.n_features)
         n_init, max_iter = check_count("n_init", n_init), check_count("max_iter", max_iter)
-        if not _is_number(tol) or not 0 <= tol < math.inf:
-            raise SettingsError(f"tol is {tol!r}, but must be a finite number of nats, 0 or more.")
+        if not is_number(tol) or not 0 <= tol < math.inf:
+            raise SettingsError(f"tol is {tol!r}, but must be a finite number of nats, 0 or more.", setting="tol")
         best: tuple[list[float], bool, dict[str, Tensor]] | None = None
         for run, run_seed in enumerate([seed, *spawn_seeds(seed, n_init - 1)]):
             self.initialize(w, seed=run_seed, n_init=KMEANS_RESTARTS if run == 0 else 1)
@@ -547,20 +550,3 @@ class StudentTMixture(nn.Module):
             log_q = torch.sub(logits, log_sums, out=log_q)
             reference = torch.log1p(nearest / self.dof).mul_(slope).add_(largest)
             yield _Posterior(rows, features, log_q, q.div_(sums), u, reference + most + log_sums)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def _check_bounds(bounds: Any) -> tuple[float, float]:
-    try:
-        low, high = bounds
-        valid = _is_number(low) and _is_number(high) and 0 < low < high < math.inf
-    except (TypeError, ValueError):
-        valid = False
-    if not valid:
-        raise SettingsError(
-            f"scale_bounds is {bounds!r}, but must be two positive, finite numbers in rising order, e.g. (1e-4, 1e4)."
-        )
-    return float(low), float(high)

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from december_plugin.clustering.kmeans import check_count
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.matching import match_clusters
 from december_plugin.text.array_repr import ArrayRepr
+from december_plugin.validation.checks import check_count
 
 N_BINS = 10
 BINNINGS = ("width", "count")
@@ -113,7 +113,7 @@ def calibration(
 
 def _edges(confidences: npt.NDArray[np.float64], n_bins: int, binning: str) -> npt.NDArray[np.float64]:
     if binning not in BINNINGS:
-        raise SettingsError(f"binning is {binning!r}; it must be 'width' or 'count'.")
+        raise SettingsError(f"binning is {binning!r}; it must be 'width' or 'count'.", setting="binning")
     if binning == "width":
         return np.linspace(0.0, 1.0, n_bins + 1)
     edges = np.unique(np.quantile(confidences, np.linspace(0.0, 1.0, n_bins + 1)))

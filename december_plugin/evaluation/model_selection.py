@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from december_plugin.errors import SettingsError, did_you_mean
+from december_plugin.errors import MisfitError, SettingsError, did_you_mean
+from december_plugin.validation.checks import check_count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -183,23 +184,27 @@ def held_out_log_likelihood(
     import torch
 
     from december_plugin.clustering.distances import as_vectors
-    from december_plugin.clustering.kmeans import check_count, spawn_seeds
+    from december_plugin.clustering.kmeans import spawn_seeds
     from december_plugin.clustering.post_hoc import METHODS
 
     if method not in LIKELIHOOD_METHODS:
-        raise SettingsError(f"{method!r} has no likelihood. {did_you_mean(str(method), LIKELIHOOD_METHODS)}")
+        raise SettingsError(
+            f"{method!r} has no likelihood. {did_you_mean(str(method), LIKELIHOOD_METHODS)}", setting="method"
+        )
     vectors = as_vectors(w if isinstance(w, torch.Tensor) else np.asarray(w)).detach().double().cpu()
     if check_count("n_splits", n_splits) < 2:
-        raise SettingsError("n_splits is 1, but must be at least 2.")
+        raise SettingsError("n_splits is 1, but must be at least 2.", setting="n_splits")
     if not 0 < test_share < 1:
-        raise SettingsError(f"test_share is {test_share!r}, but must be between 0 and 1.")
+        raise SettingsError(f"test_share is {test_share!r}, but must be between 0 and 1.", setting="test_share")
     used = {**METHODS[method], **(settings or {})}
     n = len(vectors)
     n_test = max(1, round(n * test_share))
     if check_count("n_clusters", n_clusters) > n - n_test:
-        raise SettingsError(
+        raise MisfitError(
             f"n_clusters is {n_clusters}, but a split leaves only {n - n_test} of {n} neurons to fit. Choose fewer "
-            "clusters or a smaller test_share."
+            "clusters or a smaller test_share.",
+            setting="n_clusters",
+            others=["test_share"],
         )
     values = []
     for split_seed in spawn_seeds(seed, n_splits):
@@ -283,8 +288,6 @@ def silhouette(
     """
     from sklearn.metrics import silhouette_score
 
-    from december_plugin.clustering.kmeans import check_count
-
     vectors, clusters = np.asarray(w, dtype=np.float64), np.asarray(labels)
     if len(vectors) > check_count("most_neurons", most_neurons):
         chosen = np.random.default_rng(seed).choice(len(vectors), most_neurons, replace=False)
@@ -342,7 +345,7 @@ def pick_count(
         flat.
     """
     if better not in ("larger", "smaller"):
-        raise SettingsError(f"better is {better!r}; it must be 'larger' or 'smaller'.")
+        raise SettingsError(f"better is {better!r}; it must be 'larger' or 'smaller'.", setting="better")
     sign = 1.0 if better == "larger" else -1.0
     known = sorted((int(k), sign * v, e) for k, v, e in zip(counts, values, errors, strict=True) if math.isfinite(v))
     if not known:

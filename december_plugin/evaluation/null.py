@@ -32,7 +32,7 @@ from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
 from december_plugin.evaluation.agreement import compare_partitions
 from december_plugin.text.array_repr import ArrayRepr
 from december_plugin.text.stored_text import checked_text
-from december_plugin.validation.checks import check_integer
+from december_plugin.validation.checks import check_count, check_integer, check_seed
 
 METHODS = ("elliptical", "gaussian")
 DEFAULT_DRAWS = 20
@@ -70,13 +70,15 @@ def checked_settings(
     """
     n_draws = check_integer("n_draws", n_draws, minimum=1)
     if n_draws > MOST_DRAWS:
-        raise SettingsError(f"n_draws is {n_draws}; at most {MOST_DRAWS} are allowed.")
+        raise SettingsError(f"n_draws is {n_draws}; at most {MOST_DRAWS} are allowed.", setting="n_draws")
     if not isinstance(seed, numbers.Integral) or isinstance(seed, bool) or not 0 <= int(seed) < 2**32:
-        raise SettingsError(f"seed is {seed!r}; it must be an integer from 0 to 2**32 - 1.")
+        raise SettingsError(f"seed is {seed!r}; it must be an integer from 0 to 2**32 - 1.", setting="seed")
     if method not in METHODS:
-        raise SettingsError(f"there is no surrogate method {method!r}. {did_you_mean(str(method), METHODS)}")
+        raise SettingsError(
+            f"there is no surrogate method {method!r}. {did_you_mean(str(method), METHODS)}", setting="method"
+        )
     if name is not None:
-        checked_text("name", name, NAME_LENGTH, empty=False)
+        checked_text("name", name, NAME_LENGTH, empty=False, setting="name")
     return name, n_draws, int(seed), str(method), _checked_clusterings(clusterings)
 
 
@@ -85,10 +87,14 @@ def _checked_clusterings(clusterings: Any) -> tuple[str, ...] | None:
         return None
     if not isinstance(clusterings, (list, tuple)) or not clusterings:
         allowed = ", ".join(CLUSTERED_BY)
-        raise SettingsError(f"clusterings is {clusterings!r}; it must be a list of {allowed}, or be left out.")
+        raise SettingsError(
+            f"clusterings is {clusterings!r}; it must be a list of {allowed}, or be left out.", setting="clusterings"
+        )
     for each in clusterings:
         if each not in CLUSTERED_BY:
-            raise SettingsError(f"there is no clustering {each!r}. {did_you_mean(str(each), CLUSTERED_BY)}")
+            raise SettingsError(
+                f"there is no clustering {each!r}. {did_you_mean(str(each), CLUSTERED_BY)}", setting="clusterings"
+            )
     return None if set(clusterings) == set(CLUSTERED_BY) else tuple(sorted(set(clusterings)))
 
 
@@ -133,13 +139,12 @@ class SurrogateReadouts:
     """
 
     def __init__(self, readouts: Sequence[npt.ArrayLike], *, method: str = "elliptical", seed: int = 0) -> None:
-        from december_plugin.clustering.kmeans import spawn_seeds
-
         if method not in METHODS:
-            raise SettingsError(f"method is {method!r}, which is unknown. {did_you_mean(str(method), METHODS)}")
+            raise SettingsError(
+                f"method is {method!r}, which is unknown. {did_you_mean(str(method), METHODS)}", setting="method"
+            )
         matrices = _checked(readouts)
-        self.method, self.seed = method, int(seed)
-        spawn_seeds(seed, 1)
+        self.method, self.seed = method, check_seed("seed", seed)
         self.widths = [matrix.shape[1] for matrix in matrices]
         stacked = np.concatenate(matrices, axis=1).T  # (P, N), P channels of all seeds
         self.n_neurons = stacked.shape[1]
@@ -162,8 +167,6 @@ class SurrogateReadouts:
 
     def draw(self, number: int) -> Draw:
         """Return the surrogates of this number; the same number always gives the same ones."""
-        from december_plugin.clustering.kmeans import check_count
-
         rng = np.random.default_rng([self.seed, check_count("number", number + 1)])
         current, error = self._start(rng), math.inf
         best = current
@@ -285,8 +288,6 @@ def null_agreement(
     EmbeddingError
         As :class:`SurrogateReadouts`.
     """
-    from december_plugin.clustering.kmeans import check_count
-
     if len(readouts) < 2:
         raise SettingsError(f"agreement between seeds needs at least two seeds; there is {len(readouts)}.")
     check_count("n_draws", n_draws)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from december_plugin.errors import SettingsError
+from december_plugin.errors import MissingExtraError
 
 logger = logging.getLogger(__name__)
 INSTALL = 'pip install "december-plugin[retina]"'
@@ -41,7 +41,7 @@ def openretina_module(name: str) -> Any:
         return importlib.import_module(f"openretina.{name}")
     except ModuleNotFoundError as error:
         if error.name == "openretina":
-            raise SettingsError(
+            raise MissingExtraError(
                 f"the retina recordings and the Hoefling model need openretina, which is not installed. Install it: "
                 f"{INSTALL}"
             ) from None
@@ -52,8 +52,8 @@ def openretina_module(name: str) -> Any:
         raise _unusable(name, error) from error
 
 
-def _unusable(name: str, error: Exception) -> SettingsError:
-    return SettingsError(
+def _unusable(name: str, error: Exception) -> MissingExtraError:
+    return MissingExtraError(
         f"openretina.{name} cannot be imported ({type(error).__name__}: {error}). Its torchvision and torchaudio must "
         f"be the releases that belong to torch {torch.__version__}, and all three builds for CUDA or all for the CPU. "
         f"Install them together, in an environment of their own: {INSTALL}"

@@ -13,7 +13,6 @@ from december_plugin.models.layers.readouts import AttentionReadout
 from december_plugin.models.layers.task_core import TaskCore, load_network
 from december_plugin.models.parts import (
     bias_starts,
-    check_odd,
     learn_final_scale,
     output_shapes,
     readout_regularization,
@@ -22,7 +21,7 @@ from december_plugin.models.parts import (
     stacked_core_settings,
 )
 from december_plugin.models.sessions import SessionShape, check_images, sessions_of, shared_channels
-from december_plugin.validation.checks import check_bool, check_integer, check_number, checked_settings
+from december_plugin.validation.checks import check_bool, check_integer, check_number, check_odd, checked_settings
 
 
 class MultipleAttention2d(MultiReadoutSharedParametersBase):

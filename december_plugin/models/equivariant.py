@@ -11,11 +11,10 @@ from neuralpredictors.layers.encoders import FiringRateEncoder
 from neuralpredictors.regularizers import LaplaceL2norm
 from torch import Tensor, nn
 
-from december_plugin.errors import SettingsError
+from december_plugin.errors import MisfitError, SettingsError
 from december_plugin.models.layers.steerable import SteerableConv2d, SteerableNorm2d
 from december_plugin.models.parts import (
     bias_starts,
-    check_odd,
     gaussian_readouts,
     grid_settings,
     hidden_kernels,
@@ -25,7 +24,7 @@ from december_plugin.models.parts import (
     seeded_weights,
 )
 from december_plugin.models.sessions import SessionShape, check_images, sessions_of, shared_channels
-from december_plugin.validation.checks import check_bool, check_integer, check_number, checked_settings
+from december_plugin.validation.checks import check_bool, check_integer, check_number, check_odd, checked_settings
 
 
 class EquivariantCore(nn.Module):
@@ -181,7 +180,9 @@ def equivariant_core_gaussian_readout(
     sessions = sessions_of(dataloaders, data_info)
     check_images(sessions)
     if check_integer("orientations", orientations, minimum=4) % 4:
-        raise SettingsError(f"orientations is {orientations}; it must be a multiple of 4, such as 8.")
+        raise SettingsError(
+            f"orientations is {orientations}; it must be a multiple of 4, such as 8.", setting="orientations"
+        )
     core_settings: dict[str, Any] = {
         "input_channels": shared_channels(sessions),
         "features": check_integer("features", features, minimum=1),
@@ -230,8 +231,10 @@ def _check_size(data_key: str, session: SessionShape, settings: Mapping[str, Any
     kernels = settings["kernels"]
     lost = sum(size - 1 - 2 * padding for size, padding in zip(kernels, settings["paddings"], strict=True))
     if min(height, width) < lost + 1:
-        raise SettingsError(
+        raise MisfitError(
             f"The images of session {data_key!r} have {height} x {width} pixels, but input_kern={kernels[0]} and "
             f"hidden_kern={kernels[1:]} need at least {lost + 1} x {lost + 1}. Use smaller kernels, pad_input=True, or "
-            "a larger scale."
+            "a larger scale.",
+            setting="input_kern",
+            others=["hidden_kern", "pad_input"],
         )

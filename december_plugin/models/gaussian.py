@@ -8,7 +8,7 @@ from typing import Any
 from neuralpredictors.layers.encoders import FiringRateEncoder
 from neuralpredictors.layers.shifters import MLPShifter
 
-from december_plugin.errors import SettingsError
+from december_plugin.errors import MisfitError
 from december_plugin.models.parts import (
     CORTEX_GRID,
     bias_starts,
@@ -228,8 +228,9 @@ def _pupil_channels(sessions: Mapping[str, SessionShape], shifter: bool | None) 
     if shifter is False or (shifter is None and all(value is None for value in channels.values())):
         return None
     if None in channels.values() or len(set(channels.values())) > 1:
-        raise SettingsError(
+        raise MisfitError(
             f"A shifter needs pupil positions in every session; the sessions serve {listed(channels)}. Load them with "
-            "include_eye_position=True, or pass shifter=False."
+            "include_eye_position=True, or pass shifter=False.",
+            setting="shifter",
         )
     return next(iter(channels.values()))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from december_plugin.errors import SettingsError
+from december_plugin.errors import MisfitError, SettingsError
 from december_plugin.importing.openretina import openretina_module, undisturbed
 from december_plugin.models.parts import BIAS_STARTS, READOUT_REGULARIZERS, SMALLEST_START_RATE, learn_final_scale
 from december_plugin.models.sessions import SessionShape, check_movies, listed, sessions_of
@@ -170,14 +170,18 @@ def _layers(inputs: int, channels: Any, temporal: Any, spatial: Any, pad: bool) 
         if not isinstance(values, (list, tuple)) or not values or len(values) != len(channels):
             raise SettingsError(
                 f"{name} is {values!r}; a list with one number for each layer is expected, as many as hidden_channels "
-                f"has ({channels!r})."
+                f"has ({channels!r}).",
+                setting=name,
+                others=["hidden_channels"],
             )
         checked[name] = tuple(check_integer(name, value, minimum=minimum) for value in values)
     hidden = set(checked["spatial_kernels"][1:])
     if pad and (len(hidden) > 1 or any(kernel % 2 == 0 for kernel in hidden)):
         raise SettingsError(
             f"spatial_kernels is {list(checked['spatial_kernels'])}; with pad_hidden=True those after the first must "
-            "be odd and equal. Use pad_hidden=False for others."
+            "be odd and equal. Use pad_hidden=False for others.",
+            setting="spatial_kernels",
+            others=["pad_hidden"],
         )
     margin = hidden.pop() // 2 if pad and hidden else 0
     return {
@@ -195,7 +199,7 @@ def _shared_input(sessions: Mapping[str, SessionShape]) -> tuple[int, ...]:
     """Return (channels, frames, height, width): the sessions share all but the number of frames."""
     shapes = {data_key: session.image_shape for data_key, session in sessions.items()}
     if len(set(shapes.values())) > 1:
-        raise SettingsError(
+        raise MisfitError(
             f"the sessions' videos differ in channels or size ({listed(shapes)}), but they share a core. Load them "
             "from movies of one resolution."
         )
@@ -211,14 +215,16 @@ def _output_size(size: Sequence[int], core: Mapping[str, Any]) -> tuple[int, ...
     lost = first - 1 + sum(kernel - 1 - 2 * margin for kernel in hidden)
     frames, height, width = size
     if frames <= lost_frames:
-        raise SettingsError(
+        raise MisfitError(
             f"the videos have {frames} frames, but temporal_kernels={list(core['temporal_kernel_sizes'])} need at "
-            f"least {lost_frames + 1}: use longer stretches (chunk_frames) or shorter kernels."
+            f"least {lost_frames + 1}: use longer stretches (chunk_frames) or shorter kernels.",
+            setting="temporal_kernels",
         )
     if min(height, width) <= lost:
-        raise SettingsError(
+        raise MisfitError(
             f"the videos have {height} x {width} pixels, but spatial_kernels={list(core['spatial_kernel_sizes'])} need "
-            f"at least {lost + 1} x {lost + 1}."
+            f"at least {lost + 1} x {lost + 1}.",
+            setting="spatial_kernels",
         )
     return frames - lost_frames, height - lost, width - lost
 

@@ -9,7 +9,7 @@ from neuralpredictors.layers.readouts import MultiReadoutSharedParametersBase
 from torch import Tensor, nn
 from torch.nn import functional
 
-from december_plugin.errors import SettingsError
+from december_plugin.errors import MisfitError, SettingsError
 from december_plugin.models.layers.readouts import FullGaussian2d
 from december_plugin.models.layers.spatiotemporal_core import MovieCore
 from december_plugin.models.parts import (
@@ -198,7 +198,10 @@ def movie_core_gaussian_readout(
 
 def _layers(channels: Any, temporal: Any, spatial: Any, dilations: Any) -> dict[str, tuple[int, ...]]:
     if not isinstance(channels, (list, tuple)) or not channels:
-        raise SettingsError(f"hidden_channels is {channels!r}; a list with one number for each layer is expected.")
+        raise SettingsError(
+            f"hidden_channels is {channels!r}; a list with one number for each layer is expected.",
+            setting="hidden_channels",
+        )
     dilations = [1] * len(channels) if dilations is None else dilations
     checked = {}
     for name, values in {
@@ -210,7 +213,9 @@ def _layers(channels: Any, temporal: Any, spatial: Any, dilations: Any) -> dict[
         if not isinstance(values, (list, tuple)) or len(values) != len(channels):
             raise SettingsError(
                 f"{name} is {values!r}; a list with one number for each layer is expected, as many as hidden_channels "
-                f"has ({channels!r})."
+                f"has ({channels!r}).",
+                setting=name,
+                others=["hidden_channels"],
             )
         checked[name] = tuple(check_integer(name, value, minimum=1) for value in values)
     return checked
@@ -223,7 +228,9 @@ def _padded(kernels: Sequence[int], pad_input: Any, pad_hidden: Any) -> tuple[bo
     if any(pad and kernel % 2 == 0 for pad, kernel in zip(padded, kernels, strict=True)):
         raise SettingsError(
             f"spatial_kernels is {list(kernels)}; a layer that keeps the size of the map (pad_input, pad_hidden) needs "
-            "an odd one."
+            "an odd one.",
+            setting="spatial_kernels",
+            others=["pad_input", "pad_hidden"],
         )
     return padded
 
@@ -233,15 +240,18 @@ def _output_shape(core: MovieCore, data_key: str, session: SessionShape) -> tupl
     _, height, width = session.image_shape
     lost, lost_frames = core.lost_pixels, core.lost_frames
     if min(height, width) < lost + 1:
-        raise SettingsError(
+        raise MisfitError(
             f"The movies of session {data_key!r} have {height} x {width} pixels, but "
             f"spatial_kernels={list(core.spatial_kernels)} need at least {lost + 1} x {lost + 1}. Use smaller kernels, "
-            "pad_input=True, or a larger scale."
+            "pad_input=True, or a larger scale.",
+            setting="spatial_kernels",
+            others=["pad_input"],
         )
     if session.frames is not None and session.frames < lost_frames + 1:
-        raise SettingsError(
+        raise MisfitError(
             f"The clips of session {data_key!r} have {session.frames} frames, but "
             f"temporal_kernels={list(core.temporal_kernels)} need at least {lost_frames + 1}: use longer clips "
-            "(chunk_frames) or shorter kernels."
+            "(chunk_frames) or shorter kernels.",
+            setting="temporal_kernels",
         )
     return core.hidden_channels[-1], height - lost, width - lost

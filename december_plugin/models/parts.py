@@ -15,11 +15,11 @@ from neuralpredictors.utils import get_module_output
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from december_plugin.errors import SettingsError, did_you_mean
+from december_plugin.errors import MisfitError, SettingsError, did_you_mean
 from december_plugin.models.layers.readouts import FullGaussian2d
 from december_plugin.models.sessions import SessionShape, check_images, shared_channels
 from december_plugin.validation.byte_order import in_native_order
-from december_plugin.validation.checks import check_bool, check_choice, check_integer, check_number
+from december_plugin.validation.checks import check_bool, check_choice, check_fraction, check_integer, check_number
 
 CORTEX_GRID: Mapping[str, Any] = MappingProxyType(
     {"type": "cortex", "input_dimensions": 2, "hidden_layers": 1, "hidden_features": 30, "final_tanh": True}
@@ -93,17 +93,21 @@ def _check_size(data_key: str, size: tuple[int, int], settings: Mapping[str, Any
     lost = np.cumsum([first, *((kernel - 1) * dilation - 2 * padding for kernel in kernels)])
     needed = int(max(lost.max() + 1, 1))
     if min(size) < needed:
-        raise SettingsError(
+        raise MisfitError(
             f"The images of session {data_key!r} have {size[0]} x {size[1]} pixels, but input_kern="
             f"{settings['input_kern']} and hidden_kern={kernels} need at least {needed} x {needed}. "
-            "Use smaller kernels, pad_input=True, or a larger scale."
+            "Use smaller kernels, pad_input=True, or a larger scale.",
+            setting="input_kern",
+            others=["hidden_kern", "pad_input"],
         )
     stacked = _stacked_layers(settings["stack"], settings["layers"])
     skipped = range(settings["layers"]) if settings["skip"] > 1 else []
     if len({int(lost[layer]) for layer in (*stacked, *skipped)}) > 1:
         raise SettingsError(
             f"stack={settings['stack']} and skip={settings['skip']} put layers side by side whose maps differ in size: "
-            f"hidden_kern={kernels} with hidden_padding={padding} does not keep the size. Use one odd kernel size."
+            f"hidden_kern={kernels} with hidden_padding={padding} does not keep the size. Use one odd kernel size.",
+            setting="stack",
+            others=["skip", "hidden_kern", "hidden_padding"],
         )
 
 
@@ -138,7 +142,8 @@ def learn_final_scale(norm_holder: nn.Module, final_batchnorm_scale: Any) -> Non
     if not norms:
         raise SettingsError(
             "final_batchnorm_scale is False, but the core's last layer has no batch normalisation whose scale could be "
-            "left out. Leave it at True, or switch the batch normalisation on."
+            "left out. Leave it at True, or switch the batch normalisation on.",
+            setting="final_batchnorm_scale",
         )
     for norm in norms:
         norm.weight.requires_grad_(False)
@@ -174,23 +179,28 @@ def grid_settings(sessions: Mapping[str, SessionShape], predictor: Mapping[str, 
     """Return the settings of a readout whose positions are predicted, checked; none without a predictor."""
     if predictor is None:
         return {}
+    setting = "grid_mean_predictor"
     for name in predictor:
         if name not in CORTEX_GRID:
-            raise SettingsError(f"grid_mean_predictor has no setting {name!r}. {did_you_mean(name, CORTEX_GRID)}")
-    check_choice("grid_mean_predictor's type", predictor.get("type"), ("cortex",))
-    dimensions = check_integer("input_dimensions", predictor.get("input_dimensions", 2), minimum=1)
+            raise SettingsError(
+                f"grid_mean_predictor has no setting {name!r}. {did_you_mean(name, CORTEX_GRID)}", setting=setting
+            )
+    check_choice("grid_mean_predictor's type", predictor.get("type"), ("cortex",), setting=setting)
+    dimensions = check_integer("input_dimensions", predictor.get("input_dimensions", 2), minimum=1, setting=setting)
     grids = {}
     for data_key, session in sessions.items():
         positions = session.coordinates
         if positions is None:
-            raise SettingsError(
+            raise MisfitError(
                 f"grid_mean_predictor needs cortical positions, but session {data_key!r} has no "
-                "cell_motor_coordinates. Pass grid_mean_predictor=None to learn each position by itself."
+                "cell_motor_coordinates. Pass grid_mean_predictor=None to learn each position by itself.",
+                setting=setting,
             )
         if positions.shape[1] < dimensions:
-            raise SettingsError(
+            raise MisfitError(
                 f"grid_mean_predictor's input_dimensions is {dimensions}, but the cortical positions of session "
-                f"{data_key!r} have {positions.shape[1]}."
+                f"{data_key!r} have {positions.shape[1]}.",
+                setting=setting,
             )
         grids[data_key] = in_native_order(np.asarray(positions)[:, :dimensions])
     layers = {name: value for name, value in predictor.items() if name not in ("type", "input_dimensions")}
@@ -229,7 +239,9 @@ def hidden_kernels(hidden_kern: Any, layers: int) -> list[int]:
     if len(kernels) != n_hidden:
         raise SettingsError(
             f"hidden_kern has {len(kernels)} kernel sizes, but layers={layers} means {n_hidden} hidden layer(s). "
-            "Give one size, or one for each of them."
+            "Give one size, or one for each of them.",
+            setting="hidden_kern",
+            others=["layers"],
         )
     return [check_integer("hidden_kern", kernel, minimum=1) for kernel in kernels]
 
@@ -239,24 +251,12 @@ def check_stack(stack: Any, layers: int) -> int | list[int] | None:
     indices = list(stack) if isinstance(stack, (list, tuple)) else [stack]
     for index in indices:
         if stack is not None and (isinstance(index, bool) or not -layers <= index < layers):
-            raise SettingsError(f"stack is {stack!r}, but the core has {layers} layer(s): {-layers} to {layers - 1}.")
+            raise SettingsError(
+                f"stack is {stack!r}, but the core has {layers} layer(s): {-layers} to {layers - 1}.",
+                setting="stack",
+                others=["layers"],
+            )
     return indices if isinstance(stack, (list, tuple)) else stack
-
-
-def check_odd(name: str, value: Any) -> int:
-    """Return an odd kernel size, or raise a :class:`SettingsError`: only those can keep the size of a map."""
-    size = check_integer(name, value, minimum=1)
-    if size % 2 == 0:
-        raise SettingsError(f"{name} is {size}; it must be odd.")
-    return size
-
-
-def check_fraction(name: str, value: Any) -> float:
-    """Return a number above 0 and at most 1, or raise a :class:`SettingsError`."""
-    number = check_number(name, value, above=0)
-    if number > 1:
-        raise SettingsError(f"{name} is {value!r}; it must be a number above 0 and at most 1.")
-    return number
 
 
 @contextmanager

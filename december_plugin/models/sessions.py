@@ -11,7 +11,7 @@ import torch
 
 from december_plugin.datasets.common.arrays import channels_come_last
 from december_plugin.datasets.common.memory import mean_over_trials
-from december_plugin.errors import SettingsError
+from december_plugin.errors import MisfitError, SettingsError
 
 TRAIN = "train"
 MOVIE_DIMENSIONS = 5  # (batch, channels, frames, height, width)
@@ -121,7 +121,7 @@ def check_images(sessions: Mapping[str, SessionShape]) -> None:
     """Raise a :class:`SettingsError` if a session has movies."""
     for data_key, session in sessions.items():
         if session.frames is not None:
-            raise SettingsError(
+            raise MisfitError(
                 f"session {data_key!r} has movies of {session.frames} frames, but this model is for images. Use "
                 "movie_core_gaussian_readout for movies."
             )
@@ -131,7 +131,7 @@ def check_movies(sessions: Mapping[str, SessionShape]) -> None:
     """Raise a :class:`SettingsError` if a session has images."""
     for data_key, session in sessions.items():
         if session.frames is None:
-            raise SettingsError(
+            raise MisfitError(
                 f"session {data_key!r} has images, {' x '.join(map(str, session.image_shape))}, but this model is for "
                 "movies, (batch, channels, frames, height, width). Use stacked_core_gaussian_readout for images."
             )
@@ -147,13 +147,13 @@ def shared_channels(sessions: Mapping[str, SessionShape], what: str = "images") 
     """
     for data_key, session in sessions.items():
         if channels_come_last(session.image_shape):
-            raise SettingsError(
+            raise MisfitError(
                 f"session {data_key!r} serves {what} of shape {session.image_shape}, which looks like (height, width, "
                 "channels); (channels, height, width) is expected. Let its loader move the channels to the front."
             )
     channels = {data_key: session.image_shape[0] for data_key, session in sessions.items()}
     if len(set(channels.values())) > 1:
-        raise SettingsError(
+        raise MisfitError(
             f"The sessions' {what} have different numbers of channels ({listed(channels)}), but they share a core. "
             "Load them with the same behaviour and channel settings."
         )

@@ -25,10 +25,9 @@ from december_plugin.datasets.common.listing import entries_of
 from december_plugin.datasets.macaque_v4.sessions import SHOWN
 from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.simulate import sensorium as model
-from december_plugin.simulate.checks import check_positive, check_sizes, check_spreads
 from december_plugin.simulate.naming import checked_seed
 from december_plugin.simulate.sensorium import RecordingTruth, read_truth
-from december_plugin.validation.checks import check_choice
+from december_plugin.validation.checks import check_choice, check_positive, check_sizes, check_spreads
 
 LAYOUTS = ("pickles", "public")
 N_BINS = 12
@@ -148,7 +147,11 @@ def write_macaque_v4_recording(
     check_choice("layout", layout, LAYOUTS)
     check_choice("noise", noise, model.NOISES)
     if n_shown > n_images:
-        raise SettingsError(f"n_shown is {n_shown}, but there are n_images={n_images}. Show fewer, or write more.")
+        raise SettingsError(
+            f"n_shown is {n_shown}, but there are n_images={n_images}. Show fewer, or write more.",
+            setting="n_shown",
+            others=["n_images"],
+        )
     shape = model._checked_shape(image_shape, feature_size)
     type_counts = model._neurons_per_type(type_sizes, n_neurons * n_sessions)
     target = model._checked_target(folder, overwrite)

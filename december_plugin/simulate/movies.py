@@ -31,9 +31,8 @@ from december_plugin.datasets.common.arrays import read_array
 from december_plugin.datasets.movies.header import FORMAT, HEADER, VERSION
 from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.simulate import sensorium as model
-from december_plugin.simulate.checks import check_positive, check_sizes, check_spreads
 from december_plugin.simulate.naming import checked_seed
-from december_plugin.validation.checks import check_choice
+from december_plugin.validation.checks import check_choice, check_positive, check_sizes, check_spreads
 
 TYPE_SIZES = (0.30, 0.26, 0.24, 0.20)
 MARMOSET_SIZES = (78, 40, 22, 5)  # of the marmoset's four types (Sridhar et al. 2025)

@@ -29,7 +29,9 @@ def _type_tuning(n_types: int, n_features: int, seed: int) -> np.ndarray:
 def _neurons_per_type(type_sizes: Sequence[float], n_neurons: int) -> np.ndarray:
     sizes = np.asarray(type_sizes, dtype=float)
     if sizes.ndim != 1 or len(sizes) == 0 or not np.isfinite(sizes).all() or not (sizes > 0).all():
-        raise SettingsError(f"type_sizes is {type_sizes!r}; one positive number for each type is expected.")
+        raise SettingsError(
+            f"type_sizes is {type_sizes!r}; one positive number for each type is expected.", setting="type_sizes"
+        )
     shares = sizes / sizes.sum() * n_neurons
     counts = np.floor(shares).astype(int)
     missing = n_neurons - counts.sum()

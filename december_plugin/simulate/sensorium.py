@@ -37,7 +37,6 @@ from scipy.signal import fftconvolve
 
 from december_plugin.datasets.common.arrays import read_array
 from december_plugin.errors import RecordingError, SettingsError
-from december_plugin.simulate.checks import check_positive, check_sizes, check_spreads
 from december_plugin.simulate.naming import checked_seed, session_ids
 from december_plugin.simulate.population import (
     BANK,
@@ -52,7 +51,7 @@ from december_plugin.simulate.population import (
     _stream,
     _type_tuning,
 )
-from december_plugin.validation.checks import check_choice, check_integer
+from december_plugin.validation.checks import check_choice, check_integer, check_positive, check_sizes, check_spreads
 
 TYPE_SIZES = (0.30, 0.22, 0.18, 0.14, 0.10, 0.06)
 NOISES = ("overdispersed", "poisson")
@@ -244,11 +243,15 @@ def write_recording(
 
 def _checked_shape(image_shape: Sequence[int], feature_size: int) -> tuple[int, int]:
     if len(image_shape) != 2:
-        raise SettingsError(f"image_shape is {image_shape!r}; (height, width) in pixels is expected.")
+        raise SettingsError(
+            f"image_shape is {image_shape!r}; (height, width) in pixels is expected.", setting="image_shape"
+        )
     height, width = (check_integer("image_shape", size, minimum=1) for size in image_shape)
     if min(height, width) < feature_size:
         raise SettingsError(
-            f"image_shape is {(height, width)}, smaller than feature_size={feature_size}. Use larger images."
+            f"image_shape is {(height, width)}, smaller than feature_size={feature_size}. Use larger images.",
+            setting="image_shape",
+            others=["feature_size"],
         )
     return height, width
 
@@ -293,7 +296,9 @@ class _FeatureBank:
         if variances[0] < SMALLEST_VARIANCE * variances[-1]:
             raise SettingsError(
                 f"n_features={n_features} features of feature_size={size} pixels cannot be told apart. Use fewer "
-                "features, or larger ones."
+                "features, or larger ones.",
+                setting="n_features",
+                others=["feature_size"],
             )
         return cls(even, odd, energies.mean(axis=1), directions / np.sqrt(variances) @ directions.T)
 

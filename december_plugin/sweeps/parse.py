@@ -37,7 +37,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from december_plugin.errors import SettingsError, did_you_mean
+from december_plugin.errors import SettingsError, UnknownSettingError, did_you_mean
 from december_plugin.sweeps import validate as sweep_checks
 from december_plugin.sweeps.surrogates import SurrogateEntry, read_surrogates
 from december_plugin.text.stored_text import checked_text
@@ -213,7 +213,11 @@ class _Reader:
         grid: Mapping[str, list[Any]],
     ) -> list[_Cell]:
         cells = []
-        found: dict[tuple[str, str], list[_Cell]] = {}
+        found: dict[tuple[str, str], tuple[SettingsError, list[_Cell]]] = {}
+
+        def note(culprit: str, error: SettingsError, cell: _Cell) -> None:
+            found.setdefault((culprit, str(error)), (error, []))[1].append(cell)
+
         for chosen in itertools.product(*(range(len(values)) for values in grid.values())):
             at = dict(zip(grid, chosen, strict=True))
             given = {**config, **{name: grid[name][number] for name, number in at.items()}}
@@ -221,32 +225,34 @@ class _Reader:
             try:
                 settings = expand_preset(function, given)
             except SettingsError as mistake:
-                found.setdefault(("preset", str(mistake)), []).append(cell)
+                note("preset", mistake, cell)
                 settings = {name: value for name, value in given.items() if name != "preset"}
             cell = replace(cell, entry=replace(cell.entry, config=settings))
             for culprit, error in sweep_checks.config_mistakes(section, function, settings):
-                found.setdefault((culprit, str(error)), []).append(cell)
+                note(culprit, error, cell)
             try:
                 comment = self._comment(item, {**settings, **given})
             except SettingsError as error:
-                found.setdefault(("comment", str(error)), []).append(cell)
+                note("comment", error, cell)
                 continue
             cells.append(replace(cell, entry=replace(cell.entry, comment=comment)))
         said: set[str] = set()
-        for (culprit, text), where in found.items():
+        for (culprit, text), (first, where) in found.items():
             if text not in said:
-                self._wrong_in_cells(culprit, text, where, grid)
+                self._wrong_in_cells(culprit, first, where, grid)
             said.add(text)
         return [] if found else cells
 
-    def _wrong_in_cells(self, culprit: str, text: str, cells: list[_Cell], grid: Mapping[str, list[Any]]) -> None:
+    def _wrong_in_cells(
+        self, culprit: str, error: SettingsError, cells: list[_Cell], grid: Mapping[str, list[Any]]
+    ) -> None:
         first = cells[0]
         path = (*first.path(), "comment") if culprit == "comment" else first.path(culprit)
-        unknown = f"has no setting {culprit!r}" in text
+        unknown = isinstance(error, UnknownSettingError)
         if unknown and culprit in first.values:
             path = path[:-1]
         named = _common_name(culprit, cells, grid)
-        self.wrong(f"{first.where}{f' (for {named})' if named else ''}: {text}", *path, at_key=unknown)
+        self.wrong(f"{first.where}{f' (for {named})' if named else ''}: {error}", *path, at_key=unknown)
 
     @staticmethod
     def _comment(item: Mapping[str, Any], settings: Mapping[str, Any]) -> str:

@@ -10,18 +10,26 @@ from __future__ import annotations
 import inspect
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from december_plugin.errors import DecemberError, RecordingError, SettingsError, did_you_mean
+from december_plugin.errors import (
+    DecemberError,
+    MisfitError,
+    MissingExtraError,
+    MissingSettingError,
+    RecordingError,
+    SettingsError,
+    did_you_mean,
+)
 from december_plugin.importing import failures as imports
 from december_plugin.security.allowed_modules import is_dotted_name
 from december_plugin.text.stored_text import check_session_names
 from december_plugin.validation.annotations import check_types
-from december_plugin.validation.checks import allowed_settings, check_complete
+from december_plugin.validation.checks import allowed_settings, check_complete, unknown_setting
 
 BASES = {"datasets": "datasets", "models": "models", "trainers": "training"}
 FN_LENGTHS = {"datasets": 64, "models": 128, "trainers": 64}  # of nnfabrik's columns
@@ -51,10 +59,9 @@ BUILT = (
 )
 MADE_UP = "made-up session"
 MADE_UP_SIZES = {IMAGES: (1, 64, 64), MOVIES: (1, 60, 64, 64)}
-OF_AN_EXTRA = re.compile(r"december-plugin\[\w+\]")  # in the errors of what needs an optional extra
 SMALLEST = {"n_clusters": 1, "batch_size": 1}  # take the place of wrong values of settings without a default
 
-Found = tuple[str, SettingsError]  # the setting, or "" if the message names none, and what is wrong
+Found = tuple[str, SettingsError]  # the setting among those that are given, or "" for none, and what is wrong
 
 
 def resolve(section: str, name: str) -> Callable[..., Any]:
@@ -140,7 +147,7 @@ def _session_names(function: Callable[..., Any], settings: Mapping[str, Any]) ->
     try:
         check_session_names(data_key_of(Path(path)) for path in paths)
     except RecordingError as error:
-        return [("paths", SettingsError(str(error)))]
+        return [("paths", SettingsError(str(error), setting="paths"))]
     return []
 
 
@@ -148,9 +155,7 @@ def _names(section: str, function: Callable[..., Any], config: Mapping[str, Any]
     # A data set may have a seed of its own, which then counts.
     allowed = allowed_settings(function) | ({"seed"} if section == "datasets" else set())
     found: list[Found] = [
-        (name, SettingsError(f"{function.__name__} has no setting {name!r}. {did_you_mean(name, allowed)}"))
-        for name in config
-        if name not in allowed
+        (name, unknown_setting(function.__name__, name, allowed)) for name in config if name not in allowed
     ]
     try:
         check_complete(function, config)
@@ -166,10 +171,11 @@ def _ranges(function: Callable[..., Any], config: Mapping[str, Any]) -> list[Fou
     left = {**{name: value for name, value in SMALLEST.items() if name in allowed_settings(function)}, **config}
     for _ in range(len(config) + 1):
         error = _complaint(function, left)
-        if error is None or "needs the setting" in str(error):  # said already
+        if error is None or isinstance(error, MissingSettingError):  # said already
             break
-        culprit = culprit_of(str(error), left)
-        if not culprit_of(str(error), left_out):  # it would be about a default, which is not in the file
+        concerned = [name for name in (error.setting, *error.others) if name is not None]
+        culprit = next((name for name in concerned if name in left), "")
+        if not set(concerned) & set(left_out):  # it would be about a default, which is not in the file
             found.append((culprit, error))
         if not culprit or left.get(culprit) == SMALLEST.get(culprit, left):
             break
@@ -178,13 +184,6 @@ def _ranges(function: Callable[..., Any], config: Mapping[str, Any]) -> list[Fou
         if culprit in SMALLEST:
             left[culprit] = SMALLEST[culprit]
     return found
-
-
-def culprit_of(message: str, settings: Iterable[str]) -> str:
-    """Return the setting that a message names first; "" for none."""
-    places = {name: re.search(rf"(?<!\w){re.escape(name)}(?!\w)", message) for name in settings}
-    named = {name: place.start() for name, place in places.items() if place}
-    return min(named, key=lambda name: named[name]) if named else ""
 
 
 def _complaint(function: Callable[..., Any], config: Mapping[str, Any]) -> SettingsError | None:
@@ -197,9 +196,10 @@ def _complaint(function: Callable[..., Any], config: Mapping[str, Any]) -> Setti
             _build(function, config)
         elif is_ours(function) and path_settings(function):
             _call_without_data(function, config)
+    except MissingExtraError:  # it may be installed where the workers are
+        return None
     except SettingsError as error:
-        # What is not installed here may be installed where the workers are.
-        return None if OF_AN_EXTRA.search(str(error)) else error
+        return error
     return None
 
 
@@ -221,9 +221,10 @@ def _build(function: Callable[..., Any], config: Mapping[str, Any]) -> None:
     """Build a model; only a complaint about the settings counts, not one about the made-up session."""
     try:
         function(None, 0, **config, data_info=made_up_session(function))
-    except SettingsError as error:
-        if MADE_UP not in str(error):
-            raise
+    except MisfitError:
+        return
+    except SettingsError:
+        raise
     except Exception:
         # A part of another package has not liked something; the real data decide.
         return

@@ -16,7 +16,7 @@ from december_plugin.errors import RecordingError, SettingsError
 SESSION_LENGTH = 128  # the column data_key
 
 
-def checked_text(what: str, text: Any, most: int, *, empty: bool = True) -> str:
+def checked_text(what: str, text: Any, most: int, *, empty: bool = True, setting: str | None = None) -> str:
     """Return a text that a column of ``most`` characters can hold.
 
     Parameters
@@ -29,6 +29,8 @@ def checked_text(what: str, text: Any, most: int, *, empty: bool = True) -> str:
         Number of characters that the column holds.
     empty
         Whether it may be empty.
+    setting
+        The setting that it is the value of, for the error.
 
     Raises
     ------
@@ -38,7 +40,7 @@ def checked_text(what: str, text: Any, most: int, *, empty: bool = True) -> str:
     """
     wrong = why_unfit(text, most, empty=empty)
     if wrong:
-        raise SettingsError(f"{what} {wrong}")
+        raise SettingsError(f"{what} {wrong}", setting=setting)
     return str(text)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from december_plugin.clustering.losses import DECEMber
 from december_plugin.embeddings.readout_vectors import stack_readout_vectors
-from december_plugin.errors import SettingsError
+from december_plugin.errors import MisfitError, SettingsError
 from december_plugin.training.settings import AUTO_GRADIENT_RATIO, LOCK_IN_GRADIENT_RATIO, ClusteringSettings
 
 logger = logging.getLogger(__name__)
@@ -42,11 +42,12 @@ class ClusteringPhase:
         """Raise a :class:`SettingsError` for more clusters than neurons, or a seed that k-means cannot take."""
         n_neurons = len(stack_readout_vectors(model))
         if self.settings.n_clusters > n_neurons:
-            raise SettingsError(
-                f"n_clusters is {self.settings.n_clusters}, more than the {n_neurons} neurons of all sessions."
+            raise MisfitError(
+                f"n_clusters is {self.settings.n_clusters}, more than the {n_neurons} neurons of all sessions.",
+                setting="n_clusters",
             )
         if not 0 <= seed < 2**32:
-            raise SettingsError(f"the seed is {seed}; k-means needs one from 0 to {2**32 - 1}.")
+            raise SettingsError(f"the seed is {seed}; k-means needs one from 0 to {2**32 - 1}.", setting="seed")
 
     def begin(self, model: nn.Module, *, seed: int) -> None:
         """Start the mixture by k-means on the readout vectors as they are now."""

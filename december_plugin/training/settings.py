@@ -126,7 +126,9 @@ class TrainingSettings:
             if steps is not None or not prefix:
                 check_integer(f"{prefix}lr_decay_steps", steps, minimum=1)
             if (factor is not None or not prefix) and check_number(f"{prefix}lr_decay_factor", factor, above=0) > 1:
-                raise SettingsError(f"{prefix}lr_decay_factor is {factor!r}; it must be at most 1.")
+                raise SettingsError(
+                    f"{prefix}lr_decay_factor is {factor!r}; it must be at most 1.", setting=f"{prefix}lr_decay_factor"
+                )
         check_number("min_lr", self.min_lr, minimum=0)
         check_choice("lr_decay", self.lr_decay, LR_DECAYS)
         check_choice("scale_loss_trials", self.scale_loss_trials, LOSS_TRIALS)
@@ -138,11 +140,17 @@ class TrainingSettings:
         for name in (*flags, "share_pretraining", "verbose"):
             check_bool(name, getattr(self, name))
         if self.stop_after_pretraining and self.pretrain_epochs == 0:
-            raise SettingsError("stop_after_pretraining needs pretrain_epochs of at least 1; it is 0.")
+            raise SettingsError(
+                "stop_after_pretraining needs pretrain_epochs of at least 1; it is 0.",
+                setting="stop_after_pretraining",
+                others=["pretrain_epochs"],
+            )
         if not self.stop_after_pretraining and self.pretrain_epochs >= self.max_iter:
             raise SettingsError(
                 f"pretrain_epochs is {self.pretrain_epochs} and max_iter, which counts the pretraining too, is "
-                f"{self.max_iter}: no epoch is left for the training. Raise max_iter or lower pretrain_epochs."
+                f"{self.max_iter}: no epoch is left for the training. Raise max_iter or lower pretrain_epochs.",
+                setting="pretrain_epochs",
+                others=["max_iter"],
             )
 
     def pretraining(self) -> dict[str, Any]:
@@ -229,7 +237,9 @@ class ClusteringSettings:
         check_integer("n_clusters", self.n_clusters, minimum=1)
         if self.strength != "auto":
             if isinstance(self.strength, str):
-                raise SettingsError(f"strength is {self.strength!r}; it must be a number of at least 0, or 'auto'.")
+                raise SettingsError(
+                    f"strength is {self.strength!r}; it must be a number of at least 0, or 'auto'.", setting="strength"
+                )
             check_number("strength", self.strength, minimum=0)
         check_number("dof", self.dof, above=0)
         check_choice("weights", self.weights, ("uniform", "learned"))
@@ -252,10 +262,13 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):
-        raise SettingsError(f"device is {name!r}; it must be 'auto', 'cpu', 'cuda' or 'cuda:0' and so on.") from None
+        raise SettingsError(
+            f"device is {name!r}; it must be 'auto', 'cpu', 'cuda' or 'cuda:0' and so on.", setting="device"
+        ) from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise SettingsError(
             f"device is {name!r}, but this machine has {torch.cuda.device_count()} GPUs that torch can use. Use "
-            "'auto', which takes a GPU where there is one."
+            "'auto', which takes a GPU where there is one.",
+            setting="device",
         )
     return device

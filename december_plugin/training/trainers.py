@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from december_plugin.errors import SettingsError, did_you_mean
 from december_plugin.training.clustering_phase import ClusteringPhase
 from december_plugin.training.loop import TrainingRun
 from december_plugin.training.published import PUBLISHED_BASELINE, PUBLISHED_DECEMBER
@@ -20,6 +19,7 @@ from december_plugin.validation.checks import (
     check_complete,
     checked_settings,
     expand_preset,
+    unknown_setting,
     with_presets,
 )
 
@@ -222,7 +222,7 @@ def check_trainer_config(trainer: Callable[..., Triple], config: Mapping[str, An
     known = allowed_settings(trainer)
     for name in config:
         if name not in known:
-            raise SettingsError(f"{trainer.__name__} has no setting {name!r}. {did_you_mean(name, known)}")
+            raise unknown_setting(trainer.__name__, name, known)
     check_complete(trainer, expand_preset(trainer, config))
     if trainer is december_trainer:
         _of(ClusteringSettings, _with_defaults(trainer, config))

@@ -40,7 +40,10 @@ def check_types(function: Callable[..., Any], config: Mapping[str, Any]) -> list
             found.append(
                 (
                     name,
-                    SettingsError(f"{name} is {value!r}; it must be {_words(hints[name])}.{_hint(value, hints[name])}"),
+                    SettingsError(
+                        f"{name} is {value!r}; it must be {_words(hints[name])}.{_hint(value, hints[name])}",
+                        setting=name,
+                    ),
                 )
             )
     return found

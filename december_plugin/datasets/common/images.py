@@ -16,7 +16,7 @@ from tqdm import tqdm
 from december_plugin.datasets.common.arrays import read_array
 from december_plugin.datasets.common.listing import entries_of
 from december_plugin.datasets.sensorium.preprocessing import check_scale
-from december_plugin.errors import RecordingError, SettingsError
+from december_plugin.errors import MisfitError, RecordingError
 
 SUFFIXES = (".npy", ".png")
 DIGITS = 6  # of the number in a file's name
@@ -45,9 +45,10 @@ class Geometry:
         top, bottom, left, right = self.crop
         height, width = image.shape[:2]
         if top + bottom >= height or left + right >= width:
-            raise SettingsError(
+            raise MisfitError(
                 f"crop={list(self.crop)} (top, bottom, left, right) leaves nothing of images of {height} x {width} "
-                "pixels (height x width). Crop less."
+                "pixels (height x width). Crop less.",
+                setting="crop",
             )
         part = image[top : height - bottom : self.subsample, left : width - right : self.subsample]
         part = part.astype(np.float32)

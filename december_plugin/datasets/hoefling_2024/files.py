@@ -16,7 +16,7 @@ import numpy as np
 
 from december_plugin.datasets.common.pickles import array_of, read_plain_pickle
 from december_plugin.embeddings.neuron_ids import whole_numbers
-from december_plugin.errors import RecordingError, SettingsError, did_you_mean
+from december_plugin.errors import MisfitError, RecordingError, SettingsError, did_you_mean
 from december_plugin.validation.byte_order import in_native_order
 
 N_CLIPS, CLIP_FRAMES, TEST_CLIPS, TEST_REPEATS = 108, 150, 5, 3
@@ -49,11 +49,17 @@ def choose_sessions(names: Sequence[str], wanted: Any, excluded: Any, path: Path
     for setting, given in (("sessions", patterns), ("exclude_sessions", without)):
         for pattern in given or ():
             if not any(fnmatchcase(name, pattern) for name in names):
-                raise SettingsError(f"{setting}: no session of {path} is {pattern!r}. {did_you_mean(pattern, names)}")
+                raise MisfitError(
+                    f"{setting}: no session of {path} is {pattern!r}. {did_you_mean(pattern, names)}", setting=setting
+                )
     chosen = [name for name in names if patterns is None or any(fnmatchcase(name, p) for p in patterns)]
     chosen = [name for name in chosen if not any(fnmatchcase(name, p) for p in without or ())]
     if not chosen:
-        raise SettingsError(f"exclude_sessions={excluded!r} leaves no session of {path}.")
+        raise MisfitError(
+            f"exclude_sessions={excluded!r} leaves no session of {path}.",
+            setting="exclude_sessions",
+            others=["sessions"],
+        )
     return chosen
 
 
@@ -63,7 +69,8 @@ def _patterns(setting: str, given: Any) -> list[str] | None:
     patterns = [given] if isinstance(given, str) else given
     if not isinstance(patterns, (list, tuple)) or not patterns or not all(isinstance(p, str) for p in patterns):
         raise SettingsError(
-            f"{setting} is {given!r}; a list of session names is expected, or patterns such as 'session_1_*_20201021'."
+            f"{setting} is {given!r}; a list of session names is expected, or patterns such as 'session_1_*_20201021'.",
+            setting=setting,
         )
     return list(patterns)
 

@@ -203,7 +203,9 @@ def hoefling_2024_types(
 
 def _group(number: Any) -> int:
     if check_integer("cell_types", number, minimum=1) > 46:
-        raise SettingsError(f"cell_types has {number}; the groups are 1 to 46 (32 of ganglion cells).")
+        raise SettingsError(
+            f"cell_types has {number}; the groups are 1 to 46 (32 of ganglion cells).", setting="cell_types"
+        )
     return int(number)
 
 
@@ -212,12 +214,15 @@ def _clips(validation_clips: Any, chunk: int) -> list[int]:
     if not clips or len(set(clips)) < len(clips) or max(clips) >= N_CLIPS or len(clips) == N_CLIPS:
         raise SettingsError(
             f"validation_clips is {list(validation_clips)}; some, but not all, of the clips 0 to {N_CLIPS - 1} are "
-            "expected, each once."
+            "expected, each once.",
+            setting="validation_clips",
         )
     if chunk > (N_CLIPS - len(clips)) * CLIP_FRAMES:
         raise SettingsError(
             f"chunk_frames is {chunk}, but {N_CLIPS - len(clips)} training clips of {CLIP_FRAMES} frames have only "
-            f"{(N_CLIPS - len(clips)) * CLIP_FRAMES} frames."
+            f"{(N_CLIPS - len(clips)) * CLIP_FRAMES} frames.",
+            setting="chunk_frames",
+            others=["validation_clips"],
         )
     return clips
 

@@ -19,7 +19,7 @@ from december_plugin.datasets.common.memory import TRAIN
 from december_plugin.datasets.common.unit_selection import check_neuron_ids, select_neurons
 from december_plugin.datasets.macaque_v4.sessions import SpikeSession, images_folder_of, read_sessions
 from december_plugin.datasets.macaque_v4.shared_images import SharedImagesDataset, shared_images_loader
-from december_plugin.errors import RecordingError, SettingsError
+from december_plugin.errors import MisfitError, RecordingError, SettingsError
 from december_plugin.text.stored_text import check_session_names
 from december_plugin.validation.checks import check_bool, check_choice, check_integer, check_number, checked_settings
 
@@ -118,7 +118,10 @@ def macaque_v4_loaders(
     check_choice("summary", summary, SUMMARIES)
     split = _Split(check_number("train_fraction", train_fraction, above=0), _split_seed(split_seed))
     if split.fraction >= 1:
-        raise SettingsError(f"train_fraction is {split.fraction:g}; it must be below 1, so that validation has images.")
+        raise SettingsError(
+            f"train_fraction is {split.fraction:g}; it must be below 1, so that validation has images.",
+            setting="train_fraction",
+        )
     wanted = check_neuron_ids(neuron_ids)
     statistics = _statistics(inputs_mean, inputs_std)
     sessions = read_sessions(folders, counts=check_bool("spike_counts", spike_counts))
@@ -222,14 +225,16 @@ def _paths(paths: Any) -> list[Path]:
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
     if not isinstance(paths, (list, tuple)) or not paths or not all(isinstance(p, (str, os.PathLike)) for p in paths):
-        raise SettingsError(f"paths is {paths!r}; a list of session pickles or folders is expected.")
+        raise SettingsError(f"paths is {paths!r}; a list of session pickles or folders is expected.", setting="paths")
     return [Path(os.path.abspath(Path(path).expanduser())) for path in paths]
 
 
 def _images_folder(images_path: Any, folders: Sequence[Path]) -> Path:
     folder = images_folder_of(folders) if images_path is None else Path(images_path).expanduser()
     if folder is None:
-        raise SettingsError("images_path is needed: session pickles name images by id, and do not hold them.")
+        raise SettingsError(
+            "images_path is needed: session pickles name images by id, and do not hold them.", setting="images_path"
+        )
     return folder
 
 
@@ -242,7 +247,8 @@ def _crop(crop: Any) -> tuple[int, int, int, int]:
     if not isinstance(sides, (list, tuple)) or len(sides) != 4:
         raise SettingsError(
             f"crop is {crop!r}; a number of pixels, [top, bottom, left, right], or [[top, bottom], [left, right]] is "
-            "expected."
+            "expected.",
+            setting="crop",
         )
     top, bottom, left, right = (check_integer("crop", side, minimum=0) for side in sides)
     return top, bottom, left, right
@@ -252,7 +258,9 @@ def _time_bins(time_bins: Any) -> tuple[int, ...] | None:
     if time_bins is None:
         return None
     if not isinstance(time_bins, (list, tuple, range)) or not len(time_bins) or len(set(time_bins)) != len(time_bins):
-        raise SettingsError(f"time_bins is {time_bins!r}; a list of different bins is expected, e.g. [3, 4, 5].")
+        raise SettingsError(
+            f"time_bins is {time_bins!r}; a list of different bins is expected, e.g. [3, 4, 5].", setting="time_bins"
+        )
     return tuple(check_integer("time_bins", number, minimum=0) for number in time_bins)
 
 
@@ -260,9 +268,10 @@ def _bins_of(session: SpikeSession, bins: tuple[int, ...] | None) -> np.ndarray:
     if bins is None:
         return np.arange(session.n_bins)
     if max(bins) >= session.n_bins:
-        raise SettingsError(
+        raise MisfitError(
             f"time_bins names bin {max(bins)}, but session {session.data_key!r} has {session.n_bins} bins, counted "
-            "from 0."
+            "from 0.",
+            setting="time_bins",
         )
     return np.array(bins)
 
@@ -270,14 +279,16 @@ def _bins_of(session: SpikeSession, bins: tuple[int, ...] | None) -> np.ndarray:
 def _split_seed(split_seed: Any) -> int:
     value = check_integer("split_seed", split_seed, minimum=0)
     if value >= 2**32:
-        raise SettingsError(f"split_seed is {value}; it must be below 2**32.")
+        raise SettingsError(f"split_seed is {value}; it must be below 2**32.", setting="split_seed")
     return value
 
 
 def _statistics(mean: Any, std: Any) -> tuple[float, float] | None:
     if (mean is None) != (std is None):
         given, missing = ("inputs_mean", "inputs_std") if std is None else ("inputs_std", "inputs_mean")
-        raise SettingsError(f"{given} was given without {missing}. Give both, or none.")
+        raise SettingsError(
+            f"{given} was given without {missing}. Give both, or none.", setting=given, others=[missing]
+        )
     if mean is None:
         return None
     return check_number("inputs_mean", mean, minimum=0), check_number("inputs_std", std, above=0)

@@ -16,7 +16,7 @@ from december_plugin.datasets.common.memory import TRAIN
 from december_plugin.datasets.common.unit_selection import check_neuron_ids, select_neurons
 from december_plugin.datasets.movies.clips import Cutting, MovieClips, Served, movie_loader
 from december_plugin.datasets.movies.recording import MovieRecording
-from december_plugin.errors import RecordingError, SettingsError
+from december_plugin.errors import MisfitError, RecordingError, SettingsError
 from december_plugin.text.stored_text import check_session_names
 from december_plugin.validation.checks import check_bool, check_integer, check_number, checked_settings
 
@@ -91,7 +91,11 @@ def movie_loaders(
         lead=check_integer("lead_frames", lead_frames, minimum=0),
     )
     if cutting.evaluation is None and cutting.lead:
-        raise SettingsError(f"lead_frames={lead_frames} needs evaluation_frames; whole movies have no frames before.")
+        raise SettingsError(
+            f"lead_frames={lead_frames} needs evaluation_frames; whole movies have no frames before.",
+            setting="lead_frames",
+            others=["evaluation_frames"],
+        )
     wanted = check_neuron_ids(neuron_ids)
     check_bool("normalize", normalize)
     given = _statistics(inputs_mean, inputs_std, normalize)
@@ -155,9 +159,10 @@ def _check_lengths(recording: MovieRecording, cutting: Cutting) -> None:
             )
         for movie in movies:
             if movie.n_frames < needed:
-                raise SettingsError(
+                raise MisfitError(
                     f"{setting} is {needed}, but the movie {movie.name!r} of session {recording.data_key!r} (tier "
-                    f"{tier!r}) has {movie.n_frames} frames. Choose fewer."
+                    f"{tier!r}) has {movie.n_frames} frames. Choose fewer.",
+                    setting=setting,
                 )
 
 
@@ -165,20 +170,26 @@ def _paths(paths: Any) -> list[Path]:
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
     if not isinstance(paths, (list, tuple)) or not paths or not all(isinstance(p, (str, os.PathLike)) for p in paths):
-        raise SettingsError(f"paths is {paths!r}; a list of folders, one for each session, is expected.")
+        raise SettingsError(
+            f"paths is {paths!r}; a list of folders, one for each session, is expected.", setting="paths"
+        )
     return [Path(os.path.abspath(Path(path).expanduser())) for path in paths]
 
 
 def _statistics(mean: Any, std: Any, normalize: bool) -> tuple[float, float] | None:
     if (mean is None) != (std is None):
         given, missing = ("inputs_mean", "inputs_std") if std is None else ("inputs_std", "inputs_mean")
-        raise SettingsError(f"{given} was given without {missing}. Give both, or none.")
+        raise SettingsError(
+            f"{given} was given without {missing}. Give both, or none.", setting=given, others=[missing]
+        )
     if mean is None:
         return None
     if not normalize:
         raise SettingsError(
-            "inputs_mean and inputs_std were given together with normalize=False. Leave one of them out."
+            "inputs_mean and inputs_std were given together with normalize=False. Leave one of them out.",
+            setting="inputs_mean",
+            others=["inputs_std", "normalize"],
         )
     if isinstance(mean, bool) or not isinstance(mean, (int, float)) or not np.isfinite(mean):
-        raise SettingsError(f"inputs_mean is {mean!r}; it must be a finite number.")
+        raise SettingsError(f"inputs_mean is {mean!r}; it must be a finite number.", setting="inputs_mean")
     return float(mean), check_number("inputs_std", std, above=0)

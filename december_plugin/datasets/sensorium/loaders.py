@@ -120,7 +120,8 @@ def static_loaders(
     if file_tree is not True:
         raise SettingsError(
             f"file_tree is {file_tree!r}; only True is possible, HDF5 files are not read. Convert the file with "
-            "neuralpredictors' convert_static_h5_dataset_to_folder."
+            "neuralpredictors' convert_static_h5_dataset_to_folder.",
+            setting="file_tree",
         )
     items = [
         "images",
@@ -192,7 +193,9 @@ def _paths(paths: Any) -> list[Path]:
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
     if not isinstance(paths, (list, tuple)) or not paths or not all(isinstance(p, (str, os.PathLike)) for p in paths):
-        raise SettingsError(f"paths is {paths!r}; a list of folders, one for each session, is expected.")
+        raise SettingsError(
+            f"paths is {paths!r}; a list of folders, one for each session, is expected.", setting="paths"
+        )
     return [Path(path) for path in paths]
 
 
@@ -207,7 +210,11 @@ def _channels(select_input_channel: int | Sequence[int] | None, include_behavior
     if select_input_channel is None:
         return None
     if include_behavior:
-        raise SettingsError("select_input_channel and include_behavior cannot be combined. Leave one of them out.")
+        raise SettingsError(
+            "select_input_channel and include_behavior cannot be combined. Leave one of them out.",
+            setting="select_input_channel",
+            others=["include_behavior"],
+        )
     channels = select_input_channel if isinstance(select_input_channel, Sequence) else [select_input_channel]
     return tuple(check_integer("select_input_channel", channel, minimum=0) for channel in channels)
 
@@ -216,11 +223,13 @@ def _check_pair(name: str, value: Any, other_name: str, other: Any) -> None:
     if (value is None) != (other is None):
         given, missing = (name, other_name) if other is None else (other_name, name)
         raise SettingsError(
-            f"{given} was given without {missing}. Give both, or none to use the recording's statistics."
+            f"{given} was given without {missing}. Give both, or none to use the recording's statistics.",
+            setting=given,
+            others=[missing],
         )
     if other is not None:
         if isinstance(value, (bool, str)) or not math.isfinite(value):
-            raise SettingsError(f"{name} is {value!r}; it must be a finite number.")
+            raise SettingsError(f"{name} is {value!r}; it must be a finite number.", setting=name)
         check_number(other_name, other, above=0)
 
 
@@ -233,9 +242,17 @@ def _base_seed(kind: str, base_seed: int | None, count: int | None, seed: int | 
     elif seed is not None:
         used = check_integer("seed", seed, minimum=0)
     else:
-        raise SettingsError(f"{kind}_n={count} draws at random and needs a seed: give {kind}_base_seed or seed.")
+        raise SettingsError(
+            f"{kind}_n={count} draws at random and needs a seed: give {kind}_base_seed or seed.",
+            setting=f"{kind}_n",
+            others=[f"{kind}_base_seed", "seed"],
+        )
     if used >= 2**32:
-        raise SettingsError(f"The seed of {kind}_n={count} is {used}; it must be below 2**32. Use a smaller seed.")
+        raise SettingsError(
+            f"The seed of {kind}_n={count} is {used}; it must be below 2**32. Use a smaller seed.",
+            setting="seed" if base_seed is None else f"{kind}_base_seed",
+            others=[f"{kind}_n"],
+        )
     return used
 
 
@@ -246,7 +263,9 @@ def _per_session(name: str, values: Any, n_sessions: int) -> list[tuple[Any, ...
     if len(nested) != len(values) or len(values) != n_sessions:
         raise SettingsError(
             f"{name} needs one list of ids (or None for all) for each of the {n_sessions} path(s), "
-            f"e.g. {name}=[[3, 8, 11]] for one path; {len(values)} entries were given."
+            f"e.g. {name}=[[3, 8, 11]] for one path; {len(values)} entries were given.",
+            setting=name,
+            others=["paths"],
         )
     return [None if value is None else tuple(_identity(name, identity) for identity in value) for value in values]
 
@@ -257,7 +276,9 @@ def _identity(name: str, identity: Any) -> int | str:
         return str(identity)
     if isinstance(identity, (bool, np.bool_)) or not hasattr(identity, "__index__"):
         expected = "whole numbers" if name == "neuron_ids" else "whole numbers or names"
-        raise SettingsError(f"{name} has {identity!r}; {expected} are expected, as the recording has them.")
+        raise SettingsError(
+            f"{name} has {identity!r}; {expected} are expected, as the recording has them.", setting=name
+        )
     return int(identity)
 
 
@@ -272,10 +293,16 @@ def _neuron_selections(
 ) -> list[NeuronSelection]:
     if neuron_ids is not None and (areas is not None or layers is not None or neuron_n is not None or exclude_neuron_n):
         raise SettingsError(
-            "neuron_ids cannot be combined with areas, layers, neuron_n or exclude_neuron_n. Leave one of them out."
+            "neuron_ids cannot be combined with areas, layers, neuron_n or exclude_neuron_n. Leave one of them out.",
+            setting="neuron_ids",
+            others=["areas", "layers", "neuron_n", "exclude_neuron_n"],
         )
     if exclude_neuron_n and neuron_n is None:
-        raise SettingsError(f"exclude_neuron_n={exclude_neuron_n} needs neuron_n. Give both.")
+        raise SettingsError(
+            f"exclude_neuron_n={exclude_neuron_n} needs neuron_n. Give both.",
+            setting="exclude_neuron_n",
+            others=["neuron_n"],
+        )
     skip = check_integer("exclude_neuron_n", exclude_neuron_n, minimum=0)
     return [
         NeuronSelection(_names(areas), _names(layers), unit_ids, neuron_n, skip, seed)
@@ -285,7 +312,9 @@ def _neuron_selections(
 
 def _trial_selections(n_sessions: int, image_ids: Any, image_n: int | None, seed: int | None) -> list[TrialSelection]:
     if image_ids is not None and image_n is not None:
-        raise SettingsError("image_ids cannot be combined with image_n. Leave one of them out.")
+        raise SettingsError(
+            "image_ids cannot be combined with image_n. Leave one of them out.", setting="image_ids", others=["image_n"]
+        )
     return [TrialSelection(ids, image_n, seed) for ids in _per_session("image_ids", image_ids, n_sessions)]
 
 

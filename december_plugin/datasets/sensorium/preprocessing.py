@@ -14,7 +14,7 @@ import numpy as np
 from skimage.transform import rescale
 
 from december_plugin.datasets.sensorium.layout import RecordingFolder
-from december_plugin.errors import RecordingError, SettingsError
+from december_plugin.errors import MisfitError, RecordingError
 
 # A neuron whose responses vary less than this part of the mean standard deviation is divided by that instead.
 SMALLEST_RELATIVE_STD = 0.01
@@ -118,8 +118,10 @@ def check_scale(scale: float, size: Sequence[int]) -> None:
     """Raise a :class:`SettingsError` if nothing remains of images of ``size`` (height, width), rescaled."""
     if any(round(pixels * scale) < 1 for pixels in size):
         height, width = size
-        raise SettingsError(
-            f"scale={scale:g} leaves nothing of images of {height} x {width} pixels (height x width). Use a larger one."
+        raise MisfitError(
+            f"scale={scale:g} leaves nothing of images of {height} x {width} pixels (height x width). Use a larger "
+            "one.",
+            setting="scale",
         )
 
 
@@ -165,9 +167,10 @@ class Preprocessing:
             image = np.concatenate((image, planes), axis=0)
         if self.channels is not None:
             if max(self.channels) >= len(image):
-                raise SettingsError(
+                raise MisfitError(
                     f"select_input_channel is {list(self.channels)}, but the images have {len(image)} channel(s), "
-                    "counted from 0."
+                    "counted from 0.",
+                    setting="select_input_channel",
                 )
             image = image[list(self.channels)]
         if self.scale is not None:

@@ -14,7 +14,7 @@ from december_plugin.datasets.common.copies import Recorded
 from december_plugin.datasets.common.memory import TRAIN, InMemoryDataset, describe_session, mean_over_trials
 from december_plugin.datasets.sensorium.layout import IMAGE_ID_NAMES, OPTIONAL, TEST, RecordingFolder
 from december_plugin.datasets.sensorium.preprocessing import Preprocessing
-from december_plugin.errors import RecordingError, SettingsError
+from december_plugin.errors import MisfitError, RecordingError, SettingsError
 
 TIER_ORDER = ("train", "validation", "test", "final_test")
 
@@ -62,9 +62,10 @@ class NeuronSelection:
         elif self.count is not None:
             positions = self._drawn(recording, positions)
         if len(positions) < 2:
-            raise SettingsError(
+            raise MisfitError(
                 f"The selection leaves {len(positions)} of {recording.n_neurons} neurons of session "
-                f"{recording.data_key!r}; at least 2 are needed. Widen it (areas, layers, neuron_ids, neuron_n)."
+                f"{recording.data_key!r}; at least 2 are needed. Widen it (areas, layers, neuron_ids, neuron_n).",
+                others=["areas", "layers", "neuron_ids", "neuron_n"],
             )
         return positions
 
@@ -73,20 +74,27 @@ class NeuronSelection:
         wanted = self.unit_ids or ()
         unknown = [unit_id for unit_id in wanted if unit_id not in where]
         if unknown:
-            raise SettingsError(
+            raise MisfitError(
                 f"neuron_ids names {len(unknown)} unit id(s) that session {recording.data_key!r} ({recording.path}) "
-                f"does not have: {_some(unknown)}. Its {recording.n_neurons} unit ids are in meta/neurons/unit_ids.npy."
+                f"does not have: {_some(unknown)}. Its {recording.n_neurons} unit ids are in "
+                "meta/neurons/unit_ids.npy.",
+                setting="neuron_ids",
             )
         if len(set(wanted)) != len(wanted):
-            raise SettingsError(f"neuron_ids names a unit id of session {recording.data_key!r} twice. Name each once.")
+            raise SettingsError(
+                f"neuron_ids names a unit id of session {recording.data_key!r} twice. Name each once.",
+                setting="neuron_ids",
+            )
         return np.array([where[unit_id] for unit_id in wanted], dtype=np.int64)
 
     def _drawn(self, recording: RecordingFolder, candidates: np.ndarray) -> np.ndarray:
         size = self.skip + (self.count or 0)
         if size > len(candidates):
-            raise SettingsError(
+            raise MisfitError(
                 f"neuron_n={self.count} after exclude_neuron_n={self.skip} needs {size} neurons, but session "
-                f"{recording.data_key!r} has {len(candidates)} to draw from. Ask for fewer."
+                f"{recording.data_key!r} has {len(candidates)} to draw from. Ask for fewer.",
+                setting="neuron_n",
+                others=["exclude_neuron_n"],
             )
         return np.random.RandomState(self.seed).choice(candidates, size=size, replace=False)[self.skip :]
 
@@ -124,26 +132,29 @@ class TrialSelection:
             tiers[TRAIN] = self._named(recording)
         elif self.count is not None:
             if self.count > len(tiers[TRAIN]):
-                raise SettingsError(
+                raise MisfitError(
                     f"image_n={self.count}, but session {recording.data_key!r} has {len(tiers[TRAIN])} training "
-                    "trials. Ask for fewer."
+                    "trials. Ask for fewer.",
+                    setting="image_n",
                 )
             tiers[TRAIN] = np.random.RandomState(self.seed).choice(tiers[TRAIN], size=self.count, replace=False)
         return tiers
 
     def _named(self, recording: RecordingFolder) -> np.ndarray:
         if recording.image_ids is None:
-            raise SettingsError(
+            raise MisfitError(
                 f"image_ids was given, but session {recording.data_key!r} has no meta/trials/frame_image_id.npy that "
-                "says which image was shown. Leave image_ids out, or use image_n."
+                "says which image was shown. Leave image_ids out, or use image_n.",
+                setting="image_ids",
             )
         first = {image: trial for trial, image in reversed(list(enumerate(recording.image_ids.tolist())))}
         wanted = self.image_ids or ()
         bad = [image for image in wanted if image not in first or recording.tiers[first[image]] != TRAIN]
         if bad or not wanted:
-            raise SettingsError(
+            raise MisfitError(
                 f"image_ids names {len(bad)} of {len(wanted)} image(s) that are not in the training tier of session "
-                f"{recording.data_key!r}: {_some(bad) or 'none given'}. Name images of training trials."
+                f"{recording.data_key!r}: {_some(bad) or 'none given'}. Name images of training trials.",
+                setting="image_ids",
             )
         return np.array([first[image] for image in wanted], dtype=np.int64)
 

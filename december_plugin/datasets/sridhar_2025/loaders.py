@@ -23,7 +23,7 @@ from december_plugin.datasets.sridhar_2025.files import (
     read_responses,
     split_trials,
 )
-from december_plugin.errors import RecordingError, SettingsError, did_you_mean
+from december_plugin.errors import MisfitError, RecordingError, SettingsError, did_you_mean
 from december_plugin.importing.openretina import openretina_module
 from december_plugin.text.stored_text import check_session_names
 from december_plugin.validation.checks import check_integer, check_number, checked_settings
@@ -115,7 +115,10 @@ def sridhar_2025_loaders(
     geometry = _geometry(image_size, window_size, padding, crop)
     fraction = check_number("train_fraction", train_fraction, above=0)
     if fraction >= 1:
-        raise SettingsError(f"train_fraction is {fraction:g}; it must be below 1, so that validation has trials.")
+        raise SettingsError(
+            f"train_fraction is {fraction:g}; it must be below 1, so that validation has trials.",
+            setting="train_fraction",
+        )
     if split_seed is not None:
         check_integer("split_seed", split_seed, minimum=0)
     n_test = openretina_module("data_io.sridhar_2025.constants").TEST_DATA_FRAMES
@@ -185,8 +188,10 @@ def _tiers(
     n_test_frames = responses["test_responses"].shape[1]
     for what, available in (("training trials", n_frames), ("test movie", n_test_frames)):
         if lead + chunk > available:
-            raise SettingsError(
-                f"lead_frames + chunk_frames is {lead + chunk}, but the {what} of {data_key} has {available} frames."
+            raise MisfitError(
+                f"lead_frames + chunk_frames is {lead + chunk}, but the {what} of {data_key} has {available} frames.",
+                setting="lead_frames",
+                others=["chunk_frames"],
             )
     # All frames of the retina in the order of the movie; those of the test that nobody recorded are never served.
     everything = np.zeros((movie.n_frames, n_cells), dtype=np.float32)
@@ -219,22 +224,32 @@ def _tiers(
 def _retinas(retinas: Any) -> list[str]:
     names = [retinas] if isinstance(retinas, str) else retinas
     if not isinstance(names, (list, tuple)) or not names or len(set(map(str, names))) < len(names):
-        raise SettingsError(f"retinas is {retinas!r}; a list of retinas is expected, e.g. ['01'], each once.")
+        raise SettingsError(
+            f"retinas is {retinas!r}; a list of retinas is expected, e.g. ['01'], each once.", setting="retinas"
+        )
     for name in names:
         if name not in RETINAS:
-            raise SettingsError(f"retinas has {name!r}. {did_you_mean(str(name), RETINAS)}")
+            raise SettingsError(f"retinas has {name!r}. {did_you_mean(str(name), RETINAS)}", setting="retinas")
     return list(names)
 
 
 def _excluded(excluded: Any, names: Sequence[str]) -> dict[str, list[int]]:
     given = excluded or {}
     if not isinstance(given, Mapping):
-        raise SettingsError(f"excluded_cells is {excluded!r}; a dict of retina to a list of cells is expected.")
+        raise SettingsError(
+            f"excluded_cells is {excluded!r}; a dict of retina to a list of cells is expected.",
+            setting="excluded_cells",
+        )
     for name in given:
         if name not in RETINAS:
-            raise SettingsError(f"excluded_cells has the retina {name!r}. {did_you_mean(str(name), RETINAS)}")
+            raise SettingsError(
+                f"excluded_cells has the retina {name!r}. {did_you_mean(str(name), RETINAS)}", setting="excluded_cells"
+            )
     return {
-        name: [check_integer(f"excluded_cells of {name!r}", cell, minimum=0) for cell in given.get(name, ())]
+        name: [
+            check_integer(f"excluded_cells of {name!r}", cell, minimum=0, setting="excluded_cells")
+            for cell in given.get(name, ())
+        ]
         for name in names
     }
 
@@ -244,7 +259,7 @@ def _geometry(image_size: Any, window_size: Any, padding: Any, crop: Any) -> Geo
     checked: dict[str, Any] = {}
     for setting, (values, length, minimum) in sizes.items():
         if not isinstance(values, (list, tuple)) or len(values) != length:
-            raise SettingsError(f"{setting} is {values!r}; {length} numbers of pixels are expected.")
+            raise SettingsError(f"{setting} is {values!r}; {length} numbers of pixels are expected.", setting=setting)
         checked[setting] = tuple(check_integer(setting, value, minimum=minimum) for value in values)
     geometry = Geometry(
         image=checked["image_size"],
@@ -255,7 +270,9 @@ def _geometry(image_size: Any, window_size: Any, padding: Any, crop: Any) -> Geo
     if any(size % 2 for size in geometry.window) or min(geometry.frame) < 1:
         raise SettingsError(
             f"window_size is {list(geometry.window)} and crop {list(geometry.crop)}: the window must have even sides, "
-            "and something must remain of it."
+            "and something must remain of it.",
+            setting="window_size",
+            others=["crop"],
         )
     return geometry
 

@@ -12,7 +12,7 @@ import numpy as np
 from neuralpredictors.layers.readouts import attention, factorized, gaussian
 from torch import Tensor, nn
 
-from december_plugin.errors import SettingsError
+from december_plugin.errors import MisfitError
 from december_plugin.models.layers.regularizers import RegularizedReadout, l1_penalties
 from december_plugin.validation.checks import check_number
 
@@ -40,7 +40,7 @@ class FullGaussian2d(RegularizedReadout, gaussian.FullGaussian2d):
         """Predict the positions from ``source_grid`` (n, 2 or 3), the neurons' cortical positions in any unit."""
         source_grid = np.asarray(source_grid, dtype=np.float64)
         if not np.isfinite(source_grid).all():
-            raise SettingsError("source_grid has NaN or infinite values; every neuron needs a cortical position.")
+            raise MisfitError("source_grid has NaN or infinite values; every neuron needs a cortical position.")
         with np.errstate(invalid="ignore"):
             super().init_grid_predictor(source_grid, **settings)
         # One neuron, or neurons in one place: their spread, by which neuralpredictors divides, is 0.

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from december_plugin.embeddings.readout_vectors import readout_vectors
-from december_plugin.errors import SettingsError, did_you_mean
+from december_plugin.errors import UnknownSettingError, did_you_mean
 from december_plugin.validation.checks import check_choice, check_number
 
 REGULARIZERS = ("adaptive_log_norm", "l1")
@@ -140,10 +140,14 @@ class RegularizedReadout:
         known = {name: value for name, value in settings.items() if name in base and name in allowed}
         for name in settings.keys() - known.keys():
             if name in self._replaced():
-                raise SettingsError(f"{type(self).__name__} has no setting {name!r}: {self._replaced()[name]}")
+                raise UnknownSettingError(
+                    f"{type(self).__name__} has no setting {name!r}: {self._replaced()[name]}", setting=name
+                )
             if name in FROM_MULTI_READOUT or (name in FROM_MULTI_READOUT_IF_NONE and settings[name] is None):
                 continue
-            raise SettingsError(f"{type(self).__name__} has no setting {name!r}. {did_you_mean(name, allowed)}")
+            raise UnknownSettingError(
+                f"{type(self).__name__} has no setting {name!r}. {did_you_mean(name, allowed)}", setting=name
+            )
         return known
 
     def _replaced(self) -> dict[str, str]:

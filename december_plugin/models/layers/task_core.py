@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from december_plugin.errors import SettingsError, did_you_mean
+from december_plugin.errors import MisfitError, SettingsError, did_you_mean
 from december_plugin.models.sessions import SessionShape
 
 COLOURS = 3
@@ -60,13 +60,15 @@ class TaskCore(nn.Module):
     ):
         super().__init__()
         if input_channels not in (1, COLOURS):
-            raise SettingsError(
+            raise MisfitError(
                 f"the images have {input_channels} channels, but a network trained on a task takes 1 (gray) or 3 "
                 "(colours). Load the images without behaviour as channels."
             )
         layers = dict(network.named_modules())
         if not isinstance(layer, str) or not layer or layer not in layers:
-            raise SettingsError(f"layer is {layer!r}. {did_you_mean(str(layer), [name for name in layers if name])}")
+            raise SettingsError(
+                f"layer is {layer!r}. {did_you_mean(str(layer), [name for name in layers if name])}", setting="layer"
+            )
         self.network, self.layer, self.fine_tune = network, layer, fine_tune
         if not fine_tune:
             network.requires_grad_(False)
@@ -76,7 +78,8 @@ class TaskCore(nn.Module):
         if features.ndim != 4:
             raise SettingsError(
                 f"layer {layer!r} has an output of shape {tuple(features.shape)}; an attention readout needs a map "
-                "(batch, channels, height, width). Choose a convolutional layer."
+                "(batch, channels, height, width). Choose a convolutional layer.",
+                setting="layer",
             )
         self.outchannels = features.shape[1]
         self.norm = nn.BatchNorm2d(self.outchannels, momentum=momentum) if final_batch_norm else nn.Identity()
@@ -126,9 +129,10 @@ class TaskCore(nn.Module):
                     self.eval()(torch.zeros(1, *session.image_shape))
             except RuntimeError as error:
                 height, width = session.image_shape[1:]
-                raise SettingsError(
+                raise MisfitError(
                     f"The images of session {data_key!r} have {height} x {width} pixels, too few for layer "
-                    f"{self.layer!r} of the network ({error}). Use an earlier layer or a larger scale."
+                    f"{self.layer!r} of the network ({error}). Use an earlier layer or a larger scale.",
+                    setting="layer",
                 ) from None
             finally:
                 self.train()
@@ -154,16 +158,22 @@ def load_network(network: str, weights: str | None, weights_file: str | None) ->
     """
     if weights_file is not None:
         if weights not in (None, BEST):
-            raise SettingsError("weights and weights_file are both given; a network has one set of weights.")
+            raise SettingsError(
+                "weights and weights_file are both given; a network has one set of weights.",
+                setting="weights",
+                others=["weights_file"],
+            )
         weights = None
     models = torchvision_models()
     known = models.list_models(module=models)
     if network not in known:
-        raise SettingsError(f"network is {network!r}. {did_you_mean(str(network), known)}")
+        raise SettingsError(f"network is {network!r}. {did_you_mean(str(network), known)}", setting="network")
     if weights is not None:
         names = [entry.name for entry in models.get_model_weights(network)]
         if weights not in (*names, BEST):
-            raise SettingsError(f"weights is {weights!r}. {did_you_mean(str(weights), [*names, BEST])}")
+            raise SettingsError(
+                f"weights is {weights!r}. {did_you_mean(str(weights), [*names, BEST])}", setting="weights"
+            )
     built = models.get_model(network, weights=weights)
     if weights_file is not None:
         _load_weights(built, network, Path(weights_file).expanduser())
@@ -190,22 +200,29 @@ def _load_weights(network: nn.Module, name: str, path: Path) -> None:
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
     except FileNotFoundError:
-        raise SettingsError(f"weights_file is {str(path)!r}, which does not exist.") from None
+        raise SettingsError(f"weights_file is {str(path)!r}, which does not exist.", setting="weights_file") from None
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
         raise SettingsError(
             f"weights_file {str(path)!r} cannot be read as a state dict ({str(error).splitlines()[0]}). Store the "
-            "network's state dict alone, with torch.save(network.state_dict(), path)."
+            "network's state dict alone, with torch.save(network.state_dict(), path).",
+            setting="weights_file",
         ) from None
     state = state.get("state_dict", state) if isinstance(state, Mapping) else state
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise SettingsError(f"weights_file {str(path)!r} holds no state dict: names and tensors are expected.")
+        raise SettingsError(
+            f"weights_file {str(path)!r} holds no state dict: names and tensors are expected.", setting="weights_file"
+        )
     renamed = {_without_prefixes(key): value for key, value in state.items()}
     wanted = network.state_dict()
     missing = [key for key in wanted if key not in renamed]
     unfit = [key for key in wanted if key in renamed and renamed[key].shape != wanted[key].shape]
     if missing or unfit:
         what = f"has no entry {missing[0]!r}" if missing else f"has {unfit[0]!r} in another shape"
-        raise SettingsError(f"weights_file {str(path)!r} does not fit the network {name!r}: it {what}.")
+        raise SettingsError(
+            f"weights_file {str(path)!r} does not fit the network {name!r}: it {what}.",
+            setting="weights_file",
+            others=["network"],
+        )
     network.load_state_dict({key: renamed[key] for key in wanted})
 
 
