@@ -107,13 +107,17 @@ class Consensus(SeedSetTable, dj.Computed):
                 "n_consensus_neurons": len(ids),
                 "n_consensus_clusters": len(clusters),
                 "mean_stability": float(partition.stability.mean()),
-                "core_fraction": partition.core_fraction,
+                "core_fraction": partition.unanimous_fraction,
                 "reference_seed": keys[partition.reference]["seed"],
                 "seeds": np.array([each["seed"] for each in keys], dtype=np.int64),
                 "labels_md5s": digests,
             }
         )
-        names = {"n_neurons": "n_cluster_neurons", "n_core": "n_core_neurons", "mean_stability": "cluster_stability"}
+        names = {
+            "n_neurons": "n_cluster_neurons",
+            "n_unanimous": "n_core_neurons",
+            "mean_stability": "cluster_stability",
+        }
         self.Cluster.insert(
             {**key, **{names.get(name, name): value for name, value in asdict(cluster).items()}} for cluster in clusters
         )

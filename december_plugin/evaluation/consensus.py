@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from december_plugin.errors import SettingsError
-from december_plugin.evaluation.matching import match_clusters, most_typical
+from december_plugin.evaluation.matching import match_clusters, medoid_partition
 from december_plugin.text.array_repr import ArrayRepr
 
 IntArray = npt.NDArray[np.int64]
@@ -44,23 +44,23 @@ class Consensus(ArrayRepr):
     reference: int
 
     @property
-    def core(self) -> npt.NDArray[np.bool_]:
+    def unanimous(self) -> npt.NDArray[np.bool_]:
         """Which neurons all seeds put into the same consensus cluster, (N,)."""
         return np.asarray((self.votes == self.clusters).all(axis=0))
 
     @property
-    def core_fraction(self) -> float:
-        """Share of the neurons that are in the core of their cluster."""
-        return float(self.core.mean())
+    def unanimous_fraction(self) -> float:
+        """Share of the neurons that all seeds put into the same consensus cluster."""
+        return float(self.unanimous.mean())
 
 
 @dataclass(frozen=True)
 class ConsensusCluster:
-    """One consensus cluster: its number, neurons, those of its core, and the mean stability of its neurons."""
+    """One consensus cluster: its number, its neurons, how many are unanimous, and their mean stability."""
 
     cluster: int
     n_neurons: int
-    n_core: int
+    n_unanimous: int
     mean_stability: float
 
 
@@ -85,7 +85,7 @@ def consensus_partition(labels: Sequence[npt.ArrayLike]) -> Consensus:
         least 0.
     """
     partitions = _checked(labels)
-    reference = most_typical(partitions)
+    reference = medoid_partition(partitions)
     clusters = partitions[reference]
     # Each round takes no neurons away from the matched ones, but ties can go round in circles.
     for _ in range(MAX_ROUNDS):
@@ -99,13 +99,16 @@ def consensus_partition(labels: Sequence[npt.ArrayLike]) -> Consensus:
 
 def consensus_clusters(consensus: Consensus) -> list[ConsensusCluster]:
     """Return the clusters of a consensus that hold at least one neuron, by their numbers."""
-    core = consensus.core
+    unanimous = consensus.unanimous
     found = []
     for cluster in np.unique(consensus.clusters):
         members = consensus.clusters == cluster
         found.append(
             ConsensusCluster(
-                int(cluster), int(members.sum()), int(core[members].sum()), float(consensus.stability[members].mean())
+                int(cluster),
+                int(members.sum()),
+                int(unanimous[members].sum()),
+                float(consensus.stability[members].mean()),
             )
         )
     return found

@@ -1,7 +1,8 @@
-"""One-to-one matching of clusters, whose numbers mean nothing across seeds and beside known types.
+"""One-to-one matching of clusters, whose numbers are arbitrary: across seeds, and against known types.
 
 Clusters are matched so that as many neurons as possible are in matched clusters (Hungarian method, Kuhn 1955; as in the
-confusion matrices of the DECEMber paper). Two clusters that share no neuron are no match, whatever is left over.
+confusion matrices of the DECEMber paper). Two clusters that share no neuron are never matched, even if both are left
+over.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ def match_clusters(reference: npt.ArrayLike, labels: npt.ArrayLike) -> IntArray:
     Returns
     -------
     numpy.ndarray
-        (N,) int64; -1 for neurons of clusters without a partner: those that are left over, or have no neuron in common
-        with a cluster of ``reference`` that is left over.
+        (N,) int64; -1 (:data:`NO_PARTNER`) for neurons of clusters without a partner: those that are left over, or
+        share no neuron with the clusters of ``reference`` that are left over.
 
     Raises
     ------
@@ -80,8 +81,14 @@ def match_clusters(reference: npt.ArrayLike, labels: npt.ArrayLike) -> IntArray:
     return partner[rows]
 
 
-def most_typical(labels: Sequence[npt.ArrayLike]) -> int:
-    """Return the position of the partition (N,) with the largest sum of adjusted Rand indices with all others."""
+def medoid_partition(labels: Sequence[npt.ArrayLike]) -> int:
+    """Return the position of the medoid: the partition with the largest sum of adjusted Rand indices with all others.
+
+    Parameters
+    ----------
+    labels
+        For each of S partitions the clusters of the same neurons, (N,).
+    """
     agreement = np.zeros((len(labels), len(labels)))
     for a in range(len(labels)):
         for b in range(a + 1, len(labels)):

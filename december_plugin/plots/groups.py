@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from december_plugin.errors import SettingsError
+from december_plugin.evaluation.matching import match_counts
 from december_plugin.plots.style import GROUP_COLORS, check_text, group_colors, natural_order
 
 
@@ -125,6 +125,5 @@ def _matched(grouping: Grouping, reference: Grouping, free: Iterator[str]) -> Gr
     shared = np.zeros((n, len(reference.names)), dtype=np.int64)
     both = (grouping.codes >= 0) & (reference.codes >= 0)
     np.add.at(shared, (grouping.codes[both], reference.codes[both]), 1)
-    pairs = zip(*linear_sum_assignment(-shared), strict=True)
-    colors = {int(i): reference.colors[k] for i, k in pairs if shared[i, k] > 0}
+    colors = {int(i): reference.colors[k] for i, k in zip(*match_counts(shared), strict=True)}
     return replace(grouping, colors=tuple(colors[i] if i in colors else next(free) for i in range(n)))

@@ -36,10 +36,10 @@ def confusion_frame(tables: DecemberTables, restriction: Any, *, types_name: str
     Returns
     -------
     pandas.DataFrame
-        Index ``cluster`` (as the reference seed numbers them), columns the types; row ``i`` belongs to column ``i`` as
-        far as both go. ``attrs`` has ``n_seeds``, ``reference_seed``, ``types_name``; ``per_type``, a frame with
-        ``cluster``, ``n_neurons``, ``recall`` and ``precision`` by type; ``accuracy``; ``n_unlabelled`` and
-        ``n_unassigned``, the neurons without a known type, and the labelled neurons that not all seeds have.
+        Index ``cluster`` (as the reference seed numbers them), columns the types; matched ones come first, at the same
+        place. ``attrs`` has ``n_seeds``, ``reference_seed``, ``types_name``; ``per_type``, a frame with ``cluster``,
+        ``n_neurons``, ``recall`` and ``precision`` by type; ``accuracy``; ``n_unlabelled`` and ``n_unassigned``, the
+        neurons without a known type, and the labelled neurons that not all seeds have.
 
     Raises
     ------

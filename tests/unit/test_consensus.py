@@ -37,20 +37,20 @@ def test_consensus_of_planted_types_with_neurons_moved_by_each_seed():
     stability = np.ones(300)
     stability[np.concatenate(moved)] = 0.8
     np.testing.assert_allclose(found.stability, stability)
-    np.testing.assert_array_equal(found.core, stability == 1)
-    assert found.core_fraction == pytest.approx(250 / 300)
+    np.testing.assert_array_equal(found.unanimous, stability == 1)
+    assert found.unanimous_fraction == pytest.approx(250 / 300)
     clusters = consensus_clusters(found)
     assert sum(cluster.n_neurons for cluster in clusters) == 300
-    assert sum(cluster.n_core for cluster in clusters) == 250
+    assert sum(cluster.n_unanimous for cluster in clusters) == 250
     assert all(cluster.n_neurons == 60 for cluster in clusters)
     means = [stability[expected == cluster.cluster].mean() for cluster in clusters]
     assert [cluster.mean_stability for cluster in clusters] == pytest.approx(means)
 
 
-def test_equal_partitions_are_all_core():
+def test_equal_partitions_are_unanimous():
     labels = np.array([2, 2, 0, 1])
     found = consensus_partition([labels, labels + 3, 5 - labels])
-    assert found.core.all()
+    assert found.unanimous.all()
     assert found.stability.tolist() == [1.0] * 4
 
 
@@ -65,7 +65,7 @@ def test_what_always_holds(labels):
     assert ((found.stability >= 0) & (found.stability <= 1)).all()
     np.testing.assert_allclose(found.stability, (found.votes == found.clusters).sum(axis=0) / n_seeds)
     assert set(found.clusters) <= set(labels[found.reference])
-    np.testing.assert_array_equal(found.core, found.stability == 1)
+    np.testing.assert_array_equal(found.unanimous, found.stability == 1)
 
 
 @settings(max_examples=30, deadline=None)

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from december_plugin.errors import SettingsError
-from december_plugin.evaluation.matching import match_clusters, match_counts, most_typical
+from december_plugin.evaluation.calibration import calibration
+from december_plugin.evaluation.confusion import confusion_matrix
+from december_plugin.evaluation.consensus import consensus_partition
+from december_plugin.evaluation.matching import match_clusters, match_counts, medoid_partition
+from december_plugin.plots.groups import as_groupings
+from december_plugin.report.colours import cluster_colors, type_colors
+
+# The clusters 1 of the two are what is left over, and share no neuron.
+REFERENCE, LABELS = [0, 0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 1, 1]
 
 
 def test_matching_keeps_most_neurons_together() -> None:
@@ -26,7 +37,7 @@ def test_matching_keeps_most_neurons_together() -> None:
         ([0, 0, 1, 1, 2, 2], [5, 5, 3, 3, 0, 5], [0, 0, 1, 1, 2, 0]),
         ([4, 4, 4], [0, 1, 0], [4, -1, 4]),  # one cluster too many
         ([0, 0, 0, 1, 1, 1], [4, 4, 2, 1, 1, 1], [0, 0, -1, 1, 1, 1]),
-        ([0, 0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, -1, -1]),  # 1 and 1 share no neuron
+        (REFERENCE, LABELS, [0, 0, 0, 0, 0, -1, -1]),
     ],
 )
 def test_matched_clusters(reference: list[int], labels: list[int], expected: list[int]) -> None:
@@ -49,9 +60,43 @@ def test_clusters_of_other_neurons() -> None:
         match_clusters([0, 1], [0])
 
 
-def test_the_most_typical_agrees_best_with_the_others() -> None:
+def of_confusion() -> list[bool]:
+    table = confusion_matrix(LABELS, np.array(["a", "b"], dtype=object)[REFERENCE]).per_type()
+    return [table.loc[kind, "cluster"] == cluster for kind, cluster in (("a", 0), ("b", 1))]
+
+
+def of_consensus() -> list[bool]:
+    found = consensus_partition([REFERENCE, REFERENCE, LABELS])
+    assert found.clusters.tolist() == REFERENCE
+    assert found.stability.tolist() == pytest.approx([1, 1, 1, 1, 2 / 3, 2 / 3, 2 / 3])
+    return [number in found.votes[2] for number in (0, 1)]
+
+
+def of_calibration() -> list[bool]:
+    found = calibration(LABELS, [0.9] * 4 + [0.1] * 3, REFERENCE, n_bins=2)
+    assert found.accuracy == pytest.approx(4 / 7)
+    return [accuracy == 1 for accuracy in found.bins["accuracy"][::-1]]
+
+
+def of_groupings() -> list[bool]:
+    first, second = as_groupings({"first": REFERENCE, "second": LABELS}, 7, reference="first")
+    return [color in first.colors for color in second.colors]
+
+
+def of_report_colors() -> list[bool]:
+    neurons = pd.DataFrame({"cluster": LABELS, "type": np.array(["a", "b"], dtype=object)[REFERENCE]})
+    chosen: Any = SimpleNamespace(neurons=neurons)
+    return [color in cluster_colors(chosen) for color in type_colors(chosen).values()]
+
+
+@pytest.mark.parametrize("matched", [of_confusion, of_consensus, of_calibration, of_groupings, of_report_colors])
+def test_clusters_without_a_common_neuron_are_matched_nowhere(matched: Any) -> None:
+    assert matched() == [True, False]
+
+
+def test_the_medoid_agrees_best_with_the_others() -> None:
     truth = np.arange(60) % 3
     noisy = np.random.default_rng(0).integers(0, 3, 60)
     slightly = truth.copy()
     slightly[:4] = (slightly[:4] + 1) % 3
-    assert most_typical([noisy, slightly, truth, truth]) == 2
+    assert medoid_partition([noisy, slightly, truth, truth]) == 2
