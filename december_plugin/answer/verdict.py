@@ -17,7 +17,7 @@ import pandas as pd
 from december_plugin.answer.comparisons import EQUAL_CORRELATION, loss_comparisons
 from december_plugin.answer.data import Analysis
 from december_plugin.evaluation.agreement import SIGNIFICANT
-from december_plugin.evaluation.model_selection import FEWEST_COUNTS, count_in_words
+from december_plugin.evaluation.model_selection import FEWEST_TRIED, format_n_clusters
 
 HOW_TO_NULL = (
     "Add `surrogates: [{n_draws: 100}]` to the sweep, `december register` it again, and let `december worker` draw "
@@ -96,7 +96,7 @@ def answer(analysis: Analysis) -> Answer:
 def _verdict(null: Evidence, count: Evidence, agreed: tuple[float, float, float] | None) -> tuple[str, str]:
     """Return verdict and headline."""
     within = "seeds agree no more than on surrogates without clusters"
-    on = "" if agreed is None else f"criteria agree on {count_in_words(*agreed)}"
+    on = "" if agreed is None else f"criteria agree on {format_n_clusters(*agreed)}"
     if null.state == "missing" or count.state == "missing":
         lacking = [each.lacking for each in (null, count) if each.state == "missing"]
         return "open", f"Not decided yet: {' and '.join(lacking)}."
@@ -155,7 +155,7 @@ def _above_null(analysis: Analysis) -> Evidence:
 def _picked_count(analysis: Analysis) -> Evidence:
     question = "A number of clusters"
     choices = analysis.choices
-    if choices.empty or not (choices["n_counts"] >= FEWEST_COUNTS).any():
+    if choices.empty or not (choices["n_counts"] >= FEWEST_TRIED).any():
         text = "The criteria need at least three numbers of clusters of one method, and the quality of each clustering."
         return Evidence(question, "missing", text, HOW_TO_COUNTS, "too few numbers of clusters were tried")
     agreed = agreed_counts(choices)
@@ -163,7 +163,7 @@ def _picked_count(analysis: Analysis) -> Evidence:
     if agreed is not None:
         agreeing = choices[choices["count"].notna()]
         curves = f"{len(agreeing)} of {len(choices)} methods" if len(choices) > 1 else agreeing["label"].iloc[0]
-        text = f"For {curves}, at least two criteria agree on a number of clusters: {count_in_words(*agreed)}."
+        text = f"For {curves}, at least two criteria agree on a number of clusters: {format_n_clusters(*agreed)}."
         warnings = count_warnings(analysis)
         return Evidence(question, "for", " ".join([text, *warnings]))
     if n_looks == 0:
@@ -213,7 +213,7 @@ def shown_warnings(analysis: Analysis) -> tuple[str, ...]:
     agreed = agreed_counts(analysis.choices)
     if agreed is None or analysis.chosen is None or agreed[1] <= analysis.chosen.n_clusters <= agreed[2]:
         return ()
-    shown, on = analysis.chosen.n_clusters, count_in_words(*agreed)
+    shown, on = analysis.chosen.n_clusters, format_n_clusters(*agreed)
     return (f"The clusters shown one by one are those of K = {shown}, but criteria agree on {on}.",)
 
 

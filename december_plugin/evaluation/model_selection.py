@@ -3,8 +3,8 @@
 Three criteria are of the readout vectors of one model: the held-out log likelihood of the mixture, the Bayesian
 information criterion and the silhouette. The fourth is the agreement between seeds
 (:mod:`december_plugin.evaluation.agreement`) above its null (:mod:`december_plugin.evaluation.null`).
-:func:`pick_count` reads a K off a curve of any of them, and refuses where other K are as good within the error, or the
-best are at the edge of what was tried: neither is a choice. :func:`agreed_count` says whether several agree.
+:func:`select_n_clusters` reads a K off a curve of any of them, and refuses where other K are as good within the error,
+or the best are at the edge of what was tried: neither is a choice. :func:`agreed_selection` says whether several agree.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 N_SPLITS = 5
 TEST_SHARE = 1 / 3
 SILHOUETTE_NEURONS = 2000  # distances of all pairs: quadratic in the number of neurons
-FEWEST_COUNTS = 3  # numbers of clusters that a curve needs before it can have a maximum inside
+FEWEST_TRIED = 3  # numbers of clusters that a curve needs before it can have a maximum inside
 FEWEST_CRITERIA = 2  # that must agree on a number of clusters
 LIKELIHOOD_METHODS = ("gmm", "t_mixture")
 
@@ -298,36 +298,36 @@ def silhouette(
 
 
 @dataclass(frozen=True)
-class Pick:
+class Selection:
     """What a criterion says about K.
 
     Attributes
     ----------
-    count
-        The K it picks: the best one, if no other is as good within the error. None for none.
+    n_clusters
+        The K it selects: the best one, if no other is as good within the error. None for none.
     as_good
         The K, in order, that are as good as the best one within the error.
     why_not
-        Why it picks none, in words; "" if it picks one.
+        Why it selects none, in words; "" if it selects one.
     is_inside
         Whether what is as good reaches neither the smallest nor the largest K that was tried, so that the criterion
         says something about K: a single one or a range.
     """
 
-    count: int | None
+    n_clusters: int | None
     as_good: tuple[int, ...]
     why_not: str = ""
     is_inside: bool = False
 
 
-def pick_count(
-    counts: Sequence[int], values: Sequence[float], errors: Sequence[float], *, better: str = "larger"
-) -> Pick:
-    """Return the K that a curve picks, if it does.
+def select_n_clusters(
+    tried: Sequence[int], values: Sequence[float], errors: Sequence[float], *, better: str = "larger"
+) -> Selection:
+    """Return the K that a curve selects, if it does.
 
     Parameters
     ----------
-    counts
+    tried
         Numbers of clusters K.
     values
         The criterion at each; NaN where it is not known.
@@ -338,51 +338,53 @@ def pick_count(
 
     Returns
     -------
-    Pick
-        A K is picked if it is the only one within the error of the best. Otherwise none is, and ``as_good`` is the
-        range that cannot be distinguished. None is picked either if fewer than three K are known, or if the K within
+    Selection
+        A K is selected if it is the only one within the error of the best. Otherwise none is, and ``as_good`` is the
+        range that cannot be distinguished. None is selected either if fewer than three K are known, or if the K within
         the error of the best reach the smallest or largest K that was tried: the curve then still rises there, or is
         flat.
     """
     if better not in ("larger", "smaller"):
         raise SettingsError(f"better is {better!r}; it must be 'larger' or 'smaller'.", setting="better")
     sign = 1.0 if better == "larger" else -1.0
-    known = sorted((int(k), sign * v, e) for k, v, e in zip(counts, values, errors, strict=True) if math.isfinite(v))
+    known = sorted((int(k), sign * v, e) for k, v, e in zip(tried, values, errors, strict=True) if math.isfinite(v))
     if not known:
-        return Pick(None, (), "is not computed")
-    if len(known) < FEWEST_COUNTS:
-        return Pick(None, (), f"is computed for {len(known)} numbers of clusters, and needs {FEWEST_COUNTS}")
+        return Selection(None, (), "is not computed")
+    if len(known) < FEWEST_TRIED:
+        return Selection(None, (), f"is computed for {len(known)} numbers of clusters, and needs {FEWEST_TRIED}")
     best = max(known, key=lambda entry: (entry[1], -entry[0]))
     error = best[2] if math.isfinite(best[2]) else 0.0
     as_good = tuple(k for k, value, _ in known if value >= best[1] - error)
     low, high = known[0][0], known[-1][0]
     for edge, which in ((low, "smallest"), (high, "largest")):
         if best[0] == edge:
-            return Pick(None, as_good, f"is best at the {which} K that was tried, {edge}")
+            return Selection(None, as_good, f"is best at the {which} K that was tried, {edge}")
     if low in as_good or high in as_good:
-        return Pick(None, as_good, f"cannot distinguish K = {in_words(as_good)}, up to the edge of what was tried")
+        return Selection(
+            None, as_good, f"cannot distinguish K = {format_range(as_good)}, up to the edge of what was tried"
+        )
     if len(as_good) > 1:
-        return Pick(None, as_good, f"cannot distinguish K = {in_words(as_good)}", is_inside=True)
-    return Pick(best[0], as_good, is_inside=True)
+        return Selection(None, as_good, f"cannot distinguish K = {format_range(as_good)}", is_inside=True)
+    return Selection(best[0], as_good, is_inside=True)
 
 
-def in_words(counts: Sequence[int]) -> str:
+def format_range(as_good: Sequence[int]) -> str:
     """Return a range of K in words: "5" or "3 to 8"."""
-    return f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
+    return f"{as_good[0]}" if as_good[0] == as_good[-1] else f"{as_good[0]} to {as_good[-1]}"
 
 
-def count_in_words(count: float, low: float, high: float) -> str:
+def format_n_clusters(n_clusters: float, low: float, high: float) -> str:
     """Return a number of clusters with its uncertainty in words: "K = 5" or "K = 5 (4 to 6)"."""
-    return f"K = {count:g}" if low == high else f"K = {count:g} ({low:g} to {high:g})"
+    return f"K = {n_clusters:g}" if low == high else f"K = {n_clusters:g} ({low:g} to {high:g})"
 
 
 @dataclass(frozen=True)
-class AgreedCount:
+class AgreedSelection:
     """A number of clusters that criteria agree on.
 
     Attributes
     ----------
-    count
+    n_clusters
         The K that most of them include.
     low, high
         Its uncertainty: the smallest and the largest K that one of them cannot exclude.
@@ -390,38 +392,40 @@ class AgreedCount:
         Their names.
     """
 
-    count: int
+    n_clusters: int
     low: int
     high: int
     criteria: tuple[str, ...]
 
 
-def agreed_count(picks: Mapping[str, Pick], counts: Sequence[int]) -> AgreedCount | None:
+def agreed_selection(selections: Mapping[str, Selection], tried: Sequence[int]) -> AgreedSelection | None:
     """Return the K that at least two criteria agree on, and more than half of those that narrow K down; or None.
 
-    A criterion narrows K down if it picks one, or if what it cannot distinguish are fewer than half of the K that were
-    tried, one after the other and inside of their range. A wider range is compatible with nearly everything, and two
-    peaks with a gap between them are two answers: neither is a vote.
+    A criterion narrows K down if it selects one, or if what it cannot distinguish are fewer than half of the K that
+    were tried, one after the other and inside of their range. A wider range is compatible with nearly everything, and
+    two peaks with a gap between them are two answers: neither is a vote.
 
     Parameters
     ----------
-    picks
+    selections
         What each criterion says, by its name.
-    counts
+    tried
         The K that were tried.
     """
-    tried = sorted(set(counts))
+    tried = sorted(set(tried))
     covered: dict[str, list[int]] = {}
-    for name, pick in picks.items():
-        if pick.is_inside:
-            within = [count for count in tried if pick.as_good[0] <= count <= pick.as_good[-1]]
-            if 2 * len(within) < len(tried) and set(within) == set(pick.as_good):
+    for name, selection in selections.items():
+        if selection.is_inside:
+            within = [k for k in tried if selection.as_good[0] <= k <= selection.as_good[-1]]
+            if 2 * len(within) < len(tried) and set(within) == set(selection.as_good):
                 covered[name] = within
-    votes = {count: [name for name, within in covered.items() if count in within] for count in tried}
-    # Of K that equally many include, the one that was picked alone by more of them; then the smallest.
-    count = max(tried, key=lambda k: (len(votes[k]), sum(picks[name].count == k for name in votes[k]), -k))
-    names = votes[count]
+    votes = {k: [name for name, within in covered.items() if k in within] for k in tried}
+    # Of K that equally many include, the one that was selected alone by more of them; then the smallest.
+    n_clusters = max(
+        tried, key=lambda k: (len(votes[k]), sum(selections[name].n_clusters == k for name in votes[k]), -k)
+    )
+    names = votes[n_clusters]
     if len(names) < FEWEST_CRITERIA or 2 * len(names) <= len(covered):
         return None
     everything = [k for name in names for k in covered[name]]
-    return AgreedCount(count, min(everything), max(everything), tuple(names))
+    return AgreedSelection(n_clusters, min(everything), max(everything), tuple(names))

@@ -9,7 +9,7 @@ import pandas as pd
 
 from december_plugin.answer.data import Analysis
 from december_plugin.answer.verdict import agreed_counts
-from december_plugin.evaluation.model_selection import count_in_words
+from december_plugin.evaluation.model_selection import format_n_clusters
 from december_plugin.text.naming import complete_settings, short_function
 
 CITATIONS = (
@@ -196,7 +196,7 @@ def counts_in_words(choices: pd.DataFrame) -> str:
         return f"{begin} Here no two criteria agree on a number of clusters for the same method."
     n = int(choices["count"].notna().sum())
     methods = "methods" if len(choices) > 1 else "method"
-    return f"{begin} Here criteria agree on {count_in_words(*agreed)}, for {n} of {len(choices)} {methods}."
+    return f"{begin} Here criteria agree on {format_n_clusters(*agreed)}, for {n} of {len(choices)} {methods}."
 
 
 def _consensus() -> str:

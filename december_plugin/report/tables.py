@@ -12,7 +12,7 @@ import pandas as pd
 
 from december_plugin.answer.data import Analysis, Chosen, Confusion, whose_clusters
 from december_plugin.answer.verdict import REFERENCES
-from december_plugin.evaluation.model_selection import CRITERIA, HELD_OUT, OF_ONE_MODEL, Criterion, count_in_words
+from december_plugin.evaluation.model_selection import CRITERIA, HELD_OUT, OF_ONE_MODEL, Criterion, format_n_clusters
 from december_plugin.text.formatting import numbered
 
 ABSENT = "–"
@@ -167,7 +167,7 @@ def choices_table_of(choices: pd.DataFrame) -> Table:
     ]
     tried = [f"{a} to {b}" for a, b in zip(choices["smallest"], choices["largest"], strict=True)]
     agreed = [
-        count_in_words(*values) if values[0] == values[0] else "none"
+        format_n_clusters(*values) if values[0] == values[0] else "none"
         for values in zip(choices["count"], choices["count_low"], choices["count_high"], strict=True)
     ]
     caption = "The number of clusters that each criterion picks; a range is what it cannot distinguish"

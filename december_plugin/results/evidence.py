@@ -20,17 +20,17 @@ from december_plugin.evaluation.model_selection import (
     AGREEMENT,
     BIC,
     CRITERIA,
-    FEWEST_COUNTS,
+    FEWEST_TRIED,
     HELD_OUT,
     LIKELIHOOD_METHODS,
     OF_ONE_MODEL,
-    AgreedCount,
+    AgreedSelection,
     Criterion,
-    Pick,
-    agreed_count,
-    count_in_words,
-    in_words,
-    pick_count,
+    Selection,
+    agreed_selection,
+    format_n_clusters,
+    format_range,
+    select_n_clusters,
 )
 from december_plugin.evaluation.null import null_band
 from december_plugin.results.agreement import (
@@ -170,8 +170,8 @@ def choose_cluster_count(frame: pd.DataFrame) -> pd.DataFrame:
     draws and, as pairs share seeds, the standard deviation over pairs divided by the square root of half the number of
     seeds. A criterion picks a K if it is the only one within this of the best. Otherwise it has a range that it cannot
     distinguish, or says nothing where that reaches the smallest or the largest K that was tried, or fewer than three
-    were: see :func:`december_plugin.evaluation.model_selection.pick_count` and
-    :func:`~december_plugin.evaluation.model_selection.agreed_count`.
+    were: see :func:`december_plugin.evaluation.model_selection.select_n_clusters` and
+    :func:`~december_plugin.evaluation.model_selection.agreed_selection`.
 
     Parameters
     ----------
@@ -198,16 +198,16 @@ def choose_cluster_count(frame: pd.DataFrame) -> pd.DataFrame:
         curve = curve.sort_values("n_clusters").drop_duplicates("n_clusters")
         counts = [int(count) for count in curve["n_clusters"]]
         picks = _picks(curve, str(described["method"]))
-        agreed = agreed_count(picks, counts)
+        agreed = agreed_selection(picks, counts)
         row = {"label": " / ".join(dict.fromkeys(curve["label"])), **described}
         row |= {"smallest": counts[0], "largest": counts[-1], "n_counts": len(counts)}
         row |= {"n_criteria": sum(_is_computed(pick) for pick in picks.values())}
-        row |= {"n_picks": sum(pick.count is not None for pick in picks.values())}
+        row |= {"n_picks": sum(pick.n_clusters is not None for pick in picks.values())}
         for criterion in CRITERIA:
             row |= _pick_columns(criterion.name, picks.get(criterion.name))
         row |= {"statement": _statement(picks, counts, agreed), "agreeing": ""}
         if agreed is not None:
-            row |= {"count": agreed.count, "count_low": agreed.low, "count_high": agreed.high}
+            row |= {"count": agreed.n_clusters, "count_low": agreed.low, "count_high": agreed.high}
             row |= {"agreeing": ", ".join(agreed.criteria)}
         rows.append(row)
     found = pd.DataFrame(rows, columns=columns)
@@ -340,14 +340,14 @@ def _above_null(tables: DecemberTables, restriction: Any, key: list[str]) -> pd.
     return found.rename(columns={"null_sd": "above_null_sd"})
 
 
-def _picks(curve: pd.DataFrame, method: str) -> dict[str, Pick]:
+def _picks(curve: pd.DataFrame, method: str) -> dict[str, Selection]:
     """Return what each criterion that the method has says."""
     counts = curve["n_clusters"].astype(int).tolist()
     n_models = curve["n_models"].to_numpy(dtype=float)
 
-    def pick(name: str, errors: np.ndarray, **settings: Any) -> Pick:
+    def pick(name: str, errors: np.ndarray, **settings: Any) -> Selection:
         values = curve[name].to_numpy(dtype=float)
-        return pick_count(counts, values.tolist(), np.nan_to_num(errors).tolist(), **settings)
+        return select_n_clusters(counts, values.tolist(), np.nan_to_num(errors).tolist(), **settings)
 
     def standard_error(name: str) -> np.ndarray:
         return np.asarray(np.nan_to_num(curve[f"{name}_sd"].to_numpy(dtype=float)) / np.sqrt(n_models))
@@ -366,43 +366,47 @@ def _picks(curve: pd.DataFrame, method: str) -> dict[str, Pick]:
     return picks
 
 
-def _pick_above_null(curve: pd.DataFrame, pick: Any) -> Pick:
+def _pick_above_null(curve: pd.DataFrame, pick: Any) -> Selection:
     p_values = curve["p_value"].to_numpy(dtype=float)
     if np.isnan(p_values).all():
-        return Pick(None, (), "has no null to be judged by")
+        return Selection(None, (), "has no null to be judged by")
     if not (p_values <= SIGNIFICANT).any():
-        return Pick(None, tuple(curve["n_clusters"]), f"is nowhere above its null (p at most {SIGNIFICANT:g})")
+        return Selection(None, tuple(curve["n_clusters"]), f"is nowhere above its null (p at most {SIGNIFICANT:g})")
     n_seeds = np.maximum(curve["n_models"].to_numpy(dtype=float) / 2, 1)
     over_pairs = np.nan_to_num(curve["seeds_sd"].to_numpy(dtype=float)) / np.sqrt(n_seeds)
     return pick("above_null_mean", np.hypot(over_pairs, curve["above_null_sd"].to_numpy(dtype=float)))
 
 
-def _is_computed(pick: Pick) -> bool:
+def _is_computed(pick: Selection) -> bool:
     return bool(pick.as_good)
 
 
-def _pick_columns(name: str, pick: Pick | None) -> dict[str, Any]:
+def _pick_columns(name: str, pick: Selection | None) -> dict[str, Any]:
     if pick is None:
         return {name: math.nan, f"{name}_says": "does not exist"}
     low, high = (pick.as_good[0], pick.as_good[-1]) if pick.as_good else (math.nan, math.nan)
-    says = f"{pick.count}" if pick.count is not None else "none: " + pick.why_not.removeprefix("is ")
-    if pick.count is None and pick.is_inside:
-        says = in_words(pick.as_good)
-    count = float(pick.count) if pick.count is not None else math.nan
+    says = f"{pick.n_clusters}" if pick.n_clusters is not None else "none: " + pick.why_not.removeprefix("is ")
+    if pick.n_clusters is None and pick.is_inside:
+        says = format_range(pick.as_good)
+    count = float(pick.n_clusters) if pick.n_clusters is not None else math.nan
     return {name: count, f"{name}_low": low, f"{name}_high": high, f"{name}_says": says}
 
 
-def _statement(picks: Mapping[str, Pick], counts: list[int], agreed: AgreedCount | None) -> str:
-    if len(counts) < FEWEST_COUNTS:
+def _statement(picks: Mapping[str, Selection], counts: list[int], agreed: AgreedSelection | None) -> str:
+    if len(counts) < FEWEST_TRIED:
         tried = " and ".join(map(str, counts))
         return f"Only K = {tried} was tried; choosing a number of clusters takes at least three."
     tried = f"K = {counts[0]} to {counts[-1]}"
-    said = [f"{_PHRASES[name]} picks K = {pick.count}" for name, pick in picks.items() if pick.count is not None]
-    others = [f"{_PHRASES[name]} {pick.why_not}" for name, pick in picks.items() if pick.count is None]
+    said = [
+        f"{_PHRASES[name]} picks K = {pick.n_clusters}" for name, pick in picks.items() if pick.n_clusters is not None
+    ]
+    others = [f"{_PHRASES[name]} {pick.why_not}" for name, pick in picks.items() if pick.n_clusters is None]
     if agreed is not None:
         *first, last = (_PHRASES[name] for name in agreed.criteria)
         names = f"{', '.join(first)} and {last}"
-        begin = f"Of {tried}, criteria agree on {count_in_words(agreed.count, agreed.low, agreed.high)}: {names}."
+        begin = (
+            f"Of {tried}, criteria agree on {format_n_clusters(agreed.n_clusters, agreed.low, agreed.high)}: {names}."
+        )
     elif said:
         begin = f"Of {tried}, no two criteria agree on one."
     else:

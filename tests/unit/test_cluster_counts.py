@@ -16,12 +16,12 @@ from december_plugin.clustering.post_hoc import cluster_readouts
 from december_plugin.clustering.student_t_mixture import StudentTMixture
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.model_selection import (
-    AgreedCount,
-    Pick,
-    agreed_count,
+    AgreedSelection,
+    Selection,
+    agreed_selection,
     bayesian_information_criterion,
     held_out_log_likelihood,
-    pick_count,
+    select_n_clusters,
     silhouette,
 )
 from december_plugin.results.evidence import choose_cluster_count
@@ -110,16 +110,16 @@ def test_all_criteria_find_planted_types():
     ],
 )
 def test_a_peak_that_is_separate_is_picked(values, error, as_good):
-    pick = pick_count(COUNTS, values, [error] * 5)
-    assert (pick.count, pick.as_good, pick.why_not, pick.is_inside) == (as_good[0], as_good, "", True)
-    turned = pick_count(COUNTS, [-value for value in values], [error] * 5, better="smaller")
+    pick = select_n_clusters(COUNTS, values, [error] * 5)
+    assert (pick.n_clusters, pick.as_good, pick.why_not, pick.is_inside) == (as_good[0], as_good, "", True)
+    turned = select_n_clusters(COUNTS, [-value for value in values], [error] * 5, better="smaller")
     assert turned == pick
 
 
 @pytest.mark.parametrize(("values", "error"), [([1, 3.8, 4, 3, 1], 0.5), ([1, 4, 4, 3, 1], 0.0)])
 def test_what_cannot_be_distinguished_is_a_range_and_no_pick(values, error):
-    pick = pick_count(COUNTS, values, [error] * 5)
-    assert (pick.count, pick.as_good, pick.is_inside) == (None, (3, 4), True)
+    pick = select_n_clusters(COUNTS, values, [error] * 5)
+    assert (pick.n_clusters, pick.as_good, pick.is_inside) == (None, (3, 4), True)
     assert pick.why_not == "cannot distinguish K = 3 to 4"
 
 
@@ -135,24 +135,24 @@ def test_what_cannot_be_distinguished_is_a_range_and_no_pick(values, error):
     ],
 )
 def test_an_edge_or_a_plateau_is_none(values, why_not):
-    pick = pick_count(COUNTS, values, [0.5] * 5)
-    assert (pick.count, pick.why_not, pick.is_inside) == (None, why_not, False)
+    pick = select_n_clusters(COUNTS, values, [0.5] * 5)
+    assert (pick.n_clusters, pick.why_not, pick.is_inside) == (None, why_not, False)
 
 
 TRIED = [2, 3, 4, 5, 6, 7, 8, 10]
 
 
-def said(*as_good: int, is_inside: bool = True) -> Pick:
+def said(*as_good: int, is_inside: bool = True) -> Selection:
     alone = len(as_good) == 1 and is_inside
-    return Pick(as_good[0] if alone else None, as_good, "" if alone else "no", is_inside)
+    return Selection(as_good[0] if alone else None, as_good, "" if alone else "no", is_inside)
 
 
 def test_two_criteria_agree_and_their_ranges_are_the_uncertainty():
     wide, edge = said(3, 4, 5, 6, 7, 8), said(10, is_inside=False)
-    agreed = agreed_count({"a": said(5), "b": said(5, 6), "c": wide, "d": edge}, TRIED)
-    assert agreed == AgreedCount(5, 5, 6, ("a", "b"))
-    assert agreed_count({"a": said(5, 6), "b": said(6, 7)}, TRIED) == AgreedCount(6, 5, 7, ("a", "b"))
-    assert agreed_count({"a": said(5, 6), "b": said(5, 6), "c": said(6)}, TRIED) == AgreedCount(
+    agreed = agreed_selection({"a": said(5), "b": said(5, 6), "c": wide, "d": edge}, TRIED)
+    assert agreed == AgreedSelection(5, 5, 6, ("a", "b"))
+    assert agreed_selection({"a": said(5, 6), "b": said(6, 7)}, TRIED) == AgreedSelection(6, 5, 7, ("a", "b"))
+    assert agreed_selection({"a": said(5, 6), "b": said(5, 6), "c": said(6)}, TRIED) == AgreedSelection(
         6, 5, 6, ("a", "b", "c")
     )
 
@@ -170,12 +170,12 @@ def test_two_criteria_agree_and_their_ranges_are_the_uncertainty():
     ],
 )
 def test_no_two_criteria_agree(picks):
-    assert agreed_count(picks, TRIED) is None
+    assert agreed_selection(picks, TRIED) is None
 
 
 def test_a_narrow_range_is_fewer_than_half_of_what_was_tried():
-    assert agreed_count({"a": said(3, 4), "b": said(3)}, [2, 3, 4, 5]) is None
-    assert agreed_count({"a": said(3, 4), "b": said(3)}, [2, 3, 4, 5, 6]) == AgreedCount(3, 3, 4, ("a", "b"))
+    assert agreed_selection({"a": said(3, 4), "b": said(3)}, [2, 3, 4, 5]) is None
+    assert agreed_selection({"a": said(3, 4), "b": said(3)}, [2, 3, 4, 5, 6]) == AgreedSelection(3, 3, 4, ("a", "b"))
     # A real case: six planted types, agreement above its null, held-out likelihood and BIC of the t mixture.
     ranges = {
         "agreement": said(5, 6, 7),
@@ -183,7 +183,7 @@ def test_a_narrow_range_is_fewer_than_half_of_what_was_tried():
         "bic": said(6, 7),
         "silhouette": said(2, is_inside=False),
     }
-    assert agreed_count(ranges, TRIED) == AgreedCount(6, 5, 8, ("agreement", "heldout", "bic"))
+    assert agreed_selection(ranges, TRIED) == AgreedSelection(6, 5, 8, ("agreement", "heldout", "bic"))
 
 
 # --- side by side ------------------------------------------------------------------------------------------------
@@ -305,4 +305,4 @@ def test_bad_settings(settings, message):
 
 def test_better_must_be_a_direction():
     with pytest.raises(SettingsError, match=r"^better is 'more'; it must be 'larger' or 'smaller'\.$"):
-        pick_count(COUNTS, [1.0] * 5, [0.0] * 5, better="more")
+        select_n_clusters(COUNTS, [1.0] * 5, [0.0] * 5, better="more")
