@@ -13,13 +13,13 @@ from typing import Any
 
 import pymysql
 import pytest
-import tables_setup
 
 from december_plugin.database import connection as connection_module
 from december_plugin.database.connection import Database, connect
 from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.importing.datajoint import ENVIRONMENT, quiet_datajoint
 from december_plugin.storage.stores import DEFAULT_STORE
+from helpers import lab_tables
 
 LAB_PASSWORD = "correct horse"
 SETTINGS = ("host", "port", "user", "password")
@@ -180,12 +180,12 @@ def december(december_home: Path) -> Callable[..., subprocess.CompletedProcess[s
 
 
 @pytest.fixture(scope="module")
-def declared(new_schema_name: Callable[[], str]) -> tables_setup.Lab:
+def declared(new_schema_name: Callable[[], str]) -> lab_tables.Lab:
     """Declare the tables on a lab's nnfabrik module, once for a file of tests."""
-    return tables_setup.open_lab(new_schema_name())
+    return lab_tables.open_lab(new_schema_name())
 
 
 @pytest.fixture
-def empty_lab(declared: tables_setup.Lab) -> tables_setup.Lab:
+def empty_lab(declared: lab_tables.Lab) -> lab_tables.Lab:
     """Return a lab without entries."""
-    return tables_setup.emptied(declared)
+    return lab_tables.emptied(declared)

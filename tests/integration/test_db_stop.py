@@ -8,10 +8,10 @@ import sys
 from typing import Any
 
 import pytest
-from fake_sweep import FakeSweep
 
 from december_plugin.cli import main
 from december_plugin.database.embedded import EmbeddedServer
+from helpers.fake_sweep import FakeSweep
 
 NO_PROCESS = 2**22 + 1  # above the largest process id
 

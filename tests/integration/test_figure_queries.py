@@ -9,11 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import tables_lab
-from figures_lab import validation
 from matplotlib.figure import Figure
 from sklearn.metrics import adjusted_rand_score, fowlkes_mallows_score
-from tables_setup import LAB_TRAINERS, open_lab, truth
 
 from december_plugin import plots
 from december_plugin.cli import main
@@ -21,15 +18,21 @@ from december_plugin.errors import SettingsError
 from december_plugin.results import agreement as queries
 from december_plugin.results import figures as figure_queries
 from december_plugin.results import paper_figures as _figures
+from helpers import planted_lab
+from helpers.figures_lab import validation
+from helpers.lab_tables import LAB_TRAINERS, open_lab, truth
 
 SEEDS = [1, 2]
 
 
 @pytest.fixture(scope="module")
 def lab(new_schema_name):
-    lab = open_lab(new_schema_name(), december_trainers=(*LAB_TRAINERS, "figures_lab.december"))
-    datasets = [lab.add("dataset", "tables_lab.loaders"), lab.add("dataset", "tables_lab.loaders", n_images=10)]
-    model = lab.add("model", "tables_lab.model", note="kept")
+    lab = open_lab(new_schema_name(), december_trainers=(*LAB_TRAINERS, "helpers.figures_lab.december"))
+    datasets = [
+        lab.add("dataset", "helpers.planted_lab.loaders"),
+        lab.add("dataset", "helpers.planted_lab.loaders", n_images=10),
+    ]
+    model = lab.add("model", "helpers.planted_lab.model", note="kept")
     settings = [
         {"lr_init": 0.009, "strength": 1.0},
         {"lr_init": 0.009, "strength": 10.0, "n_moved": 8},
@@ -38,8 +41,8 @@ def lab(new_schema_name):
         {"lr_init": 0.02},
         {"lr_init": 0.009},
     ]
-    trainers = [lab.add("trainer", "figures_lab.december", **each) for each in settings]
-    trainers.append(lab.add("trainer", "tables_lab.baseline"))
+    trainers = [lab.add("trainer", "helpers.figures_lab.december", **each) for each in settings]
+    trainers.append(lab.add("trainer", "helpers.planted_lab.baseline"))
     plan = lab.tables.TrainingPlan()
     plan.add_entries(datasets=datasets[:1], models=[model], trainers=trainers, seeds=SEEDS)
     plan.add_entries(datasets=datasets[1:], models=[model], trainers=trainers[-2:], seeds=SEEDS)
@@ -54,7 +57,7 @@ def lab(new_schema_name):
 
 
 def planted(seed: int, n_moved: int = 4) -> np.ndarray:
-    return np.concatenate([tables_lab.planted_labels(seed, key, n_moved) for key in tables_lab.SESSIONS])
+    return np.concatenate([planted_lab.planted_labels(seed, key, n_moved) for key in planted_lab.SESSIONS])
 
 
 # --- performance -------------------------------------------------------------------------------------------------
@@ -81,7 +84,7 @@ def test_performance_by_strength_pretraining_and_learning_rate(lab):
     assert row["strength"] == pytest.approx(2.0)
     assert own.loc["10", 2, 0.009]["strength"] == 10.0
     assert own.loc["10", 2, 0.009]["gradient_ratio"] == pytest.approx(0.2)
-    tested = lab.tables.TestPerformance & lab.first & {"trainer_fn": "tables_lab.baseline"}
+    tested = lab.tables.TestPerformance & lab.first & {"trainer_fn": "helpers.planted_lab.baseline"}
     (baseline,) = frame[frame["trainer_role"] == "baseline"].itertuples()
     assert baseline.test_mean == pytest.approx(tested.fetch("single_trial_correlation").mean())
     assert np.isnan(baseline.strength)
@@ -109,11 +112,11 @@ def test_learning_rates_of_trainers(lab):
     )
     rates = figure_queries.learning_rates(lab.tables)
     by_function = {function: sorted(group["learning_rate"]) for function, group in rates.groupby("trainer_fn")}
-    assert by_function["figures_lab.december"] == [0.009, 0.009, 0.009, 0.009, 0.02, 0.02]
+    assert by_function["helpers.figures_lab.december"] == [0.009, 0.009, 0.009, 0.009, 0.02, 0.02]
     assert by_function[own["trainer_fn"]] == [0.009]
     assert by_function["december_plugin.trainers.december_trainer"] == [0.003, 0.02]  # the clustering's own counts
     # The lab's own trainer says nothing about its default.
-    assert np.isnan(by_function["tables_lab.baseline"]).all()
+    assert np.isnan(by_function["helpers.planted_lab.baseline"]).all()
 
 
 # --- agreement ---------------------------------------------------------------------------------------------------
@@ -122,7 +125,7 @@ def test_learning_rates_of_trainers(lab):
 def test_data_sets_have_names_and_numbers_of_neurons(lab):
     frame = figure_queries.datasets_frame(lab.tables)
     assert frame["dataset"].nunique() == 2
-    assert set(frame["n_neurons"]) == {sum(tables_lab.SESSIONS.values())}
+    assert set(frame["n_neurons"]) == {sum(planted_lab.SESSIONS.values())}
     assert any("n_images" in name for name in frame["dataset"])
 
 
@@ -160,7 +163,8 @@ def test_of_several_starts_the_first_is_kept(lab):
 
 
 def test_embeddings_of_the_same_neurons(lab):
-    keys = (lab.tables.ClusterAssignment & lab.first & {"trainer_fn": "figures_lab.december", "seed": 1}).fetch("KEY")
+    of_one_seed = {"trainer_fn": "helpers.figures_lab.december", "seed": 1}
+    keys = (lab.tables.ClusterAssignment & lab.first & of_one_seed).fetch("KEY")
     own = lab.tables.Clustering & {"method": "december"}
     keys = [key for key in keys if own & key][:2]
     frame = figure_queries.embeddings_frame(lab.tables, {"a": keys[0], "b": keys[1]}, max_neurons_per_session=20)
@@ -194,7 +198,7 @@ def test_configurations_are_named_by_what_differs(lab):
         *("k-means (seed 0)", "k-means (seed 1)", "k-means (seed 2)"),
     }
     assert set(figure_queries.datasets_frame(lab.tables)["dataset"]) == {
-        *("tables_lab.loaders {}", "tables_lab.loaders {'n_images': 10}"),
+        *("helpers.planted_lab.loaders {}", "helpers.planted_lab.loaders {'n_images': 10}"),
     }
 
 

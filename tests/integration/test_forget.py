@@ -8,22 +8,22 @@ from typing import Any
 
 import datajoint as dj
 import pytest
-from fake_sweep import FakeSweep
-from tables_setup import open_lab
 
 from december_plugin.cli import main
 from december_plugin.errors import ServerError
 from december_plugin.schemas.setup_lock import changing_the_plan, one_at_a_time
 from december_plugin.sweeps.forget import Planned
+from helpers.fake_sweep import FakeSweep
+from helpers.lab_tables import open_lab
 
 SWEEP = """\
 seeds: [1, 2, 3, 4, 5, 6, 7]
 datasets:
-  - {fn: tables_lab.loaders}
+  - {fn: helpers.planted_lab.loaders}
 models:
-  - {fn: tables_lab.model, config: {note: kept}}
+  - {fn: helpers.planted_lab.model, config: {note: kept}}
 trainers:
-  - {fn: tables_lab.baseline}
+  - {fn: helpers.planted_lab.baseline}
 """
 
 

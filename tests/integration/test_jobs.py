@@ -11,7 +11,6 @@ from typing import Any
 
 import pymysql
 import pytest
-from fake_sweep import HERE, FakeSweep
 
 from december_plugin.cli import main
 from december_plugin.database.connection import second_connection
@@ -20,6 +19,7 @@ from december_plugin.pool.jobs.actions import JobActions
 from december_plugin.pool.jobs.leases import transaction
 from december_plugin.pool.jobs.lookup import JobBook, JobRef
 from december_plugin.pool.jobs.queue import Picker
+from helpers.fake_sweep import HERE, FakeSweep
 
 
 @pytest.fixture

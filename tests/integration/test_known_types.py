@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tables_lab
-from tables_setup import open_lab, truth
 
 from december_plugin.cli import main
 from december_plugin.errors import SettingsError
 from december_plugin.results.confusion import confusion_frame
 from december_plugin.results.evidence import consensus_frame
+from helpers import planted_lab
+from helpers.lab_tables import open_lab, truth
 
 SEEDS = [1, 2, 3]
 LABELLED = 9  # neurons of each session that have a type; most have none
@@ -26,7 +26,7 @@ def lab(new_schema_name: Any) -> Any:
     lab.train("december", SEEDS)
     lab.tables.ClusterAssignment.populate()
     types = {key: (units[:LABELLED], codes[:LABELLED]) for key, (units, codes) in truth().items()}
-    lab.tables.KnownTypes().add_entry("few", types, source="tables_lab", version="2")
+    lab.tables.KnownTypes().add_entry("few", types, source="planted_lab", version="2")
     return lab
 
 
@@ -35,9 +35,9 @@ def expected(seeds: list[int]) -> Counter:
     return Counter(
         (int(label), str(kind))
         for seed in seeds
-        for key in tables_lab.SESSIONS
+        for key in planted_lab.SESSIONS
         for label, kind in zip(
-            tables_lab.planted_labels(seed, key)[:LABELLED], tables_lab.types(key)[:LABELLED], strict=True
+            planted_lab.planted_labels(seed, key)[:LABELLED], planted_lab.types(key)[:LABELLED], strict=True
         )
     )
 
@@ -47,7 +47,7 @@ def test_confusion_of_one_seed(lab: Any) -> None:
     counts = expected([2])
     assert list(frame.columns) == ["0", "1", "2"]
     np.testing.assert_array_equal(frame, [[counts[i, str(j)] for j in range(3)] for i in range(3)])
-    n_neurons = sum(tables_lab.SESSIONS.values())
+    n_neurons = sum(planted_lab.SESSIONS.values())
     assert frame.attrs["n_unlabelled"] == n_neurons - 2 * LABELLED
     assert (frame.attrs["n_seeds"], frame.attrs["n_unassigned"], frame.attrs["types_name"]) == (1, 0, "few")
     per_type = frame.attrs["per_type"]
@@ -66,9 +66,9 @@ def test_confusion_over_seeds_whose_clusters_are_numbered_otherwise(lab: Any) ->
     assert frame.attrs["reference_seed"] in SEEDS
     assert (frame.attrs["accuracy"], frame.attrs["n_unassigned"]) == (1.0, 0)
     consensus = consensus_frame(lab.tables, True).set_index(["data_key", "unit_id"])["cluster"]
-    for data_key in tables_lab.SESSIONS:
-        unit = int(tables_lab.unit_ids(data_key)[0])
-        assert consensus[data_key, unit] == frame.index[int(tables_lab.types(data_key)[0])]
+    for data_key in planted_lab.SESSIONS:
+        unit = int(planted_lab.unit_ids(data_key)[0])
+        assert consensus[data_key, unit] == frame.index[int(planted_lab.types(data_key)[0])]
 
 
 def test_what_cannot_be_answered(lab: Any) -> None:
@@ -93,7 +93,7 @@ def test_what_cannot_be_answered(lab: Any) -> None:
 def test_import_and_list(lab: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     schema = lab.tables.schema.database
     rows = [
-        ("first", unit, kind) for unit, kind in zip(tables_lab.unit_ids("first"), ["ON", "OFF", "ON"], strict=False)
+        ("first", unit, kind) for unit, kind in zip(planted_lab.unit_ids("first"), ["ON", "OFF", "ON"], strict=False)
     ]
     rows += [("first", 8, "ON"), ("frst", 1, "ON"), ("second", 7, "")]
     path = tmp_path / "labels.csv"
@@ -111,7 +111,7 @@ def test_import_and_list(lab: Any, tmp_path: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.splitlines()[-1].startswith("Stored as 'mine'. Next: `december worker`")
     assert main(["types", "list", "--schema", schema]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "few (tables_lab, version 2)",
+        "few (planted_lab, version 2)",
         "  18 neurons of 2 sessions; types 0, 1, 2",
         "mine (me, version 3)",
         "  5 neurons of 2 sessions; types ON, OFF",

@@ -299,10 +299,10 @@ def test_jobs_of_functions_with_the_same_settings_are_told_apart(lab):
         lab.plan(name, [1])
     words = {describe("TrainedModel", key) for key in lab.tables.TrainingPlan.fetch("KEY") if key["seed"] == 1}
     assert words == {
-        "TrainedModel: tables_lab.baseline {}, seed 1",
-        "TrainedModel: tables_lab.december {}, seed 1",
-        "TrainedModel: tables_lab.without_mixture {}, seed 1",
-        "TrainedModel: tables_lab.diverges {}, seed 1",
+        "TrainedModel: helpers.planted_lab.baseline {}, seed 1",
+        "TrainedModel: helpers.planted_lab.december {}, seed 1",
+        "TrainedModel: helpers.planted_lab.without_mixture {}, seed 1",
+        "TrainedModel: helpers.planted_lab.diverges {}, seed 1",
     }
     assert describe("SeedAgreement", {"trainer_fn": "a.b", "trainer_hash": "x", "seed_a": 1}) == (
         "SeedAgreement: b, seed_a 1"

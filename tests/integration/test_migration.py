@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tables_setup import open_lab
 
 from december_plugin.cli import main
 from december_plugin.errors import OutdatedSchemaError
@@ -12,6 +11,7 @@ from december_plugin.results import evidence as type_queries
 from december_plugin.schemas import december_tables
 from december_plugin.schemas.migration import finish, outdated
 from december_plugin.schemas.seed_sets import set_digest
+from helpers.lab_tables import open_lab
 
 OLD_KEY = (  # SurrogateAgreement as it was when its key named the newest seed, without foreign keys
     "ALTER TABLE {table} DROP FOREIGN KEY {largest}, DROP FOREIGN KEY {seed_set}, "

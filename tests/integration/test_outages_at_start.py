@@ -10,10 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tables_setup
-from fake_sweep import FakeSweep
-from pool_process import PoolLab, wait_until
-from s3_server import Proxy
 
 from december_plugin.database.connection import connect
 from december_plugin.errors import ServerError
@@ -23,6 +19,10 @@ from december_plugin.pool.worker import loop as worker_module
 from december_plugin.simulate import write_recording
 from december_plugin.storage.identity import recognise
 from december_plugin.storage.stores import MARK, StoreUnavailableError, open_store
+from helpers import lab_tables
+from helpers.fake_sweep import FakeSweep
+from helpers.pool_lab import PoolLab, wait_until
+from helpers.s3_server import Proxy
 
 QUICKLY = ("--lease", "20", "--checkpoint-every", "1")
 
@@ -119,7 +119,7 @@ def test_a_database_that_goes_in_the_first_seconds_of_a_pool(pool, server, monke
 
 
 @pytest.fixture
-def misplaced(empty_lab: tables_setup.Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSweep]:
+def misplaced(empty_lab: lab_tables.Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSweep]:
     """Yield a sweep whose store is configured in a folder that does not exist."""
     dj = quiet_datajoint()
     before = dj.config["stores"]
@@ -165,7 +165,7 @@ def test_settings_that_name_no_store_are_a_mistake_at_any_time(
 
 
 def test_a_worker_works_without_its_spool_and_its_logs(
-    empty_lab: tables_setup.Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    empty_lab: lab_tables.Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     empty_lab.plan("baseline", seeds=[1])
     (tmp_path / "file").write_text("")  # not even root makes a folder there

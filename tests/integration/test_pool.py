@@ -13,13 +13,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from pool_process import FATAL, PoolLab, wait_until
 
 from december_plugin.cli import main
 from december_plugin.cli.commands import pool as pool_command
 from december_plugin.database.connection import second_connection
 from december_plugin.pool.supervisor.database import PoolBoard, announce_pool, failed_jobs
 from december_plugin.simulate import write_recording
+from helpers.pool_lab import FATAL, PoolLab, wait_until
 
 QUICKLY = ("--lease", "10", "--checkpoint-every", "1")
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_sweep import FakeSweep
 
 from december_plugin.cli import main
 from december_plugin.pool import Worker, WorkerSettings
@@ -17,16 +16,17 @@ from december_plugin.schemas import lab as lab_module
 from december_plugin.sweeps.estimate import outlook
 from december_plugin.sweeps.following_jobs import GROUPS, Following
 from december_plugin.sweeps.parse import Entry, Sweep, load_sweep
+from helpers.fake_sweep import FakeSweep
 
 SWEEP = """\
 seeds: [1, 2, 3, 4, 5, 6, 7]
 datasets:
-  - {fn: tables_lab.loaders}
+  - {fn: helpers.planted_lab.loaders}
 models:
-  - {fn: tables_lab.model, config: {note: kept}}
+  - {fn: helpers.planted_lab.model, config: {note: kept}}
 trainers:
-  - {fn: tables_lab.baseline}
-  - {fn: tables_lab.december}
+  - {fn: helpers.planted_lab.baseline}
+  - {fn: helpers.planted_lab.december}
 """
 
 
@@ -47,9 +47,9 @@ def test_counts_and_hours(sweep: FakeSweep, tmp_path: Path, capsys: pytest.Captu
     assert main(["register", str(path), "--dry-run", "--schema", sweep.schema]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "The sweep is valid. It plans 14 trainings: 1 dataset x 1 model x 2 trainers x 7 seeds.",
-        "Note: workers refuse tables_lab.loaders, tables_lab.model, tables_lab.baseline, tables_lab.december until "
-        "tables_lab is allowed where they run: `december worker --allow-modules tables_lab`, or "
-        "DECEMBER_ALLOW_MODULES=tables_lab.",
+        "Note: workers refuse helpers.planted_lab.loaders, helpers.planted_lab.model, helpers.planted_lab.baseline, "
+        "helpers.planted_lab.december until helpers is allowed where they run: `december worker --allow-modules "
+        "helpers`, or DECEMBER_ALLOW_MODULES=helpers.",
         "  new                    8",
         "  planned already        2",
         "  trained already        4",
@@ -66,9 +66,10 @@ def test_counts_and_hours(sweep: FakeSweep, tmp_path: Path, capsys: pytest.Captu
 
 def test_times_on_gpus_count_alone_and_interrupted_trainings_do_not(sweep: FakeSweep) -> None:
     entries = {
-        kind: (Entry(f"tables_lab.{fn}", {}),) for kind, fn in {"datasets": "loaders", "trainers": "baseline"}.items()
+        kind: (Entry(f"helpers.planted_lab.{fn}", {}),)
+        for kind, fn in {"datasets": "loaders", "trainers": "baseline"}.items()
     }
-    asked = Sweep(**entries, models=(Entry("tables_lab.model", {"note": "kept"}),), seeds=(6,))
+    asked = Sweep(**entries, models=(Entry("helpers.planted_lab.model", {"note": "kept"}),), seeds=(6,))
     nnfabrik = sweep.lab.nnfabrik
     on_processor = outlook(asked, nnfabrik=nnfabrik, tables=sweep.tables)
     assert (on_processor.estimate.seconds, on_processor.on_gpu) == (45, False)
@@ -100,7 +101,7 @@ def test_a_schema_without_tables_and_a_server_that_does_not_answer(
 
 
 def test_no_server_is_started_for_it(tmp_path: Path) -> None:
-    (tmp_path / "sweep.yaml").write_text(re.sub(r"tables_lab\.\w+", "os.path.join", SWEEP))
+    (tmp_path / "sweep.yaml").write_text(re.sub(r"helpers\.planted_lab\.\w+", "os.path.join", SWEEP))
     home = tmp_path / "home"
     environment = {"DECEMBER_HOME": str(home), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
     command = [sys.executable, "-m", "december_plugin.cli", "register", "sweep.yaml", "--dry-run"]
@@ -115,12 +116,12 @@ def test_no_server_is_started_for_it(tmp_path: Path) -> None:
 FOLLOWING = """\
 seeds: [1, 2, 3]
 datasets:
-  - {fn: tables_lab.loaders}
+  - {fn: helpers.planted_lab.loaders}
 models:
-  - {fn: tables_lab.model}
+  - {fn: helpers.planted_lab.model}
 trainers:
-  - {fn: tables_lab.baseline}
-  - {fn: tables_lab.december}
+  - {fn: helpers.planted_lab.baseline}
+  - {fn: helpers.planted_lab.december}
 clusterings:
   - {method: kmeans, n_clusters: [2, 3]}
 surrogates:

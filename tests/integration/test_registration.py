@@ -11,6 +11,7 @@ from typing import Any
 import datajoint as dj
 import pytest
 
+import helpers
 from december_plugin.cli import main
 from december_plugin.errors import ServerError, SettingsError
 from december_plugin.schemas.setup_lock import one_at_a_time
@@ -22,11 +23,11 @@ from december_plugin.text.yaml_source import SweepError
 SWEEP = """\
 seeds: [1, 2]
 datasets:
-  - {fn: tables_lab.loaders, comment: data}
+  - {fn: helpers.planted_lab.loaders, comment: data}
 models:
-  - {fn: tables_lab.model, config: {note: kept}}
+  - {fn: helpers.planted_lab.model, config: {note: kept}}
 trainers:
-  - {fn: tables_lab.baseline, comment: baselnie}
+  - {fn: helpers.planted_lab.baseline, comment: baselnie}
 clusterings:
   - {method: gmm, n_clusters: [2, 3]}
 """
@@ -34,9 +35,9 @@ clusterings:
 
 def sweep(**changed: Any) -> Sweep:
     settings = {
-        "datasets": (Entry("tables_lab.loaders", {}, "data"),),
-        "models": (Entry("tables_lab.model", {"note": "kept"}),),
-        "trainers": (Entry("tables_lab.baseline", {}, "baselnie"),),
+        "datasets": (Entry("helpers.planted_lab.loaders", {}, "data"),),
+        "models": (Entry("helpers.planted_lab.model", {"note": "kept"}),),
+        "trainers": (Entry("helpers.planted_lab.baseline", {}, "baselnie"),),
         "seeds": (1, 2),
     }
     return Sweep(**{**settings, **changed})
@@ -52,7 +53,7 @@ def test_first_registrations_at_once_all_end_well(schema_name: str, database: An
     name = schema_name
     words = [sys.executable, "-m", "december_plugin.cli", "register", "sweep.yaml", "--fabrikant", "ana"]
     words += ["--schema", f"{name}_ours", "--nnfabrik", name]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": helpers.FOLDER}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL, "text": True}
     begun = [subprocess.Popen(words, cwd=tmp_path, env=environment, **pipes) for _ in range(4)]
     said = [process.communicate(timeout=300)[0] for process in begun]
@@ -93,7 +94,7 @@ def test_whose_entries_they_are(empty_lab: Any) -> None:
         registered(empty_lab, sweep(), fabrikant="testre")
     assert str(raised.value) == (
         f"there is no Fabrikant 'testre' in {nnfabrik.Fabrikant.full_table_name}. Did you mean 'tester'? Known: "
-        "tester. Add one, in Python: from december_plugin.schemas.lab import open_lab; "
+        "tester. Add one, in Python: from december_plugin import open_lab; "
         "open_lab().nnfabrik.Fabrikant().add_entry('testre', email=..., affiliation=..., dj_username=...)."
     )
     assert not len(nnfabrik.Trainer())
@@ -171,15 +172,16 @@ def test_whether_an_account_may_change_comments(empty_lab: Any, admin: Any, serv
 
 def test_the_comment_of_an_earlier_entry(empty_lab: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lab = empty_lab
-    first = (Entry("tables_lab.december", {"n_moved": 4, "n_clusters": 3}, "DECEMber"),)
+    first = (Entry("helpers.planted_lab.december", {"n_moved": 4, "n_clusters": 3}, "DECEMber"),)
     registered(lab, sweep(trainers=first))
-    same = (Entry("tables_lab.december", {"n_moved": 4, "n_clusters": 5}, "DECEMber"),)  # the other K is on purpose
+    # The other K is on purpose.
+    same = (Entry("helpers.planted_lab.december", {"n_moved": 4, "n_clusters": 5}, "DECEMber"),)
     assert compare(sweep(trainers=same), nnfabrik=lab.nnfabrik, fabrikant=None)["trainer"].same_comments == []
     path = tmp_path / "sweep.yaml"
     path.write_text(
         SWEEP.replace(
-            "{fn: tables_lab.baseline, comment: baselnie}",
-            "{fn: tables_lab.december, comment: DECEMber, config: {n_moved: 6}, grid: {n_clusters: [3, 4]}}",
+            "{fn: helpers.planted_lab.baseline, comment: baselnie}",
+            "{fn: helpers.planted_lab.december, comment: DECEMber, config: {n_moved: 6}, grid: {n_clusters: [3, 4]}}",
         )
     )
     assert main(["register", str(path), "--schema", lab.tables.schema.database]) == 0
@@ -205,9 +207,9 @@ def test_names_of_nulls_that_are_taken_are_mistakes_with_their_place(empty_lab: 
 
 
 def test_what_is_new_is_counted_and_nothing_is_planned_twice(empty_lab: Any) -> None:
-    grid = tuple(Entry("tables_lab.baseline", {"at": at}, "100 % 'of it'") for at in range(150))
+    grid = tuple(Entry("helpers.planted_lab.baseline", {"at": at}, "100 % 'of it'") for at in range(150))
     # The settings of one function are those of another: only the pairs of the sweep are planned.
-    others = (Entry("tables_lab.december", {"at": 3}),)
+    others = (Entry("helpers.planted_lab.december", {"at": 3}),)
     written = registered(empty_lab, sweep(trainers=grid, seeds=(1, 2)))
     assert (written.new["Trainer"], written.new["TrainingPlan"], written.existing["TrainingPlan"]) == (150, 300, 0)
     written = registered(empty_lab, sweep(trainers=(*grid, *others), seeds=(1, 2, 3)))
@@ -215,7 +217,7 @@ def test_what_is_new_is_counted_and_nothing_is_planned_twice(empty_lab: Any) -> 
     assert (written.new["Seed"], written.existing["Seed"]) == (1, 2)
     assert (written.new["TrainingPlan"], written.existing["TrainingPlan"]) == (153, 300)
     assert len(empty_lab.tables.TrainingPlan()) == len(written.plan) == 453
-    stored = (empty_lab.nnfabrik.Trainer & {"trainer_fn": "tables_lab.baseline"}).fetch(as_dict=True)
+    stored = (empty_lab.nnfabrik.Trainer & {"trainer_fn": "helpers.planted_lab.baseline"}).fetch(as_dict=True)
     assert sorted(row["trainer_config"]["at"] for row in stored) == list(range(150))
     assert {row["trainer_comment"] for row in stored} == {"100 % 'of it'"}
 
@@ -236,17 +238,20 @@ def test_who_only_looks_need_not_be_in_fabrikant(
 
 def test_entries_that_the_tables_cannot_tell_apart(empty_lab: Any) -> None:
     with pytest.raises(SettingsError) as raised:
-        registered(empty_lab, sweep(trainers=tuple(Entry("tables_lab.baseline", {"at": at}) for at in (1, "1"))))
+        registered(
+            empty_lab, sweep(trainers=tuple(Entry("helpers.planted_lab.baseline", {"at": at}) for at in (1, "1")))
+        )
     assert str(raised.value) == (
-        "two entries of 'tables_lab.baseline' differ only in what nnfabrik's hash takes for the same: at 1 and '1'. "
-        "Keep one of them."
+        "two entries of 'helpers.planted_lab.baseline' differ only in what nnfabrik's hash takes for the same: "
+        "at 1 and '1'. Keep one of them."
     )
     registered(empty_lab, sweep())
     with pytest.raises(SettingsError) as raised:
-        registered(empty_lab, sweep(trainers=(Entry("tables_lab.Baseline", {}),)))
+        registered(empty_lab, sweep(trainers=(Entry("helpers.planted_lab.Baseline", {}),)))
     assert str(raised.value) == (
-        "'tables_lab.Baseline' cannot be registered beside 'tables_lab.baseline' with the same settings: to the "
-        "database, names that differ only in case are the same. Give one of the functions another name."
+        "'helpers.planted_lab.Baseline' cannot be registered beside 'helpers.planted_lab.baseline' with the same "
+        "settings: to the database, names that differ only in case are the same. Give one of the functions another "
+        "name."
     )
 
 
@@ -262,6 +267,6 @@ def test_a_table_with_an_add_entry_of_its_own_is_asked(empty_lab: Any, monkeypat
     monkeypatch.setattr(table, "add_entry", add_entry)
     registered(empty_lab, sweep())
     assert asked == [{}]
-    with pytest.raises(SettingsError, match=r"nnfabrik's trainer table rejected 'tables_lab\.baseline'"):
-        registered(empty_lab, sweep(trainers=(Entry("tables_lab.baseline", {"bad": 1}),), seeds=(9,)))
+    with pytest.raises(SettingsError, match=r"nnfabrik's trainer table rejected 'helpers\.planted_lab\.baseline'"):
+        registered(empty_lab, sweep(trainers=(Entry("helpers.planted_lab.baseline", {"bad": 1}),), seeds=(9,)))
     assert not len(empty_lab.nnfabrik.Seed & {"seed": 9})

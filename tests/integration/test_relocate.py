@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pymysql
 import pytest
-from tables_setup import Lab, emptied
 
 from december_plugin.cli import main
 from december_plugin.errors import RecordingError, SettingsError
@@ -19,6 +18,7 @@ from december_plugin.simulate import write_recording
 from december_plugin.sweeps.parse import load_sweep
 from december_plugin.sweeps.register import register
 from december_plugin.sweeps.relocate import Move, carry_out, plan_move
+from helpers.lab_tables import Lab, emptied
 
 SIZES = {"n_neurons": 15, "n_train": 30, "n_validation": 10, "n_test": 3, "n_repeats": 4, "image_shape": (12, 14)}
 SWEEP = """\

@@ -7,17 +7,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import browser
 import numpy as np
 import pandas as pd
 import pytest
-import tables_lab
-import tables_setup
-from browser import Page
 
 from december_plugin import cli
 from december_plugin.report.columns import COLUMNS
 from december_plugin.results import agreement as queries
+from helpers import browser, lab_tables, planted_lab
+from helpers.browser import Page
 
 HOSTILE = "DECEMber <script>document.title = 'broken'</script><img src=x onerror=alert(1)>"
 SEEDS = [1, 2, 3]
@@ -29,9 +27,9 @@ needs_browser = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def filled(new_schema_name: Callable[[], str]) -> tables_setup.Lab:
+def filled(new_schema_name: Callable[[], str]) -> lab_tables.Lab:
     """Return a lab with three seeds of everything, known types, a null, a failed job, and a comment to beware of."""
-    lab = tables_setup.open_lab(new_schema_name())
+    lab = lab_tables.open_lab(new_schema_name())
     december = lab.plan("december", SEEDS)
     lab.plan("baseline", SEEDS)
     lab.plan("baseline", SEEDS, control=True)
@@ -39,7 +37,7 @@ def filled(new_schema_name: Callable[[], str]) -> tables_setup.Lab:
     for method in ("kmeans", "t_mixture"):
         for count in (2, 3, 4):
             lab.tables.Clustering().add_entry(method, count, n_init=1)
-    lab.tables.KnownTypes().add_entry("planted", tables_setup.truth(), source="by hand")
+    lab.tables.KnownTypes().add_entry("planted", lab_tables.truth(), source="by hand")
     lab.tables.Surrogate().add_entry(name="quick", n_draws=3)
     for table in lab.tables.computed:
         if table.__name__ != "SurrogateAgreement":
@@ -51,13 +49,13 @@ def filled(new_schema_name: Callable[[], str]) -> tables_setup.Lab:
     return lab
 
 
-def options(lab: tables_setup.Lab) -> list[str]:
+def options(lab: lab_tables.Lab) -> list[str]:
     name = lab.tables.schema.database
     return ["--schema", name, "--nnfabrik", name]
 
 
 @pytest.fixture(scope="module")
-def report(filled: tables_setup.Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def report(filled: lab_tables.Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
     assert cli.main(["report", "-o", str(path), "--clusters", "3", *options(filled)]) == 0
     return path
@@ -145,7 +143,7 @@ def explorer(page: Page) -> Iterator[Page]:
 
 
 @needs_browser
-def test_filters_by_session_cluster_and_stability(explorer: Page, filled: tables_setup.Lab) -> None:
+def test_filters_by_session_cluster_and_stability(explorer: Page, filled: lab_tables.Lab) -> None:
     assert n_points(explorer) == 70
     change(explorer, "[data-role=sessions] input", "e.checked = false")
     explorer.wait_for("document.querySelector('[data-role=status]').textContent.startsWith('30 of 70 drawn neurons')")
@@ -161,7 +159,7 @@ def test_filters_by_session_cluster_and_stability(explorer: Page, filled: tables
     assert n_points(explorer) == int((stable["stability"] == 1).sum())
 
 
-def december_of(lab: tables_setup.Lab) -> Any:
+def december_of(lab: lab_tables.Lab) -> Any:
     return (lab.tables.ClusterAssignment & (lab.tables.Clustering & "method = 'december'").proj()).fetch("KEY")
 
 
@@ -283,7 +281,7 @@ def test_the_report_tells_of_the_failure_and_of_what_is_missing(report: Path) ->
 
 
 def test_a_report_over_nothing_is_an_error_and_no_file(
-    empty_lab: tables_setup.Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    empty_lab: lab_tables.Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "report.html"
     name = empty_lab.tables.schema.database
@@ -306,7 +304,7 @@ def test_a_report_over_nothing_is_an_error_and_no_file(
     ],
 )
 def test_wrong_choices(
-    filled: tables_setup.Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+    filled: lab_tables.Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
     assert cli.main(["report", "-o", str(tmp_path / "r.html"), *words, *options(filled)]) == cli.ERROR
     assert message in capsys.readouterr().err
@@ -314,7 +312,7 @@ def test_wrong_choices(
 
 
 def test_another_file_is_not_replaced(
-    filled: tables_setup.Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    filled: lab_tables.Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "thesis.html"
     path.write_text("mine")
@@ -325,7 +323,7 @@ def test_another_file_is_not_replaced(
 
 
 def test_a_reader_without_the_store_gets_all_but_the_t_sne(
-    filled: tables_setup.Lab, december: Callable[..., Any], server: Any, tmp_path: Path
+    filled: lab_tables.Lab, december: Callable[..., Any], server: Any, tmp_path: Path
 ) -> None:
     own, name = server.settings, filled.tables.schema.database
     query = filled.tables.schema.connection.query
@@ -348,7 +346,7 @@ def test_a_reader_without_the_store_gets_all_but_the_t_sne(
 
 
 def test_the_export_has_the_numbers_of_the_queries(
-    filled: tables_setup.Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    filled: lab_tables.Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "numbers"
     assert cli.main(["export", str(folder), *options(filled)]) == 0
@@ -366,7 +364,7 @@ def test_the_export_has_the_numbers_of_the_queries(
     np.testing.assert_array_equal(neurons["cluster"], stored["label"])
     np.testing.assert_array_equal(neurons["unit_id"], stored["unit_id"])
     counts = {path.stem: len(pd.read_parquet(path)) for path in folder.glob("*.parquet")}
-    n_neurons = sum(tables_lab.SESSIONS.values())
+    n_neurons = sum(planted_lab.SESSIONS.values())
     assert counts["assignments"] == len(filled.tables.ClusterAssignment()) * n_neurons
     assert counts["consensus_neurons"] == len(expected) * n_neurons
     assert counts["performance_neurons"] == len(filled.tables.TestPerformance()) * n_neurons

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pool_process import PoolLab
 
 from december_plugin.cli import main
 from december_plugin.simulate import write_recording
+from helpers.pool_lab import PoolLab
 
 SWEEP = """\
 seeds: [1, 2]

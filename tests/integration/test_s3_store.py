@@ -14,11 +14,8 @@ from typing import Any
 import datajoint as dj
 import numpy as np
 import pytest
-import s3_server
-import tables_lab
-import tables_setup
-from s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, Proxy, S3Server
 
+import helpers
 from december_plugin.database.connection import check_store
 from december_plugin.errors import ServerError
 from december_plugin.pool.worker.checkpoints import CheckpointFile, JobCheckpoints
@@ -26,6 +23,8 @@ from december_plugin.schemas.stored_models import stored_state_dict
 from december_plugin.storage import s3 as s3_store
 from december_plugin.storage.s3 import S3Store, use_quick_client
 from december_plugin.storage.stores import MARK, StoreUnavailableError, is_outage, open_store
+from helpers import lab_tables, planted_lab, s3_server
+from helpers.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, Proxy, S3Server
 
 JOB = ("lab", "__trained_model", "0123456789abcdef" * 2)
 PLACE = "the bucket 'models' at 127.0.0.1:{port}, below 'lab/vision'"
@@ -347,10 +346,10 @@ def test_worker_keeps_its_models_in_a_bucket(
 ) -> None:
     configured["minio"] = s3_server.store_settings(s3.port)
     (tmp_path / "dj_local_conf.json").write_text(json.dumps({"stores": {"minio": configured["minio"]}}))
-    lab = tables_setup.open_lab(schema_name)
+    lab = lab_tables.open_lab(schema_name)
     lab.plan("baseline", [1, 2])
-    words = ("worker", "--schema", schema_name, "--only", "TrainedModel", "--allow-modules", "tables_lab")
-    done = december(*words, cwd=tmp_path, PYTHONPATH=str(Path(__file__).parent))
+    words = ("worker", "--schema", schema_name, "--only", "TrainedModel", "--allow-modules", "helpers.planted_lab")
+    done = december(*words, cwd=tmp_path, PYTHONPATH=helpers.FOLDER)
     assert done.returncode == 0, done.stderr
     assert SECRET_KEY not in done.stdout + done.stderr
     assert len(lab.tables.TrainedModel()) == 2
@@ -358,7 +357,7 @@ def test_worker_keeps_its_models_in_a_bucket(
     assert sorted(name.split("/")[2] for name in s3.names()) == sorted([schema_name, schema_name, MARK])
     for seed in (1, 2):
         weights = stored_state_dict(lab.tables.TrainedModel, {"seed": seed})["readout.first.features"]
-        assert np.allclose(weights[0, :, 0].T, tables_lab.planted_vectors(seed, "first"), atol=1e-6)
+        assert np.allclose(weights[0, :, 0].T, planted_lab.planted_vectors(seed, "first"), atol=1e-6)
 
 
 def test_folder_stores_need_no_client(database: Any, schema_name: str) -> None:

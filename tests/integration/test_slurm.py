@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
-from slurm_host import SlurmHost, running_slurm, wait_until
 
 from december_plugin.cli import main
 from december_plugin.pool.slurm.array import slurm_status
 from december_plugin.schemas.lab import open_lab
 from december_plugin.simulate import write_recording
+from helpers.slurm_host import SlurmHost, running_slurm, wait_until
 
 LAB_PASSWORD = "a password for nobody's eyes"
 MODEL = {"hidden_channels": 4, "input_kern": 3, "hidden_kern": 3, "layers": 1, "depth_separable": False}

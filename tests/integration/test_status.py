@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 from datajoint.errors import LostConnectionError
-from fake_sweep import FakeSweep
 
 from december_plugin.cli import main
 from december_plugin.pool.jobs.waiting import table_statuses
 from december_plugin.pool.status import overview as overview_module
 from december_plugin.pool.status.bottlenecks import find_blocks
 from december_plugin.pool.status.overview import read_overview
+from helpers.fake_sweep import FakeSweep
 
 
 @pytest.fixture
@@ -319,7 +319,7 @@ def test_idle_workers_while_jobs_wait(sweep: FakeSweep) -> None:
 def test_a_reader_of_an_old_schema(
     sweep: FakeSweep, server: Any, admin: Any, december: Any, tmp_path: Path, schema_name: str
 ) -> None:
-    from tables_setup import open_lab
+    from helpers.lab_tables import open_lab
 
     open_lab(schema_name).plan("baseline", seeds=[1, 2])
     for name in ("~jobs", "pool", "pool_worker", "pool_job"):

@@ -14,11 +14,7 @@ from typing import Any
 
 import datajoint as dj
 import pytest
-import s3_server
-import tables_setup
 from datajoint.hash import key_hash
-from s3_server import BUCKET, S3Server
-from tables_setup import Lab
 
 from december_plugin.cli import main
 from december_plugin.database.connection import second_connection
@@ -28,6 +24,9 @@ from december_plugin.pool.worker.checkpoints import CheckpointFile, attempt_name
 from december_plugin.pool.worker.spool import Spool
 from december_plugin.schemas.stored_models import stored_state_dict
 from december_plugin.storage.stores import StoreUnavailableError, open_store
+from helpers import lab_tables, s3_server
+from helpers.lab_tables import Lab
+from helpers.s3_server import BUCKET, S3Server
 
 DAY = timedelta(days=1)
 OTHER = "0123456789abcdef" * 2
@@ -465,7 +464,7 @@ def test_cleaning_of_a_bucket(s3: S3Server, database: Any, schema_name: str) -> 
     stores = dj.config["stores"]
     dj.config["stores"] = {**stores, "cloud": s3_server.store_settings(s3.port)}
     try:
-        lab = tables_setup.open_lab(schema_name, storage="cloud")
+        lab = lab_tables.open_lab(schema_name, storage="cloud")
         lab.train("baseline", [1, 2])
         models = s3.names()
         assert len(models) == 2

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics as reference
-import tables_lab
 from datajoint.hash import key_hash
-from tables_setup import open_lab, truth
 
 from december_plugin.errors import SettingsError
 from december_plugin.schemas.assigned_labels import RecentlyUsed
+from helpers import planted_lab
+from helpers.lab_tables import open_lab, truth
 
 MEASURES = {
     "adjusted_rand_index": reference.adjusted_rand_score,
@@ -32,13 +32,13 @@ def lab(new_schema_name):
     lab.train("december", SEEDS[:2], n_moved=0)
     lab.tables.ClusterAssignment.populate()
     lab.tables.SeedAgreement.populate()
-    lab.tables.KnownTypes().add_entry("planted", truth(), source="tables_lab")
+    lab.tables.KnownTypes().add_entry("planted", truth(), source="planted_lab")
     lab.tables.LabelAgreement.populate()
     return lab
 
 
 def planted(seed: int, n_moved: int = 4) -> np.ndarray:
-    return np.concatenate([tables_lab.planted_labels(seed, key, n_moved) for key in tables_lab.SESSIONS])
+    return np.concatenate([planted_lab.planted_labels(seed, key, n_moved) for key in planted_lab.SESSIONS])
 
 
 def by_moved(lab, n_moved: int):
@@ -116,12 +116,12 @@ def test_only_neurons_of_both_seeds_are_compared(empty_lab):
     tables = lab.tables
     tables.ClusterAssignment.populate()
     key = (tables.ClusterAssignment.Session & {"seed": 2, "data_key": "first"}).fetch1("KEY")
-    tables.ClusterAssignment.Session.update1({**key, "unit_ids": tables_lab.unit_ids("first")[::-1] + 3})
+    tables.ClusterAssignment.Session.update1({**key, "unit_ids": planted_lab.unit_ids("first")[::-1] + 3})
     tables.ClusterAssignment.update1({**{n: key[n] for n in tables.ClusterAssignment.primary_key}, "labels_md5": "x"})
     tables.SeedAgreement.populate()
     row = tables.SeedAgreement.fetch1()
-    a = np.concatenate([tables_lab.planted_labels(1, "first")[1:], tables_lab.planted_labels(1, "second")])
-    b = np.concatenate([tables_lab.planted_labels(2, "first")[::-1][:-1], tables_lab.planted_labels(2, "second")])
+    a = np.concatenate([planted_lab.planted_labels(1, "first")[1:], planted_lab.planted_labels(1, "second")])
+    b = np.concatenate([planted_lab.planted_labels(2, "first")[::-1][:-1], planted_lab.planted_labels(2, "second")])
     assert row["n_neurons"] == 69
     assert row["adjusted_rand_index"] == pytest.approx(reference.adjusted_rand_score(a, b))
 
@@ -172,7 +172,7 @@ def test_recently_used_entries_stay():
 
 def test_agreement_with_known_types(lab):
     for row in (lab.tables.LabelAgreement & by_moved(lab, 4)).fetch(as_dict=True):
-        types = np.concatenate([tables_lab.types(key) for key in tables_lab.SESSIONS])
+        types = np.concatenate([planted_lab.types(key) for key in planted_lab.SESSIONS])
         expected = {name: measure(types, planted(row["seed"])) for name, measure in MEASURES.items()}
         assert {name: row[name] for name in MEASURES} == pytest.approx(expected)
         assert row["n_labelled"] == 70
@@ -180,8 +180,8 @@ def test_agreement_with_known_types(lab):
 
 
 def test_only_neurons_of_known_type_count(lab):
-    units = tables_lab.unit_ids("first")
-    names = np.array(["PV", "SST", "VIP"], dtype=object)[tables_lab.types("first")]
+    units = planted_lab.unit_ids("first")
+    names = np.array(["PV", "SST", "VIP"], dtype=object)[planted_lab.types("first")]
     names[::2] = None
     names[1], names[3], names[5] = np.nan, "", -1
     lab.tables.KnownTypes().add_entry("genetic", {"first": (units[::-1], names[::-1]), "elsewhere": ([1], ["PV"])})
@@ -191,7 +191,7 @@ def test_only_neurons_of_known_type_count(lab):
     (found,) = (lab.tables.LabelAgreement & {"types_name": "genetic", "seed": 3}).fetch(as_dict=True)
     known = np.arange(7, 40, 2)
     expected = reference.adjusted_rand_score(
-        tables_lab.types("first")[known], tables_lab.planted_labels(3, "first")[known]
+        planted_lab.types("first")[known], planted_lab.planted_labels(3, "first")[known]
     )
     assert found["n_labelled"] == 17
     assert found["adjusted_rand_index"] == pytest.approx(expected)

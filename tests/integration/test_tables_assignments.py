@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tables_lab
 from sklearn.metrics import adjusted_rand_score
-from tables_setup import open_lab
 
 from december_plugin.errors import EmbeddingError, SettingsError
 from december_plugin.schemas.clustering import canonical_settings, clustering_hash
+from helpers import planted_lab
+from helpers.lab_tables import open_lab
 
 
 @pytest.fixture(scope="module")
@@ -116,12 +116,12 @@ def assignments(lab, method, trainer):
 def test_decembers_clustering_pairs_with_december_models_only(lab):
     pairs = lab.tables.ClusterAssignment * lab.tables.Clustering.proj("method")
     assert sorted(zip(*pairs.fetch("trainer_fn", "method", "seed"), strict=True)) == [
-        ("tables_lab.baseline", "gmm", 1),
-        ("tables_lab.baseline", "kmeans", 1),
-        ("tables_lab.december", "december", 1),
-        ("tables_lab.december", "december", 2),
-        ("tables_lab.foreign", "gmm", 1),
-        ("tables_lab.foreign", "kmeans", 1),
+        ("helpers.planted_lab.baseline", "gmm", 1),
+        ("helpers.planted_lab.baseline", "kmeans", 1),
+        ("helpers.planted_lab.december", "december", 1),
+        ("helpers.planted_lab.december", "december", 2),
+        ("helpers.planted_lab.foreign", "gmm", 1),
+        ("helpers.planted_lab.foreign", "kmeans", 1),
     ]
 
 
@@ -132,9 +132,9 @@ def test_decembers_clusters_are_those_of_its_mixture(lab, seed):
     number = np.argsort(order)  # the mixture's number of each planted type
     for session in (lab.tables.ClusterAssignment.Session & own).fetch(as_dict=True):
         key = session["data_key"]
-        np.testing.assert_array_equal(session["labels"], number[tables_lab.planted_labels(seed, key)])
-        np.testing.assert_array_equal(session["unit_ids"], tables_lab.unit_ids(key))
-        assert session["n_session_neurons"] == tables_lab.SESSIONS[key]
+        np.testing.assert_array_equal(session["labels"], number[planted_lab.planted_labels(seed, key)])
+        np.testing.assert_array_equal(session["unit_ids"], planted_lab.unit_ids(key))
+        assert session["n_session_neurons"] == planted_lab.SESSIONS[key]
         assert session["unit_ids_from"] == "recording"
         assert [session[name].dtype for name in ("unit_ids", "labels", "confidences")] == ["int64", "int16", "float32"]
         assert (session["confidences"] > 0.99).all()
@@ -149,7 +149,7 @@ def test_post_hoc_methods_find_the_planted_clusters(lab):
     own = assignments(lab, "kmeans", "baseline")
     sessions = (lab.tables.ClusterAssignment.Session & own).fetch(as_dict=True)
     found = np.concatenate([session["labels"] for session in sessions])
-    planted = np.concatenate([tables_lab.planted_labels(1, session["data_key"]) for session in sessions])
+    planted = np.concatenate([planted_lab.planted_labels(1, session["data_key"]) for session in sessions])
     assert adjusted_rand_score(planted, found) == 1
     assert own.fetch1("n_clusters_used") == 3
     assert np.isnan(own.fetch1("log_likelihood"))
@@ -161,7 +161,7 @@ def test_post_hoc_methods_find_the_planted_clusters(lab):
 def test_models_of_other_trainers_get_their_unit_ids_from_the_loaders(lab):
     own = assignments(lab, "kmeans", "foreign")
     session = (lab.tables.ClusterAssignment.Session & own & {"data_key": "first"}).fetch1()
-    np.testing.assert_array_equal(session["unit_ids"], tables_lab.unit_ids("first"))
+    np.testing.assert_array_equal(session["unit_ids"], planted_lab.unit_ids("first"))
     assert session["unit_ids_from"] == "recording"
 
 
@@ -193,7 +193,7 @@ def test_a_readout_that_knows_its_own_vectors_is_asked(empty_lab):
     lab.tables.Clustering().add_entry("kmeans", 3)
     lab.tables.ClusterAssignment.populate()
     (session,) = (lab.tables.ClusterAssignment.Session & {"data_key": "second"}).fetch("labels", as_dict=True)
-    assert adjusted_rand_score(tables_lab.planted_labels(1, "second"), session["labels"]) == 1
+    assert adjusted_rand_score(planted_lab.planted_labels(1, "second"), session["labels"]) == 1
 
 
 def test_after_a_failed_insert_no_half_assignment_is_left(empty_lab, monkeypatch):

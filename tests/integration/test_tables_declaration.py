@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import datajoint as dj
 import pytest
-from tables_setup import open_lab
 
 from december_plugin.errors import ServerError, SettingsError
 from december_plugin.schemas import DecemberTables, december_tables
+from helpers.lab_tables import open_lab
 
 OURS = ("TrainingPlan", "TrainingSummary", "Clustering", "ClusterAssignment", "NeuronCluster")
 OURS += ("SeedAgreement", "KnownTypes", "LabelAgreement", "TestPerformance", "TrainedModel")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tables_setup import open_lab
 
 from december_plugin.simulate.movies import write_movie_recording
+from helpers.lab_tables import open_lab
 
 MODEL = {
     "hidden_channels": [3, 4],

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tables_lab
-from tables_setup import open_lab
 
 from december_plugin.embeddings.readout_vectors import unit_ids_of
 from december_plugin.errors import RecordingError, SettingsError
@@ -15,6 +13,8 @@ from december_plugin.results.agreement import load_assigned_model
 from december_plugin.results.performance import SCORES, performance_table, session_performance, untested_sessions
 from december_plugin.schemas.performance import OF_REPEATS
 from december_plugin.schemas.training_summary import summary_of
+from helpers import planted_lab
+from helpers.lab_tables import open_lab
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +30,16 @@ def lab(new_schema_name):
 
 
 def expected_correlations(seed: int, data_key: str) -> np.ndarray:
-    images = tables_lab.Recording(data_key, with_unit_ids=True).images
-    measured = tables_lab.responses(data_key, images).astype(np.float32)
-    predicted = images.reshape(len(images), -1) @ tables_lab.planted_vectors(seed, data_key).T
+    images = planted_lab.Recording(data_key, with_unit_ids=True).images
+    measured = planted_lab.responses(data_key, images).astype(np.float32)
+    predicted = images.reshape(len(images), -1) @ planted_lab.planted_vectors(seed, data_key).T
     pairs = zip(measured.T, predicted.T, strict=True)
     return np.array([np.corrcoef(r, p)[0, 1] if np.ptp(r) else 0.0 for r, p in pairs])
 
 
 def test_correlations_are_those_of_the_stored_weights(lab):
-    tested = lab.tables.TestPerformance & {"trainer_fn": "tables_lab.december"}
-    expected = {key: expected_correlations(1, key) for key in tables_lab.SESSIONS}
+    tested = lab.tables.TestPerformance & {"trainer_fn": "helpers.planted_lab.december"}
+    expected = {key: expected_correlations(1, key) for key in planted_lab.SESSIONS}
     row = tested.fetch1()
     assert row["single_trial_correlation"] == pytest.approx(np.concatenate([*expected.values()]).mean(), abs=1e-6)
     assert row["n_tested_neurons"] == 70
@@ -48,7 +48,7 @@ def test_correlations_are_those_of_the_stored_weights(lab):
         key = session["data_key"]
         np.testing.assert_allclose(session["single_trial_correlations"], expected[key], atol=1e-6)
         assert session["single_trial_correlations"].dtype == np.float32
-        np.testing.assert_array_equal(session["tested_unit_ids"], tables_lab.unit_ids(key))
+        np.testing.assert_array_equal(session["tested_unit_ids"], planted_lab.unit_ids(key))
         assert (session["tested_unit_ids_from"], session["n_trials"]) == ("recording", 20)
 
 
@@ -57,10 +57,10 @@ def test_repeated_images_give_a_correlation_to_the_average(empty_lab):
     lab.train("baseline", [1], dataset={"n_images": 5})
     lab.tables.TestPerformance.populate()
     expected = []
-    for key in tables_lab.SESSIONS:
-        images = tables_lab.Recording(key, with_unit_ids=True, n_images=5).images
-        measured = tables_lab.responses(key, images).astype(np.float32)
-        predicted = images.reshape(len(images), -1) @ tables_lab.planted_vectors(1, key).T
+    for key in planted_lab.SESSIONS:
+        images = planted_lab.Recording(key, with_unit_ids=True, n_images=5).images
+        measured = planted_lab.responses(key, images).astype(np.float32)
+        predicted = images.reshape(len(images), -1) @ planted_lab.planted_vectors(1, key).T
         mean_r, mean_p = (values.reshape(4, 5, -1).mean(axis=0) for values in (measured, predicted))
         expected += [np.corrcoef(mean_r[:, n], mean_p[:, n])[0, 1] for n in range(mean_r.shape[1] - 1)] + [0.0]
     assert lab.tables.TestPerformance.fetch1("correlation_to_average") == pytest.approx(np.mean(expected), abs=1e-6)
@@ -83,9 +83,9 @@ def test_scores_of_repeats_are_those_of_the_functions(empty_lab):
     singles, averages, normalized, feves = [], [], [], []
     for session in sessions:
         key = session["data_key"]
-        recording = tables_lab.Recording(key, with_unit_ids=True, n_images=5)
+        recording = planted_lab.Recording(key, with_unit_ids=True, n_images=5)
         responses, images = recording.responses.astype(np.float32), recording.trial_info.frame_image_id
-        predictions = recording.images.reshape(20, -1) @ tables_lab.planted_vectors(1, key).T
+        predictions = recording.images.reshape(20, -1) @ planted_lab.planted_vectors(1, key).T
         ceilings = performance.noise_ceilings(responses, images)
         expected = {
             "explainable_variances": performance.explainable_variance(responses, images),
@@ -127,7 +127,7 @@ def test_a_session_that_cannot_be_tested_enters_no_mean(empty_lab, why, caplog):
         assert row[mean] == pytest.approx(np.nanmean(tested[values]), abs=1e-6)
     assert np.isnan(left_out["single_trial_correlations"]).all()
     assert [left_out[name] for name in OF_REPEATS] == [None] * 5
-    np.testing.assert_array_equal(left_out["tested_unit_ids"], tables_lab.unit_ids("second"))
+    np.testing.assert_array_equal(left_out["tested_unit_ids"], planted_lab.unit_ids("second"))
     counts = [row[f"n_{name}"] for name in ("tested_neurons", "constant_neurons", "repeated_neurons")]
     assert counts == [40, 1, 40]
     assert (row["n_tested_sessions"], row["n_untested_sessions"]) == (1, 1)
@@ -212,7 +212,7 @@ def exported_again(monkeypatch):
     """Return a function after which the recording of the first session has its neurons in another order."""
 
     def permute(order):
-        real_ids, real_responses = tables_lab.unit_ids, tables_lab.responses
+        real_ids, real_responses = planted_lab.unit_ids, planted_lab.responses
 
         def ids(key):
             return real_ids(key)[order] if key == "first" else real_ids(key)
@@ -220,8 +220,8 @@ def exported_again(monkeypatch):
         def responses(key, images):
             return real_responses(key, images)[:, order] if key == "first" else real_responses(key, images)
 
-        monkeypatch.setattr(tables_lab, "unit_ids", ids)
-        monkeypatch.setattr(tables_lab, "responses", responses)
+        monkeypatch.setattr(planted_lab, "unit_ids", ids)
+        monkeypatch.setattr(planted_lab, "responses", responses)
 
     return permute
 
@@ -247,7 +247,7 @@ def test_every_way_to_load_a_model_gives_its_neurons_in_the_order_of_the_trainin
     lab.train("baseline", [1])
     lab.tables.Clustering().add_entry("kmeans", 3)
     lab.tables.ClusterAssignment.populate()
-    trained, expected = tables_lab.unit_ids("first"), expected_correlations(1, "first")
+    trained, expected = planted_lab.unit_ids("first"), expected_correlations(1, "first")
     exported_again(np.arange(40)[::-1])
     for loaders, model in (
         load_assigned_model(lab.tables, True),
@@ -264,7 +264,7 @@ def test_other_neurons_are_refused_and_not_compared_by_position(empty_lab, monke
     lab.train("baseline", [1])
     lab.tables.Clustering().add_entry("kmeans", 3)
     lab.tables.ClusterAssignment.populate()
-    monkeypatch.setitem(tables_lab.SESSIONS, "first", 39)
+    monkeypatch.setitem(planted_lab.SESSIONS, "first", 39)
     for meet in (
         lab.tables.TestPerformance.populate,
         lambda: load_assigned_model(lab.tables, True),
@@ -281,11 +281,11 @@ def test_other_neurons_are_refused_and_not_compared_by_position(empty_lab, monke
 def test_weights_that_do_not_fit_and_no_unit_ids_to_say_why(empty_lab, monkeypatch):
     lab = empty_lab
     lab.train("foreign", [1])
-    monkeypatch.setitem(tables_lab.SESSIONS, "first", 39)
+    monkeypatch.setitem(planted_lab.SESSIONS, "first", 39)
     with pytest.raises(SettingsError) as raised:
         lab.tables.TestPerformance.populate()
     message = str(raised.value)
-    assert message.startswith("the stored weights of the trained model {'model_fn': 'tables_lab.model',")
+    assert message.startswith("the stored weights of the trained model {'model_fn': 'helpers.planted_lab.model',")
     assert message.endswith(
         "do not fit the model that its entries build now: Error in loading state_dict: Shape-mismatch for key "
         "readout.first.features. Its recordings or its model function have changed since the training: bring them back "
@@ -298,15 +298,15 @@ def test_image_ids_that_do_not_belong_to_the_trials_are_found_before_the_trainin
         real(self, *args, **settings)
         self.trial_info.frame_image_id = self.trial_info.frame_image_id[1:]
 
-    real = tables_lab.Recording.__init__
-    monkeypatch.setattr(tables_lab.Recording, "__init__", short)
+    real = planted_lab.Recording.__init__
+    monkeypatch.setattr(planted_lab.Recording, "__init__", short)
     with pytest.raises(RecordingError, match=r"session 'first': meta/trials/frame_image_id.npy has shape \(19,\)"):
         empty_lab.train("baseline", [1])
 
 
 def test_a_foreign_model_gets_its_unit_ids_from_the_loaders(lab):
-    sessions = lab.tables.TestPerformance.Session & {"trainer_fn": "tables_lab.foreign", "data_key": "second"}
-    np.testing.assert_array_equal(sessions.fetch1("tested_unit_ids"), tables_lab.unit_ids("second"))
+    sessions = lab.tables.TestPerformance.Session & {"trainer_fn": "helpers.planted_lab.foreign", "data_key": "second"}
+    np.testing.assert_array_equal(sessions.fetch1("tested_unit_ids"), planted_lab.unit_ids("second"))
 
 
 def test_a_data_set_without_a_test_tier_says_so(empty_lab):
@@ -330,7 +330,7 @@ def test_scores_and_clusters_of_a_session_can_be_joined(lab):
 
 
 def test_summary_of_a_december_training(lab):
-    row = (lab.tables.TrainingSummary & {"trainer_fn": "tables_lab.december"}).fetch1()
+    row = (lab.tables.TrainingSummary & {"trainer_fn": "helpers.planted_lab.december"}).fetch1()
     scalars = {name: value for name, value in row.items() if name not in lab.tables.TrainingSummary.primary_key}
     assert scalars == {
         "trainer_role": "december",

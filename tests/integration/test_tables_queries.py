@@ -6,12 +6,12 @@ import itertools
 
 import numpy as np
 import pytest
-import tables_lab
 from sklearn.metrics import adjusted_rand_score
-from tables_setup import open_lab, truth
 
 from december_plugin.errors import SettingsError
 from december_plugin.results import agreement as queries
+from helpers import planted_lab
+from helpers.lab_tables import open_lab, truth
 
 SEEDS = [1, 2, 3]
 
@@ -33,12 +33,12 @@ def lab(new_schema_name):
 def trainer(lab, name: str, **config):
     """Return the key of one of the trainers."""
     rows = lab.nnfabrik.Trainer.fetch("trainer_fn", "trainer_hash", "trainer_config", as_dict=True)
-    (row,) = [r for r in rows if r["trainer_fn"] == f"tables_lab.{name}" and r["trainer_config"] == config]
+    (row,) = [r for r in rows if r["trainer_fn"] == f"helpers.planted_lab.{name}" and r["trainer_config"] == config]
     return {"trainer_hash": row["trainer_hash"], "trainer_fn": row["trainer_fn"]}
 
 
 def planted(seed: int, n_moved: int = 4) -> np.ndarray:
-    return np.concatenate([tables_lab.planted_labels(seed, key, n_moved) for key in tables_lab.SESSIONS])
+    return np.concatenate([planted_lab.planted_labels(seed, key, n_moved) for key in planted_lab.SESSIONS])
 
 
 # --- agreement by K and method -----------------------------------------------------------------------------------
@@ -66,8 +66,8 @@ def test_agreement_of_every_configuration(lab):
     assert own["test_sd"] == pytest.approx(test.std(ddof=1))
     assert own["strength"] == pytest.approx(2.5)
     assert own["strength_setting"] == "auto"
-    assert own["trainer_comment"] == "tables_lab.december {}"
-    assert own["trainer_fn"] == "tables_lab.december"
+    assert own["trainer_comment"] == "helpers.planted_lab.december {}"
+    assert own["trainer_fn"] == "helpers.planted_lab.december"
 
 
 def test_the_control_stands_beside_with_what_there_is(lab):
@@ -159,7 +159,7 @@ def test_the_cluster_of_one_neuron_in_all_models(lab, in_rows):
     own = frame[frame["method"] == "december"]
     for row in own.itertuples():
         number = np.argsort(np.random.default_rng(row.seed).permutation(3))
-        assert row.label == number[tables_lab.planted_labels(row.seed, "second")[4]]
+        assert row.label == number[planted_lab.planted_labels(row.seed, "second")[4]]
     assert own["seed"].tolist() == SEEDS
     assert (own["confidence"] > 0.99).all()
     assert len(queries.neuron_clusters(lab.tables, "second", 19, {"seed": 2})) == 3
@@ -182,7 +182,7 @@ def test_stable_neurons(lab):
     moved = np.isin(np.arange(40), np.arange(4, 16))
     np.testing.assert_allclose(first["stability"], np.where(moved, 2 / 3, 1))
     majority = first["cluster"].to_numpy()
-    assert adjusted_rand_score(tables_lab.types("first"), majority) == 1
+    assert adjusted_rand_score(planted_lab.types("first"), majority) == 1
     assert frame.attrs["reference_seed"] in SEEDS
     always = queries.stable_neurons(lab.tables, trainer(lab, "december"), minimum=1)
     assert set(always["stability"]) == {1}
@@ -217,4 +217,4 @@ def test_the_model_behind_an_assignment(lab):
     assert sorted(loaders["test"]) == ["first", "second"]
     assert not model.training
     vectors = model.readout["first"].features[0, :, 0].T.detach().numpy()
-    np.testing.assert_array_equal(vectors, tables_lab.planted_vectors(2, "first").astype(np.float32))
+    np.testing.assert_array_equal(vectors, planted_lab.planted_vectors(2, "first").astype(np.float32))

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import datajoint as dj
 import numpy as np
 import pytest
-from tables_setup import open_lab
 
 from december_plugin.results import agreement as queries
 from december_plugin.schemas import december_tables
 from december_plugin.simulate import write_recording
+from helpers.lab_tables import open_lab
 
 SEEDS = [1, 2]
 TRAINING = {"pretrain_epochs": 2, "max_iter": 4, "device": "cpu", "verbose": False}

@@ -9,16 +9,16 @@ from pathlib import Path
 import datajoint as dj
 import numpy as np
 import pytest
-import tables_lab
 import torch
 from datajoint.errors import DataJointError
-from tables_setup import Lab, emptied, open_lab
 
 from december_plugin.database import server_outage
 from december_plugin.database.server_outage import SurvivingCallback, wait_for_server
 from december_plugin.errors import ServerError, SettingsError, TrainingDivergedError
 from december_plugin.schemas import ThreePartTraining, december_tables
 from december_plugin.schemas.serialization import fitting, packed, plain, portable_state_dict, unpacked
+from helpers import planted_lab
+from helpers.lab_tables import Lab, emptied, open_lab
 
 EDITED = {"trainer_comment": "edited"}
 
@@ -43,17 +43,20 @@ def test_the_plan_is_what_is_trained_and_not_the_cross_product(lab):
     assert len(lab.tables.TrainedModel.key_source) == 3
     lab.tables.TrainedModel.populate()
     assert sorted(lab.tables.TrainedModel.fetch("trainer_fn", "seed", as_dict=True), key=lambda row: row["seed"]) == [
-        {"trainer_fn": "tables_lab.baseline", "seed": 1},
-        {"trainer_fn": "tables_lab.baseline", "seed": 2},
-        {"trainer_fn": "tables_lab.foreign", "seed": 3},
+        {"trainer_fn": "helpers.planted_lab.baseline", "seed": 1},
+        {"trainer_fn": "helpers.planted_lab.baseline", "seed": 2},
+        {"trainer_fn": "helpers.planted_lab.foreign", "seed": 3},
     ]
 
 
 def test_planning_twice_writes_nothing_twice(lab):
     entries = {
-        "datasets": [lab.add("dataset", "tables_lab.loaders")],
-        "models": [lab.add("model", "tables_lab.model")],
-        "trainers": [lab.add("trainer", "tables_lab.baseline"), lab.add("trainer", "tables_lab.foreign")],
+        "datasets": [lab.add("dataset", "helpers.planted_lab.loaders")],
+        "models": [lab.add("model", "helpers.planted_lab.model")],
+        "trainers": [
+            lab.add("trainer", "helpers.planted_lab.baseline"),
+            lab.add("trainer", "helpers.planted_lab.foreign"),
+        ],
     }
     assert lab.tables.TrainingPlan().add_entries(**entries, seeds=[1, 2]) == 4
     assert lab.tables.TrainingPlan().add_entries(**entries, seeds=range(1, 4)) == 2
@@ -68,12 +71,15 @@ def test_a_training_is_stored_with_score_output_comment_fabrikant_and_state_dict
     row = lab.tables.TrainedModel.fetch1()
     assert row["score"] == pytest.approx(0.3)
     assert row["fabrikant_name"] == "tester"
-    assert row["comment"] == "tables_lab.baseline {}.tables_lab.model {'note': 'kept'}.tables_lab.loaders {}"
-    np.testing.assert_array_equal(row["output"]["neurons"]["first"]["unit_ids"], tables_lab.unit_ids("first"))
+    assert (
+        row["comment"]
+        == "helpers.planted_lab.baseline {}.helpers.planted_lab.model {'note': 'kept'}.helpers.planted_lab.loaders {}"
+    )
+    np.testing.assert_array_equal(row["output"]["neurons"]["first"]["unit_ids"], planted_lab.unit_ids("first"))
     loaders, model = lab.tables.TrainedModel().load_model()
     assert sorted(loaders) == ["test", "train", "validation"]
     vectors = model.readout["second"].features[0, :, 0].T.detach().numpy()
-    np.testing.assert_array_equal(vectors, tables_lab.planted_vectors(1, "second").astype(np.float32))
+    np.testing.assert_array_equal(vectors, planted_lab.planted_vectors(1, "second").astype(np.float32))
 
 
 def test_a_model_loads_without_a_data_info_table(lab):
@@ -120,10 +126,12 @@ def test_what_a_foreign_trainer_returns_can_be_stored_and_loaded(lab, caplog, tm
 
 def test_a_comment_too_long_for_the_column_is_cut(lab):
     row = {"trainer_fabrikant": "tester", "trainer_comment": "t" * 256}
-    trainer = lab.nnfabrik.Trainer().add_entry("tables_lab.baseline", {}, **row)
-    model = lab.nnfabrik.Model().add_entry("tables_lab.model", {}, model_fabrikant="tester", model_comment="m" * 256)
+    trainer = lab.nnfabrik.Trainer().add_entry("helpers.planted_lab.baseline", {}, **row)
+    model = lab.nnfabrik.Model().add_entry(
+        "helpers.planted_lab.model", {}, model_fabrikant="tester", model_comment="m" * 256
+    )
     dataset = lab.nnfabrik.Dataset().add_entry(
-        "tables_lab.loaders", {}, dataset_fabrikant="tester", dataset_comment="d" * 256
+        "helpers.planted_lab.loaders", {}, dataset_fabrikant="tester", dataset_comment="d" * 256
     )
     lab.tables.TrainingPlan().add_entries(datasets=[dataset], models=[model], trainers=[trainer], seeds=[1])
     lab.tables.TrainedModel.populate()
@@ -156,8 +164,8 @@ def test_a_score_that_is_not_finite_is_not_stored(lab):
     error = failure(lab, "diverges")
     assert isinstance(error, TrainingDivergedError)
     assert str(error) == (
-        "the trainer function 'tables_lab.diverges' returned the score nan, which cannot be stored. The training "
-        "diverged: lower its learning rate or the strength of its regularizers. Nothing was stored."
+        "the trainer function 'helpers.planted_lab.diverges' returned the score nan, which cannot be stored. "
+        "The training diverged: lower its learning rate or the strength of its regularizers. Nothing was stored."
     )
 
 
@@ -165,8 +173,8 @@ def test_a_trainer_must_return_a_triple(lab):
     error = failure(lab, "returns_two")
     assert isinstance(error, SettingsError)
     assert str(error) == (
-        "the trainer function 'tables_lab.returns_two' returned (float, OrderedDict); nnfabrik needs the triple "
-        "(score, output, state dict)."
+        "the trainer function 'helpers.planted_lab.returns_two' returned (float, OrderedDict); nnfabrik needs the "
+        "triple (score, output, state dict)."
     )
 
 
@@ -174,20 +182,22 @@ def test_a_function_that_cannot_be_found_is_named_with_its_entry(lab):
     key = lab.plan("baseline", [1])
     lab.nnfabrik.Trainer.insert1(
         {
-            "trainer_fn": "tables_lab.no_such_trainer",
+            "trainer_fn": "helpers.planted_lab.no_such_trainer",
             "trainer_hash": "abc",
             "trainer_config": {},
             "trainer_fabrikant": "tester",
         }
     )
     planned = lab.tables.TrainingPlan.fetch1("KEY")
-    lab.tables.TrainingPlan.insert1({**planned, "trainer_fn": "tables_lab.no_such_trainer", "trainer_hash": "abc"})
+    lab.tables.TrainingPlan.insert1(
+        {**planned, "trainer_fn": "helpers.planted_lab.no_such_trainer", "trainer_hash": "abc"}
+    )
     with pytest.raises(SettingsError) as raised:
         lab.tables.TrainedModel.populate('trainer_hash = "abc"')
     assert str(raised.value) == (
-        "the Trainer entry with trainer_hash 'abc' names the function 'tables_lab.no_such_trainer', which cannot be "
-        "used here: module 'tables_lab' has no attribute 'no_such_trainer'. Install the package that has it where this "
-        "runs, or register the entry under the function's dotted path."
+        "the Trainer entry with trainer_hash 'abc' names the function 'helpers.planted_lab.no_such_trainer', which "
+        "cannot be used here: module 'helpers.planted_lab' has no attribute 'no_such_trainer'. Install the package "
+        "that has it where this runs, or register the entry under the function's dotted path."
     )
     lab.tables.TrainedModel.populate(key)
     assert len(lab.tables.TrainedModel()) == 1

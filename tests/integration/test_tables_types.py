@@ -6,10 +6,8 @@ import itertools
 
 import numpy as np
 import pytest
-import tables_lab
 from scipy.stats import multivariate_t
 from sklearn.metrics import adjusted_rand_score, silhouette_score
-from tables_setup import open_lab
 
 from december_plugin.errors import SettingsError
 from december_plugin.results import agreement as queries
@@ -17,10 +15,12 @@ from december_plugin.results import evidence as type_queries
 from december_plugin.schemas.seed_sets import set_digest
 from december_plugin.sweeps.parse import parse_sweep
 from december_plugin.sweeps.register import register
+from helpers import planted_lab
+from helpers.lab_tables import open_lab
 
 SEEDS = [1, 2, 3]
 COUNTS = [2, 3, 4, 5]
-N_NEURONS = sum(tables_lab.SESSIONS.values())
+N_NEURONS = sum(planted_lab.SESSIONS.values())
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +38,11 @@ def lab(new_schema_name):
 
 
 def planted(seed: int) -> np.ndarray:
-    return np.concatenate([tables_lab.planted_labels(seed, key) for key in tables_lab.SESSIONS])
+    return np.concatenate([planted_lab.planted_labels(seed, key) for key in planted_lab.SESSIONS])
 
 
 def vectors(seed: int) -> np.ndarray:
-    return np.concatenate([tables_lab.planted_vectors(seed, key) for key in tables_lab.SESSIONS])
+    return np.concatenate([planted_lab.planted_vectors(seed, key) for key in planted_lab.SESSIONS])
 
 
 # --- surrogates --------------------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ def test_null_of_every_configuration(lab):
 
 
 def test_the_stored_null_is_that_of_the_query(lab):
-    key = {"trainer_fn": "tables_lab.december"}
+    key = {"trainer_fn": "helpers.planted_lab.december"}
     row = (lab.tables.SurrogateAgreement & key).fetch1()
     assert (row["n_seeds"], row["n_null_pairs"], row["n_null_neurons"]) == (3, 3, N_NEURONS)
     assert row["agreements"].shape == (9, 3)
@@ -85,7 +85,7 @@ def test_the_stored_null_is_that_of_the_query(lab):
 
 def test_the_null_of_some_seeds_is_over_their_pairs(lab):
     (row,) = type_queries.null_table(lab.tables, "method = 'december' AND seed < 3").to_dict("records")
-    draws = (lab.tables.SurrogateAgreement & {"trainer_fn": "tables_lab.december"}).fetch1("agreements")[:, 0]
+    draws = (lab.tables.SurrogateAgreement & {"trainer_fn": "helpers.planted_lab.december"}).fetch1("agreements")[:, 0]
     assert row["n_pairs"] == 1
     assert row["null_mean"] == pytest.approx(draws.mean())
     assert row["seeds_mean"] == pytest.approx(adjusted_rand_score(planted(1), planted(2)))
@@ -180,13 +180,13 @@ def test_bad_surrogates(lab, settings, message):
 
 
 def test_criteria_of_an_assignment(lab):
-    key = (lab.tables.ClusterAssignment & {"trainer_fn": "tables_lab.december", "seed": 2}).fetch1("KEY")
+    key = (lab.tables.ClusterAssignment & {"trainer_fn": "helpers.planted_lab.december", "seed": 2}).fetch1("KEY")
     row = (lab.tables.ClusterQuality & key).fetch1()
     assert row["silhouette"] == pytest.approx(silhouette_score(vectors(2).astype(np.float32), planted(2)), abs=1e-5)
-    shape = 0.01 * np.eye(tables_lab.WIDTH)
-    densities = [multivariate_t.pdf(vectors(2), loc, shape, df=2.1) for loc in tables_lab.CENTERS]
+    shape = 0.01 * np.eye(planted_lab.WIDTH)
+    densities = [multivariate_t.pdf(vectors(2), loc, shape, df=2.1) for loc in planted_lab.CENTERS]
     log_likelihood = np.log(np.mean(densities, axis=0)).sum()
-    expected = -2 * log_likelihood + 2 * 3 * tables_lab.WIDTH * np.log(N_NEURONS)
+    expected = -2 * log_likelihood + 2 * 3 * planted_lab.WIDTH * np.log(N_NEURONS)
     assert row["bic"] == pytest.approx(expected, rel=1e-5)
     assert row["n_splits"] == 5
     assert 10 < row["heldout_log_likelihood"] < 16
@@ -205,7 +205,7 @@ def test_criteria_side_by_side(lab):
     table = type_queries.cluster_count_table(lab.tables)
     assert len(table) == 6
     (own,) = table[table["method"] == "december"].to_dict("records")
-    quality = lab.tables.ClusterQuality & {"trainer_fn": "tables_lab.december"}
+    quality = lab.tables.ClusterQuality & {"trainer_fn": "helpers.planted_lab.december"}
     for name in ("heldout_log_likelihood", "bic", "silhouette"):
         values = quality.fetch(name)
         assert own[f"{name}_mean"] == pytest.approx(values.mean())
@@ -238,18 +238,18 @@ def test_consensus_of_every_configuration(lab):
     assert own["mean_stability"] == pytest.approx(frame["stability"].mean())
     assert own["core_fraction"] == pytest.approx((frame["stability"] == 1).mean())
     # Every seed moves other neurons: two of three seeds agree on each of them.
-    moved = {key: {s * 4 + i for s in SEEDS for i in range(4)} for key in tables_lab.SESSIONS}
+    moved = {key: {s * 4 + i for s in SEEDS for i in range(4)} for key in planted_lab.SESSIONS}
     for data_key, session in frame.groupby("data_key"):
         positions = np.flatnonzero(session["stability"].to_numpy() < 1)
         assert set(positions) == moved[data_key]
-        types = tables_lab.types(data_key)
+        types = planted_lab.types(data_key)
         assert adjusted_rand_score(types, session["cluster"]) == 1.0
     assert (frame["confidence"] > 0.99).all()
     assert (frame["margin"] > 0.99).all()
 
 
 def test_the_table_holds_what_the_frame_says(lab):
-    key = (lab.tables.Consensus & {"trainer_fn": "tables_lab.december"}).fetch1("KEY")
+    key = (lab.tables.Consensus & {"trainer_fn": "helpers.planted_lab.december"}).fetch1("KEY")
     frame = type_queries.consensus_frame(lab.tables, {"method": "december"})
     for session in (lab.tables.Consensus.Session & key).fetch(as_dict=True):
         own = frame[frame["data_key"] == session["data_key"]]

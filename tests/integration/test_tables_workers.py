@@ -9,15 +9,15 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from tables_setup import open_lab
-
+import helpers
 from december_plugin.database import server_outage
+from helpers.lab_tables import open_lab
 
 WORKER = """
 import os, sys, time
 from pathlib import Path
 from december_plugin.database.connection import connect
-from tables_setup import open_lab
+from helpers.lab_tables import open_lab
 
 connect()
 lab = open_lab(sys.argv[1])
@@ -31,8 +31,7 @@ for table in lab.tables.computed:
 
 
 def start_worker(schema: str, ready: Path) -> subprocess.Popen:
-    folder = str(Path(__file__).parent)
-    paths = os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])
+    paths = os.pathsep.join([helpers.FOLDER, os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-c", WORKER, schema, str(ready)], env=environment, stderr=subprocess.PIPE, text=True

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datajoint as dj
 import pytest
-from tables_setup import open_lab
 
 from december_plugin.cli import main
 from december_plugin.errors import SettingsError
 from december_plugin.results import agreement as queries
+from helpers.lab_tables import open_lab
 
 FINE = {
     "double quotes": 'the "big" ones',

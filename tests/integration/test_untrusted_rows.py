@@ -10,14 +10,14 @@ from typing import Any
 
 import datajoint as dj
 import pytest
-from tables_setup import Lab, emptied
 
 from december_plugin.errors import EmbeddingError
 from december_plugin.schemas import december_tables
 from december_plugin.schemas.stored_models import stored_state_dict
 from december_plugin.security.allowed_modules import DEFAULT_PACKAGES, AllowedModules, restricted_to
+from helpers.lab_tables import Lab, emptied
 
-ALLOWED = AllowedModules((*DEFAULT_PACKAGES, "tables_lab"))
+ALLOWED = AllowedModules((*DEFAULT_PACKAGES, "helpers.planted_lab"))
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_names_in_entries_lead_only_to_allowed_functions(lab: Lab) -> None:
         lab.tables.TrainedModel.populate(reserve_jobs=True, suppress_errors=True)
     (message,) = (lab.tables.schema.jobs & "status = 'error'").fetch("error_message")
     assert message.startswith("SettingsError: the Dataset entry with dataset_hash '")
-    assert "names the function 'tables_lab.loaders'. Only functions of december_plugin.datasets, " in message
+    assert "names the function 'helpers.planted_lab.loaders'. Only functions of december_plugin.datasets, " in message
     lab.tables.schema.jobs.delete()
     with restricted_to(ALLOWED):
         lab.tables.TrainedModel.populate(reserve_jobs=True)
@@ -60,7 +60,7 @@ def test_names_in_entries_lead_only_to_allowed_functions(lab: Lab) -> None:
 def test_function_that_an_allowed_module_only_imports_is_not_called(lab: Lab) -> None:
     key = lab.plan("baseline", [1])
     lab.tables.TrainedModel.connection.query(
-        f"UPDATE {lab.nnfabrik.Trainer.full_table_name} SET trainer_fn = 'tables_lab.Dataset' "
+        f"UPDATE {lab.nnfabrik.Trainer.full_table_name} SET trainer_fn = 'helpers.planted_lab.Dataset' "
         f"WHERE trainer_hash = '{key['trainer_hash']}' AND trainer_fn = '{key['trainer_fn']}'"
     )
     with restricted_to(ALLOWED):
@@ -68,7 +68,10 @@ def test_function_that_an_allowed_module_only_imports_is_not_called(lab: Lab) ->
             reserve_jobs=True, suppress_errors=True, return_exception_objects=True
         )
     ((_, error),) = result["error_list"]
-    assert "names the function 'tables_lab.Dataset', which is defined in 'torch.utils.data.dataset'. Only" in str(error)
+    assert (
+        "names the function 'helpers.planted_lab.Dataset', which is defined in 'torch.utils.data.dataset'. Only"
+        in str(error)
+    )
     assert len(lab.tables.TrainedModel()) == 0
 
 
@@ -87,7 +90,9 @@ def test_a_make_of_the_labs_own_is_restricted_too(lab: Lab, schema_name: str) ->
     with restricted_to(AllowedModules()):
         result = tables.TrainedModel.populate(reserve_jobs=True, suppress_errors=True, return_exception_objects=True)
     ((_, error),) = result["error_list"]
-    assert str(error).startswith("the entry names the function 'tables_lab.loaders'. Only functions of december_plugin")
+    assert str(error).startswith(
+        "the entry names the function 'helpers.planted_lab.loaders'. Only functions of december_plugin"
+    )
     tables.TrainedModel.connection.schemas[TrainedModel.database].jobs.delete()
     with restricted_to(ALLOWED):
         tables.TrainedModel.populate(reserve_jobs=True)

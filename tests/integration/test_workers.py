@@ -14,13 +14,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import tables_setup
 import yaml
 
+import helpers
 from december_plugin.cli import main
 from december_plugin.pool.jobs.waiting import clear_failures, jobs_table, table_statuses
 from december_plugin.schemas.lab import open_lab
 from december_plugin.simulate import write_recording
+from helpers import lab_tables
 
 QUICK = {"max_iter": 3, "pretrain_epochs": 2, "device": "cpu", "lr_init": 0.01}
 MODEL = {
@@ -220,9 +221,9 @@ def test_an_interrupted_worker_frees_its_job_and_the_next_goes_on(command, recor
 
 
 def test_a_signal_that_python_drops_is_given_again(command, monkeypatch):
-    tables_setup.open_lab(command.schema).plan("never_listens", [1])
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    worker = command.start("worker", "--allow-modules", "tables_lab")
+    lab_tables.open_lab(command.schema).plan("never_listens", [1])
+    monkeypatch.setenv("PYTHONPATH", helpers.FOLDER)
+    worker = command.start("worker", "--allow-modules", "helpers.planted_lab")
     lab = open_lab(schema=command.schema, nnfabrik=command.schema)
     wait_for(lambda: reservations(lab))
     time.sleep(2)

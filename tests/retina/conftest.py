@@ -6,9 +6,9 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from retina_files import GEOMETRY, Hoefling, write_hoefling, write_sridhar
 
 from december_plugin.datasets import hoefling_2024_loaders, sridhar_2025_loaders
+from helpers.retina_files import GEOMETRY, Hoefling, write_hoefling, write_sridhar
 
 WITHOUT_EXTRA = "test_missing_extra"
 SESSIONS = {

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from retina_files import Hoefling
 
 from december_plugin.datasets import hoefling_2024_loaders, hoefling_2024_types
 from december_plugin.errors import DecemberError, RecordingError, SettingsError
+from helpers.retina_files import Hoefling
 
 NAME = "session_1_ventral1_20201021"
 

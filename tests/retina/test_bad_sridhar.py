@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from retina_files import GEOMETRY, response_file
 
 from december_plugin.datasets import sridhar_2025_loaders
 from december_plugin.errors import RecordingError, SettingsError
+from helpers.retina_files import GEOMETRY, response_file
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from retina_files import Hoefling, drive_of
 
 from december_plugin.datasets import hoefling_2024_loaders, hoefling_2024_types
 from december_plugin.embeddings.readout_vectors import unit_ids_of
 from december_plugin.errors import SettingsError
 from december_plugin.training.fingerprint import data_digest
+from helpers.retina_files import Hoefling, drive_of
 
 FIRST, SECOND, THIRD = "session_1_ventral1_20201021", "session_2_ventral1_20201021", "session_1_dorsal1_20200626"
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from nnfabrik import builder
-from retina_files import GEOMETRY, Hoefling
 
 from december_plugin.embeddings.readout_vectors import readout_embeddings, unit_ids_of
 from december_plugin.evaluation.predictions import predict_sessions, predict_tier, repeated_clips
 from december_plugin.trainers import baseline_trainer, december_trainer
+from helpers.retina_files import GEOMETRY, Hoefling
 
 QUICK = {"pretrain_epochs": 2, "max_iter": 4, "share_pretraining": False, "verbose": False, "lr_init": 0.01}
 SMALL = {

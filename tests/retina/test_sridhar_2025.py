@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from retina_files import GEOMETRY, IMAGE, PADDING, WINDOW, response_file
 
 from december_plugin.datasets import sridhar_2025_loaders
 from december_plugin.embeddings.readout_vectors import unit_ids_of
 from december_plugin.training.fingerprint import data_digest
+from helpers.retina_files import GEOMETRY, IMAGE, PADDING, WINDOW, response_file
 
 
 def load(folder: Path, **settings: Any) -> dict:

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from movie_parts import SMALL, cut, edit_header, header, load, pop, put, save
 
 from december_plugin.datasets import movie_loaders
 from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.simulate.movies import write_movie_recording
 from december_plugin.text.yaml_writer import PlainLoader
+from helpers.movie_recordings import SMALL, cut, edit_header, header, load, pop, put, save
 
 
 @pytest.fixture(scope="module")

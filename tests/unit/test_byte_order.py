@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from movie_parts import SMALL as MOVIES
 
 from december_plugin.clustering import kmeans
 from december_plugin.clustering import post_hoc as baselines
@@ -28,6 +27,7 @@ from december_plugin.simulate.macaque_v4 import write_macaque_v4_recording
 from december_plugin.simulate.movies import write_movie_recording
 from december_plugin.sklearn import StudentTMixture as Estimator
 from december_plugin.validation.byte_order import in_native_order
+from helpers.movie_recordings import SMALL as MOVIES
 
 IMAGES = {"n_neurons": 4, "n_train": 8, "n_validation": 2, "n_test": 2, "n_repeats": 2, "image_shape": (12, 12)}
 SESSIONS = {"n_sessions": 1, "n_neurons": 3, "n_images": 20, "n_shown": 20, "n_test": 2, "image_shape": (8, 8)}

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from movie_parts import SMALL as MOVIES
-from movie_parts import header
 
 from december_plugin.datasets import macaque_v4_loaders, movie_loaders, static_loaders
 from december_plugin.datasets.common.copies import Recorded, refuse_copies
 from december_plugin.errors import RecordingError
 from december_plugin.simulate.macaque_v4 import write_macaque_v4_recording
 from december_plugin.simulate.movies import write_movie_recording
+from helpers.movie_recordings import SMALL as MOVIES
+from helpers.movie_recordings import header
 
 SESSIONS = {"n_sessions": 1, "n_neurons": 3, "n_images": 30, "n_shown": 30, "n_test": 2, "image_shape": (8, 8)}
 

@@ -7,12 +7,12 @@ import torch
 from neuralpredictors.layers.readouts.base import Readout
 from neuralpredictors.measures.modules import PoissonLoss
 from torch import nn
-from training_parts import N_TRAIN, make_loaders, make_model
 
 from december_plugin.errors import TrainingDivergedError
 from december_plugin.models.layers import readouts
 from december_plugin.trainers import baseline_trainer
 from december_plugin.training import objective
+from helpers.trainings import N_TRAIN, make_loaders, make_model
 
 CLASSES = [readouts.FullGaussian2d, readouts.AttentionReadout, readouts.FullFactorized2d]
 

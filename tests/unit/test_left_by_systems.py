@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from movie_parts import SMALL as MOVIES
 
 from december_plugin.datasets import macaque_v4_loaders, movie_loaders, static_loaders
 from december_plugin.datasets.common.arrays import ArrayFolder
@@ -19,6 +18,7 @@ from december_plugin.errors import RecordingError
 from december_plugin.simulate import write_recording
 from december_plugin.simulate.macaque_v4 import read_macaque_v4_truth, write_macaque_v4_recording
 from december_plugin.simulate.movies import write_movie_recording
+from helpers.movie_recordings import SMALL as MOVIES
 
 SHADOW = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        "  # how a file of macOS begins
 IMAGES = {"n_neurons": 4, "n_train": 8, "n_validation": 2, "n_test": 2, "n_repeats": 2, "image_shape": (12, 12)}

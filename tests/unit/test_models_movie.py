@@ -8,7 +8,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from clip_parts import MODEL, SIZE, movie_loaders_in_memory
 from nnfabrik.builder import get_model
 from torch import nn
 
@@ -21,6 +20,7 @@ from december_plugin.models import movie_core_gaussian_readout
 from december_plugin.models.layers.spatiotemporal_core import MovieCore, roughness_in_time
 from december_plugin.simulate.movies import write_movie_recording
 from december_plugin.trainers import december_trainer
+from helpers.clips import MODEL, SIZE, movie_loaders_in_memory
 
 INFO = {"a": {"input_dimensions": [1, 2, 12, *SIZE], "output_dimension": 5}}
 

@@ -15,7 +15,6 @@ import torch
 from neuralpredictors.layers import hermite
 from nnfabrik.builder import get_model
 from torch import nn
-from training_parts import N_NEURONS, make_loaders
 
 from december_plugin.embeddings.readout_vectors import readout_embeddings, unit_ids_of
 from december_plugin.errors import SettingsError
@@ -28,9 +27,9 @@ from december_plugin.models import (
 from december_plugin.models.equivariant import EquivariantCore
 from december_plugin.models.layers.steerable import hermite_basis, rotated_bases
 from december_plugin.trainers import december_trainer
+from helpers.image_models import INFO, SMALL, TURNED, Network
+from helpers.trainings import N_NEURONS, make_loaders
 
-SMALL = {"hidden_channels": 4, "layers": 2, "input_kern": 3, "hidden_kern": 3, "gamma_input": 0.1, "momentum": 0.1}
-TURNED = {"features": 2, "orientations": 4, "layers": 2, "input_kern": 5, "hidden_kern": 3, "momentum": 0.1}
 MODELS = {
     "attention": (stacked_core_attention_readout, {**SMALL, "gamma_readout": 0.01}, 4),
     "attention, two layers": (
@@ -41,7 +40,6 @@ MODELS = {
     "factorized": (stacked_core_factorized_readout, {**SMALL, "readout_regularizer": "adaptive_log_norm"}, 4),
     "equivariant": (equivariant_core_gaussian_readout, {**TURNED, "gamma_hidden": 0.1}, 8),
 }
-INFO = {"a": {"input_dimensions": [1, 1, 9, 9], "output_dimension": 5}}
 
 
 @pytest.fixture(autouse=True)
@@ -232,19 +230,6 @@ def test_settings_that_do_not_fit(build, settings, message):
     small = TURNED if build is equivariant_core_gaussian_readout else SMALL
     with pytest.raises(SettingsError, match=re.escape(message)):
         build(None, 0, data_info=INFO, **{**small, **settings})
-
-
-class Network(nn.Sequential):
-    """Stands for a network of torchvision."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 6, 3)
-        self.bn1 = nn.BatchNorm2d(6)
-        self.relu = nn.ReLU(inplace=True)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.flatten = nn.Flatten()
-        self.fc = nn.Linear(6, 2)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from movie_parts import SMALL, edit_header, load, put, save
 
 from december_plugin.datasets import movie_loaders
 from december_plugin.datasets.movies.clips import DrawnClips
@@ -19,6 +18,7 @@ from december_plugin.evaluation.predictions import predict_sessions, stimulus_id
 from december_plugin.models import movie_core_gaussian_readout
 from december_plugin.simulate.movies import read_movie_truth, write_movie_recording
 from december_plugin.trainers import baseline_trainer
+from helpers.movie_recordings import SMALL, edit_header, load, put, save
 
 
 @pytest.fixture(scope="module")

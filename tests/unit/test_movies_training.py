@@ -9,8 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from clip_parts import MODEL, N_NEURONS, Clips, movie_loaders_in_memory
-from resumption_parts import Interrupted, Recorder, train
 from scipy import stats
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
@@ -34,6 +32,8 @@ from december_plugin.evaluation.predictions import (
 from december_plugin.models import movie_core_gaussian_readout
 from december_plugin.trainers import december_trainer
 from december_plugin.training.objective import ModelLoss, validation_correlation
+from helpers.clips import MODEL, N_NEURONS, Clips, movie_loaders_in_memory
+from helpers.interrupted import Interrupted, Recorder, train
 
 CPU = torch.device("cpu")
 SHORT = {"pretrain_epochs": 2, "max_iter": 4, "n_clusters": 2, "patience": 1, "lr_decay_steps": 4, "lr_init": 0.02}

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
-from plots_parts import METHODS, agreement_table, curves, legend_texts, lines_of, texts_of
 
 from december_plugin.errors import SettingsError
 from december_plugin.plots import (
@@ -22,6 +21,7 @@ from december_plugin.plots import (
     training_curves_figure,
 )
 from december_plugin.plots.style import ordered_methods
+from helpers.figures import METHODS, agreement_table, curves, legend_texts, lines_of, texts_of
 
 
 @pytest.fixture(scope="module")

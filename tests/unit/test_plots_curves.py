@@ -6,11 +6,11 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
-from plots_parts import METHODS, agreement_table, curves, legend_texts, lines_of, texts_of
 
 from december_plugin.errors import SettingsError
 from december_plugin.plots import agreement_figure, method_style, training_curves_figure
 from december_plugin.plots.style import ordered_methods
+from helpers.figures import METHODS, agreement_table, curves, legend_texts, lines_of, texts_of
 
 
 @pytest.fixture(autouse=True)

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
-from plots_parts import legend_texts, texts_of
 from sklearn.metrics import silhouette_score
 
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation import tsne
 from december_plugin.plots import drawn_neurons, embedding_figure, tsne_coordinates, tsne_settings
 from december_plugin.plots.style import GROUP_COLORS, PALE
+from helpers.figures import legend_texts, texts_of
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,11 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pandas as pd
-import plots_frames as frames
 import pytest
-from plots_parts import curves
 
 from december_plugin import plots
+from helpers import figure_frames as frames
+from helpers.figures import curves
 
 # Each is a broken formula, and what LaTeX, legends, format strings and markup read as their own.
 NAMES = ("_$\\frac${x}%s", "$x_1$#{0!r}<b>&amp;\\textbf{")

@@ -5,15 +5,15 @@ import itertools
 import matplotlib
 import numpy as np
 import pandas as pd
-import plots_frames as frames
 import pytest
 from matplotlib.colors import to_hex
-from plots_parts import legend_texts, lines_of, texts_of
 
 from december_plugin import plots
 from december_plugin.evaluation.agreement import pool_mean_sd
 from december_plugin.plots.nulls import null_in_words
 from december_plugin.plots.style import GROUP_COLORS, PALE, method_style, ordered_styles
+from helpers import figure_frames as frames
+from helpers.figures import legend_texts, lines_of, texts_of
 
 NULL_METHODS = ("DECEMber, strength auto", "Gaussian mixture", "k-means", "k-means, end of pretraining")
 FIGURES = {

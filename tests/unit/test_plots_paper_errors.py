@@ -4,11 +4,11 @@ import re
 
 import numpy as np
 import pandas as pd
-import plots_frames as frames
 import pytest
 
 from december_plugin import plots
 from december_plugin.errors import SettingsError
+from helpers import figure_frames as frames
 
 _MANY = frames.coordinates(("a", "b", "c", "d", "e", "f"), n=20)
 _OTHER_NEURONS = frames.coordinates(n=20).drop(index=0)

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 import pytest
-from pool_parts import Stage, are_gone, is_alive, no_children_left, send_self
 
+import helpers
 from december_plugin.pool.supervisor import process as worker_process
 from december_plugin.pool.supervisor import supervisor as local
 from december_plugin.pool.supervisor.process import LogFollower, WorkerSlot, ending_in_words
@@ -24,6 +24,7 @@ from december_plugin.pool.supervisor.readiness import VARIABLE, Listener, tell_s
 from december_plugin.pool.supervisor.settings import worker_program
 from december_plugin.pool.supervisor.slots import Gpu, Slot
 from december_plugin.pool.supervisor.supervisor import PoolSettings
+from helpers.pool_stage import Stage, are_gone, is_alive, no_children_left, send_self
 
 
 @pytest.fixture(autouse=True)
@@ -442,9 +443,9 @@ def test_a_defect_of_the_supervisor_leaves_no_worker(tmp_path):
 def test_workers_of_a_killed_supervisor_can_notice_it(tmp_path):
     code = f"""
         import sys
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        sys.path.insert(0, {helpers.FOLDER!r})
         from pathlib import Path
-        from pool_parts import Stage
+        from helpers.pool_stage import Stage
         Stage(Path({str(tmp_path)!r}), n_workers=2).pool.run()
     """
     supervisor = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path)

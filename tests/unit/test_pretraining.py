@@ -13,11 +13,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from training_parts import make_loaders, make_model
 
 from december_plugin.datasets import static_loaders
 from december_plugin.training.fingerprint import content_digest, data_digest, structure_digest
 from december_plugin.training.pretraining import PretrainingCache, pretraining_folder
+from helpers.trainings import make_loaders, make_model
 
 
 def state(value: float = 1.0) -> dict:

@@ -8,10 +8,7 @@ import pytest
 import torch
 from neuralpredictors.layers.cores import Stacked2dCore
 from sklearn.cluster import KMeans
-from test_mixture import loop_e_step, make_mixture, random_problem
-from test_models_readouts import INFO, SMALL, TURNED, Network
 from torch import nn
-from training_parts import make_loaders
 
 from december_plugin import models
 from december_plugin.clustering.kmeans import kmeans_start
@@ -20,6 +17,9 @@ from december_plugin.errors import SettingsError
 from december_plugin.models.parts import learn_final_scale
 from december_plugin.sweeps.validate import config_mistakes
 from december_plugin.trainers import baseline_trainer
+from helpers.image_models import INFO, SMALL, TURNED, Network
+from helpers.mixtures import loop_e_step, make_mixture, random_problem
+from helpers.trainings import make_loaders
 
 MOVIES = {"a": {"input_dimensions": [1, 2, 12, 8, 9], "output_dimension": 5}}
 MOVIE_MODEL = {"hidden_channels": [2, 3], "temporal_kernels": [3, 2], "spatial_kernels": [3, 3]}

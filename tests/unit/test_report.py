@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects
 import pytest
-import report_parts as parts
 from markupsafe import Markup
 
 from december_plugin.report import render_report, static, tables, views
 from december_plugin.report.null_panels import null_figure_of
+from helpers import reports as parts
 
 HOSTILE = '_$\\frac${x}%{y} <script>alert(1)</script>"><img src=x onerror=alert(2)> & `x`'
 

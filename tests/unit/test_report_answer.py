@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import report_parts as parts
 
 from december_plugin.answer.verdict import Answer, answer, overall
+from helpers import reports as parts
 
 
 def of(found: Answer, question: str) -> tuple[str, str]:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import report_parts as parts
 
 from december_plugin.answer.comparisons import loss_comparisons
 from december_plugin.answer.data import Analysis
 from december_plugin.text.naming import complete_settings
+from helpers import reports as parts
 
 
 def sweep(*trainers: tuple[str, dict[str, Any]], seeds: dict[str, tuple[int, ...]] | None = None) -> Analysis:

@@ -6,16 +6,16 @@ import json
 from typing import Any
 
 import pandas as pd
-import report_parts
 
 from december_plugin.report.methods import SETTINGS, methods_in_words
 from december_plugin.training.settings import ClusteringSettings, TrainingSettings, protocol_defaults
+from helpers import reports
 
 DECEMBER = "december_plugin.trainers.december_trainer"
 
 
 def said(config: dict[str, Any]) -> dict[str, str]:
-    analysis = report_parts.analysis()
+    analysis = reports.analysis()
     hashes = sorted(set(analysis.agreement["trainer_hash"]))
     rows = [{"kind": "trainer", "fn": DECEMBER, "hash": each, "config": json.dumps(config)} for each in hashes]
     return dict(methods_in_words(analysis, pd.DataFrame(rows)))

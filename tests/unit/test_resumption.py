@@ -11,12 +11,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from resumption_parts import Interrupted, Noisy, Recorder, loaders_of, train
 from torch import nn
-from training_parts import make_loaders, make_model
 
 from december_plugin.training import snapshot
 from december_plugin.training.pretraining import pretraining_folder
+from helpers.interrupted import Interrupted, Noisy, Recorder, loaders_of, train
+from helpers.trainings import make_loaders, make_model
 
 # Patience runs out early, so that the learning rate decays and the best state is restored in between.
 STOPPING = {"max_iter": 8, "patience": 1, "lr_decay_steps": 4, "tolerance": 0.02}

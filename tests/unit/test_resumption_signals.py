@@ -8,18 +8,18 @@ import random
 import signal
 import threading
 import time
-from pathlib import Path
 
 import pytest
-import resumption_child
 import torch
-from resumption_parts import Interrupted, Recorder, loaders_of, train
 
+import helpers
 from december_plugin.training import snapshot
 from december_plugin.training.monitor import Monitor, current_monitor, monitored
 from december_plugin.training.pretraining import PretrainingCache, pretraining_folder
+from helpers import interrupted_child
+from helpers.interrupted import Interrupted, Recorder, loaders_of, train
 
-SETTINGS = resumption_child.SETTINGS
+SETTINGS = interrupted_child.SETTINGS
 
 
 @pytest.fixture(autouse=True)
@@ -208,22 +208,22 @@ def test_a_signal_handler_may_raise_anywhere(workers, n_epochs):
 @pytest.fixture
 def new_process(monkeypatch):
     """Start processes by a server that has imported what they need and computed nothing."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", helpers.FOLDER)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["resumption_child"])
+    context.set_forkserver_preload(["helpers.interrupted_child"])
     return context.Process
 
 
 def test_processes_that_are_killed_or_told_to_stop_and_the_one_that_ends_the_work(tmp_path, new_process):
     """Killed in the pretraining, told to stop within an epoch of it, killed after it, told to stop again."""
-    kill_at, term_within = resumption_child.KillAt, resumption_child.TermWithin
+    kill_at, term_within = interrupted_child.KillAt, interrupted_child.TermWithin
     steps = [(kill_at(1), -9), (term_within(2), 143), (kill_at(5), -9), (term_within(6), 143), (None, 0)]
     expected = train(**SETTINGS)
     for file in pretraining_folder().glob("*"):
         file.unlink()
     path, done = tmp_path / "state", tmp_path / "done"
     for position, (act, code) in enumerate(steps):
-        process = new_process(target=resumption_child.train_to_file, args=(path, done, act), daemon=True)
+        process = new_process(target=interrupted_child.train_to_file, args=(path, done, act), daemon=True)
         process.start()
         process.join(120)
         assert process.exitcode == code, f"step {position}"

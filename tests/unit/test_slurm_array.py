@@ -10,7 +10,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from pool_parts import Stage
 
 from december_plugin.cli import slurm_options as _slurm
 from december_plugin.errors import SettingsError
@@ -20,6 +19,7 @@ from december_plugin.pool.slurm.array import ArraySettings, ArrayStatus, SlurmEr
 from december_plugin.pool.slurm.task import PoolTask
 from december_plugin.pool.supervisor import supervisor as local
 from december_plugin.pool.supervisor.settings import PoolSettings
+from helpers.pool_stage import Stage
 
 
 def parse(*words: str) -> argparse.Namespace:

@@ -8,7 +8,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from training_parts import BATCH_SIZE, N_NEURONS, N_TRAIN, make_loaders, make_model
 
 from december_plugin.clustering.student_t_mixture import StudentTMixture
 from december_plugin.embeddings.readout_vectors import stack_readout_vectors
@@ -18,6 +17,7 @@ from december_plugin.training import loop
 from december_plugin.training.early_stopping import EarlyStopping
 from december_plugin.training.objective import ModelLoss, validation_correlation
 from december_plugin.training.trainers import check_trainer_config
+from helpers.trainings import BATCH_SIZE, N_NEURONS, N_TRAIN, make_loaders, make_model
 
 QUICK = {"max_iter": 5, "pretrain_epochs": 3, "device": "cpu", "lr_init": 0.01}
 

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 import torch
 from neuralpredictors.training import early_stopping
-from resumption_parts import Interrupted, Recorder, train
 from torch import nn
-from training_parts import BATCH_SIZE, N_TRAIN, N_VALIDATION, make_loaders, make_model
 
 from december_plugin.errors import SettingsError
 from december_plugin.sweeps.advice import advice
@@ -24,6 +22,8 @@ from december_plugin.training.objective import ModelLoss
 from december_plugin.training.settings import ClusteringSettings, TrainingSettings, distinguishing
 from december_plugin.training.trainers import check_trainer_config, training_settings
 from december_plugin.validation.checks import expand_preset
+from helpers.interrupted import Interrupted, Recorder, train
+from helpers.trainings import BATCH_SIZE, N_TRAIN, N_VALIDATION, make_loaders, make_model
 
 QUICK = {"max_iter": 5, "pretrain_epochs": 3, "device": "cpu", "lr_init": 0.01, "share_pretraining": False}
 PUBLISHED = {"preset": "published", "n_clusters": 3, "strength": 0.5, "pretrain_epochs": 3}

@@ -1,6 +1,6 @@
 """A lab's package as nnfabrik finds it: loaders, model and trainers with planted readout vectors.
 
-Worker processes import it by name, so the tests put this folder on ``PYTHONPATH``.
+Worker processes import it by name, so the tests put ``helpers.FOLDER`` on ``PYTHONPATH``.
 """
 
 from __future__ import annotations

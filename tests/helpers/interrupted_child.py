@@ -11,7 +11,8 @@ import december_plugin  # noqa: F401  # before neuralpredictors, which it makes 
 
 # isort: split
 import torch
-from resumption_parts import InFile, Interrupted, train
+
+from helpers.interrupted import InFile, Interrupted, train
 
 # The first optimizer imports most of torch: once, in the process that the children are copied from.
 torch.optim.Adam([torch.zeros(())])

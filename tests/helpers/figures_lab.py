@@ -1,16 +1,17 @@
-"""A lab's trainer whose settings vary as those of the paper's sweeps do, on the planted readouts of tables_lab."""
+"""A lab's trainer whose settings vary as those of the paper's sweeps do, on the planted readouts of planted_lab."""
 
 from __future__ import annotations
 
 import numpy as np
-import tables_lab
+
+from helpers import planted_lab
 
 
 def december(
     model, dataloaders, seed, *, uid=None, cb=None, strength="auto", pretrain_epochs=2, lr_init=0.009, n_moved=4
 ):
-    """Store what tables_lab.december does, with these settings and a correlation that depends on them."""
-    _, output, state = tables_lab.december(model, dataloaders, seed, uid=uid, cb=cb, n_moved=n_moved)
+    """Store what planted_lab.december does, with these settings and a correlation that depends on them."""
+    _, output, state = planted_lab.december(model, dataloaders, seed, uid=uid, cb=cb, n_moved=n_moved)
     used = 0.5 + seed if strength == "auto" else float(strength)
     output["settings"] |= {"strength": strength, "pretrain_epochs": pretrain_epochs, "lr_init": lr_init}
     output["clustering"] |= {"strength": used, "strength_setting": strength, "gradient_ratio": used / 50}

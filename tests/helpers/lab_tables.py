@@ -6,9 +6,13 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-import tables_lab
+from helpers import planted_lab
 
-LAB_TRAINERS = ("december_plugin.*december_trainer", "tables_lab.december", "tables_lab.without_mixture")
+LAB_TRAINERS = (
+    "december_plugin.*december_trainer",
+    "helpers.planted_lab.december",
+    "helpers.planted_lab.without_mixture",
+)
 
 
 @dataclass
@@ -30,10 +34,10 @@ class Lab:
         self, trainer: str, seeds: list[int], *, dataset: dict | None = None, model: str = "model", **config: Any
     ) -> dict[str, Any]:
         """Plan trainings with this trainer of the lab's package; return the trainer's key."""
-        key = self.add("trainer", f"tables_lab.{trainer}", **config)
+        key = self.add("trainer", f"helpers.planted_lab.{trainer}", **config)
         self.tables.TrainingPlan().add_entries(
-            datasets=[self.add("dataset", "tables_lab.loaders", **(dataset or {}))],
-            models=[self.add("model", f"tables_lab.{model}", note="kept")],
+            datasets=[self.add("dataset", "helpers.planted_lab.loaders", **(dataset or {}))],
+            models=[self.add("model", f"helpers.planted_lab.{model}", note="kept")],
             trainers=[key],
             seeds=seeds,
         )
@@ -76,4 +80,4 @@ def emptied(lab: Lab) -> Lab:
 
 def truth() -> dict[str, tuple[Any, Any]]:
     """Planted types of all sessions, as ``KnownTypes.add_entry`` takes them."""
-    return {key: (tables_lab.unit_ids(key), tables_lab.types(key)) for key in tables_lab.SESSIONS}
+    return {key: (planted_lab.unit_ids(key), planted_lab.types(key)) for key in planted_lab.SESSIONS}
