@@ -19,6 +19,7 @@ from december_plugin.database.connection import check_store
 from december_plugin.database.server_outage import CONNECTION_ERRORS, SurvivingCallback
 from december_plugin.errors import SettingsError, TrainingDivergedError
 from december_plugin.evaluation.predictions import check_image_ids
+from december_plugin.importing.datajoint_internals import attachment_path, remove_stored_file
 from december_plugin.schemas.fabrikants import fabrikant_of
 from december_plugin.schemas.relocation import relocated, rules_for
 from december_plugin.schemas.serialization import fitting, packed, plain, portable_state_dict, unpacked
@@ -163,11 +164,11 @@ class ThreePartTraining(RelocatedTraining):
         schema = self.connection.schemas[self.database]
         external = schema.external[self.storage]
         content = uuid_from_file(path, init_string=path.name + "\0")
-        stored = external._make_uuid_path(content, "." + path.name)
+        stored = attachment_path(external, content, path.name)
         try:
             # In the transaction that is being given up the row is this job's own.
             if self.connection.in_transaction or not external & {"hash": content}:
-                external._remove_external_file(stored)
+                remove_stored_file(external, stored)
         except (*CONNECTION_ERRORS, DataJointError) as error:
             logger.warning("%s may be left in the store without an entry that refers to it (%s)", stored, error)
 

@@ -26,6 +26,7 @@ from december_plugin.database.schema_names import check_schema_name
 from december_plugin.database.tls import check_tls_settings, stay_encrypted, tls_from_environment
 from december_plugin.errors import ServerError
 from december_plugin.importing.datajoint import quiet_datajoint, settings_source
+from december_plugin.importing.datajoint_internals import execute_queries_with
 from december_plugin.storage.home import december_home
 from december_plugin.storage.stores import DEFAULT_STORE, StoreUnavailableError
 
@@ -277,7 +278,7 @@ def second_connection(*, timeout: float | None = None) -> Any:
         second.close()
         second.conn_info.update(read_timeout=timeout, write_timeout=timeout)
         second.connect()
-    second._execute_query = _execute_query
+    execute_queries_with(second, _execute_query)
     return stay_encrypted(second)
 
 

@@ -11,6 +11,7 @@ import pymysql
 from datajoint.errors import LostConnectionError
 
 from december_plugin.errors import ServerError
+from december_plugin.importing.datajoint_internals import forget_transaction
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def server_failure(connection: Any) -> Exception | None:
         except (*CONNECTION_ERRORS, pymysql.err.Error) as error:
             return error
         # DataJoint still takes the transaction for open that the lost connection had begun.
-        connection._in_transaction = False
+        forget_transaction(connection)
     return None
 
 

@@ -30,6 +30,11 @@ class NeuronIds(ArrayRepr):
     unit_ids
         Unit id within the session, shape (N,).
 
+    Attributes
+    ----------
+    index
+        Session and unit id of every neuron, as a :class:`pandas.MultiIndex` of length N.
+
     Raises
     ------
     SettingsError
@@ -38,7 +43,7 @@ class NeuronIds(ArrayRepr):
 
     data_keys: np.ndarray
     unit_ids: np.ndarray
-    _index: pd.MultiIndex = field(init=False, repr=False)
+    index: pd.MultiIndex = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         import pandas as pd
@@ -55,7 +60,7 @@ class NeuronIds(ArrayRepr):
                 f"unit {unit} of session {key!r} occurs more than once ({int(index.duplicated().sum())} neurons do); "
                 "neurons are matched by session and unit id, which must be unique."
             )
-        for name, value in (("data_keys", keys), ("unit_ids", units), ("_index", index)):
+        for name, value in (("data_keys", keys), ("unit_ids", units), ("index", index)):
             object.__setattr__(self, name, value)
 
     @classmethod
@@ -137,7 +142,7 @@ def match_neurons(ids_a: Any, ids_b: Any, *, common_only: bool = False) -> tuple
     if same:
         everyone = np.arange(len(first), dtype=np.int64)
         return everyone, everyone
-    at_b = second._index.get_indexer(first._index).astype(np.int64)
+    at_b = second.index.get_indexer(first.index).astype(np.int64)
     at_a = np.flatnonzero(at_b >= 0).astype(np.int64)
     n_common = len(at_a)
     if n_common == 0 or (not common_only and n_common < max(len(first), len(second))):

@@ -13,7 +13,6 @@ from neuralpredictors.layers.cores import Stacked2dCore
 from neuralpredictors.layers.readouts import MultiReadoutSharedParametersBase
 from neuralpredictors.utils import get_module_output
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from december_plugin.errors import MisfitError, SettingsError, did_you_mean
 from december_plugin.models.layers.readouts import FullGaussian2d
@@ -28,6 +27,7 @@ INPUT_REGULARIZERS = ("LaplaceL2norm", "LaplaceL2", "LaplaceL1", "GaussianLaplac
 READOUT_REGULARIZERS = ("l1", "adaptive_log_norm")
 GAUSS_TYPES = ("full", "uncorrelated", "isotropic")
 BIAS_STARTS = ("mean_rate", "zero")
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 SMALLEST_START_RATE = 0.01
 
 
@@ -138,7 +138,7 @@ def learn_final_scale(norm_holder: nn.Module, final_batchnorm_scale: Any) -> Non
     """
     if check_bool("final_batchnorm_scale", final_batchnorm_scale):
         return
-    norms = [module for module in norm_holder.modules() if isinstance(module, _BatchNorm) and module.affine]
+    norms = [module for module in norm_holder.modules() if isinstance(module, BATCH_NORMS) and module.affine]
     if not norms:
         raise SettingsError(
             "final_batchnorm_scale is False, but the core's last layer has no batch normalisation whose scale could be "

@@ -16,8 +16,8 @@ from typing import Any
 
 from datajoint.errors import IntegrityError
 from datajoint.external import subfold
-from datajoint.hash import key_hash
 
+from december_plugin.importing.datajoint_internals import job_hash
 from december_plugin.pool.external_rows import ExternalRows, StoredFile
 from december_plugin.pool.jobs.leases import transaction
 from december_plugin.pool.jobs.waiting import jobs_of, missing_keys
@@ -246,7 +246,7 @@ class _KeptError(Exception):
 
 def _needed(table: Any) -> set[str]:
     """Return the hashes of the jobs that a worker may still take up, or is working at."""
-    planned = {key_hash(table._job_key(key)) for key in missing_keys(table)}
+    planned = {job_hash(table, key) for key in missing_keys(table)}
     return planned | set((jobs_of(table) & {"status": "reserved"}).fetch("key_hash"))
 
 

@@ -17,12 +17,13 @@ import minio
 import urllib3
 from minio import error as minio_errors
 
+from december_plugin.importing.datajoint_internals import location_in_bucket, set_bucket
 from december_plugin.storage.stores import (
     ObjectStore,
     StoredObject,
     UnfinishedUpload,
     checked_path,
-    location_in_bucket,
+    status_of,
     store_settings,
 )
 
@@ -125,7 +126,7 @@ def use_quick_client(connection: Any, schema: str, store: str) -> None:
     folder = s3.Folder.__new__(s3.Folder)  # its __init__ makes its own client and asks the server
     folder.client = quick_client(spec)
     folder.bucket = spec["bucket"]
-    connection.schemas[schema].external[store]._s3 = folder
+    set_bucket(connection.schemas[schema].external[store], folder)
 
 
 class S3Store(ObjectStore):
@@ -206,7 +207,8 @@ class S3Store(ObjectStore):
         with self._errors(prefix):
             after: dict[str, Any] = {}
             while True:
-                found = self._client._list_multipart_uploads(self.bucket, prefix=below, **after)
+                # minio has no public method for unfinished uploads.
+                found = self._client._list_multipart_uploads(self.bucket, prefix=below, **after)  # noqa: SLF001
                 for upload in found.uploads:
                     path = upload.object_name[len(self.prefix) :]
                     if upload.initiated_time is not None and upload.upload_id is not None:
@@ -218,7 +220,7 @@ class S3Store(ObjectStore):
     def abort_upload(self, upload: UnfinishedUpload) -> None:
         """Remove what is left of an upload that was never completed; nothing happens if it is gone."""
         with contextlib.suppress(FileNotFoundError), self._errors(upload.path):
-            self._client._abort_multipart_upload(self.bucket, self._key(upload.path), upload.upload_id)
+            self._client._abort_multipart_upload(self.bucket, self._key(upload.path), upload.upload_id)  # noqa: SLF001
 
     def _describe(self, found: Any) -> StoredObject:
         return StoredObject(found.object_name[len(self.prefix) :], found.size or 0, found.last_modified)
@@ -266,7 +268,7 @@ def _phrase(error: BaseException) -> str:
     if isinstance(error, minio_errors.S3Error):
         return f"{error.code}: {error.message}".rstrip(".")
     if isinstance(error, minio_errors.InvalidResponseError):
-        return f"the server answers with status {error._code}"
+        return f"the server answers with status {status_of(error)}"
     if isinstance(error, exceptions.NameResolutionError):
         return "the name of its host cannot be resolved"
     if isinstance(error, exceptions.NewConnectionError):  # before ConnectTimeoutError, its base in old versions

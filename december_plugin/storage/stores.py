@@ -18,11 +18,10 @@ import os
 import re
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
-from types import SimpleNamespace
 from typing import Any
 
 from december_plugin.errors import ServerError, SettingsError
@@ -301,13 +300,6 @@ def store_settings(name: str = DEFAULT_STORE) -> dict[str, Any]:
         ) from None
 
 
-def location_in_bucket(spec: Mapping[str, Any]) -> str:
-    """Return what DataJoint puts before the paths of this store in its bucket: empty, or ending in a slash."""
-    from datajoint.external import ExternalTable
-
-    return str(ExternalTable._make_external_filepath(SimpleNamespace(spec=spec), "x"))[: -len("x")]
-
-
 def checked_path(path: str) -> PurePosixPath:
     """Return a path below a store's location.
 
@@ -364,6 +356,11 @@ def is_outage(error: BaseException) -> bool:
     return _is_s3_outage(error)
 
 
+def status_of(error: Any) -> int:
+    """Return the HTTP status that a ``minio.error.InvalidResponseError`` tells of; minio has no public name for it."""
+    return int(error._code)  # noqa: SLF001
+
+
 def _is_s3_outage(error: BaseException) -> bool:
     import urllib3
     from datajoint.errors import BucketInaccessible
@@ -374,5 +371,5 @@ def _is_s3_outage(error: BaseException) -> bool:
     if isinstance(error, minio_errors.S3Error):
         return error.code in _REFUSING or (getattr(error.response, "status", 0) or 0) >= 500
     if isinstance(error, minio_errors.InvalidResponseError):  # a proxy in between answers in HTML
-        return error._code >= 500
+        return status_of(error) >= 500
     return isinstance(error, minio_errors.ServerError)

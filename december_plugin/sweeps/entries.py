@@ -148,7 +148,7 @@ def _compare(table: Any, kind: str, entries: Sequence[Entry], fabrikant: str | N
         comment, by = stored[pair]
         if not entry.comment or entry.comment == comment:
             continue
-        may_update = _may_update(table, f"{kind}_comment") if may_update is None else may_update
+        may_update = may_change(table, f"{kind}_comment") if may_update is None else may_update
         reason = "" if may_update else "the account may not update the table"
         if fabrikant is not None and str(by).casefold() != fabrikant.casefold():
             reason = f"the entry is {by}'s"
@@ -168,8 +168,11 @@ def _check_same(entry: Entry, other: Entry) -> None:
         )
 
 
-def _may_update(table: Any, column: str) -> bool:
-    """Return whether the account may change this column: the server checks that before it looks for rows."""
+def may_change(table: Any, column: str) -> bool:
+    """Return whether the account may change this column of a table; nothing is changed.
+
+    The server checks that before it looks for rows.
+    """
     try:
         table.connection.query(f"UPDATE {table.full_table_name} SET `{column}` = `{column}` WHERE FALSE")
     except AccessError:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from datajoint.hash import key_hash
-
+from december_plugin.importing.datajoint_internals import job_hash
 from december_plugin.schemas.training_plan import combinations
 from december_plugin.sweeps.duration import Estimate, Finished, Training, estimate, most_epochs
 from december_plugin.sweeps.entries import KINDS, entry_key
@@ -104,7 +103,7 @@ def finished_trainings(nnfabrik: Any, tables: Any) -> tuple[list[Finished], bool
     found: dict[bool, list[Finished]] = {True: [], False: []}
     n_interrupted = 0
     for key in table.fetch("KEY"):
-        job = jobs.get(key_hash(table._job_key(key)))
+        job = jobs.get(job_hash(table, key))
         if job is None:
             continue
         if job["n_starts"] > 1:

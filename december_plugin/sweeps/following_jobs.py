@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import datajoint as dj
-from datajoint.hash import key_hash
 
 from december_plugin.clustering.settings import DECEMBER, canonical_settings
+from december_plugin.importing.datajoint_internals import job_hash
 from december_plugin.schemas.clustering import clustering_hash
 from december_plugin.schemas.surrogate import surrogate_row
 from december_plugin.sweeps.parse import Sweep
@@ -153,7 +153,7 @@ class _Jobs:
         known = {str(row["surrogate_hash"]): int(row["n_draws"]) for row in _rows(self.tables.Surrogate, "n_draws")}
         fits = seconds = 0.0
         for key in table.fetch("KEY"):
-            took = finished.get(key_hash(table._job_key(key)))
+            took = finished.get(job_hash(table, key))
             if took is not None:
                 fits += known[key["surrogate_hash"]] * int(key["n_seeds"])
                 seconds += took

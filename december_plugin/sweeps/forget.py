@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from datajoint.errors import AccessError, IntegrityError
-from datajoint.hash import key_hash
 
 from december_plugin.errors import SettingsError
+from december_plugin.importing.datajoint_internals import job_hash
 from december_plugin.pool.jobs.actions import JobActions
 from december_plugin.pool.jobs.lookup import HEX, JobBook, JobRef
 from december_plugin.pool.status.overview import STATES
@@ -117,7 +117,7 @@ class Planned:
         Entries of datasets, models and trainers that nothing uses any more go with them, where the nnfabrik tables are
         december's own: in a lab's tables they may be there for something else.
         """
-        refs = [JobRef(self.table, self._hash(key), "planned", key) for key in keys]
+        refs = [JobRef(self.table, job_hash(self.table, key), "planned", key) for key in keys]
         schema = self.tables.schema
         # A registration in between would plan nothing for the entries that it has just found.
         with changing_the_plan(schema.connection, schema.database):
@@ -159,7 +159,7 @@ class Planned:
         return found
 
     def _of_jobs(self, keys: Iterable[Key], jobs: Sequence[str]) -> list[Key]:
-        hashes = {self._hash(key): key for key in keys}
+        hashes = {job_hash(self.table, key): key for key in keys}
         chosen: dict[str, Key] = {}
         for job in jobs:
             beginning = job.lower()
@@ -184,14 +184,11 @@ class Planned:
         statuses = dict(zip(*rows, strict=True))
         counted: dict[str, int] = {}
         for key in keys:
-            status = statuses.get(self._hash(key))
+            status = statuses.get(job_hash(self.table, key))
             if status is not None:
                 state = STATES.get(str(status), str(status))
                 counted[state] = counted.get(state, 0) + 1
         return counted
-
-    def _hash(self, key: Mapping[str, Any]) -> str:
-        return str(key_hash(self.table._job_key(dict(key))))
 
     def _values(self, key: Mapping[str, Any]) -> tuple[Any, ...]:
         return tuple(int(key[name]) if name == "seed" else key[name] for name in self.names)

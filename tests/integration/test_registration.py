@@ -15,7 +15,7 @@ import helpers
 from december_plugin.cli import main
 from december_plugin.errors import ServerError, SettingsError
 from december_plugin.schemas.setup_lock import one_at_a_time
-from december_plugin.sweeps.entries import _may_update, compare
+from december_plugin.sweeps.entries import compare, may_change
 from december_plugin.sweeps.parse import Entry, Sweep, load_sweep
 from december_plugin.sweeps.register import check_fabrikant, register
 from december_plugin.text.yaml_source import SweepError
@@ -156,15 +156,15 @@ def test_a_comment_that_may_not_be_changed_is_kept_and_said(
 
 def test_whether_an_account_may_change_comments(empty_lab: Any, admin: Any, server: Any) -> None:
     table = empty_lab.nnfabrik.Trainer()
-    assert _may_update(table, "trainer_comment")
+    assert may_change(table, "trainer_comment")
     admin.execute("CREATE OR REPLACE USER 'looker'@'127.0.0.1' IDENTIFIED BY 'x'")
     admin.execute(f"GRANT SELECT ON `{table.database}`.* TO 'looker'@'127.0.0.1'")
     connection = dj.Connection("127.0.0.1", "looker", "x", port=server.settings.port, use_tls=False)
     try:
         mine = dj.FreeTable(connection, table.full_table_name)
-        assert not _may_update(mine, "trainer_comment")
+        assert not may_change(mine, "trainer_comment")
         admin.execute(f"GRANT UPDATE (trainer_comment) ON {table.full_table_name} TO 'looker'@'127.0.0.1'")
-        assert _may_update(mine, "trainer_comment")
+        assert may_change(mine, "trainer_comment")
     finally:
         connection.close()
         admin.execute("DROP USER 'looker'@'127.0.0.1'")

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import rel_entr
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: PLC2701 (no public path)
 
 from december_plugin.clustering import distances
 from december_plugin.clustering.kmeans import kmeans_start

@@ -47,8 +47,8 @@ ORDER = (
 )
 
 
-# What argparse.ArgumentParser.add_subparsers returns.
-Subparsers: TypeAlias = "argparse._SubParsersAction[Any]"
+# What argparse.ArgumentParser.add_subparsers returns; argparse has no public name for it.
+Subparsers: TypeAlias = "argparse._SubParsersAction[Any]"  # noqa: SLF001
 
 
 class Command(Protocol):

@@ -72,8 +72,9 @@ class TaskCore(nn.Module):
         self.network, self.layer, self.fine_tune = network, layer, fine_tune
         if not fine_tune:
             network.requires_grad_(False)
+        self.eval()
         with torch.no_grad():
-            features = self.eval()._features(torch.zeros(1, COLOURS, PROBE_SIZE, PROBE_SIZE))
+            features = self._features(torch.zeros(1, COLOURS, PROBE_SIZE, PROBE_SIZE))
         self.train()
         if features.ndim != 4:
             raise SettingsError(
