@@ -86,7 +86,7 @@ def open_lab(
         check_schema_name(source, places=NNFABRIK_PLACES)
     from december_plugin.schemas.setup_lock import one_at_a_time
     from december_plugin.storage.identity import recognise, store_name_of
-    from december_plugin.storage.stores import open_store
+    from december_plugin.storage.opening import open_store
 
     # Several processes may make the tables at the same time, as a job array does that begins with `register`.
     alone = one_at_a_time(database.connection, "making december's tables")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar
 
-from december_plugin.database.server_outage import wait_for_server
+from december_plugin.database.outages import wait_for_server
 
 
 class RunningJob:

@@ -13,7 +13,7 @@ from typing import Any
 
 from datajoint.errors import DataJointError
 
-from december_plugin.database.server_outage import CONNECTION_ERRORS
+from december_plugin.database.outages import CONNECTION_ERRORS
 from december_plugin.errors import ServerError
 
 LONGEST_WAIT = 600  # s

@@ -22,7 +22,7 @@ from december_plugin.evaluation.neuron_order import in_trained_order
 from december_plugin.importing import failures as imports
 from december_plugin.schemas.relocation import paths_in, relocated, rules_for
 from december_plugin.security.allowed_modules import current_restriction
-from december_plugin.storage.sealed import DamagedError
+from december_plugin.storage.atomic import DamagedError
 
 TABLES = {"dataset": "Dataset", "model": "Model", "trainer": "Trainer"}
 # The packages in which nnfabrik looks for a name without dots.

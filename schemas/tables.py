@@ -9,7 +9,7 @@ from typing import Any
 
 import datajoint as dj
 
-from december_plugin.database.connection import check_store, open_schema
+from december_plugin.database.connection import open_schema
 from december_plugin.errors import SettingsError
 from december_plugin.schemas.binding import bind
 from december_plugin.schemas.cluster_assignment import ClusterAssignment
@@ -31,6 +31,7 @@ from december_plugin.schemas.surrogate import Surrogate, SurrogateAgreement
 from december_plugin.schemas.trained_model import RelocatedTraining, ThreePartTraining, trained_model_template
 from december_plugin.schemas.training_plan import TrainingPlan
 from december_plugin.schemas.training_summary import TrainingSummary
+from december_plugin.storage.opening import check_store
 
 NNFABRIK_TABLES = ("Seed", "Fabrikant", "Model", "Dataset", "Trainer")
 # Also functions that were registered under the name of the module they are defined in.

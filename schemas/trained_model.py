@@ -15,8 +15,7 @@ from datajoint.errors import DataJointError
 from datajoint.hash import uuid_from_file
 from nnfabrik.builder import get_trainer
 
-from december_plugin.database.connection import check_store
-from december_plugin.database.server_outage import CONNECTION_ERRORS, SurvivingCallback
+from december_plugin.database.outages import CONNECTION_ERRORS, SurvivingCallback
 from december_plugin.errors import SettingsError, TrainingDivergedError
 from december_plugin.evaluation.predictions import check_image_ids
 from december_plugin.importing.datajoint_internals import attachment_path, remove_stored_file
@@ -29,6 +28,7 @@ from december_plugin.schemas.stored_models import (
     neurons_of,
     stored_state_dict,
 )
+from december_plugin.storage.opening import check_store
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ exit code   meaning
 0           done
 1           an error that the message explains (any :class:`~december_plugin.errors.DecemberError`)
 2           wrong usage: an unknown command or option
-70          a defect of december; the message names the file with the traceback
+70          a bug in december; the message names the file with the traceback
 130         interrupted (Ctrl-C)
 141         the reader of the output ended first (``december ... | head``)
 ==========  ====================================================================================
@@ -36,7 +36,7 @@ from december_plugin.importing import deferred
 from december_plugin.security import redaction as secrets
 from december_plugin.text import terminal
 
-ERROR, USAGE, DEFECT, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
+ERROR, USAGE, BUG, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
 
 DESCRIPTION = """\
 Clusters the neurons of digital-twin models into functional types with DECEMber and its controls, from several seeds, in
@@ -68,7 +68,7 @@ the usual sequence:
 `december COMMAND --help` has each command's options and examples. The database is your lab's if DataJoint is configured
 (dj_local_conf.json, ~/.datajoint_config.json, DJ_HOST, DJ_USER, DJ_PASS), else december starts one of its own.
 
-exit codes: 0 done, 1 an error that the message explains, 2 wrong usage, 70 a defect of december, 130 interrupted
+exit codes: 0 done, 1 an error that the message explains, 2 wrong usage, 70 a bug in december, 130 interrupted
 """
 
 
@@ -177,8 +177,8 @@ def _report(error: Exception, *, debug: bool) -> int:
     kind = f"{type(error).__name__}: {error}".strip().rstrip(":").splitlines()[0]
     print(secrets.redacted(f"december: error: unexpected {kind}"), file=sys.stderr)
     if not debug:
-        print(f"This is a defect of december. The traceback is in {_write_traceback(error)}", file=sys.stderr)
-    return DEFECT
+        print(f"This is a bug in december. The traceback was written to {_write_traceback(error)}", file=sys.stderr)
+    return BUG
 
 
 def _explain(error: Exception) -> DecemberError | None:
@@ -206,6 +206,7 @@ def _is_of_datajoints_settings(error: Exception) -> bool:
 
 
 def _write_traceback(error: Exception) -> Path:
+    from december_plugin.storage.atomic import write_atomically
     from december_plugin.storage.home import december_home
 
     text = secrets.redacted(f"december_plugin {__version__}, Python {sys.version}\n{sys.argv}\n\n")
@@ -214,13 +215,10 @@ def _write_traceback(error: Exception) -> Path:
     with contextlib.suppress(OSError):
         folder = december_home() / "errors"
         folder.mkdir(parents=True, exist_ok=True)
-        return _write_private(folder / name, text)
-    return _write_private(Path(tempfile.mkdtemp(prefix="december-")) / name, text)
-
-
-def _write_private(path: Path, text: str) -> Path:
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
+        write_atomically(folder / name, text.encode(), mode=0o600)
+        return folder / name
+    path = Path(tempfile.mkdtemp(prefix="december-")) / name
+    write_atomically(path, text.encode(), mode=0o600)
     return path
 
 

@@ -143,7 +143,7 @@ def submit(args: argparse.Namespace, settings: Any) -> int:
     SlurmError
         Slurm or submitit is missing, or sbatch refuses.
     """
-    from december_plugin.database.connection import lab_settings
+    from december_plugin.database.lab_settings import lab_settings
     from december_plugin.pool.slurm.array import array_folder, check_credentials, check_reach, check_slurm, submit_array
     from december_plugin.pool.slurm.task import PoolTask
 

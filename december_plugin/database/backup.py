@@ -31,16 +31,12 @@ from december_plugin import __version__
 from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.database.schema_names import SYSTEM_SCHEMAS
 from december_plugin.errors import DecemberError, ServerError
+from december_plugin.storage.atomic import UNFINISHED, DamagedError
+from december_plugin.storage.base import ObjectStore, checked_path
+from december_plugin.storage.folder import FolderStore
 from december_plugin.storage.identity import TABLE
-from december_plugin.storage.sealed import UNFINISHED, DamagedError
-from december_plugin.storage.stores import (
-    DEFAULT_STORE,
-    FileStore,
-    ObjectStore,
-    checked_path,
-    open_store,
-    store_settings,
-)
+from december_plugin.storage.opening import open_store
+from december_plugin.storage.settings import DEFAULT_STORE, store_settings
 
 MANIFEST = "december-backup.json"
 FORMAT = 1
@@ -274,7 +270,7 @@ def _compare(source: Path, found: dict[str, tuple[int, str]], summary: Summary) 
 def _empty_store(name: str) -> ObjectStore:
     """Return a store that is to be filled; refuse one that has files."""
     store = open_store(name)
-    if isinstance(store, FileStore):
+    if isinstance(store, FolderStore):
         store.location.mkdir(parents=True, exist_ok=True)
     first = next(iter(store.list()), None)
     if first is not None:

@@ -1,57 +1,34 @@
-"""Which database server is used, and what is said when it, or the store, cannot be used.
+"""Connections to the database: the one of ``datajoint.conn()``, further ones for threads, and schemas.
 
-With a lab's DataJoint settings (``dj_local_conf.json``, ``~/.datajoint_config.json``, ``DJ_HOST``, ``DJ_USER``,
-``DJ_PASS``, or ``dj.config`` set in a program) these are used as they are; ``DECEMBER_SETTINGS_FILE`` names a file that
-is read instead of DataJoint's two. Without any, the embedded server is started and DataJoint is pointed to it. Errors
-of the server, the driver and the store become :class:`~december_plugin.errors.ServerError`.
+With a lab's DataJoint settings (:mod:`december_plugin.importing.datajoint`) these are used as they are. Without any,
+the embedded server is started and DataJoint is pointed to it. Errors of the server, the driver and the store become
+:class:`~december_plugin.errors.ServerError`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import getpass
-import logging
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from december_plugin.database.embedded import EmbeddedServer, ServerSettings
+from december_plugin.database.default_store import configure_store, make_folder, make_unless_known
+from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.database.errors import is_tls_error, readable_errors
+from december_plugin.database.lab_settings import OPENED, LabSettings, has_used_embedded, lab_settings, use_embedded
 from december_plugin.database.schema_names import check_schema_name
 from december_plugin.database.tls import check_tls_settings, stay_encrypted, tls_from_environment
 from december_plugin.errors import ServerError
-from december_plugin.importing.datajoint import quiet_datajoint, settings_source
+from december_plugin.importing.datajoint import quiet_datajoint
 from december_plugin.importing.datajoint_internals import execute_queries_with
-from december_plugin.storage.home import december_home
-from december_plugin.storage.stores import DEFAULT_STORE, StoreUnavailableError
+from december_plugin.storage.opening import check_store
+from december_plugin.storage.settings import DEFAULT_STORE
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
-OPENED = "dj.conn()"  # the source of the settings of a connection that a program opened with its own arguments
-
-logger = logging.getLogger("december_plugin")
-
-_applied: ServerSettings | None = None  # what _use_embedded wrote into dj.config
 _connected_in: int | None = None  # the process that opened dj.conn()
-
-
-@dataclass(frozen=True)
-class LabSettings:
-    """The database server that DataJoint's settings name."""
-
-    host: str
-    port: int
-    user: str | None
-    source: str  # where the settings were found
-
-    @property
-    def address(self) -> str:
-        """Host and port, as in messages."""
-        return self.host if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -66,31 +43,6 @@ class Database:
     def is_embedded(self) -> bool:
         """Whether this is the embedded server."""
         return self.server is not None
-
-
-def lab_settings(home: str | os.PathLike[str] | None = None) -> LabSettings | None:
-    """Return the server that a lab's DataJoint settings name, or None if there are none.
-
-    Parameters
-    ----------
-    home
-        The folder of the embedded server, whose own settings (also when saved to a DataJoint file) are not a lab's.
-    """
-    dj = quiet_datajoint()
-    config, source = dj.config, settings_source()
-    host = config["database.host"] or "localhost"
-    port, user, password = config["database.port"], config["database.user"], config["database.password"]
-    if host == "localhost" and port == 3306 and user is None and password is None:
-        if not hasattr(dj.conn, "connection"):
-            return None
-        info, source = dj.conn.connection.conn_info, OPENED
-        host, port, user, password = info["host"], info["port"], info["user"], info["passwd"]
-    embedded = [_applied] if _applied else []
-    with contextlib.suppress(ServerError):
-        embedded.append(EmbeddedServer(home).settings)
-    if any(host == known.host and password == known.password for known in embedded):
-        return None
-    return LabSettings(host, port, user, source)
 
 
 def connect(
@@ -110,7 +62,7 @@ def connect(
         The DataJoint store for models. A store that is not configured becomes the folder ``store`` in `home`, which is
         made if the database knows of no store there.
     needs_store
-        Whether the store must be there and writable; not for who only looks at tables.
+        Require a writable store; pass False for read-only access.
 
     Returns
     -------
@@ -133,9 +85,9 @@ def connect(
     lab = lab_settings(home)
     missing = None
     if needs_store or lab is None:
-        missing = _configure_store(dj, store, home=home, lab=lab)
+        missing = configure_store(store, home=home)
     if needs_store and missing is not None and lab is None and not EmbeddedServer(home).data.exists():
-        _make_folder(store, missing)  # there is no database yet that could know of a store
+        make_folder(store, missing)  # there is no database yet that could know of a store
         missing = None
     if needs_store and missing is None:
         check_store(store)
@@ -143,14 +95,14 @@ def connect(
     if lab is None:
         server = EmbeddedServer(home)
         started = server.start()
-        open_already = not _use_embedded(dj, server.settings) and open_already
+        open_already = not use_embedded(server.settings) and open_already
     elif lab.source != OPENED:
         _prepare_tls(dj)
     try:
         if not open_already:
             _open(dj, lab)
         if needs_store and missing is not None:
-            _make_unless_known(dj.conn(), store, missing, is_embedded=lab is None)
+            make_unless_known(dj.conn(), store, missing, is_embedded=lab is None)
     except BaseException:
         if server is not None and started:
             server.stop()
@@ -161,8 +113,8 @@ def connect(
 
 
 def has_connected() -> bool:
-    """Return whether a server has answered this process before: what it cannot reach now is no wrong address."""
-    return hasattr(quiet_datajoint().conn, "connection") or _applied is not None
+    """Return whether a server has answered this process before: what it cannot reach now is not a wrong address."""
+    return hasattr(quiet_datajoint().conn, "connection") or has_used_embedded()
 
 
 @contextlib.contextmanager
@@ -179,17 +131,6 @@ def database_session(*, home: str | os.PathLike[str] | None = None, store: str =
         if database.started and database.server is not None and not _others_are_connected(database.connection):
             database.connection.close()
             database.server.stop()
-
-
-def _use_embedded(dj: ModuleType, settings: ServerSettings) -> bool:
-    """Point DataJoint to the embedded server; return whether this changed anything."""
-    global _applied
-    changed = _applied != settings
-    _applied = settings
-    for name in ("host", "port", "user", "password"):
-        dj.config[f"database.{name}"] = getattr(settings, name)
-    dj.config["database.use_tls"] = False
-    return changed
 
 
 def _prepare_tls(dj: ModuleType) -> None:
@@ -236,17 +177,17 @@ def _open(dj: ModuleType, lab: LabSettings | None) -> None:
 def second_connection(*, timeout: float | None = None) -> Any:
     """Open another connection with the settings, the account and the encryption of ``datajoint.conn()``.
 
-    For a thread of its own, such as a worker's heartbeat: one connection cannot be used by two threads at once.
+    For another thread, such as a worker's heartbeat: one connection cannot be used by two threads at once.
 
     Parameters
     ----------
     timeout
-        Give up on an answer after this time (s), as when the network swallows everything. None waits for ever.
+        Give up on an answer after this time (s), as when the network swallows everything. None waits indefinitely.
 
     Returns
     -------
     datajoint.Connection
-        A connection of its own; whoever opened it closes it.
+        The new connection; the caller closes it.
 
     Raises
     ------
@@ -298,126 +239,6 @@ def _others_are_connected(connection: Any) -> bool:
     with contextlib.suppress(Exception):
         return connection.query(query, (connection.conn_info["user"],)).fetchone()[0] > 0
     return False
-
-
-# ---- the store
-
-
-def configure_store(name: str = DEFAULT_STORE) -> None:
-    """Let DataJoint know the folder in december's as the store, if none of this name is configured; nothing is made.
-
-    :func:`connect` does so for whoever needs a store. This is for who has to find out first whether it is there.
-    """
-    _configure_store(quiet_datajoint(), name, home=None, lab=lab_settings())
-
-
-def _configure_store(
-    dj: ModuleType, name: str, *, home: str | os.PathLike[str] | None, lab: LabSettings | None
-) -> Path | None:
-    """Make the folder in `home` the store if none is configured; return it if it is this and does not exist."""
-    stores = dj.config.get("stores") or {}
-    folder = december_home(home) / "store"
-    if name in stores:
-        is_default = all(stores[name].get(key) == value for key, value in _default_store(folder).items())
-        return folder if is_default and not folder.exists() else None
-    dj.config["stores"] = {**stores, name: _default_store(folder)}
-    if lab is not None and lab.host.split(":")[0] not in LOOPBACK:
-        logger.warning(
-            "The DataJoint settings (%s) have no store %r: models are kept in %s on this machine, where other machines "
-            "cannot read them. Configure dj.config['stores'][%r] to share them.",
-            lab.source,
-            name,
-            folder,
-            name,
-        )
-    return None if folder.exists() else folder
-
-
-def _default_store(folder: Path) -> dict[str, Any]:
-    return {"protocol": "file", "location": str(folder)}
-
-
-def _make_folder(name: str, folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreUnavailableError(
-            f"The folder {folder} for the store {name!r} cannot be created ({error.strerror or error}). Configure "
-            f"dj.config['stores'][{name!r}], or set DECEMBER_HOME to a folder that is writable."
-        ) from None
-
-
-def _make_unless_known(connection: Any, name: str, folder: Path, *, is_embedded: bool) -> None:
-    """Make the folder of the default store, which does not exist, unless it did before."""
-    from december_plugin.storage.identity import was_used
-
-    with readable_errors():
-        known = was_used(connection, name, str(folder), by_anybody=is_embedded)
-    if known:
-        raise StoreUnavailableError(
-            f"The folder {folder} of the store {name!r} is gone, with the models that the database refers to. Move it "
-            "back, or mount the disk that holds it; it is not made anew, because models that are stored meanwhile "
-            "would be missing later. If the models are lost, make an empty folder there and run `december store "
-            "accept`."
-        )
-    _make_folder(name, folder)
-
-
-def check_store(name: str = DEFAULT_STORE) -> None:
-    """Check that a DataJoint store can be written to; a worker does so before it trains anything.
-
-    Whether it is the right store is another question, see :mod:`december_plugin.storage.identity`.
-
-    Parameters
-    ----------
-    name
-        The store's name in ``dj.config['stores']``.
-
-    Raises
-    ------
-    ServerError
-        The store is not configured or its settings are wrong.
-    StoreUnavailableError
-        Its folder is missing or not writable; its bucket cannot be reached. It may come back.
-    """
-    dj = quiet_datajoint()
-    try:
-        spec = dj.config.get_store_spec(name)
-    except dj.DataJointError as error:
-        raise ServerError(
-            f"The store {name!r} cannot be used: {error}. Correct dj.config['stores'][{name!r}], e.g. "
-            "{'protocol': 'file', 'location': '/path/to/folder'}."
-        ) from None
-    if spec["protocol"].lower() == "file":
-        _check_folder(name, Path(spec["location"]))
-    else:
-        _check_bucket(name, spec)
-
-
-def _check_folder(name: str, folder: Path) -> None:
-    place = f"The folder {folder} of the store {name!r}"
-    remedy = f"or correct dj.config['stores'][{name!r}]['location']."
-    if not folder.exists():
-        raise StoreUnavailableError(f"{place} does not exist. Create it, mount the disk that holds it, {remedy}")
-    if not folder.is_dir():
-        raise StoreUnavailableError(f"{place} is not a folder. Move the file away, {remedy}")
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise StoreUnavailableError(
-            f"{place} is not writable for user id {os.geteuid()} ({error.strerror or error}). Allow writing there, "
-            + remedy
-        ) from None
-
-
-def _check_bucket(name: str, spec: dict[str, Any]) -> None:
-    from december_plugin.storage.s3 import S3Store
-
-    S3Store(name, spec).check()
-
-
-# ---- schemas
 
 
 def open_schema(name: str, *, connection: Any = None) -> Any:

@@ -43,6 +43,7 @@ from december_plugin.database.mariadb import (
     process_ids,
 )
 from december_plugin.errors import ServerError, ServerUnreachableError
+from december_plugin.storage.atomic import write_atomically
 from december_plugin.storage.home import december_home
 
 FIRST_PORT = 13306
@@ -383,7 +384,7 @@ class EmbeddedServer:
         return folder
 
     def _launch(self, server: str) -> None:
-        before = self.credentials.read_text(errors="replace") if self.credentials.exists() else None
+        before = self.credentials.read_bytes() if self.credentials.exists() else None
         for port in self._free_ports():
             self._write_credentials(port)
             self._turn_log_over()
@@ -397,7 +398,7 @@ class EmbeddedServer:
             except BaseException:
                 _end(process)
                 if before is not None:
-                    _write_private(self.credentials, before)
+                    write_atomically(self.credentials, before, mode=0o600)
                 raise
             finally:
                 self._init_file.unlink(missing_ok=True)
@@ -419,8 +420,8 @@ class EmbeddedServer:
         except ServerError:
             password = secrets.token_urlsafe(24)
         text = f"[client]\nuser={USER}\npassword={password}\nhost={HOST}\nport={port}\n"
-        _write_private(self.credentials, text)
-        _write_private(self._init_file, account_sql(password))
+        write_atomically(self.credentials, text.encode(), mode=0o600)
+        write_atomically(self._init_file, account_sql(password).encode(), mode=0o600)
 
     @property
     def _init_file(self) -> Path:
@@ -490,15 +491,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a file that its owner alone can read, all at once."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-    partial.replace(path)
 
 
 def _socket_path(folder: Path) -> Path:

@@ -1,20 +1,31 @@
-"""Tells the failure of a server or store, which passes, from the failure of a job, or of the settings."""
+"""Outages of the database server and the store: which errors are one, and waiting until it is over.
+
+Until the server answers again, workers wait (:func:`with_server`, :func:`wait_for_server`) and trainings continue
+(:class:`SurvivingCallback`).
+"""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pymysql
 from datajoint.errors import LostConnectionError
 
 from december_plugin.database.errors import CODES_LOST, CODES_UNREACHABLE, explain_error
 from december_plugin.errors import ServerError, ServerUnreachableError
-from december_plugin.storage import stores
+from december_plugin.importing.datajoint_internals import forget_transaction
+from december_plugin.storage.base import is_store_outage
 
 Result = TypeVar("Result")
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0  # between two attempts (s)
+
+logger = logging.getLogger(__name__)
+
+# pymysql.err.Error is also what a closed connection raises; DataJoint passes most of them on untranslated.
+CONNECTION_ERRORS = (pymysql.err.InterfaceError, pymysql.err.OperationalError, LostConnectionError, OSError)
 
 # The same statement works later. Changed meanwhile (MariaDB 11.6 on), too many connections, node of a cluster not
 # ready, shutdown in progress, too many connections of the user, lock wait timeout, deadlock, a limit of the user,
@@ -33,13 +44,13 @@ def is_outage(error: BaseException) -> bool:
         return True
     if isinstance(error, pymysql.err.Error):
         return bool(error.args) and error.args[0] in CODES_PASSING
-    return stores.is_outage(error)
+    return is_store_outage(error)
 
 
 def may_pass(error: BaseException) -> bool:
     """Return whether ``error``, on the way to the tables, says that the server is away or busy and may come back.
 
-    Other than for :func:`is_outage` a server that refuses the account, and settings that are wrong, are no such thing.
+    Unlike for :func:`is_outage`, a server that refuses the account and settings that are wrong do not count.
     """
     if isinstance(explain_error(error), ServerUnreachableError):
         return True
@@ -48,17 +59,17 @@ def may_pass(error: BaseException) -> bool:
 
 
 def with_server(
-    step: Callable[[], Result], *, waits: Callable[[], bool], tell: Callable[[BaseException], None]
+    step: Callable[[], Result], *, waits: Callable[[], bool], on_outage: Callable[[BaseException], None]
 ) -> Result:
     """Return what a step returns that needs the database server; wait, with growing pauses, while that is away.
 
     Parameters
     ----------
     step
-        Is done again from its beginning after an outage.
+        Repeated from its beginning after an outage.
     waits
         Whether to wait; asked after a failure. Otherwise the error is raised.
-    tell
+    on_outage
         Called with what the error means before each pause.
     """
     delay = FIRST_DELAY
@@ -68,6 +79,114 @@ def with_server(
         except Exception as error:
             if not may_pass(error) or not waits():
                 raise
-            tell(explain_error(error) or error)
+            on_outage(explain_error(error) or error)
         time.sleep(delay)
         delay = min(2 * delay, LONGEST_DELAY)
+
+
+def server_failure(connection: Any) -> Exception | None:
+    """Return why the server does not answer, or None if it does; a lost connection is reopened."""
+    try:
+        connection.ping()
+    except (*CONNECTION_ERRORS, pymysql.err.Error):
+        try:
+            connection.connect()
+        except (*CONNECTION_ERRORS, pymysql.err.Error) as error:
+            return error
+        # DataJoint still takes the transaction for open that the lost connection had begun.
+        forget_transaction(connection)
+    return None
+
+
+def wait_for_server(
+    connection: Any,
+    *,
+    longest: float = 3600.0,
+    what: str = "a result",
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Return when the server answers; wait for it with growing pauses if it does not.
+
+    Parameters
+    ----------
+    connection
+        A DataJoint connection. A lost one is reopened.
+    longest
+        Give up after this time (s).
+    what
+        What waits, for the log and the error.
+    sleep, clock
+        Replaced by tests.
+
+    Raises
+    ------
+    ServerError
+        If the server did not come back in time.
+    """
+    began, delay = clock(), FIRST_DELAY
+    while (failure := server_failure(connection)) is not None:
+        waited = clock() - began
+        if waited >= longest:
+            raise ServerError(
+                f"{what} could not be stored: the database server did not answer for {waited:.0f} s ({failure}). "
+                "Start the server, then run the job again."
+            ) from failure
+        logger.warning(
+            "%s waits for the database server, which does not answer (%s); next attempt in %.0f s, giving up in %.0f s",
+            what,
+            failure,
+            delay,
+            longest - waited,
+        )
+        sleep(min(delay, longest - waited))
+        delay = min(2 * delay, LONGEST_DELAY)
+
+
+class SurvivingCallback:
+    """nnfabrik's callback, which keeps the connection alive, made to outlive the server.
+
+    A trainer calls it after every epoch. An error of the connection is logged and the training continues; an error of
+    the callback itself is the lab's and is raised.
+
+    Parameters
+    ----------
+    connection
+        The connection to keep alive.
+    call_back
+        The lab's own callback (``TrainedModel.call_back``), called with what the trainer gives.
+    pause
+        After a failure, the server is left alone for this time (s).
+    clock
+        Replaced by tests.
+    """
+
+    def __init__(
+        self,
+        connection: Any,
+        call_back: Callable[..., Any],
+        *,
+        pause: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.connection = connection
+        self.call_back = call_back
+        self.pause = pause
+        self.clock = clock
+        self.failed_at: float | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        """Keep the connection alive and call the lab's callback, if the server answers."""
+        if self.failed_at is not None and self.clock() - self.failed_at < self.pause:
+            return
+        failure = server_failure(self.connection)
+        if failure is None:
+            try:
+                self.call_back(*args, **kwargs)
+            except CONNECTION_ERRORS as error:
+                failure = error
+        if failure is not None and self.failed_at is None:
+            logger.warning("the database server does not answer (%s); the training goes on without it", failure)
+        if failure is None and self.failed_at is not None:
+            logger.info("the database server answers again")
+        self.failed_at = None if failure is None else self.clock()

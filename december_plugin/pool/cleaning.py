@@ -23,14 +23,9 @@ from december_plugin.pool.jobs.leases import transaction
 from december_plugin.pool.jobs.waiting import jobs_of, missing_keys
 from december_plugin.pool.worker.checkpoints import CHECKPOINTS, key_hash_of
 from december_plugin.pool.worker.spool import Spool
-from december_plugin.storage.sealed import UNFINISHED
-from december_plugin.storage.stores import (
-    ObjectStore,
-    StoredObject,
-    StoreUnavailableError,
-    UnfinishedUpload,
-    store_settings,
-)
+from december_plugin.storage.atomic import UNFINISHED
+from december_plugin.storage.base import ObjectStore, StoredObject, StoreUnavailableError, UnfinishedUpload
+from december_plugin.storage.settings import store_settings
 
 ORPHAN, UNUSED, HALF, CHECKPOINT, UPLOAD = "orphan", "unused", "half-written", "checkpoint", "upload"
 USED, UNKNOWN = "used", "unknown"

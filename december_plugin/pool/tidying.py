@@ -15,8 +15,8 @@ from typing import Any
 
 from december_plugin.pool.jobs.leases import transaction
 from december_plugin.pool.worker.spool import DAMAGED, Spool
+from december_plugin.storage.atomic import UNFINISHED
 from december_plugin.storage.home import december_home
-from december_plugin.storage.sealed import UNFINISHED
 from december_plugin.training.pretraining import pretraining_folder
 
 LOGS, PRETRAININGS, POOLS = "logs", "pretrainings", "pools"

@@ -7,7 +7,7 @@ import csv
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from december_plugin.answer.data import ExportTable
 from december_plugin.errors import SettingsError
 from december_plugin.report.columns import COLUMNS, FILES
 from december_plugin.security.redaction import redacted
+from december_plugin.storage.atomic import UNFINISHED
 from december_plugin.text.csv_files import write_csv
 
 FORMATS = ("csv", "parquet", "both")
@@ -76,7 +77,8 @@ def write_export(
     folder = folder.absolute()
     partial: Path | None = None
     try:
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}{UNFINISHED}")
+        partial.mkdir()
         counts, columns = {}, {}
         for table in tables:
             say(f"writing {table.name}")
@@ -136,7 +138,6 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _put_in_place(partial: Path, folder: Path) -> None:
-    os.chmod(partial, 0o777 & ~_umask())
     with contextlib.suppress(OSError):
         folder.rmdir()  # an empty one gives its place to the new one
     if not folder.exists():
@@ -148,12 +149,6 @@ def _put_in_place(partial: Path, folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     for name in sorted(names, key=lambda name: name == README):
         os.replace(partial / name, folder / name)
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def readme(counts: Mapping[str, int], columns: Mapping[str, Sequence[str]], endings: Sequence[str]) -> str:

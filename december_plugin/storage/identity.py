@@ -2,7 +2,7 @@
 
 A folder where a disk should be mounted looks like an empty store, and so does one that was made anew after a store had
 been moved away. Models that are written there are missing as soon as the right one is back. So each store has an
-identity, in a file (:data:`december_plugin.storage.stores.MARK`), and each schema remembers in its table
+identity, in a file (:data:`december_plugin.storage.base.MARK`), and each schema remembers in its table
 ``StoreIdentity`` which store it uses. The first account that may write into that table, such as the admin's with
 ``december register``, gives a store without a mark an identity; accounts that may not leave it as it is.
 """
@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from december_plugin.storage.stores import DEFAULT_STORE, UNREADABLE, FileStore, ObjectStore
+from december_plugin.storage.base import UNREADABLE, ObjectStore
+from december_plugin.storage.folder import FolderStore
+from december_plugin.storage.settings import DEFAULT_STORE
 
 TABLE = "store_identity"
 N_LOOKED_FOR = 5  # files of the newest rows, in a store without a mark
@@ -135,7 +137,7 @@ def _introduce(table: Any, store: ObjectStore, models_schema: str) -> None:
 
 
 def _row(store: ObjectStore, identity: str) -> dict[str, str]:
-    place = str(store.location) if isinstance(store, FileStore) else store.place
+    place = str(store.location) if isinstance(store, FolderStore) else store.place
     return {"store_name": store.name, "store_id": identity, "store_place": place[:1000]}
 
 
@@ -143,7 +145,7 @@ def _refuse_if_files_are_missing(connection: Any, schema: str, store: ObjectStor
     """Refuse a store without a mark that has none of the files that a schema has put into a store of this name."""
     from datajoint.external import subfold
 
-    from december_plugin.storage.stores import store_settings
+    from december_plugin.storage.settings import store_settings
 
     external = f"~external_{store.name}"
     if (schema, external) not in _tables(connection, external):

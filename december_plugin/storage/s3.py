@@ -1,4 +1,4 @@
-"""A store in a bucket of an S3 server (AWS, MinIO, ...), with a client that does not wait for ever.
+"""A store in a bucket of an S3 server (AWS, MinIO, ...), with short timeouts.
 
 DataJoint's own client, MinIO's by default, waits five minutes for an answer and tries again five times. Ours gives up
 after :data:`CONNECT_SECONDS` and :data:`ANSWER_SECONDS`: whoever calls knows better whether to try again.
@@ -18,14 +18,8 @@ import urllib3
 from minio import error as minio_errors
 
 from december_plugin.importing.datajoint_internals import location_in_bucket, set_bucket
-from december_plugin.storage.stores import (
-    ObjectStore,
-    StoredObject,
-    UnfinishedUpload,
-    checked_path,
-    status_of,
-    store_settings,
-)
+from december_plugin.storage.base import ObjectStore, StoredObject, UnfinishedUpload, checked_path, status_of
+from december_plugin.storage.settings import store_settings
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 7.0

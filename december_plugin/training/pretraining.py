@@ -22,7 +22,7 @@ import filelock
 import platformdirs
 import torch
 
-from december_plugin.storage.sealed import DamagedError, seal, unseal, write_atomically
+from december_plugin.storage.atomic import DamagedError, verify_checksum, with_checksum, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ class PretrainingCache:
             logger.warning("%s cannot be read (%s); it is computed again", path, error)
             return None
         try:
-            payload = unseal(_MAGIC, content)
+            payload = verify_checksum(_MAGIC, content)
         except DamagedError as error:
             logger.warning("%s is damaged and is computed again (%s)", path, error)
             return None
@@ -179,6 +179,6 @@ class PretrainingCache:
         buffer = io.BytesIO()
         torch.save(state, buffer)
         try:
-            write_atomically(self._path(key), seal(_MAGIC, buffer.getvalue()))
+            write_atomically(self._path(key), with_checksum(_MAGIC, buffer.getvalue()))
         except OSError as error:
             logger.warning("the pretraining is not shared with other runs: it cannot be stored (%s)", error)

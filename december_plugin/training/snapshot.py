@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from december_plugin.storage.sealed import DamagedError, seal, unseal
+from december_plugin.storage.atomic import DamagedError, verify_checksum, with_checksum
 from december_plugin.training.fingerprint import content_digest, data_digest
 from december_plugin.training.random_state import loader_generators
 from december_plugin.training.settings import ClusteringSettings, TrainingSettings, distinguishing
@@ -77,7 +77,7 @@ def pack(state: Mapping[str, Any], fingerprint: Mapping[str, str]) -> bytes:
     """
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "fingerprint": dict(fingerprint), "state": dict(state)}, buffer)
-    return seal(_MAGIC, buffer.getvalue())
+    return with_checksum(_MAGIC, buffer.getvalue())
 
 
 def unpack(content: bytes, fingerprint: Mapping[str, str]) -> dict[str, Any] | None:
@@ -91,7 +91,7 @@ def unpack(content: bytes, fingerprint: Mapping[str, str]) -> dict[str, Any] | N
         That of the training which is to go on.
     """
     try:
-        entry = torch.load(io.BytesIO(unseal(_MAGIC, content)), weights_only=True, map_location="cpu")
+        entry = torch.load(io.BytesIO(verify_checksum(_MAGIC, content)), weights_only=True, map_location="cpu")
     except DamagedError as error:
         return _refused(f"is damaged ({error})")
     # Whatever the reader stumbles on: these bytes are no state, and the training can do without.

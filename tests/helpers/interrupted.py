@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from december_plugin.storage.sealed import write_atomically
+from december_plugin.storage.atomic import write_atomically
 from december_plugin.trainers import baseline_trainer, december_trainer
 from december_plugin.training.monitor import Monitor, monitored
 from helpers.trainings import BATCH_SIZE, N_TRAIN, N_VALIDATION, Batch, Recording, make_loaders, make_model

@@ -15,10 +15,11 @@ import pymysql
 import pytest
 
 from december_plugin.database import connection as connection_module
+from december_plugin.database import lab_settings
 from december_plugin.database.connection import Database, connect
 from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.importing.datajoint import ENVIRONMENT, quiet_datajoint
-from december_plugin.storage.stores import DEFAULT_STORE
+from december_plugin.storage.settings import DEFAULT_STORE
 from helpers import lab_tables
 
 LAB_PASSWORD = "correct horse"
@@ -119,7 +120,7 @@ def unconfigured(server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, tmp_pa
     dj = quiet_datajoint()
     before = dict(dj.config.items())
     opened = getattr(dj.conn, "connection", None)
-    monkeypatch.setattr(connection_module, "_applied", None)
+    monkeypatch.setattr(lab_settings, "_applied", None)
     monkeypatch.setattr(connection_module, "_connected_in", None)
     monkeypatch.chdir(tmp_path)
     defaults = {"host": "localhost", "port": 3306, "user": None, "password": None, "use_tls": None, "reconnect": True}

@@ -17,7 +17,7 @@ import pytest
 
 from december_plugin.database.backup import MANIFEST
 from december_plugin.database.embedded import EmbeddedServer
-from december_plugin.storage.stores import MARK
+from december_plugin.storage.base import MARK
 
 December = Callable[..., subprocess.CompletedProcess[str]]
 # A schema as a command makes it, with a file in the store that a row refers to, and a checkpoint.
@@ -159,7 +159,7 @@ def test_a_damaged_backup_restores_nothing(
 
 def test_what_is_no_backup(fresh: Home, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from december_plugin.database.backup import BackupError, back_up, restore
-    from december_plugin.storage.sealed import DamagedError
+    from december_plugin.storage.atomic import DamagedError
 
     with pytest.raises(BackupError, match=r"^there is no backup .*/gone\.$"):
         restore(tmp_path / "gone", fresh.server)
@@ -171,7 +171,7 @@ def test_what_is_no_backup(fresh: Home, archive: Path, tmp_path: Path, monkeypat
     # A store that has files already.
     monkeypatch.setenv("DECEMBER_HOME", str(fresh.folder))
     monkeypatch.setattr(
-        "december_plugin.storage.stores.store_settings", lambda name: {"protocol": "file", "location": tmp_path}
+        "december_plugin.storage.settings.store_settings", lambda name: {"protocol": "file", "location": tmp_path}
     )
     with pytest.raises(BackupError, match=r"^the store 'minio' \(the folder .*\) has files already \("):
         restore(archive, fresh.server)

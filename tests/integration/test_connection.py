@@ -14,10 +14,11 @@ import pymysql
 import pytest
 
 from december_plugin.database import connection as connection_module
-from december_plugin.database.connection import connect, database_session, lab_settings
+from december_plugin.database.connection import connect, database_session
 from december_plugin.database.embedded import EmbeddedServer
+from december_plugin.database.lab_settings import lab_settings
 from december_plugin.errors import ServerError
-from december_plugin.storage.stores import DEFAULT_STORE
+from december_plugin.storage.settings import DEFAULT_STORE
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 SECRET = "correct horse"  # of the fixture lab

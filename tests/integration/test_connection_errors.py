@@ -12,11 +12,12 @@ from typing import Any
 import pymysql
 import pytest
 
-from december_plugin.database.connection import check_store, connect, open_schema
+from december_plugin.database.connection import connect, open_schema
 from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.database.errors import explain_error, readable_errors
 from december_plugin.errors import ServerError
-from december_plugin.storage.stores import DEFAULT_STORE
+from december_plugin.storage.opening import check_store
+from december_plugin.storage.settings import DEFAULT_STORE
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 SECRET = "correct horse"  # of the fixture lab

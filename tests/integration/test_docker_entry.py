@@ -210,7 +210,7 @@ def test_settings_that_are_mounted_as_a_file(enter: Any, settings: dict[str, str
 # A command that says which server it would use, as every command of december finds it.
 WHICH = """
 from december_plugin.database.connection import lab_settings
-from december_plugin.storage.stores import store_settings
+from december_plugin.storage.settings import store_settings
 lab = lab_settings()
 print(lab.address, lab.user, store_settings()["location"], lab.source)
 """

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from december_plugin.cli import main
-from december_plugin.database import connection as connection_module
+from december_plugin.database import lab_settings
 from december_plugin.database.embedded import EmbeddedServer
 
 HERE = platform.node()
@@ -131,7 +131,7 @@ def test_no_database_is_started_for_a_check(
     unconfigured: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DECEMBER_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(connection_module, "_applied", None)
+    monkeypatch.setattr(lab_settings, "_applied", None)
     assert main(["health"]) == 1
     assert capsys.readouterr().err == (
         "december: error: The embedded database is not running, so nobody can tell. If a pool works, it waits for the "

@@ -10,7 +10,7 @@ import pymysql
 import pytest
 
 from december_plugin.database.connection import second_connection
-from december_plugin.database.server_outage import server_failure
+from december_plugin.database.outages import server_failure
 from december_plugin.errors import SettingsError
 from december_plugin.pool.jobs.leases import Lease, Leases, transaction
 from december_plugin.pool.jobs.queue import Candidates, Picker, choose_tables

@@ -17,8 +17,9 @@ from december_plugin.importing.datajoint import quiet_datajoint
 from december_plugin.pool import Worker, WorkerSettings
 from december_plugin.pool.worker import loop as worker_module
 from december_plugin.simulate import write_recording
+from december_plugin.storage.base import MARK, StoreUnavailableError
 from december_plugin.storage.identity import recognise
-from december_plugin.storage.stores import MARK, StoreUnavailableError, open_store
+from december_plugin.storage.opening import open_store
 from helpers import lab_tables
 from helpers.fake_sweep import FakeSweep
 from helpers.pool_lab import PoolLab, wait_until

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from december_plugin.database.server_outage import server_failure
+from december_plugin.database.outages import server_failure
 
 
 def test_a_transaction_that_was_cut_off_is_over(database):

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 
 import helpers
-from december_plugin.database.connection import check_store
 from december_plugin.errors import ServerError
 from december_plugin.pool.worker.checkpoints import CheckpointFile, JobCheckpoints
 from december_plugin.schemas.stored_models import stored_state_dict
 from december_plugin.storage import s3 as s3_store
+from december_plugin.storage.base import MARK, StoreUnavailableError, is_store_outage
+from december_plugin.storage.opening import check_store, open_store
 from december_plugin.storage.s3 import S3Store, use_quick_client
-from december_plugin.storage.stores import MARK, StoreUnavailableError, is_outage, open_store
 from helpers import lab_tables, planted_lab, s3_server
 from helpers.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, Proxy, S3Server
 
@@ -81,7 +81,7 @@ def failure(action: Callable[[], Any], *, within: float = 10.0) -> str:
     with pytest.raises(StoreUnavailableError) as raised:
         action()
     assert time.monotonic() - began < within
-    assert is_outage(raised.value)
+    assert is_store_outage(raised.value)
     everything = "".join(traceback.format_exception(raised.value))
     assert ACCESS_KEY not in everything
     assert SECRET_KEY not in everything
@@ -334,7 +334,7 @@ def test_attachments_while_the_server_fails(
     with pytest.raises(Exception) as raised:  # noqa: PT011
         models.insert1({"number": 1, "model_state": str(path)})
     assert time.monotonic() - began < 20  # the parts that are there already are given up, too
-    assert is_outage(raised.value)
+    assert is_store_outage(raised.value)
     assert len(models()) == 0
     proxy.fail("pass")
     models.insert1({"number": 1, "model_state": str(path)})

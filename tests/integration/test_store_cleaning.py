@@ -23,7 +23,8 @@ from december_plugin.pool.external_rows import ExternalRows
 from december_plugin.pool.worker.checkpoints import CheckpointFile, attempt_name
 from december_plugin.pool.worker.spool import Spool
 from december_plugin.schemas.stored_models import stored_state_dict
-from december_plugin.storage.stores import StoreUnavailableError, open_store
+from december_plugin.storage.base import StoreUnavailableError
+from december_plugin.storage.opening import open_store
 from helpers import lab_tables, s3_server
 from helpers.lab_tables import Lab
 from helpers.s3_server import BUCKET, S3Server

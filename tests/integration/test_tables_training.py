@@ -12,8 +12,8 @@ import pytest
 import torch
 from datajoint.errors import DataJointError
 
-from december_plugin.database import server_outage
-from december_plugin.database.server_outage import SurvivingCallback, wait_for_server
+from december_plugin.database import outages
+from december_plugin.database.outages import SurvivingCallback, wait_for_server
 from december_plugin.errors import ServerError, SettingsError, TrainingDivergedError
 from december_plugin.schemas import ThreePartTraining, december_tables
 from december_plugin.schemas.serialization import fitting, packed, plain, portable_state_dict, unpacked
@@ -333,7 +333,7 @@ class Connection:
 
     def _answer(self) -> None:
         if not self.answers.pop(0):
-            raise server_outage.pymysql.err.OperationalError(2003, "connection refused")
+            raise outages.pymysql.err.OperationalError(2003, "connection refused")
 
     ping = connect = _answer
 

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import helpers
-from december_plugin.database import server_outage
+from december_plugin.database import outages
 from helpers.lab_tables import open_lab
 
 WORKER = """
@@ -75,7 +75,7 @@ def test_a_training_outlives_a_restart_of_the_server(schema_name, server, monkey
         restarts[0].start()
 
     monkeypatch.setattr(lab.tables.TrainedModel, "call_back", restart)
-    monkeypatch.setattr(server_outage, "FIRST_DELAY", 0.3)
+    monkeypatch.setattr(outages, "FIRST_DELAY", 0.3)
     try:
         lab.tables.TrainedModel.populate(reserve_jobs=True)
     finally:

@@ -18,7 +18,7 @@ from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.database.errors import explain_error
 from december_plugin.database.tls import cipher
 from december_plugin.errors import ServerError, SettingsError
-from december_plugin.storage.stores import DEFAULT_STORE
+from december_plugin.storage.settings import DEFAULT_STORE
 
 PASSWORD = "correct horse"
 NO_TLS = (

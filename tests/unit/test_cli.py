@@ -183,7 +183,7 @@ def test_defect_writes_its_traceback(command: Any, home: Path, capsys: pytest.Ca
     assert cli.main(["try"]) == 70
     first, second = capsys.readouterr().err.splitlines()
     assert first == "december: error: unexpected ValueError: a matter of"
-    match = re.fullmatch(r"This is a defect of december\. The traceback is in (.*)", second)
+    match = re.fullmatch(r"This is a bug in december\. The traceback was written to (.*)", second)
     assert match is not None
     path = Path(match[1])
     assert path.parent == home / "errors"
@@ -201,7 +201,7 @@ def test_defect_where_nothing_can_be_written_at_home(
     assert cli.main(["try"]) == 70
     first, second = capsys.readouterr().err.splitlines()
     assert first == "december: error: unexpected ValueError"
-    path = Path(second.split(" is in ")[1])
+    path = Path(second.split(" was written to ")[1])
     assert "ValueError" in path.read_text()
     path.unlink()
     path.parent.rmdir()

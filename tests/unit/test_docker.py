@@ -221,7 +221,7 @@ def test_accounts_of_the_store(make_bucket: Any, action: str, resource: str, wor
 
 def test_names_in_the_policy_are_those_of_the_plugin(make_bucket: Any) -> None:
     from december_plugin.pool.worker.checkpoints import CHECKPOINTS
-    from december_plugin.storage.stores import MARK
+    from december_plugin.storage.base import MARK
 
     assert (make_bucket.CHECKPOINTS, make_bucket.MARK) == (CHECKPOINTS, MARK)
 

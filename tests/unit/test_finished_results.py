@@ -15,7 +15,8 @@ from december_plugin.pool.worker.heartbeat import WorkerState
 from december_plugin.pool.worker.job import JobMonitor, WorkerJob
 from december_plugin.pool.worker.results import result_to_bytes
 from december_plugin.pool.worker.spool import Spool
-from december_plugin.storage.stores import FileStore, StoreUnavailableError
+from december_plugin.storage.base import StoreUnavailableError
+from december_plugin.storage.folder import FolderStore
 from december_plugin.training.monitor import Progress
 
 LEASE = Lease("lab", "__trained_model", "0123456789abcdef0123456789abcdef", "a" * 32, 1)
@@ -31,7 +32,7 @@ def settings(tmp_path) -> SimpleNamespace:
     return SimpleNamespace(
         schema="lab",
         spool=Spool(tmp_path / "spool"),
-        store=FileStore("minio", tmp_path),
+        store=FolderStore("minio", tmp_path),
         state=WorkerState(),
         heartbeat=SimpleNamespace(lost=set()),
         watch=running.JobWatch(),

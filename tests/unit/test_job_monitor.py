@@ -17,7 +17,8 @@ from december_plugin.pool.worker import job as running
 from december_plugin.pool.worker.heartbeat import WorkerState
 from december_plugin.pool.worker.job import JobMonitor, JobWatch
 from december_plugin.pool.worker.results import result_from_bytes, result_to_bytes
-from december_plugin.storage.stores import FileStore, StoreUnavailableError
+from december_plugin.storage.base import StoreUnavailableError
+from december_plugin.storage.folder import FolderStore
 from december_plugin.training.monitor import Progress
 
 HASH = "0123456789abcdef0123456789abcdef"
@@ -42,7 +43,7 @@ class Training:
     """Calls a monitor as a training does, and counts how often its state was copied."""
 
     def __init__(self, folder, *, every: int = 3, attempt: int = 1, clock: Clock | None = None):
-        self.store, self.clock = FileStore("minio", folder), clock
+        self.store, self.clock = FolderStore("minio", folder), clock
         self.lease = Lease("lab", "__trained_model", HASH, "a" * 32, attempt)
         self.state = WorkerState()
         self.heartbeat = SimpleNamespace(lost=set(), tell=lambda: None)

@@ -237,7 +237,7 @@ def test_a_defect_is_a_death(tmp_path, impatient):
     stage.do_next("print('x' * 10_000); sys.exit(70)")
     stage.run(stage.have_started(2), send_self(signal.SIGTERM))
     ((_, words),) = stage.board.dead
-    assert words.startswith("ended with code 70 (a defect of december)\n")
+    assert words.startswith("ended with code 70 (a bug in december)\n")
     assert len(words) < 4000
 
 

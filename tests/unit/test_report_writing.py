@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from december_plugin.errors import SettingsError
-from december_plugin.storage import whole_files as writing
-from december_plugin.storage.whole_files import MARK, check_replaceable, write_text
+from december_plugin.report.writing import MARK, check_replaceable, write_report
 
 
 def test_a_report_is_replaced_another_file_only_if_asked_for(tmp_path: Path) -> None:
@@ -36,7 +35,7 @@ def test_a_place_where_no_file_can_be(tmp_path: Path) -> None:
 def test_the_file_has_the_rights_of_any_new_file(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        assert write_text(tmp_path / "report.html", "ä") == 2
+        assert write_report(tmp_path / "report.html", "ä") == 2
     finally:
         os.umask(before)
     assert (tmp_path / "report.html").stat().st_mode & 0o777 == 0o640
@@ -50,9 +49,9 @@ def test_what_was_there_stays_if_writing_fails(tmp_path: Path, monkeypatch: pyte
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(writing.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(SettingsError) as caught:
-        write_text(path, "after")
+        write_report(path, "after")
     assert str(caught.value) == (
         f"{path} cannot be written: No space left on device. Name a file in a folder that you may write to."
     )

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from december_plugin.storage.atomic import with_checksum
 from december_plugin.training import snapshot
 from december_plugin.training.pretraining import pretraining_folder
 from helpers.interrupted import Interrupted, Noisy, Recorder, loaders_of, train
@@ -243,7 +244,7 @@ def test_the_state_of_another_kind_of_device_or_format_is_refused(monkeypatch, c
     assert "belongs to another training (different: device)" in caplog.text
     monkeypatch.setattr(snapshot, "FORMAT", 99)
     assert train(Recorder(states[3]), **SHORT, share_pretraining=False) == expected
-    assert "has the format 1, but this release reads 99; it is not used" in caplog.text
+    assert "has the format 2, but this release reads 99; it is not used" in caplog.text
 
 
 class Trap:
@@ -259,6 +260,11 @@ def torch_bytes(entry):
     return buffer.getvalue()
 
 
+def checked(payload):
+    """Return a payload with the kind and the checksum of a snapshot."""
+    return with_checksum(snapshot._MAGIC, payload)
+
+
 def flipped(content, position):
     return content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
 
@@ -271,9 +277,15 @@ DAMAGES = {
     "flipped beginning": (lambda content: flipped(content, 3), r"is damaged \(the content is of another kind"),
     "flipped middle": (lambda content: flipped(content, len(content) // 2), r"is damaged \(the checksum does not fit"),
     "flipped end": (lambda content: flipped(content, len(content) - 1), r"is damaged \(the checksum does not fit"),
-    "no state": (lambda content: snapshot.seal(snapshot._MAGIC, b"hello"), r"cannot be read \("),
-    "a list": (lambda content: snapshot.seal(snapshot._MAGIC, torch_bytes([1])), r"has the format None, but this"),
-    "code": (lambda content: snapshot.seal(snapshot._MAGIC, torch_bytes(Trap())), r"cannot be read \(UnpicklingError"),
+    "no state": (lambda content: checked(b"hello"), r"cannot be read \("),
+    "a list": (
+        lambda content: checked(torch_bytes([1])),
+        r"has the format None, but this",
+    ),
+    "code": (
+        lambda content: checked(torch_bytes(Trap())),
+        r"cannot be read \(UnpicklingError",
+    ),
 }
 
 

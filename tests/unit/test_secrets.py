@@ -267,7 +267,7 @@ def test_command_line_redacts_its_messages(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["december", "--password", PASSWORD])
     assert cli._report(ServerError(f"refused: {PASSWORD}"), debug=debug) == cli.ERROR
-    assert cli._report(TypeError(f"defect: {PASSWORD}"), debug=debug) == cli.DEFECT
+    assert cli._report(TypeError(f"defect: {PASSWORD}"), debug=debug) == cli.BUG
     text = capsys.readouterr().err
     assert PASSWORD not in text
     assert "december: error: refused: ***\n" in text

@@ -322,13 +322,13 @@ def test_explained_errors_of_a_task_are_its_last_words(task):
 
 def test_a_node_without_the_settings_starts_no_database_of_its_own(task, monkeypatch):
     run, _ = task
-    monkeypatch.setattr("december_plugin.database.connection.lab_settings", lambda: None)
+    monkeypatch.setattr("december_plugin.database.lab_settings.lab_settings", lambda: None)
     with pytest.raises(SystemExit) as ended:
         run(0, server="db.lab.org:3306")
     assert "error: no settings for the database server db.lab.org:3306 are found on " in ended.value.code
     assert "or let sbatch pass the environment on (no --export=NONE, no SBATCH_EXPORT=NONE)" in ended.value.code
     assert retries == []
-    monkeypatch.setattr("december_plugin.database.connection.lab_settings", lambda: object())
+    monkeypatch.setattr("december_plugin.database.lab_settings.lab_settings", lambda: object())
     assert run(0, server="db.lab.org:3306") == 0
 
 

@@ -10,7 +10,7 @@ from datajoint.errors import BucketInaccessible, DataJointError, MissingExternal
 from minio.error import InvalidResponseError, S3Error
 
 from december_plugin.errors import ServerError
-from december_plugin.storage.stores import StoreUnavailableError, is_outage
+from december_plugin.storage.base import StoreUnavailableError, is_store_outage
 
 
 class Response:
@@ -48,7 +48,7 @@ def s3_error(code: str, status: int) -> S3Error:
     ],
 )
 def test_outages(error: Exception) -> None:
-    assert is_outage(error)
+    assert is_store_outage(error)
 
 
 @pytest.mark.parametrize(
@@ -66,4 +66,4 @@ def test_outages(error: Exception) -> None:
     ],
 )
 def test_no_outages(error: Exception) -> None:
-    assert not is_outage(error)
+    assert not is_store_outage(error)

@@ -21,17 +21,19 @@ from december_plugin.cli import main
 from december_plugin.errors import DecemberError, ServerError, SettingsError
 from december_plugin.pool.worker.checkpoints import CheckpointFile, JobCheckpoints
 from december_plugin.pool.worker.spool import Spool, spool_folder
-from december_plugin.storage.sealed import DamagedError, seal, unseal, write_atomically
-from december_plugin.storage.stores import MARK, UNREADABLE, FileStore, StoreUnavailableError, is_outage, open_store
+from december_plugin.storage.atomic import DamagedError, verify_checksum, with_checksum, write_atomically
+from december_plugin.storage.base import MARK, UNREADABLE, StoreUnavailableError, is_store_outage
+from december_plugin.storage.folder import FolderStore
+from december_plugin.storage.opening import open_store
 
 MAGIC = b"test-1 "
 JOB = ("lab", "__trained_model", "0123456789abcdef" * 2)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> FileStore:
+def store(tmp_path: Path) -> FolderStore:
     (tmp_path / "store").mkdir()
-    return FileStore("minio", tmp_path / "store")
+    return FolderStore("minio", tmp_path / "store")
 
 
 @pytest.fixture
@@ -52,16 +54,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_sealed_content_comes_back() -> None:
-    assert unseal(MAGIC, seal(MAGIC, b"payload")) == b"payload"
-    assert unseal(MAGIC, seal(MAGIC, b"")) == b""
+    assert verify_checksum(MAGIC, with_checksum(MAGIC, b"payload")) == b"payload"
+    assert verify_checksum(MAGIC, with_checksum(MAGIC, b"")) == b""
     # The digest of b"abc" that the standard gives (FIPS 180-2, appendix B.1).
     digest = bytes.fromhex("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
-    assert seal(MAGIC, b"abc") == b"test-1 " + digest + b"abc"
+    assert with_checksum(MAGIC, b"abc") == b"test-1 " + digest + b"abc"
 
 
 @given(st.binary(max_size=50), st.data())
 def test_any_changed_byte_and_any_cut_is_noticed(payload: bytes, data: st.DataObject) -> None:
-    sealed = seal(MAGIC, payload)
+    sealed = with_checksum(MAGIC, payload)
     where = data.draw(st.integers(0, len(sealed) - 1))
     change = data.draw(st.integers(1, 255))
     for damaged in (
@@ -70,19 +72,19 @@ def test_any_changed_byte_and_any_cut_is_noticed(payload: bytes, data: st.DataOb
         sealed + b"\0",
     ):
         with pytest.raises(DamagedError):
-            unseal(MAGIC, damaged)
+            verify_checksum(MAGIC, damaged)
 
 
 def test_words_about_damage() -> None:
-    sealed = seal(MAGIC, b"payload")
+    sealed = with_checksum(MAGIC, b"payload")
     with pytest.raises(DamagedError) as cut:
-        unseal(MAGIC, sealed[:-1])
+        verify_checksum(MAGIC, sealed[:-1])
     assert str(cut.value) == "the checksum does not fit the content (45 bytes): it was cut short or altered"
     with pytest.raises(DamagedError) as empty:
-        unseal(MAGIC, b"")
+        verify_checksum(MAGIC, b"")
     assert str(empty.value) == "the content is empty (0 bytes)"
     with pytest.raises(DamagedError) as other:
-        unseal(b"test-2 ", sealed)
+        verify_checksum(b"test-2 ", sealed)
     assert str(other.value) == "the content is of another kind, or its beginning is damaged (46 bytes)"
     assert isinstance(other.value, DecemberError)
 
@@ -145,7 +147,7 @@ def test_writing_that_fails_in_the_middle_keeps_the_old_content(tmp_path: Path) 
     assert {found.name: found.read_bytes() for found in tmp_path.iterdir()} == {"a": b"old"}
 
 
-def test_crash_before_renaming_leaves_the_old_checkpoint(store: FileStore) -> None:
+def test_crash_before_renaming_leaves_the_old_checkpoint(store: FolderStore) -> None:
     checkpoint = CheckpointFile(store, *JOB)
     checkpoint.save(b"old")
 
@@ -164,7 +166,7 @@ def test_crash_before_renaming_leaves_the_old_checkpoint(store: FileStore) -> No
 
 
 def test_two_processes_that_save_at_once_leave_one_whole_file(
-    store: FileStore, caplog: pytest.LogCaptureFixture
+    store: FolderStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     CheckpointFile(store, *JOB).save(b"a" * 200_000)
 
@@ -188,7 +190,7 @@ def test_two_processes_that_save_at_once_leave_one_whole_file(
 # --- the store in a folder
 
 
-def test_file_store(store: FileStore) -> None:
+def test_file_store(store: FolderStore) -> None:
     assert list(store.list()) == []
     assert list(store.list("nowhere")) == []
     assert store.find("a/b/c") is None
@@ -209,7 +211,7 @@ def test_file_store(store: FileStore) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/etc/passwd", "../x", "a/../x", "a//b", "a/", ".", "a/./b", "a\0b"])
-def test_paths_stay_inside(store: FileStore, path: str) -> None:
+def test_paths_stay_inside(store: FolderStore, path: str) -> None:
     for action in (store.get, store.remove, store.find, lambda path: store.put(path, b"")):
         with pytest.raises(SettingsError) as raised:
             action(path)
@@ -219,7 +221,7 @@ def test_paths_stay_inside(store: FileStore, path: str) -> None:
 
 def test_a_store_is_known_by_its_mark(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
-    store = FileStore("minio", tmp_path / "disk")
+    store = FolderStore("minio", tmp_path / "disk")
     assert store.read_mark() is None
     store.check_identity()  # without an expected identity any store is the right one
     store.write_mark("a" * 32)
@@ -243,30 +245,36 @@ def test_a_store_is_known_by_its_mark(tmp_path: Path) -> None:
             action()
     assert list((tmp_path / "disk").iterdir()) == []
     (tmp_path / "disk" / MARK).write_bytes(b"\xff nonsense")
-    assert FileStore("minio", tmp_path / "disk").read_mark() == UNREADABLE
+    assert FolderStore("minio", tmp_path / "disk").read_mark() == UNREADABLE
     with pytest.raises(StoreUnavailableError, match=r"its mark december-store\.txt is another one's"):
         store.check()
 
 
 def test_a_disk_that_is_not_mounted_is_not_an_empty_store(tmp_path: Path) -> None:
-    store = FileStore("minio", tmp_path / "gone")
+    store = FolderStore("minio", tmp_path / "gone")
     checkpoint = CheckpointFile(store, *JOB)
     message = (
         f"The store 'minio' (the folder {tmp_path / 'gone'}) cannot be used: it does not exist or is no folder. Check "
         "that it runs, is mounted and has room, and dj.config['stores']['minio']."
     )
-    for action in (checkpoint.load, checkpoint.remove, store.check, lambda: list(store.list())):
+    for action in (checkpoint.load, checkpoint.remove, lambda: list(store.list())):
         with pytest.raises(StoreUnavailableError) as raised:
             action()
         assert str(raised.value) == message
         assert isinstance(raised.value, ServerError)
+    with pytest.raises(StoreUnavailableError) as raised:
+        store.check()
+    assert str(raised.value) == (
+        f"The folder {tmp_path / 'gone'} of the store 'minio' does not exist. Create it, mount the disk that holds it, "
+        "or correct dj.config['stores']['minio']['location']."
+    )
     with pytest.raises(StoreUnavailableError):
         checkpoint.save(b"x")
     assert not (tmp_path / "gone").exists()
 
 
 def test_full_disk_keeps_the_old_checkpoint(small_disk: Path) -> None:
-    checkpoint = CheckpointFile(FileStore("minio", small_disk), *JOB)
+    checkpoint = CheckpointFile(FolderStore("minio", small_disk), *JOB)
     checkpoint.save(b"old" * 10_000)
     with pytest.raises(StoreUnavailableError) as raised:
         checkpoint.save(b"n" * 300_000)
@@ -274,7 +282,7 @@ def test_full_disk_keeps_the_old_checkpoint(small_disk: Path) -> None:
         f"The store 'minio' (the folder {small_disk}) cannot be used: No space left on device. Check that it runs, is "
         "mounted and has room, and dj.config['stores']['minio']."
     )
-    assert is_outage(raised.value)
+    assert is_store_outage(raised.value)
     assert checkpoint.load() == b"old" * 10_000
     assert len(list(checkpoint.store.list())) == 1
     checkpoint.save(b"short")  # what was half written does not take the room
@@ -282,12 +290,14 @@ def test_full_disk_keeps_the_old_checkpoint(small_disk: Path) -> None:
 
 
 def test_read_only_disk(small_disk: Path) -> None:
-    checkpoint = CheckpointFile(FileStore("minio", small_disk), *JOB)
+    checkpoint = CheckpointFile(FolderStore("minio", small_disk), *JOB)
     checkpoint.save(b"old")
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    for action in (lambda: checkpoint.save(b"new"), checkpoint.remove, checkpoint.store.check):
+    for action in (lambda: checkpoint.save(b"new"), checkpoint.remove):
         with pytest.raises(StoreUnavailableError, match=r"cannot be used: Read-only file system\. Check that"):
             action()
+    with pytest.raises(StoreUnavailableError, match=r"not writable for user id 0 \(Read-only file system\)\. Allow"):
+        checkpoint.store.check()
     assert checkpoint.load() == b"old"
 
 
@@ -309,7 +319,7 @@ def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict
 
 def test_store_of_the_settings(configured: dict, tmp_path: Path) -> None:
     default = open_store()
-    assert isinstance(default, FileStore)
+    assert isinstance(default, FolderStore)
     assert default.location == tmp_path / "home" / "store"
     configured["minio"] = {"protocol": "file", "location": str(tmp_path)}
     assert open_store().place == f"the folder {tmp_path}"
@@ -334,8 +344,8 @@ def test_status_of_a_store_that_is_away(
     assert main(["store", "status"]) == 3
     assert capsys.readouterr().out == (
         f"store      minio, the folder {tmp_path}/home/store\n"
-        f"state      The store 'minio' (the folder {tmp_path}/home/store) cannot be used: it does not exist or is no "
-        "folder. Check that it runs, is mounted and has room, and dj.config['stores']['minio'].\n"
+        f"state      The folder {tmp_path}/home/store of the store 'minio' does not exist. Create it, mount the disk "
+        "that holds it, or correct dj.config['stores']['minio']['location'].\n"
         f"spool      {tmp_path}/home/spool, 0 finished results wait for the database\n"
     )
 
@@ -343,7 +353,7 @@ def test_status_of_a_store_that_is_away(
 # --- checkpoints
 
 
-def test_checkpoints_of_the_attempts(store: FileStore) -> None:
+def test_checkpoints_of_the_attempts(store: FolderStore) -> None:
     first, second = (JobCheckpoints(store, *JOB, attempt=attempt) for attempt in (1, 2))
     assert first.load() is None
     first.save(b"first, epoch 5")
@@ -357,7 +367,7 @@ def test_checkpoints_of_the_attempts(store: FileStore) -> None:
     assert (first.load(), other.load()) == (None, b"other")
 
 
-def test_store_that_goes_away_after_saving(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_store_that_goes_away_after_saving(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
     JobCheckpoints(store, *JOB, attempt=1).save(b"first")
     second = JobCheckpoints(store, *JOB, attempt=2)
     with monkeypatch.context() as patch:
@@ -369,7 +379,7 @@ def test_store_that_goes_away_after_saving(store: FileStore, monkeypatch: pytest
     assert [store.get(found.path)[-13:] for found in store.list()] == [b"second, later"]
 
 
-def test_earlier_attempt_takes_the_place_of_a_damaged_one(store: FileStore, caplog: pytest.LogCaptureFixture) -> None:
+def test_earlier_attempt_takes_the_place_of_a_damaged_one(store: FolderStore, caplog: pytest.LogCaptureFixture) -> None:
     second = JobCheckpoints(store, *JOB, attempt=2)
     second.save(b"second")
     JobCheckpoints(store, *JOB, attempt=1).save(b"first")
@@ -385,7 +395,7 @@ def test_earlier_attempt_takes_the_place_of_a_damaged_one(store: FileStore, capl
     )
 
 
-def test_checkpoint_of_another_job_is_refused(store: FileStore, caplog: pytest.LogCaptureFixture) -> None:
+def test_checkpoint_of_another_job_is_refused(store: FolderStore, caplog: pytest.LogCaptureFixture) -> None:
     CheckpointFile(store, *JOB).save(b"mine")
     folder = store.location / "december_checkpoints" / "lab" / "__trained_model"
     (folder / JOB[2]).rename(folder / ("e" * 32))
@@ -395,7 +405,7 @@ def test_checkpoint_of_another_job_is_refused(store: FileStore, caplog: pytest.L
 
 def test_checkpoint_needs_names() -> None:
     with pytest.raises(SettingsError, match="must be relative"):
-        CheckpointFile(FileStore("minio", "/nowhere"), "lab", "..", "x")
+        CheckpointFile(FolderStore("minio", "/nowhere"), "lab", "..", "x")
 
 
 # --- the spool

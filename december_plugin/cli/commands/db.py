@@ -77,8 +77,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _start() -> int:
-    from december_plugin.database.connection import lab_settings
     from december_plugin.database.embedded import EmbeddedServer
+    from december_plugin.database.lab_settings import lab_settings
 
     lab = lab_settings()
     if lab is not None:
@@ -165,7 +165,7 @@ def _migrate(args: argparse.Namespace) -> int:
 
 
 def _refuse_lab(what: str) -> None:
-    from december_plugin.database.connection import lab_settings
+    from december_plugin.database.lab_settings import lab_settings
 
     lab = lab_settings()
     if lab is not None:
@@ -225,8 +225,9 @@ def _ask_to_stop(workers: list[str]) -> None:
 
 
 def _status() -> int:
-    from december_plugin.database.connection import connect, lab_settings
+    from december_plugin.database.connection import connect
     from december_plugin.database.embedded import EmbeddedServer
+    from december_plugin.database.lab_settings import lab_settings
 
     lab = lab_settings()
     if lab is None:

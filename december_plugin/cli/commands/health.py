@@ -116,9 +116,10 @@ def run(args: argparse.Namespace) -> int:
 def _signs(args: argparse.Namespace) -> list[Sign]:
     import datajoint as dj
 
-    from december_plugin.database.connection import connect, lab_settings
+    from december_plugin.database.connection import connect
     from december_plugin.database.embedded import EmbeddedServer
     from december_plugin.database.errors import readable_errors
+    from december_plugin.database.lab_settings import lab_settings
     from december_plugin.schemas.lab import DEFAULT_SCHEMA, no_tables
 
     if lab_settings() is None and not EmbeddedServer().status().running:  # which connect() would start

@@ -173,7 +173,7 @@ def _start(args: argparse.Namespace) -> int:
     def tell(error: BaseException) -> None:
         print_event("pool", f"waiting: {error}")
 
-    environment, lab = with_server(lambda: open_for_workers(args), waits=has_connected, tell=tell)
+    environment, lab = with_server(lambda: open_for_workers(args), waits=has_connected, on_outage=tell)
     settings = settings_of(args, lab.schema)
     chosen_tables(lab, settings)
     return run_pool(settings, environment=environment)

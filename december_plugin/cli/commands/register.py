@@ -193,8 +193,8 @@ def _print_outlook(sweep: Sweep, lab: Lab | None, reason: str) -> None:
 
 def _open_without_starting(args: argparse.Namespace) -> tuple[Lab | None, str]:
     """Open the tables if a database is configured or runs; else say why not."""
-    from december_plugin.database.connection import lab_settings
     from december_plugin.database.embedded import EmbeddedServer
+    from december_plugin.database.lab_settings import lab_settings
 
     try:
         if lab_settings() is None and not EmbeddedServer().status().running:

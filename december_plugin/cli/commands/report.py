@@ -64,7 +64,7 @@ def add_selection_options(parser: argparse._ActionsContainer, *, clusters: str) 
 
 def check_options(args: argparse.Namespace) -> None:
     """Raise a SettingsError for an option that is wrong whatever is in the tables."""
-    from december_plugin.storage.whole_files import check_replaceable
+    from december_plugin.report.writing import check_replaceable
     from december_plugin.validation.checks import check_integer
 
     check_integer("--max-neurons", args.max_neurons, minimum=1)
@@ -82,8 +82,8 @@ def write(args: argparse.Namespace, lab: Lab) -> ReportData:
     """Write the report of tables that are open, and return what it says."""
     # What draws takes seconds to import: after the mistakes that can be told at once.
     from december_plugin.report.render import render_report
+    from december_plugin.report.writing import write_report
     from december_plugin.results.report import ReportSettings, collect_report
-    from december_plugin.storage.whole_files import write_text
 
     settings = ReportSettings(
         title=args.title,
@@ -97,7 +97,7 @@ def write(args: argparse.Namespace, lab: Lab) -> ReportData:
     )
     data = collect_report(lab.tables, settings=settings, say=say)
     say("writing the page")
-    size = write_text(args.output, render_report(data))
+    size = write_report(args.output, render_report(data))
     print(f"Written: {args.output} ({size / 1e6:.1f} MB)")
     for analysis in data.analyses:
         for item in analysis.missing:

@@ -15,7 +15,7 @@ from december_plugin.storage.disk_use import size_in_words
 
 if TYPE_CHECKING:
     from december_plugin.pool.cleaning import Cleaner, Findings, Leftover
-    from december_plugin.storage.stores import ObjectStore
+    from december_plugin.storage.base import ObjectStore
 
 UNUSABLE = 3
 MIN_HOURS, MAX_HOURS = 1.0, 87600.0
@@ -81,7 +81,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _status(args: argparse.Namespace) -> int:
     from december_plugin.pool.worker.spool import Spool
-    from december_plugin.storage.stores import DEFAULT_STORE, open_store
+    from december_plugin.storage.opening import open_store
+    from december_plugin.storage.settings import DEFAULT_STORE
 
     store = open_store(args.store or DEFAULT_STORE)
     problem, identity, folders = None, None, {}
@@ -130,9 +131,8 @@ def _folders(store: ObjectStore) -> dict[str, dict[str, int]]:
 
 
 def _accept(args: argparse.Namespace) -> int:
-    from december_plugin.database.connection import check_store
     from december_plugin.storage.identity import accept, store_name_of
-    from december_plugin.storage.stores import open_store
+    from december_plugin.storage.opening import check_store, open_store
 
     lab = open_lab_of(args, read_only=True)
     name = args.store or store_name_of(lab.tables.TrainedModel)
@@ -150,7 +150,7 @@ def _clean(args: argparse.Namespace) -> int:
     from december_plugin.pool.cleaning import Cleaner, old_halves
     from december_plugin.pool.worker.spool import Spool
     from december_plugin.storage.identity import store_name_of
-    from december_plugin.storage.stores import open_store
+    from december_plugin.storage.opening import open_store
 
     if not MIN_HOURS <= args.older_than <= MAX_HOURS:
         raise SettingsError(

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 def _work(args: argparse.Namespace, console: WorkerConsole) -> int:
     import faulthandler
 
-    from december_plugin.database.connection import configure_store
+    from december_plugin.database.default_store import configure_store
     from december_plugin.database.errors import readable_errors
     from december_plugin.errors import ServerUnreachableError
     from december_plugin.pool import Worker, WorkerSettings, table_statuses
@@ -153,4 +153,4 @@ def _with_server(step: Callable[[], Result]) -> Result:
     def tell(error: BaseException) -> None:
         logger.warning("waiting: %s", error)
 
-    return with_server(step, waits=_has_pool, tell=tell)
+    return with_server(step, waits=_has_pool, on_outage=tell)

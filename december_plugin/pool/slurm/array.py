@@ -256,7 +256,7 @@ def check_reach(settings: ArraySettings, *, host: str | None) -> str:
     SettingsError
         If the nodes could not reach the database.
     """
-    from december_plugin.database.connection import LOOPBACK
+    from december_plugin.database.lab_settings import LOOPBACK
 
     if host is not None and host.split(":")[0] not in LOOPBACK:
         return ""

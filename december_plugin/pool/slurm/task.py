@@ -79,7 +79,7 @@ class PoolTask:
         return submitit.helpers.DelayedSubmission(self)
 
     def _check_node(self) -> None:
-        from december_plugin.database.connection import lab_settings
+        from december_plugin.database.lab_settings import lab_settings
 
         if self.only_host and platform.node() != self.only_host:
             raise SettingsError(

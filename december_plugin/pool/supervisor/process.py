@@ -21,7 +21,7 @@ LONGEST_LINE = 4000
 N_LAST_LINES = 15
 
 DONE, SOME_FAILED, EXPLAINED, USAGE = 0, 3, 1, 2
-MEANINGS = {70: "a defect of december", 75: "the GPU failed"}  # of exit codes
+MEANINGS = {70: "a bug in december", 75: "the GPU failed"}  # of exit codes
 DRAINED = (DONE, SOME_FAILED, 130, 140, 143)  # ended by itself or on request, with its job given back
 MISTAKEN = (EXPLAINED, USAGE)  # of a worker that could not begin: the next one would end in the same way
 

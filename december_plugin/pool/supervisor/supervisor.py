@@ -52,7 +52,7 @@ TICK = 0.5  # longest pause between two looks at the workers (s)
 FIRST_ANSWER = 5.0  # workers are started without one after this time (s): a pool that was asked to stop starts none
 REMINDER = 30.0  # between two lines about whom a draining pool waits for (s)
 LAST_WORDS_TO_SERVER = 15.0  # for reporting dead workers and the end of the pool (s)
-FORCED_END = 15.0  # workers' time after a defect of the supervisor (s)
+FORCED_END = 15.0  # workers' time after an unexpected error in the supervisor (s)
 MAX_WORDS = 3800  # of what the table of jobs keeps
 N_SHOWN = 5  # last lines of a worker that cannot work
 
@@ -295,7 +295,7 @@ class LocalPool:
     # --- the end ---------------------------------------------------------------------------------------------------
 
     def _leave_nothing_running(self) -> None:
-        """After a defect of the supervisor, end the workers in time; otherwise there are none left."""
+        """After an unexpected error in the supervisor, end the workers in time; otherwise there are none left."""
         if not self._running():
             return
         self._draining = True
@@ -394,7 +394,7 @@ def run_pool(
                 options=settings.options(),
             ),
             waits=has_connected,
-            tell=lambda error: say("pool", f"waiting: {error}"),
+            on_outage=lambda error: say("pool", f"waiting: {error}"),
         )
     board = PoolBoard(
         settings.schema,

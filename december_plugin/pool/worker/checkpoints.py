@@ -10,8 +10,8 @@ import contextlib
 import logging
 from functools import partial
 
-from december_plugin.storage.sealed import DamagedError, seal, unseal
-from december_plugin.storage.stores import ObjectStore, StoreUnavailableError, checked_path
+from december_plugin.storage.atomic import DamagedError, verify_checksum, with_checksum
+from december_plugin.storage.base import ObjectStore, StoreUnavailableError, checked_path
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class CheckpointFile:
         StoreUnavailableError
             The store is away, full or read-only; the checkpoint that was there before is as it was.
         """
-        self.store.put(self.path, seal(self._magic, payload))
+        self.store.put(self.path, with_checksum(self._magic, payload))
 
     def load(self) -> bytes | None:
         """Return what was saved last, or None if there is nothing, or nothing whole (logged as a warning).
@@ -65,7 +65,7 @@ class CheckpointFile:
         except FileNotFoundError:
             return None
         try:
-            return unseal(self._magic, content)
+            return verify_checksum(self._magic, content)
         except DamagedError as error:
             logger.warning(
                 "the checkpoint %s in %s is damaged and is not used: %s.",

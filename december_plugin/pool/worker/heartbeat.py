@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from december_plugin import __version__
-from december_plugin.database.server_outage import CONNECTION_ERRORS
+from december_plugin.database.outages import CONNECTION_ERRORS
 from december_plugin.pool.jobs.leases import Lease, Leases, storable
 
 logger = logging.getLogger(__name__)

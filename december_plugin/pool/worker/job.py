@@ -11,8 +11,7 @@ from typing import Any
 
 from datajoint.errors import LostConnectionError
 
-from december_plugin.database.connection import check_store
-from december_plugin.database.server_outage import FIRST_DELAY, LONGEST_DELAY, server_failure
+from december_plugin.database.outages import FIRST_DELAY, LONGEST_DELAY, server_failure
 from december_plugin.errors import ServerError
 from december_plugin.pool.jobs.leases import Lease, LeaseLostError, Leases
 from december_plugin.pool.worker.checkpoints import JobCheckpoints
@@ -20,7 +19,8 @@ from december_plugin.pool.worker.heartbeat import Heartbeat, WorkerState
 from december_plugin.pool.worker.results import result_from_bytes, result_to_bytes
 from december_plugin.pool.worker.spool import Spool
 from december_plugin.schemas.running_job import RunningJob
-from december_plugin.storage.stores import ObjectStore
+from december_plugin.storage.base import ObjectStore
+from december_plugin.storage.opening import check_store
 from december_plugin.training.monitor import Monitor, Progress
 
 logger = logging.getLogger(__name__)

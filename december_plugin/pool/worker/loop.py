@@ -40,10 +40,11 @@ from december_plugin.pool.worker.job import (
 from december_plugin.pool.worker.spool import Spool
 from december_plugin.schemas.running_job import running
 from december_plugin.security.redaction import RedactingFilter, redacted
+from december_plugin.storage.base import StoreUnavailableError
 from december_plugin.storage.home import december_home
 from december_plugin.storage.identity import known_identity, store_name_of
+from december_plugin.storage.opening import open_store
 from december_plugin.storage.s3 import use_quick_client
-from december_plugin.storage.stores import StoreUnavailableError, open_store
 from december_plugin.training.monitor import monitored
 
 logger = logging.getLogger(__name__)

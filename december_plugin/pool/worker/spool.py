@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from december_plugin.storage.atomic import UNFINISHED, DamagedError, verify_checksum, with_checksum, write_atomically
+from december_plugin.storage.base import StoreUnavailableError, checked_path
 from december_plugin.storage.home import december_home
-from december_plugin.storage.sealed import UNFINISHED, DamagedError, seal, unseal, write_atomically
-from december_plugin.storage.stores import StoreUnavailableError, checked_path
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Spool:
         with self._errors():
             for folder in (self.folder, path.parents[1], path.parent):
                 self._make(folder)
-            write_atomically(path, seal(_magic(schema, table_name, key_hash), payload), mode=0o600)
+            write_atomically(path, with_checksum(_magic(schema, table_name, key_hash), payload), mode=0o600)
 
     def get(self, schema: str, table_name: str, key_hash: str) -> bytes | None:
         """Return the result of a job, or None if there is none.
@@ -69,7 +69,7 @@ class Spool:
             except FileNotFoundError:
                 return None
             try:
-                return unseal(_magic(schema, table_name, key_hash), content)
+                return verify_checksum(_magic(schema, table_name, key_hash), content)
             except DamagedError as error:
                 aside = self._move_aside(path)
                 logger.warning(

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: a checksum around their content, and writing that never leaves half a file."""
+"""Files that are whole or not there: atomic writing, and a checksum in front of the content."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class DamagedError(DecemberError, ValueError):
     """A file is not what was written: cut short, altered, or of another kind."""
 
 
-def seal(magic: bytes, payload: bytes) -> bytes:
-    """Return the payload with what :func:`unseal` needs to tell whether it is whole.
+def with_checksum(magic: bytes, payload: bytes) -> bytes:
+    """Return the payload with its kind and its SHA-256 digest in front, for :func:`verify_checksum`.
 
     Parameters
     ----------
@@ -31,13 +31,13 @@ def seal(magic: bytes, payload: bytes) -> bytes:
     return b"".join((magic, hashlib.sha256(payload).digest(), payload))
 
 
-def unseal(magic: bytes, content: bytes) -> bytes:
-    """Return the payload that :func:`seal` was given.
+def verify_checksum(magic: bytes, content: bytes) -> bytes:
+    """Return the payload that :func:`with_checksum` was given.
 
     Raises
     ------
     DamagedError
-        The content is cut short, altered, or was sealed with another ``magic``.
+        The content is cut short, altered, or of another kind (``magic``).
     """
     if content[: len(magic)] != magic:
         kind = "is empty" if not content else "is of another kind, or its beginning is damaged"
@@ -53,7 +53,7 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Write a file so that at any moment, and after a crash, ``path`` has either its old content or the new one, whole.
 
     Two processes that write the same file at once leave the content of one of them. A crash leaves at most a file whose
-    name ends in ``.writing``, beside ``path``.
+    name ends in ``.writing``, next to ``path``.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     content
         The new content.
     mode
-        Permissions of the file, from which the process's umask is taken away.
+        Permissions of the file, minus the process's umask.
 
     Raises
     ------

@@ -1,15 +1,12 @@
-"""Writes files that are either there as a whole or not at all."""
+"""The file of a report: whether it may be replaced, and writing it whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 from december_plugin.errors import SettingsError
+from december_plugin.storage.atomic import write_atomically
 
 MARK = b'<meta name="generator" content="december_plugin'
 
@@ -33,42 +30,19 @@ def _beginning(path: Path) -> bytes:
     return b""
 
 
-def write_text(path: Path, text: str) -> int:
-    """Write a text file as a whole; return its size in bytes."""
-    content = text.encode("utf-8")
-    write_file(path, lambda file: file.write(content))
-    return len(content)
-
-
-def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let ``write`` write a file beside ``path``, and put it into its place when it is complete.
+def write_report(path: Path, html: str) -> int:
+    """Write a report as a whole, in UTF-8; return its size in bytes.
 
     Raises
     ------
     SettingsError
         If it cannot be written; what was there before stays.
     """
-    partial: str | None = None
+    content = html.encode("utf-8")
     try:
-        handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with open(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(partial, 0o666 & ~_umask())
-        os.replace(partial, path)
-        partial = None
+        write_atomically(path, content)
     except OSError as error:
         raise SettingsError(
             f"{path} cannot be written: {error.strerror or error}. Name a file in a folder that you may write to."
         ) from error
-    finally:
-        if partial is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(partial)
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+    return len(content)

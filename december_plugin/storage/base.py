@@ -1,9 +1,9 @@
-"""DataJoint's stores as places for files of our own: a folder, or a bucket of an S3 server.
+"""What every store can do: DataJoint's stores as places for files of our own, and which errors are outages of a store.
 
-A store is named in ``dj.config['stores']``, by nnfabrik's templates ``minio``. DataJoint keeps attachments in it; we
-keep checkpoints in the same place, and clean it. What goes wrong with the place itself (unmounted, full, away,
-refusing) is a :class:`StoreUnavailableError` within about ten seconds, so that a worker can wait for it and still be
-stopped.
+DataJoint keeps attachments in a store; we keep checkpoints in the same place, and clean it. A store is a folder
+(:mod:`december_plugin.storage.folder`) or a bucket of an S3 server (:mod:`december_plugin.storage.s3`). What goes wrong
+with the place itself (unmounted, full, away, refusing) is a :class:`StoreUnavailableError` within about ten seconds, so
+that a worker can wait for it and still be stopped.
 
 A store has an identity, in the file :data:`MARK`. A place without the mark, or with another one, is not the store that
 it was taken for: an empty folder where a disk should be mounted, or one made anew where a store was moved away. See
@@ -12,24 +12,17 @@ it was taken for: an empty folder where a disk should be mounted, or one made an
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import os
 import re
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from pathlib import Path, PurePosixPath
+from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 from december_plugin.errors import ServerError, SettingsError
-from december_plugin.importing.datajoint import quiet_datajoint
-from december_plugin.storage.home import december_home
-from december_plugin.storage.sealed import write_atomically
 
-DEFAULT_STORE = "minio"  # the name that nnfabrik's templates use
 MARK = "december-store.txt"  # the file of a store that says which one it is
 UNREADABLE = "unreadable"  # the identity of a store whose mark says none
 _MARK_TEXT = """\
@@ -66,7 +59,7 @@ class ObjectStore(ABC):
     """Files in a DataJoint store, by their paths below its location.
 
     Every method raises :class:`StoreUnavailableError` if the place cannot be used, and :class:`SettingsError` for a
-    path that leads out of it. Use :func:`open_store` to get one.
+    path that leads out of it. Use :func:`december_plugin.storage.open_store` to get one.
     """
 
     name: str
@@ -130,12 +123,24 @@ class ObjectStore(ABC):
             The mark is missing or gives another identity, or the place cannot be used.
         """
         if self.identity:
-            self._compare(self.read_mark())
+            try:
+                mark = self.get(MARK)
+            except FileNotFoundError:
+                mark = None
+            self.check_mark(mark)
 
-    def _compare(self, found: str | None) -> None:
-        if found != self.identity:
-            reason = f"its mark {MARK} is missing" if found is None else f"its mark {MARK} is another one's"
-            raise self.unrecognised(reason)
+    def check_mark(self, mark: bytes | None) -> None:
+        """Find out whether the content of the file :data:`MARK`, or None if it is missing, has the expected identity.
+
+        Raises
+        ------
+        StoreUnavailableError
+            It does not.
+        """
+        if mark is None:
+            raise self.unrecognised(f"its mark {MARK} is missing")
+        if _identity_in(mark) != self.identity:
+            raise self.unrecognised(f"its mark {MARK} is another one's")
 
     def unrecognised(self, reason: str) -> StoreUnavailableError:
         """Return the error that says that this is not the store that was used before."""
@@ -145,159 +150,17 @@ class ObjectStore(ABC):
             f"dj.config['stores'][{self.name!r}]; `december store accept` makes this place the store from now on."
         )
 
-    def unavailable(self, words: str) -> StoreUnavailableError:
+    def unavailable(self, reason: str) -> StoreUnavailableError:
         """Return the error that says why the store cannot be used."""
         return StoreUnavailableError(
-            f"The store {self.name!r} ({self.place}) cannot be used: {words}. Check that it runs, is mounted and has "
+            f"The store {self.name!r} ({self.place}) cannot be used: {reason}. Check that it runs, is mounted and has "
             f"room, and dj.config['stores'][{self.name!r}]."
         )
-
-
-class FileStore(ObjectStore):
-    """A folder, e.g. on a file system that all workers share."""
-
-    def __init__(self, name: str, location: str | os.PathLike[str]):
-        self.name = name
-        self.location = Path(location)
-
-    @property
-    def place(self) -> str:
-        """The folder."""
-        return f"the folder {self.location}"
-
-    def check(self) -> None:
-        """Find out whether the folder exists and can be written."""
-        with self._errors():
-            self._require_location()
-            with tempfile.TemporaryFile(dir=self.location):
-                pass
-
-    def put(self, path: str, payload: bytes) -> None:
-        """Write a file whole; if this fails, the content that it had before is as it was."""
-        target = self._path(path)
-        with self._errors():
-            self._require_location()
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(target, payload)
-
-    def get(self, path: str) -> bytes:
-        """Return a file's content; raise FileNotFoundError if there is none."""
-        target = self._path(path)
-        with self._errors():
-            try:
-                return target.read_bytes()
-            except FileNotFoundError:
-                self._require_location()  # a disk that is not mounted has no checkpoint, too
-                raise _MissingError(str(target)) from None
-
-    def remove(self, path: str) -> None:
-        """Remove a file; nothing happens if there is none."""
-        target = self._path(path)
-        with self._errors():
-            self._require_location()
-            target.unlink(missing_ok=True)
-
-    def find(self, path: str) -> StoredObject | None:
-        """Return size and time of a file, or None if there is none."""
-        target = self._path(path)
-        with self._errors():
-            self._require_location()
-            return self._describe(target)
-
-    def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        """Yield the files below a folder, in any order; none if there is no such folder."""
-        top = self._path(prefix) if prefix else self.location
-        with self._errors():
-            self._require_location()
-            for folder, _, names in os.walk(top, onerror=_raise_unless_missing):
-                for name in names:
-                    found = self._describe(Path(folder, name))
-                    if found is not None:
-                        yield found
-
-    def _describe(self, path: Path) -> StoredObject | None:
-        try:
-            status = path.lstat()
-        except (FileNotFoundError, NotADirectoryError):  # removed meanwhile
-            return None
-        modified = datetime.fromtimestamp(status.st_mtime, tz=timezone.utc)
-        return StoredObject(path.relative_to(self.location).as_posix(), status.st_size, modified)
-
-    def _path(self, path: str) -> Path:
-        return self.location / checked_path(path)
-
-    def _require_location(self) -> None:
-        if not self.location.is_dir():
-            raise self.unavailable("it does not exist or is no folder")
-        if self.identity:
-            # Not left to the caller: a folder can be unmounted, or moved and made anew, at any moment.
-            try:
-                content = (self.location / MARK).read_bytes()
-            except FileNotFoundError:
-                self._compare(None)
-            else:
-                self._compare(_identity_in(content))
-
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except FileNotFoundError as error:
-            if isinstance(error, _MissingError):
-                raise
-            raise self.unavailable(error.strerror or str(error)) from error
-        except OSError as error:
-            raise self.unavailable(error.strerror or str(error)) from error
-
-
-class _MissingError(FileNotFoundError):
-    """The file that was asked for is not there; the store is."""
 
 
 def _identity_in(mark: bytes) -> str:
     words = mark.decode("ascii", errors="replace").split(maxsplit=1)
     return words[0] if words and re.fullmatch("[0-9a-f]{32}", words[0]) else UNREADABLE
-
-
-def _raise_unless_missing(error: OSError) -> None:
-    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        raise error
-
-
-def open_store(name: str = DEFAULT_STORE) -> ObjectStore:
-    """Open a store of ``dj.config['stores']``; nothing is written and no server is asked yet.
-
-    Parameters
-    ----------
-    name
-        The store's name. ``minio`` need not be configured: then it is the folder ``store`` in
-        :func:`december_plugin.storage.home.december_home`.
-
-    Raises
-    ------
-    ServerError
-        The store is not configured, or its settings are wrong.
-    """
-    spec = store_settings(name)
-    if spec["protocol"].lower() == "file":
-        return FileStore(name, spec["location"])
-    from december_plugin.storage.s3 import S3Store
-
-    return S3Store(name, spec)
-
-
-def store_settings(name: str = DEFAULT_STORE) -> dict[str, Any]:
-    """Return the settings of a store, as :func:`open_store` takes them; they hold keys, so never print them."""
-    dj = quiet_datajoint()
-    if name == DEFAULT_STORE and name not in (dj.config.get("stores") or {}):
-        return {"protocol": "file", "location": str(december_home() / "store"), "subfolding": (2, 2)}
-    try:
-        return dict(dj.config.get_store_spec(name))
-    except (dj.DataJointError, KeyError) as error:
-        raise ServerError(
-            f"The store {name!r} cannot be used: {error}. Correct dj.config['stores'][{name!r}], e.g. "
-            "{'protocol': 'file', 'location': '/path/to/folder'}."
-        ) from None
 
 
 def checked_path(path: str) -> PurePosixPath:
@@ -314,8 +177,7 @@ def checked_path(path: str) -> PurePosixPath:
     return PurePosixPath(path)
 
 
-# --- what DataJoint and its libraries raise when a store is away
-
+# What DataJoint and its libraries raise when a store is away.
 _AWAY_NAMES = """
     ENOSPC EDQUOT EROFS EFBIG EIO EACCES EPERM ESTALE EKEYEXPIRED ENODEV ENXIO EREMOTEIO ENOTCONN ENOLINK ECOMM
     ETIMEDOUT EHOSTDOWN EHOSTUNREACH ENETDOWN ENETUNREACH ECONNREFUSED ECONNRESET ECONNABORTED EPIPE
@@ -337,7 +199,7 @@ _REFUSING = {
 }
 
 
-def is_outage(error: BaseException) -> bool:
+def is_store_outage(error: BaseException) -> bool:
     """Return whether an error means that a store cannot be used now, so that waiting for it makes sense.
 
     Parameters
