@@ -272,8 +272,7 @@ def _say_what_next(schema: str, sweep_path: Path, report: Path) -> None:
         print(f"  {command:<{width}}   {meaning}")
     print(f"""
 In Python:
-  from december_plugin.schemas.lab import open_lab
-  from december_plugin.schemas import queries
+  from december_plugin import open_lab, results
   tables = open_lab(schema={schema!r}, nnfabrik={schema!r}).tables
-  queries.agreement_table(tables)         # data frame: agreement by K and method
-  queries.best_configurations(tables)     # at equal test correlation""")
+  results.agreement_table(tables)         # data frame: agreement by K and method
+  results.best_configurations(tables)     # at equal test correlation""")
