@@ -85,7 +85,8 @@ def open_tables(n_seeds: int) -> tuple[Any, list[dict[str, Any]]]:
 
 def made_up_assignment(n: int, seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return random labels, a third of which differs between seeds."""
-    from december_plugin.schemas.cluster_assignment import Clusters, assignment_rows
+    from december_plugin.clustering.result import ClusteringResult
+    from december_plugin.schemas.cluster_assignment import assignment_rows
     from december_plugin.schemas.neuron_ids import SessionNeurons
 
     common, own = np.random.default_rng(0), np.random.default_rng(seed + 1)
@@ -97,7 +98,9 @@ def made_up_assignment(n: int, seed: int) -> tuple[dict[str, Any], list[dict[str
         SessionNeurons(f"static{20000 + at}-{at}-1-preproc0", np.sort(common.permutation(3 * size)[:size]), "recording")
         for at, size in enumerate(sizes)
     ]
-    return assignment_rows(Clusters(labels, own.random(n), -1.0, CLUSTERS), neurons)
+    sure, margins = own.random(n), own.random(n)
+    found = ClusteringResult(labels=labels, confidences=sure, margins=margins, n_clusters=CLUSTERS, log_likelihood=-1.0)
+    return assignment_rows(found, neurons)
 
 
 def timed(action: Callable[[], Any]) -> float:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import datajoint as dj
 import numpy as np
@@ -18,20 +17,8 @@ from december_plugin.schemas.serialization import packed, unpacked
 from december_plugin.schemas.stored_models import build_loaders, full_config
 from december_plugin.schemas.stored_readouts import stored_embeddings
 
-
-@dataclass(frozen=True)
-class Clusters:
-    """Labels (N,) int64, confidences (N,) in 0 to 1, mean log likelihood per neuron (nat) or None, K, convergence.
-
-    Margins (N,), the largest minus the second largest responsibility, where they are known.
-    """
-
-    labels: np.ndarray
-    confidences: np.ndarray
-    log_likelihood: float | None
-    n_clusters: int
-    converged: bool | None = None
-    margins: np.ndarray | None = None
+if TYPE_CHECKING:
+    from december_plugin.clustering.result import ClusteringResult
 
 
 class ClusterAssignment(dj.Computed):
@@ -113,28 +100,18 @@ class ClusterAssignment(dj.Computed):
         neurons = session_neurons(embeddings.data_keys, inputs["neurons"], lambda: build_loaders(inputs["config"], key))
         method, n_clusters, settings = inputs["clustering"]
         if method == DECEMBER:
-            clusters = trained_mixture_clusters(embeddings.vectors, inputs["mixture"])
+            found = trained_mixture_clusters(embeddings.vectors, inputs["mixture"])
         else:
             found = cluster_readouts(embeddings.vectors, method=method, n_clusters=int(n_clusters), **settings)
-            clusters = Clusters(
-                found.labels,
-                found.confidences,
-                found.log_likelihood,
-                found.n_clusters,
-                found.converged,
-                found.margins,
-            )
-        return assignment_rows(clusters, neurons)
+        return assignment_rows(found, neurons)
 
     def make_insert(self, key: dict[str, Any], row: dict[str, Any], sessions: list[dict[str, Any]]) -> None:
         """Insert the entry and its sessions."""
         self.insert1({**key, **row})
-        columns = set(self.Session().heading.names)  # a schema of before the margins lacks them
-        rows = [{**key, **session} for session in sessions]
-        self.Session.insert({name: row[name] for name in row if name in columns} for row in rows)
+        self.Session.insert({**key, **session} for session in sessions)
 
 
-def trained_mixture_clusters(vectors: np.ndarray, mixture: Mapping[str, Any] | None) -> Clusters:
+def trained_mixture_clusters(vectors: np.ndarray, mixture: Mapping[str, Any] | None) -> ClusteringResult:
     """Return the clusters of readout vectors (N, D) in the mixture that a DECEMber trainer fitted and stored.
 
     Raises
@@ -164,13 +141,12 @@ def trained_mixture_clusters(vectors: np.ndarray, mixture: Mapping[str, Any] | N
         fitted.centers.copy_(centers)
         fitted.scales.copy_(scales)
         fitted.mixing_weights.copy_(mixing_weights)
-        points = torch.as_tensor(vectors, dtype=torch.float64)
-        labels, confidences, margins = (values.numpy() for values in fitted.assign_with_margins(points))
-        log_likelihood = float(fitted.score(points))
-    return Clusters(labels, confidences, log_likelihood, len(centers), margins=margins)
+    return fitted.result(torch.as_tensor(vectors, dtype=torch.float64))
 
 
-def assignment_rows(clusters: Clusters, neurons: list[SessionNeurons]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def assignment_rows(
+    clusters: ClusteringResult, neurons: list[SessionNeurons]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the values of an entry and of its sessions, without keys.
 
     Parameters
@@ -196,7 +172,7 @@ def assignment_rows(clusters: Clusters, neurons: list[SessionNeurons]) -> tuple[
                 "unit_ids_from": session.unit_ids_from,
                 "labels": labels,
                 "confidences": np.ascontiguousarray(clusters.confidences[own], dtype=np.float32),
-                "margins": None if clusters.margins is None else _as_float32(clusters.margins[own]),
+                "margins": np.ascontiguousarray(clusters.margins[own], dtype=np.float32),
             }
         )
     log_likelihood = clusters.log_likelihood
@@ -210,7 +186,3 @@ def assignment_rows(clusters: Clusters, neurons: list[SessionNeurons]) -> tuple[
         "labels_md5": digest.hexdigest(),
     }
     return row, sessions
-
-
-def _as_float32(values: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(values, dtype=np.float32)

@@ -170,15 +170,17 @@ class DiagonalDistances:
             torch.mul(x, x, out=features[:, :d])
             yield rows, features
 
-    def distances(self, features: Tensor) -> Tensor:
+    def evaluate(self, features: Tensor) -> Tensor:
         """Return the squared distances (K, B), float64; rounding can take one that is 0 just below it."""
-        distances = torch.addmm(self.offsets, self.coefficients, features.t())
+        delta = torch.addmm(self.offsets, self.coefficients, features.t())
         for k, center, precision in self._far:
-            distances[k] = (features[:, len(center) :] - center).square() @ precision
-        return distances
+            delta[k] = (features[:, len(center) :] - center).square() @ precision
+        return delta
 
-    def pull_back(self, gradients: Tensor, rows: slice, out: Tensor) -> None:
-        """Write to ``out`` (N, D) the gradients in the vectors that come from those in the distances (K, B).
+    def backward_vectors(self, gradients: Tensor, rows: slice, out: Tensor) -> None:
+        """Write to ``out`` (N, D) the gradients with respect to the vectors that follow from those of the distances.
+
+        ``gradients`` are those with respect to the distances (K, B) of the block ``rows``.
 
         Computed in the precision of ``gradients``: nothing here cancels as badly as in the distances.
         """
@@ -193,7 +195,7 @@ class DiagonalDistances:
         else:
             out[rows] = torch.addcmul(slopes[:, d:], x, slopes[:, :d])
 
-    def pull_back_centers(self, gradients: Tensor, features: Tensor) -> Tensor:
+    def backward_centers(self, gradients: Tensor, features: Tensor) -> Tensor:
         """Turn gradients with respect to the distances (K, B) into gradients with respect to the centres (K, D)."""
         d = self.w.shape[1]
         gradients = gradients.double()
@@ -206,25 +208,25 @@ class _SquaredDistances(torch.autograd.Function):
     def forward(ctx: Any, w: Tensor, centers: Tensor, scales: Tensor) -> Tensor:
         # Clones: an M-step may overwrite the parameters before the gradient is taken.
         ctx.save_for_backward(w, centers.clone(), scales.clone())
-        space = DiagonalDistances(w, centers, scales)
-        distances = w.new_empty((len(centers), len(w)), dtype=torch.float64)
-        for rows, features in space.blocks():
-            distances[:, rows] = space.distances(features).clamp_min_(0)
-        return distances.t()
+        distances = DiagonalDistances(w, centers, scales)
+        delta = w.new_empty((len(centers), len(w)), dtype=torch.float64)
+        for rows, features in distances.blocks():
+            delta[:, rows] = distances.evaluate(features).clamp_min_(0)
+        return delta.t()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         w, centers, scales = ctx.saved_tensors
-        space = DiagonalDistances(w, centers, scales)
+        distances = DiagonalDistances(w, centers, scales)
         to_w = torch.empty_like(w) if ctx.needs_input_grad[0] else None
         to_centers = centers.new_zeros(centers.shape, dtype=torch.float64) if ctx.needs_input_grad[1] else None
-        for rows, features in space.blocks():
+        for rows, features in distances.blocks():
             block = gradients[rows].t()
             if to_w is not None:
-                space.pull_back(block, rows, to_w)
+                distances.backward_vectors(block, rows, to_w)
             if to_centers is not None:
-                to_centers += space.pull_back_centers(block, features)
+                to_centers += distances.backward_centers(block, features)
         return to_w, None if to_centers is None else to_centers.to(centers.dtype), None
 
 

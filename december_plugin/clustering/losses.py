@@ -69,17 +69,17 @@ class _ClusteringLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, w: Tensor, mixture: StudentTMixture, detach_target: bool) -> tuple[Tensor, Tensor, Tensor]:
         dtype = working_dtype(w)
-        space = DiagonalDistances(w, mixture.centers, mixture.scales)
+        distances = DiagonalDistances(w, mixture.centers, mixture.scales)
         log_q, q, u = (w.new_empty((mixture.n_clusters, len(w)), dtype=dtype) for _ in range(3))
-        sums = space.shift.new_zeros(mixture.n_clusters)
+        sums = distances.shift.new_zeros(mixture.n_clusters)
         blocks = []
-        for block in mixture.posterior_blocks(space, (log_q, q, u)):
+        for block in mixture.posterior_blocks(distances, (log_q, q, u)):
             sums += block.q.sum(dim=1)
             blocks.append(block.rows)
         # From here on the memory of log_q holds dKL/da, short of the part through the cluster sums.
         logit_gradients = log_q
-        loss, pull = _replace_by_logit_gradients(log_q, q, sums, blocks, detach_target=detach_target)
-        ctx.space, ctx.blocks, ctx.pull = space, blocks, pull
+        loss, sum_gradients = _replace_by_logit_gradients(log_q, q, sums, blocks, detach_target=detach_target)
+        ctx.distances, ctx.blocks, ctx.sum_gradients = distances, blocks, sum_gradients
         ctx.save_for_backward(w, q, u, logit_gradients)
         ctx.mark_non_differentiable(q, u)
         ctx.set_materialize_grads(False)
@@ -96,10 +96,10 @@ class _ClusteringLoss(torch.autograd.Function):
         with torch.autocast(w.device.type, enabled=False):
             for rows in ctx.blocks:
                 block = logit_gradients[:, rows]
-                if ctx.pull is not None:
+                if ctx.sum_gradients is not None:
                     q_block = q[:, rows]
-                    block = torch.addcmul(block, q_block, ctx.pull @ q_block - ctx.pull[:, None])
-                ctx.space.pull_back((block * u[:, rows]).mul_(scale), rows, gradient)
+                    block = torch.addcmul(block, q_block, ctx.sum_gradients @ q_block - ctx.sum_gradients[:, None])
+                ctx.distances.backward_vectors((block * u[:, rows]).mul_(scale), rows, gradient)
         return gradient, None, None
 
 

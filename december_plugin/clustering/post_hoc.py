@@ -1,7 +1,7 @@
-"""Post hoc clusterings of readout vectors: the baselines that every DECEMber number is shown beside.
+"""Post hoc clusterings of readout vectors: the baselines that DECEMber is compared with.
 
 They cluster the readouts of a model that was trained without a clustering loss, or was stopped at the end of the
-pretraining (the control that tells what the clustering loss adds).
+pretraining (the control that shows what the clustering loss adds).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from torch import Tensor
 
 from december_plugin.clustering.distances import as_vectors, check_magnitude, squared_distances
 from december_plugin.clustering.kmeans import KMEANS_RESTARTS, kmeans_start
+from december_plugin.clustering.result import ClusteringResult
 from december_plugin.clustering.student_t_mixture import StudentTMixture
 from december_plugin.errors import EmbeddingError, MisfitError, SettingsError, did_you_mean
-from december_plugin.text.array_repr import ArrayRepr
 from december_plugin.validation.checks import check_count, check_number, check_seed, unknown_setting
 
 METHODS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -59,39 +59,23 @@ neuron (nats), ``reg_covar`` added to the variances (squared units of the readou
 """
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class BaselineClustering(ArrayRepr):
-    """A clustering of readout vectors.
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class PostHocClustering(ClusteringResult):
+    """A clustering of readout vectors, with what was fitted.
 
     Attributes
     ----------
-    labels
-        Cluster of every neuron, (N,) int64, 0 to K - 1.
-    confidences
-        Largest responsibility of every neuron, (N,) float64, 1 / K to 1; all 1 for k-means, which assigns outright.
-    margins
-        Largest minus second largest responsibility, (N,) float64, 0 to 1; all 1 for k-means.
-    log_likelihood
-        Mean log likelihood per neuron, nats; None for k-means, which has none.
-    converged
-        Whether the fit ended because nothing changed any more, rather than at ``max_iter``.
-    method, n_clusters, settings
-        What was fitted, every setting with the value used.
+    method, settings
+        Name of the method, and every setting with the value used.
     """
 
-    labels: npt.NDArray[np.int64]
-    confidences: npt.NDArray[np.float64]
-    margins: npt.NDArray[np.float64]
-    log_likelihood: float | None
-    converged: bool
     method: str
-    n_clusters: int
     settings: dict[str, Any]
 
 
 def cluster_readouts(
     w: npt.ArrayLike | Tensor, *, method: str, n_clusters: int, seed: int = 0, **settings: Any
-) -> BaselineClustering:
+) -> PostHocClustering:
     """Cluster readout vectors after the training.
 
     Parameters
@@ -109,7 +93,7 @@ def cluster_readouts(
 
     Returns
     -------
-    BaselineClustering
+    PostHocClustering
         The same for the same vectors and settings on the same machine.
 
     Raises
@@ -136,20 +120,8 @@ def cluster_readouts(
             f"{len(vectors)}.",
             setting="n_clusters",
         )
-    labels, confidences, margins, log_likelihood, converged = _FITS[method](vectors, int(n_clusters), used)
-    return BaselineClustering(
-        labels=np.asarray(labels, dtype=np.int64),
-        confidences=np.asarray(confidences, dtype=np.float64),
-        margins=np.asarray(margins, dtype=np.float64),
-        log_likelihood=log_likelihood,
-        converged=bool(converged),
-        method=method,
-        n_clusters=int(n_clusters),
-        settings=used,
-    )
-
-
-_Fit = tuple[Any, Any, Any, float | None, bool]  # labels, confidences, margins, log likelihood, converged
+    found = _FITS[method](vectors, int(n_clusters), used)
+    return PostHocClustering(**vars(found), method=method, settings=used)
 
 
 def margins_of(q: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -160,7 +132,7 @@ def margins_of(q: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(first - second)
 
 
-def _gmm(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> _Fit:
+def _gmm(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> ClusteringResult:
     vectors = w.double().cpu().numpy()
     mixture = GaussianMixture(
         n_clusters,
@@ -182,36 +154,42 @@ def _gmm(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> _Fit:
             raise EmbeddingError(f"the Gaussian mixture cannot be fitted ({error}). Raise reg_covar.") from error
     q = mixture.predict_proba(vectors)
     log_likelihood = float(mixture.score(vectors))
-    return (
-        q.argmax(axis=1),
-        q.max(axis=1),
-        margins_of(q),
-        log_likelihood if math.isfinite(log_likelihood) else None,
-        mixture.converged_,
+    return ClusteringResult(
+        labels=q.argmax(axis=1),
+        confidences=q.max(axis=1),
+        margins=margins_of(q),
+        n_clusters=n_clusters,
+        log_likelihood=log_likelihood if math.isfinite(log_likelihood) else None,
+        converged=bool(mixture.converged_),
     )
 
 
-def _kmeans(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> _Fit:
+def _kmeans(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> ClusteringResult:
     centers, _ = kmeans_start(w, n_clusters, seed=settings["seed"], n_init=settings["n_init"])
     labels = squared_distances(w, centers, torch.ones_like(centers)).argmin(dim=1)
     means = torch.zeros_like(centers).index_add_(0, labels, w.double())
     means /= labels.bincount(minlength=n_clusters).clamp_min(1)[:, None]
     spread = (w.double() - w.double().mean(dim=0)).abs().max()
     converged = bool(((means - centers).abs().max() <= 1e-9 * spread).item())
-    return labels.cpu().numpy(), np.ones(len(w)), np.ones(len(w)), None, converged
+    return ClusteringResult(
+        labels=labels.cpu().numpy(),
+        confidences=np.ones(len(w)),
+        margins=np.ones(len(w)),
+        n_clusters=n_clusters,
+        converged=converged,
+    )
 
 
-def _t_mixture(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> _Fit:
+def _t_mixture(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> ClusteringResult:
     shape = {name: settings[name] for name in ("dof", "weights", "scale_bounds")}
     mixture = StudentTMixture(n_clusters, w.shape[1], **shape).to(w.device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # told by `converged`
         mixture.fit(w, **{name: settings[name] for name in ("seed", "n_init", "max_iter", "tol")})
-    labels, confidences, margins = (values.cpu().numpy() for values in mixture.assign_with_margins(w))
-    return labels, confidences, margins, mixture.score(w), mixture.converged_
+    return mixture.result(w)
 
 
-_FITS: dict[str, Callable[[Tensor, int, dict[str, Any]], _Fit]] = {
+_FITS: dict[str, Callable[[Tensor, int, dict[str, Any]], ClusteringResult]] = {
     "gmm": _gmm,
     "kmeans": _kmeans,
     "t_mixture": _t_mixture,

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from scipy.special import betaln, gammaln
 from sklearn.exceptions import ConvergenceWarning
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from december_plugin.clustering.distances import DiagonalDistances, as_vectors, squared_distances, working_dtype
 from december_plugin.clustering.kmeans import KMEANS_RESTARTS, kmeans_start, spawn_seeds
+from december_plugin.clustering.result import ClusteringResult
 from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
 from december_plugin.validation.checks import check_bounds, check_choice, check_count, is_number
 
@@ -28,14 +30,6 @@ SCALE_CENTERS = ("new", "old")
 EMPTY_CLUSTERS = ("keep", "reseed")
 START_SCALES = ("clamped", "unclamped")
 PUBLISHED_FLOOR = 1e-8  # of a responsibility in the published code: a cluster without neurons has this much of each
-
-
-class Assigned(NamedTuple):
-    """The most probable cluster of every neuron, and how sure it is."""
-
-    labels: Tensor  # (N,) int64, argmax_k q_ik
-    confidences: Tensor  # (N,), max_k q_ik
-    margins: Tensor  # (N,), largest minus second largest q_ik: 0 = undecided between two clusters, 1 = certain
 
 
 class _Posterior(NamedTuple):
@@ -53,14 +47,14 @@ _Weighted = tuple[Tensor, Tensor, Tensor]  # q and u (K, B), features (B, 2 D)
 
 
 class _Moments:
-    """Weighted sums over neurons from which the M-step follows, float64, about the origin of ``space``."""
+    """Weighted sums over neurons from which the M-step follows, float64, about the origin of ``distances``."""
 
-    def __init__(self, space: DiagonalDistances) -> None:
-        k = len(space.coefficients)
-        self.shift = space.shift
-        self.features = torch.zeros_like(space.coefficients)  # (K, 2 D): sums of q u [x^2, x]
-        self.weights = space.shift.new_zeros(k, 1)  # sums of q u
-        self.masses = space.shift.new_zeros(k, 1)  # sums of q
+    def __init__(self, distances: DiagonalDistances) -> None:
+        k = len(distances.coefficients)
+        self.shift = distances.shift
+        self.features = torch.zeros_like(distances.coefficients)  # (K, 2 D): sums of q u [x^2, x]
+        self.weights = distances.shift.new_zeros(k, 1)  # sums of q u
+        self.masses = distances.shift.new_zeros(k, 1)  # sums of q
 
     def add(self, q: Tensor, u: Tensor, features: Tensor) -> None:
         """Add a block: ``q`` and ``u`` (K, B), ``features`` (B, 2 D), in whose precision the sums of it are made."""
@@ -250,7 +244,7 @@ class StudentTMixture(nn.Module):
         Returns
         -------
         labels, confidences
-            As of :class:`Assigned`; confidences are float64 for float64 vectors, else float32.
+            ``argmax_k q_ik`` (N,), int64, and ``max_k q_ik`` (N,), float64 for float64 vectors, else float32.
 
         Raises
         ------
@@ -260,8 +254,8 @@ class StudentTMixture(nn.Module):
         return self.assign_with_margins(w)[:2]
 
     @torch.no_grad()
-    def assign_with_margins(self, w: Tensor) -> Assigned:
-        """Most probable cluster of every row of ``w`` (N, D), and how sure it is. Errors as :meth:`log_prob`."""
+    def assign_with_margins(self, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Labels and confidences as :meth:`assign`, and margins (N,): the largest minus the second largest ``q_ik``."""
         w = self.check(w)
         labels = w.new_empty(len(w), dtype=torch.int64)
         confidences, margins = (w.new_empty(len(w), dtype=working_dtype(w)) for _ in range(2))
@@ -269,7 +263,19 @@ class StudentTMixture(nn.Module):
             confidences[block.rows], labels[block.rows] = block.q.max(dim=0)
             others = block.q.scatter(0, labels[block.rows][None], 0.0)
             margins[block.rows] = confidences[block.rows] - others.amax(dim=0)
-        return Assigned(labels, confidences, margins)
+        return labels, confidences, margins
+
+    def result(self, w: Tensor) -> ClusteringResult:
+        """Return the clusters of the rows of ``w`` (N, D), as arrays. Errors as :meth:`log_prob`."""
+        labels, confidences, margins = (values.cpu().numpy() for values in self.assign_with_margins(w))
+        return ClusteringResult(
+            labels=labels,
+            confidences=confidences.astype(np.float64),
+            margins=margins.astype(np.float64),
+            n_clusters=self.n_clusters,
+            log_likelihood=self.score(w),
+            converged=getattr(self, "converged_", None),
+        )
 
     def predict(self, w: Tensor) -> Tensor:
         """Most probable cluster (N,), int64, of every row of ``w`` (N, D). Errors as :meth:`log_prob`."""
@@ -284,8 +290,8 @@ class StudentTMixture(nn.Module):
     def score_samples(self, w: Tensor) -> Tensor:
         """Log likelihood (N,) of every row of ``w`` (N, D), nats, float64. Errors as :meth:`log_prob`."""
         w = self.check(w)
-        space = DiagonalDistances(w, self.centers, self.scales)
-        return torch.cat([block.log_likelihoods for block in self.posterior_blocks(space)])
+        distances = DiagonalDistances(w, self.centers, self.scales)
+        return torch.cat([block.log_likelihoods for block in self.posterior_blocks(distances)])
 
     def score(self, w: Tensor) -> float:
         """Mean log likelihood per neuron of ``w`` (N, D), nats. Errors as :meth:`log_prob`."""
@@ -337,23 +343,23 @@ class StudentTMixture(nn.Module):
                 f"q and u must have the shape {expected} (neurons, clusters), but have {tuple(q.shape)} and "
                 f"{tuple(u.shape)}. Pass the e_step of the same neurons."
             )
-        space = DiagonalDistances(w, self.centers, self.scales)
+        distances = DiagonalDistances(w, self.centers, self.scales)
         dtype = working_dtype(w) if w.device.type == "cpu" else torch.float64
-        moments = self._moments(space, q, u, dtype)
+        moments = self._moments(distances, q, u, dtype)
         # A scale is the small difference of squares where a cluster is far from the mean and narrow.
         if dtype != torch.float64 and moments.cancel(self.scale_bounds[0], dtype).any():
-            moments = self._moments(space, q, u, torch.float64)
+            moments = self._moments(distances, q, u, torch.float64)
         self._update(
             moments,
-            lambda: ((q[rows].t(), u[rows].t(), x) for rows, x in space.blocks()),
+            lambda: ((q[rows].t(), u[rows].t(), x) for rows, x in distances.blocks()),
             about_old_centers=scale_centers == "old",
         )
 
     @staticmethod
-    def _moments(space: DiagonalDistances, q: Tensor, u: Tensor, dtype: torch.dtype) -> _Moments:
-        moments = _Moments(space)
-        with torch.autocast(space.w.device.type, enabled=False):
-            for rows, features in space.blocks(dtype):
+    def _moments(distances: DiagonalDistances, q: Tensor, u: Tensor, dtype: torch.dtype) -> _Moments:
+        moments = _Moments(distances)
+        with torch.autocast(distances.w.device.type, enabled=False):
+            for rows, features in distances.blocks(dtype):
                 moments.add(q[rows].t(), u[rows].t(), features)
         return moments
 
@@ -478,16 +484,16 @@ class StudentTMixture(nn.Module):
         """Alternate E- and M-steps; return the mean log likelihood before each M-step and at the end."""
         history: list[float] = []
         while True:
-            space = DiagonalDistances(w, self.centers, self.scales)
-            moments, total = _Moments(space), space.shift.new_zeros(())
-            for block in self.posterior_blocks(space):
+            distances = DiagonalDistances(w, self.centers, self.scales)
+            moments, total = _Moments(distances), distances.shift.new_zeros(())
+            for block in self.posterior_blocks(distances):
                 moments.add(block.q, block.u, block.features)
                 total += block.log_likelihoods.sum()
             history.append(float(total) / len(w))
             converged = len(history) > 1 and history[-1] - history[-2] < tol
             if converged or len(history) > max_iter:
                 return history, converged
-            self._update(moments, lambda: ((b.q, b.u, b.features) for b in self.posterior_blocks(space)))  # noqa: B023
+            self._update(moments, lambda: ((b.q, b.u, b.features) for b in self.posterior_blocks(distances)))  # noqa: B023
 
     # Shared by everything above
 
@@ -502,9 +508,9 @@ class StudentTMixture(nn.Module):
     def _densities(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Log densities and precisions (K, N), float64, on the graph of ``w``."""
         nu, d = self.dof, self.n_features
-        distances = squared_distances(w, self.centers, self.scales).t()
-        log_densities = self._log_constants() - (nu + d) / 2 * torch.log1p(distances / nu)
-        return log_densities, (nu + d) / (nu + distances)
+        delta = squared_distances(w, self.centers, self.scales).t()
+        log_densities = self._log_constants() - (nu + d) / 2 * torch.log1p(delta / nu)
+        return log_densities, (nu + d) / (nu + delta)
 
     def _log_constants(self) -> Tensor:
         """Return the part of the log densities that does not depend on the vectors (K, 1), float64."""
@@ -520,14 +526,14 @@ class StudentTMixture(nn.Module):
         return weights.clamp_min(torch.finfo(torch.float64).tiny).log()[:, None]
 
     def posterior_blocks(
-        self, space: DiagonalDistances, out: tuple[Tensor, Tensor, Tensor] | None = None
+        self, distances: DiagonalDistances, out: tuple[Tensor, Tensor, Tensor] | None = None
     ) -> Iterator[_Posterior]:
-        """Yield the E-step of every block of ``space``, float64; what it holds may be overwritten in place.
+        """Yield the E-step of every block of ``distances``, float64; what it holds may be overwritten in place.
 
         ``out`` may give tensors (K, N) of one precision, to which ``log q``, ``q`` and ``u`` are then written. The log
         densities are taken relative to one at the neuron's smallest distance,
         ``log(1 + delta / nu) = log(1 + delta_min / nu) + log(1 + (delta - delta_min) / (nu + delta_min))``,
-        so that also in float32 clusters that are nearly equally likely are told apart. Responsibilities below
+        so that clusters that are nearly equally likely remain distinguishable in float32, too. Responsibilities below
         ``SMALLEST_Q`` count as that much.
         """
         dtype = torch.float64 if out is None else out[0].dtype
@@ -535,12 +541,12 @@ class StudentTMixture(nn.Module):
         constants = self._log_constants() + self._log_weights()
         largest = constants.max()
         constants = (constants - largest).to(dtype)
-        for rows, features in space.blocks():
+        for rows, features in distances.blocks():
             log_q, q, u = (None, None, None) if out is None else (x[:, rows] for x in out)
-            distances = space.distances(features)
-            nearest = distances.amin(dim=0).clamp_min_(0)
+            delta = distances.evaluate(features)
+            nearest = delta.amin(dim=0).clamp_min_(0)
             reach = nearest + self.dof
-            excess = distances.sub_(nearest).to(dtype).div_(reach.to(dtype))
+            excess = delta.sub_(nearest).to(dtype).div_(reach.to(dtype))
             u = torch.div((-2 * slope / reach).to(dtype), excess + 1, out=u)
             logits = torch.add(constants, excess.log1p_(), alpha=slope)
             most = logits.amax(dim=0)

@@ -49,8 +49,10 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 def test_results_show_the_shapes_of_their_arrays() -> None:
     w = np.random.default_rng(0).normal(size=(300, 3))
     shown = repr(cluster_readouts(w, method="kmeans", n_clusters=2))
-    assert shown.startswith("BaselineClustering(labels=<300 int64>, confidences=<300 float64>, margins=<300 float64>, ")
-    assert "method='kmeans', n_clusters=2" in shown
+    assert shown == (
+        "PostHocClustering(labels=<300 int64>, confidences=<300 float64>, margins=<300 float64>, n_clusters=2, "
+        "log_likelihood=None, converged=True, method='kmeans', settings={'seed': 0, 'n_init': 20})"
+    )
     labels = np.arange(300) % 2
     assert repr(consensus_partition([labels, labels])) == (
         "Consensus(clusters=<300 int64>, stability=<300 float64>, votes=<2 x 300 int64>, reference=0)"

@@ -1,0 +1,39 @@
+"""What every clustering of neurons returns: labels, how sure they are, and how well the fit went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from december_plugin.text.array_repr import ArrayRepr
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class ClusteringResult(ArrayRepr):
+    """The clusters of N neurons.
+
+    Attributes
+    ----------
+    labels
+        Cluster of every neuron, (N,) int64, 0 to K - 1.
+    confidences
+        Largest responsibility of every neuron, (N,) float64, 1 / K to 1; all 1 for a method without responsibilities.
+    margins
+        Largest minus second largest responsibility, (N,) float64: 0 = undecided between two clusters, 1 = certain.
+    n_clusters
+        Number of clusters K, those without neurons included.
+    log_likelihood
+        Mean log likelihood per neuron, nats; None for a method without a likelihood.
+    converged
+        Whether the fit ended because nothing changed any more, rather than at its largest number of steps; None if
+        that is not known.
+    """
+
+    labels: npt.NDArray[np.int64]
+    confidences: npt.NDArray[np.float64]
+    margins: npt.NDArray[np.float64]
+    n_clusters: int
+    log_likelihood: float | None = None
+    converged: bool | None = None
