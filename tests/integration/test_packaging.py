@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import configparser
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
+import venv
 import zipfile
 from email.parser import Parser
 from pathlib import Path
@@ -21,10 +24,40 @@ DISTRIBUTIONS = {
     "git": "gitpython",
     "lazy_loader": "lazy-loader",
     "openTSNE": "opentsne",
+    "pynvml": "nvidia-ml-py",
     "sklearn": "scikit-learn",
     "skimage": "scikit-image",
     "yaml": "pyyaml",
 }
+# What a process says that imports december: where it finds the package and its tables, under how many names each module
+# was loaded, and how many classes of a name there are among the exceptions.
+LOOK = """
+import collections, importlib, json, os, sys
+import december_plugin, december_plugin.schemas.lab, december_plugin.cli.commands.register
+from december_plugin.errors import DecemberError
+
+refused = []
+for name in ("december_plugin.tests", "december_plugin.december_plugin", "december_plugin.setup"):
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        refused.append(error.name)
+home = os.path.dirname(os.path.realpath(december_plugin.__file__))
+homes = (home + os.sep, os.path.realpath(os.path.join(home, "schemas")) + os.sep)
+files = [os.path.realpath(found.__file__) for found in list(sys.modules.values()) if getattr(found, "__file__", None)]
+loaded = collections.Counter(file for file in files if file.startswith(homes))
+classes, kinds = [DecemberError], collections.Counter()
+while classes:
+    found = classes.pop()
+    kinds[found.__name__] += 1
+    classes += found.__subclasses__()
+tables = december_plugin.schemas.lab.SettingsError is december_plugin.errors.SettingsError
+print(json.dumps({
+    "package": december_plugin.__file__, "schemas": os.path.realpath(december_plugin.schemas.__file__),
+    "refused": refused, "n_loaded": len(loaded), "twice": [file for file, n in loaded.items() if n > 1],
+    "doubles": [name for name, n in kinds.items() if n > 1], "n_kinds": len(kinds), "same_error": tables,
+}))
+"""
 SOURCES = ("december_plugin", "schemas", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 
 
@@ -58,6 +91,16 @@ def tree(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
+def checkout(folder: Path, tree: Path) -> Path:
+    """Copy what somebody has who works on december: the tests too, beside the package."""
+    checkout = folder / "checkout"
+    shutil.copytree(tree, checkout, symlinks=True, ignore=shutil.ignore_patterns("*.egg-info", "build"))
+    shutil.copytree(ROOT / "tests" / "helpers", checkout / "tests" / "helpers")
+    (checkout / "tests" / "__init__.py").touch()  # a package, so that only its place keeps it from being imported
+    return checkout
+
+
+@pytest.fixture(scope="module")
 def source_archive(folder: Path, tree: Path) -> Path:
     return build("sdist", tree, folder)
 
@@ -67,6 +110,35 @@ def wheel(folder: Path, source_archive: Path) -> Path:
     """Build the wheel from the source archive alone, as ``pip install`` of a release does."""
     shutil.unpack_archive(source_archive, folder / "unpacked")
     return build("wheel", next((folder / "unpacked").iterdir()), folder)
+
+
+@pytest.fixture(scope="module")
+def editable(folder: Path, checkout: Path) -> Path:
+    """Install the checkout with ``pip install -e``, beside the packages of this environment; return its Python."""
+    environment = folder / "environment"
+    venv.create(environment, symlinks=True)
+    site = Path(sysconfig.get_path("purelib", "venv", {"base": str(environment)}))
+    # As --system-site-packages for the packages of this environment; files like this one are not read in there.
+    (site / "packages_of_the_tests.pth").write_text("\n".join(path for path in sys.path if "site-packages" in path))
+    python = environment / "bin" / "python"
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python), "install"]
+    done = subprocess.run(
+        [*command, "--no-deps", "--no-build-isolation", "-e", str(checkout)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return python
+
+
+@pytest.fixture(scope="module")
+def site(folder: Path, wheel: Path) -> Path:
+    """Unpack the wheel, as an installation does."""
+    site = folder / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    return site
 
 
 def modules(tree: Path) -> set[str]:
@@ -126,10 +198,7 @@ def test_every_imported_package_is_declared(wheel: Path, tree: Path) -> None:
     assert {DISTRIBUTIONS.get(name, name) for name in others} <= declared
 
 
-def test_wheel_works_by_itself(wheel: Path, folder: Path) -> None:
-    site = folder / "site"
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(site)
+def test_wheel_works_by_itself(wheel: Path, site: Path, folder: Path) -> None:
     code = (
         "import importlib.util, december_plugin, december_plugin.schemas, december_plugin.cli; "
         "print(december_plugin.__file__, december_plugin.schemas.__file__, importlib.util.find_spec('schemas')); "
@@ -149,6 +218,32 @@ def test_wheel_works_by_itself(wheel: Path, folder: Path) -> None:
     assert first == f"{package / '__init__.py'} {package / 'schemas' / '__init__.py'} None"
     assert version == wheel.name.split("-")[1]
     assert last == f"december_plugin {version}"
+
+
+@pytest.mark.parametrize("kind", ["source tree", "editable", "wheel"])
+def test_package_holds_its_tables_and_nothing_that_lies_beside_it(
+    kind: str, folder: Path, request: pytest.FixtureRequest
+) -> None:
+    python, where = Path(sys.executable), folder
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    if kind == "source tree":
+        where = home = request.getfixturevalue("checkout")
+    elif kind == "editable":
+        python, home = request.getfixturevalue("editable"), request.getfixturevalue("checkout")
+    else:
+        home = request.getfixturevalue("site")
+        environment["PYTHONPATH"] = str(home)
+    done = subprocess.run([python, "-c", LOOK], cwd=where, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    schemas = home / "december_plugin" / "schemas" if kind == "wheel" else home / "schemas"
+    assert found["package"] == str(home / "december_plugin" / "__init__.py")
+    assert found["schemas"] == str(schemas / "__init__.py")
+    assert found["refused"] == ["december_plugin.tests", "december_plugin.december_plugin", "december_plugin.setup"]
+    assert found["same_error"]
+    assert (found["twice"], found["doubles"]) == ([], [])
+    assert found["n_loaded"] > 30
+    assert found["n_kinds"] > 3
 
 
 def test_source_archive_holds_what_a_build_needs(source_archive: Path) -> None:
