@@ -1,4 +1,4 @@
-"""Errors that are meant for the user: what was wrong, what is allowed, what to do.
+"""Errors that are meant for the user (what was wrong, what is allowed, what to do), and exit codes of processes.
 
 Each is also the built-in type that a caller would expect, so ``except ValueError`` still works. The command line prints
 any :class:`DecemberError` as one message without a traceback.
@@ -7,7 +7,25 @@ any :class:`DecemberError` as one message without a traceback.
 from __future__ import annotations
 
 import difflib
+import enum
 from collections.abc import Iterable
+
+
+class ExitCode(enum.IntEnum):
+    """What the exit code of a process of december means.
+
+    A command may define further codes; its ``--help`` lists them. A process that a signal ended has 128 and the
+    signal's number.
+    """
+
+    DONE = 0
+    ERROR = 1  # one that the message explains: any DecemberError
+    USAGE = 2  # an unknown command or option, or a wrong value
+    SOME_FAILED = 3  # of the jobs
+    BUG = 70  # in december; the message names the file with the traceback (EX_SOFTWARE of sysexits.h)
+    DEVICE_BROKEN = 75  # the GPU failed; start again (EX_TEMPFAIL)
+    INTERRUPTED = 130  # by Ctrl-C
+    BROKEN_PIPE = 141  # the reader of the output ended first (`december ... | head`)
 
 
 class DecemberError(Exception):

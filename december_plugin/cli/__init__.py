@@ -1,17 +1,7 @@
 """The ``december`` command: its parser, from :mod:`december_plugin.cli.commands`, and errors as exit codes.
 
-==========  ====================================================================================
-exit code   meaning
-==========  ====================================================================================
-0           done
-1           an error that the message explains (any :class:`~december_plugin.errors.DecemberError`)
-2           wrong usage: an unknown command or option
-70          a bug in december; the message names the file with the traceback
-130         interrupted (Ctrl-C)
-141         the reader of the output ended first (``december ... | head``)
-==========  ====================================================================================
-
-A command may define further codes; its ``--help`` lists them.
+What the codes mean is in :class:`december_plugin.errors.ExitCode`. A command may define further ones; its ``--help``
+lists them.
 """
 
 from __future__ import annotations
@@ -31,12 +21,10 @@ from typing import Any, NoReturn
 
 from december_plugin import __version__
 from december_plugin.cli import commands
-from december_plugin.errors import DecemberError, SettingsError
+from december_plugin.errors import DecemberError, ExitCode, SettingsError
 from december_plugin.importing import deferred
-from december_plugin.security import redaction as secrets
+from december_plugin.security import redaction
 from december_plugin.text import terminal
-
-ERROR, USAGE, BUG, INTERRUPTED, BROKEN_PIPE = 1, 2, 70, 130, 141
 
 DESCRIPTION = """\
 Clusters the neurons of digital-twin models into functional types with DECEMber and its controls, from several seeds, in
@@ -104,7 +92,7 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the usage and the message to stderr and exit with code 2."""
         self.print_usage(sys.stderr)
-        self.exit(USAGE, secrets.redacted(f"december: error: {message}\n"))
+        self.exit(ExitCode.USAGE, redaction.redacted(f"december: error: {message}\n"))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -132,17 +120,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _main(words: list[str]) -> int:
-    secrets.install()
+    redaction.install()
     try:
         code = _run(words)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         print("\ndecember: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
-            return BROKEN_PIPE
+            return ExitCode.BROKEN_PIPE
         return _report(error, debug="--debug" in words)
 
 
@@ -152,12 +140,12 @@ def _run(words: list[str]) -> int:
         args = parser.parse_args(words)
         if args.command is None:
             parser.print_help(sys.stderr)
-            return USAGE
+            return ExitCode.USAGE
         deferred.install()
         _quiet_connections("--debug" in words)
         return args.run(args) or 0
     except SystemExit as end:  # --help, --version, wrong usage
-        return end.code if isinstance(end.code, int) else 0 if end.code is None else ERROR
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else ExitCode.ERROR
 
 
 def _quiet_connections(debug: bool) -> None:
@@ -170,15 +158,15 @@ def _report(error: Exception, *, debug: bool) -> int:
     """Print what went wrong, and return the exit code."""
     explained = error if isinstance(error, DecemberError) else _explain(error)
     if debug:
-        print(secrets.redacted_traceback(error), end="", file=sys.stderr)
+        print(redaction.redacted_traceback(error), end="", file=sys.stderr)
     if explained is not None:
-        print(secrets.redacted(f"december: error: {explained}"), file=sys.stderr)
-        return ERROR
+        print(redaction.redacted(f"december: error: {explained}"), file=sys.stderr)
+        return ExitCode.ERROR
     kind = f"{type(error).__name__}: {error}".strip().rstrip(":").splitlines()[0]
-    print(secrets.redacted(f"december: error: unexpected {kind}"), file=sys.stderr)
+    print(redaction.redacted(f"december: error: unexpected {kind}"), file=sys.stderr)
     if not debug:
         print(f"This is a bug in december. The traceback was written to {_write_traceback(error)}", file=sys.stderr)
-    return BUG
+    return ExitCode.BUG
 
 
 def _explain(error: Exception) -> DecemberError | None:
@@ -209,8 +197,8 @@ def _write_traceback(error: Exception) -> Path:
     from december_plugin.storage.atomic import write_atomically
     from december_plugin.storage.home import december_home
 
-    text = secrets.redacted(f"december_plugin {__version__}, Python {sys.version}\n{sys.argv}\n\n")
-    text += secrets.redacted_traceback(error)
+    text = redaction.redacted(f"december_plugin {__version__}, Python {sys.version}\n{sys.argv}\n\n")
+    text += redaction.redacted_traceback(error)
     name = time.strftime(f"december-error-%Y%m%d-%H%M%S-{os.getpid()}.txt")
     with contextlib.suppress(OSError):
         folder = december_home() / "errors"

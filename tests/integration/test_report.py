@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from december_plugin import cli
+from december_plugin.errors import ExitCode
 from december_plugin.report.columns import COLUMNS
 from december_plugin.results import agreement as queries
 from helpers import browser, lab_tables, planted_lab
@@ -285,12 +286,12 @@ def test_a_report_over_nothing_is_an_error_and_no_file(
 ) -> None:
     path = tmp_path / "report.html"
     name = empty_lab.tables.schema.database
-    assert cli.main(["report", "-o", str(path), *options(empty_lab)]) == cli.ERROR
+    assert cli.main(["report", "-o", str(path), *options(empty_lab)]) == ExitCode.ERROR
     assert capsys.readouterr().err == (
         f"december: error: there is nothing to report: the schema {name!r} has 0 planned trainings, 0 trained models "
         "and no cluster assignments. `december register SWEEP.yaml` plans trainings, `december worker` computes them.\n"
     )
-    assert cli.main(["export", str(tmp_path / "numbers"), *options(empty_lab)]) == cli.ERROR
+    assert cli.main(["export", str(tmp_path / "numbers"), *options(empty_lab)]) == ExitCode.ERROR
     assert list(tmp_path.iterdir()) == []
 
 
@@ -306,7 +307,7 @@ def test_a_report_over_nothing_is_an_error_and_no_file(
 def test_wrong_choices(
     filled: lab_tables.Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
-    assert cli.main(["report", "-o", str(tmp_path / "r.html"), *words, *options(filled)]) == cli.ERROR
+    assert cli.main(["report", "-o", str(tmp_path / "r.html"), *words, *options(filled)]) == ExitCode.ERROR
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -316,7 +317,7 @@ def test_another_file_is_not_replaced(
 ) -> None:
     path = tmp_path / "thesis.html"
     path.write_text("mine")
-    assert cli.main(["report", "-o", str(path), *options(filled)]) == cli.ERROR
+    assert cli.main(["report", "-o", str(path), *options(filled)]) == ExitCode.ERROR
     message = f"december: error: {path} exists and is no report of december; name another file (-o), or add --force.\n"
     assert capsys.readouterr().err == message
     assert path.read_text() == "mine"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from december_plugin import cli
-from december_plugin.errors import ServerError
+from december_plugin.errors import ExitCode, ServerError
 from december_plugin.security import redaction as secrets
 from december_plugin.security.redaction import RedactingFilter, known_secrets, redacted
 
@@ -266,8 +266,8 @@ def test_command_line_redacts_its_messages(
     debug: bool, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["december", "--password", PASSWORD])
-    assert cli._report(ServerError(f"refused: {PASSWORD}"), debug=debug) == cli.ERROR
-    assert cli._report(TypeError(f"defect: {PASSWORD}"), debug=debug) == cli.BUG
+    assert cli._report(ServerError(f"refused: {PASSWORD}"), debug=debug) == ExitCode.ERROR
+    assert cli._report(TypeError(f"defect: {PASSWORD}"), debug=debug) == ExitCode.BUG
     text = capsys.readouterr().err
     assert PASSWORD not in text
     assert "december: error: refused: ***\n" in text
@@ -282,7 +282,7 @@ def test_command_line_redacts_its_messages(
 
 
 def test_wrong_usage_does_not_repeat_a_password(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["status", f"--password={PASSWORD}"]) == cli.USAGE
+    assert cli.main(["status", f"--password={PASSWORD}"]) == ExitCode.USAGE
     error = capsys.readouterr().err
     assert "unrecognized arguments: --password=***" in error
     assert PASSWORD not in error

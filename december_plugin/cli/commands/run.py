@@ -11,9 +11,8 @@ from december_plugin.cli.commands.register import add_register_options, read_swe
 from december_plugin.cli.commands.report import add_report_options
 from december_plugin.cli.options import add_lab_options
 from december_plugin.cli.worker_options import add_work_options
-from december_plugin.errors import SettingsError
+from december_plugin.errors import ExitCode, SettingsError
 
-SOME_FAILED = 3
 IDLE = 10.0  # of all workers, after which the pool ends (s)
 
 DESCRIPTION = """\
@@ -66,13 +65,13 @@ def run(args: argparse.Namespace) -> int:
     code = run_pool(settings, environment=environment)
     if code >= SIGNALLED:
         print("Stopped before the report. The same command goes on from here.", file=sys.stderr)
-    if code not in (0, SOME_FAILED):
+    if code not in (ExitCode.DONE, ExitCode.SOME_FAILED):
         return code
     _say(3, "report")
     try:
         written = report.run(args)
     except SettingsError as error:
-        if code != SOME_FAILED:
+        if code != ExitCode.SOME_FAILED:
             raise
         print(f"There is no report, because jobs failed: {error}", file=sys.stderr)
         return code

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from december_plugin.cli.commands import Subparsers
 from december_plugin.cli.options import add_lab_options, open_lab_of
+from december_plugin.errors import ExitCode
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from december_plugin.pool.status.overview import Overview
 
-SOME_FAILED = 3
 REFRESH = 5.0  # pause of the live view (s)
 SHARE = 4  # the live view waits at least this many times as long as its questions took the server
 
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         print(overview_as_json(overview))
     else:
         _print(overview, show_all=args.all)
-    return SOME_FAILED if overview.some_failed else 0
+    return ExitCode.SOME_FAILED if overview.some_failed else ExitCode.DONE
 
 
 def _print(overview: Overview, *, show_all: bool) -> None:
@@ -121,7 +121,7 @@ def _watch(tables: Any, interval: float, *, show_all: bool) -> int:
         pass
     if console.is_terminal:  # the screen is gone; what was last seen stays
         _print(overview, show_all=show_all)
-    return SOME_FAILED if overview.some_failed else 0
+    return ExitCode.SOME_FAILED if overview.some_failed else ExitCode.DONE
 
 
 def _outage(error: Exception) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from december_plugin.cli.commands import Subparsers
 from december_plugin.cli.options import add_lab_options, open_lab_of
 from december_plugin.cli.worker_options import add_work_options, seconds
+from december_plugin.errors import ExitCode
 from december_plugin.text.formatting import numbered
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
-
-SOME_FAILED = 3
-DEVICE_BROKEN = 75
 
 DESCRIPTION = """\
 Fills the tables until nothing is left: trains the models that are planned, clusters their neurons, compares the seeds.
@@ -110,7 +108,7 @@ def _work(args: argparse.Namespace, console: WorkerConsole) -> int:
             report = worker.run()
         except DeviceBrokenError as error:
             print(f"december: {error}", file=sys.stderr)
-            return DEVICE_BROKEN
+            return ExitCode.DEVICE_BROKEN
     console.unfold()
     counts = ", ".join(f"{name} {count}" for name, count in report.computed.items()) or "nothing new"
     if not args.quiet:
@@ -122,7 +120,7 @@ def _work(args: argparse.Namespace, console: WorkerConsole) -> int:
         n_failed = sum(len(status.failed) for status in table_statuses(lab.tables))
     if n_failed:
         print(f"{numbered(n_failed, 'job')} failed; `december status` says why.", file=sys.stderr)
-        return SOME_FAILED
+        return ExitCode.SOME_FAILED
     return 0
 
 

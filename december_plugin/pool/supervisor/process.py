@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from december_plugin.errors import ExitCode
 from december_plugin.pool.supervisor.readiness import VARIABLE, Listener
 from december_plugin.pool.supervisor.slots import Slot
 
@@ -20,10 +21,12 @@ LONGEST_READ = 1 << 20  # of a log at once (bytes)
 LONGEST_LINE = 4000
 N_LAST_LINES = 15
 
-DONE, SOME_FAILED, EXPLAINED, USAGE = 0, 3, 1, 2
-MEANINGS = {70: "a bug in december", 75: "the GPU failed"}  # of exit codes
-DRAINED = (DONE, SOME_FAILED, 130, 140, 143)  # ended by itself or on request, with its job given back
-MISTAKEN = (EXPLAINED, USAGE)  # of a worker that could not begin: the next one would end in the same way
+MEANINGS: dict[int, str] = {
+    ExitCode.BUG: "a bug in december",
+    ExitCode.DEVICE_BROKEN: "the GPU failed",
+}  # of exit codes
+DRAINED = (ExitCode.DONE, ExitCode.SOME_FAILED, 130, 140, 143)  # ended by itself or on request, with its job given back
+MISTAKEN = (ExitCode.ERROR, ExitCode.USAGE)  # of a worker that could not begin: the next one would end in the same way
 
 
 class LogFollower:
