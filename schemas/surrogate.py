@@ -14,7 +14,7 @@ import numpy as np
 
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.agreement import compare_partitions
-from december_plugin.evaluation.null import DEFAULT_DRAWS, NAME_LENGTH, checked_settings, null_agreement, null_band
+from december_plugin.evaluation.null import DEFAULT_DRAWS, null_agreement, null_band
 from december_plugin.schemas.common_neurons import common_neurons
 from december_plugin.schemas.seed_sets import SeedSetTable
 from december_plugin.schemas.serialization import packed, unpacked
@@ -100,21 +100,23 @@ class Surrogate(dj.Lookup):
 
 def surrogate_row(name: str | None, *, n_draws: Any, seed: Any, method: Any, clusterings: Any = None) -> dict[str, Any]:
     """Return the row of surrogate settings; errors as :meth:`Surrogate.add_entry`."""
-    name, n_draws, seed, method, of = checked_settings(
-        name=name, n_draws=n_draws, seed=seed, method=method, clusterings=clusterings
-    )
+    from december_plugin.evaluation.surrogate_settings import NAME_LENGTH, SurrogateSettings
+
+    chosen = SurrogateSettings(name=name, n_draws=n_draws, seed=seed, method=method, clusterings=clusterings)
+    of = chosen.clusterings
     if name is None:
         from december_plugin.text.naming import METHOD_NAMES
 
         whose = f", of {' and '.join(METHOD_NAMES[each] for each in of)}" if of else ""
-        name = f"{method}, {n_draws} draws{f', seed {seed}' if seed else ''}{whose}"[:NAME_LENGTH]
-    text = json.dumps([method, n_draws, seed, *([of] if of else [])], separators=(",", ":"))
+        shown = f", seed {chosen.seed}" if chosen.seed else ""
+        name = f"{chosen.method}, {chosen.n_draws} draws{shown}{whose}"[:NAME_LENGTH]
+    text = json.dumps([chosen.method, chosen.n_draws, chosen.seed, *([of] if of else [])], separators=(",", ":"))
     return {
         "surrogate_hash": hashlib.md5(text.encode("utf-8"), usedforsecurity=False).hexdigest(),
         "surrogate_name": name,
-        "n_draws": n_draws,
-        "surrogate_seed": seed,
-        "surrogate_method": method,
+        "n_draws": chosen.n_draws,
+        "surrogate_seed": chosen.seed,
+        "surrogate_method": chosen.method,
         "surrogate_clusterings": ",".join(of) if of else None,
     }
 

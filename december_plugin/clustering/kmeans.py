@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -19,7 +20,8 @@ from december_plugin.validation.checks import check_choice, check_count, check_s
 KMEANS_RESTARTS = 20
 LARGEST_FLOAT32 = 1e15  # sums of squares of larger float32 values overflow
 VARIANCE_FLOOR = 1e-6  # added to the variance of a k-means cluster, which may have a single member
-KMEANS_SEEDS = ("spawned", "joint")
+KMeansSeeds = Literal["spawned", "joint"]
+KMEANS_SEEDS: tuple[str, ...] = get_args(KMeansSeeds)
 
 
 def kmeans_start(

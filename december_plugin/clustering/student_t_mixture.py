@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -25,10 +25,14 @@ MAX_CANCELLATION = {torch.float32: 1e3, torch.float64: 1e9}
 # Responsibilities too small to matter are held above these bounds: the squares that a target distribution needs stay
 # ordinary numbers, and arithmetic on the tiny numbers below those is ten times slower.
 SMALLEST_Q = {torch.float32: 1e-16, torch.float64: 1e-150}
-WEIGHTS = ("uniform", "learned")
-SCALE_CENTERS = ("new", "old")
-EMPTY_CLUSTERS = ("keep", "reseed")
-START_SCALES = ("clamped", "unclamped")
+Weights = Literal["uniform", "learned"]
+ScaleCenters = Literal["new", "old"]
+EmptyClusters = Literal["keep", "reseed"]
+StartScales = Literal["clamped", "unclamped"]
+WEIGHTS: tuple[str, ...] = get_args(Weights)
+SCALE_CENTERS: tuple[str, ...] = get_args(ScaleCenters)
+EMPTY_CLUSTERS: tuple[str, ...] = get_args(EmptyClusters)
+START_SCALES: tuple[str, ...] = get_args(StartScales)
 PUBLISHED_FLOOR = 1e-8  # of a responsibility in the published code: a cluster without neurons has this much of each
 
 

@@ -20,10 +20,9 @@ from __future__ import annotations
 
 import itertools
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -31,13 +30,11 @@ import numpy.typing as npt
 from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
 from december_plugin.evaluation.agreement import compare_partitions
 from december_plugin.text.array_repr import ArrayRepr
-from december_plugin.text.stored_text import checked_text
-from december_plugin.validation.checks import check_count, check_integer, check_seed
+from december_plugin.validation.checks import check_count, check_seed
 
-METHODS = ("elliptical", "gaussian")
+Method = Literal["elliptical", "gaussian"]
+METHODS: tuple[str, ...] = get_args(Method)
 DEFAULT_DRAWS = 20
-MOST_DRAWS = 10_000
-NAME_LENGTH = 64
 MAX_ROUNDS = 30
 ENOUGH = 0.02  # a round that lowers the error of the correlations by less than this share of it is the last
 ACCURATE = 0.2  # enough, too, is this share of the error that correlations of N neurons have by chance, 1 / sqrt(N)
@@ -45,57 +42,6 @@ BAND = (2.5, 97.5)  # percentiles
 
 FloatArray = npt.NDArray[np.float64]
 Clusterer = Callable[[FloatArray, int], npt.NDArray[np.int64]]
-
-
-CLUSTERED_BY = ("december", "gmm", "kmeans", "t_mixture")
-
-
-def checked_settings(
-    *,
-    name: Any = None,
-    n_draws: Any = DEFAULT_DRAWS,
-    seed: Any = 0,
-    method: Any = "elliptical",
-    clusterings: Any = None,
-) -> tuple[str | None, int, int, str, tuple[str, ...] | None]:
-    """Return the settings of a null, checked.
-
-    These are its name or None, number and seed of the draws, method, and the methods of the clusterings that it is
-    drawn for, sorted, or None for all.
-
-    Raises
-    ------
-    SettingsError
-        For a value that is not allowed.
-    """
-    n_draws = check_integer("n_draws", n_draws, minimum=1)
-    if n_draws > MOST_DRAWS:
-        raise SettingsError(f"n_draws is {n_draws}; at most {MOST_DRAWS} are allowed.", setting="n_draws")
-    if not isinstance(seed, numbers.Integral) or isinstance(seed, bool) or not 0 <= int(seed) < 2**32:
-        raise SettingsError(f"seed is {seed!r}; it must be an integer from 0 to 2**32 - 1.", setting="seed")
-    if method not in METHODS:
-        raise SettingsError(
-            f"there is no surrogate method {method!r}. {did_you_mean(str(method), METHODS)}", setting="method"
-        )
-    if name is not None:
-        checked_text("name", name, NAME_LENGTH, empty=False, setting="name")
-    return name, n_draws, int(seed), str(method), _checked_clusterings(clusterings)
-
-
-def _checked_clusterings(clusterings: Any) -> tuple[str, ...] | None:
-    if clusterings is None:
-        return None
-    if not isinstance(clusterings, (list, tuple)) or not clusterings:
-        allowed = ", ".join(CLUSTERED_BY)
-        raise SettingsError(
-            f"clusterings is {clusterings!r}; it must be a list of {allowed}, or be left out.", setting="clusterings"
-        )
-    for each in clusterings:
-        if each not in CLUSTERED_BY:
-            raise SettingsError(
-                f"there is no clustering {each!r}. {did_you_mean(str(each), CLUSTERED_BY)}", setting="clusterings"
-            )
-    return None if set(clusterings) == set(CLUSTERED_BY) else tuple(sorted(set(clusterings)))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

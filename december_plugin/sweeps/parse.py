@@ -38,8 +38,9 @@ from string import Formatter
 from typing import Any
 
 from december_plugin.errors import SettingsError, UnknownSettingError, did_you_mean
+from december_plugin.evaluation.surrogate_settings import SurrogateSettings
 from december_plugin.sweeps import validate as sweep_checks
-from december_plugin.sweeps.surrogates import SurrogateEntry, read_surrogates
+from december_plugin.sweeps.surrogates import read_surrogates
 from december_plugin.text.stored_text import checked_text
 from december_plugin.text.yaml_reader import Mistake, Source
 from december_plugin.text.yaml_source import SweepError, read_source
@@ -81,7 +82,7 @@ class Sweep:
     trainers: tuple[Entry, ...]
     seeds: tuple[int, ...]
     clusterings: tuple[ClusteringEntry, ...] = ()
-    surrogates: tuple[SurrogateEntry, ...] = ()
+    surrogates: tuple[SurrogateSettings, ...] = ()
     source: Source | None = field(default=None, compare=False, repr=False)
 
     @property

@@ -14,26 +14,16 @@ methods only.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import fields, replace
 from typing import Any
 
-from december_plugin.errors import SettingsError, did_you_mean
+from december_plugin.evaluation.surrogate_settings import SurrogateSettings
+from december_plugin.validation.models import constructed
 
-KEYS = ("name", "n_draws", "seed", "method", "clusterings")
-
-
-@dataclass(frozen=True)
-class SurrogateEntry:
-    """One row of ``Surrogate``."""
-
-    name: str | None
-    n_draws: int
-    seed: int
-    method: str
-    clusterings: tuple[str, ...] | None = None
+KEYS = tuple(each.name for each in fields(SurrogateSettings))
 
 
-def read_surrogates(content: Mapping[str, Any], wrong: Callable[..., None]) -> tuple[SurrogateEntry, ...]:
+def read_surrogates(content: Mapping[str, Any], wrong: Callable[..., None]) -> tuple[SurrogateSettings, ...]:
     """Return what the section asks for; nothing without the section.
 
     Parameters
@@ -50,12 +40,12 @@ def read_surrogates(content: Mapping[str, Any], wrong: Callable[..., None]) -> t
     if not isinstance(section, list):
         wrong("surrogates must be a list of entries, e.g. [{n_draws: 99}].", "surrogates")
         return ()
-    entries: list[SurrogateEntry] = []
+    entries: list[SurrogateSettings] = []
     for position, item in enumerate(section):
         entry = _read(item, f"surrogates, entry {position + 1}", ("surrogates", position), wrong)
         if entry is None:
             continue
-        same = [other for other in entries if _settings(other) == _settings(entry)]
+        same = [other for other in entries if replace(other, name=None) == replace(entry, name=None)]
         if same or any(entry.name is not None and entry.name == other.name for other in entries):
             what = "has the settings of an entry before it" if same else f"has the name {entry.name!r} again"
             wrong(f"surrogates, entry {position + 1} {what}.", "surrogates", position)
@@ -64,30 +54,11 @@ def read_surrogates(content: Mapping[str, Any], wrong: Callable[..., None]) -> t
     return tuple(entries)
 
 
-def _settings(entry: SurrogateEntry) -> tuple[Any, ...]:
-    return entry.n_draws, entry.seed, entry.method, entry.clusterings
-
-
-def _read(item: Any, where: str, here: tuple[Any, ...], wrong: Callable[..., None]) -> SurrogateEntry | None:
-    from december_plugin.evaluation.null import DEFAULT_DRAWS, checked_settings
-
+def _read(item: Any, where: str, here: tuple[Any, ...], wrong: Callable[..., None]) -> SurrogateSettings | None:
     if not isinstance(item, Mapping):
         wrong(f"{where}: an entry is a mapping with keys of {', '.join(KEYS)}.", *here)
         return None
-    unknown = [key for key in item if key not in KEYS]
-    for key in unknown:
-        wrong(f"{where}: there is no key {key!r}. {did_you_mean(str(key), KEYS)}", *here, key, at_key=True)
-    values: dict[str, Any] = {"name": None, "n_draws": DEFAULT_DRAWS, "seed": 0, "method": "elliptical"}
-    values["clusterings"] = None
-    values |= {key: value for key, value in item.items() if key in KEYS}
-    is_right = not unknown
-    for key in KEYS:
-        try:
-            checked_settings(**{key: values[key]})
-        except SettingsError as error:
-            wrong(f"{where}: {error}", *here, *((key,) if key in item else ()))
-            is_right = False
-    if not is_right:
-        return None
-    *_, values["clusterings"] = checked_settings(**values)
-    return SurrogateEntry(**values)
+    entry, mistakes = constructed(SurrogateSettings, item, unknown="there is no key {name!r}. {suggestion}")
+    for mistake in mistakes:
+        wrong(f"{where}: {mistake.text}", *here, *mistake.path[:1], at_key=mistake.is_unknown)
+    return entry

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import asdict, field, fields
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import PlainValidator, SkipValidation, model_validator
 
-from december_plugin.clustering.kmeans import KMEANS_SEEDS
-from december_plugin.clustering.student_t_mixture import EMPTY_CLUSTERS, SCALE_CENTERS, START_SCALES, StudentTMixture
+from december_plugin.clustering.kmeans import KMeansSeeds
+from december_plugin.clustering.student_t_mixture import EmptyClusters, ScaleCenters, StartScales, Weights
 from december_plugin.errors import SettingsError
-from december_plugin.validation.checks import check_bool, check_choice, check_integer, check_number
+from december_plugin.validation.checks import check_bounds, check_number
+from december_plugin.validation.models import Count, CountOrZero, Positive, PositiveOrZero, Share, settings_class
 
 AUTO_GRADIENT_RATIO = 0.01
 LOCK_IN_GRADIENT_RATIO = 0.1
-LR_DECAYS = ("restore", "plateau")
-BEST_EPOCH_FROM = ("training", "pretraining_end", "first_epoch")
-LOSS_TRIALS = ("train", "all")
 
 
 def _added(default: Any) -> Any:
@@ -41,7 +40,7 @@ def distinguishing(settings: TrainingSettings | ClusteringSettings) -> dict[str,
     return {name: value for name, value in asdict(settings).items() if name not in added or value != added[name]}
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class TrainingSettings:
     """Settings of the training itself, named as in the SENSORIUM 2022 trainer where it has them.
 
@@ -94,51 +93,30 @@ class TrainingSettings:
         Whether to show a progress bar where the output is a terminal.
     """
 
-    max_iter: int = 200
-    lr_init: float = 0.009
-    patience: int = 5
-    tolerance: float = 1e-6
-    lr_decay_steps: int = 3
-    lr_decay_factor: float = 0.3
-    min_lr: float = 1e-4
-    lr_decay: str = _added("restore")
+    max_iter: Count = 200
+    lr_init: Positive = 0.009
+    patience: Count = 5
+    tolerance: PositiveOrZero = 1e-6
+    lr_decay_steps: Count = 3
+    lr_decay_factor: Share = 0.3
+    min_lr: PositiveOrZero = 1e-4
+    lr_decay: Literal["restore", "plateau"] = _added("restore")
     scale_loss: bool = True
-    scale_loss_trials: str = _added("train")
-    pretrain_epochs: int = 0
+    scale_loss_trials: Literal["train", "all"] = _added("train")
+    pretrain_epochs: CountOrZero = 0
     pretrain_early_stopping: bool = _added(False)
-    pretrain_lr_decay_steps: int | None = _added(None)
-    pretrain_lr_decay_factor: float | None = _added(None)
-    lr_after_pretraining: float | None = _added(None)
+    pretrain_lr_decay_steps: Count | None = _added(None)
+    pretrain_lr_decay_factor: Share | None = _added(None)
+    lr_after_pretraining: Positive | None = _added(None)
     fresh_optimizer: bool = _added(False)
-    best_epoch_from: str = _added("training")
+    best_epoch_from: Literal["training", "pretraining_end", "first_epoch"] = _added("training")
     stop_after_pretraining: bool = False
     share_pretraining: bool = True
-    device: str = "auto"
+    device: SkipValidation[str] = "auto"  # by resolve_device, on the machine that trains
     verbose: bool = True
 
-    def __post_init__(self) -> None:
-        check_integer("max_iter", self.max_iter, minimum=1)
-        check_number("lr_init", self.lr_init, above=0)
-        check_integer("patience", self.patience, minimum=1)
-        check_number("tolerance", self.tolerance, minimum=0)
-        for prefix in ("", "pretrain_"):
-            steps, factor = (getattr(self, f"{prefix}{name}") for name in ("lr_decay_steps", "lr_decay_factor"))
-            if steps is not None or not prefix:
-                check_integer(f"{prefix}lr_decay_steps", steps, minimum=1)
-            if (factor is not None or not prefix) and check_number(f"{prefix}lr_decay_factor", factor, above=0) > 1:
-                raise SettingsError(
-                    f"{prefix}lr_decay_factor is {factor!r}; it must be at most 1.", setting=f"{prefix}lr_decay_factor"
-                )
-        check_number("min_lr", self.min_lr, minimum=0)
-        check_choice("lr_decay", self.lr_decay, LR_DECAYS)
-        check_choice("scale_loss_trials", self.scale_loss_trials, LOSS_TRIALS)
-        check_choice("best_epoch_from", self.best_epoch_from, BEST_EPOCH_FROM)
-        check_integer("pretrain_epochs", self.pretrain_epochs, minimum=0)
-        if self.lr_after_pretraining is not None:
-            check_number("lr_after_pretraining", self.lr_after_pretraining, above=0)
-        flags = ("scale_loss", "pretrain_early_stopping", "fresh_optimizer", "stop_after_pretraining")
-        for name in (*flags, "share_pretraining", "verbose"):
-            check_bool(name, getattr(self, name))
+    @model_validator(mode="after")
+    def _leave_epochs(self) -> TrainingSettings:
         if self.stop_after_pretraining and self.pretrain_epochs == 0:
             raise SettingsError(
                 "stop_after_pretraining needs pretrain_epochs of at least 1; it is 0.",
@@ -152,6 +130,7 @@ class TrainingSettings:
                 setting="pretrain_epochs",
                 others=["max_iter"],
             )
+        return self
 
     def pretraining(self) -> dict[str, Any]:
         """Return what the pretraining depends on, by name: runs for which it is equal can share it."""
@@ -183,7 +162,22 @@ class TrainingSettings:
         return self.lr_decay_factor if own is None else own
 
 
-@dataclass(frozen=True, kw_only=True)
+def _checked_strength(value: Any) -> Any:
+    if value == "auto":
+        return value
+    if isinstance(value, str):
+        text = f"strength is {value!r}; it must be a number of at least 0, or 'auto'."
+        raise SettingsError(text, setting="strength")
+    check_number("strength", value, minimum=0)
+    return value
+
+
+def _checked_bounds(value: Any) -> Any:
+    check_bounds("scale_bounds", value)
+    return tuple(value)  # after its way through the database it is a list
+
+
+@settings_class
 class ClusteringSettings:
     """Settings of DECEMber's clustering loss (paper, section 3; every choice where the paper is silent is here).
 
@@ -220,39 +214,18 @@ class ClusteringSettings:
         Whether the best epoch's mixture is restored along with its weights. In the published code the last one stays.
     """
 
-    n_clusters: int
-    strength: float | str = "auto"
-    dof: float = 2.1
-    weights: str = "uniform"
-    scale_bounds: tuple[float, float] = (1e-4, 1e4)
+    n_clusters: Count
+    strength: Annotated[float | str, PlainValidator(_checked_strength)] = "auto"
+    dof: Positive = 2.1
+    weights: Weights = "uniform"
+    scale_bounds: Annotated[tuple[float, float], PlainValidator(_checked_bounds)] = (1e-4, 1e4)
     detach_target: bool = False
-    kmeans_n_init: int = 20
-    kmeans_seeds: str = _added("spawned")
-    start_scales: str = _added("clamped")
-    scale_centers: str = _added("new")
-    empty_clusters: str = _added("keep")
+    kmeans_n_init: Count = 20
+    kmeans_seeds: KMeansSeeds = _added("spawned")
+    start_scales: StartScales = _added("clamped")
+    scale_centers: ScaleCenters = _added("new")
+    empty_clusters: EmptyClusters = _added("keep")
     restore_mixture: bool = _added(True)
-
-    def __post_init__(self) -> None:
-        check_integer("n_clusters", self.n_clusters, minimum=1)
-        if self.strength != "auto":
-            if isinstance(self.strength, str):
-                raise SettingsError(
-                    f"strength is {self.strength!r}; it must be a number of at least 0, or 'auto'.", setting="strength"
-                )
-            check_number("strength", self.strength, minimum=0)
-        check_number("dof", self.dof, above=0)
-        check_choice("weights", self.weights, ("uniform", "learned"))
-        check_integer("kmeans_n_init", self.kmeans_n_init, minimum=1)
-        check_choice("kmeans_seeds", self.kmeans_seeds, KMEANS_SEEDS)
-        check_choice("start_scales", self.start_scales, START_SCALES)
-        check_choice("scale_centers", self.scale_centers, SCALE_CENTERS)
-        check_choice("empty_clusters", self.empty_clusters, EMPTY_CLUSTERS)
-        check_bool("restore_mixture", self.restore_mixture)
-        check_bool("detach_target", self.detach_target)
-        # The mixture checks what it gets; a list is what a tuple is after its way through the database.
-        StudentTMixture(1, 1, dof=self.dof, scale_bounds=self.scale_bounds)
-        object.__setattr__(self, "scale_bounds", tuple(self.scale_bounds))
 
 
 def resolve_device(name: str) -> torch.device:

@@ -9,7 +9,8 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from december_plugin.errors import EmbeddingError, SettingsError
-from december_plugin.evaluation.null import SurrogateReadouts, checked_settings, null_agreement, null_band
+from december_plugin.evaluation.null import SurrogateReadouts, null_agreement, null_band
+from december_plugin.evaluation.surrogate_settings import SurrogateSettings
 
 METHODS = ["elliptical", "gaussian"]
 
@@ -242,9 +243,9 @@ def test_bad_readouts(readouts, message):
             lambda: null_agreement(continuum(9), kmeans(2), n_draws=0),
             "n_draws is 0, but must be an integer of at least 1.",
         ),
-        (lambda: checked_settings(n_draws=20_000), "n_draws is 20000; at most 10000 are allowed."),
-        (lambda: checked_settings(seed=-1), "seed is -1; it must be an integer from 0 to 2**32 - 1."),
-        (lambda: checked_settings(name=""), "name is ''; it must be a string of 1 to 64 characters."),
+        (lambda: SurrogateSettings(n_draws=20_000), "n_draws is 20000; at most 10000 are allowed."),
+        (lambda: SurrogateSettings(seed=-1), "seed is -1; it must be an integer from 0 to 2**32 - 1."),
+        (lambda: SurrogateSettings(name=""), "name is ''; it must be a string of 1 to 64 characters."),
     ],
 )
 def test_bad_settings(call, message):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+from pathlib import Path
 
 import pytest
 import yaml
@@ -125,3 +127,63 @@ def test_a_file_that_is_not_there_or_not_yaml(tmp_path):
     (tmp_path / "text.yaml").write_text("seeds")
     with pytest.raises(SettingsError, match=r"text\.yaml:1:1: a sweep is a mapping with the sections seeds, datasets"):
         load_sweep(tmp_path / "text.yaml")
+
+
+def test_what_is_stored_of_a_sweep_stays_byte_for_byte_the_same(tmp_path: Path) -> None:
+    """Entries that were registered before must be found again: by nnfabrik's hashes and by those of this package."""
+    from nnfabrik.utility.dj_helpers import make_hash
+
+    from december_plugin.clustering.settings import canonical_settings
+    from december_plugin.schemas.clustering import clustering_hash
+    from december_plugin.schemas.surrogate import surrogate_row
+
+    path = tmp_path / "sweep.yaml"
+    path.write_text(STORED, encoding="utf-8")
+    sweep = load_sweep(path, folder="/recordings")
+    entries = [entry for section in (sweep.datasets, sweep.models, sweep.trainers) for entry in section]
+    assert {entry.comment: make_hash(entry.config) for entry in entries} == STORED_HASHES
+    assert [
+        clustering_hash(each.method, each.n_clusters, canonical_settings(each.method, each.settings))
+        for each in sweep.clusterings
+    ] == STORED_CLUSTERINGS
+    rows = [surrogate_row(**dataclasses.asdict(each)) for each in sweep.surrogates]
+    assert [(row["surrogate_hash"], row["surrogate_name"]) for row in rows] == STORED_SURROGATES
+
+
+STORED = """\
+seeds: [1, 2]
+datasets:
+  - {fn: december_plugin.datasets.static_loaders, comment: images, config: {paths: [a, b], batch_size: 32, scale: 0.5}}
+models:
+  - {fn: december_plugin.models.stacked_core_gaussian_readout, comment: model, config: {gamma_readout: 1e-2, layers: 2}}
+trainers:
+  - {fn: december_plugin.trainers.december_trainer, comment: "K {n_clusters}, strength {strength}",
+     config: {pretrain_epochs: 5, lr_init: 1, scale_bounds: [1, 2.0]}, grid: {n_clusters: [2, 3], strength: [auto, 1]}}
+  - {fn: december_plugin.trainers.december_trainer, comment: published,
+     config: {preset: published, n_clusters: 4, strength: 1e5}}
+clusterings:
+  - {method: gmm, n_clusters: [2, 3], tol: 1, reg_covar: 1e-3}
+  - {method: t_mixture, n_clusters: 2, scale_bounds: [1, 2], dof: 3}
+surrogates:
+  - {n_draws: 99}
+  - {name: plain, method: gaussian, seed: 3, clusterings: [kmeans, december, kmeans]}
+"""
+
+STORED_HASHES = {
+    "images": "4828b8ce75a3e8c8a0509c73b75bc55f",
+    "model": "9747f9bfda8c532be26b255d2372d17c",
+    "K 2, strength auto": "0dddab82e3c1980017764c385659d883",
+    "K 2, strength 1": "e106a001329023771e50969ee44bfee2",
+    "K 3, strength auto": "dc8a8c00a585233fb337e41e72144ccc",
+    "K 3, strength 1": "49f5e2c36ee6690dea507aaebf3f308e",
+    "published": "09e94eb1da02f4e461f5c4a8f751a6ed",
+}
+STORED_CLUSTERINGS = [
+    "835cf3c4a14ff300ee5fc2ff973c08a3",
+    "e926d44d0a59389ed886d8504125e2fb",
+    "6646049eb482a0ecb0d7100f7b0591f0",
+]
+STORED_SURROGATES = [
+    ("a1ac3fb4a7f83e3cbc1bcc5febd655a1", "elliptical, 99 draws"),
+    ("4a8f3038adb48fdd16f848717a6d319c", "plain"),
+]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from december_plugin.errors import SettingsError
+from december_plugin.evaluation.surrogate_settings import SurrogateSettings
 from december_plugin.sweeps.parse import parse_sweep
-from december_plugin.sweeps.surrogates import SurrogateEntry
 
 
 def sweep(surrogates: Any) -> dict[str, Any]:
@@ -23,7 +23,10 @@ def sweep(surrogates: Any) -> dict[str, Any]:
 
 def test_surrogates_are_read_with_their_defaults():
     asked = parse_sweep(sweep([{"n_draws": 99}, {"name": "plain", "method": "gaussian", "seed": 3}])).surrogates
-    assert asked == (SurrogateEntry(None, 99, 0, "elliptical"), SurrogateEntry("plain", 20, 3, "gaussian"))
+    assert asked == (
+        SurrogateSettings(name=None, n_draws=99, seed=0, method="elliptical"),
+        SurrogateSettings(name="plain", n_draws=20, seed=3, method="gaussian"),
+    )
 
 
 def test_surrogates_of_some_clusterings():

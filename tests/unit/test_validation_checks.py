@@ -13,7 +13,7 @@ from december_plugin.clustering.settings import canonical_settings
 from december_plugin.clustering.student_t_mixture import StudentTMixture
 from december_plugin.datasets import movie_loaders, static_loaders
 from december_plugin.errors import MissingSettingError, SettingsError, UnknownSettingError
-from december_plugin.evaluation.null import checked_settings as surrogate_settings
+from december_plugin.evaluation.surrogate_settings import SurrogateSettings
 from december_plugin.models import stacked_core_gaussian_readout
 from december_plugin.sweeps.validate import made_up_session
 from december_plugin.training.settings import ClusteringSettings, TrainingSettings, resolve_device
@@ -61,9 +61,9 @@ ABOUT: list[tuple[Callable[[], Any], str, tuple[str, ...]]] = [
     (lambda: cluster_readouts([[0.0], [1.0]], method="gmm", n_clusters=3), "n_clusters", ()),
     (lambda: cluster_readouts([[0.0], [1.0]], method="gmm", n_clusters=1, inits=3), "inits", ()),
     (lambda: canonical_settings("gmm", {"tol": float("inf")}), "tol", ()),
-    (lambda: surrogate_settings(n_draws=10**6), "n_draws", ()),
-    (lambda: surrogate_settings(clusterings=["gm"]), "clusterings", ()),
-    (lambda: surrogate_settings(name=""), "name", ()),
+    (lambda: SurrogateSettings(n_draws=10**6), "n_draws", ()),
+    (lambda: SurrogateSettings(clusterings=["gm"]), "clusterings", ()),
+    (lambda: SurrogateSettings(name=""), "name", ()),
     (lambda: model(hidden_kern=[3, 3], layers=2), "hidden_kern", ("layers",)),
     (lambda: model(grid_mean_predictor={"type": "cortex", "input_dimensions": 0}), "grid_mean_predictor", ()),
     (lambda: model(grid_mean_predictor={"kind": "cortex"}), "grid_mean_predictor", ()),

@@ -1,0 +1,319 @@
+"""Settings as data: pydantic says what is wrong with them, this module says it in the words of the package.
+
+A class of settings or a model of a file declares what each place takes (``Annotated[int, Field(ge=1)]``, ``Literal``,
+``extra="forbid"``). :func:`mistakes_in` turns pydantic's errors into sentences with the value, the rule, and a
+suggestion where a name is close; a place whose rule is better said in words of its own has a :class:`Says`.
+"""
+
+from __future__ import annotations
+
+import functools
+import numbers
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WrapValidator
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from typing_extensions import dataclass_transform  # pydantic needs it, and Python 3.10 has none of its own
+
+from december_plugin.errors import MissingSettingError, SettingsError, UnknownSettingError, did_you_mean
+
+STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+UNKNOWN_SETTING = "{owner} has no setting {name!r}. {suggestion}"
+MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
+Path = tuple[Any, ...]
+Kind = TypeVar("Kind", bound=type)
+Settings = TypeVar("Settings")
+
+
+class StrictModel(BaseModel):
+    """A part of a file: values of exactly the types that are declared, and no other keys."""
+
+    model_config = STRICT
+
+
+def _as_given(value: Any, check: Callable[[Any], Any]) -> Any:
+    """Check a number, and keep it as it was given: 1 stays an integer where fractions are allowed, too."""
+    check(_plain(value))
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of NumPy and the like as Python's, anything else as it is."""
+    if isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else value
+
+
+AS_GIVEN = WrapValidator(_as_given)
+PLAIN = BeforeValidator(_plain)  # and as Python's number where it is stored
+Count = Annotated[int, Field(ge=1), AS_GIVEN]
+CountOrZero = Annotated[int, Field(ge=0), AS_GIVEN]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), AS_GIVEN]
+PositiveOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False), AS_GIVEN]
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False), AS_GIVEN]
+
+
+@dataclass(frozen=True)
+class Says:
+    """The sentence for a value that a place does not take, where the general one does not do.
+
+    Attributes
+    ----------
+    text
+        A format of ``name``, ``value`` and ``suggestion`` (see :func:`december_plugin.errors.did_you_mean`).
+    when
+        pydantic's types of errors for which it is; empty: all of them.
+    """
+
+    text: str
+    when: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One mistake.
+
+    Attributes
+    ----------
+    path
+        Where it is in the content: keys and positions.
+    text
+        What was given, what is allowed, what to do.
+    rule
+        pydantic's type of the error, such as ``greater_than``.
+    error
+        The error of a validator of ours, if one found the mistake.
+    """
+
+    path: Path
+    text: str
+    rule: str
+    error: SettingsError | None = None
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether there is nothing of this name."""
+        return self.rule in UNKNOWN
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether it is not given and has no default."""
+        return self.rule in MISSING
+
+    def as_error(self) -> SettingsError:
+        """Return the mistake as an error about the setting at the top of its path."""
+        if self.error is not None:
+            return self.error
+        kind = UnknownSettingError if self.is_unknown else MissingSettingError if self.is_missing else SettingsError
+        return kind(self.text, setting=str(self.path[0]) if self.path else None)
+
+
+def last_of(path: Path) -> str:
+    """Return what messages call a place by default: the last name on the way to it."""
+    return next((part for part in reversed(path) if isinstance(part, str)), "")
+
+
+def mistakes_in(
+    error: ValidationError,
+    kind: type,
+    content: Any,
+    *,
+    name_of: Callable[[Path], str] = last_of,
+    unknown: str = UNKNOWN_SETTING,
+) -> list[Violation]:
+    """Return what pydantic found, each mistake once, in the order of the fields of ``kind``.
+
+    Parameters
+    ----------
+    error
+        From validating ``content`` as ``kind``.
+    kind
+        A pydantic model or dataclass.
+    content
+        What was validated.
+    name_of
+        What messages call a place.
+    unknown
+        The sentence for a name that a place does not have: a format of ``owner`` (what messages call the place),
+        ``name`` and ``suggestion``. A model may have one of its own, ``SAYS_UNKNOWN``.
+    """
+    found: dict[tuple[Path, str], Violation] = {}
+    for each in error.errors(include_url=False):
+        own = each.get("ctx", {}).get("error")
+        places = list(_places(kind, each["loc"]))
+        path = places[-1].path
+        if isinstance(own, SettingsError):
+            violation = Violation(path, str(own), each["type"], own)
+        else:
+            violation = _in_words(each, places, kind, content, name_of, unknown)
+        found.setdefault((violation.path, violation.text), violation)
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A place on the way to a mistake: its annotation, and what the annotation says of it."""
+
+    path: Path
+    annotation: Any
+    facts: list[Any] = field(default_factory=list)
+    choices: tuple[Any, ...] = ()
+
+    def limit(self, name: str) -> Any:
+        """Return a limit (``gt``, ``ge``, ``le``) of a number, or None."""
+        return next((getattr(fact, name) for fact in self.facts if hasattr(fact, name)), None)
+
+    def says(self, rule: str) -> Says | None:
+        return next((f for f in self.facts if isinstance(f, Says) and (not f.when or rule in f.when)), None)
+
+
+def _places(kind: Any, location: tuple[Any, ...]) -> Iterator[_Place]:
+    """Yield the places from the top to a location; the names that pydantic gives to the members of unions are none."""
+    place = _described((), kind, [])
+    yield place
+    for part in location:
+        inside = _inside(place.annotation, part)
+        if inside is None:
+            continue
+        place = _described((*place.path, part), *inside)
+        yield place
+
+
+def _inside(annotation: Any, part: Any) -> tuple[Any, list[Any]] | None:
+    """Return annotation and facts of what is at a key or position; None if the annotation has nothing there."""
+    fields = getattr(annotation, "__pydantic_fields__", None)
+    if fields is not None:
+        known = fields.get(part)
+        return (Any, []) if known is None else (known.annotation, list(known.metadata))
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (list, tuple) and isinstance(part, int):
+        return arguments[0], []
+    if origin in (dict, Mapping) or getattr(origin, "__name__", "") == "Mapping":
+        return arguments[1], []
+    if origin in (Union, types.UnionType):
+        return next((found for each in arguments if (found := _inside(_bare(each), part)) is not None), None)
+    return None
+
+
+def _bare(annotation: Any) -> Any:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def _described(path: Path, annotation: Any, facts: list[Any]) -> _Place:
+    choices: tuple[Any, ...] = ()
+    left = [annotation]
+    kinds = []
+    while left:
+        each = left.pop(0)
+        origin, arguments = get_origin(each), get_args(each)
+        if origin is Annotated:
+            left.append(arguments[0])
+            facts = [*facts, *arguments[1:]]
+        elif origin in (Union, types.UnionType):
+            left += arguments
+        elif origin is Literal:
+            choices += arguments
+        elif each is not type(None):
+            kinds.append(each)
+    flat = [fact for given in facts for fact in (given, *getattr(given, "metadata", ()))]
+    return _Place(path, kinds[0] if len(kinds) == 1 else annotation, flat, choices)
+
+
+def _in_words(
+    each: Any, places: list[_Place], kind: Any, content: Any, name_of: Callable[[Path], str], unknown: str
+) -> Violation:
+    rule, value, place = each["type"], each["input"], places[-1]
+    if rule in UNKNOWN:
+        name, model = place.path[-1], places[-2].annotation
+        owner = name_of(place.path[:-1]) or getattr(kind, "__name__", "")
+        suggestion = did_you_mean(str(name), model.__pydantic_fields__)
+        text = getattr(model, "SAYS_UNKNOWN", unknown).format(owner=owner, name=name, suggestion=suggestion)
+        return Violation(place.path, text, rule)
+    if rule in MISSING:
+        return Violation(place.path, f"{name_of(place.path)} is missing; it has no default.", rule)
+    for outer in reversed(places):
+        if (says := outer.says(rule)) is not None:
+            value = value if outer is place else _value_at(content, outer.path)
+            suggestion = did_you_mean(str(value), map(str, outer.choices)) if outer.choices else ""
+            text = says.text.format(name=name_of(outer.path), value=value, suggestion=suggestion)
+            return Violation(outer.path, text, rule)
+    return Violation(place.path, _general(name_of(place.path), value, each, place), rule)
+
+
+def _general(name: str, value: Any, each: Any, place: _Place) -> str:
+    """Return the sentence for a value of one of the plain types."""
+    rule, least, above, most = each["type"], place.limit("ge"), place.limit("gt"), place.limit("le")
+    if rule == "literal_error":
+        return f"{name} is {value!r}. {did_you_mean(str(value), map(str, place.choices))}"
+    if place.annotation is bool:
+        return f"{name} is {value!r}; it must be true or false."
+    if rule == "less_than_equal":
+        return f"{name} is {value!r}; it must be at most {most:g}."
+    if place.annotation is float and (least is not None or above is not None):
+        allowed = f"a number above {above:g}" if above is not None else f"a number of at least {least:g}"
+        return f"{name} is {value!r}; it must be {allowed}."
+    if place.annotation is int and least is not None:
+        if rule == "greater_than_equal":
+            return f"{name} is {value}; it must be at least {least}."
+        return f"{name} is {value!r}; it must be an integer of at least {least}."
+    message = each["msg"]
+    return f"{name} is {value!r}; {message[:1].lower()}{message[1:]}."
+
+
+def _value_at(content: Any, path: Path) -> Any:
+    for part in path:
+        content = content[part]
+    return content
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
+def settings_class(kind: Kind) -> Kind:
+    """Make a frozen dataclass of settings, which are checked when it is constructed.
+
+    Raises
+    ------
+    SettingsError
+        When it is constructed: for the first mistake in the order of its fields, and, if there is none, for what its
+        validators say of all settings together.
+    """
+    made: Any = pydantic_dataclass(frozen=True, kw_only=True, config=STRICT)(kind)
+    construct = made.__init__
+
+    @functools.wraps(construct)
+    def checked(self: Any, **given: Any) -> None:
+        try:
+            construct(self, **given)
+        except ValidationError as error:
+            raise mistakes_in(error, made, given)[0].as_error() from None
+
+    made.__init__ = checked
+    made.__construct__ = construct
+    return made
+
+
+def constructed(
+    kind: type[Settings], given: Mapping[str, Any], *, unknown: str = UNKNOWN_SETTING
+) -> tuple[Settings | None, list[Violation]]:
+    """Return the settings of a :func:`settings_class`, or None and everything that is wrong with them.
+
+    Parameters
+    ----------
+    kind
+        The class.
+    given
+        Setting to value.
+    unknown
+        As in :func:`mistakes_in`.
+    """
+    settings: Any = object.__new__(kind)
+    try:
+        settings.__construct__(**{str(name): value for name, value in given.items()})
+    except ValidationError as error:
+        return None, mistakes_in(error, kind, given, unknown=unknown)
+    return settings, []
