@@ -1,6 +1,6 @@
 """Simulated recordings of many sessions that share images, in the layouts of macaque V4, with planted cell types.
 
-The generative model is that of :mod:`december_plugin.simulate.sensorium`, without behaviour. All sessions share the
+The generative model is that of :mod:`december_plugin.simulate.image_model`, without behaviour. All sessions share the
 images, the features and the types; a neuron belongs to one session. The spikes of a presentation fall into ``N_BINS``
 bins of 10 ms, the first of them 40 ms after the image: few into the first ``LATENCY_BINS``, and equally many into each
 of the others, a response with a latency of 70 ms.
@@ -12,7 +12,6 @@ import csv
 import json
 import os
 import pickle
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -24,9 +23,29 @@ from december_plugin.datasets.common.images import DIGITS
 from december_plugin.datasets.common.listing import entries_of
 from december_plugin.datasets.macaque_v4.sessions import SHOWN
 from december_plugin.errors import RecordingError, SettingsError
-from december_plugin.simulate import sensorium as model
+from december_plugin.simulate.image_model import (
+    CONTRAST,
+    GREY,
+    NOISES,
+    TYPE_SIZES,
+    FeatureBank,
+    Trials,
+    checked_shape,
+    drive_of,
+    noise_images,
+    spike_counts,
+)
 from december_plugin.simulate.naming import checked_seed
+from december_plugin.simulate.population import (
+    IMAGES,
+    NOISE,
+    Population,
+    neurons_per_type,
+    random_stream,
+    type_tuning_of,
+)
 from december_plugin.simulate.sensorium import RecordingTruth, read_truth
+from december_plugin.simulate.writing import checked_target, save_array, whole_recording
 from december_plugin.validation.checks import check_choice, check_positive, check_sizes, check_spreads
 
 LAYOUTS = ("pickles", "public")
@@ -79,7 +98,7 @@ def write_macaque_v4_recording(
     n_repeats: int = 10,
     image_shape: Sequence[int] = (16, 16),
     border: int = 0,
-    type_sizes: Sequence[float] = model.TYPE_SIZES,
+    type_sizes: Sequence[float] = TYPE_SIZES,
     n_features: int = 8,
     feature_size: int = 7,
     spread: float = 0.6,
@@ -145,45 +164,33 @@ def write_macaque_v4_recording(
     check_spreads(spread=spread, gain_sd=gain_sd, dispersion_sd=dispersion_sd)
     check_positive(rate=rate, modulation=modulation)
     check_choice("layout", layout, LAYOUTS)
-    check_choice("noise", noise, model.NOISES)
+    check_choice("noise", noise, NOISES)
     if n_shown > n_images:
         raise SettingsError(
             f"n_shown is {n_shown}, but there are n_images={n_images}. Show fewer, or write more.",
             setting="n_shown",
             others=["n_images"],
         )
-    shape = model._checked_shape(image_shape, feature_size)
-    type_counts = model._neurons_per_type(type_sizes, n_neurons * n_sessions)
-    target = model._checked_target(folder, overwrite)
+    shape = checked_shape(image_shape, feature_size)
+    type_counts = neurons_per_type(type_sizes, n_neurons * n_sessions)
+    target = checked_target(folder, overwrite)
 
-    bank = model._FeatureBank.draw(n_features, feature_size, shape, types_seed)
-    tuning = model._type_tuning(len(type_counts), n_features, types_seed)
-    neurons = model._Population.draw(type_counts, tuning, spread, gain_sd, dispersion_sd, shape, seed)
-    images = model._noise_images(n_images + n_test, shape, model._stream(seed, model.IMAGES))
-    drive = modulation / np.sqrt(n_features) * model._drive(_each_once(images), neurons, bank, 0.0)
+    bank = FeatureBank.draw(n_features, feature_size, shape, types_seed)
+    tuning = type_tuning_of(len(type_counts), n_features, types_seed)
+    neurons = Population.draw(type_counts, tuning, spread, gain_sd, dispersion_sd, shape, seed)
+    images = noise_images(n_images + n_test, shape, random_stream(seed, IMAGES))
+    drive = modulation / np.sqrt(n_features) * drive_of(_each_once(images), neurons, bank, 0.0)
     rates = rate / np.log(2) * np.logaddexp(0, drive)  # (images, neurons of all sessions)
-    truth = _truth(neurons, tuning, overdispersed=noise == "overdispersed")
+    truth = RecordingTruth.of(neurons, tuning, noise=noise)
     sizes = (n_images, n_shown, n_test, n_repeats)
     sessions = [_session(number, rates, _part(truth, number, n_neurons), sizes, seed) for number in range(n_sessions)]
     _write(target, images, border, sessions, layout)
     return target
 
 
-def _truth(neurons: Any, type_tuning: np.ndarray, *, overdispersed: bool) -> RecordingTruth:
-    return RecordingTruth(
-        unit_ids=neurons.unit_ids,
-        types=neurons.types,
-        tuning=neurons.tuning,
-        type_tuning=type_tuning,
-        gains=neurons.gains,
-        dispersions=neurons.dispersions if overdispersed else np.zeros(len(neurons.types)),
-        centers=neurons.centers,
-    )
-
-
-def _each_once(images: np.ndarray) -> Any:
+def _each_once(images: np.ndarray) -> Trials:
     count = len(images)
-    return model._Trials(
+    return Trials(
         tiers=np.full(count, "train"),
         images=images,
         shown=np.arange(count),
@@ -212,7 +219,7 @@ def _session(
         "train": rng.permutation(n_images)[:n_shown],
         "test": rng.permutation(np.repeat(n_images + np.arange(n_test), n_repeats)),
     }
-    noise, spread = np.random.default_rng([seed, model.NOISE, number]), np.random.default_rng([seed, SPREAD, number])
+    noise, spread = np.random.default_rng([seed, NOISE, number]), np.random.default_rng([seed, SPREAD, number])
     profile = np.r_[
         np.full(LATENCY_BINS, EARLY_SHARE / LATENCY_BINS),
         np.full(N_BINS - LATENCY_BINS, (1 - EARLY_SHARE) / (N_BINS - LATENCY_BINS)),
@@ -220,16 +227,14 @@ def _session(
     counts = {}
     for tier, ids in image_ids.items():
         own = rates[ids, number * n_neurons : (number + 1) * n_neurons]
-        counts[tier] = spread.multinomial(model._spikes(own, truth.dispersions, noise), profile)
+        counts[tier] = spread.multinomial(spike_counts(own, truth.dispersions, noise), profile)
     return _Session(FIRST_SESSION_ID + 1000 * number, truth, image_ids, counts)
 
 
 def _write(target: Path, images: np.ndarray, border: int, sessions: Sequence[_Session], layout: str) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        pixels = np.clip(np.round(model.GREY + model.CONTRAST * images), 0, 255).astype(np.uint8)
-        pixels = np.pad(pixels, ((0, 0), (border, border), (border, border)), constant_values=int(model.GREY))
+    with whole_recording(target) as draft:
+        pixels = np.clip(np.round(GREY + CONTRAST * images), 0, 255).astype(np.uint8)
+        pixels = np.pad(pixels, ((0, 0), (border, border), (border, border)), constant_values=int(GREY))
         (draft / "images").mkdir(parents=True)
         for number, image in enumerate(pixels):
             _write_image(draft / "images", number, image, layout)
@@ -237,12 +242,7 @@ def _write(target: Path, images: np.ndarray, border: int, sessions: Sequence[_Se
             (_write_pickle if layout == "pickles" else _write_public)(draft, session)
             for field in fields(RecordingTruth):
                 file = draft / "truth" / str(session.session_id) / "truth" / f"{field.name}.npy"
-                model._save(file, getattr(session.truth, field.name))
-        if target.exists():
-            shutil.rmtree(target)
-        draft.rename(target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+                save_array(file, getattr(session.truth, field.name))
 
 
 def _write_image(folder: Path, number: int, image: np.ndarray, layout: str) -> None:

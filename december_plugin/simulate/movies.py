@@ -18,7 +18,6 @@ with a spectrum of 1/f in space that changes from frame to frame with a memory o
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -30,8 +29,10 @@ from scipy.signal import lfilter
 from december_plugin.datasets.common.arrays import read_array
 from december_plugin.datasets.movies.header import FORMAT, HEADER, VERSION
 from december_plugin.errors import RecordingError, SettingsError
-from december_plugin.simulate import sensorium as model
+from december_plugin.simulate.image_model import CONTRAST, GREY, NOISES, checked_shape, noise_images, spike_counts
 from december_plugin.simulate.naming import checked_seed
+from december_plugin.simulate.population import NOISE, neurons_per_type, random_stream
+from december_plugin.simulate.writing import checked_target, save_array, whole_recording
 from december_plugin.validation.checks import check_choice, check_positive, check_sizes, check_spreads
 
 TYPE_SIZES = (0.30, 0.26, 0.24, 0.20)
@@ -176,23 +177,23 @@ def write_movie_recording(
     seed = checked_seed(seed, folder)
     check_spreads(spread=spread, gain_sd=gain_sd, dispersion_sd=dispersion_sd)
     check_positive(rate=rate, modulation=modulation, frame_rate=frame_rate)
-    check_choice("noise", noise, model.NOISES)
-    shape = model._checked_shape(image_shape, 2)
-    target = model._checked_target(folder, overwrite)
+    check_choice("noise", noise, NOISES)
+    shape = checked_shape(image_shape, 2)
+    target = checked_target(folder, overwrite)
     if "." in target.name:
         raise SettingsError(f"the folder's name {target.name!r} becomes the session's name, which has no dots.")
-    counts = model._neurons_per_type(type_sizes, n_neurons)
+    counts = neurons_per_type(type_sizes, n_neurons)
     dispersion = dispersion_sd if noise == "overdispersed" else None
     truth = _population(counts, shape, spread, gain_sd, dispersion, types_seed, seed)
 
     sizes = {"train": (n_train, n_frames), "validation": (n_validation, n_test_frames), "test": (n_test, n_test_frames)}
     movies = _movies(sizes, shape, seed)
     rates = _rates(movies, truth, rate, modulation)
-    rng = model._stream(seed, model.NOISE)
+    rng = random_stream(seed, NOISE)
     responses = {}
     for name, expected in rates.items():
         shown = n_repeats if name.startswith("test") else 1
-        repeats = [model._spikes(expected, truth.dispersions, rng) for _ in range(shown)]
+        repeats = [spike_counts(expected, truth.dispersions, rng) for _ in range(shown)]
         responses[name] = np.stack(repeats) if name.startswith("test") else repeats[0]
     _write(target, movies, responses, truth, frame_rate)
     return target
@@ -262,10 +263,10 @@ def _movies(sizes: Mapping[str, tuple[int, int]], shape: tuple[int, int], seed: 
     for tier, (count, n_frames) in sizes.items():
         for number in range(count):
             rng = np.random.default_rng([seed, MOVIES, len(movies)])
-            fresh = model._noise_images(n_frames, shape, rng)
+            fresh = noise_images(n_frames, shape, rng)
             fresh[1:] *= np.sqrt(1 - MEMORY**2)
             frames = lfilter([1.0], [1.0, -MEMORY], fresh, axis=0)
-            pixels = np.clip(np.round(model.GREY + model.CONTRAST * frames), 0, 255)
+            pixels = np.clip(np.round(GREY + CONTRAST * frames), 0, 255)
             movies[f"{tier}-{number}"] = pixels.astype(np.uint8)
     return movies
 
@@ -282,7 +283,7 @@ def _rates(
 
 def _drive(movie: np.ndarray, truth: MovieTruth) -> np.ndarray:
     """Return what each neuron gets in each frame, (frames, n)."""
-    contrast = (movie.reshape(len(movie), -1) - model.GREY) / model.CONTRAST
+    contrast = (movie.reshape(len(movie), -1) - GREY) / CONTRAST
     filtered = contrast @ truth.spatial_filters.reshape(len(truth.types), -1).T
     drive = np.zeros_like(filtered)
     for lag in range(N_LAGS):
@@ -297,22 +298,20 @@ def _write(
     truth: MovieTruth,
     frame_rate: float,
 ) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     entries: dict[str, dict[str, object]] = {}
     tiers: dict[str, list[str]] = {}
-    try:
+    with whole_recording(target) as draft:
         for name, movie in movies.items():
-            model._save(draft / "stimuli" / f"{name}.npy", movie)
-            model._save(draft / "responses" / f"{name}.npy", responses[name].astype(np.uint16))
+            save_array(draft / "stimuli" / f"{name}.npy", movie)
+            save_array(draft / "responses" / f"{name}.npy", responses[name].astype(np.uint16))
             entry: dict[str, object] = {"stimulus": f"stimuli/{name}.npy", "responses": f"responses/{name}.npy"}
             if responses[name].ndim == 3:
                 entry["repeats"] = len(responses[name])
             entries[name] = entry
             tiers.setdefault(name.rpartition("-")[0], []).append(name)
-        model._save(draft / "unit_ids.npy", truth.unit_ids)
+        save_array(draft / "unit_ids.npy", truth.unit_ids)
         for field in fields(MovieTruth):
-            model._save(draft / "truth" / f"{field.name}.npy", getattr(truth, field.name))
+            save_array(draft / "truth" / f"{field.name}.npy", getattr(truth, field.name))
         header = {
             "format": FORMAT,
             "version": VERSION,
@@ -325,8 +324,3 @@ def _write(
             "tiers": tiers,
         }
         (draft / HEADER).write_text(yaml.safe_dump(header, sort_keys=False), encoding="utf-8")
-        if target.exists():
-            shutil.rmtree(target)
-        draft.rename(target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

@@ -17,16 +17,25 @@ SCATTER = 0.02  # of receptive field centres, as a fraction of the image
 BANK, TYPES, REFERENCE, NEURONS, IMAGES, TRIALS, BEHAVIOR, NOISE = range(8)
 
 
-def _stream(seed: int, purpose: int) -> np.random.Generator:
+def random_stream(seed: int, purpose: int) -> np.random.Generator:
+    """Return the random numbers for one of the causes above, such as ``NOISE``."""
     return np.random.default_rng([seed, purpose])
 
 
-def _type_tuning(n_types: int, n_features: int, seed: int) -> np.ndarray:
-    directions = _stream(seed, TYPES).normal(size=(n_types, n_features))
+def type_tuning_of(n_types: int, n_features: int, seed: int) -> np.ndarray:
+    """Return the mean tuning of each type, (types, features): directions that are uniform on a sphere."""
+    directions = random_stream(seed, TYPES).normal(size=(n_types, n_features))
     return np.sqrt(n_features) * directions / np.linalg.norm(directions, axis=1, keepdims=True)
 
 
-def _neurons_per_type(type_sizes: Sequence[float], n_neurons: int) -> np.ndarray:
+def neurons_per_type(type_sizes: Sequence[float], n_neurons: int) -> np.ndarray:
+    """Return how many neurons each type has, (types,) int64, in proportion to the sizes; their sum is ``n_neurons``.
+
+    Raises
+    ------
+    SettingsError
+        If the sizes are not positive numbers.
+    """
     sizes = np.asarray(type_sizes, dtype=float)
     if sizes.ndim != 1 or len(sizes) == 0 or not np.isfinite(sizes).all() or not (sizes > 0).all():
         raise SettingsError(
@@ -49,14 +58,32 @@ def _continuum(type_tuning: np.ndarray, shares: np.ndarray, spread: float, noise
 
 
 @dataclass(frozen=True)
-class _Population:
+class Population:
+    """Simulated neurons.
+
+    Attributes
+    ----------
+    unit_ids
+        (neurons,) int64, ascending.
+    types
+        (neurons,) int64 type of each neuron; -1 in a continuum.
+    tuning
+        (neurons, features), gains included.
+    gains, dispersions
+        (neurons,).
+    coordinates
+        (neurons, 3) place in the cortex in micrometres; the third is the depth.
+    centers
+        (neurons, 2) row and column of the receptive field's centre in pixels.
+    """
+
     unit_ids: np.ndarray
     types: np.ndarray
     tuning: np.ndarray
     gains: np.ndarray
     dispersions: np.ndarray
-    coordinates: np.ndarray  # (neurons, 3) micrometres
-    centers: np.ndarray  # (neurons, 2) row, column
+    coordinates: np.ndarray
+    centers: np.ndarray
 
     @classmethod
     def draw(
@@ -70,8 +97,9 @@ class _Population:
         seed: int,
         *,
         kind: str = TYPED,
-    ) -> _Population:
-        rng = _stream(seed, NEURONS)
+    ) -> Population:
+        """Draw neurons, ``counts`` (types,) of each type; ``shape`` is that of the images in pixels."""
+        rng = random_stream(seed, NEURONS)
         n_neurons = int(counts.sum())
         types = rng.permutation(np.repeat(np.arange(len(counts)), counts))
         # Unit ids have gaps, as in real recordings: a position is never a neuron's name.

@@ -98,17 +98,19 @@ class Source:
         What messages call the file.
     lines
         Its text.
+    root
+        Its outermost node; None if it is empty or is not YAML.
     """
 
     name: str
     lines: list[str] = field(default_factory=list)
-    _root: yaml.Node | None = None
+    root: yaml.Node | None = None
 
     def place_of(self, mistake: Mistake) -> tuple[int, int]:
         """Return line and column (from 1) of a mistake: those of its path, or of what is around it."""
         if mistake.place is not None:
             return mistake.place
-        node, place = self._root, (1, 1)
+        node, place = self.root, (1, 1)
         for depth, name in enumerate(mistake.path):
             if node is not None:
                 place = _place(node)
@@ -237,7 +239,7 @@ def _read(
         node = loader.get_single_node()
         if node is None:
             return None, []
-        source._root = node
+        source.root = node
         mistakes = [*_doubled_keys(node), *_structure(node)]
         if mistakes:
             return None, mistakes

@@ -14,8 +14,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from december_plugin.errors import RecordingError, SettingsError
-from december_plugin.simulate import read_truth, write_recording
-from december_plugin.simulate import sensorium as simulate
+from december_plugin.simulate import image_model, read_truth, write_recording
 from december_plugin.simulate.macaque_v4 import write_macaque_v4_recording
 from december_plugin.simulate.movies import write_movie_recording
 
@@ -154,7 +153,7 @@ def test_receptive_fields_follow_the_cortex(tmp_path):
 
 
 def test_feature_maps_are_convolutions_with_gabors():
-    bank = simulate._FeatureBank.draw(6, 5, (12, 14), seed=0)
+    bank = image_model.FeatureBank.draw(6, 5, (12, 14), seed=0)
     image = np.random.default_rng(0).normal(size=(12, 14))
     maps = []
     for feature in range(6):
@@ -167,8 +166,8 @@ def test_feature_maps_are_convolutions_with_gabors():
 
 
 def test_feature_maps_are_white_over_images_like_the_reference():
-    bank = simulate._FeatureBank.draw(8, 7, (16, 16), seed=1)
-    maps = bank.maps(simulate._noise_images(300, (16, 16), np.random.default_rng(5)))
+    bank = image_model.FeatureBank.draw(8, 7, (16, 16), seed=1)
+    maps = bank.maps(image_model.noise_images(300, (16, 16), np.random.default_rng(5)))
     covariance = np.cov(np.moveaxis(maps, 1, 0).reshape(8, -1))
     np.testing.assert_allclose(covariance, np.eye(8), atol=0.15)
 
@@ -178,7 +177,7 @@ def test_interpolation_is_bilinear():
     maps = rng.normal(size=(3, 2, 6, 7))
     centers = rng.uniform(-0.5, 7, size=(3, 9, 2))
     centers[0, 0], centers[0, 1] = (5, 6), (0, 0)
-    found = simulate._interpolate(maps, centers)
+    found = image_model.interpolate(maps, centers)
     for trial in range(3):
         for feature in range(2):
             expected = ndimage.map_coordinates(maps[trial, feature], centers[trial].T, order=1, mode="nearest")
@@ -187,7 +186,7 @@ def test_interpolation_is_bilinear():
 
 def test_spikes_have_the_moments_of_the_negative_binomial():
     rates = np.full((200_000, 3), 2.0)
-    spikes = simulate._spikes(rates, np.array([0.0, 0.5, 2.0]), np.random.default_rng(0))
+    spikes = image_model.spike_counts(rates, np.array([0.0, 0.5, 2.0]), np.random.default_rng(0))
     np.testing.assert_allclose(spikes.mean(0), 2, rtol=0.02)
     np.testing.assert_allclose(spikes.var(0), [2, 2 + 0.5 * 4, 2 + 2 * 4], rtol=0.05)
 
@@ -230,7 +229,7 @@ def test_nothing_is_left_of_a_write_that_fails(tmp_path, monkeypatch):
         if len(saved) == 20:
             raise OSError("No space left on device")
 
-    monkeypatch.setattr(simulate.np, "save", save)
+    monkeypatch.setattr(np, "save", save)
     with pytest.raises(OSError, match="No space left"):
         write_recording(tmp_path / "a", **SMALL)
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,239 @@
+"""How simulated neurons respond to images: Gabor features, the drive that they give to a neuron, spike counts.
+
+Generative model. All sessions written with one ``types_seed`` share the feature bank and the types; everything else
+belongs to a session. ``F`` features, ``K`` types, neuron ``i`` of type ``k(i)``, trial ``t`` with image ``s_t``::
+
+    phi_f(s)   = sqrt((s * even_f)^2 + (s * odd_f)^2)   even f: energy of a Gabor pair (complex cell); * is convolution
+               = max(0, s * even_f)                     odd f: rectified Gabor (simple cell); orientations in two
+                                                        spatial frequencies
+    psi(s)     = C^(-1/2) (phi(s) - mean phi)           feature maps, whitened over reference images
+    m_k        = sqrt(F) z_k / |z_k|, z_k ~ N(0, I_F)   mean tuning of type k: types differ in direction only
+    v_i        = g_i (m_k(i) + spread * n_i)            tuning of neuron i: n_i ~ N(0, I_F),
+                                                        g_i = exp(gain_sd * N(0, 1))
+               = g_i c_i                                population="continuum": no types, one Gaussian c_i with the
+                                                        mean and the covariance that m_k(i) + spread * n_i has
+    d_it       = modulation / sqrt(F) * <v_i, psi(s_t)(p_i + e_t)>
+    lambda_it  = rate * softplus(d_it) / log(2) * exp(behavior_gain * b_t)
+    r_it       ~ Poisson(lambda_it)                     noise="poisson"
+    r_it       ~ NegativeBinomial(mean lambda_it, variance lambda_it + alpha_i lambda_it^2),
+                 alpha_i = exp(dispersion_sd * N(0, 1))   noise="overdispersed": reliability with heavy tails
+
+``p_i`` is the centre of the receptive field: a linear map of the neuron's cortical position (retinotopy) plus scatter.
+``b_t`` (arousal) and ``e_t`` (eye movement) are zero unless behaviour is simulated. Images are Gaussian noise with an
+amplitude spectrum of 1/f, in grey values around 128.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import fftconvolve
+
+from december_plugin.errors import SettingsError
+from december_plugin.simulate.population import BANK, BEHAVIOR, IMAGES, REFERENCE, TRIALS, Population, random_stream
+from december_plugin.validation.checks import check_integer
+
+TYPE_SIZES = (0.30, 0.22, 0.18, 0.14, 0.10, 0.06)
+NOISES = ("overdispersed", "poisson")
+WAVELENGTHS = (0.6, 1.0)  # of the fine and the coarse features, as a fraction of their size
+ENVELOPE = 0.25  # SD of the Gabor envelope, as a fraction of the features' size
+GREY, CONTRAST = 128.0, 40.0
+N_REFERENCE_IMAGES = 100
+SMALLEST_VARIANCE = 1e-4  # of the features' least variable combination, relative to the most variable one
+CHUNK = 64  # images at a time
+
+
+def checked_shape(image_shape: Sequence[int], feature_size: int) -> tuple[int, int]:
+    """Return (height, width) in pixels.
+
+    Raises
+    ------
+    SettingsError
+        If it is anything else, or smaller than a feature.
+    """
+    if len(image_shape) != 2:
+        raise SettingsError(
+            f"image_shape is {image_shape!r}; (height, width) in pixels is expected.", setting="image_shape"
+        )
+    height, width = (check_integer("image_shape", size, minimum=1) for size in image_shape)
+    if min(height, width) < feature_size:
+        raise SettingsError(
+            f"image_shape is {(height, width)}, smaller than feature_size={feature_size}. Use larger images.",
+            setting="image_shape",
+            others=["feature_size"],
+        )
+    return height, width
+
+
+@dataclass(frozen=True)
+class FeatureBank:
+    """Gabor features, and how their maps are made white over reference images.
+
+    Attributes
+    ----------
+    even, odd
+        (features, size, size) kernels of each feature.
+    mean
+        (features,) mean energy over the reference images.
+    whitening
+        (features, features).
+    """
+
+    even: np.ndarray
+    odd: np.ndarray
+    mean: np.ndarray
+    whitening: np.ndarray
+
+    @classmethod
+    def draw(cls, n_features: int, size: int, shape: tuple[int, int], seed: int) -> FeatureBank:
+        """Draw the features of a seed for images of this shape.
+
+        Raises
+        ------
+        SettingsError
+            If there are more features than their size in pixels can hold.
+        """
+        rng = random_stream(seed, BANK)
+        n_angles = (n_features + 1) // 2
+        fine = np.arange(n_features) >= n_angles
+        # The orientations of the two frequencies lie between each other.
+        angles = np.pi / n_angles * (np.arange(n_features) % n_angles + 0.5 * fine + rng.uniform())
+        wavelengths = size * np.where(fine, *WAVELENGTHS)
+        axis = np.arange(size) - (size - 1) / 2
+        y, x = np.meshgrid(axis, axis, indexing="ij")
+        along = np.cos(angles)[:, None, None] * x + np.sin(angles)[:, None, None] * y
+        envelope = np.exp(-(x**2 + y**2) / (2 * (ENVELOPE * size) ** 2))
+        carrier = 2 * np.pi * along / wavelengths[:, None, None]
+        even, odd = envelope * np.cos(carrier), envelope * np.sin(carrier)
+        even = even - even.mean(axis=(1, 2), keepdims=True)
+        reference = noise_images(N_REFERENCE_IMAGES, shape, random_stream(seed, REFERENCE))
+        energies = cls(even, odd, np.zeros(n_features), np.eye(n_features)).maps(reference)
+        energies = np.moveaxis(energies, 1, 0).reshape(n_features, -1)
+        variances, directions = np.linalg.eigh(np.atleast_2d(np.cov(energies)))
+        if variances[0] < SMALLEST_VARIANCE * variances[-1]:
+            raise SettingsError(
+                f"n_features={n_features} features of feature_size={size} pixels cannot be told apart. Use fewer "
+                "features, or larger ones.",
+                setting="n_features",
+                others=["feature_size"],
+            )
+        return cls(even, odd, energies.mean(axis=1), directions / np.sqrt(variances) @ directions.T)
+
+    def maps(self, images: np.ndarray) -> np.ndarray:
+        """(images, height, width) to (images, features, height, width)."""
+        even, odd = self._filter(images, self.even), self._filter(images, self.odd)
+        simple = np.arange(len(self.even)) % 2 == 1
+        maps = np.where(simple[:, None, None], np.maximum(even, 0), np.hypot(even, odd))
+        return np.einsum("gf,tfyx->tgyx", self.whitening, maps - self.mean[:, None, None], optimize=True)
+
+    @staticmethod
+    def _filter(images: np.ndarray, kernels: np.ndarray) -> np.ndarray:
+        """Convolve every image with every kernel; the result has the image's size."""
+        first, (height, width) = (kernels.shape[-1] - 1) // 2, images.shape[1:]
+        full = fftconvolve(images[:, None], kernels[None], mode="full", axes=(2, 3))
+        return full[:, :, first : first + height, first : first + width]
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What is shown when, and the state of the animal.
+
+    Attributes
+    ----------
+    tiers
+        (trials,) tier of each trial.
+    images
+        (different images, height, width), zero mean and unit variance.
+    shown
+        (trials,) which image.
+    arousal
+        (trials,) ``b_t``.
+    gaze
+        (trials, 2) ``e_t``, row and column.
+    behavior
+        (trials, 3) pupil size, its change, running speed; None without behaviour.
+    """
+
+    tiers: np.ndarray
+    images: np.ndarray
+    shown: np.ndarray
+    arousal: np.ndarray
+    gaze: np.ndarray
+    behavior: np.ndarray | None
+
+    @classmethod
+    def draw(
+        cls,
+        n_train: int,
+        n_validation: int,
+        n_test: int,
+        n_repeats: int,
+        behavior: bool,
+        shape: tuple[int, int],
+        seed: int,
+    ) -> Trials:
+        """Draw images, and the order in which they are shown, test images ``n_repeats`` times."""
+        sizes = {"train": n_train, "validation": n_validation, "test": n_test}
+        tier_of_image = np.repeat(list(sizes), list(sizes.values()))
+        images = noise_images(len(tier_of_image), shape, random_stream(seed, IMAGES))
+        shown = np.repeat(np.arange(len(images)), np.where(tier_of_image == "test", n_repeats, 1))
+        shown = random_stream(seed, TRIALS).permutation(shown)
+        tiers, n_trials = tier_of_image[shown], len(shown)
+        if not behavior:
+            return cls(tiers, images, shown, np.zeros(n_trials), np.zeros((n_trials, 2)), None)
+        rng = random_stream(seed, BEHAVIOR)
+        arousal, gaze = _drifting(n_trials, 1, rng)[:, 0], _drifting(n_trials, 2, rng)
+        pupil = 40 + 8 * arousal + rng.normal(size=n_trials)
+        running = np.maximum(0, 2 + 3 * arousal + rng.normal(size=n_trials))
+        variables = np.stack([pupil, np.gradient(pupil), running], axis=1)
+        return cls(tiers, images, shown, arousal, gaze, variables)
+
+
+def noise_images(count: int, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Return Gaussian noise with an amplitude spectrum of 1/f, (count, height, width), zero mean and unit variance."""
+    height, width = shape
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])
+    amplitude = np.divide(1, frequency, out=np.zeros(shape), where=frequency > 0)
+    amplitude /= np.sqrt(np.mean(amplitude**2))
+    return np.fft.ifft2(np.fft.fft2(rng.normal(size=(count, height, width))) * amplitude).real
+
+
+def _drifting(n_trials: int, dimensions: int, rng: np.random.Generator, memory: float = 0.9) -> np.ndarray:
+    values = rng.normal(size=(n_trials, dimensions))
+    for trial in range(1, n_trials):
+        values[trial] = memory * values[trial - 1] + np.sqrt(1 - memory**2) * values[trial]
+    return values
+
+
+def drive_of(trials: Trials, population: Population, bank: FeatureBank, eye_movement: float) -> np.ndarray:
+    """Return ``<v_i, psi(s_t)(p_i + e_t)>``, (trials, neurons); ``eye_movement`` is in pixels per unit of gaze."""
+    drive = np.empty((len(trials.shown), len(population.types)))
+    for start in range(0, len(drive), CHUNK):
+        part = slice(start, start + CHUNK)
+        maps = bank.maps(trials.images[trials.shown[part]])
+        centers = population.centers + eye_movement * trials.gaze[part, None, :]
+        drive[part] = np.einsum("tnf,nf->tn", interpolate(maps, centers), population.tuning)
+    return drive
+
+
+def interpolate(maps: np.ndarray, centers: np.ndarray) -> np.ndarray:
+    """Bilinear values of (trials, features, height, width) at (trials, neurons, 2): (trials, neurons, features)."""
+    last = np.array(maps.shape[2:]) - 1
+    centers = np.clip(centers, 0, last)
+    corner = np.minimum(centers.astype(int), np.maximum(last - 1, 0))
+    row, column = np.moveaxis(corner, 2, 0)
+    down, right = np.moveaxis((centers - corner)[..., None], 2, 0)
+    trial = np.arange(len(maps))[:, None]
+    below, beside = np.minimum(row + 1, last[0]), np.minimum(column + 1, last[1])
+    upper = (1 - right) * maps[trial, :, row, column] + right * maps[trial, :, row, beside]
+    lower = (1 - right) * maps[trial, :, below, column] + right * maps[trial, :, below, beside]
+    return (1 - down) * upper + down * lower
+
+
+def spike_counts(rates: np.ndarray, dispersions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Poisson counts whose rates are multiplied by Gamma factors of mean 1 and variance ``dispersions``."""
+    shape = 1 / np.where(dispersions > 0, dispersions, 1)
+    factors = np.where(dispersions > 0, rng.gamma(shape, 1 / shape, size=rates.shape), 1)
+    return rng.poisson(rates * factors)
