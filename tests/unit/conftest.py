@@ -1,12 +1,15 @@
-"""Fixtures for unit tests: two small simulated sessions, their loaders and an untrained model."""
+"""Fixtures for unit tests: two small simulated sessions, their loaders and a model, and what keeps tests apart."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib
 import pytest
 from torch import nn
 
+from december_plugin.clustering import distances
 from december_plugin.datasets import static_loaders
 from december_plugin.models import stacked_core_gaussian_readout
 from december_plugin.simulate import write_recording
@@ -33,3 +36,24 @@ def small_loaders(recording_folders: list[Path]) -> dict:
 def small_model(small_loaders: dict) -> nn.Module:
     """Build an untrained model of ``small_loaders`` (2 layers, 4 channels, seed 0), new for each test."""
     return stacked_core_gaussian_readout(small_loaders, 0, hidden_channels=4, layers=2, input_kern=5, hidden_kern=3)
+
+
+@pytest.fixture
+def own_pretrainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the shared pretrainings of a test to itself."""
+    monkeypatch.setenv("DECEMBER_PRETRAINING", str(tmp_path / "pretraining"))
+
+
+@pytest.fixture
+def matplotlib_as_before() -> Iterator[None]:
+    """Check that a figure leaves matplotlib's settings as they were."""
+    before = dict(matplotlib.rcParams)
+    yield
+    assert dict(matplotlib.rcParams) == before
+
+
+@pytest.fixture(params=["one block", "many blocks"])
+def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a test also with so little room that the neurons fall into several blocks."""
+    if request.param == "many blocks":
+        monkeypatch.setitem(distances.BLOCK_NUMBERS, "cpu", 1)

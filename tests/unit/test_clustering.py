@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from scipy.special import rel_entr
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: PLC2701 (no public path)
 
-from december_plugin.clustering import distances
 from december_plugin.clustering.kmeans import kmeans_start
 from december_plugin.clustering.losses import DECEMber, VanillaDEC, kl_divergence, target_distribution
 from december_plugin.errors import EmbeddingError, SettingsError
@@ -52,12 +51,6 @@ def make_december(centers, scales, **settings_):
     december.mixture.centers.copy_(centers)
     december.mixture.scales.copy_(scales)
     return december
-
-
-@pytest.fixture(params=["one block", "many blocks"])
-def blocks(request, monkeypatch):
-    if request.param == "many blocks":
-        monkeypatch.setitem(distances.BLOCK_NUMBERS, "cpu", 1)
 
 
 # Target and divergence

@@ -13,19 +13,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
-from december_plugin.clustering import distances
 from december_plugin.clustering.kmeans import kmeans_start
 from december_plugin.clustering.student_t_mixture import StudentTMixture
 from december_plugin.errors import EmbeddingError, SettingsError
 from helpers.mixtures import loop_e_step, loop_m_step, make_mixture, random_problem
-
-
-@pytest.fixture(params=["one block", "many blocks"])
-def blocks(request, monkeypatch):
-    """Run a test also with so little room that the neurons fall into several blocks."""
-    if request.param == "many blocks":
-        monkeypatch.setitem(distances.BLOCK_NUMBERS, "cpu", 1)
-
 
 # Densities
 

@@ -30,6 +30,8 @@ from december_plugin.trainers import december_trainer
 from helpers.image_models import INFO, SMALL, TURNED, Network
 from helpers.trainings import N_NEURONS, make_loaders
 
+pytestmark = pytest.mark.usefixtures("own_pretrainings")
+
 MODELS = {
     "attention": (stacked_core_attention_readout, {**SMALL, "gamma_readout": 0.01}, 4),
     "attention, two layers": (
@@ -40,11 +42,6 @@ MODELS = {
     "factorized": (stacked_core_factorized_readout, {**SMALL, "readout_regularizer": "adaptive_log_norm"}, 4),
     "equivariant": (equivariant_core_gaussian_readout, {**TURNED, "gamma_hidden": 0.1}, 8),
 }
-
-
-@pytest.fixture(autouse=True)
-def _own_pretrainings(tmp_path, monkeypatch):
-    monkeypatch.setenv("DECEMBER_PRETRAINING", str(tmp_path / "pretraining"))
 
 
 @pytest.fixture(scope="module")

@@ -35,13 +35,10 @@ from december_plugin.training.objective import ModelLoss, validation_correlation
 from helpers.clips import MODEL, N_NEURONS, Clips, movie_loaders_in_memory
 from helpers.interrupted import Interrupted, Recorder, train
 
+pytestmark = pytest.mark.usefixtures("own_pretrainings")
+
 CPU = torch.device("cpu")
 SHORT = {"pretrain_epochs": 2, "max_iter": 4, "n_clusters": 2, "patience": 1, "lr_decay_steps": 4, "lr_init": 0.02}
-
-
-@pytest.fixture(autouse=True)
-def _own_pretrainings(tmp_path, monkeypatch):
-    monkeypatch.setenv("DECEMBER_PRETRAINING", str(tmp_path / "pretraining"))
 
 
 @functools.cache

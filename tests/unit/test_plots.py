@@ -23,6 +23,8 @@ from december_plugin.plots import (
 from december_plugin.plots.style import ordered_methods
 from helpers.figures import METHODS, agreement_table, curves, legend_texts, lines_of, texts_of
 
+pytestmark = pytest.mark.usefixtures("matplotlib_as_before")
+
 
 @pytest.fixture(scope="module")
 def nine_methods():
@@ -39,13 +41,6 @@ def all_panels():
     figure = agreement_figure(agreement_table(**more), n_types=6)
     figure.draw_without_rendering()
     return figure
-
-
-@pytest.fixture(autouse=True)
-def _matplotlib_as_before():
-    before = dict(matplotlib.rcParams)
-    yield
-    assert dict(matplotlib.rcParams) == before
 
 
 # --- styles of methods --------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import re
 
-import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
@@ -12,12 +11,7 @@ from december_plugin.plots import agreement_figure, method_style, training_curve
 from december_plugin.plots.style import ordered_methods
 from helpers.figures import METHODS, agreement_table, curves, legend_texts, lines_of, texts_of
 
-
-@pytest.fixture(autouse=True)
-def _matplotlib_as_before():
-    before = dict(matplotlib.rcParams)
-    yield
-    assert dict(matplotlib.rcParams) == before
+pytestmark = pytest.mark.usefixtures("matplotlib_as_before")
 
 
 def test_training_curves_draw_every_seed_and_the_mean():

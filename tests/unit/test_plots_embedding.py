@@ -2,7 +2,6 @@
 
 import re
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +13,8 @@ from december_plugin.evaluation import tsne
 from december_plugin.plots import drawn_neurons, embedding_figure, tsne_coordinates, tsne_settings
 from december_plugin.plots.style import GROUP_COLORS, PALE
 from helpers.figures import legend_texts, texts_of
+
+pytestmark = pytest.mark.usefixtures("matplotlib_as_before")
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +28,6 @@ def blobs():
 @pytest.fixture(scope="module")
 def coordinates(blobs):
     return tsne_coordinates(blobs[0], seed=0)
-
-
-@pytest.fixture(autouse=True)
-def _matplotlib_as_before():
-    before = dict(matplotlib.rcParams)
-    yield
-    assert dict(matplotlib.rcParams) == before
 
 
 # --- t-SNE --------------------------------------------------------------------------------------------------------

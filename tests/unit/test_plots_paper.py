@@ -15,6 +15,8 @@ from december_plugin.plots.style import GROUP_COLORS, PALE, method_style, ordere
 from helpers import figure_frames as frames
 from helpers.figures import legend_texts, lines_of, texts_of
 
+pytestmark = pytest.mark.usefixtures("matplotlib_as_before")
+
 NULL_METHODS = ("DECEMber, strength auto", "Gaussian mixture", "k-means", "k-means, end of pretraining")
 FIGURES = {
     "toy": lambda: plots.toy_figure(*frames.toy(), planted=0.283),
@@ -54,13 +56,6 @@ def drawn():
         return made[name]
 
     return figure
-
-
-@pytest.fixture(autouse=True)
-def _matplotlib_as_before():
-    before = dict(matplotlib.rcParams)
-    yield
-    assert dict(matplotlib.rcParams) == before
 
 
 def panel(figure, title):

@@ -19,6 +19,8 @@ from december_plugin.training.pretraining import pretraining_folder
 from helpers.interrupted import Interrupted, Noisy, Recorder, loaders_of, train
 from helpers.trainings import make_loaders, make_model
 
+pytestmark = pytest.mark.usefixtures("own_pretrainings")
+
 # Patience runs out early, so that the learning rate decays and the best state is restored in between.
 STOPPING = {"max_iter": 8, "patience": 1, "lr_decay_steps": 4, "tolerance": 0.02}
 DECEMBER = {**STOPPING, "pretrain_epochs": 2, "n_clusters": 3}
@@ -32,11 +34,6 @@ TRAININGS = {
     "december, given strength": {**DECEMBER, "strength": 0.5, "detach_target": True, "max_iter": 5},
 }
 SHORT = {**DECEMBER, "pretrain_epochs": 2, "max_iter": 4}
-
-
-@pytest.fixture(autouse=True)
-def _own_pretrainings(tmp_path, monkeypatch):
-    monkeypatch.setenv("DECEMBER_PRETRAINING", str(tmp_path / "pretraining"))
 
 
 def forget_pretrainings():

@@ -21,8 +21,7 @@ SETTINGS = interrupted_child.SETTINGS
 
 
 @pytest.fixture(autouse=True)
-def _own_pretrainings(tmp_path, monkeypatch):
-    monkeypatch.setenv("DECEMBER_PRETRAINING", str(tmp_path / "pretraining"))
+def _impatient(own_pretrainings, monkeypatch):
     # A lock that is not given back makes a test fail, and not wait for ten minutes.
     monkeypatch.setitem(PretrainingCache.__init__.__kwdefaults__, "patience", 2.0)
 

@@ -19,12 +19,9 @@ from december_plugin.training.objective import ModelLoss, validation_correlation
 from december_plugin.training.trainers import check_trainer_config
 from helpers.trainings import BATCH_SIZE, N_NEURONS, N_TRAIN, make_loaders, make_model
 
+pytestmark = pytest.mark.usefixtures("own_pretrainings")
+
 QUICK = {"max_iter": 5, "pretrain_epochs": 3, "device": "cpu", "lr_init": 0.01}
-
-
-@pytest.fixture(autouse=True)
-def _own_pretrainings(tmp_path, monkeypatch):
-    monkeypatch.setenv("DECEMBER_PRETRAINING", str(tmp_path / "pretraining"))
 
 
 @pytest.fixture

@@ -25,13 +25,10 @@ from december_plugin.validation.checks import expand_preset
 from helpers.interrupted import Interrupted, Recorder, train
 from helpers.trainings import BATCH_SIZE, N_TRAIN, N_VALIDATION, make_loaders, make_model
 
+pytestmark = pytest.mark.usefixtures("own_pretrainings")
+
 QUICK = {"max_iter": 5, "pretrain_epochs": 3, "device": "cpu", "lr_init": 0.01, "share_pretraining": False}
 PUBLISHED = {"preset": "published", "n_clusters": 3, "strength": 0.5, "pretrain_epochs": 3}
-
-
-@pytest.fixture(autouse=True)
-def _own_pretrainings(tmp_path, monkeypatch):
-    monkeypatch.setenv("DECEMBER_PRETRAINING", str(tmp_path / "pretraining"))
 
 
 @pytest.fixture
