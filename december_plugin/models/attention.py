@@ -6,28 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from neuralpredictors.layers.encoders import FiringRateEncoder
-from neuralpredictors.layers.readouts import MultiReadoutSharedParametersBase
-from torch import nn
 
-from december_plugin.models.layers.readouts import AttentionReadout
-from december_plugin.models.layers.task_core import TaskCore, load_network
-from december_plugin.models.parts import (
-    bias_starts,
-    learn_final_scale,
-    output_shapes,
-    readout_regularization,
-    seeded_weights,
-    stacked_core,
-    stacked_core_settings,
-)
-from december_plugin.models.sessions import SessionShape, check_images, sessions_of, shared_channels
-from december_plugin.validation.checks import check_bool, check_integer, check_number, check_odd, checked_settings
-
-
-class MultipleAttention2d(MultiReadoutSharedParametersBase):
-    """One attention readout for each session, by data key."""
-
-    _base_readout = AttentionReadout
+from december_plugin.models.build import build_parts
+from december_plugin.models.sessions import sessions_of
+from december_plugin.models.settings import AttentionReadoutSettings, StackedCoreSettings, TaskCoreSettings
+from december_plugin.validation.checks import checked_settings
 
 
 @checked_settings
@@ -69,21 +52,40 @@ def stacked_core_attention_readout(
     """Build a data-driven stacked core with an attention readout, for macaque V4 (Pierzchlewicz et al. 2023).
 
     ``rate_i = ELU(<w_i, sum_xy a_ixy core(image)_xy> + b_i + elu_offset) + 1``: the position from which neuron i reads,
-    ``a_i``, a softmax over the map, is computed anew from every image. ``w_i`` is the readout vector that is clustered.
+    ``a_i``, a softmax over the map, is computed from every image. ``w_i`` is the readout vector that is clustered.
     The core's defaults are the published configuration of their V4 model (5 layers, 96 channels, kernels 9 and 5). The
     readout is neuralpredictors' ``AttentionReadout``: one map per neuron out of a convolution, where theirs has keys
     and values that all neurons share and a query per neuron.
 
     Parameters
     ----------
-    dataloaders, seed, data_info
-        As in :func:`~december_plugin.models.stacked_core_gaussian_readout`.
-    hidden_channels, input_kern, hidden_kern, layers, gamma_input, skip, final_nonlinearity, momentum, pad_input
-        The core's; likewise.
-    hidden_padding, batch_norm, final_batchnorm_scale, hidden_dilation, laplace_padding, input_regularizer, use_avg_reg
-        The core's; likewise.
-    core_bias, depth_separable, linear, stack
-        The core's; likewise.
+    dataloaders
+        What a dataset function returned: tier to data key to loader, or data key to loader. May be None with
+        ``data_info``.
+    seed
+        Seed of the initial weights. The same seed gives the same bytes; the global random state is left alone.
+    hidden_channels, layers
+        Channels of each layer, and number of layers of the core.
+    input_kern, hidden_kern
+        Kernel sizes in pixels of the first layer and of the others (one number, or one for each of ``layers - 1``).
+    gamma_input, input_regularizer, use_avg_reg, laplace_padding
+        Strength of the smoothness penalty of the first layer's kernels, its name in
+        ``neuralpredictors.regularizers``, whether it is a mean instead of a sum, and its padding.
+    skip
+        Of how many preceding layers each hidden layer sees the outputs; 0 and 1: of the one before.
+    hidden_dilation, depth_separable
+        Dilation of the hidden layers' kernels, and whether those layers are separable in channels and space.
+    batch_norm, momentum, final_batchnorm_scale
+        Whether each layer has batch normalisation, its momentum, and whether the last one learns a scale. Without it
+        the features have unit variance before the last nonlinearity, and readout weights a fixed unit.
+    final_nonlinearity, linear, core_bias
+        Whether the last layer has an ELU, whether all nonlinearities are left out, and whether layers without batch
+        normalisation have a bias.
+    pad_input, hidden_padding
+        Whether the first layer is padded (not by default: its output is ``input_kern - 1`` pixels smaller), and the
+        padding of the others (None: as much as keeps the size).
+    stack
+        Layers that the readout sees: all from this index on (-1: the last one), all (None), or a list of indices.
     gamma_readout, readout_regularizer, gamma_sigma
         Strength and kind of the feature vectors' penalty: ``"l1"``, or ``"adaptive_log_norm"`` with the width
         ``gamma_sigma`` of its prior.
@@ -91,8 +93,13 @@ def stacked_core_attention_readout(
         Kernel size (odd) and number of the convolutions that compute the attention maps.
     init_noise
         Standard deviation of the initial feature vectors.
-    readout_bias, bias_start, elu_offset
-        As in :func:`~december_plugin.models.stacked_core_gaussian_readout`.
+    readout_bias, bias_start
+        Whether each neuron has a bias, and where it starts: ``"mean_rate"`` at the value for which a neuron without
+        drive has its mean response over the training tier, ``"zero"`` at 0.
+    elu_offset
+        Added before the output nonlinearity.
+    data_info
+        nnfabrik's description of the sessions: the model is built without data.
 
     Returns
     -------
@@ -104,39 +111,14 @@ def stacked_core_attention_readout(
     SettingsError
         If a setting is unknown, has a value that is not allowed, or does not fit the sessions.
     """
-    sessions = sessions_of(dataloaders, data_info)
-    core_settings = stacked_core_settings(
-        hidden_channels=hidden_channels,
-        input_kern=input_kern,
-        hidden_kern=hidden_kern,
-        layers=layers,
-        gamma_input=gamma_input,
-        skip=skip,
-        final_nonlinearity=final_nonlinearity,
-        bias=core_bias,
-        momentum=momentum,
-        pad_input=pad_input,
-        hidden_padding=hidden_padding,
-        batch_norm=batch_norm,
-        final_batchnorm_scale=final_batchnorm_scale,
-        hidden_dilation=hidden_dilation,
-        laplace_padding=laplace_padding,
-        input_regularizer=input_regularizer,
-        use_avg_reg=use_avg_reg,
-        depth_separable=depth_separable,
-        linear=linear,
-        stack=stack,
+    given = locals()
+    parts = build_parts(
+        sessions_of(dataloaders, data_info),
+        seed,
+        core=StackedCoreSettings.of(given),
+        readout=AttentionReadoutSettings.of(given),
     )
-    readout_settings = {
-        "bias": readout_bias,
-        **readout_regularization(gamma_readout, readout_regularizer, gamma_sigma),
-        **_attention_settings(attention_kernel, attention_layers, init_noise),
-        "mean_activity_dict": bias_starts(sessions, bias_start, elu_offset),
-    }
-    with seeded_weights(seed):
-        core = stacked_core(sessions, core_settings)
-        readout = _readouts(sessions, core, readout_settings)
-    return FiringRateEncoder(core=core, readout=readout, elu_offset=elu_offset)
+    return FiringRateEncoder(**parts, elu_offset=elu_offset)
 
 
 @checked_settings
@@ -172,8 +154,11 @@ def task_core_attention_readout(
 
     Parameters
     ----------
-    dataloaders, seed, data_info
-        As in :func:`~december_plugin.models.stacked_core_gaussian_readout`.
+    dataloaders
+        What a dataset function returned: tier to data key to loader, or data key to loader. May be None with
+        ``data_info``.
+    seed
+        Seed of the initial weights. The same seed gives the same bytes; the global random state is left alone.
     network
         Name of a model of ``torchvision.models``.
     layer
@@ -190,10 +175,20 @@ def task_core_attention_readout(
         Whether the features are normalised over the batch, with which momentum, and rectified.
     final_batchnorm_scale
         Whether that normalisation learns a scale.
-    gamma_readout, readout_regularizer, gamma_sigma, attention_kernel, attention_layers, init_noise
-        As in :func:`~december_plugin.models.stacked_core_attention_readout`.
-    readout_bias, bias_start, elu_offset
-        As in :func:`~december_plugin.models.stacked_core_gaussian_readout`.
+    gamma_readout, readout_regularizer, gamma_sigma
+        Strength and kind of the feature vectors' penalty: ``"l1"``, or ``"adaptive_log_norm"`` with the width
+        ``gamma_sigma`` of its prior.
+    attention_kernel, attention_layers
+        Kernel size (odd) and number of the convolutions that compute the attention maps.
+    init_noise
+        Standard deviation of the initial feature vectors.
+    readout_bias, bias_start
+        Whether each neuron has a bias, and where it starts: ``"mean_rate"`` at the value for which a neuron without
+        drive has its mean response over the training tier, ``"zero"`` at 0.
+    elu_offset
+        Added before the output nonlinearity.
+    data_info
+        nnfabrik's description of the sessions: the model is built without data.
 
     Returns
     -------
@@ -206,40 +201,11 @@ def task_core_attention_readout(
         If torchvision is missing, the weights do not fit the network, or a setting is unknown, has a value that is not
         allowed, or does not fit the sessions.
     """
-    sessions = sessions_of(dataloaders, data_info)
-    check_images(sessions)
-    channels = shared_channels(sessions)
-    core_settings: dict[str, Any] = {
-        "layer": layer,
-        "fine_tune": check_bool("fine_tune", fine_tune),
-        "final_batch_norm": check_bool("final_batch_norm", final_batch_norm),
-        "final_nonlinearity": check_bool("final_nonlinearity", final_nonlinearity),
-        "momentum": check_number("momentum", momentum, above=0),
-    }
-    readout_settings = {
-        "bias": readout_bias,
-        **readout_regularization(gamma_readout, readout_regularizer, gamma_sigma),
-        **_attention_settings(attention_kernel, attention_layers, init_noise),
-        "mean_activity_dict": bias_starts(sessions, bias_start, elu_offset),
-    }
-    with seeded_weights(seed):
-        core = TaskCore(channels, network=load_network(network, weights, weights_file), **core_settings)
-        learn_final_scale(core.norm, final_batchnorm_scale)
-        core.check_sizes(sessions)
-        readout = _readouts(sessions, core, readout_settings)
-    return FiringRateEncoder(core=core, readout=readout, elu_offset=elu_offset)
-
-
-def _attention_settings(kernel: Any, layers: Any, init_noise: Any) -> dict[str, Any]:
-    return {
-        "attention_kernel": check_odd("attention_kernel", kernel),
-        "attention_layers": check_integer("attention_layers", layers, minimum=1),
-        "init_noise": check_number("init_noise", init_noise, above=0),
-    }
-
-
-def _readouts(
-    sessions: Mapping[str, SessionShape], core: nn.Module, settings: Mapping[str, Any]
-) -> MultipleAttention2d:
-    neurons = {data_key: session.n_neurons for data_key, session in sessions.items()}
-    return MultipleAttention2d(in_shape_dict=output_shapes(core, sessions), n_neurons_dict=neurons, **settings)
+    given = locals()
+    parts = build_parts(
+        sessions_of(dataloaders, data_info),
+        seed,
+        core=TaskCoreSettings.of(given),
+        readout=AttentionReadoutSettings.of(given),
+    )
+    return FiringRateEncoder(**parts, elu_offset=elu_offset)

@@ -6,25 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from neuralpredictors.layers.encoders import FiringRateEncoder
-from neuralpredictors.layers.readouts import MultiReadoutSharedParametersBase
 
-from december_plugin.models.layers.readouts import FullFactorized2d
-from december_plugin.models.parts import (
-    bias_starts,
-    output_shapes,
-    readout_regularization,
-    seeded_weights,
-    stacked_core,
-    stacked_core_settings,
-)
+from december_plugin.models.build import build_parts
 from december_plugin.models.sessions import sessions_of
-from december_plugin.validation.checks import check_bool, check_number, checked_settings
-
-
-class MultipleFullFactorized2d(MultiReadoutSharedParametersBase):
-    """One factorized readout for each session, by data key."""
-
-    _base_readout = FullFactorized2d
+from december_plugin.models.settings import FactorizedReadoutSettings, StackedCoreSettings
+from december_plugin.validation.checks import checked_settings
 
 
 @checked_settings
@@ -72,14 +58,33 @@ def stacked_core_factorized_readout(
 
     Parameters
     ----------
-    dataloaders, seed, data_info
-        As in :func:`~december_plugin.models.stacked_core_gaussian_readout`.
-    hidden_channels, input_kern, hidden_kern, layers, gamma_input, skip, final_nonlinearity, momentum, pad_input
-        The core's; likewise.
-    hidden_padding, batch_norm, final_batchnorm_scale, hidden_dilation, laplace_padding, input_regularizer, use_avg_reg
-        The core's; likewise.
-    core_bias, depth_separable, linear, stack
-        The core's; likewise.
+    dataloaders
+        What a dataset function returned: tier to data key to loader, or data key to loader. May be None with
+        ``data_info``.
+    seed
+        Seed of the initial weights. The same seed gives the same bytes; the global random state is left alone.
+    hidden_channels, layers
+        Channels of each layer, and number of layers of the core.
+    input_kern, hidden_kern
+        Kernel sizes in pixels of the first layer and of the others (one number, or one for each of ``layers - 1``).
+    gamma_input, input_regularizer, use_avg_reg, laplace_padding
+        Strength of the smoothness penalty of the first layer's kernels, its name in
+        ``neuralpredictors.regularizers``, whether it is a mean instead of a sum, and its padding.
+    skip
+        Of how many preceding layers each hidden layer sees the outputs; 0 and 1: of the one before.
+    hidden_dilation, depth_separable
+        Dilation of the hidden layers' kernels, and whether those layers are separable in channels and space.
+    batch_norm, momentum, final_batchnorm_scale
+        Whether each layer has batch normalisation, its momentum, and whether the last one learns a scale. Without it
+        the features have unit variance before the last nonlinearity, and readout weights a fixed unit.
+    final_nonlinearity, linear, core_bias
+        Whether the last layer has an ELU, whether all nonlinearities are left out, and whether layers without batch
+        normalisation have a bias.
+    pad_input, hidden_padding
+        Whether the first layer is padded (not by default: its output is ``input_kern - 1`` pixels smaller), and the
+        padding of the others (None: as much as keeps the size).
+    stack
+        Layers that the readout sees: all from this index on (-1: the last one), all (None), or a list of indices.
     gamma_readout, readout_regularizer, gamma_sigma
         Strength and kind of the feature vectors' penalty: ``"l1"``, or ``"adaptive_log_norm"`` with the width
         ``gamma_sigma`` of its prior.
@@ -89,8 +94,13 @@ def stacked_core_factorized_readout(
         Whether masks have norm 1, and whether they, and the feature vectors with them, are kept from being negative.
     init_noise
         Standard deviation of the initial masks and feature vectors.
-    readout_bias, bias_start, elu_offset
-        As in :func:`~december_plugin.models.stacked_core_gaussian_readout`.
+    readout_bias, bias_start
+        Whether each neuron has a bias, and where it starts: ``"mean_rate"`` at the value for which a neuron without
+        drive has its mean response over the training tier, ``"zero"`` at 0.
+    elu_offset
+        Added before the output nonlinearity.
+    data_info
+        nnfabrik's description of the sessions: the model is built without data.
 
     Returns
     -------
@@ -102,42 +112,11 @@ def stacked_core_factorized_readout(
     SettingsError
         If a setting is unknown, has a value that is not allowed, or does not fit the sessions.
     """
-    sessions = sessions_of(dataloaders, data_info)
-    core_settings = stacked_core_settings(
-        hidden_channels=hidden_channels,
-        input_kern=input_kern,
-        hidden_kern=hidden_kern,
-        layers=layers,
-        gamma_input=gamma_input,
-        skip=skip,
-        final_nonlinearity=final_nonlinearity,
-        bias=core_bias,
-        momentum=momentum,
-        pad_input=pad_input,
-        hidden_padding=hidden_padding,
-        batch_norm=batch_norm,
-        final_batchnorm_scale=final_batchnorm_scale,
-        hidden_dilation=hidden_dilation,
-        laplace_padding=laplace_padding,
-        input_regularizer=input_regularizer,
-        use_avg_reg=use_avg_reg,
-        depth_separable=depth_separable,
-        linear=linear,
-        stack=stack,
+    given = locals()
+    parts = build_parts(
+        sessions_of(dataloaders, data_info),
+        seed,
+        core=StackedCoreSettings.of(given),
+        readout=FactorizedReadoutSettings.of(given),
     )
-    readout_settings = {
-        "bias": readout_bias,
-        **readout_regularization(gamma_readout, readout_regularizer, gamma_sigma),
-        "spatial_reg_weight": check_number("gamma_masks", gamma_masks, minimum=0),
-        "normalize": check_bool("normalize_masks", normalize_masks),
-        "constrain_pos": check_bool("positive_masks", positive_masks),
-        "init_noise": check_number("init_noise", init_noise, above=0),
-        "mean_activity_dict": bias_starts(sessions, bias_start, elu_offset),
-    }
-    with seeded_weights(seed):
-        core = stacked_core(sessions, core_settings)
-        neurons = {data_key: session.n_neurons for data_key, session in sessions.items()}
-        readout = MultipleFullFactorized2d(
-            in_shape_dict=output_shapes(core, sessions), n_neurons_dict=neurons, **readout_settings
-        )
-    return FiringRateEncoder(core=core, readout=readout, elu_offset=elu_offset)
+    return FiringRateEncoder(**parts, elu_offset=elu_offset)

@@ -6,22 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from neuralpredictors.layers.encoders import FiringRateEncoder
-from neuralpredictors.layers.shifters import MLPShifter
 
-from december_plugin.errors import MisfitError
-from december_plugin.models.parts import (
-    CORTEX_GRID,
-    bias_starts,
-    gaussian_readouts,
-    grid_settings,
-    position_settings,
-    readout_regularization,
-    seeded_weights,
-    stacked_core,
-    stacked_core_settings,
-)
-from december_plugin.models.sessions import SessionShape, listed, sessions_of
-from december_plugin.validation.checks import Preset, check_integer, check_number, checked_settings, with_presets
+from december_plugin.models.build import build_parts
+from december_plugin.models.sessions import sessions_of
+from december_plugin.models.settings import CORTEX_GRID, GaussianReadoutSettings, ShifterSettings, StackedCoreSettings
+from december_plugin.validation.checks import Preset, checked_settings, with_presets
 
 # Of the published experiments on mouse V1: SENSORIUM 2022's model and, from their script, the last five.
 PUBLISHED_V1 = Preset(
@@ -118,7 +107,7 @@ def stacked_core_gaussian_readout(
         Seed of the initial weights. The same seed gives the same bytes; the global random state is left alone.
     preset
         "published": the settings of the published experiments on mouse V1, as far as they are known (``PUBLISHED_V1``
-        of this module). Settings given beside it win. None: the defaults here.
+        of this module). Settings that are given as well take precedence. None: the defaults here.
     hidden_channels, layers
         Channels of each layer, and number of layers of the core.
     input_kern, hidden_kern
@@ -126,17 +115,24 @@ def stacked_core_gaussian_readout(
     gamma_input, input_regularizer, use_avg_reg, laplace_padding
         Strength of the smoothness penalty of the first layer's kernels, its name in
         ``neuralpredictors.regularizers``, whether it is a mean instead of a sum, and its padding.
-    skip, final_nonlinearity, linear, depth_separable, core_bias, batch_norm, momentum, hidden_dilation
-        As in ``Stacked2dCore``.
+    skip
+        Of how many preceding layers each hidden layer sees the outputs; 0 and 1: of the one before.
+    hidden_dilation, depth_separable
+        Dilation of the hidden layers' kernels, and whether those layers are separable in channels and space.
+    batch_norm, momentum
+        Whether each layer has batch normalisation, and its momentum.
     final_batchnorm_scale
         Whether the last layer's batch normalisation learns a scale, as by default. Without it the features have unit
         variance before the last nonlinearity, and readout weights a fixed unit, in which ``scale_bounds`` of the
         clustering are given.
+    final_nonlinearity, linear, core_bias
+        Whether the last layer has an ELU, whether all nonlinearities are left out, and whether layers without batch
+        normalisation have a bias.
     pad_input, hidden_padding
         Whether the first layer is padded (not by default: its output is ``input_kern - 1`` pixels smaller), and the
         padding of the others (None: as much as keeps the size).
     stack
-        Layers that the readout sees: -1 the last one, None all, a list of indices those.
+        Layers that the readout sees: all from this index on (-1: the last one), all (None), or a list of indices.
     gamma_readout, readout_regularizer, gamma_sigma
         Strength and kind of the readout's regularizer: ``"l1"``, or ``"adaptive_log_norm"`` with the width
         ``gamma_sigma`` of its prior (see :mod:`december_plugin.models.layers.regularizers`).
@@ -149,7 +145,7 @@ def stacked_core_gaussian_readout(
     grid_mean_predictor
         Predict positions from ``cell_motor_coordinates`` by a small network: ``{"type": "cortex", "input_dimensions":
         2, "hidden_layers": 1, "hidden_features": 30, "final_tanh": True}`` by default. None learns each position
-        by itself.
+        separately.
     shifter
         Move the positions with the pupil. None: if the loaders serve pupil positions.
     hidden_channels_shifter, shift_layers, gamma_shifter
@@ -170,67 +166,12 @@ def stacked_core_gaussian_readout(
     SettingsError
         If a setting is unknown, has a value that is not allowed, or does not fit the sessions.
     """
-    sessions = sessions_of(dataloaders, data_info)
-    core_settings = stacked_core_settings(
-        hidden_channels=hidden_channels,
-        input_kern=input_kern,
-        hidden_kern=hidden_kern,
-        layers=layers,
-        gamma_input=gamma_input,
-        skip=skip,
-        final_nonlinearity=final_nonlinearity,
-        bias=core_bias,
-        momentum=momentum,
-        pad_input=pad_input,
-        hidden_padding=hidden_padding,
-        batch_norm=batch_norm,
-        final_batchnorm_scale=final_batchnorm_scale,
-        hidden_dilation=hidden_dilation,
-        laplace_padding=laplace_padding,
-        input_regularizer=input_regularizer,
-        use_avg_reg=use_avg_reg,
-        depth_separable=depth_separable,
-        linear=linear,
-        stack=stack,
+    given = locals()
+    parts = build_parts(
+        sessions_of(dataloaders, data_info),
+        seed,
+        core=StackedCoreSettings.of(given),
+        readout=GaussianReadoutSettings.of(given),
+        shifter=ShifterSettings.of(given),
     )
-    readout_settings = {
-        "bias": readout_bias,
-        **readout_regularization(gamma_readout, readout_regularizer, gamma_sigma),
-        **position_settings(init_mu_range, init_sigma, gauss_type),
-        "mean_activity_dict": bias_starts(sessions, bias_start, elu_offset),
-        **grid_settings(sessions, grid_mean_predictor),
-    }
-    pupil_channels = _pupil_channels(sessions, shifter)
-    with seeded_weights(seed):
-        # The order of construction is SENSORIUM's, so that a seed means the same weights.
-        core = stacked_core(sessions, core_settings)
-        readout = gaussian_readouts(sessions, core, readout_settings)
-        moved = None
-        if pupil_channels is not None:
-            moved = _shifter(sessions, pupil_channels, hidden_channels_shifter, shift_layers, gamma_shifter)
-    return FiringRateEncoder(core=core, readout=readout, shifter=moved, elu_offset=elu_offset)
-
-
-def _shifter(
-    sessions: Mapping[str, SessionShape], channels: int, hidden_channels: int, layers: int, gamma: float
-) -> MLPShifter:
-    return MLPShifter(
-        data_keys=list(sessions),
-        input_channels=channels,
-        hidden_channels_shifter=check_integer("hidden_channels_shifter", hidden_channels, minimum=1),
-        shift_layers=check_integer("shift_layers", layers, minimum=1),
-        gamma_shifter=check_number("gamma_shifter", gamma, minimum=0),
-    )
-
-
-def _pupil_channels(sessions: Mapping[str, SessionShape], shifter: bool | None) -> int | None:
-    channels = {data_key: session.pupil_channels for data_key, session in sessions.items()}
-    if shifter is False or (shifter is None and all(value is None for value in channels.values())):
-        return None
-    if None in channels.values() or len(set(channels.values())) > 1:
-        raise MisfitError(
-            f"A shifter needs pupil positions in every session; the sessions serve {listed(channels)}. Load them with "
-            "include_eye_position=True, or pass shifter=False.",
-            setting="shifter",
-        )
-    return next(iter(channels.values()))
+    return FiringRateEncoder(**parts, elu_offset=elu_offset)

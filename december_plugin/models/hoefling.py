@@ -6,17 +6,15 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from december_plugin.errors import MisfitError, SettingsError
+from december_plugin.errors import MisfitError
 from december_plugin.importing.openretina import openretina_module, undisturbed
-from december_plugin.models.parts import BIAS_STARTS, READOUT_REGULARIZERS, SMALLEST_START_RATE, learn_final_scale
+from december_plugin.models.build import bias_starts, learn_final_scale, seeded_weights
 from december_plugin.models.sessions import SessionShape, check_movies, listed, sessions_of
-from december_plugin.validation.checks import check_bool, check_choice, check_integer, check_number, checked_settings
-
-SINES = 3  # openretina's temporal kernels have a third as many sines and cosines as frames
+from december_plugin.models.settings import HoeflingCoreSettings, HoeflingReadoutSettings
+from december_plugin.validation.checks import check_integer, checked_settings
 
 
 class HoeflingModel(nn.Module):
@@ -97,7 +95,8 @@ def hoefling_core_gaussian_readout(
     pad_hidden
         Whether the layers after the first keep the size of the map; their ``spatial_kernels`` are then odd and equal.
     final_batchnorm_scale
-        As in :func:`~december_plugin.models.stacked_core_gaussian_readout`.
+        Whether the last batch normalisation learns a scale. Without it the features have unit variance before the last
+        nonlinearity, and readout weights a fixed unit.
     gamma_temporal, gamma_input, gamma_hidden, gamma_in_sparse
         Strengths of openretina's penalties: high frequencies in time, rough kernels of the first layer, and many input
         channels per channel, of the layers after the first and of all.
@@ -107,7 +106,7 @@ def hoefling_core_gaussian_readout(
     gamma_masks
         Strength of the penalty of wide masks and of masks far from the middle.
     readout_scale
-        Whether each neuron has a gain ``s_i`` of its own, which is no part of its readout vector.
+        Whether each neuron has a gain ``s_i``, which is not part of its readout vector.
     readout_positive
         Whether readout weights are kept from being negative.
     gaussian_mean_scale, gaussian_var_scale
@@ -129,69 +128,51 @@ def hoefling_core_gaussian_readout(
         If a setting is unknown, has a value that is not allowed, or does not fit the sessions; if openretina is
         missing.
     """
+    given = locals()
     sessions = sessions_of(dataloaders, data_info)
     check_movies(sessions)
     channels, *size = _shared_input(sessions)
-    core_settings = {
-        **_layers(channels, hidden_channels, temporal_kernels, spatial_kernels, check_bool("pad_hidden", pad_hidden)),
-        "gamma_temporal": check_number("gamma_temporal", gamma_temporal, minimum=0),
-        "gamma_input": check_number("gamma_input", gamma_input, minimum=0),
-        "gamma_hidden": check_number("gamma_hidden", gamma_hidden, minimum=0),
-        "gamma_in_sparse": check_number("gamma_in_sparse", gamma_in_sparse, minimum=0),
-    }
-    readout_settings = {
-        "feature_weights_l1_reg": check_number("gamma_readout", gamma_readout, minimum=0),
-        "mask_l1_reg": check_number("gamma_masks", gamma_masks, minimum=0),
-        "regularizer_type": check_choice("readout_regularizer", readout_regularizer, READOUT_REGULARIZERS),
-        "gamma_sigma": check_number("gamma_sigma", gamma_sigma, above=0),
-        "scale": check_bool("readout_scale", readout_scale),
-        "positive": check_bool("readout_positive", readout_positive),
-        "gaussian_mean_scale": check_number("gaussian_mean_scale", gaussian_mean_scale, above=0),
-        "gaussian_var_scale": check_number("gaussian_var_scale", gaussian_var_scale, above=0),
-    }
-    starts = _bias_starts(sessions, check_choice("bias_start", bias_start, BIAS_STARTS))
-    in_shape = (core_settings["channels"][-1], *_output_size(size, core_settings))
+    core_settings, readout_settings = HoeflingCoreSettings.of(given), HoeflingReadoutSettings.of(given)
+    in_shape = (core_settings.hidden_channels[-1], *_output_size(size, core_settings))
     seed = check_integer("seed", seed, minimum=0)
     openretina_module("modules.core.base_core")  # a clear error where it is missing
     parts = importlib.import_module("december_plugin.models.layers.hoefling_2024")
-    with undisturbed():
-        torch.random.default_generator.manual_seed(seed)
-        core = parts.SeparableCore(**core_settings)
-        learn_final_scale(core.features[-1], final_batchnorm_scale)
-        neurons = {data_key: session.n_neurons for data_key, session in sessions.items()}
-        readout = parts.MultipleMaskReadout(in_shape, neurons, mean_activity_dict=starts, bias=True, **readout_settings)
+    with undisturbed(), seeded_weights(seed):
+        core = parts.SeparableCore(**_core_arguments(channels, core_settings))
+        learn_final_scale(core.features[-1], core_settings.final_batchnorm_scale)
+        readout = parts.MultipleMaskReadout(in_shape, **_readout_arguments(sessions, readout_settings))
     return HoeflingModel(core, readout)
 
 
-def _layers(inputs: int, channels: Any, temporal: Any, spatial: Any, pad: bool) -> dict[str, Any]:
-    lists = {"hidden_channels": (channels, 1), "temporal_kernels": (temporal, SINES), "spatial_kernels": (spatial, 1)}
-    checked = {}
-    for name, (values, minimum) in lists.items():
-        if not isinstance(values, (list, tuple)) or not values or len(values) != len(channels):
-            raise SettingsError(
-                f"{name} is {values!r}; a list with one number for each layer is expected, as many as hidden_channels "
-                f"has ({channels!r}).",
-                setting=name,
-                others=["hidden_channels"],
-            )
-        checked[name] = tuple(check_integer(name, value, minimum=minimum) for value in values)
-    hidden = set(checked["spatial_kernels"][1:])
-    if pad and (len(hidden) > 1 or any(kernel % 2 == 0 for kernel in hidden)):
-        raise SettingsError(
-            f"spatial_kernels is {list(checked['spatial_kernels'])}; with pad_hidden=True those after the first must "
-            "be odd and equal. Use pad_hidden=False for others.",
-            setting="spatial_kernels",
-            others=["pad_hidden"],
-        )
-    margin = hidden.pop() // 2 if pad and hidden else 0
+def _core_arguments(channels: int, settings: HoeflingCoreSettings) -> dict[str, Any]:
     return {
-        "channels": (inputs, *checked["hidden_channels"]),
-        "temporal_kernel_sizes": checked["temporal_kernels"],
-        "spatial_kernel_sizes": checked["spatial_kernels"],
+        "channels": (channels, *settings.hidden_channels),
+        "temporal_kernel_sizes": settings.temporal_kernels,
+        "spatial_kernel_sizes": settings.spatial_kernels,
         "cut_first_n_frames": 0,
         "input_padding": False,
-        "hidden_padding": (0, margin, margin),
+        "hidden_padding": (0, settings.margin, settings.margin),
         "convolution_type": "custom_separable",
+        "gamma_temporal": settings.gamma_temporal,
+        "gamma_input": settings.gamma_input,
+        "gamma_hidden": settings.gamma_hidden,
+        "gamma_in_sparse": settings.gamma_in_sparse,
+    }
+
+
+def _readout_arguments(sessions: Mapping[str, SessionShape], settings: HoeflingReadoutSettings) -> dict[str, Any]:
+    return {
+        "n_neurons_dict": {data_key: session.n_neurons for data_key, session in sessions.items()},
+        "mean_activity_dict": bias_starts(sessions, settings.bias_start, _inverse_softplus),
+        "bias": True,
+        "feature_weights_l1_reg": settings.gamma_readout,
+        "mask_l1_reg": settings.gamma_masks,
+        "regularizer_type": settings.readout_regularizer,
+        "gamma_sigma": settings.gamma_sigma,
+        "scale": settings.readout_scale,
+        "positive": settings.readout_positive,
+        "gaussian_mean_scale": settings.gaussian_mean_scale,
+        "gaussian_var_scale": settings.gaussian_var_scale,
     }
 
 
@@ -207,37 +188,25 @@ def _shared_input(sessions: Mapping[str, SessionShape]) -> tuple[int, ...]:
     return channels, min(session.frames or 0 for session in sessions.values()), height, width
 
 
-def _output_size(size: Sequence[int], core: Mapping[str, Any]) -> tuple[int, ...]:
+def _output_size(size: Sequence[int], settings: HoeflingCoreSettings) -> tuple[int, ...]:
     """Return (frames, height, width) of the core's output for videos of this size."""
-    _, margin, _ = core["hidden_padding"]
-    lost_frames = sum(kernel - 1 for kernel in core["temporal_kernel_sizes"])
-    first, *hidden = core["spatial_kernel_sizes"]
-    lost = first - 1 + sum(kernel - 1 - 2 * margin for kernel in hidden)
+    lost_frames = sum(kernel - 1 for kernel in settings.temporal_kernels)
+    first, *hidden = settings.spatial_kernels
+    lost = first - 1 + sum(kernel - 1 - 2 * settings.margin for kernel in hidden)
     frames, height, width = size
     if frames <= lost_frames:
         raise MisfitError(
-            f"the videos have {frames} frames, but temporal_kernels={list(core['temporal_kernel_sizes'])} need at "
+            f"the videos have {frames} frames, but temporal_kernels={list(settings.temporal_kernels)} need at "
             f"least {lost_frames + 1}: use longer stretches (chunk_frames) or shorter kernels.",
             setting="temporal_kernels",
         )
     if min(height, width) <= lost:
         raise MisfitError(
-            f"the videos have {height} x {width} pixels, but spatial_kernels={list(core['spatial_kernel_sizes'])} need "
+            f"the videos have {height} x {width} pixels, but spatial_kernels={list(settings.spatial_kernels)} need "
             f"at least {lost + 1} x {lost + 1}.",
             setting="spatial_kernels",
         )
     return frames - lost_frames, height - lost, width - lost
-
-
-def _bias_starts(sessions: Mapping[str, SessionShape], bias_start: str) -> dict[str, Tensor]:
-    starts = {}
-    for data_key, session in sessions.items():
-        starts[data_key] = torch.zeros(session.n_neurons)
-        # Without mean responses (a description from elsewhere) the weights will be loaded anyway.
-        if bias_start == "mean_rate" and session.mean_responses is not None:
-            rate = torch.as_tensor(np.asarray(session.mean_responses, dtype=np.float32))
-            starts[data_key] = _inverse_softplus(rate.clamp_min(SMALLEST_START_RATE))
-    return starts
 
 
 def _inverse_softplus(rate: Tensor) -> Tensor:

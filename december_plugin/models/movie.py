@@ -5,49 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from neuralpredictors.layers.readouts import MultiReadoutSharedParametersBase
 from torch import Tensor, nn
 from torch.nn import functional
 
-from december_plugin.errors import MisfitError, SettingsError
-from december_plugin.models.layers.readouts import FullGaussian2d
-from december_plugin.models.layers.spatiotemporal_core import MovieCore
-from december_plugin.models.parts import (
-    bias_starts,
-    learn_final_scale,
-    position_settings,
-    readout_regularization,
-    seeded_weights,
-)
-from december_plugin.models.sessions import SessionShape, check_movies, sessions_of, shared_channels
-from december_plugin.validation.checks import check_bool, check_integer, check_number, checked_settings
-
-
-class FrameGaussian2d(FullGaussian2d):
-    """Gaussian readout that reads every frame of the core's output with the same weights.
-
-    In training each clip draws one position, which all of its frames share.
-    """
-
-    def forward(self, x: Tensor, *, sample: bool | None = None, shift: Tensor | None = None, **others: Any) -> Tensor:
-        """Return the responses (batch, frames, n) to the core's output (batch, channels, frames, height, width)."""
-        batch, channels, frames, height, width = x.shape
-        if (channels, height, width) != tuple(self.in_shape):
-            raise ValueError(f"the core's output is {(channels, height, width)}; {tuple(self.in_shape)} is expected.")
-        grid = self.sample_grid(batch_size=batch, sample=sample)
-        if shift is not None:
-            grid = grid + shift[:, None, None, :]
-        flat = x.reshape(batch, channels * frames, height, width)
-        maps = functional.grid_sample(flat, grid, align_corners=self.align_corners)
-        maps = maps.reshape(batch, channels, frames, self.outdims)
-        responses = (maps * self.features.reshape(1, channels, 1, self.outdims)).sum(dim=1)
-        return responses if self.bias is None else responses + self.bias
-
-
-class MultipleFrameGaussian2d(MultiReadoutSharedParametersBase):
-    """One Gaussian readout of frames for each session, by data key."""
-
-    _base_readout = FrameGaussian2d
+from december_plugin.models.build import build_parts
+from december_plugin.models.sessions import sessions_of
+from december_plugin.models.settings import FrameReadoutSettings, MovieCoreSettings
+from december_plugin.validation.checks import checked_settings
 
 
 class MovieEncoder(nn.Module):
@@ -144,7 +108,8 @@ def movie_core_gaussian_readout(
     batch_norm, momentum
         Whether there is batch normalisation after each layer, and its momentum.
     final_batchnorm_scale
-        As in :func:`~december_plugin.models.stacked_core_gaussian_readout`.
+        Whether the last batch normalisation learns a scale. Without it the features have unit variance before the last
+        nonlinearity, and readout weights a fixed unit.
     final_nonlinearity
         Whether the last layer has an ELU, as the others have.
     gamma_readout, readout_regularizer, gamma_sigma
@@ -153,8 +118,11 @@ def movie_core_gaussian_readout(
     init_mu_range, init_sigma, gauss_type
         Start range of the positions (in (0, 1]; 1 is the edge of the map), start width of the position's Gaussian, and
         its covariance: full, uncorrelated or isotropic.
-    readout_bias, bias_start, elu_offset
-        As in :func:`~december_plugin.models.stacked_core_gaussian_readout`.
+    readout_bias, bias_start
+        Whether each neuron has a bias, and where it starts: ``"mean_rate"`` at the value for which a neuron without
+        drive has its mean response over the training tier, ``"zero"`` at 0.
+    elu_offset
+        Added before the output nonlinearity.
     data_info
         nnfabrik's description of the sessions: the model is built without data.
 
@@ -168,90 +136,11 @@ def movie_core_gaussian_readout(
     SettingsError
         If a setting is unknown, has a value that is not allowed, or does not fit the sessions.
     """
-    sessions = sessions_of(dataloaders, data_info)
-    check_movies(sessions)
-    core_settings: dict[str, Any] = {
-        "input_channels": shared_channels(sessions, "movies"),
-        **_layers(hidden_channels, temporal_kernels, spatial_kernels, spatial_dilations),
-        "separable": check_bool("separable", separable),
-        "padded": _padded(spatial_kernels, pad_input, pad_hidden),
-        "gamma_input": check_number("gamma_input", gamma_input, minimum=0),
-        "gamma_temporal": check_number("gamma_temporal", gamma_temporal, minimum=0),
-        "batch_norm": check_bool("batch_norm", batch_norm),
-        "momentum": check_number("momentum", momentum, above=0),
-        "final_nonlinearity": check_bool("final_nonlinearity", final_nonlinearity),
-    }
-    readout_settings = {
-        "bias": check_bool("readout_bias", readout_bias),
-        **readout_regularization(gamma_readout, readout_regularizer, gamma_sigma),
-        **position_settings(init_mu_range, init_sigma, gauss_type),
-        "mean_activity_dict": bias_starts(sessions, bias_start, elu_offset),
-    }
-    with seeded_weights(seed):
-        core = MovieCore(**core_settings)
-        learn_final_scale(core.features[-1], final_batchnorm_scale)
-        shapes = {data_key: _output_shape(core, data_key, session) for data_key, session in sessions.items()}
-        neurons = {data_key: session.n_neurons for data_key, session in sessions.items()}
-        readout = MultipleFrameGaussian2d(in_shape_dict=shapes, n_neurons_dict=neurons, **readout_settings)
-    return MovieEncoder(core, readout, elu_offset=elu_offset)
-
-
-def _layers(channels: Any, temporal: Any, spatial: Any, dilations: Any) -> dict[str, tuple[int, ...]]:
-    if not isinstance(channels, (list, tuple)) or not channels:
-        raise SettingsError(
-            f"hidden_channels is {channels!r}; a list with one number for each layer is expected.",
-            setting="hidden_channels",
-        )
-    dilations = [1] * len(channels) if dilations is None else dilations
-    checked = {}
-    for name, values in {
-        "hidden_channels": channels,
-        "temporal_kernels": temporal,
-        "spatial_kernels": spatial,
-        "spatial_dilations": dilations,
-    }.items():
-        if not isinstance(values, (list, tuple)) or len(values) != len(channels):
-            raise SettingsError(
-                f"{name} is {values!r}; a list with one number for each layer is expected, as many as hidden_channels "
-                f"has ({channels!r}).",
-                setting=name,
-                others=["hidden_channels"],
-            )
-        checked[name] = tuple(check_integer(name, value, minimum=1) for value in values)
-    return checked
-
-
-def _padded(kernels: Sequence[int], pad_input: Any, pad_hidden: Any) -> tuple[bool, ...]:
-    check_bool("pad_input", pad_input)
-    check_bool("pad_hidden", pad_hidden)
-    padded = tuple(pad_hidden if layer else pad_input for layer in range(len(kernels)))
-    if any(pad and kernel % 2 == 0 for pad, kernel in zip(padded, kernels, strict=True)):
-        raise SettingsError(
-            f"spatial_kernels is {list(kernels)}; a layer that keeps the size of the map (pad_input, pad_hidden) needs "
-            "an odd one.",
-            setting="spatial_kernels",
-            others=["pad_input", "pad_hidden"],
-        )
-    return padded
-
-
-def _output_shape(core: MovieCore, data_key: str, session: SessionShape) -> tuple[int, int, int]:
-    """Return (channels, height, width) of the core's output, or an error if a movie is too small or too short."""
-    _, height, width = session.image_shape
-    lost, lost_frames = core.lost_pixels, core.lost_frames
-    if min(height, width) < lost + 1:
-        raise MisfitError(
-            f"The movies of session {data_key!r} have {height} x {width} pixels, but "
-            f"spatial_kernels={list(core.spatial_kernels)} need at least {lost + 1} x {lost + 1}. Use smaller kernels, "
-            "pad_input=True, or a larger scale.",
-            setting="spatial_kernels",
-            others=["pad_input"],
-        )
-    if session.frames is not None and session.frames < lost_frames + 1:
-        raise MisfitError(
-            f"The clips of session {data_key!r} have {session.frames} frames, but "
-            f"temporal_kernels={list(core.temporal_kernels)} need at least {lost_frames + 1}: use longer clips "
-            "(chunk_frames) or shorter kernels.",
-            setting="temporal_kernels",
-        )
-    return core.hidden_channels[-1], height - lost, width - lost
+    given = locals()
+    parts = build_parts(
+        sessions_of(dataloaders, data_info),
+        seed,
+        core=MovieCoreSettings.of(given),
+        readout=FrameReadoutSettings.of(given),
+    )
+    return MovieEncoder(**parts, elu_offset=elu_offset)

@@ -24,7 +24,7 @@ from december_plugin.models import (
     stacked_core_factorized_readout,
     task_core_attention_readout,
 )
-from december_plugin.models.equivariant import EquivariantCore
+from december_plugin.models.layers.equivariant_core import EquivariantCore
 from december_plugin.models.layers.steerable import hermite_basis, rotated_bases
 from december_plugin.trainers import december_trainer
 from helpers.image_models import INFO, SMALL, TURNED, Network

@@ -1,7 +1,7 @@
 """neuralpredictors' readouts with the adaptive log-normal regularizer.
 
 They are drop-in subclasses: the same parameters, forward pass and state dict, plus the coefficients of the regularizer.
-Use them alone, or as ``base_readout`` of neuralpredictors' multi-readouts.
+Use them alone, or as ``base_readout`` of neuralpredictors' multi-readouts; those of the model functions are at the end.
 """
 
 from __future__ import annotations
@@ -9,14 +9,24 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from neuralpredictors.layers.readouts import attention, factorized, gaussian
+from neuralpredictors.layers.readouts import MultiReadoutSharedParametersBase, attention, factorized, gaussian
 from torch import Tensor, nn
+from torch.nn import functional
 
 from december_plugin.errors import MisfitError
 from december_plugin.models.layers.regularizers import RegularizedReadout, l1_penalties
 from december_plugin.validation.checks import check_number
 
-__all__ = ["AttentionReadout", "FullFactorized2d", "FullGaussian2d"]
+__all__ = [
+    "AttentionReadout",
+    "FrameGaussian2d",
+    "FullFactorized2d",
+    "FullGaussian2d",
+    "MultipleAttention2d",
+    "MultipleFrameGaussian2d",
+    "MultipleFullFactorized2d",
+    "MultipleFullGaussian2d",
+]
 
 
 class FullGaussian2d(RegularizedReadout, gaussian.FullGaussian2d):
@@ -45,6 +55,27 @@ class FullGaussian2d(RegularizedReadout, gaussian.FullGaussian2d):
             super().init_grid_predictor(source_grid, **settings)
         # One neuron, or neurons in one place: their spread, by which neuralpredictors divides, is 0.
         self.source_grid.nan_to_num_(0.0)
+
+
+class FrameGaussian2d(FullGaussian2d):
+    """Gaussian readout that reads every frame of the core's output with the same weights.
+
+    In training each clip draws one position, which all of its frames share.
+    """
+
+    def forward(self, x: Tensor, *, sample: bool | None = None, shift: Tensor | None = None, **others: Any) -> Tensor:
+        """Return the responses (batch, frames, n) to the core's output (batch, channels, frames, height, width)."""
+        batch, channels, frames, height, width = x.shape
+        if (channels, height, width) != tuple(self.in_shape):
+            raise ValueError(f"the core's output is {(channels, height, width)}; {tuple(self.in_shape)} is expected.")
+        grid = self.sample_grid(batch_size=batch, sample=sample)
+        if shift is not None:
+            grid = grid + shift[:, None, None, :]
+        flat = x.reshape(batch, channels * frames, height, width)
+        maps = functional.grid_sample(flat, grid, align_corners=self.align_corners)
+        maps = maps.reshape(batch, channels, frames, self.outdims)
+        responses = (maps * self.features.reshape(1, channels, 1, self.outdims)).sum(dim=1)
+        return responses if self.bias is None else responses + self.bias
 
 
 class AttentionReadout(RegularizedReadout, attention.AttentionReadout):
@@ -109,3 +140,27 @@ class FullFactorized2d(RegularizedReadout, factorized.FullFactorized2d):
         masks = self.normalized_spatial.flatten(start_dim=1)
         penalties = self._feature_penalties() + self.spatial_reg_weight * l1_penalties(masks)
         return self.apply_reduction(penalties, reduction=reduction, average=average)
+
+
+class MultipleFullGaussian2d(MultiReadoutSharedParametersBase):
+    """One full Gaussian readout for each session, by data key."""
+
+    _base_readout = FullGaussian2d
+
+
+class MultipleFrameGaussian2d(MultiReadoutSharedParametersBase):
+    """One Gaussian readout of frames for each session, by data key."""
+
+    _base_readout = FrameGaussian2d
+
+
+class MultipleAttention2d(MultiReadoutSharedParametersBase):
+    """One attention readout for each session, by data key."""
+
+    _base_readout = AttentionReadout
+
+
+class MultipleFullFactorized2d(MultiReadoutSharedParametersBase):
+    """One factorized readout for each session, by data key."""
+
+    _base_readout = FullFactorized2d
