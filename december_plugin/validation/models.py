@@ -12,7 +12,7 @@ import numbers
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WrapValidator
 from pydantic.dataclasses import dataclass as pydantic_dataclass
@@ -20,7 +20,7 @@ from typing_extensions import dataclass_transform  # pydantic needs it, and Pyth
 
 from december_plugin.errors import MissingSettingError, SettingsError, UnknownSettingError, did_you_mean
 
-STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
+
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 UNKNOWN_SETTING = "{owner} has no setting {name!r}. {suggestion}"
 MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
@@ -29,10 +29,36 @@ Kind = TypeVar("Kind", bound=type)
 Settings = TypeVar("Settings")
 
 
-class StrictModel(BaseModel):
-    """A part of a file: values of exactly the types that are declared, and no other keys."""
+@dataclass(frozen=True)
+class Says:
+    """The sentence for a value that a place does not take, where the general one does not do.
 
-    model_config = STRICT
+    Attributes
+    ----------
+    text
+        A format of ``name``, ``value`` and ``suggestion`` (see :func:`december_plugin.errors.did_you_mean`).
+    when
+        pydantic's types of errors for which it is; empty: all of them.
+    """
+
+    text: str
+    when: tuple[str, ...] = ()
+
+
+class StrictModel(BaseModel):
+    """A part of a file: values of exactly the types that are declared, and no other keys.
+
+    Attributes
+    ----------
+    SAYS
+        The sentences for mistakes that are about the part as a whole.
+    SAYS_UNKNOWN
+        The sentence for a key that it does not have, see :func:`mistakes_in`.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    SAYS: ClassVar[tuple[Says, ...]] = ()
+    SAYS_UNKNOWN: ClassVar[str] = UNKNOWN_SETTING
 
 
 def _as_given(value: Any, check: Callable[[Any], Any]) -> Any:
@@ -57,22 +83,6 @@ CountOrZero = Annotated[int, Field(ge=0), AS_GIVEN]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), AS_GIVEN]
 PositiveOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False), AS_GIVEN]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False), AS_GIVEN]
-
-
-@dataclass(frozen=True)
-class Says:
-    """The sentence for a value that a place does not take, where the general one does not do.
-
-    Attributes
-    ----------
-    text
-        A format of ``name``, ``value`` and ``suggestion`` (see :func:`december_plugin.errors.did_you_mean`).
-    when
-        pydantic's types of errors for which it is; empty: all of them.
-    """
-
-    text: str
-    when: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -208,7 +218,8 @@ def _bare(annotation: Any) -> Any:
 def _described(path: Path, annotation: Any, facts: list[Any]) -> _Place:
     choices: tuple[Any, ...] = ()
     left = [annotation]
-    kinds = []
+    kinds: list[Any] = []
+    facts = [*facts, *getattr(annotation, "SAYS", ())]
     while left:
         each = left.pop(0)
         origin, arguments = get_origin(each), get_args(each)
@@ -282,7 +293,7 @@ def settings_class(kind: Kind) -> Kind:
         When it is constructed: for the first mistake in the order of its fields, and, if there is none, for what its
         validators say of all settings together.
     """
-    made: Any = pydantic_dataclass(frozen=True, kw_only=True, config=STRICT)(kind)
+    made: Any = pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid"))(kind)
     construct = made.__init__
 
     @functools.wraps(construct)

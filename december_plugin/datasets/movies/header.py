@@ -21,33 +21,86 @@ Names are text as it is written: ``0012``, ``2021_03_05`` and ``no`` are names (
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
+from pydantic import Field, PlainValidator, ValidationError, ValidationInfo, model_validator
 from torch import nn
 
 from december_plugin.errors import RecordingError, SettingsError, did_you_mean
 from december_plugin.text.yaml_source import read_source
 from december_plugin.text.yaml_writer import PlainLoader
+from december_plugin.validation.checks import is_integer
+from december_plugin.validation.models import Says, StrictModel, Violation, mistakes_in
 
 HEADER = "recording.yaml"
 FORMAT, VERSION = "december-movies", 1
-NEEDED = ("format", "version", "data_key", "frame_rate", "unit_ids", "stimulus", "responses", "movies", "tiers")
-QUANTITY = ("unit", "minimum", "maximum")
-MOVIE = ("stimulus", "responses", "repeats")
-TIERS = ("train", "validation", "test")
 
 
-@dataclass(frozen=True)
-class Quantity:
+def _in_folder(value: Any, info: ValidationInfo) -> Path:
+    """Return a file of the recording, whose folder is the context of the validation."""
+    if not isinstance(value, str) or not value.endswith(".npy"):
+        raise ValueError
+    assert info.context is not None
+    return Path(info.context["folder"]) / value
+
+
+def _session_name(value: Any) -> str:
+    # A whole number reads as it is written.
+    key = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    if not key.strip() or "." in key or hasattr(nn.ModuleDict(), key):
+        raise ValueError
+    return key
+
+
+def _units(value: Any, info: ValidationInfo) -> Path | tuple[int, ...]:
+    if isinstance(value, str):
+        return _in_folder(value, info)
+    if not isinstance(value, list) or not all(map(is_integer, value)):
+        raise SettingsError(f"unit_ids is {value!r}; a .npy file or a list of whole numbers is expected.")
+    return tuple(value)
+
+
+Array = Annotated[Path, PlainValidator(_in_folder), Says("{name} is {value!r}; a .npy file is expected.")]
+Limit = Annotated[float, Field(allow_inf_nan=False), Says("{name} is {value!r}; a number is expected.")]
+Names = Annotated[
+    list[Any], Field(min_length=1), Says("{name} is {value!r}; at least one movie is needed: a list of names.")
+]
+NOT_NAMES = Says(
+    "{name} is {value!r}; names with values are expected.", when=("model_type", "dict_type", "model_attributes_type")
+)
+
+
+class _Part(StrictModel):
+    """A part of the header."""
+
+    SAYS: ClassVar[tuple[Says, ...]] = (NOT_NAMES,)
+    SAYS_UNKNOWN: ClassVar[str] = "{owner} has the unknown key {name!r}. {suggestion}"
+
+
+class Quantity(_Part):
     """What values are: their unit in words, and the range in which they must lie (None: any)."""
 
-    unit: str
-    minimum: float | None = None
-    maximum: float | None = None
+    SAYS: ClassVar[tuple[Says, ...]] = (
+        NOT_NAMES,
+        Says(
+            "{name}.minimum is {value[minimum]:g} and {name}.maximum {value[maximum]:g}; the maximum must be larger.",
+            when=("value_error",),
+        ),
+    )
+    unit: Annotated[
+        str, Field(pattern=r"\S"), Says("{name} is {value!r}; words are expected, e.g. 'spikes per frame'.")
+    ]
+    minimum: Limit | None = None
+    maximum: Limit | None = None
+
+    @model_validator(mode="after")
+    def _rises(self) -> Quantity:
+        if self.minimum is not None and self.maximum is not None and not self.minimum < self.maximum:
+            raise ValueError
+        return self
 
     def __str__(self) -> str:
         if self.minimum is None and self.maximum is None:
@@ -57,13 +110,63 @@ class Quantity:
         return f"at most {self.maximum:g}" if self.minimum is None else f"from {self.minimum:g} to {self.maximum:g}"
 
 
-@dataclass(frozen=True)
-class MovieEntry:
-    """One movie: its files, and how often it was shown (None: once, and responses without an axis for it)."""
+class MovieEntry(_Part):
+    """The files of a movie, and how often it was shown (None: once, and responses without an axis for it)."""
 
-    stimulus: Path
-    responses: Path
-    repeats: int | None = None
+    stimulus: Array
+    responses: Array
+    repeats: (
+        Annotated[int, Field(ge=1), Says("{name} is {value!r}; a whole number of at least 1 is expected.")] | None
+    ) = None
+
+
+class Tiers(_Part):
+    """The names of the movies of each tier."""
+
+    train: Names
+    validation: Names
+    test: Names = Field(default_factory=list)
+
+
+class HeaderContent(_Part):
+    """The header as the file has it."""
+
+    format: Annotated[Literal["december-movies"], Says(f"{{name}} is {{value!r}}; {FORMAT!r} is expected.")]
+    version: Annotated[
+        int,
+        Field(ge=VERSION, le=VERSION),
+        Says(f"{{name}} is {{value!r}}; this december_plugin reads version {VERSION}."),
+    ]
+    data_key: Annotated[
+        str,
+        PlainValidator(_session_name),
+        Says(
+            "{name} is {value!r}; a name without dots, such as 'retina-7', is expected. A name that is also a word of "
+            "YAML (true, null) needs quotes."
+        ),
+    ]
+    frame_rate: Annotated[
+        float,
+        Field(gt=0, allow_inf_nan=False),
+        Says("{name} is {value!r}; frames per second, a number above 0, is expected."),
+    ]
+    unit_ids: Annotated[
+        Path | tuple[int, ...], PlainValidator(_units), Says("{name} is {value!r}; a .npy file is expected.")
+    ]
+    stimulus: Quantity
+    responses: Quantity
+    movies: Annotated[dict[str, MovieEntry], NOT_NAMES]
+    tiers: Tiers
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> HeaderContent:
+        _check_own_responses(self.movies)
+        _check_tiers(self.tiers_by_name(), self.movies)
+        return self
+
+    def tiers_by_name(self) -> dict[str, tuple[Any, ...]]:
+        """Return the tiers that the header has, in their order, and the names of their movies."""
+        return {name: tuple(getattr(self.tiers, name)) for name in Tiers.model_fields if getattr(self.tiers, name)}
 
 
 @dataclass(frozen=True)
@@ -109,157 +212,85 @@ def read_header(folder: Path) -> MovieHeader:
     """
     if not folder.is_dir():
         raise RecordingError(f"The recording {folder} does not exist or is no folder. Check the path.")
-    return _Reader(folder / HEADER).header()
+    path = folder / HEADER
+    content = _load(path)
+    try:
+        read = HeaderContent.model_validate(content, context={"folder": folder})
+    except ValidationError as error:
+        raise RecordingError(
+            f"{path}: {_first(mistakes_in(error, HeaderContent, content, name_of=_name_of))}"
+        ) from None
+    same = {
+        name: getattr(read, name) for name in HeaderContent.model_fields if name not in ("format", "version", "tiers")
+    }
+    return MovieHeader(path=path, tiers=read.tiers_by_name(), **same)
 
 
-class _Reader:
-    def __init__(self, path: Path):
-        self.path = path
+def _load(path: Path) -> Any:
+    try:
+        written = path.read_bytes()
+    except FileNotFoundError:
+        raise RecordingError(
+            f"{path} is missing: a recording in the movie format is a folder with this header. "
+            "docs/recordings.md describes it."
+        ) from None
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be read: {error.strerror or error}.") from error
+    try:
+        return read_source(written, str(path), what="the header", loader_type=PlainLoader)[0]
+    except SettingsError as error:
+        raise RecordingError(str(error)) from None
 
-    def wrong(self, text: str) -> RecordingError:
-        return RecordingError(f"{self.path}: {text}")
 
-    def header(self) -> MovieHeader:
-        content = self.mapping(self._load(), "the header", NEEDED)
-        self.needs(content, NEEDED, "the header")
-        if content["format"] != FORMAT:
-            raise self.wrong(f"format is {content['format']!r}; {FORMAT!r} is expected.")
-        if content["version"] != VERSION or isinstance(content["version"], bool):
-            raise self.wrong(f"version is {content['version']!r}; this december_plugin reads version {VERSION}.")
-        movies = self._movies(content["movies"])
-        return MovieHeader(
-            path=self.path,
-            data_key=self._data_key(content["data_key"]),
-            frame_rate=self._frame_rate(content["frame_rate"]),
-            unit_ids=self._unit_ids(content["unit_ids"]),
-            stimulus=self._quantity(content["stimulus"], "stimulus"),
-            responses=self._quantity(content["responses"], "responses"),
-            movies=movies,
-            tiers=self._tiers(content["tiers"], movies),
-        )
+def _name_of(path: tuple[Any, ...]) -> str:
+    """Return what messages call a place in the header."""
+    match path:
+        case ():
+            return "the header"
+        case ("movies", name):
+            return f"movie {name!r}"
+        case ("movies", name, key):
+            return f"{key} of movie {name!r}"
+        case ("tiers", tier):
+            return f"the tier {tier!r}"
+    return ".".join(map(str, path))
 
-    def _load(self) -> Any:
-        try:
-            written = self.path.read_bytes()
-        except FileNotFoundError:
-            raise RecordingError(
-                f"{self.path} is missing: a recording in the movie format is a folder with this header. "
-                "docs/recordings.md describes it."
-            ) from None
-        except OSError as error:
-            raise RecordingError(f"{self.path} cannot be read: {error.strerror or error}.") from error
-        try:
-            return read_source(written, str(self.path), what="the header", loader_type=PlainLoader)[0]
-        except SettingsError as error:
-            raise RecordingError(str(error)) from None
 
-    def mapping(self, value: Any, what: str, allowed: Collection[str] | None) -> dict[str, Any]:
-        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-            raise self.wrong(f"{what} is {value!r}; names with values are expected.")
-        for key in value:
-            if allowed is not None and key not in allowed:
-                raise self.wrong(f"{what} has the unknown key {key!r}. {did_you_mean(key, allowed)}")
-        return value
+def _first(found: list[Violation]) -> str:
+    """Return the mistake to correct first: a name that does not exist, then what is missing, then a wrong value."""
+    unknown = [each for each in found if each.is_unknown]
+    missing = [each for each in found if each.is_missing]
+    if unknown or not missing:
+        return (unknown or found)[0].text
+    owner = missing[0].path[:-1]
+    names = [each.path[-1] for each in missing if each.path[:-1] == owner]
+    return f"{_name_of(owner)} lacks {', '.join(names)}. docs/recordings.md describes the header."
 
-    def needs(self, content: Mapping[str, Any], names: Collection[str], what: str) -> None:
-        missing = [name for name in names if name not in content]
-        if missing:
-            raise self.wrong(f"{what} lacks {', '.join(missing)}. docs/recordings.md describes the header.")
 
-    def _data_key(self, value: Any) -> str:
-        # A whole number reads as it is written.
-        key = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
-        if not key.strip() or "." in key or hasattr(nn.ModuleDict(), key):
-            raise self.wrong(
-                f"data_key is {value!r}; a name without dots, such as 'retina-7', is expected. A name that is also a "
-                "word of YAML (true, null) needs quotes."
+def _check_own_responses(movies: Mapping[str, MovieEntry]) -> None:
+    owners: dict[Path, str] = {}
+    for name, entry in movies.items():
+        other = owners.setdefault(entry.responses, name)
+        if other != name:
+            raise SettingsError(
+                f"the movies {other!r} and {name!r} both name the responses {entry.responses.name}. Each movie has "
+                "responses of its own: correct one of them."
             )
-        return key
 
-    def _frame_rate(self, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
-            raise self.wrong(f"frame_rate is {value!r}; frames per second, a number above 0, is expected.")
-        return float(value)
 
-    def _unit_ids(self, value: Any) -> Path | tuple[int, ...]:
-        if isinstance(value, str):
-            return self.file(value, "unit_ids")
-        if not isinstance(value, list) or not all(isinstance(i, int) and not isinstance(i, bool) for i in value):
-            raise self.wrong(f"unit_ids is {value!r}; a .npy file or a list of whole numbers is expected.")
-        return tuple(value)
-
-    def _quantity(self, value: Any, what: str) -> Quantity:
-        content = self.mapping(value, what, QUANTITY)
-        self.needs(content, ("unit",), what)
-        if not isinstance(content["unit"], str) or not content["unit"].strip():
-            raise self.wrong(f"{what}.unit is {content['unit']!r}; words are expected, e.g. 'spikes per frame'.")
-        limits = {}
-        for name in ("minimum", "maximum"):
-            limit = content.get(name)
-            number = isinstance(limit, (int, float)) and not isinstance(limit, bool) and math.isfinite(limit)
-            if limit is not None and not number:
-                raise self.wrong(f"{what}.{name} is {limit!r}; a number is expected.")
-            limits[name] = None if limit is None else float(limit)
-        low, high = limits["minimum"], limits["maximum"]
-        if low is not None and high is not None and not low < high:
-            raise self.wrong(f"{what}.minimum is {low:g} and {what}.maximum {high:g}; the maximum must be larger.")
-        return Quantity(content["unit"], low, high)
-
-    def _movies(self, value: Any) -> dict[str, MovieEntry]:
-        movies = {}
-        for name, entry in self.mapping(value, "movies", None).items():
-            what = f"movie {name!r}"
-            content = self.mapping(entry, what, MOVIE)
-            self.needs(content, ("stimulus", "responses"), what)
-            repeats = content.get("repeats")
-            if repeats is not None and (isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1):
-                raise self.wrong(f"repeats of {what} is {repeats!r}; a whole number of at least 1 is expected.")
-            movies[name] = MovieEntry(
-                stimulus=self.file(content["stimulus"], f"stimulus of {what}"),
-                responses=self.file(content["responses"], f"responses of {what}"),
-                repeats=repeats,
-            )
-        self._check_own_responses(movies)
-        return movies
-
-    def _check_own_responses(self, movies: Mapping[str, MovieEntry]) -> None:
-        owners: dict[Path, str] = {}
-        for name, entry in movies.items():
-            other = owners.setdefault(entry.responses, name)
-            if other != name:
-                raise self.wrong(
-                    f"the movies {other!r} and {name!r} both name the responses {entry.responses.name}. Each movie has "
-                    "responses of its own: correct one of them."
+def _check_tiers(tiers: Mapping[str, tuple[Any, ...]], movies: Mapping[str, MovieEntry]) -> None:
+    places: dict[Any, str] = {}
+    for tier, names in tiers.items():
+        for name in names:
+            if name not in movies:
+                raise SettingsError(f"the tier {tier!r} names the movie {name!r}. {did_you_mean(str(name), movies)}")
+            if name in places:
+                raise SettingsError(
+                    f"the movie {name!r} is in the tiers {places[name]!r} and {tier!r}. Name each movie once."
                 )
-
-    def file(self, value: Any, what: str) -> Path:
-        if not isinstance(value, str) or not value.endswith(".npy"):
-            raise self.wrong(f"{what} is {value!r}; a .npy file is expected.")
-        return self.path.parent / value
-
-    def _tiers(self, value: Any, movies: Mapping[str, MovieEntry]) -> dict[str, tuple[str, ...]]:
-        content = self.mapping(value, "tiers", TIERS)
-        self.needs(content, ("train", "validation"), "tiers")
-        tiers: dict[str, tuple[str, ...]] = {}
-        places: dict[str, str] = {}
-        for tier in TIERS:
-            if tier not in content:
-                continue
-            names = content[tier]
-            if not isinstance(names, list) or not names:
-                raise self.wrong(f"the tier {tier!r} is {names!r}; at least one movie is needed: a list of names.")
-            for name in names:
-                if name not in movies:
-                    raise self.wrong(f"the tier {tier!r} names the movie {name!r}. {did_you_mean(str(name), movies)}")
-                if name in places:
-                    raise self.wrong(
-                        f"the movie {name!r} is in the tiers {places[name]!r} and {tier!r}. Name each movie once."
-                    )
-                places[name] = tier
-            tiers[tier] = tuple(names)
-        unused = [name for name in movies if name not in places]
-        if unused:
-            raise self.wrong(
-                f"no tier names the movie(s) {', '.join(map(repr, unused))}. Add them to one, or remove them."
-            )
-        return tiers
+            places[name] = tier
+    unused = [name for name in movies if name not in places]
+    if unused:
+        raise SettingsError(
+            f"no tier names the movie(s) {', '.join(map(repr, unused))}. Add them to one, or remove them."
+        )
