@@ -71,7 +71,7 @@ class Clustering(dj.Lookup):
         Parameters
         ----------
         method
-            "december", or a name in :data:`december_plugin.clustering.post_hoc.METHODS`.
+            "december", or a name in :data:`december_plugin.clustering.method_settings.METHODS`.
         n_clusters
             Number of clusters of a post hoc method. None for "december", where the trainer has it.
         description
@@ -86,7 +86,7 @@ class Clustering(dj.Lookup):
         SettingsError
             For an unknown method or setting, a value that is not allowed, or an entry that is there already.
         """
-        from december_plugin.clustering.post_hoc import METHODS
+        from december_plugin.clustering.method_settings import METHODS
 
         if method not in (DECEMBER, *METHODS):
             raise SettingsError(f"there is no method {method!r}. {did_you_mean(str(method), (DECEMBER, *METHODS))}")

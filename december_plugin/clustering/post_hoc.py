@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,41 +21,12 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from december_plugin.clustering.distances import as_vectors, check_magnitude, squared_distances
-from december_plugin.clustering.kmeans import KMEANS_RESTARTS, kmeans_start
+from december_plugin.clustering.kmeans import kmeans_start
+from december_plugin.clustering.method_settings import METHODS, mistakes_in_settings
 from december_plugin.clustering.result import ClusteringResult
 from december_plugin.clustering.student_t_mixture import StudentTMixture
 from december_plugin.errors import EmbeddingError, MisfitError, SettingsError, did_you_mean
-from december_plugin.validation.checks import check_count, check_number, check_seed, unknown_setting
-
-METHODS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "gmm": MappingProxyType({"seed": 0, "n_init": 5, "max_iter": 500, "tol": 1e-5, "reg_covar": 1e-6}),
-        "kmeans": MappingProxyType({"seed": 0, "n_init": KMEANS_RESTARTS}),
-        "t_mixture": MappingProxyType(
-            {
-                "seed": 0,
-                "n_init": 5,
-                "max_iter": 500,
-                "tol": 1e-5,
-                "dof": 2.1,
-                "weights": "uniform",
-                "scale_bounds": (1e-4, 1e4),
-            }
-        ),
-    }
-)
-"""The settings of every method, with their defaults.
-
-``gmm``, Gaussian mixture with diagonal covariances (scikit-learn's): ``seed`` of the starts, ``n_init`` runs of which
-the most likely counts, at most ``max_iter`` EM steps until a step adds less than ``tol`` to the mean log likelihood per
-neuron (nats), ``reg_covar`` added to the variances (squared units of the readout weights). The paper fixes the seed and
-``reg_covar=1e-6``; the other defaults are those of ``t_mixture``, so that the two are fitted with equal effort
-(scikit-learn's own are ``n_init=1, max_iter=100, tol=1e-3``).
-
-``kmeans``: the best of ``n_init`` restarts, the clustering from which DECEMber starts if it has the same seed.
-
-``t_mixture``: :class:`~december_plugin.clustering.student_t_mixture.StudentTMixture`, see there.
-"""
+from december_plugin.validation.checks import check_count
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -89,7 +59,7 @@ def cluster_readouts(
     seed
         Seed of the fit, 0 to 2**32 - 1. Kept the same for all models that are compared, as in the paper.
     **settings
-        Settings of the method, see :data:`METHODS`.
+        Settings of the method, see :mod:`december_plugin.clustering.method_settings`.
 
     Returns
     -------
@@ -107,10 +77,9 @@ def cluster_readouts(
         raise SettingsError(
             f"method is {method!r}, which is unknown. {did_you_mean(str(method), METHODS)}", setting="method"
         )
-    for name in settings:
-        if name not in METHODS[method]:
-            raise unknown_setting(method, name, METHODS[method])
     used = {**METHODS[method], **settings, "seed": seed}
+    for mistake in mistakes_in_settings(method, used):
+        raise mistake
     vectors = as_vectors(w if isinstance(w, Tensor) else np.asarray(w)).detach()
     check_magnitude(vectors)
     check_count("n_clusters", n_clusters)
@@ -137,11 +106,11 @@ def _gmm(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> ClusteringResu
     mixture = GaussianMixture(
         n_clusters,
         covariance_type="diag",
-        reg_covar=check_number("reg_covar", settings["reg_covar"], minimum=0),
-        n_init=check_count("n_init", settings["n_init"]),
-        max_iter=check_count("max_iter", settings["max_iter"]),
-        tol=check_number("tol", settings["tol"], minimum=0),
-        random_state=check_seed("seed", settings["seed"]),
+        reg_covar=float(settings["reg_covar"]),
+        n_init=int(settings["n_init"]),
+        max_iter=int(settings["max_iter"]),
+        tol=float(settings["tol"]),
+        random_state=int(settings["seed"]),
     )
     if len(vectors) < 2:
         raise SettingsError("gmm needs at least two neurons; there is 1.")

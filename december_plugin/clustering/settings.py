@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from december_plugin.errors import EmbeddingError, SettingsError, UnknownSettingError, did_you_mean
+from december_plugin.errors import SettingsError, UnknownSettingError, did_you_mean
 
 DECEMBER = "december"
 LARGEST = 2**63
 MOST_CLUSTERS = 2**32 - 1  # of the table's column
-TRIAL_VECTORS = np.arange(8.0).reshape(4, 2)
 
 
 def canonical_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,7 +26,7 @@ def canonical_settings(method: str, settings: Mapping[str, Any]) -> dict[str, An
     SettingsError
         For an unknown setting, or a value that is not a finite number, a string, a bool, None or a list of these.
     """
-    from december_plugin.clustering.post_hoc import METHODS
+    from december_plugin.clustering.method_settings import METHODS
 
     defaults: Mapping[str, Any] = {} if method == DECEMBER else METHODS[method]
     for name in settings:
@@ -63,23 +62,18 @@ def setting_mistakes(method: str, settings: Mapping[str, Any]) -> list[tuple[str
     Parameters
     ----------
     method
-        "december", which has no settings, or one of :data:`december_plugin.clustering.post_hoc.METHODS`.
+        "december", which has no settings, or one of :data:`december_plugin.clustering.method_settings.METHODS`.
     settings
         What is given of them.
     """
-    from december_plugin.clustering.post_hoc import METHODS, cluster_readouts
+    from december_plugin.clustering.method_settings import mistakes_in_settings
 
-    known = {} if method == DECEMBER else METHODS[method]
     found: list[tuple[str, SettingsError]] = []
-    right: dict[str, Any] = {}
     for name, value in settings.items():
         try:
-            right[name] = canonical_settings(method, {name: value})[name]
-            if name in known:
-                # The method itself knows which values it takes; how often it is fitted changes nothing about that.
-                often = {} if name == "n_init" else {"n_init": 1}
-                trial = 1 if name == "n_init" and isinstance(value, int) and value > 1 else right[name]
-                cluster_readouts(TRIAL_VECTORS, method=method, n_clusters=1, **{**often, name: trial})
-        except (SettingsError, EmbeddingError) as error:
-            found.append((name, error if isinstance(error, SettingsError) else SettingsError(str(error), setting=name)))
+            right = canonical_settings(method, {name: value})[name]
+        except SettingsError as error:
+            found.append((name, error))
+        else:
+            found += [(name, error) for error in mistakes_in_settings(method, {name: right})]
     return found

@@ -171,8 +171,8 @@ def held_out_log_likelihood(
     seed
         Of splits and fits, 0 to 2**32 - 1.
     settings
-        Settings of the method, see :data:`december_plugin.clustering.post_hoc.METHODS`; ``seed`` and ``n_init`` do not
-        count.
+        Settings of the method, see :data:`december_plugin.clustering.method_settings.METHODS`; ``seed`` and ``n_init``
+        do not count.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def held_out_log_likelihood(
 
     from december_plugin.clustering.distances import as_vectors
     from december_plugin.clustering.kmeans import spawn_seeds
-    from december_plugin.clustering.post_hoc import METHODS
+    from december_plugin.clustering.method_settings import METHODS
 
     if method not in LIKELIHOOD_METHODS:
         raise SettingsError(

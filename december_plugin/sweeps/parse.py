@@ -269,7 +269,7 @@ class _Reader:
 
     def clusterings(self) -> list[tuple[ClusteringEntry, tuple[Any, ...]]]:
         """Return the clusterings and their places."""
-        from december_plugin.clustering.post_hoc import METHODS
+        from december_plugin.clustering.method_settings import METHODS
         from december_plugin.clustering.settings import MOST_CLUSTERS, setting_mistakes
 
         entries: list[tuple[ClusteringEntry, tuple[Any, ...]]] = []

@@ -20,7 +20,6 @@ from typing_extensions import dataclass_transform  # pydantic needs it, and Pyth
 
 from december_plugin.errors import MissingSettingError, SettingsError, UnknownSettingError, did_you_mean
 
-
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 UNKNOWN_SETTING = "{owner} has no setting {name!r}. {suggestion}"
 MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")

@@ -10,7 +10,8 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
 from december_plugin.clustering.kmeans import kmeans_start
-from december_plugin.clustering.post_hoc import METHODS, cluster_readouts
+from december_plugin.clustering.method_settings import METHODS
+from december_plugin.clustering.post_hoc import cluster_readouts
 from december_plugin.clustering.student_t_mixture import StudentTMixture
 from december_plugin.errors import EmbeddingError, SettingsError
 
