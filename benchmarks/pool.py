@@ -50,7 +50,7 @@ def open_tables() -> Any:
 
 def measure_picks(tables: Any, repeats: int) -> list[tuple[int, float, float, float]]:
     """Return, by number of models done, the times (ms) of a first pick, of a pick in a row of 200, of DataJoint's."""
-    from december_plugin.pool.jobs.queue import Candidates
+    from december_plugin.pool.jobs.queue import TableQueue
 
     plan, table = tables.TrainingPlan.fetch("KEY"), tables.TrainedModel()
     results, n_stored = [], 0
@@ -58,9 +58,9 @@ def measure_picks(tables: Any, repeats: int) -> list[tuple[int, float, float, fl
         rows = [{**key, "score": 0.5, "output": {}} for key in plan[n_stored:n_done]]
         table.insert(rows, allow_direct_insert=True)
         n_stored = n_done
-        first = statistics.median(timed(lambda: Candidates(table).next()) for _ in range(repeats))
-        candidates = Candidates(table)
-        mean = timed(lambda candidates=candidates: [candidates.next() for _ in range(200)]) / 200
+        first = statistics.median(timed(lambda: TableQueue(table).next()) for _ in range(repeats))
+        queue = TableQueue(table)
+        mean = timed(lambda queue=queue: [queue.next() for _ in range(200)]) / 200
         whole = timed(lambda: (table._jobs_to_do({}) - table).fetch("KEY"))
         results.append((n_done, *(1000 * seconds for seconds in (first, mean, whole))))
     return results

@@ -43,7 +43,7 @@ def current_job() -> RunningJob:
 
 
 @contextmanager
-def running(job: RunningJob) -> Iterator[None]:
+def use_job(job: RunningJob) -> Iterator[None]:
     """Make ``job`` the one that this thread runs, within the block."""
     token = _current.set(job)
     try:

@@ -179,19 +179,17 @@ def _settings_on_nodes(settings: Any, array: ArraySettings) -> Any:
 def _announce(array: ArraySettings, settings: Any, job: str) -> None:
     """Write the pool's row; without it nobody could stop the array, so it is cancelled if that fails."""
     from december_plugin.database.connection import connect
+    from december_plugin.pool.records import PoolRecords
     from december_plugin.pool.slurm.array import cancel_all
-    from december_plugin.pool.supervisor.database import announce_pool
 
     try:
-        announce_pool(
-            connect().connection,
-            settings.schema,
-            pool_id=settings.pool_id,
+        PoolRecords(connect().connection, settings.schema).add_pool(
+            settings.pool_id,
             kind="slurm",
             n_workers=array.workers * (array.gpus_per_worker * settings.workers_per_gpu or 1),
             options=json.dumps({"slurm": array.parameters(), **json.loads(settings.options())}),
             slurm_job=job,
         )
     except BaseException:
-        cancel_all({"slurm_job": job})
+        cancel_all(job)
         raise

@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from december_plugin.errors import DecemberError, ServerError
-from december_plugin.pool import table_statuses
+from december_plugin.pool.status.overview import read_overview
 from december_plugin.pool.supervisor.slots import visible_gpus
 from december_plugin.pool.supervisor.supervisor import FAILED, SIGNALLED, PoolSettings, print_event, run_pool
 from december_plugin.sweeps.parse import Sweep, parse_sweep
@@ -215,10 +215,9 @@ def fill_tables(schema: str, settings: DemoSettings, tables: Any, plan: Sequence
         raise DecemberError(f"the workers broke down; their logs are in {settings.folder}:\n{end}")
     # A failure of another run in these tables is not this one's.
     wanted = {tuple(sorted(key.items())) for key in keys}
-    for status in table_statuses(tables):
-        for job in status.failed:
-            if tuple(sorted((name, job.key.get(name)) for name in keys[0])) in wanted:
-                raise DecemberError(f"a job of {status.name} failed: {job.reason}\n`december status` has all of them.")
+    for job in read_overview(tables).jobs_in("failed", "poisoned"):
+        if tuple(sorted((name, (job.key or {}).get(name)) for name in keys[0])) in wanted:
+            raise DecemberError(f"a job of {job.table} failed: {job.reason}\n`december status` has all of them.")
 
 
 def pool_settings(schema: str, settings: DemoSettings) -> PoolSettings:

@@ -19,8 +19,9 @@ from datajoint.external import subfold
 
 from december_plugin.importing.datajoint_internals import job_hash
 from december_plugin.pool.external_rows import ExternalRows, StoredFile
-from december_plugin.pool.jobs.leases import transaction
-from december_plugin.pool.jobs.waiting import jobs_of, missing_keys
+from december_plugin.pool.jobs.waiting import missing_keys
+from december_plugin.pool.records import PoolRecords
+from december_plugin.pool.transactions import transaction
 from december_plugin.pool.worker.checkpoints import CHECKPOINTS, key_hash_of
 from december_plugin.pool.worker.spool import Spool
 from december_plugin.storage.atomic import UNFINISHED
@@ -242,7 +243,7 @@ class _KeptError(Exception):
 def _needed(table: Any) -> set[str]:
     """Return the hashes of the jobs that a worker may still take up, or is working at."""
     planned = {job_hash(table, key) for key in missing_keys(table)}
-    return planned | set((jobs_of(table) & {"status": "reserved"}).fetch("key_hash"))
+    return planned | set(PoolRecords.queued_hashes(table, status="reserved"))
 
 
 def old_halves(spool: Spool, older_than: timedelta) -> Iterator[Path]:

@@ -1,6 +1,7 @@
-"""What a lab's work leaves behind and nobody needs for ever: old logs, pretrainings, and rows of pools that have ended.
+"""What a lab's work leaves behind and is of no use after a while: old logs, pretrainings, and rows of ended pools.
 
-Logs and pretrainings are files of one machine, or of those that share a folder. The rows are the schema's.
+Logs and pretrainings are files of one machine, or of those that share a folder. The rows are the schema's, see
+:meth:`december_plugin.pool.records.PoolRecords.count_old`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from december_plugin.pool.jobs.leases import transaction
 from december_plugin.pool.worker.spool import DAMAGED, Spool
 from december_plugin.storage.atomic import UNFINISHED
 from december_plugin.storage.home import december_home
@@ -25,24 +24,10 @@ KINDS = {
     PRETRAININGS: "pretrainings, which are computed again if they are needed",
     POOLS: "rows of pools and workers that have ended, and of jobs that are done",
 }
-# In this order: a worker's row goes when no job has it, a pool's when no worker has it.
-_ROWS = {
-    "pool_job": "job_state = 'done' AND worker_id = '' AND ended < {cutoff}",
-    "pool_worker": (
-        "heartbeat < {cutoff} AND "
-        "NOT EXISTS (SELECT 1 FROM `{schema}`.`pool_job` j WHERE j.worker_id = pool_worker.worker_id)"
-    ),
-    "pool": (
-        # A Slurm array may wait in its queue for as long as it likes.
-        "(pool_ended < {cutoff} OR (pool_ended IS NULL AND pool_kind = 'local' AND pool_started < {cutoff})) "
-        "AND NOT EXISTS (SELECT 1 FROM `{schema}`.`pool_worker` w WHERE w.pool_id = pool.pool_id AND {young})"
-    ),
-}
 # Named by the digest of what was computed; half-written files have a dot before and an id behind.
 _PRETRAINING = re.compile(
     rf"[0-9a-f]{{64}}\.(pt|progress|lock)|\.[0-9a-f]{{64}}\.\w+\.[0-9a-f]{{32}}{re.escape(UNFINISHED)}"
 )
-_YOUNG = "w.heartbeat >= {cutoff}"
 
 
 @dataclass(frozen=True)
@@ -117,50 +102,3 @@ def _pretrainings() -> Iterator[Path]:
 
 
 _LISTED = {LOGS: _logs, PRETRAININGS: _pretrainings}
-
-
-def old_rows(connection: Any, schema: str, seconds: float) -> dict[str, int]:
-    """Return how many rows of the pools' tables are older than this (s) and of no use, by table.
-
-    Parameters
-    ----------
-    connection
-        A DataJoint connection.
-    schema
-        Of december's tables.
-    seconds
-        Since a job was done, or a worker gave its last sign of life, or a pool ended, on the database's clock.
-    """
-    counts = {}
-    for table, condition in _conditions(schema).items():
-        query = f"SELECT COUNT(*) FROM `{schema}`.`{table}` WHERE {condition}"
-        counts[table] = int(connection.query(query, args=_arguments(condition, seconds)).fetchone()[0])
-    return counts
-
-
-def remove_rows(connection: Any, schema: str, seconds: float) -> dict[str, int]:
-    """Remove these rows; return how many went, by table.
-
-    Parameters are those of :func:`old_rows`.
-
-    Raises
-    ------
-    datajoint.errors.AccessError
-        The account may not delete in these tables; nothing was removed.
-    """
-    counts = {}
-    with transaction(connection):
-        for table, condition in _conditions(schema).items():
-            query = f"DELETE FROM `{schema}`.`{table}` WHERE {condition}"
-            counts[table] = int(connection.query(query, args=_arguments(condition, seconds)).rowcount)
-    return counts
-
-
-def _conditions(schema: str) -> dict[str, str]:
-    cutoff = "UTC_TIMESTAMP(6) - INTERVAL %s SECOND"
-    young = _YOUNG.format(cutoff=cutoff)
-    return {table: text.format(schema=schema, cutoff=cutoff, young=young) for table, text in _ROWS.items()}
-
-
-def _arguments(condition: str, seconds: float) -> tuple[float, ...]:
-    return (seconds,) * condition.count("%s")

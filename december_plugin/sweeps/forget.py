@@ -12,8 +12,8 @@ from datajoint.errors import AccessError, IntegrityError
 from december_plugin.errors import SettingsError
 from december_plugin.importing.datajoint_internals import job_hash
 from december_plugin.pool.jobs.actions import JobActions
-from december_plugin.pool.jobs.lookup import HEX, JobBook, JobRef
-from december_plugin.pool.status.overview import STATES
+from december_plugin.pool.jobs.job import STATES, Job
+from december_plugin.pool.jobs.lookup import HEX, JobLookup
 from december_plugin.schemas.relocation import is_below, new_path, paths_in
 from december_plugin.schemas.setup_lock import changing_the_plan
 from december_plugin.schemas.training_plan import combinations
@@ -59,7 +59,7 @@ class Forgotten:
 
     n_trainings: int = 0
     entries: dict[str, int] = field(default_factory=dict)
-    refused: list[tuple[JobRef, str]] = field(default_factory=list)
+    refused: list[tuple[Job, str]] = field(default_factory=list)
 
 
 class Planned:
@@ -117,12 +117,12 @@ class Planned:
         Entries of datasets, models and trainers that nothing uses any more go with them, where the nnfabrik tables are
         december's own: in a lab's tables they may be there for something else.
         """
-        refs = [JobRef(self.table, job_hash(self.table, key), "planned", key) for key in keys]
+        jobs = [Job(type(self.table).__name__, job_hash(self.table, key), "planned", key) for key in keys]
         schema = self.tables.schema
         # A registration in between would plan nothing for the entries that it has just found.
         with changing_the_plan(schema.connection, schema.database):
-            outcome = JobActions(JobBook(self.tables)).forget(refs, self.tables.TrainingPlan())
-            gone = [ref.key for ref in outcome.changed if ref.key is not None]
+            outcome = JobActions(JobLookup(self.tables)).forget(jobs, self.tables.TrainingPlan())
+            gone = [job.key for job in outcome.changed if job.key is not None]
             result = Forgotten(len(gone), refused=outcome.refused)
             if self.nnfabrik.Trainer.database == schema.database:
                 result.entries = self._remove_entries(gone)

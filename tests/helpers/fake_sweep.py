@@ -6,7 +6,8 @@ import platform
 import uuid
 from typing import Any
 
-from december_plugin.pool.jobs.leases import Lease, Leases
+from december_plugin.pool.jobs.job import Lease
+from december_plugin.pool.jobs.leases import Leases
 
 
 class FakeSweep:
@@ -72,7 +73,7 @@ class FakeSweep:
     def fail(self, number: int, words: str, *, stack: str = "Traceback: here", table: Any = None, **more: Any) -> Lease:
         table = self.table if table is None else table
         lease = self.run(number, more.pop("worker_id", "f" * 32), table=table, **more)
-        assert self.leases.fail(table, self.keys[number], lease, words=words, stack=stack)
+        assert self.leases.fail(table, self.keys[number], lease, message=words, stack=stack)
         return lease
 
     def poison(self, number: int, words: str = "ended by the signal SIGSEGV") -> Lease:

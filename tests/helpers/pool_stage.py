@@ -46,7 +46,7 @@ while True:
 """
 
 
-class StandInBoard:
+class StandInDatabase:
     """Remembers what it was told."""
 
     def __init__(self) -> None:
@@ -69,10 +69,10 @@ class StandInBoard:
     def idle_for(self) -> float:
         return self.idle
 
-    def mark_dead(self, worker_id: str, words: str) -> None:
-        self.dead.append((worker_id, words))
+    def mark_dead(self, worker_id: str, message: str) -> None:
+        self.dead.append((worker_id, message))
 
-    def give_back(self, worker_id: str, words: str) -> None:
+    def give_back(self, worker_id: str, message: str) -> None:
         self.given_back.append(worker_id)
 
     def finish(self, *, timeout: float) -> bool:
@@ -86,12 +86,12 @@ class Stage:
     def __init__(self, folder: Path, *options: str, n_workers: int = 1, **settings):
         program = folder / "worker.py"
         program.write_text(STAND_IN)
-        self.folder, self.board = folder, StandInBoard()
+        self.folder, self.database = folder, StandInDatabase()
         self.lines: list[tuple[str, str]] = []
         self.pool = LocalPool(
             PoolSettings(schema="lab", **settings),
             [Slot(f"cpu {number}") for number in range(1, n_workers + 1)],
-            board=self.board,
+            database=self.database,
             pool_id="0" * 32,
             log_folder=folder,
             program=[sys.executable, str(program), str(folder), *options],

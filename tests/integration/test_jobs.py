@@ -16,9 +16,11 @@ from december_plugin.cli import main
 from december_plugin.database.connection import second_connection
 from december_plugin.pool.jobs import actions as job_actions
 from december_plugin.pool.jobs.actions import JobActions
-from december_plugin.pool.jobs.leases import transaction
-from december_plugin.pool.jobs.lookup import JobBook, JobRef
-from december_plugin.pool.jobs.queue import Picker
+from december_plugin.pool.jobs.job import Job
+from december_plugin.pool.jobs.lookup import JobLookup
+from december_plugin.pool.jobs.queue import JobQueue
+from december_plugin.pool.records import PoolRecords
+from december_plugin.pool.transactions import transaction
 from helpers.fake_sweep import HERE, FakeSweep
 
 
@@ -55,10 +57,10 @@ def started_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def next_keys(sweep: FakeSweep) -> list[int]:
     """Return the seeds of the trainings that a worker would take up."""
-    candidates = Picker([sweep.tables.TrainedModel]).candidates[0]
+    queue = JobQueue([sweep.tables.TrainedModel]).tables[0]
     found = []
-    while not found or candidates._keys:
-        key = candidates.next()
+    while not found or queue._keys:
+        key = queue.next()
         if key is None:
             break
         found.append(key["seed"])
@@ -295,10 +297,10 @@ def test_a_dead_worker_loses_its_job_and_cannot_store(sweep: FakeSweep, jobs: An
 
 def test_a_server_that_was_just_started_cannot_tell(sweep: FakeSweep) -> None:
     lease = sweep.run(0, sweep.worker(age=120))
-    book = JobBook(sweep.tables)
-    actions = JobActions(book)
+    lookup = JobLookup(sweep.tables)
+    actions = JobActions(lookup)
     actions._uptime = 30.0
-    ((_, reason),) = actions.retry([book.find(sweep.hash(0))]).refused
+    ((_, reason),) = actions.retry([lookup.find(sweep.hash(0))]).refused
     assert "and the database was started 30 s ago: whether the worker lives is known 60 s after the start" in reason
     assert sweep.leases.is_held(sweep.connection, lease)
 
@@ -307,7 +309,7 @@ def test_reservations_without_a_worker(sweep: FakeSweep, jobs: Any) -> None:
     old, young = sweep.reserve(0, age=7200), sweep.reserve(1, age=600)
     text = jobs("retry", old, code=1)
     assert "is reserved since 2.0 h by process " in text
-    assert "a plain populate() or an older version. If that process is gone, add --stale" in text
+    assert "a plain populate(). If that process is gone, add --stale" in text
     assert "since 2.0 h, less than --stale 24 h" in jobs("retry", old, "--stale", code=1)
     assert jobs("retry", "--stale") == "There is nothing to give back.\n"
     assert jobs("retry", "--stale", "1:00:00") == f"TrainedModel: 1 job to be begun anew: {old[:8]}\n"
@@ -349,11 +351,11 @@ class InThread:
     """Gives a job back in a thread and on a connection of its own, as the process of the command does."""
 
     def __init__(self, sweep: FakeSweep, connection: Any):
-        actions = JobActions(JobBook(sweep.tables))
-        actions._uptime, actions.connection = 1e6, connection
-        refs = [JobRef(sweep.table, sweep.hash(0), "running", sweep.keys[0])]
+        actions = JobActions(JobLookup(sweep.tables))
+        actions._uptime, actions.records = 1e6, PoolRecords(connection, sweep.schema)
+        jobs = [Job("TrainedModel", sweep.hash(0), "running", sweep.keys[0])]
         self.outcome: Any = None
-        self._thread = threading.Thread(target=lambda: setattr(self, "outcome", actions.retry(refs)))
+        self._thread = threading.Thread(target=lambda: setattr(self, "outcome", actions.retry(jobs)))
 
     def start(self) -> None:
         self._thread.start()

@@ -12,9 +12,11 @@ import pytest
 from december_plugin.database.connection import second_connection
 from december_plugin.database.outages import server_failure
 from december_plugin.errors import SettingsError
-from december_plugin.pool.jobs.leases import Lease, Leases, transaction
-from december_plugin.pool.jobs.queue import Candidates, Picker, choose_tables
-from december_plugin.pool.jobs.waiting import describe_jobs
+from december_plugin.pool.jobs.description import describe_jobs
+from december_plugin.pool.jobs.job import Lease
+from december_plugin.pool.jobs.leases import Leases
+from december_plugin.pool.jobs.queue import JobQueue, TableQueue, choose_tables
+from december_plugin.pool.transactions import transaction
 
 
 @pytest.fixture
@@ -85,7 +87,7 @@ def test_one_holder_at_a_time(lab, table, key, leases):
 def test_a_job_that_is_given_back_can_be_claimed_again(lab, table, key, leases):
     first, second = new_worker(lab), new_worker(lab)
     lease = leases.claim(table, key, first)
-    assert leases.finish(table.connection, lease, state="free", words="interrupted")
+    assert leases.finish(table.connection, lease, state="free", message="interrupted")
     assert reservations(lab) == []
     assert job_row(lab)["last_words"] == "interrupted"
     again = leases.claim(table, key, second)
@@ -147,8 +149,8 @@ def test_a_job_that_kills_its_workers_is_poisoned(lab, table, key, leases, other
 def test_a_failure_is_recorded_by_the_holder_only(lab, table, key, leases):
     lease = leases.claim(table, key, new_worker(lab))
     stale = Lease(lease.job_schema, lease.job_table, lease.job_hash, new_worker(lab), 1)
-    assert not leases.fail(table, key, stale, words="no", stack="")
-    assert leases.fail(table, key, lease, words="ValueError: x", stack="Traceback ...")
+    assert not leases.fail(table, key, stale, message="no", stack="")
+    assert leases.fail(table, key, lease, message="ValueError: x", stack="Traceback ...")
     assert lab.tables.schema.jobs.fetch1("error_message", "error_stack") == ("ValueError: x", "Traceback ...")
     assert job_row(lab)["job_state"] == "failed"
 
@@ -190,7 +192,7 @@ def test_release_all_gives_back_without_counting_an_attempt(lab, table, leases):
     worker = new_worker(lab)
     for key in table.key_source.fetch("KEY"):
         leases.claim(table, key, worker)
-    assert leases.release_all(table.connection, worker, words="interrupted") == 3
+    assert leases.release_all(table.connection, worker, message="interrupted") == 3
     assert reservations(lab) == []
     assert set(lab.tables.PoolJob.fetch("n_deaths")) == {0}
 
@@ -203,23 +205,23 @@ def test_ages_of_other_holders(lab, table, key, leases):
     assert 5 <= age < 15
 
 
-def test_candidates_leave_out_what_is_reserved_or_failed(lab, table, leases):
+def test_a_queue_leaves_out_what_is_reserved_or_failed(lab, table, leases):
     keys = table.key_source.fetch("KEY", order_by="seed")
     lease = leases.claim(table, keys[0], new_worker(lab))
-    leases.fail(table, keys[0], lease, words="x", stack="")
+    leases.fail(table, keys[0], lease, message="x", stack="")
     leases.claim(table, keys[1], new_worker(lab))
-    candidates = Candidates(table)
-    assert candidates.next() == keys[2]
+    queue = TableQueue(table)
+    assert queue.next() == keys[2]
     leases.claim(table, keys[2], new_worker(lab))
-    assert candidates.next() is None
+    assert queue.next() is None
 
 
-def test_the_picker_goes_back_to_tables_that_were_empty(lab, table):
-    picker = Picker([lab.tables.TrainingSummary, lab.tables.TrainedModel])
-    assert picker.next()[1]["seed"] in (1, 2, 3)
+def test_the_queue_goes_back_to_tables_that_were_empty(lab, table):
+    queue = JobQueue([lab.tables.TrainingSummary, lab.tables.TrainedModel])
+    assert queue.next()[1]["seed"] in (1, 2, 3)
     lab.tables.TrainedModel.populate()
-    picker = Picker([lab.tables.TrainingSummary, lab.tables.TrainedModel])
-    assert picker.next()[0].table.table_name == "__training_summary"
+    queue = JobQueue([lab.tables.TrainingSummary, lab.tables.TrainedModel])
+    assert queue.next()[0].table.table_name == "__training_summary"
 
 
 def test_tables_are_chosen_by_name_or_kind(lab):

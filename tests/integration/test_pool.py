@@ -17,7 +17,8 @@ import pytest
 from december_plugin.cli import main
 from december_plugin.cli.commands import pool as pool_command
 from december_plugin.database.connection import second_connection
-from december_plugin.pool.supervisor.database import PoolBoard, announce_pool, failed_jobs
+from december_plugin.pool.records import PoolRecords
+from december_plugin.pool.supervisor.database import SupervisorDatabase, failed_jobs
 from december_plugin.simulate import write_recording
 from helpers.pool_lab import FATAL, PoolLab, wait_until
 
@@ -242,7 +243,7 @@ def test_what_the_server_could_not_be_told_is_delivered_when_it_answers(pool):
     """The supervisor's thread, with a server that is away for the first three attempts."""
     pool.register(seeds=(1,), max_iter=2)
     connection = pool.lab.tables.schema.connection
-    announce_pool(connection, pool.schema, pool_id="a" * 32, kind="local", n_workers=1)
+    PoolRecords(connection, pool.schema).add_pool("a" * 32, kind="local", n_workers=1)
     pool.query(
         "INSERT INTO `{}`.pool_job (job_table, job_hash, job_schema, worker_id, job_state, n_starts, begun) "
         "VALUES ('__trained_model', %s, %s, %s, 'running', 1, UTC_TIMESTAMP(6))",
@@ -256,13 +257,13 @@ def test_what_the_server_could_not_be_told_is_delivered_when_it_answers(pool):
             raise ConnectionRefusedError(111, "Connection refused")
         return second_connection(timeout=10)
 
-    board = PoolBoard(pool.schema, "a" * 32, connect=connect, max_attempts=1, tell=told.append)
-    board.start()
-    board.mark_dead("c" * 32, "killed by signal 9 (SIGKILL)")
-    assert board.idle_for() == 0
-    assert not board.has_answered
-    wait_until(lambda: board.has_answered, "an answer", seconds=60)
-    assert board.finish(timeout=30)
+    database = SupervisorDatabase(pool.schema, "a" * 32, connect=connect, max_attempts=1, tell=told.append)
+    database.start()
+    database.mark_dead("c" * 32, "killed by signal 9 (SIGKILL)")
+    assert database.idle_for() == 0
+    assert not database.has_answered
+    wait_until(lambda: database.has_answered, "an answer", seconds=60)
+    assert database.finish(timeout=30)
     assert told == [
         "the database server does not answer (Connection refused); the workers go on, and wait for it",
         f"the job {'b' * 8} of __trained_model is poisoned: 1 workers died with it. It is not begun again; "
@@ -274,4 +275,4 @@ def test_what_the_server_could_not_be_told_is_delivered_when_it_answers(pool):
     ]
     assert pool.query("SELECT pool_ended IS NOT NULL FROM `{}`.pool") == [(1,)]
     # Nothing failed that is still in DataJoint's table.
-    assert board.failures == failed_jobs(connection, pool.schema) == {"failed": 0, "poisoned": 0}
+    assert database.failures == failed_jobs(connection, pool.schema) == {"failed": 0, "poisoned": 0}

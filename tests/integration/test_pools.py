@@ -11,11 +11,12 @@ import uuid
 import pytest
 
 from december_plugin.cli import main
+from december_plugin.pool.liveness import duration
+from december_plugin.pool.records import PoolRecords
 from december_plugin.pool.slurm import array as slurm
 from december_plugin.pool.slurm.array import ArrayStatus, SlurmError
 from december_plugin.pool.supervisor import stop as _stopping
-from december_plugin.pool.supervisor.database import announce_pool
-from december_plugin.pool.supervisor.registry import choose_pools, duration, pools
+from december_plugin.pool.supervisor.registry import choose_pools
 from december_plugin.schemas.lab import open_lab
 
 
@@ -25,10 +26,11 @@ class Tables:
     def __init__(self, schema: str, capsys: pytest.CaptureFixture[str]):
         self.schema, self.capsys = schema, capsys
         self.connection = open_lab(schema=schema, nnfabrik=schema, create=True).tables.schema.connection
+        self.records = PoolRecords(self.connection, schema)
 
     def add_pool(self, *, kind: str = "local", slurm_job: str = "", **columns: object) -> str:
         pool_id = uuid.uuid4().hex
-        announce_pool(self.connection, self.schema, pool_id=pool_id, kind=kind, n_workers=2, slurm_job=slurm_job)
+        self.records.add_pool(pool_id, kind=kind, n_workers=2, slurm_job=slurm_job)
         for name, value in columns.items():
             self.query(f"UPDATE `{{}}`.pool SET {name} = %s WHERE pool_id = %s", value, pool_id)
         return pool_id
@@ -73,9 +75,9 @@ def test_a_pool_of_this_host_whose_supervisor_is_gone_is_closed_at_once(tables):
     pool_id = tables.add_pool(pool_pid=a_process_that_has_ended())
     tables.add_worker(pool_id, age=300, state="working")
     tables.add_worker(pool_id, age=3, state="ended", worker_detail="SIGTERM")
-    (pool,) = pools(tables.connection, tables.schema)
+    (pool,) = tables.records.pools()
     assert pool.supervisor_is_gone
-    assert [worker.words for worker in pool.workers] == ["no sign of life for 5 min 0 s", "ended: SIGTERM"]
+    assert [worker.activity for worker in pool.workers] == ["no sign of life for 5 min 0 s", "ended: SIGTERM"]
     assert "its supervisor is gone, `december pool stop` ends what is left" in tables.run("pool", "status")
     said = tables.run("pool", "stop")
     assert f"pool {pool_id[:8]} is closed: its supervisor was gone, and no worker is left" in said
@@ -86,7 +88,7 @@ def test_a_pool_of_this_host_whose_supervisor_is_gone_is_closed_at_once(tables):
 def test_a_pool_of_another_host_gets_time_to_answer(tables, monkeypatch):
     monkeypatch.setattr(_stopping, "SILENCE", 0.3)
     pool_id = tables.add_pool(pool_host="gpu9", pool_pid=a_process_that_has_ended())
-    (pool,) = pools(tables.connection, tables.schema)
+    (pool,) = tables.records.pools()
     assert not pool.supervisor_is_gone  # cannot be known from here
     said = tables.run("pool", "stop", "--now")
     assert f"pool {pool_id[:8]} is closed: it gives no sign of life" in said
@@ -97,10 +99,10 @@ def test_a_pool_that_runs_is_seen_to_run(tables):
     pool_id = tables.add_pool(pool_pid=os.getpid())
     job = {"job_table": "__trained_model", "job_hash": "a" * 32}
     tables.add_worker(pool_id, age=2, state="working", job_epoch=3, job_n_epochs=10, job_seconds_left=4000, **job)
-    (pool,) = pools(tables.connection, tables.schema)
+    (pool,) = tables.records.pools()
     assert not pool.supervisor_is_gone
     (worker,) = pool.alive
-    assert worker.words == "working: trained_model aaaaaaaa, epoch 3 of 10, 1 h 6 min left"
+    assert worker.activity == "working: trained_model aaaaaaaa, epoch 3 of 10, 1 h 6 min left"
     assert worker.name.endswith(" (processor, process 7 on gpu9)")
     assert f"process {os.getpid()} on {platform.node()}, of " in tables.run("pool", "status")
     assert choose_pools([pool], pool_id[:5].upper()) == [pool]
@@ -112,12 +114,12 @@ def test_an_array_that_slurm_has_ended(tables, monkeypatch):
     states = {over: ArrayStatus(), other: ArrayStatus(), waits: ArrayStatus(pending=1, reasons=("Priority",))}
     cancelled = []
 
-    def cancel(row) -> bool:
-        cancelled.append(row["slurm_job"])
-        states[row["pool_id"]] = ArrayStatus()
+    def cancel(slurm_job: str) -> bool:
+        cancelled.append(slurm_job)
+        states[{"11": over, "12": other, "13": waits}[slurm_job]] = ArrayStatus()
         return True
 
-    monkeypatch.setattr(slurm, "slurm_status", lambda rows: {row["pool_id"]: states[row["pool_id"]] for row in rows})
+    monkeypatch.setattr(slurm, "slurm_status", lambda pools: {pool.pool_id: states[pool.pool_id] for pool in pools})
     monkeypatch.setattr(slurm, "cancel_pending", cancel)
     said = tables.run("pool", "status")
     assert "Slurm job 13" in said
@@ -130,7 +132,7 @@ def test_an_array_that_slurm_has_ended(tables, monkeypatch):
 
 
 def test_slurm_that_cannot_be_asked(tables, monkeypatch):
-    def refuse(rows):
+    def refuse(asked):
         raise SlurmError("there is no squeue here: ask on a machine from which Slurm jobs are submitted.")
 
     monkeypatch.setattr(slurm, "slurm_status", refuse)

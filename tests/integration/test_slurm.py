@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from december_plugin.cli import main
+from december_plugin.pool.records import PoolRecords
 from december_plugin.pool.slurm.array import slurm_status
 from december_plugin.schemas.lab import open_lab
 from december_plugin.simulate import write_recording
@@ -141,7 +142,8 @@ def test_an_array_fills_the_tables_and_keeps_the_password_to_itself(cluster, lab
     pool = cluster.lab.tables.Pool.fetch1()
     assert (pool["pool_kind"], pool["slurm_job"], pool["n_workers"]) == ("slurm", job, 2)
     assert {row["pool_id"] for row in workers} == {pool["pool_id"]}
-    assert slurm_status([pool])[pool["pool_id"]].is_over
+    records = PoolRecords(cluster.lab.tables.schema.connection, cluster.lab.tables.schema.database)
+    assert slurm_status(records.pools(running=False))[pool["pool_id"]].is_over
 
     files = [path for path in (cluster.folder / "arrays").rglob("*") if path.is_file()]
     assert {path.suffix for path in files} >= {".sh", ".pkl", ".out", ".err"}

@@ -17,9 +17,8 @@ import pytest
 from datajoint.errors import LostConnectionError
 
 from december_plugin.cli import main
-from december_plugin.pool.jobs.waiting import table_statuses
 from december_plugin.pool.status import overview as overview_module
-from december_plugin.pool.status.bottlenecks import find_blocks
+from december_plugin.pool.status.bottlenecks import find_bottlenecks
 from december_plugin.pool.status.overview import read_overview
 from helpers.fake_sweep import FakeSweep
 
@@ -43,7 +42,7 @@ def status(sweep: FakeSweep, capsys: pytest.CaptureFixture[str], monkeypatch: py
 
 
 def blocks(sweep: FakeSweep) -> dict[str, Any]:
-    return {block.kind: block for block in find_blocks(read_overview(sweep.tables))}
+    return {block.kind: block for block in find_bottlenecks(read_overview(sweep.tables))}
 
 
 # ---- what is counted
@@ -86,7 +85,8 @@ def test_numbers_are_those_of_the_other_functions(empty_lab: Any) -> None:
     tables.TrainingSummary.populate(max_calls=1)
     tables.ClusterAssignment.populate()
     tables.SeedAgreement.populate(max_calls=1)
-    expected = {status.name: (status.done, status.waiting) for status in table_statuses(tables)}
+    progress = {table.__name__: table.progress(display=False) for table in tables.computed}
+    expected = {name: (total - remaining, remaining) for name, (remaining, total) in progress.items()}
     found = {counts.table: (counts.done, counts.waiting) for counts in read_overview(tables).tables}
     assert found == expected
     assert found["SeedAgreement"] == (1, 2)
@@ -286,7 +286,7 @@ def test_reservations_of_nobody(sweep: FakeSweep) -> None:
     sweep.reserve(1, age=7200)
     block = blocks(sweep)["reservations_without_worker"]
     assert block.count == 1
-    assert block.message.startswith("1 job reserved by a plain populate() or an older version, the first 2.0 h ago")
+    assert block.message.startswith("1 job reserved by a plain populate(), the first 2.0 h ago")
     assert "`december jobs retry --stale TIME`" in block.remedy
 
 

@@ -16,8 +16,9 @@ from datajoint.errors import LostConnectionError
 from december_plugin.cli import main
 from december_plugin.database.connection import second_connection
 from december_plugin.pool import Worker, WorkerSettings
+from december_plugin.pool.jobs.description import describe_jobs
 from december_plugin.pool.jobs.leases import Leases
-from december_plugin.pool.jobs.waiting import clear_failures, describe_jobs
+from december_plugin.pool.jobs.waiting import clear_failures
 from december_plugin.pool.worker.heartbeat import Heartbeat, WorkerIdentity, WorkerState
 from december_plugin.pool.worker.loop import DeviceBrokenError
 
@@ -58,7 +59,7 @@ def column(lab, name: str) -> list:
 
 def test_forgetting_failures_leaves_alone_what_another_has_begun_meanwhile(lab, table, keys, leases, other):
     lease = leases.claim(table, keys[0], uuid.uuid4().hex)
-    assert leases.fail(table, keys[0], lease, words="x", stack="x")
+    assert leases.fail(table, keys[0], lease, message="x", stack="x")
     connection, schema = table.connection, lab.tables.schema.database
     real = connection.query
 
@@ -81,7 +82,7 @@ def test_messages_fit_into_tables_older_than_utf8mb4(lab, table, keys, leases):
     for name in ("pool_job", "~jobs"):
         connection.query(f"ALTER TABLE `{schema}`.`{name}` CONVERT TO CHARACTER SET latin1")
     try:
-        assert leases.fail(table, keys[0], lease, words="Größe 3 → 4", stack="→")
+        assert leases.fail(table, keys[0], lease, message="Größe 3 → 4", stack="→")
         assert column(lab, "last_words") == ["Größe 3 \\u2192 4"]
         assert list(lab.tables.schema.jobs.fetch("error_message")) == ["Größe 3 \\u2192 4"]
     finally:

@@ -18,7 +18,8 @@ import yaml
 
 import helpers
 from december_plugin.cli import main
-from december_plugin.pool.jobs.waiting import clear_failures, jobs_table, table_statuses
+from december_plugin.pool import read_overview
+from december_plugin.pool.jobs.waiting import clear_failures
 from december_plugin.schemas.lab import open_lab
 from december_plugin.simulate import write_recording
 from helpers import lab_tables
@@ -286,8 +287,8 @@ def test_ignored_jobs_are_left_alone_and_are_no_failures(command, recordings):
     for key in (lab.tables.TrainingPlan & "seed = 2").fetch("KEY"):
         lab.tables.schema.jobs.ignore(lab.tables.TrainedModel.table_name, key)
     command.run("worker", "--only", "TrainedModel", code=0)
-    (status, *_) = table_statuses(lab.tables)
-    assert (status.done, status.waiting, len(status.ignored), status.failed) == (2, 0, 2, [])
+    (counts, *_) = read_overview(lab.tables).tables
+    assert (counts.done, counts.waiting, counts.ignored, counts.failed, counts.poisoned) == (2, 0, 2, 0, 0)
 
 
 def test_names_that_do_not_exist_make_no_schemas(database, command):
@@ -303,7 +304,7 @@ def test_a_retry_leaves_failures_of_others_alone(command, recordings):
     command.register(sweep(recordings))
     lab = open_lab(schema=command.schema, nnfabrik=command.schema)
     foreign = {"table_name": lab.tables.TrainedModel.table_name, "key_hash": "0" * 32, "status": "error", "key": {}}
-    jobs = jobs_table(lab.tables.TrainedModel())
+    jobs = lab.tables.schema.jobs
     jobs.insert1({**foreign, "error_message": "x", "user": "u", "host": "h", "pid": 1, "connection_id": 1})
     assert clear_failures(lab.tables.TrainedModel(), command.schema) == 0
     assert len(jobs & {"key_hash": "0" * 32}) == 1

@@ -12,7 +12,8 @@ from datajoint.errors import DataJointError, LostConnectionError
 
 from december_plugin.database.outages import is_outage
 from december_plugin.errors import ServerError, SettingsError
-from december_plugin.pool.jobs.leases import Lease, LeaseLostError
+from december_plugin.pool.jobs.job import Lease
+from december_plugin.pool.jobs.leases import LeaseLostError
 from december_plugin.pool.worker import job as running
 from december_plugin.pool.worker.heartbeat import WorkerState
 from december_plugin.pool.worker.job import JobMonitor, JobWatch

@@ -17,11 +17,13 @@ from rich.console import Console
 from december_plugin.cli.views import tables as _tables_view
 from december_plugin.cli.views.status import StatusView
 from december_plugin.cli.views.status_json import dumped, overview_as_json
-from december_plugin.pool.jobs import lookup as job_book
+from december_plugin.pool.jobs import lookup
+from december_plugin.pool.jobs.description import KINDS, counted
+from december_plugin.pool.jobs.job import Job
 from december_plugin.pool.jobs.lookup import log_tail
-from december_plugin.pool.jobs.waiting import KINDS, counted
+from december_plugin.pool.liveness import PoolStatus, WorkerStatus
 from december_plugin.pool.status.failures import all_redacted, grouped, normalised
-from december_plugin.pool.status.overview import Overview, PoolRow, QueuedJob, TableCounts, Throughput, Worker
+from december_plugin.pool.status.overview import Overview, TableCounts, Throughput
 from december_plugin.schemas.tables import DecemberTables
 from december_plugin.text.formatting import in_words
 from december_plugin.text.terminal import printable
@@ -122,7 +124,7 @@ def test_every_table_that_workers_fill_has_words() -> None:
 def test_end_of_a_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "a log: of a job"
     log.write_bytes(b"".join(b"line %d\n" % number for number in range(1000)) + b"last \xff")
-    monkeypatch.setattr(job_book, "TAIL_BYTES", 30)
+    monkeypatch.setattr(lookup, "TAIL_BYTES", 30)
     assert log_tail(f"gpu3:{log}", 2) == (str(log), ["line 999", "last \ufffd"])
     assert log_tail(f"gpu3:{log}", 20)[1] == ["line 998", "line 999", "last \ufffd"]  # without the half line
     assert log_tail(f"gpu3:{log}", 0)[1] == []
@@ -136,28 +138,28 @@ def test_end_of_a_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 LONG = "a description that is much longer than any terminal is wide, with a \x1b[31mcolour and words " * 3
 
 
-def worker(number: int, **values: Any) -> Worker:
+def worker(number: int, **values: Any) -> WorkerStatus:
     row: dict[str, Any] = {"worker_id": f"{number:032x}", "pool_id": "", "host": "gpu3.lab.example", "pid": 4711}
     row |= {"gpu": str(number), "slurm_job": "", "state": "working", "detail": "", "lease": 60.0, "heartbeat_age": 3.0}
     row |= {"job_table": "__trained_model", "job_hash": f"{number:032x}", "epoch": 12, "n_epochs": 200, "score": 0.25}
     row |= {"seconds_left": 4000.0, "n_done": 1234, "n_failed": 1, "busy_seconds": 0.0, "version": "0.2.0"}
-    return Worker(**{**row, **values})
+    return WorkerStatus(**{**row, **values})
 
 
 def overview(**values: Any) -> Overview:
     workers = [worker(1), worker(2, state="waiting", detail=LONG), worker(3, heartbeat_age=400.0)]
     job: dict[str, Any] = {"table": "TrainedModel", "key": {"seed": 1}, "user": "u", "pid": 1, "age": 900.0}
     jobs = [
-        QueuedJob(job_hash=each.job_hash, state="running", host=each.host, holder=each.worker_id, worker=each, **job)
+        Job(job_hash=each.job_hash, state="running", host=each.host, holder=each.worker_id, worker=each, **job)
         for each in workers
     ]
-    jobs.append(QueuedJob(job_hash="f" * 32, state="running", host=LONG, **job))
-    failed = [QueuedJob(job_hash=f"{i:032x}", state="failed", host="h", reason=f"bad {LONG}", **job) for i in range(30)]
+    jobs.append(Job(job_hash="f" * 32, state="running", host=LONG, **job))
+    failed = [Job(job_hash=f"{i:032x}", state="failed", host="h", reason=f"bad {LONG}", **job) for i in range(30)]
     parts: dict[str, Any] = {"schema": "december", "time": datetime(2026, 5, 4, 3, 2, 1), "planned": 25000}
     parts |= {"jobs": jobs + failed, "workers": workers, "has_pool_tables": True}
     parts["tables"] = [TableCounts("TrainedModel", 12345, 4, 12345, 30, 0, 0), TableCounts("Empty", 0, 0, 0, 0, 0, 0)]
     parts["reasons"] = grouped((each.table, each.job_hash, each.reason, False) for each in failed)
-    parts["pools"] = [PoolRow("a" * 32, "slurm", LONG, LONG, "812345", 8, True, 900.0, None)]
+    parts["pools"] = [PoolStatus("a" * 32, "slurm", LONG, 0, LONG, "812345", 8, "", 1, 900.0, None)]
     parts["throughput"] = Throughput({"TrainedModel": 3}, {"TrainedModel": 70}, {"TrainedModel": 2000.0}, 9000.0)
     parts["describe"] = lambda table, key: f"{table}: {LONG}, seed {key['seed']}"
     return Overview(**{**parts, **values})
@@ -250,7 +252,7 @@ def test_json_has_all() -> None:
     table = content["tables"][0]
     assert list(table) == ["table", "done", "waiting", "running", "failed", "poisoned", "ignored"]
     assert (len(table["running"]), len(table["failed"])) == (4, 30)
-    named = {field.name for field in dataclasses.fields(Worker)} | {"alive", "overdue"}
+    named = {field.name for field in dataclasses.fields(WorkerStatus)} | {"alive", "overdue"}
     assert set(content["workers"][0]) == named
     assert [block["kind"] for block in content["blocks"]] == [
         "workers_wait",

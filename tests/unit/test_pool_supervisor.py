@@ -45,14 +45,14 @@ def test_each_place_has_its_worker_with_its_own_environment(tmp_path, monkeypatc
     stage = Stage(tmp_path, n_workers=2, idle_exit=30, max_attempts=4, only=("TrainedModel",), allow_modules=("a", "b"))
 
     def become_idle() -> bool:
-        stage.board.idle = 31.0
+        stage.database.idle = 31.0
         return True
 
     assert stage.run(stage.have_started(2), become_idle) == 0
     rows = stage.started()
     assert len({row["DECEMBER_WORKER_ID"] for row in rows}) == 2
     assert all(len(row["DECEMBER_WORKER_ID"]) == 32 for row in rows)
-    assert {row["DECEMBER_WORKER_ID"] for row in rows} == set(stage.board.watched)
+    assert {row["DECEMBER_WORKER_ID"] for row in rows} == set(stage.database.watched)
     for row in rows:
         assert row["ppid"] == os.getpid() == int(row["DECEMBER_SUPERVISOR"])
         assert row["sid"] == row["pid"]  # Ctrl-C does not reach it
@@ -64,7 +64,7 @@ def test_each_place_has_its_worker_with_its_own_environment(tmp_path, monkeypatc
             *("--only", "TrainedModel", "--allow-modules", "a,b"),
         ]
     assert stage.said("ends: nothing to do for 30 s")
-    assert stage.board.dead == stage.board.given_back == []
+    assert stage.database.dead == stage.database.given_back == []
     assert ("cpu 1", "saved") in stage.lines
     assert (tmp_path / "cpu-2.log").read_text().splitlines() == ["working", "saved"]
 
@@ -113,7 +113,7 @@ def test_a_killed_worker_is_reported_and_replaced_by_another(tmp_path):
 
     assert stage.run(stage.have_started(1), kill_it, stage.have_started(2), send_self(signal.SIGTERM)) == 143
     first, second = stage.started()
-    assert stage.board.dead == [(first["DECEMBER_WORKER_ID"], "killed by signal 9 (SIGKILL)\nworking")]
+    assert stage.database.dead == [(first["DECEMBER_WORKER_ID"], "killed by signal 9 (SIGKILL)\nworking")]
     assert first["DECEMBER_WORKER_ID"] != second["DECEMBER_WORKER_ID"]
     assert second["time"] - first["time"] >= 1.0
     log = tmp_path / "cpu-1.log"
@@ -136,7 +136,7 @@ def test_retry_is_for_the_first_worker_only(tmp_path, impatient):
     assert stage.run(stage.have_started(3), send_self(signal.SIGTERM)) == 143
     assert [row["argv"].count("--retry") for row in stage.started()].count(1) == 1
     assert "--retry" not in stage.started()[2]["argv"]
-    assert [words.splitlines()[0] for _, words in stage.board.dead] == ["ended with code 9"]
+    assert [words.splitlines()[0] for _, words in stage.database.dead] == ["ended with code 9"]
 
 
 # What a worker says to its supervisor when it could begin.
@@ -152,7 +152,7 @@ def test_wrong_settings_end_the_pool(tmp_path, code):
     ends = [text for source, text in stage.lines if source == "pool" and text.startswith("ends: ")]
     assert len(ends) == 1
     assert ends[0].endswith(" says: working | december: error: there is no table X")
-    assert stage.board.finished == 1
+    assert stage.database.finished == 1
 
 
 @pytest.mark.parametrize("words", ["", "december: error: the store cannot be used"])
@@ -161,7 +161,7 @@ def test_a_worker_that_had_begun_has_died_whatever_the_code_and_its_words(tmp_pa
     stage = Stage(tmp_path)
     stage.do_next(f"{BEGUN}; print({words!r}, flush=True); os._exit({code})")
     assert stage.run(stage.have_started(2), send_self(signal.SIGTERM)) == 143
-    assert [words.splitlines()[0].startswith(f"ended with code {code}") for _, words in stage.board.dead] == [True]
+    assert [words.splitlines()[0].startswith(f"ended with code {code}") for _, words in stage.database.dead] == [True]
 
 
 def test_a_worker_that_cannot_begin_ends_no_pool_in_which_another_could(tmp_path, impatient):
@@ -188,7 +188,7 @@ def test_a_worker_that_cannot_begin_ends_no_pool_in_which_another_could(tmp_path
     ends = [text for _, text in stage.lines if text.startswith("ends: ")]
     assert ends == ["ends: SIGTERM"]
     assert stage.said("december: error: the disk is away")
-    assert sorted(words.splitlines()[0] for _, words in stage.board.dead) == [
+    assert sorted(words.splitlines()[0] for _, words in stage.database.dead) == [
         "ended with code 1",
         "killed by signal 9 (SIGKILL)",
     ]
@@ -236,7 +236,7 @@ def test_a_defect_is_a_death(tmp_path, impatient):
     stage = Stage(tmp_path)
     stage.do_next("print('x' * 10_000); sys.exit(70)")
     stage.run(stage.have_started(2), send_self(signal.SIGTERM))
-    ((_, words),) = stage.board.dead
+    ((_, words),) = stage.database.dead
     assert words.startswith("ended with code 70 (a bug in december)\n")
     assert len(words) < 4000
 
@@ -245,7 +245,7 @@ def test_a_worker_that_ends_by_itself_is_started_again_and_is_no_death(tmp_path,
     stage = Stage(tmp_path)
     stage.do_next("sys.exit(3)")
     assert stage.run(stage.have_started(2), send_self(signal.SIGTERM)) == 143
-    assert stage.board.dead == []
+    assert stage.database.dead == []
     assert stage.said("ended with code 3; the next one starts in 0 s")
 
 
@@ -318,7 +318,7 @@ def test_one_signal_lets_the_workers_finish(tmp_path, monkeypatch, number, code)
     assert stage.lines.count(("cpu 1", "saved")) == stage.lines.count(("cpu 2", "saved")) == 1
     assert stage.said("waiting for cpu 1 (process ")
     assert stage.said("once more kills them")
-    assert stage.board.dead == stage.board.given_back == []
+    assert stage.database.dead == stage.database.given_back == []
     assert len(stage.started()) == 2
 
 
@@ -333,8 +333,8 @@ def test_the_second_signal_kills_and_costs_the_jobs_no_attempt(tmp_path):
     code = stage.run(stage.have_started(2), send_self(signal.SIGINT), wait_a_little, send_self(signal.SIGINT))
     assert code == 130
     assert stage.said("Ctrl-C again: killing cpu 1 (process ")
-    assert {row["DECEMBER_WORKER_ID"] for row in stage.started()} == set(stage.board.given_back)
-    assert stage.board.dead == []
+    assert {row["DECEMBER_WORKER_ID"] for row in stage.started()} == set(stage.database.given_back)
+    assert stage.database.dead == []
     assert are_gone(*(row["helper"] for row in stage.started()))
 
 
@@ -357,7 +357,7 @@ def test_a_request_to_stop_drains(tmp_path):
     stage = Stage(tmp_path)
 
     def stop() -> bool:
-        stage.board.stop_requested = 1
+        stage.database.stop_requested = 1
         return True
 
     assert stage.run(stage.have_started(1), stop) == 0
@@ -369,17 +369,17 @@ def test_a_request_to_stop_at_once_kills(tmp_path):
     stage = Stage(tmp_path, "--deaf")
 
     def stop() -> bool:
-        stage.board.stop_requested = 2
+        stage.database.stop_requested = 2
         return True
 
     assert stage.run(stage.have_started(1), stop) == 0
     assert stage.said("`december pool stop --now`: killing cpu 1 (process ")
-    assert len(stage.board.given_back) == 1
+    assert len(stage.database.given_back) == 1
 
 
 def test_a_pool_that_is_to_stop_before_it_begins_starts_no_worker(tmp_path):
     stage = Stage(tmp_path)
-    stage.board.stop_requested = 1
+    stage.database.stop_requested = 1
     assert stage.run() == 0
     assert stage.started() == []
 
@@ -387,7 +387,7 @@ def test_a_pool_that_is_to_stop_before_it_begins_starts_no_worker(tmp_path):
 def test_workers_start_although_the_database_does_not_answer(tmp_path, monkeypatch):
     monkeypatch.setattr(local, "FIRST_ANSWER", 0.5)
     stage = Stage(tmp_path)
-    stage.board.has_answered, stage.board.is_reachable, stage.board.failures = False, False, None
+    stage.database.has_answered, stage.database.is_reachable, stage.database.failures = False, False, None
     began = time.time()
     assert stage.run(stage.have_started(1), send_self(signal.SIGTERM)) == 143
     assert stage.started()[0]["time"] - began >= 0.5
@@ -404,20 +404,20 @@ def test_the_time_is_over(tmp_path):
 
 def test_failures_are_told_by_the_exit_code(tmp_path):
     stage = Stage(tmp_path, max_time=0.5)
-    stage.board.failures = {"failed": 2, "poisoned": 1}
+    stage.database.failures = {"failed": 2, "poisoned": 1}
     assert stage.run() == 3
     assert stage.lines[-1] == ("pool", "2 jobs failed, 1 job poisoned; `december status` says why")
 
 
 def test_idleness_does_not_count_while_a_worker_is_missing(tmp_path, impatient):
     stage = Stage(tmp_path, n_workers=2, idle_exit=1.0)
-    stage.board.idle = 0.0
+    stage.database.idle = 0.0
     stage.do_next("os._exit(9)")
     all_watched: list[tuple[str, ...]] = []
-    stage.board.watch = all_watched.append
+    stage.database.watch = all_watched.append
 
     def become_idle() -> bool:
-        stage.board.idle = 2.0 if len(stage.started()) == 3 else 0.0
+        stage.database.idle = 2.0 if len(stage.started()) == 3 else 0.0
         return False
 
     assert stage.run(become_idle) == 0
@@ -436,7 +436,7 @@ def test_a_defect_of_the_supervisor_leaves_no_worker(tmp_path):
     with pytest.raises(RuntimeError, match="defect"):
         stage.run(stage.have_started(2), break_down)
     assert stage.lines.count(("cpu 1", "saved")) == 1
-    assert stage.board.finished == 1
+    assert stage.database.finished == 1
     assert are_gone(*(row["pid"] for row in stage.started()))
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from december_plugin.cli import slurm_options as _slurm
 from december_plugin.errors import SettingsError
+from december_plugin.pool.liveness import PoolStatus
 from december_plugin.pool.slurm import array as slurm
 from december_plugin.pool.slurm import task as slurm_task
 from december_plugin.pool.slurm.array import ArraySettings, ArrayStatus, SlurmError, parse_time
@@ -180,36 +181,36 @@ def test_a_database_on_the_loopback_interface_is_refused_for_other_nodes(program
 # ---- what has become of an array
 
 
+def pool_of(pool_id: str, slurm_job: str) -> PoolStatus:
+    return PoolStatus(pool_id, "slurm", "login", 0, "ada", slurm_job, 2, "", 0, 60.0, None)
+
+
 def test_the_queue_is_told_in_words(program):
     lines = ["7 |RUNNING |0|None", "7|RUNNING|2|None", "7|PENDING|0|Resources", "7|PENDING|1|BeginTime", "9|RUNNING|0|"]
     program("squeue", "\n".join(f"echo '{line}'" for line in lines))
-    rows = [
-        {"pool_id": "a", "slurm_job": "7", "pool_user": "ada"},
-        {"pool_id": "b", "slurm_job": "8", "pool_user": "ada"},
-        {"pool_id": "c", "slurm_job": "", "pool_user": "ada"},
-    ]
-    found = slurm.slurm_status(rows)
+    pools = [pool_of("a", "7"), pool_of("b", "8"), pool_of("c", "")]
+    found = slurm.slurm_status(pools)
     assert found == {"a": ArrayStatus(1, 2, 1, ("Resources", "BeginTime")), "b": ArrayStatus()}
     assert found["a"].words() == "2 running, 1 pending, 1 requeued (Resources, BeginTime)"
     assert found["b"].words() == "ended"
     assert found["b"].is_over
-    assert slurm.slurm_status(rows[2:]) == {}
+    assert slurm.slurm_status(pools[2:]) == {}
 
 
 def test_slurm_that_does_not_answer_is_said(program, monkeypatch):
     program("squeue", "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
-    row = {"pool_id": "a", "slurm_job": "7", "pool_user": "ada"}
+    pool = pool_of("a", "7")
     with pytest.raises(SlurmError, match=r"squeue says: slurm_load_jobs error: Unable to contact slurm controller\."):
-        slurm.slurm_status([row])
+        slurm.slurm_status([pool])
     program("scancel", "echo 'scancel: error: Kill job error on job id 7: Invalid job id specified' >&2; exit 1")
-    assert slurm.cancel_pending(row) is False
-    assert slurm.cancel_all(row) is False
+    assert slurm.cancel_pending("7") is False
+    assert slurm.cancel_all("7") is False
     program("scancel", "echo 'scancel: error: Access/permission denied' >&2; exit 1")
     with pytest.raises(SlurmError, match=r"scancel says: Access/permission denied\."):
-        slurm.cancel_pending(row)
+        slurm.cancel_pending("7")
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(SlurmError, match="there is no squeue here"):
-        slurm.slurm_status([row])
+        slurm.slurm_status([pool])
 
 
 # ---- a task on its node
@@ -365,4 +366,4 @@ def test_a_second_signal_does_not_kill_the_workers_of_a_task(tmp_path, monkeypat
     assert stage.run(stage.have_started(1), send_all, send_all) == 143
     assert stage.lines.count(("cpu 1", "saved")) == 1
     assert not stage.said("killing")
-    assert stage.board.dead == stage.board.given_back == []
+    assert stage.database.dead == stage.database.given_back == []

@@ -83,13 +83,17 @@ def run(args: argparse.Namespace) -> int:
 def _rows(args: argparse.Namespace, seconds: float) -> tuple[dict[str, int] | None, list[str]]:
     """Return how many rows there are, or were removed; None, and why, if the database cannot be asked."""
     from december_plugin.database.errors import readable_errors
-    from december_plugin.pool.tidying import old_rows, remove_rows
+    from december_plugin.pool.records import PoolRecords
+    from december_plugin.pool.transactions import transaction
 
     try:
         lab = open_lab_of(args, read_only=True)
         with readable_errors():
-            found = remove_rows if args.delete else old_rows
-            return found(lab.tables.schema.connection, lab.schema, seconds), []
+            records = PoolRecords(lab.tables.schema.connection, lab.schema)
+            if not args.delete:
+                return records.count_old(seconds), []
+            with transaction(records.connection):
+                return records.delete_old(seconds), []
     except DecemberError as error:
         return None, [f"rows of pools: {error}"]
 

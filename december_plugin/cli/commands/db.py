@@ -206,7 +206,7 @@ def _living_workers(server: EmbeddedServer) -> list[str]:
                 connection.close()
     except ServerError:
         return []
-    return [f"{worker.name} in the schema {schema}: {worker.words}" for schema, worker in found]
+    return [f"{worker.name} in the schema {schema}: {worker.activity}" for schema, worker in found]
 
 
 def _ask_to_stop(workers: list[str]) -> None:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from december_plugin.pool.jobs.actions import Outcome
-    from december_plugin.pool.jobs.lookup import JobBook, JobRef
-    from december_plugin.pool.status.overview import Overview, QueuedJob
+    from december_plugin.pool.jobs.job import Job
+    from december_plugin.pool.jobs.lookup import JobLookup
+    from december_plugin.pool.status.overview import Overview
 
 REFUSED = 1
 MAX_REFUSALS = 5
@@ -99,18 +100,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from december_plugin.pool.jobs.lookup import JobBook
+    from december_plugin.pool.jobs.lookup import JobLookup
 
     lab = open_lab_of(args, read_only=True)
-    book = JobBook(lab.tables)
+    lookup = JobLookup(lab.tables)
     if args.job is not None:
-        return _show_one(book, args)
-    book.chosen_tables(args.table)  # a misspelled one is an error
+        return _show_one(lookup, args)
+    lookup.chosen_tables(args.table)  # a misspelled one is an error
     from december_plugin.cli.views.jobs import list_as_json, print_list, print_waiting
     from december_plugin.pool.status.overview import read_overview
 
     if args.state == "waiting":
-        print_waiting(book.waiting(book.chosen_tables(args.table)), lab.tables, show_all=args.all, as_json=args.json)
+        print_waiting(
+            lookup.waiting(lookup.chosen_tables(args.table)), lab.tables, show_all=args.all, as_json=args.json
+        )
         return 0
     overview = read_overview(lab.tables)
     jobs = _chosen(overview, [args.state] if args.state else list(STATES), args)
@@ -121,12 +124,12 @@ def _show(args: argparse.Namespace) -> int:
     return 0
 
 
-def _show_one(book: JobBook, args: argparse.Namespace) -> int:
+def _show_one(lookup: JobLookup, args: argparse.Namespace) -> int:
     from december_plugin.cli.views.jobs import details_as_json, print_details
-    from december_plugin.pool.jobs.waiting import describe_jobs
+    from december_plugin.pool.jobs.description import describe_jobs
 
-    details = book.details(book.find(args.job, table=args.table))
-    describe = describe_jobs(book.tables)
+    details = lookup.details(lookup.find(args.job, table=args.table))
+    describe = describe_jobs(lookup.tables)
     if args.json:
         print(details_as_json(details, describe, lines=args.lines))
     else:
@@ -134,7 +137,7 @@ def _show_one(book: JobBook, args: argparse.Namespace) -> int:
     return 0
 
 
-def _chosen(overview: Overview, states: Sequence[str], args: argparse.Namespace) -> list[QueuedJob]:
+def _chosen(overview: Overview, states: Sequence[str], args: argparse.Namespace) -> list[Job]:
     """Return the jobs in these states that the options name."""
     return [
         job
@@ -150,13 +153,13 @@ def _chosen(overview: Overview, states: Sequence[str], args: argparse.Namespace)
 
 def _retry(args: argparse.Namespace) -> int:
     from december_plugin.pool.jobs.actions import JobActions
-    from december_plugin.pool.jobs.lookup import JobBook
+    from december_plugin.pool.jobs.lookup import JobLookup
 
     _check_selection(args)
     lab = open_lab_of(args, read_only=True)
-    book = JobBook(lab.tables)
-    refs = [book.find(job, table=args.table) for job in args.jobs] or _selected(book, args)
-    outcome = JobActions(book, stale=args.stale).retry(refs)
+    lookup = JobLookup(lab.tables)
+    jobs = [lookup.find(job, table=args.table) for job in args.jobs] or _selected(lookup, args)
+    outcome = JobActions(lookup, stale=args.stale).retry(jobs)
     _report(outcome, "to be begun anew", nothing="There is nothing to give back.", named=bool(args.jobs))
     return REFUSED if outcome.refused and args.jobs else 0
 
@@ -173,46 +176,45 @@ def _check_selection(args: argparse.Namespace) -> None:
         )
 
 
-def _selected(book: JobBook, args: argparse.Namespace) -> list[JobRef]:
-    from december_plugin.pool.jobs.lookup import JobRef
+def _selected(lookup: JobLookup, args: argparse.Namespace) -> list[Job]:
     from december_plugin.pool.status.overview import read_overview
 
-    tables = {type(table).__name__: table for table in book.chosen_tables(args.table)}
+    tables = {type(table).__name__ for table in lookup.chosen_tables(args.table)}
     states = {state for state in ("failed", "poisoned", "ignored") if getattr(args, state)}
     # A table or a reason alone means what failed for it; --stale alone means the reservations alone.
     if args.all or (not states and (args.reason or (args.table and args.stale is None))):
         states |= {"failed", "poisoned"}
-    overview = read_overview(book.tables)
+    overview = read_overview(lookup.tables)
     jobs = _chosen(overview, sorted(states), args)
     if args.stale is not None and args.reason is None:
         reserved = [job for job in overview.jobs_in("running") if job.table in tables and not job.is_alive]
         jobs += [job for job in reserved if job.holder or job.age >= args.stale]
-    return [JobRef(tables[job.table], job.job_hash, job.state, job.key) for job in jobs]
+    return jobs
 
 
 def _ignore(args: argparse.Namespace) -> int:
     from december_plugin.pool.jobs.actions import JobActions
-    from december_plugin.pool.jobs.lookup import JobBook
+    from december_plugin.pool.jobs.lookup import JobLookup
 
     lab = open_lab_of(args, read_only=True)
-    book = JobBook(lab.tables)
-    outcome = JobActions(book).ignore([book.find(job, table=args.table) for job in args.jobs])
+    lookup = JobLookup(lab.tables)
+    outcome = JobActions(lookup).ignore([lookup.find(job, table=args.table) for job in args.jobs])
     _report(outcome, "ignored from now on; `december jobs retry` takes it back", nothing="", named=True)
     return REFUSED if outcome.refused else 0
 
 
 def _report(outcome: Outcome, what: str, *, nothing: str, named: bool) -> None:
-    by_table: dict[str, list[JobRef]] = {}
-    for ref in outcome.changed:
-        by_table.setdefault(ref.table_name, []).append(ref)
-    for table, refs in by_table.items():
-        names = f": {', '.join(ref.id for ref in refs)}" if len(refs) <= MAX_REFUSALS else ""
-        print(f"{table}: {numbered(len(refs), 'job')} {what}{names}")
+    by_table: dict[str, list[Job]] = {}
+    for job in outcome.changed:
+        by_table.setdefault(job.table, []).append(job)
+    for table, jobs in by_table.items():
+        names = f": {', '.join(job.id for job in jobs)}" if len(jobs) <= MAX_REFUSALS else ""
+        print(f"{table}: {numbered(len(jobs), 'job')} {what}{names}")
     if not outcome.changed and not outcome.refused and nothing:
         print(nothing)
     # Without names, a job that somebody has taken up meanwhile is no news.
-    for ref, reason in outcome.refused[: None if named else MAX_REFUSALS]:
-        print(f"december: {ref} {reason}", file=sys.stderr)
+    for job, reason in outcome.refused[: None if named else MAX_REFUSALS]:
+        print(f"december: {job} {reason}", file=sys.stderr)
     if not named and len(outcome.refused) > MAX_REFUSALS:
         print(f"december: and {len(outcome.refused) - MAX_REFUSALS:,} more", file=sys.stderr)
 

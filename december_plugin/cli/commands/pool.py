@@ -18,6 +18,9 @@ from december_plugin.errors import SettingsError
 from december_plugin.text.formatting import numbered
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from december_plugin.pool.liveness import PoolStatus, WorkerStatus
     from december_plugin.pool.supervisor.supervisor import PoolSettings
     from december_plugin.schemas.lab import Lab
 
@@ -214,28 +217,26 @@ def open_for_workers(args: argparse.Namespace, *, create: bool = False) -> tuple
 
 def _dry_run(args: argparse.Namespace) -> int:
     from december_plugin.database.connection import database_session
-    from december_plugin.pool import table_statuses
+    from december_plugin.pool.status.overview import read_overview
 
     with database_session():
         lab = open_lab_of(args)
         settings = settings_of(args, lab.schema)
         chosen = chosen_tables(lab, settings)
-        statuses = {status.name: status for status in table_statuses(lab.tables)}
+        counts = {table.table: table for table in read_overview(lab.tables).tables}
         n_planned = len(lab.tables.TrainingPlan())
     print(f"schema {lab.schema}, {numbered(n_planned, 'training')} planned\n")
     print(f"{'table':<20}{'to do':>8}{'running':>9}{'done':>8}{'failed':>8}")
+    n_failed = {name: counts[name].failed + counts[name].poisoned for name in chosen}
     for name in chosen:
-        status = statuses[name]
-        print(f"{name:<20}{status.waiting:>8}{len(status.running):>9}{status.done:>8}{len(status.failed):>8}")
-    if left_out := [name for name in statuses if name not in chosen]:
+        table = counts[name]
+        print(f"{name:<20}{table.waiting:>8}{table.running:>9}{table.done:>8}{n_failed[name]:>8}")
+    if left_out := [name for name in counts if name not in chosen]:
         print(f"left out: {', '.join(left_out)}")
-    if "TrainedModel" in chosen and statuses["TrainedModel"].waiting:
+    if "TrainedModel" in chosen and counts["TrainedModel"].waiting:
         print("The tables after TrainedModel get more to do as models are trained.")
-    n_failed = sum(len(statuses[name].failed) for name in chosen)
-    if n_failed:
-        print(
-            f"{n_failed} failed jobs are " + ("tried again." if settings.retry else "left alone; --retry tries again.")
-        )
+    if n := sum(n_failed.values()):
+        print(f"{n} failed jobs are " + ("tried again." if settings.retry else "left alone; --retry tries again."))
     if args.slurm:
         _print_array(args)
     else:
@@ -272,66 +273,91 @@ def _print_places(settings: PoolSettings) -> None:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from december_plugin.pool.supervisor.database import end_pool
-    from december_plugin.pool.supervisor.registry import duration, pools
+    from december_plugin.pool.liveness import duration
+    from december_plugin.pool.records import PoolRecords
 
     lab = open_lab_of(args, read_only=True)
-    connection = lab.tables.schema.connection
-    found = pools(connection, lab.schema)
-    arrays, problem = slurm_words([pool.row for pool in found])
+    records = PoolRecords(lab.tables.schema.connection, lab.schema)
+    found = records.pools()
+    arrays, problem = slurm_words(found)
     for pool in found:
         if _is_over(pool, arrays.get(pool.pool_id)):  # no task of an array knows that it was the last one
             with suppress(Exception):  # who may only read sees it all the same
-                end_pool(connection, lab.schema, pool.pool_id)
+                records.end_pool(pool.pool_id)
     if args.json:
         print(json.dumps([_as_json(pool, arrays.get(pool.pool_id)) for pool in found], indent=2))
         return 0
     if not found:
         print(f"No pool is running in the schema {lab.schema}.")
     for pool in found:
-        line = f"pool {pool.pool_id[:8]}: {pool.words}; {len(pool.alive)} of {pool.row['n_workers']} workers alive"
+        line = f"pool {pool.pool_id[:8]}: {pool.description}; {len(pool.alive)} of {pool.n_workers} workers alive"
         if pool.pool_id in arrays:
             line += f"; Slurm: {arrays[pool.pool_id]}"
-        if pool.row["stop_requested"]:
+        if pool.stop_requested:
             line += "; asked to stop"
         if pool.supervisor_is_gone:
             line += "; its supervisor is gone, `december pool stop` ends what is left"
         print(line)
         for worker in pool.workers:
-            if worker.row["worker_state"] not in ("ended", "dead"):
-                print(f"  {worker.name}: {worker.words}; heartbeat {duration(worker.age)} ago")
+            if not worker.has_ended:
+                print(f"  {worker.name}: {worker.activity}; heartbeat {duration(worker.heartbeat_age)} ago")
     if problem:
         print(problem, file=sys.stderr)
     return 0
 
 
-def slurm_words(rows: list[Any]) -> tuple[dict[str, str], str]:
+def slurm_words(pools: Sequence[PoolStatus]) -> tuple[dict[str, str], str]:
     """Return the state of the Slurm arrays among these pools by pool, in words, and why there may be none."""
-    if not any(row["slurm_job"] for row in rows):
+    if not any(pool.slurm_job for pool in pools):
         return {}, ""
     from december_plugin.pool.slurm.array import SlurmError, slurm_status
 
     try:
-        return {pool_id: status.words() for pool_id, status in slurm_status(rows).items()}, ""
+        return {pool_id: status.words() for pool_id, status in slurm_status(pools).items()}, ""
     except SlurmError as error:
         return {}, f"Slurm: {error}"
 
 
-def _is_over(pool: Any, array: str | None) -> bool:
-    from december_plugin.pool.supervisor.database import user_name
+def _is_over(pool: PoolStatus, array: str | None) -> bool:
+    from december_plugin.pool.records import user_name
 
     # Slurm is asked for one's own jobs only.
-    return array == OVER and not pool.alive and pool.row["pool_user"] == user_name()
+    return array == OVER and not pool.alive and pool.user == user_name()
 
 
-def _as_json(pool: Any, array: str | None) -> dict[str, Any]:
-    workers = [
-        {**worker.row, "heartbeat_age": round(worker.age, 1), "alive": worker.is_alive} for worker in pool.workers
-    ]
+def _as_json(pool: PoolStatus, array: str | None) -> dict[str, Any]:
     return {
-        **pool.row,
+        "pool_id": pool.pool_id,
+        "pool_kind": pool.kind,
+        "pool_host": pool.host,
+        "pool_pid": pool.pid,
+        "pool_user": pool.user,
+        "slurm_job": pool.slurm_job,
+        "n_workers": pool.n_workers,
+        "pool_options": pool.options,
+        "stop_requested": pool.stop_requested,
         "age": round(pool.age, 1),
         "supervisor_is_gone": pool.supervisor_is_gone,
         "slurm": array,
-        "workers": workers,
+        "workers": [_worker_as_json(worker) for worker in pool.workers],
+    }
+
+
+def _worker_as_json(worker: WorkerStatus) -> dict[str, Any]:
+    return {
+        "worker_id": worker.worker_id,
+        "pool_id": worker.pool_id,
+        "worker_host": worker.host,
+        "worker_pid": worker.pid,
+        "worker_gpu": worker.gpu,
+        "worker_state": worker.state,
+        "worker_detail": worker.detail,
+        "lease": worker.lease,
+        "job_table": worker.job_table,
+        "job_hash": worker.job_hash,
+        "job_epoch": worker.epoch,
+        "job_n_epochs": worker.n_epochs,
+        "job_seconds_left": worker.seconds_left,
+        "heartbeat_age": round(worker.heartbeat_age, 1),
+        "alive": worker.alive,
     }

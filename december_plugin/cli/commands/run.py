@@ -85,7 +85,7 @@ def _say(step: int, what: str) -> None:
 
 def _print_rest(tables: object) -> None:
     """Say what is not in the report because it is not done: the time was over, or others are at work on it."""
-    from december_plugin.pool.jobs.waiting import counted
+    from december_plugin.pool.jobs.description import counted
     from december_plugin.pool.status.overview import read_overview
 
     left = {table.table: table.waiting + table.running for table in read_overview(tables).tables}

@@ -78,7 +78,8 @@ def _work(args: argparse.Namespace, console: WorkerConsole) -> int:
     from december_plugin.database.default_store import configure_store
     from december_plugin.database.errors import readable_errors
     from december_plugin.errors import ServerUnreachableError
-    from december_plugin.pool import Worker, WorkerSettings, table_statuses
+    from december_plugin.pool import Worker, WorkerSettings
+    from december_plugin.pool.status.overview import read_overview
     from december_plugin.pool.worker.loop import DeviceBrokenError
     from december_plugin.security.allowed_modules import AllowedModules, restricted_to
 
@@ -117,7 +118,7 @@ def _work(args: argparse.Namespace, console: WorkerConsole) -> int:
         return 128 + report.signal
     n_failed = report.n_failed
     with suppress(ServerUnreachableError), readable_errors():
-        n_failed = sum(len(status.failed) for status in table_statuses(lab.tables))
+        n_failed = sum(table.failed + table.poisoned for table in read_overview(lab.tables).tables)
     if n_failed:
         print(f"{numbered(n_failed, 'job')} failed; `december status` says why.", file=sys.stderr)
         return ExitCode.SOME_FAILED
@@ -126,8 +127,8 @@ def _work(args: argparse.Namespace, console: WorkerConsole) -> int:
 
 def _work_to_do(tables: Any, settings: WorkerSettings) -> str:
     """Return in words how many jobs could be begun now, in the tables that this worker fills."""
+    from december_plugin.pool.jobs.description import counted
     from december_plugin.pool.jobs.queue import choose_tables
-    from december_plugin.pool.jobs.waiting import counted
     from december_plugin.pool.status.overview import read_overview
 
     chosen = {table.__name__ for table in choose_tables(tables, only=settings.only, skip=settings.skip)}

@@ -10,7 +10,9 @@ from december_plugin.cli.views.tables import WIDE, heading, new_table, text
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from december_plugin.pool.status.overview import Overview, QueuedJob, TableCounts, Worker
+    from december_plugin.pool.jobs.job import Job
+    from december_plugin.pool.liveness import WorkerStatus
+    from december_plugin.pool.status.overview import Overview, TableCounts
 
 RIGHT: dict[str, Any] = {"justify": "right"}
 BAR = 20  # characters
@@ -42,7 +44,7 @@ class StatusView:
         return [
             self._title(),
             self._counts(),
-            *self._blocks(),
+            *self._bottlenecks(),
             *self._progress(),
             *self._running(),
             *self._reasons(),
@@ -80,15 +82,15 @@ class StatusView:
         percent = counts.done * 100 // counts.total
         return [text("█" * full + "░" * (BAR - full), "green"), text(f"{percent} %")]
 
-    def _blocks(self) -> Iterator[RenderableType]:
-        from december_plugin.pool.status.bottlenecks import find_blocks
+    def _bottlenecks(self) -> Iterator[RenderableType]:
+        from december_plugin.pool.status.bottlenecks import find_bottlenecks
 
-        blocks = find_blocks(self.overview)
-        if blocks:
+        found = find_bottlenecks(self.overview)
+        if found:
             yield heading("what blocks", "bold yellow")
-        for block in blocks:
-            words = text(f"{block.message} {block.remedy}".strip())
-            words.stylize("yellow", 0, len(block.message))
+        for bottleneck in found:
+            words = text(f"{bottleneck.message} {bottleneck.remedy}".strip())
+            words.stylize("yellow", 0, len(bottleneck.message))
             yield _bulleted("!", words)
 
     def _progress(self) -> Iterator[RenderableType]:
@@ -110,7 +112,7 @@ class StatusView:
     def _time_left(self) -> str:
         from datetime import timedelta
 
-        from december_plugin.pool.jobs.waiting import counted
+        from december_plugin.pool.jobs.description import counted
         from december_plugin.pool.status.bottlenecks import alive
         from december_plugin.text.formatting import in_words, numbered
 
@@ -160,10 +162,10 @@ class StatusView:
         yield table
         yield from self._rest(jobs)
 
-    def _what(self, job: QueuedJob) -> str:
+    def _what(self, job: Job) -> str:
         return job_words(self.overview, job, width=self.width)
 
-    def _place(self, job: QueuedJob) -> str:
+    def _place(self, job: Job) -> str:
         if job.worker is None:
             return f"{self._host(job.host)}, process {job.pid}"
         return f"{self._host(job.worker.host)} " + (f"GPU {job.worker.gpu}" if job.worker.gpu else "(no GPU)")
@@ -227,7 +229,7 @@ class StatusView:
             yield table
         yield from self._rest(shown, "workers")
 
-    def _work_of(self, worker: Worker) -> str:
+    def _work_of(self, worker: WorkerStatus) -> str:
         for job in self.overview.jobs_in("running"):
             if job.worker is worker:
                 return f"{job.table} {job.id}"
@@ -268,9 +270,9 @@ class StatusView:
             yield text(f"... and {len(rows) - self.most:,} more {what} (--json has all)", "dim")
 
 
-def job_words(overview: Overview, job: QueuedJob, *, width: int) -> str:
+def job_words(overview: Overview, job: Job, *, width: int) -> str:
     """Return a job in words: where there is little room, what tells jobs apart comes first."""
-    words = overview.describe(job.table, job.key)
+    words = overview.describe(job.table, job.key or {})
     return words if width >= WIDE else f"{words.removeprefix(job.table + ': ')} ({job.table})"
 
 
@@ -290,7 +292,7 @@ def _shortened(words: str, length: int) -> Any:
     return text(lines if len(lines) <= length else lines[: length - 1] + "…")
 
 
-def _beat(job: QueuedJob) -> Any:
+def _beat(job: Job) -> Any:
     from december_plugin.text.formatting import in_words
 
     if job.worker is None:
@@ -298,13 +300,13 @@ def _beat(job: QueuedJob) -> Any:
     return text(in_words(job.worker.heartbeat_age), "" if job.worker.alive else "bold red")
 
 
-def _process(worker: Worker) -> str:
+def _process(worker: WorkerStatus) -> str:
     return f"{worker.pid}" + (f" ({worker.slurm_job})" if worker.slurm_job else "")
 
 
-def _is_overdue(worker: Worker) -> bool:
+def _is_overdue(worker: WorkerStatus) -> bool:
     return worker.overdue
 
 
-def _is_dead(worker: Worker) -> bool:
+def _is_dead(worker: WorkerStatus) -> bool:
     return worker.state == "dead"

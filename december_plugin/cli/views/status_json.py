@@ -9,7 +9,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from december_plugin.pool.status.overview import Overview, QueuedJob
+    from december_plugin.pool.jobs.job import Job
+    from december_plugin.pool.liveness import PoolStatus
+    from december_plugin.pool.status.overview import Overview
 
 # What others wrote: may hold anything, a password too.
 FREE_TEXT = frozenset(
@@ -19,7 +21,7 @@ FREE_TEXT = frozenset(
 
 def overview_as_json(overview: Overview) -> str:
     """Return everything that is known as JSON; times are seconds, ages are those on the database's clock."""
-    from december_plugin.pool.status.bottlenecks import find_blocks
+    from december_plugin.pool.status.bottlenecks import find_bottlenecks
 
     content = {
         "schema": overview.schema,
@@ -30,9 +32,9 @@ def overview_as_json(overview: Overview) -> str:
         "workers": [
             {**asdict(worker), "alive": worker.alive, "overdue": worker.overdue} for worker in overview.workers
         ],
-        "pools": [asdict(pool) for pool in overview.pools],
+        "pools": [_pool(pool) for pool in overview.pools],
         "throughput": asdict(overview.throughput),
-        "blocks": [asdict(block) for block in find_blocks(overview)],
+        "blocks": [asdict(found) for found in find_bottlenecks(overview)],
     }
     return dumped(content)
 
@@ -52,7 +54,7 @@ def as_utc(time: datetime | None) -> str | None:
     return None if time is None else time.isoformat(timespec="seconds") + "Z"
 
 
-def job_as_dict(overview: Overview, job: QueuedJob) -> dict[str, Any]:
+def job_as_dict(overview: Overview, job: Job) -> dict[str, Any]:
     """Return what is known of a job that is running, failed, poisoned or ignored."""
     worker = job.worker
     return {
@@ -60,8 +62,8 @@ def job_as_dict(overview: Overview, job: QueuedJob) -> dict[str, Any]:
         "hash": job.job_hash,
         "table": job.table,
         "state": job.state,
-        "key": {name: _number(value) for name, value in job.key.items()},
-        "description": overview.describe(job.table, job.key),
+        "key": {name: _number(value) for name, value in (job.key or {}).items()},
+        "description": overview.describe(job.table, job.key or {}),
         "host": job.host,
         "pid": job.pid,
         "user": job.user,
@@ -79,6 +81,20 @@ def job_as_dict(overview: Overview, job: QueuedJob) -> dict[str, Any]:
         "seconds_left": worker.seconds_left if worker else None,
         "heartbeat_age": worker.heartbeat_age if worker else None,
         "lease": worker.lease if worker else None,
+    }
+
+
+def _pool(pool: PoolStatus) -> dict[str, Any]:
+    return {
+        "pool_id": pool.pool_id,
+        "kind": pool.kind,
+        "host": pool.host,
+        "user": pool.user,
+        "slurm_job": pool.slurm_job,
+        "n_workers": pool.n_workers,
+        "stop_requested": bool(pool.stop_requested),
+        "age": pool.age,
+        "ended_age": pool.ended_age,
     }
 
 

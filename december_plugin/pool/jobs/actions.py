@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import pymysql
-from datajoint.hash import key_hash
 
-from december_plugin.pool.jobs.leases import transaction
-from december_plugin.pool.jobs.lookup import JobBook, JobRef
-from december_plugin.pool.status.overview import AGE
+from december_plugin.importing.datajoint_internals import job_hash
+from december_plugin.pool.jobs.job import Job
+from december_plugin.pool.jobs.lookup import JobLookup
+from december_plugin.pool.transactions import transaction
 from december_plugin.text.formatting import in_words
 
 BATCH = 200  # jobs of one transaction: locks are held for milliseconds
@@ -30,8 +30,8 @@ Result = TypeVar("Result")
 class Outcome:
     """What was done: the jobs that were changed, and why others were not."""
 
-    changed: list[JobRef] = field(default_factory=list)
-    refused: list[tuple[JobRef, str]] = field(default_factory=list)
+    changed: list[Job] = field(default_factory=list)
+    refused: list[tuple[Job, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -53,42 +53,40 @@ class JobActions:
 
     Parameters
     ----------
-    book
+    lookup
         The jobs.
     stale
         Reservations that no worker of ours holds are freed if they are older than this (s); None leaves them alone.
     """
 
-    def __init__(self, book: JobBook, *, stale: float | None = None):
-        self.book, self.stale = book, stale
-        self.connection = book.connection
-        self._jobs = f"`{book.schema}`.`pool_job`"
-        self._workers = f"`{book.schema}`.`pool_worker`"
-        self._uptime = float(self.connection.query("SHOW GLOBAL STATUS LIKE 'Uptime'").fetchone()[1])
+    def __init__(self, lookup: JobLookup, *, stale: float | None = None):
+        self.lookup, self.stale = lookup, stale
+        self.records = lookup.records
+        self._uptime = self.records.uptime()
 
-    def retry(self, refs: Sequence[JobRef]) -> Outcome:
-        """Give jobs back, so that they are begun anew with all attempts: failed, poisoned, ignored or orphaned ones."""
-        return self._in_batches(refs, self._retry)
+    def retry(self, jobs: Sequence[Job]) -> Outcome:
+        """Give jobs back, to be begun again with all attempts: failed, poisoned, ignored or orphaned ones."""
+        return self._in_batches(jobs, self._retry)
 
-    def ignore(self, refs: Sequence[JobRef]) -> Outcome:
+    def ignore(self, jobs: Sequence[Job]) -> Outcome:
         """Take jobs out of the queue: neither workers nor ``populate`` begin them."""
-        return self._in_batches(refs, self._ignore)
+        return self._in_batches(jobs, self._ignore)
 
-    def forget(self, refs: Sequence[JobRef], plan: Any) -> Outcome:
+    def forget(self, jobs: Sequence[Job], plan: Any) -> Outcome:
         """Take planned jobs that were never done out of the plan, and remove what is recorded of them.
 
         Parameters
         ----------
-        refs
+        jobs
             Jobs of one table, with their keys.
         plan
             The table of what is planned, whose primary key is that of the jobs' table.
         """
-        return self._in_batches(refs, lambda batch: self._forget(batch, plan))
+        return self._in_batches(jobs, lambda batch: self._forget(batch, plan))
 
-    def _in_batches(self, refs: Sequence[JobRef], act: Callable[[list[JobRef]], Outcome]) -> Outcome:
+    def _in_batches(self, jobs: Sequence[Job], act: Callable[[list[Job]], Outcome]) -> Outcome:
         total = Outcome()
-        for batch in _batches(refs):
+        for batch in _batches(jobs):
             outcome = self._again(lambda batch=batch: act(batch))  # type: ignore[misc]
             total.changed += outcome.changed
             total.refused += outcome.refused
@@ -105,127 +103,99 @@ class JobActions:
             time.sleep(0.05 * 2**attempt)
         raise AssertionError  # the last attempt returns or raises
 
-    def _retry(self, refs: list[JobRef]) -> Outcome:
+    def _retry(self, jobs: list[Job]) -> Outcome:
         outcome = Outcome()
-        with transaction(self.connection):
-            rows = self._locked(refs)
-            for ref in refs:
-                refusal = self._refusal(rows[ref.job_hash])
+        with transaction(self.records.connection):
+            rows = self._locked(jobs)
+            for job in jobs:
+                refusal = self._refusal(rows[job.job_hash])
                 if refusal:
-                    outcome.refused.append((ref, refusal))
+                    outcome.refused.append((job, refusal))
                 else:
-                    outcome.changed.append(ref)
+                    outcome.changed.append(job)
             if outcome.changed:
-                table = outcome.changed[0].table
-                hashes = [ref.job_hash for ref in outcome.changed]
-                self._forget_attempts(table, hashes)
-                self.connection.query(
-                    f"DELETE FROM `{table.database}`.`~jobs` WHERE table_name = %s AND key_hash IN ({_places(hashes)})",
-                    args=(table.table_name, *hashes),
-                )
+                table = self.lookup.table(jobs[0])
+                hashes = [job.job_hash for job in outcome.changed]
+                self._end_leases(table, hashes)
+                if self.lookup.has_pool_tables:
+                    self.records.renew_attempts(table.table_name, hashes)
+                self.records.delete_queued(table.database, table.table_name, hashes)
         return outcome
 
-    def _forget(self, refs: list[JobRef], plan: Any) -> Outcome:
+    def _forget(self, jobs: list[Job], plan: Any) -> Outcome:
         outcome = Outcome()
-        with transaction(self.connection):
-            rows = self._locked(refs)
-            done = {key_hash(refs[0].table._job_key(key)) for key in _done(refs)}
-            for ref in refs:
-                refusal = "is done by now" if ref.job_hash in done else self._in_work(rows[ref.job_hash])
+        with transaction(self.records.connection):
+            rows = self._locked(jobs)
+            table = self.lookup.table(jobs[0])
+            done = {job_hash(table, key) for key in (table & [job.key for job in jobs]).fetch("KEY")}
+            for job in jobs:
+                refusal = "is done by now" if job.job_hash in done else self._in_work(rows[job.job_hash])
                 if refusal:
-                    outcome.refused.append((ref, refusal))
+                    outcome.refused.append((job, refusal))
                 else:
-                    outcome.changed.append(ref)
+                    outcome.changed.append(job)
             if outcome.changed:
-                table, hashes = refs[0].table, [ref.job_hash for ref in outcome.changed]
+                hashes = [job.job_hash for job in outcome.changed]
                 # Not delete_quick(), which would write to ~log inside of the transaction.
-                keys = [{name: ref.key[name] for name in plan.primary_key} for ref in outcome.changed if ref.key]
-                self.connection.query(f"DELETE FROM {plan.full_table_name}{(plan & keys).where_clause()}")
-                if table.database in self.book.databases:
-                    self.connection.query(
-                        f"DELETE FROM `{table.database}`.`~jobs` WHERE table_name = %s "
-                        f"AND key_hash IN ({_places(hashes)})",
-                        args=(table.table_name, *hashes),
-                    )
-                if self.book.has_pool_tables:
-                    self.connection.query(
-                        f"DELETE FROM {self._jobs} WHERE job_table = %s AND job_hash IN ({_places(hashes)})",
-                        args=(table.table_name, *hashes),
-                    )
+                keys = [{name: job.key[name] for name in plan.primary_key} for job in outcome.changed if job.key]
+                self.records.connection.query(f"DELETE FROM {plan.full_table_name}{(plan & keys).where_clause()}")
+                if table.database in self.lookup.databases:
+                    self.records.delete_queued(table.database, table.table_name, hashes)
+                if self.lookup.has_pool_tables:
+                    self.records.delete_jobs(table.table_name, hashes)
         return outcome
 
     def _in_work(self, row: _Row) -> str:
-        """Return who computes a job; empty for nobody."""
+        """Return who computes a job; empty if no process does."""
         if row.holder:
             return self._refusal_of_holder(row)
         if row.status == "reserved":
             return f"is reserved since {in_words(row.age)} by {row.process}; end that process first"
         return ""
 
-    def _ignore(self, refs: list[JobRef]) -> Outcome:
+    def _ignore(self, jobs: list[Job]) -> Outcome:
         outcome = Outcome()
-        with transaction(self.connection):
-            rows = self._locked(refs)
-            for ref in refs:
-                row = rows[ref.job_hash]
-                refusal = self._refusal(row) if row.status else self._cannot_begin(ref)
-                if not refusal and not self._set_ignored(ref, row):
+        with transaction(self.records.connection):
+            rows = self._locked(jobs)
+            for job in jobs:
+                row = rows[job.job_hash]
+                refusal = self._refusal(row) if row.status else self._cannot_begin(job)
+                if not refusal and not self._set_ignored(job, row):
                     refusal = "was begun a moment ago"
                 if refusal:
-                    outcome.refused.append((ref, refusal))
+                    outcome.refused.append((job, refusal))
                 else:
-                    outcome.changed.append(ref)
+                    outcome.changed.append(job)
         return outcome
 
-    def _cannot_begin(self, ref: JobRef) -> str:
-        if ref.key is None:
+    def _cannot_begin(self, job: Job) -> str:
+        if job.key is None:
             return "has a key that is not known"
-        return "is done already" if ref.key in ref.table.proj() else ""
+        return "is done already" if job.key in self.lookup.table(job).proj() else ""
 
-    def _set_ignored(self, ref: JobRef, row: _Row) -> bool:
-        database = ref.table.database
+    def _set_ignored(self, job: Job, row: _Row) -> bool:
+        table = self.lookup.table(job)
         if not row.status:
-            reservations = self.connection.schemas[database].jobs
-            return reservations.ignore(ref.table.table_name, ref.table._job_key(dict(ref.key or {})))
+            return self.records.ignore(table, job.key or {})
         if row.status == "reserved":
-            self._end_lease(ref.table, [ref.job_hash])
-        self.connection.query(
-            f"UPDATE `{database}`.`~jobs` SET status = 'ignore' WHERE table_name = %s AND key_hash = %s",
-            args=(ref.table.table_name, ref.job_hash),
-        )
+            self._end_leases(table, [job.job_hash])
+        self.records.set_ignored(table.database, table.table_name, job.job_hash)
         return True
 
     # --- under lock -----------------------------------------------------------------------------------------------
 
-    def _locked(self, refs: list[JobRef]) -> dict[str, _Row]:
+    def _locked(self, jobs: list[Job]) -> dict[str, _Row]:
         """Lock the rows of jobs of one table and return what they say."""
-        table, hashes = refs[0].table, [ref.job_hash for ref in refs]
-        args = (table.table_name, *hashes)
-        held: dict[str, tuple[Any, ...]] = {}
-        if self.book.has_pool_tables:
-            rows = self.connection.query(
-                f"SELECT j.job_hash, j.job_state, j.worker_id, {AGE.format('w.heartbeat')}, COALESCE(w.lease, 0), "
-                f"COALESCE(w.worker_host, '') FROM {self._jobs} j LEFT JOIN {self._workers} w USING (worker_id) "
-                f"WHERE j.job_table = %s AND j.job_hash IN ({_places(hashes)}) FOR UPDATE",
-                args=args,
-            ).fetchall()
-            held = {job_hash: tuple(rest) for job_hash, *rest in rows}
-        queued: dict[str, tuple[Any, ...]] = {}
-        if table.database in self.book.databases:
-            rows = self.connection.query(
-                "SELECT key_hash, status, TIMESTAMPDIFF(SECOND, `timestamp`, CURRENT_TIMESTAMP), host, pid "
-                f"FROM `{table.database}`.`~jobs` WHERE table_name = %s AND key_hash IN ({_places(hashes)}) FOR UPDATE",
-                args=args,
-            ).fetchall()
-            queued = {job_hash: tuple(rest) for job_hash, *rest in rows}
+        table, hashes = self.lookup.table(jobs[0]), [job.job_hash for job in jobs]
+        held, queued = {}, {}
+        if self.lookup.has_pool_tables:
+            held = self.records.lock_holders(table.table_name, hashes)
+        if table.database in self.lookup.databases:
+            queued = self.records.lock_queued(table.database, table.table_name, hashes)
         found = {}
-        for job_hash in hashes:
-            status, age, host, pid = queued.get(job_hash, ("", 0, "", 0))
-            state, holder, beat, lease, worker_host = held.get(job_hash, ("", "", None, 0.0, ""))
-            beat = None if beat is None else float(beat)
-            found[job_hash] = _Row(
-                status, float(age), f"process {pid} on {host}", state, holder, beat, float(lease), worker_host
-            )
+        for each in hashes:
+            status, age, host, pid = queued.get(each, ("", 0.0, "", 0))
+            found[each] = _Row(status, age, f"process {pid} on {host}", *held.get(each, ("", "", None, 0.0, "")))
         return found
 
     def _refusal(self, row: _Row) -> str:
@@ -240,7 +210,7 @@ class JobActions:
         if self.stale is None:
             return (
                 f"is reserved since {in_words(row.age)} by {row.process}, which is no worker with a heartbeat: a plain "
-                "populate() or an older version. If that process is gone, add --stale"
+                "populate(). If that process is gone, add --stale"
             )
         if row.age < self.stale:
             return f"is reserved by {row.process} since {in_words(row.age)}, less than --stale {in_words(self.stale)}"
@@ -260,41 +230,18 @@ class JobActions:
             )
         return ""
 
-    def _forget_attempts(self, table: Any, hashes: list[str]) -> None:
-        self._end_lease(table, hashes)
-        if self.book.has_pool_tables:
-            self.connection.query(
-                f"UPDATE {self._jobs} SET n_deaths = 0, n_fruitless = 0, job_state = 'free' WHERE job_table = %s "
-                f"AND job_hash IN ({_places(hashes)})",
-                args=(table.table_name, *hashes),
-            )
-
-    def _end_lease(self, table: Any, hashes: list[str]) -> None:
+    def _end_leases(self, table: Any, hashes: list[str]) -> None:
         """Take the leases of dead workers away; a worker that was only suspended finds out before it stores."""
-        if self.book.has_pool_tables:
-            self.connection.query(
-                f"UPDATE {self._jobs} SET worker_id = '', job_state = 'free', ended = UTC_TIMESTAMP(6), last_words = "
-                "'taken away by hand from a worker without a heartbeat' WHERE job_table = %s "
-                f"AND job_hash IN ({_places(hashes)}) AND worker_id <> ''",
-                args=(table.table_name, *hashes),
-            )
+        if self.lookup.has_pool_tables:
+            self.records.take_leases_away_by_hand(table.table_name, hashes)
 
 
-def _batches(refs: Sequence[JobRef]) -> Iterator[list[JobRef]]:
+def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
     """Yield jobs of one table at a time, in the order of their hashes, which all who lock several keep."""
-    by_table: dict[str, dict[str, JobRef]] = {}
-    for ref in refs:
-        by_table.setdefault(ref.table.full_table_name, {})[ref.job_hash] = ref
+    by_table: dict[str, dict[str, Job]] = {}
+    for job in jobs:
+        by_table.setdefault(job.table, {})[job.job_hash] = job
     for of_table in by_table.values():
-        ordered = [of_table[job_hash] for job_hash in sorted(of_table)]
+        ordered = [of_table[each] for each in sorted(of_table)]
         for start in range(0, len(ordered), BATCH):
             yield ordered[start : start + BATCH]
-
-
-def _done(refs: list[JobRef]) -> list[dict[str, Any]]:
-    """Return the keys of those that are in their table by now."""
-    return list((refs[0].table & [ref.key for ref in refs]).fetch("KEY"))
-
-
-def _places(values: Sequence[Any]) -> str:
-    return ", ".join(["%s"] * len(values))

@@ -7,16 +7,15 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from datajoint.hash import key_hash
-
 from december_plugin.errors import SettingsError, did_you_mean
-from december_plugin.pool.jobs.waiting import jobs_of
+from december_plugin.importing.datajoint_internals import job_hash
+from december_plugin.pool.records import PoolRecords
 
 GPU_TABLES = ("TrainedModel", "TestPerformance")
-BATCH = 200  # candidates that are fetched at once
-OLD = 3600.0  # after this time, new ones are fetched although some are left (s)
-ASK_AGAIN = 5.0  # a table in which nothing was found is asked again after this time (s)
-STALE = 3  # candidates in a row that others have taken, after which new ones are fetched
+BATCH = 200  # keys that are fetched at once
+REFETCH_SECONDS = 3600.0  # after this time, new ones are fetched although some are left
+EMPTY_SECONDS = 5.0  # a table in which nothing was found is asked again after this time
+MAX_TAKEN = 3  # keys in a row that others have taken, after which new ones are fetched
 
 
 def choose_tables(tables: Any, *, only: Sequence[str] = (), skip: Sequence[str] = ()) -> list[Any]:
@@ -56,8 +55,8 @@ def _expanded(chosen: Iterable[str], names: Sequence[str]) -> set[str]:
     return found
 
 
-class Candidates:
-    """Keys of one table that may be free, fetched some at a time and in an order of this worker's own.
+class TableQueue:
+    """Keys of one table that may be free, fetched some at a time and in a random order.
 
     Parameters
     ----------
@@ -73,7 +72,7 @@ class Candidates:
 
     def next(self) -> dict[str, Any] | None:
         """Return a key that was free a moment ago, or None if there is none."""
-        if not self._keys or self._taken >= STALE or self.age > OLD:
+        if not self._keys or self._taken >= MAX_TAKEN or self.age > REFETCH_SECONDS:
             self._fetch()
         return self._keys.pop() if self._keys else None
 
@@ -83,23 +82,23 @@ class Candidates:
         return time.monotonic() - self._fetched
 
     def was_taken(self) -> None:
-        """Tell that the last key was somebody else's by the time."""
+        """Note that another worker had taken the last key by the time."""
         self._taken += 1
 
     def was_free(self) -> None:
-        """Tell that the last key could be had."""
+        """Note that the last key could be had."""
         self._taken = 0
 
     def _fetch(self) -> None:
-        reserved = set(jobs_of(self.table).fetch("key_hash"))
+        reserved = set(PoolRecords.queued_hashes(self.table))
         missing = self.table.key_source.proj() - self.table.proj()
         keys = missing.fetch("KEY", limit=BATCH + len(reserved))
-        self._keys = [key for key in keys if key_hash(self.table._job_key(key)) not in reserved]
+        self._keys = [key for key in keys if job_hash(self.table, key) not in reserved]
         random.SystemRandom().shuffle(self._keys)  # not the generator that trainings seed
         self._fetched, self._taken = time.monotonic(), 0
 
 
-class Picker:
+class JobQueue:
     """Jobs of several tables, in the order of the tables.
 
     A table in which nothing was found is not asked again for some seconds, unless nothing else is left.
@@ -111,22 +110,22 @@ class Picker:
     """
 
     def __init__(self, tables: Sequence[Any]):
-        self.candidates = [Candidates(table()) for table in tables]
+        self.tables = [TableQueue(table()) for table in tables]
         self._empty: dict[int, float] = {}
 
-    def next(self) -> tuple[Candidates, dict[str, Any]] | None:
-        """Return a key that was free a moment ago, with the candidates of its table; None if nothing is left."""
+    def next(self) -> tuple[TableQueue, dict[str, Any]] | None:
+        """Return a key that was free a moment ago, with the queue of its table; None if nothing is left."""
         now = time.monotonic()
-        numbers = range(len(self.candidates))
-        found = self._first(n for n in numbers if now - self._empty.get(n, -ASK_AGAIN) >= ASK_AGAIN)
+        numbers = range(len(self.tables))
+        found = self._first(n for n in numbers if now - self._empty.get(n, -EMPTY_SECONDS) >= EMPTY_SECONDS)
         # A job that was done a moment ago may have made others possible, also in the tables just found empty.
         return found or self._first(numbers)
 
-    def _first(self, numbers: Iterable[int]) -> tuple[Candidates, dict[str, Any]] | None:
+    def _first(self, numbers: Iterable[int]) -> tuple[TableQueue, dict[str, Any]] | None:
         for number in numbers:
-            key = self.candidates[number].next()
+            key = self.tables[number].next()
             if key is not None:
                 self._empty.pop(number, None)
-                return self.candidates[number], key
+                return self.tables[number], key
             self._empty[number] = time.monotonic()
         return None

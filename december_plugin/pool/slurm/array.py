@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import Any
 
 from december_plugin.errors import DecemberError, SettingsError
+from december_plugin.pool.liveness import PoolStatus
 from december_plugin.pool.slurm.task import PoolTask
 from december_plugin.pool.supervisor.settings import made_log_folder
 from december_plugin.storage.home import december_home
@@ -328,13 +329,13 @@ def _partitions() -> str:
 # ---- what has become of it
 
 
-def slurm_status(pools: Iterable[Mapping[str, Any]]) -> dict[str, ArrayStatus]:
+def slurm_status(pools: Iterable[PoolStatus]) -> dict[str, ArrayStatus]:
     """Return the state of the arrays of these pools.
 
     Parameters
     ----------
     pools
-        Rows of ``Pool``: ``pool_id``, ``slurm_job``, ``pool_user``. Those without a Slurm job are left out.
+        Those without a Slurm job are left out.
 
     Returns
     -------
@@ -346,11 +347,11 @@ def slurm_status(pools: Iterable[Mapping[str, Any]]) -> dict[str, ArrayStatus]:
     SlurmError
         Slurm's commands are not on this machine, or its controller does not answer.
     """
-    pools = [pool for pool in pools if pool["slurm_job"]]
+    pools = [pool for pool in pools if pool.slurm_job]
     if not pools:
         return {}
-    jobs = {str(pool["slurm_job"]): str(pool["pool_id"]) for pool in pools}
-    users = ",".join(sorted({str(pool["pool_user"]) for pool in pools}))
+    jobs = {pool.slurm_job: pool.pool_id for pool in pools}
+    users = ",".join(sorted({pool.user for pool in pools}))
     # All jobs of these users: with --jobs, one that Slurm has forgotten would be an error.
     fields = "ArrayJobID:|,State:|,RestartCnt:|,Reason:"
     lines = _ask(["squeue", "--noheader", "--array", f"--user={users}", f"--Format={fields}"]).splitlines()
@@ -370,15 +371,15 @@ def _status_of(rows: list[list[str]]) -> ArrayStatus:
     return ArrayStatus(len(waiting) - len(requeued), n_running, len(requeued), tuple(reasons))
 
 
-def cancel_pending(pool: Mapping[str, Any]) -> bool:
-    """Cancel the tasks of a pool's array that wait, also those that wait again; running ones are left to end.
+def cancel_pending(slurm_job: str) -> bool:
+    """Cancel the tasks of an array that wait, also those that wait again; running ones are left to end.
 
     A task that is just being requeued waits only after a moment: call this again until the array is over.
 
     Parameters
     ----------
-    pool
-        A row of ``Pool``: ``slurm_job``.
+    slurm_job
+        The array job; empty for none.
 
     Returns
     -------
@@ -390,25 +391,21 @@ def cancel_pending(pool: Mapping[str, Any]) -> bool:
     SlurmError
         Slurm's commands are not on this machine, or its controller does not answer.
     """
-    if not pool["slurm_job"]:
+    return _cancel(slurm_job, "--state=PENDING")
+
+
+def cancel_all(slurm_job: str) -> bool:
+    """Cancel all tasks of an array; running workers get SIGTERM, checkpoint and release. Otherwise as above."""
+    return _cancel(slurm_job)
+
+
+def _cancel(slurm_job: str, *options: str) -> bool:
+    if not slurm_job:
         return False
     try:
-        _ask(["scancel", "--state=PENDING", str(pool["slurm_job"])])
+        _ask(["scancel", *options, slurm_job])
     except SlurmError as error:
         if "Invalid job id" in str(error):  # over, and forgotten
-            return False
-        raise
-    return True
-
-
-def cancel_all(pool: Mapping[str, Any]) -> bool:
-    """Cancel all tasks of a pool's array; running workers get SIGTERM, checkpoint and release. Otherwise as above."""
-    if not pool["slurm_job"]:
-        return False
-    try:
-        _ask(["scancel", str(pool["slurm_job"])])
-    except SlurmError as error:
-        if "Invalid job id" in str(error):
             return False
         raise
     return True

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from december_plugin.pool.status.overview import Overview, QueuedJob, Worker
+from december_plugin.pool.jobs.job import Job
+from december_plugin.pool.liveness import WorkerStatus
+from december_plugin.pool.status.overview import Overview
 from december_plugin.text.formatting import in_words, numbered
 
-JUST_BEGUN = 300.0  # a reservation without a heartbeat that is younger is somebody at work (s)
+JUST_BEGUN = 300.0  # a reservation without a heartbeat that is younger is at work (s)
 
 
 @dataclass(frozen=True)
-class Block:
+class Bottleneck:
     """One thing that keeps jobs from going on.
 
     Attributes
@@ -34,7 +36,7 @@ class Block:
     count: int
 
 
-def find_blocks(overview: Overview) -> list[Block]:
+def find_bottlenecks(overview: Overview) -> list[Bottleneck]:
     """Return what keeps jobs from going on, the gravest first."""
     return [
         *_no_pool_tables(overview),
@@ -48,31 +50,31 @@ def find_blocks(overview: Overview) -> list[Block]:
     ]
 
 
-def alive(overview: Overview) -> list[Worker]:
+def alive(overview: Overview) -> list[WorkerStatus]:
     """Return the workers that are alive."""
     return [worker for worker in overview.workers if worker.alive]
 
 
-def orphans(overview: Overview) -> list[QueuedJob]:
-    """Return reservations that no worker of a pool holds: of a plain ``populate()``, or of version 0.1."""
+def orphans(overview: Overview) -> list[Job]:
+    """Return reservations that no worker of a pool holds: of a plain ``populate()``."""
     return [job for job in overview.jobs_in("running") if not job.holder and job.age > JUST_BEGUN]
 
 
-def _no_pool_tables(overview: Overview) -> Iterator[Block]:
+def _no_pool_tables(overview: Overview) -> Iterator[Bottleneck]:
     if not overview.has_pool_tables:
-        yield Block(
+        yield Bottleneck(
             "no_pool_tables",
-            f"The schema {overview.schema} has no tables of workers and pools: it was made by an older version.",
+            f"The schema {overview.schema} has no tables of workers and pools.",
             "An account that may create tables makes them by `december register SWEEP` (nothing is registered twice). "
             "Until then workers, pools, attempts and throughput are not known.",
             0,
         )
 
 
-def _no_worker(overview: Overview) -> Iterator[Block]:
+def _no_worker(overview: Overview) -> Iterator[Bottleneck]:
     waiting = sum(table.waiting for table in overview.tables)
     if waiting and overview.has_pool_tables and not alive(overview):
-        yield Block(
+        yield Bottleneck(
             "no_worker",
             f"{numbered(waiting, 'job')} could be begun and no worker is alive.",
             "Start some: `december pool`, or one: `december worker`.",
@@ -80,11 +82,11 @@ def _no_worker(overview: Overview) -> Iterator[Block]:
         )
 
 
-def _only_failures_left(overview: Overview) -> Iterator[Block]:
+def _only_failures_left(overview: Overview) -> Iterator[Bottleneck]:
     stuck = overview.jobs_in("failed", "poisoned", "ignored")
     at_work = any(table.waiting or table.running for table in overview.tables)
     if not at_work and any(job.state != "ignored" for job in stuck):
-        yield Block(
+        yield Bottleneck(
             "all_depend_on_failed",
             f"Nothing else can be begun: what is left has failed, or depends on it ({numbered(len(stuck), 'job')}).",
             "Mend the cause, then `december jobs retry --all`.",
@@ -92,15 +94,15 @@ def _only_failures_left(overview: Overview) -> Iterator[Block]:
         )
 
 
-def _waiting_workers(overview: Overview) -> Iterator[Block]:
-    reasons: dict[str, list[Worker]] = {}
+def _waiting_workers(overview: Overview) -> Iterator[Bottleneck]:
+    reasons: dict[str, list[WorkerStatus]] = {}
     for worker in alive(overview):
         if worker.state == "waiting":
             reasons.setdefault(worker.detail, []).append(worker)
     for detail, workers in reasons.items():
         verb = "waits" if len(workers) == 1 else "wait"
         reason = (detail or "for the server or the store").rstrip(".")
-        yield Block(
+        yield Bottleneck(
             "workers_wait",
             f"{numbered(len(workers), 'worker')} {verb} ({_hosts(workers)}): {reason}.",
             "This passes when it answers; nothing is lost meanwhile.",
@@ -108,7 +110,7 @@ def _waiting_workers(overview: Overview) -> Iterator[Block]:
         )
 
 
-def _overdue_workers(overview: Overview) -> Iterator[Block]:
+def _overdue_workers(overview: Overview) -> Iterator[Bottleneck]:
     workers = [worker for worker in overview.workers if worker.overdue and worker.job_hash]
     held = [job for job in overview.jobs_in("running") if job.holder and not job.is_alive]
     if held:
@@ -120,7 +122,7 @@ def _overdue_workers(overview: Overview) -> Iterator[Block]:
             else "The next worker that starts frees these jobs; so does `december jobs retry --stale`."
         )
         where = f" ({_hosts(workers)})" if workers else ""
-        yield Block(
+        yield Bottleneck(
             "workers_overdue",
             f"{numbered(len(held), 'job')} held by workers without a heartbeat{where}{since}: dead, or cut off.",
             rescue,
@@ -128,24 +130,24 @@ def _overdue_workers(overview: Overview) -> Iterator[Block]:
         )
 
 
-def _orphans(overview: Overview) -> Iterator[Block]:
+def _orphans(overview: Overview) -> Iterator[Bottleneck]:
     found = orphans(overview)
     if found:
         oldest = max(job.age for job in found)
         where = _listed(f"process {job.pid} on {job.host}" for job in found)
-        yield Block(
+        yield Bottleneck(
             "reservations_without_worker",
-            f"{numbered(len(found), 'job')} reserved by a plain populate() or an older version, the first "
-            f"{in_words(oldest)} ago ({where}). Whether they are still computed, nobody can tell from here.",
+            f"{numbered(len(found), 'job')} reserved by a plain populate(), the first {in_words(oldest)} ago "
+            f"({where}). It is not possible to tell whether they are still running.",
             "If these processes are gone: `december jobs retry --stale TIME` frees what is older than TIME.",
             len(found),
         )
 
 
-def _stopping(overview: Overview) -> Iterator[Block]:
+def _stopping(overview: Overview) -> Iterator[Bottleneck]:
     pools = [pool for pool in overview.pools if pool.stop_requested and pool.ended_age is None]
     if pools:
-        yield Block(
+        yield Bottleneck(
             "stop_requested",
             f"{numbered(len(pools), 'pool')} asked to stop: {_listed(pool.pool_id[:8] for pool in pools)}. "
             "The workers finish or checkpoint and end.",
@@ -154,10 +156,10 @@ def _stopping(overview: Overview) -> Iterator[Block]:
         )
 
 
-def _idle_workers(overview: Overview) -> Iterator[Block]:
+def _idle_workers(overview: Overview) -> Iterator[Bottleneck]:
     workers, waiting = alive(overview), [table for table in overview.tables if table.waiting]
     if waiting and workers and all(worker.state == "idle" for worker in workers):
-        yield Block(
+        yield Bottleneck(
             "workers_idle",
             f"{numbered(len(workers), 'worker')} alive and idle although jobs wait in "
             f"{', '.join(table.table for table in waiting)}.",
@@ -166,10 +168,10 @@ def _idle_workers(overview: Overview) -> Iterator[Block]:
         )
 
 
-def _hosts(workers: Sequence[Worker]) -> str:
+def _hosts(workers: Sequence[WorkerStatus]) -> str:
     return _listed(sorted({worker.host for worker in workers}))
 
 
-def _listed(words: Iterable[str], *, most: int = 3) -> str:
-    unique = list(dict.fromkeys(words))
+def _listed(names: Iterable[str], *, most: int = 3) -> str:
+    unique = list(dict.fromkeys(names))
     return ", ".join(unique[:most]) + (f" and {len(unique) - most} more" if len(unique) > most else "")

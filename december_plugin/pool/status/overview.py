@@ -6,115 +6,20 @@ are missing. All ages are on the database's clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from datajoint.hash import key_hash
-
-from december_plugin.pool.jobs.leases import AGE, SHORT
-from december_plugin.pool.jobs.waiting import describe_jobs
+from december_plugin.pool.jobs.description import describe_jobs
+from december_plugin.pool.jobs.job import STATES, Job
+from december_plugin.pool.jobs.waiting import hashed, missing_query
+from december_plugin.pool.liveness import PoolStatus, WorkerStatus
+from december_plugin.pool.records import PoolRecords
 from december_plugin.pool.status.failures import Reason, grouped
+from december_plugin.pool.transactions import snapshot
 
-POOL_TABLES = ("pool", "pool_worker", "pool_job")
 MANY = 100  # jobs of a table, from which on all missing keys are fetched instead of looking for each
-DAY = 86400.0
-STATES = {"reserved": "running", "error": "failed", "ignore": "ignored"}  # of ~jobs, in our words
-
-
-@dataclass(frozen=True)
-class Worker:
-    """A worker that has shown a sign of life within a day; times are in seconds."""
-
-    worker_id: str
-    pool_id: str
-    host: str
-    pid: int
-    gpu: str
-    slurm_job: str
-    state: str
-    detail: str
-    lease: float
-    heartbeat_age: float
-    job_table: str
-    job_hash: str
-    epoch: int | None
-    n_epochs: int | None
-    score: float | None
-    seconds_left: float | None
-    n_done: int
-    n_failed: int
-    busy_seconds: float
-    version: str
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it said goodbye, or was found dead."""
-        return self.state in ("ended", "dead")
-
-    @property
-    def alive(self) -> bool:
-        """Whether its heartbeat is younger than its lease."""
-        return not self.has_ended and self.heartbeat_age <= self.lease
-
-    @property
-    def overdue(self) -> bool:
-        """Whether it should have shown a heartbeat and has not."""
-        return not self.has_ended and not self.alive
-
-
-@dataclass(frozen=True)
-class QueuedJob:
-    """A job with a row in ``~jobs``: running, failed, poisoned or ignored.
-
-    Attributes
-    ----------
-    table, job_hash, key
-        Which job: the table's name, DataJoint's hash, the primary key.
-    state
-        ``running``, ``failed``, ``poisoned`` or ``ignored``.
-    host, pid, user
-        Who wrote the row.
-    age
-        Age of the row (s).
-    reason
-        Message of a failure.
-    holder
-        Id of the worker that has the lease; empty for none, as of a plain ``populate()``.
-    worker
-        The same, if it has shown a sign of life within a day.
-    n_starts, n_deaths
-        Attempts, and those that ended with a dead worker; 0 if no worker has begun it.
-    elapsed
-        Time since the last attempt began (s).
-    """
-
-    table: str
-    job_hash: str
-    key: dict[str, Any]
-    state: str
-    host: str
-    pid: int
-    user: str
-    age: float
-    reason: str = ""
-    holder: str = ""
-    worker: Worker | None = None
-    n_starts: int = 0
-    n_deaths: int = 0
-    elapsed: float | None = None
-
-    @property
-    def id(self) -> str:
-        """Short name."""
-        return self.job_hash[:SHORT]
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether a live worker computes it."""
-        return self.worker is not None and self.worker.alive
 
 
 @dataclass(frozen=True)
@@ -133,21 +38,6 @@ class TableCounts:
     def total(self) -> int:
         """All entries that are done or could be computed now."""
         return self.done + self.running + self.waiting + self.failed + self.poisoned + self.ignored
-
-
-@dataclass(frozen=True)
-class PoolRow:
-    """A pool that has not ended, or has within a day; ages in seconds."""
-
-    pool_id: str
-    kind: str
-    host: str
-    user: str
-    slurm_job: str
-    n_workers: int
-    stop_requested: bool
-    age: float
-    ended_age: float | None
 
 
 @dataclass(frozen=True)
@@ -182,15 +72,15 @@ class Overview:
     time: datetime
     planned: int
     tables: list[TableCounts]
-    jobs: list[QueuedJob]
+    jobs: list[Job]
     reasons: list[Reason]
-    workers: list[Worker]
-    pools: list[PoolRow]
+    workers: list[WorkerStatus]
+    pools: list[PoolStatus]
     throughput: Throughput
     has_pool_tables: bool
     describe: Callable[[str, Mapping[str, Any]], str]
 
-    def jobs_in(self, *states: str) -> list[QueuedJob]:
+    def jobs_in(self, *states: str) -> list[Job]:
         """Return the jobs in these states."""
         return [job for job in self.jobs if job.state in states]
 
@@ -198,20 +88,6 @@ class Overview:
     def some_failed(self) -> bool:
         """Whether jobs have failed or are poisoned."""
         return any(table.failed or table.poisoned for table in self.tables)
-
-
-@contextmanager
-def snapshot(connection: Any) -> Iterator[None]:
-    """Let all queries of a block see the same moment, so that the numbers fit together."""
-    if connection.in_transaction:
-        yield
-        return
-    connection.start_transaction()
-    try:
-        yield
-    finally:
-        if connection.in_transaction:
-            connection.cancel_transaction()
 
 
 def read_overview(tables: Any) -> Overview:
@@ -225,25 +101,23 @@ def read_overview(tables: Any) -> Overview:
     schema, connection = tables.schema.database, tables.schema.connection
     computed = [table() for table in tables.computed]
     describe = describe_jobs(tables)
-    existing = existing_tables(connection, schema, {table.database for table in computed})
-    has_pool_tables = all((schema, name) in existing for name in POOL_TABLES)
+    databases = {table.database for table in computed}
+    records = PoolRecords(connection, schema)
+    has_pool_tables, queues = records.existing(databases)
     with snapshot(connection):
-        (now,) = connection.query("SELECT UTC_TIMESTAMP(6)").fetchone()
-        workers = _workers(connection, schema) if has_pool_tables else []
-        book = _book(connection, schema) if has_pool_tables else {}
-        queue = {
-            database: _queue(connection, database) if (database, "~jobs") in existing else {}
-            for database in {table.database for table in computed}
-        }
+        now = records.now()
+        workers = records.workers_of_the_day() if has_pool_tables else []
+        attempts = records.attempts() if has_pool_tables else {}
+        queue = {database: records.queued(database) if database in queues else {} for database in databases}
         by_id = {worker.worker_id: worker for worker in workers}
         counts, jobs = [], []
         for table in computed:
-            counted, found = _table(table, queue[table.database].get(table.table_name, {}), book, by_id)
+            counted, found = _table(table, queue[table.database].get(table.table_name, {}), attempts, by_id)
             counts.append(counted)
             jobs += found
         planned = _count(connection, tables.TrainingPlan().full_table_name)
-        pools = _pools(connection, schema) if has_pool_tables else []
-        done = _done(connection, schema) if has_pool_tables else []
+        pools = records.pools_of_the_day() if has_pool_tables else []
+        done = records.durations() if has_pool_tables else []
     names = {table.table_name: type(table).__name__ for table in computed}
     return Overview(
         schema=schema,
@@ -264,129 +138,35 @@ def read_overview(tables: Any) -> Overview:
     )
 
 
-def existing_tables(connection: Any, schema: str, databases: set[str]) -> set[tuple[str, str]]:
-    """Return which of the pool's tables, and of the ``~jobs`` of some schemas, exist: (schema, table)."""
-    wanted = [(schema, name) for name in POOL_TABLES] + [(database, "~jobs") for database in databases]
-    condition = " OR ".join(["(table_schema = %s AND table_name = %s)"] * len(wanted))
-    rows = connection.query(
-        f"SELECT table_schema, table_name FROM information_schema.tables WHERE {condition}",
-        args=[value for pair in wanted for value in pair],
-    ).fetchall()
-    return {(str(database), str(name)) for database, name in rows}
-
-
-def missing_query(table: Any) -> tuple[str, list[str]]:
-    """Return the SQL of the keys that could be computed now, and the names of its columns."""
-    missing = table.key_source.proj() - table.proj()
-    return missing.make_sql(), list(missing.heading.names)
-
-
-def hashed(table: Any, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, dict[str, Any]]:
-    """Return keys by DataJoint's hash of them."""
-    keys = (dict(zip(names, row, strict=True)) for row in rows)
-    return {key_hash(table._job_key(key)): key for key in keys}
-
-
 def _count(connection: Any, source: str) -> int:
     return int(connection.query(f"SELECT COUNT(*) FROM {source}").fetchone()[0])
 
 
-def _queue(connection: Any, database: str) -> dict[str, dict[str, tuple[Any, ...]]]:
-    """Return the rows of ``~jobs`` by table and hash; without the tracebacks, which are long."""
-    rows = connection.query(
-        "SELECT table_name, key_hash, status, error_message, host, pid, user, "
-        f"TIMESTAMPDIFF(SECOND, `timestamp`, CURRENT_TIMESTAMP), `key` FROM `{database}`.`~jobs`"
-    ).fetchall()
-    found: dict[str, dict[str, tuple[Any, ...]]] = {}
-    for table, job_hash, *rest in rows:
-        found.setdefault(table, {})[job_hash] = tuple(rest)
-    return found
-
-
-def _book(connection: Any, schema: str) -> dict[tuple[str, str], tuple[Any, ...]]:
-    """Return what ``PoolJob`` has on jobs that are held, failed or poisoned."""
-    rows = connection.query(
-        f"SELECT job_table, job_hash, worker_id, job_state, n_starts, n_deaths, {AGE.format('begun')} "
-        f"FROM `{schema}`.`pool_job` WHERE worker_id <> '' OR job_state IN ('failed', 'poisoned')"
-    ).fetchall()
-    return {(table, job_hash): tuple(rest) for table, job_hash, *rest in rows}
-
-
-def _workers(connection: Any, schema: str) -> list[Worker]:
-    age = AGE.format("heartbeat")
-    rows = connection.query(
-        "SELECT worker_id, pool_id, worker_host, worker_pid, worker_gpu, worker_slurm_job, worker_state, "
-        f"worker_detail, lease, {age}, job_table, job_hash, job_epoch, job_n_epochs, job_score, job_seconds_left, "
-        f"n_done, n_failed, busy_seconds, worker_version FROM `{schema}`.`pool_worker` "
-        "WHERE heartbeat > UTC_TIMESTAMP(6) - INTERVAL 1 DAY ORDER BY worker_host, worker_gpu, worker_started"
-    ).fetchall()
-    names = [each.name for each in fields(Worker)]
-    return [Worker(**{**dict(zip(names, row, strict=True)), "heartbeat_age": float(row[9])}) for row in rows]
-
-
-def _pools(connection: Any, schema: str) -> list[PoolRow]:
-    rows = connection.query(
-        f"SELECT pool_id, pool_kind, pool_host, pool_user, slurm_job, n_workers, stop_requested, "
-        f"{AGE.format('pool_started')}, {AGE.format('pool_ended')} FROM `{schema}`.`pool` "
-        "WHERE pool_ended IS NULL OR pool_ended > UTC_TIMESTAMP(6) - INTERVAL 1 DAY ORDER BY pool_started"
-    ).fetchall()
-    return [
-        PoolRow(
-            **dict(zip(("pool_id", "kind", "host", "user", "slurm_job", "n_workers"), row, strict=False)),
-            stop_requested=bool(row[6]),
-            age=float(row[7]),
-            ended_age=None if row[8] is None else float(row[8]),
-        )
-        for row in rows
-    ]
-
-
-def _done(connection: Any, schema: str) -> list[tuple[str, int, int, float]]:
-    """Return tables with the jobs done in the last hour and day, and the seconds per job (of the day, or of all)."""
-    duration, is_recent = "TIMESTAMPDIFF(MICROSECOND, begun, ended) / 1e6", "ended > UTC_TIMESTAMP(6) - INTERVAL 1 DAY"
-    rows = connection.query(
-        f"SELECT job_table, SUM(ended > UTC_TIMESTAMP(6) - INTERVAL 1 HOUR), SUM({is_recent}), "
-        f"COALESCE(AVG(IF({is_recent}, {duration}, NULL)), AVG({duration})) "
-        f"FROM `{schema}`.`pool_job` WHERE job_state = 'done' AND ended IS NOT NULL GROUP BY job_table"
-    ).fetchall()
-    return [(table, int(hour), int(day), float(mean)) for table, hour, day, mean in rows]
-
-
 def _table(
-    table: Any, queue: Mapping[str, tuple[Any, ...]], book: Mapping[Any, tuple[Any, ...]], workers: Mapping[str, Worker]
-) -> tuple[TableCounts, list[QueuedJob]]:
+    table: Any,
+    queue: Mapping[str, Mapping[str, Any]],
+    attempts: Mapping[tuple[str, str], Mapping[str, Any]],
+    workers: Mapping[str, WorkerStatus],
+) -> tuple[TableCounts, list[Job]]:
     """Count one table; a job in ``~jobs`` that is done, or not wanted any more, does not count."""
     name = type(table).__name__
     done = _count(table.connection, table.full_table_name)
     n_missing, keys = _missing(table, queue, done)
     jobs = []
     for job_hash, key in keys.items():
-        status, reason, host, pid, user, age, _ = queue[job_hash]
-        holder, job_state, n_starts, n_deaths, elapsed = book.get((table.table_name, job_hash), ("", "", 0, 0, None))
+        known = {**queue[job_hash], **attempts.get((table.table_name, job_hash), {}), "key": key}
+        status, job_state = known.pop("status"), known.pop("job_state", "")
         is_poisoned = status == "error" and job_state == "poisoned"
-        jobs.append(
-            QueuedJob(
-                table=name,
-                job_hash=job_hash,
-                key=key,
-                state="poisoned" if is_poisoned else STATES[status],
-                host=host,
-                pid=int(pid),
-                user=user,
-                age=float(age),
-                reason=reason,
-                holder=holder if status == "reserved" else "",
-                worker=workers.get(holder) if status == "reserved" else None,
-                n_starts=int(n_starts),
-                n_deaths=int(n_deaths),
-                elapsed=None if elapsed is None else float(elapsed),
-            )
-        )
+        holder = known.pop("holder", "")
+        if status != "reserved":
+            holder = ""
+        state = "poisoned" if is_poisoned else STATES[status]
+        jobs.append(Job(name, job_hash, state, holder=holder, worker=workers.get(holder), **known))
     n = {state: sum(job.state == state for job in jobs) for state in ("running", "failed", "poisoned", "ignored")}
     return TableCounts(table=name, done=done, waiting=n_missing - len(jobs), **n), jobs
 
 
-def _missing(table: Any, queue: Mapping[str, tuple[Any, ...]], done: int) -> tuple[int, dict[str, dict[str, Any]]]:
+def _missing(table: Any, queue: Mapping[str, Mapping[str, Any]], done: int) -> tuple[int, dict[str, dict[str, Any]]]:
     """Return how many entries could be computed or are in work, and the keys of those in ``queue``, by hash."""
     connection = table.connection
     sql, names = missing_query(table)
@@ -398,7 +178,7 @@ def _missing(table: Any, queue: Mapping[str, tuple[Any, ...]], done: int) -> tup
         return n_missing, {}
     from datajoint import blob
 
-    unpacked = [blob.unpack(row[-1]) for row in queue.values() if row[-1] is not None]
+    unpacked = [blob.unpack(row["key"]) for row in queue.values() if row["key"] is not None]
     keys = [key for key in unpacked if set(names) <= set(key)]  # not those of another layout of the table
     if not keys:
         return n_missing, {}
@@ -433,8 +213,8 @@ def _throughput(
     done: Sequence[tuple[str, int, int, float]],
     names: Mapping[str, str],
     counts: Sequence[TableCounts],
-    jobs: Sequence[QueuedJob],
-    workers: Sequence[Worker],
+    jobs: Sequence[Job],
+    workers: Sequence[WorkerStatus],
 ) -> Throughput:
     known = [(names[table], hour, day, mean) for table, hour, day, mean in done if table in names]
     seconds = {table: mean for table, _, _, mean in known}
@@ -451,11 +231,11 @@ def _throughput(
 def _time_left(
     seconds: Mapping[str, float],
     counts: Sequence[TableCounts],
-    running: Sequence[QueuedJob],
-    workers: Sequence[Worker],
+    running: Sequence[Job],
+    workers: Sequence[WorkerStatus],
 ) -> tuple[float | None, dict[str, int]]:
     """Return how long the work that can be begun now takes the workers that are alive, and what is not in it."""
-    # A training that nobody has finished yet lasts as long as those in work will.
+    # A kind of job of which none is done yet lasts as long as those in work will.
     expected = dict(seconds)
     for job in running:
         left = job.worker.seconds_left if job.worker else None

@@ -6,10 +6,7 @@ While the server is away it tries again with growing pauses, and delivers then w
 
 from __future__ import annotations
 
-import getpass
 import logging
-import os
-import platform
 import threading
 import time
 from collections import deque
@@ -19,94 +16,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from december_plugin.database.outages import is_outage
-from december_plugin.pool.jobs.leases import Leases, Released
+from december_plugin.pool.jobs.job import ReleasedJob
+from december_plugin.pool.jobs.leases import Leases
+from december_plugin.pool.records import PoolRecords
 
 logger = logging.getLogger(__name__)
 
 PAUSE, LONGEST_PAUSE = 1.0, 15.0  # between two looks (s); the longer one after failures
 ANSWER_TIMEOUT = 30.0  # of one question to the server (s)
-MAX_OPTIONS = 4000
-
-
-def user_name() -> str:
-    """Return who runs this process; its number, where it has no name, as in a container."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
-
-
-def announce_pool(
-    connection: Any,
-    schema: str,
-    *,
-    pool_id: str,
-    kind: str,
-    n_workers: int,
-    options: str = "",
-    slurm_job: str = "",
-) -> None:
-    """Write the row of a pool that begins.
-
-    Parameters
-    ----------
-    connection
-        A DataJoint connection.
-    schema
-        Where the table ``Pool`` is.
-    pool_id
-        32 hexadecimal digits.
-    kind
-        ``local`` or ``slurm``.
-    n_workers
-        Workers that it keeps running.
-    options
-        The command's options, in words.
-    slurm_job
-        The array job.
-    """
-    connection.query(
-        f"INSERT INTO `{schema}`.`pool` (pool_id, pool_kind, pool_host, pool_pid, pool_user, slurm_job, n_workers, "
-        "pool_options, pool_started) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6)) "
-        # Written again after a connection that was lost at the first time, which may have written it.
-        "ON DUPLICATE KEY UPDATE pool_id = VALUES(pool_id)",
-        args=(
-            pool_id,
-            kind,
-            platform.node(),
-            os.getpid() if kind == "local" else 0,
-            user_name()[:255],
-            slurm_job,
-            n_workers,
-            options[:MAX_OPTIONS],
-        ),
-    )
-
-
-def end_pool(connection: Any, schema: str, pool_id: str) -> None:
-    """Note that a pool has ended; what was noted before stays."""
-    connection.query(
-        f"UPDATE `{schema}`.`pool` SET pool_ended = UTC_TIMESTAMP(6) WHERE pool_id = %s AND pool_ended IS NULL",
-        args=(pool_id,),
-    )
 
 
 def failed_jobs(connection: Any, schema: str) -> dict[str, int]:
     """Return how many jobs have ``failed`` and how many are ``poisoned``, of those that workers have begun."""
+    records = PoolRecords(connection, schema)
     counts = {"failed": 0, "poisoned": 0}
-    rows = connection.query(
-        f"SELECT job_schema, job_table, job_hash, job_state FROM `{schema}`.`pool_job` "
-        "WHERE job_state IN ('failed', 'poisoned')"
-    ).fetchall()
-    for job_schema in {row[0] for row in rows}:
+    given_up = records.given_up()
+    for database in {row[0] for row in given_up}:
         # Compared here and not in SQL: the two tables may have been made with different collations.
-        errors = set(
-            connection.query(
-                f"SELECT table_name, key_hash FROM `{job_schema}`.`~jobs` WHERE status = 'error'"
-            ).fetchall()
-        )
-        for row_schema, table, job_hash, state in rows:
-            if row_schema == job_schema and (table, job_hash) in errors:
+        failures = records.failures(database)
+        for job_schema, table, job_hash, state in given_up:
+            if job_schema == database and (table, job_hash) in failures:
                 counts[state] += 1
     return counts
 
@@ -116,11 +45,11 @@ class _Ended:
     """A worker that ended without giving its job back."""
 
     worker_id: str
-    words: str
+    message: str
     counts: bool  # as an attempt of the job that it held
 
 
-class PoolBoard:
+class SupervisorDatabase:
     """The pool in the database, for its supervisor.
 
     Parameters
@@ -164,7 +93,7 @@ class PoolBoard:
         self._is_waiting_for_lease = False
         self._wake, self._ending, self._over = threading.Event(), threading.Event(), threading.Event()
         self._given_up = False
-        self._thread = threading.Thread(target=self._run, name="pool board", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="supervisor database", daemon=True)
 
     # --- the supervisor's side: nothing here waits for the server --------------------------------------------------
 
@@ -183,14 +112,14 @@ class PoolBoard:
             return 0.0
         return time.monotonic() - idle[2]
 
-    def mark_dead(self, worker_id: str, words: str) -> None:
+    def mark_dead(self, worker_id: str, message: str) -> None:
         """Give back what a dead worker held, with the attempt counted, as soon as the server can be told."""
-        self._ended.append(_Ended(worker_id, words, counts=True))
+        self._ended.append(_Ended(worker_id, message, counts=True))
         self._wake.set()
 
-    def give_back(self, worker_id: str, words: str) -> None:
+    def give_back(self, worker_id: str, message: str) -> None:
         """Give back what a worker held that was killed on purpose: no attempt of the job."""
-        self._ended.append(_Ended(worker_id, words, counts=False))
+        self._ended.append(_Ended(worker_id, message, counts=False))
         self._wake.set()
 
     def finish(self, *, timeout: float) -> bool:
@@ -232,11 +161,9 @@ class PoolBoard:
                 worker_id = self._ended[0].worker_id[:8]
                 self._tell(f"what the worker {worker_id} held is free when its lease has run out: {_first_line(error)}")
             self._ended.popleft()
-        row = self._connection.query(
-            f"SELECT stop_requested FROM `{self.schema}`.`pool` WHERE pool_id = %s", args=(self.pool_id,)
-        ).fetchone()
-        self.stop_requested = int(row[0]) if row is not None else 0
-        self._look_for_idleness(self._watched)
+        records = PoolRecords(self._connection, self.schema)
+        self.stop_requested = records.stop_requested(self.pool_id)
+        self._look_for_idleness(records, self._watched)
         if self.is_away:
             self.is_away = False
             self._tell("the database server answers again")
@@ -244,16 +171,16 @@ class PoolBoard:
         if ending:
             self.failures = failed_jobs(self._connection, self.schema)
             if self._ends_pool:
-                end_pool(self._connection, self.schema, self.pool_id)
+                records.end_pool(self.pool_id)
             self._over.set()
 
     def _deliver(self, ended: _Ended) -> None:
         if not ended.counts:
-            self._leases.release_all(self._connection, ended.worker_id, words=ended.words)
-        for released in self._leases.mark_dead(self._connection, ended.worker_id, ended.words):
+            self._leases.release_all(self._connection, ended.worker_id, message=ended.message)
+        for released in self._leases.mark_dead(self._connection, ended.worker_id, ended.message):
             self._tell(self._released_in_words(released))
 
-    def _released_in_words(self, released: Released) -> str:
+    def _released_in_words(self, released: ReleasedJob) -> str:
         job = f"the job {released.job_hash[:8]} of {released.job_table}"
         if released.poisoned:
             return (
@@ -262,23 +189,18 @@ class PoolBoard:
             )
         return f"{job} is free again; {released.n_fruitless} of {self._max_attempts} attempts ended in this way"
 
-    def _look_for_idleness(self, worker_ids: tuple[str, ...]) -> None:
-        last = self._last_job_if_idle(worker_ids) if worker_ids else None
+    def _look_for_idleness(self, records: PoolRecords, worker_ids: tuple[str, ...]) -> None:
+        last = self._last_job_if_idle(records, worker_ids) if worker_ids else None
         if last is None:
             self._idle = None
         elif self._idle is None or self._idle[:2] != (worker_ids, last):
             self._idle = worker_ids, last, time.monotonic()
 
-    def _last_job_if_idle(self, worker_ids: tuple[str, ...]) -> str | None:
+    def _last_job_if_idle(self, records: PoolRecords, worker_ids: tuple[str, ...]) -> str | None:
         """Return when these workers last took up a job (empty for never), or None if one is not idle."""
-        ids = ", ".join(["%s"] * len(worker_ids))
-        (n_idle,) = self._connection.query(
-            f"SELECT COUNT(*) FROM `{self.schema}`.`pool_worker` WHERE worker_state = 'idle' AND worker_id IN ({ids})",
-            args=worker_ids,
-        ).fetchone()
-        if n_idle < len(worker_ids):  # or it has not reported yet
+        if records.count_idle(worker_ids) < len(worker_ids):  # or it has not reported yet
             return None
-        holders = self._leases.others(self._connection, "")
+        holders = records.other_holders("")
         # A heartbeat tells with delay that a worker has taken up a job, the job's own row at once.
         if any(worker_id in holders for worker_id in worker_ids):
             return None
@@ -286,10 +208,7 @@ class PoolBoard:
         longest = time.monotonic() - self._idle[2] if self._idle is not None else 0.0
         self._is_waiting_for_lease = any(age > longest for age in holders.values())
         # Between two looks they may have done a job, and look for the next one.
-        (last,) = self._connection.query(
-            f"SELECT MAX(begun) FROM `{self.schema}`.`pool_job` WHERE last_worker IN ({ids})", args=worker_ids
-        ).fetchone()
-        return str(last or "")
+        return str(records.last_begun(worker_ids) or "")
 
     def _note_failure(self, error: Exception) -> None:
         self._idle = None

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from december_plugin.pool.supervisor.registry import PoolSign
+    from december_plugin.pool.liveness import PoolStatus, WorkerStatus
+    from december_plugin.pool.records import PoolRecords
 
 PAUSE = 0.5  # between two looks (s)
 PAUSE_SLURM = 5.0  # between two questions to Slurm (s)
@@ -37,23 +38,26 @@ def stop_pools(connection: Any, schema: str, *, beginning: str | None = None, no
     SettingsError
         If no running pool has such an id.
     """
-    from december_plugin.pool.supervisor.registry import choose_pools, pools, request_stop
+    from december_plugin.pool.records import PoolRecords
+    from december_plugin.pool.supervisor.registry import choose_pools
     from december_plugin.pool.supervisor.supervisor import STOP, STOP_NOW
 
-    waiting = choose_pools(pools(connection, schema), beginning)
+    records = PoolRecords(connection, schema)
+    waiting = choose_pools(records.pools(), beginning)
     if not waiting:
         print(f"No pool is running in the schema {schema}.")
         return 0
-    request_stop(connection, schema, [pool.pool_id for pool in waiting], how=STOP_NOW if now else STOP)
     for pool in waiting:
-        print(f"pool {pool.pool_id[:8]} ({pool.words}): asked to stop", flush=True)
-    _Waiting(connection, schema, [pool.pool_id for pool in waiting], now=now).until_all_have_ended()
+        records.request_stop(pool.pool_id, how=STOP_NOW if now else STOP)
+    for pool in waiting:
+        print(f"pool {pool.pool_id[:8]} ({pool.description}): asked to stop", flush=True)
+    _Waiting(records, [pool.pool_id for pool in waiting], now=now).until_all_have_ended()
     return 0
 
 
 class _Waiting:
-    def __init__(self, connection: Any, schema: str, pool_ids: Sequence[str], *, now: bool):
-        self.connection, self.schema, self.now = connection, schema, now
+    def __init__(self, records: PoolRecords, pool_ids: Sequence[str], *, now: bool):
+        self.records, self.now = records, now
         self.left = list(pool_ids)
         self.alive: dict[str, str] = {}  # names of workers that lived at the last look, by their ids
         self._quiet_since: dict[str, float] = {}
@@ -61,36 +65,32 @@ class _Waiting:
         self._complained = False
 
     def until_all_have_ended(self) -> None:
-        from december_plugin.pool.supervisor.registry import pools
-
         self._reminded = time.monotonic()
         while self.left:
-            found = {pool.pool_id: pool for pool in pools(self.connection, self.schema, running=False)}
-            signs = [found[pool_id] for pool_id in self.left if pool_id in found]
-            self._tell_ends([worker for pool in signs for worker in pool.workers])
-            ends = self._ends(signs)
-            for pool in signs:
+            found = {pool.pool_id: pool for pool in self.records.pools(running=False)}
+            waiting = [found[pool_id] for pool_id in self.left if pool_id in found]
+            self._tell_ends([worker for pool in waiting for worker in pool.workers])
+            ends = self._ends(waiting)
+            for pool in waiting:
                 if pool.pool_id in ends:
                     print(f"pool {pool.pool_id[:8]} {ends[pool.pool_id]}", flush=True)
-            self.left = [pool.pool_id for pool in signs if pool.pool_id not in ends]
+            self.left = [pool.pool_id for pool in waiting if pool.pool_id not in ends]
             if self.left:
                 self._remind()
                 time.sleep(PAUSE)
 
-    def _tell_ends(self, workers: Sequence[Any]) -> None:
-        alive = {worker.row["worker_id"]: worker.name for worker in workers if worker.is_alive}
+    def _tell_ends(self, workers: Sequence[WorkerStatus]) -> None:
+        alive = {worker.worker_id: worker.name for worker in workers if worker.alive}
         for worker in workers:
-            if worker.row["worker_id"] in self.alive and worker.row["worker_id"] not in alive:
-                print(f"  worker {worker.name}: {worker.words}", flush=True)
+            if worker.worker_id in self.alive and worker.worker_id not in alive:
+                print(f"  worker {worker.name}: {worker.activity}", flush=True)
         self.alive = alive
 
-    def _ends(self, signs: Sequence[PoolSign]) -> dict[str, str]:
+    def _ends(self, waiting: Sequence[PoolStatus]) -> dict[str, str]:
         """Return in words how those pools have ended that have; a pool that cannot say so itself is closed."""
-        from december_plugin.pool.supervisor.database import end_pool
-
-        over = self._arrays_that_are_over(signs)
+        over = self._arrays_that_are_over(waiting)
         ends: dict[str, str] = {}
-        for pool in signs:
+        for pool in waiting:
             if pool.has_ended:
                 ends[pool.pool_id] = "has ended"
                 continue
@@ -102,24 +102,24 @@ class _Waiting:
                 ends[pool.pool_id] = "is closed: its supervisor was gone, and no worker is left"
             elif pool.pool_id in over:
                 ends[pool.pool_id] = "has ended"
-            elif quiet_for >= max([SILENCE, *(worker.row["lease"] for worker in pool.workers)]):
+            elif quiet_for >= max([SILENCE, *(worker.lease for worker in pool.workers)]):
                 ends[pool.pool_id] = "is closed: it gives no sign of life"
             if pool.pool_id in ends:
-                end_pool(self.connection, self.schema, pool.pool_id)
+                self.records.end_pool(pool.pool_id)
         return ends
 
-    def _arrays_that_are_over(self, signs: Sequence[PoolSign]) -> set[str]:
+    def _arrays_that_are_over(self, waiting: Sequence[PoolStatus]) -> set[str]:
         """Keep the tasks of arrays from coming back; return the pools whose arrays are over."""
-        rows = [pool.row for pool in signs if pool.row["slurm_job"] and not pool.has_ended]
-        if not rows or time.monotonic() - self._asked_slurm < PAUSE_SLURM:
+        arrays = [pool for pool in waiting if pool.slurm_job and not pool.has_ended]
+        if not arrays or time.monotonic() - self._asked_slurm < PAUSE_SLURM:
             return set()
         from december_plugin.pool.slurm.array import SlurmError, cancel_all, cancel_pending, slurm_status
 
         self._asked_slurm = time.monotonic()
         try:
-            for row in rows:
-                (cancel_all if self.now else cancel_pending)(row)
-            return {pool_id for pool_id, status in slurm_status(rows).items() if status.is_over}
+            for pool in arrays:
+                (cancel_all if self.now else cancel_pending)(pool.slurm_job)
+            return {pool_id for pool_id, status in slurm_status(arrays).items() if status.is_over}
         except SlurmError as error:
             if not self._complained:
                 print(f"Slurm: {error} Tasks that start later find the request, and end.", file=sys.stderr)

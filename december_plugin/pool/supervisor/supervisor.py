@@ -1,8 +1,8 @@
 """The pool on one machine: a supervisor that keeps a worker running in each of its places.
 
 The supervisor computes nothing and never waits for the database: what it has to do there is done by the thread of
-:class:`~december_plugin.pool.supervisor.database.PoolBoard`. The queue is DataJoint's, jobs are the workers' business.
-If the supervisor itself is killed, its workers notice, save their states and end; nothing is left running.
+:class:`~december_plugin.pool.supervisor.database.SupervisorDatabase`. The queue is DataJoint's, jobs are the workers'
+business. If the supervisor itself is killed, its workers notice, save their states and end; nothing is left running.
 
 A worker that cannot begin ends the pool only as long as no other one could: once the settings were good for a worker,
 what keeps the next one from beginning is an outage, or a mistake that was made since, and the others go on.
@@ -53,12 +53,12 @@ FIRST_ANSWER = 5.0  # workers are started without one after this time (s): a poo
 REMINDER = 30.0  # between two lines about whom a draining pool waits for (s)
 LAST_WORDS_TO_SERVER = 15.0  # for reporting dead workers and the end of the pool (s)
 FORCED_END = 15.0  # workers' time after an unexpected error in the supervisor (s)
-MAX_WORDS = 3800  # of what the table of jobs keeps
+MAX_MESSAGE = 3800  # of what the table of jobs keeps
 N_SHOWN = 5  # last lines of a worker that cannot work
 
 
-class Board(Protocol):
-    """What the supervisor asks of the database; see :class:`december_plugin.pool.supervisor.database.PoolBoard`."""
+class Database(Protocol):
+    """What the supervisor asks of the database, as ``supervisor.database.SupervisorDatabase`` does it in a thread."""
 
     stop_requested: int
     has_answered: bool
@@ -73,10 +73,10 @@ class Board(Protocol):
     def idle_for(self) -> float:
         """Return for how long (s) they have been idle."""
 
-    def mark_dead(self, worker_id: str, words: str) -> None:
+    def mark_dead(self, worker_id: str, message: str) -> None:
         """Give back what a dead worker held, with the attempt counted."""
 
-    def give_back(self, worker_id: str, words: str) -> None:
+    def give_back(self, worker_id: str, message: str) -> None:
         """Give back what a worker held that was killed on purpose."""
 
     def finish(self, *, timeout: float) -> bool:
@@ -98,8 +98,8 @@ class LocalPool:
         See :class:`PoolSettings`.
     slots
         Places of the workers.
-    board
-        The database.
+    database
+        What it is asked, see :class:`Database`.
     pool_id
         Of the row in ``Pool``.
     log_folder
@@ -119,7 +119,7 @@ class LocalPool:
         settings: PoolSettings,
         slots: Sequence[Slot],
         *,
-        board: Board,
+        database: Database,
         pool_id: str,
         log_folder: Path,
         program: Sequence[str],
@@ -127,7 +127,7 @@ class LocalPool:
         say: Callable[[str, str], None] = print_event,
         on_tick: Callable[[], None] | None = None,
     ):
-        self.settings, self.board = settings, board
+        self.settings, self.database = settings, database
         self.say, self.on_tick = say, on_tick
         environment = {**(os.environ if environment is None else environment), "DECEMBER_POOL_ID": pool_id}
         mixed = len({slot.gpu is None for slot in slots}) == 2
@@ -148,13 +148,13 @@ class LocalPool:
 
     def run(self) -> int:
         """Keep the workers running until told to stop; return the exit code. Must be called in the main thread."""
-        self.board.start()
+        self.database.start()
         with SignalPipe() as signals:
             try:
                 while True:
                     for number in signals.received():
                         self._on_signal(number)
-                    self._look_at_board()
+                    self._look_at_database()
                     self._reap()
                     if self._draining and not self._running():
                         break
@@ -202,8 +202,8 @@ class LocalPool:
         for worker in self._running():
             worker.kill()
 
-    def _look_at_board(self) -> None:
-        stop = self.board.stop_requested
+    def _look_at_database(self) -> None:
+        stop = self.database.stop_requested
         if stop >= STOP_NOW and not self._killing:
             self._kill("`december pool stop --now`")
         elif stop and not self._draining:
@@ -216,8 +216,8 @@ class LocalPool:
         elif self.settings.idle_exit is not None:
             running = self._running()
             everybody = len(running) == len(self.workers)
-            self.board.watch(tuple(worker.worker_id for worker in running) if everybody else ())
-            if self.board.idle_for() >= self.settings.idle_exit:
+            self.database.watch(tuple(worker.worker_id for worker in running) if everybody else ())
+            if self.database.idle_for() >= self.settings.idle_exit:
                 self._drain(f"nothing to do for {self.settings.idle_exit:g} s")
 
     # --- the workers -----------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ class LocalPool:
         return ", ".join(f"{worker.name} (process {worker.pid})" for worker in self._running())
 
     def _start_due(self) -> None:
-        if not self.board.has_answered and time.monotonic() - self._began < FIRST_ANSWER:
+        if not self.database.has_answered and time.monotonic() - self._began < FIRST_ANSWER:
             return
         for worker in self.workers:
             if not worker.is_due():
@@ -259,20 +259,20 @@ class LocalPool:
         next_start = "" if self._draining else f"; the next one starts in {worker.seconds_before_start():.0f} s"
         if self._killing and code < 0:
             self.say(worker.name, words)
-            self.board.give_back(worker.worker_id, "killed when its pool was ended at once")
+            self.database.give_back(worker.worker_id, "killed when its pool was ended at once")
         elif self._draining and code == -END:  # before it was ready to do more about it
             self.say(worker.name, words)
-            self.board.give_back(worker.worker_id, "ended with its pool")
+            self.database.give_back(worker.worker_id, "ended with its pool")
         elif code in DRAINED:
             self.say(worker.name, words + next_start)
         elif code in MISTAKEN and not self._draining and not any(each.has_begun for each in self.workers):
             self.say(worker.name, f"{words}: it cannot work like this, and neither could the next one")
-            self.board.mark_dead(worker.worker_id, ending_in_words(code))
+            self.database.mark_dead(worker.worker_id, ending_in_words(code))
             self.code = self.code or FAILED
             self._drain(f"{worker.name} says: " + " | ".join(worker.follower.last_lines()[-N_SHOWN:]))
         else:
             self.say(worker.name, f"{words}{next_start}; its log: {worker.log}")
-            self.board.mark_dead(worker.worker_id, _last_words(ending_in_words(code), worker.follower.last_lines()))
+            self.database.mark_dead(worker.worker_id, _last_words(ending_in_words(code), worker.follower.last_lines()))
 
     def _remind(self) -> None:
         if time.monotonic() - self._reminded >= REMINDER:
@@ -313,7 +313,7 @@ class LocalPool:
             time.sleep(0.02)
 
     def _finish(self) -> None:
-        if not self.board.finish(timeout=LAST_WORDS_TO_SERVER):
+        if not self.database.finish(timeout=LAST_WORDS_TO_SERVER):
             self.say(
                 "pool",
                 "the database server could not be told that the pool has ended. Jobs of killed workers are free when "
@@ -321,7 +321,7 @@ class LocalPool:
             )
 
     def _code_of_failures(self) -> int:
-        counts = self.board.failures or {}
+        counts = self.database.failures or {}
         words = [f"{numbered(number, 'job')} {kind}" for kind, number in counts.items() if number]
         if not words:
             return DONE
@@ -338,7 +338,7 @@ def _with_threads(environment: Mapping[str, str], slot: Slot, slots: Sequence[Sl
 
 def _last_words(ending: str, lines: Sequence[str]) -> str:
     """Return how a worker ended with the end of its log, short enough for the table of jobs."""
-    return redacted(f"{ending}\n{chr(10).join(lines)[-MAX_WORDS:]}").rstrip()
+    return redacted(f"{ending}\n{chr(10).join(lines)[-MAX_MESSAGE:]}").rstrip()
 
 
 def run_pool(
@@ -374,7 +374,8 @@ def run_pool(
     """
     from december_plugin.database.connection import connect, has_connected
     from december_plugin.database.outages import with_server
-    from december_plugin.pool.supervisor.database import PoolBoard, announce_pool, own_connection
+    from december_plugin.pool.records import PoolRecords
+    from december_plugin.pool.supervisor.database import SupervisorDatabase, own_connection
 
     visible = visible_gpus()
     slots = slots_of(settings, visible)
@@ -385,18 +386,13 @@ def run_pool(
     )
     if not settings.pool_id:
         with_server(
-            lambda: announce_pool(
-                connect(needs_store=False).connection,
-                settings.schema,
-                pool_id=pool_id,
-                kind="local",
-                n_workers=len(slots),
-                options=settings.options(),
+            lambda: PoolRecords(connect(needs_store=False).connection, settings.schema).add_pool(
+                pool_id, kind="local", n_workers=len(slots), options=settings.options()
             ),
             waits=has_connected,
             on_outage=lambda error: say("pool", f"waiting: {error}"),
         )
-    board = PoolBoard(
+    database = SupervisorDatabase(
         settings.schema,
         pool_id,
         connect=own_connection,
@@ -412,7 +408,7 @@ def run_pool(
     pool = LocalPool(
         settings,
         slots,
-        board=board,
+        database=database,
         pool_id=pool_id,
         log_folder=log_folder,
         program=program if program is not None else worker_program(),

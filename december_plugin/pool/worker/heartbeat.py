@@ -18,7 +18,10 @@ from typing import Any
 
 from december_plugin import __version__
 from december_plugin.database.outages import CONNECTION_ERRORS
-from december_plugin.pool.jobs.leases import Lease, Leases, storable
+from december_plugin.pool.jobs.job import Lease, ReleasedJob
+from december_plugin.pool.jobs.leases import Leases
+from december_plugin.pool.liveness import WorkerStatus
+from december_plugin.pool.records import PoolRecords
 
 logger = logging.getLogger(__name__)
 
@@ -205,52 +208,42 @@ class Heartbeat:
             gap = max(now - before for now, before in zip(began, self._last_beat, strict=True))
             if gap > self.lease - self.pause:  # suspended: perhaps the others were, too, and are about to go on
                 self._failed_at = began[0]
-        self._write()
+        records = PoolRecords(self._connection, self.leases.schema)
+        records.write_heartbeat(self._status())
         self._last_beat = began
         self._look_at_lease()
         lease = self.state.lease
         if self.state.has_checkpoint and lease is not None:
             self.state.has_checkpoint = False
             self.leases.note_progress(self._connection, lease)
-        if self.identity.pool_id:
-            row = self._connection.query(
-                f"SELECT stop_requested FROM `{self.leases.schema}`.`pool` WHERE pool_id = %s",
-                args=(self.identity.pool_id,),
-            ).fetchone()
-            if row is not None and row[0]:
-                self._ask("its pool was asked to stop")
+        if self.identity.pool_id and records.stop_requested(self.identity.pool_id):
+            self._ask("its pool was asked to stop")
         self._release_expired()
 
-    def _write(self) -> None:
+    def _status(self) -> WorkerStatus:
         identity, state = self.identity, self.state
         lease = state.lease
-        values = {
-            "pool_id": identity.pool_id,
-            "worker_host": identity.host,
-            "worker_pid": identity.pid,
-            "worker_gpu": identity.gpu,
-            "worker_slurm_job": identity.slurm_job,
-            "worker_state": state.state,
-            "worker_detail": storable(state.detail, 1000),
-            "lease": self.lease,
-            "job_table": lease.job_table if lease else "",
-            "job_hash": lease.job_hash if lease else "",
-            "job_epoch": state.epoch,
-            "job_n_epochs": state.n_epochs,
-            "job_score": state.score,
-            "job_seconds_left": state.seconds_left,
-            "n_done": state.n_done,
-            "n_failed": state.n_failed,
-            "busy_seconds": state.busy_seconds,
-            "worker_version": __version__,
-        }
-        names = ", ".join(values)
-        updates = ", ".join(f"{name} = VALUES({name})" for name in values)
-        self._connection.query(
-            f"INSERT INTO `{self.leases.schema}`.`pool_worker` (worker_id, heartbeat, worker_started, {names}) VALUES "
-            f"(%s, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), {', '.join(['%s'] * len(values))}) "
-            f"ON DUPLICATE KEY UPDATE heartbeat = VALUES(heartbeat), {updates}",
-            args=(identity.worker_id, *values.values()),
+        return WorkerStatus(
+            worker_id=identity.worker_id,
+            pool_id=identity.pool_id,
+            host=identity.host,
+            pid=identity.pid,
+            gpu=identity.gpu,
+            slurm_job=identity.slurm_job,
+            state=state.state,
+            detail=state.detail,
+            lease=self.lease,
+            heartbeat_age=0.0,
+            job_table=lease.job_table if lease else "",
+            job_hash=lease.job_hash if lease else "",
+            epoch=state.epoch,
+            n_epochs=state.n_epochs,
+            score=state.score,
+            seconds_left=state.seconds_left,
+            n_done=state.n_done,
+            n_failed=state.n_failed,
+            busy_seconds=state.busy_seconds,
+            version=__version__,
         )
 
     def _look_at_lease(self) -> None:
@@ -277,7 +270,7 @@ class Heartbeat:
             log_released(released)
 
 
-def log_released(released: Any) -> None:
+def log_released(released: ReleasedJob) -> None:
     """Log that a dead worker's job was given back."""
     logger.warning(
         "the worker %s of %s %s is dead (its attempt number %d that ended so); %s",

@@ -13,7 +13,9 @@ from datajoint.errors import LostConnectionError
 
 from december_plugin.database.outages import FIRST_DELAY, LONGEST_DELAY, server_failure
 from december_plugin.errors import ServerError
-from december_plugin.pool.jobs.leases import Lease, LeaseLostError, Leases
+from december_plugin.importing.datajoint_internals import has_transaction
+from december_plugin.pool.jobs.job import Lease
+from december_plugin.pool.jobs.leases import LeaseLostError, Leases
 from december_plugin.pool.worker.checkpoints import JobCheckpoints
 from december_plugin.pool.worker.heartbeat import Heartbeat, WorkerState
 from december_plugin.pool.worker.results import result_from_bytes, result_to_bytes
@@ -191,7 +193,7 @@ class WorkerJob(RunningJob):
     def check_lease(self, connection: Any) -> None:
         """End the lease in the transaction that stores the result; a :class:`LeaseLostError` if another has it."""
         if not self.ended:
-            if not connection._in_transaction:  # it went with a connection that was made anew
+            if not has_transaction(connection):  # it went with a connection that was made anew
                 raise LostConnectionError("The transaction in which the result was to be stored was lost.")
             if not self.settings.leases.end(connection, self.lease):
                 raise lost(self.lease)

@@ -17,15 +17,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
-from datajoint.hash import key_hash
-
 from december_plugin.database.connection import second_connection
 from december_plugin.database.outages import is_outage
 from december_plugin.errors import DecemberError, ServerError
-from december_plugin.pool.jobs.leases import Lease, LeaseLostError, Leases, leave_transaction
-from december_plugin.pool.jobs.queue import Candidates, Picker, choose_tables
-from december_plugin.pool.jobs.waiting import clear_failures, describe_jobs
+from december_plugin.importing.datajoint_internals import job_hash
+from december_plugin.pool.jobs.description import describe_jobs
+from december_plugin.pool.jobs.job import Lease
+from december_plugin.pool.jobs.leases import LeaseLostError, Leases
+from december_plugin.pool.jobs.queue import JobQueue, TableQueue, choose_tables
+from december_plugin.pool.jobs.waiting import clear_failures
+from december_plugin.pool.records import PoolRecords
 from december_plugin.pool.supervisor.readiness import tell_supervisor
+from december_plugin.pool.transactions import leave_transaction
 from december_plugin.pool.worker.heartbeat import Heartbeat, WorkerIdentity, WorkerState
 from december_plugin.pool.worker.job import (
     JobSettings,
@@ -38,7 +41,7 @@ from december_plugin.pool.worker.job import (
     wait_for_places,
 )
 from december_plugin.pool.worker.spool import Spool
-from december_plugin.schemas.running_job import running
+from december_plugin.schemas.running_job import use_job
 from december_plugin.security.redaction import RedactingFilter, redacted
 from december_plugin.storage.base import StoreUnavailableError
 from december_plugin.storage.home import december_home
@@ -51,8 +54,8 @@ logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 POLL = 5.0  # pause of a worker that waits for work (s)
-JUST_NOW = 0.25  # candidates that are younger are claimed without another look (s)
-A_WHILE_AGO = 60.0  # of candidates that are older the plan is asked again (s)
+JUST_NOW = 0.25  # keys that are younger are claimed without another look (s)
+A_WHILE_AGO = 60.0  # of keys that are older the plan is asked again (s)
 MAX_RETRIES = 5  # of a job that fails although server and store answer again
 FLUSH_TIME = 5.0  # for the last checkpoint of an interrupted training (s)
 ANSWER_TIME = 120  # for an answer of the server (s)
@@ -142,7 +145,7 @@ class Worker:
         self.identity = WorkerIdentity.from_environment(uuid.uuid4().hex)
         self.connection = tables.schema.connection
         self.schema = tables.schema.database
-        self.picker = Picker(choose_tables(tables, only=self.settings.only, skip=self.settings.skip))
+        self.queue = JobQueue(choose_tables(tables, only=self.settings.only, skip=self.settings.skip))
         self.leases = Leases(self.schema, max_attempts=self.settings.max_attempts)
         self.state = WorkerState()
         supervisor = os.environ.get("DECEMBER_SUPERVISOR")
@@ -237,12 +240,8 @@ class Worker:
         """
         if not isinstance(failure, StoreUnavailableError):
             return False
-        pool_id = self.identity.pool_id
-        query = (
-            f"SELECT EXISTS (SELECT 1 FROM `{self.schema}`.`pool` WHERE pool_id = %s AND pool_kind = 'local') OR "
-            f"EXISTS (SELECT 1 FROM `{self.schema}`.`pool_worker` WHERE pool_id = %s)"
-        )
-        return bool(self._surviving(lambda: self.connection.query(query, args=(pool_id, pool_id)).fetchone()[0]))
+        records = PoolRecords(self.connection, self.schema)
+        return self._surviving(lambda: records.could_begin(self.identity.pool_id))
 
     def _limit_waits(self) -> None:
         """Let neither side of the connection wait for the other for hours, when a host or the network is gone.
@@ -314,12 +313,13 @@ class Worker:
             if defect is not None:
                 self.leases.mark_dead(connection, self.identity.worker_id, defect)
                 return
-            words = f"interrupted: {self.report.ended_by}"
-            released = self.leases.release_all(connection, self.identity.worker_id, words=words)
-            connection.query(
-                f"UPDATE `{self.schema}`.`pool_worker` SET worker_state = 'ended', worker_detail = %s, job_table = '', "
-                "job_hash = '', n_done = %s, n_failed = %s, worker_ended = UTC_TIMESTAMP(6) WHERE worker_id = %s",
-                args=(self.report.ended_by[:1000], self.state.n_done, self.state.n_failed, self.identity.worker_id),
+            message = f"interrupted: {self.report.ended_by}"
+            released = self.leases.release_all(connection, self.identity.worker_id, message=message)
+            PoolRecords(connection, self.schema).end_worker(
+                self.identity.worker_id,
+                detail=self.report.ended_by,
+                n_done=self.state.n_done,
+                n_failed=self.state.n_failed,
             )
             connection.close()
             if released and self._job is not None:
@@ -328,9 +328,9 @@ class Worker:
             logger.warning("the job could not be given back (%s); it is free when the lease has run out", error)
 
     def _retry(self) -> None:
-        for candidates in self.picker.candidates:
-            if cleared := clear_failures(candidates.table, self.schema):
-                logger.info("%s: %d failed jobs are tried again", type(candidates.table).__name__, cleared)
+        for queue in self.queue.tables:
+            if cleared := clear_failures(queue.table, self.schema):
+                logger.info("%s: %d failed jobs are tried again", type(queue.table).__name__, cleared)
 
     # --- which job --------------------------------------------------------------------------------------------
 
@@ -345,32 +345,28 @@ class Worker:
                 return
 
     def _claim_next(self) -> tuple[Any, dict[str, Any], Lease] | None:
-        while (found := self.picker.next()) is not None:
-            candidates, key = found
-            lease = self._claim(candidates, key)
+        while (found := self.queue.next()) is not None:
+            queue, key = found
+            lease = self._claim(queue, key)
             if lease is not None:
-                return candidates.table, key, lease
+                return queue.table, key, lease
         return None
 
-    def _claim(self, candidates: Candidates, key: dict[str, Any]) -> Lease | None:
-        table = candidates.table
-        if candidates.age > JUST_NOW and key in table.proj():
-            candidates.was_taken()
+    def _claim(self, queue: TableQueue, key: dict[str, Any]) -> Lease | None:
+        table = queue.table
+        if queue.age > JUST_NOW and key in table.proj():
+            queue.was_taken()
             return None
-        if candidates.age > A_WHILE_AGO and not len(table.key_source & key):  # no longer planned
+        if queue.age > A_WHILE_AGO and not len(table.key_source & key):  # no longer planned
             return None
-        log = self.log_folder / f"{table.table_name.strip('_#')}-{self._hash(table, key)[:8]}-{self._short_id}.log"
+        log = self.log_folder / f"{table.table_name.strip('_#')}-{job_hash(table, key)[:8]}-{self._short_id}.log"
         lease = self.leases.claim(table, key, self.identity.worker_id, log_file=f"{self.identity.host}:{log}"[:1000])
-        candidates.was_taken() if lease is None else candidates.was_free()
+        queue.was_taken() if lease is None else queue.was_free()
         return lease
 
     @property
     def _short_id(self) -> str:
         return self.identity.worker_id[:8]
-
-    @staticmethod
-    def _hash(table: Any, key: dict[str, Any]) -> str:
-        return key_hash(table._job_key(key))
 
     def _is_over(self) -> bool:
         """Return whether the worker may end; if not, wait a while."""
@@ -380,7 +376,7 @@ class Worker:
         settings, now = self.settings, time.monotonic()
         self._idle_since = self._idle_since or now
         # A claim whose commit was answered by a lost connection was taken for somebody else's.
-        if self.leases.release_all(self.connection, self.identity.worker_id, words="its worker did not know of it"):
+        if self.leases.release_all(self.connection, self.identity.worker_id, message="its worker did not know of it"):
             return False
         if self._others_may_be_dead(now):
             time.sleep(min(0.5, settings.lease / 10))
@@ -405,26 +401,26 @@ class Worker:
 
     def _deliver_spool(self) -> None:
         """Store first what an earlier worker on this machine has computed and could not store."""
-        by_name = {candidates.table.table_name: candidates for candidates in self.picker.candidates}
+        by_name = {queue.table.table_name: queue for queue in self.queue.tables}
         try:
             entries = self.job_settings.spool.entries(self.schema)
         except ServerError as error:
             logger.warning("whether results were computed before cannot be told, so none is delivered: %s", error)
             return
-        for table_name, job_hash in entries:
-            candidates = by_name.get(table_name)
-            if candidates is None:
+        for table_name, each in entries:
+            queue = by_name.get(table_name)
+            if queue is None:
                 continue
-            found = spooled_result(self.job_settings, table_name, job_hash)
+            found = spooled_result(self.job_settings, table_name, each)
             if found is not None:
-                self._deliver(candidates, found[0])
+                self._deliver(queue, found[0])
 
-    def _deliver(self, candidates: Candidates, key: dict[str, Any]) -> None:
-        table = candidates.table
+    def _deliver(self, queue: TableQueue, key: dict[str, Any]) -> None:
+        table = queue.table
         if self._surviving(lambda: key in table.proj()):
-            forget_result(self.job_settings, table.table_name, self._hash(table, key))
+            forget_result(self.job_settings, table.table_name, job_hash(table, key))
             return
-        lease = self._surviving(lambda: self._claim(candidates, key))
+        lease = self._surviving(lambda: self._claim(queue, key))
         if lease is not None:  # otherwise its lease has not run out yet: the job comes up like any other
             self._work(table, key, lease)
 
@@ -467,19 +463,19 @@ class Worker:
 
     def _fail(self, table: Any, key: dict[str, Any], job: WorkerJob, error: BaseException) -> None:
         leave_transaction(self.connection)
-        words = redacted(f"{type(error).__name__}: {error}")
+        message = redacted(f"{type(error).__name__}: {error}")
         stack = redacted("".join(traceback.format_exception(error)))
         job_logger.error("%s", stack)
 
         def is_recorded() -> bool:
-            recorded = self.leases.fail(table, key, job.lease, words=words, stack=stack)
+            recorded = self.leases.fail(table, key, job.lease, message=message, stack=stack)
             return recorded or not self.leases.was_lost(self.connection, job.lease)
 
         if not self._surviving(is_recorded):
             logger.warning("%s: %s", self.describe(type(table).__name__, key), job.lost())
             return
         job.give_result_up()
-        logger.error("failed: %s: %s", self.describe(type(table).__name__, key), words)
+        logger.error("failed: %s: %s", self.describe(type(table).__name__, key), message)
         self.report.n_failed += 1
         self.state.n_failed += 1
 
@@ -505,7 +501,7 @@ class Worker:
         # The reservation is this worker's own: DataJoint's would turn every interruption into a failure.
         job.ended = False
         try:
-            with running(job), monitored(job.monitor):
+            with use_job(job), monitored(job.monitor):
                 result = table.populate(keys=[key], suppress_errors=True, return_exception_objects=True)
         except (SystemExit, Exception) as error:  # of the job, or of the driver, on the way in or at the commit
             return error

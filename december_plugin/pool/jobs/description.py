@@ -1,0 +1,67 @@
+"""Jobs in words: what they are called, and what distinguishes one from another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+# What one job, and several jobs, of our tables are called; a table of a lab's own goes by its name.
+KINDS = {
+    "TrainedModel": ("training", "trainings"),
+    "TrainingSummary": ("training summary", "training summaries"),
+    "TestPerformance": ("test of a model", "tests of models"),
+    "ClusterAssignment": ("clustering", "clusterings"),
+    "SeedAgreement": ("comparison of seeds", "comparisons of seeds"),
+    "LabelAgreement": ("comparison with known types", "comparisons with known types"),
+    "Consensus": ("consensus", "consensus partitions"),
+    "ClusterQuality": ("check of a number of clusters", "checks of numbers of clusters"),
+    "SurrogateAgreement": ("null job", "null jobs"),
+}
+
+
+def counted(table: str, count: int) -> str:
+    """Return a number of jobs of a table in words: ``1 training``, ``2,000 null jobs``."""
+    one, several = KINDS.get(table, (f"{table} job", f"{table} jobs"))
+    return f"{count:,} {one if count == 1 else several}"
+
+
+def describe_jobs(tables: Any) -> Callable[[str, Mapping[str, Any]], str]:
+    """Return a function that puts a job, given as a table's name and a key, into words."""
+    # A hash is that of the configuration alone: two functions may share it.
+    trainers = _Columns(tables.nnfabrik.Trainer, ("trainer_fn", "trainer_hash"), ("trainer_comment", "trainer_config"))
+    clusterings = _Columns(tables.Clustering, ("clustering_hash",), ("method", "n_clusters"))
+
+    def describe(table: str, key: Mapping[str, Any]) -> str:
+        comment, config = trainers.of(key) or ("", {})
+        parts = [comment or str(key.get("trainer_fn", "")).split(".")[-1]]
+        if isinstance(config, Mapping) and "n_clusters" in config:
+            parts.append(f"K {config['n_clusters']}")
+        if "clustering_hash" in key:
+            method, n_clusters = clusterings.of(key) or ("", 0)
+            parts.append(f"{method}, K {n_clusters}" if n_clusters else method)
+        parts += [f"{name} {key[name]}" for name in ("seed", "seed_a", "seed_b") if name in key]
+        return f"{table}: {', '.join(part for part in parts if part)}"
+
+    return describe
+
+
+class _Columns:
+    """Columns of a table's rows by their keys, read at once, and again for a row that came later."""
+
+    def __init__(self, table: Any, key: tuple[str, ...], columns: tuple[str, ...]):
+        self.table, self.key, self.columns = table, key, columns
+        self._rows = self._read()
+
+    def of(self, key: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """Return the columns of the row that a job's key refers to, or None."""
+        found = tuple(key.get(name) for name in self.key)
+        if found not in self._rows and None not in found:
+            self._rows[found] = None  # asked once, also if the server is away
+            with suppress(Exception):
+                self._rows |= self._read(dict(zip(self.key, found, strict=True)))
+        return self._rows.get(found)
+
+    def _read(self, restriction: Any = True) -> dict[tuple[Any, ...], tuple[Any, ...] | None]:
+        rows = (self.table() & restriction).fetch(*self.key, *self.columns, as_dict=True)
+        return {tuple(row[name] for name in self.key): tuple(row[column] for column in self.columns) for row in rows}
