@@ -211,7 +211,7 @@ def _write_traceback(error: Exception) -> Path:
 
 
 def _reader_is_gone() -> bool:
-    """Return whether nobody reads stdout any more; if so, what is left in its buffer is thrown away."""
+    """Return whether the reader of stdout is gone; if so, discard what is left in its buffer."""
     try:
         poll = select.poll()
         poll.register(sys.stdout.fileno(), 0)

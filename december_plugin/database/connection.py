@@ -87,7 +87,7 @@ def connect(
     if needs_store or lab is None:
         missing = configure_store(store, home=home)
     if needs_store and missing is not None and lab is None and not EmbeddedServer(home).data.exists():
-        make_folder(store, missing)  # there is no database yet that could know of a store
+        make_folder(store, missing)  # no database exists yet that could know of a store
         missing = None
     if needs_store and missing is None:
         check_store(store)
@@ -140,7 +140,7 @@ def _prepare_tls(dj: ModuleType) -> None:
 
 
 def _complete_credentials(dj: ModuleType, lab: LabSettings) -> None:
-    """Ask for a missing user name or password where somebody can answer, else say what to set."""
+    """Ask for a missing user name or password on a terminal; elsewhere say what to set."""
     missing = [name for name in ("user", "password") if dj.config[f"database.{name}"] is None]
     if not missing:
         return

@@ -1,6 +1,6 @@
 """The embedded MariaDB: a private database server for users without a lab server.
 
-Everything lies in one folder (:func:`december_home`)::
+Everything is in one folder (:func:`december_home`)::
 
     home/server/            readable by the user alone
         data/               the database, kept between runs
@@ -10,7 +10,7 @@ Everything lies in one folder (:func:`december_home`)::
 
 The server listens on its socket and on 127.0.0.1 only. It outlives the process that started it, until
 :meth:`EmbeddedServer.stop`. Starting and stopping are guarded by a file lock, so any number of processes may call
-:meth:`EmbeddedServer.start` at once and meet in one server.
+:meth:`EmbeddedServer.start` at once and share one server.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ END_TIMEOUT = 5.0  # seconds
 LOG_LINES = 12
 MAX_LOG = 10_000_000  # of the error log, when a server is started (bytes)
 READY = "ready for connections"
-# What MariaDB logs when another server has the data open. It would go on trying for half a minute.
+# What MariaDB logs when another server has the data open. It would keep trying for half a minute.
 DATA_IN_USE = ("Can't lock aria control file", "Unable to lock ./ibdata1")
 
 # Servers by the process that started them (a fork inherits this) and their ids, so that they are reaped when they end.
@@ -199,7 +199,7 @@ class EmbeddedServer:
                     self._launch(find_programs()[0])
 
     def adopt(self, data: Path) -> None:
-        """Take over the data folder of a server that was shut down; the next start gives it a password of its own.
+        """Take over the data folder of a server that was shut down; the next start gives it a new password.
 
         Parameters
         ----------
@@ -348,7 +348,7 @@ class EmbeddedServer:
         return True
 
     def _initialise(self, installer: str) -> None:
-        """Create the empty database beside its final place, so that an interrupted run leaves nothing half made."""
+        """Create the empty database next to its final place, so that an interrupted run leaves nothing unfinished."""
         if (self.data / "mysql").is_dir():
             return
         if self.data.exists():

@@ -63,7 +63,7 @@ def find_programs() -> tuple[str, str]:
 
 
 def is_free(port: int) -> bool:
-    """Return whether nobody listens on this port of the loopback interface."""
+    """Return whether this port of the loopback interface is free."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -97,7 +97,7 @@ def cipher(connection: Any) -> str:
 def stay_encrypted(connection: Any, *, required: bool = False) -> Any:
     """Return the connection, checked now and after every reconnection if it must be encrypted.
 
-    PyMySQL before 1.2 goes on without a word if the server has no TLS, also if it was required.
+    PyMySQL before 1.2 continues silently if the server has no TLS, even if it was required.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def stay_encrypted(connection: Any, *, required: bool = False) -> Any:
     Raises
     ------
     pymysql.err.OperationalError
-        It is not encrypted, and closed now; as PyMySQL from 1.2 on says it by itself.
+        It is not encrypted, and closed now; PyMySQL from 1.2 on raises this itself.
     """
     if required or is_required(connection):
         _check_cipher(connection)

@@ -62,7 +62,7 @@ def _read_named_settings(dj: ModuleType) -> None:
     """Replace what DataJoint has read by the file that the environment names, once.
 
     DataJoint prefers a file in the folder where a command starts, which in a container is the folder of a project: the
-    settings of the container must not be mixed with those that somebody uses there otherwise.
+    settings of the container must not be mixed with those that are used there otherwise.
     """
     global _settings_read
     named = os.environ.get(SETTINGS_FILE)

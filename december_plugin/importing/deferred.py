@@ -2,8 +2,8 @@
 
 DataJoint imports pandas, Matplotlib and a client of object stores, and nnfabrik imports torch, when they are imported:
 seconds, of which a command that shows a table needs nothing. After :func:`install`, modules of these two packages get a
-stand-in for each of :data:`DEFERRED`, which imports the package when an attribute of it is asked for. Nobody else sees
-the stand-ins: they are in ``sys.modules`` only while such a module runs for the first time, and a package that was
+stand-in for each of :data:`DEFERRED`, which imports the package when an attribute of it is asked for. No other module
+sees the stand-ins: they are in ``sys.modules`` only while such a module runs for the first time, and a package that was
 imported before is taken as it is.
 """
 

@@ -10,7 +10,7 @@ import sysconfig
 import traceback
 from pathlib import Path
 
-ANYTHING = (Exception, SystemExit)  # what importing somebody's module may raise
+ANYTHING = (Exception, SystemExit)  # what importing a lab's module may raise
 MOST = 300  # characters of a message that are shown
 # The code that looks for the function; what it raises itself is about the name.
 _LOOKING = (
@@ -56,7 +56,7 @@ def _original(error: BaseException) -> BaseException:
 
 
 def _frame_of_the_module(error: BaseException) -> traceback.FrameSummary | None:
-    """Return the last place in somebody's own code, or else in a package; None if only the search has failed."""
+    """Return the last place in the lab's own code, or else in a package; None if only the search failed."""
     frames = traceback.extract_tb(error.__traceback__)
     looking = [at for at, frame in enumerate(frames) if _is_looking(frame.filename)]
     inside = [frame for frame in frames[looking[0] :] if not _is_looking(frame.filename)] if looking else []

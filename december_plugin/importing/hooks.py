@@ -1,4 +1,4 @@
-"""Runs chosen modules of other packages in surroundings of their own, whoever finds and loads them."""
+"""Runs chosen modules of other packages in special surroundings, whichever finder and loader they have."""
 
 from __future__ import annotations
 

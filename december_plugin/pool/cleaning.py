@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from datajoint.errors import IntegrityError
-from datajoint.external import subfold
 
 from december_plugin.importing.datajoint_internals import job_hash
 from december_plugin.pool.external_rows import ExternalRows, StoredFile
@@ -25,8 +24,8 @@ from december_plugin.pool.transactions import transaction
 from december_plugin.pool.worker.checkpoints import CHECKPOINTS, key_hash_of
 from december_plugin.pool.worker.spool import Spool
 from december_plugin.storage.atomic import UNFINISHED
+from december_plugin.storage.attachments import attachment_folder, attachment_path, subfolding_of
 from december_plugin.storage.base import ObjectStore, StoredObject, StoreUnavailableError, UnfinishedUpload
-from december_plugin.storage.settings import store_settings
 
 ORPHAN, UNUSED, HALF, CHECKPOINT, UPLOAD = "orphan", "unused", "half-written", "checkpoint", "upload"
 USED, UNKNOWN = "used", "unknown"
@@ -91,7 +90,7 @@ class Cleaner:
         schemas = (self.schema, tables.TrainedModel.database, tables.nnfabrik.Model.database)
         self.schemas = tuple(dict.fromkeys(str(name) for name in schemas))
         self.rows = {name: ExternalRows(self.connection, name, store.name) for name in self.schemas}
-        self._folds = tuple(store_settings(store.name)["subfolding"])
+        self._subfolding = subfolding_of(store.name)
 
     # --- finding
 
@@ -152,8 +151,7 @@ class Cleaner:
 
     def _add_missing(self, found: Findings, schema: str, content: bytes, file: StoredFile) -> None:
         """Note a row without its file."""
-        name = f"{content.hex()}.{file.name}" if file.name else content.hex()
-        path = "/".join((schema, *subfold(content.hex(), self._folds), name))
+        path = attachment_path(schema, content, file.name, subfolding=self._subfolding)
         if file.is_used and file.is_old:
             found.damaged.append(f"{path}: missing")
         elif not file.is_used:
@@ -163,9 +161,11 @@ class Cleaner:
         """Return what a file below a schema's folder is, and the hash in its name."""
         folder, _, name = entry.path.rpartition("/")
         match = _NAME.fullmatch(name)
-        if match is None or folder != "/".join((schema, *subfold(match[1], self._folds))):
+        if match is None:
             return UNKNOWN, b""
         content, attachment = bytes.fromhex(match[1]), match[2] or ""
+        if folder != attachment_folder(schema, content, subfolding=self._subfolding):
+            return UNKNOWN, b""
         file = files.get(content)
         if file is not None and file.name == attachment:
             return (USED if file.is_used else UNUSED), content

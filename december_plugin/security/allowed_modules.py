@@ -1,7 +1,7 @@
 """Which functions named in the database a worker may run.
 
-An entry of nnfabrik's ``Dataset``, ``Model`` or ``Trainer`` names a Python function, and whoever may write into these
-tables could have any function of any installed package run on the lab's GPUs. So a worker resolves only names inside
+An entry of nnfabrik's ``Dataset``, ``Model`` or ``Trainer`` names a Python function, and anyone who may write into
+these tables could have any function of any installed package run on the lab's GPUs. So a worker resolves only names inside
 packages that were allowed where it runs: those of this package that hold such functions, and
 
 ========================  =====================================================================
@@ -94,7 +94,7 @@ class AllowedModules:
         Raises
         ------
         SettingsError
-            The name is outside the packages, or no dotted name at all (nnfabrik would evaluate it).
+            The name is outside the packages, or not a dotted name at all (nnfabrik would evaluate it).
         """
         if not is_dotted_name(function_name):
             raise SettingsError(

@@ -84,7 +84,7 @@ def _pattern(secrets: frozenset[str]) -> re.Pattern[str] | None:
 
 
 def _is_a_word(secret: str) -> bool:
-    """Return whether it could be a part of longer words; a password like "december" is one of "december_plugin"."""
+    """Return whether it could be part of a longer word, as the password "december" is of "december_plugin"."""
     return secret.isalpha() or secret.isdigit() or (secret.isalnum() and len(secret) < 12)
 
 
@@ -134,7 +134,7 @@ def _in_settings(settings: Mapping[Any, Any]) -> Iterator[str]:
 
 
 def _of_embedded_server() -> Iterator[str]:
-    # Nothing here may fail: text is redacted in the midst of imports, and without a home folder.
+    # Nothing here may fail: text is redacted in the middle of imports, and without a home folder.
     with contextlib.suppress(ImportError, OSError, RuntimeError):
         from december_plugin.storage.home import december_home
 
@@ -193,7 +193,7 @@ _installed = False
 
 
 def install() -> None:
-    """Redact what this process logs from now on, whoever logs it, and the tracebacks that end it or its threads.
+    """Redact all that this process logs from now on, and the tracebacks that end it or its threads.
 
     For processes of our own, such as a worker; a notebook decides for itself. Calling it again changes nothing.
     """

@@ -6,7 +6,7 @@ with the place itself (unmounted, full, away, refusing) is a :class:`StoreUnavai
 that a worker can wait for it and still be stopped.
 
 A store has an identity, in the file :data:`MARK`. A place without the mark, or with another one, is not the store that
-it was taken for: an empty folder where a disk should be mounted, or one made anew where a store was moved away. See
+it was taken for: an empty folder where a disk should be mounted, or one created again after a store was moved away. See
 :mod:`december_plugin.storage.identity`.
 """
 
@@ -183,7 +183,7 @@ _AWAY_NAMES = """
     ETIMEDOUT EHOSTDOWN EHOSTUNREACH ENETDOWN ENETUNREACH ECONNREFUSED ECONNRESET ECONNABORTED EPIPE
 """
 _AWAY = {getattr(errno, name) for name in _AWAY_NAMES.split() if hasattr(errno, name)}
-# Whoever refuses these refuses every job until somebody mends the settings, so a worker waits.
+# A server that refuses with these refuses every job until the settings are corrected, so a worker waits.
 _REFUSING = {
     "AccessDenied",
     "AccountProblem",
@@ -206,7 +206,7 @@ def is_store_outage(error: BaseException) -> bool:
     ----------
     error
         What was raised while a file was written to or read from a store, by DataJoint or by this module: the server
-        is away, hangs or refuses everybody, the disk is full, read-only or gone. A file that is missing is no outage.
+        is away, hangs or refuses all requests, the disk is full, read-only or gone. A missing file is not an outage.
     """
     if isinstance(error, StoreUnavailableError):
         return True

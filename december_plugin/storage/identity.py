@@ -1,6 +1,6 @@
 """Whether a store is the one that a schema's models are in: its mark must have the identity that the schema remembers.
 
-A folder where a disk should be mounted looks like an empty store, and so does one that was made anew after a store had
+A folder where a disk should be mounted looks like an empty store, and so does one created again after a store had
 been moved away. Models that are written there are missing as soon as the right one is back. So each store has an
 identity, in a file (:data:`december_plugin.storage.base.MARK`), and each schema remembers in its table
 ``StoreIdentity`` which store it uses. The first account that may write into that table, such as the admin's with
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from december_plugin.storage.attachments import attachment_path, subfolding_of
 from december_plugin.storage.base import UNREADABLE, ObjectStore
 from december_plugin.storage.folder import FolderStore
 from december_plugin.storage.settings import DEFAULT_STORE
@@ -143,10 +144,6 @@ def _row(store: ObjectStore, identity: str) -> dict[str, str]:
 
 def _refuse_if_files_are_missing(connection: Any, schema: str, store: ObjectStore) -> None:
     """Refuse a store without a mark that has none of the files that a schema has put into a store of this name."""
-    from datajoint.external import subfold
-
-    from december_plugin.storage.settings import store_settings
-
     external = f"~external_{store.name}"
     if (schema, external) not in _tables(connection, external):
         return
@@ -154,11 +151,9 @@ def _refuse_if_files_are_missing(connection: Any, schema: str, store: ObjectStor
         f"SELECT hash, COALESCE(attachment_name, '') FROM `{schema}`.`{external}` WHERE filepath IS NULL "
         f"ORDER BY `timestamp` DESC LIMIT {N_LOOKED_FOR}"
     ).fetchall()
-    folds = tuple(store_settings(store.name)["subfolding"])
+    subfolding = subfolding_of(store.name)
     for content, name in rows:
-        digest = bytes(content).hex()
-        file = f"{digest}.{name}" if name else digest
-        if store.find("/".join((schema, *subfold(digest, folds), file))) is not None:
+        if store.find(attachment_path(schema, bytes(content), name, subfolding=subfolding)) is not None:
             return
     if rows:
         raise store.unrecognised(f"it has no mark and none of the {len(rows)} newest files of the schema {schema!r}")

@@ -1,7 +1,7 @@
 """A store in a bucket of an S3 server (AWS, MinIO, ...), with short timeouts.
 
 DataJoint's own client, MinIO's by default, waits five minutes for an answer and tries again five times. Ours gives up
-after :data:`CONNECT_SECONDS` and :data:`ANSWER_SECONDS`: whoever calls knows better whether to try again.
+after :data:`CONNECT_SECONDS` and :data:`ANSWER_SECONDS`: the caller knows better whether to retry.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SECRETS = ("access_key", "secret_key", "proxy_server")
 
 
 class _InPieces:
-    """Sends a request's body in pieces, so that the time limit is one for a standstill and not for the whole body."""
+    """Sends a request's body in pieces, so that the time limit applies to a stall and not to the whole body."""
 
     def send(self, data: Any) -> None:
         if not isinstance(data, bytes) or len(data) <= _PIECE:
@@ -84,7 +84,7 @@ def quick_client(spec: Mapping[str, Any]) -> minio.Minio:
     Raises
     ------
     ValueError
-        The endpoint is no host name with an optional port.
+        The endpoint is not a host name with an optional port.
     """
     return minio.Minio(
         spec["endpoint"],

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from december_plugin.database.backup import MANIFEST
+from december_plugin.database.backup_files import MANIFEST
 from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.storage.base import MARK
 
@@ -158,7 +158,8 @@ def test_a_damaged_backup_restores_nothing(
 
 
 def test_what_is_no_backup(fresh: Home, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from december_plugin.database.backup import BackupError, back_up, restore
+    from december_plugin.database.backup import back_up, restore
+    from december_plugin.database.backup_files import BackupError
     from december_plugin.storage.atomic import DamagedError
 
     with pytest.raises(BackupError, match=r"^there is no backup .*/gone\.$"):
@@ -171,7 +172,7 @@ def test_what_is_no_backup(fresh: Home, archive: Path, tmp_path: Path, monkeypat
     # A store that has files already.
     monkeypatch.setenv("DECEMBER_HOME", str(fresh.folder))
     monkeypatch.setattr(
-        "december_plugin.storage.settings.store_settings", lambda name: {"protocol": "file", "location": tmp_path}
+        "december_plugin.storage.opening.store_settings", lambda name: {"protocol": "file", "location": tmp_path}
     )
     with pytest.raises(BackupError, match=r"^the store 'minio' \(the folder .*\) has files already \("):
         restore(archive, fresh.server)

@@ -10,10 +10,10 @@ A command ``december NAME`` is a module ``december_plugin.cli.commands.NAME`` wi
         ...
         return 0
 
-`run` returns the exit code. It raises :class:`~december_plugin.errors.DecemberError` for what the user can mend, and
+`run` returns the exit code. It raises :class:`~december_plugin.errors.DecemberError` for what the user can correct, and
 leaves interrupts, server errors and bugs to :func:`december_plugin.cli.main`. ``december --help`` imports every
 command's module: these import nothing heavy (torch, datajoint, pandas, matplotlib) at module level, but in `run`.
-Modules whose names begin with an underscore are no commands.
+Modules whose names begin with an underscore are not commands.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from december_plugin.storage.disk_use import folder_size, size_in_words
 from december_plugin.text.formatting import numbered
 
 if TYPE_CHECKING:
-    from december_plugin.database.backup import Summary
+    from december_plugin.database.backup_files import Manifest
     from december_plugin.database.embedded import EmbeddedServer, ServerStatus
     from december_plugin.schemas.lab import Lab
 
@@ -111,12 +111,12 @@ def _backup(target: Path) -> int:
     from december_plugin.pool.worker.spool import Spool
 
     _refuse_lab("backs up")
-    summary = back_up(target, EmbeddedServer())
-    print(f"Backed up and read back: {_in_words(summary)}, in {target}.")
-    print(f"The database was stopped for {summary.seconds_stopped:.0f} s.")
+    manifest = back_up(target, EmbeddedServer())
+    print(f"Backed up and read back: {_in_words(manifest)}, in {target}.")
+    print(f"The database was stopped for {manifest.seconds_stopped:.0f} s.")
     if waiting := Spool().waiting():
         print(f"Not in it: {len(waiting)} finished results in {Spool().folder}, which a worker has still to store.")
-    return _print_missing(summary)
+    return _print_missing(manifest)
 
 
 def _restore(source: Path) -> int:
@@ -125,10 +125,10 @@ def _restore(source: Path) -> int:
 
     _refuse_lab("restores")
     server = EmbeddedServer()
-    summary = restore(source, server)
-    print(f"Restored, and all of it is there: {_in_words(summary)}, of {summary.made} UTC.")
+    manifest = restore(source, server)
+    print(f"Restored, and all of it is there: {_in_words(manifest)}, of {manifest.made} UTC.")
     print(f"The database is in {server.data}; the next command starts it.")
-    return _print_missing(summary)
+    return _print_missing(manifest)
 
 
 def _migrate(args: argparse.Namespace) -> int:
@@ -175,23 +175,23 @@ def _refuse_lab(what: str) -> None:
         )
 
 
-def _in_words(summary: Summary) -> str:
-    stores = ", ".join(f"{number:,} files of the store {name}" for name, number in summary.stores.items())
-    tables = sum(summary.tables.values())
-    return f"{tables:,} tables in {len(summary.tables):,} schemas, {stores}; {size_in_words(summary.size)}"
+def _in_words(manifest: Manifest) -> str:
+    stores = ", ".join(f"{number:,} files of the store {name}" for name, number in manifest.stores.items())
+    tables = sum(manifest.tables.values())
+    return f"{tables:,} tables in {len(manifest.tables):,} schemas, {stores}; {size_in_words(manifest.size)}"
 
 
-def _print_missing(summary: Summary) -> int:
-    if not summary.missing:
+def _print_missing(manifest: Manifest) -> int:
+    if not manifest.missing:
         return 0
-    print(f"\nMISSING in the store, though rows refer to them ({len(summary.missing):,}):")
-    for path in summary.missing[:MAX_PATHS]:
+    print(f"\nMISSING in the store, though rows refer to them ({len(manifest.missing):,}):")
+    for path in manifest.missing[:MAX_PATHS]:
         print(f"  {path}")
     return INCOMPLETE
 
 
 def _living_workers(server: EmbeddedServer) -> list[str]:
-    """Return in words the workers that are alive; none if the server does not answer, since that is no obstacle."""
+    """Describe the workers that are alive; none if the server does not answer: then it may be stopped."""
     from december_plugin.database.errors import readable_errors
     from december_plugin.importing.datajoint import quiet_datajoint
     from december_plugin.pool.supervisor.registry import living_workers

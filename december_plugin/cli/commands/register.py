@@ -163,7 +163,7 @@ def _compare(sweep: Sweep, lab: Lab, args: argparse.Namespace) -> dict[str, Comp
     settings = {"nnfabrik": lab.nnfabrik, "tables": lab.tables, "fabrikant": args.fabrikant}
     try:
         return check(sweep, **settings, may_add=lab.is_embedded)
-    except ServerError as error:  # the database user is nobody in Fabrikant: who only looks need not be
+    except ServerError as error:  # the database user has no entry in Fabrikant, which looking does not need
         print(f"Note: {error}")
         return check(sweep, **settings, may_add=True)
 

@@ -1,4 +1,4 @@
-"""``december store``: where models and checkpoints are kept, and what there is of no use any more."""
+"""``december store``: inspects the model store and deletes orphaned files."""
 
 from __future__ import annotations
 
