@@ -1,8 +1,8 @@
 """Which functions named in the database a worker may run.
 
 An entry of nnfabrik's ``Dataset``, ``Model`` or ``Trainer`` names a Python function, and anyone who may write into
-these tables could have any function of any installed package run on the lab's GPUs. So a worker resolves only names inside
-packages that were allowed where it runs: those of this package that hold such functions, and
+these tables could have any function of any installed package run on the lab's GPUs. So a worker resolves only names
+inside packages that were allowed where it runs: those of this package that hold such functions, and
 
 ========================  =====================================================================
 ``--allow-modules a,b``   of the command
