@@ -179,7 +179,7 @@ def _settings_on_nodes(settings: Any, array: ArraySettings) -> Any:
 def _announce(array: ArraySettings, settings: Any, job: str) -> None:
     """Write the pool's row; without it nobody could stop the array, so it is cancelled if that fails."""
     from december_plugin.database.connection import connect
-    from december_plugin.pool.records import PoolRecords
+    from december_plugin.pool.jobs.records import PoolRecords
     from december_plugin.pool.slurm.array import cancel_all
 
     try:

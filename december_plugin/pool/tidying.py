@@ -1,7 +1,7 @@
 """What a lab's work leaves behind and is of no use after a while: old logs, pretrainings, and rows of ended pools.
 
 Logs and pretrainings are files of one machine, or of those that share a folder. The rows are the schema's, see
-:meth:`december_plugin.pool.records.PoolRecords.count_old`.
+:meth:`december_plugin.pool.jobs.records.PoolRecords.count_old`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from december_plugin.pool.jobs.actions import JobActions
 from december_plugin.pool.jobs.job import Job
 from december_plugin.pool.jobs.lookup import JobLookup
 from december_plugin.pool.jobs.queue import JobQueue
-from december_plugin.pool.records import PoolRecords
+from december_plugin.pool.jobs.records import PoolRecords
 from december_plugin.pool.transactions import transaction
 from helpers.fake_sweep import HERE, FakeSweep
 

@@ -17,7 +17,7 @@ import pytest
 from december_plugin.cli import main
 from december_plugin.cli.commands import pool as pool_command
 from december_plugin.database.connection import second_connection
-from december_plugin.pool.records import PoolRecords
+from december_plugin.pool.jobs.records import PoolRecords
 from december_plugin.pool.supervisor.database import SupervisorDatabase, failed_jobs
 from december_plugin.simulate import write_recording
 from helpers.pool_lab import FATAL, PoolLab, wait_until

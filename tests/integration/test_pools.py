@@ -11,11 +11,11 @@ import uuid
 import pytest
 
 from december_plugin.cli import main
+from december_plugin.pool import stopping
+from december_plugin.pool.jobs.records import PoolRecords
 from december_plugin.pool.liveness import duration
-from december_plugin.pool.records import PoolRecords
 from december_plugin.pool.slurm import array as slurm
 from december_plugin.pool.slurm.array import ArrayStatus, SlurmError
-from december_plugin.pool.supervisor import stop as _stopping
 from december_plugin.pool.supervisor.registry import choose_pools
 from december_plugin.schemas.lab import open_lab
 
@@ -60,8 +60,8 @@ class Tables:
 
 @pytest.fixture
 def tables(database, schema_name, capsys, monkeypatch) -> Tables:
-    monkeypatch.setattr(_stopping, "PAUSE", 0.05)
-    monkeypatch.setattr(_stopping, "PAUSE_SLURM", 0.05)
+    monkeypatch.setattr(stopping, "PAUSE", 0.05)
+    monkeypatch.setattr(stopping, "PAUSE_SLURM", 0.05)
     return Tables(schema_name, capsys)
 
 
@@ -86,7 +86,7 @@ def test_a_pool_of_this_host_whose_supervisor_is_gone_is_closed_at_once(tables):
 
 
 def test_a_pool_of_another_host_gets_time_to_answer(tables, monkeypatch):
-    monkeypatch.setattr(_stopping, "SILENCE", 0.3)
+    monkeypatch.setattr(stopping, "SILENCE", 0.3)
     pool_id = tables.add_pool(pool_host="gpu9", pool_pid=a_process_that_has_ended())
     (pool,) = tables.records.pools()
     assert not pool.supervisor_is_gone  # cannot be known from here
@@ -137,7 +137,7 @@ def test_slurm_that_cannot_be_asked(tables, monkeypatch):
 
     monkeypatch.setattr(slurm, "slurm_status", refuse)
     monkeypatch.setattr(slurm, "cancel_pending", refuse)
-    monkeypatch.setattr(_stopping, "SILENCE", 0.3)
+    monkeypatch.setattr(stopping, "SILENCE", 0.3)
     pool_id = tables.add_pool(kind="slurm", slurm_job="11")
     assert "Slurm: there is no squeue here: ask on a machine" in tables.run("pool", "status")
     assert tables.ended() == set()

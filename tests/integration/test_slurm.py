@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from december_plugin.cli import main
-from december_plugin.pool.records import PoolRecords
+from december_plugin.pool.jobs.records import PoolRecords
 from december_plugin.pool.slurm.array import slurm_status
 from december_plugin.schemas.lab import open_lab
 from december_plugin.simulate import write_recording

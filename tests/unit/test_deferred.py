@@ -25,7 +25,7 @@ HEAVY = {
 READING = {
     "status": ("pool.status.overview", "cli.views.status", "cli.views.status_json", "pool.status.bottlenecks"),
     "jobs": ("pool.jobs.lookup", "cli.views.jobs"),
-    "pool status": ("pool.supervisor.registry", "pool.supervisor.stop"),
+    "pool status": ("pool.supervisor.registry", "pool.stopping"),
     "ari": ("results.agreement", "results.evidence", "results.performance", "results.labels"),
 }
 NEEDED = {"ari": {"pandas"}}

@@ -10,7 +10,7 @@ from datajoint.errors import LostConnectionError
 
 from december_plugin.database.outages import is_outage
 from december_plugin.pool.jobs.job import Lease
-from december_plugin.pool.records import storable
+from december_plugin.pool.jobs.records import storable
 from december_plugin.pool.worker import job as running
 from december_plugin.pool.worker.heartbeat import WorkerState
 from december_plugin.pool.worker.job import JobMonitor, WorkerJob

@@ -20,10 +20,10 @@ import helpers
 from december_plugin.pool.supervisor import process as worker_process
 from december_plugin.pool.supervisor import supervisor as local
 from december_plugin.pool.supervisor.process import LogFollower, WorkerSlot, ending_in_words
-from december_plugin.pool.supervisor.readiness import VARIABLE, Listener, tell_supervisor
 from december_plugin.pool.supervisor.settings import worker_program
 from december_plugin.pool.supervisor.slots import Gpu, Slot
 from december_plugin.pool.supervisor.supervisor import PoolSettings
+from december_plugin.pool.worker.readiness import VARIABLE, Listener, tell_supervisor
 from helpers.pool_stage import Stage, are_gone, is_alive, no_children_left, send_self
 
 

@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 def _rows(args: argparse.Namespace, seconds: float) -> tuple[dict[str, int] | None, list[str]]:
     """Return how many rows there are, or were removed; None, and why, if the database cannot be asked."""
     from december_plugin.database.errors import readable_errors
-    from december_plugin.pool.records import PoolRecords
+    from december_plugin.pool.jobs.records import PoolRecords
     from december_plugin.pool.transactions import transaction
 
     try:

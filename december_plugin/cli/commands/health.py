@@ -79,7 +79,7 @@ def _workers(args: argparse.Namespace) -> list[WorkerStatus]:
     from december_plugin.database.embedded import EmbeddedServer
     from december_plugin.database.errors import readable_errors
     from december_plugin.database.lab_settings import lab_settings
-    from december_plugin.pool.records import PoolRecords
+    from december_plugin.pool.jobs.records import PoolRecords
     from december_plugin.schemas.lab import DEFAULT_SCHEMA, no_tables
 
     if lab_settings() is None and not EmbeddedServer().status().running:  # which connect() would start

@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "status":
         return _status(args)
     if args.action == "stop":
-        from december_plugin.pool.supervisor.stop import stop_pools
+        from december_plugin.pool.stopping import stop_pools
 
         lab = open_lab_of(args, read_only=True)
         return stop_pools(lab.tables.schema.connection, lab.schema, beginning=args.pool, now=args.now)
@@ -273,8 +273,8 @@ def _print_places(settings: PoolSettings) -> None:
 
 
 def _status(args: argparse.Namespace) -> int:
+    from december_plugin.pool.jobs.records import PoolRecords
     from december_plugin.pool.liveness import duration
-    from december_plugin.pool.records import PoolRecords
 
     lab = open_lab_of(args, read_only=True)
     records = PoolRecords(lab.tables.schema.connection, lab.schema)
@@ -319,7 +319,7 @@ def slurm_words(pools: Sequence[PoolStatus]) -> tuple[dict[str, str], str]:
 
 
 def _is_over(pool: PoolStatus, array: str | None) -> bool:
-    from december_plugin.pool.records import user_name
+    from december_plugin.pool.jobs.records import user_name
 
     # Slurm is asked for one's own jobs only.
     return array == OVER and not pool.alive and pool.user == user_name()

@@ -18,7 +18,7 @@ import pymysql
 from december_plugin.errors import DecemberError
 from december_plugin.importing.datajoint_internals import job_hash
 from december_plugin.pool.jobs.job import Lease, ReleasedJob
-from december_plugin.pool.records import PoolRecords, storable
+from december_plugin.pool.jobs.records import PoolRecords, storable
 from december_plugin.pool.transactions import transaction
 
 CODES_LOCKED = (1020, 1205, 1213)  # another transaction was quicker, lock wait timeout, deadlock

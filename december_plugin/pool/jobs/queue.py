@@ -9,7 +9,7 @@ from typing import Any
 
 from december_plugin.errors import SettingsError, did_you_mean
 from december_plugin.importing.datajoint_internals import job_hash
-from december_plugin.pool.records import PoolRecords
+from december_plugin.pool.jobs.records import PoolRecords
 
 GPU_TABLES = ("TrainedModel", "TestPerformance")
 BATCH = 200  # keys that are fetched at once

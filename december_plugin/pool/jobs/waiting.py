@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from december_plugin.importing.datajoint_internals import job_hash
-from december_plugin.pool.records import PoolRecords
+from december_plugin.pool.jobs.records import PoolRecords
 from december_plugin.pool.transactions import transaction
 
 BATCH = 200  # failures that are forgotten in one transaction

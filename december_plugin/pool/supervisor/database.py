@@ -18,7 +18,7 @@ from typing import Any
 from december_plugin.database.outages import is_outage
 from december_plugin.pool.jobs.job import ReleasedJob
 from december_plugin.pool.jobs.leases import Leases
-from december_plugin.pool.records import PoolRecords
+from december_plugin.pool.jobs.records import PoolRecords
 
 logger = logging.getLogger(__name__)
 

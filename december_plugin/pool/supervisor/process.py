@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from december_plugin.errors import ExitCode
-from december_plugin.pool.supervisor.readiness import VARIABLE, Listener
 from december_plugin.pool.supervisor.slots import Slot
+from december_plugin.pool.worker.readiness import VARIABLE, Listener
 
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0  # before a worker is started again (s)
 HEALTHY_AFTER = 60.0  # a worker that lived this long was no false start (s)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from december_plugin.errors import SettingsError
+from december_plugin.pool.jobs.records import PoolRecords
 from december_plugin.pool.liveness import SHORT, PoolStatus, WorkerStatus
-from december_plugin.pool.records import PoolRecords
 
 
 def living_workers(connection: Any) -> list[tuple[str, WorkerStatus]]:

@@ -374,7 +374,7 @@ def run_pool(
     """
     from december_plugin.database.connection import connect, has_connected
     from december_plugin.database.outages import with_server
-    from december_plugin.pool.records import PoolRecords
+    from december_plugin.pool.jobs.records import PoolRecords
     from december_plugin.pool.supervisor.database import SupervisorDatabase, own_connection
 
     visible = visible_gpus()

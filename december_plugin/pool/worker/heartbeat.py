@@ -20,8 +20,8 @@ from december_plugin import __version__
 from december_plugin.database.outages import CONNECTION_ERRORS
 from december_plugin.pool.jobs.job import Lease, ReleasedJob
 from december_plugin.pool.jobs.leases import Leases
+from december_plugin.pool.jobs.records import PoolRecords
 from december_plugin.pool.liveness import WorkerStatus
-from december_plugin.pool.records import PoolRecords
 
 logger = logging.getLogger(__name__)
 

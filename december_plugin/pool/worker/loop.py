@@ -25,9 +25,8 @@ from december_plugin.pool.jobs.description import describe_jobs
 from december_plugin.pool.jobs.job import Lease
 from december_plugin.pool.jobs.leases import LeaseLostError, Leases
 from december_plugin.pool.jobs.queue import JobQueue, TableQueue, choose_tables
+from december_plugin.pool.jobs.records import PoolRecords
 from december_plugin.pool.jobs.waiting import clear_failures
-from december_plugin.pool.records import PoolRecords
-from december_plugin.pool.supervisor.readiness import tell_supervisor
 from december_plugin.pool.transactions import leave_transaction
 from december_plugin.pool.worker.heartbeat import Heartbeat, WorkerIdentity, WorkerState
 from december_plugin.pool.worker.job import (
@@ -40,6 +39,7 @@ from december_plugin.pool.worker.job import (
     store_failure,
     wait_for_places,
 )
+from december_plugin.pool.worker.readiness import tell_supervisor
 from december_plugin.pool.worker.spool import Spool
 from december_plugin.schemas.running_job import use_job
 from december_plugin.security.redaction import RedactingFilter, redacted

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from december_plugin.pool.jobs.records import PoolRecords
     from december_plugin.pool.liveness import PoolStatus, WorkerStatus
-    from december_plugin.pool.records import PoolRecords
 
 PAUSE = 0.5  # between two looks (s)
 PAUSE_SLURM = 5.0  # between two questions to Slurm (s)
@@ -38,7 +38,7 @@ def stop_pools(connection: Any, schema: str, *, beginning: str | None = None, no
     SettingsError
         If no running pool has such an id.
     """
-    from december_plugin.pool.records import PoolRecords
+    from december_plugin.pool.jobs.records import PoolRecords
     from december_plugin.pool.supervisor.registry import choose_pools
     from december_plugin.pool.supervisor.supervisor import STOP, STOP_NOW
 
