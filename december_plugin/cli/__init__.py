@@ -119,10 +119,10 @@ def main(argv: list[str] | None = None) -> int:
         return _main(sys.argv[1:] if argv is None else argv)
 
 
-def _main(words: list[str]) -> int:
+def _main(argv: list[str]) -> int:
     redaction.install()
     try:
-        code = _run(words)
+        code = _run(argv)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -131,18 +131,18 @@ def _main(words: list[str]) -> int:
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             return ExitCode.BROKEN_PIPE
-        return _report(error, debug="--debug" in words)
+        return _report(error, debug="--debug" in argv)
 
 
-def _run(words: list[str]) -> int:
+def _run(argv: list[str]) -> int:
     parser = build_parser()
     try:
-        args = parser.parse_args(words)
+        args = parser.parse_args(argv)
         if args.command is None:
             parser.print_help(sys.stderr)
             return ExitCode.USAGE
         deferred.install()
-        _quiet_connections("--debug" in words)
+        _quiet_connections("--debug" in argv)
         return args.run(args) or 0
     except SystemExit as end:  # --help, --version, wrong usage
         return end.code if isinstance(end.code, int) else 0 if end.code is None else ExitCode.ERROR

@@ -16,13 +16,3 @@ def folder_size(folder: Path) -> int:
             except OSError:  # removed meanwhile
                 continue
     return total
-
-
-def size_in_words(n_bytes: int) -> str:
-    """Return a number of bytes with the unit that fits it."""
-    number = float(n_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"

@@ -135,7 +135,7 @@ class S3Store(ObjectStore):
         try:
             self._client = quick_client(spec)
         except ValueError as error:
-            raise self.unavailable(self._words(error)) from None
+            raise self.unavailable(self._describe_error(error)) from None
 
     @property
     def place(self) -> str:
@@ -229,35 +229,35 @@ class S3Store(ObjectStore):
         except minio_errors.S3Error as error:
             if error.code in ("NoSuchKey", "NoSuchObject", "NoSuchUpload"):
                 raise FileNotFoundError(f"{path} in the store {self.name!r}") from None
-            raise self.unavailable(self._words(error)) from None
+            raise self.unavailable(self._describe_error(error)) from None
         except (minio_errors.MinioException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             # The cause is left out: requests and answers can hold keys.
-            raise self.unavailable(self._words(error)) from None
+            raise self.unavailable(self._describe_error(error)) from None
 
-    def _words(self, error: BaseException) -> str:
+    def _describe_error(self, error: BaseException) -> str:
         return describe_failure(error, self._secrets)
 
 
 def describe_failure(error: BaseException, secrets: tuple[str, ...] = ()) -> str:
-    """Return in words why an S3 server could not be used, without keys.
+    """Describe why an S3 server could not be used, without keys.
 
     Parameters
     ----------
     error
         What MinIO's client, urllib3 or DataJoint raised.
     secrets
-        What must not be in the words.
+        Texts that must not be in the description.
     """
     reason = getattr(error, "reason", None)
     if isinstance(error, urllib3.exceptions.MaxRetryError) and isinstance(reason, Exception):
         error = reason
-    words = _phrase(error)
+    description = _describe(error)
     for secret in sorted(secrets, key=len, reverse=True):
-        words = words.replace(secret, "***")
-    return words
+        description = description.replace(secret, "***")
+    return description
 
 
-def _phrase(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     exceptions = urllib3.exceptions
     if isinstance(error, minio_errors.S3Error):
         return f"{error.code}: {error.message}".rstrip(".")

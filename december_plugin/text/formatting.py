@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 
-def in_words(seconds: float) -> str:
-    """Return a time in at most seven characters."""
+def format_duration(seconds: float) -> str:
+    """Return a time in seconds with the unit that fits it, in at most seven characters: ``12 min``, ``1.5 h``."""
     for limit, unit, name in ((90, 1, "s"), (90 * 60, 60, "min"), (36 * 3600, 3600, "h")):
         if seconds < limit:
             number = seconds / unit
             return f"{number:.1f} {name}" if name == "h" and number < 10 else f"{number:.0f} {name}"
     days = seconds / 86400
     return f"{days:.1f} d" if days < 10 else f"{days:.0f} d"
+
+
+def format_size(n_bytes: int) -> str:
+    """Return a number of bytes with the unit that fits it: ``12 B``, ``3.4 MB``."""
+    number = float(n_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
 
 
 def numbered(count: int, thing: str, *, s: str = "s") -> str:

@@ -25,7 +25,7 @@ from december_plugin.pool.liveness import PoolStatus, WorkerStatus
 from december_plugin.pool.status.failures import all_redacted, grouped, normalised
 from december_plugin.pool.status.overview import Overview, TableCounts, Throughput
 from december_plugin.schemas.tables import DecemberTables
-from december_plugin.text.formatting import in_words
+from december_plugin.text.formatting import format_duration
 from december_plugin.text.terminal import printable
 
 # ---- reasons
@@ -104,7 +104,7 @@ def test_json_stays_valid_where_secrets_are_replaced(monkeypatch: pytest.MonkeyP
     [(0, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (5400, "1.5 h"), (36000, "10 h"), (200000, "2.3 d")],
 )
 def test_in_words(seconds: float, words: str) -> None:
-    assert in_words(seconds) == words
+    assert format_duration(seconds) == words
 
 
 def test_every_table_that_workers_fill_has_words() -> None:

@@ -11,7 +11,7 @@ from december_plugin.cli.commands import Subparsers
 from december_plugin.cli.options import add_lab_options, open_lab_of
 from december_plugin.cli.worker_options import names
 from december_plugin.errors import DecemberError, SettingsError
-from december_plugin.storage.disk_use import size_in_words
+from december_plugin.text.formatting import format_size
 
 if TYPE_CHECKING:
     from december_plugin.pool.tidying import OldFile
@@ -128,14 +128,14 @@ def _print(
     from december_plugin.pool.tidying import KINDS, POOLS
 
     for kind, found in files.items():
-        size = size_in_words(sum(file.size for file in found))
+        size = format_size(sum(file.size for file in found))
         places = sorted({_top(file.path, kind) for file in found})
         print(f"{len(found):>8}  {KINDS[kind]}, {size}" + (f", in {', '.join(places)}" if places else ""))
     if rows is not None:
         print(f"{sum(rows.values()):>8}  {KINDS[POOLS]}")
     total = sum(len(found) for found in files.values()) + sum((rows or {}).values())
     if args.delete:
-        freed = size_in_words(sum(file.size for file in removed))
+        freed = format_size(sum(file.size for file in removed))
         print(f"\n{len(removed) + sum((rows or {}).values())} removed, {freed}.")
     elif total:
         print(f"\nNothing was removed. `december clean --delete` removes what is older than {args.older_than:g} days.")

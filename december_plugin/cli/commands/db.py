@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from december_plugin.cli.commands import Subparsers
 from december_plugin.cli.options import add_lab_options, open_lab_of
 from december_plugin.errors import ServerError
-from december_plugin.storage.disk_use import folder_size, size_in_words
-from december_plugin.text.formatting import numbered
+from december_plugin.storage.disk_use import folder_size
+from december_plugin.text.formatting import format_size, numbered
 
 if TYPE_CHECKING:
     from december_plugin.database.backup_files import Manifest
@@ -178,7 +178,7 @@ def _refuse_lab(what: str) -> None:
 def _in_words(manifest: Manifest) -> str:
     stores = ", ".join(f"{number:,} files of the store {name}" for name, number in manifest.stores.items())
     tables = sum(manifest.tables.values())
-    return f"{tables:,} tables in {len(manifest.tables):,} schemas, {stores}; {size_in_words(manifest.size)}"
+    return f"{tables:,} tables in {len(manifest.tables):,} schemas, {stores}; {format_size(manifest.size)}"
 
 
 def _print_missing(manifest: Manifest) -> int:
@@ -262,6 +262,6 @@ def _print_embedded(server: EmbeddedServer) -> int:
 def _sizes(status: ServerStatus) -> str:
     """Return how much room what is in december's folder takes, and how much is left."""
     parts = {"data": status.data, "store": status.home / "store", "logs": status.home / "logs"}
-    words = ", ".join(f"{name} {size_in_words(folder_size(folder))}" for name, folder in parts.items())
-    free = f"; {size_in_words(shutil.disk_usage(status.home).free)} free" if status.home.is_dir() else ""
+    words = ", ".join(f"{name} {format_size(folder_size(folder))}" for name, folder in parts.items())
+    free = f"; {format_size(shutil.disk_usage(status.home).free)} free" if status.home.is_dir() else ""
     return words + free

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from december_plugin.cli.commands import Subparsers
 from december_plugin.cli.options import add_lab_options, open_lab_of
 from december_plugin.errors import DecemberError, SettingsError
-from december_plugin.storage.disk_use import size_in_words
+from december_plugin.text.formatting import format_size
 
 if TYPE_CHECKING:
     from december_plugin.pool.cleaning import Cleaner, Findings, Leftover
@@ -108,7 +108,7 @@ def _status(args: argparse.Namespace) -> int:
     if folders:
         print(f"\n{'folder':<44}{'files':>10}{'size':>12}")
         for name, counts in sorted(folders.items()):
-            print(f"{name:<44}{counts['files']:>10}{size_in_words(counts['bytes']):>12}")
+            print(f"{name:<44}{counts['files']:>10}{format_size(counts['bytes']):>12}")
     return UNUSABLE if problem else 0
 
 
@@ -247,7 +247,7 @@ def _print_findings(findings: Findings, store: ObjectStore, hours: float) -> Non
     for kind, words in KINDS.items():
         of_kind = [leftover for leftover in findings.leftovers if leftover.kind == kind]
         if of_kind:
-            print(f"{len(of_kind):>8}  {words}, {size_in_words(sum(leftover.size for leftover in of_kind))}")
+            print(f"{len(of_kind):>8}  {words}, {format_size(sum(leftover.size for leftover in of_kind))}")
     if findings.n_young:
         print(f"{findings.n_young:>8}  of these kinds younger than {hours:g} h, left alone")
     if findings.n_unknown:
@@ -284,11 +284,11 @@ def _print_outcome(
             f"these {n_kept} are left alone."
         )
     if args.delete:
-        print(f"\n{len(removed)} removed, {size_in_words(sum(found.size for found in removed))}.")
+        print(f"\n{len(removed)} removed, {format_size(sum(found.size for found in removed))}.")
         for problem in problems:
             print(f"Not all could be removed: {problem}")
     elif chosen:
-        total = size_in_words(sum(found.size for found in chosen))
+        total = format_size(sum(found.size for found in chosen))
         print(f"\nNothing was removed. `december store clean --delete` removes {len(chosen)}, {total}.")
     elif not n_kept:
         print("\nThere is nothing to remove.")

@@ -142,12 +142,12 @@ def print_details(job: Job, describe: Describe, *, lines: int) -> None:
 
 
 def _facts(job: Job, description: str) -> list[tuple[str, str]]:
-    from december_plugin.text.formatting import in_words, numbered
+    from december_plugin.text.formatting import format_duration, numbered
 
     worker = job.worker
     facts = [("job", job.job_hash), ("what", description), ("table", job.table), ("state", _state(job))]
     if job.reserved_by and not job.holder:
-        facts.append(("by", f"{job.reserved_by}, {in_words(job.age)} ago"))
+        facts.append(("by", f"{job.reserved_by}, {format_duration(job.age)} ago"))
     if job.has_record:
         deaths = f", {job.n_deaths} of them ended with the death of the worker" if job.n_deaths else ""
         facts.append(("attempts", f"{numbered(job.n_starts, 'attempt')}{deaths}"))
@@ -178,7 +178,7 @@ def _state(job: Job) -> str:
 
 
 def _worker(worker_id: str, worker: WorkerStatus | None) -> str:
-    from december_plugin.text.formatting import in_words
+    from december_plugin.text.formatting import format_duration
 
     if worker is None:
         return f"worker {worker_id[:8]}, of which nothing more is known"
@@ -187,19 +187,18 @@ def _worker(worker_id: str, worker: WorkerStatus | None) -> str:
     words = f"worker {worker_id[:8]} on {worker.host} ({gpu}, process {worker.pid}{slurm})"
     if worker.has_ended:
         return f"{words}, {worker.state}" + (f": {worker.detail}" if worker.detail else "")
-    return (
-        f"{words}, {worker.state}, last heartbeat {in_words(worker.heartbeat_age)} ago (lease {in_words(worker.lease)})"
-    )
+    heartbeat = f"last heartbeat {format_duration(worker.heartbeat_age)} ago (lease {format_duration(worker.lease)})"
+    return f"{words}, {worker.state}, {heartbeat}"
 
 
 def _worker_progress(worker: WorkerStatus) -> str:
-    from december_plugin.text.formatting import in_words
+    from december_plugin.text.formatting import format_duration
 
     parts = [f"epoch {worker.epoch} of {worker.n_epochs}"]
     if worker.score is not None:
         parts.append(f"score {worker.score:.3f}")
     if worker.seconds_left is not None:
-        parts.append(f"{in_words(worker.seconds_left)} left")
+        parts.append(f"{format_duration(worker.seconds_left)} left")
     return ", ".join(parts)
 
 

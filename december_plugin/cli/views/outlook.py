@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from december_plugin.sweeps.duration import LEVELS, SAME, Basis
 from december_plugin.sweeps.estimate import Outlook
-from december_plugin.text.formatting import in_words, numbered
+from december_plugin.text.formatting import format_duration, numbered
 
 
 def outlook_lines(found: Outlook, *, schema: str) -> Iterator[str]:
@@ -30,8 +30,8 @@ def _trainings(found: Outlook, n_left: int) -> Iterator[str]:
     n_judged = n_left - estimate.n_unknown
     of = f"{n_judged}" if n_judged == n_left else f"{n_judged} of the {n_left}"
     yield (
-        f"To train {of}: about {in_words(estimate.seconds)} on {device}; {in_words(estimate.most_seconds)} if none "
-        "stops early. It rests on"
+        f"To train {of}: about {format_duration(estimate.seconds)} on {device}; "
+        f"{format_duration(estimate.most_seconds)} if none stops early. It rests on"
     )
     for basis in estimate.bases:
         yield f"  {_basis_in_words(basis)}"
@@ -56,7 +56,7 @@ def _following(found: Outlook) -> Iterator[str]:
             parts.append(f"{jobs.name} {verb} not estimated yet ({number})")
             continue
         rest = f", {jobs.n_unknown:,} of them not estimated yet" if jobs.n_unknown else ""
-        parts.append(f"{jobs.name} about {in_words(jobs.seconds)} ({number}{rest})")
+        parts.append(f"{jobs.name} about {format_duration(jobs.seconds)} ({number}{rest})")
     if parts:
         yield f"After the trainings, with one worker: {'; '.join(parts)}."
 
@@ -71,4 +71,4 @@ def _basis_in_words(basis: Basis) -> str:
     each = basis.seconds / basis.n_planned
     what = f"{basis.n_finished} finished with the same {LEVELS[basis.level]}"
     rough = "" if basis.level == SAME else ", by time per epoch"
-    return f"{what}, for {basis.n_planned} of them: {in_words(each)} each on average{rough}."
+    return f"{what}, for {basis.n_planned} of them: {format_duration(each)} each on average{rough}."

@@ -94,7 +94,7 @@ class StatusView:
             yield _bulleted("!", words)
 
     def _progress(self) -> Iterator[RenderableType]:
-        from december_plugin.text.formatting import in_words, numbered
+        from december_plugin.text.formatting import format_duration, numbered
 
         throughput, time_left = self.overview.throughput, self._time_left()
         if not throughput.last_day and not time_left:
@@ -105,7 +105,7 @@ class StatusView:
         each = throughput.seconds_per_job.get("TrainedModel")
         yield text(f"  {numbered(hour, 'job')} done in the last hour, {day:,} in the last day")
         if trained and each is not None:
-            yield text(f"  {numbered(trained, 'training')} among these, {in_words(each)} each")
+            yield text(f"  {numbered(trained, 'training')} among these, {format_duration(each)} each")
         if time_left:
             yield text(f"  {time_left}")
 
@@ -114,7 +114,7 @@ class StatusView:
 
         from december_plugin.pool.jobs.description import counted
         from december_plugin.pool.status.bottlenecks import alive
-        from december_plugin.text.formatting import in_words, numbered
+        from december_plugin.text.formatting import format_duration, numbered
 
         throughput = self.overview.throughput
         unknown = ", ".join(counted(table, number) for table, number in throughput.not_estimated.items())
@@ -126,15 +126,14 @@ class StatusView:
         workers = numbered(len(alive(self.overview)), "worker")
         if unknown:  # no hour: it would be that of the smaller part
             return (
-                f"about {in_words(throughput.seconds_left)} left for what can be begun now and has run before, with "
-                f"{workers}; not estimated yet: {unknown}"
+                f"about {format_duration(throughput.seconds_left)} left for what can be begun now and has run before, "
+                f"with {workers}; not estimated yet: {unknown}"
             )
-        return (
-            f"about {in_words(throughput.seconds_left)} left for what can be begun now, until {end} UTC, with {workers}"
-        )
+        left = format_duration(throughput.seconds_left)
+        return f"about {left} left for what can be begun now, until {end} UTC, with {workers}"
 
     def _running(self) -> Iterator[RenderableType]:
-        from december_plugin.text.formatting import in_words
+        from december_plugin.text.formatting import format_duration
 
         # Those without a live worker first: they are what somebody must see to.
         jobs = sorted(self.overview.jobs_in("running"), key=lambda job: (job.is_alive, -(job.elapsed or job.age)))
@@ -149,8 +148,8 @@ class StatusView:
             worker = job.worker
             epoch = f"{worker.epoch}/{worker.n_epochs}" if worker and worker.epoch is not None else ""
             score = f"{worker.score:.3f}" if worker and worker.score is not None else ""
-            left = in_words(worker.seconds_left) if worker and worker.seconds_left is not None else ""
-            more = [in_words(job.elapsed if job.elapsed is not None else job.age), str(job.n_starts or "")]
+            left = format_duration(worker.seconds_left) if worker and worker.seconds_left is not None else ""
+            more = [format_duration(job.elapsed if job.elapsed is not None else job.age), str(job.n_starts or "")]
             table.add_row(
                 text(job.id, "cyan"),
                 text(self._what(job)),
@@ -192,7 +191,7 @@ class StatusView:
 
     def _workers(self) -> Iterator[RenderableType]:
         from december_plugin.pool.status.bottlenecks import alive
-        from december_plugin.text.formatting import in_words
+        from december_plugin.text.formatting import format_duration
 
         now = [worker for worker in self.overview.workers if not worker.has_ended]
         ended = [worker for worker in self.overview.workers if worker.has_ended]
@@ -219,8 +218,8 @@ class StatusView:
                 text(worker.worker_id[:8]),
                 text(state, STYLES.get(state, "")),
                 text(worker.detail or self._work_of(worker)),
-                text(in_words(worker.heartbeat_age), STYLES.get(state, "") if worker.overdue else ""),
-                text(in_words(worker.lease)),
+                text(format_duration(worker.heartbeat_age), STYLES.get(state, "") if worker.overdue else ""),
+                text(format_duration(worker.lease)),
                 text(f"{worker.n_done:,}"),
                 *(map(text, (f"{worker.n_failed:,}", _process(worker))) if self.is_wide else []),
             )
@@ -236,7 +235,7 @@ class StatusView:
         return ""
 
     def _pools(self) -> Iterator[RenderableType]:
-        from december_plugin.text.formatting import in_words
+        from december_plugin.text.formatting import format_duration
 
         pools = [pool for pool in self.overview.pools if pool.ended_age is None]
         if not pools:
@@ -252,7 +251,7 @@ class StatusView:
                 text(pool.host),
                 text(pool.user),
                 text(f"{n_alive} of {pool.n_workers}"),
-                text(in_words(pool.age)),
+                text(format_duration(pool.age)),
                 text("stopping" if pool.stop_requested else "", "yellow"),
             )
         yield table
@@ -293,11 +292,11 @@ def _shortened(words: str, length: int) -> Any:
 
 
 def _beat(job: Job) -> Any:
-    from december_plugin.text.formatting import in_words
+    from december_plugin.text.formatting import format_duration
 
     if job.worker is None:
         return text("none", "yellow")
-    return text(in_words(job.worker.heartbeat_age), "" if job.worker.alive else "bold red")
+    return text(format_duration(job.worker.heartbeat_age), "" if job.worker.alive else "bold red")
 
 
 def _process(worker: WorkerStatus) -> str:

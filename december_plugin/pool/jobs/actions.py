@@ -17,7 +17,7 @@ from december_plugin.importing.datajoint_internals import job_hash
 from december_plugin.pool.jobs.job import Job
 from december_plugin.pool.jobs.lookup import JobLookup
 from december_plugin.pool.transactions import transaction
-from december_plugin.text.formatting import in_words
+from december_plugin.text.formatting import format_duration
 
 BATCH = 200  # jobs of one transaction: locks are held for milliseconds
 COLLISIONS = (1020, 1205, 1213)  # another transaction was quicker; the same again succeeds
@@ -150,7 +150,7 @@ class JobActions:
         if row.holder:
             return self._refusal_of_holder(row)
         if row.status == "reserved":
-            return f"is reserved since {in_words(row.age)} by {row.process}; end that process first"
+            return f"is reserved since {format_duration(row.age)} by {row.process}; end that process first"
         return ""
 
     def _ignore(self, jobs: list[Job]) -> Outcome:
@@ -209,24 +209,25 @@ class JobActions:
             return self._refusal_of_holder(row)
         if self.stale is None:
             return (
-                f"is reserved since {in_words(row.age)} by {row.process}, which is no worker with a heartbeat: a plain "
-                "populate(). If that process is gone, add --stale"
+                f"is reserved since {format_duration(row.age)} by {row.process}, which is no worker with a heartbeat: "
+                "a plain populate(). If that process is gone, add --stale"
             )
         if row.age < self.stale:
-            return f"is reserved by {row.process} since {in_words(row.age)}, less than --stale {in_words(self.stale)}"
+            age, stale = format_duration(row.age), format_duration(self.stale)
+            return f"is reserved by {row.process} since {age}, less than --stale {stale}"
         return ""
 
     def _refusal_of_holder(self, row: _Row) -> str:
         worker = f"the worker {row.holder[:8]}" + (f" on {row.host}" if row.host else "")
         if row.heartbeat_age is not None and row.heartbeat_age <= row.lease:
             return (
-                f"is computed by {worker}, which is alive (last heartbeat {in_words(row.heartbeat_age)} ago, lease "
-                f"{in_words(row.lease)}); stop that worker first"
+                f"is computed by {worker}, which is alive (last heartbeat {format_duration(row.heartbeat_age)} ago, "
+                f"lease {format_duration(row.lease)}); stop that worker first"
             )
         if self._uptime <= row.lease:
             return (
-                f"is held by {worker}, and the database was started {in_words(self._uptime)} ago: whether the worker "
-                f"lives is known {in_words(row.lease)} after the start"
+                f"is held by {worker}, and the database was started {format_duration(self._uptime)} ago: whether the "
+                f"worker lives is known {format_duration(row.lease)} after the start"
             )
         return ""
 

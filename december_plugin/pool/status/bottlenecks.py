@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from december_plugin.pool.jobs.job import Job
 from december_plugin.pool.liveness import WorkerStatus
 from december_plugin.pool.status.overview import Overview
-from december_plugin.text.formatting import in_words, numbered
+from december_plugin.text.formatting import format_duration, numbered
 
 JUST_BEGUN = 300.0  # a reservation without a heartbeat that is younger is at work (s)
 
@@ -115,7 +115,7 @@ def _overdue_workers(overview: Overview) -> Iterator[Bottleneck]:
     held = [job for job in overview.jobs_in("running") if job.holder and not job.is_alive]
     if held:
         oldest = max((worker.heartbeat_age for worker in workers), default=0.0)
-        since = f", for up to {in_words(oldest)}" if workers else ""
+        since = f", for up to {format_duration(oldest)}" if workers else ""
         rescue = (
             "Live workers free these jobs within seconds."
             if alive(overview)
@@ -137,7 +137,7 @@ def _orphans(overview: Overview) -> Iterator[Bottleneck]:
         where = _listed(f"process {job.pid} on {job.host}" for job in found)
         yield Bottleneck(
             "reservations_without_worker",
-            f"{numbered(len(found), 'job')} reserved by a plain populate(), the first {in_words(oldest)} ago "
+            f"{numbered(len(found), 'job')} reserved by a plain populate(), the first {format_duration(oldest)} ago "
             f"({where}). It is not possible to tell whether they are still running.",
             "If these processes are gone: `december jobs retry --stale TIME` frees what is older than TIME.",
             len(found),
