@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import configparser
 import json
-import os
 import re
 import shlex
 import shutil
@@ -21,6 +20,7 @@ import yaml
 
 from december_plugin.cli import build_parser, commands, main
 from december_plugin.simulate import write_recording
+from helpers.driver import gpu, write_driver
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "running-on-your-gpus.md").read_text(encoding="utf-8")
@@ -67,12 +67,12 @@ def lab(database: Any, new_schema_name: Any, tmp_path_factory: pytest.TempPathFa
         write_recording(folder / name, seed=seed, n_neurons=8, n_train=40, n_validation=8, n_test=4, n_repeats=3)
     (folder / "sweep.yaml").write_text(yaml.safe_dump(SWEEP))
     (folder / "bin").mkdir()
-    listing = "\n".join(f"GPU {number}: NVIDIA A100 (UUID: GPU-{number})" for number in range(3))
-    (folder / "bin" / "nvidia-smi").write_text(f"#!/bin/sh\necho '{listing}'\n")
-    (folder / "bin" / "nvidia-smi").chmod(0o755)
+    write_driver(folder / "bin", [gpu("NVIDIA A100", parts={})] * 3)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+        patch.setenv("PYTHONPATH", str(folder / "bin"))
+        patch.syspath_prepend(folder / "bin")
+        patch.delitem(sys.modules, "pynvml", raising=False)
         patch.setenv("DECEMBER_SCHEMA", new_schema_name())
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

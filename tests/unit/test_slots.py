@@ -3,55 +3,60 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from december_plugin.errors import SettingsError
+from december_plugin.pool.supervisor import slots as slots_module
 from december_plugin.pool.supervisor.settings import PoolSettings, notice
 from december_plugin.pool.supervisor.slots import (
     Gpu,
     Slot,
     VisibleGpus,
     choose_slots,
-    parse_listing,
     threads_per_worker,
     visible_gpus,
 )
+from helpers.driver import gpu, write_driver
 
-TWO = """\
-GPU 0: NVIDIA GeForce RTX 3090 (UUID: GPU-11111111-2222-3333-4444-555555555555)
-GPU 1: NVIDIA H200 (UUID: GPU-66666666-7777-8888-9999-000000000000)
-"""
-DIVIDED = """\
-GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aaaaaaaa-0000-0000-0000-000000000000)
-  MIG 3g.20gb     Device  0: (UUID: MIG-bbbbbbbb-0000-0000-0000-000000000000)
-  MIG 2g.10gb     Device  1: (UUID: MIG-cccccccc-0000-0000-0000-000000000000)
-GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-dddddddd-0000-0000-0000-000000000000)
-"""
+TWO = (gpu("NVIDIA GeForce RTX 3090"), gpu("NVIDIA H200", parts={}))
+DIVIDED = (
+    gpu(
+        "NVIDIA A100-SXM4-40GB",
+        parts={
+            0: ("3g.20gb", "MIG-bbbbbbbb-0000-0000-0000-000000000000"),
+            1: ("2g.10gb", "MIG-cccccccc-0000-0000-0000-000000000000"),
+        },
+    ),
+    gpu("NVIDIA A100-SXM4-40GB", parts={}),
+)
 
 
 @pytest.fixture
-def nvidia_smi(tmp_path: Path):
-    """Return a function that puts an ``nvidia-smi`` on an otherwise empty path, which it returns as environment."""
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Return a function that lists the GPUs of a driver, as NVML has them; it returns an empty environment."""
 
-    def make(output: str = "", *, code: int = 0) -> dict[str, str]:
-        program = tmp_path / "nvidia-smi"
-        (tmp_path / "output").write_text(output)
-        program.write_text(
-            f"#!{sys.executable}\nimport sys\nassert sys.argv[1:] == ['-L']\n"
-            f"print(open({str(tmp_path / 'output')!r}).read(), end='')\nsys.exit({code})\n"
-        )
-        program.chmod(program.stat().st_mode | stat.S_IXUSR)
-        return {"PATH": str(tmp_path)}
+    def make(gpus: Sequence[Any] = (), **error: str) -> dict[str, str]:
+        write_driver(tmp_path, gpus, **error)
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+        return {}
 
     return make
 
 
+@pytest.fixture
+def no_driver(driver) -> dict[str, str]:
+    return driver(error="NVMLError_LibraryNotFound", message="NVML Shared Library Not Found")
+
+
 def visible(devices: str) -> VisibleGpus:
-    return visible_gpus({"CUDA_VISIBLE_DEVICES": devices, "PATH": "/nowhere"})
+    return visible_gpus({"CUDA_VISIBLE_DEVICES": devices})
 
 
 def devices(slots: tuple[Slot, ...]) -> list[str]:
@@ -61,8 +66,8 @@ def devices(slots: tuple[Slot, ...]) -> list[str]:
 # ---- what there is
 
 
-def test_all_gpus_of_the_driver(nvidia_smi):
-    found = visible_gpus(nvidia_smi(TWO))
+def test_all_gpus_of_the_driver(driver):
+    found = visible_gpus(driver(TWO))
     assert found.gpus == (
         Gpu("0", "0", "NVIDIA GeForce RTX 3090", group=0),
         Gpu("1", "1", "NVIDIA H200", group=1),
@@ -77,9 +82,10 @@ def test_all_gpus_of_the_driver(nvidia_smi):
     }
 
 
-def test_a_divided_gpu_counts_by_its_parts():
-    found = VisibleGpus(tuple(parse_listing(DIVIDED)), "test")
+def test_a_divided_gpu_counts_by_its_parts(driver):
+    found = visible_gpus(driver(DIVIDED))
     assert [gpu.label for gpu in found.gpus] == ["0.0", "0.1", "1"]
+    assert [gpu.name for gpu in found.gpus] == ["MIG 3g.20gb", "MIG 2g.10gb", "NVIDIA A100-SXM4-40GB"]
     parts = choose_slots(found, gpus=[0])
     assert devices(parts) == [
         "MIG-bbbbbbbb-0000-0000-0000-000000000000",
@@ -124,9 +130,16 @@ def test_several_workers_on_each_gpu():
     assert len({slot.file_name for slot in slots}) == 4
 
 
-def test_without_gpus_one_worker_on_the_processor():
-    found = visible_gpus({"PATH": "/nowhere"})
-    assert found == VisibleGpus((), "nvidia-smi is not installed")
+def test_parts_keep_their_numbers_and_gpus_of_others_do_not_count(driver):
+    part = {4: ("1g.5gb", "MIG-dddddddd-0000-0000-0000-000000000000")}
+    found = visible_gpus(driver([gpu("NVIDIA A100", parts=part), None, gpu("NVIDIA L4")]))
+    assert [(gpu.device, gpu.label) for gpu in found.gpus] == [(part[4][1], "0.4"), ("2", "2")]
+    assert visible_gpus(driver([])).gpus == ()
+
+
+def test_without_gpus_one_worker_on_the_processor(no_driver):
+    found = visible_gpus(no_driver)
+    assert found == VisibleGpus((), "no NVIDIA driver is installed")
     slots = choose_slots(found)
     assert [slot.name for slot in slots] == ["cpu 1"]
     # Also where torch would find a GPU: none was asked for.
@@ -148,11 +161,11 @@ def test_cores_are_shared_by_the_workers_on_the_processor():
     assert threads_per_worker(slots[1:2]) == len(os.sched_getaffinity(0))
 
 
-def test_what_a_user_may_not_expect_is_said():
-    without = visible_gpus({"PATH": "/nowhere"})
+def test_what_a_user_may_not_expect_is_said(no_driver):
+    without = visible_gpus(no_driver)
     alone, two = PoolSettings(schema="lab"), PoolSettings(schema="lab", cpu=2)
     assert notice(alone, without, choose_slots(without)) == (
-        "no GPU is visible (nvidia-smi is not installed): one worker on the processor. --cpu N starts more"
+        "no GPU is visible (no NVIDIA driver is installed): one worker on the processor. --cpu N starts more"
     )
     assert notice(two, without, choose_slots(without, cpu=2)) == ""
     mixed = choose_slots(visible("0"), gpus=[0], cpu=1)
@@ -164,31 +177,44 @@ def test_what_a_user_may_not_expect_is_said():
 # ---- mistakes
 
 
-def test_a_gpu_that_is_not_there(nvidia_smi):
+def test_a_gpu_that_is_not_there(driver):
     with pytest.raises(
         SettingsError,
         match=r"there is no GPU 2 here. --gpus counts from 0 within CUDA_VISIBLE_DEVICES=4,5: "
         r"0 \(device 4\), 1 \(device 5\)\.",
     ):
         choose_slots(visible("4,5"), gpus=[2])
-    with pytest.raises(SettingsError, match=r"all GPUs that nvidia-smi lists: 0 \(NVIDIA GeForce RTX 3090\), 1 \(NVID"):
-        choose_slots(visible_gpus(nvidia_smi(TWO)), gpus=[7])
     with pytest.raises(
         SettingsError,
-        match=r"there is no GPU 0 here: no GPU visible, nvidia-smi is not installed. Leave --gpus out and use --cpu N",
+        match=r"all GPUs that the NVIDIA driver lists: 0 \(NVIDIA GeForce RTX 3090\), 1 \(NVIDIA H200\)\.",
     ):
-        choose_slots(visible_gpus({"PATH": "/nowhere"}), gpus=[0])
-
-
-def test_a_broken_driver_is_not_taken_for_a_machine_without_gpus(nvidia_smi):
-    found = visible_gpus(nvidia_smi("Failed to initialize NVML: Driver/library version mismatch\n", code=18))
+        choose_slots(visible_gpus(driver(TWO)), gpus=[7])
     with pytest.raises(
         SettingsError,
-        match=r"which GPUs there are cannot be found out: nvidia-smi says: Failed to initialize NVML: Driver/library "
-        r"version mismatch. Mend the driver, set CUDA_VISIBLE_DEVICES, or use --cpu N",
+        match=r"there is no GPU 0 here: no GPU visible, no NVIDIA driver is installed. Leave --gpus out and use "
+        r"--cpu N",
+    ):
+        choose_slots(visible_gpus(driver(error="NVMLError_LibraryNotFound")), gpus=[0])
+
+
+def test_a_broken_driver_is_not_taken_for_a_machine_without_gpus(driver):
+    found = visible_gpus(driver(error="NVMLError_LibRmVersionMismatch", message="Driver/library version mismatch"))
+    with pytest.raises(
+        SettingsError,
+        match=r"which GPUs there are cannot be found out: the NVIDIA driver says: Driver/library version "
+        r"mismatch. Mend the driver, set CUDA_VISIBLE_DEVICES, or use --cpu N",
     ):
         choose_slots(found)
     assert len(choose_slots(found, cpu=2)) == 2
+
+
+def test_a_driver_that_hangs_is_broken(driver, monkeypatch):
+    environment = driver(TWO)
+    monkeypatch.setattr(slots_module, "DRIVER_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(slots_module, "_ask_driver", lambda nvml: time.sleep(0.5))
+    found = visible_gpus(environment)
+    assert found.is_broken
+    assert found.source == "the NVIDIA driver did not answer within 0 s"
 
 
 def test_numbers_that_make_no_pool():

@@ -1,24 +1,23 @@
 """The places in which a pool keeps a worker running: a GPU, a part of one, or the processor.
 
-The GPUs are asked for with ``nvidia-smi`` and not through torch: a supervisor that initialises CUDA would hold memory
-on every GPU for as long as the pool lives.
+The driver is asked for the GPUs (NVML, through ``nvidia-ml-py``) and not torch: a supervisor that initialises CUDA
+would hold memory on every GPU for as long as the pool lives.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
 from december_plugin.errors import SettingsError
 
-ASK_TIMEOUT = 60.0  # a GPU without persistence mode takes seconds to answer (s)
-_GPU = re.compile(r"^GPU (?P<index>\d+): (?P<name>.+?) \(UUID: (?P<uuid>GPU-[^)]+)\)")
-_PART = re.compile(r"^\s+MIG (?P<name>.+?)\s+Device\s+(?P<index>\d+): \(UUID: (?P<uuid>MIG-[^)]+)\)")
-_BY_INDEX = "CUDA_DEVICE_ORDER", "PCI_BUS_ID"  # CUDA's own order is by speed, that of nvidia-smi by slot
+DRIVER_TIMEOUT_SECONDS = 60.0  # a GPU without persistence mode takes seconds to answer
+_BY_INDEX = "CUDA_DEVICE_ORDER", "PCI_BUS_ID"  # CUDA's own order is by speed, that of the driver by slot
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Slot:
         if self.gpu is None:
             return {"CUDA_VISIBLE_DEVICES": "", "DECEMBER_GPU": ""}
         found = {"CUDA_VISIBLE_DEVICES": self.gpu.device, "DECEMBER_GPU": self.gpu.label}
-        if self.gpu.device.isdigit() and self.gpu.name:  # an index of nvidia-smi, not of the user
+        if self.gpu.device.isdigit() and self.gpu.name:  # an index of the driver, not of the user
             found[_BY_INDEX[0]] = _BY_INDEX[1]
         return found
 
@@ -67,7 +66,7 @@ class VisibleGpus:
 
     gpus: tuple[Gpu, ...]
     source: str
-    is_broken: bool = False  # nvidia-smi is there, but fails
+    is_broken: bool = False  # there is a driver, but it fails
 
     @property
     def n_groups(self) -> int:
@@ -76,12 +75,12 @@ class VisibleGpus:
 
 
 def visible_gpus(environment: Mapping[str, str] | None = None) -> VisibleGpus:
-    """Return the GPUs that a process may use: those of ``CUDA_VISIBLE_DEVICES``, else all that ``nvidia-smi`` lists.
+    """Return the GPUs that a process may use: those of ``CUDA_VISIBLE_DEVICES``, else all that the driver lists.
 
     Parameters
     ----------
     environment
-        By default that of this process. A scheduler such as Slurm sets ``CUDA_VISIBLE_DEVICES``; it is believed.
+        By default that of this process. A scheduler such as Slurm sets ``CUDA_VISIBLE_DEVICES``; its value is trusted.
     """
     environment = os.environ if environment is None else environment
     visible = environment.get("CUDA_VISIBLE_DEVICES")
@@ -89,22 +88,7 @@ def visible_gpus(environment: Mapping[str, str] | None = None) -> VisibleGpus:
         source = f"CUDA_VISIBLE_DEVICES={visible}"
         gpus = [Gpu(device, _short(device), group=number) for number, device in enumerate(_devices_of(visible))]
         return VisibleGpus(tuple(gpus), source)
-    listing, source, failed = _ask_driver(environment)
-    return VisibleGpus(tuple(parse_listing(listing)), source, is_broken=failed)
-
-
-def parse_listing(listing: str) -> list[Gpu]:
-    """Return the GPUs in the output of ``nvidia-smi -L``; one that is divided (MIG) counts by its parts."""
-    found: list[Gpu] = []
-    for line in listing.splitlines():
-        if (whole := _GPU.match(line)) is not None:
-            found.append(Gpu(whole["index"], whole["index"], whole["name"], group=int(whole["index"])))
-        elif (part := _PART.match(line)) is not None and found:
-            group = found[-1].group
-            if found[-1].device.isdigit():  # CUDA shows the parts of a divided GPU, not the whole
-                found.pop()
-            found.append(Gpu(part["uuid"], f"{group}.{part['index']}", f"MIG {part['name']}", group=group))
-    return found
+    return _gpus_of_driver()
 
 
 def choose_slots(
@@ -215,27 +199,67 @@ def _letter(number: int) -> str:
     return chr(ord("a") + number) if number < 26 else f"-{number + 1}"
 
 
-def _ask_driver(environment: Mapping[str, str]) -> tuple[str, str, bool]:
-    """Return what ``nvidia-smi -L`` prints, in words who said so, and whether it failed."""
-    program = shutil.which("nvidia-smi", path=environment.get("PATH"))
-    if program is None:
-        return "", "nvidia-smi is not installed", False
+def _gpus_of_driver() -> VisibleGpus:
+    """Return all GPUs that the driver lists; one that is divided (MIG) counts by its parts."""
+    import pynvml
+
+    answers: list[VisibleGpus] = []
+    # In a thread: a driver that hangs must not keep the pool from saying so.
+    asking = threading.Thread(target=lambda: answers.append(_ask_driver(pynvml)), name="NVML", daemon=True)
+    asking.start()
+    asking.join(DRIVER_TIMEOUT_SECONDS)
+    if not answers:
+        said = f"the NVIDIA driver did not answer within {DRIVER_TIMEOUT_SECONDS:.0f} s"
+        return VisibleGpus((), said, is_broken=True)
+    return answers[0]
+
+
+def _ask_driver(nvml: ModuleType) -> VisibleGpus:
     try:
-        done = subprocess.run(
-            [program, "-L"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=ASK_TIMEOUT,
-            check=False,
+        nvml.nvmlInit()
+    except nvml.NVMLError_LibraryNotFound:
+        return VisibleGpus((), "no NVIDIA driver is installed")
+    except nvml.NVMLError as error:
+        return VisibleGpus((), f"the NVIDIA driver says: {error}", is_broken=True)
+    try:
+        found = [gpu for index in range(nvml.nvmlDeviceGetCount()) for gpu in _gpus_with_index(nvml, index)]
+    except nvml.NVMLError as error:
+        return VisibleGpus((), f"the NVIDIA driver says: {error}", is_broken=True)
+    finally:
+        nvml.nvmlShutdown()
+    return VisibleGpus(tuple(found), "all GPUs that the NVIDIA driver lists")
+
+
+def _gpus_with_index(nvml: ModuleType, index: int) -> list[Gpu]:
+    """Return a GPU, or its parts if it is divided: CUDA shows those and not the whole; nothing if it is not ours."""
+    try:
+        whole = nvml.nvmlDeviceGetHandleByIndex(index)
+    except nvml.NVMLError_NoPermission:  # another job of the machine has it
+        return []
+    name = nvml.nvmlDeviceGetName(whole)
+    parts = [
+        Gpu(
+            nvml.nvmlDeviceGetUUID(part),
+            f"{index}.{number}",
+            nvml.nvmlDeviceGetName(part).removeprefix(name).strip(),  # MIG 3g.20gb
+            group=index,
         )
-    except subprocess.TimeoutExpired:
-        return "", f"nvidia-smi did not answer within {ASK_TIMEOUT:.0f} s", True
-    except OSError as error:
-        return "", f"nvidia-smi cannot be started ({error.strerror or error})", True
-    if done.returncode != 0:
-        said = (done.stdout + done.stderr).strip().splitlines()
-        words = f"nvidia-smi says: {said[-1].strip()}" if said else f"nvidia-smi ended with code {done.returncode}"
-        return "", words, True
-    return done.stdout, "all GPUs that nvidia-smi lists", False
+        for number, part in _parts(nvml, whole)
+    ]
+    return parts or [Gpu(str(index), str(index), name, group=index)]
+
+
+def _parts(nvml: ModuleType, whole: Any) -> list[tuple[int, Any]]:
+    """Return the numbers and handles of a GPU's MIG devices; none if it is not divided, or cannot be."""
+    try:
+        mode, _ = nvml.nvmlDeviceGetMigMode(whole)
+        n_parts = nvml.nvmlDeviceGetMaxMigDeviceCount(whole) if mode == nvml.NVML_DEVICE_MIG_ENABLE else 0
+    except (nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound):  # the GPU or the driver is too old
+        return []
+    found = []
+    for number in range(n_parts):
+        try:
+            found.append((number, nvml.nvmlDeviceGetMigDeviceHandleByIndex(whole, number)))
+        except nvml.NVMLError_NotFound:  # there may be fewer than at most
+            continue
+    return found
