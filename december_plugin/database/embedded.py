@@ -1,12 +1,12 @@
 """The embedded MariaDB: a private database server for users without a lab server.
 
-Everything is in one folder (:func:`december_home`)::
+Everything is in one folder (:func:`december_plugin.storage.home.december_home`)::
 
     home/server/            readable by the user alone
         data/               the database, kept between runs
         client.cnf          user, password, host and port; `mariadb --defaults-file=...` reads it, too
         mariadb.sock  mariadb.pid  error.log  lock  tmp/
-    home/store/             models and other attachments (see december_plugin.database.connection)
+    home/store/             models and other attachments (see december_plugin.database.default_store)
 
 The server listens on its socket and on 127.0.0.1 only. It outlives the process that started it, until
 :meth:`EmbeddedServer.stop`. Starting and stopping are guarded by a file lock, so any number of processes may call
@@ -15,22 +15,17 @@ The server listens on its socket and on 127.0.0.1 only. It outlives the process 
 
 from __future__ import annotations
 
-import configparser
 import contextlib
-import hashlib
 import os
 import secrets
 import shutil
 import signal
-import stat
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import filelock
 
 from december_plugin.database.mariadb import (
     HOST,
@@ -42,35 +37,22 @@ from december_plugin.database.mariadb import (
     is_server,
     process_ids,
 )
+from december_plugin.database.server_folder import ServerFolder, ServerSettings
 from december_plugin.errors import ServerError, ServerUnreachableError
 from december_plugin.storage.atomic import write_atomically
-from december_plugin.storage.home import december_home
 
 FIRST_PORT = 13306
 N_PORTS = 200
-MAX_SOCKET_PATH = 103  # bytes: macOS takes 103, Linux 107
-LOCK_TIMEOUT = 300.0  # seconds, longer than a slow start and a slow stop
 START_TIMEOUT = 120.0  # seconds; recovery after a power loss can take a while
 STOP_TIMEOUT = 120.0  # seconds
 END_TIMEOUT = 5.0  # seconds
 LOG_LINES = 12
-MAX_LOG = 10_000_000  # of the error log, when a server is started (bytes)
 READY = "ready for connections"
 # What MariaDB logs when another server has the data open. It would keep trying for half a minute.
 DATA_IN_USE = ("Can't lock aria control file", "Unable to lock ./ibdata1")
 
 # Servers by the process that started them (a fork inherits this) and their ids, so that they are reaped when they end.
 _children: dict[tuple[int, int], subprocess.Popen[bytes]] = {}
-
-
-@dataclass(frozen=True)
-class ServerSettings:
-    """How to connect to the embedded server."""
-
-    host: str
-    port: int
-    user: str
-    password: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -101,7 +83,7 @@ class EmbeddedServer:
     Parameters
     ----------
     home
-        The folder, see :func:`december_home`. Nothing is created before :meth:`start`.
+        The folder, see :func:`december_plugin.storage.home.december_home`. Nothing is created before :meth:`start`.
 
     Examples
     --------
@@ -115,15 +97,10 @@ class EmbeddedServer:
     """
 
     def __init__(self, home: str | os.PathLike[str] | None = None):
-        self.home = december_home(home)
-        self.folder = self.home / "server"
-        self.data = self.folder / "data"
-        self.credentials = self.folder / "client.cnf"
-        self.error_log = self.folder / "error.log"
-        self.pid_file = self.folder / "mariadb.pid"
-        self.socket = _socket_path(self.folder)
-
-    # ---- what callers use
+        self._files = ServerFolder(home)
+        self.home, self.folder = self._files.home, self._files.path
+        self.data, self.credentials = self._files.data, self._files.credentials
+        self.error_log, self.pid_file, self.socket = self._files.error_log, self._files.pid_file, self._files.socket
 
     def start(self) -> bool:
         """Start the server, on first use with a new empty database; do nothing if it runs.
@@ -139,9 +116,9 @@ class EmbeddedServer:
             MariaDB is not installed, the folder cannot be used, or the server does not come up; the message ends with
             the last lines of the server's error log.
         """
-        with self._readable_os_errors():
-            self._prepare_folder()
-            with self._locked():
+        with self._files.readable_errors():
+            self._files.prepare()
+            with self._files.locked():
                 pid = self._pid()
                 if pid is not None:
                     self._wait_until_ready(pid)
@@ -166,8 +143,8 @@ class EmbeddedServer:
         """
         if not self.folder.is_dir():
             return False
-        self._check_owner(self.folder)
-        with self._locked():
+        self._files.check_owner()
+        with self._files.locked():
             pid = self._pid()
             if pid is None:
                 self.pid_file.unlink(missing_ok=True)
@@ -187,8 +164,8 @@ class EmbeddedServer:
         ServerError
             As of :meth:`stop` and :meth:`start`.
         """
-        self._check_owner(self.folder)
-        with self._locked():
+        self._files.check_owner()
+        with self._files.locked():
             pid = self._pid()
             if pid is not None:
                 self._shut_down(pid)
@@ -211,18 +188,19 @@ class EmbeddedServer:
         ServerError
             There is a database already, or the folder cannot be used.
         """
-        with self._readable_os_errors():
-            self._prepare_folder()
-            with self._locked():
+        with self._files.readable_errors():
+            self._files.prepare()
+            with self._files.locked():
                 if self.data.exists():
                     raise ServerError(f"There is a database in {self.data} already. Move it away first.")
                 data.rename(self.data)
 
     def status(self) -> ServerStatus:
         """Return where everything is and whether the server runs; changes nothing and waits for nothing."""
+        port = None
         with contextlib.suppress(ServerError):
-            return ServerStatus(self._pid(), self.settings.port, **self._places())
-        return ServerStatus(self._pid(), None, **self._places())
+            port = self.settings.port
+        return ServerStatus(self._pid(), port, self.home, self.data, self.socket, self.credentials, self.error_log)
 
     @property
     def settings(self) -> ServerSettings:
@@ -233,91 +211,7 @@ class EmbeddedServer:
         ServerError
             The server was never started, or the file with the password is damaged.
         """
-        parser = configparser.ConfigParser(interpolation=None)
-        try:
-            parser.read_string(self.credentials.read_text(encoding="utf-8"))
-            client = parser["client"]
-            return ServerSettings(client["host"], int(client["port"]), client["user"], client["password"])
-        except FileNotFoundError:
-            raise ServerError(
-                f"The embedded database has no password file {self.credentials}. Run `december db stop`, then "
-                "`december db start`: the start makes a new one and keeps the data."
-            ) from None
-        except (OSError, ValueError, KeyError, configparser.Error) as error:
-            reason = str(error).splitlines()[0]
-            raise ServerError(
-                f"The embedded database's password file {self.credentials} cannot be read ({reason}). Delete it, then "
-                "run `december db stop` and `december db start`: the start makes a new one and keeps the data."
-            ) from None
-
-    # ---- folder, lock, files
-
-    def _places(self) -> dict[str, Path]:
-        names = ("home", "data", "socket", "credentials", "error_log")
-        return {name: getattr(self, name) for name in names}
-
-    def _prepare_folder(self) -> None:
-        self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._check_owner(self.home)
-        self.folder.mkdir(exist_ok=True, mode=0o700)
-        self._check_owner(self.folder)
-        self.folder.chmod(0o700)
-        if self.socket.parent != self.folder:
-            self.socket.parent.mkdir(exist_ok=True, mode=0o700)
-            self._check_owner(self.socket.parent, follow_symlinks=False)
-            self.socket.parent.chmod(0o700)
-
-    @contextlib.contextmanager
-    def _readable_os_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise ServerError(
-                f"The folder {self.home} for the embedded database cannot be used ({error.strerror or error}). Make it "
-                "writable, or set DECEMBER_HOME to a folder that is."
-            ) from None
-
-    @staticmethod
-    def _check_owner(folder: Path, *, follow_symlinks: bool = True) -> None:
-        info = folder.stat(follow_symlinks=follow_symlinks)
-        if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid():
-            raise ServerError(
-                f"{folder} is not a folder of the user who runs this (user id {os.geteuid()}; it belongs to "
-                f"{info.st_uid}). Run december as its owner, or set DECEMBER_HOME to a folder of your own."
-            )
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        lock = filelock.FileLock(self.folder / "lock", timeout=LOCK_TIMEOUT)
-        try:
-            lock.acquire()
-        except filelock.Timeout:
-            raise ServerUnreachableError(
-                f"Another process has been starting or stopping the embedded database in {self.home} for more than "
-                f"{LOCK_TIMEOUT:.0f} s. Look at {self.error_log}, end that process, and try again."
-            ) from None
-        except OSError as error:
-            raise ServerError(f"The lock file {lock.lock_file} cannot be used: {error.strerror or error}.") from None
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def _turn_log_over(self) -> None:
-        """Begin a new log if the old one is large; one old one is kept."""
-        if self._log_size() > MAX_LOG:
-            self.error_log.replace(self.error_log.with_name(f"{self.error_log.name}.1"))
-
-    def _log_size(self) -> int:
-        return self.error_log.stat().st_size if self.error_log.exists() else 0
-
-    def _log_since(self, start: int) -> str:
-        with contextlib.suppress(OSError), self.error_log.open("rb") as log:
-            log.seek(start)
-            return log.read().decode("utf-8", errors="replace")
-        return ""
-
-    # ---- the process
+        return self._files.read_credentials()
 
     def _pid(self) -> int | None:
         """Return the process id of the server on our data folder, whatever the pid file says."""
@@ -366,7 +260,7 @@ class EmbeddedServer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "TMPDIR": str(self._temporary())},
+            env={**os.environ, "TMPDIR": str(self._files.temporary())},
             check=False,
         )
         if done.returncode != 0 or not (partial / "mysql").is_dir():
@@ -377,18 +271,12 @@ class EmbeddedServer:
             )
         partial.rename(self.data)
 
-    def _temporary(self) -> Path:
-        """Return a folder of this server's own: a server that starts deletes what others have in a shared one."""
-        folder = self.folder / "tmp"
-        folder.mkdir(exist_ok=True, mode=0o700)
-        return folder
-
     def _launch(self, server: str) -> None:
         before = self.credentials.read_bytes() if self.credentials.exists() else None
         for port in self._free_ports():
             self._write_credentials(port)
-            self._turn_log_over()
-            log_start = self._log_size()
+            self._files.rotate_log()
+            log_start = self._files.log_size()
             process = self._spawn(server, port)
             try:
                 self._wait_until_ready(process.pid, log_start=log_start)
@@ -401,7 +289,7 @@ class EmbeddedServer:
                     write_atomically(self.credentials, before, mode=0o600)
                 raise
             finally:
-                self._init_file.unlink(missing_ok=True)
+                self._files.init_file.unlink(missing_ok=True)
         raise ServerError(
             f"No free port from {FIRST_PORT} to {FIRST_PORT + N_PORTS - 1} on {HOST} for the embedded database. End a "
             "program that listens there, or set DECEMBER_HOME to a folder whose server may run instead."
@@ -419,18 +307,13 @@ class EmbeddedServer:
             password = self.settings.password
         except ServerError:
             password = secrets.token_urlsafe(24)
-        text = f"[client]\nuser={USER}\npassword={password}\nhost={HOST}\nport={port}\n"
-        write_atomically(self.credentials, text.encode(), mode=0o600)
-        write_atomically(self._init_file, account_sql(password).encode(), mode=0o600)
-
-    @property
-    def _init_file(self) -> Path:
-        return self.folder / "init.sql"
+        self._files.write_credentials(ServerSettings(HOST, port, USER, password))
+        write_atomically(self._files.init_file, account_sql(password).encode(), mode=0o600)
 
     def _spawn(self, server: str, port: int) -> subprocess.Popen[bytes]:
         command = [server, "--no-defaults", *OPTIONS, f"--port={port}", f"--datadir={self.data}"]
         command += [f"--socket={self.socket}", f"--pid-file={self.pid_file}", f"--log-error={self.error_log}"]
-        command += [f"--init-file={self._init_file}"]
+        command += [f"--init-file={self._files.init_file}"]
         if os.geteuid() == 0:
             command.append("--user=root")
         with self.error_log.open("ab") as log:
@@ -440,7 +323,7 @@ class EmbeddedServer:
                 stdout=log,
                 stderr=log,
                 cwd=self.data,
-                env={**os.environ, "UMASK": "0600", "UMASK_DIR": "0700", "TMPDIR": str(self._temporary())},
+                env={**os.environ, "UMASK": "0600", "UMASK_DIR": "0700", "TMPDIR": str(self._files.temporary())},
                 start_new_session=True,  # outlives the terminal and its Ctrl-C
             )
         _children[os.getpid(), process.pid] = process
@@ -456,7 +339,7 @@ class EmbeddedServer:
         while True:
             child = _children.get((os.getpid(), pid))
             alive = child.poll() is None if child else is_server(pid, self.data)
-            log = self._log_since(log_start) if log_start is not None else ""
+            log = self._files.log_since(log_start) if log_start is not None else ""
             if not alive and "Bind on TCP/IP port" in log:
                 raise _PortInUseError
             if any(words in log for words in DATA_IN_USE):
@@ -475,7 +358,7 @@ class EmbeddedServer:
     def _failure(
         self, problem: str, log_start: int | None, *, kind: type[ServerError] = ServerUnreachableError
     ) -> ServerError:
-        log = self._log_since(max(0, self._log_size() - 10_000) if log_start is None else log_start)
+        log = self._files.log_since(max(0, self._files.log_size() - 10_000) if log_start is None else log_start)
         last = "\n".join(log.strip().splitlines()[-LOG_LINES:])
         return kind(
             f"The embedded database in {self.folder} {problem}.\n"
@@ -491,15 +374,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _socket_path(folder: Path) -> Path:
-    """Return the socket's path: in `folder`, or in a private folder under /tmp where that is too long for a socket."""
-    path = folder / "mariadb.sock"
-    if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
-        return path
-    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    return Path("/tmp") / f"december-{os.geteuid()}-{digest}" / "mariadb.sock"
 
 
 def _try_to_connect(settings: ServerSettings, place: dict[str, str]) -> str | None:

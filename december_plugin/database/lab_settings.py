@@ -6,7 +6,8 @@ import contextlib
 import os
 from dataclasses import dataclass
 
-from december_plugin.database.embedded import EmbeddedServer, ServerSettings
+from december_plugin.database.embedded import EmbeddedServer
+from december_plugin.database.server_folder import ServerSettings
 from december_plugin.errors import ServerError
 from december_plugin.importing.datajoint import quiet_datajoint, settings_source
 

@@ -136,9 +136,9 @@ def _in_settings(settings: Mapping[Any, Any]) -> Iterator[str]:
 def _of_embedded_server() -> Iterator[str]:
     # Nothing here may fail: text is redacted in the middle of imports, and without a home folder.
     with contextlib.suppress(ImportError, OSError, RuntimeError):
-        from december_plugin.storage.home import december_home
+        from december_plugin.database.server_folder import ServerFolder
 
-        path = december_home() / "server" / "client.cnf"
+        path = ServerFolder().credentials
         yield from _passwords_in(path, path.stat().st_mtime_ns)
 
 

@@ -23,7 +23,7 @@ import pymysql
 import pytest
 
 from december_plugin.database import embedded as server_module
-from december_plugin.database import mariadb
+from december_plugin.database import mariadb, server_folder
 from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.errors import ServerError
 
@@ -441,7 +441,7 @@ def test_another_server_has_the_data(embedded: EmbeddedServer, monkeypatch: pyte
 
 def test_lock_that_is_never_released(fresh: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh.folder.mkdir(parents=True)
-    monkeypatch.setattr(server_module, "LOCK_TIMEOUT", 0.1)
+    monkeypatch.setattr(server_folder, "LOCK_TIMEOUT", 0.1)
     with (
         filelock.FileLock(fresh.folder / "lock"),
         pytest.raises(ServerError, match=r"Another process has been starting or stopping .* for more than 0 s"),
