@@ -17,11 +17,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from december_plugin import storage
 from december_plugin.cli import main
 from december_plugin.errors import DecemberError, ServerError, SettingsError
 from december_plugin.pool.worker.checkpoints import CheckpointFile, JobCheckpoints
 from december_plugin.pool.worker.spool import Spool, spool_folder
 from december_plugin.storage.atomic import DamagedError, verify_checksum, with_checksum, write_atomically
+from december_plugin.storage.attachments import attachment_path
 from december_plugin.storage.base import MARK, UNREADABLE, StoreUnavailableError, is_store_outage
 from december_plugin.storage.folder import FolderStore
 from december_plugin.storage.opening import open_store
@@ -50,10 +52,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-# --- seals
+# --- checksums
 
 
-def test_sealed_content_comes_back() -> None:
+def test_content_with_a_checksum_comes_back() -> None:
     assert verify_checksum(MAGIC, with_checksum(MAGIC, b"payload")) == b"payload"
     assert verify_checksum(MAGIC, with_checksum(MAGIC, b"")) == b""
     # The digest of b"abc" that the standard gives (FIPS 180-2, appendix B.1).
@@ -63,28 +65,28 @@ def test_sealed_content_comes_back() -> None:
 
 @given(st.binary(max_size=50), st.data())
 def test_any_changed_byte_and_any_cut_is_noticed(payload: bytes, data: st.DataObject) -> None:
-    sealed = with_checksum(MAGIC, payload)
-    where = data.draw(st.integers(0, len(sealed) - 1))
+    content = with_checksum(MAGIC, payload)
+    where = data.draw(st.integers(0, len(content) - 1))
     change = data.draw(st.integers(1, 255))
     for damaged in (
-        sealed[:where],
-        sealed[:where] + bytes([sealed[where] ^ change]) + sealed[where + 1 :],
-        sealed + b"\0",
+        content[:where],
+        content[:where] + bytes([content[where] ^ change]) + content[where + 1 :],
+        content + b"\0",
     ):
         with pytest.raises(DamagedError):
             verify_checksum(MAGIC, damaged)
 
 
 def test_words_about_damage() -> None:
-    sealed = with_checksum(MAGIC, b"payload")
+    content = with_checksum(MAGIC, b"payload")
     with pytest.raises(DamagedError) as cut:
-        verify_checksum(MAGIC, sealed[:-1])
+        verify_checksum(MAGIC, content[:-1])
     assert str(cut.value) == "the checksum does not fit the content (45 bytes): it was cut short or altered"
     with pytest.raises(DamagedError) as empty:
         verify_checksum(MAGIC, b"")
     assert str(empty.value) == "the content is empty (0 bytes)"
     with pytest.raises(DamagedError) as other:
-        verify_checksum(b"test-2 ", sealed)
+        verify_checksum(b"test-2 ", content)
     assert str(other.value) == "the content is of another kind, or its beginning is damaged (46 bytes)"
     assert isinstance(other.value, DecemberError)
 
@@ -335,6 +337,24 @@ def test_store_with_wrong_settings(configured: dict) -> None:
     configured["minio"] = {"protocol": "ftp", "location": "x"}
     with pytest.raises(ServerError, match="Missing or invalid protocol"):
         open_store()
+
+
+def test_a_store_is_checked_only_where_it_is_configured(configured: dict, tmp_path: Path) -> None:
+    """DataJoint stores nothing in a store that its settings do not have."""
+    (tmp_path / "home" / "store").mkdir(parents=True)
+    storage.open_store().check()
+    with pytest.raises(ServerError, match=r"^The store 'minio' cannot be used: Storage minio is requested but not con"):
+        storage.check_store()
+    configured["minio"] = {"protocol": "file", "location": str(tmp_path)}
+    storage.check_store()
+
+
+def test_where_attachments_are() -> None:
+    content = bytes.fromhex("0123456789abcdef" * 2)
+    assert attachment_path("lab", content, "model.pth.tar", subfolding=(2, 2)) == (
+        "lab/01/23/0123456789abcdef0123456789abcdef.model.pth.tar"
+    )
+    assert attachment_path("lab", content, "", subfolding=()) == "lab/0123456789abcdef0123456789abcdef"
 
 
 def test_status_of_a_store_that_is_away(
