@@ -232,6 +232,11 @@ def interpolate(maps: np.ndarray, centers: np.ndarray) -> np.ndarray:
     return (1 - down) * upper + down * lower
 
 
+def expected_counts(drive: np.ndarray, rate: float) -> np.ndarray:
+    """Return ``rate * softplus(drive) / log(2)``: ``rate`` spikes at zero drive."""
+    return rate / np.log(2) * np.logaddexp(0, drive)
+
+
 def spike_counts(rates: np.ndarray, dispersions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Poisson counts whose rates are multiplied by Gamma factors of mean 1 and variance ``dispersions``."""
     shape = 1 / np.where(dispersions > 0, dispersions, 1)

@@ -22,7 +22,8 @@ import numpy as np
 from december_plugin.datasets.common.images import DIGITS
 from december_plugin.datasets.common.listing import entries_of
 from december_plugin.datasets.macaque_v4.sessions import SHOWN
-from december_plugin.errors import RecordingError, SettingsError
+from december_plugin.errors import SettingsError
+from december_plugin.simulate.folders import TRUTH, checked_target, save_truth, truth_folder, whole_recording
 from december_plugin.simulate.image_model import (
     CONTRAST,
     GREY,
@@ -32,6 +33,7 @@ from december_plugin.simulate.image_model import (
     Trials,
     checked_shape,
     drive_of,
+    expected_counts,
     noise_images,
     spike_counts,
 )
@@ -45,7 +47,6 @@ from december_plugin.simulate.population import (
     type_tuning_of,
 )
 from december_plugin.simulate.sensorium import RecordingTruth, read_truth
-from december_plugin.simulate.writing import checked_target, save_array, whole_recording
 from december_plugin.validation.checks import check_choice, check_positive, check_sizes, check_spreads
 
 LAYOUTS = ("pickles", "public")
@@ -78,11 +79,7 @@ def read_macaque_v4_truth(folder: str | os.PathLike[str]) -> dict[str, Recording
     RecordingError
         If the folder has no truth.
     """
-    root = Path(folder) / "truth"
-    if not root.is_dir():
-        raise RecordingError(
-            f"{root} is missing: {folder} is no simulated recording. Write one with write_macaque_v4_recording."
-        )
+    root = truth_folder(folder, writer="write_macaque_v4_recording")
     return {entry.name: read_truth(root / entry.name) for entry in entries_of(root)}
 
 
@@ -180,7 +177,7 @@ def write_macaque_v4_recording(
     neurons = Population.draw(type_counts, tuning, spread, gain_sd, dispersion_sd, shape, seed)
     images = noise_images(n_images + n_test, shape, random_stream(seed, IMAGES))
     drive = modulation / np.sqrt(n_features) * drive_of(_each_once(images), neurons, bank, 0.0)
-    rates = rate / np.log(2) * np.logaddexp(0, drive)  # (images, neurons of all sessions)
+    rates = expected_counts(drive, rate)  # (images, neurons of all sessions)
     truth = RecordingTruth.of(neurons, tuning, noise=noise)
     sizes = (n_images, n_shown, n_test, n_repeats)
     sessions = [_session(number, rates, _part(truth, number, n_neurons), sizes, seed) for number in range(n_sessions)]
@@ -204,7 +201,7 @@ def _part(truth: RecordingTruth, number: int, n_neurons: int) -> RecordingTruth:
     part = slice(number * n_neurons, (number + 1) * n_neurons)
     values = {field.name: getattr(truth, field.name) for field in fields(RecordingTruth)}
     selected = {name: value if name == "type_tuning" else value[part] for name, value in values.items()}
-    # Unit ids begin anew in every session, as spike sorting numbers them: only session and unit id name a neuron.
+    # Unit ids restart in every session, as spike sorting numbers them: only session and unit id name a neuron.
     selected["unit_ids"] = 1 + 2 * np.arange(n_neurons, dtype=np.int64)
     return RecordingTruth(**selected)
 
@@ -240,9 +237,7 @@ def _write(target: Path, images: np.ndarray, border: int, sessions: Sequence[_Se
             _write_image(draft / "images", number, image, layout)
         for session in sessions:
             (_write_pickle if layout == "pickles" else _write_public)(draft, session)
-            for field in fields(RecordingTruth):
-                file = draft / "truth" / str(session.session_id) / "truth" / f"{field.name}.npy"
-                save_array(file, getattr(session.truth, field.name))
+            save_truth(draft / TRUTH / str(session.session_id), session.truth)
 
 
 def _write_image(folder: Path, number: int, image: np.ndarray, layout: str) -> None:

@@ -19,24 +19,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import yaml
 from scipy.signal import lfilter
 
-from december_plugin.datasets.common.arrays import read_array
 from december_plugin.datasets.movies.header import FORMAT, HEADER, VERSION
-from december_plugin.errors import RecordingError, SettingsError
-from december_plugin.simulate.image_model import CONTRAST, GREY, NOISES, checked_shape, noise_images, spike_counts
+from december_plugin.errors import SettingsError
+from december_plugin.simulate.folders import checked_target, save_array, save_truth, truth_of, whole_recording
+from december_plugin.simulate.image_model import (
+    CONTRAST,
+    GREY,
+    NOISES,
+    checked_shape,
+    expected_counts,
+    noise_images,
+    spike_counts,
+)
 from december_plugin.simulate.naming import checked_seed
 from december_plugin.simulate.population import NOISE, neurons_per_type, random_stream
-from december_plugin.simulate.writing import checked_target, save_array, whole_recording
 from december_plugin.validation.checks import check_choice, check_positive, check_sizes, check_spreads
 
 TYPE_SIZES = (0.30, 0.26, 0.24, 0.20)
-MARMOSET_SIZES = (78, 40, 22, 5)  # of the marmoset's four types (Sridhar et al. 2025)
 MEMORY = 0.5  # of a pixel, from frame to frame
 N_LAGS = 12
 RADIUS, TAU, BIPHASIC = (1.0, 2.0), (2.2, 1.0), (0.2, 0.8)  # of the slowest and the fastest types; pixels, frames
@@ -85,12 +91,7 @@ def read_movie_truth(folder: str | os.PathLike[str]) -> MovieTruth:
     RecordingError
         If the folder has no ``truth``.
     """
-    truth = Path(folder) / "truth"
-    if not truth.is_dir():
-        raise RecordingError(
-            f"{truth} is missing: {folder} is no simulated recording. Write one with write_movie_recording."
-        )
-    return MovieTruth(**{field.name: read_array(truth / f"{field.name}.npy") for field in fields(MovieTruth)})
+    return truth_of(MovieTruth, folder, writer="write_movie_recording")
 
 
 def write_movie_recording(
@@ -278,7 +279,7 @@ def _rates(
     drives = {name: _drive(movie, truth) for name, movie in movies.items()}
     scale = np.concatenate([drive for name, drive in drives.items() if name.startswith("train")]).std(axis=0)
     factor = modulation * truth.gains / scale
-    return {name: rate / np.log(2) * np.logaddexp(0, factor * drive) for name, drive in drives.items()}
+    return {name: expected_counts(factor * drive, rate) for name, drive in drives.items()}
 
 
 def _drive(movie: np.ndarray, truth: MovieTruth) -> np.ndarray:
@@ -310,8 +311,7 @@ def _write(
             entries[name] = entry
             tiers.setdefault(name.rpartition("-")[0], []).append(name)
         save_array(draft / "unit_ids.npy", truth.unit_ids)
-        for field in fields(MovieTruth):
-            save_array(draft / "truth" / f"{field.name}.npy", getattr(truth, field.name))
+        save_truth(draft, truth)
         header = {
             "format": FORMAT,
             "version": VERSION,

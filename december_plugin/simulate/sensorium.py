@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from december_plugin.datasets.common.arrays import read_array
-from december_plugin.errors import RecordingError
+from december_plugin.simulate.folders import checked_target, save_array, save_truth, truth_of, whole_recording
 from december_plugin.simulate.image_model import (
     CONTRAST,
     GREY,
@@ -24,6 +23,7 @@ from december_plugin.simulate.image_model import (
     Trials,
     checked_shape,
     drive_of,
+    expected_counts,
     spike_counts,
 )
 from december_plugin.simulate.naming import checked_seed, session_ids
@@ -35,7 +35,6 @@ from december_plugin.simulate.population import (
     random_stream,
     type_tuning_of,
 )
-from december_plugin.simulate.writing import checked_target, save_array, whole_recording
 from december_plugin.validation.checks import check_choice, check_positive, check_sizes, check_spreads
 
 
@@ -96,10 +95,7 @@ def read_truth(folder: str | os.PathLike[str]) -> RecordingTruth:
     RecordingError
         If the folder has no ``truth``.
     """
-    truth = Path(folder) / "truth"
-    if not truth.is_dir():
-        raise RecordingError(f"{truth} is missing: {folder} is no simulated recording. Write one with write_recording.")
-    return RecordingTruth(**{field.name: read_array(truth / f"{field.name}.npy") for field in fields(RecordingTruth)})
+    return truth_of(RecordingTruth, folder, writer="write_recording")
 
 
 def write_recording(
@@ -215,7 +211,7 @@ def write_recording(
     trials = Trials.draw(n_train, n_validation, n_test, n_repeats, behavior, shape, seed)
     gain = np.exp(behavior_gain * trials.arousal)
     drive = modulation / np.sqrt(n_features) * drive_of(trials, neurons, bank, eye_movement)
-    rates = rate / np.log(2) * np.logaddexp(0, drive) * gain[:, None]
+    rates = expected_counts(drive, rate) * gain[:, None]
     truth = RecordingTruth.of(neurons, type_tuning, noise=noise)
     data = _shown(trials)
     data["responses"] = spike_counts(rates, truth.dispersions, random_stream(seed, NOISE)).astype(np.float32)
@@ -263,6 +259,5 @@ def _write(
             "trial_idx": np.arange(n_trials),
         }.items():
             save_array(draft / "meta" / "trials" / f"{name}.npy", per_trial)
-        for field in fields(RecordingTruth):
-            save_array(draft / "truth" / f"{field.name}.npy", getattr(truth, field.name))
+        save_truth(draft, truth)
         (draft / "config.json").write_text(json.dumps({"links": {}}), encoding="utf-8")

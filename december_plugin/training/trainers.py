@@ -24,7 +24,8 @@ from december_plugin.validation.checks import (
 )
 
 Settings = TypeVar("Settings", TrainingSettings, ClusteringSettings)
-Triple = tuple[float, dict[str, Any], dict[str, torch.Tensor]]
+# Mean validation correlation of the restored epoch; curves, settings, neurons and versions; the state dict.
+TrainerResult = tuple[float, dict[str, Any], dict[str, torch.Tensor]]
 
 
 @checked_settings
@@ -58,7 +59,7 @@ def baseline_trainer(
     share_pretraining: bool = True,
     device: str = "auto",
     verbose: bool = True,
-) -> Triple:
+) -> TrainerResult:
     """Train without a clustering loss: the model on whose readouts the post hoc clusterings are made.
 
     Parameters
@@ -74,7 +75,8 @@ def baseline_trainer(
         nnfabrik's; ``cb(uid=, epoch=, model=, info=)`` is called after every epoch.
     preset
         "published": the settings of the published experiments, as far as they are known, under one name
-        (:mod:`december_plugin.training.published`). Settings given beside it win. None: the defaults here.
+        (:mod:`december_plugin.training.published`). Settings that are given as well take precedence. None: the defaults
+        here.
     max_iter, lr_init, patience, tolerance, lr_decay_steps, lr_decay_factor, min_lr, lr_decay, scale_loss,
     scale_loss_trials
         As in the SENSORIUM 2022 trainer; see :class:`~december_plugin.training.settings.TrainingSettings`.
@@ -84,7 +86,7 @@ def baseline_trainer(
     pretrain_early_stopping, pretrain_lr_decay_steps, pretrain_lr_decay_factor
         Early stopping of the pretraining; see :class:`~december_plugin.training.settings.TrainingSettings`.
     lr_after_pretraining, fresh_optimizer, best_epoch_from
-        What changes when the pretraining is over; see there, too.
+        What changes when the pretraining is over; see :class:`~december_plugin.training.settings.TrainingSettings`.
     stop_after_pretraining
         End after ``pretrain_epochs``: the control that tells what the clustering loss itself adds.
     share_pretraining, device, verbose
@@ -150,12 +152,12 @@ def december_trainer(
     share_pretraining: bool = True,
     device: str = "auto",
     verbose: bool = True,
-) -> Triple:
+) -> TrainerResult:
     """Train with DECEMber's clustering loss after a pretraining without it ("Learning to cluster neuronal function").
 
     After ``pretrain_epochs`` a Student-t mixture is started by k-means on the readout vectors of all sessions. From
     then on every optimizer step makes one EM step of the mixture and adds ``strength`` times the KL divergence between
-    the sharpened and the soft assignments to the loss. Best score and patience start anew there, so the restored epoch
+    the sharpened and the soft assignments to the loss. Best score and patience are reset there, so the restored epoch
     is always one with clustering; the mixture is restored together with the weights.
 
     Parameters
@@ -211,7 +213,7 @@ def _of(kind: type[Settings], given: Mapping[str, Any]) -> Settings:
     return kind(**{each.name: given[each.name] for each in fields(kind) if each.name in given})
 
 
-def check_trainer_config(trainer: Callable[..., Triple], config: Mapping[str, Any]) -> None:
+def check_trainer_config(trainer: Callable[..., TrainerResult], config: Mapping[str, Any]) -> None:
     """Check a configuration of one of :data:`TRAINERS` without training: names, types and ranges.
 
     Raises
@@ -229,11 +231,11 @@ def check_trainer_config(trainer: Callable[..., Triple], config: Mapping[str, An
     training_settings(trainer, config)
 
 
-def training_settings(trainer: Callable[..., Triple], config: Mapping[str, Any]) -> TrainingSettings:
+def training_settings(trainer: Callable[..., TrainerResult], config: Mapping[str, Any]) -> TrainingSettings:
     """Return the settings of the training that a configuration of one of :data:`TRAINERS` means, presets expanded."""
     return _of(TrainingSettings, _with_defaults(trainer, config))
 
 
-def _with_defaults(trainer: Callable[..., Triple], config: Mapping[str, Any]) -> dict[str, Any]:
+def _with_defaults(trainer: Callable[..., TrainerResult], config: Mapping[str, Any]) -> dict[str, Any]:
     defaults = {name: parameter.default for name, parameter in inspect.signature(trainer).parameters.items()}
     return {**defaults, **expand_preset(trainer, config)}

@@ -19,7 +19,7 @@ from december_plugin.errors import EmbeddingError, SettingsError
 
 
 def naive_loss(w, centers, log_density, *, detach_target):
-    """KL of ``math.md`` section 1; ``log_density`` maps the squares (N, K, D) to log densities (N, K)."""
+    """KL divergence of the paper (section 3); ``log_density`` maps the squares (N, K, D) to log densities (N, K)."""
     log_q = torch.log_softmax(log_density((w[:, None] - centers) ** 2), dim=1)
     q = log_q.exp()
     p = q**2 / q.sum(0)

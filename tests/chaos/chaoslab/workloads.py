@@ -18,7 +18,7 @@ from torch import nn
 from chaoslab import journal
 from december_plugin.trainers import baseline_trainer, december_trainer
 
-Triple = tuple[float, dict[str, Any], Mapping[str, torch.Tensor]]
+TrainerResult = tuple[float, dict[str, Any], Mapping[str, torch.Tensor]]
 
 
 def job_of(uid: Mapping[str, Any] | None) -> str:
@@ -28,7 +28,7 @@ def job_of(uid: Mapping[str, Any] | None) -> str:
     return key_hash(dict(uid)) if uid else ""
 
 
-def _slowly(trainer: Callable[..., Triple], uid: Any, cb: Any, pause: float, **arguments: Any) -> Triple:
+def _slowly(trainer: Callable[..., TrainerResult], uid: Any, cb: Any, pause: float, **arguments: Any) -> TrainerResult:
     job = job_of(uid)
     journal.write("begin", job, seed=arguments["seed"])
 
@@ -46,14 +46,14 @@ def _slowly(trainer: Callable[..., Triple], uid: Any, cb: Any, pause: float, **a
 
 def baseline(
     model: nn.Module, dataloaders: Any, seed: int, *, uid: Any = None, cb: Any = None, pause: float = 0, **settings: Any
-) -> Triple:
+) -> TrainerResult:
     """December's baseline trainer, which sleeps for ``pause`` seconds after every epoch."""
     return _slowly(baseline_trainer, uid, cb, pause, model=model, dataloaders=dataloaders, seed=seed, **settings)
 
 
 def december(
     model: nn.Module, dataloaders: Any, seed: int, *, uid: Any = None, cb: Any = None, pause: float = 0, **settings: Any
-) -> Triple:
+) -> TrainerResult:
     """DECEMber's trainer, which sleeps for ``pause`` seconds after every epoch."""
     return _slowly(december_trainer, uid, cb, pause, model=model, dataloaders=dataloaders, seed=seed, **settings)
 
@@ -73,7 +73,7 @@ def one_weight(dataloaders: Any, seed: int) -> nn.Module:
 
 def trivial(
     model: nn.Module, dataloaders: Any, seed: int, *, uid: Any = None, cb: Any = None, seconds: float = 0.0
-) -> Triple:
+) -> TrainerResult:
     """Sleep and return: all that this job costs beyond ``seconds`` is book-keeping."""
     job, began = job_of(uid), time.perf_counter()
     journal.write("begin", job, seed=seed)
@@ -92,7 +92,7 @@ def poisoned(
     cb: Any = None,
     exits: tuple[int, ...] = (),
     crashes: tuple[int, ...] = (),
-) -> Triple:
+) -> TrainerResult:
     """End the process for the seeds of ``exits`` (``os._exit``) and of ``crashes`` (a segmentation fault)."""
     if seed in exits or seed in crashes:
         journal.write("begin", job_of(uid), seed=seed)

@@ -1,4 +1,7 @@
-"""Folders of simulated recordings: written as a whole or not at all, and never in the place of anything else."""
+"""Folders of simulated recordings: written as a whole or not at all, never in the place of anything else.
+
+What was planted lies in the subfolder ``truth``, by which a simulated recording is recognised.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,17 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
+from december_plugin.datasets.common.arrays import read_array
 from december_plugin.errors import RecordingError
+
+T = TypeVar("T")
+TRUTH = "truth"
 
 
 def checked_target(folder: str | os.PathLike[str], overwrite: bool) -> Path:
@@ -26,7 +35,7 @@ def checked_target(folder: str | os.PathLike[str], overwrite: bool) -> Path:
         return target
     if not overwrite:
         raise RecordingError(f"{target} exists already. Choose another folder, or pass overwrite=True to replace it.")
-    if not (target / "truth").is_dir():
+    if not (target / TRUTH).is_dir():
         raise RecordingError(f"{target} is no simulated recording, so it is not replaced. Choose another folder.")
     return target
 
@@ -52,3 +61,37 @@ def save_array(file: Path, array: np.ndarray) -> None:
     """Write an array as ``.npy``, and the folder that it belongs in."""
     file.parent.mkdir(parents=True, exist_ok=True)
     np.save(file, array, allow_pickle=False)
+
+
+def save_truth(folder: Path, truth: Any) -> None:
+    """Write what was planted, a dataclass of arrays, into the subfolder for it, one file for each field."""
+    for field in fields(truth):
+        save_array(folder / TRUTH / f"{field.name}.npy", getattr(truth, field.name))
+
+
+def truth_folder(folder: str | os.PathLike[str], *, writer: str) -> Path:
+    """Return the subfolder with what was planted.
+
+    Parameters
+    ----------
+    folder
+        A simulated recording.
+    writer
+        Name of the function that writes such recordings, for the error.
+
+    Raises
+    ------
+    RecordingError
+        If there is no such subfolder.
+    """
+    truth = Path(folder) / TRUTH
+    if not truth.is_dir():
+        raise RecordingError(f"{truth} is missing: {folder} is no simulated recording. Write one with {writer}.")
+    return truth
+
+
+def truth_of(kind: type[T], folder: str | os.PathLike[str], *, writer: str) -> T:
+    """Read what :func:`save_truth` wrote, a dataclass of this kind; otherwise as :func:`truth_folder`."""
+    truth = truth_folder(folder, writer=writer)
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: read_array(truth / f"{name}.npy") for name in names})
