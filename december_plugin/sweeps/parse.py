@@ -26,7 +26,6 @@ All mistakes of a file are reported together, each with its line
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import json
 import math
@@ -37,17 +36,16 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from december_plugin.errors import SettingsError, UnknownSettingError, did_you_mean
+from december_plugin.errors import SettingsError, UnknownSettingError
 from december_plugin.evaluation.surrogate_settings import SurrogateSettings
 from december_plugin.sweeps import validate as sweep_checks
+from december_plugin.sweeps.content import SECTIONS, content_mistakes
 from december_plugin.sweeps.surrogates import read_surrogates
 from december_plugin.text.stored_text import checked_text
 from december_plugin.text.yaml_reader import Mistake, Source
 from december_plugin.text.yaml_source import SweepError, read_source
 from december_plugin.validation.checks import expand_preset
 
-SECTIONS = ("seeds", "datasets", "models", "trainers", "clusterings", "surrogates")
-ENTRY_KEYS = ("fn", "comment", "config", "grid")
 MAX_COMMENT_LENGTH = 256
 MAX_CELLS = 3  # combinations of a grid that are named where many have the same mistake
 
@@ -104,7 +102,7 @@ class _Cell:
 
     @property
     def where(self) -> str:
-        return f"{self.section}, entry {self.position + 1}"
+        return entry_name(self.section, self.position)
 
     @property
     def name(self) -> str:
@@ -129,73 +127,53 @@ class _Reader:
     def __init__(self, content: Mapping[str, Any]):
         self.content = content
         self.mistakes: list[Mistake] = []
+        self.mistaken: set[tuple[Any, ...]] = set()  # places with mistakes inside, or that are wrong themselves
 
     def wrong(self, text: str, *path: Any, at_key: bool = False) -> None:
         self.mistakes.append(Mistake(text, tuple(path), at_key))
 
-    def sections(self) -> None:
-        unknown = [name for name in self.content if name not in SECTIONS]
-        for name in unknown:
-            text = f"there is no section {name!r}. {did_you_mean(str(name), SECTIONS)}"
-            self.wrong(text, name, at_key=True)
-        for name in SECTIONS[:4]:
-            # A section whose name is misspelled is not missing, too.
-            if not self.content.get(name) and not difflib.get_close_matches(name, map(str, unknown), n=1):
-                self.wrong(f"the section {name!r} is missing or empty.", name)
+    def structure(self) -> None:
+        """Note what is wrong with sections, keys and the values of keys, and keep which parts that concerns."""
+        for mistake in content_mistakes(self.content):
+            is_in_entry = len(mistake.path) > 1 and mistake.path[0] != "seeds"
+            where = f"{entry_name(*mistake.path[:2])}: " if is_in_entry else ""
+            self.wrong(f"{where}{mistake.text}", *mistake.path, at_key=mistake.is_unknown)
+        self.mistaken = {mistake.path[:end] for mistake in self.mistakes for end in range(len(mistake.path) + 1)}
 
     def seeds(self) -> tuple[int, ...]:
         value = self.content.get("seeds") or []
-        if not isinstance(value, list) or not all(isinstance(s, int) and not isinstance(s, bool) for s in value):
-            self.wrong(f"seeds is {value!r}; it must be a list of integers.", "seeds")
+        if ("seeds",) in {mistake.path for mistake in self.mistakes}:
             return ()
         for at, seed in enumerate(value):
-            if not 0 <= seed < 2**31:
-                self.wrong(f"seeds is {value!r}; seeds are from 0 to {2**31 - 1}.", "seeds", at)
             if seed in value[:at]:
                 self.wrong(f"seeds is {value!r}; a seed is there twice.", "seeds", at)
         return tuple(value)
 
-    def items(self, section: str, example: str) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
+    def items(self, section: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Yield the entries of a section that are mappings with the keys that they need."""
         items = self.content.get(section) or []
-        if not isinstance(items, list):
-            self.wrong(f"{section} must be a list of entries, {example}.", section)
-            return
-        for position, item in enumerate(items):
-            yield position, f"{section}, entry {position + 1}", item
+        paths = {mistake.path for mistake in self.mistakes}
+        if (section,) not in paths:
+            yield from ((at, item) for at, item in enumerate(items) if (section, at) not in paths)
 
     # --- datasets, models, trainers ---------------------------------------------------------------------------
 
     def cells(self, section: str) -> list[_Cell]:
         """Return the entries of a section, one for each combination of a grid; none for those that have mistakes."""
         cells: list[_Cell] = []
-        for position, where, item in self.items(section, f"each with the keys {', '.join(ENTRY_KEYS)}"):
+        for position, item in self.items(section):
             here = (section, position)
-            before = len(self.mistakes)
-            if not isinstance(item, Mapping) or not isinstance(item.get("fn"), str):
-                self.wrong(f"{where}: an entry is a mapping with at least the key 'fn'.", *here)
-                continue
-            for key in item:
-                if key not in ENTRY_KEYS:
-                    text = f"{where}: there is no key {key!r}. {did_you_mean(str(key), ENTRY_KEYS)}"
-                    self.wrong(text, *here, key, at_key=True)
             config, grid = item.get("config") or {}, item.get("grid") or {}
-            if not isinstance(config, Mapping):
-                self.wrong(f"{where}: config must be a mapping of settings; it is {config!r}.", *here, "config")
-                continue
-            self._check_grid(grid, config, where, here)
-            try:
+            before = len(self.mistakes)
+            if not self.mistaken & {(*here, "config"), (*here, "grid")}:
+                self._check_grid(grid, config, here)
+            if here not in self.mistaken and len(self.mistakes) == before:
                 function = sweep_checks.resolve(section, item["fn"])
-            except SettingsError as error:
-                self.wrong(f"{where}: {error}", *here, "fn")
-                continue
-            if len(self.mistakes) == before:
                 cells += self._combined(section, position, item, function, dict(config), grid)
         return _without_doubles(cells)
 
-    def _check_grid(self, grid: Any, config: Mapping[str, Any], where: str, here: tuple[Any, ...]) -> None:
-        if not isinstance(grid, Mapping) or not all(isinstance(values, list) and values for values in grid.values()):
-            self.wrong(f"{where}: grid must give each setting a list of values; it is {grid!r}.", *here, "grid")
-            return
+    def _check_grid(self, grid: Mapping[str, list[Any]], config: Mapping[str, Any], here: tuple[str, int]) -> None:
+        where = entry_name(*here)
         for name, values in grid.items():
             if name in config:
                 text = f"{where}: {name} is in config and in grid; leave it out of one of them."
@@ -270,33 +248,21 @@ class _Reader:
     def clusterings(self) -> list[tuple[ClusteringEntry, tuple[Any, ...]]]:
         """Return the clusterings and their places."""
         from december_plugin.clustering.method_settings import METHODS
-        from december_plugin.clustering.settings import MOST_CLUSTERS, setting_mistakes
+        from december_plugin.clustering.settings import setting_mistakes
 
         entries: list[tuple[ClusteringEntry, tuple[Any, ...]]] = []
-        for position, where, item in self.items("clusterings", "e.g. {method: gmm, n_clusters: [10, 20]}"):
-            here = ("clusterings", position)
-            if not isinstance(item, Mapping) or not {"method", "n_clusters"} <= set(item):
-                self.wrong(f"{where}: an entry needs the keys 'method' and 'n_clusters'.", *here)
-                continue
-            method = item["method"]
-            if not isinstance(method, str) or method not in METHODS:
-                text = f"{where}: there is no method {method!r}. {did_you_mean(str(method), METHODS)}"
-                self.wrong(text, *here, "method")
+        for position, item in self.items("clusterings"):
+            here, method = ("clusterings", position), item["method"]
+            if (*here, "method") in self.mistaken:
                 continue
             settings = {key: value for key, value in item.items() if key not in ("method", "n_clusters")}
             for key, error in setting_mistakes(method, settings):
-                self.wrong(f"{where}: {error}", *here, key, at_key=key not in METHODS[method])
+                self.wrong(f"{entry_name(*here)}: {error}", *here, key, at_key=key not in METHODS[method])
             is_list = isinstance(item["n_clusters"], list)
             for at, count in enumerate(item["n_clusters"] if is_list else [item["n_clusters"]]):
                 place = (*here, "n_clusters", at) if is_list else (*here, "n_clusters")
-                if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-                    text = f"{where}: n_clusters is {count!r}; it must be an integer of at least 1."
-                    self.wrong(text, *place)
-                    continue
-                if count > MOST_CLUSTERS:
-                    self.wrong(f"{where}: n_clusters is {count}; at most {MOST_CLUSTERS} are allowed.", *place)
-                    continue
-                entries.append((ClusteringEntry(method, count, settings), place))
+                if place not in self.mistaken:
+                    entries.append((ClusteringEntry(method, count, settings), place))
         return entries
 
     # --- combinations of entries ------------------------------------------------------------------------------
@@ -385,7 +351,7 @@ def parse_sweep(content: Any, *, folder: Path | None = None, source: Source | No
     if not isinstance(content, Mapping):
         raise SweepError([Mistake(f"a sweep is a mapping with the sections {', '.join(SECTIONS)}.")], source)
     reader = _Reader(content)
-    reader.sections()
+    reader.structure()
     seeds = reader.seeds()
     datasets, models, trainers = (reader.cells(section) for section in SECTIONS[1:4])
     if folder is not None:
@@ -446,6 +412,11 @@ def _checked_format(form: str) -> str:
     if not re.fullmatch(r"[^{}\d]{0,4}\d{0,2}[,_]?(\.\d{1,2})?[a-zA-Z%]?", form):
         raise ValueError(f"the format {form!r} is not like '.2f'")
     return form
+
+
+def entry_name(section: str, position: int) -> str:
+    """Return what messages call an entry, e.g. ``trainers, entry 1``."""
+    return f"{section}, entry {position + 1}"
 
 
 def _short(cell: _Cell) -> str:

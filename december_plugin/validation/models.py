@@ -11,7 +11,7 @@ import functools
 import numbers
 import types
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WrapValidator
@@ -35,13 +35,20 @@ class Says:
     Attributes
     ----------
     text
-        A format of ``name``, ``value`` and ``suggestion`` (see :func:`december_plugin.errors.did_you_mean`).
+        A format of ``name``, ``value``, ``suggestion`` (see :func:`december_plugin.errors.did_you_mean`) and ``whole``,
+        the value of what the place is in.
     when
         pydantic's types of errors for which it is; empty: all of them.
+    is_of_part
+        Whether the mistake is where the part begins that the place is in, rather than at the place itself.
     """
 
     text: str
     when: tuple[str, ...] = ()
+    is_of_part: bool = False
+
+
+MISSING_SETTING = Says("{name} is missing; it has no default.")
 
 
 class StrictModel(BaseModel):
@@ -53,11 +60,14 @@ class StrictModel(BaseModel):
         The sentences for mistakes that are about the part as a whole.
     SAYS_UNKNOWN
         The sentence for a key that it does not have, see :func:`mistakes_in`.
+    SAYS_MISSING
+        The sentence for a key that is not there and has no default: a format of ``name``.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
     SAYS: ClassVar[tuple[Says, ...]] = ()
     SAYS_UNKNOWN: ClassVar[str] = UNKNOWN_SETTING
+    SAYS_MISSING: ClassVar[Says] = MISSING_SETTING
 
 
 def _as_given(value: Any, check: Callable[[Any], Any]) -> Any:
@@ -161,6 +171,7 @@ def mistakes_in(
             violation = Violation(path, str(own), each["type"], own)
         else:
             violation = _in_words(each, places, kind, content, name_of, unknown)
+        violation = replace(violation, path=_held(content, violation.path))
         found.setdefault((violation.path, violation.text), violation)
     return list(found.values())
 
@@ -246,13 +257,16 @@ def _in_words(
         text = getattr(model, "SAYS_UNKNOWN", unknown).format(owner=owner, name=name, suggestion=suggestion)
         return Violation(place.path, text, rule)
     if rule in MISSING:
-        return Violation(place.path, f"{name_of(place.path)} is missing; it has no default.", rule)
+        says = getattr(places[-2].annotation, "SAYS_MISSING", MISSING_SETTING)
+        path = place.path[:-1] if says.is_of_part else place.path
+        return Violation(path, says.text.format(name=name_of(place.path)), rule)
     for outer in reversed(places):
         if (says := outer.says(rule)) is not None:
             value = value if outer is place else _value_at(content, outer.path)
             suggestion = did_you_mean(str(value), map(str, outer.choices)) if outer.choices else ""
-            text = says.text.format(name=name_of(outer.path), value=value, suggestion=suggestion)
-            return Violation(outer.path, text, rule)
+            whole = _value_at(content, outer.path[:-1])
+            text = says.text.format(name=name_of(outer.path), value=value, suggestion=suggestion, whole=whole)
+            return Violation(outer.path[:-1] if says.is_of_part else outer.path, text, rule)
     return Violation(place.path, _general(name_of(place.path), value, each, place), rule)
 
 
@@ -274,6 +288,18 @@ def _general(name: str, value: Any, each: Any, place: _Place) -> str:
         return f"{name} is {value!r}; it must be an integer of at least {least}."
     message = each["msg"]
     return f"{name} is {value!r}; {message[:1].lower()}{message[1:]}."
+
+
+def _held(content: Any, path: Path) -> Path:
+    """Return the part of a path that the content has: a validator may have put a single value into a list."""
+    for at, part in enumerate(path):
+        if not isinstance(content, (Mapping, list, tuple)):
+            return path[:at]
+        try:
+            content = content[part]
+        except (KeyError, IndexError):
+            content = None
+    return path
 
 
 def _value_at(content: Any, path: Path) -> Any:
