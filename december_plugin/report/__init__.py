@@ -4,7 +4,14 @@
 makes the page. Nothing in here reads a database: :mod:`december_plugin.results.report` does.
 """
 
-from december_plugin.answer.data import Analysis, Chosen, Embedding, ReportData
-from december_plugin.report.render import render_report
+from typing import TYPE_CHECKING
 
-__all__ = ["Analysis", "Chosen", "Embedding", "ReportData", "render_report"]
+import lazy_loader as _lazy
+
+if TYPE_CHECKING:
+    from december_plugin.report.render import render_report as render_report
+
+_NAMES = {
+    "render": ["render_report"],
+}
+__getattr__, __dir__, __all__ = _lazy.attach(__name__, submod_attrs=_NAMES)

@@ -1,4 +1,4 @@
-"""Interactive charts: dictionaries that plotly.js draws, in the colours and markers of :mod:`december_plugin.plots`.
+"""Interactive charts, as plotly's own objects, in the colours and markers of :mod:`december_plugin.plots`.
 
 Legends are not plotly's: the page has one for all charts of a group, which stays readable on a phone and on paper.
 Names out of the database go through :func:`plotly_text`, because plotly reads some HTML in texts.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
+from plotly.basedatatypes import BaseTraceType
 
 from december_plugin.plots.method_lines import minus_best
 from december_plugin.plots.shown import OTHERS_COLOR, ShownMethods, shown_methods
@@ -28,6 +30,7 @@ DASHES = {"-": "solid", "--": "dash", "-.": "dashdot"}
 GRID = "#E6E6E6"
 HEIGHT = 340
 _SPREAD = 0.14  # how far methods are moved to the sides at one K, in distances of two K
+_WITHOUT = "#4D4D4D"  # models without the clustering loss
 _SHARES = [[0, "#FFFFFF"], [0.25, "#BBD9EE"], [0.5, "#56A4D6"], [0.75, "#0072B2"], [1, "#053F66"]]
 
 
@@ -41,13 +44,22 @@ class Chart:
         What stands above it.
     alt
         What it shows, for those who do not see it.
-    figure
-        ``data`` and ``layout`` for plotly.js.
+    traces, layout
+        What plotly.js draws. A ``plotly.graph_objects.Figure`` of them would add plotly's template, 6 kB
+        for each chart.
     """
 
     title: str
     alt: str
-    figure: dict[str, Any]
+    traces: Sequence[BaseTraceType]
+    layout: go.Layout
+
+    def to_json(self) -> dict[str, Any]:
+        """Return ``data`` and ``layout`` for plotly.js, of types that JSON has."""
+        return {
+            "data": [trace.to_plotly_json() for trace in self.traces],
+            "layout": self.layout.to_plotly_json(),
+        }
 
 
 @dataclass(frozen=True)
@@ -86,50 +98,63 @@ def plotly_text(value: Any) -> str:
     return html.escape(str(value), quote=False)
 
 
-def axis(title: str, **settings: Any) -> dict[str, Any]:
-    """Return an axis in the style of the figures."""
-    return {
-        "title": {"text": title, "standoff": 8},
-        "gridcolor": GRID,
-        "linecolor": INK,
-        "ticks": "outside",
-        "zeroline": False,
-        "automargin": True,
+# Of both axes.
+_AXIS: dict[str, Any] = {"gridcolor": GRID, "linecolor": INK, "ticks": "outside", "zeroline": False, "automargin": True}
+_STANDOFF = 8  # of the axes' titles (pixels)
+
+
+def x_axis(title: str, **settings: Any) -> go.layout.XAxis:
+    """Return a horizontal axis in the style of the figures."""
+    return go.layout.XAxis(title=go.layout.xaxis.Title(text=title, standoff=_STANDOFF), **_AXIS, **settings)
+
+
+def y_axis(title: str, **settings: Any) -> go.layout.YAxis:
+    """Return a vertical axis in the style of the figures."""
+    return go.layout.YAxis(title=go.layout.yaxis.Title(text=title, standoff=_STANDOFF), **_AXIS, **settings)
+
+
+def layout(
+    x: go.layout.XAxis, y: go.layout.YAxis, *, height: int = HEIGHT, top: int = 12, **settings: Any
+) -> go.Layout:
+    """Return a layout in the style of the figures; ``height`` and ``top``, the margin above, are in pixels."""
+    return go.Layout(
+        xaxis=x,
+        yaxis=y,
+        height=height,
+        margin=go.layout.Margin(l=56, r=12, t=top, b=48),
+        font=go.layout.Font(family="system-ui, sans-serif", size=13, color=INK),
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        showlegend=False,
+        hovermode="closest",
+        dragmode=False,
+        hoverlabel=go.layout.Hoverlabel(
+            bgcolor="white", font=go.layout.hoverlabel.Font(color="#111111", size=13), bordercolor=INK
+        ),
         **settings,
-    }
+    )
 
 
-def layout(x: Mapping[str, Any], y: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
-    """Return a layout in the style of the figures."""
-    return {
-        "xaxis": dict(x),
-        "yaxis": dict(y),
-        "height": HEIGHT,
-        "margin": {"l": 56, "r": 12, "t": 12, "b": 48},
-        "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
-        "paper_bgcolor": "white",
-        "plot_bgcolor": "white",
-        "showlegend": False,
-        "hovermode": "closest",
-        "dragmode": False,
-        "hoverlabel": {"bgcolor": "white", "font": {"color": "#111111", "size": 13}, "bordercolor": INK},
-        **settings,
-    }
-
-
-def line_of(style: MethodStyle) -> dict[str, Any]:
-    """Return plotly's settings of a line with markers in the style of a method."""
-    symbol = SYMBOLS.get(style.marker, "circle")
+def line_of(style: MethodStyle) -> go.scatter.Line:
+    """Return a line in the style of a method."""
     dash = DASHES.get(style.linestyle, "dot") if isinstance(style.linestyle, str) else "dot"
-    return {
-        "line": {"color": style.color, "width": 1.3 * style.linewidth, "dash": dash},
-        "marker": {
-            "color": style.color,
-            "symbol": symbol if style.filled else f"{symbol}-open",
-            "size": (2.0 if style.marker in "^v<>" else 1.6) * style.markersize,
-            "line": {"width": 1 if style.filled else 2, "color": "white" if style.filled else style.color},
-        },
-    }
+    return go.scatter.Line(color=style.color, width=1.3 * style.linewidth, dash=dash)
+
+
+def marker_of(style: MethodStyle) -> go.scatter.Marker:
+    """Return markers in the style of a method."""
+    symbol = SYMBOLS.get(style.marker, "circle")
+    edge = go.scatter.marker.Line(width=1 if style.filled else 2, color="white" if style.filled else style.color)
+    return go.scatter.Marker(
+        color=style.color,
+        symbol=symbol if style.filled else f"{symbol}-open",
+        size=(2.0 if style.marker in "^v<>" else 1.6) * style.markersize,
+        line=edge,
+    )
+
+
+def _error_bars(spreads: Sequence[float | None], color: str) -> go.scatter.ErrorY:
+    return go.scatter.ErrorY(type="data", array=spreads, thickness=1.2, width=3, color=color)
 
 
 def _numbers(values: Iterable[Any]) -> list[float | None]:
@@ -162,22 +187,22 @@ def curves_chart(table: pd.DataFrame, curve: Curve, *, shown: ShownMethods, n_ty
     n = len(lines)
     # Side by side, so that bars do not hide each other, and well on their own side of the way to the next K.
     offsets = np.linspace(-_SPREAD, _SPREAD, n) * gap if n > 1 else [0.0]
-    data = _others_trace(known[known["label"].isin(shown.others)], curve, shown.others_label)
+    traces = _others_trace(known[known["label"].isin(shown.others)], curve, shown.others_label)
     for labels, offset in zip(lines, offsets, strict=True):
         rows = known[known["label"].isin(labels)].sort_values("n_clusters")
         if len(rows):
             if len(labels) > 1:
                 rows = rows.drop_duplicates("n_clusters").assign(label=" / ".join(labels))
-            data.append(_curve_trace(rows, labels, shown.styles[labels[0]], curve, float(offset)))
+            traces.append(_curve_trace(rows, labels, shown.styles[labels[0]], curve, float(offset)))
     shapes, notes = _types_mark(n_types if curve.mark_types else None, counts)
     ticks = {"tickvals": counts} if len(counts) <= 15 else {}
-    x = axis("number of clusters K", range=_padded(counts, gap), **ticks)
-    figure = {"data": data, "layout": layout(x, axis(curve.value), shapes=shapes, annotations=notes)}
+    x = x_axis("number of clusters K", range=_padded(counts, gap), **ticks)
+    of_chart = layout(x, y_axis(curve.value), shapes=shapes, annotations=notes)
     alt = (
         f"{curve.title}: {curve.value} against the number of clusters, mean and standard deviation over {curve.over}; "
         "numbers below."
     )
-    return Chart(curve.title, alt, figure)
+    return Chart(curve.title, alt, traces, of_chart)
 
 
 def _same_models(table: pd.DataFrame, labels: Sequence[str]) -> list[list[str]]:
@@ -192,20 +217,19 @@ def _same_models(table: pd.DataFrame, labels: Sequence[str]) -> list[list[str]]:
 
 def _curve_trace(
     rows: pd.DataFrame, labels: Sequence[str], style: MethodStyle, curve: Curve, offset: float
-) -> dict[str, Any]:
-    spreads = _numbers(rows[f"{curve.name}_sd"])
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "name": plotly_text(" / ".join(labels)),
-        "meta": {"label": labels[0], "labels": list(labels)},
-        "x": [float(k) + offset for k in rows["n_clusters"]],
-        "y": _numbers(rows["drawn"]),
-        "error_y": {"type": "data", "array": spreads, "thickness": 1.2, "width": 3, "color": style.color},
-        "customdata": _described(rows, curve),
-        "hovertemplate": _HOVER,
-        **line_of(style),
-    }
+) -> go.Scatter:
+    return go.Scatter(
+        mode="lines+markers",
+        name=plotly_text(" / ".join(labels)),
+        meta={"label": labels[0], "labels": list(labels)},
+        x=[float(k) + offset for k in rows["n_clusters"]],
+        y=_numbers(rows["drawn"]),
+        error_y=_error_bars(_numbers(rows[f"{curve.name}_sd"]), style.color),
+        customdata=_described(rows, curve),
+        hovertemplate=_HOVER,
+        line=line_of(style),
+        marker=marker_of(style),
+    )
 
 
 # What people have named comes in as data: in the template itself, %{...} in a name would be read as one of its fields.
@@ -224,7 +248,7 @@ def _described(rows: pd.DataFrame, curve: Curve) -> list[list[Any]]:
     return described
 
 
-def _others_trace(rows: pd.DataFrame, curve: Curve, label: str) -> list[dict[str, Any]]:
+def _others_trace(rows: pd.DataFrame, curve: Curve, label: str) -> list[go.Scatter]:
     """Return one grey trace of all methods that are not shown in colour, with a gap after each."""
     if rows.empty:
         return []
@@ -236,18 +260,17 @@ def _others_trace(rows: pd.DataFrame, curve: Curve, label: str) -> list[dict[str
         y += [*_numbers(line["drawn"]), None]
         custom += [*_described(line, curve), ["", 0, ""]]
     return [
-        {
-            "type": "scatter",
-            "mode": "lines+markers",
-            "name": label,
-            "meta": {"label": label},
-            "x": x,
-            "y": y,
-            "line": {"color": OTHERS_COLOR, "width": 1},
-            "marker": {"color": OTHERS_COLOR, "size": 4},
-            "customdata": custom,
-            "hovertemplate": _HOVER,
-        }
+        go.Scatter(
+            mode="lines+markers",
+            name=label,
+            meta={"label": label},
+            x=x,
+            y=y,
+            line=go.scatter.Line(color=OTHERS_COLOR, width=1),
+            marker=go.scatter.Marker(color=OTHERS_COLOR, size=4),
+            customdata=custom,
+            hovertemplate=_HOVER,
+        )
     ]
 
 
@@ -255,14 +278,18 @@ def _padded(counts: Sequence[int], gap: float) -> list[float]:
     return [counts[0] - 0.5 * gap, counts[-1] + 0.5 * gap]
 
 
-def _types_mark(n_types: int | None, counts: Sequence[int]) -> tuple[list[Any], list[Any]]:
+def _types_mark(n_types: int | None, counts: Sequence[int]) -> tuple[list[go.layout.Shape], list[go.layout.Annotation]]:
     if n_types is None or not counts[0] <= n_types <= counts[-1]:
         return [], []
-    line = {"color": INK, "width": 1, "dash": "dot"}
-    shape = {"type": "line", "x0": n_types, "x1": n_types, "y0": 0, "y1": 1, "yref": "paper", "line": line}
-    note = {"x": n_types, "y": 0, "yref": "paper", "text": f"{n_types} known types", "showarrow": False}
-    note |= {"xanchor": "left", "yanchor": "bottom", "font": {"size": 11, "color": NOTE}}
+    line = go.layout.shape.Line(color=INK, width=1, dash="dot")
+    shape = go.layout.Shape(type="line", x0=n_types, x1=n_types, y0=0, y1=1, yref="paper", line=line)
+    note = _note(f"{n_types} known types", x=n_types, y=0, yref="paper", xanchor="left", yanchor="bottom")
     return [shape], [note]
+
+
+def _note(text: str, **place: Any) -> go.layout.Annotation:
+    font = go.layout.annotation.Font(size=11, color=NOTE)
+    return go.layout.Annotation(text=text, showarrow=False, font=font, **place)
 
 
 def _shown(value: Any) -> str:
@@ -292,55 +319,52 @@ def _strength_chart(december: pd.DataFrame, without: pd.DataFrame, name: str, ti
         return None
     groups = list(known.groupby(["n_clusters", "pretrain_epochs"], dropna=False))
     several = len({pretrained for (_, pretrained), _ in groups}) > 1
-    data = []
+    traces = []
     for mark, ((count, pretrained), rows) in zip(_marks(len(groups)), groups, strict=True):
         label = f"K = {count:g}" + (f", {pretrained:g} epochs of pretraining" if several else "")
-        data.append(_strength_trace(rows.sort_values("strength"), label, mark, name, value))
+        traces.append(_strength_trace(rows.sort_values("strength"), label, mark, name, value))
     shapes, notes = _without_loss(without.dropna(subset=[f"{name}_mean"]), name)
     low, high = float(np.log10(known["strength"].min())), float(np.log10(known["strength"].max()))
-    x = axis("strength of the clustering loss", type="log", dtick=1, range=[low - 0.5, high + 0.5])
-    margin = {"l": 56, "r": 12, "t": 22, "b": 48}
-    figure = {"data": data, "layout": layout(x, axis(value), shapes=shapes, annotations=notes, margin=margin)}
-    return Chart(title, f"{title}: {value} against the strength of the clustering loss; numbers below.", figure)
+    x = x_axis("strength of the clustering loss", type="log", dtick=1, range=[low - 0.5, high + 0.5])
+    alt = f"{title}: {value} against the strength of the clustering loss; numbers below."
+    return Chart(title, alt, traces, layout(x, y_axis(value), top=22, shapes=shapes, annotations=notes))
 
 
-def _strength_trace(rows: pd.DataFrame, label: str, mark: tuple[str, str], name: str, value: str) -> dict[str, Any]:
+def _strength_trace(rows: pd.DataFrame, label: str, mark: tuple[str, str], name: str, value: str) -> go.Scatter:
     color, symbol = mark
     spreads = _numbers(rows[f"{name}_sd"])
     custom = [
         [plotly_text(row["label"]), "" if s is None else f" ± {s:.3f}", _shown(float(row["gradient_ratio"]))]
         for row, s in zip(rows.to_dict("records"), spreads, strict=True)
     ]
-    return {
-        "type": "scatter",
-        "mode": "lines+markers" if len(rows) > 1 else "markers",
-        "name": label,
-        "meta": {"label": label},
-        "x": _numbers(rows["strength"]),
-        "y": _numbers(rows[f"{name}_mean"]),
-        "error_y": {"type": "data", "array": spreads, "thickness": 1.2, "width": 3, "color": color},
-        "line": {"color": color, "width": 2},
-        "marker": {"color": color, "symbol": symbol, "size": 9},
-        "customdata": custom,
-        "hovertemplate": f"<b>%{{customdata[0]}}</b>, {label}<br>strength %{{x:.4g}}, gradient ratio "
+    return go.Scatter(
+        mode="lines+markers" if len(rows) > 1 else "markers",
+        name=label,
+        meta={"label": label},
+        x=_numbers(rows["strength"]),
+        y=_numbers(rows[f"{name}_mean"]),
+        error_y=_error_bars(spreads, color),
+        line=go.scatter.Line(color=color, width=2),
+        marker=go.scatter.Marker(color=color, symbol=symbol, size=9),
+        customdata=custom,
+        hovertemplate=f"<b>%{{customdata[0]}}</b>, {label}<br>strength %{{x:.4g}}, gradient ratio "
         f"%{{customdata[2]}}<br>{value}: %{{y:.3f}}%{{customdata[1]}}<extra></extra>",
-    }
+    )
 
 
-def _without_loss(rows: pd.DataFrame, name: str) -> tuple[list[Any], list[Any]]:
+def _without_loss(rows: pd.DataFrame, name: str) -> tuple[list[go.layout.Shape], list[go.layout.Annotation]]:
     """Return the line and the band of models without the clustering loss, and what they are."""
     if rows.empty:
         return [], []
     level, spread = float(rows[f"{name}_mean"].iloc[0]), float(rows[f"{name}_sd"].iloc[0])
     across: dict[str, Any] = {"xref": "paper", "x0": 0, "x1": 1}
-    line = {"color": "#4D4D4D", "width": 1.5, "dash": "dash"}
-    shapes = [{"type": "line", **across, "y0": level, "y1": level, "line": line}]
+    line = go.layout.shape.Line(color=_WITHOUT, width=1.5, dash="dash")
+    shapes = [go.layout.Shape(type="line", y0=level, y1=level, line=line, **across)]
     if math.isfinite(spread):
-        box = {"type": "rect", **across, "y0": level - spread, "y1": level + spread, "layer": "below"}
-        shapes.append({**box, "fillcolor": "#4D4D4D", "opacity": 0.1, "line": {"width": 0}})
-    note = {"x": 0, "xref": "paper", "xanchor": "left", "y": 1, "yref": "paper", "yanchor": "bottom"}
+        settings = {**across, "fillcolor": _WITHOUT, "opacity": 0.1, "line": go.layout.shape.Line(width=0)}
+        shapes.append(go.layout.Shape(type="rect", y0=level - spread, y1=level + spread, layer="below", **settings))
     text = "dashed: no clustering loss (strength 0), mean ± SD"
-    return shapes, [{**note, "showarrow": False, "text": text, "font": {"size": 11, "color": NOTE}}]
+    return shapes, [_note(text, x=0, xref="paper", xanchor="left", y=1, yref="paper", yanchor="bottom")]
 
 
 def _marks(n: int) -> list[tuple[str, str]]:
@@ -361,30 +385,27 @@ def cluster_sizes_chart(clusters: pd.DataFrame, *, n_seeds: int) -> Chart:
     names = [f"{name}" for name in clusters["cluster"]]
     core = clusters["core"].astype(int)
     rest = clusters["size"].astype(int) - core
-    hover = "cluster %{x}: %{y} neurons"
     bars = []
     if n_seeds > 1:
-        label = f"in this cluster in all {n_seeds} seeds"
-        bars.append({"y": core.tolist(), "name": label, "opacity": 1.0})
-        bars.append({"y": rest.tolist(), "name": "in most seeds", "opacity": 0.4})
+        bars.append((core, f"in this cluster in all {n_seeds} seeds", 1.0))
+        bars.append((rest, "in most seeds", 0.4))
     else:
-        bars.append({"y": clusters["size"].astype(int).tolist(), "name": "neurons", "opacity": 1.0})
-    data = [
-        {
-            "type": "bar",
-            "x": names,
-            "y": bar["y"],
-            "name": bar["name"],
-            "marker": {"color": list(clusters["color"]), "opacity": bar["opacity"]},
-            "hovertemplate": f"{hover} {bar['name']}<extra></extra>",
-        }
-        for bar in bars
+        bars.append((clusters["size"].astype(int), "neurons", 1.0))
+    traces = [
+        go.Bar(
+            x=names,
+            y=sizes.tolist(),
+            name=label,
+            marker=go.bar.Marker(color=list(clusters["color"]), opacity=opacity),
+            hovertemplate=f"cluster %{{x}}: %{{y}} neurons {label}<extra></extra>",
+        )
+        for sizes, label, opacity in bars
     ]
-    x = axis("cluster", type="category", showgrid=False)
     title = "Sizes of the clusters"
     note = f" (full colour: in the same cluster in all {n_seeds} seeds)" if n_seeds > 1 else ""
-    figure = {"data": data, "layout": layout(x, axis("neurons"), barmode="stack", bargap=0.25)}
-    return Chart(f"{title}{note}", f"{title}{note}; numbers below.", figure)
+    x = x_axis("cluster", type="category", showgrid=False)
+    of_chart = layout(x, y_axis("neurons"), barmode="stack", bargap=0.25)
+    return Chart(f"{title}{note}", f"{title}{note}; numbers below.", traces, of_chart)
 
 
 def confusion_chart(frame: pd.DataFrame, *, title: str) -> Chart:
@@ -394,32 +415,29 @@ def confusion_chart(frame: pd.DataFrame, *, title: str) -> Chart:
     share = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
     rows = [plotly_text(name) for name in frame.index]
     columns = [plotly_text(name) for name in frame.columns]
-    trace = {
-        "type": "heatmap",
-        "x": columns,
-        "y": rows,
-        "z": share.tolist(),
-        "zmin": 0,
-        "zmax": 1,
+    title_of_bar = go.heatmap.colorbar.Title(
+        text="share of the type's neurons", side="right", font=go.heatmap.colorbar.title.Font(size=11)
+    )
+    trace = go.Heatmap(
+        x=columns,
+        y=rows,
+        z=share.tolist(),
+        zmin=0,
+        zmax=1,
         # As in the figures, a cell without neurons is blank.
-        "text": [[f"{value:g}" if value else "" for value in row] for row in counts],
-        "texttemplate": "%{text}" if frame.size <= 400 else "",
-        "customdata": [[f"{value:g}" for value in row] for row in counts],
-        "colorscale": _SHARES,
-        "colorbar": {
-            "title": {"text": "share of the type's neurons", "side": "right", "font": {"size": 11}},
-            "thickness": 12,
-            "tickvals": [0, 0.5, 1],
-        },
-        "hovertemplate": "type %{x}<br>cluster %{y}<br>%{customdata} neurons, %{z:.0%} of the type<extra></extra>",
-        "xgap": 1,
-        "ygap": 1,
-    }
-    x = axis("known type", type="category", showgrid=False)
-    y = axis("cluster", type="category", showgrid=False, autorange="reversed")
-    size = {"height": max(HEIGHT, 70 + 22 * len(rows))}
+        text=[[f"{value:g}" if value else "" for value in row] for row in counts],
+        texttemplate="%{text}" if frame.size <= 400 else "",
+        customdata=[[f"{value:g}" for value in row] for row in counts],
+        colorscale=_SHARES,
+        colorbar=go.heatmap.ColorBar(title=title_of_bar, thickness=12, tickvals=[0, 0.5, 1]),
+        hovertemplate="type %{x}<br>cluster %{y}<br>%{customdata} neurons, %{z:.0%} of the type<extra></extra>",
+        xgap=1,
+        ygap=1,
+    )
+    x = x_axis("known type", type="category", showgrid=False)
+    y = y_axis("cluster", type="category", showgrid=False, autorange="reversed")
     alt = f"{title}: numbers of neurons by cluster and known type; numbers below."
-    return Chart(title, alt, {"data": [trace], "layout": layout(x, y, **size)})
+    return Chart(title, alt, [trace], layout(x, y, height=max(HEIGHT, 70 + 22 * len(rows))))
 
 
 def methods_of(agreement: pd.DataFrame) -> ShownMethods:

@@ -35,8 +35,8 @@ class Payload:
         if chart is None:
             return None
         name = f"chart-{len(self.figures) + 1}"
-        self.figures[name] = chart.figure
-        return {"id": name, "title": chart.title, "alt": chart.alt, "height": chart.figure["layout"]["height"]}
+        self.figures[name] = chart.to_json()
+        return {"id": name, "title": chart.title, "alt": chart.alt, "height": chart.layout.height}
 
 
 def analysis_view(number: int, analysis: Analysis, data: ReportData, payload: Payload) -> dict[str, Any]:
@@ -125,8 +125,8 @@ def _strength_view(analysis: Analysis, payload: Payload) -> dict[str, Any] | Non
     found = charts.strength_charts(analysis.agreement)
     if not found:
         return None
-    traces = found[0].figure["data"]
-    legend = [{"label": trace["meta"]["label"], "swatch": Markup(swatch(_as_style(trace)))} for trace in traces]
+    traces = found[0].traces
+    legend = [{"label": trace.meta["label"], "swatch": Markup(swatch(_as_style(trace)))} for trace in traces]
     return {
         "charts": [payload.chart(chart) for chart in found],
         "legend": legend,
@@ -135,9 +135,9 @@ def _strength_view(analysis: Analysis, payload: Payload) -> dict[str, Any] | Non
     }
 
 
-def _as_style(trace: Mapping[str, Any]) -> MethodStyle:
+def _as_style(trace: Any) -> MethodStyle:
     markers = {symbol: marker for marker, symbol in charts.SYMBOLS.items()}
-    return MethodStyle(trace["line"]["color"], markers[trace["marker"]["symbol"]])
+    return MethodStyle(trace.line.color, markers[trace.marker.symbol])
 
 
 def _comparisons_view(found: Answer) -> tables.Table | None:

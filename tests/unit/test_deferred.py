@@ -26,9 +26,10 @@ READING = {
     "status": ("pool.status.overview", "cli.views.status", "cli.views.status_json", "pool.status.bottlenecks"),
     "jobs": ("pool.jobs.lookup", "cli.views.jobs"),
     "pool status": ("pool.supervisor.registry", "pool.stopping"),
+    "export": ("report.export",),
     "ari": ("results.agreement", "results.evidence", "results.performance", "results.labels"),
 }
-NEEDED = {"ari": {"pandas"}}
+NEEDED = {"ari": {"pandas"}, "export": {"pandas"}}
 SCRIPT = """
 import importlib, sys
 from december_plugin import cli
