@@ -86,8 +86,8 @@ def open_tables(n_seeds: int) -> tuple[Any, list[dict[str, Any]]]:
 def made_up_assignment(n: int, seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return random labels, a third of which differs between seeds."""
     from december_plugin.clustering.result import ClusteringResult
-    from december_plugin.schemas.cluster_assignment import assignment_rows
-    from december_plugin.schemas.neuron_ids import SessionNeurons
+    from december_plugin.schemas.clusters import assignment_rows
+    from december_plugin.schemas.stored import SessionNeurons
 
     common, own = np.random.default_rng(0), np.random.default_rng(seed + 1)
     labels = common.integers(0, CLUSTERS, n)

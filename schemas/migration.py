@@ -1,7 +1,7 @@
 """Brings the tables of an earlier version up to date, in place, without losing a result.
 
 What is outdated is read off the tables themselves, by comparing them with their definitions: columns that are missing,
-and keys that have changed. A migration that was interrupted goes on when it is run again.
+and keys that have changed. A migration that was interrupted continues when it is run again.
 """
 
 from __future__ import annotations
@@ -15,11 +15,17 @@ import datajoint as dj
 from datajoint.declare import prepare_declare
 
 from december_plugin.errors import OutdatedSchemaError
-from december_plugin.schemas.seed_sets import set_digest
+from december_plugin.schemas.evidence import set_digest
 
 # DataJoint lists no table whose name begins so.
 ASIDE = "~before_"
 SET_KEY = "seed_set"
+# Columns that were added to tables, without which these cannot be used.
+ADDED_COLUMNS = {
+    "__cluster_assignment__session": "margins",
+    "#surrogate": "surrogate_clusterings",
+    "known_types": "types_version",
+}
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ def outdated(tables: Any) -> list[Change]:
 
 def check_current(tables: Any) -> None:
     """Raise an :class:`OutdatedSchemaError` if the tables cannot be used before they are brought up to date."""
-    if _other_keys(tables.schema):
+    if _other_keys(tables.schema) or _lacks_columns(tables.schema):
         name = tables.schema.database
         raise OutdatedSchemaError(
             f"the tables in the schema {name!r} were made by an earlier version of december_plugin. `december db "
@@ -82,6 +88,17 @@ def _other_keys(schema: Any) -> list[str]:
     ).fetchall()
     current = {str(name): bool(has_key) for name, has_key in rows}
     return [name for name in names if not current.get(name, True) or ASIDE + name in current]
+
+
+def _lacks_columns(schema: Any) -> bool:
+    """Return whether a table was made before one of its columns was added; one query."""
+    there = schema.connection.query(
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = %s AND table_name IN "
+        "(%s, %s, %s)",
+        args=(schema.database, *ADDED_COLUMNS),
+    ).fetchall()
+    made = {str(table) for table, _ in there}
+    return any((table, column) not in there for table, column in ADDED_COLUMNS.items() if table in made)
 
 
 def _declared(tables: Any) -> Iterator[Any]:

@@ -29,9 +29,8 @@ from december_plugin.evaluation.predictions import (
     repeated_clips,
     stimulus_ids_of,
 )
-from december_plugin.schemas.neuron_ids import session_neurons
 from december_plugin.schemas.serialization import packed, unpacked
-from december_plugin.schemas.stored_models import build_trained, full_config, neurons_of, stored_state_dict
+from december_plugin.schemas.stored import build_trained, full_config, neurons_of, session_neurons, stored_state_dict
 
 if TYPE_CHECKING:
     from torch import nn

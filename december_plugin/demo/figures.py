@@ -14,7 +14,7 @@ from december_plugin.plots import agreement_figure, embedding_figure, null_figur
 from december_plugin.results.agreement import assignment_frame, configuration_key
 from december_plugin.results.evidence import consensus_frame
 from december_plugin.schemas.lab import Lab
-from december_plugin.schemas.stored_models import stored_state_dict
+from december_plugin.schemas.stored import stored_state_dict
 
 PLOTTED_COLUMNS = {
     "label": "method",

@@ -17,7 +17,7 @@ _LOOKING = (
     "nnfabrik/builder.py",
     "nnfabrik/utility/nnf_helper.py",
     "importlib/__init__.py",
-    "schemas/stored_models.py",
+    "schemas/stored.py",
 )
 
 

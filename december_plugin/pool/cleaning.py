@@ -74,7 +74,7 @@ class Cleaner:
     Parameters
     ----------
     tables
-        The lab's tables, :class:`december_plugin.schemas.tables.DecemberTables`.
+        The lab's tables, :class:`december_plugin.schemas.build.DecemberTables`.
     store
         The store.
     older_than

@@ -15,15 +15,15 @@ import pandas as pd
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.agreement import MEASURES
 from december_plugin.evaluation.consensus import consensus_partition
-from december_plugin.schemas.common_neurons import common_neurons
-from december_plugin.schemas.restricting import restricted
-from december_plugin.schemas.stored_models import (
+from december_plugin.schemas.build import DecemberTables
+from december_plugin.schemas.restrictions import restricted
+from december_plugin.schemas.stored import (
     build_trained,
     full_config,
     stored_neurons,
     stored_state_dict,
 )
-from december_plugin.schemas.tables import DecemberTables
+from december_plugin.schemas.stored_labels import common_neurons
 from december_plugin.text.naming import configuration_labels, entry_names, in_order
 
 SUMMARY_COLUMNS = ("trainer_role", "strength_setting", "strength", "gradient_ratio", "locked_in", "pretrain_epochs")
@@ -38,7 +38,7 @@ def configuration_key(tables: DecemberTables) -> list[str]:
 def seed_agreement_summary(tables: DecemberTables, restriction: Any = True, **settings: Any) -> Any:
     """Return mean, sd and number of pairs of seeds per configuration as a DataJoint query.
 
-    See :meth:`december_plugin.schemas.seed_agreement.SeedAgreement.summary`.
+    See :meth:`december_plugin.schemas.agreement.SeedAgreement.summary`.
     """
     return tables.SeedAgreement().summary(restriction, **settings)
 

@@ -12,10 +12,10 @@ from december_plugin.embeddings.neuron_ids import NeuronIds
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.confusion import ConfusionMatrix, confusion_matrix
 from december_plugin.results.agreement import configuration_key
-from december_plugin.schemas.assigned_labels import assigned_labels
-from december_plugin.schemas.consensus import consensus_of
-from december_plugin.schemas.restricting import restricted
-from december_plugin.schemas.tables import DecemberTables
+from december_plugin.schemas.build import DecemberTables
+from december_plugin.schemas.evidence import consensus_of
+from december_plugin.schemas.restrictions import restricted
+from december_plugin.schemas.stored_labels import assigned_labels
 
 
 def confusion_frame(tables: DecemberTables, restriction: Any, *, types_name: str | None = None) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from december_plugin.clustering.settings import DECEMBER
 from december_plugin.evaluation.agreement import SIGNIFICANT
 from december_plugin.evaluation.model_selection import (
     AGREEMENT,
@@ -41,9 +42,8 @@ from december_plugin.results.agreement import (
     labelled_configurations,
     one_configuration,
 )
-from december_plugin.schemas.clustering import DECEMBER
-from december_plugin.schemas.consensus import consensus_of
-from december_plugin.schemas.tables import DecemberTables
+from december_plugin.schemas.build import DecemberTables
+from december_plugin.schemas.evidence import consensus_of
 from december_plugin.text.naming import in_order
 
 NULL_COLUMNS = ("null_mean", "null_sd", "null_low", "null_high", "n_draws", "n_pairs", "p_value")

@@ -15,7 +15,7 @@ from december_plugin.results import evidence as type_queries
 from december_plugin.results.agreement import assignment_frame, configuration_key
 from december_plugin.results.performance import stored_columns
 from december_plugin.results.report import ReportSettings, read_trainings, selected_agreement
-from december_plugin.schemas.tables import DecemberTables
+from december_plugin.schemas.build import DecemberTables
 
 SUMMARY = ["configuration", "label", "method", "n_clusters", "trainer_role"]
 NULLS = ["surrogate_name", "seeds_mean", "null_mean", "null_sd", "null_low", "null_high", "p_value", "n_draws"]

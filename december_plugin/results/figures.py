@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from december_plugin.clustering.settings import DECEMBER
 from december_plugin.embeddings.neuron_ids import NeuronIds, match_neurons
 from december_plugin.embeddings.readout_vectors import readout_embeddings
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.agreement import MEASURES, compare_partitions
 from december_plugin.results.agreement import _assignments, _frame, agreement_table, configuration_key, names_of
-from december_plugin.schemas.assigned_labels import AssignedLabels, assigned_labels
-from december_plugin.schemas.clustering import DECEMBER
-from december_plugin.schemas.stored_models import stored_state_dict
-from december_plugin.schemas.tables import DecemberTables
+from december_plugin.schemas.build import DecemberTables
+from december_plugin.schemas.stored import stored_state_dict
+from december_plugin.schemas.stored_labels import AssignedLabels, assigned_labels
 
 DATA = ("dataset_fn", "dataset_hash", "model_fn", "model_hash")
 TRAINING = ("trainer_role", "strength_setting", "pretrain_epochs", "learning_rate")

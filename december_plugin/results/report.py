@@ -17,7 +17,7 @@ from december_plugin.errors import SettingsError
 from december_plugin.results.agreement import agreement_table, names_of
 from december_plugin.results.performance import CEILINGS, COUNTS, SCORES, stored_columns
 from december_plugin.results.report_analysis import AnalysisReader, group_columns
-from december_plugin.schemas.tables import DecemberTables
+from december_plugin.schemas.build import DecemberTables
 
 PACKAGES = (
     *("december-plugin", "nnfabrik", "neuralpredictors", "datajoint", "torch", "numpy", "scipy", "scikit-learn"),

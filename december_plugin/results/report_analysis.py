@@ -16,9 +16,8 @@ from december_plugin.errors import DecemberError, SettingsError
 from december_plugin.results.agreement import assignment_frame, configuration_key
 from december_plugin.results.confusion import confusion_frame
 from december_plugin.results.performance import performance_table, session_performance, with_model_labels
-from december_plugin.schemas.neuron_ids import FROM_RECORDING
-from december_plugin.schemas.stored_models import stored_state_dict
-from december_plugin.schemas.tables import DecemberTables
+from december_plugin.schemas.build import DecemberTables
+from december_plugin.schemas.stored import FROM_RECORDING, stored_state_dict
 from december_plugin.text.naming import complete_settings
 
 TSNE_SEED = 0  # as december_plugin.plots.embedding_figure: the same neurons in every picture

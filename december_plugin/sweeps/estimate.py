@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from december_plugin.importing.datajoint_internals import job_hash
-from december_plugin.schemas.training_plan import combinations
+from december_plugin.schemas.training import combinations
 from december_plugin.sweeps.duration import Estimate, Finished, Training, estimate, most_epochs
 from december_plugin.sweeps.entries import KINDS, entry_key
 from december_plugin.sweeps.following_jobs import Following, following_jobs

@@ -10,8 +10,8 @@ import datajoint as dj
 
 from december_plugin.clustering.settings import DECEMBER, canonical_settings
 from december_plugin.importing.datajoint_internals import job_hash
-from december_plugin.schemas.clustering import clustering_hash
-from december_plugin.schemas.surrogate import surrogate_row
+from december_plugin.schemas.clusters import clustering_hash
+from december_plugin.schemas.evidence import surrogate_row
 from december_plugin.sweeps.parse import Sweep
 
 CLUSTERINGS, EVALUATIONS, NULL = "clusterings", "evaluations", "the null"
@@ -90,7 +90,7 @@ class _Jobs:
         ]
         asked = [*tables.Surrogate.fetch(as_dict=True), *(surrogate_row(**asdict(each)) for each in sweep.surrogates)]
         self.draws = {str(row["surrogate_hash"]): int(row["n_draws"]) for row in asked}
-        self.drawn_for = {str(row["surrogate_hash"]): row.get("surrogate_clusterings") for row in asked}
+        self.drawn_for = {str(row["surrogate_hash"]): row["surrogate_clusterings"] for row in asked}
         self.methods = clusterings
         self.all_seeds = self._all_seeds()
         self.finished = _finished(tables)

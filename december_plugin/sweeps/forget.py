@@ -16,7 +16,7 @@ from december_plugin.pool.jobs.job import STATES, Job
 from december_plugin.pool.jobs.lookup import HEX, JobLookup
 from december_plugin.schemas.relocation import is_below, new_path, paths_in
 from december_plugin.schemas.setup_lock import changing_the_plan
-from december_plugin.schemas.training_plan import combinations
+from december_plugin.schemas.training import combinations
 from december_plugin.sweeps.entries import KINDS, entry_key
 from december_plugin.sweeps.parse import Sweep
 from december_plugin.sweeps.relocate import as_registered

@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from december_plugin.errors import ServerError, SettingsError
-from december_plugin.schemas.fabrikants import database_user, fabrikant_of
+from december_plugin.schemas.evidence import surrogate_row
 from december_plugin.schemas.setup_lock import changing_the_plan
-from december_plugin.schemas.surrogate import surrogate_row
-from december_plugin.schemas.training_plan import combinations
+from december_plugin.schemas.training import combinations, database_user, fabrikant_of
 from december_plugin.sweeps.entries import KINDS, Comment, Compared, SameComment, compare, write
 from december_plugin.sweeps.parse import Sweep
 from december_plugin.sweeps.relocate import as_registered

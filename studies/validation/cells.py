@@ -20,7 +20,7 @@ from december_plugin.datasets import static_loaders
 from december_plugin.embeddings.readout_vectors import readout_embeddings
 from december_plugin.evaluation.performance import predict_tier, single_trial_correlation
 from december_plugin.models import stacked_core_gaussian_readout
-from december_plugin.schemas.cluster_assignment import trained_mixture_clusters
+from december_plugin.schemas.clusters import trained_mixture_clusters
 from december_plugin.simulate import read_truth, write_recording
 from december_plugin.trainers import baseline_trainer, december_trainer
 

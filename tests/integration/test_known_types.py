@@ -128,20 +128,3 @@ def test_labels_of_other_recordings_only(lab: Any, tmp_path: Path, capsys: pytes
     error = capsys.readouterr().err
     assert "no model has any of these neurons, so nothing was stored:\nno model has the session 'third'" in error
     assert len(lab.tables.KnownTypes & {"types_name": "mine"}) == 0
-
-
-def test_a_table_of_an_older_release(new_schema_name: Any) -> None:
-    lab = open_lab(new_schema_name())
-    schema = lab.tables.schema.database
-    lab.tables.schema.connection.query(f"ALTER TABLE `{schema}`.`known_types` DROP COLUMN `types_version`")
-    old = open_lab(schema).tables
-    old.KnownTypes().add_entry("a", {"s": ([1], ["x"])}, source="me")
-    assert old.KnownTypes().overview()[["types_name", "version"]].values.tolist() == [["a", ""]]
-    with pytest.raises(SettingsError, match=r"was made by an older release and keeps no versions\.") as caught:
-        old.KnownTypes().add_entry("b", {"s": ([1], ["x"])}, version="2")
-    statement = str(caught.value).partition("run: ")[2]
-    assert statement.startswith(f"ALTER TABLE `{schema}`.`known_types` ADD COLUMN `types_version` varchar(64)")
-    old.schema.connection.query(statement)
-    new = open_lab(schema).tables
-    new.KnownTypes().add_entry("b", {"s": ([1], ["x"])}, version="2")
-    assert new.KnownTypes().overview()["version"].tolist() == ["", "2"]

@@ -9,8 +9,8 @@ from december_plugin.cli import main
 from december_plugin.errors import OutdatedSchemaError
 from december_plugin.results import evidence as type_queries
 from december_plugin.schemas import december_tables
+from december_plugin.schemas.evidence import set_digest
 from december_plugin.schemas.migration import finish, outdated
-from december_plugin.schemas.seed_sets import set_digest
 from helpers.lab_tables import open_lab
 
 OLD_KEY = (  # SurrogateAgreement as it was when its key named the newest seed, without foreign keys
@@ -101,6 +101,34 @@ def test_an_old_schema_is_refused_and_brought_up_to_date(lab, capsys):
     assert len(new.SurrogateAgreement()) == 1  # nothing is drawn again
     new.Consensus.populate()
     assert type_queries.consensus_table(new)["n_seeds"].tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("__cluster_assignment__session", "margins"),
+        ("#surrogate", "surrogate_clusterings"),
+        ("known_types", "types_version"),
+    ],
+)
+def test_columns_of_later_are_added(lab, table, column):
+    lab.tables.KnownTypes().add_entry("a", {"s": ([1], ["x"])}, source="me")
+    schema = lab.tables.schema
+    schema.connection.query(f"ALTER TABLE `{schema.database}`.`{table}` DROP COLUMN `{column}`")
+    with pytest.raises(OutdatedSchemaError, match="were made by an earlier version of december_plugin"):
+        reopened(lab)
+    changes = outdated(reopened(lab, allow_outdated=True))
+    assert [(change.table, change.what) for change in changes] == [(table, f"gets the column {column}")]
+    changes[0].apply()
+    new = reopened(lab)
+    frame = type_queries.consensus_frame(new, {"method": "december"})
+    assert frame["margin"].isna().all() == (column == "margins")
+    assert (frame["confidence"] > 0.99).all()
+    assert len(new.SurrogateAgreement()) == 1
+    assert len(new.SurrogateAgreement().key_source) == 1
+    assert new.KnownTypes().overview()[["types_name", "version"]].values.tolist() == [["a", ""]]
+    new.KnownTypes().add_entry("b", {"s": ([1], ["x"])}, version="2")
+    assert new.KnownTypes().overview()["version"].tolist() == ["", "2"]
 
 
 def test_the_command_says_what_it_does(lab, capsys):

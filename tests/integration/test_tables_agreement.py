@@ -11,7 +11,7 @@ import sklearn.metrics as reference
 from datajoint.hash import key_hash
 
 from december_plugin.errors import SettingsError
-from december_plugin.schemas.assigned_labels import RecentlyUsed
+from december_plugin.schemas.stored_labels import RecentlyUsed
 from helpers import planted_lab
 from helpers.lab_tables import open_lab, truth
 

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from december_plugin.errors import EmbeddingError, SettingsError
-from december_plugin.schemas.clustering import canonical_settings, clustering_hash
+from december_plugin.schemas.clusters import canonical_settings, clustering_hash
 from helpers import planted_lab
 from helpers.lab_tables import open_lab
 

@@ -12,7 +12,7 @@ from december_plugin.evaluation.predictions import predict_tier
 from december_plugin.results.agreement import load_assigned_model
 from december_plugin.results.performance import SCORES, performance_table, session_performance, untested_sessions
 from december_plugin.schemas.performance import OF_REPEATS
-from december_plugin.schemas.training_summary import summary_of
+from december_plugin.schemas.training import summary_of
 from helpers import planted_lab
 from helpers.lab_tables import open_lab
 

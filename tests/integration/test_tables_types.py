@@ -10,9 +10,8 @@ from scipy.stats import multivariate_t
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from december_plugin.errors import SettingsError
-from december_plugin.results import agreement as queries
 from december_plugin.results import evidence as type_queries
-from december_plugin.schemas.seed_sets import set_digest
+from december_plugin.schemas.evidence import set_digest
 from december_plugin.sweeps.parse import parse_sweep
 from december_plugin.sweeps.register import register
 from helpers import planted_lab
@@ -388,46 +387,3 @@ def test_what_was_computed_for_other_labels_does_not_count(empty_lab):
     )
     assert len(type_queries.consensus_table(lab.tables)) == 0
     assert len(type_queries.null_table(lab.tables)) == 0
-
-
-def test_a_schema_of_before_the_margins_goes_on_without_them(empty_lab):
-    lab = empty_lab
-    session = lab.tables.ClusterAssignment.Session
-    lab.tables.schema.connection.query(f"ALTER TABLE {session.full_table_name} DROP COLUMN margins")
-    try:
-        old = open_lab(lab.tables.schema.database)
-        old.train("december", [1, 2])
-        old.tables.ClusterAssignment.populate()
-        frame = type_queries.consensus_frame(old.tables, {"method": "december"})
-        assert frame["margin"].isna().all()
-        assert (frame["confidence"] > 0.99).all()
-    finally:
-        lab.tables.schema.connection.query(
-            f"ALTER TABLE {session.full_table_name} ADD COLUMN margins longblob DEFAULT NULL "
-            "COMMENT 'largest minus second largest responsibility (n,) float32 (0 to 1)'"
-        )
-    assert len(queries.agreement_table(lab.tables)) == 1
-
-
-def test_a_schema_of_before_nulls_of_some_clusterings_draws_them_for_all(empty_lab):
-    lab = empty_lab
-    table = lab.tables.Surrogate().full_table_name
-    lab.tables.schema.connection.query(f"ALTER TABLE {table} DROP COLUMN surrogate_clusterings")
-    try:
-        old = open_lab(lab.tables.schema.database)
-        with pytest.raises(SettingsError) as caught:
-            old.tables.Surrogate().add_entry(n_draws=2, clusterings=["kmeans"])
-        assert str(caught.value) == (
-            f"the table {table} was made by an older release and draws surrogates for all clusterings. Leave "
-            "`clusterings` out, or run `december db migrate` first."
-        )
-        old.tables.Surrogate().add_entry(n_draws=2)
-        assert len(old.tables.SurrogateAgreement().key_source) == 0
-        old.train("december", [1, 2])
-        old.tables.ClusterAssignment.populate()
-        assert len(old.tables.SurrogateAgreement().key_source) == 1
-    finally:
-        lab.tables.schema.connection.query(
-            f"ALTER TABLE {table} ADD COLUMN surrogate_clusterings varchar(64) DEFAULT NULL "
-            "COMMENT 'methods of the clusterings it is drawn for, comma-separated; null = all'"
-        )

@@ -134,8 +134,8 @@ def test_what_is_stored_of_a_sweep_stays_byte_for_byte_the_same(tmp_path: Path) 
     from nnfabrik.utility.dj_helpers import make_hash
 
     from december_plugin.clustering.settings import canonical_settings
-    from december_plugin.schemas.clustering import clustering_hash
-    from december_plugin.schemas.surrogate import surrogate_row
+    from december_plugin.schemas.clusters import clustering_hash
+    from december_plugin.schemas.evidence import surrogate_row
 
     path = tmp_path / "sweep.yaml"
     path.write_text(STORED, encoding="utf-8")

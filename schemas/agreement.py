@@ -1,41 +1,126 @@
-"""Known cell types of neurons, to compare clusters with."""
+"""Agreement of clusters between pairs of model seeds, and with known cell types."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import datajoint as dj
 import numpy as np
 
 from december_plugin.embeddings.neuron_ids import whole_numbers
 from december_plugin.errors import SettingsError
+from december_plugin.evaluation.agreement import MEASURES, agreement_with_types, compare_partitions
+from december_plugin.schemas.restrictions import restricted
+from december_plugin.schemas.stored import FROM_RECORDING
+from december_plugin.schemas.stored_labels import assigned_labels
 from december_plugin.text.stored_text import check_session_names, checked_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
+
+class SeparatedInt(int):
+    """An integer whose text begins with a comma.
+
+    DataJoint names a reservation by the key's values in a row without separators, so that the seeds 1 and 123 would be
+    the same job as 11 and 23.
+    """
+
+    def __str__(self) -> str:
+        return f",{int(self)}"
+
+
+class SeedAgreement(dj.Computed):
+    """Agreement between the assignments of two seeds of one configuration: data set, model, trainer and clustering.
+
+    There is one entry for every pair with ``seed_a < seed_b``. Means over pairs are queries, see :meth:`summary`, so a
+    seed that is added later is never missed.
+    """
+
+    cluster_assignment_table: ClassVar[Any]
+
+    definition = """
+    # Agreement of the clusters of two model seeds of one configuration
+    -> ClusterAssignment.proj(seed_a='seed')
+    -> ClusterAssignment.proj(seed_b='seed')
+    ---
+    adjusted_rand_index: double       # 1 = the same partition, 0 = as expected by chance (dimensionless)
+    fowlkes_mallows: double           # geometric mean of pairwise precision and recall (0 to 1)
+    homogeneity: double               # 1 if every cluster of seed_b lies in one cluster of seed_a (0 to 1)
+    completeness: double              # 1 if every cluster of seed_a lies in one cluster of seed_b (0 to 1)
+    v_measure: double                 # harmonic mean of homogeneity and completeness (0 to 1)
+    n_neurons: int unsigned           # number of neurons that were compared
+    """
+
+    @property
+    def key_source(self) -> Any:
+        """All pairs of assignments that differ in nothing but the seed, each once."""
+        assignments = self.cluster_assignment_table
+        return assignments.proj(seed_a="seed") * assignments.proj(seed_b="seed") & "seed_a < seed_b"
+
+    def _job_key(self, key: dict[str, Any]) -> dict[str, Any]:
+        return {**key, "seed_b": SeparatedInt(key["seed_b"])}
+
+    def make(self, key: dict[str, Any]) -> None:
+        """Compare the two assignments, neuron by neuron."""
+        shared = {name: value for name, value in key.items() if name not in ("seed_a", "seed_b")}
+        first, second = (
+            assigned_labels(self.cluster_assignment_table, {**shared, "seed": key[name]})
+            for name in ("seed_a", "seed_b")
+        )
+        for data_key in first.from_recording.keys() & second.from_recording.keys():
+            if first.from_recording[data_key] != second.from_recording[data_key]:
+                raise SettingsError(
+                    f"session {data_key!r} has unit ids for one of the seeds {key['seed_a']} and {key['seed_b']} and "
+                    "none for the other, so its neurons cannot be matched. Train both seeds on the same data set."
+                )
+        agreement = compare_partitions(first.labels, second.labels, ids_a=first.ids, ids_b=second.ids, common_only=True)
+        self.insert1({**key, **asdict(agreement)})
+
+    def summary(self, restriction: Any = True, *, measure: str = "adjusted_rand_index") -> Any:
+        """Return mean, sd and number of pairs of every configuration, as a DataJoint query.
+
+        Parameters
+        ----------
+        restriction
+            Which pairs to take.
+        measure
+            Column to summarise.
+
+        Returns
+        -------
+        datajoint.QueryExpression
+            Keyed by all of the primary key but the seeds; ``agreement_mean``, ``agreement_sd`` (between pairs, divisor
+            n - 1, NULL for one pair) and ``n_pairs``.
+
+        Raises
+        ------
+        SettingsError
+            If there is no such measure.
+        """
+        if measure not in MEASURES:
+            raise SettingsError(f"there is no measure {measure!r}. Allowed: {', '.join(MEASURES)}.")
+        configuration = [name for name in self.primary_key if name not in ("seed_a", "seed_b")]
+        return dj.U(*configuration).aggr(
+            restricted(self, restriction),
+            agreement_mean=f"avg({measure})",
+            agreement_sd=f"stddev_samp({measure})",
+            n_pairs="count(*)",
+        )
+
+
 UNKNOWN = (-1, "")
 NAME_LENGTH = 64
 SOURCE_LENGTH = 255
 VERSION_LENGTH = 64
-VERSION_MIGRATION = (
-    "ADD COLUMN `types_version` varchar(64) NOT NULL DEFAULT '' COMMENT 'version of the source' AFTER `types_source`"
-)
 
 
 class KnownTypes(dj.Manual):
     """Sets of neurons whose type is known: from genetics, from an expert, or planted in a simulation.
 
-    A recording can have any number of labelings, told apart by name, and each neuron may be in some of them only.
-
-    Notes
-    -----
-    ``types_version`` is newer than the table. A table without it works, but keeps no versions, until it gets the
-    column::
-
-        ALTER TABLE `known_types` ADD COLUMN `types_version` varchar(64) NOT NULL DEFAULT ''
-        COMMENT 'version of the source' AFTER `types_source`
+    A recording can have any number of labelings, distinguished by name, and each neuron may be in some of them only.
     """
 
     definition = """
@@ -90,13 +175,11 @@ class KnownTypes(dj.Manual):
         Raises
         ------
         SettingsError
-            For lengths that differ, unit ids that occur twice, no known type at all, a name that is taken, or a
-            version where the table, made by an older release, has no column for it.
+            For lengths that differ, unit ids that occur twice, no known type at all, or a name that is taken.
         """
         checked_text("name", name, NAME_LENGTH, empty=False)
         checked_text("source", source, SOURCE_LENGTH)
         checked_text("version", version, VERSION_LENGTH)
-        versioned = self._version_column(version)
         if not isinstance(types, Mapping) or not types:
             raise SettingsError("types must be a mapping of data key to (unit_ids, types) with at least one session.")
         known = {str(data_key): _known_neurons(str(data_key), *session) for data_key, session in types.items()}
@@ -112,7 +195,7 @@ class KnownTypes(dj.Manual):
         row = {
             **key,
             "types_source": source,
-            **versioned,
+            "types_version": version,
             "type_names": type_names,
             "n_typed_neurons": sum(len(session["type_codes"]) for session in sessions),
         }
@@ -120,16 +203,6 @@ class KnownTypes(dj.Manual):
             self.insert1(row)
             self.Session.insert({**key, **session} for session in sessions)
         return key
-
-    def _version_column(self, version: str) -> dict[str, str]:
-        if "types_version" in self.heading.names:
-            return {"types_version": version}
-        if version:
-            raise SettingsError(
-                f"the table {self.full_table_name} was made by an older release and keeps no versions. Leave the "
-                f"version out, or let its owner run: ALTER TABLE {self.full_table_name} {VERSION_MIGRATION}"
-            )
-        return {}
 
     def overview(self) -> pd.DataFrame:
         """Return one row per set: name, source, version, types, numbers of sessions and neurons, time of insertion."""
@@ -142,7 +215,7 @@ class KnownTypes(dj.Manual):
                 {
                     "types_name": row["types_name"],
                     "source": row["types_source"],
-                    "version": row.get("types_version", ""),
+                    "version": row["types_version"],
                     "type_names": list(row["type_names"]),
                     "n_sessions": int((names == row["types_name"]).sum()),
                     "n_neurons": int(row["n_typed_neurons"]),
@@ -236,3 +309,57 @@ def _encode(known: dict[str, tuple[np.ndarray, list[str]]]) -> tuple[list[str], 
         if len(unit_ids)
     ]
     return type_names, sessions
+
+
+class LabelAgreement(dj.Computed):
+    """Agreement of an assignment with known types, over the neurons whose type is known.
+
+    There is an entry for every assignment and every set of types that share at least one session.
+    """
+
+    cluster_assignment_table: ClassVar[Any]
+    known_types_table: ClassVar[Any]
+
+    definition = """
+    # Agreement of clusters with known cell types
+    -> ClusterAssignment
+    -> KnownTypes
+    ---
+    adjusted_rand_index: double       # 1 = the same partition, 0 = as expected by chance (dimensionless)
+    fowlkes_mallows: double           # geometric mean of pairwise precision and recall (0 to 1)
+    homogeneity: double               # 1 if every cluster holds one type only (0 to 1)
+    completeness: double              # 1 if every type lies in one cluster (0 to 1)
+    v_measure: double                 # harmonic mean of homogeneity and completeness (0 to 1)
+    n_labelled: int unsigned          # number of neurons of the assignment whose type is known
+    """
+
+    @property
+    def key_source(self) -> Any:
+        """Assignments and sets of types that share a session whose neurons have unit ids."""
+        assignments, types = self.cluster_assignment_table, self.known_types_table
+        identified = assignments.Session & {"unit_ids_from": FROM_RECORDING}
+        return assignments.proj() * types.proj() & (identified.proj() * types.Session.proj())
+
+    def make(self, key: dict[str, Any]) -> None:
+        """Compare the clusters with the types, neuron by neuron."""
+        assigned = assigned_labels(self.cluster_assignment_table, key)
+        sessions = (self.known_types_table.Session & key).fetch(
+            "data_key", "typed_unit_ids", "type_codes", as_dict=True
+        )
+        shared = [session for session in sessions if assigned.from_recording.get(session["data_key"])]
+        types = [code for session in shared for code in session["type_codes"].tolist()]
+        try:
+            found = agreement_with_types(
+                assigned.labels,
+                types,
+                ids=assigned.ids,
+                type_ids={session["data_key"]: session["typed_unit_ids"] for session in shared},
+            )
+        except SettingsError as error:
+            raise SettingsError(
+                f"the known types {key['types_name']!r} have no neuron in common with this assignment, although they "
+                f"share the sessions {', '.join(session['data_key'] for session in shared)}: {error}"
+            ) from error
+        measures = asdict(found.agreement)
+        del measures["n_neurons"]
+        self.insert1({**key, **measures, "n_labelled": found.n_labelled})

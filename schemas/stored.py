@@ -1,4 +1,4 @@
-"""Reads trained models and their configurations out of nnfabrik's tables, and builds their parts."""
+"""Reads trained models out of nnfabrik's tables: configurations, weights, readout vectors, and who the neurons are."""
 
 from __future__ import annotations
 
@@ -8,21 +8,27 @@ import os
 import pickle
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from datajoint.hash import uuid_from_file
 from nnfabrik import builder
 from nnfabrik.builder import get_all_parts, get_data, get_model, resolve_fn
 from nnfabrik.utility.nn_helpers import load_state_dict
 
+from december_plugin.clustering.settings import DECEMBER
 from december_plugin.errors import EmbeddingError, RecordingError, SettingsError
 from december_plugin.evaluation.neuron_order import in_trained_order
 from december_plugin.importing import failures as imports
 from december_plugin.schemas.relocation import paths_in, relocated, rules_for
 from december_plugin.security.allowed_modules import current_restriction
 from december_plugin.storage.atomic import DamagedError
+
+if TYPE_CHECKING:
+    from december_plugin.embeddings.readout_vectors import ReadoutEmbeddings
 
 TABLES = {"dataset": "Dataset", "model": "Model", "trainer": "Trainer"}
 # The packages in which nnfabrik looks for a name without dots.
@@ -274,3 +280,133 @@ def _checked_content(stored: Any, key: Mapping[str, Any]) -> uuid.UUID:
                 f"plain file name. It was not fetched: find out who wrote it into {external.full_table_name}."
             )
     return uuid.UUID(bytes=rows[0][0])
+
+
+def stored_embeddings(trained_model: Any, config: Mapping[str, Any], key: Mapping[str, Any]) -> ReadoutEmbeddings:
+    """Return the readout vectors of a trained model, from its state dict or, failing that, from the model.
+
+    Parameters
+    ----------
+    trained_model
+        The table of trained models.
+    config
+        Data set and model, see :func:`~december_plugin.schemas.stored.full_config`.
+    key
+        Restricts the table to one model.
+
+    Raises
+    ------
+    EmbeddingError
+        If neither tells the vectors.
+    RecordingError, SettingsError
+        If the model has to be built, and its recordings or its function are not those of the training any more.
+    """
+    from december_plugin.embeddings.readout_vectors import readout_embeddings
+
+    state_dict = stored_state_dict(trained_model, key)
+    try:
+        return readout_embeddings(state_dict)
+    except EmbeddingError as from_state_dict:
+        # A readout class may know its vectors where the names and shapes in the state dict do not tell them.
+        try:
+            neurons = stored_neurons(trained_model, key)
+            model = build_trained(config, key, state_dict=state_dict, neurons=neurons)[1]
+            return readout_embeddings(model)
+        except EmbeddingError as from_model:
+            raise from_model from from_state_dict
+
+
+def in_session_order(embeddings: ReadoutEmbeddings, data_keys: Sequence[str]) -> np.ndarray:
+    """Return the vectors (N, D), float64, with the sessions in this order."""
+    sessions = embeddings.sessions
+    return np.concatenate([embeddings.vectors[sessions[data_key]] for data_key in data_keys]).astype(np.float64)
+
+
+def clustering_recipe(
+    method: str, n_clusters: int, settings: Mapping[str, Any], *, mixture: Mapping[str, Any] | None, seed: int
+) -> dict[str, Any]:
+    """Return the arguments of :func:`~december_plugin.clustering.cluster_readouts` that cluster as an assignment did.
+
+    For DECEMber, which trains the mixture with the model, it is its clustering part: the Student-t mixture with the
+    trained mixture's settings, started by k-means as DECEMber starts, and fitted to the readout vectors as they are.
+
+    Parameters
+    ----------
+    method, n_clusters, settings
+        Of the ``Clustering`` entry; the number of clusters as it was used.
+    mixture
+        What the trainer stored as its mixture, for the method "december".
+    seed
+        The model's seed.
+    """
+    if method != DECEMBER:
+        return {"method": method, "n_clusters": int(n_clusters), **settings}
+    known = mixture if isinstance(mixture, Mapping) else {}
+    return {
+        "method": "t_mixture",
+        "n_clusters": int(n_clusters),
+        "n_init": 1,
+        "seed": int(seed),
+        "dof": float(known.get("dof", 2.1)),
+        "weights": str(known.get("weights", "uniform")),
+    }
+
+
+FROM_RECORDING = "recording"
+FROM_POSITION = "position"
+
+
+@dataclass(frozen=True)
+class SessionNeurons:
+    """The neurons of one session: unit ids (n,) int64, and where they come from.
+
+    A dataset that gives no unit ids leaves only the position in the readout, which is right as long as models of the
+    same dataset entry are compared.
+    """
+
+    data_key: str
+    unit_ids: np.ndarray
+    unit_ids_from: str
+
+
+def session_neurons(
+    data_keys: np.ndarray, neurons: Mapping[str, Any] | None, build_loaders: Callable[[], Any]
+) -> list[SessionNeurons]:
+    """Return the identities of a model's neurons, one entry per session, in the order of the readout.
+
+    Parameters
+    ----------
+    data_keys
+        Session of every readout vector (N,), sessions one after the other.
+    neurons
+        ``output["neurons"]`` of our trainers, data key to ``{"unit_ids": array or None, ...}``; None for others.
+    build_loaders
+        Called, for other trainers, to ask the data loaders.
+
+    Raises
+    ------
+    EmbeddingError
+        If a session has another number of unit ids than of readout vectors.
+    """
+    if neurons is not None:
+        known = {data_key: session.get("unit_ids") for data_key, session in neurons.items()}
+    else:
+        from december_plugin.embeddings.readout_vectors import unit_ids_of
+
+        known = dict(unit_ids_of(build_loaders()))
+    names, starts, counts = np.unique(data_keys, return_index=True, return_counts=True)
+    sessions = []
+    for position in np.argsort(starts):
+        data_key, count = str(names[position]), int(counts[position])
+        unit_ids = known.get(data_key)
+        if unit_ids is None:
+            sessions.append(SessionNeurons(data_key, np.arange(count, dtype=np.int64), FROM_POSITION))
+            continue
+        unit_ids = np.ascontiguousarray(unit_ids, dtype=np.int64)
+        if len(unit_ids) != count:
+            raise EmbeddingError(
+                f"session {data_key!r} has {len(unit_ids)} unit ids and {count} readout vectors; the data set has "
+                "changed since the model was trained, or its loaders serve a part of the neurons."
+            )
+        sessions.append(SessionNeurons(data_key, unit_ids, FROM_RECORDING))
+    return sessions

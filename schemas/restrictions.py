@@ -1,4 +1,4 @@
-"""Restrictions by values that have double quotes in them.
+"""Restrictions of tables that DataJoint does not take: by queries with columns in common, by values with double quotes.
 
 DataJoint 0.14 writes a text of a restriction between double quotes without doubling those in it, so that a name such as
 ``the "big" ones`` is a syntax error, and part of the query. While our tables are in use, its quotes are doubled first.
@@ -9,10 +9,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import datajoint as dj
 import datajoint.condition
 import datajoint.expression
 import datajoint.table
 import numpy as np
+
+
+def restricted(query: Any, restriction: Any) -> Any:
+    """Return ``query & restriction``, where the restriction may be another query that has columns in common.
+
+    DataJoint refuses to restrict a table by a query with the same secondary attributes, such as a selection from the
+    table itself; of a query, only the primary key is meant.
+    """
+    if isinstance(restriction, dj.U):
+        return query & restriction
+    if isinstance(restriction, type) and issubclass(restriction, dj.Table):
+        restriction = restriction()
+    if isinstance(restriction, dj.expression.QueryExpression):
+        restriction = restriction.proj()
+    return query & restriction
+
 
 _USERS = (datajoint.condition, datajoint.expression, datajoint.table)
 _make_condition = datajoint.condition.make_condition
@@ -35,7 +52,7 @@ def make_condition(query_expression: Any, condition: Any, columns: set[str]) -> 
     return _make_condition(query_expression, condition, columns)
 
 
-def install() -> None:
+def install_quoting() -> None:
     """Double quotes in restrictions from now on; calling it again does nothing."""
     for module in _USERS:
         if getattr(module, "make_condition", None) is _make_condition:

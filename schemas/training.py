@@ -1,34 +1,126 @@
-"""Training in three steps: nothing but the final insert is in a transaction."""
+"""Trainings: which are wanted, the trained models, and what the trainers reported, as plain columns."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import datajoint as dj
+import numpy as np
 from datajoint.autopopulate import AutoPopulate
 from datajoint.errors import DataJointError
 from datajoint.hash import uuid_from_file
 from nnfabrik.builder import get_trainer
+from pymysql.converters import escape_string
 
 from december_plugin.database.outages import CONNECTION_ERRORS, SurvivingCallback
 from december_plugin.errors import SettingsError, TrainingDivergedError
 from december_plugin.evaluation.predictions import check_image_ids
 from december_plugin.importing.datajoint_internals import attachment_path, remove_stored_file
-from december_plugin.schemas.fabrikants import fabrikant_of
 from december_plugin.schemas.relocation import relocated, rules_for
 from december_plugin.schemas.serialization import fitting, packed, plain, portable_state_dict, unpacked
-from december_plugin.schemas.stored_models import (
+from december_plugin.schemas.stored import (
     build_parts,
     build_trained,
     neurons_of,
     stored_state_dict,
 )
 from december_plugin.storage.opening import check_store
+
+Keys = Iterable[Mapping[str, Any]]
+
+
+def combinations(*, datasets: Keys, models: Keys, trainers: Keys, seeds: Iterable[int]) -> list[dict[str, Any]]:
+    """Return the key of every combination of these entries."""
+    parts = [
+        [{name: key[name] for name in (f"{kind}_fn", f"{kind}_hash")} for key in keys]
+        for kind, keys in (("dataset", datasets), ("model", models), ("trainer", trainers))
+    ]
+    parts.append([{"seed": int(seed)} for seed in seeds])
+    return [{name: value for part in chosen for name, value in part.items()} for chosen in itertools.product(*parts)]
+
+
+class TrainingPlan(dj.Manual):
+    """What was registered for training, and nothing else.
+
+    nnfabrik's ``TrainedModel`` takes the full cross product of all data sets, models, trainers and seeds for its work;
+    here a combination is trained only if it is in this table.
+    """
+
+    nnfabrik: ClassVar[Any]
+
+    definition = """
+    # Trainings that are wanted; workers take up these combinations and no others
+    -> Dataset
+    -> Model
+    -> Trainer
+    -> Seed
+    ---
+    plan_ts=CURRENT_TIMESTAMP: timestamp  # time of registration (server's clock)
+    """
+
+    def add_entries(
+        self,
+        *,
+        datasets: Keys,
+        models: Keys,
+        trainers: Keys,
+        seeds: Iterable[int],
+    ) -> int:
+        """Register every combination of the given entries; what is registered already stays as it is.
+
+        Parameters
+        ----------
+        datasets, models, trainers
+            Keys of entries in nnfabrik's tables, as their ``add_entry`` returns them.
+        seeds
+            Model seeds; entries in nnfabrik's ``Seed`` are made where they are missing.
+
+        Returns
+        -------
+        int
+            The number of combinations that were not registered before.
+        """
+        seeds = [int(seed) for seed in seeds]
+        with self.connection.transaction:
+            self.nnfabrik.Seed().insert([{"seed": seed} for seed in seeds], skip_duplicates=True)
+            return self.insert_product(datasets=datasets, models=models, trainers=trainers, seeds=seeds)
+
+    def insert_product(self, *, datasets: Keys, models: Keys, trainers: Keys, seeds: Iterable[int]) -> int:
+        """Insert every combination of entries and seeds that are in nnfabrik's tables; return how many are new.
+
+        The server makes the combinations: sent one by one, 25,000 take half a minute.
+        """
+        product = self.nnfabrik.Seed.proj() & f"seed IN ({', '.join(str(int(seed)) for seed in seeds) or 'NULL'})"
+        for kind, keys in (("trainer", trainers), ("model", models), ("dataset", datasets)):
+            table = getattr(self.nnfabrik, kind.capitalize())
+            product = (table.proj() & _restriction(kind, keys)) * product
+        before = len(self)
+        self.insert(product, skip_duplicates=True)
+        return len(self) - before
+
+
+def _restriction(kind: str, keys: Keys) -> str:
+    """Return a condition for these keys: the hashes of each function in one list."""
+    hashes: dict[str, list[str]] = {}
+    for key in keys:
+        hashes.setdefault(key[f"{kind}_fn"], []).append(key[f"{kind}_hash"])
+    parts = [
+        f"({kind}_fn = {_quoted(fn)} AND {kind}_hash IN ({', '.join(map(_quoted, found))}))"
+        for fn, found in hashes.items()
+    ]
+    return " OR ".join(parts) or "FALSE"
+
+
+def _quoted(text: str) -> str:
+    # DataJoint passes conditions on as they are, and its driver takes a lone % for a placeholder.
+    return "'" + escape_string(str(text)).replace("%", "%%") + "'"
+
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +230,7 @@ class ThreePartTraining(RelocatedTraining):
         ------
         RecordingError, SettingsError
             If recordings or model function are not those of the training any more, see
-            :func:`~december_plugin.schemas.stored_models.build_trained`.
+            :func:`~december_plugin.schemas.stored.build_trained`.
         """
         stored: Any = self if key is None else self & key
         has_weights = include_state_dict and len(stored) == 1 and len(self.ModelStorage & stored.fetch1("KEY")) == 1
@@ -233,3 +325,117 @@ def _shape_of(result: Any) -> str:
     if isinstance(result, (tuple, list)):
         return f"({', '.join(type(entry).__name__ for entry in result)})"
     return type(result).__name__
+
+
+ROLES = ("december", "baseline", "control", "other")
+SCORE_NAME_LENGTH = 64
+
+
+class TrainingSummary(dj.Computed):
+    """The scalars of ``TrainedModel.output``, so that SQL can select trainings by them.
+
+    Trainers of other packages store what they like in ``output``; their models have the role ``other``, and NULL where
+    our trainers have a value.
+    """
+
+    trained_model_table: ClassVar[Any]
+
+    definition = """
+    # Scalars of a training, from the trainer's output
+    -> TrainedModel
+    ---
+    trainer_role: enum('december', 'baseline', 'control', 'other')  # control = baseline ended with its pretraining
+    k_trained=null: int unsigned         # number of clusters of the clustering loss
+    strength=null: double                # factor of the clustering loss that was used (dimensionless)
+    strength_setting='': varchar(32)     # the setting it came from: a number or auto
+    gradient_ratio=null: double          # gradient norm, clustering loss over model loss, when clustering began
+    locked_in=null: bool                 # whether that is so high that the loss only freezes the first partition
+    pretrain_epochs=null: int unsigned   # number of epochs without clustering loss at the beginning
+    n_epochs=null: int unsigned          # number of epochs of the whole training
+    best_epoch=null: int unsigned        # epoch whose weights were kept, from 1
+    stopped_by='': varchar(32)           # what ended the training
+    score_name='': varchar(64)           # what the score is
+    validation_correlation=null: double  # mean validation correlation of the kept epoch (-1 to 1)
+    """
+
+    def make(self, key: dict[str, Any]) -> None:
+        """Read the scalars out of the trainer's output."""
+        score, output = (self.trained_model_table & key).fetch1("score", "output")
+        self.insert1({**key, **summary_of(output, float(score))})
+
+
+def summary_of(output: Any, score: float) -> dict[str, Any]:
+    """Return the columns of :class:`TrainingSummary` for a trainer's output.
+
+    Parameters
+    ----------
+    output
+        Anything; a mapping with ``"trainer"`` of "december" or "baseline" is one of ours.
+    score
+        The score stored beside it.
+    """
+    if not isinstance(output, Mapping) or output.get("trainer") not in ("december", "baseline"):
+        return {"trainer_role": "other"}
+    settings = output.get("settings") or {}
+    clustering = output.get("clustering") or {}
+    role = "control" if settings.get("stop_after_pretraining") else str(output["trainer"])
+    score_name = str(output.get("score_name") or "")
+    return {
+        "trainer_role": role,
+        "k_trained": _number(clustering.get("n_clusters")),
+        "strength": _number(clustering.get("strength")),
+        "strength_setting": _as_text(clustering.get("strength_setting"))[:32],
+        "gradient_ratio": _number(clustering.get("gradient_ratio")),
+        "locked_in": None if clustering.get("locked_in") is None else bool(clustering["locked_in"]),
+        "pretrain_epochs": _pretrain_epochs(output, settings),
+        "n_epochs": _number(output.get("n_epochs")),
+        "best_epoch": _number(output.get("best_epoch")),
+        "stopped_by": str(output.get("stopped_by") or "")[:32],
+        "score_name": score_name[:SCORE_NAME_LENGTH],
+        "validation_correlation": _kept_correlation(output, score, score_name),
+    }
+
+
+def _pretrain_epochs(output: Mapping[str, Any], settings: Mapping[str, Any]) -> int | None:
+    phases = (output.get("curves") or {}).get("phase")
+    if phases is not None:
+        return int(np.count_nonzero(np.asarray(phases) == 0))
+    return _number(settings.get("pretrain_epochs"))
+
+
+def _kept_correlation(output: Mapping[str, Any], score: float, score_name: str) -> float | None:
+    if score_name == "mean validation correlation":
+        return score
+    curves, best = output.get("curves") or {}, output.get("best_epoch")
+    if best is None or "validation_correlation" not in curves or "epoch" not in curves:
+        return None
+    at = np.flatnonzero(np.asarray(curves["epoch"]) == best)
+    return _number(np.asarray(curves["validation_correlation"])[at[0]]) if len(at) else None
+
+
+def _number(value: Any) -> Any:
+    """Return a number for a nullable column: None for what is no finite number."""
+    if isinstance(value, (bool, str)) or value is None:
+        return None
+    value = value.item() if hasattr(value, "item") else value
+    return value if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
+
+
+def database_user(table: Any) -> str:
+    """Return the name of the database user of a table's connection."""
+    return str(table.connection.get_user().split("@")[0])
+
+
+def fabrikant_of(table: Any) -> str | None:
+    """Return the name of the database user's entry in this ``Fabrikant`` table, or None.
+
+    nnfabrik's own ``get_current_user`` asks its core table, also where the lab has a table of its own.
+    """
+    names = (table & {"dj_username": database_user(table)}).fetch("fabrikant_name", limit=1)
+    return str(names[0]) if len(names) else None

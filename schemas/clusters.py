@@ -1,24 +1,138 @@
-"""The clusters of all neurons of a trained model."""
+"""Clusterings, the clusters of all neurons of trained models, and the same as one row per neuron for SQL."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import re
+import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import datajoint as dj
 import numpy as np
+from datajoint.errors import DuplicateError
 
-from december_plugin.errors import EmbeddingError
-from december_plugin.schemas.clustering import DECEMBER
-from december_plugin.schemas.neuron_ids import SessionNeurons, session_neurons
+from december_plugin.clustering.settings import DECEMBER, canonical_settings, setting_mistakes
+from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
+from december_plugin.schemas.restrictions import restricted
 from december_plugin.schemas.serialization import packed, unpacked
-from december_plugin.schemas.stored_models import build_loaders, full_config
-from december_plugin.schemas.stored_readouts import stored_embeddings
+from december_plugin.schemas.stored import (
+    SessionNeurons,
+    build_loaders,
+    full_config,
+    session_neurons,
+    stored_embeddings,
+)
+from december_plugin.text.stored_text import checked_text
+from december_plugin.validation.checks import check_integer
 
 if TYPE_CHECKING:
     from december_plugin.clustering.result import ClusteringResult
+
+MAX_DESCRIPTION_LENGTH = 255
+
+
+def clustering_hash(method: str, n_clusters: int, settings: Mapping[str, Any]) -> str:
+    """Return the 32 characters that name a clustering, from its canonical settings.
+
+    nnfabrik's ``make_hash`` gives ``1`` and ``"1"``, and ``[]``, ``{}`` and ``""``, the same hash; JSON tells them
+    apart.
+    """
+    text = json.dumps([method, n_clusters, settings], sort_keys=True, allow_nan=False, separators=(",", ":"))
+    return hashlib.md5(text.encode("utf-8"), usedforsecurity=False).hexdigest()
+
+
+def _row(method: str, n_clusters: int, settings: dict[str, Any], description: str) -> dict[str, Any]:
+    return {
+        "clustering_hash": clustering_hash(method, n_clusters, settings),
+        "method": method,
+        "n_clusters": n_clusters,
+        "settings": settings,
+        "description": description,
+    }
+
+
+class Clustering(dj.Lookup):
+    """Ways to assign the neurons of a trained model to clusters.
+
+    The entry ``december`` is always there: it reads the mixture that the trainer fitted, and has no settings of its
+    own. The others are methods of :mod:`december_plugin.clustering.post_hoc`, fitted to the readout vectors afterwards.
+    """
+
+    definition = """
+    # Ways to cluster the neurons of a trained model
+    clustering_hash: char(32)             # hash of method, n_clusters and settings
+    ---
+    method: varchar(32)                   # december = trained with the model; gmm, kmeans, t_mixture = post hoc
+    n_clusters: int unsigned              # number of clusters K; 0 = the trainer's (december)
+    settings: longblob                    # settings of the method, defaults written out
+    description='': varchar(255)          # short description
+    clustering_ts=CURRENT_TIMESTAMP: timestamp  # time of registration (server's clock)
+    """
+
+    contents = [_row(DECEMBER, 0, {}, "the mixture that was trained with the model")]  # noqa: RUF012
+
+    def add_entry(
+        self,
+        method: str,
+        n_clusters: int | None = None,
+        *,
+        description: str = "",
+        skip_duplicates: bool = False,
+        **settings: Any,
+    ) -> dict[str, str]:
+        """Register a clustering and return its key; the same settings always have the same key.
+
+        Parameters
+        ----------
+        method
+            "december", or a name in :data:`december_plugin.clustering.method_settings.METHODS`.
+        n_clusters
+            Number of clusters of a post hoc method. None for "december", where the trainer has it.
+        description
+            A few words for readers of the table; no part of the key.
+        skip_duplicates
+            Return the key of an entry that is there already, rather than raise.
+        **settings
+            Settings of the method; what is not given has the method's default.
+
+        Raises
+        ------
+        SettingsError
+            For an unknown method or setting, a value that is not allowed, or an entry that is there already.
+        """
+        from december_plugin.clustering.method_settings import METHODS
+
+        if method not in (DECEMBER, *METHODS):
+            raise SettingsError(f"there is no method {method!r}. {did_you_mean(str(method), (DECEMBER, *METHODS))}")
+        checked_text("the description", description, MAX_DESCRIPTION_LENGTH)
+        row = _row(method, _checked_count(method, n_clusters), canonical_settings(method, settings), description)
+        for _, mistake in setting_mistakes(method, settings):
+            raise mistake
+        key = {"clustering_hash": row["clustering_hash"]}
+        if self & key:
+            if not skip_duplicates:
+                raise SettingsError(
+                    f"this clustering is registered already, as clustering_hash {row['clustering_hash']!r}. Pass "
+                    "skip_duplicates=True to get its key."
+                )
+            return key
+        self.insert1(row, skip_duplicates=skip_duplicates)
+        return key
+
+
+def _checked_count(method: str, n_clusters: int | None) -> int:
+    if method == DECEMBER:
+        if n_clusters:
+            raise SettingsError(
+                f"n_clusters is {n_clusters!r}; leave it out for the method 'december', where the trainer has it."
+            )
+        return 0
+    if n_clusters is None:
+        raise SettingsError(f"the method {method!r} needs n_clusters, an integer of at least 1.")
+    return check_integer("n_clusters", n_clusters, minimum=1)
 
 
 class ClusterAssignment(dj.Computed):
@@ -186,3 +300,78 @@ def assignment_rows(
         "labels_md5": digest.hexdigest(),
     }
     return row, sessions
+
+
+# Bytes of one INSERT statement, well below the 1 MB that the strictest servers take.
+STATEMENT_BYTES = 500_000
+
+
+class NeuronCluster(dj.Manual):
+    """The clusters of :class:`ClusterAssignment` as one narrow row per neuron, written on demand by :meth:`fill`.
+
+    The arrays of :class:`ClusterAssignment` are the canonical store. The rows here stand behind a short surrogate key,
+    a UUID made of the key of the session's assignment, and are indexed by unit id, so that the clusters of one neuron
+    over all models are found at once. Deleting an assignment deletes its rows.
+    """
+
+    cluster_assignment_table: ClassVar[Any]
+
+    definition = """
+    # Sessions of assignments that are also stored as one row per neuron
+    session_uuid: uuid                # made of the key of the session's assignment
+    ---
+    -> [unique] ClusterAssignment.Session
+    """
+
+    class Neuron(dj.Part):
+        """The cluster of one neuron."""
+
+        definition = """
+        # Cluster of one neuron
+        -> master
+        unit_id: bigint               # unit id within the session
+        ---
+        label: smallint unsigned      # cluster, from 0
+        confidence: float             # its responsibility (0 to 1)
+        index (unit_id)
+        """
+
+    def fill(self, restriction: Any = True) -> int:
+        """Write the rows of the assignments that have none yet, and return the number of rows written.
+
+        Parameters
+        ----------
+        restriction
+            Which assignments.
+        """
+        assignments = self.cluster_assignment_table
+        sessions = assignments.Session & restricted(assignments, restriction).proj()
+        n_rows = 0
+        for key in (sessions.proj() - self.proj(*sessions.primary_key)).fetch("KEY"):
+            unit_ids, labels, confidences = (sessions & key).fetch1("unit_ids", "labels", "confidences")
+            session_uuid = uuid_of(key)
+            with contextlib.suppress(DuplicateError), self.connection.transaction:  # another process may be first
+                self.insert1({"session_uuid": session_uuid, **key})
+                self._insert_neurons(session_uuid, unit_ids, labels, confidences)
+                n_rows += len(unit_ids)
+        return n_rows
+
+    def _insert_neurons(
+        self, session_uuid: uuid.UUID, unit_ids: np.ndarray, labels: np.ndarray, confidences: np.ndarray
+    ) -> None:
+        # DataJoint's insert handles every value by itself, which takes minutes where this takes seconds.
+        prefix = f"(x'{session_uuid.hex}',"
+        rows = [
+            f"{prefix}{unit_id},{label},{confidence:.9g})"
+            for unit_id, label, confidence in zip(unit_ids.tolist(), labels.tolist(), confidences.tolist(), strict=True)
+        ]
+        step = max(1, STATEMENT_BYTES // max(len(prefix) + 48, 1))
+        insert = f"INSERT INTO {self.Neuron.full_table_name} (session_uuid, unit_id, label, confidence) VALUES "
+        for start in range(0, len(rows), step):
+            self.connection.query(insert + ",".join(rows[start : start + step]))
+
+
+def uuid_of(key: dict[str, Any]) -> uuid.UUID:
+    """Return the surrogate key of one session's assignment."""
+    text = "\0".join(f"{name}={key[name]}" for name in sorted(key))
+    return uuid.uuid5(uuid.NAMESPACE_OID, text)

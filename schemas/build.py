@@ -1,4 +1,8 @@
-"""Builds the tables on a lab's nnfabrik module."""
+"""Declares the tables on a lab's nnfabrik module.
+
+The tables are written as ordinary DataJoint classes that belong to no schema. Binding makes a subclass of each for one
+schema, so that several labs' schemas can be open in one process, and importing the templates opens no connection.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +15,59 @@ import datajoint as dj
 
 from december_plugin.database.connection import open_schema
 from december_plugin.errors import SettingsError
-from december_plugin.schemas.binding import bind
-from december_plugin.schemas.cluster_assignment import ClusterAssignment
-from december_plugin.schemas.cluster_quality import ClusterQuality
-from december_plugin.schemas.clustering import Clustering
-from december_plugin.schemas.consensus import Consensus
-from december_plugin.schemas.known_types import KnownTypes
-from december_plugin.schemas.label_agreement import LabelAgreement
+from december_plugin.schemas.agreement import KnownTypes, LabelAgreement, SeedAgreement
+from december_plugin.schemas.clusters import ClusterAssignment, Clustering, NeuronCluster
+from december_plugin.schemas.evidence import (
+    ClusterQuality,
+    Consensus,
+    SeedCount,
+    SeedSet,
+    Surrogate,
+    SurrogateAgreement,
+)
 from december_plugin.schemas.migration import check_current
-from december_plugin.schemas.neuron_cluster import NeuronCluster
 from december_plugin.schemas.performance import TestPerformance
 from december_plugin.schemas.pool_tables import Pool, PoolJob, PoolWorker
 from december_plugin.schemas.relocation import Relocation
+from december_plugin.schemas.restrictions import install_quoting
 from december_plugin.schemas.running_job import LeasedTable
-from december_plugin.schemas.seed_agreement import SeedAgreement
-from december_plugin.schemas.seed_sets import SeedCount, SeedSet
 from december_plugin.schemas.store_identity import StoreIdentity
-from december_plugin.schemas.surrogate import Surrogate, SurrogateAgreement
-from december_plugin.schemas.trained_model import RelocatedTraining, ThreePartTraining, trained_model_template
-from december_plugin.schemas.training_plan import TrainingPlan
-from december_plugin.schemas.training_summary import TrainingSummary
+from december_plugin.schemas.training import (
+    RelocatedTraining,
+    ThreePartTraining,
+    TrainingPlan,
+    TrainingSummary,
+    trained_model_template,
+)
 from december_plugin.storage.opening import check_store
+
+install_quoting()
+
+
+def bind(template: type, schema: dj.Schema, context: Mapping[str, Any], **attributes: Any) -> Any:
+    """Return a subclass of ``template``, its parts included, that is declared in ``schema``.
+
+    Parameters
+    ----------
+    template
+        A table class without a schema; its name becomes the table's name.
+    schema
+        Where the table is declared, if it is not there yet.
+    context
+        The names that foreign keys of the definition refer to.
+    **attributes
+        Class attributes to set: the other tables that the methods use.
+    """
+    members: dict[str, Any] = {"__doc__": template.__doc__, "__module__": template.__module__, **attributes}
+    for name in dir(template):
+        part = getattr(template, name) if name[0].isupper() else None
+        if isinstance(part, type) and issubclass(part, dj.Part):
+            # DataJoint writes schema and master into a part's class, so each schema needs its own.
+            members[name] = type(name, (part,), {"__doc__": part.__doc__, "__module__": part.__module__})
+    bases = (LeasedTable, template) if issubclass(template, dj.Computed) else (template,)
+    table = type(template)(template.__name__, bases, members)
+    return schema(table, context=dict(context))
+
 
 NNFABRIK_TABLES = ("Seed", "Fabrikant", "Model", "Dataset", "Trainer")
 # Also functions that were registered under the name of the module they are defined in.
