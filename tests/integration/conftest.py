@@ -16,19 +16,17 @@ import pytest
 
 from december_plugin.database import connection as connection_module
 from december_plugin.database import lab_settings
-from december_plugin.database.connection import Database, connect
+from december_plugin.database.connection import Database, connect, second_connection
 from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.importing.datajoint import ENVIRONMENT, quiet_datajoint
+from december_plugin.simulate import write_recording
 from december_plugin.storage.settings import DEFAULT_STORE
 from helpers import lab_tables
+from helpers.fake_sweep import FakeSweep
+from helpers.pool_lab import PoolLab
 
 LAB_PASSWORD = "correct horse"
 SETTINGS = ("host", "port", "user", "password")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    # DataJoint uses pyparsing's old names, hundreds of times in a run.
-    config.addinivalue_line("filterwarnings", "ignore:.*deprecated:DeprecationWarning:(datajoint|pyparsing)")
 
 
 @pytest.fixture(scope="session")
@@ -190,3 +188,45 @@ def declared(new_schema_name: Callable[[], str]) -> lab_tables.Lab:
 def empty_lab(declared: lab_tables.Lab) -> lab_tables.Lab:
     """Return a lab without entries."""
     return lab_tables.emptied(declared)
+
+
+# ---- sweeps: made up, or for real workers
+
+
+@pytest.fixture
+def sweep(empty_lab: lab_tables.Lab) -> FakeSweep:
+    """Return a sweep of planned trainings in a lab without other entries."""
+    return FakeSweep(empty_lab)
+
+
+@pytest.fixture
+def other(database: Database) -> Iterator[Any]:
+    """Yield a second connection, as another worker has it."""
+    connection = second_connection()
+    yield connection
+    connection.close()
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Return the folders of two small recordings."""
+    folder = tmp_path_factory.mktemp("recordings")
+    sizes = {"n_neurons": 12, "n_train": 40, "n_validation": 10, "n_test": 4, "n_repeats": 3}
+    return [str(write_recording(folder / f"static{i}-1-1-simulated", seed=i, **sizes)) for i in (1, 2)]
+
+
+@pytest.fixture
+def pool(
+    database: Database,
+    schema_name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    recordings: list[str],
+) -> Iterator[PoolLab]:
+    """Yield a fresh schema for pools, all of which have ended afterwards."""
+    monkeypatch.setenv("DECEMBER_PRETRAINING", str(tmp_path / "pretraining"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    pool = PoolLab(schema_name, tmp_path, recordings, capsys)
+    yield pool
+    pool.end_all()

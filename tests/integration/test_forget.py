@@ -28,13 +28,12 @@ trainers:
 
 
 @pytest.fixture
-def sweep(empty_lab: Any) -> FakeSweep:
+def sweep(sweep: FakeSweep, empty_lab: Any) -> FakeSweep:
     """Return six planned trainings: 1 and 2 are trained, 3 has failed, 4 runs."""
-    fake = FakeSweep(empty_lab)
     empty_lab.tables.TrainedModel.populate("seed <= 2")
-    fake.fail(2, "RecordingError: not there")
-    fake.run(3, fake.worker())
-    return fake
+    sweep.fail(2, "RecordingError: not there")
+    sweep.run(3, sweep.worker())
+    return sweep
 
 
 def seeds(fake: FakeSweep) -> list[int]:

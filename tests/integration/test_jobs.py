@@ -13,7 +13,6 @@ import pymysql
 import pytest
 
 from december_plugin.cli import main
-from december_plugin.database.connection import second_connection
 from december_plugin.pool.jobs import actions as job_actions
 from december_plugin.pool.jobs.actions import JobActions
 from december_plugin.pool.jobs.job import Job
@@ -22,11 +21,6 @@ from december_plugin.pool.jobs.queue import JobQueue
 from december_plugin.pool.jobs.records import PoolRecords
 from december_plugin.pool.transactions import transaction
 from helpers.fake_sweep import HERE, FakeSweep
-
-
-@pytest.fixture
-def sweep(empty_lab: Any) -> FakeSweep:
-    return FakeSweep(empty_lab)
 
 
 @pytest.fixture
@@ -365,13 +359,6 @@ class InThread:
     def join(self) -> Any:
         self._thread.join(20)
         return self.outcome
-
-
-@pytest.fixture
-def other(database: Any) -> Any:
-    connection = second_connection()
-    yield connection
-    connection.close()
 
 
 def test_a_worker_that_wakes_up_and_stores_first(sweep: FakeSweep, other: Any) -> None:

@@ -9,7 +9,6 @@ import uuid
 import pymysql
 import pytest
 
-from december_plugin.database.connection import second_connection
 from december_plugin.database.outages import server_failure
 from december_plugin.errors import SettingsError
 from december_plugin.pool.jobs.description import describe_jobs
@@ -41,12 +40,10 @@ def leases(lab) -> Leases:
 
 
 @pytest.fixture
-def other(database):
-    connection = second_connection()
-    while uptime(connection) < 4:  # before that, nobody's heartbeat is too old
+def other(other):
+    while uptime(other) < 4:  # before that, no heartbeat is too old
         time.sleep(0.2)
-    yield connection
-    connection.close()
+    return other
 
 
 def uptime(connection) -> float:

@@ -16,7 +16,6 @@ from december_plugin.errors import ServerError
 from december_plugin.importing.datajoint import quiet_datajoint
 from december_plugin.pool import Worker, WorkerSettings
 from december_plugin.pool.worker import loop as worker_module
-from december_plugin.simulate import write_recording
 from december_plugin.storage.base import MARK, StoreUnavailableError
 from december_plugin.storage.identity import recognise
 from december_plugin.storage.opening import open_store
@@ -29,19 +28,9 @@ QUICKLY = ("--lease", "20", "--checkpoint-every", "1")
 
 
 @pytest.fixture(scope="module")
-def recordings(tmp_path_factory) -> list[str]:
-    folder = tmp_path_factory.mktemp("recordings")
-    sizes = {"n_neurons": 12, "n_train": 40, "n_validation": 10, "n_test": 4, "n_repeats": 3}
-    return [str(write_recording(folder / "static1-1-1-simulated", seed=1, **sizes))]
-
-
-@pytest.fixture
-def pool(database, schema_name, tmp_path, monkeypatch, capsys, recordings) -> Iterator[PoolLab]:
-    monkeypatch.setenv("DECEMBER_PRETRAINING", str(tmp_path / "pretraining"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    pool = PoolLab(schema_name, tmp_path, recordings, capsys)
-    yield pool
-    pool.end_all()
+def recordings(recordings: list[str]) -> list[str]:
+    """Take one recording: a training begins sooner."""
+    return recordings[:1]
 
 
 def in_training(pool: PoolLab) -> list[tuple[Any, ...]]:

@@ -8,37 +8,17 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-
-import pytest
 
 from december_plugin.cli import main
 from december_plugin.cli.commands import pool as pool_command
 from december_plugin.database.connection import second_connection
 from december_plugin.pool.jobs.records import PoolRecords
 from december_plugin.pool.supervisor.database import SupervisorDatabase, failed_jobs
-from december_plugin.simulate import write_recording
-from helpers.pool_lab import FATAL, PoolLab, wait_until
+from helpers.pool_lab import FATAL, wait_until
 
 QUICKLY = ("--lease", "10", "--checkpoint-every", "1")
-
-
-@pytest.fixture(scope="module")
-def recordings(tmp_path_factory) -> list[str]:
-    folder = tmp_path_factory.mktemp("recordings")
-    sizes = {"n_neurons": 12, "n_train": 40, "n_validation": 10, "n_test": 4, "n_repeats": 3}
-    return [str(write_recording(folder / f"static{i}-1-1-simulated", seed=i, **sizes)) for i in (1, 2)]
-
-
-@pytest.fixture
-def pool(database, schema_name, tmp_path, monkeypatch, capsys, recordings) -> Iterator[PoolLab]:
-    monkeypatch.setenv("DECEMBER_PRETRAINING", str(tmp_path / "pretraining"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    pool = PoolLab(schema_name, tmp_path, recordings, capsys)
-    yield pool
-    pool.end_all()
 
 
 def test_a_sweep_while_its_workers_are_killed(pool):

@@ -31,13 +31,12 @@ trainers:
 
 
 @pytest.fixture
-def sweep(empty_lab: Any) -> FakeSweep:
+def sweep(sweep: FakeSweep, empty_lab: Any) -> FakeSweep:
     """Return six planned trainings, four of which are trained: two of these by a worker with times of 60 s and 30 s."""
-    fake = FakeSweep(empty_lab)
     empty_lab.tables.TrainedModel.populate("seed <= 4")
-    fake.done(0, seconds=60)
-    fake.done(1, seconds=30)
-    return fake
+    sweep.done(0, seconds=60)
+    sweep.done(1, seconds=30)
+    return sweep
 
 
 def test_counts_and_hours(sweep: FakeSweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,6 @@ from december_plugin.cli import main
 from december_plugin.pool.jobs.records import PoolRecords
 from december_plugin.pool.slurm.array import slurm_status
 from december_plugin.schemas.lab import open_lab
-from december_plugin.simulate import write_recording
 from helpers.slurm_host import SlurmHost, running_slurm, wait_until
 
 LAB_PASSWORD = "a password for nobody's eyes"
@@ -29,13 +28,6 @@ PATIENCE = 120.0  # seconds: starts of processes on busy machines
 def slurm() -> Iterator[SlurmHost]:
     with running_slurm() as host:
         yield host
-
-
-@pytest.fixture(scope="module")
-def recordings(tmp_path_factory) -> list[str]:
-    folder = tmp_path_factory.mktemp("recordings")
-    sizes = {"n_neurons": 12, "n_train": 40, "n_validation": 10, "n_test": 4, "n_repeats": 3}
-    return [str(write_recording(folder / f"static{i}-1-1-simulated", seed=i, **sizes)) for i in (1, 2)]
 
 
 class Cluster:

@@ -24,11 +24,6 @@ from helpers.fake_sweep import FakeSweep
 
 
 @pytest.fixture
-def sweep(empty_lab: Any) -> FakeSweep:
-    return FakeSweep(empty_lab)
-
-
-@pytest.fixture
 def status(sweep: FakeSweep, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that runs `december status` on the sweep and returns what it prints."""
     monkeypatch.delenv("COLUMNS", raising=False)

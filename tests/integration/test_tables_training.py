@@ -18,15 +18,14 @@ from december_plugin.errors import ServerError, SettingsError, TrainingDivergedE
 from december_plugin.schemas import ThreePartTraining, december_tables
 from december_plugin.schemas.serialization import fitting, packed, plain, portable_state_dict, unpacked
 from helpers import planted_lab
-from helpers.lab_tables import Lab, emptied, open_lab
+from helpers.lab_tables import Lab, open_lab
 
 EDITED = {"trainer_comment": "edited"}
 
 
 @pytest.fixture
-def lab(declared):
-    """Return a lab without entries."""
-    return emptied(declared)
+def lab(empty_lab):
+    return empty_lab
 
 
 def files_in(folder: Path) -> set[str]:

@@ -15,15 +15,14 @@ from december_plugin.errors import EmbeddingError
 from december_plugin.schemas import december_tables
 from december_plugin.schemas.stored import stored_state_dict
 from december_plugin.security.allowed_modules import DEFAULT_PACKAGES, AllowedModules, restricted_to
-from helpers.lab_tables import Lab, emptied
+from helpers.lab_tables import Lab
 
 ALLOWED = AllowedModules((*DEFAULT_PACKAGES, "helpers.planted_lab"))
 
 
 @pytest.fixture
-def lab(declared: Lab) -> Lab:
-    """Return a lab without entries."""
-    return emptied(declared)
+def lab(empty_lab: Lab) -> Lab:
+    return empty_lab
 
 
 class Trap:

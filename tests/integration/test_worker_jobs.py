@@ -14,7 +14,6 @@ import pytest
 from datajoint.errors import LostConnectionError
 
 from december_plugin.cli import main
-from december_plugin.database.connection import second_connection
 from december_plugin.pool import Worker, WorkerSettings
 from december_plugin.pool.jobs.description import describe_jobs
 from december_plugin.pool.jobs.leases import Leases
@@ -44,13 +43,6 @@ def keys(table):
 @pytest.fixture
 def leases(lab) -> Leases:
     return Leases(lab.tables.schema.database)
-
-
-@pytest.fixture
-def other(database):
-    connection = second_connection()
-    yield connection
-    connection.close()
 
 
 def column(lab, name: str) -> list:

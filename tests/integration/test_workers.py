@@ -21,7 +21,6 @@ from december_plugin.cli import main
 from december_plugin.pool import read_overview
 from december_plugin.pool.jobs.waiting import clear_failures
 from december_plugin.schemas.lab import open_lab
-from december_plugin.simulate import write_recording
 from helpers import lab_tables
 
 QUICK = {"max_iter": 3, "pretrain_epochs": 2, "device": "cpu", "lr_init": 0.01}
@@ -34,13 +33,6 @@ MODEL = {
     "pad_input": True,
     "gauss_type": "isotropic",
 }
-
-
-@pytest.fixture(scope="module")
-def recordings(tmp_path_factory) -> list[str]:
-    folder = tmp_path_factory.mktemp("recordings")
-    sizes = {"n_neurons": 12, "n_train": 40, "n_validation": 10, "n_test": 4, "n_repeats": 3}
-    return [str(write_recording(folder / f"static{i}-1-1-simulated", seed=i, **sizes)) for i in (1, 2)]
 
 
 def sweep(recordings: list[str], **trainers) -> dict:
