@@ -22,16 +22,15 @@ demo:
 	@scripts/bootstrap venv database
 	.venv/bin/december demo $(DEMO_ARGS)
 
-# Files of tests side by side, each process with a database of its own. The unit tests go by themselves: some raise from
-# signals at random moments, which can leave a lock of the logging module taken for whatever runs after them.
+# Files of tests side by side, each process with a database of its own; those that take longest begin first.
 TEST_JOBS ?= 2
+SIDE_BY_SIDE = --numprocesses $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 # Several test processes share the cores: one thread each is faster.
 test chaos unit retina: export OMP_NUM_THREADS ?= 1
 
 test:
 	@scripts/bootstrap venv database slurm browser
-	$(PYTHON_IN_VENV) -m pytest tests/chaos tests/integration tests/retina --numprocesses $(TEST_JOBS) --dist loadfile $(TEST_ARGS)
-	$(PYTHON_IN_VENV) -m pytest tests/unit $(TEST_ARGS)
+	$(PYTHON_IN_VENV) -m pytest tests $(SIDE_BY_SIDE) $(TEST_ARGS)
 
 chaos:
 	@scripts/bootstrap venv database
@@ -39,7 +38,7 @@ chaos:
 
 unit:
 	@scripts/bootstrap venv
-	$(PYTHON_IN_VENV) -m pytest tests/unit $(TEST_ARGS)
+	$(PYTHON_IN_VENV) -m pytest tests/unit $(SIDE_BY_SIDE) $(TEST_ARGS)
 
 retina:
 	@scripts/bootstrap retina

@@ -10,21 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from playwright.sync_api import Browser, Page
 
 from december_plugin import cli
 from december_plugin.errors import ExitCode
 from december_plugin.report.columns import COLUMNS
 from december_plugin.results import agreement as queries
-from helpers import browser, lab_tables, planted_lab
-from helpers.browser import Page
+from helpers import lab_tables, planted_lab
+from helpers.chromium import Log, resize, running_chromium
 
 HOSTILE = "DECEMber <script>document.title = 'broken'</script><img src=x onerror=alert(1)>"
 SEEDS = [1, 2, 3]
 READER = "report_reader"
-
-needs_browser = pytest.mark.skipif(
-    browser.EXECUTABLE is None, reason="there is no Chromium here (apt-get install chromium)"
-)
 
 
 @pytest.fixture(scope="module")
@@ -66,41 +63,55 @@ def report(filled: lab_tables.Lab, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def page(report: Path) -> Iterator[Page]:
-    with browser.open_browser() as page:
-        page.open(report)
-        page.wait_for("[...document.querySelectorAll('.plot')].every((plot) => plot.dataset.drawn)")
-        yield page
+def browser() -> Iterator[Browser]:
+    with running_chromium() as browser:
+        yield browser
 
 
-@needs_browser
-def test_the_page_has_no_errors_and_asks_for_nothing(page: Page, report: Path) -> None:
-    assert page.problems == []
-    others = [url for url in page.requests if not url.startswith("data:image/")]
+@pytest.fixture(scope="module")
+def blank(browser: Browser) -> Page:
+    """Open an empty page."""
+    return browser.new_page(viewport={"width": 1200, "height": 900})
+
+
+@pytest.fixture(scope="module")
+def log(blank: Page) -> Log:
+    """Keep what the page logs and asks for from its beginning."""
+    return Log.of(blank)
+
+
+@pytest.fixture(scope="module")
+def page(blank: Page, log: Log, report: Path) -> Page:
+    """Open the report and wait until everything is drawn."""
+    blank.goto(report.resolve().as_uri())
+    blank.wait_for_function("[...document.querySelectorAll('.plot')].every((plot) => plot.dataset.drawn)")
+    return blank
+
+
+def test_the_page_has_no_errors_and_asks_for_nothing(page: Page, log: Log, report: Path) -> None:
+    assert log.problems == []
+    others = [url for url in log.requests if not url.startswith("data:image/")]
     assert others == [report.resolve().as_uri()]
 
 
-@needs_browser
 def test_all_plots_are_there(page: Page) -> None:
-    assert page.value("document.querySelectorAll('.plot').length") >= 10
-    assert page.value(
+    assert page.evaluate("document.querySelectorAll('.plot').length") >= 10
+    assert page.evaluate(
         "[...document.querySelectorAll('.plot[data-chart]')].every((p) => p.querySelector('.plotly svg'))"
     )
-    assert page.value(
+    assert page.evaluate(
         "[...document.querySelectorAll('.still')].every((image) => image.complete && image.naturalWidth > 0)"
     )
-    assert page.value("document.querySelectorAll('.still').length") >= 6
+    assert page.evaluate("document.querySelectorAll('.still').length") >= 6
 
 
-@needs_browser
 def test_texts_of_the_database_are_shown_and_not_run(page: Page) -> None:
-    assert page.value("document.title") != "broken"
-    assert page.value("document.querySelectorAll('script').length") == 3
-    assert page.value(f"document.body.innerText.includes({json.dumps(HOSTILE)})")
-    assert page.value("document.querySelectorAll('img:not(.still)').length") == 0
+    assert page.evaluate("document.title") != "broken"
+    assert page.evaluate("document.querySelectorAll('script').length") == 3
+    assert page.evaluate(f"document.body.innerText.includes({json.dumps(HOSTILE)})")
+    assert page.evaluate("document.querySelectorAll('img:not(.still)').length") == 0
 
 
-@needs_browser
 def test_the_legend_hides_a_method_in_all_charts_of_its_group(page: Page) -> None:
     button = "document.querySelector('.legend[data-group] button[data-label=\"t mixture\"]')"
     group = f"{button}.closest('.legend').dataset.group"
@@ -108,29 +119,29 @@ def test_the_legend_hides_a_method_in_all_charts_of_its_group(page: Page) -> Non
     traces = f"{plots}.flatMap((plot) => plot.data.filter((t) => t.meta && t.meta.labels))"
     own = f"{traces}.filter((t) => t.meta.labels.length === 1 && t.meta.label === 't mixture').map((t) => t.visible)"
     shared = f"{traces}.filter((t) => t.meta.labels.length > 1 && t.meta.labels.includes('t mixture'))"
-    page.value(f"{button}.click()")
-    page.wait_for(f"{own}.length && {own}.every((visible) => visible === false)")
-    assert page.value(f"{button}.getAttribute('aria-pressed')") == "false"
+    page.evaluate(f"{button}.click()")
+    page.wait_for_function(f"{own}.length && {own}.every((visible) => visible === false)")
+    assert page.evaluate(f"{button}.getAttribute('aria-pressed')") == "false"
     # The line of a trained model stays as long as one of the methods that cluster it is shown.
-    assert page.value(f"{shared}.length") == 1
-    assert page.value(f"{shared}[0].visible") is True
+    assert page.evaluate(f"{shared}.length") == 1
+    assert page.evaluate(f"{shared}[0].visible") is True
     others = f"[...{button}.closest('.legend').querySelectorAll('button')].filter((b) => b !== {button} "
     others += f"&& {shared}[0].meta.labels.includes(b.dataset.label))"
-    page.value(f"{others}.forEach((other) => other.click())")
-    page.wait_for(f"{shared}[0].visible === false")
-    page.value(f"{others}.forEach((other) => other.click())")
-    page.value(f"{button}.click()")
-    page.wait_for(f"{own}.every((visible) => visible === true) && {shared}[0].visible === true")
+    page.evaluate(f"{others}.forEach((other) => other.click())")
+    page.wait_for_function(f"{shared}[0].visible === false")
+    page.evaluate(f"{others}.forEach((other) => other.click())")
+    page.evaluate(f"{button}.click()")
+    page.wait_for_function(f"{own}.every((visible) => visible === true) && {shared}[0].visible === true")
 
 
 def n_points(page: Page) -> int:
-    return page.value(
+    return page.evaluate(
         "document.querySelector('.map').data.filter((t) => t.name !== 'found').reduce((n, t) => n + t.x.length, 0)"
     )
 
 
 def change(page: Page, selector: str, setting: str) -> None:
-    page.value(
+    page.evaluate(
         f"(() => {{ const e = document.querySelector({json.dumps(selector)}); {setting}; "
         "e.dispatchEvent(new Event('input', {bubbles: true})); })()"
     )
@@ -139,23 +150,24 @@ def change(page: Page, selector: str, setting: str) -> None:
 @pytest.fixture
 def explorer(page: Page) -> Iterator[Page]:
     yield page
-    page.value("document.querySelector('.explorer form').reset()")
-    page.wait_for("document.querySelector('[data-role=status]').textContent.startsWith('70 of 70')")
+    page.evaluate("document.querySelector('.explorer form').reset()")
+    page.wait_for_function("document.querySelector('[data-role=status]').textContent.startsWith('70 of 70')")
 
 
-@needs_browser
 def test_filters_by_session_cluster_and_stability(explorer: Page, filled: lab_tables.Lab) -> None:
     assert n_points(explorer) == 70
     change(explorer, "[data-role=sessions] input", "e.checked = false")
-    explorer.wait_for("document.querySelector('[data-role=status]').textContent.startsWith('30 of 70 drawn neurons')")
+    explorer.wait_for_function(
+        "document.querySelector('[data-role=status]').textContent.startsWith('30 of 70 drawn neurons')"
+    )
     assert n_points(explorer) == 30
     change(explorer, "[data-role=sessions] input", "e.checked = true")
     stable = queries.stable_neurons(filled.tables, filled.tables.ClusterAssignment & december_of(filled))
     change(explorer, "[data-role=clusters] input", "e.checked = false")
     assert n_points(explorer) == int((stable["cluster"] != 0).sum())
-    explorer.value("document.querySelector('[data-none=clusters]').click()")
+    explorer.evaluate("document.querySelector('[data-none=clusters]').click()")
     assert n_points(explorer) == 0
-    explorer.value("document.querySelector('[data-all=clusters]').click()")
+    explorer.evaluate("document.querySelector('[data-all=clusters]').click()")
     change(explorer, "[data-role=stability]", "e.value = 1")
     assert n_points(explorer) == int((stable["stability"] == 1).sum())
 
@@ -164,46 +176,44 @@ def december_of(lab: lab_tables.Lab) -> Any:
     return (lab.tables.ClusterAssignment & (lab.tables.Clustering & "method = 'december'").proj()).fetch("KEY")
 
 
-@needs_browser
 def test_a_unit_can_be_searched_for_and_is_described(explorer: Page) -> None:
     change(explorer, "[data-role=search]", "e.value = 'second/10'")
-    explorer.wait_for("!document.querySelector('[data-role=found]').hidden")
-    words = explorer.value("document.querySelector('[data-role=found]').innerText")
+    explorer.wait_for_function("!document.querySelector('[data-role=found]').hidden")
+    words = explorer.evaluate("document.querySelector('[data-role=found]').innerText")
     assert words.count("unit") == 1
     assert words.startswith("session second, unit 10, cluster ")
     assert "type 1" in words
     change(explorer, "[data-role=search]", "e.value = '10'")
-    assert explorer.value("document.querySelectorAll('[data-role=found] li').length") == 2
+    assert explorer.evaluate("document.querySelectorAll('[data-role=found] li').length") == 2
     change(explorer, "[data-role=search]", "e.value = 'nobody/1'")
-    assert explorer.value("document.querySelector('[data-role=status]').textContent").endswith("none of them is found.")
+    assert explorer.evaluate("document.querySelector('[data-role=status]').textContent").endswith(
+        "none of them is found."
+    )
 
 
-@needs_browser
 @pytest.mark.parametrize("color", ["cluster", "type", "session", "stability", "confidence"])
 def test_colours_of_the_map(explorer: Page, color: str) -> None:
     change(explorer, "[data-role=color]", f"e.value = {json.dumps(color)}")
-    assert explorer.value("document.querySelector('[data-role=color]').value") == color
+    assert explorer.evaluate("document.querySelector('[data-role=color]').value") == color
     assert n_points(explorer) == 70
-    hover = explorer.value("document.querySelector('.map').data[0].text[0]")
+    hover = explorer.evaluate("document.querySelector('.map').data[0].text[0]")
     assert all(word in hover for word in ("session ", "unit ", "cluster ", "stability "))
 
 
-@needs_browser
 def test_the_cloud_stays_where_it_is_when_it_is_coloured_anew(explorer: Page) -> None:
     place = "JSON.stringify(document.querySelector('.map')._fullLayout._size)"
     ranges = "JSON.stringify(['xaxis', 'yaxis'].map((n) => document.querySelector('.map')._fullLayout[n].range))"
-    before = explorer.value(place), explorer.value(ranges)
+    before = explorer.evaluate(place), explorer.evaluate(ranges)
     change(explorer, "[data-role=color]", "e.value = 'stability'")
-    explorer.wait_for("document.querySelector('.explorer .ramp') !== null")
-    assert (explorer.value(place), explorer.value(ranges)) == before
-    assert explorer.value("document.querySelector('.map .colorbar')") is None
+    explorer.wait_for_function("document.querySelector('.explorer .ramp') !== null")
+    assert (explorer.evaluate(place), explorer.evaluate(ranges)) == before
+    assert explorer.evaluate("document.querySelector('.map .colorbar')") is None
     # Plotly's buttons have a strip of their own above the cloud.
-    bar = explorer.value("document.querySelector('.map .modebar').getBoundingClientRect().bottom")
-    top = explorer.value("document.querySelector('.map').getBoundingClientRect().top")
-    assert bar <= top + explorer.value("document.querySelector('.map')._fullLayout._size.t") + 1
+    bar = explorer.evaluate("document.querySelector('.map .modebar').getBoundingClientRect().bottom")
+    top = explorer.evaluate("document.querySelector('.map').getBoundingClientRect().top")
+    assert bar <= top + explorer.evaluate("document.querySelector('.map')._fullLayout._size.t") + 1
 
 
-@needs_browser
 def test_the_menu_says_where_the_reader_is(page: Page) -> None:
     marked = "[...document.querySelectorAll('nav a[aria-current]')].map((link) => link.textContent).join()"
     for section, name in (
@@ -212,62 +222,61 @@ def test_the_menu_says_where_the_reader_is(page: Page) -> None:
         ("provenance", "Provenance"),
         ("question", "Question"),
     ):
-        page.value(f"document.getElementById('{section}').scrollIntoView()")
-        page.wait_for(f"{marked} === '{name}'")
+        page.evaluate(f"document.getElementById('{section}').scrollIntoView()")
+        page.wait_for_function(f"{marked} === '{name}'")
 
 
-@needs_browser
 def test_plots_of_a_row_begin_at_one_height(page: Page) -> None:
-    for charts in range(page.value("document.querySelectorAll('.charts').length")):
+    for charts in range(page.evaluate("document.querySelectorAll('.charts').length")):
         plots = f"[...document.querySelectorAll('.charts')[{charts}].querySelectorAll('.plot')]"
         columns: dict[int, set[int]] = {}
-        for x, y in page.value(f"{plots}.map((p) => p.getBoundingClientRect()).map((box) => [box.left, box.top])"):
+        for x, y in page.evaluate(f"{plots}.map((p) => p.getBoundingClientRect()).map((box) => [box.left, box.top])"):
             columns.setdefault(round(x), set()).add(round(y))
         assert len({min(heights) for heights in columns.values()}) <= 1
 
 
-@needs_browser
-def test_it_fits_a_phone(page: Page) -> None:
-    page.resize(360, 740)
+def test_it_fits_a_phone(page: Page, log: Log) -> None:
+    resize(page, 360, 740)
     try:
-        page.wait_for("document.documentElement.clientWidth === 360")
-        page.wait_for("document.documentElement.scrollWidth === 360")
-        page.wait_for("[...document.querySelectorAll('.plot .main-svg')].every((svg) => svg.clientWidth <= 360)")
+        page.wait_for_function("document.documentElement.clientWidth === 360")
+        page.wait_for_function("document.documentElement.scrollWidth === 360")
+        page.wait_for_function(
+            "[...document.querySelectorAll('.plot .main-svg')].every((svg) => svg.clientWidth <= 360)"
+        )
         # What is wider than the phone is scrolled in a box of its own, and says so; nothing else is cut.
         boxes = "[...document.querySelectorAll('details[open] > .scroll')]"
-        page.wait_for(f"{boxes}.some((box) => box.classList.contains('wide'))")
-        assert page.value(f"{boxes}.every((b) => b.classList.contains('wide') === (b.scrollWidth > b.clientWidth + 1))")
-        assert page.problems == []
+        page.wait_for_function(f"{boxes}.some((box) => box.classList.contains('wide'))")
+        assert page.evaluate(
+            f"{boxes}.every((b) => b.classList.contains('wide') === (b.scrollWidth > b.clientWidth + 1))"
+        )
+        assert log.problems == []
     finally:
-        page.resize(1200)
+        resize(page, 1200)
 
 
-@needs_browser
 def test_at_night_the_page_is_dark_and_figures_keep_their_paper(page: Page) -> None:
     color = "getComputedStyle(document.querySelector('{}')).backgroundColor"
-    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
-    page.command("Emulation.setEmulatedMedia", features=dark)
+    page.emulate_media(color_scheme="dark")
     try:
-        assert page.value(color.format("body")) == "rgb(20, 24, 28)"
-        assert page.value(color.format(".plot")) == "rgb(255, 255, 255)"
-        page.command("Emulation.setEmulatedMedia", media="print", features=dark)
-        assert page.value(color.format("body")) == "rgb(255, 255, 255)"
+        assert page.evaluate(color.format("body")) == "rgb(20, 24, 28)"
+        assert page.evaluate(color.format(".plot")) == "rgb(255, 255, 255)"
+        page.emulate_media(media="print", color_scheme="dark")
+        assert page.evaluate(color.format("body")) == "rgb(255, 255, 255)"
     finally:
-        page.command("Emulation.setEmulatedMedia", media="", features=[])
+        page.emulate_media(media="null", color_scheme="null")
 
 
-@needs_browser
 def test_it_prints_with_still_pictures(page: Page, tmp_path: Path) -> None:
-    page.command("Emulation.setEmulatedMedia", media="print")
+    page.emulate_media(media="print")
     try:
-        assert page.value("getComputedStyle(document.querySelector('.interactive')).display") == "none"
-        assert page.value("getComputedStyle(document.querySelector('.still')).display") == "block"
+        assert page.evaluate("getComputedStyle(document.querySelector('.interactive')).display") == "none"
+        assert page.evaluate("getComputedStyle(document.querySelector('.still')).display") == "block"
         # Long entries are broken between pages rather than moved as a whole.
-        assert page.value("getComputedStyle(document.querySelector('details.cluster')).breakInside") == "auto"
-        assert page.value("getComputedStyle(document.querySelector('h2')).breakAfter") == "avoid"
+        assert page.evaluate("getComputedStyle(document.querySelector('details.cluster')).breakInside") == "auto"
+        assert page.evaluate("getComputedStyle(document.querySelector('h2')).breakAfter") == "avoid"
     finally:
-        page.command("Emulation.setEmulatedMedia", media="")
-    page.print_to(tmp_path / "report.pdf")
+        page.emulate_media(media="null")
+    page.pdf(path=tmp_path / "report.pdf", print_background=True)
     assert (tmp_path / "report.pdf").stat().st_size > 50_000
 
 

@@ -390,7 +390,7 @@ def test_vectors_that_diverged():
         )
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_a_step_on_a_gpu_is_that_of_the_cpu():
     w, centers = random_problem(500, 3, 4)
     results = []

@@ -306,7 +306,7 @@ def test_other_kinds_of_vectors():
     assert "dof=2.1, weights='uniform', scale_bounds=(0.0001, 10000.0)" in repr(mixture)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_results_on_a_gpu_are_those_of_the_cpu():
     w, centers, scales = random_problem(500, 3, 4, dtype=np.float32)
     cpu, gpu = make_mixture(centers, scales), make_mixture(centers, scales).cuda()

@@ -185,7 +185,7 @@ def test_processes_that_are_killed_or_told_to_stop_and_the_one_that_ends_the_wor
     assert done.read_text() == repr(expected)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_on_a_gpu_a_resumed_training_goes_on_as_well():
     """The gradient of grid_sample adds in any order there: curves before are the same bytes, those after are close."""
     settings = {**SETTINGS, "device": "cuda", "patience": 9, "share_pretraining": False}
