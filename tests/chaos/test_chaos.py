@@ -11,6 +11,8 @@ from chaoslab.figures import Figures
 from chaoslab.forms import NEED_A_SERVER_OF_THEIR_OWN, SHORT, TOGETHER
 from chaoslab.laboratory import Laboratory
 
+pytestmark = pytest.mark.slow(30)
+
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Future[Figures]]:

@@ -19,6 +19,8 @@ from december_plugin.database.backup_files import MANIFEST
 from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.storage.base import MARK
 
+pytestmark = [pytest.mark.database, pytest.mark.slow(4)]
+
 December = Callable[..., subprocess.CompletedProcess[str]]
 # A schema as a command makes it, with a file in the store that a row refers to, and a checkpoint.
 FILL = """

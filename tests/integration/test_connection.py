@@ -127,6 +127,8 @@ def test_settings_in_the_environment(server: EmbeddedServer, tmp_path: Path, dec
     assert f"database   127.0.0.1:{own.port}, user december\nsettings   DJ_HOST, DJ_USER, DJ_PASS\n" in done.stdout
 
 
+@pytest.mark.slow(5)
+@pytest.mark.database
 def test_command_starts_and_stops_the_embedded_server(tmp_path: Path, december: Command) -> None:
     home = {"DECEMBER_HOME": str(tmp_path / "home")}
     assert december("db", "status", cwd=tmp_path, **home).returncode == 3
@@ -146,6 +148,7 @@ def test_command_starts_and_stops_the_embedded_server(tmp_path: Path, december: 
     assert december("db", "status", cwd=tmp_path, **home).returncode == 3
 
 
+@pytest.mark.slow(4)
 def test_nothing_is_logged_about_connections_unless_asked(
     server: EmbeddedServer, tmp_path: Path, december: Command
 ) -> None:

@@ -11,6 +11,8 @@ from december_plugin.demo.demonstration import DemoSettings, demo_sweep, simulat
 from december_plugin.simulate import read_truth, write_recording
 from december_plugin.sweeps.parse import parse_sweep
 
+pytestmark = pytest.mark.slow(15)
+
 SMALL = ["--seeds", "1", "2", "--clusters", "2", "3", "--epochs", "4", "--pretrain-epochs", "3", "--draws", "2"]
 
 

@@ -21,6 +21,8 @@ import yaml
 from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.simulate import write_recording
 
+pytestmark = pytest.mark.slow(3)
+
 DOCKER = Path(__file__).parents[2] / "docker"
 ROLES = ("admin", "worker", "reader")
 SWEEP = {

@@ -27,6 +27,8 @@ from moto.server import ThreadedMotoServer
 
 from december_plugin.database.embedded import EmbeddedServer
 
+pytestmark = pytest.mark.slow(2)
+
 DOCKER = Path(__file__).parents[2] / "docker"
 PASSWORD, STORE_KEY = "s3cr3t-of-the-worker-77", "s3cr3t-of-the-store-88"
 READY = "ready"

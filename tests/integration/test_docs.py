@@ -22,6 +22,8 @@ from december_plugin.cli import build_parser, commands, main
 from december_plugin.simulate import write_recording
 from helpers.driver import gpu, write_driver
 
+pytestmark = pytest.mark.slow(3)
+
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "running-on-your-gpus.md").read_text(encoding="utf-8")
 HELP = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")

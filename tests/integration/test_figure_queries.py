@@ -22,6 +22,8 @@ from helpers import planted_lab
 from helpers.figures_lab import validation
 from helpers.lab_tables import LAB_TRAINERS, open_lab, truth
 
+pytestmark = pytest.mark.slow(1)
+
 SEEDS = [1, 2]
 
 

@@ -53,6 +53,7 @@ def gone_pid() -> int:
     return process.pid
 
 
+@pytest.mark.slow(4)
 def test_fresh_heartbeats_are_healthy(add_worker: Any, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = add_worker(age=3), add_worker(age=59, state="waiting", gpu="")
     assert main(["health"]) == 0

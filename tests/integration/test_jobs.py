@@ -406,6 +406,7 @@ def test_collisions_with_workers_are_tried_again(monkeypatch: pytest.MonkeyPatch
 # ---- december clean
 
 
+@pytest.mark.slow(10)
 def test_old_rows_of_pools_go_and_those_that_are_needed_stay(empty_lab, capsys):
     sweep = FakeSweep(empty_lab, seeds=4)
     old, young = sweep.pool(), sweep.pool()

@@ -11,6 +11,8 @@ from december_plugin.cli import main
 from december_plugin.results.confusion import confusion_frame
 from december_plugin.schemas.lab import open_lab
 
+pytestmark = pytest.mark.slow(5)
+
 NAME = "marmoset-2"
 TYPES = "planted types of marmoset-2"
 

@@ -13,6 +13,8 @@ from december_plugin.schemas.evidence import set_digest
 from december_plugin.schemas.migration import finish, outdated
 from helpers.lab_tables import open_lab
 
+pytestmark = pytest.mark.slow(5)
+
 OLD_KEY = (  # SurrogateAgreement as it was when its key named the newest seed, without foreign keys
     "ALTER TABLE {table} DROP FOREIGN KEY {largest}, DROP FOREIGN KEY {seed_set}, "
     "CHANGE COLUMN largest_seed newest_seed INT NOT NULL, DROP PRIMARY KEY, "

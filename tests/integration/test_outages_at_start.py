@@ -24,6 +24,8 @@ from helpers.fake_sweep import FakeSweep
 from helpers.pool_lab import PoolLab, wait_until
 from helpers.s3_server import Proxy
 
+pytestmark = pytest.mark.slow(6)
+
 QUICKLY = ("--lease", "20", "--checkpoint-every", "1")
 
 

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow(5)
+
 ROOT = Path(__file__).parents[2]
 DISTRIBUTIONS = {
     "git": "gitpython",

@@ -11,12 +11,16 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 from december_plugin.cli import main
 from december_plugin.cli.commands import pool as pool_command
 from december_plugin.database.connection import second_connection
 from december_plugin.pool.jobs.records import PoolRecords
 from december_plugin.pool.supervisor.database import SupervisorDatabase, failed_jobs
 from helpers.pool_lab import FATAL, wait_until
+
+pytestmark = pytest.mark.slow(10)
 
 QUICKLY = ("--lease", "10", "--checkpoint-every", "1")
 

@@ -19,6 +19,8 @@ from december_plugin.pool.slurm.array import ArrayStatus, SlurmError
 from december_plugin.pool.supervisor.registry import choose_pools
 from december_plugin.schemas.lab import open_lab
 
+pytestmark = pytest.mark.slow(3)
+
 
 class Tables:
     """A schema with pools that nobody runs."""

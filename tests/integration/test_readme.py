@@ -16,6 +16,8 @@ from december_plugin.schemas.lab import open_lab
 from december_plugin.simulate import write_recording
 from december_plugin.sweeps.parse import load_sweep
 
+pytestmark = pytest.mark.slow(4)
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Run elsewhere: test_server.py, test_packaging.py, test_demo.py, test_pool.py, test_status.py.

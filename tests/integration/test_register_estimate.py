@@ -99,6 +99,7 @@ def test_a_schema_without_tables_and_a_server_that_does_not_answer(
     assert "is not known: the server is away." in capsys.readouterr().out
 
 
+@pytest.mark.slow(5)
 def test_no_server_is_started_for_it(tmp_path: Path) -> None:
     (tmp_path / "sweep.yaml").write_text(re.sub(r"helpers\.planted_lab\.\w+", "os.path.join", SWEEP))
     home = tmp_path / "home"
@@ -129,6 +130,7 @@ surrogates:
 """
 
 
+@pytest.mark.slow(5)
 def test_the_jobs_that_follow_are_those_that_workers_find(empty_lab: Any, tmp_path: Path) -> None:
     path, tables = tmp_path / "sweep.yaml", empty_lab.tables
 

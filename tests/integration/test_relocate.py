@@ -67,6 +67,7 @@ def run(lab: Lab, *words: str) -> int:
     return main([*map(str, words), "--schema", lab.tables.schema.database])
 
 
+@pytest.mark.slow(4)
 def test_a_folder_that_moved_is_not_trained_anew(
     moved: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

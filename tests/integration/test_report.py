@@ -19,6 +19,8 @@ from december_plugin.results import agreement as queries
 from helpers import lab_tables, planted_lab
 from helpers.chromium import Log, resize, running_chromium
 
+pytestmark = pytest.mark.slow(2)
+
 HOSTILE = "DECEMber <script>document.title = 'broken'</script><img src=x onerror=alert(1)>"
 SEEDS = [1, 2, 3]
 READER = "report_reader"

@@ -20,6 +20,8 @@ from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.importing.datajoint import ENVIRONMENT
 from december_plugin.simulate import write_recording
 
+pytestmark = [pytest.mark.database, pytest.mark.slow(2)]
+
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"
 QUICK = {"max_iter": 2, "pretrain_epochs": 1, "device": "cpu", "lr_init": 0.01}
 MODEL = {"hidden_channels": 4, "input_kern": 3, "hidden_kern": 3, "layers": 1, "depth_separable": False}

@@ -13,6 +13,8 @@ from december_plugin.cli import main
 from december_plugin.simulate import write_recording
 from helpers.pool_lab import PoolLab
 
+pytestmark = pytest.mark.slow(10)
+
 SWEEP = """\
 seeds: [1, 2]
 datasets:

@@ -113,6 +113,7 @@ def test_files_in_a_bucket(store: S3Store, s3: S3Server) -> None:
     store.check()
 
 
+@pytest.mark.slow(4)
 def test_more_files_than_one_answer_lists(store: S3Store, s3: S3Server) -> None:
     names = {f"many/{number:04d}" for number in range(1005)}
     for name in names:
@@ -341,6 +342,7 @@ def test_attachments_while_the_server_fails(
     assert Path((models & "number = 1").fetch1("model_state", download_path=str(tmp_path))).read_bytes() == LARGE
 
 
+@pytest.mark.slow(6)
 def test_worker_keeps_its_models_in_a_bucket(
     configured: dict[str, Any], s3: S3Server, december: Callable[..., Any], schema_name: str, tmp_path: Path
 ) -> None:

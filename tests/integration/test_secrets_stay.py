@@ -20,6 +20,8 @@ import yaml
 from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.importing.datajoint import ENVIRONMENT
 
+pytestmark = pytest.mark.slow(10)
+
 PASSWORD = "Geh3im \"w'rt\\1 & more"
 PART = "Geh3im"  # in every spelling of it
 STORE_KEY = "wJalrXUtnFEMI-K7MDENG"

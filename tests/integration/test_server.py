@@ -27,6 +27,8 @@ from december_plugin.database import mariadb, server_folder
 from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.errors import ServerError
 
+pytestmark = pytest.mark.database
+
 NOBODY = 65534
 
 

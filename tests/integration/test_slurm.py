@@ -18,6 +18,8 @@ from december_plugin.pool.slurm.array import slurm_status
 from december_plugin.schemas.lab import open_lab
 from helpers.slurm_host import SlurmHost, running_slurm, wait_until
 
+pytestmark = pytest.mark.slow(15)
+
 LAB_PASSWORD = "a password for nobody's eyes"
 MODEL = {"hidden_channels": 4, "input_kern": 3, "hidden_kern": 3, "layers": 1, "depth_separable": False}
 SETTINGS = {"pretrain_epochs": 2, "device": "cpu", "lr_init": 0.01}

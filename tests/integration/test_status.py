@@ -311,6 +311,7 @@ def test_idle_workers_while_jobs_wait(sweep: FakeSweep) -> None:
 # ---- old schemas, and accounts that may only read
 
 
+@pytest.mark.slow(4)
 def test_a_reader_of_an_old_schema(
     sweep: FakeSweep, server: Any, admin: Any, december: Any, tmp_path: Path, schema_name: str
 ) -> None:
@@ -412,6 +413,7 @@ def test_wrong_interval(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"'{words}' is not a number of seconds from 0.5 to 86400" in capsys.readouterr().err
 
 
+@pytest.mark.slow(6)
 def test_commands_that_only_read_load_nothing_heavy(empty_lab: Any, tmp_path: Path, december_home: Path) -> None:
     script = f"""
 import sys

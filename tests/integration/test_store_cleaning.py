@@ -461,6 +461,7 @@ def s3(tmp_path: Path) -> Iterator[S3Server]:
     server.stop()
 
 
+@pytest.mark.slow(5)
 def test_cleaning_of_a_bucket(s3: S3Server, database: Any, schema_name: str) -> None:
     stores = dj.config["stores"]
     dj.config["stores"] = {**stores, "cloud": s3_server.store_settings(s3.port)}

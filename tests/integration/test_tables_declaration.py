@@ -31,6 +31,7 @@ def all_tables(tables: DecemberTables):
         yield from (part for part in vars(table).values() if isinstance(part, type) and issubclass(part, dj.Part))
 
 
+@pytest.mark.slow(4)
 def test_importing_opens_no_connection():
     code = (
         "import datajoint as dj, sys; import december_plugin.schemas, december_plugin.results.agreement; "

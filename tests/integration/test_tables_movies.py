@@ -8,6 +8,8 @@ import pytest
 from december_plugin.simulate.movies import write_movie_recording
 from helpers.lab_tables import open_lab
 
+pytestmark = pytest.mark.slow(3)
+
 MODEL = {
     "hidden_channels": [3, 4],
     "temporal_kernels": [3, 3],

@@ -14,6 +14,8 @@ from december_plugin.schemas import december_tables
 from december_plugin.simulate import write_recording
 from helpers.lab_tables import open_lab
 
+pytestmark = pytest.mark.slow(3)
+
 SEEDS = [1, 2]
 TRAINING = {"pretrain_epochs": 2, "max_iter": 4, "device": "cpu", "verbose": False}
 

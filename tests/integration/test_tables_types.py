@@ -17,6 +17,8 @@ from december_plugin.sweeps.register import register
 from helpers import planted_lab
 from helpers.lab_tables import open_lab
 
+pytestmark = pytest.mark.slow(1.5)
+
 SEEDS = [1, 2, 3]
 COUNTS = [2, 3, 4, 5]
 N_NEURONS = sum(planted_lab.SESSIONS.values())

@@ -9,9 +9,13 @@ import threading
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 import helpers
 from december_plugin.database import outages
 from helpers.lab_tables import open_lab
+
+pytestmark = pytest.mark.slow(4)
 
 WORKER = """
 import os, sys, time

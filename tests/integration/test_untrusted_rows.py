@@ -162,7 +162,7 @@ for _ in range(1500):
     blobs.append(bytes(changed))
 
 resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
-signal.signal(signal.SIGALRM, stop)
+signal.signal(signal.SIGPROF, stop)
 seen = set()
 watched = ("exec", "compile", "os.system", "os.exec", "subprocess.Popen", "pickle.find_class", "marshal.loads", "open")
 
@@ -173,14 +173,14 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 unpacked = 0
 for each in blobs:
-    signal.setitimer(signal.ITIMER_REAL, 0.02)  # a number of elements that was made huge
+    signal.setitimer(signal.ITIMER_PROF, 0.02)  # a number of elements that was made huge
     try:
         blob.unpack(each)
         unpacked += 1
     except Exception:
         pass
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 print(unpacked > 100, len(blobs) - unpacked > 100, sorted(seen))
 pickle.loads(trap)
 print(sorted(seen))

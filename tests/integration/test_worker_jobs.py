@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import sys
-import time
 import uuid
 from types import SimpleNamespace
 
@@ -113,7 +112,26 @@ def test_a_lease_whose_row_changes_after_the_snapshot_is_taken_another_time(tabl
     assert leases.mark_dead(other, worker, "killed") == []
 
 
+class Clock:
+    """Both clocks of a machine, which a test puts forward."""
+
+    def __init__(self) -> None:
+        self.awake = self.wall = 1000.0
+
+    def monotonic(self) -> float:
+        return self.awake
+
+    def time(self) -> float:
+        return self.wall
+
+    def forward(self, seconds: float) -> None:
+        self.awake += seconds
+        self.wall += seconds
+
+
 def test_a_worker_that_slept_gives_the_others_time_to_wake_up(lab, table, keys, leases, other, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("december_plugin.pool.worker.heartbeat.time", clock)
     sleeper = uuid.uuid4().hex
     beat = Heartbeat(
         WorkerIdentity(uuid.uuid4().hex), WorkerState(), leases, lease=1.0, connect=lambda: other, ask_to_stop=print
@@ -124,14 +142,14 @@ def test_a_worker_that_slept_gives_the_others_time_to_wake_up(lab, table, keys, 
     leases.claim(table, keys[0], sleeper)
     beat._beat()
     assert len(released) == 1
-    time.sleep(1.2)
+    clock.forward(1.2)
     beat._beat()  # it was suspended, as the others may have been
     assert len(released) == 1
-    beat._last_beat = time.monotonic(), time.time() - 60  # the machine slept: its monotonic clock stood still
+    clock.wall += 60  # the machine slept: its monotonic clock stood still
     beat._beat()
     assert len(released) == 1
     for _ in range(4):
-        time.sleep(0.4)
+        clock.forward(0.4)
         beat._beat()
     assert len(released) == 2
 

@@ -23,6 +23,8 @@ from december_plugin.pool.jobs.waiting import clear_failures
 from december_plugin.schemas.lab import open_lab
 from helpers import lab_tables
 
+pytestmark = pytest.mark.slow(8)
+
 QUICK = {"max_iter": 3, "pretrain_epochs": 2, "device": "cpu", "lr_init": 0.01}
 MODEL = {
     "hidden_channels": 4,
