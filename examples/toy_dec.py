@@ -30,6 +30,7 @@ from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 from december_plugin.clustering.losses import DECEMber, VanillaDEC
+from december_plugin.evaluation.methods import Method
 from december_plugin.plots import save_figure, toy_figure
 
 CENTERS = ((-0.1, -0.1), (0.1, 0.1))
@@ -177,7 +178,9 @@ def frames(weights: Tensor, groups: np.ndarray, runs: Sequence[Run]) -> tuple[pd
             stages.append(_points(f"after {run.method}", "neuron", run.weights, run.labels))
             stages.append(_points(f"after {run.method}", "center", run.centers, np.arange(len(run.centers))))
     distances = [
-        pd.DataFrame({"method": run.method, "target": run.target, "step": step, "distance": run.distances})
+        pd.DataFrame({"label": run.method, "target": run.target, "step": step, "distance": run.distances}).assign(
+            identity=Method(run.method.lower())
+        )
         for run in runs
         for step in [np.arange(len(run.distances))]
     ]

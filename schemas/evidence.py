@@ -407,9 +407,9 @@ def surrogate_row(name: str | None, *, n_draws: Any, seed: Any, method: Any, clu
     chosen = SurrogateSettings(name=name, n_draws=n_draws, seed=seed, method=method, clusterings=clusterings)
     of = chosen.clusterings
     if name is None:
-        from december_plugin.text.naming import METHOD_NAMES
+        from december_plugin.evaluation.methods import NAMES
 
-        whose = f", of {' and '.join(METHOD_NAMES[each] for each in of)}" if of else ""
+        whose = f", of {' and '.join(NAMES[each] for each in of)}" if of else ""
         shown = f", seed {chosen.seed}" if chosen.seed else ""
         name = f"{chosen.method}, {chosen.n_draws} draws{shown}{whose}"[:NAME_LENGTH]
     text = json.dumps([chosen.method, chosen.n_draws, chosen.seed, *([of] if of else [])], separators=(",", ":"))

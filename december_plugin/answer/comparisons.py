@@ -80,7 +80,7 @@ class _Numbers:
         self.key = list(analysis.configuration)
         self.training = [name for name in self.key if name != "clustering_hash"]
         self.pairs = _by_configuration(analysis.pairs, self.key, ["seed_a", "seed_b"], "agreement")
-        self.tested = _by_configuration(analysis.tested, self.training, ["seed"], "test")
+        self.tested = _by_configuration(analysis.tested, self.training, ["seed"], "test_correlation")
 
 
 # --- the right reference -------------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def _compared(december: Row, reference: Row, kind: str, data: _Numbers) -> dict[
 
 def _without_reference(december: Row, kind: str) -> dict[str, Any]:
     numbers = dict.fromkeys(("reference_mean", "difference", "spread", "test_difference"), np.nan)
-    own = {"december_mean": december["seeds_mean"], "n_pairs": 0, "result": "none", "equal_prediction": None}
+    own = {"december_mean": december["agreement_mean"], "n_pairs": 0, "result": "none", "equal_prediction": None}
     return {**_names(december, kind), "reference": None, **numbers, **own}
 
 

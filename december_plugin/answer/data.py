@@ -116,7 +116,7 @@ class Analysis:
     pairs
         One row per configuration and pair of seeds: its key, ``seed_a``, ``seed_b``, ``agreement`` (ARI).
     tested
-        One row per trained model: its key, ``seed``, ``test`` (test correlation, mean over neurons).
+        One row per trained model: its key, ``seed``, ``test_correlation`` (mean over neurons).
     trainer_settings, clustering_settings
         Complete settings of trainers, by function and hash, and of clusterings, by hash.
     sessions
@@ -182,7 +182,7 @@ class ReportData:
     entries
         Entries of nnfabrik's tables and clusterings: ``kind``, ``fn``, ``hash``, ``comment``, ``config``.
     trainings
-        One row per trained model: ``dataset_hash``, ``model_hash``, ``trainer_hash``, ``seed``, ``role``,
+        One row per trained model: ``dataset_hash``, ``model_hash``, ``trainer_hash``, ``seed``, ``trainer_role``,
         ``validation_correlation``, ``test_correlation``, ``n_epochs``, ``best_epoch``, ``stopped_by``, ``trained``.
     known_types
         One row per labeling, as ``KnownTypes.overview`` has it.

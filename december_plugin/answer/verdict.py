@@ -234,21 +234,22 @@ def _seeds_agree(analysis: Analysis) -> Evidence:
 
 def _known_types(analysis: Analysis) -> Evidence | None:
     table = analysis.agreement
-    if analysis.types_name is None or not table["types_mean"].notna().any():
+    if analysis.types_name is None or not table["types_agreement_mean"].notna().any():
         return None
-    known = table[table["types_mean"].notna()]
-    best = known.loc[known["types_mean"].idxmax()]
+    known = table[table["types_agreement_mean"].notna()]
+    best = known.loc[known["types_agreement_mean"].idxmax()]
     at_true = ""
     if analysis.n_types in set(known["n_clusters"]):
         rows = known[known["n_clusters"] == analysis.n_types]
-        row = rows.loc[rows["types_mean"].idxmax()]
+        row = rows.loc[rows["types_agreement_mean"].idxmax()]
         at_true = (
             f" With as many clusters as types, K = {analysis.n_types}, it is highest for {row['label']}: "
-            f"{_mean_sd(row, 'types')}."
+            f"{_mean_sd(row, 'types_agreement')}."
         )
     text = (
         f"With the {analysis.n_types} known types {analysis.types_name!r} the agreement is highest for {best['label']} "
-        f"with K = {int(best['n_clusters'])}: ARI {_mean_sd(best, 'types')} (1 = identical, 0 = by chance).{at_true}"
+        f"with K = {int(best['n_clusters'])}: ARI {_mean_sd(best, 'types_agreement')} (1 = identical, 0 = by chance)."
+        f"{at_true}"
     )
     return Evidence("Agreement with known types", "open", text)
 

@@ -10,23 +10,15 @@ import numpy as np
 import pandas as pd
 
 from december_plugin.embeddings.readout_vectors import readout_embeddings
+from december_plugin.evaluation.methods import Method
 from december_plugin.plots import agreement_figure, embedding_figure, null_figure, save_figure, training_curves_figure
-from december_plugin.results.agreement import assignment_frame, configuration_key
+from december_plugin.results.agreement import assignment_frame
 from december_plugin.results.evidence import consensus_frame
+from december_plugin.results.queries import configuration_key
 from december_plugin.schemas.lab import Lab
 from december_plugin.schemas.stored import stored_state_dict
 
-PLOTTED_COLUMNS = {
-    "label": "method",
-    "n_clusters": "n_clusters",
-    "seeds_mean": "ari_mean",
-    "seeds_sd": "ari_sd",
-    "n_pairs": "n_pairs",
-    "types_mean": "types_ari_mean",
-    "types_sd": "types_ari_sd",
-    "test_mean": "test_correlation_mean",
-    "test_sd": "test_correlation_sd",
-}
+NEURON = ["data_key", "unit_id"]
 
 
 def draw_figures(
@@ -66,12 +58,11 @@ def draw_figures(
     table = table[table["dataset_hash"] == plan[0]["dataset_hash"]]
     known = _known_types(lab, types_name) if types_name is not None else None
     n_types = known["type"].nunique() if known is not None else None
-    plotted = table[list(PLOTTED_COLUMNS)].rename(columns=PLOTTED_COLUMNS)
-    if plotted["ari_mean"].notna().any():  # with one seed there is no pair to agree
-        figures["agreement"] = agreement_figure(plotted.astype({"ari_sd": float}), n_types=n_types)
+    if table["agreement_mean"].notna().any():  # with one seed there is no pair to agree
+        figures["agreement"] = agreement_figure(table, n_types=n_types)
     n_clusters = _middle(table, n_types)
     figures["readouts"] = _readouts(lab, table, n_clusters, known)
-    figures["training"] = training_curves_figure(_curves(lab, table, n_clusters, plan))
+    figures["training"] = training_curves_figure(*_curves(lab, table, n_clusters, plan))
     return [path for name, figure in figures.items() for path in save_figure(figure, folder, name)]
 
 
@@ -79,11 +70,10 @@ def _null_panels(lab: Lab, table: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataF
     """Return the nulls of the methods themselves, not of controls, named by data set where there are several."""
     of_control = set(table.loc[table["trainer_role"] == "control", "label"])
     key = configuration_key(lab.tables)
-    shown = nulls[~nulls["label"].isin(of_control)].merge(table[[*key, "seeds_sd"]], on=key)
-    shown = shown.drop(columns="method").rename(columns={"label": "method"})
+    shown = nulls[~nulls["label"].isin(of_control)].merge(table[[*key, "agreement_sd"]], on=key)
     comments = dict(zip(*lab.nnfabrik.Dataset().fetch("dataset_hash", "dataset_comment"), strict=True))
     if shown["dataset_hash"].nunique() > 1:
-        shown["method"] = [f"{row.method}, {comments[row.dataset_hash]}" for row in shown.itertuples()]
+        shown["label"] = [f"{row.label}, {comments[row.dataset_hash]}" for row in shown.itertuples()]
     return shown
 
 
@@ -122,10 +112,10 @@ def _readouts(lab: Lab, table: pd.DataFrame, n_clusters: int, known: pd.DataFram
     neurons = pd.concat([assigned[data_key] for data_key in dict.fromkeys(embeddings.data_keys)], ignore_index=True)
     seeds = (lab.tables.ClusterAssignment & configuration).fetch("KEY", order_by="seed")
     if len(seeds) > 1:  # the clusters of the report, in its numbers
-        shared = consensus_frame(lab.tables, seeds)[["data_key", "unit_id", "cluster"]]
-        labels = neurons.merge(shared, on=["data_key", "unit_id"], how="left")["cluster"].fillna(-1).astype(int)
+        shared = consensus_frame(lab.tables, seeds)[[*NEURON, "cluster"]]
+        labels = neurons[NEURON].merge(shared, on=NEURON, how="left")["cluster"].fillna(-1).astype(int)
     else:
-        labels = neurons["label"]
+        labels = neurons["cluster"]
     groupings = {f"{row['label']}: cluster": labels.to_numpy()}
     if known is not None:
         types = neurons.merge(known, on=["data_key", "unit_id"], how="left")["type"]
@@ -133,17 +123,19 @@ def _readouts(lab: Lab, table: pd.DataFrame, n_clusters: int, known: pd.DataFram
     return embedding_figure(embeddings.vectors, groupings, sessions=embeddings.data_keys)
 
 
-def _curves(lab: Lab, table: pd.DataFrame, n_clusters: int, plan: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Return the curves of the baseline and of the DECEMber models of this K, by label."""
-    trainers = table[["trainer_fn", "trainer_hash", "method", "trainer_role", "label", "n_clusters"]]
+def _curves(
+    lab: Lab, table: pd.DataFrame, n_clusters: int, plan: Sequence[dict[str, Any]]
+) -> tuple[dict[str, list[Any]], dict[str, Method]]:
+    """Return the curves of the baseline and of the DECEMber models of this K, and what these are, by label."""
+    trainers = table[["trainer_fn", "trainer_hash", "method", "trainer_role", "label", "identity", "n_clusters"]]
     of_december = trainers[(trainers["method"] == "december") & (trainers["n_clusters"] == n_clusters)]
-    baselines = (
-        trainers[trainers["trainer_role"] == "baseline"].drop_duplicates("trainer_hash").assign(label="baseline")
-    )
-    curves = {}
+    baselines = trainers[trainers["trainer_role"] == "baseline"].drop_duplicates("trainer_hash")
+    baselines = baselines.assign(label="baseline", identity=Method("baseline"))
+    curves, methods = {}, {}
     for trainer in pd.concat([of_december, baselines]).itertuples():
         models = lab.tables.TrainedModel & list(plan)
         models &= {"trainer_fn": trainer.trainer_fn, "trainer_hash": trainer.trainer_hash}
         outputs = models.fetch("output", order_by="seed")
         curves[trainer.label] = [output["curves"] for output in outputs]
-    return curves
+        methods[trainer.label] = trainer.identity
+    return curves, methods

@@ -14,7 +14,6 @@ from december_plugin.plots.curves import training_curves_figure
 from december_plugin.plots.datasets import datasets_figure, weighted_agreement
 from december_plugin.plots.embedding import drawn_neurons, embedding_figure
 from december_plugin.plots.embedding_panels import embedding_panels_figure, tsne_frame
-from december_plugin.plots.frames import agreement_columns
 from december_plugin.plots.measures import equivariant_figure, measures_figure
 from december_plugin.plots.nulls import null_figure, with_spread
 from december_plugin.plots.pretraining import learning_rate_figure, pretraining_figure
@@ -29,7 +28,6 @@ __all__ = [
     "MethodStyle",
     "ShownMethods",
     "TsneSettings",
-    "agreement_columns",
     "agreement_figure",
     "calibration_figure",
     "cluster_count_caption",

@@ -17,7 +17,7 @@ from december_plugin.plots.panels import letters, panel_row, panel_width, spread
 from december_plugin.plots.shown import draw_others, shown_methods
 from december_plugin.plots.style import INK, MethodStyle, figure_style
 
-COLUMNS = ("method", "n_clusters", "ari_mean", "ari_sd", "n_pairs")
+COLUMNS = ("label", "n_clusters", "agreement_mean", "agreement_sd", "n_pairs")
 _SHARED_LINE = "#8A8A8A"
 
 
@@ -32,8 +32,8 @@ class _Panel:
 
 
 _PANELS = (
-    _Panel("ari_mean", "ari_sd", "Agreement between seeds", "adjusted Rand index", "pairs of seeds"),
-    _Panel("types_ari_mean", "types_ari_sd", "Agreement with known types", "adjusted Rand index", "seeds"),
+    _Panel("agreement_mean", "agreement_sd", "Agreement between seeds", "adjusted Rand index", "pairs of seeds"),
+    _Panel("types_agreement_mean", "types_agreement_sd", "Agreement with known types", "adjusted Rand index", "seeds"),
     _Panel(
         *("test_correlation_mean", "test_correlation_sd", "Predictive performance", "test correlation", "seeds"),
         shared_lines=True,
@@ -54,9 +54,9 @@ def agreement_figure(table: pd.DataFrame, *, n_types: int | None = None) -> Figu
     Parameters
     ----------
     table
-        One row per method and K, with the columns ``method`` (what the legend says), ``n_clusters``, ``ari_mean``,
-        ``ari_sd`` and ``n_pairs`` (number of pairs of seeds), and optionally ``types_ari_mean``, ``types_ari_sd``,
-        ``test_correlation_mean`` and ``test_correlation_sd``. NaN: not known.
+        One row per method and K, with the columns ``label`` (what the legend says), ``n_clusters``, ``agreement_mean``,
+        ``agreement_sd`` and ``n_pairs`` (number of pairs of seeds), and optionally ``types_agreement_mean``,
+        ``types_agreement_sd``, ``test_correlation_mean`` and ``test_correlation_sd``. NaN: not known.
     n_types
         Number of known types, marked on the axis of K in the panel of the agreement with them; None: no mark.
 
@@ -71,7 +71,7 @@ def agreement_figure(table: pd.DataFrame, *, n_types: int | None = None) -> Figu
         If the table is empty, lacks a column, has two rows for a method and K, or a column holds no numbers.
     """
     table = _checked(table)
-    shown = shown_methods(table, "ari_mean")
+    shown = shown_methods(table, "agreement_mean")
     styles = shown.styles
     panels = [panel for panel in _PANELS if panel.mean in table and table[panel.mean].notna().any()]
     with figure_style():
@@ -82,7 +82,7 @@ def agreement_figure(table: pd.DataFrame, *, n_types: int | None = None) -> Figu
             draw_others(ax, table, shown.others, panel.mean)
             _draw_panel(ax, table, panel, styles, clusters_axis.offsets(panel.shared_lines))
             _label(ax, table, panel, letter if len(panels) > 1 else "")
-            if n_types is not None and panel.mean == "types_ari_mean":
+            if n_types is not None and panel.mean == "types_agreement_mean":
                 _mark_types(ax, n_types)
     return figure
 
@@ -98,14 +98,14 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
         empty="no agreement has been computed yet that could be drawn.",
     )
     check_counts(table, what)
-    twice = table[table.duplicated(["method", "n_clusters"])]
+    twice = table[table.duplicated(["label", "n_clusters"])]
     if len(twice):
         raise SettingsError(
-            f"the table has more than one row for {twice['method'].iloc[0]!r} with K = "
+            f"the table has more than one row for {twice['label'].iloc[0]!r} with K = "
             f"{twice['n_clusters'].iloc[0]:g}; one row per method and K can be drawn. "
             "Draw one dataset and model at a time."
         )
-    check_known(table, what, "ari_mean")
+    check_known(table, what, "agreement_mean")
     return table
 
 
@@ -113,7 +113,7 @@ def _draw_panel(
     ax: Axes, table: pd.DataFrame, panel: _Panel, styles: Mapping[str, MethodStyle], offsets: np.ndarray
 ) -> None:
     known = table[table[panel.mean].notna()].sort_values("n_clusters")
-    lines = {label: known[known["method"] == label] for label in styles}
+    lines = {label: known[known["label"] == label] for label in styles}
     shared = _same_values(lines, panel) if panel.shared_lines else []
     for labels in shared:
         rows = lines[labels[0]]
@@ -144,7 +144,7 @@ def _same_values(lines: Mapping[str, pd.DataFrame], panel: _Panel) -> list[list[
 def _label(ax: Axes, rows: pd.DataFrame, panel: _Panel, letter: str) -> None:
     ax.set_ylabel(panel.ylabel)
     has_sd = panel.sd in rows and bool(rows[panel.sd].notna().any())
-    if panel.mean == "ari_mean":
+    if panel.mean == "agreement_mean":
         note = spread_note(rows["n_pairs"], "pair of seeds", "pairs of seeds", has_sd=has_sd)
     else:
         note = f"{'mean ± SD' if has_sd else 'mean'} over {panel.over}"

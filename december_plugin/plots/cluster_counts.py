@@ -14,7 +14,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.model_selection import AGREEMENT, CRITERIA, OF_ONE_MODEL, Criterion
-from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame, named_by_label
+from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame
 from december_plugin.plots.method_lines import draw_against_k, minus_best
 from december_plugin.plots.panels import (
     PAGE_WIDTH,
@@ -28,7 +28,7 @@ from december_plugin.plots.shown import shown_methods
 from december_plugin.plots.style import INK, figure_style
 
 # Where no null is known, the agreement itself.
-_WITHOUT_NULL = replace(AGREEMENT, curve="seeds", title="Agreement between seeds", value="adjusted Rand index")
+_WITHOUT_NULL = replace(AGREEMENT, curve="agreement", title="Agreement between seeds", value="adjusted Rand index")
 NOT_BETWEEN = (
     "Likelihood, BIC and silhouette are drawn minus the best value of each curve: compare along a curve, never between "
     "curves. They are numbers of different readout vectors, which have other scales for every method."
@@ -55,11 +55,11 @@ def cluster_count_figure(table: pd.DataFrame, choices: pd.DataFrame | None = Non
     Parameters
     ----------
     table
-        One row per method and K: ``method`` (what the legend says), ``n_clusters``, ``seeds_mean``, ``seeds_sd``, and,
-        as far as they are known, ``above_null_mean``, ``heldout_log_likelihood_mean``, ``bic_mean``,
-        ``silhouette_mean`` with their ``_sd``. A criterion without any value has no panel.
+        One row per method and K: ``label`` (what the legend says), ``n_clusters``, ``agreement_mean``,
+        ``agreement_sd``, and, as far as they are known, ``above_null_mean``, ``heldout_log_likelihood_mean``,
+        ``bic_mean``, ``silhouette_mean`` with their ``_sd``. A criterion without any value has no panel.
     choices
-        One row per method: ``method``, the K that a criterion picks or NaN in the columns ``agreement``,
+        One row per method: ``label``, the K that a criterion picks or NaN in the columns ``agreement``,
         ``heldout_log_likelihood``, ``bic``, ``silhouette`` (as far as they are there). None: no marks.
 
     Returns
@@ -74,10 +74,9 @@ def cluster_count_figure(table: pd.DataFrame, choices: pd.DataFrame | None = Non
         one K only of every method, which leaves nothing to compare.
     """
     table = _checked(table)
-    choices = None if choices is None else named_by_label(choices)
     agreement = AGREEMENT if table["above_null_mean"].notna().any() else _WITHOUT_NULL
     panels = [each for each in (agreement, *OF_ONE_MODEL) if table[f"{each.curve}_mean"].notna().any()]
-    shown = shown_methods(table, "seeds_mean")
+    shown = shown_methods(table, "agreement_mean")
     n_columns = min(len(panels), 2)
     n_rows = -(-len(panels) // n_columns)
     width = PAGE_WIDTH if n_columns == 2 else 4.2
@@ -113,9 +112,8 @@ def cluster_count_caption(choices: pd.DataFrame) -> str:
     choices
         As for :func:`cluster_count_figure`, with ``statement``.
     """
-    choices = named_by_label(choices)
     statements = [
-        f"{row.method}: {row.statement}" if "method" in choices else str(row.statement) for row in choices.itertuples()
+        f"{row.label}: {row.statement}" if "label" in choices else str(row.statement) for row in choices.itertuples()
     ]
     return "\n\n".join([NOT_BETWEEN, *statements]) + "\n"
 
@@ -131,17 +129,17 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
     optional = [f"{criterion.curve}_{part}" for criterion in CRITERIA for part in ("mean", "sd")]
     table = checked_frame(
         *(table, _WHAT),
-        text=("method",),
-        numbers=("n_clusters", "seeds_mean", "seeds_sd"),
+        text=("label",),
+        numbers=("n_clusters", "agreement_mean", "agreement_sd"),
         optional=optional,
         empty="no criterion has been computed yet that could be drawn.",
     )
     check_counts(table, _WHAT)
-    known = table[["seeds_mean", *(f"{criterion.curve}_mean" for criterion in OF_ONE_MODEL)]].notna().any()
+    known = table[["agreement_mean", *(f"{criterion.curve}_mean" for criterion in OF_ONE_MODEL)]].notna().any()
     if not known.any():
-        check_known(table, _WHAT, "seeds_mean")
-    check_once(table, _WHAT, ("method", "n_clusters"), "Draw one dataset and model at a time.")
-    if table.groupby("method")["n_clusters"].nunique().max() < 2:
+        check_known(table, _WHAT, "agreement_mean")
+    check_once(table, _WHAT, ("label", "n_clusters"), "Draw one dataset and model at a time.")
+    if table.groupby("label")["n_clusters"].nunique().max() < 2:
         tried = ", ".join(f"{count:g}" for count in sorted(table["n_clusters"].unique()))
         raise SettingsError(
             f"{_WHAT} has one number of clusters for each method (K = {tried}); criteria are compared along at least "
@@ -158,10 +156,10 @@ def _mark(
     if column not in choices:
         return
     for label, offset in offsets.items():
-        picked = choices.loc[choices["method"] == label, column].dropna()
+        picked = choices.loc[choices["label"] == label, column].dropna()
         if picked.empty:
             continue
-        at = (table["method"] == label) & (table["n_clusters"] == picked.iloc[0])
+        at = (table["label"] == label) & (table["n_clusters"] == picked.iloc[0])
         values = table.loc[at, f"{criterion.curve}_mean"].dropna()
         if len(values):
             ax.plot(

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from december_plugin.errors import SettingsError
-from december_plugin.plots.frames import check_known, checked_frame
+from december_plugin.evaluation.methods import Method
+from december_plugin.plots.frames import check_known, checked_frame, methods_of
 from december_plugin.plots.panels import (
     figure_page,
     legend_below,
@@ -18,7 +19,7 @@ from december_plugin.plots.panels import (
 )
 from december_plugin.plots.style import NOTE, figure_style, method_style, method_styles
 
-_BLUE, _SKY = method_style("DECEMber").color, "#9CCBEA"
+_BLUE, _SKY = method_style(Method("december")).color, "#9CCBEA"
 _ROW = 2.5
 _MAX_NAMED = 30
 
@@ -141,7 +142,7 @@ def calibration_figure(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table
-        One row per method and bin of confidence: ``method``, ``confidence`` (mean of the bin's neurons), ``accuracy``
+        One row per method and bin of confidence: ``label``, ``confidence`` (mean of the bin's neurons), ``accuracy``
         (share whose cluster is matched with their true type) and ``n_neurons``. Bins without neurons are left out.
 
     Returns
@@ -157,7 +158,7 @@ def calibration_figure(table: pd.DataFrame) -> Figure:
     what = "the table of calibration"
     table = checked_frame(
         *(table, what),
-        text=("method",),
+        text=("label",),
         numbers=("confidence", "accuracy", "n_neurons"),
         empty="no clusters have been compared with a known truth yet.",
     )
@@ -167,14 +168,14 @@ def calibration_figure(table: pd.DataFrame) -> Figure:
     for name in ("confidence", "accuracy"):
         if not table[name].between(0, 1).all():
             raise SettingsError(f"the column {name!r} of {what} must hold shares between 0 and 1.")
-    styles = method_styles(table["method"])
+    styles = method_styles(methods_of(table))
     with figure_style():
         width = 3.6
         figure = figure_page(4.1 + legend_height(styles, width=width), width=width)
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         upper.plot([0, 1], [0, 1], color=NOTE, linewidth=0.9, linestyle=":", zorder=1, label="_calibrated")
         for label, style in styles.items():
-            rows = table[table["method"] == label].sort_values("confidence")
+            rows = table[table["label"] == label].sort_values("confidence")
             upper.plot(rows["confidence"], rows["accuracy"], label=label, **style.line_settings())
             settings = style.line_settings() | {"linewidth": 1.0, "markersize": 3.5}
             lower.plot(rows["confidence"], rows["n_neurons"], label=label, **settings)

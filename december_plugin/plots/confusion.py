@@ -80,8 +80,8 @@ def known_types_figure(
     Parameters
     ----------
     agreement
-        One row per method and K: ``method``, ``n_clusters``, ``types_ari_mean`` and ``types_ari_sd``, and optionally
-        ``ari_mean`` and ``ari_sd`` (between seeds). NaN: not known.
+        One row per method and K: ``label``, ``n_clusters``, ``types_agreement_mean`` and ``types_agreement_sd``, and
+        optionally ``agreement_mean`` and ``agreement_sd`` (between seeds). NaN: not known.
     confusion
         As for :func:`confusion_figure`.
     n_types
@@ -102,16 +102,16 @@ def known_types_figure(
     what = "the table"
     agreement = checked_frame(
         *(agreement, what),
-        text=("method",),
-        numbers=("n_clusters", "types_ari_mean", "types_ari_sd"),
-        optional=("ari_mean", "ari_sd"),
+        text=("label",),
+        numbers=("n_clusters", "types_agreement_mean", "types_agreement_sd"),
+        optional=("agreement_mean", "agreement_sd"),
         empty="no agreement with known types has been computed yet that could be drawn.",
     )
     check_counts(agreement, what)
-    check_known(agreement, what, "types_ari_mean")
-    check_once(agreement, what, ("method", "n_clusters"), "Draw one dataset and model at a time.")
+    check_known(agreement, what, "types_agreement_mean")
+    check_once(agreement, what, ("label", "n_clusters"), "Draw one dataset and model at a time.")
     confusion = _checked_confusion(confusion)
-    shown = shown_methods(agreement, "types_ari_mean")
+    shown = shown_methods(agreement, "types_agreement_mean")
     styles, handles = shown.styles, shown.handles()
     one_count = agreement["n_clusters"].nunique() == 1
     matrix_width, matrix_height = _panel_size(confusion)
@@ -127,7 +127,7 @@ def known_types_figure(
             _draw_method_rows(left_ax, agreement, styles, len(shown.others))
             legend_below(figure, _row_handles(agreement))
         else:
-            draw_others(left_ax, agreement, shown.others, "types_ari_mean")
+            draw_others(left_ax, agreement, shown.others, "types_agreement_mean")
             _draw_against_count(left_ax, agreement, styles, PAGE_WIDTH - right, n_types or confusion.shape[1])
             legend_below(figure, handles, width=0.9 * PAGE_WIDTH)
         _draw_confusion(right_ax, confusion)
@@ -218,11 +218,11 @@ def _name_cells(ax: Axes, confusion: pd.DataFrame, totals: np.ndarray) -> None:
 
 
 def _draw_method_rows(ax: Axes, agreement: pd.DataFrame, styles: dict[str, MethodStyle], n_others: int) -> None:
-    by_method = agreement.set_index("method")
-    both = bool(agreement["ari_mean"].notna().any())
+    by_method = agreement.set_index("label")
+    both = bool(agreement["agreement_mean"].notna().any())
     for position, (label, style) in enumerate(styles.items()):
         row = by_method.loc[label]
-        for column, marker, shift in (("types_ari", "o", -0.12), ("ari", "D", 0.12)):
+        for column, marker, shift in (("types_agreement", "o", -0.12), ("agreement", "D", 0.12)):
             if np.isnan(row[f"{column}_mean"]):
                 continue
             ax.errorbar(
@@ -232,8 +232,8 @@ def _draw_method_rows(ax: Axes, agreement: pd.DataFrame, styles: dict[str, Metho
                 label=f"{label}: {column}",
                 color=style.color,
                 marker=marker,
-                markersize=5 if column == "types_ari" else 4,
-                markerfacecolor=style.color if column == "types_ari" else "white",
+                markersize=5 if column == "types_agreement" else 4,
+                markerfacecolor=style.color if column == "types_agreement" else "white",
                 elinewidth=1.0,
                 linestyle="none",
                 zorder=style.zorder,
@@ -241,7 +241,7 @@ def _draw_method_rows(ax: Axes, agreement: pd.DataFrame, styles: dict[str, Metho
     ax.set_yticks(range(len(styles)), [label.replace(", ", ",\n", 1) for label in styles])
     ax.set_ylim(len(styles) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
-    low = min(0.0, float((agreement["types_ari_mean"] - agreement["types_ari_sd"].fillna(0)).min()))
+    low = min(0.0, float((agreement["types_agreement_mean"] - agreement["types_agreement_sd"].fillna(0)).min()))
     ax.set_xlim(low - 0.02, 1.03)
     ax.set_xlabel("adjusted Rand index")
     ax.grid(axis="x")
@@ -252,7 +252,7 @@ def _draw_method_rows(ax: Axes, agreement: pd.DataFrame, styles: dict[str, Metho
 def _row_handles(agreement: pd.DataFrame) -> list[Line2D]:
     settings: dict[str, Any] = {"linestyle": "", "color": INK}
     handles = [Line2D([], [], marker="o", markersize=5, label="with known types", **settings)]
-    if agreement["ari_mean"].notna().any():
+    if agreement["agreement_mean"].notna().any():
         label = "between seeds"
         handles.append(Line2D([], [], marker="D", markersize=4, markerfacecolor="white", label=label, **settings))
     return handles
@@ -264,9 +264,12 @@ def _draw_against_count(
     axis = ClustersAxis(agreement["n_clusters"].to_numpy(), len(styles), width)
     axis.prepare(ax)
     for (label, style), offset in zip(styles.items(), axis.offsets(False), strict=True):
-        rows = agreement[(agreement["method"] == label) & agreement["types_ari_mean"].notna()]
-        draw_means(*(ax, rows.sort_values("n_clusters"), "types_ari_mean", "types_ari_sd", label, style), offset=offset)
-    set_value_limits(ax, agreement["types_ari_mean"], agreement["types_ari_sd"])
+        rows = agreement[(agreement["label"] == label) & agreement["types_agreement_mean"].notna()]
+        draw_means(
+            *(ax, rows.sort_values("n_clusters"), "types_agreement_mean", "types_agreement_sd", label, style),
+            offset=offset,
+        )
+    set_value_limits(ax, agreement["types_agreement_mean"], agreement["types_agreement_sd"])
     ax.set_ylabel("adjusted Rand index")
     ax.grid(axis="y")
     low, high = ax.get_xlim()

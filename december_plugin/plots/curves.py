@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from december_plugin.errors import SettingsError
+from december_plugin.evaluation.methods import Method
 from december_plugin.plots.panels import decades, letters, panel_row, title_panel
 from december_plugin.plots.style import INK, MethodStyle, check_text, figure_style, method_styles
 
@@ -38,7 +39,9 @@ _PANELS = (
 _Runs = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
 
 
-def training_curves_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+def training_curves_figure(
+    curves: Mapping[str, Sequence[Mapping[str, Any]]], methods: Mapping[str, Method] | None = None
+) -> Figure:
     """Draw how trainings went, every seed as a thin line and their mean as a thick one.
 
     Side by side: validation correlation; and where there is a training with a clustering loss, that loss (logarithmic
@@ -54,6 +57,8 @@ def training_curves_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]]) ->
         Label to the ``curves`` of the trainer's output, one mapping per seed: equally long arrays ``epoch``, ``phase``
         (0 during the pretraining, 1 after), ``validation_correlation``, ``clustering_loss`` and
         ``changed_assignments`` (NaN where there is no clustering). Other arrays are not looked at.
+    methods
+        Labels to the methods that they stand for; a label without one is just a name.
 
     Returns
     -------
@@ -66,7 +71,7 @@ def training_curves_figure(curves: Mapping[str, Sequence[Mapping[str, Any]]]) ->
         If there are no curves, one lacks an array, or its arrays are not equally long.
     """
     runs = _checked(curves)
-    styles = method_styles(runs)
+    styles = method_styles({label: (methods or {}).get(label, label) for label in runs})
     starts = sorted({start for many in runs.values() for run in many if (start := _clustering_start(run)) is not None})
     panels = [panel for panel in _PANELS if starts or not panel.clustering]
     with figure_style():

@@ -38,13 +38,13 @@ def weighted_agreement(table: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     table
-        One row per data set, method and K: ``dataset``, ``method``, ``n_clusters``, ``ari_mean``, ``ari_sd``,
-        ``n_neurons``.
+        One row per data set, method and K: ``dataset``, ``label``, ``n_clusters``, ``agreement_mean``,
+        ``agreement_sd``, ``n_neurons``.
 
     Returns
     -------
     pandas.DataFrame
-        ``method``, ``n_clusters``, ``ari_mean``, ``ari_sd`` (NaN if a data set has none), ``n_datasets``,
+        ``label``, ``n_clusters``, ``agreement_mean``, ``agreement_sd`` (NaN if a data set has none), ``n_datasets``,
         ``n_neurons``.
 
     Raises
@@ -55,13 +55,13 @@ def weighted_agreement(table: pd.DataFrame) -> pd.DataFrame:
     table = _checked(table)
     n_datasets = table["dataset"].nunique()
     rows = []
-    for (method, n_clusters), group in table.groupby(["method", "n_clusters"], sort=False):
-        known = group.dropna(subset=["ari_mean", "n_neurons"])
+    for (method, n_clusters), group in table.groupby(["label", "n_clusters"], sort=False):
+        known = group.dropna(subset=["agreement_mean", "n_neurons"])
         if known["dataset"].nunique() < n_datasets:
             continue
-        mean, sd = pool_mean_sd(known["ari_mean"], known["ari_sd"], known["n_neurons"])
+        mean, sd = pool_mean_sd(known["agreement_mean"], known["agreement_sd"], known["n_neurons"])
         rows.append((method, n_clusters, float(mean), float(sd), n_datasets, int(known["n_neurons"].sum())))
-    columns = ["method", "n_clusters", "ari_mean", "ari_sd", "n_datasets", "n_neurons"]
+    columns = ["label", "n_clusters", "agreement_mean", "agreement_sd", "n_datasets", "n_neurons"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -85,7 +85,7 @@ def datasets_figure(table: pd.DataFrame) -> Figure:
     """
     table = _checked(table)
     datasets = list(dict.fromkeys(table["dataset"]))
-    shown = shown_methods(table, "ari_mean")
+    shown = shown_methods(table, "agreement_mean")
     handles = shown.handles()
     pooled = weighted_agreement(table) if len(datasets) > 1 else None
     n_panels = len(datasets) + (pooled is not None)
@@ -117,13 +117,13 @@ def datasets_figure(table: pd.DataFrame) -> Figure:
 def _checked(table: pd.DataFrame) -> pd.DataFrame:
     table = checked_frame(
         *(table, _WHAT),
-        text=("dataset", "method"),
-        numbers=("n_clusters", "ari_mean", "ari_sd", "n_neurons"),
+        text=("dataset", "label"),
+        numbers=("n_clusters", "agreement_mean", "agreement_sd", "n_neurons"),
         empty="no agreement has been computed yet that could be drawn.",
     )
     check_counts(table, _WHAT)
-    check_known(table, _WHAT, "ari_mean")
-    check_once(table, _WHAT, ("dataset", "method", "n_clusters"), "Draw one model at a time.")
+    check_known(table, _WHAT, "agreement_mean")
+    check_once(table, _WHAT, ("dataset", "label", "n_clusters"), "Draw one model at a time.")
     if not (table["n_neurons"].dropna() > 0).all():
         raise SettingsError(f"the column 'n_neurons' of {_WHAT} must hold numbers of neurons, at least 1.")
     return table
@@ -135,8 +135,8 @@ def _on_all_counts(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _set_common_limits(ax: Axes, table: pd.DataFrame) -> None:
-    sd = table["ari_sd"].fillna(0.0)
-    low, high = float((table["ari_mean"] - sd).min()), float((table["ari_mean"] + sd).max())
+    sd = table["agreement_sd"].fillna(0.0)
+    low, high = float((table["agreement_mean"] - sd).min()), float((table["agreement_mean"] + sd).max())
     ax.set_ylim(min(low, 0.0) * 1.05, high * 1.05 if high > 0 else 0.05)
 
 

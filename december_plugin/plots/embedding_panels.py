@@ -50,7 +50,7 @@ def tsne_frame(
     Returns
     -------
     pandas.DataFrame
-        ``method``, ``data_key``, ``unit_id``, ``x``, ``y`` and ``group``, a row per method and drawn neuron.
+        ``label``, ``data_key``, ``unit_id``, ``x``, ``y`` and ``group``, a row per method and drawn neuron.
 
     Raises
     ------
@@ -74,8 +74,8 @@ def tsne_frame(
         points = tsne_coordinates(found[drawn], seed=seed)
         frame = neurons[["data_key", "unit_id"]].iloc[drawn].reset_index(drop=True)
         chosen = pd.Series(list(labels), dtype=object).iloc[drawn].to_numpy()
-        frames.append(frame.assign(method=method, x=points[:, 0], y=points[:, 1], group=chosen))
-    return pd.concat(frames, ignore_index=True)[["method", "data_key", "unit_id", "x", "y", "group"]]
+        frames.append(frame.assign(label=method, x=points[:, 0], y=points[:, 1], group=chosen))
+    return pd.concat(frames, ignore_index=True)[["label", "data_key", "unit_id", "x", "y", "group"]]
 
 
 def embedding_panels_figure(coordinates: pd.DataFrame) -> Figure:
@@ -87,7 +87,7 @@ def embedding_panels_figure(coordinates: pd.DataFrame) -> Figure:
     Parameters
     ----------
     coordinates
-        What :func:`tsne_frame` returns: ``method``, ``data_key``, ``unit_id``, ``x``, ``y``, ``group``.
+        What :func:`tsne_frame` returns: ``label``, ``data_key``, ``unit_id``, ``x``, ``y``, ``group``.
 
     Returns
     -------
@@ -150,18 +150,18 @@ def embedding_panels(coordinates: pd.DataFrame) -> EmbeddingPanels:
     what = "the frame of coordinates"
     coordinates = checked_frame(
         *(coordinates, what),
-        text=("method",),
+        text=("label",),
         numbers=("x", "y"),
         empty="there are no neurons that could be drawn.",
     )
     for name in ("data_key", "unit_id", "group"):
         if name not in coordinates:
             raise SettingsError(
-                f"{what} has no column {name!r}. Needed: method, data_key, unit_id, x, y, group. "
+                f"{what} has no column {name!r}. Needed: label, data_key, unit_id, x, y, group. "
                 f"It has: {', '.join(map(str, coordinates.columns))}."
             )
     parts = {
-        method: part.set_index(["data_key", "unit_id"]) for method, part in coordinates.groupby("method", sort=False)
+        method: part.set_index(["data_key", "unit_id"]) for method, part in coordinates.groupby("label", sort=False)
     }
     methods = [str(method) for method in parts]
     first = parts[methods[0]]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from december_plugin.errors import SettingsError
+from december_plugin.evaluation.methods import Method
 from december_plugin.plots.style import check_text
 
 
@@ -26,8 +27,7 @@ def checked_frame(
     Parameters
     ----------
     frame
-        What the caller passed: with the columns below, or as a query returned it, whose ``label`` is the ``method``
-        and whose ``seeds_*``, ``types_*`` and ``test_*`` are ``ari_*``, ``types_ari_*`` and ``test_correlation_*``.
+        What the caller passed.
     what
         What the frame is called in messages, e.g. "the table".
     text, numbers
@@ -44,8 +44,6 @@ def checked_frame(
         deviation (columns ``sd`` and ``..._sd``).
     """
     needed = (*text, *numbers)
-    if isinstance(frame, pd.DataFrame):
-        frame = _in_columns_of_figures(frame, {*needed, *optional})
     if not isinstance(frame, pd.DataFrame):
         raise SettingsError(
             f"{what} is {type(frame).__name__}; it must be a pandas.DataFrame with the columns {', '.join(needed)}."
@@ -102,31 +100,21 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, (int, float, np.number)) else repr(value)
 
 
-# What the queries call an agreement or a correlation, and what the figures call it.
-_QUERIED = {"seeds": "ari", "types": "types_ari", "test": "test_correlation"}
-_RENAMED = {f"{old}_{part}": f"{new}_{part}" for old, new in _QUERIED.items() for part in ("mean", "sd")}
+def methods_of(frame: pd.DataFrame, by: str = "label") -> dict[str, Method | str]:
+    """Return the labels of a frame, in the order in which they come, with the methods that they stand for.
 
-
-def _in_columns_of_figures(frame: pd.DataFrame, wanted: Collection[str]) -> pd.DataFrame:
-    """Return a frame as a query returned it in the wanted columns; a frame that has these already stays as it is."""
-    if "method" in wanted:
-        frame = named_by_label(frame)
-    names = {old: new for old, new in _RENAMED.items() if new in wanted and old in frame and new not in frame}
-    return frame.rename(columns=names)
-
-
-def named_by_label(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a frame with its ``label``, where it has one, as ``method``: what a figure calls a configuration."""
-    if "label" not in frame:
-        return frame
-    return frame.drop(columns="method", errors="ignore").rename(columns={"label": "method"})
-
-
-def agreement_columns(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of ``queries.agreement_table`` in the columns that the figures take.
-
-    ``label`` (or, without it, ``method``) becomes ``method``; ``seeds_*`` become ``ari_*``, ``types_*`` become
-    ``types_ari_*`` and ``test_*`` become ``test_correlation_*``. Other columns stay. The figures do this themselves; it
-    is for what is done with the rows before.
+    Parameters
+    ----------
+    frame
+        The labels in the column ``by``, and optionally ``identity``: each row's
+        :class:`~december_plugin.evaluation.methods.Method`. A label without one is just a name.
+    by
+        Column of the labels.
     """
-    return _in_columns_of_figures(table, {"method", *_RENAMED.values()})
+    labels = [str(label) for label in frame[by]]
+    identities = frame["identity"] if "identity" in frame else [None] * len(labels)
+    found: dict[str, Method | str] = {}
+    for label, identity in zip(labels, identities, strict=True):
+        if label not in found or isinstance(found[label], str):
+            found[label] = identity if isinstance(identity, Method) else label
+    return found

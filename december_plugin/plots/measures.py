@@ -12,7 +12,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame
+from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame, methods_of
 from december_plugin.plots.method_lines import draw_against_k
 from december_plugin.plots.panels import (
     PAGE_WIDTH,
@@ -44,7 +44,7 @@ def measures_figure(table: pd.DataFrame) -> Figure:
     ----------
     table
         One row per measure, method and K: ``measure`` (a column of ``SeedAgreement``, e.g. "fowlkes_mallows"),
-        ``method``, ``n_clusters``, ``mean``, ``sd``, ``n_pairs``.
+        ``label``, ``n_clusters``, ``agreement_mean``, ``agreement_sd``, ``n_pairs``.
 
     Returns
     -------
@@ -59,15 +59,15 @@ def measures_figure(table: pd.DataFrame) -> Figure:
     what = "the table"
     table = checked_frame(
         *(table, what),
-        text=("measure", "method"),
-        numbers=("n_clusters", "mean", "sd", "n_pairs"),
+        text=("measure", "label"),
+        numbers=("n_clusters", "agreement_mean", "agreement_sd", "n_pairs"),
         empty="no agreement has been computed yet that could be drawn.",
     )
     check_counts(table, what)
-    check_known(table, what, "mean")
-    check_once(table, what, ("measure", "method", "n_clusters"), "Draw one dataset and model at a time.")
+    check_known(table, what, "agreement_mean")
+    check_once(table, what, ("measure", "label", "n_clusters"), "Draw one dataset and model at a time.")
     measures = list(dict.fromkeys(table["measure"]))
-    shown = shown_methods(table[table["measure"] == measures[0]], "mean")
+    shown = shown_methods(table[table["measure"] == measures[0]], "agreement_mean")
     handles = shown.handles()
     n_columns = min(len(measures), _MAX_COLUMNS)
     n_rows = -(-len(measures) // n_columns)
@@ -78,8 +78,8 @@ def measures_figure(table: pd.DataFrame) -> Figure:
         note = spread_note(table["n_pairs"], "pair of seeds", "pairs of seeds")
         for ax, name, measure in zip(axes, letters(len(measures)), measures, strict=False):
             rows = table[table["measure"] == measure]
-            settings: dict[str, Any] = {"mean": "mean", "sd": "sd", "ylabel": "agreement between seeds"}
-            draw_against_k(ax, rows, shown.styles, width=width / n_columns, others=shown.others, **settings)
+            settings: dict[str, Any] = {"others": shown.others, "ylabel": "agreement between seeds"}
+            draw_against_k(ax, rows, shown.styles, width=width / n_columns, **settings)
             title_panel(ax, name, MEASURE_TITLES.get(measure, measure), note)
         for ax in axes[len(measures) :]:
             ax.remove()
@@ -93,10 +93,10 @@ def equivariant_figure(agreement: pd.DataFrame, performance: pd.DataFrame) -> Fi
     Parameters
     ----------
     agreement
-        One row per method and K: ``method`` (e.g. "DECEMber, strength auto", "rotation-equivariant core, Gaussian
-        mixture"), ``n_clusters``, ``ari_mean``, ``ari_sd``, ``n_pairs``.
+        One row per method and K: ``label`` (e.g. "DECEMber, strength auto", "rotation-equivariant core, Gaussian
+        mixture"), ``n_clusters``, ``agreement_mean``, ``agreement_sd``, ``n_pairs``.
     performance
-        One row per method or model: ``method``, ``test_mean``, ``test_sd``.
+        One row per method or model: ``label``, ``test_correlation_mean``, ``test_correlation_sd``.
 
     Returns
     -------
@@ -111,25 +111,26 @@ def equivariant_figure(agreement: pd.DataFrame, performance: pd.DataFrame) -> Fi
     what = "the table"
     agreement = checked_frame(
         *(agreement, what),
-        text=("method",),
-        numbers=("n_clusters", "ari_mean", "ari_sd", "n_pairs"),
+        text=("label",),
+        numbers=("n_clusters", "agreement_mean", "agreement_sd", "n_pairs"),
         empty="no agreement has been computed yet that could be drawn.",
     )
     check_counts(agreement, what)
-    check_known(agreement, what, "ari_mean")
-    check_once(agreement, what, ("method", "n_clusters"), "Draw one dataset at a time, and name the model's core.")
+    check_known(agreement, what, "agreement_mean")
+    check_once(agreement, what, ("label", "n_clusters"), "Draw one dataset at a time, and name the model's core.")
     other = "the frame of performance"
     performance = checked_frame(
         *(performance, other),
-        text=("method",),
-        numbers=("test_mean", "test_sd"),
+        text=("label",),
+        numbers=("test_correlation_mean", "test_correlation_sd"),
         empty="no model has been tested yet.",
     )
-    check_known(performance, other, "test_mean")
-    check_once(performance, other, ("method",), "Draw one dataset at a time, and name the model's core.")
-    shown = shown_methods(agreement, "ari_mean")
-    performance = performance[~performance["method"].isin(shown.others)].head(_MOST_ROWS)
-    styles = method_styles([*shown.styles, *performance["method"]])
+    check_known(performance, other, "test_correlation_mean")
+    check_once(performance, other, ("label",), "Draw one dataset at a time, and name the model's core.")
+    shown = shown_methods(agreement, "agreement_mean")
+    performance = performance[~performance["label"].isin(shown.others)].head(_MOST_ROWS)
+    methods = methods_of(agreement)
+    styles = method_styles({label: methods[label] for label in shown.styles} | methods_of(performance))
     lines = {label: styles[label] for label in shown.styles}
     handles = replace(shown, styles=lines).handles()
     with figure_style():
@@ -138,7 +139,7 @@ def equivariant_figure(agreement: pd.DataFrame, performance: pd.DataFrame) -> Fi
         draw_against_k(left, agreement, lines, width=PAGE_WIDTH / 2, others=shown.others)
         note = spread_note(agreement["n_pairs"], "pair of seeds", "pairs of seeds")
         title_panel(left, "A", "Agreement between seeds", note)
-        _draw_rows(right, performance.dropna(subset="test_mean"), styles)
+        _draw_rows(right, performance.dropna(subset="test_correlation_mean"), styles)
         title_panel(right, "B", "Predictive performance", "mean ± SD over seeds")
         legend_below(figure, handles)
     return figure
@@ -150,11 +151,11 @@ def _labels(handles: Iterable[Artist]) -> list[str]:
 
 def _draw_rows(ax: Axes, performance: pd.DataFrame, styles: dict[str, MethodStyle]) -> None:
     for position, row in enumerate(performance.itertuples()):
-        settings = styles[str(row.method)].line_settings() | {"linestyle": "none"}
-        sd = float(row.test_sd)
+        settings = styles[str(row.label)].line_settings() | {"linestyle": "none"}
+        sd = float(row.test_correlation_sd)
         spread = None if np.isnan(sd) else sd
-        ax.errorbar(row.test_mean, position, xerr=spread, label=row.method, elinewidth=1.0, **settings)
-    ax.set_yticks(range(len(performance)), [_two_lines(label) for label in performance["method"]])
+        ax.errorbar(row.test_correlation_mean, position, xerr=spread, label=row.label, elinewidth=1.0, **settings)
+    ax.set_yticks(range(len(performance)), [_two_lines(label) for label in performance["label"]])
     ax.set_ylim(len(performance) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     ax.margins(x=0.15)

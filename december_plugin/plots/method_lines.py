@@ -14,7 +14,7 @@ from december_plugin.plots.style import MethodStyle
 _CORRIDOR = 0.16
 
 
-def minus_best(rows: pd.DataFrame, value: str, *, by: str = "method", best: str = "max") -> pd.Series:
+def minus_best(rows: pd.DataFrame, value: str, *, by: str = "label", best: str = "max") -> pd.Series:
     """Return values minus the best of their method, for what can be compared along a curve and never between curves.
 
     Likelihoods of different methods are densities of different readout vectors (other scales, other trainings), BIC
@@ -40,9 +40,9 @@ def draw_against_k(
     styles: Mapping[str, MethodStyle],
     *,
     width: float,
-    by: str = "method",
-    mean: str = "ari_mean",
-    sd: str = "ari_sd",
+    by: str = "label",
+    mean: str = "agreement_mean",
+    sd: str = "agreement_sd",
     ylabel: str = "adjusted Rand index",
     corridor: bool = False,
     others: Iterable[str] = (),

@@ -16,10 +16,10 @@ from matplotlib.transforms import ScaledTranslation
 
 from december_plugin.evaluation.agreement import SIGNIFICANT
 from december_plugin.plots.clusters_axis import ClustersAxis, draw_means, set_value_limits
-from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame, named_by_label
+from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame
 from december_plugin.plots.panels import PAGE_WIDTH, legend_below, legend_height, letters, wrapped
 from december_plugin.plots.shown import shown_methods
-from december_plugin.plots.style import INK, NOTE, MethodStyle, figure_style, ordered_methods
+from december_plugin.plots.style import INK, NOTE, MethodStyle, figure_style
 
 BAND_COLOR, NULL_COLOR = "#DCDCDC", "#7A7A7A"
 # A marker that no method has: its style says which method a point is, the asterisk above it that p is small.
@@ -42,9 +42,9 @@ def null_figure(nulls: pd.DataFrame) -> Figure:
     Parameters
     ----------
     nulls
-        One row per method, K and kind of surrogate: ``method`` (what the panel is called), ``n_clusters``,
-        ``seeds_mean`` (observed), ``null_mean``, ``null_low`` and ``null_high`` (2.5 and 97.5 % of the draws),
-        ``p_value``, and optionally ``seeds_sd``, ``n_draws`` and ``surrogate_name``.
+        One row per method, K and kind of surrogate: ``label`` (what the panel is called), ``n_clusters``,
+        ``agreement_mean`` (observed), ``null_mean``, ``null_low`` and ``null_high`` (2.5 and 97.5 % of the draws),
+        ``p_value``, and optionally ``agreement_sd``, ``n_draws`` and ``surrogate_name``.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def null_figure(nulls: pd.DataFrame) -> Figure:
         If the frame is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
     """
     nulls = _checked(nulls)
-    shown = shown_methods(nulls, "seeds_mean")
+    shown = shown_methods(nulls, "agreement_mean")
     panels = null_panels(nulls, shown.styles)
     common = _common_surrogate(nulls)
     grid = _Grid.of([method for method, _ in panels], n_note_lines=2 if common else 3)
@@ -75,26 +75,25 @@ def null_figure(nulls: pd.DataFrame) -> Figure:
             _draw_panel(ax, rows, method, shown.styles[method])
             note = null_in_words(rows, separator="\n") + ("" if common else "\n" + surrogate_words(rows))
             _write_title(ax, f"{letter}  {title}" if len(panels) > 1 else title, note)
-        set_value_limits(axes[0], *_values(nulls[nulls["method"].isin(shown.styles)]))
+        set_value_limits(axes[0], *_values(nulls[nulls["label"].isin(shown.styles)]))
         legend_below(figure, handles, width=grid.width)
     return figure
 
 
 def null_panels(nulls: pd.DataFrame, methods: Iterable[str]) -> list[tuple[str, pd.DataFrame]]:
-    """Return the rows of each panel, by K: one for every method and kind of surrogate, in the order of every legend."""
+    """Return the rows of each panel, by K: one for every method and kind of surrogate, in the order of the methods."""
     panels = []
-    for method in ordered_methods(methods):
-        own = nulls[nulls["method"] == method]
+    for method in methods:
+        own = nulls[nulls["label"] == method]
         panels += [(method, rows.sort_values("n_clusters")) for _, rows in own.groupby("surrogate_name", sort=True)]
     return panels
 
 
 def with_spread(nulls: pd.DataFrame, agreement: pd.DataFrame) -> pd.DataFrame:
-    """Return the nulls with ``seeds_sd`` of the rows of agreement of the same method, K and number of pairs."""
-    by = ["method", "n_clusters", "n_pairs"]
-    nulls, agreement = named_by_label(nulls), named_by_label(agreement)
-    spread = agreement[[*by, "seeds_sd"]].drop_duplicates(by)
-    return nulls.drop(columns="seeds_sd", errors="ignore").merge(spread, on=by, how="left")
+    """Return the nulls with ``agreement_sd`` of the rows of agreement of the same method, K and number of pairs."""
+    by = ["label", "n_clusters", "n_pairs"]
+    spread = agreement[[*by, "agreement_sd"]].drop_duplicates(by)
+    return nulls.drop(columns="agreement_sd", errors="ignore").merge(spread, on=by, how="left")
 
 
 def null_in_words(rows: pd.DataFrame, *, separator: str = "; ") -> str:
@@ -128,16 +127,16 @@ def surrogate_words(rows: pd.DataFrame) -> str:
 def _checked(nulls: pd.DataFrame) -> pd.DataFrame:
     nulls = checked_frame(
         *(nulls, _WHAT),
-        text=("method",),
-        numbers=("n_clusters", "seeds_mean", "null_mean", "null_low", "null_high", "p_value"),
-        optional=("n_draws", "seeds_sd"),
+        text=("label",),
+        numbers=("n_clusters", "agreement_mean", "null_mean", "null_low", "null_high", "p_value"),
+        optional=("n_draws", "agreement_sd"),
         empty="no null has been computed yet; the surrogates of a configuration make it.",
     )
     if "surrogate_name" not in nulls:
         nulls["surrogate_name"] = ""
     check_counts(nulls, _WHAT)
     check_known(nulls, _WHAT, "null_mean")
-    check_once(nulls, _WHAT, ("method", "surrogate_name", "n_clusters"), "Draw one dataset and model at a time.")
+    check_once(nulls, _WHAT, ("label", "surrogate_name", "n_clusters"), "Draw one dataset and model at a time.")
     return nulls
 
 
@@ -214,10 +213,10 @@ def _draw_panel(ax: Axes, rows: pd.DataFrame, method: str, style: MethodStyle) -
     else:
         ax.vlines(x, rows["null_low"], rows["null_high"], color=BAND_COLOR, linewidth=12, zorder=1, label="_band")
         ax.plot(x, rows["null_mean"], color=NULL_COLOR, marker="_", markersize=12, zorder=1.5, label="_null")
-    draw_means(ax, rows, "seeds_mean", "seeds_sd", method, style)
+    draw_means(ax, rows, "agreement_mean", "agreement_sd", method, style)
     above = rows[rows["p_value"] <= SIGNIFICANT]
     moved = ax.transData + ScaledTranslation(0, _ASTERISK_SHIFT / 72, ax.figure.dpi_scale_trans)
-    tops = above["seeds_mean"] + above["seeds_sd"].fillna(0.0)
+    tops = above["agreement_mean"] + above["agreement_sd"].fillna(0.0)
     settings = {"linestyle": "none", "zorder": style.zorder + 1, "clip_on": False, **_ASTERISK}
     ax.plot(above["n_clusters"], tops, transform=moved, label="_p small", **settings)
     ax.grid(axis="y")
@@ -232,8 +231,8 @@ def _write_title(ax: Axes, title: str, note: str) -> None:
 
 def _values(nulls: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """Return all values and half lengths of bars that the vertical axis has to hold."""
-    spread = nulls["seeds_sd"].fillna(0.0)
-    values = pd.concat([nulls["seeds_mean"], nulls["null_low"], nulls["null_high"]], ignore_index=True)
+    spread = nulls["agreement_sd"].fillna(0.0)
+    values = pd.concat([nulls["agreement_mean"], nulls["null_low"], nulls["null_high"]], ignore_index=True)
     sds = pd.concat([spread, 0.0 * spread, 0.0 * spread], ignore_index=True)
     known = values.notna()
     return values[known], sds[known]

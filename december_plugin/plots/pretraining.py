@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from december_plugin.evaluation.methods import Method
 from december_plugin.plots.clusters_axis import draw_means, set_value_limits
-from december_plugin.plots.frames import agreement_columns, check_counts, check_known, check_once, checked_frame
+from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame, methods_of
 from december_plugin.plots.method_lines import draw_against_k
 from december_plugin.plots.panels import (
     PAGE_WIDTH,
@@ -27,7 +28,15 @@ from december_plugin.plots.style import MethodStyle, figure_style, method_styles
 
 _ROW = 2.55
 _MAX_STRENGTHS = 5
-_NUMBERS = ("pretrain_epochs", "learning_rate", "validation_mean", "validation_sd", "test_mean", "test_sd")
+_UNNAMED = "other"
+_NUMBERS = (
+    "pretrain_epochs",
+    "learning_rate",
+    "validation_correlation_mean",
+    "validation_correlation_sd",
+    "test_correlation_mean",
+    "test_correlation_sd",
+)
 
 
 def pretraining_figure(performance: pd.DataFrame, agreement: pd.DataFrame) -> Figure:
@@ -40,10 +49,11 @@ def pretraining_figure(performance: pd.DataFrame, agreement: pd.DataFrame) -> Fi
     ----------
     performance
         One row per length and learning rate, of one strength: ``pretrain_epochs``, ``learning_rate``,
-        ``validation_mean``, ``validation_sd``, ``test_mean``, ``test_sd``.
+        ``validation_correlation_mean``, ``validation_correlation_sd``, ``test_correlation_mean``,
+        ``test_correlation_sd``.
     agreement
-        ``pretrain_epochs``, ``n_clusters``, ``ari_mean``, ``ari_sd``, ``n_pairs``; rows without a length (NaN) are of
-        other methods, which the column ``method`` names, and are drawn beside.
+        ``pretrain_epochs``, ``n_clusters``, ``agreement_mean``, ``agreement_sd``, ``n_pairs``; rows without a length
+        (NaN) are of other methods, which the column ``label`` names, and are drawn beside.
 
     Returns
     -------
@@ -60,7 +70,7 @@ def pretraining_figure(performance: pd.DataFrame, agreement: pd.DataFrame) -> Fi
     agreement, labels = _checked_agreement(agreement)
     lengths = ordered_styles([*performance["pretrain_epochs"], *agreement["pretrain_epochs"].dropna()])
     named = {_length_name(length): style for length, style in lengths.items()}
-    others = method_styles([label for label in labels if label not in named])
+    others = method_styles({label: method for label, method in _others(agreement).items() if label not in named})
     styles = {**named, **others}
     with figure_style():
         figure = figure_page(_ROW + legend_height(styles))
@@ -68,7 +78,7 @@ def pretraining_figure(performance: pd.DataFrame, agreement: pd.DataFrame) -> Fi
         names = letters(len(axes))
         best = _best(performance)
         if several:
-            _draw_learning_rates(axes[0], performance, lengths, "validation")
+            _draw_learning_rates(axes[0], performance, lengths, "validation_correlation")
             title_panel(axes[0], names[0], "Learning rate", "mean ± SD over seeds; ring: best mean")
         _draw_best(axes[-2], best, lengths)
         title, note = "At the best learning rate", "chosen on validation; mean ± SD over seeds"
@@ -118,13 +128,13 @@ def learning_rate_figure(performance: pd.DataFrame) -> Figure:
         figure = figure_page(2 * 2.1 + 0.3 + legend_height(names, width=width), width=width)
         axes = figure.subplots(2, len(strengths), squeeze=False, sharex=True, sharey="row")
         panel_names = letters(2 * len(strengths))
-        for i, tier in enumerate(("validation", "test")):
+        for i, score in enumerate(("validation_correlation", "test_correlation")):
             for j, strength in enumerate(strengths):
                 rows = performance[performance["strength"] == strength]
-                _draw_learning_rates(axes[i, j], rows, lengths, tier, ylabel=j == 0, xlabel=i == 1)
+                _draw_learning_rates(axes[i, j], rows, lengths, score, ylabel=j == 0, xlabel=i == 1)
                 title = _strength_title(strength) if titled and i == 0 else ""
                 title_panel(axes[i, j], panel_names[i * len(strengths) + j], title)
-            set_value_limits(axes[i, 0], performance[f"{tier}_mean"], performance[f"{tier}_sd"])
+            set_value_limits(axes[i, 0], performance[f"{score}_mean"], performance[f"{score}_sd"])
         legend_below(figure, [_handle(style, _length_name(n)) for n, style in lengths.items()], width=width)
     return figure
 
@@ -133,7 +143,7 @@ def _checked_performance(performance: pd.DataFrame, keys: tuple[str, ...]) -> pd
     what = "the frame of performance"
     numbers = tuple(dict.fromkeys((*keys, *_NUMBERS)))
     performance = checked_frame(performance, what, numbers=numbers, empty="no model has been trained yet.")
-    check_known(performance, what, "validation_mean")
+    check_known(performance, what, "validation_correlation_mean")
     check_once(performance, what, keys, "Draw one dataset, model and strength at a time.")
     return performance.sort_values(list(keys), ignore_index=True)
 
@@ -141,13 +151,12 @@ def _checked_performance(performance: pd.DataFrame, keys: tuple[str, ...]) -> pd
 def _checked_agreement(agreement: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Return the frame and the label of every row."""
     what = "the table"
-    numbers = ("pretrain_epochs", "n_clusters", "ari_mean", "ari_sd", "n_pairs")
+    numbers = ("pretrain_epochs", "n_clusters", "agreement_mean", "agreement_sd", "n_pairs")
     agreement = checked_frame(agreement, what, numbers=numbers, empty="no agreement has been computed yet.")
-    agreement = agreement_columns(agreement)
     check_counts(agreement, what)
-    check_known(agreement, what, "ari_mean")
+    check_known(agreement, what, "agreement_mean")
     agreement = agreement.sort_values("pretrain_epochs", kind="stable", ignore_index=True)
-    methods = agreement["method"] if "method" in agreement else pd.Series("other", index=agreement.index)
+    methods = agreement["label"] if "label" in agreement else pd.Series(_UNNAMED, index=agreement.index)
     labels = [
         str(method) if pd.isna(length) else _length_name(length)
         for length, method in zip(agreement["pretrain_epochs"], methods, strict=True)
@@ -156,6 +165,12 @@ def _checked_agreement(agreement: pd.DataFrame) -> tuple[pd.DataFrame, list[str]
         agreement.assign(line=labels), what, ("line", "n_clusters"), "Draw one dataset, model and strength at a time."
     )
     return agreement, labels
+
+
+def _others(agreement: pd.DataFrame) -> dict[str, Method | str]:
+    """Return the methods of the rows without a length."""
+    rows = agreement[agreement["pretrain_epochs"].isna()]
+    return methods_of(rows if "label" in rows else rows.assign(label=_UNNAMED))
 
 
 def _strength_title(strength: float) -> str:
@@ -167,23 +182,23 @@ def _length_name(length: float) -> str:
 
 
 def _best(performance: pd.DataFrame) -> pd.DataFrame:
-    known = performance.dropna(subset="validation_mean")
-    return known.loc[known.groupby("pretrain_epochs")["validation_mean"].idxmax()]
+    known = performance.dropna(subset="validation_correlation_mean")
+    return known.loc[known.groupby("pretrain_epochs")["validation_correlation_mean"].idxmax()]
 
 
 def _draw_learning_rates(
     ax: Axes,
     performance: pd.DataFrame,
     lengths: dict[Any, MethodStyle],
-    tier: str,
+    score: str,
     *,
     ylabel: bool = True,
     xlabel: bool = True,
 ) -> None:
     for length, style in lengths.items():
-        rows = performance[(performance["pretrain_epochs"] == length) & performance[f"{tier}_mean"].notna()]
-        draw_means(*(ax, rows, f"{tier}_mean", f"{tier}_sd", _length_name(length), style), x="learning_rate")
-    if tier == "validation":
+        rows = performance[(performance["pretrain_epochs"] == length) & performance[f"{score}_mean"].notna()]
+        draw_means(*(ax, rows, f"{score}_mean", f"{score}_sd", _length_name(length), style), x="learning_rate")
+    if score == "validation_correlation":
         best = _best(performance)
         ring: dict[str, Any] = {
             "markersize": 10,
@@ -191,8 +206,8 @@ def _draw_learning_rates(
             "markeredgecolor": "#333333",
             "markeredgewidth": 0.8,
         }
-        ax.plot(best["learning_rate"], best["validation_mean"], "o", zorder=6, label="_best", **ring)
-    set_value_limits(ax, performance[f"{tier}_mean"], performance[f"{tier}_sd"])
+        ax.plot(best["learning_rate"], best["validation_correlation_mean"], "o", zorder=6, label="_best", **ring)
+    set_value_limits(ax, performance[f"{score}_mean"], performance[f"{score}_sd"])
     rates = sorted(performance["learning_rate"].unique())
     if rates[0] > 0:
         ax.set_xscale("log")
@@ -205,20 +220,29 @@ def _draw_learning_rates(
         ax.tick_params(axis="x", labelsize=6.5)
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("learning rate" if xlabel else "")
-    ax.set_ylabel(f"{tier} correlation" if ylabel else "")
+    ax.set_ylabel(score.replace("_", " ") if ylabel else "")
     ax.grid(axis="y")
 
 
 def _draw_best(ax: Axes, best: pd.DataFrame, lengths: dict[Any, MethodStyle]) -> None:
-    known = best.dropna(subset="test_mean")
-    ax.plot(known["pretrain_epochs"], known["test_mean"], color="#8A8A8A", linewidth=1.0, zorder=2, label="_line")
+    known = best.dropna(subset="test_correlation_mean")
+    ax.plot(
+        known["pretrain_epochs"],
+        known["test_correlation_mean"],
+        color="#8A8A8A",
+        linewidth=1.0,
+        zorder=2,
+        label="_line",
+    )
     for length, style in lengths.items():
         rows = known[known["pretrain_epochs"] == length]
         if len(rows):
             settings: dict[str, Any] = {"x": "pretrain_epochs", "joined": False}
-            draw_means(ax, rows, "test_mean", "test_sd", _length_name(length), style, **settings)
+            draw_means(
+                ax, rows, "test_correlation_mean", "test_correlation_sd", _length_name(length), style, **settings
+            )
     if len(known):
-        set_value_limits(ax, known["test_mean"], known["test_sd"])
+        set_value_limits(ax, known["test_correlation_mean"], known["test_correlation_sd"])
     ax.set_xticks(sorted(best["pretrain_epochs"]))
     ax.set_xlabel("epochs of pretraining")
     ax.set_ylabel("test correlation")

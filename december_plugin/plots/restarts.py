@@ -37,9 +37,9 @@ def restarts_figure(pairs: pd.DataFrame, types: pd.DataFrame | None = None) -> F
     Parameters
     ----------
     pairs
-        One row per pair of starts: ``method``, ``n_clusters``, ``ari``.
+        One row per pair of starts: ``label``, ``n_clusters``, ``ari``.
     types
-        One row per start: ``method``, ``n_clusters``, ``ari`` with known types; None: no such panel.
+        One row per start: ``label``, ``n_clusters``, ``ari`` with known types; None: no such panel.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def restarts_figure(pairs: pd.DataFrame, types: pd.DataFrame | None = None) -> F
         frames.append(_checked(types, "the frame of agreement with types"))
     shown = shown_methods(pd.concat(frames), "ari")
     styles = {label: replace(style, filled=True) for label, style in shown.styles.items()}
-    frames = [frame[frame["method"].isin(styles)] for frame in frames]
+    frames = [frame[frame["label"].isin(styles)] for frame in frames]
     titles = [("Between random starts", "pairs of starts"), ("With known types", "starts")]
     width = _PANEL * len(frames)
     one_count = pd.concat(frames)["n_clusters"].nunique() == 1
@@ -75,7 +75,7 @@ def restarts_figure(pairs: pd.DataFrame, types: pd.DataFrame | None = None) -> F
 def _checked(frame: pd.DataFrame, what: str) -> pd.DataFrame:
     frame = checked_frame(
         *(frame, what),
-        text=("method",),
+        text=("label",),
         numbers=("n_clusters", "ari"),
         empty="no model has been clustered with several random starts.",
     )
@@ -89,7 +89,7 @@ def _count_note(frame: pd.DataFrame, one_count: bool) -> str:
 
 
 def _summary(frame: pd.DataFrame) -> pd.DataFrame:
-    groups = frame.groupby(["method", "n_clusters"])["ari"]
+    groups = frame.groupby(["label", "n_clusters"])["ari"]
     return pd.DataFrame({"mean": groups.mean(), "sd": groups.std()}).reset_index()
 
 
@@ -97,7 +97,7 @@ def _draw(ax: Axes, frame: pd.DataFrame, styles: dict[str, MethodStyle], *, by_m
     summary = _summary(frame)
     if by_method:
         positions = {label: i for i, label in enumerate(styles)}
-        frame, summary = (part.assign(at=part["method"].map(positions)) for part in (frame, summary))
+        frame, summary = (part.assign(at=part["label"].map(positions)) for part in (frame, summary))
         ax.set_xticks(range(len(styles)), [label.replace(", ", ",\n", 1) for label in styles])
         ax.set_xlim(-0.6, len(styles) - 0.4)
         offsets = [0.0] * len(styles)
@@ -107,8 +107,8 @@ def _draw(ax: Axes, frame: pd.DataFrame, styles: dict[str, MethodStyle], *, by_m
         axis.prepare(ax)
         offsets = list(2 * axis.offsets(True)) if len(styles) > 1 else [0.0]
     for (label, style), offset in zip(styles.items(), offsets, strict=True):
-        _draw_points(ax, frame[frame["method"] == label], style, offset)
-        rows = summary[summary["method"] == label].sort_values("at")
+        _draw_points(ax, frame[frame["label"] == label], style, offset)
+        rows = summary[summary["label"] == label].sort_values("at")
         draw_means(ax, rows, "mean", "sd", label, style, x="at", offset=offset, joined=not by_method)
     set_value_limits(ax, frame["ari"])
     ax.set_ylabel("adjusted Rand index")

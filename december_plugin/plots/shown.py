@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from december_plugin.plots.frames import methods_of
 from december_plugin.plots.panels import line_handles
-from december_plugin.plots.style import MethodStyle, method_kind, method_styles, ordered_methods
+from december_plugin.plots.style import Methods, MethodStyle, as_method, by_label, method_styles, ordered_methods
 
 MOST_SHOWN = 12
 OTHERS_COLOR = "#C4C4C4"
@@ -42,7 +43,7 @@ class ShownMethods:
         return [*line_handles(self.styles), *others]
 
 
-def shown_methods(table: pd.DataFrame, value: str, *, by: str = "method", most: int = MOST_SHOWN) -> ShownMethods:
+def shown_methods(table: pd.DataFrame, value: str, *, by: str = "label", most: int = MOST_SHOWN) -> ShownMethods:
     """Return which methods a figure shows in colour: all of at most 12, otherwise the best few of each kind.
 
     Kinds (DECEMber, Gaussian mixture, k-means, ..., and the controls of each) take turns: first the best of each, then
@@ -53,7 +54,8 @@ def shown_methods(table: pd.DataFrame, value: str, *, by: str = "method", most: 
     Parameters
     ----------
     table
-        One row per method and K: the column ``by``, ``n_clusters``, and the value.
+        One row per method and K: the column ``by``, ``n_clusters``, and the value; optionally ``identity``, see
+        :func:`~december_plugin.plots.frames.methods_of`.
     value
         Column of which more is better.
     by
@@ -66,33 +68,34 @@ def shown_methods(table: pd.DataFrame, value: str, *, by: str = "method", most: 
     ShownMethods
         The same for the same rows in any order.
     """
-    labels = ordered_methods(str(label) for label in table[by])
+    methods = methods_of(table, by)
+    labels = ordered_methods(methods)
     if len(labels) <= most:
-        return ShownMethods(method_styles(labels))
+        return ShownMethods(method_styles(methods))
     values = pd.to_numeric(table[value]) if value in table else pd.Series(0.0, index=table.index)
     above = values - values.groupby(table["n_clusters"]).transform("mean")
     score = above.groupby(table[by].astype(str)).mean()
     ranked = sorted(labels, key=lambda label: (-score[label] if score[label] == score[label] else float("inf"), label))
-    chosen = set(_in_turns(ranked)[:most])
+    chosen = set(_in_turns({label: methods[label] for label in ranked})[:most])
     return ShownMethods(
-        method_styles(label for label in labels if label in chosen),
+        method_styles({label: methods[label] for label in labels if label in chosen}),
         tuple(label for label in labels if label not in chosen),
     )
 
 
-def _in_turns(ranked: Iterable[str]) -> list[str]:
+def _in_turns(ranked: Methods) -> list[str]:
     """Return labels so that kinds take turns: the first of every kind, then the second, ..."""
     seen: dict[tuple[str, bool], int] = {}
     turns = []
-    for label in ranked:
-        kind = method_kind(label)
+    for label, method in by_label(ranked).items():
+        kind = as_method(method).kind, as_method(method).is_control
         seen[kind] = seen.get(kind, 0) + 1
         turns.append((seen[kind], label))
     return [label for _, label in sorted(turns, key=lambda turn: turn[0])]
 
 
 def draw_others(
-    ax: Axes, rows: pd.DataFrame, others: Iterable[str], value: str, *, x: str = "n_clusters", by: str = "method"
+    ax: Axes, rows: pd.DataFrame, others: Iterable[str], value: str, *, x: str = "n_clusters", by: str = "label"
 ) -> None:
     """Draw the remaining methods as thin grey lines, one artist for all of them; a single value is a grey point."""
     at: list[float] = []

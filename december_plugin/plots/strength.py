@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from december_plugin.errors import SettingsError
+from december_plugin.evaluation.methods import Method
 from december_plugin.plots.embedding_panels import embedding_panels
-from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame
+from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame, methods_of
 from december_plugin.plots.method_lines import draw_against_k
 from december_plugin.plots.panels import (
     PAGE_WIDTH,
@@ -43,11 +44,11 @@ def strength_figure(
     Parameters
     ----------
     performance
-        One row per strength: ``method`` (its label, as in ``agreement``), ``strength`` (the factor that was used; 0 or
-        NaN: no clustering loss, drawn as a horizontal band), ``test_mean``, ``test_sd`` and ``gradient_ratio``
-        (gradient norm of the clustering loss over that of the model loss when the clustering began).
+        One row per strength: ``label`` (as in ``agreement``), ``strength`` (the factor that was used; 0 or NaN: no
+        clustering loss, drawn as a horizontal band), ``test_correlation_mean``, ``test_correlation_sd`` and
+        ``gradient_ratio`` (gradient norm of the clustering loss over that of the model loss when the clustering began).
     agreement
-        One row per method and K: ``method``, ``n_clusters``, ``ari_mean``, ``ari_sd``, ``n_pairs``.
+        One row per method and K: ``label``, ``n_clusters``, ``agreement_mean``, ``agreement_sd``, ``n_pairs``.
     coordinates
         What :func:`~december_plugin.plots.tsne_frame` returns for at most five methods; None: no embeddings.
 
@@ -70,8 +71,9 @@ def strength_figure(
             "panels. embedding_panels_figure draws any number."
         )
     clustered = performance[performance["strength"] > 0]
-    shown = shown_methods(agreement, "ari_mean")
-    styles = method_styles([*clustered["method"], *shown.styles])
+    shown = shown_methods(agreement, "agreement_mean")
+    methods = methods_of(agreement)
+    styles = method_styles(methods_of(clustered) | {label: methods[label] for label in shown.styles})
     handles = replace(shown, styles=styles).handles()
     names = letters(n_embeddings + 3)
     top = min(PAGE_WIDTH / n_embeddings, _ROW) + 0.45 if n_embeddings else 0.0
@@ -104,12 +106,12 @@ def _checked_performance(performance: pd.DataFrame) -> pd.DataFrame:
     what = "the frame of performance"
     performance = checked_frame(
         *(performance, what),
-        text=("method",),
-        numbers=("strength", "test_mean", "test_sd", "gradient_ratio"),
+        text=("label",),
+        numbers=("strength", "test_correlation_mean", "test_correlation_sd", "gradient_ratio"),
         empty="no model has been tested yet.",
     )
-    check_known(performance, what, "test_mean")
-    check_once(performance, what, ("method",), "Draw one dataset and model at a time.")
+    check_known(performance, what, "test_correlation_mean")
+    check_once(performance, what, ("label",), "Draw one dataset and model at a time.")
     if not (performance["strength"] > 0).any():
         raise SettingsError(f"{what} has no strength above 0: there is no model with a clustering loss.")
     return performance.sort_values("strength", kind="stable", ignore_index=True)
@@ -119,34 +121,47 @@ def _checked_agreement(agreement: pd.DataFrame) -> pd.DataFrame:
     what = "the table"
     agreement = checked_frame(
         *(agreement, what),
-        text=("method",),
-        numbers=("n_clusters", "ari_mean", "ari_sd", "n_pairs"),
+        text=("label",),
+        numbers=("n_clusters", "agreement_mean", "agreement_sd", "n_pairs"),
         empty="no agreement has been computed yet that could be drawn.",
     )
     check_counts(agreement, what)
-    check_known(agreement, what, "ari_mean")
-    check_once(agreement, what, ("method", "n_clusters"), "Draw one dataset and model at a time.")
+    check_known(agreement, what, "agreement_mean")
+    check_once(agreement, what, ("label", "n_clusters"), "Draw one dataset and model at a time.")
     return agreement
 
 
 def _draw_performance(ax: Axes, performance: pd.DataFrame, styles: dict[str, MethodStyle]) -> None:
     without = performance[~(performance["strength"] > 0)]
     for row in without.itertuples():
-        color = method_style("baseline").color
-        ax.axhline(row.test_mean, color=color, linewidth=1.0, linestyle="--", zorder=1, label=row.method)
-        if np.isfinite(row.test_sd):
-            ax.axhspan(row.test_mean - row.test_sd, row.test_mean + row.test_sd, color=color, alpha=0.12, linewidth=0)
+        color = method_style(Method("baseline")).color
+        ax.axhline(row.test_correlation_mean, color=color, linewidth=1.0, linestyle="--", zorder=1, label=row.label)
+        if np.isfinite(row.test_correlation_sd):
+            ax.axhspan(
+                row.test_correlation_mean - row.test_correlation_sd,
+                row.test_correlation_mean + row.test_correlation_sd,
+                color=color,
+                alpha=0.12,
+                linewidth=0,
+            )
     if len(without):
-        at = float(without["test_mean"].iloc[0])
+        at = float(without["test_correlation_mean"].iloc[0])
         settings: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7, "color": NOTE}
         # On the right, where strong losses predict worse, there is room.
         ax.annotate("no clustering loss", (1, at), (-2, 2.5), xycoords=ax.get_yaxis_transform(), ha="right", **settings)
     clustered = performance[performance["strength"] > 0]
-    ax.plot(clustered["strength"], clustered["test_mean"], color="#8A8A8A", linewidth=1.0, zorder=2, label="_line")
+    ax.plot(
+        clustered["strength"],
+        clustered["test_correlation_mean"],
+        color="#8A8A8A",
+        linewidth=1.0,
+        zorder=2,
+        label="_line",
+    )
     for row in clustered.itertuples():
-        settings = styles[row.method].line_settings() | {"linestyle": "none"}
-        sd = row.test_sd if np.isfinite(row.test_sd) else None
-        ax.errorbar(row.strength, row.test_mean, yerr=sd, label=row.method, elinewidth=1.0, **settings)
+        settings = styles[row.label].line_settings() | {"linestyle": "none"}
+        sd = row.test_correlation_sd if np.isfinite(row.test_correlation_sd) else None
+        ax.errorbar(row.strength, row.test_correlation_mean, yerr=sd, label=row.label, elinewidth=1.0, **settings)
     ax.set_ylabel("test correlation")
     _strength_axis(ax, clustered["strength"])
 
@@ -160,8 +175,8 @@ def _draw_ratio(ax: Axes, clustered: pd.DataFrame, styles: dict[str, MethodStyle
         )
     ax.plot(known["strength"], known["gradient_ratio"], color="#8A8A8A", linewidth=1.0, zorder=2, label="_line")
     for row in known.itertuples():
-        settings = styles[row.method].line_settings() | {"linestyle": "none"}
-        ax.plot([row.strength], [row.gradient_ratio], label=row.method, **settings)
+        settings = styles[row.label].line_settings() | {"linestyle": "none"}
+        ax.plot([row.strength], [row.gradient_ratio], label=row.label, **settings)
     ax.set_yscale("log")
     decades(ax, "y")
     values = [*known["gradient_ratio"], GENTLE_RATIO, LOCK_IN_RATIO]

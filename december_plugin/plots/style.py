@@ -1,4 +1,4 @@
-"""How things look: one style for all figures, and one colour, marker and line for every method.
+"""One style for all figures, and one colour, marker and line for every method.
 
 Colours of methods and of the first groups are those of Okabe and Ito ("Color universal design", 2008) where possible;
 markers and line styles carry the same information, so that a figure can be read in grey.
@@ -10,7 +10,7 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,8 +20,11 @@ import numpy as np
 from matplotlib.colors import to_hex, to_rgb
 
 from december_plugin.errors import SettingsError
+from december_plugin.evaluation.methods import Method
 
 Dashes = tuple[float, tuple[float, ...]]
+# Labels with the methods that they stand for; one that is a text, or has no method, is just a name.
+Methods = Mapping[str, Method | str] | Iterable[str]
 
 INK = "#333333"
 PALE = "#C9C9C9"
@@ -75,24 +78,18 @@ GROUP_COLORS: tuple[str, ...] = (
     *("#A82E05", "#9E8AD1", "#9E8057", "#D19EC7", "#6B5775", "#B3C79E", "#38B361", "#A8DBFA", "#1A804D", "#4D75DB"),
 )
 
-_DECEMBER = "december"
-# What a label is recognised by, with the colour and the marker of that family of methods.
-_FAMILIES: tuple[tuple[str, str, str, str], ...] = (
-    (_DECEMBER, r"december", "#0072B2", "o"),
-    ("gmm", r"gaussian mixture|\bgmm\b", "#D55E00", "s"),
-    ("kmeans", r"k-?means", "#009E73", "^"),
-    ("t_mixture", r"\bt[- _]mixture|student", "#B5578F", "D"),
-    ("dec", r"\bdec\b", "#E69F00", "v"),
-    ("baseline", r"\bbaseline|\bpoisson", "#4D4D4D", "X"),
-)
-# Only where no method is named: a method on readouts of such a core has the method's colour and a line of its own.
-_EQUIVARIANT = re.compile(r"equivariant", re.IGNORECASE)
-_EQUIVARIANT_FAMILY = ("equivariant", "#8C564B", "P")
-_EQUIVARIANT_LINE: Dashes = (0, (6.0, 1.5, 1.2, 1.5))
-_CONTROL = re.compile(r"control|end of pre-?training|strength\s*=?\s*0(\.0*)?(?![.\d])", re.IGNORECASE)
-_TOO_STRONG = re.compile(r"too strong", re.IGNORECASE)
-_STRENGTH = re.compile(r"strength\s*=?\s*(\d+(?:\.\d*)?(?:e[+-]?\d+)?)", re.IGNORECASE)
-_CONSTANT_TARGET = re.compile(r"constant target|detach", re.IGNORECASE)
+# Colour and marker of each kind of method.
+_FAMILIES: dict[str, tuple[str, str]] = {
+    "december": ("#0072B2", "o"),
+    "gmm": ("#D55E00", "s"),
+    "kmeans": ("#009E73", "^"),
+    "t_mixture": ("#B5578F", "D"),
+    "dec": ("#E69F00", "v"),
+    "baseline": ("#4D4D4D", "X"),
+}
+# A model with another core by itself; a method on its readouts has the method's colour and a line of its own.
+_OTHER_CORE = ("#8C564B", "P")
+_OTHER_CORE_LINE: Dashes = (0, (6.0, 1.5, 1.2, 1.5))
 # Weak to strong, around the blue of strength "auto"; the markers are those of the decades.
 _STRENGTH_COLORS = ("#7CBDE8", "#56B4E9", "#3A78C9", "#2B4FA8", "#1E2F78", "#14184A")
 _STRENGTH_MARKERS = ("<", ">", "v", "P", "h", "p", "*")
@@ -157,64 +154,62 @@ def figure_style() -> AbstractContextManager[None]:
     return matplotlib.rc_context(_RC)
 
 
-def method_style(label: str) -> MethodStyle:
-    """Return the style of a method, which depends on its label alone.
+def method_style(method: Method | str) -> MethodStyle:
+    """Return the style of a method, the same in every figure and every process.
 
     DECEMber has blues and thick lines: strength "auto" the blue of Okabe and Ito, a number a shade that is darker the
-    stronger the clustering loss, with the marker of its decade. Other methods are recognised by their names (Gaussian
-    mixture or GMM, k-means, t mixture, DEC, baseline). Controls (a label that says "control" or "end of pretraining",
-    or a strength of 0) have the colour of their method, a dashed line and hollow markers. A label that says none of
-    this has a colour and a marker derived from its text.
+    stronger the clustering loss, with the marker of its decade. The other kinds have a colour and a marker each.
+    Controls have the colour of their method, a dashed line and hollow markers.
 
     Parameters
     ----------
-    label
-        What the legend says, e.g. ``"DECEMber, strength auto"`` or ``"k-means, end of pretraining (control)"``.
-
-    Returns
-    -------
-    MethodStyle
-        The same for the same label, in every process.
+    method
+        The method, or a name: of that nothing is known, and colour and marker are derived from its text.
     """
-    family, color, marker = _family(label)
+    if isinstance(method, str):
+        return MethodStyle(*_of_a_name(method))
+    if method.kind in _FAMILIES:
+        color, marker = _FAMILIES[method.kind]
+    else:
+        color, marker = _OTHER_CORE if method.core else _of_a_name(method.kind)
     style = MethodStyle(color, marker)
-    if family == _DECEMBER:
-        color, marker = _shade_of_strength(label, color, marker)
+    if method.kind == "december":
+        color, marker = _shade_of_strength(method.strength_number, color, marker)
         style = MethodStyle(color, marker, linewidth=2.1, markersize=6.0, zorder=5.0)
-        if _CONSTANT_TARGET.search(label):
+        if method.constant_target:
             style = replace(style, linestyle="-.")
-    if _EQUIVARIANT.search(label) and family != "equivariant":
-        style = replace(style, linestyle=_EQUIVARIANT_LINE, filled=False)
-    if _CONTROL.search(label):
+    if method.core and method.kind in _FAMILIES:
+        style = replace(style, linestyle=_OTHER_CORE_LINE, filled=False)
+    if method.is_control:
         style = replace(style, linestyle="--", linewidth=0.8 * style.linewidth, filled=False, zorder=style.zorder - 0.5)
     return style
 
 
-def method_styles(labels: Iterable[str]) -> dict[str, MethodStyle]:
+def method_styles(methods: Methods) -> dict[str, MethodStyle]:
     """Return the styles of the methods of one figure, no two of them alike as long as eyes can tell them apart.
 
-    Each is that of :func:`method_style`, except where two labels would look the same (say, one method at two values of
-    K): then the later ones, in the order of their names, get a lighter or darker shade, another marker, and a pattern
-    of dots and dashes. Of more than 33 methods that would look the same, the 34th looks like the first, and so on:
-    figures show few of them (:func:`~december_plugin.plots.shown_methods`).
+    Each is that of :func:`method_style`, except where two would look the same (say, one method at two values of K):
+    then the later ones, in the order of their labels, get a lighter or darker shade, another marker, and a pattern of
+    dots and dashes. Of more than 33 methods that would look the same, the 34th looks like the first, and so on: figures
+    show few of them (:func:`~december_plugin.plots.shown_methods`).
 
     Parameters
     ----------
-    labels
-        Labels, in the order in which methods of one kind are to be listed.
+    methods
+        Labels to their methods, in the order in which methods of one kind are to be listed; or labels alone.
 
     Returns
     -------
     dict of str to MethodStyle
-        In the order of :func:`ordered_methods`.
+        By label, in the order of :func:`ordered_methods`.
     """
-    labels = ordered_methods(labels)
+    known = by_label(methods)
     styles: dict[str, MethodStyle] = {}
     taken: set[MethodStyle] = set()
     same: Counter[MethodStyle] = Counter()
     variants: dict[MethodStyle, list[MethodStyle]] = {}
-    for label in sorted(labels, key=natural_order):
-        style = method_style(label)
+    for label in sorted(known, key=natural_order):
+        style = method_style(known[label])
         if style not in variants:
             variants[style] = [_variant(style, n) for n in range(_N_VARIANTS)]
         allowed = variants[style]
@@ -222,26 +217,26 @@ def method_styles(labels: Iterable[str]) -> dict[str, MethodStyle]:
         styles[label] = next(free, allowed[same[style] % _N_VARIANTS])
         same[style] += 1
         taken.add(styles[label])
-    return {label: styles[label] for label in labels}
+    return {label: styles[label] for label in ordered_methods(known)}
 
 
-def ordered_methods(labels: Iterable[str]) -> list[str]:
+def ordered_methods(methods: Methods) -> list[str]:
     """Return labels, each once, in the order of every legend: DECEMber, the other methods by kind, then the controls.
 
-    Labels of one kind stay in the order in which they come.
+    Labels of one kind stay in the order in which they come; those that are just names come before the controls.
     """
-    return sorted(dict.fromkeys(labels), key=_rank)
+    known = by_label(methods)
+    return sorted(known, key=lambda label: as_method(known[label]).order)
 
 
-def method_kind(label: str) -> tuple[str, bool]:
-    """Return the kind of a method: its family, e.g. "kmeans", and whether it is a control."""
-    return _family(label)[0], _CONTROL.search(label) is not None
+def by_label(methods: Methods) -> dict[str, Method | str]:
+    """Return labels with the methods that they stand for, or themselves."""
+    return dict(methods) if isinstance(methods, Mapping) else {label: label for label in methods}
 
 
-def _rank(label: str) -> tuple[bool, int]:
-    family, is_control = method_kind(label)
-    families = [name for name, *_ in _FAMILIES]
-    return is_control, families.index(family) if family in families else len(families)
+def as_method(method: Method | str) -> Method:
+    """Return a method; a name is one of a kind of its own."""
+    return method if isinstance(method, Method) else Method("")
 
 
 def ordered_styles(values: Iterable[Any]) -> dict[Any, MethodStyle]:
@@ -283,36 +278,21 @@ def check_text(value: Any, what: str) -> str:
     return value
 
 
-def _family(label: str) -> tuple[str, str, str]:
-    """Return the family whose name comes first in the label, its colour and its marker."""
-    found = []
-    for name, pattern, color, marker in _FAMILIES:
-        match = re.search(pattern, label, re.IGNORECASE)
-        if match:
-            found.append((match.start(), name, color, marker))
-    if found:
-        return min(found)[1:]
-    if _EQUIVARIANT.search(label):
-        return _EQUIVARIANT_FAMILY
+def _of_a_name(name: str) -> tuple[str, str]:
+    """Return the colour and the marker of something that is just a name."""
     # hash() of a text differs between processes.
-    code = zlib.crc32(label.strip().lower().encode())
+    code = zlib.crc32(name.strip().lower().encode())
     n_colors = len(_OTHER_COLORS)
-    return "other", _OTHER_COLORS[code % n_colors], _MARKERS[code // n_colors % len(_MARKERS)]
+    return _OTHER_COLORS[code % n_colors], _MARKERS[code // n_colors % len(_MARKERS)]
 
 
-def _shade_of_strength(label: str, color: str, marker: str) -> tuple[str, str]:
-    match = _STRENGTH.search(label)
-    if match is not None:
-        strength = float(match.group(1))
-        if strength == 0:
-            return _STRENGTH_COLORS[0], marker
-        decade = min(max(math.log10(strength), -2.0), 4.0)
-    elif _TOO_STRONG.search(label):
-        decade = 4.0
-    else:
+def _shade_of_strength(strength: float, color: str, marker: str) -> tuple[str, str]:
+    if math.isnan(strength):
         return color, marker
-    marker = _STRENGTH_MARKERS[round(decade + 2)]
-    return _interpolated(_STRENGTH_COLORS, (decade + 2) / 6), marker
+    if strength == 0:
+        return _STRENGTH_COLORS[0], marker
+    decade = min(max(math.log10(strength), -2.0), 4.0)
+    return _interpolated(_STRENGTH_COLORS, (decade + 2) / 6), _STRENGTH_MARKERS[round(decade + 2)]
 
 
 def _interpolated(colors: tuple[str, ...], position: float) -> str:

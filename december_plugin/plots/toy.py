@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from december_plugin.errors import SettingsError
-from december_plugin.plots.frames import check_known, checked_frame
+from december_plugin.evaluation.methods import Method
+from december_plugin.plots.frames import check_known, checked_frame, methods_of
 from december_plugin.plots.panels import (
     PAGE_WIDTH,
     decades,
@@ -22,7 +23,7 @@ from december_plugin.plots.panels import (
     settled,
     title_panel,
 )
-from december_plugin.plots.style import GROUP_COLORS, INK, MethodStyle, check_text, figure_style, lighter, method_style
+from december_plugin.plots.style import GROUP_COLORS, INK, MethodStyle, figure_style, lighter, method_style
 
 _KINDS = ("neuron", "center")
 _MAX_STAGES = 4
@@ -38,7 +39,7 @@ def toy_figure(weights: pd.DataFrame, distances: pd.DataFrame, *, planted: float
         ("neuron" or "center"), ``weight_1``, ``weight_2`` and ``group`` (a number; of centres it is not looked at). The
         larger group has the same colour in every panel, whatever its number.
     distances
-        ``method``, ``target`` (what the gradient does at the target, e.g. "gradient flows" or "constant"), ``step`` and
+        ``label``, ``target`` (what the gradient does at the target, e.g. "gradient flows" or "constant"), ``step`` and
         ``distance`` of the two centres.
     planted
         Distance of the true centres, drawn as a dotted line; None: no line.
@@ -56,12 +57,14 @@ def toy_figure(weights: pd.DataFrame, distances: pd.DataFrame, *, planted: float
     weights = _checked_weights(weights)
     distances = checked_frame(
         *(distances, "the frame of distances"),
-        text=("method", "target"),
+        text=("label", "target"),
         numbers=("step", "distance"),
         empty="no step has been made that could be drawn.",
     )
     check_known(distances, "the frame of distances", "distance")
-    styles = {pair: _style(*pair) for pair in dict.fromkeys(zip(distances["method"], distances["target"], strict=True))}
+    methods = methods_of(distances)
+    pairs = dict.fromkeys(zip(distances["label"], distances["target"], strict=True))
+    styles = {(label, target): _style(methods[label], target) for label, target in pairs}
     labels = {pair: f"{pair[0]}, {_named(pair[1])}" for pair in styles}
     stages = list(dict.fromkeys(weights["stage"]))
     top = PAGE_WIDTH / len(stages) if len(stages) > 2 else PAGE_WIDTH / 3
@@ -107,8 +110,8 @@ def _named(target: str) -> str:
     return {"gradient flows": "gradient through the target", "constant": "constant target"}.get(target, target)
 
 
-def _style(method: str, target: str) -> MethodStyle:
-    style = method_style(check_text(method, "a method of the frame of distances"))
+def _style(method: Method | str, target: str) -> MethodStyle:
+    style = method_style(method)
     if target != "constant":
         return style
     # Paler and above: where both targets end alike, both can be seen.
@@ -163,7 +166,7 @@ def _draw_distances(
     planted: float | None,
 ) -> None:
     for (method, target), style in styles.items():
-        rows = distances[(distances["method"] == method) & (distances["target"] == target)].sort_values("step")
+        rows = distances[(distances["label"] == method) & (distances["target"] == target)].sort_values("step")
         settings = style.line_settings() | {"marker": "none", "label": labels[method, target]}
         ax.plot(rows["step"], rows["distance"], **settings)
     if planted is not None:

@@ -180,7 +180,7 @@ def curves_chart(table: pd.DataFrame, curve: Curve, *, shown: ShownMethods, n_ty
     known = table[table[mean].notna()] if mean in table else table.iloc[:0]
     if known.empty:
         return None
-    known = known.assign(drawn=minus_best(known, mean, by="label", best=curve.best))
+    known = known.assign(drawn=minus_best(known, mean, best=curve.best))
     counts = sorted({int(k) for k in known["n_clusters"]})
     gap = float(min(np.diff(counts))) if len(counts) > 1 else 1.0
     lines = _same_models(known, list(shown.styles)) if curve.of_models else [[label] for label in shown.styles]
@@ -237,7 +237,7 @@ _HOVER = "<b>%{customdata[0]}</b><br>K = %{customdata[1]}<br>%{customdata[2]}<ex
 
 
 def _described(rows: pd.DataFrame, curve: Curve) -> list[list[Any]]:
-    over = rows["n_pairs"] if curve.name == "seeds" and "n_pairs" in rows else [None] * len(rows)
+    over = rows["n_pairs"] if curve.name == "agreement" and "n_pairs" in rows else [None] * len(rows)
     means, drawn, spreads = (_numbers(rows[name]) for name in (f"{curve.name}_mean", "drawn", f"{curve.name}_sd"))
     described = []
     for label, k, mean, at, sd, n in zip(rows["label"], rows["n_clusters"], means, drawn, spreads, over, strict=True):
@@ -308,8 +308,10 @@ def strength_charts(agreement: pd.DataFrame) -> list[Chart]:
     if december["strength_setting"].nunique() < 2:
         return []
     without = agreement[(agreement["trainer_role"] == "baseline") | agreement["strength"].eq(0.0)]
-    charts = [_strength_chart(december, without, "test", "Predictive performance", "test correlation")]
-    charts.append(_strength_chart(december, without.iloc[:0], "seeds", "Agreement between seeds", "ARI between seeds"))
+    charts = [_strength_chart(december, without, "test_correlation", "Predictive performance", "test correlation")]
+    charts.append(
+        _strength_chart(december, without.iloc[:0], "agreement", "Agreement between seeds", "ARI between seeds")
+    )
     return [chart for chart in charts if chart is not None]
 
 
@@ -442,4 +444,4 @@ def confusion_chart(frame: pd.DataFrame, *, title: str) -> Chart:
 
 def methods_of(agreement: pd.DataFrame) -> ShownMethods:
     """Return the methods that an analysis shows in colour with their styles, the same in all charts and figures."""
-    return shown_methods(agreement.assign(label=agreement["label"].astype(str)), "seeds_mean", by="label")
+    return shown_methods(agreement, "agreement_mean")

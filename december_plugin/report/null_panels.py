@@ -61,10 +61,9 @@ def null_figure_of(analysis: Analysis) -> NullFigure | None:
     nulls = analysis.nulls
     if nulls.empty or not nulls["null_mean"].notna().any():
         return None
-    nulls = nulls.drop(columns="method").rename(columns={"label": "method"})
-    nulls = with_spread(nulls, analysis.agreement.drop(columns="method").rename(columns={"label": "method"}))
-    nulls = nulls[nulls["null_mean"].notna() & nulls["seeds_mean"].notna()]
-    shown = shown_methods(nulls, "seeds_mean")
+    nulls = with_spread(nulls, analysis.agreement)
+    nulls = nulls[nulls["null_mean"].notna() & nulls["agreement_mean"].notna()]
+    shown = shown_methods(nulls, "agreement_mean")
     found = null_panels(nulls, shown.styles)
     surrogates = list(dict.fromkeys(surrogate_words(rows) for _, rows in found))
     scale = _Scale.of(pd.concat([rows for _, rows in found]))
@@ -101,8 +100,8 @@ class _Scale:
     @classmethod
     def of(cls, rows: pd.DataFrame) -> _Scale:
         axis = ClustersAxis(rows["n_clusters"].to_numpy(), 1, (_WIDTH - _LEFT - _RIGHT) / 0.8 / 72)
-        tops = rows["seeds_mean"] + rows["seeds_sd"].fillna(0.0)
-        bottoms = rows["seeds_mean"] - rows["seeds_sd"].fillna(0.0)
+        tops = rows["agreement_mean"] + rows["agreement_sd"].fillna(0.0)
+        bottoms = rows["agreement_mean"] - rows["agreement_sd"].fillna(0.0)
         high = float(np.nanmax([tops.max(), rows["null_high"].max()]))
         low = min(0.0, float(np.nanmin([bottoms.min(), rows["null_low"].min()])))
         margin = 0.06 * (high - low) or 0.05
@@ -163,10 +162,10 @@ def _band(rows: pd.DataFrame, scale: _Scale) -> list[str]:
 
 
 def _points(rows: pd.DataFrame, style: MethodStyle, scale: _Scale) -> list[str]:
-    at = [(scale.x(row.n_clusters), scale.y(row.seeds_mean)) for row in rows.itertuples()]
+    at = [(scale.x(row.n_clusters), scale.y(row.agreement_mean)) for row in rows.itertuples()]
     parts = [f'<path d="{_path(at)}" fill="none" {line_settings(style)}/>']
     for (x, y), row in zip(at, rows.to_dict("records"), strict=True):
-        mean, sd, p = row["seeds_mean"], row["seeds_sd"], row["p_value"]
+        mean, sd, p = row["agreement_mean"], row["agreement_sd"], row["p_value"]
         bar = _line(x, scale.y(mean - sd), x, scale.y(mean + sd), style.color) if sd == sd else ""
         top = scale.y(mean + sd) if sd == sd else y
         mark = _asterisk(x, min(top, y - 5) - 6) if p <= SIGNIFICANT else ""

@@ -128,7 +128,7 @@ def _provenance(data: ReportData) -> dict[str, Any]:
     trainings = [
         *(tables.Column("data set", "dataset_hash"), tables.Column("model", "model_hash")),
         *(tables.Column("trainer", "trainer_hash"), tables.Column("seed", "seed", "integer")),
-        *(tables.Column("role", "role"), tables.Column("strength", "strength", "small")),
+        *(tables.Column("role", "trainer_role"), tables.Column("strength", "strength", "small")),
         tables.Column("validation correlation", "validation_correlation", "number"),
         tables.Column("test correlation", "test_correlation", "number"),
         *(tables.Column("epochs", "n_epochs", "integer"), tables.Column("best epoch", "best_epoch", "integer")),

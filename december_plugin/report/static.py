@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from december_plugin.answer.data import Analysis
 from december_plugin.errors import SettingsError
+from december_plugin.evaluation.methods import Method
 
 # Letters as outlines: inside of a page the file's own fonts are not there.
 _RC: Any = {"svg.hashsalt": "december_plugin", "svg.fonttype": "path"}
@@ -53,11 +54,9 @@ def _saved(figure: Figure, kind: str, **settings: Any) -> bytes:
 def agreement_picture(analysis: Analysis) -> Picture | None:
     """Return agreement and correlation against K."""
     from december_plugin.plots import agreement_figure
-    from december_plugin.plots.frames import agreement_columns
 
-    table = agreement_columns(analysis.agreement)
     alt = "Agreement between seeds, agreement with known types and test correlation against the number of clusters."
-    return picture(lambda: agreement_figure(table, n_types=analysis.n_types), alt)
+    return picture(lambda: agreement_figure(analysis.agreement, n_types=analysis.n_types), alt)
 
 
 def counts_picture(analysis: Analysis) -> Picture | None:
@@ -66,33 +65,25 @@ def counts_picture(analysis: Analysis) -> Picture | None:
         return None
     from december_plugin.plots.cluster_counts import cluster_count_figure
 
-    table = analysis.counts.drop(columns="method").rename(columns={"label": "method"})
-    return picture(lambda: cluster_count_figure(table), "Criteria for the number of clusters against K.")
+    return picture(lambda: cluster_count_figure(analysis.counts), "Criteria for the number of clusters against K.")
 
 
 def strength_picture(analysis: Analysis) -> Picture | None:
     """Return what the strength does, at the number of clusters that is shown."""
-    from december_plugin.plots.frames import agreement_columns
     from december_plugin.plots.strength import strength_figure
 
-    table = agreement_columns(analysis.agreement)
-    december = table[table["method"].isin(_december_labels(analysis))]
+    table = analysis.agreement
+    december = table[table["method"] == "december"]
     count = analysis.chosen.n_clusters if analysis.chosen is not None else None
     at_k = december[december["n_clusters"] == count] if count is not None else december
     baseline = analysis.agreement[analysis.agreement["trainer_role"] == "baseline"].head(1)
-    columns = ["method", "strength", "test_mean", "test_sd", "gradient_ratio"]
-    renamed = {"test_correlation_mean": "test_mean", "test_correlation_sd": "test_sd"}
-    rows = [at_k.rename(columns=renamed)[columns].drop_duplicates("method")]
+    columns = ["label", "identity", "strength", "test_correlation_mean", "test_correlation_sd", "gradient_ratio"]
+    rows = [at_k[columns].drop_duplicates("label")]
     if len(baseline):
-        rows.append(baseline.assign(method="baseline", strength=0.0)[columns])
+        rows.append(baseline.assign(label="baseline", identity=Method("baseline"), strength=0.0)[columns])
     performance = pd.concat([row.astype({"strength": float}) for row in rows], ignore_index=True)
     alt = f"Test correlation, gradient ratio (K = {count}) and agreement between seeds by strength of the loss."
     return picture(lambda: strength_figure(performance, december), alt)
-
-
-def _december_labels(analysis: Analysis) -> set[str]:
-    rows = analysis.agreement
-    return set(rows.loc[rows["method"] == "december", "label"])
 
 
 def embedding_picture(analysis: Analysis) -> Picture | None:

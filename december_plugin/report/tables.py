@@ -109,10 +109,10 @@ def agreement_table_of(analysis: Analysis) -> Table:
     columns = [
         Column("K", "n_clusters", "integer"),
         Column("method", "label"),
-        Column("ARI between seeds", "seeds", "mean"),
+        Column("ARI between seeds", "agreement", "mean"),
         Column("pairs", "n_pairs", "integer"),
-        Column(known, "types", "mean"),
-        Column("test correlation", "test", "mean"),
+        Column(known, "types_agreement", "mean"),
+        Column("test correlation", "test_correlation", "mean"),
         Column("models", "n_models", "integer"),
     ]
     return make_table(analysis.agreement, "Agreement by number of clusters and method (mean ± SD)", columns)
@@ -126,7 +126,7 @@ def null_table_of(analysis: Analysis) -> Table:
     columns = [
         Column("K", "n_clusters", "integer"),
         Column("method", "label"),
-        Column("ARI between seeds", "seeds_mean", "number"),
+        Column("ARI between seeds", "agreement_mean", "number"),
         Column("null, mean", "null_mean", "number"),
         Column("null, 95 % of draws", "band"),
         Column("p", "p_value", "small"),
@@ -146,7 +146,7 @@ def counts_table_of(analysis: Analysis) -> Table:
     columns = [
         Column("K", "n_clusters", "integer"),
         Column("method", "label"),
-        Column("ARI between seeds", "seeds", "mean"),
+        Column("ARI between seeds", "agreement", "mean"),
         Column("above the null", "above_null_mean", "signed"),
         *(Column(_head(criterion), criterion.curve, "mean") for criterion in OF_ONE_MODEL),
     ]
@@ -184,8 +184,8 @@ def strength_table_of(agreement: pd.DataFrame) -> Table:
         Column("setting", "strength_setting"),
         Column("gradient ratio", "gradient_ratio", "small"),
         Column("epochs of pretraining", "pretrain_epochs", "integer"),
-        Column("test correlation", "test", "mean"),
-        Column("ARI between seeds", "seeds", "mean"),
+        Column("test correlation", "test_correlation", "mean"),
+        Column("ARI between seeds", "agreement", "mean"),
     ]
     return make_table(rows, "Performance and agreement by strength (mean ± SD)", columns)
 
@@ -234,11 +234,11 @@ def performance_table_of(analysis: Analysis) -> Table | None:
         return None
     columns = [
         Column("models of", "label"),
-        Column("single-trial correlation", "test", "mean"),
+        Column("single-trial correlation", "test_correlation", "mean"),
         Column("its noise ceiling", "single_trial_ceiling", "number"),
-        Column("correlation to the average", "average", "mean"),
+        Column("correlation to the average", "correlation_to_average", "mean"),
         Column("its noise ceiling", "average_ceiling", "number"),
-        Column("normalized", "normalized", "mean"),
+        Column("normalized", "normalized_correlation", "mean"),
         Column("FEVE", "feve", "mean"),
         Column("neurons", "n_tested_neurons", "integer"),
         Column("constant", "n_constant_neurons", "integer"),

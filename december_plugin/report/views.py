@@ -77,10 +77,12 @@ def _agreement_view(analysis: Analysis, shown: ShownMethods, payload: Payload) -
     table = analysis.agreement
     known = f"Agreement with known types ({analysis.types_name})"
     curves = (
-        charts.Curve("seeds", "Agreement between seeds", "ARI between seeds", "pairs of seeds"),
-        charts.Curve("types", known, "ARI to known types", "models"),
+        charts.Curve("agreement", "Agreement between seeds", "ARI between seeds", "pairs of seeds"),
+        charts.Curve("types_agreement", known, "ARI to known types", "models"),
         charts.Curve(
-            *("test", "Predictive performance", "test correlation", "models"), mark_types=False, of_models=True
+            *("test_correlation", "Predictive performance", "test correlation", "models"),
+            mark_types=False,
+            of_models=True,
         ),
     )
     found = [charts.curves_chart(table, curve, shown=shown, n_types=analysis.n_types) for curve in curves]
@@ -88,7 +90,7 @@ def _agreement_view(analysis: Analysis, shown: ShownMethods, payload: Payload) -
         "charts": [view for chart in found if (view := payload.chart(chart)) is not None],
         "picture": static.agreement_picture(analysis),
         "table": tables.agreement_table_of(analysis),
-        "has_agreement": bool(table["seeds_mean"].notna().any()),
+        "has_agreement": bool(table["agreement_mean"].notna().any()),
     }
 
 

@@ -11,10 +11,9 @@ import pandas as pd
 from december_plugin.embeddings.neuron_ids import NeuronIds
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.confusion import ConfusionMatrix, confusion_matrix
-from december_plugin.results.agreement import configuration_key
+from december_plugin.results.queries import known_types_name, one_configuration
 from december_plugin.schemas.build import DecemberTables
 from december_plugin.schemas.evidence import consensus_of
-from december_plugin.schemas.restrictions import restricted
 from december_plugin.schemas.stored_labels import assigned_labels
 
 
@@ -47,8 +46,10 @@ def confusion_frame(tables: DecemberTables, restriction: Any, *, types_name: str
         If the restriction leaves no assignment or several configurations, there is no such set of types, or no
         neuron of an assignment has a known type.
     """
-    keys = _seeds_of_one_configuration(tables, restriction)
-    name = _types_name(tables, types_name)
+    keys = one_configuration(tables, restriction)
+    name = known_types_name(tables, types_name)
+    if name is None:
+        raise SettingsError("there are no known types. `december types import` stores those of a CSV file.")
     types = tables.KnownTypes().frame(name)
     assigned = assigned_labels(tables.ClusterAssignment, keys[0])
     labels, ids, reference = assigned.labels.astype(np.int64), assigned.ids, keys[0]
@@ -86,26 +87,3 @@ def _confusion(
         raise SettingsError(
             f"the known types {name!r} have no neuron in common with this assignment: {error}"
         ) from error
-
-
-def _seeds_of_one_configuration(tables: DecemberTables, restriction: Any) -> list[dict[str, Any]]:
-    joined = tables.ClusterAssignment.proj(n_clusters="n_clusters_used") * tables.Clustering.proj("method")
-    keys = restricted(joined, restriction).fetch("KEY", order_by="seed")
-    names = configuration_key(tables)
-    configurations = {tuple(key[name] for name in names) for key in keys}
-    if len(configurations) != 1:
-        raise SettingsError(
-            f"the restriction leaves {len(keys)} assignments of {len(configurations)} configurations; it must leave "
-            "one assignment, or the seeds of one configuration. agreement_table() lists configurations with their keys."
-        )
-    return keys
-
-
-def _types_name(tables: DecemberTables, types_name: str | None) -> str:
-    known = sorted(tables.KnownTypes.fetch("types_name"))
-    if types_name is None and len(known) == 1:
-        return str(known[0])
-    if types_name is None or types_name not in known:
-        asked = "set types_name" if types_name is None else f"there are no known types named {types_name!r}"
-        raise SettingsError(f"{asked}. Known: {', '.join(known) or 'none'}.")
-    return types_name

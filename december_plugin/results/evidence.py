@@ -34,21 +34,20 @@ from december_plugin.evaluation.model_selection import (
     select_n_clusters,
 )
 from december_plugin.evaluation.null import null_band
-from december_plugin.results.agreement import (
-    _assignments,
-    _frame,
-    _pair_summary,
+from december_plugin.results.labels import in_order, labelled_configurations
+from december_plugin.results.queries import (
+    assignments_of,
     configuration_key,
-    labelled_configurations,
+    frame_of,
     one_configuration,
+    seed_agreement_of,
 )
 from december_plugin.schemas.build import DecemberTables
 from december_plugin.schemas.evidence import consensus_of
-from december_plugin.text.naming import in_order
 
 NULL_COLUMNS = ("null_mean", "null_sd", "null_low", "null_high", "n_draws", "n_pairs", "p_value")
 ABOVE_NULL = ("above_null_mean", "above_null_sd", "p_value", "n_draws")
-CONFIGURATION = ("label", "method", "n_clusters", "trainer_role")
+CONFIGURATION = ("label", "identity", "method", "n_clusters", "trainer_role")
 CURVE = (
     *("dataset_fn", "dataset_hash", "model_fn", "model_hash", "trainer_fn", "trainer_role", "trainer_settings"),
     *("method", "clustering_settings"),
@@ -72,12 +71,12 @@ def null_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row per configuration and ``surrogate_name``: ``label``, ``method``, ``n_clusters``, ``trainer_role``, the
-        observed mean adjusted Rand index over pairs ``seeds_mean``, of the draws' means over the same pairs
-        ``null_mean``, ``null_sd`` (divisor n - 1), ``null_low`` and ``null_high`` (2.5 and 97.5 % quantiles),
-        ``n_draws``, ``n_pairs``, the one-sided ``p_value``, and the configuration's key.
+        One row per configuration and ``surrogate_name``: ``label``, ``identity``, ``method``, ``n_clusters``,
+        ``trainer_role``, the observed mean adjusted Rand index over pairs ``agreement_mean``, of the draws' means over
+        the same pairs ``null_mean``, ``null_sd`` (divisor n - 1), ``null_low`` and ``null_high`` (2.5 and 97.5 %
+        quantiles), ``n_draws``, ``n_pairs``, the one-sided ``p_value``, and the configuration's key.
     """
-    models = _assignments(tables, restriction)
+    models = assignments_of(tables, restriction)
     key = configuration_key(tables)
     names = dict(zip(*tables.Surrogate().fetch("surrogate_hash", "surrogate_name"), strict=True))
     current, observed = _current_labels(tables, models), _observed(tables)
@@ -101,10 +100,10 @@ def null_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
                 **_null_row(np.asarray(entry["agreements"])[:, used], [values[at] for at in used]),
                 "surrogate_name": names[entry["surrogate_hash"]],
             }
-    columns = [*key, "surrogate_name", "seeds_mean", *NULL_COLUMNS]
+    columns = [*key, "surrogate_name", "agreement_mean", *NULL_COLUMNS]
     frame = pd.DataFrame(list(best.values()), columns=columns).sort_values("surrogate_name")
     frame = in_order(frame.merge(labelled_configurations(tables, models), on=key, how="left"))
-    return frame[[*CONFIGURATION, "surrogate_name", "seeds_mean", *NULL_COLUMNS, *key]]
+    return frame[[*CONFIGURATION, "surrogate_name", "agreement_mean", *NULL_COLUMNS, *key]]
 
 
 def cluster_count_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
@@ -120,21 +119,20 @@ def cluster_count_table(tables: DecemberTables, restriction: Any = True) -> pd.D
     Returns
     -------
     pandas.DataFrame
-        One row per configuration: ``label``, ``method``, ``n_clusters``, ``trainer_role``; ``trainer_settings`` and
-        ``clustering_settings``, without the number of clusters, in words: rows that differ in K alone have the same;
-        ``n_models``;
-        agreement between seeds ``seeds_mean``, ``seeds_sd``, ``n_pairs``; how far it lies above the mean of its null,
-        ``above_null_mean``, with the standard deviation of the draws ``above_null_sd``, ``p_value`` and ``n_draws``, of
-        several kinds of surrogates that with the highest null; means and standard deviations over models of the
-        held-out log likelihood (nat per neuron), the Bayesian information criterion and the silhouette;
-        ``heldout_log_likelihood_se``, the mean over models of the standard error over splits; and the configuration's
-        key. What is not computed yet, or has no value, is NaN.
+        One row per configuration: ``label``, ``identity``, ``method``, ``n_clusters``, ``trainer_role``;
+        ``trainer_settings`` and ``clustering_settings``, without the number of clusters, in words: rows that differ in
+        K alone have the same; ``n_models``; agreement between seeds ``agreement_mean``, ``agreement_sd``, ``n_pairs``;
+        how far it lies above the mean of its null, ``above_null_mean``, with the standard deviation of the draws
+        ``above_null_sd``, ``p_value`` and ``n_draws``, of several kinds of surrogates that with the highest null; means
+        and standard deviations over models of the held-out log likelihood (nat per neuron), the Bayesian information
+        criterion and the silhouette; ``heldout_log_likelihood_se``, the mean over models of the standard error over
+        splits; and the configuration's key. What is not computed yet, or has no value, is NaN.
     """
-    models = _assignments(tables, restriction)
+    models = assignments_of(tables, restriction)
     key = configuration_key(tables)
     quality_columns = [criterion.curve for criterion in OF_ONE_MODEL]
     wanted = [*quality_columns, "heldout_log_likelihood_se"]
-    quality = _frame(tables.ClusterQuality.proj(*wanted))
+    quality = frame_of(tables.ClusterQuality.proj(*wanted))
     models = models.merge(quality, on=[*key, "seed"], how="left")
     models[wanted] = models[wanted].astype(float)
     groups = models.groupby(key, sort=False, dropna=False)
@@ -142,7 +140,7 @@ def cluster_count_table(tables: DecemberTables, restriction: Any = True) -> pd.D
     for name in quality_columns:
         frame[f"{name}_mean"], frame[f"{name}_sd"] = groups[name].mean(), groups[name].std()
     frame["heldout_log_likelihood_se"] = groups["heldout_log_likelihood_se"].mean()
-    frame = frame.reset_index().merge(_pair_summary(tables, models, "adjusted_rand_index"), on=key, how="left")
+    frame = frame.reset_index().merge(seed_agreement_of(tables, models, "adjusted_rand_index"), on=key, how="left")
     frame["n_pairs"] = frame["n_pairs"].fillna(0).astype(int)
     frame = frame.merge(_above_null(tables, restriction, key), on=key, how="left")
     settings = {
@@ -156,7 +154,7 @@ def cluster_count_table(tables: DecemberTables, restriction: Any = True) -> pd.D
     frame["clustering_settings"] = [_settings_in_words(clusterings[name]) for name in frame["clustering_hash"]]
     criteria = [f"{name}_{part}" for name in quality_columns for part in ("mean", "sd")]
     first = [*CONFIGURATION, "trainer_settings", "clustering_settings", "n_models"]
-    agreement = ["seeds_mean", "seeds_sd", "n_pairs", *ABOVE_NULL]
+    agreement = ["agreement_mean", "agreement_sd", "n_pairs", *ABOVE_NULL]
     order = [*first, *agreement, *criteria, "heldout_log_likelihood_se", *key]
     return in_order(frame.merge(labelled_configurations(tables, models), on=key, how="left"))[order]
 
@@ -228,11 +226,11 @@ def consensus_table(tables: DecemberTables, restriction: Any = True) -> pd.DataF
     Returns
     -------
     pandas.DataFrame
-        One row per configuration: ``label``, ``method``, ``n_clusters``, ``trainer_role``, ``n_seeds``, ``n_neurons``
-        (that all seeds have), ``n_clusters_found``, ``mean_stability``, ``core_fraction`` (share of neurons that all
-        seeds put into the same consensus cluster), and the configuration's key.
+        One row per configuration: ``label``, ``identity``, ``method``, ``n_clusters``, ``trainer_role``, ``n_seeds``,
+        ``n_neurons`` (that all seeds have), ``n_clusters_found``, ``mean_stability``, ``core_fraction`` (share of
+        neurons that all seeds put into the same consensus cluster), and the configuration's key.
     """
-    models = _assignments(tables, restriction)
+    models = assignments_of(tables, restriction)
     key = configuration_key(tables)
     selected: dict[tuple[Any, ...], dict[int, str]] = {}
     for (*names, seed), digest in _current_labels(tables, models).items():
@@ -277,7 +275,7 @@ def consensus_frame(tables: DecemberTables, restriction: Any) -> pd.DataFrame:
     SettingsError
         If the restriction leaves several configurations or fewer than two seeds.
     """
-    keys = one_configuration(tables, restriction)
+    keys = one_configuration(tables, restriction, n_seeds=2)
     found = consensus_of(tables.ClusterAssignment, keys)
     frame = pd.DataFrame(
         {
@@ -300,14 +298,14 @@ def consensus_frame(tables: DecemberTables, restriction: Any) -> pd.DataFrame:
 def _current_labels(tables: DecemberTables, models: pd.DataFrame) -> dict[tuple[Any, ...], str]:
     """Return the digests of the labels that the selected assignments have now, by configuration and seed."""
     names = [*configuration_key(tables), "seed"]
-    digests = models[names].merge(_frame(tables.ClusterAssignment.proj("labels_md5")), on=names)
+    digests = models[names].merge(frame_of(tables.ClusterAssignment.proj("labels_md5")), on=names)
     return {tuple(row): digest for *row, digest in digests[[*names, "labels_md5"]].itertuples(index=False)}
 
 
 def _observed(tables: DecemberTables) -> dict[tuple[Any, ...], float]:
     """Return the adjusted Rand index of every pair, by configuration and the two seeds."""
     names = [*configuration_key(tables), "seed_a", "seed_b"]
-    pairs = _frame(tables.SeedAgreement.proj("adjusted_rand_index"))
+    pairs = frame_of(tables.SeedAgreement.proj("adjusted_rand_index"))
     return {tuple(row): value for *row, value in pairs[[*names, "adjusted_rand_index"]].itertuples(index=False)}
 
 
@@ -316,7 +314,7 @@ def _null_row(agreements: np.ndarray, observed: list[float]) -> dict[str, Any]:
     mean = float(np.mean(observed))
     band = null_band(agreements.mean(axis=1), mean)
     return {
-        "seeds_mean": mean,
+        "agreement_mean": mean,
         "null_mean": band.mean,
         "null_sd": band.sd,
         "null_low": band.low,
@@ -335,7 +333,7 @@ def highest_nulls(nulls: pd.DataFrame, key: list[str]) -> pd.DataFrame:
 def _above_null(tables: DecemberTables, restriction: Any, key: list[str]) -> pd.DataFrame:
     """Return how far each configuration's agreement between seeds lies above its null."""
     nulls = highest_nulls(null_table(tables, restriction), key)
-    pairs = (nulls["seeds_mean"] - nulls["null_mean"]).astype(float)
+    pairs = (nulls["agreement_mean"] - nulls["null_mean"]).astype(float)
     found = nulls[[*key, "p_value", "n_draws", "null_sd"]].assign(above_null_mean=pairs)
     return found.rename(columns={"null_sd": "above_null_sd"})
 
@@ -373,7 +371,7 @@ def _pick_above_null(curve: pd.DataFrame, pick: Any) -> Selection:
     if not (p_values <= SIGNIFICANT).any():
         return Selection(None, tuple(curve["n_clusters"]), f"is nowhere above its null (p at most {SIGNIFICANT:g})")
     n_seeds = np.maximum(curve["n_models"].to_numpy(dtype=float) / 2, 1)
-    over_pairs = np.nan_to_num(curve["seeds_sd"].to_numpy(dtype=float)) / np.sqrt(n_seeds)
+    over_pairs = np.nan_to_num(curve["agreement_sd"].to_numpy(dtype=float)) / np.sqrt(n_seeds)
     return pick("above_null_mean", np.hypot(over_pairs, curve["above_null_sd"].to_numpy(dtype=float)))
 
 

@@ -12,13 +12,14 @@ import pandas as pd
 from december_plugin.answer.data import ExportTable
 from december_plugin.evaluation.model_selection import OF_ONE_MODEL
 from december_plugin.results import evidence as type_queries
-from december_plugin.results.agreement import assignment_frame, configuration_key
+from december_plugin.results.agreement import assignment_frame
 from december_plugin.results.performance import stored_columns
+from december_plugin.results.queries import configuration_key
 from december_plugin.results.report import ReportSettings, read_trainings, selected_agreement
 from december_plugin.schemas.build import DecemberTables
 
 SUMMARY = ["configuration", "label", "method", "n_clusters", "trainer_role"]
-NULLS = ["surrogate_name", "seeds_mean", "null_mean", "null_sd", "null_low", "null_high", "p_value", "n_draws"]
+NULLS = ["surrogate_name", "agreement_mean", "null_mean", "null_sd", "null_low", "null_high", "p_value", "n_draws"]
 NEURON = ["data_key", "unit_id"]
 
 
@@ -54,7 +55,7 @@ def export_tables(
     trainings.insert(0, "training", np.arange(1, len(trainings) + 1))
     reader = _Reader(tables, agreement, trainings)
     return [
-        ExportTable("agreement", lambda: iter([agreement])),
+        ExportTable("agreement", lambda: iter([agreement.drop(columns="identity")])),
         ExportTable("null", lambda: iter([reader.nulls()])),
         ExportTable("cluster_counts", lambda: iter([reader.counts()])),
         ExportTable("cluster_count_choices", lambda: iter([reader.choices()])),
@@ -95,7 +96,7 @@ class _Reader:
     def counts(self) -> pd.DataFrame:
         criteria = [f"{criterion.curve}_{part}" for criterion in OF_ONE_MODEL for part in ("mean", "sd")]
         settings = ["trainer_settings", "clustering_settings"]
-        agreement = ["n_models", "seeds_mean", "seeds_sd", "n_pairs", *type_queries.ABOVE_NULL]
+        agreement = ["n_models", "agreement_mean", "agreement_sd", "n_pairs", *type_queries.ABOVE_NULL]
         return self._counts()[[*SUMMARY, *settings, *agreement, *criteria, "heldout_log_likelihood_se"]]
 
     def choices(self) -> pd.DataFrame:
@@ -121,12 +122,12 @@ class _Reader:
         yield _empty(columns, {**types, "confidence": "float64"})
         for row in self.agreement.to_dict("records"):
             for key in self._keys(row):
-                frame = assignment_frame(self.tables, key).rename(columns={"label": "cluster"})
+                frame = assignment_frame(self.tables, key)
                 yield frame.assign(configuration=row["configuration"], seed=int(key["seed"]))[columns]
 
     def performance(self) -> Iterator[pd.DataFrame]:
         scores = {
-            "single_trial_correlation": "single_trial_correlations",
+            "test_correlation": "single_trial_correlations",
             "correlation_to_average": "correlations_to_average",
             "explainable_variance": "explainable_variances",
             "average_ceiling": "ceilings_to_average",

@@ -17,14 +17,17 @@ from december_plugin.embeddings.neuron_ids import NeuronIds, match_neurons
 from december_plugin.embeddings.readout_vectors import readout_embeddings
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.agreement import MEASURES, compare_partitions
-from december_plugin.results.agreement import _assignments, _frame, agreement_table, configuration_key, names_of
+from december_plugin.evaluation.methods import Method
+from december_plugin.results.agreement import agreement_table
+from december_plugin.results.labels import names_of
+from december_plugin.results.queries import assignments_of, configuration_key, frame_of
 from december_plugin.schemas.build import DecemberTables
 from december_plugin.schemas.stored import stored_state_dict
 from december_plugin.schemas.stored_labels import AssignedLabels, assigned_labels
 
 DATA = ("dataset_fn", "dataset_hash", "model_fn", "model_hash")
 TRAINING = ("trainer_role", "strength_setting", "pretrain_epochs", "learning_rate")
-_SCORES = {"test": "single_trial_correlation", "validation": "validation_correlation"}
+_SCORES = ("test_correlation", "validation_correlation")
 
 
 def performance_frame(tables: DecemberTables, restriction: Any = True, *, by: Sequence[str] = TRAINING) -> pd.DataFrame:
@@ -44,9 +47,10 @@ def performance_frame(tables: DecemberTables, restriction: Any = True, *, by: Se
     Returns
     -------
     pandas.DataFrame
-        One row per data set, model and values of ``by``: the means ``strength`` and ``gradient_ratio``; ``test_mean``
-        and ``test_sd`` of the single-trial correlation on the test tier, ``validation_mean`` and ``validation_sd`` of
-        the kept epoch (over trainings, divisor n - 1); ``n_trainings``. What is not known is NaN.
+        One row per data set, model and values of ``by``: the means ``strength`` and ``gradient_ratio``;
+        ``test_correlation_mean`` and ``test_correlation_sd`` of the single-trial correlation on the test tier,
+        ``validation_correlation_mean`` and ``validation_correlation_sd`` of the kept epoch (over trainings, divisor n -
+        1); ``n_trainings``. What is not known is NaN.
 
     Raises
     ------
@@ -60,8 +64,8 @@ def performance_frame(tables: DecemberTables, restriction: Any = True, *, by: Se
     keys = [*DATA, *by]
     groups = frame.groupby(keys, sort=True, dropna=False)
     found = groups[["strength", "gradient_ratio"]].mean()
-    for name, column in _SCORES.items():
-        found[f"{name}_mean"], found[f"{name}_sd"] = groups[column].mean(), groups[column].std()
+    for name in _SCORES:
+        found[f"{name}_mean"], found[f"{name}_sd"] = groups[name].mean(), groups[name].std()
     found["n_trainings"] = groups.size()
     return found.reset_index()
 
@@ -102,7 +106,7 @@ def datasets_frame(tables: DecemberTables, restriction: Any = True, **settings: 
     """
     table = agreement_table(tables, restriction, **settings)
     key = configuration_key(tables)
-    pairs = _frame(tables.SeedAgreement().proj("n_neurons"))
+    pairs = frame_of(tables.SeedAgreement().proj("n_neurons"))
     neurons = pairs.groupby(key)["n_neurons"].mean().reset_index() if len(pairs) else pairs[[*key, "n_neurons"]]
     table = table.merge(neurons, on=key, how="left")
     names = names_of(tables, "dataset", table)
@@ -119,12 +123,11 @@ def measures_frame(tables: DecemberTables, restriction: Any = True) -> pd.DataFr
     Returns
     -------
     pandas.DataFrame
-        The rows of ``agreement_table``, once per measure: ``measure``, ``mean``, ``sd`` in place of ``seeds_mean`` and
-        ``seeds_sd``.
+        The rows of ``agreement_table``, once per ``measure``.
     """
     shown = [measure for measure in MEASURES if measure not in ("homogeneity", "completeness")]
     frames = [agreement_table(tables, restriction, measure=measure).assign(measure=measure) for measure in shown]
-    return pd.concat(frames, ignore_index=True).rename(columns={"seeds_mean": "mean", "seeds_sd": "sd"})
+    return pd.concat(frames, ignore_index=True)
 
 
 def restarts_frame(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
@@ -136,10 +139,10 @@ def restarts_frame(tables: DecemberTables, restriction: Any = True) -> pd.DataFr
     Returns
     -------
     pandas.DataFrame
-        One row per model and pair of starts: ``method``, ``n_clusters``, ``start_a``, ``start_b``, ``ari``, and the
-        model's key.
+        One row per model and pair of starts: ``label``, ``identity`` and ``method`` as in ``agreement_table``,
+        ``n_clusters``, ``start_a``, ``start_b``, ``ari``, and the model's key.
     """
-    models = _assignments(tables, restriction)
+    models = assignments_of(tables, restriction)
     models = models[models["method"] != DECEMBER]
     starts = {
         row["clustering_hash"]: _start(row)
@@ -163,10 +166,12 @@ def restarts_frame(tables: DecemberTables, restriction: Any = True) -> pd.DataFr
             first, second = group.iloc[a], group.iloc[b]
             # One model: the same neurons in the same order.
             ari = compare_partitions(assigned[a].labels, assigned[b].labels).adjusted_rand_index
-            row = {"method": first["method"], "n_clusters": int(first["n_clusters"])}
+            method = Method(str(first["method"]))
+            row = {"label": method.name, "identity": method, "method": method.kind}
+            row |= {"n_clusters": int(first["n_clusters"])}
             row |= {"start_a": first["start"], "start_b": second["start"], "ari": ari}
             rows.append(row | {name: first[name] for name in key})
-    return pd.DataFrame(rows, columns=["method", "n_clusters", "start_a", "start_b", "ari", *key])
+    return pd.DataFrame(rows, columns=["label", "identity", "method", "n_clusters", "start_a", "start_b", "ari", *key])
 
 
 def first_starts(tables: DecemberTables) -> set[str]:
@@ -194,7 +199,7 @@ def embeddings_frame(tables: DecemberTables, assignments: dict[str, dict[str, An
     Returns
     -------
     pandas.DataFrame
-        ``method`` (the label), ``data_key``, ``unit_id``, ``x``, ``y``, ``group``.
+        ``label``, ``data_key``, ``unit_id``, ``x``, ``y``, ``group``.
 
     Raises
     ------
@@ -219,11 +224,13 @@ def embeddings_frame(tables: DecemberTables, assignments: dict[str, dict[str, An
 
 def _trainings(tables: DecemberTables, restriction: Any) -> pd.DataFrame:
     names = ["trainer_role", "strength_setting", "strength", "gradient_ratio", "pretrain_epochs"]
-    frame = _frame((tables.TrainingSummary & restriction).proj(*names, "validation_correlation"))
+    frame = frame_of((tables.TrainingSummary & restriction).proj(*names, "validation_correlation"))
     key = list(tables.TrainedModel.primary_key)
-    frame = frame.merge(_frame(tables.TestPerformance.proj("single_trial_correlation")), on=key, how="left")
+    frame = frame.merge(
+        frame_of(tables.TestPerformance.proj(test_correlation="single_trial_correlation")), on=key, how="left"
+    )
     frame = frame.merge(learning_rates(tables), on=["trainer_fn", "trainer_hash"], how="left")
-    numbers = ["strength", "gradient_ratio", "pretrain_epochs", *_SCORES.values()]
+    numbers = ["strength", "gradient_ratio", "pretrain_epochs", *_SCORES]
     return frame.astype(dict.fromkeys(numbers, float))
 
 

@@ -1,170 +1,246 @@
-"""The table of agreement as text: DECEMber beside its controls, K by K."""
+"""Labels of configurations, what each stands for, and the order in which they are shown.
+
+A configuration (data set, model, trainer, clustering) is called by its method and the trainer's comment. Configurations
+whose labels coincide are distinguished by the settings in which they differ, in words: "DECEMber (max_iter 12)"; see
+:mod:`december_plugin.text.naming`. What a label stands for, a :class:`~december_plugin.evaluation.methods.Method`,
+comes from the tables and never from the label.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
 
-from december_plugin.text.formatting import numbered
+import pandas as pd
 
-if TYPE_CHECKING:
-    import pandas as pd
+from december_plugin.clustering.settings import DECEMBER
+from december_plugin.evaluation.methods import Method, role_order
+from december_plugin.results.queries import configuration_key, frame_of
+from december_plugin.schemas.build import DecemberTables
+from december_plugin.text.naming import (
+    canonical,
+    distinct_names,
+    distinguishing_settings,
+    entry_names,
+    given_settings,
+    grouped,
+    numbered,
+    one_line,
+)
 
-MEASURE_NAMES = {
-    "adjusted_rand_index": "ARI",
-    "fowlkes_mallows": "Fowlkes-Mallows",
-    "homogeneity": "homogeneity",
-    "completeness": "completeness",
-    "v_measure": "V-measure",
-}
-
-HOW_TO_READ = """\
-How to read it: the clustering loss has added only what DECEMber has, at the same K and an equal test correlation, above
-the t mixture (the same mixture, fitted afterwards) and above "k-means, end of pretraining" (the kind of partition that
-it starts from). Agreement between seeds alone is no evidence of cell types: it can be highest at a wrong K, and a
-strong loss can raise it by freezing the partition that it started from.
-"""
-
-
-PERFORMANCE_WORDS = """\
-Mean ± sd over models, of means over neurons. Single trials, average: correlation with single trials, and over images
-after averaging their repeats. Ceiling: what a neuron's true mean response to each image would reach; a model that uses
-behaviour may pass it. Normalized: average over its ceiling. FEVE: explained fraction of the explainable variance. The
-last two are over neurons with an explainable variance of at least 0.15; all but the first need repeated images."""
+COUNT = "n_clusters"  # what a configuration is drawn against, and never a part of its name
+WRITTEN = ("trainer_config", "clustering_settings")  # of a configuration, as they are stored
+DATA_AND_MODEL = ["dataset_fn", "dataset_hash", "model_fn", "model_hash"]
 
 
-BEST = "* the highest agreement at its K"
-NULL = "null: agreement on surrogates without clusters, mean ± sd over draws; p: share of these that agree as well"
-
-
-def with_null(table: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataFrame:
-    """Return rows of ``agreement_table`` with their null from ``null_table``: of several, the highest."""
-    from december_plugin.results.evidence import highest_nulls
-
-    own = [name for name in nulls.columns if name.endswith(("_fn", "_hash"))]
-    nulls = highest_nulls(nulls, own)
-    return table.merge(nulls[[*own, "surrogate_name", "null_mean", "null_sd", "p_value"]], on=own, how="left")
-
-
-def agreement_text(table: pd.DataFrame, *, types_name: str | None = None, measure: str = "adjusted_rand_index") -> str:
-    """Return rows of ``agreement_table`` as text; ``types_name`` and ``measure`` head its columns."""
-    return "\n".join(line for line, _ in agreement_lines(table, types_name=types_name, measure=measure))
-
-
-def agreement_lines(
-    table: pd.DataFrame, *, types_name: str | None = None, measure: str = "adjusted_rand_index"
-) -> list[tuple[str, bool]]:
-    """Return the lines of the table, and of each whether it is the best of its K, which a star says, too.
-
-    With columns ``null_mean``, ``null_sd`` and ``p_value`` the null stands beside the agreement between seeds.
-    """
-    name = MEASURE_NAMES.get(measure, measure)
-    width = max([len(label) for label in table["label"]] + [6])
-    has_null = "p_value" in table and bool(table["p_value"].notna().any())
-    columns = [(f"{name} between seeds", "seeds"), ("test correlation", "test")]
-    if table["types_mean"].notna().any():
-        columns.insert(1, (f"{name} to {types_name or 'known types'}", "types"))
-    widths = [max(len(head), len("0.000 ± 0.000")) + 3 for head, _ in columns]
-    heads = [f"{head:>{size}}" for (head, _), size in zip(columns, widths, strict=True)]
-    null_heads = f"{'null':>16}{'p':>9}" if has_null else ""
-    header = f"{'K':>4}  {'method':<{width}}{heads[0]} {'pairs':>7}{null_heads}{''.join(heads[1:])}"
-    lines = [(header, False), ("-" * len(header), False)]
-    best = _best_of_each_k(table)
-    previous = None
-    for at, row in enumerate(table.to_dict("records")):
-        if previous is not None and row["n_clusters"] != previous:
-            lines.append(("", False))
-        previous = row["n_clusters"]
-        cells = [
-            f"{_mean_sd(row[f'{name}_mean'], row[f'{name}_sd']):>{size}}"
-            for (_, name), size in zip(columns, widths, strict=True)
-        ]
-        beside = f"{_mean_sd(row['null_mean'], row['null_sd']):>16}{_number(row['p_value']):>9}" if has_null else ""
-        mark = "*" if at in best else " "
-        line = f"{previous:>4}  {row['label']:<{width}}{cells[0]}{mark}{row['n_pairs']:>7}{beside}{''.join(cells[1:])}"
-        lines.append((line, at in best))
-    notes = [BEST] * bool(best) + [NULL] * has_null
-    return lines + [(line, False) for line in ["", *notes] if notes]
-
-
-def _best_of_each_k(table: pd.DataFrame) -> set[int]:
-    """Return the positions of the rows with the highest agreement of their K, where there is something to choose."""
-    best: set[int] = set()
-    means = table["seeds_mean"].astype(float).round(3).reset_index(drop=True)  # as it is shown
-    for _, own in means.groupby(table["n_clusters"].reset_index(drop=True)):
-        known = own.dropna()
-        if len(known) > 1 and known.min() < known.max():
-            best |= set(known.index[known == known.max()])
-    return best
-
-
-def performance_text(labelled: pd.DataFrame, performance: pd.DataFrame) -> str:
-    """Return how well the models behind a table predict, as text: a row for each trainer, whatever clustered them.
+def labelled_configurations(tables: DecemberTables, models: pd.DataFrame) -> pd.DataFrame:
+    """Return the configurations of assignments with their names.
 
     Parameters
     ----------
-    labelled
-        As for :func:`agreement_text`.
-    performance
-        ``performance_table`` of the same data set and model.
+    tables
+        The tables.
+    models
+        One row per assignment: the configuration's key, ``method``, ``n_clusters``, ``trainer_role``,
+        ``strength_setting``, ``gradient_ratio``. The names tell these configurations apart: of fewer configurations
+        they can be shorter.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per configuration: its key, ``label``, ``identity`` (what the label stands for, a
+        :class:`~december_plugin.evaluation.methods.Method`), ``method``, ``n_clusters``, ``trainer_role`` and the mean
+        ``gradient_ratio``.
     """
-    if performance.empty:
-        return "No model is tested yet: `december worker` computes it (TestPerformance)."
-    from december_plugin.results.performance import with_model_labels
-
-    rows = with_model_labels(labelled, performance).to_dict("records")
-    width = max([len(row["label"]) for row in rows] + [len("models")])
-    heads = ("single trials", "ceiling", "average", "ceiling", "normalized", "FEVE")
-    widths = (15, 9, 15, 9, 15, 15)
-    header = f"{'models':<{width}}" + "".join(f"{head:>{size}}" for head, size in zip(heads, widths, strict=True))
-    lines = [header, "-" * len(header)]
-    for row in rows:
-        cells = (
-            _mean_sd(row["test_mean"], row["test_sd"]),
-            _number(row["single_trial_ceiling"]),
-            _mean_sd(row["average_mean"], row["average_sd"]),
-            _number(row["average_ceiling"]),
-            _mean_sd(row["normalized_mean"], row["normalized_sd"]),
-            _mean_sd(row["feve_mean"], row["feve_sd"]),
-        )
-        lines.append(
-            f"{row['label']:<{width}}" + "".join(f"{cell:>{size}}" for cell, size in zip(cells, widths, strict=True))
-        )
-    return "\n".join([*lines, "", PERFORMANCE_WORDS])
+    key = configuration_key(tables)
+    groups = models.groupby(key, sort=False, dropna=False)
+    frame = groups[["method", "n_clusters", "trainer_role", "strength_setting"]].first()
+    frame["gradient_ratio"] = groups["gradient_ratio"].mean()
+    frame = frame.reset_index()
+    used = frame[["trainer_fn", "trainer_hash"]].drop_duplicates().to_dict("records")
+    trainers = frame_of((tables.nnfabrik.Trainer & used).proj("trainer_comment", "trainer_config"))
+    clusterings = frame_of(tables.Clustering.proj(clustering_settings="settings", clustering_description="description"))
+    described = frame.merge(trainers, on=["trainer_fn", "trainer_hash"], how="left")
+    described = described.merge(clusterings, on="clustering_hash", how="left")
+    return frame.drop(columns="strength_setting").assign(
+        label=pd.Series(configuration_labels(described), index=frame.index, dtype=pd.StringDtype()),
+        identity=pd.Series(configuration_methods(described), index=frame.index, dtype=object),
+    )
 
 
-def performance_notes(performance: pd.DataFrame, untested: pd.DataFrame) -> str:
-    """Return over what the test correlations are means, and which sessions are in none; "" if nothing is known.
+def configuration_labels(configurations: pd.DataFrame) -> list[str]:
+    """Return the names of configurations; those that differ in nothing but the number of clusters have the same.
+
+    Within a data set and model no two rows with the same number of clusters have the same name.
 
     Parameters
     ----------
-    performance, untested
-        ``performance_table`` and ``untested_sessions`` of one data set and model.
+    configurations
+        One row each: ``dataset_fn``, ``dataset_hash``, ``model_fn``, ``model_hash``, ``method``, ``n_clusters``,
+        ``trainer_role``, ``trainer_fn``, ``trainer_hash``, ``trainer_comment``, ``trainer_config``,
+        ``clustering_hash``, ``clustering_settings`` and ``clustering_description``.
     """
-    known = performance.dropna(subset=["n_tested_sessions"])
-    if known.empty:
-        return ""
-    row = known.iloc[0]
-    n_tested, n_untested = int(row["n_tested_sessions"]), int(row["n_untested_sessions"])
-    sessions = f"{n_tested} of {n_tested + n_untested} sessions" if n_untested else numbered(n_tested, "session")
-    constant = int(known["n_constant_neurons"].max())
-    lines = [
-        f"Test correlations are means over {numbered(int(row['n_tested_neurons']), 'neuron')} in {sessions}"
-        + (f"; up to {constant:,} with a constant response or prediction count as 0." if constant else ".")
-    ]
-    ceiling = row["single_trial_ceiling"]
-    if ceiling == ceiling:
-        lines[0] += f" Their noise ceiling is {ceiling:.3f} (`december ari --performance`)."
-    lines += [f"Not tested: session {each.data_key}: {each.reason}." for each in untested.itertuples()]
-    return "\n".join(lines)
+    labels = pd.Series("", index=configurations.index, dtype=object)
+    for _, rows in configurations.groupby(["dataset_fn", "dataset_hash", "model_fn", "model_hash"], sort=False):
+        labels.loc[rows.index] = _labels_within(rows)
+    return labels.tolist()
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None or value != value else f"{value:.3f}"
+def configuration_methods(configurations: pd.DataFrame) -> list[Method]:
+    """Return what the labels of configurations stand for.
+
+    Parameters
+    ----------
+    configurations
+        As for :func:`configuration_labels`, with ``strength_setting``. A setting of the clustering loss is part of a
+        method where it differs between configurations of the same data set and model.
+    """
+    methods = pd.Series(None, index=configurations.index, dtype=object)
+    for _, rows in configurations.groupby(DATA_AND_MODEL, sort=False):
+        records = rows.to_dict("records")
+        strengths = [_strength(record) for record in records]
+        targets = [_has_constant_target(record) for record in records]
+        own = [at for at, record in enumerate(records) if record["method"] == DECEMBER]
+        several_strengths = len({strengths[at] for at in own}) > 1
+        several_targets = len({targets[at] for at in own}) > 1
+        for at, record in enumerate(records):
+            is_december = record["method"] == DECEMBER
+            methods[rows.index[at]] = Method(
+                kind=str(record["method"]),
+                role=one_line(record["trainer_role"]),
+                strength=strengths[at] if is_december and several_strengths else "",
+                constant_target=is_december and several_targets and targets[at],
+            )
+    return methods.tolist()
 
 
-def _mean_sd(mean: float | None, sd: float | None) -> str:
-    """Return "mean ± sd"; a single value has no sd, and what is not computed yet is a dash."""
-    if mean is None or mean != mean:
-        return "-"
-    spread = f"± {sd:.3f}" if sd is not None and sd == sd else "       "
-    return f"{mean:.3f} {spread}"
+def names_of(tables: DecemberTables, kind: str, table: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """Return the names of the data sets or models of a table: comments, and the settings that differ.
+
+    Parameters
+    ----------
+    tables
+        The tables.
+    kind
+        "dataset" or "model".
+    table
+        Rows with ``{kind}_fn`` and ``{kind}_hash``, such as those of ``agreement_table``.
+
+    Returns
+    -------
+    dict of (str, str) to str
+        Function and hash to name; no two names are alike.
+    """
+    key = [f"{kind}_fn", f"{kind}_hash"]
+    entries = frame_of(getattr(tables.nnfabrik, kind.capitalize()).proj(f"{kind}_comment", f"{kind}_config"))
+    entries = table[key].drop_duplicates().merge(entries, on=key)
+    names = entry_names(entries.rename(columns={f"{kind}_{name}": name for name in ("fn", "comment", "config")}))
+    return dict(zip(entries[key].itertuples(index=False, name=None), names, strict=True))
+
+
+def in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """Return rows of configurations in the order in which they are shown.
+
+    By data set, model and number of clusters; DECEMber first, from the gentlest loss to the strongest, then what was
+    fitted to the baseline, then to the end of the pretraining.
+
+    Parameters
+    ----------
+    table
+        ``dataset_hash``, ``model_hash``, ``n_clusters``, ``trainer_role``, ``label``, and ``gradient_ratio`` if it is
+        known.
+    """
+    order = [role_order(role) for role in table["trainer_role"]]
+    ratio = table["gradient_ratio"].astype(float) if "gradient_ratio" in table else 0.0
+    by = ["dataset_hash", "model_hash", COUNT, "_order", "_ratio", "label"]
+    ordered = table.assign(_order=order, _ratio=ratio).sort_values(by, kind="stable", ignore_index=True)
+    return ordered.drop(columns=["_order", "_ratio"])
+
+
+# --- parts of the above ------------------------------------------------------------------------------------------
+
+
+def _strength(record: Mapping[str, Any]) -> str:
+    return one_line(record["strength_setting"])
+
+
+def _has_constant_target(record: Mapping[str, Any]) -> bool:
+    return given_settings(record["trainer_config"]).get("detach_target") is True
+
+
+def _labels_within(rows: pd.DataFrame) -> list[str]:
+    records = rows.to_dict("records")
+    bases = [_base(record) for record in records]
+    if _is_said_by_bases(bases, records):
+        return bases
+    settings = [_settings_of(record) for record in records]
+    functions = [str(record["trainer_fn"]) for record in records]
+    curves = [(base, function, canonical(own)) for base, function, own in zip(bases, functions, settings, strict=True)]
+    first = {curve: i for i, curve in reversed(list(enumerate(curves)))}
+    chosen = sorted(first.values())
+    names = distinct_names(
+        _with_comments([bases[i] for i in chosen], [records[i] for i in chosen]),
+        [functions[i] for i in chosen],
+        [settings[i] for i in chosen],
+    )
+    named = {curves[i]: name for i, name in zip(chosen, names, strict=True)}
+    labels = [named[curve] for curve in curves]
+    # The same settings can be stored twice, with a default written out and without.
+    for members in grouped(range(len(records)), key=lambda i: (labels[i], records[i][COUNT])):
+        ordered = sorted(members, key=lambda i: (str(records[i]["trainer_hash"]), str(records[i]["clustering_hash"])))
+        for i, label in zip(ordered, numbered([labels[i] for i in ordered]), strict=True):
+            labels[i] = label
+    return labels
+
+
+def _is_said_by_bases(bases: list[str], records: list[dict[str, Any]]) -> bool:
+    """Return whether configurations of one name differ in the number of clusters alone, also as they were written.
+
+    Then there is nothing to add to the names, for which the functions with their defaults would be imported.
+    """
+    if len({(base, record[COUNT]) for base, record in zip(bases, records, strict=True)}) < len(bases):
+        return False
+    written = {
+        (base, record["trainer_fn"], *(canonical(_without_count(record[name])) for name in WRITTEN))
+        for base, record in zip(bases, records, strict=True)
+    }
+    return len(written) == len(set(bases))
+
+
+def _without_count(settings: Any) -> dict[str, Any]:
+    return {name: value for name, value in given_settings(settings).items() if name != COUNT}
+
+
+def _base(record: Mapping[str, Any]) -> str:
+    """Return the name that a configuration has by itself."""
+    comment, method, role = one_line(record["trainer_comment"]), str(record["method"]), str(record["trainer_role"])
+    name = Method(method, role).name
+    if method == DECEMBER:
+        name = Method(method).name
+        return comment if comment.lower().startswith("december") else f"{name}, {comment}".rstrip(", ")
+    return name if role in ("baseline", "control") or not comment else f"{name}, {comment}"
+
+
+def _with_comments(bases: list[str], records: list[dict[str, Any]]) -> list[str]:
+    """Add comments to names of post hoc clusterings that coincide, where the comments differ.
+
+    That a clustering is of the end of the pretraining is said already; what its trainer's comment adds are settings.
+    """
+    found = list(bases)
+    for members in grouped(range(len(bases)), key=lambda i: bases[i]):
+        for column, applies in (("trainer_comment", "baseline"), ("clustering_description", None)):
+            texts = [one_line(records[i][column]) for i in members]
+            roles = {str(records[i]["trainer_role"]) for i in members}
+            if len(set(texts)) > 1 and (applies is None or roles == {applies}):
+                for i, text in zip(members, texts, strict=True):
+                    found[i] = f"{found[i]}, {text}" if text else found[i]
+    return found
+
+
+def _settings_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of trainer and clustering without the number of clusters."""
+    settings = distinguishing_settings(str(record["trainer_fn"]), record["trainer_config"])
+    clustering = record["clustering_settings"] if isinstance(record["clustering_settings"], Mapping) else {}
+    settings |= {f"clustering {name}" if name in settings else name: value for name, value in clustering.items()}
+    settings.pop(COUNT, None)
+    return settings

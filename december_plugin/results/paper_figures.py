@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from matplotlib.figure import Figure
 from december_plugin import plots
 from december_plugin.answer.data import whose_clusters
 from december_plugin.errors import SettingsError
+from december_plugin.evaluation.methods import Method
 from december_plugin.results import agreement as queries
 from december_plugin.results import evidence as type_queries
 from december_plugin.results import figures as figure_queries
 from december_plugin.results.confusion import confusion_frame
+from december_plugin.results.queries import configuration_key, known_types_name
 from december_plugin.results.report_analysis import chosen_row, known_types_of
 
 FORMATS = ("svg", "pdf", "png")
@@ -62,8 +64,8 @@ class Analysis:
 
     @property
     def agreement(self) -> pd.DataFrame:
-        """The rows with an agreement between seeds, in the columns of the figures."""
-        known = plots.agreement_columns(self.table).dropna(subset="ari_mean")
+        """The rows with an agreement between seeds."""
+        known = self.table.dropna(subset="agreement_mean")
         if known.empty:
             raise LeftOutError("there is no pair of seeds yet")
         return known
@@ -89,8 +91,7 @@ def draw_all(
             "there are no assignments yet, so that there is nothing to draw. `december register` plans trainings, "
             "`december worker` computes them."
         )
-    known = sorted(lab.tables.KnownTypes.fetch("types_name"))
-    types_name = types_name or (known[0] if known else None)
+    types_name = known_types_name(lab.tables, types_name)
     analyses = [
         Analysis(lab.tables, dict(zip(figure_queries.DATA, values, strict=True)), group, types_name, with_tsne)
         for values, group in table.groupby(list(figure_queries.DATA), sort=True)
@@ -133,18 +134,18 @@ def _drawn(name: str, draw: Callable[[], Figure | Captioned], folder: Path) -> t
 def agreement(analysis: Analysis) -> Figure:
     """Draw agreement, and performance, against K (Figure 4H)."""
     n_types = _n_types(analysis)
-    return plots.agreement_figure(analysis.agreement.astype({"ari_sd": float}), n_types=n_types)
+    return plots.agreement_figure(analysis.agreement, n_types=n_types)
 
 
 def known_types(analysis: Analysis) -> Figure:
     """Draw agreement with known types beside a confusion matrix (Figures 3, 8 and 16)."""
     if analysis.types_name is None:
         raise LeftOutError("there are no known types; see KnownTypes")
-    table = plots.agreement_columns(analysis.table).dropna(subset="types_ari_mean")
+    table = analysis.table.dropna(subset="types_agreement_mean")
     if table.empty:
         raise LeftOutError(f"no assignment has been compared with the known types {analysis.types_name!r}")
     row = _chosen(analysis)
-    key = {name: row[name] for name in queries.configuration_key(analysis.tables)}
+    key = {name: row[name] for name in configuration_key(analysis.tables)}
     confusion = confusion_frame(analysis.tables, key, types_name=analysis.types_name)
     title = f"{row['label']}, K = {row['n_clusters']}, {whose_clusters(confusion.attrs)}"
     return plots.known_types_figure(table, confusion, n_types=_n_types(analysis), title=title)
@@ -157,16 +158,17 @@ def strength(analysis: Analysis) -> Figure:
         raise LeftOutError("there is one strength of the clustering loss only")
     chosen = rows.assign(label=["DECEMber, strength " + setting for setting in rows["strength_setting"]])
     others = analysis.table[analysis.table["trainer_role"] == "baseline"]
-    table = plots.agreement_columns(pd.concat([chosen, others])).dropna(subset="ari_mean")
+    table = pd.concat([chosen, others]).dropna(subset="agreement_mean")
     performance = figure_queries.performance_frame(analysis.tables, analysis.key)
     clustered = performance[performance["trainer_role"] == "december"]
     clustered = clustered[clustered["pretrain_epochs"] == rows["pretrain_epochs"].iloc[0]]
     clustered = one_rate_each(clustered)
     baseline = performance[performance["trainer_role"] == "baseline"].head(1)
-    performance = pd.concat([baseline.assign(strength=0.0), clustered]).assign(
-        method=lambda frame: [
-            "DECEMber, strength " + text if text else "baseline" for text in frame["strength_setting"]
-        ]
+    performance = pd.concat([baseline.assign(strength=0.0), clustered])
+    settings = [str(text) for text in performance["strength_setting"]]
+    performance = performance.assign(
+        label=["DECEMber, strength " + text if text else "baseline" for text in settings],
+        identity=[Method("december", "december", strength=text) if text else Method("baseline") for text in settings],
     )
     coordinates = _coordinates(analysis, chosen) if analysis.with_tsne else None
     return plots.strength_figure(performance, table, coordinates)
@@ -175,11 +177,11 @@ def strength(analysis: Analysis) -> Figure:
 def pretraining(analysis: Analysis) -> Figure:
     """Draw learning rate and length of the pretraining (Figure 5)."""
     performance, rows = _pretrainings(analysis)
-    chosen = performance.loc[performance.groupby("pretrain_epochs")["validation_mean"].idxmax()]
+    chosen = performance.loc[performance.groupby("pretrain_epochs")["validation_correlation_mean"].idxmax()]
     rates = dict(zip(chosen["pretrain_epochs"], chosen["learning_rate"], strict=True))
     kept = [row.learning_rate == rates.get(row.pretrain_epochs) for row in rows.itertuples()]
     others = analysis.table[analysis.table["trainer_role"] == "baseline"].assign(pretrain_epochs=float("nan"))
-    table = plots.agreement_columns(pd.concat([rows[kept], others])).dropna(subset="ari_mean")
+    table = pd.concat([rows[kept], others]).dropna(subset="agreement_mean")
     return plots.pretraining_figure(performance, table)
 
 
@@ -207,16 +209,15 @@ def restarts(analysis: Analysis) -> Figure:
         raise LeftOutError("no method has clustered a model from several random starts (Clustering with other seeds)")
     first = pairs["seed"].min()
     model = pairs[(pairs["seed"] == first) & (pairs["trainer_hash"] == pairs["trainer_hash"].iloc[0])]
-    names = {"gmm": "Gaussian mixture", "kmeans": "k-means", "t_mixture": "t mixture"}
-    return plots.restarts_figure(model.assign(method=model["method"].replace(names)))
+    return plots.restarts_figure(model)
 
 
 def measures(analysis: Analysis) -> Figure:
     """Draw the other measures of agreement (Figure 13)."""
-    if not analysis.agreement["ari_mean"].notna().any():
+    if not analysis.agreement["agreement_mean"].notna().any():
         raise LeftOutError("there is no pair of seeds yet")
     frame = figure_queries.measures_frame(analysis.tables, analysis.key)
-    return plots.measures_figure(_labelled(frame.dropna(subset="mean"), analysis))
+    return plots.measures_figure(_labelled(frame.dropna(subset="agreement_mean"), analysis))
 
 
 def null(analysis: Analysis) -> Figure:
@@ -240,7 +241,7 @@ def cluster_count(analysis: Analysis) -> Captioned:
 def consensus(analysis: Analysis) -> Figure:
     """Draw stability and confidence of the clusters that the report shows one by one."""
     row = _chosen(analysis)
-    key = {name: row[name] for name in queries.configuration_key(analysis.tables)}
+    key = {name: row[name] for name in configuration_key(analysis.tables)}
     if row["n_models"] < 2:
         raise LeftOutError(f"there is one seed of {row['label']} with K = {row['n_clusters']} only")
     frame = type_queries.consensus_frame(analysis.tables, key)
@@ -256,13 +257,13 @@ def datasets(tables: Any, table: pd.DataFrame) -> Figure:
         raise LeftOutError("there is one data set only")
     starts = [{"clustering_hash": name} for name in set(table["clustering_hash"])]
     frame = figure_queries.datasets_frame(tables, starts)
-    frame = frame[frame["model_hash"] == _most_common(frame["model_hash"])].dropna(subset="seeds_mean")
+    frame = frame[frame["model_hash"] == _most_common(frame["model_hash"])].dropna(subset="agreement_mean")
     if frame["dataset"].nunique() < 2:
         raise LeftOutError("there is no model whose seeds can be compared on several data sets")
     return plots.datasets_figure(frame.sort_values("dataset", kind="stable"))
 
 
-def equivariant(tables: Any, table: pd.DataFrame) -> Figure:
+def equivariant(table: pd.DataFrame) -> Figure:
     """Draw DECEMber beside a rotation-equivariant model (Figure 14)."""
     is_equivariant = table["model_fn"].str.contains("equivariant")
     shared = set(table.loc[is_equivariant, "dataset_hash"]) & set(table.loc[~is_equivariant, "dataset_hash"])
@@ -273,13 +274,15 @@ def equivariant(tables: Any, table: pd.DataFrame) -> Figure:
     rows = rows[rows["model_hash"].isin(kept)]
     parts = []
     for function, group in rows.groupby("model_fn", sort=False):
-        core = "rotation-equivariant core, " if "equivariant" in str(function) else ""
-        parts.append(group.assign(label=core + group["label"].astype(str)))
-    frame = plots.agreement_columns(pd.concat(parts)).dropna(subset="ari_mean")
+        core = "rotation-equivariant" if "equivariant" in str(function) else ""
+        named = [f"{core} core, {label}" if core else str(label) for label in group["label"]]
+        identities = [replace(method, core=core) for method in group["identity"]]
+        parts.append(group.assign(label=named, identity=identities))
+    frame = pd.concat(parts).dropna(subset="agreement_mean")
     if frame.empty:
         raise LeftOutError("there is no pair of seeds yet")
-    performance = frame.groupby("method", sort=False)[["test_correlation_mean", "test_correlation_sd"]].mean()
-    performance = performance.rename(columns={"test_correlation_mean": "test_mean", "test_correlation_sd": "test_sd"})
+    scores = ["test_correlation_mean", "test_correlation_sd"]
+    performance = frame.groupby("label", sort=False).agg({"identity": "first", **dict.fromkeys(scores, "mean")})
     return plots.equivariant_figure(frame, performance.reset_index())
 
 
@@ -287,7 +290,7 @@ def equivariant(tables: Any, table: pd.DataFrame) -> Figure:
 
 
 def _n_types(analysis: Analysis) -> int | None:
-    if analysis.types_name is None or not analysis.table["types_mean"].notna().any():
+    if analysis.types_name is None or not analysis.table["types_agreement_mean"].notna().any():
         return None
     return int(known_types_of(analysis.tables, analysis.key, analysis.types_name)["type"].nunique())
 
@@ -309,7 +312,7 @@ def one_rate_each(performance: pd.DataFrame) -> pd.DataFrame:
     for _, rows in performance.groupby("strength_setting", sort=False):
         own = rates[rows.index]
         common = own == _most_common(rates)
-        known = rows["validation_mean"].fillna(-math.inf)
+        known = rows["validation_correlation_mean"].fillna(-math.inf)
         kept.append(rows[common if common.any() else own == own[known.idxmax()]])
     return pd.concat(kept) if kept else performance
 
@@ -339,7 +342,7 @@ def _pretrainings(analysis: Analysis) -> tuple[pd.DataFrame, pd.DataFrame]:
     performance = performance[
         (performance["trainer_role"] == "december") & (performance["strength_setting"] == tried.idxmax())
     ]
-    performance = performance.dropna(subset=["validation_mean", "learning_rate"])
+    performance = performance.dropna(subset=["validation_correlation_mean", "learning_rate"])
     if performance.empty:
         raise LeftOutError("no training says its learning rate and validation correlation")
     return performance, rows
@@ -347,8 +350,8 @@ def _pretrainings(analysis: Analysis) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _labelled(table: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
     """Return the rows of the analysis' configurations, with the names that they have there."""
-    key = queries.configuration_key(analysis.tables)
-    return table.drop(columns="label").merge(analysis.table[[*key, "label"]], on=key)
+    key = configuration_key(analysis.tables)
+    return table.drop(columns=["label", "identity"]).merge(analysis.table[[*key, "label", "identity"]], on=key)
 
 
 def _coordinates(analysis: Analysis, rows: pd.DataFrame) -> pd.DataFrame:
@@ -356,7 +359,7 @@ def _coordinates(analysis: Analysis, rows: pd.DataFrame) -> pd.DataFrame:
     counts = sorted(set(rows["n_clusters"]))
     rows = rows[rows["n_clusters"] == counts[len(counts) // 2]].sort_values("strength")
     rows = rows.iloc[sorted({round(i * (len(rows) - 1) / 4) for i in range(5)})]
-    names = queries.configuration_key(analysis.tables)
+    names = configuration_key(analysis.tables)
     keys = {}
     for row in rows.to_dict("records"):
         assignments = analysis.tables.ClusterAssignment & {name: row[name] for name in names}
@@ -378,5 +381,5 @@ ANALYSIS_FIGURES: dict[str, Callable[[Analysis], Figure | Captioned]] = {
 }
 COMMON_FIGURES: dict[str, Callable[[Any, pd.DataFrame], Figure]] = {
     "datasets": datasets,
-    "equivariant": equivariant,
+    "equivariant": lambda tables, table: equivariant(table),
 }

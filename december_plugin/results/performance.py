@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 # Scores of TestPerformance, means over neurons, by their names in the tables of this module.
 SCORES = {
-    "test": "single_trial_correlation",
-    "average": "correlation_to_average",
-    "normalized": "normalized_correlation",
+    "test_correlation": "single_trial_correlation",
+    "correlation_to_average": "correlation_to_average",
+    "normalized_correlation": "normalized_correlation",
     "feve": "feve",
 }
 CEILINGS = ("single_trial_ceiling", "average_ceiling")
@@ -47,14 +47,14 @@ def performance_table(tables: DecemberTables, restriction: Any = True) -> pd.Dat
     -------
     pandas.DataFrame
         One row per data set, model and trainer of which a model is tested. ``n_models``; mean and sd (divisor n - 1)
-        over models of means over neurons: ``test_*`` (correlation over single trials), ``average_*`` (correlation
-        over images, after averaging repeats), ``normalized_*`` (that over its noise ceiling) and ``feve_*`` (explained
-        fraction of the explainable variance); the noise ceilings ``single_trial_ceiling`` and ``average_ceiling``; and
-        over how many neurons and sessions these are means: ``n_tested_neurons`` (``n_constant_neurons`` of them, on
-        average over models, count as 0), ``n_repeated_neurons`` (of sessions with repeats: ``average``, ceilings),
-        ``n_explainable_neurons`` (explainable variance of at least 0.15: ``normalized``, ``feve``),
-        ``n_tested_sessions`` and ``n_untested_sessions``. NaN where nothing is known: no repeats, or tested by a
-        release that did not count.
+        over models of means over neurons: ``test_correlation_*`` (over single trials), ``correlation_to_average_*``
+        (over images, after averaging repeats), ``normalized_correlation_*`` (that over its noise ceiling) and
+        ``feve_*`` (explained fraction of the explainable variance); the noise ceilings ``single_trial_ceiling`` and
+        ``average_ceiling``; and over how many neurons and sessions these are means: ``n_tested_neurons``
+        (``n_constant_neurons`` of them, on average over models, count as 0), ``n_repeated_neurons`` (of sessions with
+        repeats: ``correlation_to_average``, ceilings), ``n_explainable_neurons`` (explainable variance of at least
+        0.15: ``normalized_correlation``, ``feve``), ``n_tested_sessions`` and ``n_untested_sessions``. NaN where
+        nothing is known: no repeats, or tested by a release that did not count.
     """
     key = [*DATA_AND_MODEL, *TRAINER]
     found = stored_columns(tables.TestPerformance & restriction, [*key, "seed", *SCORES.values(), *CEILINGS, *COUNTS])

@@ -14,7 +14,8 @@ import pandas as pd
 
 from december_plugin.answer.data import Analysis, ReportData
 from december_plugin.errors import SettingsError
-from december_plugin.results.agreement import agreement_table, names_of
+from december_plugin.results.agreement import agreement_table
+from december_plugin.results.labels import names_of
 from december_plugin.results.performance import CEILINGS, COUNTS, SCORES, stored_columns
 from december_plugin.results.report_analysis import AnalysisReader, group_columns
 from december_plugin.schemas.build import DecemberTables
@@ -224,10 +225,10 @@ def read_trainings(tables: DecemberTables, table: pd.DataFrame) -> pd.DataFrame:
         models = models.merge(found, on=key, how="left")
     without_seed = [name for name in key if name != "seed"]
     models = models.merge(table[without_seed].drop_duplicates(), on=without_seed)
-    renamed = {"single_trial_correlation": "test_correlation", "trainer_role": "role", "trainedmodel_ts": "trained"}
+    renamed = {"single_trial_correlation": "test_correlation", "trainedmodel_ts": "trained"}
     models = models.rename(columns=renamed).reindex(
         columns=[
-            *(*key, "role", "validation_correlation", "test_correlation", "correlation_to_average"),
+            *(*key, "trainer_role", "validation_correlation", "test_correlation", "correlation_to_average"),
             *("normalized_correlation", "feve", *CEILINGS, *COUNTS, "n_epochs"),
             *("best_epoch", "stopped_by", "pretrain_epochs", "strength", "gradient_ratio", "trained"),
         ]

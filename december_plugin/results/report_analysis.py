@@ -13,9 +13,10 @@ from december_plugin.answer.data import Analysis, Chosen, Confusion, Embedding, 
 from december_plugin.answer.verdict import agreed_counts
 from december_plugin.embeddings.readout_vectors import readout_embeddings
 from december_plugin.errors import DecemberError, SettingsError
-from december_plugin.results.agreement import assignment_frame, configuration_key
+from december_plugin.results.agreement import assignment_frame
 from december_plugin.results.confusion import confusion_frame
 from december_plugin.results.performance import performance_table, session_performance, with_model_labels
+from december_plugin.results.queries import configuration_key, frame_of, known_types_name
 from december_plugin.schemas.build import DecemberTables
 from december_plugin.schemas.stored import FROM_RECORDING, stored_state_dict
 from december_plugin.text.naming import complete_settings
@@ -100,11 +101,8 @@ class AnalysisReader:
 
     def _known_types(self) -> tuple[str | None, pd.DataFrame | None]:
         """Return name and types of the neurons of this data set; None if it has none."""
-        name = self.types_name
-        if name is None:
-            known = self.tables.KnownTypes.fetch("types_name")
-            name = str(known[0]) if len(known) == 1 else None
-        if name is None or not self.agreement["types_mean"].notna().any():
+        name = known_types_name(self.tables, self.types_name)
+        if name is None or not self.agreement["types_agreement_mean"].notna().any():
             remedy = (
                 "`december types import LABELS.csv --name NAME` stores known types; workers then compare with them."
             )
@@ -127,27 +125,20 @@ class AnalysisReader:
     def _of_the_analysis(self, frame: pd.DataFrame) -> pd.DataFrame:
         if frame.empty:
             return pd.DataFrame()
-        return frame.drop(columns="label").merge(self.agreement[[*self.key, "label"]], on=self.key)
+        names = self.agreement[[*self.key, "label", "identity"]]
+        return frame.drop(columns=["label", "identity"]).merge(names, on=self.key)
 
     def _compared(self) -> dict[str, Any]:
         """Return what configurations are compared by: agreement of every pair of seeds, correlations, settings."""
-        pairs = (self.tables.SeedAgreement & self.group).fetch(
-            *self.key, "seed_a", "seed_b", "adjusted_rand_index", as_dict=True
-        )
+        pairs = (self.tables.SeedAgreement & self.group).proj(agreement="adjusted_rand_index")
         training = [name for name in self.key if name != "clustering_hash"]
-        tested = (self.tables.TestPerformance & self.group).fetch(
-            *training, "seed", "single_trial_correlation", as_dict=True
-        )
+        tested = (self.tables.TestPerformance & self.group).proj(test_correlation="single_trial_correlation")
         used = self.agreement[["trainer_fn", "trainer_hash"]].drop_duplicates().to_dict("records")
         trainers = (self.tables.nnfabrik.Trainer & used).fetch("trainer_fn", "trainer_hash", "trainer_config")
         return {
             "configuration": tuple(self.key),
-            "pairs": pd.DataFrame(pairs, columns=[*self.key, "seed_a", "seed_b", "adjusted_rand_index"]).rename(
-                columns={"adjusted_rand_index": "agreement"}
-            ),
-            "tested": pd.DataFrame(tested, columns=[*training, "seed", "single_trial_correlation"])
-            .rename(columns={"single_trial_correlation": "test"})
-            .astype({"test": float}),
+            "pairs": frame_of(pairs, *self.key, "seed_a", "seed_b", "agreement"),
+            "tested": frame_of(tested, *training, "seed", "test_correlation").astype({"test_correlation": float}),
             "trainer_settings": {
                 (str(function), str(name)): complete_settings(str(function), config)
                 for function, name, config in zip(*trainers, strict=True)
@@ -183,7 +174,7 @@ class AnalysisReader:
         if len(keys) > 1:
             neurons = type_queries.consensus_frame(self.tables, keys)
         else:
-            neurons = assignment_frame(self.tables, keys[0]).rename(columns={"label": "cluster"})
+            neurons = assignment_frame(self.tables, keys[0])
             neurons["stability"] = np.nan
             remedy = "Add seeds to the sweep, `december register` it again, and let workers compute them."
             self.missing.append(
@@ -270,7 +261,9 @@ class AnalysisReader:
     def _confusions(self, types_name: str | None, n_clusters: int) -> tuple[Confusion, ...]:
         if types_name is None:
             return ()
-        rows = self.agreement[(self.agreement["n_clusters"] == n_clusters) & self.agreement["types_mean"].notna()]
+        rows = self.agreement[
+            (self.agreement["n_clusters"] == n_clusters) & self.agreement["types_agreement_mean"].notna()
+        ]
         found = []
         for row in rows.head(MOST_CONFUSIONS).to_dict("records"):
             configuration = {name: row[name] for name in self.key}

@@ -1,7 +1,6 @@
 """Names of what is compared: a comment where comments differ, and the settings that differ where they do not.
 
-A configuration (data set, model, trainer, clustering) is named by its method and the trainer's comment. Configurations
-whose names coincide are distinguished by the settings in which they differ, in words: "DECEMber (max_iter 12)".
+Entries whose names coincide are distinguished by the settings in which they differ, in words: "small core (layers 4)".
 Defaults count as settings, so that an entry that leaves a setting out and one that sets it are compared by the same
 values. Nothing is ever named by a hash: what differs in nothing that can be said is numbered.
 """
@@ -20,12 +19,7 @@ from december_plugin.errors import SettingsError
 from december_plugin.text.terminal import printable
 from december_plugin.validation.checks import PASSED_BY_NNFABRIK, expand_preset
 
-METHOD_NAMES = {"december": "DECEMber", "gmm": "Gaussian mixture", "kmeans": "k-means", "t_mixture": "t mixture"}
-ROLE_ORDER = {"december": 0, "baseline": 1, "control": 2}
-END_OF_PRETRAINING = "end of pretraining"
-COUNT = "n_clusters"  # what a configuration is drawn against, and never a part of its name
 LONGEST_VALUE = 40  # characters of a setting's value in a name
-WRITTEN = ("trainer_config", "clustering_settings")  # of a configuration, as they are stored
 
 _ABSENT = "default"
 T = TypeVar("T")
@@ -41,7 +35,7 @@ def complete_settings(function: str, config: Any) -> dict[str, Any]:
     config
         What the entry stores; anything but a mapping has no settings.
     """
-    given, found = _given(config), _own_function(function)
+    given, found = given_settings(config), _own_function(function)
     if found is None:
         return given
     try:
@@ -81,7 +75,7 @@ def distinct_names(names: Sequence[str], functions: Sequence[str], settings: Seq
         In the order of the entries; what differs in nothing that can be said is numbered, as in "small [2]".
     """
     found = list(names)
-    for members in _groups(range(len(found)), key=lambda i: names[i]):
+    for members in grouped(range(len(found)), key=lambda i: names[i]):
         for i, said in _differences(members, functions, settings).items():
             if said:
                 found[i] = f"{names[i]} ({', '.join(said)})"
@@ -111,49 +105,12 @@ def entry_names(entries: pd.DataFrame) -> list[str]:
         ``fn``, ``comment`` and ``config`` (a mapping), one row per entry, the entries that are shown together.
     """
     functions = [str(name) for name in entries["fn"]]
-    comments = [_text(text) for text in entries["comment"]]
+    comments = [one_line(text) for text in entries["comment"]]
     names = [comment or short_function(function) for comment, function in zip(comments, functions, strict=True)]
     if len(set(names)) == len(names):  # nothing else is to be said, for which the functions would be imported
         return names
-    settings = [_said_settings(fn, config) for fn, config in zip(functions, entries["config"], strict=True)]
+    settings = [distinguishing_settings(fn, config) for fn, config in zip(functions, entries["config"], strict=True)]
     return distinct_names(names, functions, settings)
-
-
-def configuration_labels(configurations: pd.DataFrame) -> list[str]:
-    """Return the names of configurations; those that differ in nothing but the number of clusters have the same.
-
-    Within a data set and model no two rows with the same number of clusters have the same name.
-
-    Parameters
-    ----------
-    configurations
-        One row each: ``dataset_fn``, ``dataset_hash``, ``model_fn``, ``model_hash``, ``method``, ``n_clusters``,
-        ``trainer_role``, ``trainer_fn``, ``trainer_hash``, ``trainer_comment``, ``trainer_config``,
-        ``clustering_hash``, ``clustering_settings`` and ``clustering_description``.
-    """
-    labels = pd.Series("", index=configurations.index, dtype=object)
-    for _, rows in configurations.groupby(["dataset_fn", "dataset_hash", "model_fn", "model_hash"], sort=False):
-        labels.loc[rows.index] = _labels_within(rows)
-    return labels.tolist()
-
-
-def in_order(table: pd.DataFrame) -> pd.DataFrame:
-    """Return rows of configurations in the order in which they are shown.
-
-    By data set, model and number of clusters; DECEMber first, from the gentlest loss to the strongest, then what was
-    fitted to the baseline, then to the end of the pretraining.
-
-    Parameters
-    ----------
-    table
-        ``dataset_hash``, ``model_hash``, ``n_clusters``, ``trainer_role``, ``label``, and ``gradient_ratio`` if it is
-        known.
-    """
-    order = [ROLE_ORDER.get(role, len(ROLE_ORDER)) for role in table["trainer_role"]]
-    ratio = table["gradient_ratio"].astype(float) if "gradient_ratio" in table else 0.0
-    by = ["dataset_hash", "model_hash", COUNT, "_order", "_ratio", "label"]
-    ordered = table.assign(_order=order, _ratio=ratio).sort_values(by, kind="stable", ignore_index=True)
-    return ordered.drop(columns=["_order", "_ratio"])
 
 
 def short_function(function: Any) -> str:
@@ -164,13 +121,14 @@ def short_function(function: Any) -> str:
 # --- parts of the above ------------------------------------------------------------------------------------------
 
 
-def _said_settings(function: str, config: Any) -> dict[str, Any]:
+def distinguishing_settings(function: str, config: Any) -> dict[str, Any]:
     """Return the settings that distinguish an entry: those of a preset are one, the preset."""
-    given, found = _given(config), _own_function(function)
+    given, found = given_settings(config), _own_function(function)
     return given if found is None else _defaults(found) | given
 
 
-def _given(config: Any) -> dict[str, Any]:
+def given_settings(config: Any) -> dict[str, Any]:
+    """Return the settings that an entry stores; anything but a mapping has none."""
     return dict(config) if isinstance(config, Mapping) else {}
 
 
@@ -192,91 +150,12 @@ def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
     return {each.name: each.default for each in own if each.default is not inspect.Parameter.empty}
 
 
-def _labels_within(rows: pd.DataFrame) -> list[str]:
-    records = rows.to_dict("records")
-    bases = [_base(record) for record in records]
-    if _is_said_by_bases(bases, records):
-        return bases
-    settings = [_settings_of(record) for record in records]
-    functions = [str(record["trainer_fn"]) for record in records]
-    curves = [(base, function, _canonical(own)) for base, function, own in zip(bases, functions, settings, strict=True)]
-    first = {curve: i for i, curve in reversed(list(enumerate(curves)))}
-    chosen = sorted(first.values())
-    names = distinct_names(
-        _with_comments([bases[i] for i in chosen], [records[i] for i in chosen]),
-        [functions[i] for i in chosen],
-        [settings[i] for i in chosen],
-    )
-    named = {curves[i]: name for i, name in zip(chosen, names, strict=True)}
-    labels = [named[curve] for curve in curves]
-    # The same settings can be stored twice, with a default written out and without.
-    for members in _groups(range(len(records)), key=lambda i: (labels[i], records[i][COUNT])):
-        ordered = sorted(members, key=lambda i: (str(records[i]["trainer_hash"]), str(records[i]["clustering_hash"])))
-        for i, label in zip(ordered, numbered([labels[i] for i in ordered]), strict=True):
-            labels[i] = label
-    return labels
-
-
-def _is_said_by_bases(bases: list[str], records: list[dict[str, Any]]) -> bool:
-    """Return whether configurations of one name differ in the number of clusters alone, also as they were written.
-
-    Then there is nothing to add to the names, for which the functions with their defaults would be imported.
-    """
-    if len({(base, record[COUNT]) for base, record in zip(bases, records, strict=True)}) < len(bases):
-        return False
-    written = {
-        (base, record["trainer_fn"], *(_canonical(_without_count(record[name])) for name in WRITTEN))
-        for base, record in zip(bases, records, strict=True)
-    }
-    return len(written) == len(set(bases))
-
-
-def _without_count(settings: Any) -> dict[str, Any]:
-    return {name: value for name, value in _given(settings).items() if name != COUNT}
-
-
-def _base(record: Mapping[str, Any]) -> str:
-    """Return the name that a configuration has by itself."""
-    comment, method, role = _text(record["trainer_comment"]), str(record["method"]), str(record["trainer_role"])
-    name = METHOD_NAMES.get(method, method)
-    if method == "december":
-        return comment if comment.lower().startswith("december") else f"{name}, {comment}".rstrip(", ")
-    if role == "control":
-        return f"{name}, {END_OF_PRETRAINING}"
-    return name if role == "baseline" or not comment else f"{name}, {comment}"
-
-
-def _with_comments(bases: list[str], records: list[dict[str, Any]]) -> list[str]:
-    """Add comments to names of post hoc clusterings that coincide, where the comments differ.
-
-    That a clustering is of the end of the pretraining is said already; what its trainer's comment adds are settings.
-    """
-    found = list(bases)
-    for members in _groups(range(len(bases)), key=lambda i: bases[i]):
-        for column, applies in (("trainer_comment", "baseline"), ("clustering_description", None)):
-            texts = [_text(records[i][column]) for i in members]
-            roles = {str(records[i]["trainer_role"]) for i in members}
-            if len(set(texts)) > 1 and (applies is None or roles == {applies}):
-                for i, text in zip(members, texts, strict=True):
-                    found[i] = f"{found[i]}, {text}" if text else found[i]
-    return found
-
-
-def _settings_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of trainer and clustering without the number of clusters."""
-    settings = _said_settings(str(record["trainer_fn"]), record["trainer_config"])
-    clustering = record["clustering_settings"] if isinstance(record["clustering_settings"], Mapping) else {}
-    settings |= {f"clustering {name}" if name in settings else name: value for name, value in clustering.items()}
-    settings.pop(COUNT, None)
-    return settings
-
-
 def _differences(
     members: list[int], functions: Sequence[str], settings: Sequence[Mapping[str, Any]]
 ) -> dict[int, list[str]]:
     """Return what distinguishes entries of one name, in words."""
     said: dict[int, list[str]] = {i: [] for i in members}
-    by_function = _groups(members, key=lambda i: functions[i])
+    by_function = grouped(members, key=lambda i: functions[i])
     if len(by_function) > 1:
         short = {short_function(functions[group[0]]) for group in by_function}
         for group in by_function:
@@ -287,7 +166,7 @@ def _differences(
         flat = {i: _flat(settings[i]) for i in group}
         names = dict.fromkeys(name for i in group for name in flat[i])
         for name in names:
-            values = {i: _canonical(flat[i][name]) if name in flat[i] else None for i in group}
+            values = {i: canonical(flat[i][name]) if name in flat[i] else None for i in group}
             if len(set(values.values())) < 2:
                 continue
             words = _values_in_words([flat[i].get(name, _ABSENT) for i in group])
@@ -329,19 +208,22 @@ def _shortened(items: list[str]) -> str:
     return f"{text} and {len(items) - n} more" if n < len(items) else text
 
 
-def _canonical(value: Any) -> str:
+def canonical(value: Any) -> str:
+    """Return a text that is the same for settings that are equal."""
+
     def other(entry: Any) -> Any:
         return entry.tolist() if hasattr(entry, "tolist") else repr(entry)
 
     return json.dumps(value, default=other, sort_keys=True)
 
 
-def _text(value: Any) -> str:
+def one_line(value: Any) -> str:
     """Return a stored text on one line, without what a terminal would obey, so that columns of names stay in line."""
     return "" if pd.isna(value) else " ".join(printable(str(value)).split())
 
 
-def _groups(items: Iterable[T], *, key: Callable[[T], Hashable]) -> list[list[T]]:
+def grouped(items: Iterable[T], *, key: Callable[[T], Hashable]) -> list[list[T]]:
+    """Return the items of each key together, in the order in which they come."""
     found: dict[Hashable, list[T]] = {}
     for item in items:
         found.setdefault(key(item), []).append(item)

@@ -90,7 +90,7 @@ def _row(readouts: list[np.ndarray], method: str, count: int) -> dict[str, float
     observed = float(np.mean(agreement))
     null = null_band(null_agreement(readouts, cluster, n_draws=N_DRAWS).agreements.mean(axis=1), observed)
     silhouettes = [silhouette(vectors, fit.labels) for vectors, fit in zip(readouts, fits, strict=True)]
-    row = {"n_clusters": count, "seeds_mean": observed, "seeds_sd": float(np.std(agreement, ddof=1))}
+    row = {"n_clusters": count, "agreement_mean": observed, "agreement_sd": float(np.std(agreement, ddof=1))}
     row |= {"above_null_mean": observed - null.mean, "above_null_sd": null.sd, "p_value": null.p_value}
     row |= _mean_sd("silhouette", silhouettes)
     if method == "kmeans":

@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from results import METHODS, STRENGTHS, Estimate, Results, december, difference, mean_of, post_hoc
 
+from december_plugin.evaluation.methods import Method
 from december_plugin.plots.panels import figure_page, legend_below, letters, line_handles, title_panel
-from december_plugin.plots.style import figure_style, method_style, method_styles
+from december_plugin.plots.style import MethodStyle, figure_style, method_style
 
 TITLES = {"types": "planted types", "unequal": "very unequal types", "continuum": "a continuum"}
 ROW = 0.17  # inches
@@ -61,7 +62,7 @@ def factors_figure(results: Results) -> Figure | None:
     }
     conditions = {name: _levels(results, name) for name in populations}
     with figure_style():
-        styles = method_styles(names)
+        styles = {name: _style(METHODS[name]) for name in names}
         height = sum(1.6 * ROW * len(levels) + 0.55 for levels in conditions.values())
         figure = figure_page(0.7 + height)
         ratios = [len(levels) + 1.5 for levels in conditions.values()]
@@ -76,7 +77,7 @@ def factors_figure(results: Results) -> Figure | None:
                         (text, difference(results, {**at, **chosen}, {**at, **reference}, quantity), {"offset": offset})
                         for text, at in levels.items()
                     ]
-                    _dots(ax, drawn, names=place == 0, style=name)
+                    _dots(ax, drawn, names=place == 0, style=styles[name])
                 ax.axvline(0, color="#333333", linewidth=0.8, zorder=1)
                 ax.set_xlabel(f"ARI {short}, minus {what}")
                 _bound(ax)
@@ -101,11 +102,16 @@ def _levels(results: Results, population: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _dots(ax: Axes, rows: list[Drawn], *, names: bool, style: str | None = None) -> None:
+def _style(chosen: dict[str, str]) -> MethodStyle:
+    strength = chosen["variant"].removeprefix("strength ") if chosen["variant"] in STRENGTHS else ""
+    return method_style(Method(chosen["method"], chosen["role"], strength=strength))
+
+
+def _dots(ax: Axes, rows: list[Drawn], *, names: bool, style: MethodStyle | None = None) -> None:
     for place, (name, estimate, more) in enumerate(rows):
         if np.isnan(estimate.mean):
             continue
-        drawn = method_style(style or name)
+        drawn = style or _style(METHODS[name])
         y = place + more.get("offset", 0.0)
         settings = {**drawn.line_settings(), "linestyle": "none"}
         if not np.isnan(estimate.low):

@@ -5,6 +5,8 @@ import itertools
 import numpy as np
 import pandas as pd
 
+from helpers.figures import identified
+
 BASELINES = ("Gaussian mixture", "k-means", "t mixture", "k-means, end of pretraining")
 STRENGTHS = ("0.01", "0.1", "1", "10", "100")
 COUNTS = (20, 25, 30, 35, 40, 45, 50)
@@ -17,8 +19,10 @@ def agreement(methods=("DECEMber, strength auto", *BASELINES), counts=COUNTS, **
         level = 0.32 - 0.015 * i if method.startswith("DECEMber") else 0.2 - 0.02 * (i % 5)
         for count in counts:
             mean = level * (1 - 0.004 * (count - counts[0])) + rng.normal(scale=0.004)
-            rows.append({"method": method, "n_clusters": count, "ari_mean": mean, "ari_sd": 0.012, "n_pairs": 3})
-    return pd.DataFrame(rows).assign(**columns)
+            rows.append(
+                {"label": method, "n_clusters": count, "agreement_mean": mean, "agreement_sd": 0.012, "n_pairs": 3}
+            )
+    return identified(pd.DataFrame(rows)).assign(**columns)
 
 
 def toy(n=(200, 50)):
@@ -44,10 +48,10 @@ def toy(n=(200, 50)):
         ("DECEMber", "constant"): np.full(101, 0.2831),
     }
     distances = [
-        pd.DataFrame({"method": method, "target": target, "step": step, "distance": distance})
+        pd.DataFrame({"label": method, "target": target, "step": step, "distance": distance})
         for (method, target), distance in curves.items()
     ]
-    return pd.concat(frames, ignore_index=True), pd.concat(distances, ignore_index=True)
+    return pd.concat(frames, ignore_index=True), identified(pd.concat(distances, ignore_index=True))
 
 
 def confusion(n_types=4, sizes=(78, 40, 22, 5)):
@@ -62,21 +66,28 @@ def confusion(n_types=4, sizes=(78, 40, 22, 5)):
 def known_types(counts=(4,)):
     methods = ("DECEMber, strength auto", "Gaussian mixture", "k-means", "t mixture", "k-means, end of pretraining")
     frame = agreement(methods=methods, counts=counts)
-    level = frame["method"].map(dict(zip(methods, (0.96, 0.8, 0.6, 0.85, 0.62), strict=True)))
+    level = frame["label"].map(dict(zip(methods, (0.96, 0.8, 0.6, 0.85, 0.62), strict=True)))
     near = 1 - 0.02 * (frame["n_clusters"] - frame["n_clusters"].median()).abs()
-    return frame.assign(types_ari_mean=level * near, types_ari_sd=0.03, ari_mean=level * near + 0.02, ari_sd=0.05)
+    return frame.assign(
+        types_agreement_mean=level * near,
+        types_agreement_sd=0.03,
+        agreement_mean=level * near + 0.02,
+        agreement_sd=0.05,
+    )
 
 
 def strength_performance():
     methods = ["baseline", *(f"DECEMber, strength {strength}" for strength in STRENGTHS)]
-    return pd.DataFrame(
-        {
-            "method": methods,
-            "strength": [0.0, *map(float, STRENGTHS)],
-            "test_mean": [0.375, 0.374, 0.376, 0.375, 0.366, 0.318],
-            "test_sd": 0.003,
-            "gradient_ratio": [np.nan, 2e-5, 3e-4, 2e-3, 0.03, 0.4],
-        }
+    return identified(
+        pd.DataFrame(
+            {
+                "label": methods,
+                "strength": [0.0, *map(float, STRENGTHS)],
+                "test_correlation_mean": [0.375, 0.374, 0.376, 0.375, 0.366, 0.318],
+                "test_correlation_sd": 0.003,
+                "gradient_ratio": [np.nan, 2e-5, 3e-4, 2e-3, 0.03, 0.4],
+            }
+        )
     )
 
 
@@ -93,7 +104,7 @@ def coordinates(methods=("baseline", "DECEMber, strength 0.1", "DECEMber, streng
     frames = []
     for i, method in enumerate(methods):
         points = (0.5 + i) * centers + rng.normal(scale=0.5, size=(n, 2))
-        frame = pd.DataFrame({"method": method, "data_key": "mouse", "unit_id": np.arange(n) * 2, "group": group})
+        frame = pd.DataFrame({"label": method, "data_key": "mouse", "unit_id": np.arange(n) * 2, "group": group})
         frames.append(frame.assign(x=points[:, 0], y=points[:, 1]).sample(frac=1, random_state=i))
     return pd.concat(frames, ignore_index=True)
 
@@ -104,14 +115,21 @@ def learning_rates(strengths=(1.0,)):
         best = {5: 0.009, 10: 0.009, 20: 0.003, 40: 0.003}[length]
         value = 0.38 - 0.004 * np.log(rate / best) ** 2 - 0.005 * np.log10(strength or 1) - 0.0001 * length
         row = {"strength": strength, "pretrain_epochs": length, "learning_rate": rate}
-        row |= {"validation_mean": value, "validation_sd": 0.003, "test_mean": value - 0.01, "test_sd": 0.003}
+        row |= {
+            "validation_correlation_mean": value,
+            "validation_correlation_sd": 0.003,
+            "test_correlation_mean": value - 0.01,
+            "test_correlation_sd": 0.003,
+        }
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def pretraining_agreement():
     frames = [
-        agreement(methods=("DECEMber",), pretrain_epochs=length).assign(ari_mean=lambda f, s=shift: f["ari_mean"] + s)
+        agreement(methods=("DECEMber",), pretrain_epochs=length).assign(
+            agreement_mean=lambda f, s=shift: f["agreement_mean"] + s
+        )
         for length, shift in zip((5, 10, 20, 40), (-0.02, 0.05, 0.0, -0.06), strict=True)
     ]
     return pd.concat([*frames, agreement(methods=BASELINES[:1], pretrain_epochs=np.nan)], ignore_index=True)
@@ -122,7 +140,9 @@ def datasets(n=4, methods=("DECEMber, strength auto", "Gaussian mixture")):
     for i in range(n):
         frame = agreement(methods=methods, counts=(5, 10, 15, 20, 25, 30)).assign(dataset=f"retina {i + 1}")
         frames.append(
-            frame.assign(n_neurons=[200, 450, 90, 320, 60, 500][i], ari_mean=lambda f, s=0.03 * i: f["ari_mean"] + s)
+            frame.assign(
+                n_neurons=[200, 450, 90, 320, 60, 500][i], agreement_mean=lambda f, s=0.03 * i: f["agreement_mean"] + s
+            )
         )
     return pd.concat(frames, ignore_index=True)
 
@@ -133,18 +153,15 @@ def restarts(counts=(4,), methods=("Gaussian mixture", "k-means"), n_starts=8):
     for method, count in itertools.product(methods, counts):
         for a, b in itertools.combinations(range(n_starts), 2):
             ari = float(np.clip(rng.normal(0.9 if method.startswith("Gauss") else 0.7, 0.1), -0.1, 1))
-            rows.append({"method": method, "n_clusters": count, "start_a": a, "start_b": b, "ari": ari})
-    return pd.DataFrame(rows)
+            rows.append({"label": method, "n_clusters": count, "start_a": a, "start_b": b, "ari": ari})
+    return identified(pd.DataFrame(rows))
 
 
 def measures():
     names = ("adjusted_rand_index", "fowlkes_mallows", "v_measure")
     frames = [agreement().assign(measure=name, shift=0.12 * i) for i, name in enumerate(names)]
     frame = pd.concat(frames, ignore_index=True)
-    frame = frame.assign(ari_mean=frame["ari_mean"] + frame["shift"]).rename(
-        columns={"ari_mean": "mean", "ari_sd": "sd"}
-    )
-    return frame.drop(columns="shift")
+    return frame.assign(agreement_mean=frame["agreement_mean"] + frame["shift"]).drop(columns="shift")
 
 
 EQUIVARIANT = (
@@ -157,7 +174,10 @@ EQUIVARIANT = (
 
 def equivariant_performance():
     methods = ("DECEMber, strength auto", "baseline", "rotation-equivariant core")
-    return pd.DataFrame({"method": methods, "test_mean": [0.375, 0.374, 0.33], "test_sd": [0.002, 0.003, 0.004]})
+    frame = pd.DataFrame(
+        {"label": methods, "test_correlation_mean": [0.375, 0.374, 0.33], "test_correlation_sd": [0.002, 0.003, 0.004]}
+    )
+    return identified(frame)
 
 
 def nulls(methods=("DECEMber, strength auto", "Gaussian mixture", "k-means"), counts=COUNTS):
@@ -165,16 +185,15 @@ def nulls(methods=("DECEMber, strength auto", "Gaussian mixture", "k-means"), co
     for method, count in itertools.product(methods, counts):
         null = 0.17 if method.startswith("DECEMber") else 0.13
         seeds = null + 0.002 * (40 - count) + (0.02 if method.startswith("DECEMber") else 0.0)
-        row = {"method": method, "n_clusters": count, "surrogate_name": "marginals", "seeds_mean": seeds}
+        row = {"label": method, "n_clusters": count, "surrogate_name": "marginals", "agreement_mean": seeds}
         row |= {"null_mean": null, "null_sd": 0.01, "null_low": null - 0.02, "null_high": null + 0.02}
         rows.append(row | {"n_draws": 20, "n_pairs": 3, "p_value": 0.01 if seeds > null + 0.02 else 0.4})
-    return pd.DataFrame(rows)
+    return identified(pd.DataFrame(rows))
 
 
 def cluster_counts(counts=COUNTS):
     frame = agreement(methods=("DECEMber, strength auto", "Gaussian mixture", "t mixture"), counts=counts)
-    frame = frame.rename(columns={"ari_mean": "seeds_mean", "ari_sd": "seeds_sd"})
-    k, base = frame["n_clusters"], frame["method"].map(len)
+    k, base = frame["n_clusters"], frame["label"].map(len)
     return frame.assign(
         heldout_log_likelihood_mean=-80 + 0.05 * base - 0.01 * (k - 40) ** 2 / 10,
         heldout_log_likelihood_sd=0.2,
@@ -190,7 +209,7 @@ def choices():
     methods = ("DECEMber, strength auto", "Gaussian mixture", "t mixture")
     return pd.DataFrame(
         {
-            "method": methods,
+            "label": methods,
             "agreement": [np.nan, np.nan, np.nan],
             "heldout_log_likelihood": [40, 40, 40],
             "bic": [35, 35, np.nan],
@@ -217,9 +236,9 @@ def consensus(n=400, n_clusters=12, n_seeds=5):
 def calibration():
     confidence = np.linspace(0.15, 0.98, 9)
     frames = [
-        pd.DataFrame({"method": method, "confidence": confidence, "accuracy": confidence**power, "n_neurons": 50})
+        pd.DataFrame({"label": method, "confidence": confidence, "accuracy": confidence**power, "n_neurons": 50})
         for method, power in (("DECEMber, strength auto", 1.3), ("Gaussian mixture", 2.2), ("t mixture", 1.1))
     ]
-    return pd.concat(frames, ignore_index=True).assign(
+    return identified(pd.concat(frames, ignore_index=True)).assign(
         n_neurons=lambda f: (20 * np.exp(3 * f["confidence"])).astype(int)
     )

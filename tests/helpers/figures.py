@@ -3,6 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from december_plugin.evaluation.methods import NAMES, Method
+from december_plugin.plots import method_style, method_styles
+
 METHODS = (
     "DECEMber, strength auto",
     "DECEMber, strength 1",
@@ -16,19 +19,56 @@ METHODS = (
 )
 
 
+KINDS = {name: kind for kind, name in NAMES.items()}
+
+
+def method_of(label):
+    """Return what a label of these made-up tables stands for; a label that begins with no method is just a name."""
+    _, is_on_core, rest = label.rpartition("rotation-equivariant core")
+    if is_on_core and not rest:
+        return Method("", core="rotation-equivariant")
+    name, *parts = rest.removeprefix(", ").removesuffix(" (control)").split(", ")
+    if name not in KINDS:
+        return label
+    strengths = [part.removeprefix("strength ") for part in parts if part.startswith("strength ")]
+    is_end = "end of pretraining" in parts or (label.endswith("(control)") and not strengths)
+    return Method(
+        KINDS[name],
+        role="control" if is_end else "",
+        strength=strengths[0] if strengths else "",
+        constant_target="constant target" in parts,
+        core="rotation-equivariant" if is_on_core else "",
+    )
+
+
+def style_of(label):
+    """Return the style of what a label stands for."""
+    return method_style(method_of(label))
+
+
+def styles_of(labels):
+    """Return the styles of what labels stand for, in one figure."""
+    return method_styles({label: method_of(label) for label in labels})
+
+
+def identified(frame):
+    """Return a frame with what its labels stand for."""
+    return frame.assign(identity=[method_of(label) for label in frame["label"]])
+
+
 def agreement_table(methods=METHODS, counts=(4, 6, 8), **columns):
     rows = [
         {
-            "method": method,
+            "label": method,
             "n_clusters": count,
-            "ari_mean": 0.3 + 0.03 * i + 0.01 * k,
-            "ari_sd": 0.01 * (i + 1),
+            "agreement_mean": 0.3 + 0.03 * i + 0.01 * k,
+            "agreement_sd": 0.01 * (i + 1),
             "n_pairs": 3,
         }
         for i, method in enumerate(methods)
         for k, count in enumerate(counts)
     ]
-    return pd.DataFrame(rows).assign(**columns)
+    return identified(pd.DataFrame(rows)).assign(**columns)
 
 
 def curves(*, start=None, n_epochs=6, seed=0, loss=(100.0, 50.0)):

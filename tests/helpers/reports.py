@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from december_plugin.answer.data import Analysis, Chosen, Confusion, Embedding, Missing, ReportData
+from december_plugin.evaluation.methods import Method
 from december_plugin.text.naming import complete_settings
 
 KEY = ("dataset_fn", "dataset_hash", "model_fn", "model_hash", "trainer_fn", "trainer_hash", "clustering_hash")
@@ -43,15 +44,16 @@ def agreement(**changes: Any) -> pd.DataFrame:
                     "locked_in": float(strength == 100) if is_december else np.nan,
                     "pretrain_epochs": 20,
                     "n_models": 3,
-                    "seeds_mean": 0.9 - 0.05 * count + more,
-                    "seeds_sd": 0.02,
+                    "agreement_mean": 0.9 - 0.05 * count + more,
+                    "agreement_sd": 0.02,
                     "n_pairs": 3,
-                    "types_mean": 0.7 + 0.01 * count,
-                    "types_sd": 0.01,
-                    "test_mean": 0.42 if role != "control" else 0.40,
-                    "test_sd": 0.004,
+                    "types_agreement_mean": 0.7 + 0.01 * count,
+                    "types_agreement_sd": 0.01,
+                    "test_correlation_mean": 0.42 if role != "control" else 0.40,
+                    "test_correlation_sd": 0.004,
                     "trainer_comment": label if is_december else "",
                     "label": label,
+                    "identity": Method(method, role, label.rpartition("strength ")[2] if is_december else ""),
                     **dict(
                         zip(KEY, ("d", "d" * 32, "m", "m" * 32, FN[role], trainer, f"{method}{count}"), strict=True)
                     ),
@@ -66,9 +68,16 @@ def performance(*, n_untested: float = 1) -> pd.DataFrame:
         ("k-means / t mixture", "base", 0.42, 0.55, 0.61, 0.8, 0.76, 0.58),
         ("k-means, end of pretraining", "ctrl", 0.40, *[np.nan] * 5),
     ]
-    scores = ("test_mean", "single_trial_ceiling", "average_mean", "average_ceiling", "normalized_mean", "feve_mean")
+    scores = (
+        "test_correlation_mean",
+        "single_trial_ceiling",
+        "correlation_to_average_mean",
+        "average_ceiling",
+        "normalized_correlation_mean",
+        "feve_mean",
+    )
     frame = pd.DataFrame(rows, columns=["label", "trainer_hash", *scores])
-    frame["test_sd"] = [0.01, np.nan]
+    frame["test_correlation_sd"] = [0.01, np.nan]
     spread = {f"{name}_sd": np.nan for name in ("average", "normalized", "feve")}
     counts = {
         "n_tested_neurons": 1030,
@@ -98,19 +107,22 @@ def trainer_settings(**changes: dict[str, Any]) -> dict[tuple[str, str], dict[st
 def pairs(table: pd.DataFrame) -> pd.DataFrame:
     """Three pairs of seeds with the mean and the standard deviation of each configuration."""
     return pd.concat(
-        table[list(KEY)].assign(seed_a=a, seed_b=b, agreement=table["seeds_mean"] + shift * table["seeds_sd"])
+        table[list(KEY)].assign(seed_a=a, seed_b=b, agreement=table["agreement_mean"] + shift * table["agreement_sd"])
         for (a, b), shift in (((1, 2), -1), ((1, 3), 0), ((2, 3), 1))
     )
 
 
 def tested(table: pd.DataFrame) -> pd.DataFrame:
     trained = table.drop_duplicates([name for name in KEY if name != "clustering_hash"])
-    return pd.concat(trained[list(KEY[:-1])].assign(seed=seed, test=trained["test_mean"]) for seed in (1, 2, 3))
+    return pd.concat(
+        trained[list(KEY[:-1])].assign(seed=seed, test_correlation=trained["test_correlation_mean"])
+        for seed in (1, 2, 3)
+    )
 
 
 def nulls(table: pd.DataFrame, *, p_value: float = 0.4, n_draws: int = 100) -> pd.DataFrame:
-    rows = table[[*KEY, "method", "n_clusters", "trainer_role", "label", "seeds_mean"]].copy()
-    low = rows["seeds_mean"] - 0.03 if p_value > 0.05 else rows["seeds_mean"] - 0.3
+    rows = table[[*KEY, "method", "n_clusters", "trainer_role", "label", "identity", "agreement_mean"]].copy()
+    low = rows["agreement_mean"] - 0.03 if p_value > 0.05 else rows["agreement_mean"] - 0.3
     return rows.assign(
         surrogate_name="elliptical",
         null_mean=low + 0.02,
@@ -124,7 +136,19 @@ def nulls(table: pd.DataFrame, *, p_value: float = 0.4, n_draws: int = 100) -> p
 
 
 def counts(table: pd.DataFrame) -> pd.DataFrame:
-    rows = table[[*KEY, "method", "n_clusters", "trainer_role", "label", "n_models", "seeds_mean", "seeds_sd"]].copy()
+    rows = table[
+        [
+            *KEY,
+            "method",
+            "n_clusters",
+            "trainer_role",
+            "label",
+            "identity",
+            "n_models",
+            "agreement_mean",
+            "agreement_sd",
+        ]
+    ].copy()
     for name in CRITERIA:
         rows[f"{name}_mean"], rows[f"{name}_sd"] = -((rows["n_clusters"] - 6.0) ** 2), 0.1
     above = {"above_null_mean": 0.2, "above_null_sd": 0.01, "p_value": 0.01, "n_draws": 100}
@@ -224,7 +248,15 @@ def report(*analyses: Analysis, **changes: Any) -> ReportData:
         [{"kind": "trainer", "fn": trainer, "hash": "dauto", "comment": "DECEMber", "config": config}]
     )
     trainings = pd.DataFrame(
-        [{"dataset_hash": "d" * 32, "model_hash": "m" * 32, "trainer_hash": "dauto", "seed": 1, "role": "december"}]
+        [
+            {
+                "dataset_hash": "d" * 32,
+                "model_hash": "m" * 32,
+                "trainer_hash": "dauto",
+                "seed": 1,
+                "trainer_role": "december",
+            }
+        ]
     )
     data = ReportData(
         title="A report",

@@ -40,7 +40,7 @@ def test_on_recordings_with_known_types(database, schema_name, recordings, tmp_p
     assert set(table.loc[with_null, "method"]) == {"december", "kmeans"}
     assert with_null.sum() == 6  # the control's k-means, too
     assert (table["n_pairs"] == 1).all()
-    assert table[["seeds_mean", "types_mean", "test_mean"]].notna().all().all()
+    assert table[["agreement_mean", "types_agreement_mean", "test_correlation_mean"]].notna().all().all()
     page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     assert "static1-0-0-GrayImageNet, static2-0-0-GrayImageNet" in page
     for name in ("null", "agreement", "readouts", "training"):

@@ -78,7 +78,7 @@ def test_performance_by_strength_pretraining_and_learning_rate(lab):
     ]
     expected = [validation(seed, 5, 0.02) for seed in SEEDS]
     row = own.loc["auto", 5, 0.02]
-    assert (row["validation_mean"], row["validation_sd"]) == pytest.approx(
+    assert (row["validation_correlation_mean"], row["validation_correlation_sd"]) == pytest.approx(
         (np.mean(expected), np.std(expected, ddof=1))
     )
     assert row["n_trainings"] == 2
@@ -88,7 +88,7 @@ def test_performance_by_strength_pretraining_and_learning_rate(lab):
     assert own.loc["10", 2, 0.009]["gradient_ratio"] == pytest.approx(0.2)
     tested = lab.tables.TestPerformance & lab.first & {"trainer_fn": "helpers.planted_lab.baseline"}
     (baseline,) = frame[frame["trainer_role"] == "baseline"].itertuples()
-    assert baseline.test_mean == pytest.approx(tested.fetch("single_trial_correlation").mean())
+    assert baseline.test_correlation_mean == pytest.approx(tested.fetch("single_trial_correlation").mean())
     assert np.isnan(baseline.strength)
 
 
@@ -135,7 +135,7 @@ def test_measures_are_those_of_scikit_learn(lab):
     frame = figure_queries.measures_frame(lab.tables, {**lab.first, "method": "gmm"})
     assert set(frame["measure"]) == {"adjusted_rand_index", "fowlkes_mallows", "v_measure"}
     fowlkes = frame[(frame["measure"] == "fowlkes_mallows") & (frame["trainer_role"] == "baseline")]
-    assert fowlkes["mean"].item() == pytest.approx(fowlkes_mallows_score(planted(1), planted(2)))
+    assert fowlkes["agreement_mean"].item() == pytest.approx(fowlkes_mallows_score(planted(1), planted(2)))
 
 
 def test_restarts_of_a_method_on_one_model(lab):
@@ -170,11 +170,11 @@ def test_embeddings_of_the_same_neurons(lab):
     own = lab.tables.Clustering & {"method": "december"}
     keys = [key for key in keys if own & key][:2]
     frame = figure_queries.embeddings_frame(lab.tables, {"a": keys[0], "b": keys[1]}, max_neurons_per_session=20)
-    assert frame.groupby(["method", "data_key"]).size().tolist() == [20, 20, 20, 20]
-    neurons = [part[["data_key", "unit_id"]].to_numpy().tolist() for _, part in frame.groupby("method")]
+    assert frame.groupby(["label", "data_key"]).size().tolist() == [20, 20, 20, 20]
+    neurons = [part[["data_key", "unit_id"]].to_numpy().tolist() for _, part in frame.groupby("label")]
     assert neurons[0] == neurons[1]
     # Each neuron has its own readout vector: neurons of one cluster are neighbours in the picture.
-    for _, part in frame.groupby("method"):
+    for _, part in frame.groupby("label"):
         centers = part.groupby("group")[["x", "y"]].transform("mean").to_numpy()
         spread = np.linalg.norm(part[["x", "y"]].to_numpy() - centers, axis=1).mean()
         between = pd.DataFrame(centers).drop_duplicates().to_numpy()
@@ -187,8 +187,8 @@ def test_frames_of_the_queries_can_be_drawn_as_they_are(lab):
     (lines, *_) = plots.agreement_figure(table).axes
     assert {text for text in lines.get_legend_handles_labels()[1] if not text.startswith("_")} == set(table["label"])
     drawn = [
-        plots.measures_figure(figure_queries.measures_frame(lab.tables, lab.first).dropna(subset="mean")),
-        plots.datasets_figure(figure_queries.datasets_frame(lab.tables).dropna(subset="seeds_mean")),
+        plots.measures_figure(figure_queries.measures_frame(lab.tables, lab.first).dropna(subset="agreement_mean")),
+        plots.datasets_figure(figure_queries.datasets_frame(lab.tables).dropna(subset="agreement_mean")),
     ]
     assert all(figure.axes for figure in drawn)
 

@@ -80,7 +80,9 @@ def test_what_cannot_be_answered(lab: Any) -> None:
     types.add_entry("elsewhere", {"third": ([1], ["a"])})
     types.add_entry("others", {"first": ([100_000], ["a"])})
     try:
-        with pytest.raises(SettingsError, match=r"set types_name\. Known: elsewhere, few, others\."):
+        with pytest.raises(
+            SettingsError, match=r"there are several sets of known types: elsewhere, few, others\. Name one of"
+        ):
             confusion_frame(lab.tables, "seed = 1")
         with pytest.raises(SettingsError, match=r"'elsewhere' have no session in common with this assignment, whose"):
             confusion_frame(lab.tables, "seed = 1", types_name="elsewhere")

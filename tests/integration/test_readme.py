@@ -88,7 +88,7 @@ def test_code_blocks(lab, capsys):
     assert set(table["method"]) == {"december", "gmm", "kmeans", "t_mixture"}
     assert set(table["trainer_role"]) == {"december", "baseline", "control"}
     assert (table["n_pairs"] == 3).all()
-    assert table["test_mean"].notna().all()
+    assert table["test_correlation_mean"].notna().all()
     assert sorted(namespace["neuron"].query("method == 'december' and n_clusters == 3")["seed"]) == [1, 2, 3]
     assert (namespace["stable"]["stability"] == 1).all()
     assert len(namespace["best"]) > 0

@@ -16,6 +16,7 @@ from december_plugin import cli
 from december_plugin.errors import ExitCode
 from december_plugin.report.columns import COLUMNS
 from december_plugin.results import agreement as queries
+from december_plugin.results.queries import configuration_key
 from helpers import lab_tables, planted_lab
 from helpers.chromium import Log, resize, running_chromium
 
@@ -366,14 +367,14 @@ def test_the_export_has_the_numbers_of_the_queries(
     agreement = pd.read_parquet(folder / "agreement.parquet")
     expected = queries.agreement_table(filled.tables)
     assert len(agreement) == len(expected)
-    merged = agreement.merge(expected, on=queries.configuration_key(filled.tables), suffixes=("", "_expected"))
-    np.testing.assert_allclose(merged["seeds_mean"], merged["seeds_mean_expected"])
+    merged = agreement.merge(expected, on=configuration_key(filled.tables), suffixes=("", "_expected"))
+    np.testing.assert_allclose(merged["agreement_mean"], merged["agreement_mean_expected"])
     one = agreement[agreement["method"] == "december"].iloc[0]
     neurons = pd.read_csv(folder / "assignments.csv")
     neurons = neurons[(neurons["configuration"] == one["configuration"]) & (neurons["seed"] == 2)]
-    key = {name: one[name] for name in queries.configuration_key(filled.tables)} | {"seed": 2}
+    key = {name: one[name] for name in configuration_key(filled.tables)} | {"seed": 2}
     stored = queries.assignment_frame(filled.tables, key)
-    np.testing.assert_array_equal(neurons["cluster"], stored["label"])
+    np.testing.assert_array_equal(neurons["cluster"], stored["cluster"])
     np.testing.assert_array_equal(neurons["unit_id"], stored["unit_id"])
     counts = {path.stem: len(pd.read_parquet(path)) for path in folder.glob("*.parquet")}
     n_neurons = sum(planted_lab.SESSIONS.values())

@@ -157,7 +157,11 @@ def test_queries_say_over_what_the_means_are_and_what_was_left_out(empty_lab):
     assert left_out["reason"] == performance.UNTESTED["constant"]
     first, second = session_performance(lab.tables).to_dict("records")
     assert (first["untested"], second["untested"]) == ("", performance.UNTESTED["constant"])
-    for name, column in (("test_correlation", "test_mean"), ("feve", "feve_mean"), ("average_ceiling",) * 2):
+    for name, column in (
+        ("test_correlation", "test_correlation_mean"),
+        ("feve", "feve_mean"),
+        ("average_ceiling",) * 2,
+    ):
         assert first[name] == pytest.approx(row[column], abs=1e-6)
         assert np.isnan(second[name])
     assert first["single_trial_ceiling"] == pytest.approx(row["single_trial_ceiling"], abs=1e-6)
@@ -195,7 +199,7 @@ def test_a_schema_of_before_the_new_columns_goes_on(empty_lab):
         assert row["single_trial_correlation"] == pytest.approx(session["single_trial_correlations"].mean(), abs=1e-6)
         assert row["n_tested_neurons"] == 40
         (summary,) = performance_table(old.tables).to_dict("records")
-        assert summary["test_mean"] == pytest.approx(row["single_trial_correlation"])
+        assert summary["test_correlation_mean"] == pytest.approx(row["single_trial_correlation"])
         assert np.isnan(summary["feve_mean"])
         assert len(untested_sessions(old.tables)) == 0
         assert list(session_performance(old.tables)["untested"]) == ["", ""]

@@ -58,12 +58,12 @@ def test_agreement_of_every_configuration(lab):
     pairs = [adjusted_rand_score(planted(a), planted(b)) for a, b in itertools.combinations(SEEDS, 2)]
     types = [adjusted_rand_score(planted(seed, 0), planted(seed)) for seed in SEEDS]
     test = (lab.tables.TestPerformance & trainer(lab, "december")).fetch("single_trial_correlation")
-    assert own["seeds_mean"] == pytest.approx(np.mean(pairs))
-    assert own["seeds_sd"] == pytest.approx(np.std(pairs, ddof=1))
-    assert own["types_mean"] == pytest.approx(np.mean(types))
-    assert own["types_sd"] == pytest.approx(np.std(types, ddof=1))
-    assert own["test_mean"] == pytest.approx(test.mean())
-    assert own["test_sd"] == pytest.approx(test.std(ddof=1))
+    assert own["agreement_mean"] == pytest.approx(np.mean(pairs))
+    assert own["agreement_sd"] == pytest.approx(np.std(pairs, ddof=1))
+    assert own["types_agreement_mean"] == pytest.approx(np.mean(types))
+    assert own["types_agreement_sd"] == pytest.approx(np.std(types, ddof=1))
+    assert own["test_correlation_mean"] == pytest.approx(test.mean())
+    assert own["test_correlation_sd"] == pytest.approx(test.std(ddof=1))
     assert own["strength"] == pytest.approx(2.5)
     assert own["strength_setting"] == "auto"
     assert own["trainer_comment"] == "helpers.planted_lab.december {}"
@@ -74,9 +74,9 @@ def test_the_control_stands_beside_with_what_there_is(lab):
     table = queries.agreement_table(lab.tables, trainer(lab, "baseline", control=True))
     (control,) = table.itertuples()
     assert (control.trainer_role, control.n_models, control.n_pairs) == ("control", 1, 0)
-    assert np.isnan(control.seeds_mean)
-    assert control.types_mean == pytest.approx(adjusted_rand_score(planted(1, 0), planted(1)))
-    assert np.isnan(control.types_sd)
+    assert np.isnan(control.agreement_mean)
+    assert control.types_agreement_mean == pytest.approx(adjusted_rand_score(planted(1, 0), planted(1)))
+    assert np.isnan(control.types_agreement_sd)
 
 
 def test_restrictions_and_other_measures(lab):
@@ -99,7 +99,7 @@ def test_what_is_not_computed_yet_is_missing(empty_lab):
     lab.tables.ClusterAssignment.populate()
     (row,) = queries.agreement_table(lab.tables).to_dict("records")
     assert (row["method"], row["n_models"], row["n_pairs"]) == ("december", 1, 0)
-    missing = ("trainer_role", "strength", "seeds_mean", "types_mean", "test_mean")
+    missing = ("trainer_role", "strength", "agreement_mean", "types_agreement_mean", "test_correlation_mean")
     assert all(value is None or np.isnan(value) for value in (row[name] for name in missing))
 
 
@@ -119,7 +119,7 @@ def test_agreement_errors(lab):
 
 
 def test_summary_query(lab):
-    summary = queries.seed_agreement_summary(lab.tables, trainer(lab, "baseline", n_moved=20))
+    summary = lab.tables.SeedAgreement().summary(trainer(lab, "baseline", n_moved=20))
     assert summary.fetch1("n_pairs") == 1
     assert summary.fetch1("agreement_mean") == pytest.approx(adjusted_rand_score(planted(1, 20), planted(2, 20)))
 
@@ -128,11 +128,11 @@ def test_summary_query(lab):
 
 
 def test_best_configuration_at_equal_correlation(lab):
-    table = queries.agreement_table(lab.tables).dropna(subset=["seeds_mean"])
-    gaps = table["test_mean"].max() - table["test_mean"]
+    table = queries.agreement_table(lab.tables).dropna(subset=["agreement_mean"])
+    gaps = table["test_correlation_mean"].max() - table["test_correlation_mean"]
     everything = queries.best_configurations(lab.tables, tolerance=10)
     assert everything["rank"].tolist() == [1, 2, 3]
-    assert everything["seeds_mean"].is_monotonic_decreasing
+    assert everything["agreement_mean"].is_monotonic_decreasing
     assert everything["test_below_best"].min() == 0
     exact = queries.best_configurations(lab.tables, tolerance=0)
     assert len(exact) == (gaps == 0).sum()
@@ -159,7 +159,7 @@ def test_the_cluster_of_one_neuron_in_all_models(lab, in_rows):
     own = frame[frame["method"] == "december"]
     for row in own.itertuples():
         number = np.argsort(np.random.default_rng(row.seed).permutation(3))
-        assert row.label == number[planted_lab.planted_labels(row.seed, "second")[4]]
+        assert row.cluster == number[planted_lab.planted_labels(row.seed, "second")[4]]
     assert own["seed"].tolist() == SEEDS
     assert (own["confidence"] > 0.99).all()
     assert len(queries.neuron_clusters(lab.tables, "second", 19, {"seed": 2})) == 3
@@ -200,8 +200,8 @@ def test_stability_needs_one_configuration(lab):
 
 def test_one_assignment_as_a_frame(lab):
     frame = queries.assignment_frame(lab.tables, {"method": "december", "n_clusters": 3, "seed": 1})
-    assert list(frame.columns) == ["data_key", "unit_id", "label", "confidence"]
-    assert adjusted_rand_score(planted(1), frame["label"]) == 1
+    assert list(frame.columns) == ["data_key", "unit_id", "cluster", "confidence"]
+    assert adjusted_rand_score(planted(1), frame["cluster"]) == 1
     with pytest.raises(SettingsError) as raised:
         queries.assignment_frame(lab.tables, {"seed": 1})
     assert str(raised.value) == (

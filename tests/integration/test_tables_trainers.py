@@ -72,7 +72,7 @@ def test_every_table_is_filled(filled):
         ("t_mixture", "baseline"),
         ("t_mixture", "control"),
     ]
-    assert table[["seeds_mean", "test_mean", "test_sd"]].notna().all(axis=None)
+    assert table[["agreement_mean", "test_correlation_mean", "test_correlation_sd"]].notna().all(axis=None)
     own = table[table["method"] == "december"].iloc[0]
     assert own["strength_setting"] == "auto"
     assert own["strength"] > 0
@@ -84,7 +84,7 @@ def test_decembers_assignments_are_those_of_the_restored_model(filled, entries):
     key = (filled.ClusterAssignment & entries.trainers["december"] & {"seed": 1}).fetch1("KEY")
     frame = queries.assignment_frame(filled, key)
     assert len(frame) == 30
-    assert frame["label"].between(0, 2).all()
+    assert frame["cluster"].between(0, 2).all()
     assert frame["confidence"].between(1 / 3, 1).all()
     loaders, model = queries.load_assigned_model(filled, key)
     assert list(model.readout) == list(loaders["test"]) == ["one", "two"]

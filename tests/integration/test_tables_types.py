@@ -62,7 +62,7 @@ def test_null_of_every_configuration(lab):
     assert (table["null_mean"] <= table["null_high"]).all()
     observed = [adjusted_rand_score(planted(a), planted(b)) for a, b in itertools.combinations(SEEDS, 2)]
     for row in table[table["n_clusters"] == 3].itertuples():
-        assert row.seeds_mean == pytest.approx(np.mean(observed))
+        assert row.agreement_mean == pytest.approx(np.mean(observed))
         assert row.p_value == pytest.approx(1 / 10)  # planted clusters beat every draw
     (two,) = table[table["n_clusters"] == 2].itertuples()
     assert two.p_value > 0.1  # which two of the three types k-means puts together is chance
@@ -76,7 +76,7 @@ def test_the_stored_null_is_that_of_the_query(lab):
     assert row["seeds"].tolist() == SEEDS
     assert 0 <= row["correlation_error"] <= row["largest_correlation_error"] < 0.4
     (asked,) = type_queries.null_table(lab.tables, {"method": "december"}).to_dict("records")
-    names = {"observed_mean": "seeds_mean"} | {n: n for n in ("null_mean", "null_sd", "null_low", "null_high")}
+    names = {"observed_mean": "agreement_mean"} | {n: n for n in ("null_mean", "null_sd", "null_low", "null_high")}
     for stored, shown in {**names, "p_value": "p_value"}.items():
         assert row[stored] == pytest.approx(asked[shown]), stored
     draws = row["agreements"].mean(axis=1)
@@ -89,7 +89,7 @@ def test_the_null_of_some_seeds_is_over_their_pairs(lab):
     draws = (lab.tables.SurrogateAgreement & {"trainer_fn": "helpers.planted_lab.december"}).fetch1("agreements")[:, 0]
     assert row["n_pairs"] == 1
     assert row["null_mean"] == pytest.approx(draws.mean())
-    assert row["seeds_mean"] == pytest.approx(adjusted_rand_score(planted(1), planted(2)))
+    assert row["agreement_mean"] == pytest.approx(adjusted_rand_score(planted(1), planted(2)))
 
 
 def test_nothing_is_drawn_unless_asked_for(empty_lab):
@@ -98,13 +98,14 @@ def test_nothing_is_drawn_unless_asked_for(empty_lab):
     for table in lab.tables.computed:
         table.populate()
     assert len(lab.tables.SurrogateAgreement()) == 0
-    assert list(type_queries.null_table(lab.tables).columns)[:6] == [
+    assert list(type_queries.null_table(lab.tables).columns)[:7] == [
         "label",
+        "identity",
         "method",
         "n_clusters",
         "trainer_role",
         "surrogate_name",
-        "seeds_mean",
+        "agreement_mean",
     ]
     assert len(type_queries.null_table(lab.tables)) == 0
 

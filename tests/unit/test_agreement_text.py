@@ -8,12 +8,18 @@ import numpy as np
 import pandas as pd
 
 from december_plugin.results import evidence as type_queries
-from december_plugin.results.labels import agreement_lines, agreement_text, with_null
+from december_plugin.results.agreement_text import agreement_lines, agreement_text, with_null
 
 
 def row(n_clusters: int, label: str, mean: float, **values: Any) -> dict[str, Any]:
-    known = {"seeds_sd": 0.01, "n_pairs": 3, "types_mean": np.nan, "types_sd": np.nan}
-    known |= {"n_clusters": n_clusters, "label": label, "seeds_mean": mean, "test_mean": 0.25, "test_sd": np.nan}
+    known = {"agreement_sd": 0.01, "n_pairs": 3, "types_agreement_mean": np.nan, "types_agreement_sd": np.nan}
+    known |= {
+        "n_clusters": n_clusters,
+        "label": label,
+        "agreement_mean": mean,
+        "test_correlation_mean": 0.25,
+        "test_correlation_sd": np.nan,
+    }
     return {**known, **values}
 
 

@@ -204,7 +204,7 @@ def curves(method: str = "gmm", **values: list[float]) -> pd.DataFrame:
         ("dataset_fn", "dataset_hash", "model_fn", "model_hash", "trainer_fn", "trainer_settings"), "x"
     )
     frame = pd.DataFrame({**columns, **same, "n_clusters": COUNTS, "label": "a method", "clustering_settings": ""})
-    spread = ["seeds_sd", "heldout_log_likelihood_sd", "bic_sd", "silhouette_sd", "heldout_log_likelihood_se"]
+    spread = ["agreement_sd", "heldout_log_likelihood_sd", "bic_sd", "silhouette_sd", "heldout_log_likelihood_se"]
     spreads = dict.fromkeys(spread, 0.1) | {"above_null_sd": 0.1}
     return frame.assign(trainer_role="baseline", method=method, n_models=4, **spreads)
 

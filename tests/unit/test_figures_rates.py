@@ -9,7 +9,7 @@ from december_plugin.results.paper_figures import one_rate_each
 
 
 def shown(*rows: tuple[str, float, float]) -> list[tuple[str, float]]:
-    frame = pd.DataFrame(rows, columns=["strength_setting", "learning_rate", "validation_mean"])
+    frame = pd.DataFrame(rows, columns=["strength_setting", "learning_rate", "validation_correlation_mean"])
     kept = one_rate_each(frame)
     return list(zip(kept["strength_setting"], kept["learning_rate"], strict=True))
 

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from december_plugin.results.labels import configuration_labels, in_order
 from december_plugin.text import naming
-from december_plugin.text.naming import complete_settings, configuration_labels, entry_names, in_order, setting_words
+from december_plugin.text.naming import complete_settings, entry_names, setting_words
 
 DECEMBER = "december_plugin.trainers.december_trainer"
 BASELINE = "december_plugin.trainers.baseline_trainer"

@@ -13,6 +13,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from december_plugin.errors import SettingsError
+from december_plugin.evaluation.methods import Method
 from december_plugin.plots import (
     agreement_figure,
     method_style,
@@ -21,7 +22,17 @@ from december_plugin.plots import (
     training_curves_figure,
 )
 from december_plugin.plots.style import ordered_methods
-from helpers.figures import METHODS, agreement_table, curves, legend_texts, lines_of, texts_of
+from helpers.figures import (
+    METHODS,
+    agreement_table,
+    curves,
+    legend_texts,
+    lines_of,
+    method_of,
+    style_of,
+    styles_of,
+    texts_of,
+)
 
 pytestmark = pytest.mark.usefixtures("matplotlib_as_before")
 
@@ -37,7 +48,12 @@ def nine_methods():
 @pytest.fixture(scope="module")
 def all_panels():
     """Everything that the agreement figure can show."""
-    more = {"types_ari_mean": 0.5, "types_ari_sd": 0.1, "test_correlation_mean": 0.25, "test_correlation_sd": 0.01}
+    more = {
+        "types_agreement_mean": 0.5,
+        "types_agreement_sd": 0.1,
+        "test_correlation_mean": 0.25,
+        "test_correlation_sd": 0.01,
+    }
     figure = agreement_figure(agreement_table(**more), n_types=6)
     figure.draw_without_rendering()
     return figure
@@ -46,19 +62,24 @@ def all_panels():
 # --- styles of methods --------------------------------------------------------------------------------------------
 
 
-def test_each_method_has_a_colour_of_its_family():
-    assert method_style("DECEMber, strength auto").color == "#0072B2"
-    assert method_style("Gaussian mixture").color == method_style("GMM, post hoc").color == "#D55E00"
-    assert method_style("k-means").color == "#009E73"
-    assert method_style("baseline").color == "#4D4D4D"
-    assert method_style("t mixture").color == method_style("Student-t mixture").color
-    # The method comes first, what it was applied to comes after it.
-    assert method_style("k-means on DECEMber readouts").color == "#009E73"
+def test_each_method_has_a_colour_of_its_kind():
+    assert method_style(Method("december", "december", strength="auto")).color == "#0072B2"
+    assert method_style(Method("gmm")).color == method_style(Method("gmm", "other")).color == "#D55E00"
+    assert method_style(Method("kmeans")).color == "#009E73"
+    assert method_style(Method("baseline")).color == "#4D4D4D"
+    assert method_style(Method("t_mixture")).color == "#B5578F"
+
+
+def test_a_name_says_nothing_about_a_method():
+    styles = [method_style(name) for name in ("DECEMber, strength 1", "k-means (control)", "mine")]
+    assert {style.color for style in styles}.isdisjoint({"#0072B2", "#009E73"})
+    assert all((style.linestyle, style.filled) == ("-", True) for style in styles)
+    assert method_styles(["mine", "yours"]) == {name: method_style(name) for name in ("mine", "yours")}
 
 
 def test_december_is_emphasised_and_in_one_family_of_hue():
-    december = [method_style(label) for label in METHODS if label.startswith("DECEMber")]
-    others = [method_style(label) for label in METHODS if not label.startswith("DECEMber")]
+    december = [style_of(label) for label in METHODS if label.startswith("DECEMber")]
+    others = [style_of(label) for label in METHODS if not label.startswith("DECEMber")]
     assert min(s.linewidth for s in december) > max(s.linewidth for s in others)
     assert min(s.zorder for s in december) > max(s.zorder for s in others)
     for style in december:
@@ -66,46 +87,51 @@ def test_december_is_emphasised_and_in_one_family_of_hue():
         assert blue > red + 0.2
 
 
+def december_of(strength):
+    return method_style(Method("december", "december", strength=strength))
+
+
 def test_stronger_clustering_is_darker():
-    labels = [f"DECEMber, strength {strength}" for strength in ("0.01", "0.1", "1", "10", "100", "1e3", "1e4")]
-    luminance = [np.dot(matplotlib.colors.to_rgb(method_style(label).color), (0.21, 0.72, 0.07)) for label in labels]
+    styles = [december_of(strength) for strength in ("0.01", "0.1", "1", "10", "100", "1e3", "1e4")]
+    luminance = [np.dot(matplotlib.colors.to_rgb(style.color), (0.21, 0.72, 0.07)) for style in styles]
     assert luminance == sorted(luminance, reverse=True)
-    assert len({method_style(label).marker for label in labels}) == 7
-    assert method_style("DECEMber, far too strong").color == method_style("DECEMber, strength 1e4").color
+    assert len({style.marker for style in styles}) == 7
+    assert december_of("1e7").color == december_of("1e4").color
 
 
 @pytest.mark.parametrize(
-    "label",
+    "method",
     [
-        "k-means, end of pretraining (control)",
-        "k-means (control)",
-        "k-means, end of pretraining",
-        "DECEMber, strength 0",
-        "DECEMber, strength 0.0",
+        Method("kmeans", "control"),
+        Method("gmm", "control"),
+        Method("december", "december", strength="0"),
+        Method("december", "december", strength="0.0"),
     ],
 )
-def test_controls_are_dashed_and_hollow(label):
-    style = method_style(label)
+def test_controls_are_dashed_and_hollow(method):
+    style = method_style(method)
     assert (style.linestyle, style.filled) == ("--", False)
 
 
-@pytest.mark.parametrize("label", ["k-means", "DECEMber, strength 0.5", "DECEMber, strength 0.01", "DECEMber"])
-def test_other_methods_are_solid_and_filled(label):
-    style = method_style(label)
+@pytest.mark.parametrize(
+    "method", [Method("kmeans", "baseline"), *(Method("december", strength=text) for text in ("0.5", "0.01", ""))]
+)
+def test_other_methods_are_solid_and_filled(method):
+    style = method_style(method)
     assert (style.linestyle, style.filled) == ("-", True)
 
 
 def test_a_constant_target_is_dash_dotted():
-    assert method_style("DECEMber, strength 1, constant target").linestyle == "-."
+    assert method_style(Method("december", strength="1", constant_target=True)).linestyle == "-."
 
 
 def test_control_has_the_colour_of_its_method():
-    assert method_style("t mixture, end of pretraining (control)").color == method_style("t mixture").color
+    assert method_style(Method("t_mixture", "control")).color == method_style(Method("t_mixture")).color
 
 
 def test_no_two_methods_of_a_figure_look_alike():
     labels = [*METHODS, *(f"DECEMber, strength auto, K = {k}" for k in (5, 10, 20, 40, 80, 100))]
-    styles = method_styles(labels)
+    styles = styles_of(labels)
     assert sorted(styles) == sorted(labels)
     assert len(set(styles.values())) == len(labels)
     assert len({(style.color, style.marker, style.linestyle) for style in styles.values()}) == len(labels)
@@ -113,9 +139,9 @@ def test_no_two_methods_of_a_figure_look_alike():
 
 def test_styles_do_not_depend_on_the_order_of_the_labels():
     labels = ["DECEMber, K = 10", "DECEMber, K = 9", "k-means"]
-    assert method_styles(labels) == method_styles(labels[::-1])
+    assert styles_of(labels) == styles_of(labels[::-1])
     # 9 comes before 10.
-    assert method_styles(labels)["DECEMber, K = 9"] == method_style("DECEMber, K = 9")
+    assert styles_of(labels)["DECEMber, K = 9"] == style_of("DECEMber, K = 9")
 
 
 # --- agreement against K ------------------------------------------------------------------------------------------
@@ -129,7 +155,7 @@ def test_agreement_draws_the_values_of_the_table(nine_methods):
     np.testing.assert_array_equal(line.get_xdata(), [4, 6, 8])
     np.testing.assert_allclose(line.get_ydata(), [0.42, 0.43, 0.44])
     np.testing.assert_allclose([s[:, 1] for s in bars.get_segments()], [[0.37, 0.47], [0.38, 0.48], [0.39, 0.49]])
-    assert legend_texts(nine_methods) == ordered_methods(METHODS)
+    assert legend_texts(nine_methods) == ordered_methods({label: method_of(label) for label in METHODS})
     assert ax.get_title(loc="left") == "Agreement between seeds"
     assert "mean ± SD over 3 pairs of seeds" in texts_of(ax)
     assert ax.get_xlabel() == "number of clusters K"
@@ -139,7 +165,7 @@ def test_agreement_draws_the_values_of_the_table(nine_methods):
 def test_agreement_styles_are_those_of_the_methods(nine_methods):
     (ax,) = nine_methods.axes
     for label, line in ((c.get_label(), c[0]) for c in ax.containers):
-        style = method_style(label)
+        style = style_of(label)
         assert to_hex(line.get_color()).upper() == style.color.upper()
         assert line.get_marker() == style.marker
         assert line.get_linestyle() == style.linestyle
@@ -163,7 +189,7 @@ def test_error_bars_of_methods_do_not_overlap(nine_methods):
 def test_agreement_has_panels_for_what_the_table_has(all_panels):
     titles = [ax.get_title(loc="left") for ax in all_panels.axes]
     assert titles == ["A  Agreement between seeds", "B  Agreement with known types", "C  Predictive performance"]
-    unknown = agreement_table(methods=METHODS[:2], types_ari_mean=np.nan, types_ari_sd=np.nan)
+    unknown = agreement_table(methods=METHODS[:2], types_agreement_mean=np.nan, types_agreement_sd=np.nan)
     assert [ax.get_title(loc="left") for ax in agreement_figure(unknown).axes] == ["Agreement between seeds"]
 
 
@@ -195,8 +221,8 @@ def test_methods_on_the_same_models_share_a_line_of_test_correlation():
 
 
 def test_unknown_sd_has_no_bar_and_unknown_mean_no_point():
-    table = agreement_table(methods=("k-means",), ari_sd=[0.1, np.nan, 0.1])
-    table.loc[2, "ari_mean"] = np.nan
+    table = agreement_table(methods=("k-means",), agreement_sd=[0.1, np.nan, 0.1])
+    table.loc[2, "agreement_mean"] = np.nan
     (ax,) = agreement_figure(table).axes
     line, _, (bars,) = ax.containers[0]
     np.testing.assert_array_equal(line.get_xdata(), [4, 6])
@@ -238,13 +264,13 @@ def test_the_legend_covers_no_panel(nine_methods, all_panels):
     [
         (
             [1, 2],
-            "the table is list; it must be a pandas.DataFrame with the columns method, n_clusters, ari_mean, ari_sd, "
-            "n_pairs.",
+            "the table is list; it must be a pandas.DataFrame with the columns label, n_clusters, agreement_mean, "
+            "agreement_sd, n_pairs.",
         ),
         (
-            agreement_table().drop(columns="ari_sd"),
-            "the table has no column 'ari_sd'. Needed: method, n_clusters, ari_mean, ari_sd, n_pairs. "
-            "It has: method, n_clusters, ari_mean, n_pairs.",
+            agreement_table().drop(columns="agreement_sd"),
+            "the table has no column 'agreement_sd'. Needed: label, n_clusters, agreement_mean, agreement_sd, n_pairs. "
+            "It has: label, n_clusters, agreement_mean, n_pairs, identity.",
         ),
         (
             agreement_table().iloc[:0],
@@ -255,13 +281,19 @@ def test_the_legend_covers_no_panel(nine_methods, all_panels):
             "the table has more than one row for 'DECEMber, strength 1' with K = 6; one row per method and K can be "
             "drawn. Draw one dataset and model at a time.",
         ),
-        (agreement_table(ari_mean=np.nan), "the column 'ari_mean' of the table holds no finite value."),
-        (agreement_table(ari_sd=-0.1), "the column 'ari_sd' of the table holds a negative standard deviation."),
-        (agreement_table(ari_mean="high"), "the column 'ari_mean' of the table holds values that are no numbers."),
+        (agreement_table(agreement_mean=np.nan), "the column 'agreement_mean' of the table holds no finite value."),
+        (
+            agreement_table(agreement_sd=-0.1),
+            "the column 'agreement_sd' of the table holds a negative standard deviation.",
+        ),
+        (
+            agreement_table(agreement_mean="high"),
+            "the column 'agreement_mean' of the table holds values that are no numbers.",
+        ),
         (agreement_table(n_clusters=0), "the column 'n_clusters' of the table must hold integers of at least 1."),
         (
             agreement_table(methods=("",)),
-            "a method of the table is ''; it must be a text that the figure can show.",
+            "a label of the table is ''; it must be a text that the figure can show.",
         ),
     ],
 )
@@ -271,7 +303,7 @@ def test_tables_that_cannot_be_drawn(table, message):
 
 
 def test_the_table_is_left_alone():
-    table = agreement_table(methods=METHODS[:1], ari_mean=1)
+    table = agreement_table(methods=METHODS[:1], agreement_mean=1)
     before = table.copy()
     agreement_figure(table)
     pd.testing.assert_frame_equal(table, before)

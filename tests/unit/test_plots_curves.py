@@ -7,9 +7,9 @@ import pytest
 from matplotlib.colors import to_hex
 
 from december_plugin.errors import SettingsError
-from december_plugin.plots import agreement_figure, method_style, training_curves_figure
+from december_plugin.plots import agreement_figure, training_curves_figure
 from december_plugin.plots.style import ordered_methods
-from helpers.figures import METHODS, agreement_table, curves, legend_texts, lines_of, texts_of
+from helpers.figures import METHODS, agreement_table, curves, legend_texts, lines_of, method_of, style_of, texts_of
 
 pytestmark = pytest.mark.usefixtures("matplotlib_as_before")
 
@@ -19,14 +19,15 @@ def test_training_curves_draw_every_seed_and_the_mean():
         "baseline": [curves(seed=seed) for seed in range(2)],
         "DECEMber, strength auto": [curves(start=3, seed=seed) for seed in range(3)],
     }
-    figure = training_curves_figure(runs)
+    methods = {label: method_of(label) for label in runs}
+    figure = training_curves_figure(runs, methods)
     performance, loss, changed = figure.axes
     assert [ax.get_title(loc="left") for ax in figure.axes] == [
         "A  Predictive performance",
         "B  Clustering loss",
         "C  Left their k-means cluster",
     ]
-    assert legend_texts(figure) == ordered_methods(runs)
+    assert legend_texts(figure) == ordered_methods(methods)
     by_label = lines_of(performance)
     np.testing.assert_allclose(by_label["baseline"].get_ydata(), 0.1 * np.arange(1, 7) + 0.005)
     np.testing.assert_allclose(by_label["DECEMber, strength auto"].get_ydata(), 0.1 * np.arange(1, 7) + 0.01)
@@ -71,9 +72,10 @@ def test_clustering_loss_over_decades_is_logarithmic(loss, scale):
 
 def test_the_same_method_has_the_same_colour_in_every_figure():
     (agreement,) = agreement_figure(agreement_table(methods=METHODS[2:3])).axes
-    performance = training_curves_figure({"DECEMber, strength 100": [curves(start=2)]}).axes[0]
+    label = "DECEMber, strength 100"
+    performance = training_curves_figure({label: [curves(start=2)]}, {label: method_of(label)}).axes[0]
     line = lines_of(performance)["DECEMber, strength 100"]
-    assert line.get_color() == agreement.containers[0][0].get_color() == method_style("DECEMber, strength 100").color
+    assert line.get_color() == agreement.containers[0][0].get_color() == style_of("DECEMber, strength 100").color
 
 
 def without(run, name):

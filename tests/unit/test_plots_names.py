@@ -13,7 +13,7 @@ from helpers.figures import curves
 
 # Each is a broken formula, and what LaTeX, legends, format strings and markup read as their own.
 NAMES = ("_$\\frac${x}%s", "$x_1$#{0!r}<b>&amp;\\textbf{")
-WORDS = ("method", "dataset", "stage", "target", "measure", "surrogate_name", "data_key", "group", "cluster")
+WORDS = ("label", "dataset", "stage", "target", "measure", "surrogate_name", "data_key", "group", "cluster")
 
 
 def renamed(frame, name):
@@ -39,7 +39,7 @@ def toy(name):
 
 FIGURES = {
     "agreement_figure": lambda n: plots.agreement_figure(
-        renamed(frames.agreement(counts=(4, 6), types_ari_mean=0.5, types_ari_sd=0.1), n)
+        renamed(frames.agreement(counts=(4, 6), types_agreement_mean=0.5, types_agreement_sd=0.1), n)
     ),
     "calibration_figure": lambda n: plots.calibration_figure(renamed(frames.calibration(), n)),
     "cluster_count_figure": lambda n: plots.cluster_count_figure(

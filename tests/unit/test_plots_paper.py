@@ -11,9 +11,9 @@ from matplotlib.colors import to_hex
 from december_plugin import plots
 from december_plugin.evaluation.agreement import pool_mean_sd
 from december_plugin.plots.nulls import null_in_words
-from december_plugin.plots.style import GROUP_COLORS, PALE, method_style, ordered_styles
+from december_plugin.plots.style import GROUP_COLORS, PALE, ordered_styles
 from helpers import figure_frames as frames
-from helpers.figures import legend_texts, lines_of, texts_of
+from helpers.figures import legend_texts, lines_of, style_of, texts_of
 
 pytestmark = pytest.mark.usefixtures("matplotlib_as_before")
 
@@ -124,7 +124,7 @@ def test_a_method_has_the_same_colour_in_every_figure(drawn):
                 if hasattr(container, "has_yerr"):
                     seen.setdefault(container.get_label(), set()).add(to_hex(container[0].get_color()))
     for label in ("DECEMber, strength auto", "Gaussian mixture", "k-means", "t mixture"):
-        assert seen[label] == {method_style(label).color.lower()}
+        assert seen[label] == {style_of(label).color.lower()}
 
 
 def test_letters_count_the_panels(drawn):
@@ -145,7 +145,7 @@ def test_toy_shows_stages_centres_and_distances(drawn):
     distances = lines_of(panel(figure, "Distance of the two centres"))
     collapsing = distances["DEC, gradient through the target"]
     assert collapsing.get_ydata()[-1] == pytest.approx(0.283 * np.exp(-100 / 15))
-    assert collapsing.get_color() == method_style("DEC").color
+    assert collapsing.get_color() == style_of("DEC").color
     assert distances["DECEMber, constant target"].get_linestyle() == "--"
     assert list(distances["_planted"].get_ydata()) == [0.283, 0.283]
 
@@ -187,9 +187,9 @@ def test_known_types_of_one_k_are_rows_of_methods(drawn):
     figure = drawn("known types")
     ax = panel(figure, "Agreement")
     bars = {c.get_label(): c[0] for c in ax.containers}
-    assert bars["k-means: types_ari"].get_xdata()[0] == pytest.approx(0.6)
-    assert bars["k-means: ari"].get_xdata()[0] == pytest.approx(0.62)
-    assert bars["k-means: ari"].get_color() == method_style("k-means").color
+    assert bars["k-means: types_agreement"].get_xdata()[0] == pytest.approx(0.6)
+    assert bars["k-means: agreement"].get_xdata()[0] == pytest.approx(0.62)
+    assert bars["k-means: agreement"].get_color() == style_of("k-means").color
     assert ax.get_yticklabels()[0].get_text() == "DECEMber,\nstrength auto"
     assert legend_texts(figure) == ["with known types", "between seeds"]
 
@@ -219,10 +219,10 @@ def test_strength_has_performance_ratio_and_agreement(drawn):
         (0.1, 0.1),
     }
     agreement = panel(figure, "Agreement between seeds")
-    assert set(bars_of(agreement)) == set(frames.strength_agreement()["method"])
+    assert set(bars_of(agreement)) == set(frames.strength_agreement()["label"])
     for label in ("DECEMber, strength 0.01", "DECEMber, strength 100"):
-        assert bars_of(agreement)[label][0].get_color() == method_style(label).color
-        assert bars_of(performance)[label][0].get_color() == method_style(label).color
+        assert bars_of(agreement)[label][0].get_color() == style_of(label).color
+        assert bars_of(performance)[label][0].get_color() == style_of(label).color
 
 
 def drawn_colors(ax):
@@ -247,7 +247,7 @@ def test_embeddings_have_the_same_neurons_and_colours_in_every_panel(drawn):
 
 def test_clusters_that_share_neurons_share_a_colour_across_models():
     coordinates = frames.coordinates(n=60, n_groups=3)
-    own = coordinates["method"] == "DECEMber, strength 1"
+    own = coordinates["label"] == "DECEMber, strength 1"
     coordinates.loc[own, "group"] = (coordinates.loc[own, "group"] + 1) % 3
     coordinates = coordinates.astype({"group": object})
     coordinates.loc[coordinates["unit_id"] == 0, "group"] = None
@@ -262,7 +262,7 @@ def test_tsne_frame_draws_the_same_neurons_of_each_model():
     vectors = {"one": rng.normal(size=(32, 4)), "two": rng.normal(size=(32, 4))}
     groups = {"one": np.arange(32) % 3, "two": np.arange(32) % 2}
     frame = plots.tsne_frame(vectors, neurons, groups, max_neurons_per_session=10)
-    one, two = (part.reset_index(drop=True) for _, part in frame.groupby("method"))
+    one, two = (part.reset_index(drop=True) for _, part in frame.groupby("label"))
     assert one["unit_id"].tolist() == two["unit_id"].tolist()
     assert one.groupby("data_key").size().to_dict() == {"a": 10, "b": 10}
     np.testing.assert_array_equal(one["group"].astype(int), one["unit_id"] % 3)
@@ -306,20 +306,20 @@ def test_learning_rates_by_strength_on_both_tiers(drawn):
 def test_the_mean_over_data_sets_is_weighted_and_has_the_total_variance():
     table = frames.datasets(n=3)
     pooled = plots.weighted_agreement(table)
-    row = pooled[(pooled["method"] == "Gaussian mixture") & (pooled["n_clusters"] == 15)].iloc[0]
-    parts = table[(table["method"] == "Gaussian mixture") & (table["n_clusters"] == 15)]
-    a, sd, n = parts["ari_mean"].to_numpy(), parts["ari_sd"].to_numpy(), np.array([200, 450, 90])
+    row = pooled[(pooled["label"] == "Gaussian mixture") & (pooled["n_clusters"] == 15)].iloc[0]
+    parts = table[(table["label"] == "Gaussian mixture") & (table["n_clusters"] == 15)]
+    a, sd, n = parts["agreement_mean"].to_numpy(), parts["agreement_sd"].to_numpy(), np.array([200, 450, 90])
     w = n / 740
     mean = sum(w * a)
-    assert row["ari_mean"] == pytest.approx(mean)
-    assert row["ari_sd"] == pytest.approx(np.sqrt(sum(w * sd**2) + sum(w * (a - mean) ** 2)))
-    assert row["ari_sd"] == pytest.approx(float(pool_mean_sd(a, sd, n)[1]))
+    assert row["agreement_mean"] == pytest.approx(mean)
+    assert row["agreement_sd"] == pytest.approx(np.sqrt(sum(w * sd**2) + sum(w * (a - mean) ** 2)))
+    assert row["agreement_sd"] == pytest.approx(float(pool_mean_sd(a, sd, n)[1]))
     assert (row["n_datasets"], row["n_neurons"]) == (3, 740)
 
 
 def test_there_is_no_mean_where_a_data_set_has_no_value():
     table = frames.datasets(n=3)
-    table.loc[(table["dataset"] == "retina 2") & (table["n_clusters"] == 5), "ari_mean"] = np.nan
+    table.loc[(table["dataset"] == "retina 2") & (table["n_clusters"] == 5), "agreement_mean"] = np.nan
     assert sorted(set(plots.weighted_agreement(table)["n_clusters"])) == [10, 15, 20, 25, 30]
 
 
@@ -355,7 +355,7 @@ def test_restarts_show_every_pair_and_their_mean(drawn):
     pairs = frames.restarts()
     shown = np.concatenate([line.get_ydata() for line in ax.get_lines() if line.get_label() == "_pairs"])
     np.testing.assert_allclose(np.sort(shown), np.sort(pairs["ari"]))
-    for method, values in pairs.groupby("method")["ari"]:
+    for method, values in pairs.groupby("label")["ari"]:
         line, (sd,) = bars_of(ax)[method]
         assert (line.get_ydata()[0], sd) == pytest.approx((values.mean(), values.std()))
     many = drawn("restarts, many").axes[0]
@@ -374,7 +374,7 @@ def test_measures_have_a_panel_each(drawn):
 def test_methods_on_an_equivariant_core_have_their_colour_and_a_line_of_their_own(drawn):
     figure = drawn("equivariant")
     bars = bars_of(panel(figure, "Agreement between seeds"))
-    assert bars["rotation-equivariant core, k-means"][0].get_color() == method_style("k-means").color
+    assert bars["rotation-equivariant core, k-means"][0].get_color() == style_of("k-means").color
     assert bars["rotation-equivariant core, k-means"][0].get_linestyle() != bars["Gaussian mixture"][0].get_linestyle()
     performance = panel(figure, "Predictive performance")
     found = {c.get_label(): c[0] for c in performance.containers}
@@ -391,7 +391,7 @@ def test_every_method_is_drawn_beside_its_own_null(drawn):
     assert titles == [f"{letter}  {method}" for letter, method in zip("ABCD", NULL_METHODS, strict=True)]
     table = frames.nulls(NULL_METHODS)
     for ax, method in zip(figure.axes, NULL_METHODS, strict=True):
-        own = table[table["method"] == method]
+        own = table[table["label"] == method]
         (band,) = [c for c in ax.collections if c.get_label() == "_band"]
         ys = band.get_paths()[0].vertices[:, 1]
         assert (ys.min(), ys.max()) == pytest.approx((own["null_low"].min(), own["null_high"].max()))
@@ -416,15 +416,15 @@ def test_every_method_is_drawn_beside_its_own_null(drawn):
 def test_an_asterisk_says_that_p_is_at_most_the_threshold_whatever_the_method_looks_like(
     method, p_values, marked, words
 ):
-    table = frames.nulls((method,), counts=(4, 6, 8)).assign(p_value=p_values, seeds_sd=0.02)
+    table = frames.nulls((method,), counts=(4, 6, 8)).assign(p_value=p_values, agreement_sd=0.02)
     (ax,) = plots.null_figure(table).axes
     asterisks = lines_of(ax)["_p small"]
     assert list(asterisks.get_xdata()) == marked
-    assert asterisks.get_marker() not in {method_style(name).marker for name in NULL_METHODS}
+    assert asterisks.get_marker() not in {style_of(name).marker for name in NULL_METHODS}
     assert asterisks.get_marker() == (6, 2, 0)
     # The point itself looks as it does in every other figure.
     ((line, _, _),) = ax.containers
-    style = method_style(method)
+    style = style_of(method)
     assert line.get_markerfacecolor() == (style.color if style.filled else "white")
     assert words in texts_of(ax)
 
@@ -476,19 +476,19 @@ def test_criteria_of_different_readout_vectors_are_drawn_minus_the_best_of_their
     ):
         ax = panel(figure, title)
         for label, (line, _) in bars_of(ax).items():
-            values = table.loc[table["method"] == label, f"{stem}_mean"]
+            values = table.loc[table["label"] == label, f"{stem}_mean"]
             np.testing.assert_allclose(line.get_ydata(), values - values.agg(best))
         assert any(text.startswith("along a curve only; ") for text in texts_of(ax))
     agreement = bars_of(panel(figure, "Agreement between seeds"))["t mixture"][0].get_ydata()
-    np.testing.assert_allclose(agreement, table.loc[table["method"] == "t mixture", "seeds_mean"])
+    np.testing.assert_allclose(agreement, table.loc[table["label"] == "t mixture", "agreement_mean"])
 
 
 def test_agreement_is_drawn_above_its_null_where_there_is_one():
-    table = frames.cluster_counts().assign(above_null_mean=lambda f: f["seeds_mean"] - 0.1, above_null_sd=0.02)
+    table = frames.cluster_counts().assign(above_null_mean=lambda f: f["agreement_mean"] - 0.1, above_null_sd=0.02)
     figure = plots.cluster_count_figure(table, frames.choices().assign(agreement=30))
     ax = panel(figure, "Agreement above its null")
     line = bars_of(ax)["t mixture"][0]
-    np.testing.assert_allclose(line.get_ydata(), table.loc[table["method"] == "t mixture", "above_null_mean"])
+    np.testing.assert_allclose(line.get_ydata(), table.loc[table["label"] == "t mixture", "above_null_mean"])
     assert [at.get_xdata()[0] for at in ax.get_lines() if at.get_label().startswith("_picked")] == [30, 30, 30]
     assert "bars: SD of the null; more is better" in texts_of(ax)
 
@@ -524,23 +524,3 @@ def test_calibration_has_the_diagonal_and_no_empty_bins():
     assert list(lines_of(upper)["_calibrated"].get_ydata()) == [0, 1]
     assert len(lines_of(upper)["DECEMber, strength auto"].get_xdata()) == 8
     assert len(lines_of(lower)["t mixture"].get_xdata()) == 9
-
-
-def test_columns_of_the_agreement_table_become_those_of_the_figures():
-    table = pd.DataFrame(
-        {
-            "label": ["k-means, x"],
-            "method": ["kmeans"],
-            "seeds_mean": [1],
-            "types_sd": [2],
-            "test_mean": [3],
-            "n_pairs": 3,
-        }
-    )
-    assert plots.agreement_columns(table).iloc[0].to_dict() == {
-        "method": "k-means, x",
-        "ari_mean": 1,
-        "types_ari_sd": 2,
-        "test_correlation_mean": 3,
-        "n_pairs": 3,
-    }

@@ -39,7 +39,7 @@ _OTHER_NEURONS = frames.coordinates(n=20).drop(index=0)
         ),
         (
             lambda: plots.known_types_figure(pd.concat([frames.known_types()] * 2), frames.confusion()),
-            "the table has more than one row with method = 'DECEMber, strength auto', n_clusters = 4. Draw one dataset "
+            "the table has more than one row with label = 'DECEMber, strength auto', n_clusters = 4. Draw one dataset "
             "and model at a time.",
         ),
         (
@@ -73,10 +73,11 @@ _OTHER_NEURONS = frames.coordinates(n=20).drop(index=0)
             "dataset, model and strength at a time.",
         ),
         (
-            lambda: plots.learning_rate_figure(frames.learning_rates().drop(columns="test_sd")),
-            "the frame of performance has no column 'test_sd'. Needed: strength, pretrain_epochs, learning_rate, "
-            "validation_mean, validation_sd, test_mean, test_sd. It has: strength, pretrain_epochs, learning_rate, "
-            "validation_mean, validation_sd, test_mean.",
+            lambda: plots.learning_rate_figure(frames.learning_rates().drop(columns="test_correlation_sd")),
+            "the frame of performance has no column 'test_correlation_sd'. Needed: strength, pretrain_epochs, "
+            "learning_rate, validation_correlation_mean, validation_correlation_sd, test_correlation_mean, "
+            "test_correlation_sd. It has: strength, pretrain_epochs, learning_rate, validation_correlation_mean, "
+            "validation_correlation_sd, test_correlation_mean.",
         ),
         (
             lambda: plots.datasets_figure(frames.datasets().assign(n_neurons=0)),
@@ -87,14 +88,14 @@ _OTHER_NEURONS = frames.coordinates(n=20).drop(index=0)
             "the frame of pairs has no rows: no model has been clustered with several random starts.",
         ),
         (
-            lambda: plots.measures_figure(frames.measures().assign(sd=-1)),
-            "the column 'sd' of the table holds a negative standard deviation.",
+            lambda: plots.measures_figure(frames.measures().assign(agreement_sd=-1)),
+            "the column 'agreement_sd' of the table holds a negative standard deviation.",
         ),
         (
             lambda: plots.equivariant_figure(
-                frames.agreement(), frames.equivariant_performance().assign(test_mean="x")
+                frames.agreement(), frames.equivariant_performance().assign(test_correlation_mean="x")
             ),
-            "the column 'test_mean' of the frame of performance holds values that are no numbers.",
+            "the column 'test_correlation_mean' of the frame of performance holds values that are no numbers.",
         ),
         (
             lambda: plots.null_figure(frames.nulls().assign(null_mean=np.nan)),

@@ -163,7 +163,7 @@ def test_an_asterisk_marks_a_p_value_of_at_most_the_threshold(p_value: float, n_
 
 def test_of_many_methods_few_are_in_colour_and_the_tables_have_all() -> None:
     one = parts.agreement()[lambda frame: frame["label"] == "DECEMber, strength 100"]
-    more = [one.assign(label=f"DECEMber, run {i}", seeds_mean=i / 300) for i in range(200)]
+    more = [one.assign(label=f"DECEMber, run {i}", agreement_mean=i / 300) for i in range(200)]
     table = pd.concat([parts.agreement(), *more], ignore_index=True)
     analysis = parts.analysis(agreement=table, nulls=parts.nulls(table), embedding=None)
     payload = views.Payload()
@@ -337,7 +337,14 @@ def test_without_anything_but_agreement() -> None:
 
 @pytest.mark.usefixtures("no_pictures")
 def test_without_a_second_seed() -> None:
-    table = parts.agreement(seeds_mean=np.nan, seeds_sd=np.nan, n_pairs=0, n_models=1, test_sd=np.nan, types_sd=np.nan)
+    table = parts.agreement(
+        agreement_mean=np.nan,
+        agreement_sd=np.nan,
+        n_pairs=0,
+        n_models=1,
+        test_correlation_sd=np.nan,
+        types_agreement_sd=np.nan,
+    )
     frame = parts.neurons().assign(stability=np.nan)
     one = replace(parts.analysis(), agreement=table, chosen=parts.chosen(frame, n_seeds=1, seeds=(4,)))
     page = render_report(parts.report(one))

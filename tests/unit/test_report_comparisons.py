@@ -26,8 +26,13 @@ def sweep(*trainers: tuple[str, dict[str, Any]], seeds: dict[str, tuple[int, ...
         for method in ["december"] if is_december else ["kmeans", "t_mixture"]:
             key = dict(zip(parts.KEY, ("d", "d", "m", "m", function, name, method), strict=True))
             row = {**key, "method": method, "n_clusters": 6, "trainer_role": role, "label": f"{method} of {name}"}
-            row |= {"strength": config.get("strength", 1.0) if is_december else np.nan, "test_mean": 0.4}
-            row |= {"seeds_mean": 0.5 + 0.01 * position, "seeds_sd": 0.02, "gradient_ratio": 0.01, "locked_in": 0.0}
+            row |= {"strength": config.get("strength", 1.0) if is_december else np.nan, "test_correlation_mean": 0.4}
+            row |= {
+                "agreement_mean": 0.5 + 0.01 * position,
+                "agreement_sd": 0.02,
+                "gradient_ratio": 0.01,
+                "locked_in": 0.0,
+            }
             rows.append(row)
             for a, b in ((1, 2), (1, 3), (2, 3)):
                 if {a, b} <= set((seeds or {}).get(name, (1, 2, 3))):

@@ -7,7 +7,13 @@ import argparse
 from december_plugin.cli.commands import Subparsers
 from december_plugin.cli.options import add_lab_options, open_lab_of
 from december_plugin.errors import ServerError
-from december_plugin.results.labels import HOW_TO_READ, agreement_lines, performance_notes, performance_text, with_null
+from december_plugin.results.agreement_text import (
+    HOW_TO_READ,
+    agreement_lines,
+    performance_notes,
+    performance_text,
+    with_null,
+)
 from december_plugin.text.csv_files import write_csv
 
 DESCRIPTION = """\
@@ -44,9 +50,11 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the tables."""
     from december_plugin.cli.views.tables import new_console, text
-    from december_plugin.results.agreement import agreement_table, names_of
+    from december_plugin.results.agreement import agreement_table
     from december_plugin.results.evidence import null_table
+    from december_plugin.results.labels import names_of
     from december_plugin.results.performance import performance_table, untested_sessions
+    from december_plugin.results.queries import known_types_name
 
     lab = open_lab_of(args, read_only=True)
     table = agreement_table(lab.tables, types_name=args.types, measure=args.measure)
@@ -57,8 +65,7 @@ def run(args: argparse.Namespace) -> int:
         table = with_null(table, null_table(lab.tables))
     console = new_console()
     names = {kind: names_of(lab.tables, kind, table) for kind in ("dataset", "model")}
-    known = lab.tables.KnownTypes().fetch("types_name")
-    types_name = args.types or (str(known[0]) if len(known) else None)
+    types_name = known_types_name(lab.tables, args.types)
     for key, group in table.groupby(["dataset_fn", "dataset_hash", "model_fn", "model_hash"], sort=False):
         title = f"{names['dataset'][key[:2]]}, {names['model'][key[2:]]}: data set {key[1][:8]}, model {key[3][:8]}"
         print(text(title).plain, end="\n\n")
@@ -74,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     print(HOW_TO_READ, end="")
     if args.csv:
         try:
-            write_csv(table, args.csv)
+            write_csv(table.drop(columns="identity"), args.csv)
             print(f"\nWritten: {args.csv}")
         except OSError as error:
             raise ServerError(f"{args.csv} cannot be written: {error.strerror or error}.") from None

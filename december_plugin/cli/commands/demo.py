@@ -194,8 +194,8 @@ def _numbers(
     import datajoint as dj
 
     from december_plugin.results.agreement import agreement_table
+    from december_plugin.results.agreement_text import with_null
     from december_plugin.results.evidence import null_table
-    from december_plugin.results.labels import with_null
 
     # What else is in these tables, from other runs with other settings, is not of this demonstration.
     clusterings = [*written.clusterings, *(lab.tables.Clustering & "method = 'december'").fetch("KEY")]
@@ -209,8 +209,8 @@ def _numbers(
 def _print_agreement(lab: Lab, table: pd.DataFrame, nulls: pd.DataFrame, types_name: str | None) -> None:
     """Print the agreement of the methods that have a null beside it, by data set."""
     from december_plugin.demo.demonstration import WITH_NULL
-    from december_plugin.results.agreement import names_of
-    from december_plugin.results.labels import agreement_text, with_null
+    from december_plugin.results.agreement_text import agreement_text, with_null
+    from december_plugin.results.labels import names_of
 
     names = names_of(lab.tables, "dataset", table)
     shown = with_null(table, nulls)

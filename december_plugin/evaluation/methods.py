@@ -1,0 +1,82 @@
+"""What is compared: a way to cluster vectors, with what trained the model that they come from.
+
+A :class:`Method` is what the label of a configuration stands for. Labels are for people: they come from comments and
+settings, and nothing is read out of them. Colour, marker and line of a method are in
+:mod:`december_plugin.plots.style`, the labels of stored configurations in :mod:`december_plugin.results.labels`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+# Kinds, in the order of legends, and what each is called.
+NAMES = {
+    "december": "DECEMber",
+    "gmm": "Gaussian mixture",
+    "kmeans": "k-means",
+    "t_mixture": "t mixture",
+    "dec": "DEC",
+    "baseline": "baseline",
+}
+ROLES = ("december", "baseline", "control")  # of trainers, in the order of tables
+END_OF_PRETRAINING = "end of pretraining"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method, as far as it is distinguished from what it is compared with.
+
+    Attributes
+    ----------
+    kind
+        How neurons are clustered: "december" (with the training), "gmm", "kmeans" or "t_mixture" (afterwards), "dec";
+        "baseline" for a model without the clustering loss that nothing clusters; any other text for something else.
+    role
+        What trained the model: "december", "baseline", "control" (a baseline that ended with its pretraining), or "".
+    strength
+        Setting of the strength of the clustering loss, a number or "auto", where several are compared; else "".
+    constant_target
+        Whether the target of the clustering loss is held constant, where both are compared.
+    core
+        What distinguishes the model's core, e.g. "rotation-equivariant", where several are compared; else "".
+    space
+        The vectors that are clustered.
+    """
+
+    kind: str
+    role: str = ""
+    strength: str = ""
+    constant_target: bool = False
+    core: str = ""
+    space: str = "readouts"
+
+    @property
+    def name(self) -> str:
+        """What it is called by itself."""
+        name = NAMES.get(self.kind, self.kind)
+        return f"{name}, {END_OF_PRETRAINING}" if self.role == "control" else name
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the clustering loss had no part in it: the end of a pretraining, or a strength of 0."""
+        return self.role == "control" or self.strength_number == 0
+
+    @property
+    def strength_number(self) -> float:
+        """The strength as a number; NaN for "auto", and where it is not said."""
+        try:
+            return float(self.strength)
+        except ValueError:
+            return math.nan
+
+    @property
+    def order(self) -> tuple[bool, int]:
+        """Sort key of legends: DECEMber, the other methods by kind, then the controls."""
+        kinds = list(NAMES)
+        return self.is_control, kinds.index(self.kind) if self.kind in kinds else len(kinds)
+
+
+def role_order(role: object) -> int:
+    """Return the position of a trainer's role in tables: DECEMber, baselines, controls, then everything else."""
+    return ROLES.index(role) if role in ROLES else len(ROLES)
