@@ -13,10 +13,12 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import helpers
+from december_plugin.errors import SettingsError
 from december_plugin.pool.supervisor import process as worker_process
 from december_plugin.pool.supervisor import supervisor as local
 from december_plugin.pool.supervisor.process import LogFollower, WorkerSlot, ending_in_words
@@ -93,6 +95,24 @@ def test_settings_can_be_sent_to_other_machines():
     assert pickle.loads(pickle.dumps(settings)) == settings
     assert settings.options() == '{"gpus": [0, 2], "idle_exit": 60.0, "log_folder": "logs"}'
     assert PoolSettings(schema="other").options() == "{}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lease": 0}, "lease is 0; it must be a number above 0."),
+        ({"max_attempts": 0}, "max_attempts is 0; it must be at least 1."),
+        ({"workers_per_gpu": 1.5}, "workers_per_gpu is 1.5; it must be an integer of at least 1."),
+        ({"idle_exit": -1}, "idle_exit is -1; it must be a number of at least 0."),
+        ({"retry": "yes"}, "retry is 'yes'; it must be true or false."),
+        ({"leese": 3}, "PoolSettings has no setting 'leese'. Did you mean 'lease'?"),
+    ],
+)
+def test_settings_of_a_pool_are_checked(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        PoolSettings(schema="lab", **settings)
+    assert str(caught.value).startswith(message)
+    assert caught.value.setting == next(iter(settings))
 
 
 def test_the_program_is_the_script_beside_the_interpreter():

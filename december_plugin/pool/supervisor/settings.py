@@ -7,17 +7,18 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 
 from december_plugin.errors import SettingsError
 from december_plugin.pool.supervisor.slots import Slot, VisibleGpus, choose_slots
 from december_plugin.storage.home import december_home
+from december_plugin.validation.models import Count, CountOrZero, Positive, PositiveOrZero, settings_class
 
 LONGEST_POLL = 5.0  # idle workers look for work this often (s)
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings_class
 class PoolSettings:
     """How a pool works. It holds no secrets and can be pickled, so that it may be sent to other machines.
 
@@ -46,15 +47,15 @@ class PoolSettings:
     nnfabrik: str | None = None
     pool_id: str = ""
     gpus: tuple[int, ...] | None = None
-    workers_per_gpu: int = 1
-    cpu: int | None = None
+    workers_per_gpu: Count = 1
+    cpu: CountOrZero | None = None
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
-    lease: float = 60.0
-    checkpoint_every: int = 5
-    max_attempts: int = 3
-    idle_exit: float | None = None
-    max_time: float | None = None
+    lease: Positive = 60.0
+    checkpoint_every: Count = 5
+    max_attempts: Count = 3
+    idle_exit: PositiveOrZero | None = None
+    max_time: PositiveOrZero | None = None
     retry: bool = False
     allow_modules: tuple[str, ...] = ()
     log_folder: Path | None = None
