@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from december_plugin.clustering import student_t_mixture as mixture
+from december_plugin.clustering import student_t_mixture
 from december_plugin.errors import MisfitError
 from december_plugin.evaluation.model_selection import bayesian_information_criterion, n_parameters
 from december_plugin.validation.checks import check_count
@@ -226,11 +226,11 @@ class StudentTMixture(DensityMixin, BaseEstimator):
             return int(self.random_state)
         return int(generator.randint(2**31 - 1))
 
-    def _empty(self, n_features: int) -> mixture.StudentTMixture:
+    def _empty(self, n_features: int) -> student_t_mixture.StudentTMixture:
         shape = {name: getattr(self, name) for name in ("dof", "weights", "scale_bounds")}
-        return mixture.StudentTMixture(self.n_components, n_features, **shape)
+        return student_t_mixture.StudentTMixture(self.n_components, n_features, **shape)
 
-    def _fitted(self, X: Any) -> tuple[mixture.StudentTMixture, torch.Tensor]:
+    def _fitted(self, X: Any) -> tuple[student_t_mixture.StudentTMixture, torch.Tensor]:
         """Return the mixture as it was fitted, and the samples as a tensor."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)

@@ -26,7 +26,7 @@ from typing import Any
 
 from december_plugin.database.schema_names import NNFABRIK_PLACES, check_schema_name
 from december_plugin.errors import SettingsError
-from december_plugin.importing import failures as imports
+from december_plugin.importing import failures
 
 DEFAULT_SCHEMA = "december"
 MOST_NAMED = 8  # schemas in a message
@@ -168,8 +168,8 @@ def _nnfabrik_of(connection: Any, schema: str) -> str | None:
 def _import_module(name: str) -> Any:
     try:
         module = importlib.import_module(name)
-    except imports.ANYTHING as error:
-        raise SettingsError(f"the nnfabrik module {name!r} cannot be imported: {imports.reason(error)}.") from None
+    except failures.ANYTHING as error:
+        raise SettingsError(f"the nnfabrik module {name!r} cannot be imported: {failures.reason(error)}.") from None
     from december_plugin.schemas.build import NNFABRIK_TABLES
 
     missing = [table for table in NNFABRIK_TABLES if not hasattr(module, table)]

@@ -22,7 +22,7 @@ from nnfabrik.utility.nn_helpers import load_state_dict
 from december_plugin.clustering.settings import DECEMBER
 from december_plugin.errors import EmbeddingError, RecordingError, SettingsError
 from december_plugin.evaluation.neuron_order import in_trained_order
-from december_plugin.importing import failures as imports
+from december_plugin.importing import failures
 from december_plugin.schemas.relocation import paths_in, relocated, rules_for
 from december_plugin.security.allowed_modules import current_restriction
 from december_plugin.storage.atomic import DamagedError
@@ -83,7 +83,7 @@ def check_functions(config: Mapping[str, Any], key: Mapping[str, Any]) -> None:
         name = config[f"{role}_fn"]
         try:
             function = resolve_fn(name, DEFAULT_BASES[role])
-        except imports.ANYTHING as error:
+        except failures.ANYTHING as error:
             # A refusal has no cause; with one, it is the guard's word on an import that failed.
             if isinstance(error, SettingsError) and error.__cause__ is None:
                 raise
@@ -95,13 +95,13 @@ def check_functions(config: Mapping[str, Any], key: Mapping[str, Any]) -> None:
 
 def _unusable(entry: str, name: str, error: BaseException) -> SettingsError:
     """Return the error that says that a function cannot be imported, and why."""
-    if imports.was_raised_by_the_module(error):
+    if failures.was_raised_by_the_module(error):
         remedy = "Correct its module, or provide what it needs where this runs."
     else:
         remedy = (
             "Install the package that has it where this runs, or register the entry under the function's dotted path."
         )
-    reason = imports.reason(error)
+    reason = failures.reason(error)
     return SettingsError(f"the {entry} names the function {name!r}, which cannot be used here: {reason}. {remedy}")
 
 
@@ -126,7 +126,7 @@ def guard_nnfabrik() -> None:
         allowed.check(f"{module}.{name}", table="entry")
         try:
             function = load(module, name)
-        except imports.ANYTHING as error:
+        except failures.ANYTHING as error:
             raise _unusable("entry", f"{module}.{name}", error) from error
         allowed.check_function(function, name=f"{module}.{name}", table="entry")
         return function

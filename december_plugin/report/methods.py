@@ -218,9 +218,9 @@ def _trainer_settings(entries: pd.DataFrame, hashes: set[str]) -> list[dict[str,
 
 def _other_protocol(settings: list[dict[str, Any]], kind: str) -> str:
     """Return what differs from this package's protocol, as :func:`_varied` says it; nothing where nothing does."""
-    from december_plugin.training import settings as kinds
+    from december_plugin.training import settings as protocols
 
-    defaults = kinds.protocol_defaults(getattr(kinds, kind))
+    defaults = protocols.protocol_defaults(getattr(protocols, kind))
     names = tuple(n for n, usual in defaults.items() if any(entry.get(n, usual) != usual for entry in settings))
     return f" Not by default: {_varied(settings, names).removeprefix('Settings: ')}" if names else ""
 

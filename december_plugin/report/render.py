@@ -23,8 +23,8 @@ from markupsafe import Markup
 from december_plugin import __version__
 from december_plugin.answer.data import ReportData
 from december_plugin.answer.verdict import overall
-from december_plugin.report import methods as words
 from december_plugin.report import tables
+from december_plugin.report.methods import CITATIONS
 from december_plugin.report.views import Payload, analysis_view
 from december_plugin.security.redaction import known_secrets, redacted
 
@@ -45,7 +45,7 @@ def render_report(data: ReportData) -> str:
         created=data.created.strftime("%Y-%m-%d %H:%M %Z"),
         analyses=analyses,
         overall=overall([view["answer"] for view in analyses]) if len(analyses) > 1 else None,
-        citations=words.CITATIONS,
+        citations=CITATIONS,
         provenance=_provenance(data),
         policy=_policy(plotly, script),
         style=Markup(_resource("report.css")),

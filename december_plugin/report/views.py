@@ -14,9 +14,9 @@ from december_plugin.evaluation.model_selection import CRITERIA, Criterion
 from december_plugin.plots.shown import OTHERS_COLOR, ShownMethods
 from december_plugin.plots.style import MethodStyle
 from december_plugin.report import charts, static, tables
-from december_plugin.report import methods as words
 from december_plugin.report.colours import cluster_colors
 from december_plugin.report.explorer import embedding_payload, embedding_words
+from december_plugin.report.methods import counts_in_words, methods_in_words
 from december_plugin.report.null_panels import null_figure_of
 from december_plugin.report.swatches import line_swatch, swatch
 
@@ -49,7 +49,7 @@ def analysis_view(number: int, analysis: Analysis, data: ReportData, payload: Pa
         "analysis": analysis,
         "answer": found,
         "shown_warnings": shown_warnings(analysis),
-        "methods": words.methods_in_words(analysis, data.entries),
+        "methods": methods_in_words(analysis, data.entries),
         "sessions": tables.sessions_table_of(analysis),
         "performance": tables.performance_table_of(analysis),
         "tested": tables.tested_words(analysis),
@@ -119,7 +119,7 @@ def _counts_view(analysis: Analysis, shown: ShownMethods, payload: Payload) -> d
         "picture": static.counts_picture(analysis),
         "table": tables.counts_table_of(analysis),
         "choices": tables.choices_table_of(analysis.choices) if has_choices else None,
-        "words": words.counts_in_words(analysis.choices),
+        "words": counts_in_words(analysis.choices),
     }
 
 

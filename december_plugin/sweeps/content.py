@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from december_plugin.clustering.settings import MOST_CLUSTERS
-from december_plugin.sweeps import validate as sweep_checks
+from december_plugin.sweeps import validate
 from december_plugin.validation.models import Says, StrictModel, Violation, mistakes_in
 
 LARGEST_SEED = 2**31 - 1
@@ -46,7 +46,7 @@ class SweepEntry(StrictModel):
     @field_validator("fn")
     @classmethod
     def _names_a_function(cls, fn: str) -> str:
-        sweep_checks.resolve(cls.SECTION, fn)
+        validate.resolve(cls.SECTION, fn)
         return fn
 
 

@@ -25,7 +25,7 @@ from december_plugin.errors import (
     SettingsError,
     did_you_mean,
 )
-from december_plugin.importing import failures as imports
+from december_plugin.importing import failures
 from december_plugin.security.allowed_modules import is_dotted_name
 from december_plugin.text.stored_text import check_session_names
 from december_plugin.validation.annotations import check_types
@@ -75,9 +75,9 @@ def resolve(section: str, name: str) -> Callable[..., Any]:
         )
     try:
         function = resolve_fn(name, BASES[section])
-    except imports.ANYTHING as error:
-        reason = imports.reason(error)
-        if imports.was_raised_by_the_module(error):
+    except failures.ANYTHING as error:
+        reason = failures.reason(error)
+        if failures.was_raised_by_the_module(error):
             module = name.rpartition(".")[0]
             raise SettingsError(
                 f"{name!r} names no function that can be imported here ({reason}). Correct the module, or provide what "
