@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import numbers
+import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,9 +17,17 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, 
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WrapValidator
 from pydantic.dataclasses import dataclass as pydantic_dataclass
-from typing_extensions import dataclass_transform  # pydantic needs it, and Python 3.10 has none of its own
 
 from december_plugin.errors import MissingSettingError, SettingsError, UnknownSettingError, did_you_mean
+
+if sys.version_info >= (3, 11):
+    from typing import dataclass_transform
+else:
+
+    def dataclass_transform(**_: Any) -> Callable[[Any], Any]:
+        """Tell type checkers that a decorator makes dataclasses; they read the one of Python 3.11."""
+        return lambda decorator: decorator
+
 
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 UNKNOWN_SETTING = "{owner} has no setting {name!r}. {suggestion}"
