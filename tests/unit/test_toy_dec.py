@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow(1.5)
+
 SCRIPT = Path(__file__).parents[2] / "examples" / "toy_dec.py"
 
 

@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+pytestmark = pytest.mark.slow(1.5)
+
 STUDY = Path(__file__).parents[2] / "studies/validation"
 
 

@@ -73,6 +73,7 @@ def n_steps(run):
 
 
 @pytest.mark.parametrize(("fresh", "epochs"), [(False, 5), (True, 2)])
+@pytest.mark.slow(1)
 def test_a_fresh_optimizer_forgets_the_pretraining(runs, fresh, epochs):
     december(fresh_optimizer=fresh)
     assert n_steps(runs[0]) == {epochs * N_TRAIN // BATCH_SIZE}
@@ -303,6 +304,7 @@ def test_a_pretraining_is_shared_by_those_that_go_through_the_same_one(name):
     ],
     ids=["published", "pretraining that ends early", "all epochs"],
 )
+@pytest.mark.slow(2)
 def test_the_bytes_are_those_of_an_uninterrupted_training_wherever_it_was_interrupted(settings):
     recorder = Recorder()
     expected = train(recorder, **settings, share_pretraining=False)
@@ -459,6 +461,7 @@ def n_threads(monkeypatch):
     return seen
 
 
+@pytest.mark.slow(4)
 def test_a_pretraining_is_shared_only_by_those_with_as_many_threads(threads):
     settings = {"n_clusters": 2, "pretrain_epochs": 1, "max_iter": 2}
     for number, epochs in ((1, 2), (2, 2), (1, 1), (2, 1)):

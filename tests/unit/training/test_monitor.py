@@ -148,6 +148,7 @@ def new_process(monkeypatch):
 
 
 @pytest.mark.parametrize(("workers", "n_epochs"), [(0, 8), (1, 5)])
+@pytest.mark.slow(4)
 def test_a_signal_handler_may_raise_anywhere(workers, n_epochs, tmp_path, new_process):
     """The training is interrupted at random moments, again and again, until it ends.
 
@@ -168,6 +169,7 @@ def test_a_signal_handler_may_raise_anywhere(workers, n_epochs, tmp_path, new_pr
     assert result == expected
 
 
+@pytest.mark.slow(4)
 def test_processes_that_are_killed_or_told_to_stop_and_the_one_that_ends_the_work(tmp_path, new_process):
     """Killed in the pretraining, told to stop within an epoch of it, killed after it, told to stop again."""
     kill_at, term_within = interrupted_child.KillAt, interrupted_child.TermWithin

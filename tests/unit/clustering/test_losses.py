@@ -405,7 +405,7 @@ def test_a_step_on_a_gpu_is_that_of_the_cpu():
 
 
 def test_the_benchmark_compares_two_ways_to_the_same_step():
-    spec = importlib.util.spec_from_file_location("em_step", Path(__file__).parents[2] / "benchmarks" / "em_step.py")
+    spec = importlib.util.spec_from_file_location("em_step", Path(__file__).parents[3] / "benchmarks" / "em_step.py")
     em_step = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(em_step)
     data = em_step.make_data(500, 8, 4)

@@ -14,7 +14,7 @@ from december_plugin.datasets import movie_loaders
 from december_plugin.datasets.movies import header as movie_header
 from december_plugin.validation.checks import check_complete, check_known
 
-PAGE = (Path(__file__).parents[2] / "docs/recordings.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs/recordings.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:

@@ -17,7 +17,7 @@ from december_plugin.sweeps.parse import load_sweep
 from december_plugin.sweeps.shipped import FOLDER, copy_sweep, find_sweep, names, shipped_path, summary
 
 PAPER = [name for name in names() if name.startswith("paper/")]
-GUIDE = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text(encoding="utf-8")
+GUIDE = (Path(__file__).parents[3] / "docs" / "experiments.md").read_text(encoding="utf-8")
 LAPTOP = [name for name in names() if name.startswith("laptop/")]
 
 

@@ -161,6 +161,7 @@ def test_an_asterisk_marks_a_p_value_of_at_most_the_threshold(p_value: float, n_
     assert found.threshold == "p ≤ 0.05"
 
 
+@pytest.mark.slow(4)
 def test_of_many_methods_few_are_in_colour_and_the_tables_have_all() -> None:
     one = parts.agreement()[lambda frame: frame["label"] == "DECEMber, strength 100"]
     more = [one.assign(label=f"DECEMber, run {i}", agreement_mean=i / 300) for i in range(200)]

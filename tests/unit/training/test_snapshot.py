@@ -52,6 +52,7 @@ def output_of(result):
 
 
 @pytest.mark.parametrize("name", TRAININGS)
+@pytest.mark.slow(2)
 def test_the_bytes_are_those_of_an_uninterrupted_training_wherever_it_was_interrupted(name):
     settings = TRAININGS[name]
     expected = train(**settings)
