@@ -11,7 +11,7 @@ import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
+class SelectedConfiguration:
     """The configuration whose clusters are shown one by one.
 
     Attributes
@@ -84,7 +84,7 @@ def whose_clusters(attrs: Mapping[Any, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingItem:
     """Something that the report would show if it were there.
 
     Attributes
@@ -151,12 +151,12 @@ class Analysis:
     counts: pd.DataFrame = field(default_factory=pd.DataFrame)
     choices: pd.DataFrame = field(default_factory=pd.DataFrame)
     consensus: pd.DataFrame = field(default_factory=pd.DataFrame)
-    chosen: Chosen | None = None
+    chosen: SelectedConfiguration | None = None
     embedding: Embedding | None = None
     confusions: tuple[Confusion, ...] = ()
     types_name: str | None = None
     n_types: int | None = None
-    missing: tuple[Missing, ...] = ()
+    missing: tuple[MissingItem, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import pandas as pd
 
-from december_plugin.answer.data import Chosen
+from december_plugin.answer.data import SelectedConfiguration
 from december_plugin.plots.groups import as_groupings
 from december_plugin.plots.style import PALE
 
 
-def cluster_colors(chosen: Chosen) -> list[str]:
+def cluster_colors(chosen: SelectedConfiguration) -> list[str]:
     """Return one colour per cluster, by its number."""
     return _colors(chosen)[0]
 
 
-def type_colors(chosen: Chosen) -> dict[str, str]:
+def type_colors(chosen: SelectedConfiguration) -> dict[str, str]:
     """Return one colour per known type, by its name; that of a matched cluster where there is one."""
     return _colors(chosen)[1]
 
 
-def _colors(chosen: Chosen) -> tuple[list[str], dict[str, str]]:
+def _colors(chosen: SelectedConfiguration) -> tuple[list[str], dict[str, str]]:
     neurons = chosen.neurons
     codes = neurons["cluster"].fillna(-1).astype(int)
     groupings = {"cluster": codes.to_numpy()}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.answer.data import Chosen, Embedding
+from december_plugin.answer.data import Embedding, SelectedConfiguration
 from december_plugin.plots.style import group_colors, natural_order
 from december_plugin.report.charts import plotly_text
 from december_plugin.report.colours import cluster_colors, type_colors
@@ -26,7 +26,7 @@ def embedding_words(embedding: Embedding) -> str:
     )
 
 
-def embedding_payload(chosen: Chosen, embedding: Embedding) -> dict[str, Any]:
+def embedding_payload(chosen: SelectedConfiguration, embedding: Embedding) -> dict[str, Any]:
     """Return the numbers of a t-SNE as the page's script reads them: arrays as base64 of their bytes."""
     neurons = embedding.neurons.merge(chosen.neurons, on=["data_key", "unit_id"], how="left")
     sessions = sorted(set(neurons["data_key"]), key=str)

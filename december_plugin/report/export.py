@@ -44,7 +44,7 @@ def write_export(
     provenance: Mapping[str, Any],
     *,
     formats: str = "both",
-    say: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> dict[str, int]:
     """Write all files; they appear in the folder when all of them are complete.
 
@@ -58,7 +58,7 @@ def write_export(
         Becomes ``provenance.json``.
     formats
         "csv", "parquet" or "both".
-    say
+    log
         Is told which table is written.
 
     Returns
@@ -81,7 +81,7 @@ def write_export(
         partial.mkdir()
         counts, columns = {}, {}
         for table in tables:
-            say(f"writing {table.name}")
+            log(f"writing {table.name}")
             counts[table.name], columns[table.name] = _write_table(partial, table, endings)
         _write_text(partial / PROVENANCE, redacted(json.dumps(provenance, indent=1, default=str, ensure_ascii=False)))
         _write_text(partial / README, readme(counts, columns, endings))

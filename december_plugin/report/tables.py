@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.answer.data import Analysis, Chosen, Confusion, whose_clusters
+from december_plugin.answer.data import Analysis, Confusion, SelectedConfiguration, whose_clusters
 from december_plugin.answer.verdict import REFERENCES
 from december_plugin.evaluation.model_selection import CRITERIA, HELD_OUT, OF_ONE_MODEL, Criterion, format_n_clusters
 from december_plugin.text.formatting import numbered
@@ -279,7 +279,7 @@ def confusion_table_of(confusion: Confusion) -> Table:
     return Table(f"Neurons by cluster and type, {confusion.label}, {whose}", heads, tuple(rows), numeric)
 
 
-def cluster_frame(chosen: Chosen, colors: Sequence[str]) -> pd.DataFrame:
+def cluster_frame(chosen: SelectedConfiguration, colors: Sequence[str]) -> pd.DataFrame:
     """Return one row per cluster: its number ``cluster`` and ``code``, ``color``, ``size``, ``core`` and means."""
     neurons = chosen.neurons.assign(is_core=chosen.neurons["stability"] >= 1)
     groups = neurons.groupby("cluster", sort=True)
@@ -308,7 +308,7 @@ def clusters_table_of(clusters: pd.DataFrame) -> Table:
     return make_table(clusters, "Clusters (mean ± SD over neurons)", columns)
 
 
-def cluster_counts_by(chosen: Chosen, code: int, column: str, head: str, caption: str) -> Table:
+def cluster_counts_by(chosen: SelectedConfiguration, code: int, column: str, head: str, caption: str) -> Table:
     """Return how the neurons of one cluster spread over sessions or known types, beside all neurons."""
     neurons = chosen.neurons[chosen.neurons[column].notna()]
     everyone = neurons[column].astype(str).value_counts(sort=False)

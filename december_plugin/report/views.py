@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from december_plugin.answer.data import Analysis, Chosen, Embedding, ReportData, whose_clusters
+from december_plugin.answer.data import Analysis, Embedding, ReportData, SelectedConfiguration, whose_clusters
 from december_plugin.answer.verdict import Answer, answer, shown_warnings
 from december_plugin.evaluation.model_selection import CRITERIA, Criterion
 from december_plugin.plots.shown import OTHERS_COLOR, ShownMethods
@@ -180,14 +180,14 @@ def _clusters_view(analysis: Analysis, payload: Payload) -> dict[str, Any] | Non
     }
 
 
-def _cluster_page(chosen: Chosen, row: Mapping[str, Any]) -> dict[str, Any]:
+def _cluster_page(chosen: SelectedConfiguration, row: Mapping[str, Any]) -> dict[str, Any]:
     found = [tables.cluster_counts_by(chosen, row["code"], "data_key", "session", "Neurons by session")]
     if "type" in chosen.neurons and chosen.neurons["type"].notna().any():
         found.append(tables.cluster_counts_by(chosen, row["code"], "type", "known type", "Neurons by known type"))
     return {**row, "tables": found, "steadiest": _steadiest(chosen, row["code"])}
 
 
-def _steadiest(chosen: Chosen, code: int) -> list[dict[str, Any]]:
+def _steadiest(chosen: SelectedConfiguration, code: int) -> list[dict[str, Any]]:
     """Return the neurons of a cluster that are most surely in it: first by stability, then by confidence."""
     members = chosen.neurons[chosen.neurons["cluster"] == code]
     by = [name for name in ("stability", "confidence") if name in members]

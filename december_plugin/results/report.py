@@ -62,7 +62,7 @@ def collect_report(
     tables: DecemberTables,
     *,
     settings: ReportSettings,
-    say: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> ReportData:
     """Read what a report says.
 
@@ -72,7 +72,7 @@ def collect_report(
         The tables.
     settings
         What to show.
-    say
+    log
         Is told what is done, for what takes long.
 
     Raises
@@ -81,7 +81,7 @@ def collect_report(
         If there is no assignment, or none that the settings leave; for unknown types or a K that nothing has.
     """
     table = selected_agreement(tables, settings)
-    analyses = read_analyses(tables, table, settings=settings, say=say)
+    analyses = read_analyses(tables, table, settings=settings, log=log)
     connection = tables.schema.connection
     trainings = read_trainings(tables, table)
     return ReportData(
@@ -140,7 +140,7 @@ def read_analyses(
     table: pd.DataFrame,
     *,
     settings: ReportSettings,
-    say: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> tuple[Analysis, ...]:
     """Return one analysis per data set and model of the rows of ``agreement_table``."""
     groups = list(table.groupby(group_columns(), sort=False))
@@ -148,7 +148,7 @@ def read_analyses(
     analyses = []
     for number, (key, rows) in enumerate(groups, 1):
         if len(groups) > 1:
-            say(f"data set and model {number} of {len(groups)}")
+            log(f"data set and model {number} of {len(groups)}")
         reader = AnalysisReader(
             tables,
             rows.reset_index(drop=True),
@@ -157,7 +157,7 @@ def read_analyses(
             n_clusters=settings.n_clusters,
             tsne=settings.tsne,
             max_neurons_per_session=settings.max_neurons_per_session,
-            say=say,
+            log=log,
         )
         analyses.append(reader.read())
     return tuple(analyses)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.answer.data import Analysis, Chosen, Confusion, Embedding, Missing
+from december_plugin.answer.data import Analysis, Confusion, Embedding, MissingItem, SelectedConfiguration
 from december_plugin.answer.verdict import agreed_counts
 from december_plugin.embeddings.readout_vectors import readout_embeddings
 from december_plugin.errors import DecemberError, SettingsError
@@ -45,7 +45,7 @@ class AnalysisReader:
         A heading: the names of the two.
     types_name, n_clusters, tsne, max_neurons_per_session
         See :class:`december_plugin.results.report.ReportSettings`.
-    say
+    log
         Is told what takes long.
     """
 
@@ -56,10 +56,10 @@ class AnalysisReader:
     n_clusters: int | None = None
     tsne: bool = True
     max_neurons_per_session: int = 2000
-    say: Callable[[str], None] = lambda text: None
+    log: Callable[[str], None] = lambda text: None
 
     def __post_init__(self) -> None:
-        self.missing: list[Missing] = []
+        self.missing: list[MissingItem] = []
         self.key = configuration_key(self.tables)
         self.group = {name: self.agreement[name].iloc[0] for name in group_columns()}
 
@@ -106,7 +106,7 @@ class AnalysisReader:
             remedy = (
                 "`december types import LABELS.csv --name NAME` stores known types; workers then compare with them."
             )
-            self.missing.append(Missing("a comparison with known types", remedy))
+            self.missing.append(MissingItem("a comparison with known types", remedy))
             return None, None
         return name, known_types_of(self.tables, self.group, name)
 
@@ -167,7 +167,7 @@ class AnalysisReader:
         configuration = {name: row[name] for name in self.key}
         return (self.tables.ClusterAssignment & configuration).fetch("KEY", order_by="seed")
 
-    def _chosen(self, row: pd.Series, types: pd.DataFrame | None) -> Chosen:
+    def _chosen(self, row: pd.Series, types: pd.DataFrame | None) -> SelectedConfiguration:
         from december_plugin.results import evidence as type_queries
 
         keys = self._keys(row)
@@ -178,13 +178,13 @@ class AnalysisReader:
             neurons["stability"] = np.nan
             remedy = "Add seeds to the sweep, `december register` it again, and let workers compute them."
             self.missing.append(
-                Missing("the stability of each neuron's cluster, for which two seeds are needed", remedy)
+                MissingItem("the stability of each neuron's cluster, for which two seeds are needed", remedy)
             )
         neurons = neurons.merge(self._tested_neurons(keys), on=NEURON, how="left")
         if types is not None:
             neurons = neurons.merge(types, on=NEURON, how="left")
         sources = (self.tables.ClusterAssignment.Session & keys[0]).fetch("unit_ids_from")
-        return Chosen(
+        return SelectedConfiguration(
             label=str(row["label"]),
             n_clusters=int(row["n_clusters"]),
             reason=str(row["reason"]),
@@ -210,7 +210,7 @@ class AnalysisReader:
             for session in tested
         ]
         if not frames:
-            self.missing.append(Missing("test correlations", "`december worker` computes them (TestPerformance)."))
+            self.missing.append(MissingItem("test correlations", "`december worker` computes them (TestPerformance)."))
             return pd.DataFrame(columns=[*NEURON, "test_correlation"]).astype({"unit_id": "int64"})
         return pd.concat(frames).groupby(NEURON, as_index=False)["test_correlation"].mean()
 
@@ -228,7 +228,7 @@ class AnalysisReader:
                 f"The readout vectors could not be read or drawn: {words} Run `december report` where the store can be "
                 "reached, with an account that may read it."
             )
-            self.missing.append(Missing("the t-SNE", remedy))
+            self.missing.append(MissingItem("the t-SNE", remedy))
             return None
 
     def _computed_embedding(self, key: dict[str, Any]) -> Embedding:
@@ -246,7 +246,7 @@ class AnalysisReader:
             max_neurons_per_session=self.max_neurons_per_session,
             seed=TSNE_SEED,
         )
-        self.say(f"t-SNE of {len(drawn):,} readout vectors")
+        self.log(f"t-SNE of {len(drawn):,} readout vectors")
         coordinates = tsne_coordinates(embeddings.vectors[drawn], seed=TSNE_SEED)
         frame = neurons.iloc[drawn][NEURON].reset_index(drop=True)
         frame["x"], frame["y"] = coordinates.T

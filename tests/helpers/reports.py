@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.answer.data import Analysis, Chosen, Confusion, Embedding, Missing, ReportData
+from december_plugin.answer.data import Analysis, Confusion, Embedding, MissingItem, ReportData, SelectedConfiguration
 from december_plugin.evaluation.methods import Method
 from december_plugin.text.naming import complete_settings
 
@@ -186,9 +186,9 @@ def neurons(n: int = 60, *, n_clusters: int = 6) -> pd.DataFrame:
     )
 
 
-def chosen(frame: pd.DataFrame | None = None, **changes: Any) -> Chosen:
+def chosen(frame: pd.DataFrame | None = None, **changes: Any) -> SelectedConfiguration:
     frame = neurons() if frame is None else frame
-    found = Chosen("DECEMber, strength auto", 6, "K = 6, as asked for", 3, (1, 2, 3), frame)
+    found = SelectedConfiguration("DECEMber, strength auto", 6, "K = 6, as asked for", 3, (1, 2, 3), frame)
     return replace(found, **changes)
 
 
@@ -235,7 +235,7 @@ def full_analysis(**changes: Any) -> Analysis:
         confusions=(confusion(),),
         types_name="by hand",
         n_types=6,
-        missing=(Missing("tuning", "There are no maximally exciting images yet."),),
+        missing=(MissingItem("tuning", "There are no maximally exciting images yet."),),
         **changes,
     )
 

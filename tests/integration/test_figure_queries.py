@@ -245,12 +245,16 @@ def test_sentences_of_a_figure_stand_beside_it(tmp_path, monkeypatch):
 
 def test_the_example_of_the_page(lab, tmp_path, monkeypatch):
     page = (Path(__file__).parents[2] / "docs" / "figures.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```python\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
     monkeypatch.chdir(tmp_path)
     for name in ("DECEMBER_SCHEMA", "DECEMBER_NNFABRIK"):
         monkeypatch.setenv(name, lab.tables.schema.database)
-    exec(compile(block, "docs/figures.md", "exec"), {})
-    assert [path.name for path in sorted((tmp_path / "figures").iterdir())] == ["restarts.pdf", "restarts.svg"]
+    exec(compile("\n".join(blocks), "docs/figures.md", "exec"), {})
+    assert [path.name for path in sorted((tmp_path / "figures").iterdir())] == [
+        "mine.svg",
+        "restarts.pdf",
+        "restarts.svg",
+    ]
 
 
 def test_the_page_names_every_figure():

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         tsne=False,
     )
     tables = export_tables(lab.tables, settings=settings)
-    counts = write_export(args.folder, tables, _provenance(lab, settings), formats=args.format, say=say)
+    counts = write_export(args.folder, tables, _provenance(lab, settings), formats=args.format, log=say)
     width = max(map(len, counts))
     for name, n_rows in counts.items():
         print(f"{name:<{width}}  {n_rows:>12,} rows")

@@ -95,7 +95,7 @@ def write(args: argparse.Namespace, lab: Lab) -> ReportData:
         tsne=not args.no_tsne,
         max_neurons_per_session=args.max_neurons,
     )
-    data = collect_report(lab.tables, settings=settings, say=say)
+    data = collect_report(lab.tables, settings=settings, log=say)
     say("writing the page")
     size = write_report(args.output, render_report(data))
     print(f"Written: {args.output} ({size / 1e6:.1f} MB)")

@@ -281,7 +281,7 @@ def hostile_report() -> Any:
         chosen=parts.chosen(frame, label=HOSTILE, reason=HOSTILE),
         embedding=parts.embedding(frame),
         types_name=HOSTILE,
-        missing=(parts.Missing("the t-SNE", HOSTILE),),
+        missing=(parts.MissingItem("the t-SNE", HOSTILE),),
     )
     reasons = pd.DataFrame(
         [["TrainedModel", 2, HOSTILE, HOSTILE, "j"]], columns=["table", "count", "reason", "example", "job"]
