@@ -84,8 +84,8 @@ def open_lab(
     source = nnfabrik or os.environ.get("DECEMBER_NNFABRIK") or dj.config.get("december.nnfabrik")
     if source and not source.startswith("module:"):
         check_schema_name(source, places=NNFABRIK_PLACES)
+    from december_plugin.database.store_identity import recognise, store_name_of
     from december_plugin.schemas.setup_lock import one_at_a_time
-    from december_plugin.storage.identity import recognise, store_name_of
     from december_plugin.storage.opening import open_store
 
     # Several processes may make the tables at the same time, as a job array does that begins with `register`.

@@ -6,7 +6,7 @@ import datajoint as dj
 
 
 class StoreIdentity(dj.Manual):
-    """The stores of this schema, known by the mark in each; see :mod:`december_plugin.storage.identity`."""
+    """The stores of this schema, known by the mark in each; see :mod:`december_plugin.database.store_identity`."""
 
     definition = """
     # Stores that hold the files of this schema

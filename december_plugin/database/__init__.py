@@ -1,4 +1,4 @@
-"""Servers and connections: the lab's server or the embedded one, outages, TLS, backups."""
+"""Servers and connections: the lab's server or the embedded one, outages, TLS, backups, which store a schema uses."""
 
 from typing import TYPE_CHECKING
 

@@ -34,12 +34,12 @@ from december_plugin.database.backup_files import (
 )
 from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.database.schema_names import SYSTEM_SCHEMAS
+from december_plugin.database.store_identity import TABLE
 from december_plugin.errors import ServerError
 from december_plugin.storage.atomic import UNFINISHED
 from december_plugin.storage.attachments import attachment_path, subfolding_of
 from december_plugin.storage.base import ObjectStore, checked_path
 from december_plugin.storage.folder import FolderStore
-from december_plugin.storage.identity import TABLE
 from december_plugin.storage.opening import open_store
 from december_plugin.storage.settings import DEFAULT_STORE
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from december_plugin.database.errors import readable_errors
 from december_plugin.database.lab_settings import lab_settings
+from december_plugin.database.store_identity import was_used
 from december_plugin.importing.datajoint import quiet_datajoint
 from december_plugin.storage.base import StoreUnavailableError
 from december_plugin.storage.home import december_home
-from december_plugin.storage.identity import was_used
 from december_plugin.storage.settings import DEFAULT_STORE
 
 logger = logging.getLogger("december_plugin")

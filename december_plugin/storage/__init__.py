@@ -1,4 +1,4 @@
-"""Places for files: folder and S3 stores, their identity, files with checksums that are written as a whole."""
+"""Places for files: folder and S3 stores, files with checksums that are written as a whole, december's home folder."""
 
 from typing import TYPE_CHECKING
 

@@ -7,7 +7,7 @@ that a worker can wait for it and still be stopped.
 
 A store has an identity, in the file :data:`MARK`. A place without the mark, or with another one, is not the store that
 it was taken for: an empty folder where a disk should be mounted, or one created again after a store was moved away. See
-:mod:`december_plugin.storage.identity`.
+:mod:`december_plugin.database.store_identity`.
 """
 
 from __future__ import annotations

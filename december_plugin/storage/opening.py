@@ -30,7 +30,7 @@ def open_store(name: str = DEFAULT_STORE) -> ObjectStore:
 def check_store(name: str = DEFAULT_STORE) -> None:
     """Check that a DataJoint store can be written to; a worker does so before it trains anything.
 
-    Whether it is the right store is another question, see :mod:`december_plugin.storage.identity`.
+    Whether it is the right store is another question, see :mod:`december_plugin.database.store_identity`.
 
     Parameters
     ----------

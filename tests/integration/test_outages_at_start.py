@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from december_plugin.database.connection import connect
+from december_plugin.database.store_identity import recognise
 from december_plugin.errors import ServerError
 from december_plugin.importing.datajoint import quiet_datajoint
 from december_plugin.pool import Worker, WorkerSettings
 from december_plugin.pool.worker import loop as worker_module
 from december_plugin.storage.base import MARK, StoreUnavailableError
-from december_plugin.storage.identity import recognise
 from december_plugin.storage.opening import open_store
 from helpers import lab_tables
 from helpers.fake_sweep import FakeSweep

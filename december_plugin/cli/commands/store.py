@@ -131,7 +131,7 @@ def _folders(store: ObjectStore) -> dict[str, dict[str, int]]:
 
 
 def _accept(args: argparse.Namespace) -> int:
-    from december_plugin.storage.identity import accept, store_name_of
+    from december_plugin.database.store_identity import accept, store_name_of
     from december_plugin.storage.opening import check_store, open_store
 
     lab = open_lab_of(args, read_only=True)
@@ -147,9 +147,9 @@ def _accept(args: argparse.Namespace) -> int:
 
 
 def _clean(args: argparse.Namespace) -> int:
+    from december_plugin.database.store_identity import store_name_of
     from december_plugin.pool.cleaning import Cleaner, old_halves
     from december_plugin.pool.worker.spool import Spool
-    from december_plugin.storage.identity import store_name_of
     from december_plugin.storage.opening import open_store
 
     if not MIN_HOURS <= args.older_than <= MAX_HOURS:

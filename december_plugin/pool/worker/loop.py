@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from december_plugin.database.connection import second_connection
 from december_plugin.database.outages import is_outage
+from december_plugin.database.store_identity import known_identity, store_name_of
 from december_plugin.errors import DecemberError, ServerError
 from december_plugin.importing.datajoint_internals import job_hash
 from december_plugin.pool.jobs.description import describe_jobs
@@ -45,7 +46,6 @@ from december_plugin.schemas.running_job import use_job
 from december_plugin.security.redaction import RedactingFilter, redacted
 from december_plugin.storage.base import StoreUnavailableError
 from december_plugin.storage.home import december_home
-from december_plugin.storage.identity import known_identity, store_name_of
 from december_plugin.storage.opening import open_store
 from december_plugin.storage.s3 import use_quick_client
 from december_plugin.training.monitor import monitored
