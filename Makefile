@@ -49,6 +49,7 @@ lint:
 	$(PYTHON_IN_VENV) -m ruff check .
 	$(PYTHON_IN_VENV) -m ruff format --check .
 	.venv/bin/lint-imports --no-logo --no-cache
+	$(PYTHON_IN_VENV) scripts/private_names.py december_plugin schemas tests benchmarks studies
 	$(PYTHON_IN_VENV) -m mypy
 	$(PYTHON_IN_VENV) -m codespell_lib $(wildcard $(LINTED) *.md Makefile)
 	.venv/bin/hadolint --failure-threshold style docker/Dockerfile
