@@ -1,4 +1,4 @@
-"""Who the neurons of a model are, and the vectors that stand for them."""
+"""Functional embeddings of a model's neurons (their readout vectors), and the neurons' identities."""
 
 from typing import TYPE_CHECKING
 

@@ -21,7 +21,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NeuronIds(ArrayRepr):
-    """Who the neurons of an assignment are: session and unit id, in the order of the labels.
+    """Identities of the neurons of an assignment: session and unit id, in the order of the labels.
 
     Parameters
     ----------
@@ -70,9 +70,14 @@ class NeuronIds(ArrayRepr):
         Parameters
         ----------
         ids
-            A :class:`NeuronIds`; a mapping of data key to unit ids, in the order in which the sessions are stacked; a
-            pair ``(data_keys, unit_ids)``; or an object with these two attributes, such as
+            A :class:`NeuronIds`; a mapping of data key to unit ids (n,), in the order in which the sessions are
+            stacked; a pair ``(data_keys, unit_ids)``, each (N,); or an object with these two attributes, such as
             :class:`~december_plugin.embeddings.readout_vectors.ReadoutEmbeddings`.
+
+        Raises
+        ------
+        SettingsError
+            If ``ids`` is none of these, has no unit ids, or names a neuron twice.
         """
         if isinstance(ids, cls):
             return ids
@@ -92,7 +97,7 @@ class NeuronIds(ArrayRepr):
         )
 
     def take(self, at: npt.NDArray[Any]) -> NeuronIds:
-        """Return the neurons at these positions."""
+        """Return the identities of the neurons at these positions, an index or mask of the N neurons."""
         return NeuronIds(self.data_keys[at], self.unit_ids[at])
 
     def __len__(self) -> int:
@@ -100,10 +105,20 @@ class NeuronIds(ArrayRepr):
 
 
 def whole_numbers(values: npt.ArrayLike) -> IntArray | None:
-    """Return numbers as int64, or None unless each of them is a whole number that nothing else can have been.
+    """Return numbers as int64, or None unless each is a whole number that is represented exactly.
 
-    Floating-point numbers count as whole numbers as far as all whole numbers of the type are exact (2**53 in float64,
-    2**24 in float32): beyond, several unit ids are one and the same.
+    Floating-point numbers are accepted below 2**53 in float64 and 2**24 in float32: above, different unit ids would
+    have been rounded to the same number.
+
+    Parameters
+    ----------
+    values
+        Numbers, of any shape.
+
+    Returns
+    -------
+    ndarray of int64 or None
+        The same shape; None for NaN, infinite, fractional and too large numbers, and for anything but numbers.
     """
     array = np.asarray(values)
     if array.dtype.kind == "f":
@@ -114,8 +129,14 @@ def whole_numbers(values: npt.ArrayLike) -> IntArray | None:
     return array.astype(np.int64) if exact else None
 
 
+def repeated_ids(ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the ids that occur more than once, ascending, each once."""
+    values, times = np.unique(ids, return_counts=True)
+    return values[times > 1]
+
+
 def match_neurons(ids_a: Any, ids_b: Any, *, common_only: bool = False) -> tuple[IntArray, IntArray]:
-    """Return where the same neurons stand in two assignments.
+    """Return the positions of the same neurons in two assignments.
 
     Parameters
     ----------

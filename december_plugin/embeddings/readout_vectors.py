@@ -1,4 +1,4 @@
-"""Readout vectors and neuron identities out of any core-readout model or its state dict.
+"""Extracts readout vectors and neuron identities from any core-readout model or its state dict.
 
 The readout vector ``w_i`` of a neuron is its functional embedding: the weights with which it combines the channels of
 the core's output. What a readout calls its vectors depends on its class; everything that knows about these names and
@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from december_plugin.embeddings.neuron_ids import NeuronIds, whole_numbers
+from december_plugin.embeddings.neuron_ids import NeuronIds, repeated_ids, whole_numbers
 from december_plugin.errors import EmbeddingError
 from december_plugin.text.array_repr import ArrayRepr
 
 IN_STATE_DICT = re.compile(r"(?P<prefix>(?:.+?\.)?)readout\.(?P<data_key>[^.]+)\.(?P<name>.+)")
-# What a readout has beside two-dimensional features, and which way round these are then.
+# What a readout has in addition to two-dimensional features, and the order of their axes then.
 NEURONS_FIRST = ("spatial", "attention")  # factorized, attention
 FEATURES_FIRST = ("log_var",)  # deterministic Gaussian
 CUSTOM = "A readout class can define `embedding_vectors()`, which returns its readout vectors (neurons, features)."
@@ -29,13 +29,13 @@ CUSTOM = "A readout class can define `embedding_vectors()`, which returns its re
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ReadoutEmbeddings(ArrayRepr):
-    """The readout vectors of all sessions of a model, and whose they are.
+    """Readout vectors of all sessions of a model, with the identity of every neuron.
 
     Attributes
     ----------
     vectors
         Readout vectors (N, D), in the precision of the model (float32 or float64), in units of the readout weights.
-        The sessions stand one after the other, in the order of the model's readout.
+        Sessions are concatenated in the order of the model's readout.
     data_keys
         Session of every neuron, (N,) str.
     unit_positions
@@ -51,7 +51,7 @@ class ReadoutEmbeddings(ArrayRepr):
 
     @property
     def sessions(self) -> dict[str, slice]:
-        """Session to its rows."""
+        """Rows of ``vectors`` that belong to each session, by data key."""
         starts = np.flatnonzero(self.unit_positions == 0)
         stops = np.append(starts[1:], len(self.unit_positions))
         return {
@@ -77,7 +77,7 @@ def readout_vectors(readout: nn.Module) -> Tensor:
         neuralpredictors' ``ClonedReadout``, whose vectors are those of its source times the neuron's gain ``alpha``;
         and an attribute ``features`` of shape (1, D, 1, n), as in neuralpredictors' Gaussian, pooling and pyramid
         readouts, (n, D), as in its attention and factorized ones, or (D, n), as in its deterministic Gaussian one.
-        Those classes are told apart by what else they have, so that n may equal D; features (n, D) or (D, n) of another
+        Those classes are distinguished by their other parameters, so that n may equal D; features (n, D) or (D, n) of another
         class are recognised by the number of neurons (``outdims``, or the length of ``bias``), and an error if both
         axes have it. Shared features are those after sharing and scaling.
 
@@ -225,10 +225,10 @@ def _checked_unit_ids(data_key: str, unit_ids: np.ndarray) -> np.ndarray:
             f"the unit ids of session {data_key!r} are {unit_ids.dtype} of shape {unit_ids.shape}; they must be "
             "integers (n,), one per neuron."
         )
-    values, counts = np.unique(as_integers, return_counts=True)
-    if (counts > 1).any():
+    repeated = repeated_ids(as_integers)
+    if len(repeated):
         raise EmbeddingError(
-            f"session {data_key!r} has unit id {values[counts > 1][0]} more than once; neurons are identified by "
+            f"session {data_key!r} has unit id {repeated[0]} more than once; neurons are identified by "
             "session and unit id, so a unit id must be unique within its session."
         )
     return as_integers

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from december_plugin.datasets.common.arrays import channels_come_last
-from december_plugin.datasets.common.memory import mean_over_trials
+from december_plugin.datasets.common.trials import mean_over_trials
 from december_plugin.errors import MisfitError, SettingsError
 
 TRAIN = "train"

@@ -21,7 +21,7 @@ import numpy as np
 
 from december_plugin.datasets.common.images import DIGITS
 from december_plugin.datasets.common.listing import entries_of
-from december_plugin.datasets.macaque_v4.sessions import SHOWN
+from december_plugin.datasets.macaque_v4.sessions import PICKLE_TIERS
 from december_plugin.errors import SettingsError
 from december_plugin.simulate.folders import TRUTH, checked_target, save_truth, truth_folder, whole_recording
 from december_plugin.simulate.image_model import (
@@ -260,7 +260,7 @@ def _write_pickle(root: Path, session: _Session) -> None:
         "y_grid_location": 0.0,
         "relative_micron_depth": 60.0 * np.arange(n_neurons),
     }
-    for tier, name in SHOWN.items():
+    for tier, name in PICKLE_TIERS.items():
         content[f"{name}_image_ids"] = session.image_ids[tier]
         content[f"{name}_responses"] = np.ascontiguousarray(session.counts[tier].transpose(1, 2, 0)).astype(float)
     file = root / "sessions" / f"CSRF19_V4_{session.session_id}.pickle"
@@ -269,7 +269,7 @@ def _write_pickle(root: Path, session: _Session) -> None:
 
 
 def _write_public(root: Path, session: _Session) -> None:
-    for tier in SHOWN:
+    for tier in PICKLE_TIERS:
         folder = root / tier / str(session.session_id)
         folder.mkdir(parents=True)
         meta = {"subject_id": str(SUBJECT), "session_id": session.session_id}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 
-from december_plugin.datasets.common.memory import TRAIN, data_point, mean_over_trials
+from december_plugin.datasets.common.fingerprints import update_digest
+from december_plugin.datasets.common.trials import TRAIN, data_point, mean_over_trials
 
 FIELDS = ("videos", "responses")
 
@@ -169,12 +170,6 @@ class ChunkedMovie(Dataset):
         return self._fingerprint
 
 
-def update_digest(digest: Any, name: str, array: np.ndarray) -> None:
-    """Feed a hashlib object with an array, its type and shape."""
-    digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
-    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-
-
 class ShuffledStretches(Sampler[int]):
     """The stretches of a training tier in random order, each moved by a random number of frames.
 
@@ -185,7 +180,7 @@ class ShuffledStretches(Sampler[int]):
     starts
         First frames of the stretches.
     jitter
-        Every start moves by 0 to ``jitter - 1`` frames, anew in every epoch; 1 leaves it where it is.
+        Every start moves by 0 to ``jitter - 1`` frames, drawn in every epoch; 1 leaves it where it is.
     last_start
         The last frame with which a stretch may begin.
     """
@@ -226,15 +221,6 @@ def chunk_loader(dataset: ChunkedMovie, tier: str, *, batch_size: int) -> DataLo
         last = dataset.movie.n_frames - dataset.chunk
         sampler = ShuffledStretches(dataset.starts, jitter=dataset.jitter, last_start=last)
     return DataLoader(dataset, sampler=sampler, batch_size=batch_size, collate_fn=stack_stretches)
-
-
-def by_tier(sessions: Mapping[str, Mapping[str, DataLoader]]) -> dict[str, dict[str, DataLoader]]:
-    """Turn {data key: {tier: loader}} into {tier: {data key: loader}}."""
-    loaders: dict[str, dict[str, DataLoader]] = {}
-    for data_key, tiers in sessions.items():
-        for tier, loader in tiers.items():
-            loaders.setdefault(tier, {})[data_key] = loader
-    return loaders
 
 
 def mean_over_frames(responses: Tensor) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,21 @@ from tqdm import tqdm
 
 from december_plugin.datasets.common.arrays import read_array
 from december_plugin.datasets.common.listing import entries_of
-from december_plugin.datasets.sensorium.preprocessing import check_scale
 from december_plugin.errors import MisfitError, RecordingError
 
 SUFFIXES = (".npy", ".png")
 DIGITS = 6  # of the number in a file's name
+
+
+def check_scale(scale: float, size: Sequence[int]) -> None:
+    """Raise a :class:`SettingsError` if nothing remains of images of ``size`` (height, width), rescaled."""
+    if any(round(pixels * scale) < 1 for pixels in size):
+        height, width = size
+        raise MisfitError(
+            f"scale={scale:g} leaves nothing of images of {height} x {width} pixels (height x width). Use a larger "
+            "one.",
+            setting="scale",
+        )
 
 
 @dataclass(frozen=True)

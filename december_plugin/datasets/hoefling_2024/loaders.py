@@ -18,12 +18,11 @@ from december_plugin.datasets.common.chunks import (
     ChunkedMovie,
     MovieInMemory,
     RetinaNeurons,
-    by_tier,
     chunk_loader,
     mean_over_frames,
 )
 from december_plugin.datasets.common.copies import Recorded, refuse_copies
-from december_plugin.datasets.common.memory import TRAIN
+from december_plugin.datasets.common.trials import TRAIN, by_tier
 from december_plugin.datasets.hoefling_2024.files import (
     CLIP_FRAMES,
     N_CLIPS,
@@ -97,7 +96,7 @@ def hoefling_2024_loaders(
     classifier_confidence
         Keep neurons whose group was assigned with at least this confidence; 0 keeps all.
     chunk_frames
-        Frames of a training stretch. Every epoch cuts the movie anew, at random; stretches may span two clips.
+        Frames of a training stretch. Every epoch cuts the movie at other, random places; stretches may span two clips.
     validation_clips
         The clips (0 to 107) held out for validation.
     return_data_info

@@ -12,13 +12,18 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from december_plugin.datasets.common.chunks import by_tier
+from december_plugin.datasets.common.arguments import (
+    absolute,
+    check_input_statistics,
+    check_paths,
+    check_train_fraction,
+)
 from december_plugin.datasets.common.copies import refuse_copies
 from december_plugin.datasets.common.images import Geometry, StimulusImages, list_images
-from december_plugin.datasets.common.memory import TRAIN
+from december_plugin.datasets.common.trials import TRAIN, by_tier, tier_loader
 from december_plugin.datasets.common.unit_selection import check_neuron_ids, select_neurons
 from december_plugin.datasets.macaque_v4.sessions import SpikeSession, images_folder_of, read_sessions
-from december_plugin.datasets.macaque_v4.shared_images import SharedImagesDataset, shared_images_loader
+from december_plugin.datasets.macaque_v4.shared_images import SharedImagesDataset
 from december_plugin.errors import MisfitError, RecordingError, SettingsError
 from december_plugin.text.stored_text import check_session_names
 from december_plugin.validation.checks import check_bool, check_choice, check_integer, check_number, checked_settings
@@ -107,7 +112,7 @@ def macaque_v4_loaders(
     SettingsError
         If a setting is unknown or has a value that is not allowed.
     """
-    folders = _paths(paths)
+    folders = absolute(check_paths(paths, expected="a list of session pickles or folders"))
     batch_size = check_integer("batch_size", batch_size, minimum=1)
     geometry = Geometry(
         crop=_crop(crop),
@@ -116,12 +121,7 @@ def macaque_v4_loaders(
     )
     bins = _time_bins(time_bins)
     check_choice("summary", summary, SUMMARIES)
-    split = _Split(check_number("train_fraction", train_fraction, above=0), _split_seed(split_seed))
-    if split.fraction >= 1:
-        raise SettingsError(
-            f"train_fraction is {split.fraction:g}; it must be below 1, so that validation has images.",
-            setting="train_fraction",
-        )
+    split = _Split(check_train_fraction(train_fraction, rest="images"), _split_seed(split_seed))
     wanted = check_neuron_ids(neuron_ids)
     statistics = _statistics(inputs_mean, inputs_std)
     sessions = read_sessions(folders, counts=check_bool("spike_counts", spike_counts))
@@ -143,7 +143,7 @@ def macaque_v4_loaders(
         return {data_key: dataset.data_info() for data_key, dataset in datasets.items()}
     return by_tier(
         {
-            data_key: {tier: shared_images_loader(dataset, tier, batch_size=batch_size) for tier in dataset.tiers}
+            data_key: {tier: tier_loader(dataset, tier, batch_size=batch_size) for tier in dataset.tiers}
             for data_key, dataset in datasets.items()
         }
     )
@@ -221,14 +221,6 @@ def _dataset(
     )
 
 
-def _paths(paths: Any) -> list[Path]:
-    if isinstance(paths, (str, os.PathLike)):
-        paths = [paths]
-    if not isinstance(paths, (list, tuple)) or not paths or not all(isinstance(p, (str, os.PathLike)) for p in paths):
-        raise SettingsError(f"paths is {paths!r}; a list of session pickles or folders is expected.", setting="paths")
-    return [Path(os.path.abspath(Path(path).expanduser())) for path in paths]
-
-
 def _images_folder(images_path: Any, folders: Sequence[Path]) -> Path:
     folder = images_folder_of(folders) if images_path is None else Path(images_path).expanduser()
     if folder is None:
@@ -284,11 +276,7 @@ def _split_seed(split_seed: Any) -> int:
 
 
 def _statistics(mean: Any, std: Any) -> tuple[float, float] | None:
-    if (mean is None) != (std is None):
-        given, missing = ("inputs_mean", "inputs_std") if std is None else ("inputs_std", "inputs_mean")
-        raise SettingsError(
-            f"{given} was given without {missing}. Give both, or none.", setting=given, others=[missing]
-        )
+    check_input_statistics(mean, std)
     if mean is None:
         return None
     return check_number("inputs_mean", mean, minimum=0), check_number("inputs_std", std, above=0)

@@ -21,14 +21,14 @@ from december_plugin.datasets.common.copies import Recorded
 from december_plugin.datasets.common.json_files import read_json
 from december_plugin.datasets.common.listing import entries_of, is_left_by_system
 from december_plugin.datasets.common.pickles import array_of, read_plain_pickle
-from december_plugin.embeddings.neuron_ids import whole_numbers
+from december_plugin.embeddings.neuron_ids import repeated_ids, whole_numbers
 from december_plugin.errors import RecordingError, did_you_mean
 
-SHOWN = {"train": "training", "test": "testing"}  # tier of a session's trials, and its name in the pickles
+PICKLE_TIERS = {"train": "training", "test": "testing"}  # tier of a session's trials, and its name in the pickles
 NEURON_ENTRIES = ("electrode_nums", "relative_micron_depth")  # of a pickle, one value for each neuron
 PICKLE_SUFFIXES = (".pickle", ".pkl")
 IMAGE_ID = re.compile(r"[0-9]{1,18}", re.ASCII)
-GET = "See docs/recordings.md for how the recordings are laid out."
+SEE_LAYOUT = "See docs/recordings.md for how the recordings are laid out."
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ class SpikeSession:
         """Return the spikes of these neurons (positions), trial by trial."""
 
         def responses() -> Iterator[np.ndarray]:
-            return (trial[neurons] for tier in SHOWN for trial in self.counts[tier])
+            return (trial[neurons] for tier in PICKLE_TIERS for trial in self.counts[tier])
 
         return Recorded(f"session {self.data_key!r} ({self.path})", responses)
 
@@ -125,13 +125,13 @@ def _sessions_at(path: Path) -> list[SpikeSession]:
     if is_public_layout(path):
         names = [entry.name for entry in entries_of(path / "train") if entry.is_dir()]
         if not names:
-            raise RecordingError(f"{path / 'train'} has no sessions (folders). {GET}")
+            raise RecordingError(f"{path / 'train'} has no sessions (folders). {SEE_LAYOUT}")
         return [_read_csv_session(path, name) for name in names]
     pickles = [entry for entry in entries_of(path) if entry.suffix in PICKLE_SUFFIXES]
     if not pickles:
         raise RecordingError(
             f"{path} has neither session pickles (*.pickle, *.pkl) nor the folders train and test of the public data "
-            f"set. {GET}"
+            f"set. {SEE_LAYOUT}"
         )
     return [_read_pickle(file) for file in pickles]
 
@@ -142,7 +142,7 @@ def _sessions_at(path: Path) -> list[SpikeSession]:
 def _read_pickle(path: Path) -> SpikeSession:
     content = read_plain_pickle(path)
     image_ids, counts = {}, {}
-    for tier, name in SHOWN.items():
+    for tier, name in PICKLE_TIERS.items():
         responses = np.asarray(array_of(content, f"{name}_responses", path), dtype=np.float32)
         if responses.ndim == 2:  # a session of one neuron, exported without its axis
             responses = responses[None]
@@ -200,18 +200,18 @@ def _name(content: Mapping[str, Any], entry: str, path: Path) -> str:
 
 def _read_csv_session(root: Path, name: str) -> SpikeSession:
     image_ids, counts = {}, {}
-    for tier in SHOWN:
+    for tier in PICKLE_TIERS:
         file = root / tier / name / "responses.csv"
         image_ids[tier], counts[tier] = _read_responses_csv(file)
     meta_file = root / "train" / name / "meta_data.json"
     try:
         meta = read_json(meta_file)
     except FileNotFoundError:
-        raise RecordingError(f"{meta_file} is missing. {GET}") from None
+        raise RecordingError(f"{meta_file} is missing. {SEE_LAYOUT}") from None
     except (OSError, ValueError) as error:
         raise RecordingError(f"{meta_file} is no JSON file ({error}). Get it again.") from error
     if not isinstance(meta, dict):
-        raise RecordingError(f"{meta_file} holds a {type(meta).__name__}; a JSON object is expected. {GET}")
+        raise RecordingError(f"{meta_file} holds a {type(meta).__name__}; a JSON object is expected. {SEE_LAYOUT}")
     unit_ids: Any = meta.get("unit_ids")
     if unit_ids is None:
         unit_ids = np.arange(counts["train"].shape[1])
@@ -234,7 +234,7 @@ def _read_responses_csv(file: Path) -> tuple[np.ndarray, np.ndarray]:
             for needed in ("image_id", "responses"):
                 if needed not in (rows.fieldnames or ()):
                     hint = did_you_mean(needed, rows.fieldnames or ["none"])
-                    raise RecordingError(f"{file} has no column {needed!r}. {hint} {GET}")
+                    raise RecordingError(f"{file} has no column {needed!r}. {hint} {SEE_LAYOUT}")
             for row in rows:
                 if row.get(None):
                     raise ValueError(f"a field more than there are columns: {row[None][0][:40]!r}")
@@ -243,7 +243,9 @@ def _read_responses_csv(file: Path) -> tuple[np.ndarray, np.ndarray]:
                 if responses[-1].ndim != 2 or responses[-1].shape != responses[0].shape:
                     raise ValueError(f"shape {responses[-1].shape} instead of (neurons, bins)")
     except FileNotFoundError:
-        raise RecordingError(f"{file} is missing. Every session needs it under train and under test. {GET}") from None
+        raise RecordingError(
+            f"{file} is missing. Every session needs it under train and under test. {SEE_LAYOUT}"
+        ) from None
     except (TypeError, ValueError) as error:
         if isinstance(error, RecordingError):
             raise
@@ -279,13 +281,13 @@ def _check_session(session: SpikeSession, *, counts: bool) -> None:
     for tier, responses in session.counts.items():
         n_trials = len(session.image_ids[tier])
         if not n_trials or not len(responses):
-            raise RecordingError(f"{where} has no {SHOWN[tier]} trials. Leave this session out.")
+            raise RecordingError(f"{where} has no {PICKLE_TIERS[tier]} trials. Leave this session out.")
         if len(responses) != n_trials:
             raise RecordingError(
-                f"{where} has {len(responses)} {SHOWN[tier]} responses to {n_trials} image ids; both need one entry "
-                "for each trial."
+                f"{where} has {len(responses)} {PICKLE_TIERS[tier]} responses to {n_trials} image ids; both need one "
+                "entry for each trial."
             )
-        _check_values(responses, f"{SHOWN[tier]} responses of {where}", counts=counts)
+        _check_values(responses, f"{PICKLE_TIERS[tier]} responses of {where}", counts=counts)
     train, test = session.counts["train"].shape[1:], session.counts["test"].shape[1:]
     if train != test:
         raise RecordingError(
@@ -296,10 +298,10 @@ def _check_session(session: SpikeSession, *, counts: bool) -> None:
             f"{where} names {len(session.unit_ids)} unit ids and has responses of {train[0]} neurons; both need one "
             "entry for each neuron."
         )
-    values, times = np.unique(session.unit_ids, return_counts=True)
-    if (times > 1).any():
+    repeated = repeated_ids(session.unit_ids)
+    if len(repeated):
         raise RecordingError(
-            f"{where} names {int((times > 1).sum())} unit id(s) more than once, e.g. {values[times > 1][0]}. A unit id "
+            f"{where} names {len(repeated)} unit id(s) more than once, e.g. {repeated[0]}. A unit id "
             "identifies a neuron within its session: make them unique."
         )
 

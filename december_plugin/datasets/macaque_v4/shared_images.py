@@ -1,4 +1,4 @@
-"""A session whose images lie in a store that it shares with other sessions, and its loaders."""
+"""A session whose images are in memory once for all the sessions that show them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from neuralpredictors.data.samplers import SubsetSequentialSampler
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, SubsetRandomSampler
+from torch.utils.data import Dataset
 
-from december_plugin.datasets.common.chunks import update_digest
+from december_plugin.datasets.common.fingerprints import update_digest
 from december_plugin.datasets.common.images import StimulusImages
-from december_plugin.datasets.common.memory import TRAIN, TrialSequence, data_point, mean_over_trials, stack_trials
+from december_plugin.datasets.common.trials import TRAIN, TrialSequence, data_point, mean_over_trials
 
 FIELDS = ("images", "responses")
 
@@ -100,7 +99,7 @@ class SharedImagesDataset(Dataset):
         return self.neurons.unit_ids
 
     def data_info(self) -> dict[str, Any]:
-        """Return nnfabrik's ``data_info`` of this session, with the entries of memory.describe_session."""
+        """Return nnfabrik's ``data_info`` of this session, with the entries that sessions of mouse V1 have, too."""
         return {
             "input_dimensions": [1, *self.images.shape],
             "input_channels": self.images.shape[0],
@@ -127,10 +126,3 @@ class SharedImagesDataset(Dataset):
                 update_digest(digest, f"tier {tier}", self.tiers[tier].astype(np.int64))
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
-
-
-def shared_images_loader(dataset: SharedImagesDataset, tier: str, *, batch_size: int) -> DataLoader:
-    """Return a torch ``DataLoader`` over one tier: shuffled from torch's global generator in training, else ordered."""
-    trials = dataset.tiers[tier]
-    sampler: Sampler = SubsetRandomSampler(trials) if tier == TRAIN else SubsetSequentialSampler(trials)  # type: ignore[arg-type]
-    return DataLoader(dataset, sampler=sampler, batch_size=batch_size, collate_fn=stack_trials)

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 
-from december_plugin.datasets.common.chunks import FIELDS, stack_stretches, update_digest
-from december_plugin.datasets.common.memory import TRAIN, data_point
+from december_plugin.datasets.common.chunks import FIELDS, stack_stretches
+from december_plugin.datasets.common.fingerprints import update_digest
+from december_plugin.datasets.common.trials import TRAIN, data_point
 from december_plugin.datasets.movies.recording import MovieRecording, RecordedMovie
 
 
@@ -53,7 +54,7 @@ class MovieClips(Dataset):
     """One tier of one session.
 
     ``dataset[i]`` is the i-th clip, cut at regular places; ``dataset[take, frame]`` the clip that begins with this
-    frame of this take, with which :class:`DrawnClips` draws training clips anew in every epoch. A take is one showing
+    frame of this take, with which :class:`DrawnClips` draws other training clips in every epoch. A take is one showing
     of a movie: the repeats of a movie are takes of their own.
 
     Attributes

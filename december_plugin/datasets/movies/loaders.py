@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch.utils.data import DataLoader
 
-from december_plugin.datasets.common.chunks import by_tier
+from december_plugin.datasets.common.arguments import absolute, check_finite, check_input_statistics, check_paths
 from december_plugin.datasets.common.copies import refuse_copies
-from december_plugin.datasets.common.memory import TRAIN
+from december_plugin.datasets.common.trials import TRAIN, by_tier
 from december_plugin.datasets.common.unit_selection import check_neuron_ids, select_neurons
 from december_plugin.datasets.movies.clips import Cutting, MovieClips, Served, movie_loader
 from december_plugin.datasets.movies.recording import MovieRecording
@@ -81,7 +80,7 @@ def movie_loaders(
     SettingsError
         If a setting is unknown or has a value that is not allowed.
     """
-    folders = _paths(paths)
+    folders = absolute(check_paths(paths))
     batch_size = check_integer("batch_size", batch_size, minimum=1)
     cutting = Cutting(
         chunk=check_integer("chunk_frames", chunk_frames, minimum=1),
@@ -166,22 +165,8 @@ def _check_lengths(recording: MovieRecording, cutting: Cutting) -> None:
                 )
 
 
-def _paths(paths: Any) -> list[Path]:
-    if isinstance(paths, (str, os.PathLike)):
-        paths = [paths]
-    if not isinstance(paths, (list, tuple)) or not paths or not all(isinstance(p, (str, os.PathLike)) for p in paths):
-        raise SettingsError(
-            f"paths is {paths!r}; a list of folders, one for each session, is expected.", setting="paths"
-        )
-    return [Path(os.path.abspath(Path(path).expanduser())) for path in paths]
-
-
 def _statistics(mean: Any, std: Any, normalize: bool) -> tuple[float, float] | None:
-    if (mean is None) != (std is None):
-        given, missing = ("inputs_mean", "inputs_std") if std is None else ("inputs_std", "inputs_mean")
-        raise SettingsError(
-            f"{given} was given without {missing}. Give both, or none.", setting=given, others=[missing]
-        )
+    check_input_statistics(mean, std)
     if mean is None:
         return None
     if not normalize:
@@ -190,6 +175,4 @@ def _statistics(mean: Any, std: Any, normalize: bool) -> tuple[float, float] | N
             setting="inputs_mean",
             others=["inputs_std", "normalize"],
         )
-    if isinstance(mean, bool) or not isinstance(mean, (int, float)) or not np.isfinite(mean):
-        raise SettingsError(f"inputs_mean is {mean!r}; it must be a finite number.", setting="inputs_mean")
-    return float(mean), check_number("inputs_std", std, above=0)
+    return check_finite("inputs_mean", mean), check_number("inputs_std", std, above=0)

@@ -13,9 +13,9 @@ import numpy as np
 
 from december_plugin.datasets.common.arrays import channels_come_last, read_array
 from december_plugin.datasets.common.copies import Recorded
-from december_plugin.datasets.common.memory import TRAIN
+from december_plugin.datasets.common.trials import TRAIN
 from december_plugin.datasets.movies.header import MovieEntry, MovieHeader, Quantity, read_header
-from december_plugin.embeddings.neuron_ids import whole_numbers
+from december_plugin.embeddings.neuron_ids import repeated_ids, whole_numbers
 from december_plugin.errors import RecordingError
 
 BLOCK = 2**18  # values at a time: they fit into a processor's cache, which makes summing six times as fast
@@ -206,11 +206,11 @@ class MovieRecording:
                 f"{where}: unit_ids have shape {unit_ids.shape} and dtype {unit_ids.dtype}; one whole number for each "
                 "neuron is expected."
             )
-        values, times = np.unique(unit_ids, return_counts=True)
-        if (times > 1).any():
+        repeated = repeated_ids(unit_ids)
+        if len(repeated):
             raise RecordingError(
-                f"{where}: {int((times > 1).sum())} unit id(s) are named more than once, e.g. "
-                f"{int(values[times > 1][0])}. A unit id identifies a neuron within its session: make them unique."
+                f"{where}: {len(repeated)} unit id(s) are named more than once, e.g. "
+                f"{int(repeated[0])}. A unit id identifies a neuron within its session: make them unique."
             )
         return whole
 

@@ -25,7 +25,7 @@ from torch import nn
 from december_plugin.datasets.common.arrays import ArrayFolder, channels_come_last, read_array
 from december_plugin.datasets.common.json_files import read_json
 from december_plugin.datasets.common.listing import entries_of, is_left_by_system
-from december_plugin.embeddings.neuron_ids import whole_numbers
+from december_plugin.embeddings.neuron_ids import repeated_ids, whole_numbers
 from december_plugin.errors import RecordingError
 
 ITEM_DIMENSIONS = {"images": 3, "responses": 1, "behavior": 1, "pupil_center": 1}
@@ -331,10 +331,10 @@ class RecordingFolder:
                 f"{self.path} holds {len(unit_ids)} neuron(s); at least 2 are needed to fit and cluster a session. "
                 "Leave this recording out."
             )
-        values, counts = np.unique(unit_ids, return_counts=True)
-        if (counts > 1).any():
+        repeated = repeated_ids(unit_ids)
+        if len(repeated):
             raise RecordingError(
-                f"{file} names {int((counts > 1).sum())} unit id(s) more than once, e.g. {values[counts > 1][0]}. "
+                f"{file} names {len(repeated)} unit id(s) more than once, e.g. {repeated[0]}. "
                 "A unit id identifies a neuron within its session: make them unique."
             )
         return whole

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
+from december_plugin.datasets.common.arguments import check_finite, check_input_statistics, check_paths
 from december_plugin.datasets.common.copies import refuse_copies
-from december_plugin.datasets.common.memory import tier_loader
+from december_plugin.datasets.common.trials import by_tier, tier_loader
 from december_plugin.datasets.sensorium.layout import ITEM_DIMENSIONS, RecordingFolder
 from december_plugin.datasets.sensorium.preprocessing import Normalization, Preprocessing
 from december_plugin.datasets.sensorium.session import NeuronSelection, Session, TrialSelection
@@ -105,7 +105,7 @@ def static_loaders(
         Tier name to data key to torch ``DataLoader``: ``train``, ``validation`` and whatever other tiers the
         recordings have. A batch is a named tuple of float32 CPU tensors: ``images`` (batch, channels, height, width),
         ``responses`` (batch, neurons), ``behavior`` (batch, variables), ``pupil_center`` (batch, 2). A loader's
-        ``dataset`` is an :class:`~december_plugin.datasets.common.memory.InMemoryDataset`.
+        ``dataset`` is an :class:`~december_plugin.datasets.sensorium.dataset.InMemoryDataset`.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def static_loaders(
     SettingsError
         If a setting is unknown or has a value that is not allowed.
     """
-    folders = _paths(paths)
+    folders = check_paths(paths)
     batch_size = check_integer("batch_size", batch_size, minimum=1)
     if file_tree is not True:
         raise SettingsError(
@@ -133,7 +133,10 @@ def static_loaders(
     if scale is not None:
         scale = check_number("scale", scale, above=0)
     normalized = _normalized_items(items, normalize, exclude)
-    _check_pair("inputs_mean", inputs_mean, "inputs_std", inputs_std)
+    check_input_statistics(inputs_mean, inputs_std, remedy="Give both, or none to use the recording's statistics.")
+    if inputs_mean is not None:
+        check_finite("inputs_mean", inputs_mean)
+        check_number("inputs_std", inputs_std, above=0)
     neurons = _neuron_selections(
         len(folders),
         areas,
@@ -164,16 +167,13 @@ def static_loaders(
     refuse_copies(session.recorded() for session in sessions.values())
     if return_data_info:
         return {data_key: session.info() for data_key, session in sessions.items()}
-    return _loaders(sessions, batch_size)
-
-
-def _loaders(sessions: dict[str, Session], batch_size: int) -> dict[str, dict[str, DataLoader]]:
-    loaders: dict[str, dict[str, DataLoader]] = {}
-    for data_key, session in sessions.items():
-        dataset = session.load()
-        for tier in dataset.tiers:
-            loaders.setdefault(tier, {})[data_key] = tier_loader(dataset, tier, batch_size=batch_size)
-    return loaders
+    datasets = {data_key: session.load() for data_key, session in sessions.items()}
+    return by_tier(
+        {
+            data_key: {tier: tier_loader(dataset, tier, batch_size=batch_size) for tier in dataset.tiers}
+            for data_key, dataset in datasets.items()
+        }
+    )
 
 
 def _open(folders: Sequence[Path]) -> list[RecordingFolder]:
@@ -187,16 +187,6 @@ def _open(folders: Sequence[Path]) -> list[RecordingFolder]:
                 "The name comes from the folder's name; leave one out or rename its folder."
             )
     return list(recordings.values())
-
-
-def _paths(paths: Any) -> list[Path]:
-    if isinstance(paths, (str, os.PathLike)):
-        paths = [paths]
-    if not isinstance(paths, (list, tuple)) or not paths or not all(isinstance(p, (str, os.PathLike)) for p in paths):
-        raise SettingsError(
-            f"paths is {paths!r}; a list of folders, one for each session, is expected.", setting="paths"
-        )
-    return [Path(path) for path in paths]
 
 
 def _normalized_items(items: Sequence[str], normalize: bool, exclude: str | Sequence[str] | None) -> list[str]:
@@ -217,20 +207,6 @@ def _channels(select_input_channel: int | Sequence[int] | None, include_behavior
         )
     channels = select_input_channel if isinstance(select_input_channel, Sequence) else [select_input_channel]
     return tuple(check_integer("select_input_channel", channel, minimum=0) for channel in channels)
-
-
-def _check_pair(name: str, value: Any, other_name: str, other: Any) -> None:
-    if (value is None) != (other is None):
-        given, missing = (name, other_name) if other is None else (other_name, name)
-        raise SettingsError(
-            f"{given} was given without {missing}. Give both, or none to use the recording's statistics.",
-            setting=given,
-            others=[missing],
-        )
-    if other is not None:
-        if isinstance(value, (bool, str)) or not math.isfinite(value):
-            raise SettingsError(f"{name} is {value!r}; it must be a finite number.", setting=name)
-        check_number(other_name, other, above=0)
 
 
 def _base_seed(kind: str, base_seed: int | None, count: int | None, seed: int | None) -> int | None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from skimage.transform import rescale
 
+from december_plugin.datasets.common.images import check_scale
 from december_plugin.datasets.sensorium.layout import RecordingFolder
 from december_plugin.errors import MisfitError, RecordingError
 
@@ -112,17 +113,6 @@ def _response_precision(recording: RecordingFolder) -> np.ndarray:
     precision = np.ones_like(std) / threshold
     precision[large] = 1 / std[large]
     return precision
-
-
-def check_scale(scale: float, size: Sequence[int]) -> None:
-    """Raise a :class:`SettingsError` if nothing remains of images of ``size`` (height, width), rescaled."""
-    if any(round(pixels * scale) < 1 for pixels in size):
-        height, width = size
-        raise MisfitError(
-            f"scale={scale:g} leaves nothing of images of {height} x {width} pixels (height x width). Use a larger "
-            "one.",
-            setting="scale",
-        )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import torch
 from tqdm import tqdm
 
 from december_plugin.datasets.common.copies import Recorded
-from december_plugin.datasets.common.memory import TRAIN, InMemoryDataset, describe_session, mean_over_trials
+from december_plugin.datasets.common.trials import TRAIN, mean_over_trials
+from december_plugin.datasets.sensorium.dataset import InMemoryDataset, describe_session
 from december_plugin.datasets.sensorium.layout import IMAGE_ID_NAMES, OPTIONAL, TEST, RecordingFolder
 from december_plugin.datasets.sensorium.preprocessing import Preprocessing
 from december_plugin.errors import MisfitError, RecordingError, SettingsError
@@ -232,7 +233,7 @@ class Session:
         Returns
         -------
         dict
-            See :func:`december_plugin.datasets.common.memory.describe_session`.
+            See :func:`december_plugin.datasets.sensorium.dataset.describe_session`.
         """
         readers = self._readers()
         responses = np.stack([readers["responses"](trial) for trial in self.tiers[TRAIN]])

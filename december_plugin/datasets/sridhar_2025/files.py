@@ -17,7 +17,7 @@ from december_plugin.datasets.common.pickles import array_of, read_plain_pickle
 from december_plugin.errors import RecordingError
 from december_plugin.importing.openretina import openretina_module, undisturbed
 
-GET = "See docs/recordings.md for where to get it."
+SEE_SOURCE = "See docs/recordings.md for where to get it."
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def read_fixations(path: Path, *, n_lines: int, n_images: int, geometry: Geometr
         How frames are cut out.
     """
     if not path.is_file():
-        raise RecordingError(f"{path} does not exist. {GET}")
+        raise RecordingError(f"{path} does not exist. {SEE_SOURCE}")
     lines = path.read_text(encoding="utf-8").splitlines()
     try:
         with undisturbed():
@@ -213,7 +213,7 @@ def read_images(folder: Path, marker: str, size: tuple[int, int]) -> np.ndarray:
         )
     files = sorted(named)
     if not files:
-        raise RecordingError(f"{folder} has no images (files with {marker!r} in their name). {GET}")
+        raise RecordingError(f"{folder} has no images (files with {marker!r} in their name). {SEE_SOURCE}")
     largest = 0.0
     for path in files:
         try:

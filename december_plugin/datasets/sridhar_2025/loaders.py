@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from december_plugin.datasets.common.chunks import ChunkedMovie, RetinaNeurons, by_tier, chunk_loader, mean_over_frames
+from december_plugin.datasets.common.arguments import check_train_fraction
+from december_plugin.datasets.common.chunks import ChunkedMovie, RetinaNeurons, chunk_loader, mean_over_frames
 from december_plugin.datasets.common.copies import Recorded, refuse_copies
-from december_plugin.datasets.common.memory import TRAIN
+from december_plugin.datasets.common.trials import TRAIN, by_tier
 from december_plugin.datasets.sridhar_2025.files import (
     FixationMovie,
     Geometry,
@@ -26,7 +27,7 @@ from december_plugin.datasets.sridhar_2025.files import (
 from december_plugin.errors import MisfitError, RecordingError, SettingsError, did_you_mean
 from december_plugin.importing.openretina import openretina_module
 from december_plugin.text.stored_text import check_session_names
-from december_plugin.validation.checks import check_integer, check_number, checked_settings
+from december_plugin.validation.checks import check_integer, checked_settings
 
 FRAME_RATE = 85.0  # Hz
 RETINAS = ("01", "02", "03", "04")
@@ -113,12 +114,7 @@ def sridhar_2025_loaders(
     names = _retinas(retinas)
     excluded = _excluded(excluded_cells, names)
     geometry = _geometry(image_size, window_size, padding, crop)
-    fraction = check_number("train_fraction", train_fraction, above=0)
-    if fraction >= 1:
-        raise SettingsError(
-            f"train_fraction is {fraction:g}; it must be below 1, so that validation has trials.",
-            setting="train_fraction",
-        )
+    fraction = check_train_fraction(train_fraction, rest="trials")
     if split_seed is not None:
         check_integer("split_seed", split_seed, minimum=0)
     n_test = openretina_module("data_io.sridhar_2025.constants").TEST_DATA_FRAMES

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from december_plugin.datasets.common.chunks import ChunkedMovie, MovieInMemory, RetinaNeurons, by_tier, chunk_loader
+from december_plugin.datasets.common.chunks import ChunkedMovie, MovieInMemory, RetinaNeurons, chunk_loader
+from december_plugin.datasets.common.trials import by_tier
 from december_plugin.embeddings.readout_vectors import unit_ids_of
 
 

@@ -1,30 +1,22 @@
-"""A session held in memory and the loaders that slice batches from it."""
+"""A session held in memory, as its loaders serve it."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import operator
-from collections import namedtuple
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from neuralpredictors.data.samplers import SubsetSequentialSampler
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, SubsetRandomSampler
+from torch.utils.data import Dataset
 
 from december_plugin.datasets.common.arrays import ArrayFolder
+from december_plugin.datasets.common.fingerprints import update_digest
+from december_plugin.datasets.common.trials import TRAIN, TrialSequence, data_point, mean_over_trials
 from december_plugin.datasets.sensorium.layout import RecordingFolder
-
-TRAIN = "train"
-
-
-@functools.cache
-def data_point(fields: tuple[str, ...]) -> Any:
-    """Return the named tuple type of a trial or batch with these fields; the same type for the same fields."""
-    return namedtuple("DataPoint", fields)
 
 
 class InMemoryDataset(Dataset):
@@ -158,15 +150,9 @@ class InMemoryDataset(Dataset):
             if coordinates is not None:
                 parts.append(("coordinates", coordinates[self.neuron_positions].astype(np.float64)))
             for name, array in parts:
-                digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
-                digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+                update_digest(digest, name, array)
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
-
-
-def mean_over_trials(responses: np.ndarray) -> np.ndarray:
-    """Return the mean over the first axis, summed in float64, as float32."""
-    return responses.mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
 def describe_session(
@@ -200,47 +186,3 @@ def describe_session(
         "cell_motor_coordinates": None if recording.coordinates is None else np.array(recording.coordinates[neurons]),
         "pupil_channels": pupil_channels,
     }
-
-
-class TrialSequence(Sequence[Any]):
-    """Some trials of a dataset, sliced only when needed: one by one, or all at once by :func:`stack_trials`."""
-
-    def __init__(self, dataset: Any, trials: Sequence[int]):
-        self.dataset = dataset
-        self.trials = trials
-
-    def __len__(self) -> int:
-        return len(self.trials)
-
-    def __getitem__(self, position: Any) -> Any:
-        return self.dataset[self.trials[position]]
-
-    def __iter__(self) -> Iterator[Any]:
-        return (self.dataset[trial] for trial in self.trials)
-
-
-def stack_trials(trials: Any) -> Any:
-    """Return the batch of a :class:`TrialSequence`; the collate function of our loaders."""
-    return trials.dataset.batch(trials.trials)
-
-
-def tier_loader(dataset: InMemoryDataset, tier: str, *, batch_size: int) -> DataLoader:
-    """Return a torch ``DataLoader`` over one tier.
-
-    The training tier is shuffled by a ``SubsetRandomSampler``, which draws from torch's global generator, so that
-    ``torch.manual_seed`` fixes the order, batch for batch as with neuralpredictors' file-tree path. Other tiers come
-    in the order of the recording. Loading workers bring nothing, since a batch is a slice of memory; batches lie on
-    the CPU.
-
-    Parameters
-    ----------
-    dataset
-        The session.
-    tier
-        Name of the tier.
-    batch_size
-        Trials in a batch; the last batch of an epoch may be smaller.
-    """
-    trials = dataset.tiers[tier]
-    sampler: Sampler = SubsetRandomSampler(trials) if tier == TRAIN else SubsetSequentialSampler(trials)  # type: ignore[arg-type]
-    return DataLoader(dataset, sampler=sampler, batch_size=batch_size, collate_fn=stack_trials)
