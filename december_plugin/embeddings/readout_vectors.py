@@ -77,9 +77,9 @@ def readout_vectors(readout: nn.Module) -> Tensor:
         neuralpredictors' ``ClonedReadout``, whose vectors are those of its source times the neuron's gain ``alpha``;
         and an attribute ``features`` of shape (1, D, 1, n), as in neuralpredictors' Gaussian, pooling and pyramid
         readouts, (n, D), as in its attention and factorized ones, or (D, n), as in its deterministic Gaussian one.
-        Those classes are distinguished by their other parameters, so that n may equal D; features (n, D) or (D, n) of another
-        class are recognised by the number of neurons (``outdims``, or the length of ``bias``), and an error if both
-        axes have it. Shared features are those after sharing and scaling.
+        Those classes are distinguished by their other parameters, so that n may equal D; features (n, D) or (D, n) of
+        another class are recognised by the number of neurons (``outdims``, or the length of ``bias``), and an error if
+        both axes have it. Shared features are those after sharing and scaling.
 
     Returns
     -------
