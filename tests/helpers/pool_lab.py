@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,8 @@ import yaml
 
 from december_plugin.cli import main
 from december_plugin.schemas.lab import Lab, open_lab
+from helpers.waiting import PATIENCE, wait_until
 
-PATIENCE = 90.0  # seconds: starts of processes on busy machines
 MODEL = {
     "hidden_channels": 4,
     "input_kern": 3,
@@ -39,15 +37,6 @@ def fatal_trainer(model, dataloaders, seed, uid=None, cb=None, fatal_seed=0, **s
         os._exit(9)
     return baseline_trainer(model, dataloaders, seed, uid=uid, cb=cb, **settings)
 """
-
-
-def wait_until(condition: Callable[[], Any], what: str, *, seconds: float = PATIENCE) -> Any:
-    """Return what the condition returns as soon as that is true."""
-    until = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < until, f"{what} did not happen within {seconds:.0f} s"
-        time.sleep(0.1)
-    return value
 
 
 class PoolLab:

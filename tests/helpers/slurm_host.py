@@ -16,11 +16,12 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from helpers.waiting import wait_until
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
 SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/sbin")
@@ -79,15 +80,6 @@ def find_program(name: str) -> str | None:
     return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *SYSTEM_FOLDERS]))
 
 
-def wait_until(condition: Callable[[], object], what: Callable[[], str], seconds: float) -> None:
-    """Wait until the condition holds; fail with these words after some seconds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(what())
-        time.sleep(0.1)
-
-
 class SlurmHost:
     """The daemons of a Slurm with one node, this host.
 
@@ -125,7 +117,7 @@ class SlurmHost:
         if "slurmd" in self.processes:
             self.run("scancel", "--user", getpass.getuser(), check=False)
             with contextlib.suppress(AssertionError):
-                wait_until(lambda: not self.queue(), str, STOP_TIMEOUT)
+                wait_until(lambda: not self.queue(), "the end of all jobs", seconds=STOP_TIMEOUT)
         for process in reversed(self.processes.values()):
             process.terminate()
             try:
@@ -136,7 +128,7 @@ class SlurmHost:
         for pid in self.leftovers():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not self.leftovers(), lambda: f"processes {self.leftovers()} do not end", STOP_TIMEOUT)
+        wait_until(lambda: not self.leftovers(), lambda: f"the end of {self.leftovers()}", seconds=STOP_TIMEOUT)
 
     def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run one of Slurm's commands."""
@@ -216,7 +208,7 @@ class SlurmHost:
             assert not dead, f"{', '.join(dead)} ended.\n{self.logs()}"
             return ready()
 
-        wait_until(ready_or_dead, lambda: f"Slurm does not come up.\n{self.logs()}", START_TIMEOUT)
+        wait_until(ready_or_dead, lambda: f"the start of Slurm\n{self.logs()}", seconds=START_TIMEOUT)
 
 
 def free_ports(number: int) -> list[int]:

@@ -17,7 +17,7 @@ from december_plugin.cli import main
 from december_plugin.errors import SettingsError
 from december_plugin.results import agreement as queries
 from december_plugin.results import figures as figure_queries
-from december_plugin.results import paper_figures as _figures
+from december_plugin.results import paper_figures
 from helpers import planted_lab
 from helpers.figures_lab import validation
 from helpers.lab_tables import LAB_TRAINERS, open_lab, truth
@@ -208,8 +208,8 @@ def test_configurations_are_named_by_what_differs(lab):
 
 
 def test_every_figure_that_the_tables_allow(lab, tmp_path, capsys, monkeypatch):
-    assert _figures.FORMATS == ("svg", "pdf", "png")
-    monkeypatch.setattr(_figures, "FORMATS", ("svg",))  # the tests of save_figure have the others
+    assert paper_figures.FORMATS == ("svg", "pdf", "png")
+    monkeypatch.setattr(paper_figures, "FORMATS", ("svg",))  # the tests of save_figure have the others
     schema = lab.tables.schema.database
     assert main(["figures", str(tmp_path / "figures"), "--schema", schema, "--nnfabrik", schema]) == 0
     out = capsys.readouterr().out
@@ -232,15 +232,15 @@ def test_every_figure_that_the_tables_allow(lab, tmp_path, capsys, monkeypatch):
 
 
 def test_sentences_of_a_figure_stand_beside_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(_figures, "FORMATS", ("svg",))
-    drawn = _figures.Captioned(Figure(), "what the criteria pick\n")
-    name, paths, reason = _figures._drawn("cluster-count", lambda: drawn, tmp_path)
+    monkeypatch.setattr(paper_figures, "FORMATS", ("svg",))
+    drawn = paper_figures.Captioned(Figure(), "what the criteria pick\n")
+    name, paths, reason = paper_figures._drawn("cluster-count", lambda: drawn, tmp_path)
     assert (name, [path.name for path in paths], reason) == (name, ["cluster-count.svg", "cluster-count.txt"], "")
     assert (tmp_path / "cluster-count.txt").read_text(encoding="utf-8") == "what the criteria pick\n"
     (tmp_path / "other.txt").mkdir()
     message = f"the text beside the figure other cannot be written to {tmp_path}: Is a directory. Choose a folder that "
     with pytest.raises(SettingsError, match=re.escape(message)):
-        _figures._drawn("other", lambda: drawn, tmp_path)
+        paper_figures._drawn("other", lambda: drawn, tmp_path)
 
 
 def test_the_example_of_the_page(lab, tmp_path, monkeypatch):
@@ -259,7 +259,7 @@ def test_the_example_of_the_page(lab, tmp_path, monkeypatch):
 
 def test_the_page_names_every_figure():
     page = (Path(__file__).parents[2] / "docs" / "figures.md").read_text(encoding="utf-8")
-    for name in (*_figures.ANALYSIS_FIGURES, *_figures.COMMON_FIGURES):
+    for name in (*paper_figures.ANALYSIS_FIGURES, *paper_figures.COMMON_FIGURES):
         assert f"| `{name}` |" in page
     for function in [name for name in plots.__all__ if name.endswith("_figure")]:
         assert function in page

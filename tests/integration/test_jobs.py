@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from december_plugin.pool.jobs.queue import JobQueue
 from december_plugin.pool.jobs.records import PoolRecords
 from december_plugin.pool.transactions import transaction
 from helpers.fake_sweep import HERE, FakeSweep
+from helpers.waiting import wait_until, waits_for_lock
 
 
 @pytest.fixture
@@ -348,13 +348,14 @@ class InThread:
         actions = JobActions(JobLookup(sweep.tables))
         actions._uptime, actions.records = 1e6, PoolRecords(connection, sweep.schema)
         jobs = [Job("TrainedModel", sweep.hash(0), "running", sweep.keys[0])]
+        self._connection = sweep.connection
         self.outcome: Any = None
         self._thread = threading.Thread(target=lambda: setattr(self, "outcome", actions.retry(jobs)))
 
     def start(self) -> None:
         self._thread.start()
-        time.sleep(0.5)
-        assert self._thread.is_alive()  # it waits for the lock
+        wait_until(lambda: waits_for_lock(self._connection), "it waits for the lock")
+        assert self._thread.is_alive()
 
     def join(self) -> Any:
         self._thread.join(20)

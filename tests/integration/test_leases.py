@@ -16,6 +16,7 @@ from december_plugin.pool.jobs.job import Lease
 from december_plugin.pool.jobs.leases import Leases
 from december_plugin.pool.jobs.queue import JobQueue, TableQueue, choose_tables
 from december_plugin.pool.transactions import transaction
+from helpers.waiting import wait_until, waits_for_lock
 
 
 @pytest.fixture
@@ -159,7 +160,7 @@ def test_taking_a_lease_away_waits_for_a_holder_that_stores(lab, table, key, lea
         assert leases.end(table.connection, lease)
         thread = threading.Thread(target=lambda: found.extend(leases.release_expired(other)))
         thread.start()
-        time.sleep(0.5)
+        wait_until(lambda: waits_for_lock(table.connection), "the other waits")
         assert thread.is_alive()
     thread.join(10)
     assert found == []  # it was done by then
@@ -275,7 +276,8 @@ def kill(other, connection) -> None:
     """Have the server end a connection."""
     (number,) = connection.query("SELECT connection_id()").fetchone()
     other.query(f"KILL {number}")
-    time.sleep(0.2)
+    listed = f"SELECT 1 FROM information_schema.processlist WHERE id = {number}"
+    wait_until(lambda: not other.query(listed).fetchall(), "the end of the connection")
 
 
 def test_deaths_with_a_checkpoint_in_between_do_not_poison_a_job(lab, table, key, leases, other):

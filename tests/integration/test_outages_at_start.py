@@ -21,8 +21,9 @@ from december_plugin.storage.base import MARK, StoreUnavailableError
 from december_plugin.storage.opening import open_store
 from helpers import lab_tables
 from helpers.fake_sweep import FakeSweep
-from helpers.pool_lab import PoolLab, wait_until
+from helpers.pool_lab import PoolLab
 from helpers.s3_server import Proxy
+from helpers.waiting import wait_until
 
 pytestmark = pytest.mark.slow(6)
 
@@ -95,7 +96,7 @@ def test_a_database_that_goes_in_the_first_seconds_of_a_pool(pool, server, monke
         proxy.fail("cut")  # whatever it does at the moment
         wait_until(lambda: "[pool] waiting: " in pool.output, "a pool that waits")
         assert process.poll() is None
-        time.sleep(1)
+        time.sleep(1)  # it still does after a while
         proxy.fail("pass")
         wait_until(lambda: pool.query("SELECT 1 FROM `{}`.pool"), "the pool's entry")
         wait_until(lambda: "worker started" in pool.output, "a worker")

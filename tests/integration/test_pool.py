@@ -18,7 +18,8 @@ from december_plugin.cli.commands import pool as pool_command
 from december_plugin.database.connection import second_connection
 from december_plugin.pool.jobs.records import PoolRecords
 from december_plugin.pool.supervisor.database import SupervisorDatabase, failed_jobs
-from helpers.pool_lab import FATAL, wait_until
+from helpers.pool_lab import FATAL
+from helpers.waiting import wait_until
 
 pytestmark = pytest.mark.slow(10)
 
@@ -86,7 +87,7 @@ def test_ctrl_c_twice_kills_and_costs_no_attempt(pool):
     os.kill(pool.worker_in_training(), signal.SIGSTOP)  # it cannot answer
     process.send_signal(signal.SIGINT)
     wait_until(lambda: "once more kills them" in pool.output, "an answer to the first Ctrl-C")
-    time.sleep(1)
+    time.sleep(1)  # it goes on waiting for its worker
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     assert pool.ended(process) == 130, pool.output

@@ -45,7 +45,7 @@ def trainer(model, dataloaders, seed, *, uid=None, cb=None, **config):
     warnings.warn(f"warned: {password}")
     logging.getLogger("december_plugin.training").warning("logged: %s", password)
     logging.getLogger("a.lab").error("logged elsewhere: %r", dj.conn().conn_info)
-    time.sleep(1.5)
+    time.sleep(1.5)  # it is seen in the list of processes, and its output is passed on, while it runs
     try:
         raise ValueError(f"mysql://lab:{password}@host is refused")
     except ValueError as error:

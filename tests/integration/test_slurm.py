@@ -16,7 +16,8 @@ from december_plugin.cli import main
 from december_plugin.pool.jobs.records import PoolRecords
 from december_plugin.pool.slurm.array import slurm_status
 from december_plugin.schemas.lab import open_lab
-from helpers.slurm_host import SlurmHost, running_slurm, wait_until
+from helpers.slurm_host import SlurmHost, running_slurm
+from helpers.waiting import wait_until
 
 pytestmark = pytest.mark.slow(15)
 
@@ -84,7 +85,7 @@ class Cluster:
         return {row["worker_slurm_job"]: row["job_epoch"] for row in rows}
 
     def wait(self, condition: Any, what: str) -> None:
-        wait_until(condition, lambda: f"{what}: {self.slurm.queue()}\n{self.last_words()}", PATIENCE)
+        wait_until(condition, lambda: f"{what}: {self.slurm.queue()}\n{self.last_words()}", seconds=PATIENCE)
 
     def last_words(self) -> str:
         """Return the ends of all logs, for a test that fails."""
@@ -104,7 +105,7 @@ def cluster(slurm, december, database, schema_name, tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     yield Cluster(slurm, schema_name, tmp_path, december=december, capsys=capsys, recordings=recordings)
     slurm.run("scancel", "--partition=gpu")
-    wait_until(lambda: not slurm.queue(), lambda: f"still there: {slurm.queue()}", PATIENCE)
+    wait_until(lambda: not slurm.queue(), lambda: f"the end of {slurm.queue()}", seconds=PATIENCE)
 
 
 @pytest.fixture

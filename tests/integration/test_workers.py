@@ -22,6 +22,7 @@ from december_plugin.pool import read_overview
 from december_plugin.pool.jobs.waiting import clear_failures
 from december_plugin.schemas.lab import open_lab
 from helpers import lab_tables
+from helpers.waiting import wait_until
 
 pytestmark = pytest.mark.slow(8)
 
@@ -138,11 +139,8 @@ def test_registering_again_writes_nothing(command, recordings):
     )
 
 
-def wait_for(condition, *, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.2)
+def epochs_done(lab) -> list[int]:
+    return [epoch for epoch in lab.tables.PoolWorker.fetch("job_epoch") if epoch]
 
 
 def reservations(lab) -> list[dict]:
@@ -161,12 +159,12 @@ def test_a_killed_worker_leaves_no_reservation_for_ever(command, recordings):
     command.register({**long_training(recordings), "seeds": [1]})
     lab = open_lab(schema=command.schema, nnfabrik=command.schema)
     worker = command.start("worker", "--lease", "2")
-    wait_for(lambda: reservations(lab))
+    wait_until(lambda: reservations(lab), "a job that is taken")
     os.kill(worker.pid, signal.SIGKILL)
     worker.communicate()
     assert [row["pid"] for row in reservations(lab)] == [worker.pid]
     other = command.start("worker", "--lease", "2")
-    wait_for(lambda: [row["pid"] for row in reservations(lab)] == [other.pid])
+    wait_until(lambda: [row["pid"] for row in reservations(lab)] == [other.pid], "the other worker takes the job")
     other.send_signal(signal.SIGINT)
     output, _ = other.communicate(timeout=60)
     assert "is dead (its attempt number 1 that ended so); the job is free again" in output
@@ -177,12 +175,12 @@ def test_the_last_job_of_a_killed_worker_is_waited_for(command, recordings):
     command.register({**long_training(recordings), "seeds": [1]})
     lab = open_lab(schema=command.schema, nnfabrik=command.schema)
     worker = command.start("worker", "--lease", "4")
-    wait_for(lambda: reservations(lab))
+    wait_until(lambda: reservations(lab), "a job that is taken")
     other = command.start("worker", "--lease", "4")  # finds no job; the holder may live
     assert other.wait(120) == 0, "it waits for a worker that is alive"
     os.kill(worker.pid, signal.SIGKILL)
     third = command.start("worker", "--lease", "4")
-    wait_for(lambda: [row["pid"] for row in reservations(lab)] == [third.pid])
+    wait_until(lambda: [row["pid"] for row in reservations(lab)] == [third.pid], "the third worker takes the job")
 
 
 def test_an_interrupted_worker_frees_its_job_and_the_next_goes_on(command, recordings):
@@ -192,8 +190,8 @@ def test_an_interrupted_worker_frees_its_job_and_the_next_goes_on(command, recor
     interrupts = ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR2, 140))
     for attempt, (interrupt, code) in enumerate(interrupts, start=1):
         worker = command.start("worker", "--lease", "4")
-        wait_for(lambda: [epoch for epoch in lab.tables.PoolWorker.fetch("job_epoch") if epoch])
-        time.sleep(1.5)
+        (seen,) = wait_until(lambda: epochs_done(lab), "an epoch")
+        wait_until(lambda seen=seen: epochs_done(lab)[0] > seen, "further epochs")
         start = time.monotonic()
         worker.send_signal(interrupt)
         output, _ = worker.communicate(timeout=60)
@@ -220,8 +218,8 @@ def test_a_signal_that_python_drops_is_given_again(command, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", helpers.FOLDER)
     worker = command.start("worker", "--allow-modules", "helpers.planted_lab")
     lab = open_lab(schema=command.schema, nnfabrik=command.schema)
-    wait_for(lambda: reservations(lab))
-    time.sleep(2)
+    wait_until(lambda: reservations(lab), "a job that is taken")
+    time.sleep(2)  # the trainer, which cannot tell, has begun by then
     start = time.monotonic()
     worker.send_signal(signal.SIGTERM)
     output, _ = worker.communicate(timeout=60)

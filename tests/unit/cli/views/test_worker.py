@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from december_plugin.cli.views import worker as _worker_console
+from december_plugin.cli.views import worker as worker_view
 from december_plugin.cli.views.worker import WorkerConsole
 from december_plugin.training.monitor import Progress
 
@@ -82,7 +82,7 @@ def test_trainings_are_never_folded_and_the_end_prints_what_is_left(console: Wor
 
 
 def test_folded_lines_are_printed_after_a_while(console: WorkerConsole, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_worker_console, "FOLDED_FOR", 0.02)
+    monkeypatch.setattr(worker_view, "FOLDED_FOR", 0.02)
     done("SeedAgreement", 0.01)
     until = time.monotonic() + 5
     while not lines(console) and time.monotonic() < until:
@@ -91,7 +91,7 @@ def test_folded_lines_are_printed_after_a_while(console: WorkerConsole, monkeypa
 
 
 def test_a_job_is_named_when_it_takes_long(console: WorkerConsole, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_worker_console, "LONG", 0.02)
+    monkeypatch.setattr(worker_view, "LONG", 0.02)
     console.begins("TrainedModel: baseline, seed 1")
     until = time.monotonic() + 5
     while not lines(console) and time.monotonic() < until:
@@ -99,7 +99,7 @@ def test_a_job_is_named_when_it_takes_long(console: WorkerConsole, monkeypatch: 
     console.ends()
     console.begins("TrainedModel: baseline, seed 2")
     console.ends()
-    time.sleep(0.05)
+    time.sleep(0.05)  # the second job took no longer than that
     assert lines(console) == ["TrainedModel: baseline, seed 1: begun"]
 
 

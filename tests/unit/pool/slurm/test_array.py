@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from december_plugin.cli import slurm_options as _slurm
+from december_plugin.cli import slurm_options
 from december_plugin.errors import SettingsError
 from december_plugin.pool.liveness import PoolStatus
 from december_plugin.pool.slurm import array as slurm
@@ -25,7 +25,7 @@ from helpers.pool_stage import Stage
 
 def parse(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    _slurm.add_slurm_options(parser)
+    slurm_options.add_slurm_options(parser)
     return parser.parse_args(["--slurm", *words])
 
 
@@ -73,7 +73,7 @@ def test_other_times_are_refused(text):
 def test_the_options_become_parameters_of_submitit():
     words = ["--workers", "8", "--partition", "gpu", "--cpus-per-worker", "4", "--mem", "32G", "--qos", "long"]
     words += ["--account", "vision", "--constraint", "a100|h100", "--slurm-option", "exclude=node7"]
-    assert _slurm.array_settings(parse(*words)).parameters() == {
+    assert slurm_options.array_settings(parse(*words)).parameters() == {
         "job_name": "december",
         "time": 720,
         "nodes": 1,
@@ -92,10 +92,10 @@ def test_the_options_become_parameters_of_submitit():
 
 
 def test_gpus_of_a_kind_replace_the_number_and_none_are_asked_for_without():
-    by_kind = _slurm.array_settings(parse("--workers", "1", "--slurm-option", "gres=gpu:a100:1"))
+    by_kind = slurm_options.array_settings(parse("--workers", "1", "--slurm-option", "gres=gpu:a100:1"))
     assert "gpus_per_node" not in by_kind.parameters()
     assert by_kind.parameters()["additional_parameters"] == {"requeue": True, "gres": "gpu:a100:1"}
-    without = _slurm.array_settings(parse("--workers", "1", "--gpus-per-worker", "0", "--time", "2"))
+    without = slurm_options.array_settings(parse("--workers", "1", "--gpus-per-worker", "0", "--time", "2"))
     assert "gpus_per_node" not in without.parameters()
     assert without.parameters()["signal_delay_s"] == 60
 
@@ -125,24 +125,24 @@ def test_gpus_of_a_kind_replace_the_number_and_none_are_asked_for_without():
 )
 def test_wrong_options_are_named(words, message):
     with pytest.raises(SettingsError) as raised:
-        slurm.array_folder(_slurm.array_settings(parse(*words)), "0" * 32)
+        slurm.array_folder(slurm_options.array_settings(parse(*words)), "0" * 32)
     assert str(raised.value) == message
 
 
 def test_a_password_in_an_option_is_refused(monkeypatch):
     monkeypatch.setenv("DJ_PASS", "correct horse")
     with pytest.raises(SettingsError, match="--slurm-option comment contains a password, which others could read in"):
-        _slurm.array_settings(parse("--workers", "1", "--slurm-option", "comment=correct horse"))
+        slurm_options.array_settings(parse("--workers", "1", "--slurm-option", "comment=correct horse"))
 
 
 def test_options_of_one_place_are_refused_in_the_other():
     with pytest.raises(SettingsError, match=r"--mem is an option for Slurm\. Add --slurm to submit to a cluster, or"):
-        _slurm.check_without_slurm(parse("--mem", "3G"))
-    _slurm.check_without_slurm(parse())
+        slurm_options.check_without_slurm(parse("--mem", "3G"))
+    slurm_options.check_without_slurm(parse())
     args = parse("--workers", "1")
     args.cpu = 4
     with pytest.raises(SettingsError, match=r"--cpu is for a pool on this machine; Slurm chooses from what you ask"):
-        _slurm.array_settings(args)
+        slurm_options.array_settings(args)
 
 
 # ---- what the nodes find

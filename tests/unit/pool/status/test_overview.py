@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from december_plugin.cli.views import tables as _tables_view
+from december_plugin.cli.views import tables as tables_view
 from december_plugin.cli.views.status import StatusView
 from december_plugin.cli.views.status_json import dumped, overview_as_json
 from december_plugin.pool.jobs import lookup
@@ -263,8 +263,8 @@ def test_json_has_all() -> None:
 
 
 def test_lines_for_files_end_without_spaces(capsys: pytest.CaptureFixture[str]) -> None:
-    table = _tables_view.new_table("a", "b", plain=True)
+    table = tables_view.new_table("a", "b", plain=True)
     table.add_row("x", "")
     table.add_row("long one", "y")
-    _tables_view.show(_tables_view.new_console(), [table])
+    tables_view.show(tables_view.new_console(), [table])
     assert capsys.readouterr().out == "a         b\nx\nlong one  y\n"
