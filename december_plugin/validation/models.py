@@ -39,7 +39,7 @@ Settings = TypeVar("Settings")
 
 @dataclass(frozen=True)
 class Says:
-    """The sentence for a value that a place does not take, where the general one does not do.
+    """The sentence for a value that a place does not take, where the general one says too little.
 
     Attributes
     ----------
@@ -47,9 +47,9 @@ class Says:
         A format of ``name``, ``value``, ``suggestion`` (see :func:`december_plugin.errors.did_you_mean`) and ``whole``,
         the value of what the place is in.
     when
-        pydantic's types of errors for which it is; empty: all of them.
+        pydantic's types of the errors that it is for; empty: all of them.
     is_of_part
-        Whether the mistake is where the part begins that the place is in, rather than at the place itself.
+        Whether the mistake is shown where the part that holds the place begins, rather than at the place itself.
     """
 
     text: str
@@ -116,7 +116,7 @@ class Violation:
     rule
         pydantic's type of the error, such as ``greater_than``.
     error
-        The error of a validator of ours, if one found the mistake.
+        The error that one of our validators raised, if it found the mistake.
     """
 
     path: Path
@@ -203,7 +203,7 @@ class _Place:
 
 
 def _places(kind: Any, location: tuple[Any, ...]) -> Iterator[_Place]:
-    """Yield the places from the top to a location; the names that pydantic gives to the members of unions are none."""
+    """Yield the places from the top to a location, without the names that pydantic gives to the members of unions."""
     place = _described((), kind, [])
     yield place
     for part in location:
@@ -317,6 +317,9 @@ def _value_at(content: Any, path: Path) -> Any:
     return content
 
 
+_CONSTRUCTORS: dict[type, Callable[..., None]] = {}  # of pydantic, of every settings_class
+
+
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 def settings_class(kind: Kind) -> Kind:
     """Make a frozen dataclass of settings, which are checked when it is constructed.
@@ -338,7 +341,7 @@ def settings_class(kind: Kind) -> Kind:
             raise mistakes_in(error, made, given)[0].as_error() from None
 
     made.__init__ = checked
-    made.__construct__ = construct
+    _CONSTRUCTORS[made] = construct
     return made
 
 
@@ -358,7 +361,7 @@ def constructed(
     """
     settings: Any = object.__new__(kind)
     try:
-        settings.__construct__(**{str(name): value for name, value in given.items()})
+        _CONSTRUCTORS[kind](settings, **{str(name): value for name, value in given.items()})
     except ValidationError as error:
         return None, mistakes_in(error, kind, given, unknown=unknown)
     return settings, []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from december_plugin.errors import MissingSettingError, SettingsError, UnknownSettingError
 from december_plugin.training.settings import ClusteringSettings, TrainingSettings, distinguishing
-from december_plugin.validation.models import Count, Says, StrictModel, mistakes_in
+from december_plugin.validation.models import Count, Says, StrictModel, constructed, mistakes_in
 
 INTEGER = "it must be an integer of at least 1."
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -113,3 +113,31 @@ def test_mistakes_in_a_file_are_found_together_each_with_its_path() -> None:
         (("ages",), "ages is [1, 'x', -1]; a list of ages is expected."),
         (("owner", "kind"), "there is no leaf 3. Allowed: elm, oak."),
     ]
+
+
+def test_all_mistakes_of_settings_are_found_together() -> None:
+    given = {"n_clusters": 0, "strength": "strong", "dof": 2, "weight": "learned"}
+    settings, mistakes = constructed(ClusteringSettings, given, unknown="there is no key {name!r}. {suggestion}")
+    assert settings is None
+    assert [(each.path, each.text.partition(" Allowed")[0]) for each in mistakes] == [
+        (("n_clusters",), "n_clusters is 0; it must be at least 1."),
+        (("strength",), "strength is 'strong'; it must be a number of at least 0, or 'auto'."),
+        (("weight",), "there is no key 'weight'. Did you mean 'weights'?"),
+    ]
+    assert constructed(ClusteringSettings, {"n_clusters": 3}) == (ClusteringSettings(n_clusters=3), [])
+
+
+class Shelf(StrictModel):
+    SAYS_MISSING: ClassVar[Says] = Says("a shelf has a {name}.", is_of_part=True)
+
+    size: Annotated[Count, Says("{name} is {value!r} in {whole!r}; a size is expected.")]
+
+
+def test_a_mistake_may_be_that_of_the_part() -> None:
+    for content, path, text in (
+        ({}, (), "a shelf has a size."),
+        ({"size": 0}, ("size",), "size is 0 in {'size': 0}; a size is expected."),
+    ):
+        with pytest.raises(ValidationError) as caught:
+            Shelf.model_validate(content)
+        assert [(each.path, each.text) for each in mistakes_in(caught.value, Shelf, content)] == [(path, text)]
