@@ -7,7 +7,6 @@ of the paper each one is, and which query makes its frame, is in docs/figures.md
 
 from december_plugin.evaluation.tsne import TsneSettings, tsne_coordinates, tsne_settings
 from december_plugin.plots.agreement import agreement_figure
-from december_plugin.plots.cluster_counts import cluster_count_caption, cluster_count_figure
 from december_plugin.plots.confidence import calibration_figure, consensus_figure
 from december_plugin.plots.confusion import confusion_figure, known_types_figure
 from december_plugin.plots.curves import training_curves_figure
@@ -15,6 +14,7 @@ from december_plugin.plots.datasets import datasets_figure, weighted_agreement
 from december_plugin.plots.embedding import drawn_neurons, embedding_figure
 from december_plugin.plots.embedding_panels import embedding_panels_figure, tsne_frame
 from december_plugin.plots.measures import equivariant_figure, measures_figure
+from december_plugin.plots.model_selection import cluster_count_caption, cluster_count_figure
 from december_plugin.plots.nulls import null_figure, with_spread
 from december_plugin.plots.pretraining import learning_rate_figure, pretraining_figure
 from december_plugin.plots.restarts import restarts_figure

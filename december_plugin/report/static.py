@@ -63,7 +63,7 @@ def counts_picture(analysis: Analysis) -> Picture | None:
     """Return the criteria for K."""
     if analysis.counts.empty:
         return None
-    from december_plugin.plots.cluster_counts import cluster_count_figure
+    from december_plugin.plots.model_selection import cluster_count_figure
 
     return picture(lambda: cluster_count_figure(analysis.counts), "Criteria for the number of clusters against K.")
 

@@ -202,7 +202,7 @@ def _numbers(
     restriction = dj.AndList([written.plan, clusterings])
     table = agreement_table(lab.tables, restriction, types_name=types_name)
     nulls = null_table(lab.tables, restriction)
-    write_csv(with_null(table, nulls), settings.folder / "agreement.csv")
+    write_csv(with_null(table, nulls).drop(columns="identity"), settings.folder / "agreement.csv")
     return table, nulls
 
 

@@ -1,94 +1,44 @@
-"""The table of ``december ari``: the best of each K, the null, and what is not there."""
+"""What the labels of configurations stand for: told by the tables, as far as it differs."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from december_plugin.results import evidence as type_queries
-from december_plugin.results.agreement_text import agreement_lines, agreement_text, with_null
+from december_plugin.evaluation.methods import Method
+from december_plugin.results.labels import configuration_methods
 
 
-def row(n_clusters: int, label: str, mean: float, **values: Any) -> dict[str, Any]:
-    known = {"agreement_sd": 0.01, "n_pairs": 3, "types_agreement_mean": np.nan, "types_agreement_sd": np.nan}
-    known |= {
-        "n_clusters": n_clusters,
-        "label": label,
-        "agreement_mean": mean,
-        "test_correlation_mean": 0.25,
-        "test_correlation_sd": np.nan,
-    }
-    return {**known, **values}
+def configuration(method: str, role: str, strength: str | None = None, **more: Any) -> dict[str, Any]:
+    key = {"dataset_fn": "d", "dataset_hash": "d", "model_fn": "m", "model_hash": "m"}
+    return {**key, "method": method, "trainer_role": role, "strength_setting": strength, "trainer_config": {}, **more}
 
 
-ROWS = [
-    row(3, "DECEMber", 0.9),
-    row(3, "k-means", 0.7),
-    row(4, "DECEMber", 0.8),
-    row(4, "k-means", 0.8001),
-    row(4, "t mixture", 0.5),
-    row(5, "DECEMber", 0.6),
-    row(5, "t mixture", np.nan, n_pairs=0),
-]
-
-
-def test_the_best_of_each_k_is_marked() -> None:
-    lines = agreement_lines(pd.DataFrame(ROWS))
-    assert [line for line, _ in lines] == [
-        "   K  method      ARI between seeds   pairs   test correlation",
-        "--------------------------------------------------------------",
-        "   3  DECEMber        0.900 ± 0.010*      3      0.250        ",
-        "   3  k-means         0.700 ± 0.010       3      0.250        ",
-        "",
-        "   4  DECEMber        0.800 ± 0.010*      3      0.250        ",  # equal, as they are shown
-        "   4  k-means         0.800 ± 0.010*      3      0.250        ",
-        "   4  t mixture       0.500 ± 0.010       3      0.250        ",
-        "",
-        "   5  DECEMber        0.600 ± 0.010       3      0.250        ",
-        "   5  t mixture                   -       0      0.250        ",
-        "",
-        "* the highest agreement at its K",
-    ]
-    assert [line[3:14] for line, is_best in lines if is_best] == ["3  DECEMber", "4  DECEMber", "4  k-means "]
-
-
-def test_the_null_stands_beside_the_agreement() -> None:
+def test_a_strength_is_part_of_a_method_where_several_are_compared() -> None:
     rows = [
-        row(3, "DECEMber", 0.9, null_mean=0.3, null_sd=0.02, p_value=0.05),
-        row(3, "k-means", 0.7, null_mean=np.nan, null_sd=np.nan, p_value=np.nan),
+        configuration("december", "december", "auto"),
+        configuration("december", "december", "0"),
+        configuration("kmeans", "baseline"),
+        configuration("kmeans", "control"),
+        configuration("december", "december", "0.001", dataset_hash="other"),
     ]
-    assert agreement_text(pd.DataFrame(rows)).splitlines() == [
-        "   K  method     ARI between seeds   pairs            null        p   test correlation",
-        "--------------------------------------------------------------------------------------",
-        "   3  DECEMber       0.900 ± 0.010*      3   0.300 ± 0.020    0.050      0.250        ",
-        "   3  k-means        0.700 ± 0.010       3               -        -      0.250        ",
-        "",
-        "* the highest agreement at its K",
-        "null: agreement on surrogates without clusters, mean ± sd over draws; p: share of these that agree as well",
+    assert configuration_methods(pd.DataFrame(rows)) == [
+        Method("december", "december", strength="auto"),
+        Method("december", "december", strength="0"),
+        Method("kmeans", "baseline"),
+        Method("kmeans", "control"),
+        Method("december", "december"),
     ]
 
 
-def test_nothing_is_marked_where_there_is_nothing_to_choose() -> None:
-    same = pd.DataFrame([row(3, "a", 0.5), row(3, "b", 0.5), row(4, "a", 0.7)])
-    assert "*" not in agreement_text(same)
-    without = same.assign(null_mean=np.nan, null_sd=np.nan, p_value=np.nan)
-    assert agreement_text(without) == agreement_text(same)
+def test_a_constant_target_is_part_of_a_method_where_both_are_compared() -> None:
+    constant = {"trainer_config": {"detach_target": True}}
+    both = pd.DataFrame([configuration("december", "december"), configuration("december", "december", **constant)])
+    assert [method.constant_target for method in configuration_methods(both)] == [False, True]
+    assert [method.constant_target for method in configuration_methods(both.iloc[1:])] == [False]
 
 
-def test_of_several_nulls_the_highest_counts() -> None:
-    nulls = pd.DataFrame(
-        {
-            "trainer_hash": ["a", "a", "b"],
-            "surrogate_name": ["many draws", "high", "only"],
-            "n_draws": [1000, 20, 20],
-            "null_mean": [0.1, 0.3, 0.2],
-            "null_sd": [0.01, 0.02, 0.03],
-            "p_value": [0.001, 0.2, 0.05],
-        }
-    )
-    assert type_queries.highest_nulls(nulls, ["trainer_hash"])["surrogate_name"].tolist() == ["only", "high"]
-    beside = with_null(pd.DataFrame({"trainer_hash": ["a", "b", "c"]}), nulls)
-    assert beside["p_value"].tolist()[:2] == [0.2, 0.05]
-    assert beside["p_value"].isna().tolist() == [False, False, True]
+def test_the_text_of_a_comment_says_nothing() -> None:
+    row = configuration("gmm", "baseline", trainer_comment="DECEMber, strength 0 (control)")
+    assert configuration_methods(pd.DataFrame([row])) == [Method("gmm", "baseline")]
