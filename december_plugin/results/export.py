@@ -11,7 +11,7 @@ import pandas as pd
 
 from december_plugin.answer.data import ExportTable
 from december_plugin.evaluation.model_selection import OF_ONE_MODEL
-from december_plugin.results import evidence as type_queries
+from december_plugin.results import evidence
 from december_plugin.results.agreement import assignment_frame
 from december_plugin.results.performance import stored_columns
 from december_plugin.results.queries import configuration_key
@@ -88,23 +88,23 @@ class _Reader:
         return (self.tables.ClusterAssignment & configuration).fetch("KEY", order_by="seed")
 
     def nulls(self) -> pd.DataFrame:
-        return self._numbered(type_queries.null_table(self.tables))[[*SUMMARY, *NULLS, "n_pairs"]]
+        return self._numbered(evidence.null_table(self.tables))[[*SUMMARY, *NULLS, "n_pairs"]]
 
     def _counts(self) -> pd.DataFrame:
-        return self._numbered(type_queries.cluster_count_table(self.tables))
+        return self._numbered(evidence.cluster_count_table(self.tables))
 
     def counts(self) -> pd.DataFrame:
         criteria = [f"{criterion.curve}_{part}" for criterion in OF_ONE_MODEL for part in ("mean", "sd")]
         settings = ["trainer_settings", "clustering_settings"]
-        agreement = ["n_models", "agreement_mean", "agreement_sd", "n_pairs", *type_queries.ABOVE_NULL]
+        agreement = ["n_models", "agreement_mean", "agreement_sd", "n_pairs", *evidence.ABOVE_NULL]
         return self._counts()[[*SUMMARY, *settings, *agreement, *criteria, "heldout_log_likelihood_se"]]
 
     def choices(self) -> pd.DataFrame:
-        return type_queries.choose_cluster_count(self._counts())
+        return evidence.choose_cluster_count(self._counts())
 
     def consensus(self) -> pd.DataFrame:
         found = ["n_seeds", "n_neurons", "n_clusters_found", "mean_stability", "core_fraction"]
-        return self._numbered(type_queries.consensus_table(self.tables))[[*SUMMARY, *found]]
+        return self._numbered(evidence.consensus_table(self.tables))[[*SUMMARY, *found]]
 
     def consensus_neurons(self) -> Iterator[pd.DataFrame]:
         columns = ["configuration", *NEURON, "cluster", "stability", "n_seeds", "confidence", "margin"]
@@ -113,7 +113,7 @@ class _Reader:
         for row in self.agreement.to_dict("records"):
             keys = self._keys(row)
             if len(keys) > 1:
-                frame = type_queries.consensus_frame(self.tables, keys)
+                frame = evidence.consensus_frame(self.tables, keys)
                 yield frame.assign(configuration=row["configuration"])[columns]
 
     def assignments(self) -> Iterator[pd.DataFrame]:

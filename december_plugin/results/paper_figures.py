@@ -15,9 +15,8 @@ from december_plugin import plots
 from december_plugin.answer.data import whose_clusters
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.methods import Method
-from december_plugin.results import agreement as queries
-from december_plugin.results import evidence as type_queries
-from december_plugin.results import figures as figure_queries
+from december_plugin.results import evidence, figures
+from december_plugin.results.agreement import agreement_table
 from december_plugin.results.confusion import confusion_frame
 from december_plugin.results.queries import configuration_key, known_types_name
 from december_plugin.results.report_analysis import chosen_row, known_types_of
@@ -84,8 +83,8 @@ def draw_all(
 ) -> Iterator[tuple[str, list[Path], str]]:
     """Draw the figures one by one; yield each one's name, its files, and why it was left out if there are none."""
     # Further random starts of a method have a figure of their own.
-    starts = [{"clustering_hash": name} for name in figure_queries.first_starts(lab.tables)]
-    table = queries.agreement_table(lab.tables, starts, types_name=types_name)
+    starts = [{"clustering_hash": name} for name in figures.first_starts(lab.tables)]
+    table = agreement_table(lab.tables, starts, types_name=types_name)
     if table.empty:
         raise SettingsError(
             "there are no assignments yet, so that there is nothing to draw. `december register` plans trainings, "
@@ -93,8 +92,8 @@ def draw_all(
         )
     types_name = known_types_name(lab.tables, types_name)
     analyses = [
-        Analysis(lab.tables, dict(zip(figure_queries.DATA, values, strict=True)), group, types_name, with_tsne)
-        for values, group in table.groupby(list(figure_queries.DATA), sort=True)
+        Analysis(lab.tables, dict(zip(figures.DATA, values, strict=True)), group, types_name, with_tsne)
+        for values, group in table.groupby(list(figures.DATA), sort=True)
     ]
     for analysis in analyses:
         ending = "" if len(analyses) == 1 else "-" + _short(analysis.key)
@@ -159,7 +158,7 @@ def strength(analysis: Analysis) -> Figure:
     chosen = rows.assign(label=["DECEMber, strength " + setting for setting in rows["strength_setting"]])
     others = analysis.table[analysis.table["trainer_role"] == "baseline"]
     table = pd.concat([chosen, others]).dropna(subset="agreement_mean")
-    performance = figure_queries.performance_frame(analysis.tables, analysis.key)
+    performance = figures.performance_frame(analysis.tables, analysis.key)
     clustered = performance[performance["trainer_role"] == "december"]
     clustered = clustered[clustered["pretrain_epochs"] == rows["pretrain_epochs"].iloc[0]]
     clustered = one_rate_each(clustered)
@@ -187,7 +186,7 @@ def pretraining(analysis: Analysis) -> Figure:
 
 def learning_rates(analysis: Analysis) -> Figure:
     """Draw validation and test correlation against the learning rate (Figures 5 and 6)."""
-    performance = figure_queries.performance_frame(analysis.tables, analysis.key)
+    performance = figures.performance_frame(analysis.tables, analysis.key)
     performance = performance[performance["trainer_role"] == "december"]
     if performance["learning_rate"].nunique() < 2:
         raise LeftOutError("there is one learning rate only")
@@ -204,7 +203,7 @@ def learning_rates(analysis: Analysis) -> Figure:
 
 def restarts(analysis: Analysis) -> Figure:
     """Draw the stability over random starts on one model (Figures 10 and 11)."""
-    pairs = figure_queries.restarts_frame(analysis.tables, analysis.key)
+    pairs = figures.restarts_frame(analysis.tables, analysis.key)
     if pairs.empty:
         raise LeftOutError("no method has clustered a model from several random starts (Clustering with other seeds)")
     first = pairs["seed"].min()
@@ -216,13 +215,13 @@ def measures(analysis: Analysis) -> Figure:
     """Draw the other measures of agreement (Figure 13)."""
     if not analysis.agreement["agreement_mean"].notna().any():
         raise LeftOutError("there is no pair of seeds yet")
-    frame = figure_queries.measures_frame(analysis.tables, analysis.key)
+    frame = figures.measures_frame(analysis.tables, analysis.key)
     return plots.measures_figure(_labelled(frame.dropna(subset="agreement_mean"), analysis))
 
 
 def null(analysis: Analysis) -> Figure:
     """Draw the agreement of every method beside that of readouts without clusters."""
-    nulls = type_queries.null_table(analysis.tables, analysis.key)
+    nulls = evidence.null_table(analysis.tables, analysis.key)
     nulls = nulls[nulls["clustering_hash"].isin(analysis.table["clustering_hash"])].reset_index(drop=True)
     if nulls.empty:
         raise LeftOutError("no surrogates have been drawn; a sweep asks for them in its section surrogates")
@@ -231,10 +230,10 @@ def null(analysis: Analysis) -> Figure:
 
 def cluster_count(analysis: Analysis) -> Captioned:
     """Draw what four criteria say about the number of clusters; what they pick stands beside, in words."""
-    table = type_queries.cluster_count_table(analysis.tables, analysis.key)
+    table = evidence.cluster_count_table(analysis.tables, analysis.key)
     table = table[table["clustering_hash"].isin(analysis.table["clustering_hash"])].reset_index(drop=True)
     labelled = _labelled(table, analysis)
-    choices = type_queries.choose_cluster_count(labelled)
+    choices = evidence.choose_cluster_count(labelled)
     return Captioned(plots.cluster_count_figure(labelled, choices), plots.cluster_count_caption(choices))
 
 
@@ -244,7 +243,7 @@ def consensus(analysis: Analysis) -> Figure:
     key = {name: row[name] for name in configuration_key(analysis.tables)}
     if row["n_models"] < 2:
         raise LeftOutError(f"there is one seed of {row['label']} with K = {row['n_clusters']} only")
-    frame = type_queries.consensus_frame(analysis.tables, key)
+    frame = evidence.consensus_frame(analysis.tables, key)
     return plots.consensus_figure(frame, title=f"{row['label']}, K = {row['n_clusters']}")
 
 
@@ -256,7 +255,7 @@ def datasets(tables: Any, table: pd.DataFrame) -> Figure:
     if table["dataset_hash"].nunique() < 2:
         raise LeftOutError("there is one data set only")
     starts = [{"clustering_hash": name} for name in set(table["clustering_hash"])]
-    frame = figure_queries.datasets_frame(tables, starts)
+    frame = figures.datasets_frame(tables, starts)
     frame = frame[frame["model_hash"] == _most_common(frame["model_hash"])].dropna(subset="agreement_mean")
     if frame["dataset"].nunique() < 2:
         raise LeftOutError("there is no model whose seeds can be compared on several data sets")
@@ -297,7 +296,7 @@ def _n_types(analysis: Analysis) -> int | None:
 
 def _chosen(analysis: Analysis) -> pd.Series:
     """Return the configuration whose clusters the report shows."""
-    choices = type_queries.choose_cluster_count(type_queries.cluster_count_table(analysis.tables, analysis.key))
+    choices = evidence.choose_cluster_count(evidence.cluster_count_table(analysis.tables, analysis.key))
     return chosen_row(analysis.table, n_clusters=None, n_types=_n_types(analysis), choices=choices)
 
 
@@ -335,10 +334,10 @@ def _pretrainings(analysis: Analysis) -> tuple[pd.DataFrame, pd.DataFrame]:
     if tried.max() < 2:
         raise LeftOutError("there is one length of the pretraining only")
     rows = rows[rows["strength_setting"] == tried.idxmax()]
-    rates = figure_queries.learning_rates(analysis.tables)
+    rates = figures.learning_rates(analysis.tables)
     rows = rows.merge(rates, on=["trainer_fn", "trainer_hash"])
     rows = rows.drop_duplicates(["pretrain_epochs", "learning_rate", "n_clusters"])
-    performance = figure_queries.performance_frame(analysis.tables, analysis.key)
+    performance = figures.performance_frame(analysis.tables, analysis.key)
     performance = performance[
         (performance["trainer_role"] == "december") & (performance["strength_setting"] == tried.idxmax())
     ]
@@ -364,7 +363,7 @@ def _coordinates(analysis: Analysis, rows: pd.DataFrame) -> pd.DataFrame:
     for row in rows.to_dict("records"):
         assignments = analysis.tables.ClusterAssignment & {name: row[name] for name in names}
         keys[row["label"]] = assignments.fetch("KEY", order_by="seed", limit=1)[0]
-    return figure_queries.embeddings_frame(analysis.tables, keys)
+    return figures.embeddings_frame(analysis.tables, keys)
 
 
 ANALYSIS_FIGURES: dict[str, Callable[[Analysis], Figure | Captioned]] = {

@@ -112,14 +112,14 @@ class AnalysisReader:
 
     def _evidence(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         """Return null bands, criteria for K, what they pick, and consensus; empty frames where there is nothing."""
-        from december_plugin.results import evidence as type_queries
+        from december_plugin.results import evidence
 
-        nulls = self._of_the_analysis(type_queries.null_table(self.tables, self.group))
-        counts = self._of_the_analysis(type_queries.cluster_count_table(self.tables, self.group))
+        nulls = self._of_the_analysis(evidence.null_table(self.tables, self.group))
+        counts = self._of_the_analysis(evidence.cluster_count_table(self.tables, self.group))
         choices = pd.DataFrame()
         if not counts.empty:
-            choices = type_queries.choose_cluster_count(counts)
-        consensus = self._of_the_analysis(type_queries.consensus_table(self.tables, self.group))
+            choices = evidence.choose_cluster_count(counts)
+        consensus = self._of_the_analysis(evidence.consensus_table(self.tables, self.group))
         return nulls, counts, choices, consensus
 
     def _of_the_analysis(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -168,11 +168,11 @@ class AnalysisReader:
         return (self.tables.ClusterAssignment & configuration).fetch("KEY", order_by="seed")
 
     def _chosen(self, row: pd.Series, types: pd.DataFrame | None) -> SelectedConfiguration:
-        from december_plugin.results import evidence as type_queries
+        from december_plugin.results import evidence
 
         keys = self._keys(row)
         if len(keys) > 1:
-            neurons = type_queries.consensus_frame(self.tables, keys)
+            neurons = evidence.consensus_frame(self.tables, keys)
         else:
             neurons = assignment_frame(self.tables, keys[0])
             neurons["stability"] = np.nan
