@@ -7,9 +7,9 @@ LINTED := december_plugin schemas tests benchmarks docker docs examples scripts 
 
 help:
 	@echo "make demo        the whole job on simulated recordings, in a few minutes (DEMO_ARGS=... for options)"
-	@echo "make test        unit and integration tests, the latter with a MariaDB and a Slurm of their own"
+	@echo "make test        all tests, with a MariaDB and a Slurm of their own (TEST_ARGS=\"-m 'not slow'\": the quick ones)"
 	@echo "make chaos       workers, server and stores under faults, at length: about half an hour (CHAOS_ARGS=...)"
-	@echo "make unit        unit tests alone: no database, under a minute"
+	@echo "make unit        unit tests alone: no database"
 	@echo "make retina      tests of the extra [retina], in an environment of their own (.venv-retina, 2.6 GB)"
 	@echo "make lint        ruff, import-linter, mypy, codespell, hadolint, the compose file against its schema"
 	@echo "make format      let ruff lay the code out"
