@@ -478,7 +478,7 @@ class GaussianReadoutSettings(FrameReadoutSettings):
     Attributes
     ----------
     grid_mean_predictor
-        Settings of the small network that predicts them. None learns each position by itself.
+        Settings of the small network that predicts them. None learns each position separately.
     """
 
     grid_mean_predictor: Mapping[str, Any] | None = setting(CORTEX_GRID, check_grid_predictor)

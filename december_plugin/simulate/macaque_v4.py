@@ -55,7 +55,7 @@ LATENCY_BINS = 3
 EARLY_SHARE = 0.05  # of the spikes, before the response begins
 FIRST_SESSION_ID = 3631896544452
 SUBJECT = 31
-SHOWN_ORDER, SPREAD = 20, 21  # random streams beside those of the image model
+SHOWN_ORDER, SPREAD = 20, 21  # random streams in addition to those of population.py
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Simulated recordings of movies with planted cell types, in the generic movie format, the truth beside them.
+"""Simulated recordings of movies with planted cell types, in the generic movie format, with the planted truth.
 
 Generative model. Neuron ``i`` of type ``k(i)``, frame ``t`` of a movie ``s`` in units of its contrast::
 
@@ -48,7 +48,7 @@ N_LAGS = 12
 RADIUS, TAU, BIPHASIC = (1.0, 2.0), (2.2, 1.0), (0.2, 0.8)  # of the slowest and the fastest types; pixels, frames
 SURROUND_RADIUS = 2.5  # in radii of the centre
 SURROUND = (0.5, 0.8)  # weight of the surround, drawn for each type
-TYPES, NEURONS, MOVIES = 30, 31, 32  # random streams beside those of the image model
+TYPES, NEURONS, MOVIES = 30, 31, 32  # random streams in addition to those of population.py
 
 
 @dataclass(frozen=True)

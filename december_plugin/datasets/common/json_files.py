@@ -1,4 +1,4 @@
-"""JSON files beside recordings, in which every name is there once."""
+"""JSON files of recordings, in which every name must occur once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies in a folder of recordings, without what an operating system put beside it."""
+"""Entries of a folder of recordings, without the files that operating systems leave there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEFT_BY_SYSTEMS = frozenset(
 def is_left_by_system(name: str) -> bool:
     """Return whether a file or folder of this name is an operating system's and no part of a recording.
 
-    macOS writes ``._name`` beside every file on disks of other systems and into zip archives.
+    macOS writes ``._name`` next to every file on disks of other systems and into zip archives.
     """
     return name.startswith(".") or name.lower() in LEFT_BY_SYSTEMS
 

@@ -189,7 +189,7 @@ def _tiers(
                 setting="lead_frames",
                 others=["chunk_frames"],
             )
-    # All frames of the retina in the order of the movie; those of the test that nobody recorded are never served.
+    # All frames of the retina in the order of the movie; test frames without a recording are never served.
     everything = np.zeros((movie.n_frames, n_cells), dtype=np.float32)
     everything[:n_test_frames] = responses["test_responses"].T
     everything[n_test:] = responses["train_responses"].transpose(2, 1, 0).reshape(n_trials * n_frames, n_cells)

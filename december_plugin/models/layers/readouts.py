@@ -97,7 +97,7 @@ class AttentionReadout(RegularizedReadout, attention.AttentionReadout):
     def forward(self, x: Tensor, shift: Tensor | None = None, **kwargs: Any) -> Tensor:
         """Return the responses (batch, n) to the core's output ``x`` (batch, channels, height, width).
 
-        ``shift`` has no effect, as in neuralpredictors: attention finds the position in every image anew. Whatever else
+        ``shift`` has no effect, as in neuralpredictors: attention finds the position in each image. Whatever else
         an encoder hands to its readout is ignored.
         """
         return super().forward(x, shift=shift)

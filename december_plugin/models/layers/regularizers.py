@@ -65,7 +65,7 @@ def adaptive_log_normal_penalties(
 
 
 class RegularizedReadout:
-    """Gives a readout of neuralpredictors the adaptive log-normal regularizer; stands before it among the bases.
+    """Gives a readout of neuralpredictors the adaptive log-normal regularizer; list it before that among the bases.
 
     Parameters
     ----------
