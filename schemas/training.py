@@ -327,7 +327,6 @@ def _shape_of(result: Any) -> str:
     return type(result).__name__
 
 
-ROLES = ("december", "baseline", "control", "other")
 SCORE_NAME_LENGTH = 64
 
 

@@ -3,7 +3,7 @@
 Five measures from one contingency table: the adjusted Rand index (the primary one), the Fowlkes-Mallows index,
 homogeneity, completeness and the V-measure. They are the definitions of scikit-learn, one pass over the labels instead
 of five. On top: identity of neurons across models, summaries over all pairs of seeds, agreement with known cell types,
-and the mean and standard deviation across datasets.
+and the mean and standard deviation over groups of different sizes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Hashable, Iterable, Mapping, Set
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,28 +127,6 @@ class TypeAgreement:
 
 
 @dataclass(frozen=True)
-class DatasetAgreement:
-    """Agreement across datasets.
-
-    Attributes
-    ----------
-    mean
-        ``sum_d w_d A_d`` with ``w_d = n_d / sum n``.
-    sd
-        Square root of ``sum_d w_d sd_d^2 + sum_d w_d (A_d - A)^2``.
-    weights
-        Weight of every dataset.
-    n_neurons
-        Neurons of all datasets together.
-    """
-
-    mean: Measures
-    sd: Measures
-    weights: dict[Any, float]
-    n_neurons: int
-
-
-@dataclass(frozen=True)
 class _Partition:
     """Labels as codes from 0 to ``n_codes - 1`` (a code need not occur), and the identities of their neurons."""
 
@@ -189,6 +167,29 @@ def compare_partitions(
     ------
     SettingsError
         If there are no labels, their numbers differ, a label is missing (None or NaN), or the neurons differ.
+
+    See Also
+    --------
+    agreement_across_seeds : The same for all pairs of seeds.
+    agreement_with_types : Clusters against known types, some of which may be unknown.
+
+    Examples
+    --------
+    The names of the clusters do not matter:
+
+    >>> compare_partitions([0, 0, 1, 1], ["b", "b", "a", "a"]).adjusted_rand_index
+    1.0
+
+    Splitting a cluster lowers completeness, but not homogeneity:
+
+    >>> found = compare_partitions([0, 0, 1, 1], [0, 0, 1, 2])
+    >>> round(found.adjusted_rand_index, 2), found.homogeneity, round(found.completeness, 2)
+    (0.57, 1.0, 0.67)
+
+    With identities, neurons are matched by session and unit id:
+
+    >>> compare_partitions([0, 0, 1], [1, 0, 0], ids_a={"s": [1, 2, 3]}, ids_b={"s": [3, 2, 1]}).n_neurons
+    3
     """
     first, second = _matched(_encode(a, "a", ids_a), _encode(b, "b", ids_b), common_only=common_only)
     return _agreement(first, second)
@@ -212,6 +213,16 @@ def agreement_across_seeds(
     ------
     SettingsError
         If there are fewer than two seeds, a seed has no identities, or the neurons differ.
+
+    See Also
+    --------
+    compare_partitions : The agreement of one pair.
+
+    Examples
+    --------
+    >>> found = agreement_across_seeds({1: [0, 0, 1, 1], 2: [1, 1, 0, 0], 3: [0, 0, 1, 2]})
+    >>> found.n_pairs, round(found.mean.adjusted_rand_index, 2)
+    (3, 0.71)
     """
     if len(labels) < 2:
         raise SettingsError(f"agreement across seeds needs at least two seeds; there is {len(labels)}.")
@@ -261,6 +272,17 @@ def agreement_with_types(
     ------
     SettingsError
         If no neuron has a known type, or none of the typed neurons is in the assignment.
+
+    See Also
+    --------
+    compare_partitions : Two partitions of the same neurons.
+    december_plugin.evaluation.confusion.confusion_matrix : The counts by cluster and type.
+
+    Examples
+    --------
+    >>> found = agreement_with_types([0, 0, 1, 1, 1], ["ON", "ON", "OFF", "OFF", None])
+    >>> found.agreement.adjusted_rand_index, found.n_labelled, found.n_neurons
+    (1.0, 4, 5)
     """
     clusters = _encode(labels, "labels", ids)
     n_neurons = len(clusters.codes)
@@ -278,39 +300,6 @@ def agreement_with_types(
     reference, clusters = _matched(reference, clusters, common_only=True)
     return TypeAgreement(
         agreement=_agreement(reference, clusters), n_labelled=len(reference.codes), n_neurons=n_neurons
-    )
-
-
-def across_datasets(summaries: Mapping[Any, SeedAgreement]) -> DatasetAgreement:
-    """Return the agreement over several datasets, one model per dataset, e.g. one per retina.
-
-    Parameters
-    ----------
-    summaries
-        Dataset to its agreement across seeds.
-
-    Returns
-    -------
-    DatasetAgreement
-        Means weighted by numbers of neurons, and the standard deviation by the law of total variance. A dataset with
-        a single pair of seeds has no spread of its own (NaN), and then neither has the whole.
-
-    Raises
-    ------
-    SettingsError
-        If there are no datasets.
-    """
-    if not summaries:
-        raise SettingsError("there are no datasets; pass a mapping of dataset to its agreement across seeds.")
-    n = np.array([summary.n_neurons for summary in summaries.values()], dtype=np.float64)
-    means = np.array([astuple(summary.mean) for summary in summaries.values()])
-    sds = np.array([astuple(summary.sd) for summary in summaries.values()])
-    mean, sd = pool_mean_sd(means, sds, n)
-    return DatasetAgreement(
-        mean=_measures(mean),
-        sd=_measures(sd),
-        weights={dataset: float(weight) for dataset, weight in zip(summaries, n / n.sum(), strict=True)},
-        n_neurons=int(n.sum()),
     )
 
 

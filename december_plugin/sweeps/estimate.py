@@ -14,8 +14,8 @@ from december_plugin.sweeps.parse import Sweep
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """A sweep beside what is in the tables.
+class SweepEstimate:
+    """What is left of a sweep, given what is in the tables.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Outlook:
     on_gpu
         Whether it rests on trainings on GPUs; if none was, on those on processors.
     n_interrupted
-        Finished trainings that were left out because they went on from a checkpoint, so that their time is not known.
+        Finished trainings that were left out because they resumed from a checkpoint, so that their time is not known.
     following
         The jobs that follow the trainings.
     """
@@ -44,7 +44,7 @@ class Outlook:
     following: tuple[Following, ...] = ()
 
 
-def outlook(sweep: Sweep, *, nnfabrik: Any, tables: Any) -> Outlook:
+def estimate_sweep(sweep: Sweep, *, nnfabrik: Any, tables: Any) -> SweepEstimate:
     """Compare a sweep with the tables.
 
     Parameters
@@ -69,7 +69,7 @@ def outlook(sweep: Sweep, *, nnfabrik: Any, tables: Any) -> Outlook:
     }
     left = [_training(dict(zip(names, values, strict=True)), epochs) for values in sorted(wanted - trained)]
     finished, on_gpu, n_interrupted = finished_trainings(nnfabrik, tables)
-    return Outlook(
+    return SweepEstimate(
         n_trainings=len(wanted),
         n_new=len(wanted - planned - trained),
         n_trained=len(trained),

@@ -21,7 +21,7 @@ NAME_LENGTH = 32  # of a Fabrikant
 
 
 @dataclass
-class Registered:
+class RegistrationResult:
     """What a registration wrote, per table: new rows, and rows that were there already; and the keys of all.
 
     Attributes
@@ -145,7 +145,7 @@ def check(sweep: Sweep, *, nnfabrik: Any, tables: Any, fabrikant: str | None, ma
 
 def register(
     sweep: Sweep, *, nnfabrik: Any, tables: Any, fabrikant: str | None = None, add_fabrikant: bool = False
-) -> Registered:
+) -> RegistrationResult:
     """Write the entries of a sweep, and plan every dataset x model x trainer x seed.
 
     Parameters
@@ -185,8 +185,10 @@ def register(
             return _write(sweep, found, nnfabrik=nnfabrik, tables=tables, fabrikant=name)
 
 
-def _write(sweep: Sweep, found: dict[str, Compared], *, nnfabrik: Any, tables: Any, fabrikant: str) -> Registered:
-    written = Registered()
+def _write(
+    sweep: Sweep, found: dict[str, Compared], *, nnfabrik: Any, tables: Any, fabrikant: str
+) -> RegistrationResult:
+    written = RegistrationResult()
     for kind, compared in found.items():
         write(compared, nnfabrik=nnfabrik, fabrikant=fabrikant)
         n_entries = len({tuple(key.values()) for key in compared.keys})
@@ -216,7 +218,7 @@ def _write(sweep: Sweep, found: dict[str, Compared], *, nnfabrik: Any, tables: A
     return written
 
 
-def _write_clusterings(sweep: Sweep, table: Any, written: Registered) -> None:
+def _write_clusterings(sweep: Sweep, table: Any, written: RegistrationResult) -> None:
     known = set(table.fetch("clustering_hash"))
     for entry in sweep.clusterings:
         key = table.add_entry(entry.method, entry.n_clusters, skip_duplicates=True, **entry.settings)

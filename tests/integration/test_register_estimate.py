@@ -13,7 +13,7 @@ import pytest
 from december_plugin.cli import main
 from december_plugin.pool import Worker, WorkerSettings
 from december_plugin.schemas import lab as lab_module
-from december_plugin.sweeps.estimate import outlook
+from december_plugin.sweeps.estimate import estimate_sweep
 from december_plugin.sweeps.following_jobs import GROUPS, Following
 from december_plugin.sweeps.parse import Entry, Sweep, load_sweep
 from helpers.fake_sweep import FakeSweep
@@ -70,14 +70,14 @@ def test_times_on_gpus_count_alone_and_interrupted_trainings_do_not(sweep: FakeS
     }
     asked = Sweep(**entries, models=(Entry("helpers.planted_lab.model", {"note": "kept"}),), seeds=(6,))
     nnfabrik = sweep.lab.nnfabrik
-    on_processor = outlook(asked, nnfabrik=nnfabrik, tables=sweep.tables)
+    on_processor = estimate_sweep(asked, nnfabrik=nnfabrik, tables=sweep.tables)
     assert (on_processor.estimate.seconds, on_processor.on_gpu) == (45, False)
     gpu = sweep.worker(worker_gpu="0")
     sweep.execute("UPDATE POOL_job` SET last_worker = %s WHERE job_hash = %s", gpu, sweep.hash(1))
-    on_gpu = outlook(asked, nnfabrik=nnfabrik, tables=sweep.tables)
+    on_gpu = estimate_sweep(asked, nnfabrik=nnfabrik, tables=sweep.tables)
     assert (on_gpu.estimate.seconds, on_gpu.on_gpu) == (30, True)
     sweep.execute("UPDATE POOL_job` SET n_starts = 2 WHERE job_hash = %s", sweep.hash(1))
-    interrupted = outlook(asked, nnfabrik=nnfabrik, tables=sweep.tables)
+    interrupted = estimate_sweep(asked, nnfabrik=nnfabrik, tables=sweep.tables)
     assert (interrupted.estimate.seconds, interrupted.n_interrupted) == (60, 1)
 
 
@@ -135,7 +135,7 @@ def test_the_jobs_that_follow_are_those_that_workers_find(empty_lab: Any, tmp_pa
     path, tables = tmp_path / "sweep.yaml", empty_lab.tables
 
     def following() -> list[Following]:
-        return list(outlook(load_sweep(path), nnfabrik=empty_lab.nnfabrik, tables=tables).following)
+        return list(estimate_sweep(load_sweep(path), nnfabrik=empty_lab.nnfabrik, tables=tables).following)
 
     path.write_text(FOLLOWING)
     before = following()

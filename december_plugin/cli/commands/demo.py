@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from december_plugin.demo.demonstration import DemoSettings
     from december_plugin.schemas.lab import Lab
-    from december_plugin.sweeps.register import Registered
+    from december_plugin.sweeps.register import RegistrationResult
 
 SCHEMA = "december_demo"
 
@@ -150,7 +150,7 @@ def _check_recordings(recordings: tuple[Path, ...], settings: DemoSettings) -> N
         )
 
 
-def _register(schema: str, sweep: Any) -> tuple[Lab, Registered]:
+def _register(schema: str, sweep: Any) -> tuple[Lab, RegistrationResult]:
     from december_plugin.schemas.lab import open_lab
     from december_plugin.sweeps.register import register
 
@@ -188,7 +188,7 @@ def _train(lab: Lab, settings: DemoSettings, recordings: tuple[Path, ...], plan:
 
 
 def _numbers(
-    lab: Lab, settings: DemoSettings, written: Registered, types_name: str | None
+    lab: Lab, settings: DemoSettings, written: RegistrationResult, types_name: str | None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the agreement of this demonstration's configurations, with labels, and their nulls."""
     import datajoint as dj

@@ -186,9 +186,9 @@ def _print_outlook(sweep: Sweep, lab: Lab | None, reason: str) -> None:
         print(f"How many of them are planned or trained already, and how long they take, is not known: {reason}")
         return
     from december_plugin.cli.views.outlook import outlook_lines
-    from december_plugin.sweeps.estimate import outlook
+    from december_plugin.sweeps.estimate import estimate_sweep
 
-    print("\n".join(outlook_lines(outlook(sweep, nnfabrik=lab.nnfabrik, tables=lab.tables), schema=lab.schema)))
+    print("\n".join(outlook_lines(estimate_sweep(sweep, nnfabrik=lab.nnfabrik, tables=lab.tables), schema=lab.schema)))
 
 
 def _open_without_starting(args: argparse.Namespace) -> tuple[Lab | None, str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from december_plugin.sweeps.duration import LEVELS, SAME, Basis
-from december_plugin.sweeps.estimate import Outlook
+from december_plugin.sweeps.estimate import SweepEstimate
 from december_plugin.text.formatting import format_duration, numbered
 
 
-def outlook_lines(found: Outlook, *, schema: str) -> Iterator[str]:
+def outlook_lines(found: SweepEstimate, *, schema: str) -> Iterator[str]:
     """Yield the lines: how many trainings are new, planned, trained; how long they and what follows them take."""
     n_left = found.n_trainings - found.n_trained
     yield f"  new               {found.n_new:>6}"
@@ -24,7 +24,7 @@ def outlook_lines(found: Outlook, *, schema: str) -> Iterator[str]:
     yield from _following(found)
 
 
-def _trainings(found: Outlook, n_left: int) -> Iterator[str]:
+def _trainings(found: SweepEstimate, n_left: int) -> Iterator[str]:
     estimate = found.estimate
     device = "one GPU" if found.on_gpu else "the processor, with one worker"
     n_judged = n_left - estimate.n_unknown
@@ -44,7 +44,7 @@ def _trainings(found: Outlook, n_left: int) -> Iterator[str]:
     yield "Trainings that take over a shared pretraining are counted with the time that they really took."
 
 
-def _following(found: Outlook) -> Iterator[str]:
+def _following(found: SweepEstimate) -> Iterator[str]:
     """Yield what follows the trainings, in one sentence: its time, or that it is not known."""
     parts = []
     for jobs in found.following:
@@ -61,7 +61,7 @@ def _following(found: Outlook) -> Iterator[str]:
         yield f"After the trainings, with one worker: {'; '.join(parts)}."
 
 
-def _why_unknown(found: Outlook, schema: str) -> str:
+def _why_unknown(found: SweepEstimate, schema: str) -> str:
     if found.n_interrupted:
         return "the trainings that have finished were all interrupted, so their times are not known."
     return f"no worker has finished a training like them in the schema {schema!r} yet."

@@ -1,5 +1,6 @@
 """Agreement between partitions, against scikit-learn, plain loops and numbers worked out by hand."""
 
+import doctest
 import itertools
 import math
 import re
@@ -15,11 +16,9 @@ from sklearn import metrics
 
 from december_plugin.embeddings.neuron_ids import NeuronIds, match_neurons
 from december_plugin.errors import DecemberError, SettingsError
+from december_plugin.evaluation import agreement, matching
 from december_plugin.evaluation.agreement import (
     MEASURES,
-    Measures,
-    SeedAgreement,
-    across_datasets,
     agreement_across_seeds,
     agreement_with_types,
     compare_partitions,
@@ -364,18 +363,19 @@ class TestWithTypes:
             agreement_with_types([0, 1], types, **identities)
 
 
-class TestAcrossDatasets:
-    @staticmethod
-    def summary(mean, sd, n):
-        return SeedAgreement(mean=Measures(*[mean] * 5), sd=Measures(*[sd] * 5), n_pairs=3, n_neurons=n, pairs=())
+@pytest.mark.parametrize("module", [agreement, matching])
+def test_examples(module):
+    found = doctest.testmod(module)
+    assert found.attempted > 0
+    assert found.failed == 0
 
+
+class TestPooledMeans:
     def test_worked_example(self):
         # Weights 1/4 and 3/4: mean 0.35; variance (0.01/4 + 3 * 0.04/4) + (0.0225/4 + 3 * 0.0025/4) = 0.04.
-        result = across_datasets({"r1": self.summary(0.2, 0.1, 100), "r2": self.summary(0.4, 0.2, 300)})
-        assert result.mean.adjusted_rand_index == pytest.approx(0.35)
-        assert result.sd.v_measure == pytest.approx(0.2)
-        assert result.weights == {"r1": 0.25, "r2": 0.75}
-        assert result.n_neurons == 400
+        mean, sd = pool_mean_sd([0.2, 0.4], [0.1, 0.2], [100, 300])
+        assert mean == pytest.approx(0.35)
+        assert sd == pytest.approx(0.2)
 
     def test_equals_the_moments_of_the_pooled_draws(self):
         rng = np.random.default_rng(0)
@@ -384,14 +384,10 @@ class TestAcrossDatasets:
         pooled = np.concatenate(groups)
         np.testing.assert_allclose((mean, sd), (pooled.mean(), pooled.std()), rtol=1e-12)
 
-    def test_a_dataset_without_spread_leaves_none(self):
-        result = across_datasets({"a": self.summary(0.2, math.nan, 10), "b": self.summary(0.4, 0.1, 10)})
-        assert result.mean.homogeneity == pytest.approx(0.3)
-        assert math.isnan(result.sd.homogeneity)
-
-    def test_no_datasets(self):
-        with pytest.raises(SettingsError, match="there are no datasets; pass a mapping of dataset to its agreement"):
-            across_datasets({})
+    def test_a_group_without_spread_leaves_none(self):
+        mean, sd = pool_mean_sd([0.2, 0.4], [math.nan, 0.1], [10, 10])
+        assert mean == pytest.approx(0.3)
+        assert math.isnan(sd)
 
     @pytest.mark.parametrize("n", [[0, 0], [3, -1]])
     def test_sizes_that_are_no_weights(self, n):

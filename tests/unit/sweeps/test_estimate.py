@@ -6,7 +6,7 @@ import pytest
 
 from december_plugin.cli.views.outlook import outlook_lines
 from december_plugin.sweeps.duration import Estimate, Finished, Training, estimate, most_epochs
-from december_plugin.sweeps.estimate import Outlook
+from december_plugin.sweeps.estimate import SweepEstimate
 from december_plugin.sweeps.following_jobs import Following
 
 DATA, OTHER_DATA = ("loaders", "a"), ("loaders", "b")
@@ -78,7 +78,7 @@ def test_epochs_that_a_trainer_is_allowed(name: str, config: dict, epochs: int |
 def test_what_is_printed() -> None:
     finished = [Finished(training("x", epochs=10), 3600.0, 10)]
     planned = [training("x", epochs=10), training("y", epochs=20), Training(("others", "c"), MODEL, ("t", "x"), 20)]
-    found = Outlook(10, 2, 7, estimate(planned, finished), on_gpu=True, n_interrupted=4)
+    found = SweepEstimate(10, 2, 7, estimate(planned, finished), on_gpu=True, n_interrupted=4)
     assert list(outlook_lines(found, schema="lab")) == [
         "  new                    2",
         "  planned already        1",
@@ -90,11 +90,11 @@ def test_what_is_printed() -> None:
         "  4 finished trainings do not count, because they were interrupted.",
         "Trainings that take over a shared pretraining are counted with the time that they really took.",
     ]
-    nothing = Outlook(4, 4, 0, Estimate([], 4), on_gpu=False, n_interrupted=0)
+    nothing = SweepEstimate(4, 4, 0, Estimate([], 4), on_gpu=False, n_interrupted=0)
     assert list(outlook_lines(nothing, schema="lab"))[-1] == (
         "How long the 4 take is not known: no worker has finished a training like them in the schema 'lab' yet."
     )
-    done = Outlook(4, 0, 4, Estimate([], 0), on_gpu=False, n_interrupted=0)
+    done = SweepEstimate(4, 0, 4, Estimate([], 0), on_gpu=False, n_interrupted=0)
     assert list(outlook_lines(done, schema="lab"))[-1] == "Nothing is left to train."
 
 
@@ -104,10 +104,10 @@ def test_what_follows_the_trainings_is_counted_or_said_not_to_be() -> None:
         Following("evaluations", 60, 12, 130.0),
         Following("the null", 42, 42, 0.0),
     )
-    found = Outlook(4, 0, 4, Estimate([], 0), on_gpu=False, n_interrupted=0, following=following)
+    found = SweepEstimate(4, 0, 4, Estimate([], 0), on_gpu=False, n_interrupted=0, following=following)
     assert list(outlook_lines(found, schema="lab"))[-1] == (
         "After the trainings, with one worker: clusterings about 20 s (12 jobs); evaluations about 2 min (60 jobs, "
         "12 of them not estimated yet); the null is not estimated yet (42 jobs)."
     )
-    done = Outlook(4, 0, 4, Estimate([], 0), False, 0, following=(Following("the null", 0, 0, 0.0),))
+    done = SweepEstimate(4, 0, 4, Estimate([], 0), False, 0, following=(Following("the null", 0, 0, 0.0),))
     assert list(outlook_lines(done, schema="lab"))[-1] == "Nothing is left to train."
