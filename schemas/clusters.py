@@ -17,7 +17,7 @@ from datajoint.errors import DuplicateError
 from december_plugin.clustering.settings import DECEMBER, canonical_settings, setting_mistakes
 from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
 from december_plugin.schemas.restrictions import restricted
-from december_plugin.schemas.serialization import packed, unpacked
+from december_plugin.schemas.serialization import decode_blob, encode_blob
 from december_plugin.schemas.stored import (
     SessionNeurons,
     build_loaders,
@@ -203,13 +203,13 @@ class ClusterAssignment(dj.Computed):
             "mixture": output.get("mixture"),
             "config": full_config(self.nnfabrik, key, trainer=False),
         }
-        return (packed(fetched),)
+        return (encode_blob(fetched),)
 
     def make_compute(self, key: dict[str, Any], fetched: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Cluster the readout vectors; return the entry's values and those of its sessions."""
         from december_plugin.clustering.post_hoc import cluster_readouts
 
-        inputs = unpacked(fetched)
+        inputs = decode_blob(fetched)
         embeddings = stored_embeddings(self.trained_model_table, inputs["config"], key)
         neurons = session_neurons(embeddings.data_keys, inputs["neurons"], lambda: build_loaders(inputs["config"], key))
         method, n_clusters, settings = inputs["clustering"]

@@ -19,7 +19,7 @@ from december_plugin.evaluation.agreement import compare_partitions
 from december_plugin.evaluation.consensus import Consensus as Partition
 from december_plugin.evaluation.consensus import consensus_clusters, consensus_partition
 from december_plugin.evaluation.null import DEFAULT_DRAWS, null_agreement, null_band
-from december_plugin.schemas.serialization import packed, unpacked
+from december_plugin.schemas.serialization import decode_blob, encode_blob
 from december_plugin.schemas.stored import clustering_recipe, full_config, in_session_order, stored_embeddings
 from december_plugin.schemas.stored_labels import CommonNeurons, assigned_labels, common_neurons, stored_per_neuron
 
@@ -286,7 +286,7 @@ class ClusterQuality(dj.Computed):
             "config": full_config(self.nnfabrik, key, trainer=False),
             "data_keys": list((self.cluster_assignment_table.Session & key).fetch("data_key", order_by="data_key")),
         }
-        return (packed(fetched),)
+        return (encode_blob(fetched),)
 
     def make_compute(self, key: dict[str, Any], fetched: str) -> tuple[dict[str, Any]]:
         """Return the criteria."""
@@ -298,7 +298,7 @@ class ClusterQuality(dj.Computed):
             silhouette,
         )
 
-        inputs = unpacked(fetched)
+        inputs = decode_blob(fetched)
         embeddings = stored_embeddings(self.trained_model_table, inputs["config"], key)
         vectors = in_session_order(embeddings, inputs["data_keys"])
         labels = assigned_labels(self.cluster_assignment_table, key).labels
@@ -483,13 +483,13 @@ class SurrogateAgreement(SeedSetTable, dj.Computed):
             "config": full_config(self.nnfabrik, {**key, "seed": key["largest_seed"]}, trainer=False),
             "surrogates": {"n_draws": int(n_draws), "seed": int(seed), "method": str(surrogate_method)},
         }
-        return (packed(fetched),)
+        return (encode_blob(fetched),)
 
     def make_compute(self, key: dict[str, Any], fetched: str) -> tuple[dict[str, Any]]:
         """Draw surrogates, cluster them, and compare the seeds."""
         from december_plugin.clustering.post_hoc import cluster_readouts
 
-        inputs = unpacked(fetched)
+        inputs = decode_blob(fetched)
         keys, digests = self.seeds_of(key)
         neurons = common_neurons(self.cluster_assignment_table, keys)
         readouts, recipes = [], []

@@ -29,7 +29,7 @@ from december_plugin.evaluation.predictions import (
     repeated_clips,
     stimulus_ids_of,
 )
-from december_plugin.schemas.serialization import packed, unpacked
+from december_plugin.schemas.serialization import decode_blob, encode_blob
 from december_plugin.schemas.stored import build_trained, full_config, neurons_of, session_neurons, stored_state_dict
 
 if TYPE_CHECKING:
@@ -104,11 +104,11 @@ class TestPerformance(dj.Computed):
         """Return, packed, the configurations and what the trainer said about the neurons."""
         output = (self.trained_model_table & key).fetch1("output")
         config = full_config(self.nnfabrik, key, trainer=False)
-        return (packed({"config": config, "neurons": neurons_of(output)}),)
+        return (encode_blob({"config": config, "neurons": neurons_of(output)}),)
 
     def make_compute(self, key: dict[str, Any], fetched: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Predict the test tier; return the entry's values and those of its sessions."""
-        inputs = unpacked(fetched)
+        inputs = decode_blob(fetched)
         state_dict = stored_state_dict(self.trained_model_table, key)
         loaders, model = build_trained(inputs["config"], key, state_dict=state_dict, neurons=inputs["neurons"])
         if not loaders.get(TIER):

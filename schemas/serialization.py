@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 STORABLE = (bool, int, float, complex, str, bytes, datetime, date, time, Decimal, UUID, type(None))
 
 
-def plain(value: Any) -> Any:
+def to_storable(value: Any) -> Any:
     """Return ``value`` made of Python's own types and NumPy arrays, which a DataJoint blob holds.
 
     NumPy scalars become Python's, tensors become arrays, mappings become dicts and sequences become lists. What a blob
@@ -29,7 +29,7 @@ def plain(value: Any) -> Any:
 
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu()
-        return plain(value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy())
+        return to_storable(value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy())
     if isinstance(value, np.generic):
         return _plain_scalar(value)
     if isinstance(value, np.ndarray):
@@ -39,9 +39,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, bytearray):
         return bytes(value)
     if isinstance(value, Mapping):
-        return {_plain_name(name): plain(entry) for name, entry in value.items()}
+        return {_plain_name(name): to_storable(entry) for name, entry in value.items()}
     if isinstance(value, (Sequence, Set)):
-        return [plain(entry) for entry in value]
+        return [to_storable(entry) for entry in value]
     logger.warning("the trainer's output holds a %s, which a blob cannot store; its repr is stored", type(value))
     return repr(value)
 
@@ -52,12 +52,12 @@ def _plain_scalar(value: np.generic) -> Any:
         return float(value)
     if isinstance(value, np.complexfloating):
         return complex(value)
-    return plain(value.item())
+    return to_storable(value.item())
 
 
 def _plain_array(array: np.ndarray) -> Any:
     if array.ndim == 0:
-        return plain(array[()])
+        return to_storable(array[()])
     kind, size = array.dtype.kind, array.dtype.itemsize
     if kind == "f" and size not in (4, 8):
         return array.astype(np.float32 if size == 2 else np.float64)
@@ -66,7 +66,7 @@ def _plain_array(array: np.ndarray) -> Any:
     if kind in "biufc":
         # A blob knows the machine's own byte order only.
         return array.astype(array.dtype.newbyteorder("="), copy=False)
-    return plain(array.tolist())
+    return to_storable(array.tolist())
 
 
 def _plain_name(name: Any) -> Any:
@@ -74,7 +74,7 @@ def _plain_name(name: Any) -> Any:
     return name if isinstance(name, STORABLE) else repr(name)
 
 
-def fitting(output: Any, largest: int) -> Any:
+def drop_oversized(output: Any, largest: int) -> Any:
     """Return a trainer's output, without its largest entries if the server would not take it.
 
     A finished training is worth more than a matrix in its output. What is left out is named in the entry's place and in
@@ -83,7 +83,7 @@ def fitting(output: Any, largest: int) -> Any:
     Parameters
     ----------
     output
-        As of :func:`plain`.
+        As of :func:`to_storable`.
     largest
         The server's ``max_allowed_packet`` (bytes).
     """
@@ -123,7 +123,7 @@ def _portable(value: Any) -> Any:
     return value
 
 
-def packed(value: Any) -> str:
+def encode_blob(value: Any) -> str:
     """Return ``value`` as text.
 
     DataJoint hashes what ``make_fetch`` returns, element by element: 8 MB of numbers take it 48 s, one long text of the
@@ -132,6 +132,6 @@ def packed(value: Any) -> str:
     return base64.b64encode(blob.pack(value)).decode("ascii")
 
 
-def unpacked(text: str) -> Any:
-    """Return what :func:`packed` packed; a new copy each time."""
+def decode_blob(text: str) -> Any:
+    """Return what :func:`encode_blob` packed; a new copy each time."""
     return blob.unpack(base64.b64decode(text))

@@ -23,7 +23,13 @@ from december_plugin.errors import SettingsError, TrainingDivergedError
 from december_plugin.evaluation.predictions import check_image_ids
 from december_plugin.importing.datajoint_internals import attachment_path, remove_stored_file
 from december_plugin.schemas.relocation import relocated, rules_for
-from december_plugin.schemas.serialization import fitting, packed, plain, portable_state_dict, unpacked
+from december_plugin.schemas.serialization import (
+    decode_blob,
+    drop_oversized,
+    encode_blob,
+    portable_state_dict,
+    to_storable,
+)
 from december_plugin.schemas.stored import (
     build_parts,
     build_trained,
@@ -177,11 +183,11 @@ class ThreePartTraining(RelocatedTraining):
         config = super(RelocatedTraining, self).get_full_config(  # type: ignore[misc]
             key, include_state_dict=False, include_trainer=True
         )
-        return (packed(config),)
+        return (encode_blob(config),)
 
     def make_compute(self, key: dict[str, Any], packed_config: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Train; return the row's values and the state dict."""
-        config = unpacked(packed_config)
+        config = decode_blob(packed_config)
         config["moved"] = rules_for(config["dataset_config"], self.moved())
         loaders, model, trainer = build_parts(config, key)
         check_image_ids(loaders)
@@ -193,7 +199,7 @@ class ThreePartTraining(RelocatedTraining):
             cb=SurvivingCallback(self.connection, self.call_back),
         )
         score, output, state_dict = _checked_triple(result, config["trainer_fn"])
-        return {"score": score, "output": plain(output)}, portable_state_dict(state_dict)
+        return {"score": score, "output": to_storable(output)}, portable_state_dict(state_dict)
 
     def make_insert(self, key: dict[str, Any], row: dict[str, Any], state_dict: dict[str, Any]) -> None:
         """Insert the row and its state dict; if that fails, no file stays behind in the store."""
@@ -203,7 +209,7 @@ class ThreePartTraining(RelocatedTraining):
         # Read here and not in make_fetch: an edited comment must not make DataJoint throw a training away.
         row = {**row, "fabrikant_name": fabrikant_of(self.user_table), "comment": self._joined_comment(key)}
         largest = self.connection.query("SELECT @@max_allowed_packet").fetchone()[0]
-        row["output"] = fitting(row["output"], largest)
+        row["output"] = drop_oversized(row["output"], largest)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{make_hash(key)}.pth.tar"
             torch.save(state_dict, path)

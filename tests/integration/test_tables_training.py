@@ -16,7 +16,13 @@ from december_plugin.database import outages
 from december_plugin.database.outages import SurvivingCallback, wait_for_server
 from december_plugin.errors import ServerError, SettingsError, TrainingDivergedError
 from december_plugin.schemas import ThreePartTraining, december_tables
-from december_plugin.schemas.serialization import fitting, packed, plain, portable_state_dict, unpacked
+from december_plugin.schemas.serialization import (
+    decode_blob,
+    drop_oversized,
+    encode_blob,
+    portable_state_dict,
+    to_storable,
+)
 from helpers import planted_lab
 from helpers.lab_tables import Lab, open_lab
 
@@ -402,7 +408,7 @@ def test_the_callbacks_own_errors_are_raised():
     ],
 )
 def test_plain_values(given, expected):
-    result = plain(given)
+    result = to_storable(given)
     assert result == expected
     assert type(result) is type(expected)
     assert dj.blob.unpack(dj.blob.pack(result)) == expected
@@ -411,12 +417,12 @@ def test_plain_values(given, expected):
 @pytest.mark.parametrize("dtype", ["float16", "longdouble", ">f8", "clongdouble", "bool", "complex64", "uint8"])
 def test_plain_arrays_survive_a_blob(dtype):
     array = np.array([[0, 1, 2], [3, 4, 5]]).astype(dtype)
-    stored = dj.blob.unpack(dj.blob.pack(plain(array)))
+    stored = dj.blob.unpack(dj.blob.pack(to_storable(array)))
     np.testing.assert_array_equal(stored, array)
 
 
 def test_plain_tensors_of_short_floats():
-    np.testing.assert_array_equal(plain(torch.ones(3, dtype=torch.bfloat16)), np.ones(3, dtype=np.float32))
+    np.testing.assert_array_equal(to_storable(torch.ones(3, dtype=torch.bfloat16)), np.ones(3, dtype=np.float32))
 
 
 def test_portable_state_dicts_hold_copies_on_the_cpu():
@@ -430,9 +436,9 @@ def test_portable_state_dicts_hold_copies_on_the_cpu():
 
 def test_packed_values_are_text_and_come_back():
     value = {"paths": ["a"], "ids": np.arange(5), "nested": {"x": (1, 2.5, None, True)}}
-    text = packed(value)
+    text = encode_blob(value)
     assert isinstance(text, str)
-    back = unpacked(text)
+    back = decode_blob(text)
     np.testing.assert_array_equal(back.pop("ids"), np.arange(5))
     assert back == {"paths": ["a"], "nested": {"x": (1, 2.5, None, True)}}
 
@@ -440,10 +446,10 @@ def test_packed_values_are_text_and_come_back():
 def test_outputs_that_the_server_would_not_take_lose_their_largest_entries(caplog):
     rng = np.random.default_rng(0)
     output = {"matrix": rng.random(200_000), "curve": rng.random(10_000), "best_epoch": 3}
-    assert fitting(output, 16_000_000) is output
-    fitted = fitting(output, 1_000_000)
+    assert drop_oversized(output, 16_000_000) is output
+    fitted = drop_oversized(output, 1_000_000)
     assert list(fitted) == ["matrix", "curve", "best_epoch"]
     assert fitted["matrix"] == "left out: 1.5 MB, and the server takes 1.0 MB in all"
     np.testing.assert_array_equal(fitted["curve"], output["curve"])
     assert "output['matrix'] of the trainer is left out: 1.5 MB" in caplog.text
-    assert fitting([rng.random(200_000)], 1_000_000) == {"output": fitted["matrix"]}
+    assert drop_oversized([rng.random(200_000)], 1_000_000) == {"output": fitted["matrix"]}
