@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from december_plugin.pool.status.overview import Overview as Overview
     from december_plugin.pool.status.overview import read_overview as read_overview
     from december_plugin.pool.worker.loop import Worker as Worker
-    from december_plugin.pool.worker.loop import WorkerReport as WorkerReport
-    from december_plugin.pool.worker.loop import WorkerSettings as WorkerSettings
+    from december_plugin.pool.worker.settings import WorkerReport as WorkerReport
+    from december_plugin.pool.worker.settings import WorkerSettings as WorkerSettings
 
 _NAMES = {
     "jobs.description": ["describe_jobs"],
     "jobs.job": ["Job"],
     "liveness": ["PoolStatus", "WorkerStatus"],
     "status.overview": ["Overview", "read_overview"],
-    "worker.loop": ["Worker", "WorkerReport", "WorkerSettings"],
+    "worker.loop": ["Worker"],
+    "worker.settings": ["WorkerReport", "WorkerSettings"],
 }
 __getattr__, __dir__, __all__ = _lazy.attach(__name__, submod_attrs=_NAMES)

@@ -118,7 +118,7 @@ def misplaced(empty_lab: lab_tables.Lab, tmp_path: Path, monkeypatch: pytest.Mon
     before = dj.config["stores"]
     sweep = FakeSweep(empty_lab, seeds=1)
     dj.config["stores"] = {"minio": {"protocol": "file", "location": str(tmp_path / "unmounted")}}
-    monkeypatch.setattr(worker_module, "STORE_PATIENCE", 0.0)
+    monkeypatch.setattr(worker_module, "STORE_PATIENCE_SECONDS", 0.0)
     yield sweep
     dj.config["stores"] = before
 

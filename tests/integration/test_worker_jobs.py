@@ -18,7 +18,7 @@ from december_plugin.pool.jobs.description import describe_jobs
 from december_plugin.pool.jobs.leases import Leases
 from december_plugin.pool.jobs.waiting import clear_failures
 from december_plugin.pool.worker.heartbeat import Heartbeat, WorkerIdentity, WorkerState
-from december_plugin.pool.worker.loop import DeviceBrokenError
+from december_plugin.pool.worker.runner import DeviceBrokenError
 
 SETTINGS = WorkerSettings(only=("TrainedModel",), lease=10.0)
 

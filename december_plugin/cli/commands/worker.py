@@ -80,7 +80,7 @@ def _work(args: argparse.Namespace, console: WorkerConsole) -> int:
     from december_plugin.errors import ServerUnreachableError
     from december_plugin.pool import Worker, WorkerSettings
     from december_plugin.pool.status.overview import read_overview
-    from december_plugin.pool.worker.loop import DeviceBrokenError
+    from december_plugin.pool.worker.runner import DeviceBrokenError
     from december_plugin.security.allowed_modules import AllowedModules, restricted_to
 
     if not faulthandler.is_enabled():

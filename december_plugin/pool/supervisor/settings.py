@@ -34,7 +34,7 @@ class PoolSettings:
     gpus, workers_per_gpu, cpu
         See :func:`december_plugin.pool.supervisor.slots.choose_slots`.
     only, skip, lease, checkpoint_every, max_attempts, retry, allow_modules
-        Of the workers, see :class:`december_plugin.pool.worker.loop.WorkerSettings`.
+        Of the workers, see :class:`december_plugin.pool.worker.settings.WorkerSettings`.
     idle_exit
         End when all workers had nothing to do for this time (s); None goes on for ever.
     max_time

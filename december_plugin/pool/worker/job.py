@@ -7,11 +7,11 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from datajoint.errors import LostConnectionError
 
-from december_plugin.database.outages import FIRST_DELAY, LONGEST_DELAY, server_failure
+from december_plugin.database.outages import FIRST_DELAY, LONGEST_DELAY, is_outage, server_failure
 from december_plugin.errors import ServerError
 from december_plugin.importing.datajoint_internals import has_transaction
 from december_plugin.pool.jobs.job import Lease
@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 job_logger = logging.getLogger("december_plugin.job")  # goes to the job's own log and nowhere else
 job_logger.propagate = False
 job_logger.setLevel(logging.INFO)
+
+Result = TypeVar("Result")
 
 SNAPSHOT_EVERY = 1.0  # at most one copy of the training's state in this time (s)
 SNAPSHOT_SHARE = 20  # and at most one in so many times the time that a copy takes
@@ -276,6 +278,21 @@ def wait_for_places(settings: JobSettings, connection: Any, *, store: bool, long
     state.state, state.detail = before, ""
     settings.heartbeat.tell()
     return True
+
+
+def surviving(settings: JobSettings, connection: Any, step: Callable[[], Result]) -> Result:
+    """Return what a step on the database returns, however long the server is away in between."""
+    delay = 1.0
+    while True:
+        try:
+            return step()
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            logger.warning("the database server: %s", error)
+        wait_for_places(settings, connection, store=False)
+        time.sleep(delay)
+        delay = min(2 * delay, 60.0)
 
 
 def _problem(settings: JobSettings, connection: Any, store: bool) -> str | None:

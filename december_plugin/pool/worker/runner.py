@@ -1,0 +1,186 @@
+"""Computes the jobs that a worker has claimed: each is stored, recorded as failed, or left to another worker."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from december_plugin.database.outages import is_outage
+from december_plugin.errors import DecemberError
+from december_plugin.pool.jobs.job import Lease
+from december_plugin.pool.jobs.leases import LeaseLostError
+from december_plugin.pool.transactions import leave_transaction
+from december_plugin.pool.worker.job import JobSettings, Result, WorkerJob, job_logger, surviving, wait_for_places
+from december_plugin.pool.worker.job_log import job_log_path, logged_to
+from december_plugin.pool.worker.settings import WorkerReport
+from december_plugin.schemas.running_job import use_job
+from december_plugin.security.redaction import redacted
+from december_plugin.training.monitor import monitored
+
+logger = logging.getLogger(__name__)
+
+MAX_RETRIES = 5  # of a job that fails although server and store answer again
+
+
+class DeviceBrokenError(Exception):
+    """After a failure of CUDA the process can use the GPU no more."""
+
+
+class JobRunner:
+    """Runs one claimed job after the other.
+
+    Parameters
+    ----------
+    settings
+        What all jobs of the worker share.
+    connection
+        To the database.
+    describe
+        Puts a job, given as a table's name and a key, into words.
+    report
+        What is done and what failed is counted there.
+    log_folder
+        For the logs of jobs.
+
+    Attributes
+    ----------
+    job
+        The one in work; None for none. It stays after an interruption.
+    description
+        The same in words.
+    """
+
+    def __init__(
+        self,
+        settings: JobSettings,
+        connection: Any,
+        *,
+        describe: Callable[[str, Mapping[str, Any]], str],
+        report: WorkerReport,
+        log_folder: Path,
+    ):
+        self.settings, self.connection = settings, connection
+        self.describe, self.report, self.log_folder = describe, report, log_folder
+        self.job: WorkerJob | None = None
+        self.description = ""
+
+    def run(self, table: Any, key: dict[str, Any], lease: Lease) -> None:
+        """Compute a claimed job and store it, or record its failure.
+
+        Raises
+        ------
+        DeviceBrokenError
+            The GPU cannot be used any more.
+        """
+        start = time.monotonic()
+        name = type(table).__name__
+        uses_store = hasattr(table, "ModelStorage")
+        self.settings.state.begin(lease)
+        self.settings.heartbeat.tell()
+        job = self.job = WorkerJob(self.settings, lease, key, uses_store=uses_store)
+        self.description = self.describe(name, key)
+        with logged_to(job_log_path(self.log_folder, *lease.job, lease.worker_id)), self._watched():
+            error = self._compute(table, key, job)
+            if error is None and not job.ended and not self.surviving(lambda: key in table.proj()):
+                error = _nothing_inserted(name)
+            self.settings.state.busy_seconds += time.monotonic() - start
+            if error is None:
+                if not job.ended:  # another worker had stored it a moment before
+                    self.surviving(lambda: self.settings.leases.finish(self.connection, lease))
+                job.forget()
+            elif isinstance(error, LeaseLostError):
+                logger.warning("%s: %s", self.description, error)
+            elif _is_broken_device(error):
+                # No failure of the job, which another GPU may do: counted as the death of this worker.
+                job_logger.error("%s", redacted("".join(traceback.format_exception(error))))
+                raise DeviceBrokenError(f"the GPU cannot be used any more by this process: {error}")
+            else:
+                self._fail(table, key, job, error)
+        if error is None and job.ended:  # not in the job's log: trivial jobs have none
+            what = "delivered from the spool" if job.came_from_spool else "done"
+            seconds = time.monotonic() - start
+            # The table and the time for who folds what takes no time (see december_plugin.cli.commands.worker).
+            logger.info("%s: %s in %.1f s", self.description, what, seconds, extra={"finished": (name, seconds)})
+            self.report.computed[name] = self.report.computed.get(name, 0) + 1
+            self.settings.state.n_done += 1
+        self.job = None
+        self.settings.state.end()
+
+    def _fail(self, table: Any, key: dict[str, Any], job: WorkerJob, error: BaseException) -> None:
+        leave_transaction(self.connection)
+        message = redacted(f"{type(error).__name__}: {error}")
+        stack = redacted("".join(traceback.format_exception(error)))
+        job_logger.error("%s", stack)
+
+        def is_recorded() -> bool:
+            recorded = self.settings.leases.fail(table, key, job.lease, message=message, stack=stack)
+            return recorded or not self.settings.leases.was_lost(self.connection, job.lease)
+
+        if not self.surviving(is_recorded):
+            logger.warning("%s: %s", self.describe(type(table).__name__, key), job.lost())
+            return
+        job.give_result_up()
+        logger.error("failed: %s: %s", self.describe(type(table).__name__, key), message)
+        self.report.n_failed += 1
+        self.settings.state.n_failed += 1
+
+    def _compute(self, table: Any, key: dict[str, Any], job: WorkerJob) -> BaseException | None:
+        """Populate one key; return the error that it failed with, None if it is stored."""
+        retries = 0
+        while True:
+            error = self._populate(table, key, job)
+            if error is None or not is_outage(error) or retries >= MAX_RETRIES:
+                return error
+            logger.warning("%s: %s; it is tried again", self.describe(type(table).__name__, key), error)
+            leave_transaction(self.connection)
+            waited = wait_for_places(self.settings, self.connection, store=job.uses_store)
+            retries = 0 if waited else retries + 1
+            time.sleep(min(2.0**retries, 30.0))
+            if not self.surviving(lambda: self.settings.leases.is_held(self.connection, job.lease)):
+                # A connection that was lost at the commit may have stored the job.
+                job.ended = not self.surviving(lambda: self.settings.leases.was_lost(self.connection, job.lease))
+                return None if job.ended else job.lost()
+
+    @staticmethod
+    def _populate(table: Any, key: dict[str, Any], job: WorkerJob) -> BaseException | None:
+        # The reservation is this worker's own: DataJoint's would turn every interruption into a failure.
+        job.ended = False
+        try:
+            with use_job(job), monitored(job.monitor):
+                result = table.populate(keys=[key], suppress_errors=True, return_exception_objects=True)
+        except (SystemExit, Exception) as error:  # of the job, or of the driver, on the way in or at the commit
+            return error
+        errors = [error for _, error in result["error_list"]]
+        if errors and isinstance(errors[0], KeyboardInterrupt):
+            raise errors[0]
+        return errors[0] if errors else None
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        watch = self.settings.watch
+        watch.begins(self.description)
+        try:
+            yield
+        finally:
+            watch.ends()
+
+    def surviving(self, step: Callable[[], Result]) -> Result:
+        """Return what a step on the database returns, however long the server is away in between."""
+        return surviving(self.settings, self.connection, step)
+
+
+def _nothing_inserted(name: str) -> DecemberError:
+    return DecemberError(
+        f"the make of {name} ended without an error and inserted nothing, so that this job would be begun for ever. It "
+        "must insert its key, or raise an error; `december jobs ignore` takes a job out of the queue."
+    )
+
+
+def _is_broken_device(error: BaseException | None) -> bool:
+    # Out of memory is the job's own failure; after other errors of CUDA the process has no GPU any more.
+    return error is not None and "CUDA error" in str(error) and "out of memory" not in str(error)

@@ -1,0 +1,54 @@
+"""What a worker is asked to do, and what it has done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """How a worker works.
+
+    Attributes
+    ----------
+    lease
+        The worker counts as dead when its heartbeat is older than this (s).
+    checkpoint_every
+        Epochs between two checkpoints of a training.
+    max_attempts
+        A job that killed its worker this many times without a new checkpoint is not begun again.
+    only, skip
+        Tables to fill, see :func:`december_plugin.pool.jobs.queue.choose_tables`.
+    poll
+        When nothing is left, look again after this time (s); None ends.
+    idle_exit
+        End after this time without work (s).
+    max_time
+        End after this time; a job in work is checkpointed and given back (s).
+    retry
+        Forget earlier failures first.
+    log_folder
+        Where the logs of jobs go; None is ``logs`` in the folder of december.
+    """
+
+    lease: float = 60.0
+    checkpoint_every: int = 5
+    max_attempts: int = 3
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    poll: float | None = None
+    idle_exit: float | None = None
+    max_time: float | None = None
+    retry: bool = False
+    log_folder: Path | None = None
+
+
+@dataclass
+class WorkerReport:
+    """What a worker did: entries computed per table, jobs that failed, and why it ended."""
+
+    computed: dict[str, int] = field(default_factory=dict)
+    n_failed: int = 0
+    ended_by: str = "nothing is left to do"
+    signal: int | None = None
