@@ -1,7 +1,7 @@
 """What it costs a worker to find its next job, and what leases cost beside DataJoint's plain reservations.
 
 An embedded server with its own folder is started for the measurement and stopped afterwards. The plan has 25,000
-combinations of data set, model, trainer and seed; the table of trained models is filled step by step (rows without
+combinations of dataset, model, trainer and seed; the table of trained models is filled step by step (rows without
 weights). DataJoint's own way fetches all keys that are left before it takes the first one.
 
 The jobs of the second part are as trivial as the tables allow (a summary of a model without weights), in turns: plain

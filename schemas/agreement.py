@@ -33,7 +33,7 @@ class SeparatedInt(int):
 
 
 class SeedAgreement(dj.Computed):
-    """Agreement between the assignments of two seeds of one configuration: data set, model, trainer and clustering.
+    """Agreement between the assignments of two seeds of one configuration: dataset, model, trainer and clustering.
 
     There is one entry for every pair with ``seed_a < seed_b``. Means over pairs are queries, see :meth:`summary`, so a
     seed that is added later is never missed.
@@ -74,7 +74,7 @@ class SeedAgreement(dj.Computed):
             if first.from_recording[data_key] != second.from_recording[data_key]:
                 raise SettingsError(
                     f"session {data_key!r} has unit ids for one of the seeds {key['seed_a']} and {key['seed_b']} and "
-                    "none for the other, so its neurons cannot be matched. Train both seeds on the same data set."
+                    "none for the other, so its neurons cannot be matched. Train both seeds on the same dataset."
                 )
         agreement = compare_partitions(first.labels, second.labels, ids_a=first.ids, ids_b=second.ids, common_only=True)
         self.insert1({**key, **asdict(agreement)})

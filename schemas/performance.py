@@ -113,7 +113,7 @@ class TestPerformance(dj.Computed):
         loaders, model = build_trained(inputs["config"], key, state_dict=state_dict, neurons=inputs["neurons"])
         if not loaders.get(TIER):
             raise RecordingError(
-                f"the data set has no tier {TIER!r}, only {', '.join(map(repr, loaders))}; a model is tested on trials "
+                f"the dataset has no tier {TIER!r}, only {', '.join(map(repr, loaders))}; a model is tested on trials "
                 "that it never saw."
             )
         scores = [
@@ -138,7 +138,7 @@ class TestPerformance(dj.Computed):
 
 
 def _sessions(loaders: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all sessions of the data set, each with a loader of some tier, those of the test tier first."""
+    """Return all sessions of the dataset, each with a loader of some tier, those of the test tier first."""
     tiers = [loaders[TIER], *(tier for tier in loaders.values() if isinstance(tier, Mapping))]
     sessions: dict[str, Any] = {}
     for tier in tiers:
@@ -224,7 +224,7 @@ def _check_tested(scores: list[dict[str, Any]]) -> None:
     if all(score["untested_because"] for score in scores):
         why = "; ".join(f"session {score['data_key']!r}: {UNTESTED[score['untested_because']]}" for score in scores)
         raise RecordingError(
-            f"no session of the data set can be tested on the tier {TIER!r}: {why}. Give at least one session measured "
+            f"no session of the dataset can be tested on the tier {TIER!r}: {why}. Give at least one session measured "
             f"trials of the tier {TIER!r}; clusters and their agreement need none."
         )
 

@@ -163,7 +163,7 @@ def build_trained(
     Parameters
     ----------
     config
-        Data set and model, see :func:`full_config`.
+        Dataset and model, see :func:`full_config`.
     key
         The trained model's.
     state_dict
@@ -290,7 +290,7 @@ def stored_embeddings(trained_model: Any, config: Mapping[str, Any], key: Mappin
     trained_model
         The table of trained models.
     config
-        Data set and model, see :func:`~december_plugin.schemas.stored.full_config`.
+        Dataset and model, see :func:`~december_plugin.schemas.stored.full_config`.
     key
         Restricts the table to one model.
 
@@ -405,7 +405,7 @@ def session_neurons(
         unit_ids = np.ascontiguousarray(unit_ids, dtype=np.int64)
         if len(unit_ids) != count:
             raise EmbeddingError(
-                f"session {data_key!r} has {len(unit_ids)} unit ids and {count} readout vectors; the data set has "
+                f"session {data_key!r} has {len(unit_ids)} unit ids and {count} readout vectors; the dataset has "
                 "changed since the model was trained, or its loaders serve a part of the neurons."
             )
         sessions.append(SessionNeurons(data_key, unit_ids, FROM_RECORDING))

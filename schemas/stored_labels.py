@@ -134,7 +134,7 @@ def check_same_source(first: AssignedLabels, second: AssignedLabels) -> None:
         if first.from_recording[data_key] != second.from_recording[data_key]:
             raise SettingsError(
                 f"session {data_key!r} has unit ids for one seed and none for another, so its neurons cannot be "
-                "matched. Train all seeds on the same data set."
+                "matched. Train all seeds on the same dataset."
             )
 
 

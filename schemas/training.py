@@ -54,7 +54,7 @@ def combinations(*, datasets: Keys, models: Keys, trainers: Keys, seeds: Iterabl
 class TrainingPlan(dj.Manual):
     """What was registered for training, and nothing else.
 
-    nnfabrik's ``TrainedModel`` takes the full cross product of all data sets, models, trainers and seeds for its work;
+    nnfabrik's ``TrainedModel`` takes the full cross product of all datasets, models, trainers and seeds for its work;
     here a combination is trained only if it is in this table.
     """
 

@@ -101,7 +101,7 @@ class MissingItem:
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """One data set with one model: what is compared within, and never across.
+    """One dataset with one model: what is compared within, and never across.
 
     Attributes
     ----------
@@ -174,7 +174,7 @@ class ReportData:
     schema, server
         Where the tables are; never an account or a password.
     analyses
-        One per data set and model.
+        One per dataset and model.
     progress
         One row per table: ``table``, ``done``, ``running``, ``waiting``, ``failed``, ``poisoned``, ``ignored``.
     failures

@@ -55,7 +55,7 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """The answer for one data set and model.
+    """The answer for one dataset and model.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class Answer:
 
 
 def answer(analysis: Analysis) -> Answer:
-    """Return what the numbers of one data set and model say."""
+    """Return what the numbers of one dataset and model say."""
     comparisons = loss_comparisons(analysis)
     null, count = _above_null(analysis), _picked_count(analysis)
     known = _known_types(analysis)
@@ -338,11 +338,11 @@ def _mean_sd(row: pd.Series, name: str) -> str:
 
 
 def overall(answers: Sequence[Answer]) -> str:
-    """Return one sentence over several data sets and models."""
+    """Return one sentence over several datasets and models."""
     n_for = sum(each.verdict == "for" for each in answers)
     n_open = sum(each.verdict == "open" for each in answers)
     if n_for == 0 and n_open:
-        return "Not decided yet: for some data sets something that is needed is not computed."
+        return "Not decided yet: for some datasets something that is needed is not computed."
     if n_for == 0:
-        return "No evidence of types in any data set and model."
-    return f"In {n_for} of {len(answers)} data sets and models the numbers speak for types."
+        return "No evidence of types in any dataset and model."
+    return f"In {n_for} of {len(answers)} datasets and models the numbers speak for types."

@@ -70,7 +70,7 @@ def simulated_recordings(folder: Path) -> dict[str, tuple[Path, ...]]:
     Returns
     -------
     dict
-        By the comment of their data set, the folders of two sessions: neurons of planted types, and neurons of a
+        By the comment of their dataset, the folders of two sessions: neurons of planted types, and neurons of a
         continuum whose tuning has the same mean and covariance. All else is equal in the two.
     """
     from december_plugin.simulate import write_recording
@@ -85,7 +85,7 @@ def simulated_recordings(folder: Path) -> dict[str, tuple[Path, ...]]:
 
 
 def demo_sweep(settings: DemoSettings, recordings: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
-    """Return the sweep of the demonstration, as a YAML file could hold it; recordings by their data set's comment."""
+    """Return the sweep of the demonstration, as a YAML file could hold it; recordings by their dataset's comment."""
     epochs = {"max_iter": settings.max_iter, "pretrain_epochs": settings.pretrain_epochs}
     control = {"pretrain_epochs": settings.pretrain_epochs, "stop_after_pretraining": True}
     clusters = list(settings.n_clusters)
@@ -129,7 +129,7 @@ def demo_sweep(settings: DemoSettings, recordings: Mapping[str, Sequence[Path]])
 
 
 def own_recordings(recordings: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
-    """Return the user's recordings by the comment of their data set."""
+    """Return the user's recordings by the comment of their dataset."""
     return {", ".join(path.name for path in recordings)[:COMMENT_LENGTH]: tuple(recordings)}
 
 

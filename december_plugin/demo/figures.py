@@ -30,7 +30,7 @@ def draw_figures(
     *,
     types_name: str | None,
 ) -> list[Path]:
-    """Draw agreement against its null for all data; of the first data set agreement, t-SNE and training curves.
+    """Draw agreement against its null for all data; of the first dataset agreement, t-SNE and training curves.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def draw_figures(
     plan
         Keys of the trainings.
     types_name
-        The known types of the first data set, if there are any.
+        The known types of the first dataset, if there are any.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def draw_figures(
 
 
 def _null_panels(lab: Lab, table: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataFrame:
-    """Return the nulls of the methods themselves, not of controls, named by data set where there are several."""
+    """Return the nulls of the methods themselves, not of controls, named by dataset where there are several."""
     of_control = set(table.loc[table["trainer_role"] == "control", "label"])
     key = configuration_key(lab.tables)
     shown = nulls[~nulls["label"].isin(of_control)].merge(table[[*key, "agreement_sd"]], on=key)

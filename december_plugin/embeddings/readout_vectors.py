@@ -180,7 +180,7 @@ def _as_array(vectors: Tensor) -> np.ndarray:
 
 
 def unit_ids_of(dataloaders: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return the unit ids that the data sets behind data loaders know.
+    """Return the unit ids that the datasets behind data loaders know.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def unit_ids_of(dataloaders: Mapping[str, Any]) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to ndarray
-        Data key to unit ids (n,) int64. A session whose data set does not know them is left out.
+        Data key to unit ids (n,) int64. A session whose dataset does not know them is left out.
 
     Raises
     ------
@@ -246,7 +246,7 @@ def _stacked_unit_ids(sessions: Mapping[str, Tensor], unit_ids: Mapping[str, Any
         if len(own) != len(vectors):
             raise EmbeddingError(
                 f"session {data_key!r} has {len(vectors)} readout vectors, but {len(own)} unit ids are given; they "
-                "must come from the data set that the model was built for."
+                "must come from the dataset that the model was built for."
             )
         stacked.append(own)
     return np.concatenate(stacked)

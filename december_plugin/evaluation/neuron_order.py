@@ -26,7 +26,7 @@ REMEDY = (
     "back as it was, or register the new one under a path of its own and train on it."
 )
 MOST_NAMED = 5
-# What data sets say that has no axis of neurons.
+# What datasets say that has no axis of neurons.
 _SAME = (
     *("data_key", "data_keys", "trial_info", "image_ids", "tiers", "n_neurons", "img_shape"),
     *("starts", "chunk", "lengths", "frame_rate"),
@@ -144,7 +144,7 @@ class OrderedLoader:
 class OrderedDataset:
     """What an :class:`OrderedLoader` has as its ``dataset``: items, meta data and neurons in the new order.
 
-    It has only what is known to have no axis of neurons, or where that axis is; ``original`` is the data set as it is.
+    It has only what is known to have no axis of neurons, or where that axis is; ``original`` is the dataset as it is.
     """
 
     def __init__(self, dataset: Any, order: npt.NDArray[np.int64]):
@@ -159,7 +159,7 @@ class OrderedDataset:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name not in (*_SAME, "neurons", "unit_ids", "responses_by_repeat", "data_info"):
             raise AttributeError(
-                f"{name} is not known of a data set whose neurons are served in the order of a training; ask its "
+                f"{name} is not known of a dataset whose neurons are served in the order of a training; ask its "
                 "attribute `original`, whose neurons are in the recording's order."
             )
         value = getattr(self.original, name)

@@ -238,7 +238,7 @@ def repeated_clips(session: TierPredictions, loader: Any) -> tuple[np.ndarray, n
 
 
 def _order(loader: Any) -> npt.NDArray[np.int64]:
-    """Return the positions in the data set of the loader's items, in the loader's order."""
+    """Return the positions in the dataset of the loader's items, in the loader's order."""
     batches: Any = getattr(loader, "batch_sampler", None)
     for sampler in (batches, getattr(batches, "sampler", None)):
         if type(sampler).__name__ in ORDERED_SAMPLERS:

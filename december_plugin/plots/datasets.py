@@ -1,4 +1,4 @@
-"""Agreement of several data sets, and their weighted mean (Figures 7 and 15)."""
+"""Agreement of several datasets, and their weighted mean (Figures 7 and 15)."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ _WHAT = "the table"
 
 
 def weighted_agreement(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean over data sets, weighted by their numbers of neurons, by method and K.
+    """Return the mean over datasets, weighted by their numbers of neurons, by method and K.
 
-    The standard deviation is that of the law of total variance: the spread within the data sets and between them
-    (:func:`december_plugin.evaluation.agreement.pool_mean_sd`). A mean is taken only where all data sets have a value:
+    The standard deviation is that of the law of total variance: the spread within the datasets and between them
+    (:func:`december_plugin.evaluation.agreement.pool_mean_sd`). A mean is taken only where all datasets have a value:
     one over others would be one of other neurons.
 
     Parameters
     ----------
     table
-        One row per data set, method and K: ``dataset``, ``label``, ``n_clusters``, ``agreement_mean``,
+        One row per dataset, method and K: ``dataset``, ``label``, ``n_clusters``, ``agreement_mean``,
         ``agreement_sd``, ``n_neurons``.
 
     Returns
     -------
     pandas.DataFrame
-        ``label``, ``n_clusters``, ``agreement_mean``, ``agreement_sd`` (NaN if a data set has none), ``n_datasets``,
+        ``label``, ``n_clusters``, ``agreement_mean``, ``agreement_sd`` (NaN if a dataset has none), ``n_datasets``,
         ``n_neurons``.
 
     Raises
@@ -66,17 +66,17 @@ def weighted_agreement(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def datasets_figure(table: pd.DataFrame) -> Figure:
-    """Draw the agreement between seeds of several data sets, their weighted mean first.
+    """Draw the agreement between seeds of several datasets, their weighted mean first.
 
     Parameters
     ----------
     table
-        As for :func:`weighted_agreement`. With one data set there is no panel of the mean.
+        As for :func:`weighted_agreement`. With one dataset there is no panel of the mean.
 
     Returns
     -------
     Figure
-        Panels with one scale, three side by side; the mean has a corridor of one SD, the data sets have bars.
+        Panels with one scale, three side by side; the mean has a corridor of one SD, the datasets have bars.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def datasets_figure(table: pd.DataFrame) -> Figure:
         if pooled is not None:
             ax, name = panels.pop(0)
             draw_against_k(ax, _on_all_counts(pooled, table), corridor=True, **settings)
-            title_panel(ax, name, f"All {len(datasets)} data sets", "weighted by neurons; band: SD")
+            title_panel(ax, name, f"All {len(datasets)} datasets", "weighted by neurons; band: SD")
         for (ax, name), dataset in zip(panels, datasets, strict=True):
             rows = table[table["dataset"] == dataset]
             draw_against_k(ax, _on_all_counts(rows, table), **settings)

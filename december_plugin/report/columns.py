@@ -5,7 +5,7 @@ from __future__ import annotations
 from december_plugin.evaluation.model_selection import CRITERIA
 
 FILES = {
-    "agreement": "One row per configuration (data set, model, trainer, clustering): agreement and test correlation.",
+    "agreement": "One row per configuration (dataset, model, trainer, clustering): agreement and test correlation.",
     "null": "Agreement between seeds beside surrogates without clusters, one row per configuration and surrogate.",
     "cluster_counts": "Criteria for the number of clusters, one row per configuration.",
     "cluster_count_choices": "Which number of clusters each criterion picks, one row per method, and in words.",

@@ -126,7 +126,7 @@ def _policy(*scripts: str) -> str:
 
 def _provenance(data: ReportData) -> dict[str, Any]:
     trainings = [
-        *(tables.Column("data set", "dataset_hash"), tables.Column("model", "model_hash")),
+        *(tables.Column("dataset", "dataset_hash"), tables.Column("model", "model_hash")),
         *(tables.Column("trainer", "trainer_hash"), tables.Column("seed", "seed", "integer")),
         *(tables.Column("role", "trainer_role"), tables.Column("strength", "strength", "small")),
         tables.Column("validation correlation", "validation_correlation", "number"),

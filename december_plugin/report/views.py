@@ -1,4 +1,4 @@
-"""What the page shows of one data set with one model, section by section, as its template takes it."""
+"""What the page shows of one dataset with one model, section by section, as its template takes it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Questions to the filled tables, answered as pandas data frames.
 
 Every function takes what :func:`december_plugin.schemas.december_tables` returned. A *configuration* is everything that
-defines an assignment but the seed: data set, model, trainer and clustering. Restrictions are DataJoint's: a dict, a
+defines an assignment but the seed: dataset, model, trainer and clustering. Restrictions are DataJoint's: a dict, a
 string of SQL, a list of keys, or another query. They may name the primary key, ``method`` and ``n_clusters``.
 """
 
@@ -63,7 +63,7 @@ def agreement_table(
     Returns
     -------
     pandas.DataFrame
-        One row per configuration, by data set, model and number of clusters, DECEMber first. ``label``, what it is
+        One row per configuration, by dataset, model and number of clusters, DECEMber first. ``label``, what it is
         called (see :mod:`december_plugin.results.labels`; the same for configurations that differ in the number of
         clusters alone), and ``identity``, what that stands for, by which figures choose colour and marker; ``method``,
         ``n_clusters`` and what the trainer did (``trainer_role`` is "control" for a baseline that ended with the
@@ -124,14 +124,14 @@ def best_configurations(
     tables, restriction, **settings
         As for :func:`agreement_table`.
     tolerance
-        How far the mean test correlation may be below that of the best configuration of the same data set
+        How far the mean test correlation may be below that of the best configuration of the same dataset
         (correlation, dimensionless).
 
     Returns
     -------
     pandas.DataFrame
         The rows of :func:`agreement_table` that qualify, with ``test_below_best`` and ``rank``, by ``agreement_mean``
-        within data set and number of clusters; rank 1 is the best.
+        within dataset and number of clusters; rank 1 is the best.
 
     Raises
     ------

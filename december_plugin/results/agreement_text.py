@@ -105,7 +105,7 @@ def performance_text(labelled: pd.DataFrame, performance: pd.DataFrame) -> str:
     labelled
         As for :func:`agreement_text`.
     performance
-        ``performance_table`` of the same data set and model.
+        ``performance_table`` of the same dataset and model.
     """
     if performance.empty:
         return "No model is tested yet: `december worker` computes it (TestPerformance)."
@@ -138,7 +138,7 @@ def performance_notes(performance: pd.DataFrame, untested: pd.DataFrame) -> str:
     Parameters
     ----------
     performance, untested
-        ``performance_table`` and ``untested_sessions`` of one data set and model.
+        ``performance_table`` and ``untested_sessions`` of one dataset and model.
     """
     known = performance.dropna(subset=["n_tested_sessions"])
     if known.empty:

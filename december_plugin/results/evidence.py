@@ -1,7 +1,7 @@
 """Types or a continuum: questions to the filled tables, answered as pandas data frames.
 
 They stand beside those of :mod:`december_plugin.results.agreement`, take the same restrictions, and speak of the same
-configurations: data set, model, trainer and clustering, without the seed. ``docs/are-there-types.md`` says how to read
+configurations: dataset, model, trainer and clustering, without the seed. ``docs/are-there-types.md`` says how to read
 the answers, and what they cannot say.
 """
 
@@ -179,7 +179,7 @@ def choose_cluster_count(frame: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row per data set, model, trainer and clustering (but for the number of clusters): ``label``; ``smallest``,
+        One row per dataset, model, trainer and clustering (but for the number of clusters): ``label``; ``smallest``,
         ``largest`` and ``n_counts`` of the K that were tried. For each of the criteria ``agreement``,
         ``heldout_log_likelihood``, ``bic`` and ``silhouette`` the K that it picks, NaN for none; with ``_low`` and
         ``_high`` the range that it cannot distinguish; with ``_says`` all of it in words. ``n_criteria``, how many

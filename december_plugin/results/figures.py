@@ -31,7 +31,7 @@ _SCORES = ("test_correlation", "validation_correlation")
 
 
 def performance_frame(tables: DecemberTables, restriction: Any = True, *, by: Sequence[str] = TRAINING) -> pd.DataFrame:
-    """Return how well the trained models predict, by data set, model and what the trainer was told.
+    """Return how well the trained models predict, by dataset, model and what the trainer was told.
 
     Trainings that differ in nothing that is asked for, in the seed or the number of clusters say, are taken together.
 
@@ -47,7 +47,7 @@ def performance_frame(tables: DecemberTables, restriction: Any = True, *, by: Se
     Returns
     -------
     pandas.DataFrame
-        One row per data set, model and values of ``by``: the means ``strength`` and ``gradient_ratio``;
+        One row per dataset, model and values of ``by``: the means ``strength`` and ``gradient_ratio``;
         ``test_correlation_mean`` and ``test_correlation_sd`` of the single-trial correlation on the test tier,
         ``validation_correlation_mean`` and ``validation_correlation_sd`` of the kept epoch (over trainings, divisor n -
         1); ``n_trainings``. What is not known is NaN.
@@ -91,7 +91,7 @@ def learning_rates(tables: DecemberTables) -> pd.DataFrame:
 
 
 def datasets_frame(tables: DecemberTables, restriction: Any = True, **settings: Any) -> pd.DataFrame:
-    """Return the rows of ``agreement_table`` with the name and the number of neurons of every data set.
+    """Return the rows of ``agreement_table`` with the name and the number of neurons of every dataset.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Labels of configurations, what each stands for, and the order in which they are shown.
 
-A configuration (data set, model, trainer, clustering) is called by its method and the trainer's comment. Configurations
+A configuration (dataset, model, trainer, clustering) is called by its method and the trainer's comment. Configurations
 whose labels coincide are distinguished by the settings in which they differ, in words: "DECEMber (max_iter 12)"; see
 :mod:`december_plugin.text.naming`. What a label stands for, a :class:`~december_plugin.evaluation.methods.Method`,
 comes from the tables and never from the label.
@@ -71,7 +71,7 @@ def labelled_configurations(tables: DecemberTables, models: pd.DataFrame) -> pd.
 def configuration_labels(configurations: pd.DataFrame) -> list[str]:
     """Return the names of configurations; those that differ in nothing but the number of clusters have the same.
 
-    Within a data set and model no two rows with the same number of clusters have the same name.
+    Within a dataset and model no two rows with the same number of clusters have the same name.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def configuration_methods(configurations: pd.DataFrame) -> list[Method]:
     ----------
     configurations
         As for :func:`configuration_labels`, with ``strength_setting``. A setting of the clustering loss is part of a
-        method where it differs between configurations of the same data set and model.
+        method where it differs between configurations of the same dataset and model.
     """
     methods = pd.Series(None, index=configurations.index, dtype=object)
     for _, rows in configurations.groupby(DATA_AND_MODEL, sort=False):
@@ -115,7 +115,7 @@ def configuration_methods(configurations: pd.DataFrame) -> list[Method]:
 
 
 def names_of(tables: DecemberTables, kind: str, table: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """Return the names of the data sets or models of a table: comments, and the settings that differ.
+    """Return the names of the datasets or models of a table: comments, and the settings that differ.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def names_of(tables: DecemberTables, kind: str, table: pd.DataFrame) -> dict[tup
 def in_order(table: pd.DataFrame) -> pd.DataFrame:
     """Return rows of configurations in the order in which they are shown.
 
-    By data set, model and number of clusters; DECEMber first, from the gentlest loss to the strongest, then what was
+    By dataset, model and number of clusters; DECEMber first, from the gentlest loss to the strongest, then what was
     fitted to the baseline, then to the end of the pretraining.
 
     Parameters

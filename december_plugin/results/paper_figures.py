@@ -39,7 +39,7 @@ class LeftOutError(Exception):
 
 @dataclass(frozen=True)
 class Analysis:
-    """What is drawn together: one data set and one model.
+    """What is drawn together: one dataset and one model.
 
     Attributes
     ----------
@@ -127,7 +127,7 @@ def _drawn(name: str, draw: Callable[[], Figure | Captioned], folder: Path) -> t
     return name, [*paths, beside], ""
 
 
-# --- one data set and model --------------------------------------------------------------------------------------
+# --- one dataset and model --------------------------------------------------------------------------------------
 
 
 def agreement(analysis: Analysis) -> Figure:
@@ -247,18 +247,18 @@ def consensus(analysis: Analysis) -> Figure:
     return plots.consensus_figure(frame, title=f"{row['label']}, K = {row['n_clusters']}")
 
 
-# --- several data sets or models ---------------------------------------------------------------------------------
+# --- several datasets or models ---------------------------------------------------------------------------------
 
 
 def datasets(tables: Any, table: pd.DataFrame) -> Figure:
-    """Draw several data sets and their weighted mean (Figures 7 and 15)."""
+    """Draw several datasets and their weighted mean (Figures 7 and 15)."""
     if table["dataset_hash"].nunique() < 2:
-        raise LeftOutError("there is one data set only")
+        raise LeftOutError("there is one dataset only")
     starts = [{"clustering_hash": name} for name in set(table["clustering_hash"])]
     frame = figures.datasets_frame(tables, starts)
     frame = frame[frame["model_hash"] == _most_common(frame["model_hash"])].dropna(subset="agreement_mean")
     if frame["dataset"].nunique() < 2:
-        raise LeftOutError("there is no model whose seeds can be compared on several data sets")
+        raise LeftOutError("there is no model whose seeds can be compared on several datasets")
     return plots.datasets_figure(frame.sort_values("dataset", kind="stable"))
 
 
@@ -267,7 +267,7 @@ def equivariant(table: pd.DataFrame) -> Figure:
     is_equivariant = table["model_fn"].str.contains("equivariant")
     shared = set(table.loc[is_equivariant, "dataset_hash"]) & set(table.loc[~is_equivariant, "dataset_hash"])
     if not shared:
-        raise LeftOutError("there is no data set with both a rotation-equivariant model and another one")
+        raise LeftOutError("there is no dataset with both a rotation-equivariant model and another one")
     rows = table[table["dataset_hash"] == sorted(shared)[0]]
     kept = rows.groupby("model_fn")["model_hash"].agg(_most_common)
     rows = rows[rows["model_hash"].isin(kept)]

@@ -46,7 +46,7 @@ def performance_table(tables: DecemberTables, restriction: Any = True) -> pd.Dat
     Returns
     -------
     pandas.DataFrame
-        One row per data set, model and trainer of which a model is tested. ``n_models``; mean and sd (divisor n - 1)
+        One row per dataset, model and trainer of which a model is tested. ``n_models``; mean and sd (divisor n - 1)
         over models of means over neurons: ``test_correlation_*`` (over single trials), ``correlation_to_average_*``
         (over images, after averaging repeats), ``normalized_correlation_*`` (that over its noise ceiling) and
         ``feve_*`` (explained fraction of the explainable variance); the noise ceilings ``single_trial_ceiling`` and
@@ -78,7 +78,7 @@ def with_model_labels(labelled: pd.DataFrame, performance: pd.DataFrame) -> pd.D
     Parameters
     ----------
     labelled
-        Rows of ``agreement_table`` of one data set and model, with ``label``.
+        Rows of ``agreement_table`` of one dataset and model, with ``label``.
     performance
         :func:`performance_table` of the same.
     """
@@ -95,7 +95,7 @@ def session_performance(tables: DecemberTables, restriction: Any = True) -> pd.D
     tables
         The tables.
     restriction
-        Which trained models to take, of one data set.
+        Which trained models to take, of one dataset.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """What all questions to the filled tables have in common: which assignments are meant, and what belongs to them.
 
-A *configuration* is everything that defines an assignment but the seed: data set, model, trainer and clustering.
+A *configuration* is everything that defines an assignment but the seed: dataset, model, trainer and clustering.
 Restrictions are DataJoint's: a dict, a string of SQL, a list of keys, or another query. They may name the primary key,
 ``method`` and ``n_clusters``.
 """

@@ -24,7 +24,7 @@ PACKAGES = (
     *("december-plugin", "nnfabrik", "neuralpredictors", "datajoint", "torch", "numpy", "scipy", "scikit-learn"),
     *("pandas", "matplotlib", "plotly", "openTSNE", "jinja2"),
 )
-MOST_IN_TITLE = 2  # data sets that are named there
+MOST_IN_TITLE = 2  # datasets that are named there
 OUTPUTS_AT_ONCE = 20  # trainers' outputs hold curves and mixtures: some MB each where there are many clusters
 
 
@@ -41,7 +41,7 @@ class ReportSettings:
     n_clusters
         Number of clusters whose clusters are shown one by one; None chooses.
     dataset, model
-        Beginnings of hashes: only these data sets and models.
+        Beginnings of hashes: only these datasets and models.
     tsne
         Whether to compute a t-SNE, which needs the store.
     max_neurons_per_session
@@ -102,7 +102,7 @@ def collect_report(
 
 def _title(datasets: Mapping[tuple[str, str], str]) -> str:
     names = list(datasets.values())
-    what = " and ".join(names) if len(names) <= MOST_IN_TITLE else f"{len(names)} data sets"
+    what = " and ".join(names) if len(names) <= MOST_IN_TITLE else f"{len(names)} datasets"
     return f"Functional types: {what}"
 
 
@@ -142,13 +142,13 @@ def read_analyses(
     settings: ReportSettings,
     log: Callable[[str], None] = lambda text: None,
 ) -> tuple[Analysis, ...]:
-    """Return one analysis per data set and model of the rows of ``agreement_table``."""
+    """Return one analysis per dataset and model of the rows of ``agreement_table``."""
     groups = list(table.groupby(group_columns(), sort=False))
     datasets, models = names_of(tables, "dataset", table), names_of(tables, "model", table)
     analyses = []
     for number, (key, rows) in enumerate(groups, 1):
         if len(groups) > 1:
-            log(f"data set and model {number} of {len(groups)}")
+            log(f"dataset and model {number} of {len(groups)}")
         reader = AnalysisReader(
             tables,
             rows.reset_index(drop=True),
@@ -171,7 +171,7 @@ def read_entries(tables: DecemberTables, table: pd.DataFrame) -> pd.DataFrame:
         entries = getattr(tables.nnfabrik, kind.capitalize())().fetch(as_dict=True, order_by=f"{kind}_hash")
         rows += [
             {
-                "kind": {"dataset": "data set"}.get(kind, kind),
+                "kind": kind,
                 "fn": entry[f"{kind}_fn"],
                 "hash": entry[f"{kind}_hash"],
                 "comment": entry[f"{kind}_comment"],

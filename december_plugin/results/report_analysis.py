@@ -1,4 +1,4 @@
-"""Reads what a report says about one data set with one model."""
+"""Reads what a report says about one dataset with one model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MOST_CONFUSIONS = 8
 
 
 def group_columns() -> list[str]:
-    """Return the columns that make a data set with a model."""
+    """Return the columns that make a dataset with a model."""
     return ["dataset_fn", "dataset_hash", "model_fn", "model_hash"]
 
 
@@ -40,7 +40,7 @@ class AnalysisReader:
     tables
         The tables.
     agreement
-        Rows of ``agreement_table`` of one data set and model.
+        Rows of ``agreement_table`` of one dataset and model.
     name
         A heading: the names of the two.
     types_name, n_clusters, tsne, max_neurons_per_session
@@ -100,7 +100,7 @@ class AnalysisReader:
         return {name: row[f"{kind}_{name}"] for name in ("fn", "hash", "comment", "config")}
 
     def _known_types(self) -> tuple[str | None, pd.DataFrame | None]:
-        """Return name and types of the neurons of this data set; None if it has none."""
+        """Return name and types of the neurons of this dataset; None if it has none."""
         name = known_types_name(self.tables, self.types_name)
         if name is None or not self.agreement["types_agreement_mean"].notna().any():
             remedy = (
@@ -273,7 +273,7 @@ class AnalysisReader:
 
 
 def known_types_of(tables: DecemberTables, group: Mapping[str, Any], types_name: str) -> pd.DataFrame:
-    """Return the known types of the neurons of a data set with a model: ``data_key``, ``unit_id``, ``type``."""
+    """Return the known types of the neurons of a dataset with a model: ``data_key``, ``unit_id``, ``type``."""
     sessions = (tables.ClusterAssignment.Session & group).fetch("data_key")
     types = tables.KnownTypes().frame(types_name)
     return types[types["data_key"].isin(set(sessions))].reset_index(drop=True)

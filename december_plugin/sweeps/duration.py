@@ -2,8 +2,8 @@
 
 A planned training is compared with the finished ones of the first of these kinds of which there are any:
 
-1. the same data set, model and trainer, with other seeds: it takes their mean time;
-2. the same data set and model, with other trainers: their time per epoch, times the epochs that are to be expected,
+1. the same dataset, model and trainer, with other seeds: it takes their mean time;
+2. the same dataset and model, with other trainers: their time per epoch, times the epochs that are to be expected,
    which are those allowed to it times the share of the allowed epochs that the finished ones have run;
 3. the same dataset and model *functions* with other settings: as 2, and no more than an order of magnitude.
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SAME, SAME_DATA_AND_MODEL, SAME_FUNCTIONS = range(3)
-LEVELS = ("data set, model and trainer", "data set and model", "dataset and model functions, with other settings")
+LEVELS = ("dataset, model and trainer", "dataset and model", "dataset and model functions, with other settings")
 
 
 @dataclass(frozen=True)

@@ -268,13 +268,13 @@ class _Reader:
     # --- combinations of entries ------------------------------------------------------------------------------
 
     def combinations(self, datasets: list[_Cell], models: list[_Cell], trainers: list[_Cell], clusterings: Any) -> None:
-        """Find what cannot be combined: every data set goes with every model and every trainer."""
+        """Find what cannot be combined: every dataset goes with every model and every trainer."""
         for model, dataset in itertools.product(models, datasets):
             takes, gives = (validate.stimuli_of(cell.function) for cell in (model, dataset))  # type: ignore[arg-type]
             if takes is not None and gives is not None and takes != gives:
                 self.wrong(
                     f"{model.described}: {_short(model)} takes {takes}, but {_short(dataset)} of {dataset.described} "
-                    f"gives {gives}. A sweep combines every data set with every model: put what does not go together "
+                    f"gives {gives}. A sweep combines every dataset with every model: put what does not go together "
                     "into two files.",
                     *model.path(),
                     "fn",

@@ -20,7 +20,7 @@ from december_plugin.sweeps.entries import entry_key
 from december_plugin.sweeps.parse import Entry, Sweep
 
 SEED = 1  # of the loaders that are compared
-ITEMS = 20  # of a data set, whose responses are compared
+ITEMS = 20  # of a dataset, whose responses are compared
 UNCHECKED = "nothing: the old place is gone, and no model of it is trained"
 
 
@@ -242,7 +242,7 @@ def _difference(old: Any, new: Any, old_units: Any, new_units: Any) -> str:
 
 
 def _some_responses(loader: Any) -> list[np.ndarray]:
-    """Return the responses of some items of a loader's data set, in the order of the files; none if it has no such."""
+    """Return the responses of some items of a loader's dataset, in the order of the files; none if it has no such."""
     import torch
 
     try:

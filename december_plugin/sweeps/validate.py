@@ -152,7 +152,7 @@ def _session_names(function: Callable[..., Any], settings: Mapping[str, Any]) ->
 
 
 def _names(section: str, function: Callable[..., Any], config: Mapping[str, Any]) -> list[Found]:
-    # A data set may have a seed of its own, which then counts.
+    # A dataset may have a seed of its own, which then counts.
     allowed = allowed_settings(function) | ({"seed"} if section == "datasets" else set())
     found: list[Found] = [
         (name, unknown_setting(function.__name__, name, allowed)) for name in config if name not in allowed

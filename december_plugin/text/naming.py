@@ -97,7 +97,7 @@ def numbered(names: Sequence[str]) -> list[str]:
 
 
 def entry_names(entries: pd.DataFrame) -> list[str]:
-    """Return the names of data sets or of models.
+    """Return the names of datasets or of models.
 
     Parameters
     ----------

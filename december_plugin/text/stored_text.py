@@ -73,7 +73,7 @@ def check_session_names(names: Iterable[str]) -> None:
     Parameters
     ----------
     names
-        The sessions of one data set, as the loaders name them.
+        The sessions of one dataset, as the loaders name them.
 
     Raises
     ------

@@ -106,7 +106,7 @@ def data_digest(dataloaders: Mapping[str, Mapping[str, Any]], tiers: tuple[str, 
 
     A dataset that has a ``fingerprint()`` method, as ours has, is asked; any other loader is read once, in an order
     fixed by a seed, without disturbing the random state. Without ``read`` such a loader counts by its sizes and, where
-    its data set knows them, its unit ids.
+    its dataset knows them, its unit ids.
     """
     digest = hashlib.sha256()
     for tier in tiers:

@@ -31,7 +31,7 @@ FOLDER_VARIABLE = "DECEMBER_PRETRAINING"
 FORMAT = 3
 _MAGIC = b"december-pretraining-1\n"
 PATIENCE = 600.0
-# An epoch of a large data set may take longer than the patience.
+# An epoch of a large dataset may take longer than the patience.
 PATIENCE_EPOCHS = 5
 
 

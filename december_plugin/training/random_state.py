@@ -65,7 +65,7 @@ def start_persistent_workers(
     """Start the persistent workers of the training's loaders without a trace in the random state.
 
     Their start draws a random number and happens once: the first epoch of a resumed training would draw one more than
-    the same epoch of an uninterrupted one. A data set that itself draws random numbers within persistent
+    the same epoch of an uninterrupted one. A dataset that itself draws random numbers within persistent
     workers cannot be resumed exactly: their random state is out of reach.
     """
     every = [loader for tier in ("train", "validation") for loader in dataloaders[tier].values()]

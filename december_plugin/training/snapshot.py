@@ -47,7 +47,7 @@ def training_fingerprint(
     model_digests
         Structure and content of the model before the training.
     dataloaders
-        Tier to data key to loader. Data sets with a ``fingerprint()`` count by their content, others by their size,
+        Tier to data key to loader. Datasets with a ``fingerprint()`` count by their content, others by their size,
         order and unit ids: reading them all would cost as much as an epoch.
     seed, settings, clustering, device
         Those of the training.

@@ -63,7 +63,7 @@ def agreement(**changes: Any) -> pd.DataFrame:
 
 
 def performance(*, n_untested: float = 1) -> pd.DataFrame:
-    """Return what ``performance_table`` says, with labels; the control's data set has no repeats."""
+    """Return what ``performance_table`` says, with labels; the control's dataset has no repeats."""
     rows = [
         ("k-means / t mixture", "base", 0.42, 0.55, 0.61, 0.8, 0.76, 0.58),
         ("k-means, end of pretraining", "ctrl", 0.40, *[np.nan] * 5),

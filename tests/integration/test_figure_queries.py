@@ -226,7 +226,7 @@ def test_every_figure_that_the_tables_allow(lab, tmp_path, capsys, monkeypatch):
         "the table has one number of clusters for each method (K = 3, 5); criteria are compared along at least two "
         "of one method."
     )
-    assert reasons["equivariant"] == "there is no data set with both a rotation-equivariant model and another one"
+    assert reasons["equivariant"] == "there is no dataset with both a rotation-equivariant model and another one"
     assert reasons["toy"].startswith("the toy experiment (Figure 2) needs no tables")
     assert "there is one strength of the clustering loss only" in reasons.values()
 

@@ -58,5 +58,5 @@ def test_confusion_with_the_planted_types(lab: Any) -> None:
 def test_the_sweep_is_not_planned_twice(lab: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["sweeps", "copy", f"laptop/{NAME}", str(tmp_path)]) == 0
     assert main(["register", str(tmp_path / f"{NAME}.yaml"), "--dry-run", "--schema", lab.schema]) == 0
-    # Another folder is another data set.
+    # Another folder is another dataset.
     assert "  new                   27" in capsys.readouterr().out

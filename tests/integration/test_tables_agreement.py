@@ -138,7 +138,7 @@ def test_positions_are_not_compared_with_unit_ids(empty_lab):
         lab.tables.SeedAgreement.populate()
     assert str(raised.value) == (
         "session 'first' has unit ids for one of the seeds 1 and 2 and none for the other, so its neurons cannot be "
-        "matched. Train both seeds on the same data set."
+        "matched. Train both seeds on the same dataset."
     )
 
 

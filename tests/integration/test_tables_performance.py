@@ -173,7 +173,7 @@ def test_no_session_that_can_be_tested(empty_lab):
     with pytest.raises(RecordingError) as raised:
         lab.tables.TestPerformance.populate()
     assert str(raised.value) == (
-        "no session of the data set can be tested on the tier 'test': session 'first': it has one trial, and a "
+        "no session of the dataset can be tested on the tier 'test': session 'first': it has one trial, and a "
         "correlation needs two; session 'second': all its responses are constant, so they were withheld or not "
         "measured. Give at least one session measured trials of the tier 'test'; clusters and their agreement need "
         "none."
@@ -319,7 +319,7 @@ def test_a_data_set_without_a_test_tier_says_so(empty_lab):
     with pytest.raises(RecordingError) as raised:
         lab.tables.TestPerformance.populate()
     assert str(raised.value) == (
-        "the data set has no tier 'test', only 'train', 'validation'; a model is tested on trials that it never saw."
+        "the dataset has no tier 'test', only 'train', 'validation'; a model is tested on trials that it never saw."
     )
     assert len(lab.tables.TestPerformance()) == 0
 

@@ -117,7 +117,7 @@ def test_loaders_and_data_info_give_the_same_model(hoefling_loaders: dict, hoefl
     info = hoefling_2024_loaders(hoefling.responses, hoefling.movie, 16, return_data_info=True)
     described, read = build(None, data_info=info).state_dict(), build(hoefling_loaders).state_dict()
     assert all(torch.equal(described[name], read[name]) for name in read)
-    # Loaders whose data set says nothing about itself are read.
+    # Loaders whose dataset says nothing about itself are read.
     foreign = {key: torch.utils.data.DataLoader(_Plain(loader)) for key, loader in hoefling_loaders["train"].items()}
     torch.manual_seed(3)
     before = torch.get_rng_state()

@@ -19,7 +19,7 @@ from december_plugin.text.csv_files import write_csv
 DESCRIPTION = """\
 Prints, for each number of clusters K and each method, the agreement between the seeds (adjusted Rand index, mean and sd
 over all pairs), with known types if there are any, and the single-trial correlation on the test tier (mean and sd over
-seeds; over which neurons and sessions stands below). One table for each data set and model. Where surrogates were
+seeds; over which neurons and sessions stands below). One table for each dataset and model. Where surrogates were
 drawn, their agreement (the null) stands beside it, with the p value. The best of each K is marked; compare at an equal
 test correlation only.
 """
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     names = {kind: names_of(lab.tables, kind, table) for kind in ("dataset", "model")}
     types_name = known_types_name(lab.tables, args.types)
     for key, group in table.groupby(["dataset_fn", "dataset_hash", "model_fn", "model_hash"], sort=False):
-        title = f"{names['dataset'][key[:2]]}, {names['model'][key[2:]]}: data set {key[1][:8]}, model {key[3][:8]}"
+        title = f"{names['dataset'][key[:2]]}, {names['model'][key[2:]]}: dataset {key[1][:8]}, model {key[3][:8]}"
         print(text(title).plain, end="\n\n")
         for line, is_best in agreement_lines(group, types_name=types_name, measure=args.measure):
             # Comments may hold what a terminal would obey.

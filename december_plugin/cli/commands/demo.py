@@ -207,7 +207,7 @@ def _numbers(
 
 
 def _print_agreement(lab: Lab, table: pd.DataFrame, nulls: pd.DataFrame, types_name: str | None) -> None:
-    """Print the agreement of the methods that have a null beside it, by data set."""
+    """Print the agreement of the methods that have a null beside it, by dataset."""
     from december_plugin.demo.demonstration import WITH_NULL
     from december_plugin.results.agreement_text import agreement_text, with_null
     from december_plugin.results.labels import names_of

@@ -58,7 +58,7 @@ def add_selection_options(parser: argparse._ActionsContainer, *, clusters: str) 
     """Add what says which configurations are meant, for ``report`` and ``export``."""
     parser.add_argument("--types", metavar="NAME", help="known types to compare with (default: the only ones)")
     parser.add_argument("--clusters", type=int, metavar="K", help=clusters)
-    parser.add_argument("--dataset", default="", metavar="HASH", help="only data sets whose hash begins like this")
+    parser.add_argument("--dataset", default="", metavar="HASH", help="only datasets whose hash begins like this")
     parser.add_argument("--model", default="", metavar="HASH", help="only models whose hash begins like this")
 
 

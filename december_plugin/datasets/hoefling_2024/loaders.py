@@ -41,7 +41,7 @@ from december_plugin.validation.checks import check_choice, check_integer, check
 
 logger = logging.getLogger(__name__)
 FRAME_RATE = 30.0  # Hz
-# The split of the published models (openretina's configuration for this data set).
+# The split of the published models (openretina's configuration for this dataset).
 VALIDATION_CLIPS = (0, 4, 10, 11, 18, 30, 45, 62, 67, 77, 79, 80, 81, 83, 95)
 LEVELS = ("group", "class")
 UNIT = "traces divided by their standard deviation"

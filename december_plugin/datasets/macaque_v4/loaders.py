@@ -67,14 +67,14 @@ def macaque_v4_loaders(
     Parameters
     ----------
     paths
-        Session pickles, folders of session pickles, or the folder of the public data set of Cadena et al. 2024.
+        Session pickles, folders of session pickles, or the folder of the public dataset of Cadena et al. 2024.
     batch_size
         Trials in a batch, at least 1.
     seed
         nnfabrik passes the run's seed here; it changes nothing. The order of the training batches is drawn from torch's
         global generator.
     images_path
-        Folder of the images, ``<id>.npy`` or ``<id>.png``; None takes ``images`` of the public data set.
+        Folder of the images, ``<id>.npy`` or ``<id>.png``; None takes ``images`` of the public dataset.
     crop
         Pixels cut off: one number for all sides, (top, bottom, left, right), or ((top, bottom), (left, right)) as
         nnvision has it.
@@ -82,7 +82,7 @@ def macaque_v4_loaders(
         Keep every n-th pixel, then rescale by this factor.
     time_bins
         Bins of the response that count, from 0; None takes all. A bin is 10 ms, the first one 40 ms after the image in
-        the public data set, where the paper takes 3 to 11 (70 to 160 ms).
+        the public dataset, where the paper takes 3 to 11 (70 to 160 ms).
     summary
         "sum" for spikes per presentation, "mean" for spikes per bin.
     train_fraction, split_seed

@@ -1,7 +1,7 @@
 """Sessions of spike counts to images, in the two layouts in which macaque V4 is passed on.
 
 Session pickles, as nnvision's loaders read them: one dictionary for each session, images as ``<id>.npy`` elsewhere.
-The public data set of Cadena et al. 2024: ``<folder>/{train,test}/<session>/{responses.csv,meta_data.json}`` and
+The public dataset of Cadena et al. 2024: ``<folder>/{train,test}/<session>/{responses.csv,meta_data.json}`` and
 ``<folder>/images/<id>.png``. docs/recordings.md has the tables.
 """
 
@@ -81,7 +81,7 @@ def read_sessions(paths: Sequence[Path], *, counts: bool) -> list[SpikeSession]:
     Parameters
     ----------
     paths
-        Session pickles, folders of session pickles, or folders in the layout of the public data set.
+        Session pickles, folders of session pickles, or folders in the layout of the public dataset.
     counts
         Whether responses must be whole numbers.
 
@@ -104,14 +104,14 @@ def read_sessions(paths: Sequence[Path], *, counts: bool) -> list[SpikeSession]:
 
 
 def images_folder_of(paths: Sequence[Path]) -> Path | None:
-    """Return the ``images`` folder of the public data set if the paths are one folder of it, else None."""
+    """Return the ``images`` folder of the public dataset if the paths are one folder of it, else None."""
     if len(paths) == 1 and is_public_layout(paths[0]):
         return paths[0] / "images"
     return None
 
 
 def is_public_layout(path: Path) -> bool:
-    """Return whether a folder has the layout of the public data set."""
+    """Return whether a folder has the layout of the public dataset."""
     return (path / "train").is_dir() and (path / "test").is_dir()
 
 
@@ -195,7 +195,7 @@ def _name(content: Mapping[str, Any], entry: str, path: Path) -> str:
     return name
 
 
-# --- the public data set ------------------------------------------------------------------------------------------
+# --- the public dataset ------------------------------------------------------------------------------------------
 
 
 def _read_csv_session(root: Path, name: str) -> SpikeSession:

@@ -223,7 +223,7 @@ def read_images(folder: Path, marker: str, size: tuple[int, int]) -> np.ndarray:
         if image.shape != size or image.dtype.kind not in "iuf":
             raise RecordingError(
                 f"{path} is {image.dtype} of shape {image.shape}; numbers of shape {size} (width, height) are expected."
-                " Check image_size: the data set comes in two resolutions."
+                " Check image_size: the dataset comes in two resolutions."
             )
         largest = max(largest, float(image.max()))
         if not 0 <= float(image.min()) <= largest <= 255:  # NaN fails too

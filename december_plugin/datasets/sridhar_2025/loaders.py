@@ -59,7 +59,7 @@ def sridhar_2025_loaders(
     """Load recordings of marmoset retina to natural movies: multi-electrode array, spikes per frame at 85 Hz.
 
     Needs the extra ``[retina]``: openretina reads responses, fixations and images. The defaults are those of its
-    configuration for this data set. The paper trains one model per retina. The layout of the files is in
+    configuration for this dataset. The paper trains one model per retina. The layout of the files is in
     docs/recordings.md.
 
     Parameters

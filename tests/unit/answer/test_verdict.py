@@ -173,7 +173,7 @@ def test_known_types_are_told_with_their_number() -> None:
 
 def test_several_data_sets() -> None:
     open_, none = answer(parts.analysis()), answer(parts.full_analysis())
-    assert overall([none, none]) == "No evidence of types in any data set and model."
-    assert overall([open_, none]) == "Not decided yet: for some data sets something that is needed is not computed."
+    assert overall([none, none]) == "No evidence of types in any dataset and model."
+    assert overall([open_, none]) == "Not decided yet: for some datasets something that is needed is not computed."
     for_ = replace(none, verdict="for")
-    assert overall([for_, none]) == "In 1 of 2 data sets and models the numbers speak for types."
+    assert overall([for_, none]) == "In 1 of 2 datasets and models the numbers speak for types."

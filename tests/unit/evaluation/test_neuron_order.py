@@ -84,7 +84,7 @@ class TestInTrainedOrder:
     def test_what_may_have_an_axis_of_neurons_is_not_served_in_silence(self):
         dataset = in_trained_order(loaders(a=[7, 5, 6]), trained(a=[5, 6, 7]))["train"]["a"].dataset
         message = (
-            "secret is not known of a data set whose neurons are served in the order of a training; ask its attribute "
+            "secret is not known of a dataset whose neurons are served in the order of a training; ask its attribute "
             "`original`, whose neurons are in the recording's order."
         )
         with pytest.raises(AttributeError, match=re.escape(message)):

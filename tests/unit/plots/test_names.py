@@ -1,4 +1,4 @@
-"""Names that people give (methods, data sets, types, sessions) are texts in every figure, whatever is in them."""
+"""Names that people give (methods, datasets, types, sessions) are texts in every figure, whatever is in them."""
 
 import inspect
 import xml.etree.ElementTree as ElementTree

@@ -29,7 +29,7 @@ FIGURES = {
     "embeddings": lambda: plots.embedding_panels_figure(frames.coordinates()),
     "pretraining": lambda: plots.pretraining_figure(frames.learning_rates(), frames.pretraining_agreement()),
     "learning rate": lambda: plots.learning_rate_figure(frames.learning_rates((0.1, 1.0))),
-    "data sets": lambda: plots.datasets_figure(frames.datasets()),
+    "datasets": lambda: plots.datasets_figure(frames.datasets()),
     "restarts": lambda: plots.restarts_figure(frames.restarts(), frames.restarts()),
     "restarts, many": lambda: plots.restarts_figure(frames.restarts((20, 30, 40))),
     "measures": lambda: plots.measures_figure(frames.measures()),
@@ -116,7 +116,7 @@ def test_no_legend_covers_a_panel(drawn, name):
 
 def test_a_method_has_the_same_colour_in_every_figure(drawn):
     seen = {}
-    for name in ("measures", "null", "counts", "data sets", "equivariant", "calibration", "restarts, many"):
+    for name in ("measures", "null", "counts", "datasets", "equivariant", "calibration", "restarts, many"):
         for ax in drawn(name).axes:
             for line in ax.get_lines():
                 seen.setdefault(line.get_label(), set()).add(to_hex(line.get_color()))
@@ -128,7 +128,7 @@ def test_a_method_has_the_same_colour_in_every_figure(drawn):
 
 
 def test_letters_count_the_panels(drawn):
-    for name, n in (("strength", 6), ("pretraining", 3), ("toy", 4), ("data sets", 5), ("learning rate", 4)):
+    for name, n in (("strength", 6), ("pretraining", 3), ("toy", 4), ("datasets", 5), ("learning rate", 4)):
         letters = [title[0] for ax in drawn(name).axes if (title := ax.get_title(loc="left"))]
         assert letters == list("ABCDEF"[:n])
 
@@ -324,9 +324,9 @@ def test_there_is_no_mean_where_a_data_set_has_no_value():
 
 
 def test_data_sets_have_panels_of_one_scale(drawn):
-    axes = drawn("data sets").axes
+    axes = drawn("datasets").axes
     assert [ax.get_title(loc="left") for ax in axes] == [
-        "A  All 4 data sets",
+        "A  All 4 datasets",
         *(f"{letter}  retina {i}" for i, letter in enumerate("BCDE", start=1)),
     ]
     assert len({ax.get_ylim() for ax in axes}) == 1

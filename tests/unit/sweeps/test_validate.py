@@ -309,7 +309,7 @@ def test_what_takes_images_and_what_takes_movies(mistakes, monkeypatch: pytest.M
     text = changed("models:\n", "  - fn: a.movie_loaders\nmodels:\n  - fn: lab.model\n")
     assert mistakes(text) == [
         "sweep.yaml:8:9: models, entry 2: stacked_core_gaussian_readout takes images, but movie_loaders of datasets, "
-        "entry 2 gives movies. A sweep combines every data set with every model: put what does not go together into "
+        "entry 2 gives movies. A sweep combines every dataset with every model: put what does not go together into "
         "two files."
     ]
 

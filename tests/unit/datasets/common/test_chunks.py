@@ -1,4 +1,4 @@
-"""Stretches of movies: what a batch holds, in which order, and what two data sets have in common."""
+"""Stretches of movies: what a batch holds, in which order, and what two datasets have in common."""
 
 from __future__ import annotations
 

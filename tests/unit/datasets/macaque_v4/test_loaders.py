@@ -247,7 +247,7 @@ CASES = {
     "empty folder": (
         lambda folder: [file.unlink() for file in (folder / "sessions").iterdir()],
         "FOLDER/sessions has neither session pickles (*.pickle, *.pkl) nor the folders train and test of the public "
-        "data set.",
+        "dataset.",
     ),
     "truncated pickle": (
         lambda folder: session_file(folder).write_bytes(session_file(folder).read_bytes()[:2000]),
