@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from december_plugin.errors import DecemberError, ServerError
+from december_plugin.errors import DecemberError, ExitCode, ServerError
 from december_plugin.pool.status.overview import read_overview
 from december_plugin.pool.supervisor.slots import visible_gpus
-from december_plugin.pool.supervisor.supervisor import FAILED, SIGNALLED, PoolSettings, print_event, run_pool
+from december_plugin.pool.supervisor.supervisor import SIGNALLED, PoolSettings, print_event, run_pool
 from december_plugin.sweeps.parse import Sweep, parse_sweep
 
 SESSIONS = ("static1-1-1-simulated", "static2-1-1-simulated")
@@ -210,7 +210,7 @@ def fill_tables(schema: str, settings: DemoSettings, tables: Any, plan: Sequence
         raise KeyboardInterrupt
     if code > SIGNALLED:
         raise SystemExit(code)
-    if code == FAILED:
+    if code == ExitCode.ERROR:
         end = "\n".join(said)
         raise DecemberError(f"the workers broke down; their logs are in {settings.folder}:\n{end}")
     # A failure of another run in these tables is not this one's.

@@ -11,6 +11,8 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+from december_plugin.text.formatting import format_age
+
 SHORT = 8  # characters of an id or a hash that name a worker, pool or job in messages
 ENDED = ("ended", "dead")  # states of workers of which no heartbeat is expected
 
@@ -74,14 +76,14 @@ class WorkerStatus:
         if self.has_ended:
             return f"{self.state}: {self.detail}".rstrip(": ").splitlines()[0]
         if not self.alive:
-            return f"no sign of life for {duration(self.heartbeat_age)}"
+            return f"no sign of life for {format_age(self.heartbeat_age)}"
         activity = self.state
         if self.job_table:
             activity += f": {self.job_table.strip('_#')} {self.job_hash[:SHORT]}"
         if self.epoch is not None:
             activity += f", epoch {self.epoch} of {self.n_epochs}"
         if self.seconds_left is not None:
-            activity += f", {duration(self.seconds_left)} left"
+            activity += f", {format_age(self.seconds_left)} left"
         return activity + (f" ({self.detail})" if self.detail else "")
 
 
@@ -139,7 +141,7 @@ class PoolStatus:
     def description(self) -> str:
         """What it is, in words."""
         where = f"Slurm job {self.slurm_job}" if self.kind == "slurm" else f"process {self.pid} on {self.host}"
-        return f"{where}, of {self.user}, started {duration(self.age)} ago"
+        return f"{where}, of {self.user}, started {format_age(self.age)} ago"
 
 
 def process_exists(pid: int, *, worker_id: str = "") -> bool:
@@ -170,14 +172,3 @@ def process_exists(pid: int, *, worker_id: str = "") -> bool:
     except OSError:  # it has just ended, or this system has no /proc
         return not Path("/proc/self").exists()
     return b"december" in command or b"python" in command
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words, with its two largest units."""
-    seconds = max(0, round(seconds))
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
-    if days:
-        return f"{days} d {hours % 24} h"
-    if hours:
-        return f"{hours} h {minutes % 60} min"
-    return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"

@@ -13,6 +13,17 @@ def format_duration(seconds: float) -> str:
     return f"{days:.1f} d" if days < 10 else f"{days:.0f} d"
 
 
+def format_age(seconds: float) -> str:
+    """Return a time in seconds with its two largest units: ``1 h 6 min``."""
+    seconds = max(0, round(seconds))
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if days:
+        return f"{days} d {hours % 24} h"
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
+
+
 def format_size(n_bytes: int) -> str:
     """Return a number of bytes with the unit that fits it: ``12 B``, ``3.4 MB``."""
     number = float(n_bytes)

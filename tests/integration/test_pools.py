@@ -13,11 +13,11 @@ import pytest
 from december_plugin.cli import main
 from december_plugin.pool import stopping
 from december_plugin.pool.jobs.records import PoolRecords
-from december_plugin.pool.liveness import duration
 from december_plugin.pool.slurm import array as slurm
 from december_plugin.pool.slurm.array import ArrayStatus, SlurmError
 from december_plugin.pool.supervisor.registry import choose_pools
 from december_plugin.schemas.lab import open_lab
+from december_plugin.text.formatting import format_age
 
 pytestmark = pytest.mark.slow(3)
 
@@ -149,7 +149,7 @@ def test_slurm_that_cannot_be_asked(tables, monkeypatch):
 
 
 def test_durations():
-    assert [duration(seconds) for seconds in (-1, 59.6, 3599, 3600, 90_000)] == [
+    assert [format_age(seconds) for seconds in (-1, 59.6, 3599, 3600, 90_000)] == [
         "0 s",
         "1 min 0 s",
         "59 min 59 s",

@@ -274,7 +274,7 @@ def _print_places(settings: PoolSettings) -> None:
 
 def _status(args: argparse.Namespace) -> int:
     from december_plugin.pool.jobs.records import PoolRecords
-    from december_plugin.pool.liveness import duration
+    from december_plugin.text.formatting import format_age
 
     lab = open_lab_of(args, read_only=True)
     records = PoolRecords(lab.tables.schema.connection, lab.schema)
@@ -300,7 +300,7 @@ def _status(args: argparse.Namespace) -> int:
         print(line)
         for worker in pool.workers:
             if not worker.has_ended:
-                print(f"  {worker.name}: {worker.activity}; heartbeat {duration(worker.heartbeat_age)} ago")
+                print(f"  {worker.name}: {worker.activity}; heartbeat {format_age(worker.heartbeat_age)} ago")
     if problem:
         print(problem, file=sys.stderr)
     return 0

@@ -29,6 +29,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from december_plugin.errors import ExitCode
 from december_plugin.pool.supervisor.process import DRAINED, MISTAKEN, WorkerSlot, ending_in_words
 from december_plugin.pool.supervisor.settings import (
     PoolSettings,
@@ -45,7 +46,7 @@ from december_plugin.text.formatting import numbered
 
 __all__ = ["LocalPool", "PoolSettings", "run_pool"]
 
-DONE, FAILED, SOME_FAILED, SIGNALLED = 0, 1, 3, 128
+SIGNALLED = 128
 STOP, STOP_NOW = 1, 2  # Pool.stop_requested: save the states and end, or end at once
 END = signal.SIGTERM  # to workers: save the state, give the job back
 TICK = 0.5  # longest pause between two looks at the workers (s)
@@ -140,7 +141,7 @@ class LocalPool:
             )
             for slot in slots
         ]
-        self.code = DONE
+        self.code: int = ExitCode.DONE
         self._began = time.monotonic()
         self._draining = self._killing = False
         self._reminded = self._ticked = float("-inf")
@@ -268,7 +269,7 @@ class LocalPool:
         elif code in MISTAKEN and not self._draining and not any(each.has_begun for each in self.workers):
             self.say(worker.name, f"{words}: it cannot work like this, and neither could the next one")
             self.database.mark_dead(worker.worker_id, ending_in_words(code))
-            self.code = self.code or FAILED
+            self.code = self.code or ExitCode.ERROR
             self._drain(f"{worker.name} says: " + " | ".join(worker.follower.last_lines()[-N_SHOWN:]))
         else:
             self.say(worker.name, f"{words}{next_start}; its log: {worker.log}")
@@ -324,9 +325,9 @@ class LocalPool:
         counts = self.database.failures or {}
         words = [f"{numbered(number, 'job')} {kind}" for kind, number in counts.items() if number]
         if not words:
-            return DONE
+            return ExitCode.DONE
         self.say("pool", f"{', '.join(words)}; `december status` says why")
-        return SOME_FAILED
+        return ExitCode.SOME_FAILED
 
 
 def _with_threads(environment: Mapping[str, str], slot: Slot, slots: Sequence[Slot]) -> dict[str, str]:
