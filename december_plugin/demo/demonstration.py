@@ -199,12 +199,14 @@ def fill_tables(schema: str, settings: DemoSettings, tables: Any, plan: Sequence
             show(*numbers)
             last = numbers
 
-    def say(source: str, text: str) -> None:
+    def on_event(source: str, text: str) -> None:
         said.append(f"[{source}] {text}")
         if source == "pool" and not text.startswith(EXPECTED):
             print_event(source, text)
 
-    code = run_pool(pool_settings(schema, settings), environment=_environment(settings), say=say, on_tick=look)
+    code = run_pool(
+        pool_settings(schema, settings), environment=_environment(settings), on_event=on_event, on_tick=look
+    )
     look()
     if code == SIGNALLED + signal.SIGINT:
         raise KeyboardInterrupt

@@ -95,7 +95,7 @@ class Stage:
             pool_id="0" * 32,
             log_folder=folder,
             program=[sys.executable, str(program), str(folder), *options],
-            say=lambda source, text: self.lines.append((source, text)),
+            on_event=lambda source, text: self.lines.append((source, text)),
         )
 
     def run(self, *acts: Callable[[], object], seconds: float = 60) -> int:

@@ -242,7 +242,7 @@ def test_what_the_server_could_not_be_told_is_delivered_when_it_answers(pool):
             raise ConnectionRefusedError(111, "Connection refused")
         return second_connection(timeout=10)
 
-    database = SupervisorDatabase(pool.schema, "a" * 32, connect=connect, max_attempts=1, tell=told.append)
+    database = SupervisorDatabase(pool.schema, "a" * 32, connect=connect, max_attempts=1, log=told.append)
     database.start()
     database.mark_dead("c" * 32, "killed by signal 9 (SIGKILL)")
     assert database.idle_for() == 0

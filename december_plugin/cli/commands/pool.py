@@ -173,10 +173,10 @@ def _start(args: argparse.Namespace) -> int:
     from december_plugin.database.outages import with_server
     from december_plugin.pool.supervisor.supervisor import print_event, run_pool
 
-    def tell(error: BaseException) -> None:
+    def on_outage(error: BaseException) -> None:
         print_event("pool", f"waiting: {error}")
 
-    environment, lab = with_server(lambda: open_for_workers(args), waits=has_connected, on_outage=tell)
+    environment, lab = with_server(lambda: open_for_workers(args), waits=has_connected, on_outage=on_outage)
     settings = settings_of(args, lab.schema)
     chosen_tables(lab, settings)
     return run_pool(settings, environment=environment)

@@ -149,7 +149,7 @@ def _with_server(step: Callable[[], Result]) -> Result:
     """Return what a step returns; a worker of a pool waits for a server that is away."""
     from december_plugin.database.outages import with_server
 
-    def tell(error: BaseException) -> None:
+    def on_outage(error: BaseException) -> None:
         logger.warning("waiting: %s", error)
 
-    return with_server(step, waits=_has_pool, on_outage=tell)
+    return with_server(step, waits=_has_pool, on_outage=on_outage)

@@ -64,7 +64,7 @@ class SupervisorDatabase:
         A job whose worker died this many times is poisoned.
     ends_pool
         Whether the pool ends when the supervisor does; an array of Slurm does not.
-    tell
+    log
         Called, from the thread, with what the user should know.
     """
 
@@ -76,14 +76,14 @@ class SupervisorDatabase:
         connect: Callable[[], Any],
         max_attempts: int,
         ends_pool: bool = True,
-        tell: Callable[[str], None] = logger.warning,
+        log: Callable[[str], None] = logger.warning,
     ):
         self.schema, self.pool_id = schema, pool_id
         self.stop_requested = 0
         self.has_answered = False
         self.failures: dict[str, int] | None = None
         self.is_away = False
-        self._connect, self._tell = connect, tell
+        self._connect, self._log = connect, log
         self._leases = Leases(schema, max_attempts=max_attempts)
         self._max_attempts, self._ends_pool = max_attempts, ends_pool
         self._connection: Any = None
@@ -159,14 +159,14 @@ class SupervisorDatabase:
                 if is_outage(error):
                     raise
                 worker_id = self._ended[0].worker_id[:8]
-                self._tell(f"what the worker {worker_id} held is free when its lease has run out: {_first_line(error)}")
+                self._log(f"what the worker {worker_id} held is free when its lease has run out: {_first_line(error)}")
             self._ended.popleft()
         records = PoolRecords(self._connection, self.schema)
         self.stop_requested = records.stop_requested(self.pool_id)
         self._look_for_idleness(records, self._watched)
         if self.is_away:
             self.is_away = False
-            self._tell("the database server answers again")
+            self._log("the database server answers again")
         self.has_answered = True
         if ending:
             self.failures = failed_jobs(self._connection, self.schema)
@@ -178,7 +178,7 @@ class SupervisorDatabase:
         if not ended.counts:
             self._leases.release_all(self._connection, ended.worker_id, message=ended.message)
         for released in self._leases.mark_dead(self._connection, ended.worker_id, ended.message):
-            self._tell(self._released_in_words(released))
+            self._log(self._released_in_words(released))
 
     def _released_in_words(self, released: ReleasedJob) -> str:
         job = f"the job {released.job_hash[:8]} of {released.job_table}"
@@ -215,7 +215,7 @@ class SupervisorDatabase:
         if not self.is_away:
             self.is_away = True
             what = "does not answer" if is_outage(error) else "refuses"
-            self._tell(f"the database server {what} ({_first_line(error)}); the workers go on, and wait for it")
+            self._log(f"the database server {what} ({_first_line(error)}); the workers go on, and wait for it")
         self._close()
 
     def _close(self) -> None:

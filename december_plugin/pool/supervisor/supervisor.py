@@ -109,7 +109,7 @@ class LocalPool:
         The command of a worker, without its options.
     environment
         Of the workers; by default that of this process.
-    say
+    on_event
         Called with the source of each line and its text.
     on_tick
         Called about every second.
@@ -125,11 +125,11 @@ class LocalPool:
         log_folder: Path,
         program: Sequence[str],
         environment: Mapping[str, str] | None = None,
-        say: Callable[[str, str], None] = print_event,
+        on_event: Callable[[str, str], None] = print_event,
         on_tick: Callable[[], None] | None = None,
     ):
         self.settings, self.database = settings, database
-        self.say, self.on_tick = say, on_tick
+        self.on_event, self.on_tick = on_event, on_tick
         environment = {**(os.environ if environment is None else environment), "DECEMBER_POOL_ID": pool_id}
         mixed = len({slot.gpu is None for slot in slots}) == 2
         self.workers = [
@@ -183,13 +183,13 @@ class LocalPool:
         self._drain(signal_name(number))
         if self._running():
             once_more = "; once more kills them" if can_be_impatient else ""
-            self.say("pool", f"the workers save their states and give their jobs back{once_more}")
+            self.on_event("pool", f"the workers save their states and give their jobs back{once_more}")
 
     def _drain(self, reason: str) -> None:
         """Start no more workers, and tell those that run to save their states, give their jobs back and end."""
-        self.say("pool", f"ends: {reason}")
+        self.on_event("pool", f"ends: {reason}")
         if not self._draining and self._running():
-            self.say("pool", f"waiting for {self._names()}")
+            self.on_event("pool", f"waiting for {self._names()}")
         self._draining = True
         self._reminded = time.monotonic()
         for worker in self._running():
@@ -198,7 +198,7 @@ class LocalPool:
     def _kill(self, reason: str) -> None:
         self._draining = True
         if not self._killing and self._running():
-            self.say("pool", f"{reason}: killing {self._names()}")
+            self.on_event("pool", f"{reason}: killing {self._names()}")
         self._killing = True
         for worker in self._running():
             worker.kill()
@@ -240,17 +240,17 @@ class LocalPool:
                 worker.start(*([] if self._retried else ["--retry"]))
             except OSError as error:
                 where = error.filename or worker.command[0]
-                self.say(worker.name, f"no worker can be started: {where}: {error.strerror or error}")
+                self.on_event(worker.name, f"no worker can be started: {where}: {error.strerror or error}")
                 continue
             self._retried = True
-            self.say(worker.name, f"worker started: process {worker.pid}, log {worker.log}")
+            self.on_event(worker.name, f"worker started: process {worker.pid}, log {worker.log}")
 
     def _reap(self) -> None:
         for worker in self.workers:
             pid = worker.pid
             code = worker.has_ended()
             for line in worker.follower.new_lines(to_the_end=code is not None):
-                self.say(worker.name, line)
+                self.on_event(worker.name, line)
             if code is not None:
                 self._ended(worker, pid, code)
 
@@ -259,26 +259,26 @@ class LocalPool:
         words = f"worker (process {pid}) " + ("has ended, as it was asked to" if asked else ending_in_words(code))
         next_start = "" if self._draining else f"; the next one starts in {worker.seconds_before_start():.0f} s"
         if self._killing and code < 0:
-            self.say(worker.name, words)
+            self.on_event(worker.name, words)
             self.database.give_back(worker.worker_id, "killed when its pool was ended at once")
         elif self._draining and code == -END:  # before it was ready to do more about it
-            self.say(worker.name, words)
+            self.on_event(worker.name, words)
             self.database.give_back(worker.worker_id, "ended with its pool")
         elif code in DRAINED:
-            self.say(worker.name, words + next_start)
+            self.on_event(worker.name, words + next_start)
         elif code in MISTAKEN and not self._draining and not any(each.has_begun for each in self.workers):
-            self.say(worker.name, f"{words}: it cannot work like this, and neither could the next one")
+            self.on_event(worker.name, f"{words}: it cannot work like this, and neither could the next one")
             self.database.mark_dead(worker.worker_id, ending_in_words(code))
             self.code = self.code or ExitCode.ERROR
             self._drain(f"{worker.name} says: " + " | ".join(worker.follower.last_lines()[-N_SHOWN:]))
         else:
-            self.say(worker.name, f"{words}{next_start}; its log: {worker.log}")
+            self.on_event(worker.name, f"{words}{next_start}; its log: {worker.log}")
             self.database.mark_dead(worker.worker_id, _last_words(ending_in_words(code), worker.follower.last_lines()))
 
     def _remind(self) -> None:
         if time.monotonic() - self._reminded >= REMINDER:
             self._reminded = time.monotonic()
-            self.say("pool", f"still waiting for {self._names()}; Ctrl-C kills them")
+            self.on_event("pool", f"still waiting for {self._names()}; Ctrl-C kills them")
 
     # --- time ------------------------------------------------------------------------------------------------------
 
@@ -315,7 +315,7 @@ class LocalPool:
 
     def _finish(self) -> None:
         if not self.database.finish(timeout=LAST_WORDS_TO_SERVER):
-            self.say(
+            self.on_event(
                 "pool",
                 "the database server could not be told that the pool has ended. Jobs of killed workers are free when "
                 f"their leases ({self.settings.lease:g} s) have run out; `december pool stop` closes the pool's entry",
@@ -326,7 +326,7 @@ class LocalPool:
         words = [f"{numbered(number, 'job')} {kind}" for kind, number in counts.items() if number]
         if not words:
             return ExitCode.DONE
-        self.say("pool", f"{', '.join(words)}; `december status` says why")
+        self.on_event("pool", f"{', '.join(words)}; `december status` says why")
         return ExitCode.SOME_FAILED
 
 
@@ -347,7 +347,7 @@ def run_pool(
     *,
     program: Sequence[str] | None = None,
     environment: Mapping[str, str] | None = None,
-    say: Callable[[str, str], None] = print_event,
+    on_event: Callable[[str, str], None] = print_event,
     on_tick: Callable[[], None] | None = None,
 ) -> int:
     """Run a pool on this machine until it ends, and return the exit code. Must be called in the main thread.
@@ -360,7 +360,7 @@ def run_pool(
         The command of a worker, without its options; by default ``december worker``.
     environment
         Of the workers; by default that of this process.
-    say
+    on_event
         Called with the source of each line, such as ``gpu 0`` or ``pool``, and its text.
     on_tick
         Called about every second, in the main thread.
@@ -391,7 +391,7 @@ def run_pool(
                 pool_id, kind="local", n_workers=len(slots), options=settings.options()
             ),
             waits=has_connected,
-            on_outage=lambda error: say("pool", f"waiting: {error}"),
+            on_outage=lambda error: on_event("pool", f"waiting: {error}"),
         )
     database = SupervisorDatabase(
         settings.schema,
@@ -399,13 +399,13 @@ def run_pool(
         connect=own_connection,
         max_attempts=settings.max_attempts,
         ends_pool=not settings.pool_id,
-        tell=lambda text: say("pool", text),
+        log=lambda text: on_event("pool", text),
     )
     names = ", ".join(slot.name for slot in slots)
     workers = numbered(len(slots), "worker")
-    say("pool", f"pool {pool_id[:8]} of {settings.schema}: {workers} ({names}), logs in {log_folder}")
+    on_event("pool", f"pool {pool_id[:8]} of {settings.schema}: {workers} ({names}), logs in {log_folder}")
     if surprise := notice(settings, visible, slots):
-        say("pool", surprise)
+        on_event("pool", surprise)
     pool = LocalPool(
         settings,
         slots,
@@ -414,7 +414,7 @@ def run_pool(
         log_folder=log_folder,
         program=program if program is not None else worker_program(),
         environment=environment,
-        say=say,
+        on_event=on_event,
         on_tick=on_tick,
     )
     return pool.run()

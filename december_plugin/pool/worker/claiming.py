@@ -82,7 +82,7 @@ class JobClaimer:
         """Return whether the worker may end, after it found no job; if not, wait a while."""
         if self.state.state != "idle":
             self.state.end()
-            self.heartbeat.tell()
+            self.heartbeat.beat_soon()
         settings, now = self.settings, time.monotonic()
         self._idle_since = self._idle_since or now
         # A claim whose commit was answered by a lost connection was taken for another worker's.

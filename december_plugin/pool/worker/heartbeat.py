@@ -134,7 +134,7 @@ class Heartbeat:
         self._beat()
         self._thread.start()
 
-    def tell(self) -> None:
+    def beat_soon(self) -> None:
         """Write the state soon, because it has changed."""
         self._wake.set()
 

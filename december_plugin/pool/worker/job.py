@@ -269,14 +269,14 @@ def wait_for_places(settings: JobSettings, connection: Any, *, store: bool, long
         if state.state != "waiting" or state.detail != problem:
             logger.warning("waiting: %s", problem)
         state.state, state.detail = "waiting", problem
-        settings.heartbeat.tell()
+        settings.heartbeat.beat_soon()
         time.sleep(delay)
         delay = min(2 * delay, LONGEST_DELAY)
     if state.state != "waiting":
         return False
     logger.info("the server and the store answer again")
     state.state, state.detail = before, ""
-    settings.heartbeat.tell()
+    settings.heartbeat.beat_soon()
     return True
 
 

@@ -81,7 +81,7 @@ class JobRunner:
         name = type(table).__name__
         uses_store = hasattr(table, "ModelStorage")
         self.settings.state.begin(lease)
-        self.settings.heartbeat.tell()
+        self.settings.heartbeat.beat_soon()
         job = self.job = WorkerJob(self.settings, lease, key, uses_store=uses_store)
         self.description = self.describe(name, key)
         with logged_to(job_log_path(self.log_folder, *lease.job, lease.worker_id)), self._watched():

@@ -47,7 +47,7 @@ class Training:
         self.store, self.clock = FolderStore("minio", folder), clock
         self.lease = Lease("lab", "__trained_model", HASH, "a" * 32, attempt)
         self.state = WorkerState()
-        self.heartbeat = SimpleNamespace(lost=set(), tell=lambda: None)
+        self.heartbeat = SimpleNamespace(lost=set(), beat_soon=lambda: None)
         settings = SimpleNamespace(
             schema="lab",
             store=self.store,
