@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import signal
 from collections import defaultdict
 from pathlib import Path
@@ -19,6 +20,12 @@ for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
 
 # The fixtures that start what a mark is about, each with the mark.
 NEEDS = {"server": "database", "laboratory": "database", "slurm": "slurm", "browser": "browser"}
+
+
+@pytest.fixture(autouse=True)
+def _heard_log() -> None:
+    """Let the package log as it does at first: a worker in this process, of an earlier test, sets a level."""
+    logging.getLogger("december_plugin").setLevel(logging.NOTSET)
 
 
 @functools.cache

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE = 90.0  # seconds: starts of processes on busy machines
+PATIENCE = 240.0  # seconds: trainings in processes of their own on machines that are busy
 
 
 def wait_until(condition: Callable[[], Any], what: str | Callable[[], str], *, seconds: float = PATIENCE) -> Any:

@@ -18,7 +18,11 @@ NO_PROCESS = 2**22 + 1  # above the largest process id
 
 @pytest.fixture
 def stops(empty_lab: Any, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Record that the server would be stopped."""
+    """Record that the server would be stopped; workers of tests in other schemas do not count."""
+    connection = empty_lab.tables.schema.connection
+    places = "SELECT table_schema FROM information_schema.tables WHERE table_name = 'pool_worker'"
+    for (schema,) in connection.query(places).fetchall():
+        connection.query(f"DELETE FROM `{schema}`.pool_worker")
     done: list[bool] = []
     monkeypatch.setattr(EmbeddedServer, "stop", lambda self: done.append(True) or True)
     return done

@@ -130,8 +130,8 @@ def _sessions_at(path: Path) -> list[SpikeSession]:
     pickles = [entry for entry in entries_of(path) if entry.suffix in PICKLE_SUFFIXES]
     if not pickles:
         raise RecordingError(
-            f"{path} has neither session pickles (*.pickle, *.pkl) nor the folders train and test of the public data "
-            f"set. {SEE_LAYOUT}"
+            f"{path} has neither session pickles (*.pickle, *.pkl) nor the folders train and test of the public "
+            f"dataset. {SEE_LAYOUT}"
         )
     return [_read_pickle(file) for file in pickles]
 
