@@ -111,9 +111,9 @@ def run(args: argparse.Namespace) -> int:
         _say(2, "Database", f"{where}; schema {lab.schema}")
         _say(3, "Sweep", f"{sweep_path}: {sweep.n_trainings} trainings registered")
         types_name = _train(lab, settings, next(iter(data.values())), written.plan)
-        table, nulls = _numbers(lab, settings, written, types_name)
+        table, beside_null, nulls = _numbers(lab, settings, written, types_name)
         _say(5, "Answer", f"the agreement between seeds; all of it is in {settings.folder / 'agreement.csv'}")
-        _print_agreement(lab, table, nulls, types_name)
+        _print_agreement(lab, beside_null, types_name)
         _draw(lab, settings, table, nulls, written.plan, types_name)
         report = _report(args, lab, types_name)
     _say_what_next(args.schema, sweep_path, report)
@@ -189,8 +189,8 @@ def _train(lab: Lab, settings: DemoSettings, recordings: tuple[Path, ...], plan:
 
 def _numbers(
     lab: Lab, settings: DemoSettings, written: RegistrationResult, types_name: str | None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the agreement of this demonstration's configurations, with labels, and their nulls."""
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return the agreement of this demonstration's configurations, with labels, the same beside the null, and nulls."""
     import datajoint as dj
 
     from december_plugin.results.agreement import agreement_table
@@ -202,19 +202,19 @@ def _numbers(
     restriction = dj.AndList([written.plan, clusterings])
     table = agreement_table(lab.tables, restriction, types_name=types_name)
     nulls = null_table(lab.tables, restriction)
-    write_csv(with_null(table, nulls).drop(columns="identity"), settings.folder / "agreement.csv")
-    return table, nulls
+    beside_null = with_null(table, nulls)
+    write_csv(beside_null.drop(columns="identity"), settings.folder / "agreement.csv")
+    return table, beside_null, nulls
 
 
-def _print_agreement(lab: Lab, table: pd.DataFrame, nulls: pd.DataFrame, types_name: str | None) -> None:
+def _print_agreement(lab: Lab, beside_null: pd.DataFrame, types_name: str | None) -> None:
     """Print the agreement of the methods that have a null beside it, by dataset."""
     from december_plugin.demo.demonstration import WITH_NULL
-    from december_plugin.results.agreement_text import agreement_text, with_null
+    from december_plugin.results.agreement_text import agreement_text
     from december_plugin.results.labels import names_of
 
-    names = names_of(lab.tables, "dataset", table)
-    shown = with_null(table, nulls)
-    shown = shown[shown["method"].isin(WITH_NULL) & (shown["trainer_role"] != "control")]
+    names = names_of(lab.tables, "dataset", beside_null)
+    shown = beside_null[beside_null["method"].isin(WITH_NULL) & (beside_null["trainer_role"] != "control")]
     for key, rows in shown.groupby(["dataset_fn", "dataset_hash"], sort=False):
         print(f"\n{names[key]}\n\n{agreement_text(rows, types_name=types_name)}", flush=True)
 
