@@ -73,7 +73,8 @@ def performance_table(tables: DecemberTables, restriction: Any = True) -> pd.Dat
 def with_model_labels(labelled: pd.DataFrame, performance: pd.DataFrame) -> pd.DataFrame:
     """Return ``performance_table`` with a ``label``: the methods that show the models of each trainer.
 
-    Clusterings do not change a model, so that methods which cluster the same models are named together.
+    Clusterings do not change a model, so that methods which cluster the same models are named together. Trainers of one
+    name, such as DECEMber's for several K, are distinguished by their numbers of clusters.
 
     Parameters
     ----------
@@ -83,7 +84,11 @@ def with_model_labels(labelled: pd.DataFrame, performance: pd.DataFrame) -> pd.D
         :func:`performance_table` of the same.
     """
     key = list(TRAINER)
-    names = labelled.groupby(key, sort=False)["label"].agg(lambda labels: " / ".join(dict.fromkeys(labels)))
+    methods = labelled.groupby(key, sort=False)
+    names = methods["label"].agg(lambda labels: " / ".join(dict.fromkeys(labels)))
+    counts = methods["n_clusters"].agg(lambda counts: ", ".join(str(count) for count in sorted(set(counts))))
+    shared = names.duplicated(keep=False)
+    names = names.mask(shared, names + ", K = " + counts)
     return names.reset_index().merge(performance, on=key)
 
 

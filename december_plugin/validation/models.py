@@ -7,6 +7,7 @@ suggestion where a name is close; a place whose rule is better said in words of 
 
 from __future__ import annotations
 
+import difflib
 import functools
 import numbers
 import sys
@@ -266,9 +267,10 @@ def _in_words(
         text = getattr(model, "SAYS_UNKNOWN", unknown).format(owner=owner, name=name, suggestion=suggestion)
         return Violation(place.path, text, rule)
     if rule in MISSING:
-        says = getattr(places[-2].annotation, "SAYS_MISSING", MISSING_SETTING)
+        model = places[-2].annotation
+        says = getattr(model, "SAYS_MISSING", MISSING_SETTING)
         path = place.path[:-1] if says.is_of_part else place.path
-        return Violation(path, says.text.format(name=name_of(place.path)), rule)
+        return Violation(path, says.text.format(name=name_of(place.path)) + _misspelled(place, value, model), rule)
     for outer in reversed(places):
         if (says := outer.says(rule)) is not None:
             value = value if outer is place else _value_at(content, outer.path)
@@ -277,6 +279,18 @@ def _in_words(
             text = says.text.format(name=name_of(outer.path), value=value, suggestion=suggestion, whole=whole)
             return Violation(outer.path[:-1] if says.is_of_part else outer.path, text, rule)
     return Violation(place.path, _general(name_of(place.path), value, each, place), rule)
+
+
+def _misspelled(place: _Place, part: Any, model: Any) -> str:
+    """Return which key was probably meant for a missing one, where a part takes keys that it does not declare.
+
+    Elsewhere the misspelled key is a mistake of its own.
+    """
+    if getattr(model, "model_config", {}).get("extra") != "allow" or not isinstance(part, Mapping):
+        return ""
+    others = [str(key) for key in part if key not in model.__pydantic_fields__]
+    close = difflib.get_close_matches(str(place.path[-1]), others, n=1)
+    return f" It has {close[0]!r}: did you mean {place.path[-1]!r}?" if close else ""
 
 
 def _general(name: str, value: Any, each: Any, place: _Place) -> str:

@@ -109,6 +109,11 @@ MISTAKES = [
     ),
     (lambda c: c["clusterings"][1].update(inits=3), r"clusterings, entry 2: kmeans has no setting 'inits'\."),
     (lambda c: c["clusterings"][0].update(n_clusters=[0]), r"clusterings, entry 1: n_clusters is 0; it must be"),
+    (
+        lambda c: c["clusterings"][0].update(n_cluster=c["clusterings"][0].pop("n_clusters")),
+        r"clusterings, entry 1: an entry needs the keys 'method' and 'n_clusters'\. "
+        r"It has 'n_cluster': did you mean 'n_clusters'\?",
+    ),
 ]
 
 
