@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from december_plugin.results.evidence import consensus_table as consensus_table
     from december_plugin.results.evidence import null_table as null_table
     from december_plugin.results.export import export_tables as export_tables
-    from december_plugin.results.figures import datasets_frame as datasets_frame
-    from december_plugin.results.figures import embeddings_frame as embeddings_frame
-    from december_plugin.results.figures import measures_frame as measures_frame
-    from december_plugin.results.figures import performance_frame as performance_frame
-    from december_plugin.results.figures import restarts_frame as restarts_frame
+    from december_plugin.results.figure_frames import datasets_frame as datasets_frame
+    from december_plugin.results.figure_frames import embeddings_frame as embeddings_frame
+    from december_plugin.results.figure_frames import measures_frame as measures_frame
+    from december_plugin.results.figure_frames import performance_frame as performance_frame
+    from december_plugin.results.figure_frames import restarts_frame as restarts_frame
     from december_plugin.results.performance import performance_table as performance_table
     from december_plugin.results.performance import session_performance as session_performance
     from december_plugin.results.performance import untested_sessions as untested_sessions
@@ -32,7 +32,7 @@ _NAMES = {
     "confusion": ["confusion_frame"],
     "evidence": ["choose_cluster_count", "cluster_count_table", "consensus_frame", "consensus_table", "null_table"],
     "export": ["export_tables"],
-    "figures": ["datasets_frame", "embeddings_frame", "measures_frame", "performance_frame", "restarts_frame"],
+    "figure_frames": ["datasets_frame", "embeddings_frame", "measures_frame", "performance_frame", "restarts_frame"],
     "performance": ["performance_table", "session_performance", "untested_sessions"],
     "report": ["collect_report"],
 }

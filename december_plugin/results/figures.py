@@ -1,265 +1,384 @@
-"""Frames of the figures that the other queries do not give, one function each; ``docs/figures.md`` lists them.
-
-They take the same restrictions as :mod:`december_plugin.results.agreement`, and speak of the same configurations.
-"""
+"""Every figure that the tables allow, and why the others cannot be drawn."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from december_plugin.clustering.settings import DECEMBER
-from december_plugin.embeddings.neuron_ids import NeuronIds, match_neurons
-from december_plugin.embeddings.readout_vectors import readout_embeddings
+from december_plugin import plots
+from december_plugin.answer.data import whose_clusters
 from december_plugin.errors import SettingsError
-from december_plugin.evaluation.agreement import MEASURES, compare_partitions
 from december_plugin.evaluation.methods import Method
+from december_plugin.results import evidence, figure_frames
 from december_plugin.results.agreement import agreement_table
-from december_plugin.results.labels import names_of
-from december_plugin.results.queries import assignments_of, configuration_key, frame_of
-from december_plugin.schemas.build import DecemberTables
-from december_plugin.schemas.stored import stored_state_dict
-from december_plugin.schemas.stored_labels import AssignedLabels, assigned_labels
+from december_plugin.results.confusion import confusion_frame
+from december_plugin.results.queries import configuration_key, known_types_name
+from december_plugin.results.report_analysis import chosen_row, known_types_of
 
-DATA = ("dataset_fn", "dataset_hash", "model_fn", "model_hash")
-TRAINING = ("trainer_role", "strength_setting", "pretrain_epochs", "learning_rate")
-_SCORES = ("test_correlation", "validation_correlation")
+FORMATS = ("svg", "pdf", "png")
+NO_TABLE = "the toy experiment (Figure 2) needs no tables: python examples/toy_dec.py draws it"
 
 
-def performance_frame(tables: DecemberTables, restriction: Any = True, *, by: Sequence[str] = TRAINING) -> pd.DataFrame:
-    """Return how well the trained models predict, by dataset, model and what the trainer was told.
+@dataclass(frozen=True)
+class Captioned:
+    """A figure with sentences that stand beside it, in a text file of the same name."""
 
-    Trainings that differ in nothing that is asked for, in the seed or the number of clusters say, are taken together.
+    figure: Figure
+    caption: str
 
-    Parameters
+
+class LeftOutError(Exception):
+    """A figure cannot be drawn from what is in the tables."""
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What is drawn together: one dataset and one model.
+
+    Attributes
     ----------
     tables
         The tables.
-    restriction
-        Which trainings to take: a restriction of ``TrainingSummary``.
-    by
-        What tells rows apart, of ``trainer_role``, ``strength_setting``, ``pretrain_epochs`` and ``learning_rate``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per dataset, model and values of ``by``: the means ``strength`` and ``gradient_ratio``;
-        ``test_correlation_mean`` and ``test_correlation_sd`` of the single-trial correlation on the test tier,
-        ``validation_correlation_mean`` and ``validation_correlation_sd`` of the kept epoch (over trainings, divisor n -
-        1); ``n_trainings``. What is not known is NaN.
-
-    Raises
-    ------
-    SettingsError
-        If ``by`` names anything else.
+    key
+        ``dataset_fn``, ``dataset_hash``, ``model_fn`` and ``model_hash``.
+    table
+        Its rows of ``agreement_table``, with labels.
+    types_name
+        Known types to compare with, or None.
+    with_tsne
+        Whether embeddings are wanted; they take minutes with thousands of neurons, and need the store.
     """
-    unknown = [name for name in by if name not in TRAINING]
-    if unknown:
-        raise SettingsError(f"by has {unknown[0]!r}; allowed: {', '.join(TRAINING)}.")
-    frame = _trainings(tables, restriction)
-    keys = [*DATA, *by]
-    groups = frame.groupby(keys, sort=True, dropna=False)
-    found = groups[["strength", "gradient_ratio"]].mean()
-    for name in _SCORES:
-        found[f"{name}_mean"], found[f"{name}_sd"] = groups[name].mean(), groups[name].std()
-    found["n_trainings"] = groups.size()
-    return found.reset_index()
+
+    tables: Any
+    key: dict[str, str]
+    table: pd.DataFrame
+    types_name: str | None
+    with_tsne: bool
+
+    @property
+    def agreement(self) -> pd.DataFrame:
+        """The rows with an agreement between seeds."""
+        known = self.table.dropna(subset="agreement_mean")
+        if known.empty:
+            raise LeftOutError("there is no pair of seeds yet")
+        return known
+
+    @property
+    def december(self) -> pd.DataFrame:
+        """The rows of DECEMber."""
+        rows = self.table[self.table["method"] == "december"]
+        if rows.empty:
+            raise LeftOutError("there is no model with a clustering loss")
+        return rows
 
 
-def learning_rates(tables: DecemberTables) -> pd.DataFrame:
-    """Return the learning rate of every trainer: ``trainer_fn``, ``trainer_hash``, ``learning_rate``.
-
-    It is the one that the clustering begins with where that has its own, else the initial one. Of a trainer that leaves
-    it out it is the trainer's default; of another package's trainer without a setting ``lr_init`` it is NaN.
-    """
-    from december_plugin.training.settings import TrainingSettings
-
-    default = TrainingSettings.lr_init
-    rows = [
-        {
-            "trainer_fn": row["trainer_fn"],
-            "trainer_hash": row["trainer_hash"],
-            "learning_rate": _learning_rate(row["trainer_fn"], row["trainer_config"], default),
-        }
-        for row in tables.nnfabrik.Trainer().fetch("trainer_fn", "trainer_hash", "trainer_config", as_dict=True)
+def draw_all(
+    lab: Any, folder: Path, *, types_name: str | None = None, with_tsne: bool = True
+) -> Iterator[tuple[str, list[Path], str]]:
+    """Draw the figures one by one; yield each one's name, its files, and why it was left out if there are none."""
+    # Further random starts of a method have a figure of their own.
+    starts = [{"clustering_hash": name} for name in figure_frames.first_starts(lab.tables)]
+    table = agreement_table(lab.tables, starts, types_name=types_name)
+    if table.empty:
+        raise SettingsError(
+            "there are no assignments yet, so that there is nothing to draw. `december register` plans trainings, "
+            "`december worker` computes them."
+        )
+    types_name = known_types_name(lab.tables, types_name)
+    analyses = [
+        Analysis(lab.tables, dict(zip(figure_frames.DATA, values, strict=True)), group, types_name, with_tsne)
+        for values, group in table.groupby(list(figure_frames.DATA), sort=True)
     ]
-    return pd.DataFrame(rows, columns=["trainer_fn", "trainer_hash", "learning_rate"])
+    for analysis in analyses:
+        ending = "" if len(analyses) == 1 else "-" + _short(analysis.key)
+        for name, draw in ANALYSIS_FIGURES.items():
+            yield _drawn(f"{name}{ending}", lambda draw=draw, analysis=analysis: draw(analysis), folder)  # type: ignore[misc]
+    for name, draw_together in COMMON_FIGURES.items():
+        yield _drawn(name, lambda draw=draw_together: draw(lab.tables, table), folder)  # type: ignore[misc]
+    yield "toy", [], NO_TABLE
 
 
-def datasets_frame(tables: DecemberTables, restriction: Any = True, **settings: Any) -> pd.DataFrame:
-    """Return the rows of ``agreement_table`` with the name and the number of neurons of every dataset.
-
-    Parameters
-    ----------
-    tables, restriction, **settings
-        As for :func:`~december_plugin.results.agreement.agreement_table`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Its rows with ``dataset`` (its name, see :mod:`december_plugin.text.naming`) and ``n_neurons`` (mean over the
-        pairs of seeds, NaN without a pair).
-    """
-    table = agreement_table(tables, restriction, **settings)
-    key = configuration_key(tables)
-    pairs = frame_of(tables.SeedAgreement().proj("n_neurons"))
-    neurons = pairs.groupby(key)["n_neurons"].mean().reset_index() if len(pairs) else pairs[[*key, "n_neurons"]]
-    table = table.merge(neurons, on=key, how="left")
-    names = names_of(tables, "dataset", table)
-    dataset = [names[pair] for pair in zip(table["dataset_fn"], table["dataset_hash"], strict=True)]
-    return table.assign(dataset=pd.Series(dataset, index=table.index, dtype=object))
+def _short(key: dict[str, str]) -> str:
+    return f"{key['dataset_hash'][:6]}-{key['model_hash'][:6]}"
 
 
-def measures_frame(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
-    """Return the agreement between seeds by each measure, one below the other.
+def _drawn(name: str, draw: Callable[[], Figure | Captioned], folder: Path) -> tuple[str, list[Path], str]:
+    try:
+        drawn = draw()
+    except (LeftOutError, SettingsError) as reason:
+        return name, [], str(reason)
+    if isinstance(drawn, Figure):
+        return name, plots.save_figure(drawn, folder, name, FORMATS), ""
+    paths = plots.save_figure(drawn.figure, folder, name, FORMATS)
+    beside = folder / f"{name}.txt"
+    try:
+        beside.write_text(drawn.caption, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(
+            f"the text beside the figure {name} cannot be written to {folder}: {error.strerror or error}. Choose a "
+            "folder that you may write to."
+        ) from error
+    return name, [*paths, beside], ""
 
-    Homogeneity and completeness change places with the order of the two seeds, and their mean over all ordered pairs
-    is nearly the V-measure: they are left out.
 
-    Returns
-    -------
-    pandas.DataFrame
-        The rows of ``agreement_table``, once per ``measure``.
-    """
-    shown = [measure for measure in MEASURES if measure not in ("homogeneity", "completeness")]
-    frames = [agreement_table(tables, restriction, measure=measure).assign(measure=measure) for measure in shown]
-    return pd.concat(frames, ignore_index=True)
+# --- one dataset and model --------------------------------------------------------------------------------------
 
 
-def restarts_frame(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
-    """Return the agreement between clusterings of one model that differ in nothing but their random start.
+def agreement(analysis: Analysis) -> Figure:
+    """Draw agreement, and performance, against K (Figure 4H)."""
+    n_types = _n_types(analysis)
+    return plots.agreement_figure(analysis.agreement, n_types=n_types)
 
-    The starts are entries of ``Clustering`` with different settings ``seed``, which is the method's and not the
-    model's.
 
-    Returns
-    -------
-    pandas.DataFrame
-        One row per model and pair of starts: ``label``, ``identity`` and ``method`` as in ``agreement_table``,
-        ``n_clusters``, ``start_a``, ``start_b``, ``ari``, and the model's key.
-    """
-    models = assignments_of(tables, restriction)
-    models = models[models["method"] != DECEMBER]
-    starts = {
-        row["clustering_hash"]: _start(row)
-        for row in tables.Clustering().fetch("KEY", "method", "settings", as_dict=True)
-    }
-    models = models.assign(
-        start=[starts[hash_][0] for hash_ in models["clustering_hash"]],
-        rest=[starts[hash_][1] for hash_ in models["clustering_hash"]],
+def known_types(analysis: Analysis) -> Figure:
+    """Draw agreement with known types beside a confusion matrix (Figures 3, 8 and 16)."""
+    if analysis.types_name is None:
+        raise LeftOutError("there are no known types; see KnownTypes")
+    table = analysis.table.dropna(subset="types_agreement_mean")
+    if table.empty:
+        raise LeftOutError(f"no assignment has been compared with the known types {analysis.types_name!r}")
+    row = _chosen(analysis)
+    key = {name: row[name] for name in configuration_key(analysis.tables)}
+    confusion = confusion_frame(analysis.tables, key, types_name=analysis.types_name)
+    title = f"{row['label']}, K = {row['n_clusters']}, {whose_clusters(confusion.attrs)}"
+    return plots.known_types_figure(table, confusion, n_types=_n_types(analysis), title=title)
+
+
+def strength(analysis: Analysis) -> Figure:
+    """Draw what the strength of the clustering loss does (Figure 4)."""
+    rows = _one_training(analysis.december, "strength_setting")
+    if rows["strength_setting"].nunique() < 2:
+        raise LeftOutError("there is one strength of the clustering loss only")
+    chosen = rows.assign(label=["DECEMber, strength " + setting for setting in rows["strength_setting"]])
+    others = analysis.table[analysis.table["trainer_role"] == "baseline"]
+    table = pd.concat([chosen, others]).dropna(subset="agreement_mean")
+    performance = figure_frames.performance_frame(analysis.tables, analysis.key)
+    clustered = performance[performance["trainer_role"] == "december"]
+    clustered = clustered[clustered["pretrain_epochs"] == rows["pretrain_epochs"].iloc[0]]
+    clustered = one_rate_each(clustered)
+    baseline = performance[performance["trainer_role"] == "baseline"].head(1)
+    performance = pd.concat([baseline.assign(strength=0.0), clustered])
+    settings = [str(text) for text in performance["strength_setting"]]
+    performance = performance.assign(
+        label=["DECEMber, strength " + text if text else "baseline" for text in settings],
+        identity=[Method("december", "december", strength=text) if text else Method("baseline") for text in settings],
     )
-    key = [name for name in tables.ClusterAssignment.primary_key if name != "clustering_hash"]
-    rows = []
-    for _, group in models.groupby([*key, "method", "n_clusters", "rest"], sort=True):
-        if len(group) < 2:
-            continue
-        group = group.sort_values("start")
-        assigned = [
-            assigned_labels(tables.ClusterAssignment, {name: row[name] for name in [*key, "clustering_hash"]})
-            for row in group.to_dict("records")
-        ]
-        for a, b in itertools.combinations(range(len(group)), 2):
-            first, second = group.iloc[a], group.iloc[b]
-            # One model: the same neurons in the same order.
-            ari = compare_partitions(assigned[a].labels, assigned[b].labels).adjusted_rand_index
-            method = Method(str(first["method"]))
-            row = {"label": method.name, "identity": method, "method": method.kind}
-            row |= {"n_clusters": int(first["n_clusters"])}
-            row |= {"start_a": first["start"], "start_b": second["start"], "ari": ari}
-            rows.append(row | {name: first[name] for name in key})
-    return pd.DataFrame(rows, columns=["label", "identity", "method", "n_clusters", "start_a", "start_b", "ari", *key])
+    coordinates = _coordinates(analysis, chosen) if analysis.with_tsne else None
+    return plots.strength_figure(performance, table, coordinates)
 
 
-def first_starts(tables: DecemberTables) -> set[str]:
-    """Return the hashes of the clusterings, of those that differ in nothing but their random start only the first."""
-    kept: dict[tuple[Any, ...], tuple[int, str]] = {}
-    for row in tables.Clustering().fetch("KEY", "method", "n_clusters", "settings", as_dict=True):
-        start, rest = _start(row)
-        name = (row["method"], row["n_clusters"], rest)
-        kept[name] = min(kept.get(name, (start, row["clustering_hash"])), (start, row["clustering_hash"]))
-    return {hash_ for _, hash_ in kept.values()}
+def pretraining(analysis: Analysis) -> Figure:
+    """Draw learning rate and length of the pretraining (Figure 5)."""
+    performance, rows = _pretrainings(analysis)
+    chosen = performance.loc[performance.groupby("pretrain_epochs")["validation_correlation_mean"].idxmax()]
+    rates = dict(zip(chosen["pretrain_epochs"], chosen["learning_rate"], strict=True))
+    kept = [row.learning_rate == rates.get(row.pretrain_epochs) for row in rows.itertuples()]
+    others = analysis.table[analysis.table["trainer_role"] == "baseline"].assign(pretrain_epochs=float("nan"))
+    table = pd.concat([rows[kept], others]).dropna(subset="agreement_mean")
+    return plots.pretraining_figure(performance, table)
 
 
-def embeddings_frame(tables: DecemberTables, assignments: dict[str, dict[str, Any]], **settings: Any) -> pd.DataFrame:
-    """Return t-SNE coordinates of the same neurons in several models, coloured by their clusters.
+def learning_rates(analysis: Analysis) -> Figure:
+    """Draw validation and test correlation against the learning rate (Figures 5 and 6)."""
+    performance = figure_frames.performance_frame(analysis.tables, analysis.key)
+    performance = performance[performance["trainer_role"] == "december"]
+    if performance["learning_rate"].nunique() < 2:
+        raise LeftOutError("there is one learning rate only")
+    # Strengths that were tried with one learning rate only say nothing about it.
+    several = performance.groupby("strength_setting")["learning_rate"].transform("nunique") > 1
+    if not several.any():
+        raise LeftOutError("no strength of the clustering loss was tried with several learning rates")
+    performance = performance[several]
+    fixed = pd.to_numeric(performance["strength_setting"], errors="coerce")
+    if fixed.isna().all():
+        return plots.learning_rate_figure(performance.drop(columns="strength"))
+    return plots.learning_rate_figure(performance.assign(strength=fixed).dropna(subset="strength"))
 
-    Parameters
-    ----------
-    tables
-        The tables. The store must be in reach: the readout vectors are in the models' state dicts.
-    assignments
-        Label to the key of one assignment, of models that share their neurons.
-    **settings
-        Of :func:`~december_plugin.plots.tsne_frame`: ``seed``, ``max_neurons_per_session``.
 
-    Returns
-    -------
-    pandas.DataFrame
-        ``label``, ``data_key``, ``unit_id``, ``x``, ``y``, ``group``.
+def restarts(analysis: Analysis) -> Figure:
+    """Draw the stability over random starts on one model (Figures 10 and 11)."""
+    pairs = figure_frames.restarts_frame(analysis.tables, analysis.key)
+    if pairs.empty:
+        raise LeftOutError("no method has clustered a model from several random starts (Clustering with other seeds)")
+    first = pairs["seed"].min()
+    model = pairs[(pairs["seed"] == first) & (pairs["trainer_hash"] == pairs["trainer_hash"].iloc[0])]
+    return plots.restarts_figure(model)
 
-    Raises
-    ------
-    SettingsError
-        If the models have no neuron in common.
-    """
-    from december_plugin.plots import tsne_frame
 
-    assigned = {label: assigned_labels(tables.ClusterAssignment, key) for label, key in assignments.items()}
-    ids = _common(list(assigned.values()))
-    vectors, groups = {}, {}
-    for label, key in assignments.items():
-        found = _vectors(tables, key, assigned[label])
-        at = match_neurons(ids, assigned[label].ids, common_only=True)[1]
-        vectors[label], groups[label] = found[at], assigned[label].labels[at].astype(np.int64)
-    neurons = pd.DataFrame({"data_key": ids.data_keys, "unit_id": ids.unit_ids})
-    return tsne_frame(vectors, neurons, groups, **settings)
+def measures(analysis: Analysis) -> Figure:
+    """Draw the other measures of agreement (Figure 13)."""
+    if not analysis.agreement["agreement_mean"].notna().any():
+        raise LeftOutError("there is no pair of seeds yet")
+    frame = figure_frames.measures_frame(analysis.tables, analysis.key)
+    return plots.measures_figure(_labelled(frame.dropna(subset="agreement_mean"), analysis))
+
+
+def null(analysis: Analysis) -> Figure:
+    """Draw the agreement of every method beside that of readouts without clusters."""
+    nulls = evidence.null_table(analysis.tables, analysis.key)
+    nulls = nulls[nulls["clustering_hash"].isin(analysis.table["clustering_hash"])].reset_index(drop=True)
+    if nulls.empty:
+        raise LeftOutError("no surrogates have been drawn; a sweep asks for them in its section surrogates")
+    return plots.null_figure(plots.with_spread(_labelled(nulls, analysis), analysis.table))
+
+
+def cluster_count(analysis: Analysis) -> Captioned:
+    """Draw what four criteria say about the number of clusters; what they pick stands beside, in words."""
+    table = evidence.cluster_count_table(analysis.tables, analysis.key)
+    table = table[table["clustering_hash"].isin(analysis.table["clustering_hash"])].reset_index(drop=True)
+    labelled = _labelled(table, analysis)
+    choices = evidence.choose_cluster_count(labelled)
+    return Captioned(plots.cluster_count_figure(labelled, choices), plots.cluster_count_caption(choices))
+
+
+def consensus(analysis: Analysis) -> Figure:
+    """Draw stability and confidence of the clusters that the report shows one by one."""
+    row = _chosen(analysis)
+    key = {name: row[name] for name in configuration_key(analysis.tables)}
+    if row["n_models"] < 2:
+        raise LeftOutError(f"there is one seed of {row['label']} with K = {row['n_clusters']} only")
+    frame = evidence.consensus_frame(analysis.tables, key)
+    return plots.consensus_figure(frame, title=f"{row['label']}, K = {row['n_clusters']}")
+
+
+# --- several datasets or models ---------------------------------------------------------------------------------
+
+
+def datasets(tables: Any, table: pd.DataFrame) -> Figure:
+    """Draw several datasets and their weighted mean (Figures 7 and 15)."""
+    if table["dataset_hash"].nunique() < 2:
+        raise LeftOutError("there is one dataset only")
+    starts = [{"clustering_hash": name} for name in set(table["clustering_hash"])]
+    frame = figure_frames.datasets_frame(tables, starts)
+    frame = frame[frame["model_hash"] == _most_common(frame["model_hash"])].dropna(subset="agreement_mean")
+    if frame["dataset"].nunique() < 2:
+        raise LeftOutError("there is no model whose seeds can be compared on several datasets")
+    return plots.datasets_figure(frame.sort_values("dataset", kind="stable"))
+
+
+def equivariant(table: pd.DataFrame) -> Figure:
+    """Draw DECEMber beside a rotation-equivariant model (Figure 14)."""
+    is_equivariant = table["model_fn"].str.contains("equivariant")
+    shared = set(table.loc[is_equivariant, "dataset_hash"]) & set(table.loc[~is_equivariant, "dataset_hash"])
+    if not shared:
+        raise LeftOutError("there is no dataset with both a rotation-equivariant model and another one")
+    rows = table[table["dataset_hash"] == sorted(shared)[0]]
+    kept = rows.groupby("model_fn")["model_hash"].agg(_most_common)
+    rows = rows[rows["model_hash"].isin(kept)]
+    parts = []
+    for function, group in rows.groupby("model_fn", sort=False):
+        core = "rotation-equivariant" if "equivariant" in str(function) else ""
+        named = [f"{core} core, {label}" if core else str(label) for label in group["label"]]
+        identities = [replace(method, core=core) for method in group["identity"]]
+        parts.append(group.assign(label=named, identity=identities))
+    frame = pd.concat(parts).dropna(subset="agreement_mean")
+    if frame.empty:
+        raise LeftOutError("there is no pair of seeds yet")
+    scores = ["test_correlation_mean", "test_correlation_sd"]
+    performance = frame.groupby("label", sort=False).agg({"identity": "first", **dict.fromkeys(scores, "mean")})
+    return plots.equivariant_figure(frame, performance.reset_index())
 
 
 # --- parts of the above ------------------------------------------------------------------------------------------
 
 
-def _trainings(tables: DecemberTables, restriction: Any) -> pd.DataFrame:
-    names = ["trainer_role", "strength_setting", "strength", "gradient_ratio", "pretrain_epochs"]
-    frame = frame_of((tables.TrainingSummary & restriction).proj(*names, "validation_correlation"))
-    key = list(tables.TrainedModel.primary_key)
-    frame = frame.merge(
-        frame_of(tables.TestPerformance.proj(test_correlation="single_trial_correlation")), on=key, how="left"
-    )
-    frame = frame.merge(learning_rates(tables), on=["trainer_fn", "trainer_hash"], how="left")
-    numbers = ["strength", "gradient_ratio", "pretrain_epochs", *_SCORES]
-    return frame.astype(dict.fromkeys(numbers, float))
+def _n_types(analysis: Analysis) -> int | None:
+    if analysis.types_name is None or not analysis.table["types_agreement_mean"].notna().any():
+        return None
+    return int(known_types_of(analysis.tables, analysis.key, analysis.types_name)["type"].nunique())
 
 
-def _learning_rate(function: str, config: Any, default: float) -> float:
-    settings = config if isinstance(config, dict) else {}
-    value = settings.get("lr_after_pretraining") or settings.get("lr_init")
-    if value is None:
-        return default if function.startswith("december_plugin.") else float("nan")
-    return float(value)
+def _chosen(analysis: Analysis) -> pd.Series:
+    """Return the configuration whose clusters the report shows."""
+    choices = evidence.choose_cluster_count(evidence.cluster_count_table(analysis.tables, analysis.key))
+    return chosen_row(analysis.table, n_clusters=None, n_types=_n_types(analysis), choices=choices)
 
 
-def _start(row: dict[str, Any]) -> tuple[int, str]:
-    """Return a clustering's random start, and everything else in its settings as text."""
-    settings = dict(row["settings"])
-    start = int(settings.pop("seed", 0))
-    return start, repr(sorted(settings.items()))
+def one_rate_each(performance: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of one learning rate for each strength.
+
+    It is the one with which most strengths were tried, for those that have it; of the others, which may each have their
+    own as in the paper, the one with the best validation correlation.
+    """
+    rates = performance["learning_rate"].fillna(0.0)  # other packages' trainers may not say
+    kept = []
+    for _, rows in performance.groupby("strength_setting", sort=False):
+        own = rates[rows.index]
+        common = own == _most_common(rates)
+        known = rows["validation_correlation_mean"].fillna(-math.inf)
+        kept.append(rows[common if common.any() else own == own[known.idxmax()]])
+    return pd.concat(kept) if kept else performance
 
 
-def _common(assigned: list[AssignedLabels]) -> NeuronIds:
-    ids = assigned[0].ids
-    for other in assigned[1:]:
-        ids = ids.take(match_neurons(ids, other.ids, common_only=True)[0])
-    return ids
+def _most_common(values: pd.Series) -> Any:
+    return values.value_counts().sort_index(kind="stable").idxmax()
 
 
-def _vectors(tables: DecemberTables, key: dict[str, Any], assigned: AssignedLabels) -> np.ndarray:
-    """Return a model's readout vectors in the order of the assignment."""
-    embeddings = readout_embeddings(stored_state_dict(tables.TrainedModel, key))
-    # An assignment has the sessions by name, a model in its own order; neurons are in the session's order in both.
-    keys = np.asarray(embeddings.data_keys)
-    order = [np.flatnonzero(keys == data_key) for data_key in dict.fromkeys(assigned.ids.data_keys)]
-    return np.asarray(embeddings.vectors)[np.concatenate(order)]
+def _one_training(rows: pd.DataFrame, varied: str) -> pd.DataFrame:
+    """Return the rows of the pretraining with which most values were tried, one row per value and K."""
+    tried = rows.groupby("pretrain_epochs", dropna=False)[varied].nunique()
+    rows = rows[rows["pretrain_epochs"] == tried.idxmax()]
+    return rows.drop_duplicates([varied, "n_clusters"])
+
+
+def _pretrainings(analysis: Analysis) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return performance and agreement of the strength with which most lengths of the pretraining were tried."""
+    rows = analysis.december
+    tried = rows.groupby("strength_setting")["pretrain_epochs"].nunique()
+    if tried.max() < 2:
+        raise LeftOutError("there is one length of the pretraining only")
+    rows = rows[rows["strength_setting"] == tried.idxmax()]
+    rates = figure_frames.learning_rates(analysis.tables)
+    rows = rows.merge(rates, on=["trainer_fn", "trainer_hash"])
+    rows = rows.drop_duplicates(["pretrain_epochs", "learning_rate", "n_clusters"])
+    performance = figure_frames.performance_frame(analysis.tables, analysis.key)
+    performance = performance[
+        (performance["trainer_role"] == "december") & (performance["strength_setting"] == tried.idxmax())
+    ]
+    performance = performance.dropna(subset=["validation_correlation_mean", "learning_rate"])
+    if performance.empty:
+        raise LeftOutError("no training says its learning rate and validation correlation")
+    return performance, rows
+
+
+def _labelled(table: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
+    """Return the rows of the analysis' configurations, with the names that they have there."""
+    key = configuration_key(analysis.tables)
+    return table.drop(columns=["label", "identity"]).merge(analysis.table[[*key, "label", "identity"]], on=key)
+
+
+def _coordinates(analysis: Analysis, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the t-SNE of the first seed of at most five strengths, of the middle K, from gentle to strong."""
+    counts = sorted(set(rows["n_clusters"]))
+    rows = rows[rows["n_clusters"] == counts[len(counts) // 2]].sort_values("strength")
+    rows = rows.iloc[sorted({round(i * (len(rows) - 1) / 4) for i in range(5)})]
+    names = configuration_key(analysis.tables)
+    keys = {}
+    for row in rows.to_dict("records"):
+        assignments = analysis.tables.ClusterAssignment & {name: row[name] for name in names}
+        keys[row["label"]] = assignments.fetch("KEY", order_by="seed", limit=1)[0]
+    return figure_frames.embeddings_frame(analysis.tables, keys)
+
+
+ANALYSIS_FIGURES: dict[str, Callable[[Analysis], Figure | Captioned]] = {
+    "agreement": agreement,
+    "known-types": known_types,
+    "strength": strength,
+    "pretraining": pretraining,
+    "learning-rates": learning_rates,
+    "restarts": restarts,
+    "measures": measures,
+    "null": null,
+    "cluster-count": cluster_count,
+    "consensus": consensus,
+}
+COMMON_FIGURES: dict[str, Callable[[Any, pd.DataFrame], Figure]] = {
+    "datasets": datasets,
+    "equivariant": lambda tables, table: equivariant(table),
+}

@@ -16,8 +16,7 @@ from december_plugin import plots
 from december_plugin.cli import main
 from december_plugin.errors import SettingsError
 from december_plugin.results import agreement as queries
-from december_plugin.results import figures as figure_queries
-from december_plugin.results import paper_figures
+from december_plugin.results import figure_frames, figures
 from helpers import planted_lab
 from helpers.figures_lab import validation
 from helpers.lab_tables import LAB_TRAINERS, open_lab, truth
@@ -66,7 +65,7 @@ def planted(seed: int, n_moved: int = 4) -> np.ndarray:
 
 
 def test_performance_by_strength_pretraining_and_learning_rate(lab):
-    frame = figure_queries.performance_frame(lab.tables, lab.first)
+    frame = figure_frames.performance_frame(lab.tables, lab.first)
     own = frame[frame["trainer_role"] == "december"].set_index(["strength_setting", "pretrain_epochs", "learning_rate"])
     assert sorted(own.index) == [
         ("1", 2, 0.009),
@@ -93,7 +92,7 @@ def test_performance_by_strength_pretraining_and_learning_rate(lab):
 
 
 def test_trainings_that_differ_in_nothing_asked_for_are_taken_together(lab):
-    frame = figure_queries.performance_frame(lab.tables, by=["trainer_role"])
+    frame = figure_frames.performance_frame(lab.tables, by=["trainer_role"])
     assert frame.groupby("trainer_role")["n_trainings"].apply(sorted).to_dict() == {
         "baseline": [2, 2],
         "december": [2, 12],
@@ -103,7 +102,7 @@ def test_trainings_that_differ_in_nothing_asked_for_are_taken_together(lab):
 def test_performance_by_what_is_not_there(lab):
     message = r"^by has 'lr'; allowed: trainer_role, strength_setting, pretrain_epochs, learning_rate\.$"
     with pytest.raises(SettingsError, match=message):
-        figure_queries.performance_frame(lab.tables, by=["lr"])
+        figure_frames.performance_frame(lab.tables, by=["lr"])
 
 
 def test_learning_rates_of_trainers(lab):
@@ -112,7 +111,7 @@ def test_learning_rates_of_trainers(lab):
     lab.add(
         "trainer", "december_plugin.trainers.december_trainer", n_clusters=2, lr_init=0.02, lr_after_pretraining=0.003
     )
-    rates = figure_queries.learning_rates(lab.tables)
+    rates = figure_frames.learning_rates(lab.tables)
     by_function = {function: sorted(group["learning_rate"]) for function, group in rates.groupby("trainer_fn")}
     assert by_function["helpers.figures_lab.december"] == [0.009, 0.009, 0.009, 0.009, 0.02, 0.02]
     assert by_function[own["trainer_fn"]] == [0.009]
@@ -125,21 +124,21 @@ def test_learning_rates_of_trainers(lab):
 
 
 def test_data_sets_have_names_and_numbers_of_neurons(lab):
-    frame = figure_queries.datasets_frame(lab.tables)
+    frame = figure_frames.datasets_frame(lab.tables)
     assert frame["dataset"].nunique() == 2
     assert set(frame["n_neurons"]) == {sum(planted_lab.SESSIONS.values())}
     assert any("n_images" in name for name in frame["dataset"])
 
 
 def test_measures_are_those_of_scikit_learn(lab):
-    frame = figure_queries.measures_frame(lab.tables, {**lab.first, "method": "gmm"})
+    frame = figure_frames.measures_frame(lab.tables, {**lab.first, "method": "gmm"})
     assert set(frame["measure"]) == {"adjusted_rand_index", "fowlkes_mallows", "v_measure"}
     fowlkes = frame[(frame["measure"] == "fowlkes_mallows") & (frame["trainer_role"] == "baseline")]
     assert fowlkes["agreement_mean"].item() == pytest.approx(fowlkes_mallows_score(planted(1), planted(2)))
 
 
 def test_restarts_of_a_method_on_one_model(lab):
-    frame = figure_queries.restarts_frame(lab.tables, lab.first)
+    frame = figure_frames.restarts_frame(lab.tables, lab.first)
     assert set(frame["method"]) == {"kmeans"}
     assert set(frame["n_clusters"]) == {5}
     for _, pairs in frame.groupby(["trainer_hash", "seed"]):
@@ -155,7 +154,7 @@ def test_restarts_of_a_method_on_one_model(lab):
 
 
 def test_of_several_starts_the_first_is_kept(lab):
-    kept = figure_queries.first_starts(lab.tables)
+    kept = figure_frames.first_starts(lab.tables)
     rows = (lab.tables.Clustering & [{"clustering_hash": hash_} for hash_ in kept]).fetch(as_dict=True)
     assert sorted((row["method"], row["settings"].get("seed")) for row in rows if row["method"] != "december") == [
         ("gmm", 0),
@@ -169,7 +168,7 @@ def test_embeddings_of_the_same_neurons(lab):
     keys = (lab.tables.ClusterAssignment & lab.first & of_one_seed).fetch("KEY")
     own = lab.tables.Clustering & {"method": "december"}
     keys = [key for key in keys if own & key][:2]
-    frame = figure_queries.embeddings_frame(lab.tables, {"a": keys[0], "b": keys[1]}, max_neurons_per_session=20)
+    frame = figure_frames.embeddings_frame(lab.tables, {"a": keys[0], "b": keys[1]}, max_neurons_per_session=20)
     assert frame.groupby(["label", "data_key"]).size().tolist() == [20, 20, 20, 20]
     neurons = [part[["data_key", "unit_id"]].to_numpy().tolist() for _, part in frame.groupby("label")]
     assert neurons[0] == neurons[1]
@@ -187,8 +186,8 @@ def test_frames_of_the_queries_can_be_drawn_as_they_are(lab):
     (lines, *_) = plots.agreement_figure(table).axes
     assert {text for text in lines.get_legend_handles_labels()[1] if not text.startswith("_")} == set(table["label"])
     drawn = [
-        plots.measures_figure(figure_queries.measures_frame(lab.tables, lab.first).dropna(subset="agreement_mean")),
-        plots.datasets_figure(figure_queries.datasets_frame(lab.tables).dropna(subset="agreement_mean")),
+        plots.measures_figure(figure_frames.measures_frame(lab.tables, lab.first).dropna(subset="agreement_mean")),
+        plots.datasets_figure(figure_frames.datasets_frame(lab.tables).dropna(subset="agreement_mean")),
     ]
     assert all(figure.axes for figure in drawn)
 
@@ -199,7 +198,7 @@ def test_configurations_are_named_by_what_differs(lab):
     assert {label for label in table["label"] if label.startswith("k-means")} == {
         *("k-means (seed 0)", "k-means (seed 1)", "k-means (seed 2)"),
     }
-    assert set(figure_queries.datasets_frame(lab.tables)["dataset"]) == {
+    assert set(figure_frames.datasets_frame(lab.tables)["dataset"]) == {
         *("helpers.planted_lab.loaders {}", "helpers.planted_lab.loaders {'n_images': 10}"),
     }
 
@@ -208,8 +207,8 @@ def test_configurations_are_named_by_what_differs(lab):
 
 
 def test_every_figure_that_the_tables_allow(lab, tmp_path, capsys, monkeypatch):
-    assert paper_figures.FORMATS == ("svg", "pdf", "png")
-    monkeypatch.setattr(paper_figures, "FORMATS", ("svg",))  # the tests of save_figure have the others
+    assert figures.FORMATS == ("svg", "pdf", "png")
+    monkeypatch.setattr(figures, "FORMATS", ("svg",))  # the tests of save_figure have the others
     schema = lab.tables.schema.database
     assert main(["figures", str(tmp_path / "figures"), "--schema", schema, "--nnfabrik", schema]) == 0
     out = capsys.readouterr().out
@@ -232,15 +231,15 @@ def test_every_figure_that_the_tables_allow(lab, tmp_path, capsys, monkeypatch):
 
 
 def test_sentences_of_a_figure_stand_beside_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(paper_figures, "FORMATS", ("svg",))
-    drawn = paper_figures.Captioned(Figure(), "what the criteria pick\n")
-    name, paths, reason = paper_figures._drawn("cluster-count", lambda: drawn, tmp_path)
+    monkeypatch.setattr(figures, "FORMATS", ("svg",))
+    drawn = figures.Captioned(Figure(), "what the criteria pick\n")
+    name, paths, reason = figures._drawn("cluster-count", lambda: drawn, tmp_path)
     assert (name, [path.name for path in paths], reason) == (name, ["cluster-count.svg", "cluster-count.txt"], "")
     assert (tmp_path / "cluster-count.txt").read_text(encoding="utf-8") == "what the criteria pick\n"
     (tmp_path / "other.txt").mkdir()
     message = f"the text beside the figure other cannot be written to {tmp_path}: Is a directory. Choose a folder that "
     with pytest.raises(SettingsError, match=re.escape(message)):
-        paper_figures._drawn("other", lambda: drawn, tmp_path)
+        figures._drawn("other", lambda: drawn, tmp_path)
 
 
 def test_the_example_of_the_page(lab, tmp_path, monkeypatch):
@@ -259,7 +258,7 @@ def test_the_example_of_the_page(lab, tmp_path, monkeypatch):
 
 def test_the_page_names_every_figure():
     page = (Path(__file__).parents[2] / "docs" / "figures.md").read_text(encoding="utf-8")
-    for name in (*paper_figures.ANALYSIS_FIGURES, *paper_figures.COMMON_FIGURES):
+    for name in (*figures.ANALYSIS_FIGURES, *figures.COMMON_FIGURES):
         assert f"| `{name}` |" in page
     for function in [name for name in plots.__all__ if name.endswith("_figure")]:
         assert function in page

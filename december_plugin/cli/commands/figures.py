@@ -34,7 +34,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draw the figures."""
     lab = open_lab_of(args, read_only=args.no_tsne)
-    from december_plugin.results.paper_figures import (
+    from december_plugin.results.figures import (
         draw_all,  # takes seconds: after the mistakes that are told at once
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from december_plugin.results.paper_figures import one_rate_each
+from december_plugin.results.figures import one_rate_each
 
 
 def shown(*rows: tuple[str, float, float]) -> list[tuple[str, float]]:
