@@ -21,7 +21,7 @@ Reading and checking a sweep needs no database. ::
 ``grid`` gives settings lists of values; an entry is made for each combination. Comments may name settings in braces.
 A ``preset`` is replaced by the values that it stands for.
 All mistakes of a file are reported together, each with its line
-(:class:`~december_plugin.text.yaml_source.SweepError`).
+(:class:`~december_plugin.sweeps.source.SweepError`).
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from december_plugin.errors import SettingsError, UnknownSettingError
 from december_plugin.evaluation.surrogate_settings import SurrogateSettings
 from december_plugin.sweeps import validate
 from december_plugin.sweeps.content import SECTIONS, content_mistakes
+from december_plugin.sweeps.source import SweepError, read_source
 from december_plugin.sweeps.surrogates import read_surrogates
 from december_plugin.text.stored_text import checked_text
 from december_plugin.text.yaml_reader import Mistake, Source
-from december_plugin.text.yaml_source import SweepError, read_source
 from december_plugin.validation.checks import expand_preset
 
 MAX_COMMENT_LENGTH = 256

@@ -14,8 +14,8 @@ from december_plugin.schemas.training import combinations, database_user, fabrik
 from december_plugin.sweeps.entries import KINDS, Comment, Compared, SameComment, compare, write
 from december_plugin.sweeps.parse import Sweep
 from december_plugin.sweeps.relocate import as_registered
+from december_plugin.sweeps.source import SweepError
 from december_plugin.text.yaml_reader import Mistake
-from december_plugin.text.yaml_source import SweepError
 
 NAME_LENGTH = 32  # of a Fabrikant
 

@@ -22,7 +22,7 @@ import codecs
 import datetime
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -196,6 +196,11 @@ def read_yaml(
     except RecursionError:
         content, mistakes = None, [Mistake(_too_deep())]
     return Reading(None if mistakes else content, source, tuple(mistakes))
+
+
+def listed(texts: Sequence[str], name: str) -> str:
+    """Return the mistakes of a file, as :meth:`Source.shown` has them, below their number where there are several."""
+    return "\n".join([f"{name} has {len(texts)} mistakes:", *texts] if len(texts) > 1 else texts)
 
 
 def decoded(written: bytes) -> str:

@@ -18,7 +18,7 @@ from december_plugin.schemas.setup_lock import one_at_a_time
 from december_plugin.sweeps.entries import compare, may_change
 from december_plugin.sweeps.parse import Entry, Sweep, load_sweep
 from december_plugin.sweeps.register import check_fabrikant, register
-from december_plugin.text.yaml_source import SweepError
+from december_plugin.sweeps.source import SweepError
 
 SWEEP = """\
 seeds: [1, 2]

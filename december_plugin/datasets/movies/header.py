@@ -1,7 +1,7 @@
 """The header of a recording in the generic movie format: ``recording.yaml``, what it may say, and what it must.
 
 Names are text as it is written: ``0012``, ``2021_03_05`` and ``no`` are names (see
-:mod:`december_plugin.text.yaml_writer`).
+:mod:`december_plugin.text.yaml_plain_loader`).
 
 ::
 
@@ -30,8 +30,8 @@ from pydantic import Field, PlainValidator, ValidationError, ValidationInfo, mod
 from torch import nn
 
 from december_plugin.errors import RecordingError, SettingsError, did_you_mean
-from december_plugin.text.yaml_source import read_source
-from december_plugin.text.yaml_writer import PlainLoader
+from december_plugin.text.yaml_plain_loader import PlainLoader
+from december_plugin.text.yaml_reader import listed, read_yaml
 from december_plugin.validation.checks import is_integer
 from december_plugin.validation.models import Says, StrictModel, Violation, mistakes_in
 
@@ -236,10 +236,11 @@ def _load(path: Path) -> Any:
         ) from None
     except OSError as error:
         raise RecordingError(f"{path} cannot be read: {error.strerror or error}.") from error
-    try:
-        return read_source(written, str(path), what="the header", loader_type=PlainLoader)[0]
-    except SettingsError as error:
-        raise RecordingError(str(error)) from None
+    read = read_yaml(written, str(path), what="the header", loader_type=PlainLoader)
+    if read.mistakes:
+        mistakes = sorted(read.mistakes, key=read.source.place_of)
+        raise RecordingError(listed([read.source.shown(mistake) for mistake in mistakes], read.source.name))
+    return read.content
 
 
 def _name_of(path: tuple[Any, ...]) -> str:

@@ -15,7 +15,7 @@ from december_plugin.errors import SettingsError
 from december_plugin.models import stacked_core_gaussian_readout
 from december_plugin.sweeps import validate as sweep_checks
 from december_plugin.sweeps.parse import load_sweep, parse_sweep
-from december_plugin.text.yaml_source import SweepError, read_source
+from december_plugin.sweeps.source import SweepError, read_source
 from december_plugin.validation import annotations as setting_types
 
 GOOD = """\

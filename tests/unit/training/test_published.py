@@ -14,7 +14,7 @@ from torch import nn
 from december_plugin.errors import SettingsError
 from december_plugin.sweeps.advice import advice
 from december_plugin.sweeps.parse import parse_sweep
-from december_plugin.text.yaml_source import SweepError
+from december_plugin.sweeps.source import SweepError
 from december_plugin.trainers import baseline_trainer, december_trainer
 from december_plugin.training import loop
 from december_plugin.training.fingerprint import content_digest

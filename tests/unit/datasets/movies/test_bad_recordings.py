@@ -13,7 +13,7 @@ import yaml
 from december_plugin.datasets import movie_loaders
 from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.simulate.movies import write_movie_recording
-from december_plugin.text.yaml_writer import PlainLoader
+from december_plugin.text.yaml_plain_loader import PlainLoader
 from helpers.movie_recordings import SMALL, cut, edit_header, header, load, pop, put, save
 
 

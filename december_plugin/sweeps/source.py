@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
 from december_plugin.errors import SettingsError
-from december_plugin.text.yaml_reader import Loader, Mistake, Path, Source, read_yaml
+from december_plugin.text.yaml_reader import Mistake, Path, Source, listed, read_yaml
 
 # Keys of an entry whose values are text, whatever YAML takes them for.
 TEXT_KEYS = {
@@ -31,14 +29,11 @@ class SweepError(SettingsError):
     def __init__(self, mistakes: list[Mistake], source: Source | None = None):
         self.mistakes = tuple(sorted(mistakes, key=source.place_of) if source else mistakes)
         texts = [source.shown(mistake) if source else mistake.text for mistake in self.mistakes]
-        counted = f"{source.name if source else 'the sweep'} has {len(texts)} mistakes:"
-        super().__init__("\n".join([counted, *texts] if len(texts) > 1 else texts))
+        super().__init__(listed(texts, source.name if source else "the sweep"))
 
 
-def read_source(
-    written: bytes | str, name: str, *, what: str = "the sweep", loader_type: type[yaml.SafeLoader] = Loader
-) -> tuple[Any, Source]:
-    """Return the content of a YAML file, and the places of what is in it.
+def read_source(written: bytes | str, name: str) -> tuple[Any, Source]:
+    """Return the content of a sweep's file, and the places of what is in it.
 
     Parameters
     ----------
@@ -46,17 +41,13 @@ def read_source(
         The file; see :func:`december_plugin.text.yaml_reader.read_yaml`.
     name
         What messages call it.
-    what
-        What the file is, in messages.
-    loader_type
-        Decides which words are text, and which are numbers, dates and the like.
 
     Raises
     ------
     SweepError
         For everything that is wrong with it as YAML.
     """
-    read = read_yaml(written, name, what=what, loader_type=loader_type, is_text=_is_text)
+    read = read_yaml(written, name, what="the sweep", is_text=_is_text)
     if read.mistakes:
         raise SweepError(list(read.mistakes), read.source)
     return read.content, read.source
