@@ -14,7 +14,7 @@ import datajoint as dj
 import numpy as np
 from datajoint.errors import DuplicateError
 
-from december_plugin.clustering.settings import DECEMBER, canonical_settings, setting_mistakes
+from december_plugin.clustering.methods import DECEMBER, METHODS, canonical_settings, setting_mistakes
 from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
 from december_plugin.schemas.restrictions import restricted
 from december_plugin.schemas.serialization import decode_blob, encode_blob
@@ -88,7 +88,7 @@ class Clustering(dj.Lookup):
         Parameters
         ----------
         method
-            "december", or a name in :data:`december_plugin.clustering.method_settings.METHODS`.
+            A name in :data:`december_plugin.clustering.methods.METHODS`.
         n_clusters
             Number of clusters of a post hoc method. None for "december", where the trainer has it.
         description
@@ -103,10 +103,8 @@ class Clustering(dj.Lookup):
         SettingsError
             For an unknown method or setting, a value that is not allowed, or an entry that is there already.
         """
-        from december_plugin.clustering.method_settings import METHODS
-
-        if method not in (DECEMBER, *METHODS):
-            raise SettingsError(f"there is no method {method!r}. {did_you_mean(str(method), (DECEMBER, *METHODS))}")
+        if method not in METHODS:
+            raise SettingsError(f"there is no method {method!r}. {did_you_mean(str(method), METHODS)}")
         checked_text("the description", description, MAX_DESCRIPTION_LENGTH)
         row = _row(method, _checked_count(method, n_clusters), canonical_settings(method, settings), description)
         for _, mistake in setting_mistakes(method, settings):

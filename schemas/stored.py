@@ -19,7 +19,7 @@ from nnfabrik import builder
 from nnfabrik.builder import get_all_parts, get_data, get_model, resolve_fn
 from nnfabrik.utility.nn_helpers import load_state_dict
 
-from december_plugin.clustering.settings import DECEMBER
+from december_plugin.clustering.methods import DECEMBER
 from december_plugin.errors import EmbeddingError, RecordingError, SettingsError
 from december_plugin.evaluation.neuron_order import in_trained_order
 from december_plugin.importing import failures

@@ -14,10 +14,10 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from december_plugin.clustering.distances import as_vectors, check_magnitude, working_dtype
+from december_plugin.clustering.methods import KMEANS_RESTARTS
 from december_plugin.errors import EmbeddingError, MisfitError
 from december_plugin.validation.checks import check_choice, check_count, check_seed
 
-KMEANS_RESTARTS = 20
 LARGEST_FLOAT32 = 1e15  # sums of squares of larger float32 values overflow
 VARIANCE_FLOOR = 1e-6  # added to the variance of a k-means cluster, which may have a single member
 KMeansSeeds = Literal["spawned", "joint"]

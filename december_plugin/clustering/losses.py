@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from december_plugin.clustering.distances import DiagonalDistances, as_vectors, squared_distances, working_dtype
-from december_plugin.clustering.kmeans import KMEANS_RESTARTS, kmeans_start
+from december_plugin.clustering.kmeans import kmeans_start
+from december_plugin.clustering.methods import KMEANS_RESTARTS
 from december_plugin.clustering.student_t_mixture import EMPTY_CLUSTERS, SCALE_CENTERS, StudentTMixture
 from december_plugin.errors import EmbeddingError
 from december_plugin.validation.checks import check_choice, check_count

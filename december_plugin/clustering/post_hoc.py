@@ -22,7 +22,7 @@ from torch import Tensor
 
 from december_plugin.clustering.distances import as_vectors, check_magnitude, squared_distances
 from december_plugin.clustering.kmeans import kmeans_start
-from december_plugin.clustering.method_settings import METHODS, mistakes_in_settings
+from december_plugin.clustering.methods import POST_HOC, mistakes_in_settings
 from december_plugin.clustering.result import ClusteringResult
 from december_plugin.clustering.student_t_mixture import StudentTMixture
 from december_plugin.errors import EmbeddingError, MisfitError, SettingsError, did_you_mean
@@ -59,7 +59,7 @@ def cluster_readouts(
     seed
         Seed of the fit, 0 to 2**32 - 1. Kept the same for all models that are compared, as in the paper.
     **settings
-        Settings of the method, see :mod:`december_plugin.clustering.method_settings`.
+        Settings of the method, see :mod:`december_plugin.clustering.methods`.
 
     Returns
     -------
@@ -73,11 +73,11 @@ def cluster_readouts(
     EmbeddingError
         If the vectors are not finite, do not form a matrix, or fewer than K of them differ ("kmeans", "t_mixture").
     """
-    if not isinstance(method, str) or method not in METHODS:
+    if not isinstance(method, str) or method not in POST_HOC:
         raise SettingsError(
-            f"method is {method!r}, which is unknown. {did_you_mean(str(method), METHODS)}", setting="method"
+            f"method is {method!r}, which is unknown. {did_you_mean(str(method), POST_HOC)}", setting="method"
         )
-    used = {**METHODS[method], **settings, "seed": seed}
+    used = {**POST_HOC[method].defaults, **settings, "seed": seed}
     for mistake in mistakes_in_settings(method, used):
         raise mistake
     vectors = as_vectors(w if isinstance(w, Tensor) else np.asarray(w)).detach()

@@ -14,7 +14,8 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from december_plugin.clustering.distances import DiagonalDistances, as_vectors, squared_distances, working_dtype
-from december_plugin.clustering.kmeans import KMEANS_RESTARTS, kmeans_start, spawn_seeds
+from december_plugin.clustering.kmeans import kmeans_start, spawn_seeds
+from december_plugin.clustering.methods import KMEANS_RESTARTS, Weights
 from december_plugin.clustering.result import ClusteringResult
 from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
 from december_plugin.validation.checks import check_bounds, check_choice, check_count, is_number
@@ -25,7 +26,6 @@ MAX_CANCELLATION = {torch.float32: 1e3, torch.float64: 1e9}
 # Responsibilities too small to matter are held above these bounds: the squares that a target distribution needs stay
 # ordinary numbers, and arithmetic on the tiny numbers below those is ten times slower.
 SMALLEST_Q = {torch.float32: 1e-16, torch.float64: 1e-150}
-Weights = Literal["uniform", "learned"]
 ScaleCenters = Literal["new", "old"]
 EmptyClusters = Literal["keep", "reseed"]
 StartScales = Literal["clamped", "unclamped"]

@@ -10,12 +10,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from december_plugin.clustering.methods import METHODS
+
 # Kinds, in the order of legends, and what each is called.
 NAMES = {
-    "december": "DECEMber",
-    "gmm": "Gaussian mixture",
-    "kmeans": "k-means",
-    "t_mixture": "t mixture",
+    **{kind: method.name for kind, method in METHODS.items()},
     "dec": "DEC",
     "baseline": "baseline",
 }

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from december_plugin.clustering.methods import POST_HOC
 from december_plugin.errors import MisfitError, SettingsError, did_you_mean
 from december_plugin.validation.checks import check_count
 
@@ -29,7 +30,7 @@ TEST_SHARE = 1 / 3
 SILHOUETTE_NEURONS = 2000  # distances of all pairs: quadratic in the number of neurons
 FEWEST_TRIED = 3  # numbers of clusters that a curve needs before it can have a maximum inside
 FEWEST_CRITERIA = 2  # that must agree on a number of clusters
-LIKELIHOOD_METHODS = ("gmm", "t_mixture")
+LIKELIHOOD_METHODS = tuple(kind for kind, method in POST_HOC.items() if method.has_likelihood)
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def held_out_log_likelihood(
     seed
         Of splits and fits, 0 to 2**32 - 1.
     settings
-        Settings of the method, see :data:`december_plugin.clustering.method_settings.METHODS`; ``seed`` and ``n_init``
+        Settings of the method, see :mod:`december_plugin.clustering.methods`; ``seed`` and ``n_init``
         do not count.
 
     Raises
@@ -185,7 +186,6 @@ def held_out_log_likelihood(
 
     from december_plugin.clustering.distances import as_vectors
     from december_plugin.clustering.kmeans import spawn_seeds
-    from december_plugin.clustering.method_settings import METHODS
 
     if method not in LIKELIHOOD_METHODS:
         raise SettingsError(
@@ -196,7 +196,7 @@ def held_out_log_likelihood(
         raise SettingsError("n_splits is 1, but must be at least 2.", setting="n_splits")
     if not 0 < test_share < 1:
         raise SettingsError(f"test_share is {test_share!r}, but must be between 0 and 1.", setting="test_share")
-    used = {**METHODS[method], **(settings or {})}
+    used = {**POST_HOC[method].defaults, **(settings or {})}
     n = len(vectors)
     n_test = max(1, round(n * test_share))
     if check_count("n_clusters", n_clusters) > n - n_test:
@@ -217,27 +217,37 @@ def held_out_log_likelihood(
 
 def _score(train: Tensor, test: Tensor, method: str, n_clusters: int, settings: Mapping[str, Any], seed: int) -> float:
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
     from threadpoolctl import threadpool_limits
-
-    from december_plugin.clustering.student_t_mixture import StudentTMixture
 
     with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
         warnings.simplefilter("ignore", ConvergenceWarning)
-        if method == "t_mixture":
-            shape = {name: settings[name] for name in ("dof", "weights", "scale_bounds")}
-            mixture = StudentTMixture(n_clusters, train.shape[1], **shape)
-            mixture.fit(train, seed=seed, n_init=1, max_iter=settings["max_iter"], tol=settings["tol"])
-            return mixture.score(test)
-        gaussian = GaussianMixture(
-            n_clusters,
-            covariance_type="diag",
-            reg_covar=settings["reg_covar"],
-            max_iter=settings["max_iter"],
-            tol=settings["tol"],
-            random_state=seed,
-        )
-        return float(gaussian.fit(train.numpy()).score(test.numpy()))
+        return _SCORES[method](train, test, n_clusters, settings, seed)
+
+
+def _score_gmm(train: Tensor, test: Tensor, n_clusters: int, settings: Mapping[str, Any], seed: int) -> float:
+    from sklearn.mixture import GaussianMixture
+
+    gaussian = GaussianMixture(
+        n_clusters,
+        covariance_type="diag",
+        reg_covar=settings["reg_covar"],
+        max_iter=settings["max_iter"],
+        tol=settings["tol"],
+        random_state=seed,
+    )
+    return float(gaussian.fit(train.numpy()).score(test.numpy()))
+
+
+def _score_t_mixture(train: Tensor, test: Tensor, n_clusters: int, settings: Mapping[str, Any], seed: int) -> float:
+    from december_plugin.clustering.student_t_mixture import StudentTMixture
+
+    shape = {name: settings[name] for name in ("dof", "weights", "scale_bounds")}
+    mixture = StudentTMixture(n_clusters, train.shape[1], **shape)
+    mixture.fit(train, seed=seed, n_init=1, max_iter=settings["max_iter"], tol=settings["tol"])
+    return mixture.score(test)
+
+
+_SCORES = {"gmm": _score_gmm, "t_mixture": _score_t_mixture}
 
 
 def bayesian_information_criterion(

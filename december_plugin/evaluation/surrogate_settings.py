@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
+from december_plugin.clustering.methods import METHODS, Kind
 from december_plugin.evaluation.null import DEFAULT_DRAWS, Method
 from december_plugin.text.stored_text import checked_text
 from december_plugin.validation.models import PLAIN, Says, settings_class
@@ -13,9 +14,6 @@ from december_plugin.validation.models import PLAIN, Says, settings_class
 MOST_DRAWS = 10_000
 LARGEST_SEED = 2**32 - 1
 NAME_LENGTH = 64
-
-Clustering = Literal["december", "gmm", "kmeans", "t_mixture"]
-CLUSTERED_BY: tuple[str, ...] = get_args(Clustering)
 
 Draws = Annotated[
     int,
@@ -30,10 +28,10 @@ Seed = Annotated[
     Says("{name} is {value!r}; it must be an integer from 0 to 2**32 - 1."),
 ]
 Clusterings = Annotated[
-    list[Annotated[Clustering, Says("there is no clustering {value!r}. {suggestion}")]],
+    list[Annotated[Kind, Says("there is no clustering {value!r}. {suggestion}")]],
     Field(min_length=1),
     BeforeValidator(lambda given: list(given) if isinstance(given, tuple) else given),
-    Says(f"{{name}} is {{value!r}}; it must be a list of {', '.join(CLUSTERED_BY)}, or be left out."),
+    Says(f"{{name}} is {{value!r}}; it must be a list of {', '.join(METHODS)}, or be left out."),
 ]
 
 
@@ -43,8 +41,8 @@ def _checked_name(name: Any) -> str | None:
 
 def _in_one_form(clusterings: list[str] | None) -> tuple[str, ...] | None:
     """Return the methods in order, each once; None for all of them."""
-    chosen = set(clusterings or CLUSTERED_BY)
-    return None if chosen == set(CLUSTERED_BY) else tuple(sorted(chosen))
+    chosen = set(clusterings or METHODS)
+    return None if chosen == set(METHODS) else tuple(sorted(chosen))
 
 
 @settings_class

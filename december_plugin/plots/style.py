@@ -19,6 +19,7 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import to_hex, to_rgb
 
+from december_plugin.clustering.methods import METHODS
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.methods import Method
 
@@ -78,7 +79,7 @@ GROUP_COLORS: tuple[str, ...] = (
     *("#A82E05", "#9E8AD1", "#9E8057", "#D19EC7", "#6B5775", "#B3C79E", "#38B361", "#A8DBFA", "#1A804D", "#4D75DB"),
 )
 
-# Colour and marker of each kind of method.
+# Colour and marker of each kind of method; every one of december_plugin.clustering.methods needs them.
 _FAMILIES: dict[str, tuple[str, str]] = {
     "december": ("#0072B2", "o"),
     "gmm": ("#D55E00", "s"),
@@ -170,6 +171,8 @@ def method_style(method: Method | str) -> MethodStyle:
         return MethodStyle(*_of_a_name(method))
     if method.kind in _FAMILIES:
         color, marker = _FAMILIES[method.kind]
+    elif method.kind in METHODS:
+        raise NotImplementedError(f"the method {method.kind!r} has no colour and marker in {__name__}._FAMILIES.")
     else:
         color, marker = _OTHER_CORE if method.core else _of_a_name(method.kind)
     style = MethodStyle(color, marker)

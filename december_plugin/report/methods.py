@@ -9,6 +9,7 @@ import pandas as pd
 
 from december_plugin.answer.data import Analysis
 from december_plugin.answer.verdict import agreed_counts
+from december_plugin.clustering.methods import DECEMBER, POST_HOC
 from december_plugin.evaluation.model_selection import format_n_clusters
 from december_plugin.text.naming import complete_settings, short_function
 
@@ -139,9 +140,8 @@ def _december(analysis: Analysis, entries: pd.DataFrame) -> str:
 
 
 def _post_hoc(analysis: Analysis) -> str:
-    names = {"gmm": "a Gaussian mixture with diagonal covariances", "kmeans": "k-means"}
-    names["t_mixture"] = "the same mixture of t distributions"
-    used = [names.get(method, str(method)) for method in sorted(set(analysis.agreement["method"]) - {"december"})]
+    kinds = sorted(set(analysis.agreement["method"]) - {DECEMBER})
+    used = [POST_HOC[kind].phrase if kind in POST_HOC else str(kind) for kind in kinds]
     if not used:
         return "None: there is nothing to compare DECEMber with."
     return (

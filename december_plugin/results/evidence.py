@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.clustering.settings import DECEMBER
+from december_plugin.clustering.methods import METHODS
 from december_plugin.evaluation.agreement import SIGNIFICANT
 from december_plugin.evaluation.model_selection import (
     AGREEMENT,
@@ -23,7 +23,6 @@ from december_plugin.evaluation.model_selection import (
     CRITERIA,
     FEWEST_TRIED,
     HELD_OUT,
-    LIKELIHOOD_METHODS,
     OF_ONE_MODEL,
     AgreedSelection,
     Criterion,
@@ -357,7 +356,7 @@ def _picks(curve: pd.DataFrame, method: str) -> dict[str, Selection]:
         return np.maximum(found, BIC_TOLERANCE) if criterion is BIC else found
 
     picks = {AGREEMENT.name: _pick_above_null(curve, pick)}
-    has_likelihood = method in (DECEMBER, *LIKELIHOOD_METHODS)
+    has_likelihood = method in METHODS and METHODS[method].has_likelihood
     for criterion in OF_ONE_MODEL:
         if has_likelihood or not criterion.needs_likelihood:
             picks[criterion.name] = pick(f"{criterion.curve}_mean", error(criterion), better=criterion.better)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.clustering.settings import DECEMBER
+from december_plugin.clustering.methods import DECEMBER
 from december_plugin.embeddings.neuron_ids import NeuronIds, match_neurons
 from december_plugin.embeddings.readout_vectors import readout_embeddings
 from december_plugin.errors import SettingsError

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from december_plugin.clustering.settings import DECEMBER
+from december_plugin.clustering.methods import DECEMBER
 from december_plugin.evaluation.methods import Method, role_order
 from december_plugin.results.queries import configuration_key, frame_of
 from december_plugin.schemas.build import DecemberTables

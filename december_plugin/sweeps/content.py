@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from december_plugin.clustering.settings import MOST_CLUSTERS
+from december_plugin.clustering.methods import MOST_CLUSTERS, PostHocKind
 from december_plugin.sweeps import validate
 from december_plugin.validation.models import Says, StrictModel, Violation, mistakes_in
 
@@ -75,7 +75,7 @@ class ClusteringItem(StrictModel):
     SAYS: ClassVar[tuple[Says, ...]] = (Says(NO_COUNT, when=NO_MAPPING),)
     SAYS_MISSING: ClassVar[Says] = Says(NO_COUNT, is_of_part=True)
 
-    method: Annotated[Literal["gmm", "kmeans", "t_mixture"], Says("there is no method {value!r}. {suggestion}")]
+    method: Annotated[PostHocKind, Says("there is no method {value!r}. {suggestion}")]
     n_clusters: Annotated[
         list[
             Annotated[

@@ -8,7 +8,7 @@ from typing import Any
 
 import datajoint as dj
 
-from december_plugin.clustering.settings import DECEMBER, canonical_settings
+from december_plugin.clustering.methods import DECEMBER, canonical_settings
 from december_plugin.importing.datajoint_internals import job_hash
 from december_plugin.schemas.clusters import clustering_hash
 from december_plugin.schemas.evidence import surrogate_row

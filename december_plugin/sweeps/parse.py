@@ -247,8 +247,7 @@ class _Reader:
 
     def clusterings(self) -> list[tuple[ClusteringEntry, tuple[Any, ...]]]:
         """Return the clusterings and their places."""
-        from december_plugin.clustering.method_settings import METHODS
-        from december_plugin.clustering.settings import setting_mistakes
+        from december_plugin.clustering.methods import POST_HOC, setting_mistakes
 
         entries: list[tuple[ClusteringEntry, tuple[Any, ...]]] = []
         for position, item in self.items("clusterings"):
@@ -257,7 +256,7 @@ class _Reader:
                 continue
             settings = {key: value for key, value in item.items() if key not in ("method", "n_clusters")}
             for key, error in setting_mistakes(method, settings):
-                self.wrong(f"{entry_name(*here)}: {error}", *here, key, at_key=key not in METHODS[method])
+                self.wrong(f"{entry_name(*here)}: {error}", *here, key, at_key=key not in POST_HOC[method].defaults)
             is_list = isinstance(item["n_clusters"], list)
             for at, count in enumerate(item["n_clusters"] if is_list else [item["n_clusters"]]):
                 place = (*here, "n_clusters", at) if is_list else (*here, "n_clusters")

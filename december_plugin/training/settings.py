@@ -9,7 +9,8 @@ import torch
 from pydantic import PlainValidator, SkipValidation, model_validator
 
 from december_plugin.clustering.kmeans import KMeansSeeds
-from december_plugin.clustering.student_t_mixture import EmptyClusters, ScaleCenters, StartScales, Weights
+from december_plugin.clustering.methods import Weights
+from december_plugin.clustering.student_t_mixture import EmptyClusters, ScaleCenters, StartScales
 from december_plugin.errors import SettingsError
 from december_plugin.validation.checks import check_bounds, check_number
 from december_plugin.validation.models import Count, CountOrZero, Positive, PositiveOrZero, Share, settings_class

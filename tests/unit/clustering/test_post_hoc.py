@@ -10,12 +10,12 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
 from december_plugin.clustering.kmeans import kmeans_start
-from december_plugin.clustering.method_settings import METHODS
+from december_plugin.clustering.methods import POST_HOC
 from december_plugin.clustering.post_hoc import cluster_readouts
 from december_plugin.clustering.student_t_mixture import StudentTMixture
 from december_plugin.errors import EmbeddingError, SettingsError
 
-every_method = pytest.mark.parametrize("method", list(METHODS))
+every_method = pytest.mark.parametrize("method", list(POST_HOC))
 
 
 def planted(n=240, d=5, k=4, seed=0):
@@ -38,7 +38,7 @@ class TestEveryMethod:
         assert found.confidences.shape == (240,)
         assert (found.confidences > 0.9).all()
         assert (found.confidences <= 1).all()
-        assert (found.method, found.n_clusters, found.settings) == (method, 4, dict(METHODS[method]))
+        assert (found.method, found.n_clusters, found.settings) == (method, 4, dict(POST_HOC[method].defaults))
 
     def test_takes_tensors_on_a_graph(self, method):
         vectors, _ = planted()

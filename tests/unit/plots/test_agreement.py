@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
+from december_plugin.clustering import methods as clustering_methods
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.methods import Method
 from december_plugin.plots import (
@@ -21,6 +22,7 @@ from december_plugin.plots import (
     save_figure,
     training_curves_figure,
 )
+from december_plugin.plots import style as style_of_methods
 from december_plugin.plots.style import ordered_methods
 from helpers.figures import (
     METHODS,
@@ -68,6 +70,14 @@ def test_each_method_has_a_colour_of_its_kind():
     assert method_style(Method("kmeans")).color == "#009E73"
     assert method_style(Method("baseline")).color == "#4D4D4D"
     assert method_style(Method("t_mixture")).color == "#B5578F"
+
+
+@pytest.mark.parametrize("kind", clustering_methods.METHODS)
+def test_a_method_of_clustering_without_a_style_is_an_error(kind, monkeypatch):
+    others = {name: family for name, family in style_of_methods._FAMILIES.items() if name != kind}
+    monkeypatch.setattr(style_of_methods, "_FAMILIES", others)
+    with pytest.raises(NotImplementedError, match=f"the method '{kind}' has no colour and marker"):
+        method_style(Method(kind))
 
 
 def test_a_name_says_nothing_about_a_method():

@@ -138,7 +138,7 @@ def test_what_is_stored_of_a_sweep_stays_byte_for_byte_the_same(tmp_path: Path) 
     """Entries that were registered before must be found again: by nnfabrik's hashes and by those of this package."""
     from nnfabrik.utility.dj_helpers import make_hash
 
-    from december_plugin.clustering.settings import canonical_settings
+    from december_plugin.clustering.methods import canonical_settings
     from december_plugin.schemas.clusters import clustering_hash
     from december_plugin.schemas.evidence import surrogate_row
 

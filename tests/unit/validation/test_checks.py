@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from december_plugin.clustering.methods import canonical_settings
 from december_plugin.clustering.post_hoc import cluster_readouts
-from december_plugin.clustering.settings import canonical_settings
 from december_plugin.clustering.student_t_mixture import StudentTMixture
 from december_plugin.datasets import movie_loaders, static_loaders
 from december_plugin.errors import MissingSettingError, SettingsError, UnknownSettingError

@@ -1,0 +1,216 @@
+"""The methods by which neurons are clustered: what each is called, and what it can be told.
+
+A new method is an entry in :data:`METHODS`, a fit in :mod:`december_plugin.clustering.post_hoc`, and a colour and a
+marker in :mod:`december_plugin.plots.style`; if it has a likelihood, also a score of held-out neurons in
+:mod:`december_plugin.evaluation.model_selection`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, PlainValidator
+
+from december_plugin.errors import SettingsError, UnknownSettingError, did_you_mean
+from december_plugin.validation.checks import check_bounds
+from december_plugin.validation.models import AS_GIVEN, Positive, PositiveOrZero, Says, constructed, settings_class
+
+DECEMBER = "december"
+KMEANS_RESTARTS = 20
+LARGEST = 2**63
+MOST_CLUSTERS = 2**32 - 1  # of the table's column
+
+Weights = Literal["uniform", "learned"]
+
+Seed = Annotated[
+    int,
+    Field(ge=0, le=2**32 - 1),
+    AS_GIVEN,
+    Says("{name} is {value!r}, but must be an integer from 0 to 2**32 - 1."),
+]
+Often = Annotated[int, Field(ge=1), AS_GIVEN, Says("{name} is {value!r}, but must be an integer of at least 1.")]
+Nats = Annotated[PositiveOrZero, Says("{name} is {value!r}, but must be a finite number of nats, 0 or more.")]
+DegreesOfFreedom = Annotated[
+    Positive, Says("{name} is {value!r}, but the degrees of freedom must be a positive, finite number.")
+]
+Bounds = Annotated[tuple[float, float], PlainValidator(lambda bounds: check_bounds("scale_bounds", bounds))]
+
+
+@settings_class
+class GaussianMixtureSettings:
+    """A Gaussian mixture with diagonal covariances, scikit-learn's.
+
+    The paper fixes the seed and ``reg_covar=1e-6``; the other defaults are those of the t mixture, so that the two are
+    fitted with equal effort (scikit-learn's own are ``n_init=1, max_iter=100, tol=1e-3``).
+
+    Attributes
+    ----------
+    seed
+        Of the starts.
+    n_init
+        Runs, of which the most likely counts.
+    max_iter
+        EM steps at most.
+    tol
+        A step that adds less than this to the mean log likelihood per neuron (nats) is the last.
+    reg_covar
+        Added to the variances (squared units of the readout weights).
+    """
+
+    seed: Seed = 0
+    n_init: Often = 5
+    max_iter: Often = 500
+    tol: PositiveOrZero = 1e-5
+    reg_covar: PositiveOrZero = 1e-6
+
+
+@settings_class
+class KMeansSettings:
+    """The best of ``n_init`` restarts: the clustering from which DECEMber starts if it has the same seed."""
+
+    seed: Seed = 0
+    n_init: Often = KMEANS_RESTARTS
+
+
+@settings_class
+class StudentTMixtureSettings:
+    """See :class:`~december_plugin.clustering.student_t_mixture.StudentTMixture`."""
+
+    seed: Seed = 0
+    n_init: Often = 5
+    max_iter: Often = 500
+    tol: Nats = 1e-5
+    dof: DegreesOfFreedom = 2.1
+    weights: Annotated[Weights, Says("{name} is {value!r}, which is unknown. {suggestion}")] = "uniform"
+    scale_bounds: Bounds = (1e-4, 1e4)
+
+
+@dataclass(frozen=True)
+class ClusteringMethod:
+    """A way to cluster readout vectors.
+
+    Attributes
+    ----------
+    name
+        What figures and tables call it.
+    phrase
+        What a sentence calls it.
+    settings
+        The class of its settings; None for DECEMber, whose settings are the trainer's.
+    has_likelihood
+        Whether it gives neurons that it was not fitted to a likelihood.
+    """
+
+    name: str
+    phrase: str
+    settings: type | None
+    has_likelihood: bool
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """Its settings, with their defaults."""
+        declared = () if self.settings is None else fields(self.settings)
+        return MappingProxyType({each.name: each.default for each in declared})
+
+
+# In the order of legends.
+METHODS: Mapping[str, ClusteringMethod] = MappingProxyType(
+    {
+        DECEMBER: ClusteringMethod("DECEMber", "DECEMber", None, has_likelihood=True),
+        "gmm": ClusteringMethod(
+            "Gaussian mixture",
+            "a Gaussian mixture with diagonal covariances",
+            GaussianMixtureSettings,
+            has_likelihood=True,
+        ),
+        "kmeans": ClusteringMethod("k-means", "k-means", KMeansSettings, has_likelihood=False),
+        "t_mixture": ClusteringMethod(
+            "t mixture", "the same mixture of t distributions", StudentTMixtureSettings, has_likelihood=True
+        ),
+    }
+)
+"""Every kind of clustering: DECEMber's, which is trained with the model, and the post hoc methods."""
+
+POST_HOC: Mapping[str, ClusteringMethod] = MappingProxyType(
+    {kind: method for kind, method in METHODS.items() if kind != DECEMBER}
+)
+"""Those that cluster the readouts of a trained model."""
+
+if TYPE_CHECKING:
+    Kind = PostHocKind = str
+else:
+    Kind, PostHocKind = Literal[tuple(METHODS)], Literal[tuple(POST_HOC)]
+
+
+def mistakes_in_settings(method: str, settings: Mapping[str, Any]) -> list[SettingsError]:
+    """Return what is wrong with settings of one of :data:`POST_HOC`, unknown names first."""
+    unknown = f"{method} has no setting {{name!r}}. {{suggestion}}"
+    declared = POST_HOC[method].settings
+    assert declared is not None
+    _, found = constructed(declared, settings, unknown=unknown)
+    return [each.as_error() for each in sorted(found, key=lambda each: not each.is_unknown)]
+
+
+def canonical_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a post hoc method with every default written out and every value in one form.
+
+    ``1`` and ``1.0`` are the same where the default is a float, and so are tuples and lists, and NumPy's and Python's
+    numbers: equal settings must get equal hashes, in every process.
+
+    Raises
+    ------
+    SettingsError
+        For an unknown setting, or a value that is not a finite number, a string, a bool, None or a list of these.
+    """
+    defaults = METHODS[method].defaults
+    for name in settings:
+        if name not in defaults:
+            allowed = did_you_mean(name, defaults) if defaults else "It has none: the trainer has them all."
+            raise UnknownSettingError(f"{method} has no setting {name!r}. {allowed}", setting=name)
+    merged = {**defaults, **settings}
+    return {name: _canonical(name, merged[name], defaults[name]) for name in sorted(merged)}
+
+
+def _canonical(name: str, value: Any, default: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, int) and abs(value) >= LARGEST:
+        raise SettingsError(f"{name} has {len(str(abs(value)))} digits; numbers are below 2**63.", setting=name)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(value, (list, tuple)):
+        like = default if isinstance(default, (list, tuple)) and len(default) == len(value) else [None] * len(value)
+        return [_canonical(name, entry, entry_default) for entry, entry_default in zip(value, like, strict=True)]
+    if value is not None and not isinstance(value, (bool, int, float, str)):
+        raise SettingsError(
+            f"{name} is {value!r}; a setting is a number, a string, true, false, none or a list.", setting=name
+        )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SettingsError(f"{name} is {value!r}; it must be finite.", setting=name)
+    return value
+
+
+def setting_mistakes(method: str, settings: Mapping[str, Any]) -> list[tuple[str, SettingsError]]:
+    """Return what is wrong with the settings of a post hoc method: the setting ("" for none) and the error of each.
+
+    Parameters
+    ----------
+    method
+        One of :data:`METHODS`; "december" has no settings.
+    settings
+        What is given of them.
+    """
+    found: list[tuple[str, SettingsError]] = []
+    for name, value in settings.items():
+        try:
+            right = canonical_settings(method, {name: value})[name]
+        except SettingsError as error:
+            found.append((name, error))
+        else:
+            found += [(name, error) for error in mistakes_in_settings(method, {name: right})]
+    return found
