@@ -13,7 +13,8 @@ from december_plugin.plots.curves import training_curves_figure
 from december_plugin.plots.datasets import datasets_figure, weighted_agreement
 from december_plugin.plots.embedding import drawn_neurons, embedding_figure
 from december_plugin.plots.embedding_panels import embedding_panels_figure, tsne_frame
-from december_plugin.plots.measures import equivariant_figure, measures_figure
+from december_plugin.plots.equivariant import equivariant_figure
+from december_plugin.plots.measures import measures_figure
 from december_plugin.plots.model_selection import cluster_count_caption, cluster_count_figure
 from december_plugin.plots.nulls import null_figure, with_spread
 from december_plugin.plots.pretraining import learning_rate_figure, pretraining_figure

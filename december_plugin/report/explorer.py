@@ -12,7 +12,7 @@ import pandas as pd
 from december_plugin.answer.data import Embedding, SelectedConfiguration
 from december_plugin.plots.style import group_colors, natural_order
 from december_plugin.report.charts import plotly_text
-from december_plugin.report.colours import cluster_colors, type_colors
+from december_plugin.report.cluster_colours import cluster_colors, type_colors
 
 
 def embedding_words(embedding: Embedding) -> str:

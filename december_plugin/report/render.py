@@ -24,7 +24,7 @@ from december_plugin import __version__
 from december_plugin.answer.data import ReportData
 from december_plugin.answer.verdict import overall
 from december_plugin.report import tables
-from december_plugin.report.methods import CITATIONS
+from december_plugin.report.methods_section import CITATIONS
 from december_plugin.report.views import Payload, analysis_view
 from december_plugin.security.redaction import known_secrets, redacted
 

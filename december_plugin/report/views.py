@@ -14,9 +14,9 @@ from december_plugin.evaluation.model_selection import CRITERIA, Criterion
 from december_plugin.plots.shown import OTHERS_COLOR, ShownMethods
 from december_plugin.plots.style import MethodStyle
 from december_plugin.report import charts, static, tables
-from december_plugin.report.colours import cluster_colors
+from december_plugin.report.cluster_colours import cluster_colors
 from december_plugin.report.explorer import embedding_payload, embedding_words
-from december_plugin.report.methods import counts_in_words, methods_in_words
+from december_plugin.report.methods_section import counts_in_words, methods_in_words
 from december_plugin.report.null_panels import null_figure_of
 from december_plugin.report.swatches import line_swatch, swatch
 

@@ -7,9 +7,9 @@ import lazy_loader as _lazy
 if TYPE_CHECKING:
     from december_plugin.results.agreement import agreement_table as agreement_table
     from december_plugin.results.agreement import best_configurations as best_configurations
-    from december_plugin.results.agreement import load_assigned_model as load_assigned_model
-    from december_plugin.results.agreement import neuron_clusters as neuron_clusters
-    from december_plugin.results.agreement import stable_neurons as stable_neurons
+    from december_plugin.results.assignments import load_assigned_model as load_assigned_model
+    from december_plugin.results.assignments import neuron_clusters as neuron_clusters
+    from december_plugin.results.assignments import stable_neurons as stable_neurons
     from december_plugin.results.confusion import confusion_frame as confusion_frame
     from december_plugin.results.evidence import choose_cluster_count as choose_cluster_count
     from december_plugin.results.evidence import cluster_count_table as cluster_count_table
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from december_plugin.results.report import collect_report as collect_report
 
 _NAMES = {
-    "agreement": ["agreement_table", "best_configurations", "load_assigned_model", "neuron_clusters", "stable_neurons"],
+    "agreement": ["agreement_table", "best_configurations"],
+    "assignments": ["load_assigned_model", "neuron_clusters", "stable_neurons"],
     "confusion": ["confusion_frame"],
     "evidence": ["choose_cluster_count", "cluster_count_table", "consensus_frame", "consensus_table", "null_table"],
     "export": ["export_tables"],

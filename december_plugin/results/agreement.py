@@ -1,4 +1,4 @@
-"""Questions to the filled tables, answered as pandas data frames.
+"""How well the seeds of every configuration agree, and its models predict, as pandas data frames.
 
 Every function takes what :func:`december_plugin.schemas.december_tables` returned. A *configuration* is everything that
 defines an assignment but the seed: dataset, model, trainer and clustering. Restrictions are DataJoint's: a dict, a
@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.agreement import MEASURES
-from december_plugin.evaluation.consensus import consensus_partition
 from december_plugin.results.labels import in_order, labelled_configurations
 from december_plugin.results.queries import (
     SUMMARY_COLUMNS,
@@ -22,20 +20,10 @@ from december_plugin.results.queries import (
     configuration_key,
     frame_of,
     known_types_name,
-    one_assignment,
-    one_configuration,
     seed_agreement_of,
-    selected_assignments,
     with_columns_of,
 )
 from december_plugin.schemas.build import DecemberTables
-from december_plugin.schemas.stored import (
-    build_trained,
-    full_config,
-    stored_neurons,
-    stored_state_dict,
-)
-from december_plugin.schemas.stored_labels import common_neurons
 
 FIRST_COLUMNS = ("label", "identity", "method", "n_clusters", *SUMMARY_COLUMNS)
 
@@ -149,142 +137,3 @@ def best_configurations(
     frame = frame.sort_values([*dataset, "n_clusters", "agreement_mean"], ascending=[True, True, True, False])
     frame["rank"] = frame.groupby([*dataset, "n_clusters"]).cumcount() + 1
     return frame.reset_index(drop=True)
-
-
-def assignment_frame(tables: DecemberTables, restriction: Any) -> pd.DataFrame:
-    """Return the clusters of all neurons of one assignment: ``data_key``, ``unit_id``, ``cluster``, ``confidence``.
-
-    Raises
-    ------
-    SettingsError
-        If the restriction leaves none or several assignments.
-    """
-    key = one_assignment(tables, restriction)
-    sessions = (tables.ClusterAssignment.Session & key).fetch(
-        "data_key", "unit_ids", "labels", "confidences", as_dict=True, order_by="data_key"
-    )
-    frames = [
-        pd.DataFrame(
-            {
-                "data_key": session["data_key"],
-                "unit_id": session["unit_ids"],
-                "cluster": session["labels"].astype(np.int64),
-                "confidence": session["confidences"],
-            }
-        )
-        for session in sessions
-    ]
-    return pd.concat(frames, ignore_index=True)
-
-
-def neuron_clusters(tables: DecemberTables, data_key: str, unit_id: int, restriction: Any = True) -> pd.DataFrame:
-    """Return the clusters of one neuron in all models.
-
-    Assignments that were written to ``NeuronCluster`` are found by its index; the others are read from their arrays.
-
-    Parameters
-    ----------
-    tables
-        The tables.
-    data_key, unit_id
-        Who the neuron is.
-    restriction
-        Which assignments to look into.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per assignment that has the neuron: ``method``, ``n_clusters``, ``seed``, ``cluster``, ``confidence``,
-        ``trainer_role`` and the rest of the key.
-
-    Raises
-    ------
-    SettingsError
-        If no assignment has this neuron.
-    """
-    neuron = {"data_key": data_key, "unit_id": int(unit_id)}
-    assignments = selected_assignments(tables, restriction)
-    in_rows = tables.NeuronCluster & {"data_key": data_key} & assignments.proj()
-    found = (in_rows * (tables.NeuronCluster.Neuron & neuron).proj("confidence", cluster="label")).fetch(as_dict=True)
-    sessions = tables.ClusterAssignment.Session & {"data_key": data_key} & assignments.proj()
-    in_arrays = sessions - in_rows.proj(*sessions.primary_key)
-    for row in in_arrays.fetch("KEY", "unit_ids", "labels", "confidences", as_dict=True):
-        at = np.flatnonzero(row.pop("unit_ids") == neuron["unit_id"])
-        labels, confidences = row.pop("labels"), row.pop("confidences")
-        if len(at):
-            found.append({**row, "cluster": int(labels[at[0]]), "confidence": float(confidences[at[0]])})
-    if not found:
-        known = sorted(set(tables.ClusterAssignment.Session.fetch("data_key")))
-        raise SettingsError(
-            f"no assignment has unit {unit_id} of session {data_key!r}. Sessions with assignments: "
-            f"{', '.join(known) or 'none'}."
-        )
-    key = list(tables.ClusterAssignment.primary_key)
-    frame = pd.DataFrame(found)[[*key, "cluster", "confidence"]].merge(assignments_of(tables, restriction), on=key)
-    frame = frame[["method", "n_clusters", "seed", "cluster", "confidence", "trainer_role", *configuration_key(tables)]]
-    return frame.sort_values([*configuration_key(tables), "seed"], ignore_index=True)
-
-
-def stable_neurons(tables: DecemberTables, restriction: Any, *, minimum: float = 0.0) -> pd.DataFrame:
-    """Return how stable the cluster of every neuron is across the seeds of one configuration.
-
-    Cluster numbers mean nothing across seeds: see :mod:`december_plugin.evaluation.consensus` for how they are matched
-    and voted on. A neuron's cluster is the one that most seeds give it.
-
-    Parameters
-    ----------
-    tables
-        The tables.
-    restriction
-        Leaves the seeds of one configuration.
-    minimum
-        Leave out neurons with a smaller ``stability``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``data_key``, ``unit_id``, ``cluster`` (numbered as in the reference seed), ``stability`` (the share of seeds
-        that put the neuron there, 1 = all) and ``n_seeds``, for the neurons that all seeds have. ``attrs`` has the
-        ``reference_seed``.
-
-    Raises
-    ------
-    SettingsError
-        If the restriction leaves several configurations or fewer than two seeds.
-    """
-    keys = one_configuration(tables, restriction, n_seeds=2)
-    neurons = common_neurons(tables.ClusterAssignment, keys)
-    consensus = consensus_partition(neurons.labels)
-    frame = pd.DataFrame(
-        {
-            "data_key": neurons.ids.data_keys,
-            "unit_id": neurons.ids.unit_ids,
-            "cluster": consensus.clusters,
-            "stability": consensus.stability,
-            "n_seeds": len(keys),
-        }
-    )
-    frame = frame[frame["stability"] >= minimum].reset_index(drop=True)
-    frame.attrs["reference_seed"] = int(keys[consensus.reference]["seed"])
-    return frame
-
-
-def load_assigned_model(tables: DecemberTables, restriction: Any) -> tuple[Any, Any]:
-    """Return data loaders and trained model behind one assignment, the model on the CPU with its trained weights.
-
-    The loaders serve the neurons in the order in which the model was trained on them, which is that of the readout
-    vectors and of the assignment, also where the recording has them in another order now.
-
-    Raises
-    ------
-    SettingsError
-        If the restriction leaves none or several assignments, a function of the entry cannot be found, or the weights
-        do not fit the model that it builds now.
-    RecordingError
-        If the recordings have other sessions or neurons than at the training.
-    """
-    key = one_assignment(tables, restriction)
-    config = full_config(tables.nnfabrik, key, trainer=False)
-    weights, neurons = stored_state_dict(tables.TrainedModel, key), stored_neurons(tables.TrainedModel, key)
-    loaders, model = build_trained(config, key, state_dict=weights, neurons=neurons)
-    return loaders, model.eval()

@@ -12,7 +12,7 @@ import pandas as pd
 from december_plugin.answer.data import ExportTable
 from december_plugin.evaluation.model_selection import OF_ONE_MODEL
 from december_plugin.results import evidence
-from december_plugin.results.agreement import assignment_frame
+from december_plugin.results.assignments import assignment_frame
 from december_plugin.results.performance import stored_columns
 from december_plugin.results.queries import configuration_key
 from december_plugin.results.report import ReportSettings, read_trainings, selected_agreement

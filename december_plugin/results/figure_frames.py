@@ -101,8 +101,8 @@ def datasets_frame(tables: DecemberTables, restriction: Any = True, **settings: 
     Returns
     -------
     pandas.DataFrame
-        Its rows with ``dataset`` (its name, see :mod:`december_plugin.text.naming`) and ``n_neurons`` (mean over the
-        pairs of seeds, NaN without a pair).
+        Its rows with ``dataset`` (its name, see :mod:`december_plugin.text.entry_names`) and ``n_neurons`` (mean over
+        the pairs of seeds, NaN without a pair).
     """
     table = agreement_table(tables, restriction, **settings)
     key = configuration_key(tables)

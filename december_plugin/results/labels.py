@@ -2,7 +2,7 @@
 
 A configuration (dataset, model, trainer, clustering) is called by its method and the trainer's comment. Configurations
 whose labels coincide are distinguished by the settings in which they differ, in words: "DECEMber (max_iter 12)"; see
-:mod:`december_plugin.text.naming`. What a label stands for, a :class:`~december_plugin.evaluation.methods.Method`,
+:mod:`december_plugin.text.entry_names`. What a label stands for, a :class:`~december_plugin.evaluation.methods.Method`,
 comes from the tables and never from the label.
 """
 
@@ -17,14 +17,14 @@ from december_plugin.clustering.methods import DECEMBER
 from december_plugin.evaluation.methods import Method, role_order
 from december_plugin.results.queries import configuration_key, frame_of
 from december_plugin.schemas.build import DecemberTables
-from december_plugin.text.naming import (
+from december_plugin.text.entry_names import (
     canonical,
     distinct_names,
     distinguishing_settings,
     entry_names,
     given_settings,
     grouped,
-    numbered,
+    number_duplicates,
     one_line,
 )
 
@@ -188,7 +188,7 @@ def _labels_within(rows: pd.DataFrame) -> list[str]:
     # The same settings can be stored twice, with a default written out and without.
     for members in grouped(range(len(records)), key=lambda i: (labels[i], records[i][COUNT])):
         ordered = sorted(members, key=lambda i: (str(records[i]["trainer_hash"]), str(records[i]["clustering_hash"])))
-        for i, label in zip(ordered, numbered([labels[i] for i in ordered]), strict=True):
+        for i, label in zip(ordered, number_duplicates([labels[i] for i in ordered]), strict=True):
             labels[i] = label
     return labels
 

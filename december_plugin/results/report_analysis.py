@@ -13,13 +13,13 @@ from december_plugin.answer.data import Analysis, Confusion, Embedding, MissingI
 from december_plugin.answer.verdict import agreed_counts
 from december_plugin.embeddings.readout_vectors import readout_embeddings
 from december_plugin.errors import DecemberError, SettingsError
-from december_plugin.results.agreement import assignment_frame
+from december_plugin.results.assignments import assignment_frame
 from december_plugin.results.confusion import confusion_frame
 from december_plugin.results.performance import performance_table, session_performance, with_model_labels
 from december_plugin.results.queries import configuration_key, frame_of, known_types_name
 from december_plugin.schemas.build import DecemberTables
 from december_plugin.schemas.stored import FROM_RECORDING, stored_state_dict
-from december_plugin.text.naming import complete_settings
+from december_plugin.text.entry_names import complete_settings
 
 TSNE_SEED = 0  # as december_plugin.plots.embedding_figure: the same neurons in every picture
 NEURON = ["data_key", "unit_id"]

@@ -1,11 +1,14 @@
 """Folders of simulated recordings: written as a whole or not at all, never in the place of anything else.
 
-What was planted lies in the subfolder ``truth``, by which a simulated recording is recognised.
+What was planted lies in the subfolder ``truth``, by which a simulated recording is recognised. A folder's name
+decides the seed, where none is given, and the ids of the session.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +20,12 @@ import numpy as np
 
 from december_plugin.datasets.common.arrays import read_array
 from december_plugin.errors import RecordingError
+from december_plugin.validation.checks import check_integer
 
 T = TypeVar("T")
 TRUTH = "truth"
+# Names as SENSORIUM has them: animal, session, scan.
+SCAN = re.compile(r"static(\d{1,9})-(\d{1,9})-(\d{1,9})(?!\d)", re.ASCII)
 
 
 def checked_target(folder: str | os.PathLike[str], overwrite: bool) -> Path:
@@ -95,3 +101,42 @@ def truth_of(kind: type[T], folder: str | os.PathLike[str], *, writer: str) -> T
     truth = truth_folder(folder, writer=writer)
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     return kind(**{name: read_array(truth / f"{name}.npy") for name in names})
+
+
+def checked_seed(seed: int | None, folder: str | os.PathLike[str]) -> int:
+    """Return the seed of a recording: the one given, else one that the folder's name alone decides.
+
+    Parameters
+    ----------
+    seed
+        None or an integer of at least 0.
+    folder
+        Where the recording is written.
+
+    Raises
+    ------
+    SettingsError
+        If the seed is neither.
+    """
+    return _number_of(_name(folder)) if seed is None else check_integer("seed", seed, minimum=0)
+
+
+def session_ids(folder: Path) -> tuple[int, int, int]:
+    """Return animal, session and scan: those of a name like ``static1-2-3-...``, else an animal that the name decides.
+
+    Other packages make the session's name of them: two recordings with the same ones would be one session.
+    """
+    named = SCAN.match(folder.name)
+    if named:
+        animal, session, scan = (int(part) for part in named.groups())
+        return animal, session, scan
+    return _number_of(folder.name), 1, 1
+
+
+def _name(folder: str | os.PathLike[str]) -> str:
+    return Path(os.path.abspath(Path(folder).expanduser())).name
+
+
+def _number_of(name: str) -> int:
+    """Return a number from 0 to 2**32 - 1, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:4], "big")

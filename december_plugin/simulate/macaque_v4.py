@@ -23,7 +23,14 @@ from december_plugin.datasets.common.images import DIGITS
 from december_plugin.datasets.common.listing import entries_of
 from december_plugin.datasets.macaque_v4.sessions import PICKLE_TIERS
 from december_plugin.errors import SettingsError
-from december_plugin.simulate.folders import TRUTH, checked_target, save_truth, truth_folder, whole_recording
+from december_plugin.simulate.folders import (
+    TRUTH,
+    checked_seed,
+    checked_target,
+    save_truth,
+    truth_folder,
+    whole_recording,
+)
 from december_plugin.simulate.image_model import (
     CONTRAST,
     GREY,
@@ -37,7 +44,6 @@ from december_plugin.simulate.image_model import (
     noise_images,
     spike_counts,
 )
-from december_plugin.simulate.naming import checked_seed
 from december_plugin.simulate.population import (
     IMAGES,
     NOISE,

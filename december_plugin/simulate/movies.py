@@ -28,7 +28,14 @@ from scipy.signal import lfilter
 
 from december_plugin.datasets.movies.header import FORMAT, HEADER, VERSION
 from december_plugin.errors import SettingsError
-from december_plugin.simulate.folders import checked_target, save_array, save_truth, truth_of, whole_recording
+from december_plugin.simulate.folders import (
+    checked_seed,
+    checked_target,
+    save_array,
+    save_truth,
+    truth_of,
+    whole_recording,
+)
 from december_plugin.simulate.image_model import (
     CONTRAST,
     GREY,
@@ -38,7 +45,6 @@ from december_plugin.simulate.image_model import (
     noise_images,
     spike_counts,
 )
-from december_plugin.simulate.naming import checked_seed
 from december_plugin.simulate.population import NOISE, neurons_per_type, random_stream
 from december_plugin.validation.checks import check_choice, check_positive, check_sizes, check_spreads
 

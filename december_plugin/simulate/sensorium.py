@@ -13,7 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from december_plugin.simulate.folders import checked_target, save_array, save_truth, truth_of, whole_recording
+from december_plugin.simulate.folders import (
+    checked_seed,
+    checked_target,
+    save_array,
+    save_truth,
+    session_ids,
+    truth_of,
+    whole_recording,
+)
 from december_plugin.simulate.image_model import (
     CONTRAST,
     GREY,
@@ -26,7 +34,6 @@ from december_plugin.simulate.image_model import (
     expected_counts,
     spike_counts,
 )
-from december_plugin.simulate.naming import checked_seed, session_ids
 from december_plugin.simulate.population import (
     NOISE,
     POPULATIONS,

@@ -11,7 +11,7 @@ import pandas as pd
 
 from december_plugin.answer.data import Analysis, Confusion, Embedding, MissingItem, ReportData, SelectedConfiguration
 from december_plugin.evaluation.methods import Method
-from december_plugin.text.naming import complete_settings
+from december_plugin.text.entry_names import complete_settings
 
 KEY = ("dataset_fn", "dataset_hash", "model_fn", "model_hash", "trainer_fn", "trainer_hash", "clustering_hash")
 # Method, role, label, trainer, strength, and how far its agreement lies above that of the t mixture.

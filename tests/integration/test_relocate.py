@@ -13,7 +13,7 @@ import pytest
 
 from december_plugin.cli import main
 from december_plugin.errors import RecordingError, SettingsError
-from december_plugin.results import agreement as queries
+from december_plugin.results import assignments
 from december_plugin.simulate import write_recording
 from december_plugin.sweeps.parse import load_sweep
 from december_plugin.sweeps.register import register
@@ -95,7 +95,7 @@ def test_a_folder_that_moved_is_not_trained_anew(
     assert [row["seed"] for row in after] == [1, 2]
     assert {row["dataset_hash"] for row in after} == {before[0]["dataset_hash"]}
     assert after[0]["score"] == before[0]["score"]
-    loaders, _ = queries.load_assigned_model(moved.tables, {"seed": 1})
+    loaders, _ = assignments.load_assigned_model(moved.tables, {"seed": 1})
     assert list(loaders["test"]) == ["static1"]
     loaders, _ = moved.tables.TrainedModel().load_model({"seed": 1})
     assert list(loaders["test"]) == ["static1"]

@@ -16,6 +16,7 @@ from december_plugin import cli
 from december_plugin.errors import ExitCode
 from december_plugin.report.columns import COLUMNS
 from december_plugin.results import agreement as queries
+from december_plugin.results import assignments
 from december_plugin.results.queries import configuration_key
 from helpers import lab_tables, planted_lab
 from helpers.chromium import Log, resize, running_chromium
@@ -165,7 +166,7 @@ def test_filters_by_session_cluster_and_stability(explorer: Page, filled: lab_ta
     )
     assert n_points(explorer) == 30
     change(explorer, "[data-role=sessions] input", "e.checked = true")
-    stable = queries.stable_neurons(filled.tables, filled.tables.ClusterAssignment & december_of(filled))
+    stable = assignments.stable_neurons(filled.tables, filled.tables.ClusterAssignment & december_of(filled))
     change(explorer, "[data-role=clusters] input", "e.checked = false")
     assert n_points(explorer) == int((stable["cluster"] != 0).sum())
     explorer.evaluate("document.querySelector('[data-none=clusters]').click()")
@@ -373,7 +374,7 @@ def test_the_export_has_the_numbers_of_the_queries(
     neurons = pd.read_csv(folder / "assignments.csv")
     neurons = neurons[(neurons["configuration"] == one["configuration"]) & (neurons["seed"] == 2)]
     key = {name: one[name] for name in configuration_key(filled.tables)} | {"seed": 2}
-    stored = queries.assignment_frame(filled.tables, key)
+    stored = assignments.assignment_frame(filled.tables, key)
     np.testing.assert_array_equal(neurons["cluster"], stored["cluster"])
     np.testing.assert_array_equal(neurons["unit_id"], stored["unit_id"])
     counts = {path.stem: len(pd.read_parquet(path)) for path in folder.glob("*.parquet")}

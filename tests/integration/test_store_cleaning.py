@@ -18,8 +18,8 @@ from datajoint.hash import key_hash
 
 from december_plugin.cli import main
 from december_plugin.database.connection import second_connection
-from december_plugin.pool.cleaning import Cleaner, Findings
-from december_plugin.pool.external_rows import ExternalRows
+from december_plugin.pool.store_leftovers import Cleaner, Findings
+from december_plugin.pool.store_rows import ExternalRows
 from december_plugin.pool.worker.checkpoints import CheckpointFile, attempt_name
 from december_plugin.pool.worker.spool import Spool
 from december_plugin.schemas.stored import stored_state_dict

@@ -9,7 +9,7 @@ from december_plugin.embeddings.readout_vectors import unit_ids_of
 from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.evaluation import performance
 from december_plugin.evaluation.predictions import predict_tier
-from december_plugin.results.agreement import load_assigned_model
+from december_plugin.results.assignments import load_assigned_model
 from december_plugin.results.performance import SCORES, performance_table, session_performance, untested_sessions
 from december_plugin.schemas.performance import OF_REPEATS
 from december_plugin.schemas.training import summary_of

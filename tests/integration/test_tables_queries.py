@@ -10,6 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from december_plugin.errors import SettingsError
 from december_plugin.results import agreement as queries
+from december_plugin.results import assignments
 from helpers import planted_lab
 from helpers.lab_tables import open_lab, truth
 
@@ -154,7 +155,7 @@ def test_tolerance_must_not_be_negative(lab):
 def test_the_cluster_of_one_neuron_in_all_models(lab, in_rows):
     if in_rows:
         lab.tables.NeuronCluster().fill({"seed": 2})
-    frame = queries.neuron_clusters(lab.tables, "second", 19)  # position 4
+    frame = assignments.neuron_clusters(lab.tables, "second", 19)  # position 4
     assert len(frame) == 9
     own = frame[frame["method"] == "december"]
     for row in own.itertuples():
@@ -162,19 +163,19 @@ def test_the_cluster_of_one_neuron_in_all_models(lab, in_rows):
         assert row.cluster == number[planted_lab.planted_labels(row.seed, "second")[4]]
     assert own["seed"].tolist() == SEEDS
     assert (own["confidence"] > 0.99).all()
-    assert len(queries.neuron_clusters(lab.tables, "second", 19, {"seed": 2})) == 3
+    assert len(assignments.neuron_clusters(lab.tables, "second", 19, {"seed": 2})) == 3
 
 
 def test_a_neuron_that_nobody_has(lab):
     with pytest.raises(SettingsError) as raised:
-        queries.neuron_clusters(lab.tables, "second", 20)
+        assignments.neuron_clusters(lab.tables, "second", 20)
     assert str(raised.value) == (
         "no assignment has unit 20 of session 'second'. Sessions with assignments: first, second."
     )
 
 
 def test_stable_neurons(lab):
-    frame = queries.stable_neurons(lab.tables, trainer(lab, "december"))
+    frame = assignments.stable_neurons(lab.tables, trainer(lab, "december"))
     assert len(frame) == 70
     assert set(frame["n_seeds"]) == {3}
     first = frame[frame["data_key"] == "first"].sort_values("unit_id", ignore_index=True)
@@ -184,14 +185,14 @@ def test_stable_neurons(lab):
     majority = first["cluster"].to_numpy()
     assert adjusted_rand_score(planted_lab.types("first"), majority) == 1
     assert frame.attrs["reference_seed"] in SEEDS
-    always = queries.stable_neurons(lab.tables, trainer(lab, "december"), minimum=1)
+    always = assignments.stable_neurons(lab.tables, trainer(lab, "december"), minimum=1)
     assert set(always["stability"]) == {1}
     assert len(always) == len(frame) - (frame["stability"] < 1).sum()
 
 
 def test_stability_needs_one_configuration(lab):
     with pytest.raises(SettingsError) as raised:
-        queries.stable_neurons(lab.tables, {"seed": 1})
+        assignments.stable_neurons(lab.tables, {"seed": 1})
     assert str(raised.value) == (
         "the restriction leaves 4 assignments of 4 configurations; it must leave at least two seeds of one "
         "configuration. agreement_table() lists the configurations with their keys."
@@ -199,21 +200,21 @@ def test_stability_needs_one_configuration(lab):
 
 
 def test_one_assignment_as_a_frame(lab):
-    frame = queries.assignment_frame(lab.tables, {"method": "december", "n_clusters": 3, "seed": 1})
+    frame = assignments.assignment_frame(lab.tables, {"method": "december", "n_clusters": 3, "seed": 1})
     assert list(frame.columns) == ["data_key", "unit_id", "cluster", "confidence"]
     assert adjusted_rand_score(planted(1), frame["cluster"]) == 1
     with pytest.raises(SettingsError) as raised:
-        queries.assignment_frame(lab.tables, {"seed": 1})
+        assignments.assignment_frame(lab.tables, {"seed": 1})
     assert str(raised.value) == (
         "the restriction leaves more than one assignment; it must leave exactly one. Add the seed, or use a key."
     )
     with pytest.raises(SettingsError, match="the restriction leaves no assignment"):
-        queries.assignment_frame(lab.tables, {"seed": 99})
+        assignments.assignment_frame(lab.tables, {"seed": 99})
 
 
 def test_the_model_behind_an_assignment(lab):
     key = (lab.tables.ClusterAssignment & trainer(lab, "december") & {"seed": 2}).fetch1("KEY")
-    loaders, model = queries.load_assigned_model(lab.tables, key)
+    loaders, model = assignments.load_assigned_model(lab.tables, key)
     assert sorted(loaders["test"]) == ["first", "second"]
     assert not model.training
     vectors = model.readout["first"].features[0, :, 0].T.detach().numpy()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from december_plugin.results import agreement as queries
+from december_plugin.results import assignments
 from december_plugin.schemas import december_tables
 from december_plugin.simulate import write_recording
 from helpers.lab_tables import open_lab
@@ -82,11 +83,11 @@ def test_every_table_is_filled(filled):
 
 def test_decembers_assignments_are_those_of_the_restored_model(filled, entries):
     key = (filled.ClusterAssignment & entries.trainers["december"] & {"seed": 1}).fetch1("KEY")
-    frame = queries.assignment_frame(filled, key)
+    frame = assignments.assignment_frame(filled, key)
     assert len(frame) == 30
     assert frame["cluster"].between(0, 2).all()
     assert frame["confidence"].between(1 / 3, 1).all()
-    loaders, model = queries.load_assigned_model(filled, key)
+    loaders, model = assignments.load_assigned_model(filled, key)
     assert list(model.readout) == list(loaders["test"]) == ["one", "two"]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from december_plugin.cli import main
 from december_plugin.errors import SettingsError
-from december_plugin.results import agreement as queries
+from december_plugin.results import assignments
 from helpers.lab_tables import open_lab
 
 FINE = {
@@ -92,5 +92,5 @@ def test_questions_with_any_text_find_nothing(lab, text):
     if text == REFUSED["surrogate"]:
         pytest.skip("no text of a query can be sent to a server with half of a character pair in it")
     with pytest.raises(SettingsError, match=r"^no assignment has unit 1 of session "):
-        queries.neuron_clusters(lab.tables, data_key=text, unit_id=1)
+        assignments.neuron_clusters(lab.tables, data_key=text, unit_id=1)
     assert len(lab.tables.ClusterAssignment.Session & {"data_key": text}) == 0

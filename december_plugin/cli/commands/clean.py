@@ -14,7 +14,7 @@ from december_plugin.errors import DecemberError, SettingsError
 from december_plugin.text.formatting import format_size
 
 if TYPE_CHECKING:
-    from december_plugin.pool.tidying import OldFile
+    from december_plugin.pool.old_files import OldFile
 
 UNUSABLE = 3
 MIN_DAYS, MAX_DAYS = 1.0, 36500.0
@@ -58,7 +58,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List what is old, and remove it if that was asked for."""
-    from december_plugin.pool.tidying import LOGS, POOLS, PRETRAININGS, old_files
+    from december_plugin.pool.old_files import LOGS, POOLS, PRETRAININGS, old_files
 
     if not MIN_DAYS <= args.older_than <= MAX_DAYS:
         raise SettingsError(
@@ -99,7 +99,7 @@ def _rows(args: argparse.Namespace, seconds: float) -> tuple[dict[str, int] | No
 
 
 def _remove(files: list[OldFile], seconds: float, problems: list[str]) -> list[OldFile]:
-    from december_plugin.pool.tidying import remove
+    from december_plugin.pool.old_files import remove
 
     removed = []
     for file in files:
@@ -125,7 +125,7 @@ def _print(
     removed: list[OldFile],
     problems: list[str],
 ) -> None:
-    from december_plugin.pool.tidying import KINDS, POOLS
+    from december_plugin.pool.old_files import KINDS, POOLS
 
     for kind, found in files.items():
         size = format_size(sum(file.size for file in found))
@@ -147,7 +147,7 @@ def _print(
 
 def _top(path: Path, kind: str) -> str:
     """Return the folder that a file is listed under."""
-    from december_plugin.pool.tidying import PRETRAININGS
+    from december_plugin.pool.old_files import PRETRAININGS
     from december_plugin.storage.home import december_home
 
     return str(path.parent if kind == PRETRAININGS or december_home() not in path.parents else december_home())

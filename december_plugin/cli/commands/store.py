@@ -14,7 +14,7 @@ from december_plugin.errors import DecemberError, SettingsError
 from december_plugin.text.formatting import format_size
 
 if TYPE_CHECKING:
-    from december_plugin.pool.cleaning import Cleaner, Findings, Leftover
+    from december_plugin.pool.store_leftovers import Cleaner, Findings, Leftover
     from december_plugin.storage.base import ObjectStore
 
 UNUSABLE = 3
@@ -148,7 +148,7 @@ def _accept(args: argparse.Namespace) -> int:
 
 def _clean(args: argparse.Namespace) -> int:
     from december_plugin.database.store_identity import store_name_of
-    from december_plugin.pool.cleaning import Cleaner, old_halves
+    from december_plugin.pool.store_leftovers import Cleaner, old_halves
     from december_plugin.pool.worker.spool import Spool
     from december_plugin.storage.opening import open_store
 
@@ -179,7 +179,7 @@ def _clean(args: argparse.Namespace) -> int:
 
 
 def _is_suspicious(leftover: Leftover, findings: Findings) -> bool:
-    from december_plugin.pool.cleaning import ORPHAN
+    from december_plugin.pool.store_leftovers import ORPHAN
 
     return leftover.kind == ORPHAN and leftover.schema in findings.suspicious
 
@@ -240,7 +240,7 @@ def _as_json(
 
 
 def _print_findings(findings: Findings, store: ObjectStore, hours: float) -> None:
-    from december_plugin.pool.cleaning import KINDS
+    from december_plugin.pool.store_leftovers import KINDS
 
     print(f"{store.place}\n")
     print(f"{findings.n_used:>8}  files in use")

@@ -11,7 +11,7 @@ import pytest
 
 from december_plugin.answer.comparisons import loss_comparisons
 from december_plugin.answer.data import Analysis
-from december_plugin.text.naming import complete_settings
+from december_plugin.text.entry_names import complete_settings
 from helpers import reports as parts
 
 

@@ -16,7 +16,7 @@ from december_plugin.evaluation.confusion import confusion_matrix
 from december_plugin.evaluation.consensus import consensus_partition
 from december_plugin.evaluation.matching import match_clusters, match_counts, medoid_partition
 from december_plugin.plots.groups import as_groupings
-from december_plugin.report.colours import cluster_colors, type_colors
+from december_plugin.report.cluster_colours import cluster_colors, type_colors
 
 # The clusters 1 of the two are what is left over, and share no neuron.
 REFERENCE, LABELS = [0, 0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 1, 1]

@@ -1,4 +1,4 @@
-"""DataJoint's list of the files that a schema has in a store (its table ``~external_STORE``), for the cleaning."""
+"""DataJoint's list of the files that a schema has in a store: the rows of its table ``~external_STORE``."""
 
 from __future__ import annotations
 

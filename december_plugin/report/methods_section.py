@@ -11,7 +11,7 @@ from december_plugin.answer.data import Analysis
 from december_plugin.answer.verdict import agreed_counts
 from december_plugin.clustering.methods import DECEMBER, POST_HOC
 from december_plugin.evaluation.model_selection import format_n_clusters
-from december_plugin.text.naming import complete_settings, short_function
+from december_plugin.text.entry_names import complete_settings, short_function
 
 CITATIONS = (
     (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from december_plugin.report.methods import SETTINGS, methods_in_words
+from december_plugin.report.methods_section import SETTINGS, methods_in_words
 from december_plugin.training.settings import ClusteringSettings, TrainingSettings, protocol_defaults
 from helpers import reports
 

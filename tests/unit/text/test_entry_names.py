@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 from december_plugin.results.labels import configuration_labels, in_order
-from december_plugin.text import naming
-from december_plugin.text.naming import complete_settings, entry_names, setting_words
+from december_plugin.text.entry_names import complete_settings, entry_names, setting_words
 
 DECEMBER = "december_plugin.trainers.december_trainer"
 BASELINE = "december_plugin.trainers.baseline_trainer"
@@ -219,7 +218,7 @@ def test_order_of_presentation() -> None:
 
 def test_functions_are_imported_only_where_something_is_to_be_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(naming, "_own_function", lambda name: asked.append(name))
+    monkeypatch.setattr("december_plugin.text.entry_names._own_function", lambda name: asked.append(name))
     rows = [
         configuration(method, {**config, "max_iter": 12}, comment)
         for method, comment, config in (

@@ -17,9 +17,9 @@ from typing import Any
 from datajoint.errors import IntegrityError
 
 from december_plugin.importing.datajoint_internals import job_hash
-from december_plugin.pool.external_rows import ExternalRows, StoredFile
 from december_plugin.pool.jobs.records import PoolRecords
 from december_plugin.pool.jobs.waiting import missing_keys
+from december_plugin.pool.store_rows import ExternalRows, StoredFile
 from december_plugin.pool.transactions import transaction
 from december_plugin.pool.worker.checkpoints import CHECKPOINTS, key_hash_of
 from december_plugin.pool.worker.spool import Spool

@@ -79,10 +79,10 @@ def distinct_names(names: Sequence[str], functions: Sequence[str], settings: Seq
         for i, said in _differences(members, functions, settings).items():
             if said:
                 found[i] = f"{names[i]} ({', '.join(said)})"
-    return numbered(found)
+    return number_duplicates(found)
 
 
-def numbered(names: Sequence[str]) -> list[str]:
+def number_duplicates(names: Sequence[str]) -> list[str]:
     """Return the names, with a number after those that were there before."""
     taken, found = set(names), []
     seen: set[str] = set()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from december_plugin.cli import main
-from december_plugin.pool import tidying
+from december_plugin.pool import old_files
 from december_plugin.training.pretraining import PretrainingCache
 
 DAY = 86400.0
@@ -83,12 +83,12 @@ def test_old_files_are_listed_and_on_request_removed(home, make, tmp_path, capsy
 
 def test_a_file_that_is_written_meanwhile_stays(home, make):
     path = make(home / "logs" / "lab" / "jobs" / "a.log", days=40)
-    (file,) = tidying.old_files(tidying.LOGS, 30 * DAY)
+    (file,) = old_files.old_files(old_files.LOGS, 30 * DAY)
     os.utime(path)
-    assert not tidying.remove(file, 30 * DAY)
+    assert not old_files.remove(file, 30 * DAY)
     assert path.exists()
     path.unlink()
-    assert not tidying.remove(file, 30 * DAY)
+    assert not old_files.remove(file, 30 * DAY)
 
 
 def test_a_pretraining_that_is_used_is_young_again(home, make, tmp_path):
@@ -96,9 +96,9 @@ def test_a_pretraining_that_is_used_is_young_again(home, make, tmp_path):
     cache.get_or_compute(KEY, lambda: {"epoch": 1})
     long_ago = time.time() - 40 * DAY
     os.utime(tmp_path / "pretraining" / f"{KEY}.pt", (long_ago, long_ago))
-    assert [file.path.name for file in tidying.old_files(tidying.PRETRAININGS, 30 * DAY)] == [f"{KEY}.pt"]
+    assert [file.path.name for file in old_files.old_files(old_files.PRETRAININGS, 30 * DAY)] == [f"{KEY}.pt"]
     assert cache.get_or_compute(KEY, lambda: {"epoch": 2}) == ({"epoch": 1}, True)
-    assert tidying.old_files(tidying.PRETRAININGS, 30 * DAY) == []
+    assert old_files.old_files(old_files.PRETRAININGS, 30 * DAY) == []
 
 
 def test_what_cannot_be_removed_is_said(home, make, capsys, monkeypatch):
