@@ -15,22 +15,19 @@ import datajoint as dj
 
 from december_plugin.database.connection import open_schema
 from december_plugin.errors import SettingsError
-from december_plugin.schemas.agreement import KnownTypes, LabelAgreement, SeedAgreement
+from december_plugin.schemas.agreement import SeedAgreement
+from december_plugin.schemas.cluster_quality import ClusterQuality
 from december_plugin.schemas.clusters import ClusterAssignment, Clustering, NeuronCluster
-from december_plugin.schemas.evidence import (
-    ClusterQuality,
-    Consensus,
-    SeedCount,
-    SeedSet,
-    Surrogate,
-    SurrogateAgreement,
-)
+from december_plugin.schemas.consensus import Consensus
+from december_plugin.schemas.known_types import KnownTypes, LabelAgreement
 from december_plugin.schemas.migration import check_current
+from december_plugin.schemas.nulls import Surrogate, SurrogateAgreement
 from december_plugin.schemas.performance import TestPerformance
 from december_plugin.schemas.pool_tables import Pool, PoolJob, PoolWorker
 from december_plugin.schemas.relocation import Relocation
 from december_plugin.schemas.restrictions import install_quoting
 from december_plugin.schemas.running_job import LeasedTable
+from december_plugin.schemas.seed_sets import SeedCount, SeedSet
 from december_plugin.schemas.store_identity import StoreIdentity
 from december_plugin.schemas.training import (
     RelocatedTraining,

@@ -15,7 +15,7 @@ import datajoint as dj
 from datajoint.declare import prepare_declare
 
 from december_plugin.errors import OutdatedSchemaError
-from december_plugin.schemas.evidence import set_digest
+from december_plugin.schemas.seed_sets import set_digest
 
 # DataJoint lists no table whose name begins so.
 ASIDE = "~before_"

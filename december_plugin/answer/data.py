@@ -126,8 +126,9 @@ class Analysis:
     performance
         ``performance_table`` with ``label``, one row per trainer's models; empty where no model is tested.
     nulls, counts, choices, consensus
-        As the queries of :mod:`december_plugin.results.evidence` return them, with ``label`` where there is a
-        method; empty where nothing was computed.
+        As ``null_table``, ``cluster_count_table``, ``choose_cluster_count`` and ``consensus_table`` of
+        :mod:`december_plugin.results` return them, with ``label`` where there is a method; empty where nothing was
+        computed.
     chosen, embedding, confusions
         See there.
     types_name, n_types

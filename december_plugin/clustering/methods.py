@@ -142,9 +142,11 @@ POST_HOC: Mapping[str, ClusteringMethod] = MappingProxyType(
 """Those that cluster the readouts of a trained model."""
 
 if TYPE_CHECKING:
-    Kind = PostHocKind = str
+    Kind = str
+    PostHocKind = str
 else:
-    Kind, PostHocKind = Literal[tuple(METHODS)], Literal[tuple(POST_HOC)]
+    Kind = Literal[tuple(METHODS)]
+    PostHocKind = Literal[tuple(POST_HOC)]
 
 
 def mistakes_in_settings(method: str, settings: Mapping[str, Any]) -> list[SettingsError]:

@@ -13,7 +13,7 @@ from december_plugin.embeddings.readout_vectors import readout_embeddings
 from december_plugin.evaluation.methods import Method
 from december_plugin.plots import agreement_figure, embedding_figure, null_figure, save_figure, training_curves_figure
 from december_plugin.results.assignments import assignment_frame
-from december_plugin.results.evidence import consensus_frame
+from december_plugin.results.consensus import consensus_frame
 from december_plugin.results.queries import configuration_key
 from december_plugin.schemas.lab import Lab
 from december_plugin.schemas.stored import stored_state_dict

@@ -10,18 +10,18 @@ if TYPE_CHECKING:
     from december_plugin.results.assignments import load_assigned_model as load_assigned_model
     from december_plugin.results.assignments import neuron_clusters as neuron_clusters
     from december_plugin.results.assignments import stable_neurons as stable_neurons
+    from december_plugin.results.cluster_counts import choose_cluster_count as choose_cluster_count
+    from december_plugin.results.cluster_counts import cluster_count_table as cluster_count_table
     from december_plugin.results.confusion import confusion_frame as confusion_frame
-    from december_plugin.results.evidence import choose_cluster_count as choose_cluster_count
-    from december_plugin.results.evidence import cluster_count_table as cluster_count_table
-    from december_plugin.results.evidence import consensus_frame as consensus_frame
-    from december_plugin.results.evidence import consensus_table as consensus_table
-    from december_plugin.results.evidence import null_table as null_table
+    from december_plugin.results.consensus import consensus_frame as consensus_frame
+    from december_plugin.results.consensus import consensus_table as consensus_table
     from december_plugin.results.export import export_tables as export_tables
     from december_plugin.results.figure_frames import datasets_frame as datasets_frame
     from december_plugin.results.figure_frames import embeddings_frame as embeddings_frame
     from december_plugin.results.figure_frames import measures_frame as measures_frame
     from december_plugin.results.figure_frames import performance_frame as performance_frame
     from december_plugin.results.figure_frames import restarts_frame as restarts_frame
+    from december_plugin.results.nulls import null_table as null_table
     from december_plugin.results.performance import performance_table as performance_table
     from december_plugin.results.performance import session_performance as session_performance
     from december_plugin.results.performance import untested_sessions as untested_sessions
@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 _NAMES = {
     "agreement": ["agreement_table", "best_configurations"],
     "assignments": ["load_assigned_model", "neuron_clusters", "stable_neurons"],
+    "cluster_counts": ["choose_cluster_count", "cluster_count_table"],
     "confusion": ["confusion_frame"],
-    "evidence": ["choose_cluster_count", "cluster_count_table", "consensus_frame", "consensus_table", "null_table"],
+    "consensus": ["consensus_frame", "consensus_table"],
     "export": ["export_tables"],
     "figure_frames": ["datasets_frame", "embeddings_frame", "measures_frame", "performance_frame", "restarts_frame"],
+    "nulls": ["null_table"],
     "performance": ["performance_table", "session_performance", "untested_sessions"],
     "report": ["collect_report"],
 }

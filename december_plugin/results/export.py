@@ -11,8 +11,10 @@ import pandas as pd
 
 from december_plugin.answer.data import ExportTable
 from december_plugin.evaluation.model_selection import OF_ONE_MODEL
-from december_plugin.results import evidence
 from december_plugin.results.assignments import assignment_frame
+from december_plugin.results.cluster_counts import choose_cluster_count, cluster_count_table
+from december_plugin.results.consensus import consensus_frame, consensus_table
+from december_plugin.results.nulls import ABOVE_NULL, null_table
 from december_plugin.results.performance import stored_columns
 from december_plugin.results.queries import configuration_key
 from december_plugin.results.report import ReportSettings, read_trainings, selected_agreement
@@ -88,23 +90,23 @@ class _Reader:
         return (self.tables.ClusterAssignment & configuration).fetch("KEY", order_by="seed")
 
     def nulls(self) -> pd.DataFrame:
-        return self._numbered(evidence.null_table(self.tables))[[*SUMMARY, *NULLS, "n_pairs"]]
+        return self._numbered(null_table(self.tables))[[*SUMMARY, *NULLS, "n_pairs"]]
 
     def _counts(self) -> pd.DataFrame:
-        return self._numbered(evidence.cluster_count_table(self.tables))
+        return self._numbered(cluster_count_table(self.tables))
 
     def counts(self) -> pd.DataFrame:
         criteria = [f"{criterion.curve}_{part}" for criterion in OF_ONE_MODEL for part in ("mean", "sd")]
         settings = ["trainer_settings", "clustering_settings"]
-        agreement = ["n_models", "agreement_mean", "agreement_sd", "n_pairs", *evidence.ABOVE_NULL]
+        agreement = ["n_models", "agreement_mean", "agreement_sd", "n_pairs", *ABOVE_NULL]
         return self._counts()[[*SUMMARY, *settings, *agreement, *criteria, "heldout_log_likelihood_se"]]
 
     def choices(self) -> pd.DataFrame:
-        return evidence.choose_cluster_count(self._counts())
+        return choose_cluster_count(self._counts())
 
     def consensus(self) -> pd.DataFrame:
         found = ["n_seeds", "n_neurons", "n_clusters_found", "mean_stability", "core_fraction"]
-        return self._numbered(evidence.consensus_table(self.tables))[[*SUMMARY, *found]]
+        return self._numbered(consensus_table(self.tables))[[*SUMMARY, *found]]
 
     def consensus_neurons(self) -> Iterator[pd.DataFrame]:
         columns = ["configuration", *NEURON, "cluster", "stability", "n_seeds", "confidence", "margin"]
@@ -113,7 +115,7 @@ class _Reader:
         for row in self.agreement.to_dict("records"):
             keys = self._keys(row)
             if len(keys) > 1:
-                frame = evidence.consensus_frame(self.tables, keys)
+                frame = consensus_frame(self.tables, keys)
                 yield frame.assign(configuration=row["configuration"])[columns]
 
     def assignments(self) -> Iterator[pd.DataFrame]:

@@ -15,9 +15,12 @@ from december_plugin import plots
 from december_plugin.answer.data import whose_clusters
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.methods import Method
-from december_plugin.results import evidence, figure_frames
+from december_plugin.results import figure_frames
 from december_plugin.results.agreement import agreement_table
+from december_plugin.results.cluster_counts import choose_cluster_count, cluster_count_table
 from december_plugin.results.confusion import confusion_frame
+from december_plugin.results.consensus import consensus_frame
+from december_plugin.results.nulls import null_table
 from december_plugin.results.queries import configuration_key, known_types_name
 from december_plugin.results.report_analysis import chosen_row, known_types_of
 
@@ -221,7 +224,7 @@ def measures(analysis: Analysis) -> Figure:
 
 def null(analysis: Analysis) -> Figure:
     """Draw the agreement of every method beside that of readouts without clusters."""
-    nulls = evidence.null_table(analysis.tables, analysis.key)
+    nulls = null_table(analysis.tables, analysis.key)
     nulls = nulls[nulls["clustering_hash"].isin(analysis.table["clustering_hash"])].reset_index(drop=True)
     if nulls.empty:
         raise LeftOutError("no surrogates have been drawn; a sweep asks for them in its section surrogates")
@@ -230,10 +233,10 @@ def null(analysis: Analysis) -> Figure:
 
 def cluster_count(analysis: Analysis) -> Captioned:
     """Draw what four criteria say about the number of clusters; what they pick stands beside, in words."""
-    table = evidence.cluster_count_table(analysis.tables, analysis.key)
+    table = cluster_count_table(analysis.tables, analysis.key)
     table = table[table["clustering_hash"].isin(analysis.table["clustering_hash"])].reset_index(drop=True)
     labelled = _labelled(table, analysis)
-    choices = evidence.choose_cluster_count(labelled)
+    choices = choose_cluster_count(labelled)
     return Captioned(plots.cluster_count_figure(labelled, choices), plots.cluster_count_caption(choices))
 
 
@@ -243,7 +246,7 @@ def consensus(analysis: Analysis) -> Figure:
     key = {name: row[name] for name in configuration_key(analysis.tables)}
     if row["n_models"] < 2:
         raise LeftOutError(f"there is one seed of {row['label']} with K = {row['n_clusters']} only")
-    frame = evidence.consensus_frame(analysis.tables, key)
+    frame = consensus_frame(analysis.tables, key)
     return plots.consensus_figure(frame, title=f"{row['label']}, K = {row['n_clusters']}")
 
 
@@ -296,7 +299,7 @@ def _n_types(analysis: Analysis) -> int | None:
 
 def _chosen(analysis: Analysis) -> pd.Series:
     """Return the configuration whose clusters the report shows."""
-    choices = evidence.choose_cluster_count(evidence.cluster_count_table(analysis.tables, analysis.key))
+    choices = choose_cluster_count(cluster_count_table(analysis.tables, analysis.key))
     return chosen_row(analysis.table, n_clusters=None, n_types=_n_types(analysis), choices=choices)
 
 

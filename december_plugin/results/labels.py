@@ -30,6 +30,7 @@ from december_plugin.text.entry_names import (
 
 COUNT = "n_clusters"  # what a configuration is drawn against, and never a part of its name
 WRITTEN = ("trainer_config", "clustering_settings")  # of a configuration, as they are stored
+CONFIGURATION = ("label", "identity", "method", "n_clusters", "trainer_role")  # the columns that describe one
 DATA_AND_MODEL = ["dataset_fn", "dataset_hash", "model_fn", "model_hash"]
 
 

@@ -123,3 +123,10 @@ def known_types_name(tables: DecemberTables, types_name: str | None) -> str | No
     if types_name not in known:
         raise SettingsError(f"there are no known types named {types_name!r}. Known: {', '.join(known) or 'none'}.")
     return types_name
+
+
+def current_labels(tables: DecemberTables, models: pd.DataFrame) -> dict[tuple[Any, ...], str]:
+    """Return the digests of the labels that the selected assignments have now, by configuration and seed."""
+    names = [*configuration_key(tables), "seed"]
+    digests = models[names].merge(frame_of(tables.ClusterAssignment.proj("labels_md5")), on=names)
+    return {tuple(row): digest for *row, digest in digests[[*names, "labels_md5"]].itertuples(index=False)}

@@ -112,14 +112,16 @@ class AnalysisReader:
 
     def _evidence(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         """Return null bands, criteria for K, what they pick, and consensus; empty frames where there is nothing."""
-        from december_plugin.results import evidence
+        from december_plugin.results.cluster_counts import choose_cluster_count, cluster_count_table
+        from december_plugin.results.consensus import consensus_table
+        from december_plugin.results.nulls import null_table
 
-        nulls = self._of_the_analysis(evidence.null_table(self.tables, self.group))
-        counts = self._of_the_analysis(evidence.cluster_count_table(self.tables, self.group))
+        nulls = self._of_the_analysis(null_table(self.tables, self.group))
+        counts = self._of_the_analysis(cluster_count_table(self.tables, self.group))
         choices = pd.DataFrame()
         if not counts.empty:
-            choices = evidence.choose_cluster_count(counts)
-        consensus = self._of_the_analysis(evidence.consensus_table(self.tables, self.group))
+            choices = choose_cluster_count(counts)
+        consensus = self._of_the_analysis(consensus_table(self.tables, self.group))
         return nulls, counts, choices, consensus
 
     def _of_the_analysis(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -168,11 +170,11 @@ class AnalysisReader:
         return (self.tables.ClusterAssignment & configuration).fetch("KEY", order_by="seed")
 
     def _chosen(self, row: pd.Series, types: pd.DataFrame | None) -> SelectedConfiguration:
-        from december_plugin.results import evidence
+        from december_plugin.results.consensus import consensus_frame
 
         keys = self._keys(row)
         if len(keys) > 1:
-            neurons = evidence.consensus_frame(self.tables, keys)
+            neurons = consensus_frame(self.tables, keys)
         else:
             neurons = assignment_frame(self.tables, keys[0])
             neurons["stability"] = np.nan

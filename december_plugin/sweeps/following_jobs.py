@@ -11,7 +11,7 @@ import datajoint as dj
 from december_plugin.clustering.methods import DECEMBER, canonical_settings
 from december_plugin.importing.datajoint_internals import job_hash
 from december_plugin.schemas.clusters import clustering_hash
-from december_plugin.schemas.evidence import surrogate_row
+from december_plugin.schemas.nulls import surrogate_row
 from december_plugin.sweeps.parse import Sweep
 
 CLUSTERINGS, EVALUATIONS, NULL = "clusterings", "evaluations", "the null"

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from december_plugin.errors import ServerError, SettingsError
-from december_plugin.schemas.evidence import surrogate_row
+from december_plugin.schemas.nulls import surrogate_row
 from december_plugin.schemas.setup_lock import changing_the_plan
 from december_plugin.schemas.training import combinations, database_user, fabrikant_of
 from december_plugin.sweeps.entries import KINDS, Comment, Compared, SameComment, compare, write

@@ -12,7 +12,7 @@ import pytest
 from december_plugin.cli import main
 from december_plugin.errors import SettingsError
 from december_plugin.results.confusion import confusion_frame
-from december_plugin.results.evidence import consensus_frame
+from december_plugin.results.consensus import consensus_frame
 from helpers import planted_lab
 from helpers.lab_tables import open_lab, truth
 

@@ -7,10 +7,10 @@ import pytest
 
 from december_plugin.cli import main
 from december_plugin.errors import OutdatedSchemaError
-from december_plugin.results import evidence as type_queries
+from december_plugin.results.consensus import consensus_frame, consensus_table
 from december_plugin.schemas import december_tables
-from december_plugin.schemas.evidence import set_digest
 from december_plugin.schemas.migration import finish, outdated
+from december_plugin.schemas.seed_sets import set_digest
 from helpers.lab_tables import open_lab
 
 pytestmark = pytest.mark.slow(5)
@@ -102,7 +102,7 @@ def test_an_old_schema_is_refused_and_brought_up_to_date(lab, capsys):
     new.SurrogateAgreement.populate()
     assert len(new.SurrogateAgreement()) == 1  # nothing is drawn again
     new.Consensus.populate()
-    assert type_queries.consensus_table(new)["n_seeds"].tolist() == [3]
+    assert consensus_table(new)["n_seeds"].tolist() == [3]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_columns_of_later_are_added(lab, table, column):
     assert [(change.table, change.what) for change in changes] == [(table, f"gets the column {column}")]
     changes[0].apply()
     new = reopened(lab)
-    frame = type_queries.consensus_frame(new, {"method": "december"})
+    frame = consensus_frame(new, {"method": "december"})
     assert frame["margin"].isna().all() == (column == "margins")
     assert (frame["confidence"] > 0.99).all()
     assert len(new.SurrogateAgreement()) == 1

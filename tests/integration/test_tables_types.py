@@ -10,8 +10,10 @@ from scipy.stats import multivariate_t
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from december_plugin.errors import SettingsError
-from december_plugin.results import evidence as type_queries
-from december_plugin.schemas.evidence import set_digest
+from december_plugin.results.cluster_counts import choose_cluster_count, cluster_count_table
+from december_plugin.results.consensus import consensus_frame, consensus_table
+from december_plugin.results.nulls import null_table
+from december_plugin.schemas.seed_sets import set_digest
 from december_plugin.sweeps.parse import parse_sweep
 from december_plugin.sweeps.register import register
 from helpers import planted_lab
@@ -50,7 +52,7 @@ def vectors(seed: int) -> np.ndarray:
 
 
 def test_null_of_every_configuration(lab):
-    table = type_queries.null_table(lab.tables)
+    table = null_table(lab.tables)
     rows = sorted(zip(table["method"], table["n_clusters"], table["trainer_role"], strict=True))
     assert rows == sorted(
         [("december", 3, "december"), ("kmeans", 3, "baseline"), *(("t_mixture", k, "baseline") for k in COUNTS)]
@@ -75,7 +77,7 @@ def test_the_stored_null_is_that_of_the_query(lab):
     assert row["agreements"].shape == (9, 3)
     assert row["seeds"].tolist() == SEEDS
     assert 0 <= row["correlation_error"] <= row["largest_correlation_error"] < 0.4
-    (asked,) = type_queries.null_table(lab.tables, {"method": "december"}).to_dict("records")
+    (asked,) = null_table(lab.tables, {"method": "december"}).to_dict("records")
     names = {"observed_mean": "agreement_mean"} | {n: n for n in ("null_mean", "null_sd", "null_low", "null_high")}
     for stored, shown in {**names, "p_value": "p_value"}.items():
         assert row[stored] == pytest.approx(asked[shown]), stored
@@ -85,7 +87,7 @@ def test_the_stored_null_is_that_of_the_query(lab):
 
 
 def test_the_null_of_some_seeds_is_over_their_pairs(lab):
-    (row,) = type_queries.null_table(lab.tables, "method = 'december' AND seed < 3").to_dict("records")
+    (row,) = null_table(lab.tables, "method = 'december' AND seed < 3").to_dict("records")
     draws = (lab.tables.SurrogateAgreement & {"trainer_fn": "helpers.planted_lab.december"}).fetch1("agreements")[:, 0]
     assert row["n_pairs"] == 1
     assert row["null_mean"] == pytest.approx(draws.mean())
@@ -98,7 +100,7 @@ def test_nothing_is_drawn_unless_asked_for(empty_lab):
     for table in lab.tables.computed:
         table.populate()
     assert len(lab.tables.SurrogateAgreement()) == 0
-    assert list(type_queries.null_table(lab.tables).columns)[:7] == [
+    assert list(null_table(lab.tables).columns)[:7] == [
         "label",
         "identity",
         "method",
@@ -107,7 +109,7 @@ def test_nothing_is_drawn_unless_asked_for(empty_lab):
         "surrogate_name",
         "agreement_mean",
     ]
-    assert len(type_queries.null_table(lab.tables)) == 0
+    assert len(null_table(lab.tables)) == 0
 
 
 def test_surrogates_are_drawn_for_some_clusterings(empty_lab):
@@ -121,7 +123,7 @@ def test_surrogates_are_drawn_for_some_clusterings(empty_lab):
     assert name == "elliptical, 1 draws, of DECEMber and k-means"
     for table in lab.tables.computed:
         table.populate()
-    assert sorted(type_queries.null_table(lab.tables)["method"]) == ["december", "kmeans"]
+    assert sorted(null_table(lab.tables)["method"]) == ["december", "kmeans"]
     assert len(lab.tables.SurrogateAgreement().key_source) == 2
     lab.tables.Surrogate().add_entry(n_draws=1)
     assert len(lab.tables.SurrogateAgreement().key_source) == 5
@@ -204,7 +206,7 @@ def test_kmeans_has_no_likelihood(lab):
 
 
 def test_criteria_side_by_side(lab):
-    table = type_queries.cluster_count_table(lab.tables)
+    table = cluster_count_table(lab.tables)
     assert len(table) == 6
     (own,) = table[table["method"] == "december"].to_dict("records")
     quality = lab.tables.ClusterQuality & {"trainer_fn": "helpers.planted_lab.december"}
@@ -216,7 +218,7 @@ def test_criteria_side_by_side(lab):
 
 
 def test_the_planted_number_is_picked(lab):
-    choices = type_queries.choose_cluster_count(type_queries.cluster_count_table(lab.tables))
+    choices = choose_cluster_count(cluster_count_table(lab.tables))
     (choice,) = choices[choices["method"] == "t_mixture"].to_dict("records")
     assert [choice[name] for name in ("bic", "silhouette", "count", "count_low", "count_high")] == [3.0] * 5
     # With 9 draws no p value can be at most 0.05.
@@ -232,10 +234,10 @@ def test_the_planted_number_is_picked(lab):
 
 
 def test_consensus_of_every_configuration(lab):
-    table = type_queries.consensus_table(lab.tables)
+    table = consensus_table(lab.tables)
     assert len(table) == 6
     (own,) = table[table["method"] == "december"].to_dict("records")
-    frame = type_queries.consensus_frame(lab.tables, {"method": "december"})
+    frame = consensus_frame(lab.tables, {"method": "december"})
     assert (own["n_seeds"], own["n_neurons"], own["n_clusters_found"]) == (3, N_NEURONS, 3)
     assert own["mean_stability"] == pytest.approx(frame["stability"].mean())
     assert own["core_fraction"] == pytest.approx((frame["stability"] == 1).mean())
@@ -252,7 +254,7 @@ def test_consensus_of_every_configuration(lab):
 
 def test_the_table_holds_what_the_frame_says(lab):
     key = (lab.tables.Consensus & {"trainer_fn": "helpers.planted_lab.december"}).fetch1("KEY")
-    frame = type_queries.consensus_frame(lab.tables, {"method": "december"})
+    frame = consensus_frame(lab.tables, {"method": "december"})
     for session in (lab.tables.Consensus.Session & key).fetch(as_dict=True):
         own = frame[frame["data_key"] == session["data_key"]]
         np.testing.assert_array_equal(session["consensus_unit_ids"], own["unit_id"])
@@ -267,13 +269,13 @@ def test_the_table_holds_what_the_frame_says(lab):
 
 def test_consensus_needs_one_configuration(lab):
     with pytest.raises(SettingsError, match=r"^the restriction leaves 15 assignments of 5 configurations; it must"):
-        type_queries.consensus_frame(lab.tables, "trainer_fn LIKE '%baseline'")
+        consensus_frame(lab.tables, "trainer_fn LIKE '%baseline'")
 
 
 def test_empty_tables_give_empty_frames(empty_lab):
-    for query in (type_queries.null_table, type_queries.cluster_count_table, type_queries.consensus_table):
+    for query in (null_table, cluster_count_table, consensus_table):
         assert len(query(empty_lab.tables)) == 0
-    assert len(type_queries.choose_cluster_count(type_queries.cluster_count_table(empty_lab.tables))) == 0
+    assert len(choose_cluster_count(cluster_count_table(empty_lab.tables))) == 0
 
 
 # --- seeds that come and go --------------------------------------------------------------------------------------
@@ -285,24 +287,24 @@ def test_a_seed_that_is_added_later_is_followed(empty_lab):
     lab.train("december", [5, 9])
     for table in lab.tables.computed:
         table.populate()
-    assert type_queries.consensus_table(lab.tables)["n_seeds"].tolist() == [2]
+    assert consensus_table(lab.tables)["n_seeds"].tolist() == [2]
     lab.train("december", [7])  # within the same second, and not the largest
     for table in lab.tables.computed[1:]:
         table.populate()
     assert sorted(lab.tables.Consensus.fetch("n_seeds")) == [2, 3]
-    (consensus,) = type_queries.consensus_table(lab.tables).to_dict("records")
+    (consensus,) = consensus_table(lab.tables).to_dict("records")
     assert consensus["n_seeds"] == 3
-    (null,) = type_queries.null_table(lab.tables).to_dict("records")
+    (null,) = null_table(lab.tables).to_dict("records")
     assert null["n_pairs"] == 3
     # Of a seed that is deleted nothing is left, and what is computed anew is of the others.
     (lab.tables.ClusterAssignment & {"seed": 5}).delete()
-    assert len(type_queries.consensus_table(lab.tables)) == 0
+    assert len(consensus_table(lab.tables)) == 0
     # DataJoint deletes all of the configuration, not the seed's alone.
     for table in (lab.tables.SeedAgreement, lab.tables.Consensus, lab.tables.SurrogateAgreement):
         table.populate()
-    (null,) = type_queries.null_table(lab.tables).to_dict("records")
+    (null,) = null_table(lab.tables).to_dict("records")
     assert null["n_pairs"] == 1
-    (consensus,) = type_queries.consensus_table(lab.tables).to_dict("records")
+    (consensus,) = consensus_table(lab.tables).to_dict("records")
     assert consensus["n_seeds"] == 2
 
 
@@ -333,10 +335,10 @@ def test_a_seed_in_the_middle_that_is_deleted_and_computed_again(empty_lab):
     (lab.tables.TrainedModel & {"seed": 2}).delete(force_parts=True)
     assert sorted(lab.tables.ClusterAssignment.fetch("seed")) == [1, 3]
     # What was computed of all three is none of the other two's.
-    assert len(type_queries.consensus_table(lab.tables)) == 0
+    assert len(consensus_table(lab.tables)) == 0
     populate(lab, [lab.tables.SeedAgreement, lab.tables.Consensus, lab.tables.SurrogateAgreement])
-    assert type_queries.consensus_table(lab.tables)["n_seeds"].tolist() == [2]
-    (null,) = type_queries.null_table(lab.tables).to_dict("records")
+    assert consensus_table(lab.tables)["n_seeds"].tolist() == [2]
+    (null,) = null_table(lab.tables).to_dict("records")
     assert null["n_pairs"] == 1
     lab.train("december", [2])
     populate(lab)
@@ -344,8 +346,8 @@ def test_a_seed_in_the_middle_that_is_deleted_and_computed_again(empty_lab):
     assert {name: rows[-1:] for name, rows in before.items()} == {
         name: [row for row in rows if row[2] == 3] for name, rows in after.items()
     }
-    assert type_queries.consensus_table(lab.tables)["n_seeds"].tolist() == [3]
-    (null,) = type_queries.null_table(lab.tables).to_dict("records")
+    assert consensus_table(lab.tables)["n_seeds"].tolist() == [3]
+    (null,) = null_table(lab.tables).to_dict("records")
     assert null["n_pairs"] == 3
 
 
@@ -388,5 +390,5 @@ def test_what_was_computed_for_other_labels_does_not_count(empty_lab):
     lab.tables.ClusterAssignment.update1(
         {**(lab.tables.ClusterAssignment & {"seed": 1}).fetch1("KEY"), "labels_md5": "0" * 32}
     )
-    assert len(type_queries.consensus_table(lab.tables)) == 0
-    assert len(type_queries.null_table(lab.tables)) == 0
+    assert len(consensus_table(lab.tables)) == 0
+    assert len(null_table(lab.tables)) == 0

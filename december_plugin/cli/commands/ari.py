@@ -51,8 +51,8 @@ def run(args: argparse.Namespace) -> int:
     """Print the tables."""
     from december_plugin.cli.views.tables import new_console, text
     from december_plugin.results.agreement import agreement_table
-    from december_plugin.results.evidence import null_table
     from december_plugin.results.labels import names_of
+    from december_plugin.results.nulls import null_table
     from december_plugin.results.performance import performance_table, untested_sessions
     from december_plugin.results.queries import known_types_name
 

@@ -195,7 +195,7 @@ def _numbers(
 
     from december_plugin.results.agreement import agreement_table
     from december_plugin.results.agreement_text import with_null
-    from december_plugin.results.evidence import null_table
+    from december_plugin.results.nulls import null_table
 
     # What else is in these tables, from other runs with other settings, is not of this demonstration.
     clusterings = [*written.clusterings, *(lab.tables.Clustering & "method = 'december'").fetch("KEY")]

@@ -27,7 +27,7 @@ READING = {
     "jobs": ("pool.jobs.lookup", "cli.views.jobs"),
     "pool status": ("pool.supervisor.registry", "pool.stopping"),
     "export": ("report.export",),
-    "ari": ("results.agreement", "results.evidence", "results.performance", "results.agreement_text"),
+    "ari": ("results.agreement", "results.nulls", "results.performance", "results.agreement_text"),
 }
 NEEDED = {"ari": {"pandas"}, "export": {"pandas"}}
 SCRIPT = """

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.results import evidence as type_queries
 from december_plugin.results.agreement_text import agreement_lines, agreement_text, with_null
+from december_plugin.results.nulls import highest_nulls
 
 
 def row(n_clusters: int, label: str, mean: float, **values: Any) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def test_of_several_nulls_the_highest_counts() -> None:
             "p_value": [0.001, 0.2, 0.05],
         }
     )
-    assert type_queries.highest_nulls(nulls, ["trainer_hash"])["surrogate_name"].tolist() == ["only", "high"]
+    assert highest_nulls(nulls, ["trainer_hash"])["surrogate_name"].tolist() == ["only", "high"]
     beside = with_null(pd.DataFrame({"trainer_hash": ["a", "b", "c"]}), nulls)
     assert beside["p_value"].tolist()[:2] == [0.2, 0.05]
     assert beside["p_value"].isna().tolist() == [False, False, True]

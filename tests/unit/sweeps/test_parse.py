@@ -140,7 +140,7 @@ def test_what_is_stored_of_a_sweep_stays_byte_for_byte_the_same(tmp_path: Path) 
 
     from december_plugin.clustering.methods import canonical_settings
     from december_plugin.schemas.clusters import clustering_hash
-    from december_plugin.schemas.evidence import surrogate_row
+    from december_plugin.schemas.nulls import surrogate_row
 
     path = tmp_path / "sweep.yaml"
     path.write_text(STORED, encoding="utf-8")

@@ -1,13 +1,12 @@
-"""Types or a continuum: questions to the filled tables, answered as pandas data frames.
+"""How many clusters there are, as pandas data frames: the criteria of every configuration, and what they pick.
 
-They stand beside those of :mod:`december_plugin.results.agreement`, take the same restrictions, and speak of the same
+They take the same restrictions as those of :mod:`december_plugin.results.agreement`, and speak of the same
 configurations: dataset, model, trainer and clustering, without the seed. ``docs/are-there-types.md`` says how to read
 the answers, and what they cannot say.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -32,21 +31,16 @@ from december_plugin.evaluation.model_selection import (
     format_range,
     select_n_clusters,
 )
-from december_plugin.evaluation.null import null_band
-from december_plugin.results.labels import in_order, labelled_configurations
+from december_plugin.results.labels import CONFIGURATION, in_order, labelled_configurations
+from december_plugin.results.nulls import ABOVE_NULL, above_null
 from december_plugin.results.queries import (
     assignments_of,
     configuration_key,
     frame_of,
-    one_configuration,
     seed_agreement_of,
 )
 from december_plugin.schemas.build import DecemberTables
-from december_plugin.schemas.evidence import consensus_of
 
-NULL_COLUMNS = ("null_mean", "null_sd", "null_low", "null_high", "n_draws", "n_pairs", "p_value")
-ABOVE_NULL = ("above_null_mean", "above_null_sd", "p_value", "n_draws")
-CONFIGURATION = ("label", "identity", "method", "n_clusters", "trainer_role")
 CURVE = (
     *("dataset_fn", "dataset_hash", "model_fn", "model_hash", "trainer_fn", "trainer_role", "trainer_settings"),
     *("method", "clustering_settings"),
@@ -54,55 +48,6 @@ CURVE = (
 # Differences of the Bayesian information criterion below this are weak evidence (Kass and Raftery 1995).
 BIC_TOLERANCE = 10.0
 _PHRASES = {criterion.name: criterion.phrase for criterion in CRITERIA}
-
-
-def null_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
-    """Return the agreement between seeds of every configuration beside its null, where surrogates were drawn.
-
-    Parameters
-    ----------
-    tables
-        The tables.
-    restriction
-        Which assignments to take. Pairs count of which both models are selected, and whose labels are still those
-        beside which the surrogates were drawn.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per configuration and ``surrogate_name``: ``label``, ``identity``, ``method``, ``n_clusters``,
-        ``trainer_role``, the observed mean adjusted Rand index over pairs ``agreement_mean``, of the draws' means over
-        the same pairs ``null_mean``, ``null_sd`` (divisor n - 1), ``null_low`` and ``null_high`` (2.5 and 97.5 %
-        quantiles), ``n_draws``, ``n_pairs``, the one-sided ``p_value``, and the configuration's key.
-    """
-    models = assignments_of(tables, restriction)
-    key = configuration_key(tables)
-    names = dict(zip(*tables.Surrogate().fetch("surrogate_hash", "surrogate_name"), strict=True))
-    current, observed = _current_labels(tables, models), _observed(tables)
-    entries = tables.SurrogateAgreement() & models[key].drop_duplicates().to_dict("records")
-    best: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for entry in entries.fetch("KEY", "seeds", "labels_md5s", "agreements", as_dict=True, order_by="n_seeds"):
-        configuration = tuple(entry[name] for name in key)
-        seeds = [int(seed) for seed in entry["seeds"]]
-        valid = {
-            seed
-            for seed, digest in zip(seeds, entry["labels_md5s"], strict=True)
-            if current.get((*configuration, seed)) == digest
-        }
-        pairs = list(itertools.combinations(seeds, 2))
-        values = [observed.get((*configuration, *pair), math.nan) for pair in pairs]
-        used = [at for at, pair in enumerate(pairs) if valid.issuperset(pair) and math.isfinite(values[at])]
-        kind = (*configuration, entry["surrogate_hash"])
-        if used and len(used) >= best.get(kind, {"n_pairs": 0})["n_pairs"]:
-            best[kind] = {
-                **dict(zip(key, configuration, strict=True)),
-                **_null_row(np.asarray(entry["agreements"])[:, used], [values[at] for at in used]),
-                "surrogate_name": names[entry["surrogate_hash"]],
-            }
-    columns = [*key, "surrogate_name", "agreement_mean", *NULL_COLUMNS]
-    frame = pd.DataFrame(list(best.values()), columns=columns).sort_values("surrogate_name")
-    frame = in_order(frame.merge(labelled_configurations(tables, models), on=key, how="left"))
-    return frame[[*CONFIGURATION, "surrogate_name", "agreement_mean", *NULL_COLUMNS, *key]]
 
 
 def cluster_count_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
@@ -141,7 +86,7 @@ def cluster_count_table(tables: DecemberTables, restriction: Any = True) -> pd.D
     frame["heldout_log_likelihood_se"] = groups["heldout_log_likelihood_se"].mean()
     frame = frame.reset_index().merge(seed_agreement_of(tables, models, "adjusted_rand_index"), on=key, how="left")
     frame["n_pairs"] = frame["n_pairs"].fillna(0).astype(int)
-    frame = frame.merge(_above_null(tables, restriction, key), on=key, how="left")
+    frame = frame.merge(above_null(tables, restriction, key), on=key, how="left")
     settings = {
         (row["trainer_fn"], row["trainer_hash"]): _settings_in_words(row["trainer_config"])
         for row in tables.nnfabrik.Trainer().fetch("trainer_fn", "trainer_hash", "trainer_config", as_dict=True)
@@ -211,130 +156,7 @@ def choose_cluster_count(frame: pd.DataFrame) -> pd.DataFrame:
     return found.astype(dict.fromkeys(("count", "count_low", "count_high"), float))
 
 
-def consensus_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
-    """Return how much the seeds of every configuration share, from the table ``Consensus``.
-
-    Parameters
-    ----------
-    tables
-        The tables.
-    restriction
-        Which assignments to take; a configuration is left out unless ``Consensus`` has an entry of exactly the seeds
-        that are selected, with the labels that they have now.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per configuration: ``label``, ``identity``, ``method``, ``n_clusters``, ``trainer_role``, ``n_seeds``,
-        ``n_neurons`` (that all seeds have), ``n_clusters_found``, ``mean_stability``, ``core_fraction`` (share of
-        neurons that all seeds put into the same consensus cluster), and the configuration's key.
-    """
-    models = assignments_of(tables, restriction)
-    key = configuration_key(tables)
-    selected: dict[tuple[Any, ...], dict[int, str]] = {}
-    for (*names, seed), digest in _current_labels(tables, models).items():
-        selected.setdefault(tuple(names), {})[int(seed)] = digest
-    described = {
-        tuple(row[name] for name in key): {name: row[name] for name in (*CONFIGURATION, "gradient_ratio")}
-        for row in labelled_configurations(tables, models).to_dict("records")
-    }
-    columns = {"n_consensus_neurons": "n_neurons", "n_consensus_clusters": "n_clusters_found"}
-    found = ["n_seeds", "n_neurons", "n_clusters_found", "mean_stability", "core_fraction"]
-    rows = []
-    for entry in tables.Consensus().fetch(as_dict=True):
-        configuration = tuple(entry[name] for name in key)
-        seeds = dict(zip((int(seed) for seed in entry["seeds"]), entry["labels_md5s"], strict=True))
-        if selected.get(configuration) == seeds:
-            renamed = {columns.get(name, name): value for name, value in entry.items()}
-            rows.append({**{name: renamed[name] for name in (*key, *found)}, **described[configuration]})
-    order = [*CONFIGURATION, *found, *key]
-    return in_order(pd.DataFrame(rows, columns=[*order, "gradient_ratio"]))[order]
-
-
-def consensus_frame(tables: DecemberTables, restriction: Any) -> pd.DataFrame:
-    """Return the consensus cluster of every neuron of one configuration, from the labels of its seeds as they are now.
-
-    Parameters
-    ----------
-    tables
-        The tables.
-    restriction
-        Leaves at least two seeds of one configuration.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``data_key``, ``unit_id``, ``cluster`` (numbered as in the reference seed), ``stability`` (the share of seeds
-        that put the neuron there, 1 = all), ``n_seeds``, and means over seeds of ``confidence`` and ``margin`` (the
-        largest minus the second largest responsibility; NaN if a seed's were not stored), for the neurons that all
-        seeds have. ``attrs`` has the ``reference_seed``.
-
-    Raises
-    ------
-    SettingsError
-        If the restriction leaves several configurations or fewer than two seeds.
-    """
-    keys = one_configuration(tables, restriction, n_seeds=2)
-    found = consensus_of(tables.ClusterAssignment, keys)
-    frame = pd.DataFrame(
-        {
-            "data_key": found.neurons.ids.data_keys,
-            "unit_id": found.neurons.ids.unit_ids,
-            "cluster": found.partition.clusters,
-            "stability": found.partition.stability,
-            "n_seeds": len(keys),
-            "confidence": found.confidences,
-            "margin": found.margins,
-        }
-    )
-    frame.attrs["reference_seed"] = int(keys[found.partition.reference]["seed"])
-    return frame
-
-
 # --- parts of the above ------------------------------------------------------------------------------------------
-
-
-def _current_labels(tables: DecemberTables, models: pd.DataFrame) -> dict[tuple[Any, ...], str]:
-    """Return the digests of the labels that the selected assignments have now, by configuration and seed."""
-    names = [*configuration_key(tables), "seed"]
-    digests = models[names].merge(frame_of(tables.ClusterAssignment.proj("labels_md5")), on=names)
-    return {tuple(row): digest for *row, digest in digests[[*names, "labels_md5"]].itertuples(index=False)}
-
-
-def _observed(tables: DecemberTables) -> dict[tuple[Any, ...], float]:
-    """Return the adjusted Rand index of every pair, by configuration and the two seeds."""
-    names = [*configuration_key(tables), "seed_a", "seed_b"]
-    pairs = frame_of(tables.SeedAgreement.proj("adjusted_rand_index"))
-    return {tuple(row): value for *row, value in pairs[[*names, "adjusted_rand_index"]].itertuples(index=False)}
-
-
-def _null_row(agreements: np.ndarray, observed: list[float]) -> dict[str, Any]:
-    """Return the columns of the null for agreements (draws, pairs) and the observed ones of the same pairs."""
-    mean = float(np.mean(observed))
-    band = null_band(agreements.mean(axis=1), mean)
-    return {
-        "agreement_mean": mean,
-        "null_mean": band.mean,
-        "null_sd": band.sd,
-        "null_low": band.low,
-        "null_high": band.high,
-        "n_draws": len(agreements),
-        "n_pairs": len(observed),
-        "p_value": band.p_value,
-    }
-
-
-def highest_nulls(nulls: pd.DataFrame, key: list[str]) -> pd.DataFrame:
-    """Return the rows of :func:`null_table`, of several surrogates of one configuration that with the highest null."""
-    return nulls.sort_values("null_mean", kind="stable").drop_duplicates(key, keep="last")
-
-
-def _above_null(tables: DecemberTables, restriction: Any, key: list[str]) -> pd.DataFrame:
-    """Return how far each configuration's agreement between seeds lies above its null."""
-    nulls = highest_nulls(null_table(tables, restriction), key)
-    pairs = (nulls["agreement_mean"] - nulls["null_mean"]).astype(float)
-    found = nulls[[*key, "p_value", "n_draws", "null_sd"]].assign(above_null_mean=pairs)
-    return found.rename(columns={"null_sd": "above_null_sd"})
 
 
 def _picks(curve: pd.DataFrame, method: str) -> dict[str, Selection]:

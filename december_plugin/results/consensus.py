@@ -1,0 +1,102 @@
+"""The partition that the seeds of a configuration share, as pandas data frames.
+
+They take the same restrictions as those of :mod:`december_plugin.results.agreement`, and speak of the same
+configurations: dataset, model, trainer and clustering, without the seed. ``docs/are-there-types.md`` says how to read
+the answers, and what they cannot say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from december_plugin.results.labels import CONFIGURATION, in_order, labelled_configurations
+from december_plugin.results.queries import (
+    assignments_of,
+    configuration_key,
+    current_labels,
+    one_configuration,
+)
+from december_plugin.schemas.build import DecemberTables
+from december_plugin.schemas.consensus import consensus_of
+
+
+def consensus_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
+    """Return how much the seeds of every configuration share, from the table ``Consensus``.
+
+    Parameters
+    ----------
+    tables
+        The tables.
+    restriction
+        Which assignments to take; a configuration is left out unless ``Consensus`` has an entry of exactly the seeds
+        that are selected, with the labels that they have now.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per configuration: ``label``, ``identity``, ``method``, ``n_clusters``, ``trainer_role``, ``n_seeds``,
+        ``n_neurons`` (that all seeds have), ``n_clusters_found``, ``mean_stability``, ``core_fraction`` (share of
+        neurons that all seeds put into the same consensus cluster), and the configuration's key.
+    """
+    models = assignments_of(tables, restriction)
+    key = configuration_key(tables)
+    selected: dict[tuple[Any, ...], dict[int, str]] = {}
+    for (*names, seed), digest in current_labels(tables, models).items():
+        selected.setdefault(tuple(names), {})[int(seed)] = digest
+    described = {
+        tuple(row[name] for name in key): {name: row[name] for name in (*CONFIGURATION, "gradient_ratio")}
+        for row in labelled_configurations(tables, models).to_dict("records")
+    }
+    columns = {"n_consensus_neurons": "n_neurons", "n_consensus_clusters": "n_clusters_found"}
+    found = ["n_seeds", "n_neurons", "n_clusters_found", "mean_stability", "core_fraction"]
+    rows = []
+    for entry in tables.Consensus().fetch(as_dict=True):
+        configuration = tuple(entry[name] for name in key)
+        seeds = dict(zip((int(seed) for seed in entry["seeds"]), entry["labels_md5s"], strict=True))
+        if selected.get(configuration) == seeds:
+            renamed = {columns.get(name, name): value for name, value in entry.items()}
+            rows.append({**{name: renamed[name] for name in (*key, *found)}, **described[configuration]})
+    order = [*CONFIGURATION, *found, *key]
+    return in_order(pd.DataFrame(rows, columns=[*order, "gradient_ratio"]))[order]
+
+
+def consensus_frame(tables: DecemberTables, restriction: Any) -> pd.DataFrame:
+    """Return the consensus cluster of every neuron of one configuration, from the labels of its seeds as they are now.
+
+    Parameters
+    ----------
+    tables
+        The tables.
+    restriction
+        Leaves at least two seeds of one configuration.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``data_key``, ``unit_id``, ``cluster`` (numbered as in the reference seed), ``stability`` (the share of seeds
+        that put the neuron there, 1 = all), ``n_seeds``, and means over seeds of ``confidence`` and ``margin`` (the
+        largest minus the second largest responsibility; NaN if a seed's were not stored), for the neurons that all
+        seeds have. ``attrs`` has the ``reference_seed``.
+
+    Raises
+    ------
+    SettingsError
+        If the restriction leaves several configurations or fewer than two seeds.
+    """
+    keys = one_configuration(tables, restriction, n_seeds=2)
+    found = consensus_of(tables.ClusterAssignment, keys)
+    frame = pd.DataFrame(
+        {
+            "data_key": found.neurons.ids.data_keys,
+            "unit_id": found.neurons.ids.unit_ids,
+            "cluster": found.partition.clusters,
+            "stability": found.partition.stability,
+            "n_seeds": len(keys),
+            "confidence": found.confidences,
+            "margin": found.margins,
+        }
+    )
+    frame.attrs["reference_seed"] = int(keys[found.partition.reference]["seed"])
+    return frame

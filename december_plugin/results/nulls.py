@@ -1,0 +1,113 @@
+"""Types or a continuum: the agreement between seeds beside its null, as pandas data frames.
+
+They take the same restrictions as those of :mod:`december_plugin.results.agreement`, and speak of the same
+configurations: dataset, model, trainer and clustering, without the seed. ``docs/are-there-types.md`` says how to read
+the answers, and what they cannot say.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from december_plugin.evaluation.null import null_band
+from december_plugin.results.labels import CONFIGURATION, in_order, labelled_configurations
+from december_plugin.results.queries import (
+    assignments_of,
+    configuration_key,
+    current_labels,
+    frame_of,
+)
+from december_plugin.schemas.build import DecemberTables
+
+NULL_COLUMNS = ("null_mean", "null_sd", "null_low", "null_high", "n_draws", "n_pairs", "p_value")
+ABOVE_NULL = ("above_null_mean", "above_null_sd", "p_value", "n_draws")
+
+
+def null_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
+    """Return the agreement between seeds of every configuration beside its null, where surrogates were drawn.
+
+    Parameters
+    ----------
+    tables
+        The tables.
+    restriction
+        Which assignments to take. Pairs count of which both models are selected, and whose labels are still those
+        beside which the surrogates were drawn.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per configuration and ``surrogate_name``: ``label``, ``identity``, ``method``, ``n_clusters``,
+        ``trainer_role``, the observed mean adjusted Rand index over pairs ``agreement_mean``, of the draws' means over
+        the same pairs ``null_mean``, ``null_sd`` (divisor n - 1), ``null_low`` and ``null_high`` (2.5 and 97.5 %
+        quantiles), ``n_draws``, ``n_pairs``, the one-sided ``p_value``, and the configuration's key.
+    """
+    models = assignments_of(tables, restriction)
+    key = configuration_key(tables)
+    names = dict(zip(*tables.Surrogate().fetch("surrogate_hash", "surrogate_name"), strict=True))
+    current, observed = current_labels(tables, models), _observed(tables)
+    entries = tables.SurrogateAgreement() & models[key].drop_duplicates().to_dict("records")
+    best: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for entry in entries.fetch("KEY", "seeds", "labels_md5s", "agreements", as_dict=True, order_by="n_seeds"):
+        configuration = tuple(entry[name] for name in key)
+        seeds = [int(seed) for seed in entry["seeds"]]
+        valid = {
+            seed
+            for seed, digest in zip(seeds, entry["labels_md5s"], strict=True)
+            if current.get((*configuration, seed)) == digest
+        }
+        pairs = list(itertools.combinations(seeds, 2))
+        values = [observed.get((*configuration, *pair), math.nan) for pair in pairs]
+        used = [at for at, pair in enumerate(pairs) if valid.issuperset(pair) and math.isfinite(values[at])]
+        kind = (*configuration, entry["surrogate_hash"])
+        if used and len(used) >= best.get(kind, {"n_pairs": 0})["n_pairs"]:
+            best[kind] = {
+                **dict(zip(key, configuration, strict=True)),
+                **_null_row(np.asarray(entry["agreements"])[:, used], [values[at] for at in used]),
+                "surrogate_name": names[entry["surrogate_hash"]],
+            }
+    columns = [*key, "surrogate_name", "agreement_mean", *NULL_COLUMNS]
+    frame = pd.DataFrame(list(best.values()), columns=columns).sort_values("surrogate_name")
+    frame = in_order(frame.merge(labelled_configurations(tables, models), on=key, how="left"))
+    return frame[[*CONFIGURATION, "surrogate_name", "agreement_mean", *NULL_COLUMNS, *key]]
+
+
+def _observed(tables: DecemberTables) -> dict[tuple[Any, ...], float]:
+    """Return the adjusted Rand index of every pair, by configuration and the two seeds."""
+    names = [*configuration_key(tables), "seed_a", "seed_b"]
+    pairs = frame_of(tables.SeedAgreement.proj("adjusted_rand_index"))
+    return {tuple(row): value for *row, value in pairs[[*names, "adjusted_rand_index"]].itertuples(index=False)}
+
+
+def _null_row(agreements: np.ndarray, observed: list[float]) -> dict[str, Any]:
+    """Return the columns of the null for agreements (draws, pairs) and the observed ones of the same pairs."""
+    mean = float(np.mean(observed))
+    band = null_band(agreements.mean(axis=1), mean)
+    return {
+        "agreement_mean": mean,
+        "null_mean": band.mean,
+        "null_sd": band.sd,
+        "null_low": band.low,
+        "null_high": band.high,
+        "n_draws": len(agreements),
+        "n_pairs": len(observed),
+        "p_value": band.p_value,
+    }
+
+
+def highest_nulls(nulls: pd.DataFrame, key: list[str]) -> pd.DataFrame:
+    """Return the rows of :func:`null_table`, of several surrogates of one configuration that with the highest null."""
+    return nulls.sort_values("null_mean", kind="stable").drop_duplicates(key, keep="last")
+
+
+def above_null(tables: DecemberTables, restriction: Any, key: list[str]) -> pd.DataFrame:
+    """Return how far each configuration's agreement between seeds lies above its null."""
+    nulls = highest_nulls(null_table(tables, restriction), key)
+    pairs = (nulls["agreement_mean"] - nulls["null_mean"]).astype(float)
+    found = nulls[[*key, "p_value", "n_draws", "null_sd"]].assign(above_null_mean=pairs)
+    return found.rename(columns={"null_sd": "above_null_sd"})

@@ -1,0 +1,101 @@
+"""Criteria for the number of clusters of one model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import datajoint as dj
+
+from december_plugin.schemas.serialization import decode_blob, encode_blob
+from december_plugin.schemas.stored import clustering_recipe, full_config, in_session_order, stored_embeddings
+from december_plugin.schemas.stored_labels import assigned_labels
+
+
+class ClusterQuality(dj.Computed):
+    """How well a number of clusters fits the readout vectors of one model: criteria for choosing it.
+
+    For DECEMber, whose mixture was trained with the model, the mixture is fitted again to a part of the neurons, on
+    the readouts as the training left them, to score the others.
+    """
+
+    trained_model_table: ClassVar[Any]
+    clustering_table: ClassVar[Any]
+    cluster_assignment_table: ClassVar[Any]
+    nnfabrik: ClassVar[Any]
+
+    definition = """
+    # Criteria for the number of clusters
+    -> ClusterAssignment
+    ---
+    heldout_log_likelihood=null: double     # mean over splits, per held-out neuron (nat); null without a likelihood
+    heldout_log_likelihood_se=null: double  # standard error of that mean, over splits (nat)
+    n_splits: int unsigned                  # number of random splits, one third of the neurons held out in each
+    bic=null: double                        # Bayesian information criterion of the assignment's fit (smaller = better)
+    silhouette=null: double                 # mean silhouette, Euclidean (-1 to 1); null for a single cluster
+    """
+
+    @property
+    def key_source(self) -> Any:
+        """All assignments."""
+        return self.cluster_assignment_table.proj()
+
+    def make_fetch(self, key: dict[str, Any]) -> tuple[str]:
+        """Return, packed, clustering, log likelihood, mixture and configurations."""
+        method, settings = (self.clustering_table & key).fetch1("method", "settings")
+        log_likelihood, n_clusters = (self.cluster_assignment_table & key).fetch1("log_likelihood", "n_clusters_used")
+        output = (self.trained_model_table & key).fetch1("output")
+        mixture = output.get("mixture") if isinstance(output, Mapping) else None
+        fetched = {
+            "recipe": clustering_recipe(method, n_clusters, settings, mixture=mixture, seed=int(key["seed"])),
+            "log_likelihood": log_likelihood,
+            "config": full_config(self.nnfabrik, key, trainer=False),
+            "data_keys": list((self.cluster_assignment_table.Session & key).fetch("data_key", order_by="data_key")),
+        }
+        return (encode_blob(fetched),)
+
+    def make_compute(self, key: dict[str, Any], fetched: str) -> tuple[dict[str, Any]]:
+        """Return the criteria."""
+        from december_plugin.evaluation.model_selection import (
+            LIKELIHOOD_METHODS,
+            N_SPLITS,
+            bayesian_information_criterion,
+            held_out_log_likelihood,
+            silhouette,
+        )
+
+        inputs = decode_blob(fetched)
+        embeddings = stored_embeddings(self.trained_model_table, inputs["config"], key)
+        vectors = in_session_order(embeddings, inputs["data_keys"])
+        labels = assigned_labels(self.cluster_assignment_table, key).labels
+        recipe = inputs["recipe"]
+        row: dict[str, Any] = {"n_splits": 0, "silhouette": _finite(silhouette(vectors, labels))}
+        n_train = len(vectors) - max(1, round(len(vectors) / 3))
+        if recipe["method"] in LIKELIHOOD_METHODS and recipe["n_clusters"] <= n_train:
+            settings = {name: value for name, value in recipe.items() if name not in ("method", "n_clusters")}
+            held_out = held_out_log_likelihood(
+                vectors, method=recipe["method"], n_clusters=recipe["n_clusters"], settings=settings
+            )
+            row |= {
+                "heldout_log_likelihood": _finite(held_out.mean),
+                "heldout_log_likelihood_se": _finite(held_out.standard_error),
+                "n_splits": N_SPLITS,
+            }
+        if inputs["log_likelihood"] is not None and math.isfinite(inputs["log_likelihood"]):
+            row["bic"] = bayesian_information_criterion(
+                float(inputs["log_likelihood"]),
+                n_neurons=len(vectors),
+                n_features=vectors.shape[1],
+                n_clusters=recipe["n_clusters"],
+                weights="learned" if recipe["method"] == "gmm" else str(recipe.get("weights", "uniform")),
+            )
+        return (row,)
+
+    def make_insert(self, key: dict[str, Any], row: dict[str, Any]) -> None:
+        """Insert the entry."""
+        self.insert1({**key, **row})
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
