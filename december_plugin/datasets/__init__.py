@@ -1,4 +1,7 @@
-"""nnfabrik dataset functions, one module for each recording format."""
+"""nnfabrik dataset functions, one folder for each recording format.
+
+A new format is a folder with its ``loaders.py``, and its function and what that serves here.
+"""
 
 from december_plugin.datasets.hoefling_2024.loaders import hoefling_2024_loaders, hoefling_2024_types
 from december_plugin.datasets.macaque_v4.loaders import macaque_v4_loaders
@@ -14,3 +17,12 @@ __all__ = [
     "sridhar_2025_loaders",
     "static_loaders",
 ]
+
+# What each serves: a sweep combines it with models that take the same.
+STIMULI = {
+    "static_loaders": "images",
+    "macaque_v4_loaders": "images",
+    "movie_loaders": "movies",
+    "hoefling_2024_loaders": "movies",
+    "sridhar_2025_loaders": "movies",
+}

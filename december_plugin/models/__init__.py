@@ -16,3 +16,14 @@ __all__ = [
     "stacked_core_gaussian_readout",
     "task_core_attention_readout",
 ]
+
+# What each takes: a sweep combines it with datasets that serve the same.
+STIMULI = {
+    "stacked_core_gaussian_readout": "images",
+    "stacked_core_attention_readout": "images",
+    "stacked_core_factorized_readout": "images",
+    "task_core_attention_readout": "images",
+    "equivariant_core_gaussian_readout": "images",
+    "movie_core_gaussian_readout": "movies",
+    "hoefling_core_gaussian_readout": "movies",
+}

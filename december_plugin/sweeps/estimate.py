@@ -7,10 +7,10 @@ from typing import Any
 
 from december_plugin.importing.datajoint_internals import job_hash
 from december_plugin.schemas.training import combinations
-from december_plugin.sweeps.duration import Estimate, Finished, Training, estimate, most_epochs
 from december_plugin.sweeps.entries import KINDS, entry_key
 from december_plugin.sweeps.following_jobs import Following, following_jobs
 from december_plugin.sweeps.parse import Sweep
+from december_plugin.sweeps.training_time import Estimate, Finished, Training, estimate, most_epochs
 
 
 @dataclass(frozen=True)

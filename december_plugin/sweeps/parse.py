@@ -38,8 +38,8 @@ from typing import Any
 
 from december_plugin.errors import SettingsError, UnknownSettingError
 from december_plugin.evaluation.surrogate_settings import SurrogateSettings
-from december_plugin.sweeps import validate
-from december_plugin.sweeps.content import SECTIONS, content_mistakes
+from december_plugin.sweeps import functions
+from december_plugin.sweeps.file_format import SECTIONS, content_mistakes
 from december_plugin.sweeps.source import SweepError, read_source
 from december_plugin.sweeps.surrogates import read_surrogates
 from december_plugin.text.stored_text import checked_text
@@ -168,7 +168,7 @@ class _Reader:
             if not self.mistaken & {(*here, "config"), (*here, "grid")}:
                 self._check_grid(grid, config, here)
             if here not in self.mistaken and len(self.mistakes) == before:
-                function = validate.resolve(section, item["fn"])
+                function = functions.resolve(section, item["fn"])
                 cells += self._combined(section, position, item, function, dict(config), grid)
         return _without_doubles(cells)
 
@@ -207,7 +207,7 @@ class _Reader:
                 note("preset", mistake, cell)
                 settings = {name: value for name, value in given.items() if name != "preset"}
             cell = replace(cell, entry=replace(cell.entry, config=settings))
-            for culprit, error in validate.config_mistakes(section, function, settings):
+            for culprit, error in functions.config_mistakes(section, function, settings):
                 note(culprit, error, cell)
             try:
                 comment = self._comment(item, {**settings, **given})
@@ -269,7 +269,7 @@ class _Reader:
     def combinations(self, datasets: list[_Cell], models: list[_Cell], trainers: list[_Cell], clusterings: Any) -> None:
         """Find what cannot be combined: every dataset goes with every model and every trainer."""
         for model, dataset in itertools.product(models, datasets):
-            takes, gives = (validate.stimuli_of(cell.function) for cell in (model, dataset))  # type: ignore[arg-type]
+            takes, gives = (functions.stimuli_of(cell.function) for cell in (model, dataset))  # type: ignore[arg-type]
             if takes is not None and gives is not None and takes != gives:
                 self.wrong(
                     f"{model.described}: {_short(model)} takes {takes}, but {_short(dataset)} of {dataset.described} "
@@ -279,7 +279,7 @@ class _Reader:
                     "fn",
                 )
         for dataset in datasets:
-            most = validate.most_neurons(dataset.function, dataset.entry.config)  # type: ignore[arg-type]
+            most = functions.most_neurons(dataset.function, dataset.entry.config)  # type: ignore[arg-type]
             if most is None:
                 continue
             asked = {
@@ -447,10 +447,10 @@ def _without_doubles(cells: list[_Cell]) -> list[_Cell]:
 
 
 def _with_absolute_paths(cell: _Cell, folder: Path) -> _Cell:
-    if cell.function is None or not validate.is_ours(cell.function):
+    if cell.function is None or not functions.is_ours(cell.function):
         return cell
     config = dict(cell.entry.config)
-    for name in validate.path_settings(cell.function):
+    for name in functions.path_settings(cell.function):
         value = config.get(name)
         if isinstance(value, str):
             config[name] = _absolute(value, folder)

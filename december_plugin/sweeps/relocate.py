@@ -267,7 +267,7 @@ def _assigned_neurons(tables: Any, key: Mapping[str, Any]) -> dict[str, Any] | N
 
 def _check_trials(tables: Any, key: Mapping[str, Any], loaders: Mapping[str, Any], *, now: Mapping[str, Any]) -> bool:
     """Compare the numbers of test trials with those that the trained model was tested on; return whether there are."""
-    from december_plugin.sweeps.validate import IMAGES, resolve, stimuli_of
+    from december_plugin.sweeps.functions import IMAGES, resolve, stimuli_of
 
     if stimuli_of(resolve("datasets", key["dataset_fn"])) != IMAGES:
         return False  # trials of movies are clips to a loader

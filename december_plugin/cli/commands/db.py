@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING
 from december_plugin.cli.commands import Subparsers
 from december_plugin.cli.options import add_lab_options, open_lab_of
 from december_plugin.errors import ServerError
-from december_plugin.storage.disk_use import folder_size
 from december_plugin.text.formatting import format_size, numbered
 
 if TYPE_CHECKING:
@@ -262,6 +262,18 @@ def _print_embedded(server: EmbeddedServer) -> int:
 def _sizes(status: ServerStatus) -> str:
     """Return how much room what is in december's folder takes, and how much is left."""
     parts = {"data": status.data, "store": status.home / "store", "logs": status.home / "logs"}
-    words = ", ".join(f"{name} {format_size(folder_size(folder))}" for name, folder in parts.items())
+    words = ", ".join(f"{name} {format_size(_folder_size(folder))}" for name, folder in parts.items())
     free = f"; {format_size(shutil.disk_usage(status.home).free)} free" if status.home.is_dir() else ""
     return words + free
+
+
+def _folder_size(folder: Path) -> int:
+    """Return the bytes of all files below a folder, without following links; 0 for one that does not exist."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += Path(place, name).lstat().st_size
+            except OSError:  # removed meanwhile
+                continue
+    return total

@@ -142,8 +142,7 @@ def write_sweep(sweep: Sweep, lab: Lab, *, fabrikant: str | None) -> None:
 
 
 def _print_advice(sweep: Sweep, moved: Mapping[str, str]) -> None:
-    from december_plugin.sweeps.advice import advice
-    from december_plugin.sweeps.notes import missing_recordings, refused_functions
+    from december_plugin.sweeps.advice import advice, missing_recordings, refused_functions
 
     for sentence in itertools.chain(missing_recordings(sweep, moved), refused_functions(sweep), advice(sweep)):
         print(f"Note: {sentence}")

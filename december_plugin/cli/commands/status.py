@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         return _watch(lab.tables, args.live, show_all=args.all)
     overview = read_overview(lab.tables)
     if args.json:
-        from december_plugin.cli.views.status_json import overview_as_json
+        from december_plugin.cli.views.as_json import overview_as_json
 
         print(overview_as_json(overview))
     else:

@@ -67,7 +67,7 @@ def print_waiting(jobs: Sequence[Job], tables: Any, *, show_all: bool, as_json: 
 
     describe = describe_jobs(tables)
     if as_json:
-        from december_plugin.cli.views.status_json import dumped
+        from december_plugin.cli.views.as_json import dumped
 
         print(dumped([_name_as_dict(job, describe) for job in jobs]))
         return
@@ -82,14 +82,14 @@ def print_waiting(jobs: Sequence[Job], tables: Any, *, show_all: bool, as_json: 
 
 def list_as_json(overview: Overview, jobs: Sequence[Job]) -> str:
     """Return jobs as in ``december status --json``."""
-    from december_plugin.cli.views.status_json import dumped, job_as_dict
+    from december_plugin.cli.views.as_json import dumped, job_as_dict
 
     return dumped([job_as_dict(overview, job) for job in jobs])
 
 
 def details_as_json(job: Job, describe: Describe, *, lines: int) -> str:
     """Return everything about a job as JSON."""
-    from december_plugin.cli.views.status_json import as_utc, dumped
+    from december_plugin.cli.views.as_json import as_utc, dumped
     from december_plugin.pool.jobs.lookup import log_tail
 
     place, tail = log_tail(job.log_file, lines)

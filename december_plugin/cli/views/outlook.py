@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from december_plugin.sweeps.duration import LEVELS, SAME, Basis
 from december_plugin.sweeps.estimate import SweepEstimate
+from december_plugin.sweeps.training_time import LEVELS, SAME, Basis
 from december_plugin.text.formatting import format_duration, numbered
 
 

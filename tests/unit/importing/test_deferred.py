@@ -23,7 +23,7 @@ HEAVY = {
 }
 # Modules that a command imports, and the packages that it may import with them.
 READING = {
-    "status": ("pool.status.overview", "cli.views.status", "cli.views.status_json", "pool.status.bottlenecks"),
+    "status": ("pool.status.overview", "cli.views.status", "cli.views.as_json", "pool.status.bottlenecks"),
     "jobs": ("pool.jobs.lookup", "cli.views.jobs"),
     "pool status": ("pool.supervisor.registry", "pool.stopping"),
     "export": ("report.export",),

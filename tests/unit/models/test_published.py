@@ -15,7 +15,7 @@ from december_plugin.clustering.kmeans import kmeans_start
 from december_plugin.clustering.losses import DECEMber
 from december_plugin.errors import SettingsError
 from december_plugin.models.build import learn_final_scale
-from december_plugin.sweeps.validate import config_mistakes
+from december_plugin.sweeps.functions import config_mistakes
 from december_plugin.trainers import baseline_trainer
 from helpers.image_models import INFO, SMALL, TURNED, Network
 from helpers.mixtures import loop_e_step, make_mixture, random_problem

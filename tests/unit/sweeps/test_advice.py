@@ -1,8 +1,12 @@
-"""What a valid sweep lacks for its results to be read."""
+"""What a valid sweep lacks for its results to be read, and what will go wrong where its trainings run."""
 
 from __future__ import annotations
 
-from december_plugin.sweeps.advice import advice
+from pathlib import Path
+
+import pytest
+
+from december_plugin.sweeps.advice import advice, missing_recordings, refused_functions
 from december_plugin.sweeps.parse import ClusteringEntry, Entry, Sweep
 
 ALL = tuple(ClusteringEntry(method, 4) for method in ("gmm", "kmeans", "t_mixture"))
@@ -55,3 +59,51 @@ def test_a_method_that_is_left_out_is_left_out_on_purpose() -> None:
         "there are no clusterings, so DECEMber will stand beside no other method. With t_mixture and the same "
         "n_clusters one sees what the clustering loss adds."
     ]
+
+
+# --- where trainings run ------------------------------------------------------------------------------------------
+
+
+STATIC = "december_plugin.datasets.static_loaders"
+
+
+def sweep(*datasets: Entry, trainer: str = "december_plugin.trainers.baseline_trainer") -> Sweep:
+    model = Entry("december_plugin.models.stacked_core_gaussian_readout", {})
+    return Sweep(datasets, (model,), (Entry(trainer, {}),), (1,))
+
+
+def test_recordings_that_are_not_there(tmp_path: Path) -> None:
+    (tmp_path / "static1-2-3").mkdir()
+    (tmp_path / "one").mkdir()
+    paths = [str(tmp_path / name) for name in ("one", "static1-2-33", "other")]
+    given = sweep(Entry(STATIC, {"paths": paths}), Entry(STATIC, {"paths": paths, "scale": 2}))
+    *named, last = missing_recordings(given)
+    assert named == [
+        f"{paths[1]} does not exist on this machine. Did you mean {tmp_path / 'static1-2-3'}?",
+        f"{paths[2]} does not exist on this machine.",
+    ]
+    assert last == (
+        "paths are part of the dataset's entry. If one is wrong, correct it before workers start, and remove what was "
+        "planned for it: `december forget`. If workers run on other machines, it must be there."
+    )
+    assert list(missing_recordings(sweep(Entry(STATIC, {"paths": paths[:1]})))) == []
+    # A folder whose name is no path at all, and another package's settings, of which nothing is known.
+    assert next(missing_recordings(sweep(Entry(STATIC, {"paths": "a\0b"})))) == "a\0b does not exist on this machine."
+    assert list(missing_recordings(sweep(Entry("os.path.join", {"paths": ["gs://bucket"]})))) == []
+    many = [str(tmp_path / (f"{at}" * 9)) for at in range(8)]
+    assert "3 more recordings do not exist on this machine." in list(
+        missing_recordings(sweep(Entry(STATIC, {"paths": many})))
+    )
+
+
+def test_functions_that_workers_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DECEMBER_ALLOW_MODULES", raising=False)
+    assert list(refused_functions(sweep(Entry(STATIC, {})))) == []
+    assert list(refused_functions(sweep(Entry("json.load", {}), Entry("json.loads", {})))) == [
+        "workers refuse json.load, json.loads until json is allowed where they run: `december worker --allow-modules "
+        "json`, or DECEMBER_ALLOW_MODULES=json."
+    ]
+    # Defined elsewhere than it is named: both must be allowed.
+    assert len(list(refused_functions(sweep(Entry("os.path.join", {}))))) == 2
+    monkeypatch.setenv("DECEMBER_ALLOW_MODULES", "json")
+    assert list(refused_functions(sweep(Entry("json.load", {})))) == []

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from december_plugin.cli.views.outlook import outlook_lines
-from december_plugin.sweeps.duration import Estimate, Finished, Training, estimate, most_epochs
 from december_plugin.sweeps.estimate import SweepEstimate
 from december_plugin.sweeps.following_jobs import Following
+from december_plugin.sweeps.training_time import Estimate, Finished, Training, estimate, most_epochs
 
 DATA, OTHER_DATA = ("loaders", "a"), ("loaders", "b")
 MODEL = ("model", "m")

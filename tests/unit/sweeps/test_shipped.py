@@ -11,10 +11,10 @@ import yaml
 from december_plugin.cli import main
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.agreement import SIGNIFICANT
-from december_plugin.sweeps.duration import most_epochs
 from december_plugin.sweeps.laptop_recordings import RECIPES
 from december_plugin.sweeps.parse import load_sweep
 from december_plugin.sweeps.shipped import FOLDER, copy_sweep, find_sweep, names, shipped_path, summary
+from december_plugin.sweeps.training_time import most_epochs
 
 PAPER = [name for name in names() if name.startswith("paper/")]
 GUIDE = (Path(__file__).parents[3] / "docs" / "experiments.md").read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from december_plugin.datasets import movie_loaders, static_loaders
 from december_plugin.errors import MissingSettingError, SettingsError, UnknownSettingError
 from december_plugin.evaluation.surrogate_settings import SurrogateSettings
 from december_plugin.models import stacked_core_gaussian_readout
-from december_plugin.sweeps.validate import made_up_session
+from december_plugin.sweeps.functions import made_up_session
 from december_plugin.training.settings import ClusteringSettings, TrainingSettings, resolve_device
 from december_plugin.validation.checks import (
     check_bool,

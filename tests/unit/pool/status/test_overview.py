@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from december_plugin.cli.views import tables as tables_view
+from december_plugin.cli.views.as_json import dumped, overview_as_json
 from december_plugin.cli.views.status import StatusView
-from december_plugin.cli.views.status_json import dumped, overview_as_json
 from december_plugin.pool.jobs import lookup
 from december_plugin.pool.jobs.description import KINDS, counted
 from december_plugin.pool.jobs.job import Job

@@ -1,4 +1,4 @@
-"""Whether the entries of a sweep can work: functions, their settings, and the combinations.
+"""Whether the functions that a sweep names can work: their settings, and what can be combined.
 
 Nothing is loaded or trained. Settings are checked by the functions' own checks: trainers' settings are constructed,
 model functions build their model for a made-up session of two neurons, dataset functions are called with a folder that
@@ -34,21 +34,6 @@ from december_plugin.validation.checks import allowed_settings, check_complete, 
 BASES = {"datasets": "datasets", "models": "models", "trainers": "training"}
 FN_LENGTHS = {"datasets": 64, "models": 128, "trainers": 64}  # of nnfabrik's columns
 IMAGES, MOVIES = "images", "movies"
-# What datasets give and models take; functions of other packages may give and take anything.
-STIMULI = {
-    "static_loaders": IMAGES,
-    "macaque_v4_loaders": IMAGES,
-    "movie_loaders": MOVIES,
-    "hoefling_2024_loaders": MOVIES,
-    "sridhar_2025_loaders": MOVIES,
-    "stacked_core_gaussian_readout": IMAGES,
-    "stacked_core_attention_readout": IMAGES,
-    "stacked_core_factorized_readout": IMAGES,
-    "task_core_attention_readout": IMAGES,
-    "equivariant_core_gaussian_readout": IMAGES,
-    "movie_core_gaussian_readout": MOVIES,
-    "hoefling_core_gaussian_readout": MOVIES,
-}
 # Building these is a matter of milliseconds, and needs no download and no other package.
 BUILT = (
     "stacked_core_gaussian_readout",
@@ -205,7 +190,9 @@ def _complaint(function: Callable[..., Any], config: Mapping[str, Any]) -> Setti
 
 def made_up_session(function: Callable[..., Any]) -> dict[str, dict[str, Any]]:
     """Return a ``data_info`` that a model function takes: a session of two neurons, with everything it may ask for."""
-    shape = MADE_UP_SIZES[STIMULI[function.__name__]]
+    from december_plugin import models
+
+    shape = MADE_UP_SIZES[models.STIMULI[function.__name__]]
     info = {
         "input_dimensions": (2, *shape),
         "output_dimension": (2, 2),
@@ -255,8 +242,13 @@ def _call_without_data(function: Callable[..., Any], config: Mapping[str, Any]) 
 
 
 def stimuli_of(function: Callable[..., Any]) -> str | None:
-    """Return what a dataset function gives or a model function takes: images, movies, or None if it is not known."""
-    return STIMULI.get(function.__name__) if is_ours(function) else None
+    """Return what a dataset function gives or a model function takes: images, movies, or None if it is not known.
+
+    Functions of other packages may give and take anything.
+    """
+    from december_plugin import datasets, models
+
+    return (datasets.STIMULI | models.STIMULI).get(function.__name__) if is_ours(function) else None
 
 
 def most_neurons(function: Callable[..., Any], config: Mapping[str, Any]) -> int | None:

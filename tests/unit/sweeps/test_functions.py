@@ -13,7 +13,7 @@ import pytest
 
 from december_plugin.errors import SettingsError
 from december_plugin.models import stacked_core_gaussian_readout
-from december_plugin.sweeps import validate as sweep_checks
+from december_plugin.sweeps import functions
 from december_plugin.sweeps.parse import load_sweep, parse_sweep
 from december_plugin.sweeps.source import SweepError, read_source
 from december_plugin.validation import annotations as setting_types
@@ -291,8 +291,8 @@ def test_more_clusters_than_neurons(mistakes, tmp_path: Path) -> None:
     ]
     assert len(mistakes(changed("[one, two]", "[two]"))) == 4
     chosen = {"paths": ["a"], "neuron_ids": {"x": [1, 2], "y": [5]}}
-    assert sweep_checks.most_neurons(function("macaque_v4_loaders"), chosen) == 3
-    assert sweep_checks.most_neurons(function("loaders", "lab"), chosen) is None
+    assert functions.most_neurons(function("macaque_v4_loaders"), chosen) == 3
+    assert functions.most_neurons(function("loaders", "lab"), chosen) is None
 
 
 def function(name: str, module: str = "december_plugin.somewhere") -> Any:
@@ -303,9 +303,9 @@ def function(name: str, module: str = "december_plugin.somewhere") -> Any:
 
 
 def test_what_takes_images_and_what_takes_movies(mistakes, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = sweep_checks.resolve
+    original = functions.resolve
     movies = {"a.movie_loaders": function("movie_loaders"), "lab.model": function("movie_core_gaussian_readout", "lab")}
-    monkeypatch.setattr(sweep_checks, "resolve", lambda section, name: movies.get(name) or original(section, name))
+    monkeypatch.setattr(functions, "resolve", lambda section, name: movies.get(name) or original(section, name))
     text = changed("models:\n", "  - fn: a.movie_loaders\nmodels:\n  - fn: lab.model\n")
     assert mistakes(text) == [
         "sweep.yaml:8:9: models, entry 2: stacked_core_gaussian_readout takes images, but movie_loaders of datasets, "
@@ -386,5 +386,5 @@ def test_every_default_of_our_functions_passes_its_own_annotation() -> None:
 
 
 def test_the_made_up_session_is_big_enough_for_the_defaults_and_is_never_blamed() -> None:
-    assert sweep_checks.config_mistakes("models", stacked_core_gaussian_readout, {}) == []
-    assert sweep_checks.config_mistakes("models", stacked_core_gaussian_readout, {"input_kern": 99}) == []
+    assert functions.config_mistakes("models", stacked_core_gaussian_readout, {}) == []
+    assert functions.config_mistakes("models", stacked_core_gaussian_readout, {"input_kern": 99}) == []

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from december_plugin.clustering.methods import MOST_CLUSTERS, PostHocKind
-from december_plugin.sweeps import validate
+from december_plugin.sweeps import functions
 from december_plugin.validation.models import Says, StrictModel, Violation, mistakes_in
 
 LARGEST_SEED = 2**31 - 1
@@ -46,7 +46,7 @@ class SweepEntry(StrictModel):
     @field_validator("fn")
     @classmethod
     def _names_a_function(cls, fn: str) -> str:
-        validate.resolve(cls.SECTION, fn)
+        functions.resolve(cls.SECTION, fn)
         return fn
 
 
