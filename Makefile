@@ -3,7 +3,7 @@
 PYTHON_IN_VENV := .venv/bin/python
 LINTED := december_plugin schemas tests benchmarks docker docs examples scripts setup.py studies
 
-.PHONY: help demo test chaos unit retina lint format benchmarks study venv clean
+.PHONY: help demo test chaos unit retina lint format benchmarks gpu gpu-wheels study venv clean
 
 help:
 	@echo "make demo        the whole job on simulated recordings, in a few minutes (DEMO_ARGS=... for options)"
@@ -14,6 +14,8 @@ help:
 	@echo "make lint        ruff, import-linter, mypy, codespell, hadolint, the compose file against its schema"
 	@echo "make format      let ruff lay the code out"
 	@echo "make benchmarks  times and memory, as ratios"
+	@echo "make gpu         on a machine with an NVIDIA GPU: its tests, errors, speed (WHEELS=folder, GPU_ARGS=...)"
+	@echo "make gpu-wheels  collects what such a machine may lack, for one without a network, into build/gpu-wheels"
 	@echo "make study       the validation study anew, over an hour on two cores; goes on where it was interrupted"
 	@echo "make venv        only install, into .venv"
 	@echo "make clean       remove .venv, .venv-retina and everything built; databases and results stay"
@@ -62,7 +64,15 @@ format:
 
 benchmarks:
 	@scripts/bootstrap venv database
-	set -e; for script in benchmarks/*.py; do $(PYTHON_IN_VENV) $$script; done
+	set -e; for script in benchmarks/[a-z]*.py; do $(PYTHON_IN_VENV) $$script; done
+
+# With the machine's own Python, which has the torch for its card. Status 3 (make shows it and returns 2): no GPU.
+gpu: PYTHON ?= python3
+gpu:
+	@$(PYTHON) -m benchmarks.gpu $(if $(WHEELS),--wheels $(WHEELS)) $(GPU_ARGS)
+
+gpu-wheels:
+	@scripts/gpu_wheels $(GPU_WHEELS_ARGS)
 
 study: export OMP_NUM_THREADS ?= 1
 

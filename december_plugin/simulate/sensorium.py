@@ -105,6 +105,124 @@ def read_truth(folder: str | os.PathLike[str]) -> RecordingTruth:
     return truth_of(RecordingTruth, folder, writer="write_recording")
 
 
+@dataclass(frozen=True)
+class SimulatedRecording:
+    """A simulated recording in memory; ``T`` trials of all tiers, in the order in which they were shown.
+
+    Attributes
+    ----------
+    images
+        (T, 1, height, width) float32, grey values around 128.
+    responses
+        (T, neurons) float32, spikes per trial.
+    behavior
+        (T, 3) float64 pupil size, its change, running speed; None without behaviour.
+    pupil_center
+        (T, 2) float64; None without behaviour.
+    tiers
+        (T,) tier of each trial: train, validation or test.
+    image_ids
+        (T,) which image was shown; equal ids are repeats.
+    coordinates
+        (neurons, 3) place in the cortex in micrometres; the third is the depth.
+    truth
+        What was planted, the unit ids among it.
+    """
+
+    images: np.ndarray
+    responses: np.ndarray
+    behavior: np.ndarray | None
+    pupil_center: np.ndarray | None
+    tiers: np.ndarray
+    image_ids: np.ndarray
+    coordinates: np.ndarray
+    truth: RecordingTruth
+
+
+def draw_recording(
+    *,
+    seed: int,
+    n_neurons: int = 250,
+    n_train: int = 400,
+    n_validation: int = 80,
+    n_test: int = 20,
+    n_repeats: int = 10,
+    image_shape: Sequence[int] = (16, 16),
+    population: str = "types",
+    type_sizes: Sequence[float] = TYPE_SIZES,
+    n_features: int = 8,
+    feature_size: int = 7,
+    spread: float = 0.6,
+    gain_sd: float = 0.2,
+    noise: str = "overdispersed",
+    dispersion_sd: float = 1.5,
+    rate: float = 1.0,
+    modulation: float = 2.0,
+    behavior: bool = False,
+    behavior_gain: float = 0.2,
+    eye_movement: float = 0.5,
+    types_seed: int = 1,
+) -> SimulatedRecording:
+    """Draw a simulated recording with planted cell types, in memory.
+
+    Parameters
+    ----------
+    seed
+        Seed of everything but the feature bank and the types, an integer of at least 0.
+    n_neurons, n_train, n_validation, n_test, n_repeats, image_shape, population, type_sizes, n_features, feature_size
+        As in :func:`write_recording`, which writes this recording to a folder; so are the following.
+    spread, gain_sd, noise, dispersion_sd, rate, modulation, behavior, behavior_gain, eye_movement, types_seed
+        How neurons are tuned and respond.
+
+    Returns
+    -------
+    SimulatedRecording
+        The same arguments give the same numbers.
+
+    Raises
+    ------
+    SettingsError
+        If a setting is not allowed.
+    """
+    check_sizes(
+        n_neurons=(n_neurons, 2),
+        n_train=(n_train, 1),
+        n_validation=(n_validation, 2),
+        n_test=(n_test, 0),
+        n_repeats=(n_repeats, 1),
+        n_features=(n_features, 1),
+        feature_size=(feature_size, 3),
+        types_seed=(types_seed, 0),
+        seed=(seed, 0),
+    )
+    check_spreads(spread=spread, gain_sd=gain_sd, dispersion_sd=dispersion_sd)
+    check_spreads(behavior_gain=behavior_gain, eye_movement=eye_movement)
+    check_positive(rate=rate, modulation=modulation)
+    check_choice("noise", noise, NOISES)
+    check_choice("population", population, POPULATIONS)
+    shape = checked_shape(image_shape, feature_size)
+    counts = neurons_per_type(type_sizes, n_neurons)
+
+    bank = FeatureBank.draw(n_features, feature_size, shape, types_seed)
+    type_tuning = type_tuning_of(len(counts), n_features, types_seed)
+    neurons = Population.draw(counts, type_tuning, spread, gain_sd, dispersion_sd, shape, seed, kind=population)
+    trials = Trials.draw(n_train, n_validation, n_test, n_repeats, behavior, shape, seed)
+    gain = np.exp(behavior_gain * trials.arousal)
+    drive = modulation / np.sqrt(n_features) * drive_of(trials, neurons, bank, eye_movement)
+    rates = expected_counts(drive, rate) * gain[:, None]
+    truth = RecordingTruth.of(neurons, type_tuning, noise=noise)
+    return SimulatedRecording(
+        images=(GREY + CONTRAST * trials.images[trials.shown, None]).astype(np.float32),
+        responses=spike_counts(rates, truth.dispersions, random_stream(seed, NOISE)).astype(np.float32),
+        behavior=trials.behavior,
+        pupil_center=None if trials.behavior is None else np.array([320.0, 240.0]) + 10 * trials.gaze,
+        tiers=trials.tiers,
+        image_ids=trials.shown,
+        coordinates=neurons.coordinates,
+        truth=truth,
+    )
+
+
 def write_recording(
     folder: str | os.PathLike[str],
     *,
@@ -192,66 +310,52 @@ def write_recording(
     RecordingError
         If the folder exists already and is not to be replaced.
     """
-    check_sizes(
-        n_neurons=(n_neurons, 2),
-        n_train=(n_train, 1),
-        n_validation=(n_validation, 2),
-        n_test=(n_test, 0),
-        n_repeats=(n_repeats, 1),
-        n_features=(n_features, 1),
-        feature_size=(feature_size, 3),
-        types_seed=(types_seed, 0),
-    )
     seed = checked_seed(seed, folder)
-    check_spreads(spread=spread, gain_sd=gain_sd, dispersion_sd=dispersion_sd)
-    check_spreads(behavior_gain=behavior_gain, eye_movement=eye_movement)
-    check_positive(rate=rate, modulation=modulation)
-    check_choice("noise", noise, NOISES)
-    check_choice("population", population, POPULATIONS)
-    shape = checked_shape(image_shape, feature_size)
-    counts = neurons_per_type(type_sizes, n_neurons)
     target = checked_target(folder, overwrite)
-
-    bank = FeatureBank.draw(n_features, feature_size, shape, types_seed)
-    type_tuning = type_tuning_of(len(counts), n_features, types_seed)
-    neurons = Population.draw(counts, type_tuning, spread, gain_sd, dispersion_sd, shape, seed, kind=population)
-    trials = Trials.draw(n_train, n_validation, n_test, n_repeats, behavior, shape, seed)
-    gain = np.exp(behavior_gain * trials.arousal)
-    drive = modulation / np.sqrt(n_features) * drive_of(trials, neurons, bank, eye_movement)
-    rates = expected_counts(drive, rate) * gain[:, None]
-    truth = RecordingTruth.of(neurons, type_tuning, noise=noise)
-    data = _shown(trials)
-    data["responses"] = spike_counts(rates, truth.dispersions, random_stream(seed, NOISE)).astype(np.float32)
-    _write(target, data, trials, neurons, truth)
+    recording = draw_recording(
+        seed=seed,
+        n_neurons=n_neurons,
+        n_train=n_train,
+        n_validation=n_validation,
+        n_test=n_test,
+        n_repeats=n_repeats,
+        image_shape=image_shape,
+        population=population,
+        type_sizes=type_sizes,
+        n_features=n_features,
+        feature_size=feature_size,
+        spread=spread,
+        gain_sd=gain_sd,
+        noise=noise,
+        dispersion_sd=dispersion_sd,
+        rate=rate,
+        modulation=modulation,
+        behavior=behavior,
+        behavior_gain=behavior_gain,
+        eye_movement=eye_movement,
+        types_seed=types_seed,
+    )
+    _write(target, recording)
     return target
 
 
-def _shown(trials: Trials) -> dict[str, np.ndarray]:
-    """Return what goes into ``data/``, but for the responses."""
-    images = (GREY + CONTRAST * trials.images[trials.shown, None]).astype(np.float32)
-    data = {"images": images}
-    if trials.behavior is not None:
-        data["behavior"] = trials.behavior
-        data["pupil_center"] = np.array([320.0, 240.0]) + 10 * trials.gaze
-    return data
-
-
-def _write(
-    target: Path, data: dict[str, np.ndarray], trials: Trials, population: Population, truth: RecordingTruth
-) -> None:
+def _write(target: Path, recording: SimulatedRecording) -> None:
+    items = {name: getattr(recording, name) for name in ("images", "responses", "behavior", "pupil_center")}
     with whole_recording(target) as draft:
-        for item, values in data.items():
+        for item, values in items.items():
+            if values is None:
+                continue
             for trial, value in enumerate(values):
                 save_array(draft / "data" / item / f"{trial}.npy", value)
-            axis = None if item == "images" else 0
+            axis, precise = None if item == "images" else 0, values.astype(np.float64)
             for name in ("mean", "std", "min", "max", "median"):
-                statistic = getattr(np, name)(values.astype(np.float64), axis=axis)
+                statistic = getattr(np, name)(precise, axis=axis)
                 save_array(draft / "meta" / "statistics" / item / "all" / f"{name}.npy", np.asarray(statistic))
-        n_neurons, n_trials = len(population.types), len(trials.shown)
+        n_trials, n_neurons = recording.responses.shape
         animal, session, scan = session_ids(target)
         for name, per_neuron in {
-            "unit_ids": population.unit_ids,
-            "cell_motor_coordinates": population.coordinates,
+            "unit_ids": recording.truth.unit_ids,
+            "cell_motor_coordinates": recording.coordinates,
             "animal_ids": np.full(n_neurons, animal, dtype=np.int64),
             "sessions": np.full(n_neurons, session, dtype=np.int64),
             "scan_idx": np.full(n_neurons, scan, dtype=np.int64),
@@ -260,11 +364,11 @@ def _write(
         }.items():
             save_array(draft / "meta" / "neurons" / f"{name}.npy", per_neuron)
         for name, per_trial in {
-            "tiers": trials.tiers,
-            "frame_image_id": trials.shown,
+            "tiers": recording.tiers,
+            "frame_image_id": recording.image_ids,
             "frame_image_class": np.full(n_trials, "simulated"),
             "trial_idx": np.arange(n_trials),
         }.items():
             save_array(draft / "meta" / "trials" / f"{name}.npy", per_trial)
-        save_truth(draft, truth)
+        save_truth(draft, recording.truth)
         (draft / "config.json").write_text(json.dumps({"links": {}}), encoding="utf-8")

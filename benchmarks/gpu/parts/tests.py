@@ -1,0 +1,41 @@
+"""The tests that need a GPU."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.gpu.rows import Row, Target
+from benchmarks.gpu.running import ROOT
+
+LIMIT_S = 90
+MARK = re.compile(r"^\s*@pytest\.mark\.gpu\b", re.MULTILINE)
+
+
+def marked_files(folder: Path = ROOT / "tests") -> list[Path]:
+    """Return the test files with a test marked ``gpu``: the others may need packages that are not there."""
+    return [file for file in sorted(folder.rglob("test_*.py")) if MARK.search(file.read_text(encoding="utf-8"))]
+
+
+def measure(device: str, *, tiny: bool) -> Iterator[Row]:
+    files = marked_files()
+    if device == "cpu":  # each of them would be skipped
+        yield Row("files with tests that need a GPU", len(files), "files", Target(at_least=1, everywhere=True))
+        return
+    with TemporaryDirectory() as folder:
+        result = Path(folder) / "result.xml"
+        pytest = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", f"--junit-xml={result}"]
+        subprocess.run([*pytest, *map(str, files)], cwd=ROOT, check=False)
+        if not result.exists():
+            raise SystemExit("pytest wrote no result.")
+        suite = next(ElementTree.parse(result).getroot().iter("testsuite"))
+    count = {name: int(suite.attrib[name]) for name in ("tests", "failures", "errors", "skipped")}
+    bad = count["failures"] + count["errors"]
+    yield Row("tests that passed", count["tests"] - bad - count["skipped"], "tests", Target(at_least=1))
+    yield Row("tests that failed", bad, "tests", Target(at_most=0))
+    yield Row("tests that were skipped", count["skipped"], "tests", Target(at_most=0))

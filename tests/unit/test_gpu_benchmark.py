@@ -1,0 +1,196 @@
+"""`make gpu`, as far as it can be tried without a GPU: parts that end, crash or hang, going on, the tables."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.gpu import command, machine
+from benchmarks.gpu.parts import LONGEST_S, PARTS, TOTAL_S
+from benchmarks.gpu.rows import Row, Target, as_text
+from benchmarks.gpu.running import ROOT, Part
+
+SOURCES = {
+    "quick": """
+        yield Row("speed", 1234.5, "trainings/h", Target(at_least=2000))
+        yield Row("rounding", 2e-7, "", Target(at_most=1e-6, everywhere=True), "plain loop | autograd")
+        (Path(__file__).parent / f"runs-{len(list(Path(__file__).parent.glob('runs-*')))}").touch()
+    """,
+    "crashing": """
+        yield Row("before the crash", 1.0, "ms")
+        print("CUDA error: out of memory", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """,
+    "failing": """
+        yield Row("before the error", 1.0, "ms")
+        raise RuntimeError("the kernel was not compiled")
+    """,
+    "hanging": """
+        yield Row("before it hung", 1.0, "ms")
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        (Path(__file__).parent / "child").write_text(str(child.pid))
+        time.sleep(60)
+    """,
+}
+HEAD = '''"""A part for tests.
+
+More of it.
+"""
+import os, signal, subprocess, sys, time
+from pathlib import Path
+from benchmarks.gpu.rows import Row, Target
+LIMIT_S = 30
+def measure(device, *, tiny):
+    assert (device, tiny) == ("cpu", True)
+'''
+FACTS = {"device": "a card", "driver": "1.2", "torch": "2.9", "triton": None, "python": "3.12", "why": ""}
+
+
+@pytest.fixture
+def parts(tmp_path, monkeypatch) -> dict[str, Part]:
+    """Parts of the kinds above; the machine is not looked at, which would cost seconds each time."""
+    package = tmp_path / "made_parts"
+    package.mkdir()
+    for name, source in SOURCES.items():
+        (package / f"{name}.py").write_text(HEAD + source.replace("\n        ", "\n    "))
+    (package / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(machine, "describe_machine", lambda device, environment: dict(FACTS))
+    return {name: Part.named(name, package="made_parts") for name in SOURCES}
+
+
+def run(tmp_path: Path, parts: list[Part], *arguments: str) -> tuple[int, dict]:
+    code = command.main(["--device", "cpu", "--tiny", "--output", str(tmp_path / "out"), *arguments], parts=parts)
+    return code, json.loads((tmp_path / "out/tiny/results.json").read_text())
+
+
+def test_a_crash_costs_only_its_part(tmp_path, parts, capsys):
+    code, results = run(tmp_path, [parts[name] for name in ("crashing", "failing", "quick")])
+    assert code == 1
+    crashed, failed, quick = results["parts"]
+    assert crashed["failure"] == "killed by SIGKILL: CUDA error: out of memory"
+    assert failed["failure"].startswith("exit status 1: ")
+    assert failed["failure"].endswith("RuntimeError: the kernel was not compiled")
+    assert [row["what"] for row in crashed["rows"] + failed["rows"]] == ["before the crash", "before the error"]
+    assert quick["failure"] == ""
+    assert [(row["value"], row["met"]) for row in quick["rows"]] == [(1234.5, None), (2e-7, True)]
+    printed = capsys.readouterr().out
+    assert "  FAILED: killed by SIGKILL: CUDA error: out of memory\n" in printed
+    assert "Tiny sizes, to try out the benchmark itself: no figures of a GPU" in printed
+
+
+def test_a_part_ends_at_its_limit_with_all_that_it_started(tmp_path, parts):
+    hanging = Part("hanging", "made_parts.hanging", 1.0, "hangs")
+    start = time.monotonic()
+    code, results = run(tmp_path, [hanging])
+    assert time.monotonic() - start < 20
+    assert code == 1
+    (outcome,) = results["parts"]
+    assert outcome["failure"] == "ended after its limit of 1 s"
+    assert [row["what"] for row in outcome["rows"]] == ["before it hung"]
+    child = Path("/proc", (tmp_path / "made_parts/child").read_text(), "stat")
+    deadline = time.monotonic() + 10
+    while child.exists() and child.read_text().rsplit(")")[1].split()[0] not in "ZX" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not child.exists() or child.read_text().rsplit(")")[1].split()[0] in "ZX"
+
+
+def test_what_has_ended_is_not_measured_again(tmp_path, parts, monkeypatch):
+    def runs() -> int:
+        return len(list((tmp_path / "made_parts").glob("runs-*")))
+
+    chosen = [parts["quick"], parts["failing"]]
+    _, first = run(tmp_path, chosen)
+    code, second = run(tmp_path, chosen)
+    assert (code, runs()) == (1, 1)  # the failed part is tried again and fails again
+    assert second["parts"][0] == first["parts"][0]
+    code, only = run(tmp_path, chosen, "--only", "quick", "--again")
+    assert (code, runs(), len(only["parts"])) == (0, 2, 1)
+    monkeypatch.setattr(machine, "digest_of_sources", lambda: "other code")
+    run(tmp_path, [parts["quick"]])
+    assert runs() == 3
+    monkeypatch.setattr(machine, "describe_machine", lambda device, environment: {**FACTS, "device": "another card"})
+    run(tmp_path, [parts["quick"]])
+    assert runs() == 4
+    (tmp_path / "out/tiny/quick.json").write_text("{")  # the disk was full
+    run(tmp_path, [parts["quick"]])
+    assert runs() == 5
+
+
+def test_all_parts_together_have_a_limit(tmp_path, parts):
+    code, results = run(tmp_path, [parts["quick"]], "--seconds", "5")
+    assert code == 1
+    assert results["parts"][0]["failure"] == "not begun: the 5 s for all parts were used up"
+
+
+def test_the_tables(tmp_path, parts, capsys):
+    run(tmp_path, [parts["quick"]])
+    printed = capsys.readouterr().out.splitlines()
+    assert "  speed     1,234 trainings/h                         at least 2,000 trainings/h" in printed
+    assert "  rounding              2e-07  plain loop | autograd  at most 1e-06               yes" in printed
+    markdown = (tmp_path / "out/tiny/results.md").read_text()
+    assert markdown.startswith("**Tiny sizes, to try out the benchmark itself: no figures of a GPU")
+    assert "| quick | speed | 1,234 trainings/h |  | at least 2,000 trainings/h |  |\n" in markdown
+    assert r"|  | rounding | 2e-07 | plain loop \| autograd | at most 1e-06 | yes |" in markdown
+
+
+def test_targets():
+    fast, small = Target(at_least=3), Target(at_most=1e-5, everywhere=True)
+    assert [Row("a", 3.0, "times", fast).is_met(judged=judged) for judged in (True, False)] == [True, None]
+    assert [Row("a", value, "", small).is_met(judged=False) for value in (1e-5, 2e-5, float("nan"))] == [
+        True,
+        False,
+        False,
+    ]
+    assert not fast.is_met(float("nan"))
+    assert Row("a", 1.0).is_met(judged=True) is None
+    row = Row("a", 3.0, "times", fast, "b")
+    assert Row.from_json(json.loads(json.dumps(row.to_json()))) == row
+    assert [as_text(value) for value in (54569, 999.6, 0.25, 1.234e-7)] == ["54,569", "1,000", "0.25", "1.23e-07"]
+    with pytest.raises(ValueError, match=r"^A target has one bound: give at_most or at_least\.$"):
+        Target()
+
+
+def test_the_parts_fit_into_their_time():
+    parts = [Part.named(name) for name in PARTS]
+    assert len({part.name for part in parts}) == len(parts)
+    assert all(0 < part.limit <= LONGEST_S for part in parts)
+    assert sum(part.limit for part in parts) <= TOTAL_S <= 8 * 60
+
+
+def test_without_a_gpu_it_says_so_and_exits_3(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    run = subprocess.run(
+        ["make", "gpu", f"PYTHON={sys.executable}", f"GPU_ARGS=--output {tmp_path}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stderr.splitlines()[0].startswith("No GPU: torch ")
+    assert "Nothing was measured." in run.stderr
+    assert "gpu] Error 3" in run.stderr
+    assert not list(tmp_path.rglob("results.*"))
+
+
+def test_a_cpu_gives_no_figures(tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        command.main(["--device", "cpu", "--output", str(tmp_path)])
+    assert exit_.value.code == 2
+    assert "--device cpu needs --tiny: a CPU has no figures to give for a GPU." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_every_part_runs_on_a_cpu(name):
+    part = importlib.import_module(Part.named(name).module)
+    rows = list(part.measure("cpu", tiny=True))
+    assert rows
+    assert [row for row in rows if row.is_met(judged=False) is False] == []
+    assert len({row.what for row in rows}) == len(rows)
