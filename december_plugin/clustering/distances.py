@@ -7,6 +7,12 @@ With the vectors ``x`` and centres ``m`` measured from the features' mean, one d
 The three terms are large and nearly cancel, in float32 by up to 0.1 nat of log density even after centring. So the
 product runs in float64, over blocks of neurons small enough for the processor's cache, whatever the vectors' own
 precision. Quantities per neuron and cluster are laid out clusters first, ``(K, B)`` for a block of ``B`` neurons.
+
+On a GPU a host that looks at a number waits for everything queued before it. *Asynchronous* distances, of float32
+vectors, never look: there are few large blocks, nothing is checked, and no centre is treated apart for being far away.
+They are measured from a middle of the vectors that a few far ones do not move. Then only far centres have large terms,
+and for their own neurons float64 products lose less than the vectors' float32 has lost already: at a distance of ``r``
+scales, rounding a vector costs about ``1e-7 r`` and the products ``1e-16 r^2``, which is less up to ``r = 1e9``.
 """
 
 from __future__ import annotations
@@ -23,9 +29,10 @@ from december_plugin.errors import EmbeddingError
 from december_plugin.validation.byte_order import in_native_order
 
 # Numbers of float64 that one block's temporaries may take: a few MB stay in a processor's cache, while a GPU wants
-# few large kernels.
+# few large kernels (half a GB: 100,000 neurons of 128 features and 100 clusters are one block).
 BLOCK_NUMBERS = {"cpu": 2**20}
-BLOCK_NUMBERS_ELSEWHERE = 2**25
+BLOCK_NUMBERS_ELSEWHERE = 2**26
+MIDDLE_ROWS = 255  # vectors whose median is the origin of asynchronous distances
 # Squared centre per scale, summed over features, up to which the difference of products is exact to about 1e-7. One
 # readout vector that is far from all others takes a centre, and the mean of the vectors, beyond it.
 LARGEST_TERM = 1e8
@@ -85,11 +92,22 @@ def mean_vector(w: Tensor) -> Tensor:
     rows = torch.nonzero(~torch.isfinite(w).all(dim=1)).flatten()
     if len(rows) == 0:  # the float32 sum overflowed
         return w.double().mean(dim=0)
-    raise EmbeddingError(
-        f"{len(rows)} of {len(w)} readout vectors hold NaN or infinite values, the first is row {int(rows[0])}. "
+    raise not_finite(len(rows), len(w), int(rows[0]))
+
+
+def not_finite(n_bad: int, n: int, first: int) -> EmbeddingError:
+    """Return the error that says how many of ``n`` vectors are not finite, and which is the first."""
+    return EmbeddingError(
+        f"{n_bad} of {n} readout vectors hold NaN or infinite values, the first is row {first}. "
         "Clustering needs finite vectors: check whether the training diverged (lower its learning rate), "
         "or leave these neurons out."
     )
+
+
+def middle_vector(w: Tensor) -> Tensor:
+    """Return the features' median (D,), float64, of at most 255 of the vectors (N, D), evenly spaced; no check."""
+    sample = w[:: -(-len(w) // MIDDLE_ROWS)]
+    return sample.sort(dim=0).values[(len(sample) - 1) // 2].double()
 
 
 def check_magnitude(w: Tensor) -> float:
@@ -124,29 +142,31 @@ class DiagonalDistances:
         Vectors (N, D); any graph they have is ignored.
     centers, scales
         Centres (K, D) and squared scales (K, D), the scales positive.
+    asynchronous
+        Whether the host never waits for the device of the vectors, which are float32 or less precise (see above).
 
     Attributes
     ----------
     shift
-        The features' mean (D,), float64: the origin from which vectors and centres are measured.
+        The features' mean (D,), float64, or a median: the origin from which vectors and centres are measured.
 
     Raises
     ------
     EmbeddingError
-        If the vectors hold NaN or infinite values.
+        If the vectors hold NaN or infinite values. Asynchronous distances of such a vector are not finite, either.
     """
 
-    def __init__(self, w: Tensor, centers: Tensor, scales: Tensor) -> None:
+    def __init__(self, w: Tensor, centers: Tensor, scales: Tensor, *, asynchronous: bool = False) -> None:
         self.w = w.detach()
-        self.shift = mean_vector(self.w)
+        self.asynchronous = asynchronous
+        self.shift = middle_vector(self.w) if asynchronous else mean_vector(self.w)
         precisions = scales.detach().double().reciprocal()
         centered = centers.detach().double() - self.shift
         scaled = centered * precisions
         self.coefficients = torch.cat([precisions, -2 * scaled], dim=1)
         self.offsets = (centered * scaled).sum(dim=1, keepdim=True)
-        self._far = [
-            (k, centered[k], precisions[k]) for k in torch.nonzero(self.offsets[:, 0] > LARGEST_TERM).flatten().tolist()
-        ]
+        far = [] if asynchronous else torch.nonzero(self.offsets[:, 0] > LARGEST_TERM).flatten().tolist()
+        self._far = [(k, centered[k], precisions[k]) for k in far]
         self._slopes: Tensor | None = None
 
     def blocks(self, dtype: torch.dtype = torch.float64) -> Iterator[tuple[slice, Tensor]]:
@@ -156,6 +176,8 @@ class DiagonalDistances:
         """
         (n, d), k = self.w.shape, len(self.coefficients)
         numbers = BLOCK_NUMBERS.get(self.w.device.type, BLOCK_NUMBERS_ELSEWHERE)
+        if self.asynchronous:
+            numbers = BLOCK_NUMBERS_ELSEWHERE
         size = min(n, max(4, numbers // (2 * d + 4 * k) // 64) * 64)
         buffer = self.w.new_empty((size, 2 * d), dtype=dtype)
         shift = self.shift.to(dtype)
@@ -182,8 +204,10 @@ class DiagonalDistances:
 
         ``gradients`` are those with respect to the distances (K, B) of the block ``rows``.
 
-        Computed in the precision of ``gradients``: nothing here cancels as badly as in the distances.
+        Computed in the precision of ``gradients``: nothing here cancels as badly as in the distances. If asynchronous,
+        in float64, since a GPU may be set to multiply float32 matrices with less precision (TF32).
         """
+        gradients = gradients.double() if self.asynchronous else gradients
         dtype, d = gradients.dtype, self.w.shape[1]
         if self._slopes is None or self._slopes.dtype != dtype:
             self._slopes = self.coefficients.to(dtype, copy=True)

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from december_plugin.clustering.distances import DiagonalDistances, as_vectors, squared_distances, working_dtype
+from december_plugin.clustering.distances import (
+    DiagonalDistances,
+    as_vectors,
+    not_finite,
+    squared_distances,
+    working_dtype,
+)
 from december_plugin.clustering.kmeans import kmeans_start
 from december_plugin.clustering.methods import KMEANS_RESTARTS
 from december_plugin.clustering.student_t_mixture import EMPTY_CLUSTERS, SCALE_CENTERS, StudentTMixture
@@ -68,15 +74,21 @@ class _ClusteringLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, w: Tensor, mixture: StudentTMixture, detach_target: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        ctx: Any, w: Tensor, mixture: StudentTMixture, detach_target: bool, seen: _FiniteVectors | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         dtype = working_dtype(w)
-        distances = DiagonalDistances(w, mixture.centers, mixture.scales)
+        distances = DiagonalDistances(w, mixture.centers, mixture.scales, asynchronous=seen is not None)
         log_q, q, u = (w.new_empty((mixture.n_clusters, len(w)), dtype=dtype) for _ in range(3))
         sums = distances.shift.new_zeros(mixture.n_clusters)
         blocks = []
+        log_likelihoods = distances.shift.new_empty(len(w))
         for block in mixture.posterior_blocks(distances, (log_q, q, u)):
             sums += block.q.sum(dim=1)
             blocks.append(block.rows)
+            log_likelihoods[block.rows] = block.log_likelihoods
+        if seen is not None:
+            seen.note(log_likelihoods)
         # From here on the memory of log_q holds dKL/da, short of the part through the cluster sums.
         logit_gradients = log_q
         loss, sum_gradients = _replace_by_logit_gradients(log_q, q, sums, blocks, detach_target=detach_target)
@@ -88,9 +100,9 @@ class _ClusteringLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, loss_gradient: Tensor | None, *_: None) -> tuple[Tensor | None, None, None]:
+    def backward(ctx: Any, loss_gradient: Tensor | None, *_: None) -> tuple[Tensor | None, None, None, None]:
         if loss_gradient is None:
-            return None, None, None
+            return None, None, None, None
         w, q, u, logit_gradients = ctx.saved_tensors
         gradient = torch.empty_like(w)
         scale = (-0.5 * loss_gradient).to(q.dtype)
@@ -101,7 +113,32 @@ class _ClusteringLoss(torch.autograd.Function):
                     q_block = q[:, rows]
                     block = torch.addcmul(block, q_block, ctx.sum_gradients @ q_block - ctx.sum_gradients[:, None])
                 ctx.distances.backward_vectors((block * u[:, rows]).mul_(scale), rows, gradient)
-        return gradient, None, None
+        return gradient, None, None, None
+
+
+class _FiniteVectors:
+    """Which vectors of asynchronous steps were not finite, kept on their device until somebody looks."""
+
+    def __init__(self, w: Tensor) -> None:
+        self.n = len(w)
+        self._found = torch.zeros(2, dtype=torch.int64, device=w.device)  # in the first such step: how many, the first
+
+    def is_of(self, w: Tensor) -> bool:
+        """Tell whether vectors are as many, and on the same device."""
+        return len(w) == self.n and w.device == self._found.device
+
+    def note(self, log_likelihoods: Tensor) -> None:
+        """Note which vectors' log likelihoods (N,) are not finite, unless there were such before."""
+        bad = ~torch.isfinite(log_likelihoods)
+        found = torch.stack([bad.sum(), bad.to(torch.uint8).argmax()])
+        self._found.copy_(torch.where(self._found[0] > 0, self._found, found))
+
+    def check(self) -> None:
+        """Raise an EmbeddingError if there were any, and forget them."""
+        n_bad, first = self._found.tolist()
+        self._found.zero_()
+        if n_bad:
+            raise not_finite(n_bad, self.n, first)
 
 
 def _replace_by_logit_gradients(
@@ -143,6 +180,10 @@ class DECEMber(nn.Module):
         gradient flows through it, as in the published experiments.
     scale_centers, empty_clusters
         As for :meth:`~december_plugin.clustering.student_t_mixture.StudentTMixture.m_step`.
+    asynchronous
+        Whether the host never waits for the device in :meth:`loss`, its backward pass and :meth:`m_step`, so that
+        they can be recorded in a CUDA graph after a first call: what is wrong with the vectors is then told by
+        :meth:`check_steps`. Never so for float64 vectors; by default for all others on a CUDA device.
 
     Attributes
     ----------
@@ -177,13 +218,16 @@ class DECEMber(nn.Module):
         detach_target: bool = False,
         scale_centers: str = "new",
         empty_clusters: str = "keep",
+        asynchronous: bool | None = None,
     ) -> None:
         super().__init__()
         self.mixture = StudentTMixture(n_clusters, n_features, dof=dof, weights=weights, scale_bounds=scale_bounds)
         self.detach_target = bool(detach_target)
         self.scale_centers = check_choice("scale_centers", scale_centers, SCALE_CENTERS)
         self.empty_clusters = check_choice("empty_clusters", empty_clusters, EMPTY_CLUSTERS)
+        self.asynchronous = asynchronous
         self._last_e_step: tuple[Tensor, Tensor] | None = None
+        self._seen: _FiniteVectors | None = None
 
     def initialize(self, w: Tensor, *, seed: int, n_init: int = KMEANS_RESTARTS, **settings: str) -> None:
         """Start the clusters from k-means on readout vectors (N, D); see :meth:`StudentTMixture.initialize`."""
@@ -207,13 +251,37 @@ class DECEMber(nn.Module):
         Raises
         ------
         EmbeddingError
-            If the vectors are not finite, are not (N, ``n_features``), or the clusters were never initialised.
+            If the vectors are not finite (if asynchronous, :meth:`check_steps` tells), are not (N, ``n_features``), or
+            the clusters were never initialised.
         """
-        w = self.mixture.check(w)
+        if not self.is_asynchronous(w):
+            w, self._seen = self.mixture.check(w), None
+        elif self._seen is None or not self._seen.is_of(w):
+            w = self.mixture.check(w)
+            self._seen = _FiniteVectors(w)
+        else:
+            w = as_vectors(w, n_features=self.mixture.n_features)
         self._last_e_step = None  # frees its memory for the new one
-        loss, q, u = _ClusteringLoss.apply(w, self.mixture, self.detach_target)
+        loss, q, u = _ClusteringLoss.apply(w, self.mixture, self.detach_target, self._seen)
         self._last_e_step = q.detach().t(), u.detach().t()
         return loss
+
+    def is_asynchronous(self, w: Tensor) -> bool:
+        """Whether steps on these vectors never let the host wait for their device."""
+        if not isinstance(w, Tensor) or working_dtype(w) != torch.float32:
+            return False
+        return w.device.type == "cuda" if self.asynchronous is None else self.asynchronous
+
+    def check_steps(self) -> None:
+        """Look at what asynchronous steps noted since the last look; the host waits for the device.
+
+        Raises
+        ------
+        EmbeddingError
+            If vectors of an E-step were not finite. The clusters are not finite since then, either.
+        """
+        if self._seen is not None:
+            self._seen.check()
 
     def m_step(self, w: Tensor) -> None:
         """M-step on readout vectors (N, D) with the responsibilities of the last :meth:`loss`.
@@ -225,7 +293,13 @@ class DECEMber(nn.Module):
         """
         if self._last_e_step is None:
             raise EmbeddingError("m_step needs the responsibilities of an E-step, but there was none: call loss first.")
-        self.mixture.m_step(w, *self._last_e_step, scale_centers=self.scale_centers, empty_clusters=self.empty_clusters)
+        self.mixture.m_step(
+            w,
+            *self._last_e_step,
+            scale_centers=self.scale_centers,
+            empty_clusters=self.empty_clusters,
+            asynchronous=self.is_asynchronous(w),
+        )
 
     def assign(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Labels (N,) int64 and confidences (N,) of readout vectors (N, D); see :meth:`StudentTMixture.assign`."""

@@ -16,13 +16,11 @@ from torch import Tensor, nn
 from december_plugin.clustering.distances import DiagonalDistances, as_vectors, squared_distances, working_dtype
 from december_plugin.clustering.kmeans import kmeans_start, spawn_seeds
 from december_plugin.clustering.methods import KMEANS_RESTARTS, Weights
+from december_plugin.clustering.moments import EMPTY_MASS, Moments, Weighted
 from december_plugin.clustering.result import ClusteringResult
 from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
 from december_plugin.validation.checks import check_bounds, check_choice, check_count, is_number
 
-EMPTY_MASS = 1e-6  # neurons; a cluster that has less keeps its centre and scales
-# Squared centre per scale up to which sums of products give the scale to about 1e-4 (float32) and 1e-6 (float64).
-MAX_CANCELLATION = {torch.float32: 1e3, torch.float64: 1e9}
 # Responsibilities too small to matter are held above these bounds: the squares that a target distribution needs stay
 # ordinary numbers, and arithmetic on the tiny numbers below those is ten times slower.
 SMALLEST_Q = {torch.float32: 1e-16, torch.float64: 1e-150}
@@ -45,46 +43,6 @@ class _Posterior(NamedTuple):
     q: Tensor  # (K, B)
     u: Tensor  # (K, B)
     log_likelihoods: Tensor  # (B,), float64
-
-
-_Weighted = tuple[Tensor, Tensor, Tensor]  # q and u (K, B), features (B, 2 D)
-
-
-class _Moments:
-    """Weighted sums over neurons from which the M-step follows, float64, about the origin of ``distances``."""
-
-    def __init__(self, distances: DiagonalDistances) -> None:
-        k = len(distances.coefficients)
-        self.shift = distances.shift
-        self.features = torch.zeros_like(distances.coefficients)  # (K, 2 D): sums of q u [x^2, x]
-        self.weights = distances.shift.new_zeros(k, 1)  # sums of q u
-        self.masses = distances.shift.new_zeros(k, 1)  # sums of q
-
-    def add(self, q: Tensor, u: Tensor, features: Tensor) -> None:
-        """Add a block: ``q`` and ``u`` (K, B), ``features`` (B, 2 D), in whose precision the sums of it are made."""
-        qu = (q * u).to(features.dtype)
-        self.features += qu @ features
-        self.weights += qu.sum(dim=1, keepdim=True)
-        self.masses += q.sum(dim=1, keepdim=True)
-
-    def solve(self) -> tuple[Tensor, Tensor]:
-        """Return the centres relative to ``shift``, and the scales (K, D); meaningless for an empty cluster."""
-        second, first = self.features.chunk(2, dim=1)
-        centers = first / self.weights.clamp_min(torch.finfo(torch.float64).tiny)
-        return centers, (second - centers * first) / self.masses.clamp_min(EMPTY_MASS)
-
-    def cancel(self, smallest_scale: float, dtype: torch.dtype) -> Tensor:
-        """Tell which clusters (K,) are so far from the mean and so narrow that ``solve`` loses a scale of theirs."""
-        centers, scales = self.solve()
-        lost = centers.square() > MAX_CANCELLATION[dtype] * scales.clamp_min(smallest_scale)
-        return (lost & (self.masses >= EMPTY_MASS)).any(dim=1)
-
-    def scales_about(self, centers: Tensor, k: int, blocks: Iterator[_Weighted]) -> Tensor:
-        """Return the scales (D,) of cluster ``k`` as sums of squares about its centre, in a second pass."""
-        total = torch.zeros_like(centers[k])
-        for q, u, features in blocks:
-            total += (q[k] * u[k]).double() @ (features[:, len(total) :] - centers[k]).square()
-        return total / self.masses[k]
 
 
 class StudentTMixture(nn.Module):
@@ -305,7 +263,14 @@ class StudentTMixture(nn.Module):
 
     @torch.no_grad()
     def m_step(
-        self, w: Tensor, q: Tensor, u: Tensor, *, scale_centers: str = "new", empty_clusters: str = "keep"
+        self,
+        w: Tensor,
+        q: Tensor,
+        u: Tensor,
+        *,
+        scale_centers: str = "new",
+        empty_clusters: str = "keep",
+        asynchronous: bool = False,
     ) -> None:
         """Set centres, scales and weights to those that the responsibilities imply (paper, equations 11 and 12).
 
@@ -326,6 +291,9 @@ class StudentTMixture(nn.Module):
             "keep": as above. "reseed": a cluster of less than 1e-8 times the number of neurons moves to the mean of
             all neurons, weighted with ``u``, with the scales that they have about it. In the published code
             responsibilities are held above 1e-8, which has this effect.
+        asynchronous
+            Whether the host never waits for the device: vectors, float32 or less precise, are not checked for NaN, and
+            scales of a cluster that is narrower than the float32 numbers at its place are only as precise as those.
 
         Raises
         ------
@@ -339,7 +307,7 @@ class StudentTMixture(nn.Module):
             # Of few neurons, enough of each for the cluster not to count as empty below.
             floor = max(PUBLISHED_FLOOR, 2 * EMPTY_MASS / len(q))
             empty = q.sum(dim=0, dtype=torch.float64) < floor * len(q)
-            q = torch.where(empty, floor, q) if empty.any() else q
+            q = q.masked_fill(empty, floor) if asynchronous or empty.any() else q
         w = as_vectors(w, n_features=self.n_features)
         expected = (len(w), self.n_clusters)
         if tuple(q.shape) != expected or tuple(u.shape) != expected:
@@ -347,34 +315,35 @@ class StudentTMixture(nn.Module):
                 f"q and u must have the shape {expected} (neurons, clusters), but have {tuple(q.shape)} and "
                 f"{tuple(u.shape)}. Pass the e_step of the same neurons."
             )
-        distances = DiagonalDistances(w, self.centers, self.scales)
-        dtype = working_dtype(w) if w.device.type == "cpu" else torch.float64
+        distances = DiagonalDistances(w, self.centers, self.scales, asynchronous=asynchronous)
+        dtype = torch.float64 if asynchronous or w.device.type != "cpu" else working_dtype(w)
         moments = self._moments(distances, q, u, dtype)
         # A scale is the small difference of squares where a cluster is far from the mean and narrow.
         if dtype != torch.float64 and moments.cancel(self.scale_bounds[0], dtype).any():
             moments = self._moments(distances, q, u, torch.float64)
         self._update(
             moments,
-            lambda: ((q[rows].t(), u[rows].t(), x) for rows, x in distances.blocks()),
+            None if asynchronous else lambda: ((q[rows].t(), u[rows].t(), x) for rows, x in distances.blocks()),
             about_old_centers=scale_centers == "old",
         )
 
     @staticmethod
-    def _moments(distances: DiagonalDistances, q: Tensor, u: Tensor, dtype: torch.dtype) -> _Moments:
-        moments = _Moments(distances)
+    def _moments(distances: DiagonalDistances, q: Tensor, u: Tensor, dtype: torch.dtype) -> Moments:
+        moments = Moments(distances)
         with torch.autocast(distances.w.device.type, enabled=False):
             for rows, features in distances.blocks(dtype):
                 moments.add(q[rows].t(), u[rows].t(), features)
         return moments
 
     def _update(
-        self, moments: _Moments, again: Callable[[], Iterator[_Weighted]], *, about_old_centers: bool = False
+        self, moments: Moments, again: Callable[[], Iterator[Weighted]] | None, *, about_old_centers: bool = False
     ) -> None:
-        """Set the parameters; ``again`` yields the blocks once more, for clusters whose scales cancel."""
+        """Set the parameters; ``again`` yields the blocks once more, for clusters whose scales cancel, if any may."""
         full = moments.masses >= EMPTY_MASS
         centers, scales = moments.solve()
-        for k in torch.nonzero(moments.cancel(self.scale_bounds[0], torch.float64)).flatten().tolist():
-            scales[k] = moments.scales_about(centers, k, again())
+        if again is not None:
+            for k in torch.nonzero(moments.cancel(self.scale_bounds[0], torch.float64)).flatten().tolist():
+                scales[k] = moments.scales_about(centers, k, again())
         if about_old_centers:
             moved = centers + moments.shift - self.centers
             scales = scales + moved.square() * moments.weights / moments.masses.clamp_min(EMPTY_MASS)
@@ -489,7 +458,7 @@ class StudentTMixture(nn.Module):
         history: list[float] = []
         while True:
             distances = DiagonalDistances(w, self.centers, self.scales)
-            moments, total = _Moments(distances), distances.shift.new_zeros(())
+            moments, total = Moments(distances), distances.shift.new_zeros(())
             for block in self.posterior_blocks(distances):
                 moments.add(block.q, block.u, block.features)
                 total += block.log_likelihoods.sum()

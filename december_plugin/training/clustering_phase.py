@@ -24,7 +24,7 @@ class ClusteringPhase:
 
     :meth:`begin` starts the mixture by k-means on the readout vectors, or :meth:`resume` from the state of an
     interrupted training; :meth:`backward` is called at every optimizer step, between the backward pass of the model
-    loss and the optimizer's step.
+    loss and the optimizer's step; :meth:`end_epoch` after the last step of an epoch.
     """
 
     def __init__(self, settings: ClusteringSettings):
@@ -32,6 +32,7 @@ class ClusteringPhase:
         self.regularizer: DECEMber | None = None
         self.strength: float | None = None
         self.gradient_ratio: float | None = None
+        self._first_norms: Tensor | None = None
 
     @property
     def began(self) -> bool:
@@ -95,19 +96,36 @@ class ClusteringPhase:
     def backward(self, model: nn.Module) -> Tensor:
         """E-step, clustering loss and its gradient, M-step; return the loss, without its strength.
 
-        The gradients of the model loss must have been accumulated already: the first call compares the two.
+        The gradients of the model loss must have been accumulated already: the first call compares the two. On a CUDA
+        device the host does not wait here; what is to be seen and told waits for :meth:`end_epoch`.
         """
         assert self.regularizer is not None, "begin() comes first"
         vectors = stack_readout_vectors(model)
         loss = self.regularizer.loss(vectors)
-        if self.strength is None:
-            self.strength = self._choose_strength(model, loss)
-        (self.strength * loss).backward()
+        if self.strength is None and self._first_norms is None:
+            self._first_norms = self._gradient_norms(model, loss)
+            if not self.regularizer.is_asynchronous(vectors):
+                self._choose_strength()
+        strength = self.strength if self.strength is not None else self._strength_on_device(loss)
+        (strength * loss).backward()
         self.regularizer.m_step(vectors.detach())
         return loss.detach()
 
-    def _choose_strength(self, model: nn.Module, loss: Tensor) -> float:
-        """Return the strength, and record ``R = strength * ||dKL/dW|| / ||dL_model/dW||`` at the first step.
+    def end_epoch(self) -> None:
+        """Look at what the steps of an epoch left on the device.
+
+        Raises
+        ------
+        EmbeddingError
+            If readout vectors of a step were not finite.
+        """
+        if self._first_norms is not None:
+            self._choose_strength()
+        if self.regularizer is not None:
+            self.regularizer.check_steps()
+
+    def _gradient_norms(self, model: nn.Module, loss: Tensor) -> Tensor:
+        """Return the squared norms of dL_model/dW and dKL/dW (2,), float64.
 
         Both norms are taken over the parameters that the readout vectors are made of.
         """
@@ -118,15 +136,31 @@ class ClusteringPhase:
             for parameter, gradient in zip(parameters, gradients, strict=True)
             if gradient is not None and parameter.grad is not None
         ]
-        model_norm = float(sum(g.double().square().sum() for g, _ in pairs)) ** 0.5
-        clustering_norm = float(sum(g.double().square().sum() for _, g in pairs)) ** 0.5
+        zero = loss.new_zeros((), dtype=torch.float64)
+        sides = zip(*pairs, strict=True) if pairs else ((), ())
+        return torch.stack([sum((g.double().square().sum() for g in side), zero) for side in sides])
+
+    def _strength_on_device(self, loss: Tensor) -> Tensor | float:
+        """Return what :meth:`_choose_strength` will choose, which the host has not seen yet."""
+        if self.settings.strength != "auto":
+            return float(self.settings.strength)
+        assert self._first_norms is not None
+        model_norm, clustering_norm = self._first_norms.sqrt()
+        strength = AUTO_GRADIENT_RATIO * model_norm / clustering_norm
+        return torch.where((strength > 0) & strength.isfinite(), strength, 1).to(loss.dtype)
+
+    def _choose_strength(self) -> None:
+        """Choose the strength, and record ``R = strength * ||dKL/dW|| / ||dL_model/dW||`` at the first step."""
+        assert self._first_norms is not None
+        model_norm, clustering_norm = (square**0.5 for square in self._first_norms.tolist())
+        self._first_norms = None
         ratio = clustering_norm / model_norm if model_norm > 0 else float("inf")
         if self.settings.strength == "auto":
             # A clustering loss without any gradient (K = 1) leaves nothing to scale.
             strength = AUTO_GRADIENT_RATIO / ratio if 0 < ratio < float("inf") else 1.0
         else:
             strength = float(self.settings.strength)
-        self.gradient_ratio = strength * ratio
+        self.strength, self.gradient_ratio = strength, strength * ratio
         logger.info("clustering strength %.4g, gradient ratio %.3g", strength, self.gradient_ratio)
         if self.locked_in:
             warnings.warn(
@@ -136,7 +170,6 @@ class ClusteringPhase:
                 UserWarning,
                 stacklevel=2,
             )
-        return strength
 
     @property
     def locked_in(self) -> bool:

@@ -393,6 +393,8 @@ class TrainingRun:
                 self.optimizer.step()
                 self.optimizer.zero_grad()
                 n_steps += 1
+        if clustering is not None:
+            clustering.end_epoch()
         mean_clustering = (clustering_total / n_steps).item() if clustering is not None else math.nan
         return (total / n_steps).item(), mean_clustering
 
