@@ -307,7 +307,7 @@ class StudentTMixture(nn.Module):
             # Of few neurons, enough of each for the cluster not to count as empty below.
             floor = max(PUBLISHED_FLOOR, 2 * EMPTY_MASS / len(q))
             empty = q.sum(dim=0, dtype=torch.float64) < floor * len(q)
-            q = q.masked_fill(empty, floor) if asynchronous or empty.any() else q
+            q = torch.where(empty, floor, q) if asynchronous or empty.any() else q
         w = as_vectors(w, n_features=self.n_features)
         expected = (len(w), self.n_clusters)
         if tuple(q.shape) != expected or tuple(u.shape) != expected:
