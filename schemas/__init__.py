@@ -12,7 +12,7 @@ Importing this package opens no connection; :func:`december_tables` uses the one
 Questions to the filled tables are in :mod:`december_plugin.results.agreement`.
 """
 
-from december_plugin.schemas.build import DecemberTables, december_tables
+from december_plugin.schemas.declare import DecemberTables, december_tables
 from december_plugin.schemas.training import ThreePartTraining
 
 __all__ = ["DecemberTables", "ThreePartTraining", "december_tables"]

@@ -170,7 +170,7 @@ def _import_module(name: str) -> Any:
         module = importlib.import_module(name)
     except failures.ANYTHING as error:
         raise SettingsError(f"the nnfabrik module {name!r} cannot be imported: {failures.reason(error)}.") from None
-    from december_plugin.schemas.build import NNFABRIK_TABLES
+    from december_plugin.schemas.declare import NNFABRIK_TABLES
 
     missing = [table for table in NNFABRIK_TABLES if not hasattr(module, table)]
     if missing:

@@ -7,6 +7,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from december_plugin.errors import SettingsError
+from december_plugin.pool.liveness import SHORT
+
 if TYPE_CHECKING:
     from december_plugin.pool.jobs.records import PoolRecords
     from december_plugin.pool.liveness import PoolStatus, WorkerStatus
@@ -39,7 +42,6 @@ def stop_pools(connection: Any, schema: str, *, beginning: str | None = None, no
         If no running pool has such an id.
     """
     from december_plugin.pool.jobs.records import PoolRecords
-    from december_plugin.pool.supervisor.registry import choose_pools
     from december_plugin.pool.supervisor.supervisor import STOP, STOP_NOW
 
     records = PoolRecords(connection, schema)
@@ -53,6 +55,26 @@ def stop_pools(connection: Any, schema: str, *, beginning: str | None = None, no
         print(f"pool {pool.pool_id[:8]} ({pool.description}): asked to stop", flush=True)
     _Waiting(records, [pool.pool_id for pool in waiting], now=now).until_all_have_ended()
     return 0
+
+
+def choose_pools(found: Sequence[PoolStatus], beginning: str | None) -> list[PoolStatus]:
+    """Return the pools whose id begins like this, or all.
+
+    Raises
+    ------
+    SettingsError
+        If there is none.
+    """
+    if beginning is None:
+        return list(found)
+    chosen = [pool for pool in found if pool.pool_id.startswith(beginning.lower())]
+    if not chosen:
+        there = ", ".join(pool.pool_id[:SHORT] for pool in found)
+        raise SettingsError(
+            f"no pool whose id begins with {beginning!r} is running. "
+            + (f"Running: {there}." if there else "None is running in this schema.")
+        )
+    return chosen
 
 
 class _Waiting:

@@ -17,8 +17,8 @@ from typing import Any
 from datajoint.errors import IntegrityError
 
 from december_plugin.importing.datajoint_internals import job_hash
+from december_plugin.pool.jobs.missing import missing_keys
 from december_plugin.pool.jobs.records import PoolRecords
-from december_plugin.pool.jobs.waiting import missing_keys
 from december_plugin.pool.store_rows import ExternalRows, StoredFile
 from december_plugin.pool.transactions import transaction
 from december_plugin.pool.worker.checkpoints import CHECKPOINTS, key_hash_of
@@ -74,7 +74,7 @@ class Cleaner:
     Parameters
     ----------
     tables
-        The lab's tables, :class:`december_plugin.schemas.build.DecemberTables`.
+        The lab's tables, :class:`december_plugin.schemas.declare.DecemberTables`.
     store
         The store.
     older_than

@@ -23,7 +23,7 @@ from december_plugin.results.queries import (
     seed_agreement_of,
     with_columns_of,
 )
-from december_plugin.schemas.build import DecemberTables
+from december_plugin.schemas.declare import DecemberTables
 
 FIRST_COLUMNS = ("label", "identity", "method", "n_clusters", *SUMMARY_COLUMNS)
 

@@ -16,7 +16,7 @@ from december_plugin.results.queries import (
     one_configuration,
     selected_assignments,
 )
-from december_plugin.schemas.build import DecemberTables
+from december_plugin.schemas.declare import DecemberTables
 from december_plugin.schemas.stored import (
     build_trained,
     full_config,

@@ -39,7 +39,7 @@ from december_plugin.results.queries import (
     frame_of,
     seed_agreement_of,
 )
-from december_plugin.schemas.build import DecemberTables
+from december_plugin.schemas.declare import DecemberTables
 
 CURVE = (
     *("dataset_fn", "dataset_hash", "model_fn", "model_hash", "trainer_fn", "trainer_role", "trainer_settings"),

@@ -12,8 +12,8 @@ from december_plugin.embeddings.neuron_ids import NeuronIds
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.confusion import ConfusionMatrix, confusion_matrix
 from december_plugin.results.queries import known_types_name, one_configuration
-from december_plugin.schemas.build import DecemberTables
 from december_plugin.schemas.consensus import consensus_of
+from december_plugin.schemas.declare import DecemberTables
 from december_plugin.schemas.stored_labels import assigned_labels
 
 

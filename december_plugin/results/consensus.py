@@ -18,8 +18,8 @@ from december_plugin.results.queries import (
     current_labels,
     one_configuration,
 )
-from december_plugin.schemas.build import DecemberTables
 from december_plugin.schemas.consensus import consensus_of
+from december_plugin.schemas.declare import DecemberTables
 
 
 def consensus_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from december_plugin.results.nulls import ABOVE_NULL, null_table
 from december_plugin.results.performance import stored_columns
 from december_plugin.results.queries import configuration_key
 from december_plugin.results.report import ReportSettings, read_trainings, selected_agreement
-from december_plugin.schemas.build import DecemberTables
+from december_plugin.schemas.declare import DecemberTables
 
 SUMMARY = ["configuration", "label", "method", "n_clusters", "trainer_role"]
 NULLS = ["surrogate_name", "agreement_mean", "null_mean", "null_sd", "null_low", "null_high", "p_value", "n_draws"]

@@ -21,7 +21,7 @@ from december_plugin.evaluation.methods import Method
 from december_plugin.results.agreement import agreement_table
 from december_plugin.results.labels import names_of
 from december_plugin.results.queries import assignments_of, configuration_key, frame_of
-from december_plugin.schemas.build import DecemberTables
+from december_plugin.schemas.declare import DecemberTables
 from december_plugin.schemas.stored import stored_state_dict
 from december_plugin.schemas.stored_labels import AssignedLabels, assigned_labels
 

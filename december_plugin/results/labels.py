@@ -16,7 +16,7 @@ import pandas as pd
 from december_plugin.clustering.methods import DECEMBER
 from december_plugin.evaluation.methods import Method, role_order
 from december_plugin.results.queries import configuration_key, frame_of
-from december_plugin.schemas.build import DecemberTables
+from december_plugin.schemas.declare import DecemberTables
 from december_plugin.text.entry_names import (
     canonical,
     distinct_names,

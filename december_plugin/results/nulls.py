@@ -22,7 +22,7 @@ from december_plugin.results.queries import (
     current_labels,
     frame_of,
 )
-from december_plugin.schemas.build import DecemberTables
+from december_plugin.schemas.declare import DecemberTables
 
 NULL_COLUMNS = ("null_mean", "null_sd", "null_low", "null_high", "n_draws", "n_pairs", "p_value")
 ABOVE_NULL = ("above_null_mean", "above_null_sd", "p_value", "n_draws")

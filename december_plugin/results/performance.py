@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from december_plugin.evaluation.performance import UNTESTED
-from december_plugin.schemas.build import DecemberTables
+from december_plugin.schemas.declare import DecemberTables
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from december_plugin.errors import SettingsError
-from december_plugin.schemas.build import DecemberTables
+from december_plugin.schemas.declare import DecemberTables
 from december_plugin.schemas.restrictions import restricted
 
 SUMMARY_COLUMNS = ("trainer_role", "strength_setting", "strength", "gradient_ratio", "locked_in", "pretrain_epochs")

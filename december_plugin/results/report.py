@@ -18,7 +18,7 @@ from december_plugin.results.agreement import agreement_table
 from december_plugin.results.labels import names_of
 from december_plugin.results.performance import CEILINGS, COUNTS, SCORES, stored_columns
 from december_plugin.results.report_analysis import AnalysisReader, group_columns
-from december_plugin.schemas.build import DecemberTables
+from december_plugin.schemas.declare import DecemberTables
 
 PACKAGES = (
     *("december-plugin", "nnfabrik", "neuralpredictors", "datajoint", "torch", "numpy", "scipy", "scikit-learn"),

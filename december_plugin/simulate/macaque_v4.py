@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from december_plugin.datasets.common.files import entries_of
 from december_plugin.datasets.common.images import DIGITS
-from december_plugin.datasets.common.listing import entries_of
 from december_plugin.datasets.macaque_v4.sessions import PICKLE_TIERS
 from december_plugin.errors import SettingsError
 from december_plugin.simulate.folders import (

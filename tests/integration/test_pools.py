@@ -15,7 +15,7 @@ from december_plugin.pool import stopping
 from december_plugin.pool.jobs.records import PoolRecords
 from december_plugin.pool.slurm import array as slurm
 from december_plugin.pool.slurm.array import ArrayStatus, SlurmError
-from december_plugin.pool.supervisor.registry import choose_pools
+from december_plugin.pool.stopping import choose_pools
 from december_plugin.schemas.lab import open_lab
 from december_plugin.text.formatting import format_age
 

@@ -14,9 +14,9 @@ from datajoint.errors import LostConnectionError
 
 from december_plugin.cli import main
 from december_plugin.pool import Worker, WorkerSettings
+from december_plugin.pool.jobs.actions import clear_failures
 from december_plugin.pool.jobs.description import describe_jobs
 from december_plugin.pool.jobs.leases import Leases
-from december_plugin.pool.jobs.waiting import clear_failures
 from december_plugin.pool.worker.heartbeat import Heartbeat, WorkerIdentity, WorkerState
 from december_plugin.pool.worker.runner import DeviceBrokenError
 

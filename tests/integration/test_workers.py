@@ -19,7 +19,7 @@ import yaml
 import helpers
 from december_plugin.cli import main
 from december_plugin.pool import read_overview
-from december_plugin.pool.jobs.waiting import clear_failures
+from december_plugin.pool.jobs.actions import clear_failures
 from december_plugin.schemas.lab import open_lab
 from helpers import lab_tables
 from helpers.waiting import wait_until

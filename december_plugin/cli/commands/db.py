@@ -132,7 +132,7 @@ def _restore(source: Path) -> int:
 
 
 def _migrate(args: argparse.Namespace) -> int:
-    from december_plugin.pool.supervisor.registry import living_workers
+    from december_plugin.pool.status.living_workers import living_workers
     from december_plugin.schemas.migration import finish, outdated
 
     def opened() -> Lab:
@@ -194,7 +194,7 @@ def _living_workers(server: EmbeddedServer) -> list[str]:
     """Describe the workers that are alive; none if the server does not answer: then it may be stopped."""
     from december_plugin.database.errors import readable_errors
     from december_plugin.importing.datajoint import quiet_datajoint
-    from december_plugin.pool.supervisor.registry import living_workers
+    from december_plugin.pool.status.living_workers import living_workers
 
     dj, own = quiet_datajoint(), server.settings
     try:

@@ -1,4 +1,4 @@
-"""Reading .npy files that somebody else wrote: plain arrays come out, everything else is a clear error."""
+"""Reading .npy files that somebody else wrote: plain arrays come out, everything else is a clear error; and digests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from december_plugin.datasets.common.listing import entries_of
+from december_plugin.datasets.common.files import entries_of
 from december_plugin.errors import RecordingError
 from december_plugin.validation.byte_order import in_native_order
 
@@ -161,3 +161,9 @@ class ArrayFolder:
     def restricted_to(self, selection: np.ndarray) -> ArrayFolder:
         """Return the same folder with every array restricted to ``selection`` along its first axis."""
         return ArrayFolder(self._path, selection=selection, links=self._links)
+
+
+def update_digest(digest: Any, name: str, array: np.ndarray) -> None:
+    """Feed a hashlib object with an array, its type and shape."""
+    digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
+    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

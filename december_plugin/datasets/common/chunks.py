@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 
-from december_plugin.datasets.common.fingerprints import update_digest
+from december_plugin.datasets.common.arrays import update_digest
 from december_plugin.datasets.common.trials import TRAIN, data_point, mean_over_trials
 
 FIELDS = ("videos", "responses")

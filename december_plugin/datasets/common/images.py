@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from december_plugin.datasets.common.arrays import read_array
-from december_plugin.datasets.common.listing import entries_of
+from december_plugin.datasets.common.files import entries_of
 from december_plugin.errors import MisfitError, RecordingError
 
 SUFFIXES = (".npy", ".png")

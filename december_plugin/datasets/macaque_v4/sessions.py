@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from december_plugin.datasets.common.copies import Recorded
-from december_plugin.datasets.common.json_files import read_json
-from december_plugin.datasets.common.listing import entries_of, is_left_by_system
+from december_plugin.datasets.common.files import entries_of, is_left_by_system, read_json
 from december_plugin.datasets.common.pickles import array_of, read_plain_pickle
 from december_plugin.embeddings.neuron_ids import repeated_ids, whole_numbers
 from december_plugin.errors import RecordingError, did_you_mean

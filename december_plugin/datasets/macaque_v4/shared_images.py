@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from december_plugin.datasets.common.fingerprints import update_digest
+from december_plugin.datasets.common.arrays import update_digest
 from december_plugin.datasets.common.images import StimulusImages
 from december_plugin.datasets.common.trials import TRAIN, TrialSequence, data_point, mean_over_trials
 

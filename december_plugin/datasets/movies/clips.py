@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 
+from december_plugin.datasets.common.arrays import update_digest
 from december_plugin.datasets.common.chunks import FIELDS, stack_stretches
-from december_plugin.datasets.common.fingerprints import update_digest
 from december_plugin.datasets.common.trials import TRAIN, data_point
 from december_plugin.datasets.movies.recording import MovieRecording, RecordedMovie
 

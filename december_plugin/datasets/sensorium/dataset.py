@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from december_plugin.datasets.common.arrays import ArrayFolder
-from december_plugin.datasets.common.fingerprints import update_digest
+from december_plugin.datasets.common.arrays import ArrayFolder, update_digest
 from december_plugin.datasets.common.trials import TRAIN, TrialSequence, data_point, mean_over_trials
 from december_plugin.datasets.sensorium.layout import RecordingFolder
 

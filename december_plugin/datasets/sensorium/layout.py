@@ -23,8 +23,7 @@ import numpy as np
 from torch import nn
 
 from december_plugin.datasets.common.arrays import ArrayFolder, channels_come_last, read_array
-from december_plugin.datasets.common.json_files import read_json
-from december_plugin.datasets.common.listing import entries_of, is_left_by_system
+from december_plugin.datasets.common.files import entries_of, is_left_by_system, read_json
 from december_plugin.embeddings.neuron_ids import repeated_ids, whole_numbers
 from december_plugin.errors import RecordingError
 

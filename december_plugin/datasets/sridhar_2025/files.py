@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from december_plugin.datasets.common.chunks import Movie, update_digest
-from december_plugin.datasets.common.listing import is_left_by_system
+from december_plugin.datasets.common.files import is_left_by_system
 from december_plugin.datasets.common.pickles import array_of, read_plain_pickle
 from december_plugin.errors import RecordingError
 from december_plugin.importing.openretina import openretina_module, undisturbed

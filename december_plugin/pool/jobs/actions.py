@@ -16,6 +16,8 @@ import pymysql
 from december_plugin.importing.datajoint_internals import job_hash
 from december_plugin.pool.jobs.job import Job
 from december_plugin.pool.jobs.lookup import JobLookup
+from december_plugin.pool.jobs.missing import missing_keys
+from december_plugin.pool.jobs.records import PoolRecords
 from december_plugin.pool.transactions import transaction
 from december_plugin.text.formatting import format_duration
 
@@ -246,3 +248,25 @@ def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
         ordered = [of_table[each] for each in sorted(of_table)]
         for start in range(0, len(ordered), BATCH):
             yield ordered[start : start + BATCH]
+
+
+def clear_failures(table: Any, schema: str) -> int:
+    """Forget the failures of what a worker would compute, so that it is tried again; return how many.
+
+    Parameters
+    ----------
+    table
+        An instance of a computed table.
+    schema
+        Name of the schema with ``PoolJob``, where jobs that were given up get all attempts again.
+    """
+    records = PoolRecords(table.connection, schema)
+    wanted = {job_hash(table, key) for key in missing_keys(table)}
+    failed = [found for found in records.queued_hashes(table, status="error") if found in wanted]
+    for start in range(0, len(failed), BATCH):
+        hashes = failed[start : start + BATCH]
+        with transaction(table.connection):
+            records.renew_attempts_of_given_up(table.table_name, hashes)
+            # Another worker may have done the same a moment ago, and a third have begun such a job.
+            records.delete_queued(table.database, table.table_name, hashes, status="error")
+    return len(failed)

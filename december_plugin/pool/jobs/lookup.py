@@ -11,8 +11,8 @@ from typing import Any
 
 from december_plugin.errors import SettingsError, did_you_mean
 from december_plugin.pool.jobs.job import Job
+from december_plugin.pool.jobs.missing import hashed, missing_query
 from december_plugin.pool.jobs.records import PoolRecords
-from december_plugin.pool.jobs.waiting import hashed, missing_query
 from december_plugin.pool.liveness import SHORT
 from december_plugin.pool.transactions import snapshot
 

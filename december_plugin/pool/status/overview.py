@@ -13,8 +13,8 @@ from typing import Any
 
 from december_plugin.pool.jobs.description import describe_jobs
 from december_plugin.pool.jobs.job import STATES, Job
+from december_plugin.pool.jobs.missing import hashed, missing_query
 from december_plugin.pool.jobs.records import PoolRecords
-from december_plugin.pool.jobs.waiting import hashed, missing_query
 from december_plugin.pool.liveness import PoolStatus, WorkerStatus
 from december_plugin.pool.status.failures import Reason, grouped
 from december_plugin.pool.transactions import snapshot

@@ -15,11 +15,11 @@ from december_plugin.database.connection import second_connection
 from december_plugin.database.store_identity import known_identity, store_name_of
 from december_plugin.errors import ServerError
 from december_plugin.importing.datajoint_internals import job_hash
+from december_plugin.pool.jobs.actions import clear_failures
 from december_plugin.pool.jobs.description import describe_jobs
 from december_plugin.pool.jobs.leases import Leases
 from december_plugin.pool.jobs.queue import JobQueue, TableQueue, choose_tables
 from december_plugin.pool.jobs.records import PoolRecords
-from december_plugin.pool.jobs.waiting import clear_failures
 from december_plugin.pool.worker.claiming import JobClaimer
 from december_plugin.pool.worker.heartbeat import Heartbeat, WorkerIdentity, WorkerState
 from december_plugin.pool.worker.interruption import Interrupted, Interruption

@@ -25,7 +25,7 @@ HEAVY = {
 READING = {
     "status": ("pool.status.overview", "cli.views.status", "cli.views.as_json", "pool.status.bottlenecks"),
     "jobs": ("pool.jobs.lookup", "cli.views.jobs"),
-    "pool status": ("pool.supervisor.registry", "pool.stopping"),
+    "pool status": ("pool.status.living_workers", "pool.stopping"),
     "export": ("report.export",),
     "ari": ("results.agreement", "results.nulls", "results.performance", "results.agreement_text"),
 }

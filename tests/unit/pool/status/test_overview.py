@@ -24,7 +24,7 @@ from december_plugin.pool.jobs.lookup import log_tail
 from december_plugin.pool.liveness import PoolStatus, WorkerStatus
 from december_plugin.pool.status.failures import all_redacted, grouped, normalised
 from december_plugin.pool.status.overview import Overview, TableCounts, Throughput
-from december_plugin.schemas.build import DecemberTables
+from december_plugin.schemas.declare import DecemberTables
 from december_plugin.text.formatting import format_duration
 from december_plugin.text.terminal import printable
 

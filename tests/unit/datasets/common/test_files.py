@@ -13,7 +13,7 @@ import pytest
 
 from december_plugin.datasets import macaque_v4_loaders, movie_loaders, static_loaders
 from december_plugin.datasets.common.arrays import ArrayFolder
-from december_plugin.datasets.common.listing import entries_of
+from december_plugin.datasets.common.files import entries_of
 from december_plugin.errors import RecordingError
 from december_plugin.simulate import write_recording
 from december_plugin.simulate.macaque_v4 import read_macaque_v4_truth, write_macaque_v4_recording

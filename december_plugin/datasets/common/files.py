@@ -1,9 +1,11 @@
-"""Entries of a folder of recordings, without the files that operating systems leave there."""
+"""Files of a recording: which are its own and not the operating system's, and JSON that has every name once."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 # Windows and network disks; macOS's and Linux's own files (._0.npy, .DS_Store, .nfs0001) begin with a dot.
 LEFT_BY_SYSTEMS = frozenset(
@@ -22,3 +24,25 @@ def is_left_by_system(name: str) -> bool:
 def entries_of(folder: str | os.PathLike[str]) -> list[Path]:
     """Return the files and folders of a recording that lie in a folder, sorted by name."""
     return sorted(entry for entry in Path(folder).iterdir() if not is_left_by_system(entry.name))
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not JSON in UTF-8, or an object has a name twice, of which readers otherwise take the last one.
+    """
+    return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        doubled = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {doubled!r} is there twice; keep one of them")
+    return content

@@ -5,8 +5,8 @@ default, leaves them where they are; ``"reseed"`` puts them in the middle of all
 published code does. Two simulated recordings, a small core with a Gaussian readout, K = 60. For each strength and seed
 both settings go on from the same pretraining.
 
-    python studies/clustering/empty_clusters.py --seeds 4
-    python studies/clustering/empty_clusters.py --seeds 4 --dead 10
+    python studies/empty_clusters.py --seeds 4
+    python studies/empty_clusters.py --seeds 4 --dead 10
 
 The second moves the centres of ten clusters away before plain EM on the readout vectors of the pretraining, so that
 they have no neurons whatever the loss does, and reports what becomes of them.
