@@ -14,7 +14,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from december_plugin.errors import RecordingError, SettingsError
-from december_plugin.simulate import image_model, read_truth, write_recording
+from december_plugin.simulate import draw_recording, image_model, read_truth, write_recording
 from december_plugin.simulate.macaque_v4 import write_macaque_v4_recording
 from december_plugin.simulate.movies import write_movie_recording
 
@@ -174,14 +174,20 @@ def test_feature_maps_are_white_over_images_like_the_reference():
 
 def test_interpolation_is_bilinear():
     rng = np.random.default_rng(0)
-    maps = rng.normal(size=(3, 2, 6, 7))
+    maps = rng.normal(size=(3, 6, 7, 2))
     centers = rng.uniform(-0.5, 7, size=(3, 9, 2))
     centers[0, 0], centers[0, 1] = (5, 6), (0, 0)
     found = image_model.interpolate(maps, centers)
     for trial in range(3):
         for feature in range(2):
-            expected = ndimage.map_coordinates(maps[trial, feature], centers[trial].T, order=1, mode="nearest")
+            expected = ndimage.map_coordinates(maps[trial, ..., feature], centers[trial].T, order=1, mode="nearest")
             np.testing.assert_allclose(found[trial, :, feature], expected, atol=1e-12)
+
+
+def test_blocks_of_neurons_change_nothing(monkeypatch):
+    expected = draw_recording(seed=1, behavior=True, **SMALL)
+    monkeypatch.setattr(image_model, "NEURONS_AT_A_TIME", 7)
+    assert np.array_equal(draw_recording(seed=1, behavior=True, **SMALL).responses, expected.responses)
 
 
 def test_spikes_have_the_moments_of_the_negative_binomial():
