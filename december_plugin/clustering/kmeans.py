@@ -13,12 +13,14 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
+from december_plugin.clustering.device_kmeans import DeviceKMeans
 from december_plugin.clustering.distances import as_vectors, check_magnitude, working_dtype
 from december_plugin.clustering.methods import KMEANS_RESTARTS
 from december_plugin.errors import EmbeddingError, MisfitError
 from december_plugin.validation.checks import check_choice, check_count, check_seed
 
 LARGEST_FLOAT32 = 1e15  # sums of squares of larger float32 values overflow
+DEVICE_NEURONS = 10_000  # fewer are clustered on the CPU also if they are on a GPU
 VARIANCE_FLOOR = 1e-6  # added to the variance of a k-means cluster, which may have a single member
 KMeansSeeds = Literal["spawned", "joint"]
 KMEANS_SEEDS: tuple[str, ...] = get_args(KMeansSeeds)
@@ -35,8 +37,9 @@ def kmeans_start(
 ) -> tuple[Tensor, Tensor]:
     """Centres and variances of the best of several k-means clusterings (paper, section 4).
 
-    Each restart runs on one thread, and the restarts share torch's threads among them: the result does not depend on
-    their number, as k-means' own sums over threads would.
+    The clusterings are scikit-learn's. Each restart runs on one thread, and the restarts share torch's threads among
+    them: the result does not depend on their number, as k-means' own sums over threads would. 10,000 and more vectors
+    on a CUDA device are clustered there, by the same algorithm from the same starts (:mod:`.device_kmeans`).
 
     Parameters
     ----------
@@ -91,10 +94,10 @@ def kmeans_start(
 def _different_clusters(w: Tensor, n_clusters: int, seeds: list[int], n_init: int) -> np.ndarray:
     """Labels (N,) of ``n_clusters`` clusters that all have members, or an EmbeddingError that says why not."""
     dtype = working_dtype(w) if check_magnitude(w) < LARGEST_FLOAT32 else torch.float64
-    labels = _best_kmeans(w.to("cpu", dtype).numpy(), n_clusters, seeds, n_init=n_init)
+    labels = _best_kmeans(w.to(dtype), n_clusters, seeds, n_init=n_init)
     if len(np.unique(labels)) < n_clusters and dtype == torch.float32:
         # Beside a vector that is far away the others are equal in float32.
-        labels = _best_kmeans(w.to("cpu", torch.float64).numpy(), n_clusters, seeds, n_init=n_init)
+        labels = _best_kmeans(w.double(), n_clusters, seeds, n_init=n_init)
     found = len(np.unique(labels))
     if found == n_clusters:
         return labels
@@ -117,9 +120,16 @@ def _different_clusters(w: Tensor, n_clusters: int, seeds: list[int], n_init: in
     )
 
 
-def _best_kmeans(vectors: np.ndarray, n_clusters: int, seeds: list[int], *, n_init: int) -> np.ndarray:
+def runs_on_device(w: Tensor) -> bool:
+    """Whether vectors (N, D) are clustered on their device, and not by scikit-learn."""
+    return w.device.type == "cuda" and len(w) >= DEVICE_NEURONS
+
+
+def _best_kmeans(w: Tensor, n_clusters: int, seeds: list[int], *, n_init: int) -> np.ndarray:
     """Labels (N,) of the k-means with the smallest inertia, the first of equals; ``n_init`` restarts for each seed."""
-    controller = ThreadpoolController()
+    if runs_on_device(w):
+        return DeviceKMeans(w, n_clusters).best(seeds, n_init=n_init)
+    vectors, controller = w.cpu().numpy(), ThreadpoolController()
 
     def run(seed: int) -> KMeans:
         # The limit of OpenMP holds for the calling thread only, that of BLAS for the process.
