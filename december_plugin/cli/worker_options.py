@@ -31,6 +31,17 @@ def positive(text: str) -> int:
     return number
 
 
+def gigabytes(text: str) -> float:
+    """Read an amount of memory, which may be none."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no amount of memory; give gigabytes, or 0 for none")
+    return number
+
+
 def names(text: str) -> tuple[str, ...]:
     """Read names that are separated by commas."""
     return tuple(name for name in (part.strip() for part in text.split(",")) if name)
@@ -81,6 +92,13 @@ def add_work_options(parser: argparse.ArgumentParser, *, idle_exit: float | None
         type=seconds,
         metavar="TIME",
         help="end after this time (seconds or HH:MM:SS); what is in work is checkpointed and goes on another time",
+    )
+    group.add_argument(
+        "--data-cache",
+        type=gigabytes,
+        metavar="GB",
+        help="memory for recordings that stay from one job to the next, of each worker; 0 reads them anew for every "
+        "job (default: an eighth of what is free when the worker starts)",
     )
     group.add_argument("--retry", action="store_true", help="try jobs again that failed earlier")
     group.add_argument(

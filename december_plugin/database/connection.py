@@ -21,7 +21,12 @@ from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.database.errors import is_tls_error, readable_errors
 from december_plugin.database.lab_settings import OPENED, LabSettings, has_used_embedded, lab_settings, use_embedded
 from december_plugin.database.schema_names import check_schema_name
-from december_plugin.database.tls import check_tls_settings, stay_encrypted, tls_from_environment
+from december_plugin.database.tls import (
+    check_tls_settings,
+    share_unchecked_context,
+    stay_encrypted,
+    tls_from_environment,
+)
 from december_plugin.errors import ServerError
 from december_plugin.importing.datajoint import quiet_datajoint
 from december_plugin.importing.datajoint_internals import execute_queries_with
@@ -79,6 +84,7 @@ def connect(
     """
     global _connected_in
     dj = quiet_datajoint()
+    share_unchecked_context()
     # A connection inherited through fork would be shared with the parent.
     mine = hasattr(dj.conn, "connection") and _connected_in in (None, os.getpid())
     open_already = mine and dj.conn.connection.is_connected
@@ -205,8 +211,16 @@ def second_connection(*, timeout: float | None = None) -> Any:
     info = first.conn_info
     host = info["host_input"] if "://" in info["host_input"] else info["host"]
 
+    class SecondConnection(dj.Connection):  # type: ignore[name-defined,misc]
+        """With the time for answers from the beginning."""
+
+        def connect(self) -> None:
+            if timeout is not None:
+                self.conn_info.update(read_timeout=timeout, write_timeout=timeout)
+            super().connect()
+
     def open_with(use_tls: Any) -> Any:
-        return dj.Connection(host, info["user"], info["passwd"], info["port"], first.init_fun, use_tls)
+        return SecondConnection(host, info["user"], info["passwd"], info["port"], first.init_fun, use_tls)
 
     try:
         second = open_with(info["ssl_input"])
@@ -215,10 +229,6 @@ def second_connection(*, timeout: float | None = None) -> Any:
         if not is_tls_error(error) or info["ssl_input"] is not None:
             raise
         second = open_with(False)
-    if timeout is not None:
-        second.close()
-        second.conn_info.update(read_timeout=timeout, write_timeout=timeout)
-        second.connect()
     execute_queries_with(second, _execute_query)
     return stay_encrypted(second)
 

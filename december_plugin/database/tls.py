@@ -128,3 +128,28 @@ def _check_cipher(connection: Any) -> None:
 def _connect_encrypted(connection: Any) -> None:
     type(connection).connect(connection)
     _check_cipher(connection)
+
+
+def share_unchecked_context() -> None:
+    """Let all connections that check no certificate have one TLS context; calling it again changes nothing.
+
+    PyMySQL makes a context for every connection, with or without TLS, and reads all authorities that the machine knows
+    into it: 20 ms, as long as a hundred statements.
+    """
+    from pymysql.connections import Connection
+
+    make = Connection._create_ssl_ctx  # noqa: SLF001
+    if hasattr(make, "before_december"):
+        return
+
+    @functools.cache
+    def unchecked(connection_class: type) -> ssl.SSLContext:
+        return make(connection_class, {})
+
+    def context_for(connection: Any, options: Any) -> ssl.SSLContext:
+        if isinstance(options, dict) and not any(options.get(name) for name in OPTIONS):
+            return unchecked(type(connection))
+        return make(connection, options)
+
+    context_for.before_december = make  # type: ignore[attr-defined]
+    Connection._create_ssl_ctx = context_for  # noqa: SLF001

@@ -33,6 +33,14 @@ def job_hash(table: Any, key: Mapping[str, Any]) -> str:
     return str(key_hash(job_key(table, key)))
 
 
+def user_of_queue(queue: Any) -> str:
+    """Return what DataJoint writes as the user of a reservation in this ``~jobs``.
+
+    ``JobTable._user``: 0.13, 0.14; not 2.
+    """
+    return str(queue._user)  # noqa: SLF001
+
+
 # ---- connections (datajoint.connection.Connection)
 
 

@@ -103,6 +103,64 @@ def test_the_same_worker_cannot_use_an_earlier_lease_of_its_own(lab, table, key,
     assert reservations(lab) == ["reserved"]
 
 
+def claim_all(leases, table, worker: str) -> list[Lease]:
+    """Claim all three trainings at once."""
+    keys = table.key_source.fetch("KEY")
+    claimed = leases.claim_several(table, keys, worker, log_file=lambda job_hash: f"here:/{job_hash}")
+    assert sorted(key["seed"] for key, _ in claimed) == [1, 2, 3]
+    return [lease for _, lease in claimed]
+
+
+def test_of_jobs_that_are_claimed_together_one_is_begun(lab, table, leases):
+    worker = new_worker(lab)
+    first, *others = claim_all(leases, table, worker)
+    assert reservations(lab) == ["reserved"] * 3
+    assert set(lab.tables.PoolJob.fetch("worker_id")) == {worker}
+    begun = (lab.tables.PoolJob & "n_starts = 1").fetch1("job_hash", "job_state", "log_file")
+    assert begun == (first.job_hash, "running", f"here:/{first.job_hash}")
+    assert set((lab.tables.PoolJob & "n_starts = 0").fetch("job_state")) == {"free"}
+    assert leases.begin(table.connection, others[0], log_file="here:/log")
+    assert leases.begin(table.connection, others[0], log_file="here:/log")  # its answer was lost: it has begun
+    assert leases.is_held(table.connection, others[0])
+    assert leases.finish(table.connection, others[0])
+    assert not leases.begin(table.connection, others[0], log_file="")
+
+
+def test_those_that_others_have_are_left_out_of_a_claim(lab, table, key, leases):
+    leases.claim(table, key, new_worker(lab))
+    keys = table.key_source.fetch("KEY")
+    claimed = leases.claim_several(table, keys, new_worker(lab), log_file=lambda _: "")
+    assert sorted(key["seed"] for key, _ in claimed) == [2, 3]
+    assert leases.claim_several(table, keys, new_worker(lab), log_file=lambda _: "") == []
+
+
+def test_a_death_counts_for_the_job_that_was_begun_only(lab, table, leases, other):
+    worker = new_worker(lab)
+    first, *others = claim_all(leases, table, worker)
+    (released,) = leases.mark_dead(other, worker, "killed by signal 9")
+    assert (released.job_hash, released.n_deaths) == (first.job_hash, 1)
+    assert sorted(lab.tables.PoolJob.fetch("n_deaths")) == [0, 0, 1]
+    assert reservations(lab) == []
+    assert not any(leases.begin(table.connection, lease, log_file="") for lease in others)
+    second = new_worker(lab, age=10, lease=1)
+    claim_all(leases, table, second)
+    assert len(leases.release_expired(other)) == 1
+    assert sum(lab.tables.PoolJob.fetch("n_deaths")) == 2
+    assert set(lab.tables.PoolJob.fetch("worker_id")) == {""}
+
+
+def test_what_was_not_begun_can_be_given_back_for_others(lab, table, leases, other):
+    worker = new_worker(lab)
+    first, *others = claim_all(leases, table, worker)
+    leases.begin(table.connection, others[0], log_file="")
+    assert leases.release_not_begun(other, worker) == 1
+    assert leases.is_held(other, first)
+    assert leases.is_held(other, others[0])
+    assert not leases.begin(table.connection, others[1], log_file="")
+    assert leases.release_all(other, worker, message="interrupted") == 2
+    assert reservations(lab) == []
+
+
 def test_only_old_heartbeats_lose_their_leases(lab, table, leases, other):
     keys = table.key_source.fetch("KEY", order_by="seed")
     alive, dead = new_worker(lab, age=1.0, lease=2.0), new_worker(lab, age=3.0, lease=2.0)
@@ -212,6 +270,16 @@ def test_a_queue_leaves_out_what_is_reserved_or_failed(lab, table, leases):
     assert queue.next() == keys[2]
     leases.claim(table, keys[2], new_worker(lab))
     assert queue.next() is None
+
+
+def test_a_queue_keeps_families_together_and_leaves_those_of_others_for_later(lab, table, leases):
+    lab.plan("december", seeds=[1, 2, 3])
+    keys = table.key_source.fetch("KEY")
+    taken = next(key for key in keys if key["seed"] == 2)
+    leases.claim(table, taken, new_worker(lab))
+    queue = TableQueue(table)
+    seeds = [queue.next()["seed"] for _ in range(5)]
+    assert seeds in ([1, 1, 3, 3, 2], [3, 3, 1, 1, 2])
 
 
 def test_the_queue_goes_back_to_tables_that_were_empty(lab, table):

@@ -155,13 +155,14 @@ def test_a_worker_that_slept_gives_the_others_time_to_wake_up(lab, table, keys, 
 
 
 def test_a_job_whose_commit_was_not_answered_is_done(lab, leases, monkeypatch):
-    real = Leases.claim
+    real = Leases.claim_several
 
-    def unanswered(self, table, key, worker_id, **kwargs):
-        real(self, table, key, worker_id, **kwargs)
-        monkeypatch.setattr(Leases, "claim", real)  # once
+    def unanswered(self, *args, **kwargs):
+        real(self, *args, **kwargs)
+        monkeypatch.setattr(Leases, "claim_several", real)  # once
+        return []
 
-    monkeypatch.setattr(Leases, "claim", unanswered)
+    monkeypatch.setattr(Leases, "claim_several", unanswered)
     report = Worker(lab.tables, SETTINGS).run()
     assert report.computed == {"TrainedModel": 3}
     assert column(lab, "job_state") == ["done"] * 3
@@ -232,3 +233,91 @@ def test_a_server_that_goes_away_while_a_worker_starts_does_not_end_its_pool(lab
     monkeypatch.setenv("DECEMBER_POOL_ID", "a" * 32)
     assert main(["worker", "--schema", lab.tables.schema.database, "--only", "TrainingSummary", "--quiet"]) == 0
     assert pauses == [1.0]
+
+
+QUICK = WorkerSettings(only=("TrainingSummary",), lease=10.0)
+
+
+@pytest.fixture
+def summaries(lab, table, monkeypatch):
+    """Plan summaries of twelve models: jobs of a millisecond, also where this machine takes longer."""
+    monkeypatch.setattr("december_plugin.pool.worker.claiming.QUICK_SECONDS", 60.0)
+    (key,) = table.key_source.fetch("KEY", limit=1)
+    lab.plan("baseline", seeds=range(1, 13))
+    table.insert([{**key, "seed": seed, "score": 0.5, "output": {}} for seed in range(1, 13)], allow_direct_insert=True)
+    return lab.tables.TrainingSummary()
+
+
+def numbers_claimed(monkeypatch) -> list[int]:
+    """Return a list to which the number of jobs of every claim is added."""
+    found, real = [], Leases.claim_several
+
+    def claim_several(self, *args, **kwargs):
+        claimed = real(self, *args, **kwargs)
+        found.append(len(claimed))
+        return claimed
+
+    monkeypatch.setattr(Leases, "claim_several", claim_several)
+    return found
+
+
+def test_quick_jobs_are_claimed_several_at_once_and_stored_one_by_one(lab, summaries, monkeypatch):
+    claimed = numbers_claimed(monkeypatch)
+    assert Worker(lab.tables, QUICK).run().computed == {"TrainingSummary": 12}
+    assert claimed == [1, 2, 8, 1]
+    assert (column(lab, "job_state"), column(lab, "n_starts")) == (["done"] * 12, [1] * 12)
+    assert len(lab.tables.schema.jobs) == 0
+
+
+def test_jobs_that_take_their_time_are_claimed_one_by_one(lab, summaries, monkeypatch):
+    claimed = numbers_claimed(monkeypatch)
+    monkeypatch.setattr("december_plugin.pool.worker.claiming.QUICK_SECONDS", 0.0)
+    Worker(lab.tables, QUICK).run()
+    assert claimed == [1] * 12
+
+
+def test_a_job_that_fails_or_is_lost_does_not_take_the_others_with_it(lab, summaries, leases, other, monkeypatch):
+    worker, real, n_made = Worker(lab.tables, QUICK), type(summaries).make, []
+
+    def make(self, key):
+        n_made.append(key["seed"])
+        if len(n_made) == 5:
+            raise ValueError("of this job")
+        if len(n_made) == 9:  # all that it holds goes to others, who give it back
+            leases.mark_dead(other, worker.identity.worker_id, "cut off")
+        real(self, key)
+
+    monkeypatch.setattr(type(summaries), "make", make)
+    report = worker.run()
+    assert (report.computed, report.n_failed) == ({"TrainingSummary": 11}, 1)
+    assert sorted(column(lab, "job_state")) == ["done"] * 11 + ["failed"]
+    assert sorted(column(lab, "n_deaths")) == [0] * 11 + [1]
+    assert len(summaries) == len(set(n_made)) - 1 == 11
+
+
+def test_what_waits_behind_a_job_that_takes_long_is_given_back(lab, table, leases, other, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("december_plugin.pool.worker.heartbeat.time", clock)
+    state, identity = WorkerState(), WorkerIdentity(uuid.uuid4().hex)
+    beat = Heartbeat(identity, state, leases, lease=60.0, connect=lambda: other, ask_to_stop=print)
+    keys = table.key_source.fetch("KEY")
+    (_, lease), *_ = leases.claim_several(table, keys, identity.worker_id, log_file=lambda _: "")
+    state.n_in_line = 2
+    state.begin(lease)
+    beat._beat()
+    assert len(lab.tables.schema.jobs) == 3
+    clock.forward(6)
+    assert state.holds_too_much
+    beat._beat()
+    assert list(lab.tables.schema.jobs.fetch("key_hash")) == [lease.job_hash]
+    assert not state.holds_too_much
+
+
+def test_results_that_took_no_time_are_not_kept_on_the_disk(lab, monkeypatch):
+    kept = []
+    monkeypatch.setattr("december_plugin.pool.worker.job.Spool.put", lambda self, *job: kept.append(job))
+    for quick, expected in ((60.0, 0), (-1.0, 3)):
+        monkeypatch.setattr("december_plugin.schemas.running_job.QUICK_SECONDS", quick)
+        Worker(lab.tables, SETTINGS).run()
+        assert len(kept) == expected
+        (lab.tables.TrainedModel & "TRUE").delete()

@@ -159,6 +159,7 @@ def settings_of(args: argparse.Namespace, schema: str) -> PoolSettings:
         skip=args.skip,
         lease=args.lease,
         checkpoint_every=args.checkpoint_every,
+        data_cache=args.data_cache,
         max_attempts=args.max_attempts,
         idle_exit=args.idle_exit,
         max_time=args.max_time,

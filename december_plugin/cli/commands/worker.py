@@ -100,6 +100,7 @@ def _work(args: argparse.Namespace, console: WorkerConsole) -> int:
         idle_exit=args.idle_exit,
         max_time=args.max_time,
         retry=args.retry,
+        data_cache=args.data_cache,
     )
     with restricted_to(AllowedModules.from_settings(args.allow_modules)):
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING, Any, TextIO
 
 from december_plugin.pool.jobs.description import counted
@@ -42,8 +43,8 @@ class WorkerConsole(logging.Handler, JobWatch):
         self._folded: list[logging.LogRecord] = []
         self._table, self._seconds = "", 0.0
         self._unfolding: threading.Timer | None = None
-        self._naming: threading.Timer | None = None
-        self._words = ""
+        self._naming: threading.Timer | None = None  # one for many quick jobs: a thread for each would cost as much
+        self._words, self._began, self._is_unnamed = "", 0.0, False
         self._bar: Any = None
 
     # --- lines -------------------------------------------------------------------------------------------------------
@@ -60,7 +61,7 @@ class WorkerConsole(logging.Handler, JobWatch):
                 self._unfolding = self._later(FOLDED_FOR, self.unfold)
             return
         self._unfold()
-        if not table and self._naming is not None:  # what is said about a job comes after its name
+        if not table and self._is_unnamed:  # what is said about a job comes after its name
             self._tell_begun()
         self._print(record)
 
@@ -75,6 +76,8 @@ class WorkerConsole(logging.Handler, JobWatch):
     def close(self) -> None:
         """Print what is left, and take the bar away."""
         self.ends()
+        if self._naming is not None:
+            self._naming.cancel()
         self.unfold()
         super().close()
 
@@ -113,8 +116,9 @@ class WorkerConsole(logging.Handler, JobWatch):
 
     def begins(self, words: str) -> None:
         """Name the job as soon as it takes long."""
-        self._words = words
-        self._naming = self._later(LONG, self._tell_begun)
+        self._words, self._began, self._is_unnamed = words, time.monotonic(), True
+        if self._naming is None:
+            self._naming = self._later(LONG, self._look)
 
     def progresses(self, progress: Progress) -> None:
         """Move the bar on."""
@@ -140,23 +144,29 @@ class WorkerConsole(logging.Handler, JobWatch):
         """Take the bar away."""
         self.acquire()
         try:
-            if self._naming is not None:
-                self._naming.cancel()
-                self._naming = None
+            self._is_unnamed = False
             if self._bar is not None:  # a timer may be about to print beside it
                 self._bar.close()
                 self._bar = None
         finally:
             self.release()
 
-    def _tell_begun(self) -> None:
+    def _look(self) -> None:
+        """Name the job if it has taken long by now, or look again when it has."""
         self.acquire()
         try:
-            if self._naming is not None:
-                self._naming.cancel()
-                self._naming = None
-                self._unfold()
-                record = {"name": __name__, "levelno": logging.INFO, "msg": redacted(f"{self._words}: begun")}
-                self._print(logging.makeLogRecord(record))
+            self._naming = None
+            if self._is_unnamed:
+                left = self._began + LONG - time.monotonic()
+                if left > 0:
+                    self._naming = self._later(left, self._look)
+                else:
+                    self._tell_begun()
         finally:
             self.release()
+
+    def _tell_begun(self) -> None:
+        self._is_unnamed = False
+        self._unfold()
+        record = {"name": __name__, "levelno": logging.INFO, "msg": redacted(f"{self._words}: begun")}
+        self._print(logging.makeLogRecord(record))

@@ -19,6 +19,7 @@ from december_plugin.datasets.common.arguments import (
     check_train_fraction,
 )
 from december_plugin.datasets.common.copies import refuse_copies
+from december_plugin.datasets.common.data_cache import current_cache
 from december_plugin.datasets.common.images import Geometry, StimulusImages, list_images
 from december_plugin.datasets.common.trials import TRAIN, by_tier, tier_loader
 from december_plugin.datasets.common.unit_selection import check_neuron_ids, select_neurons
@@ -124,21 +125,28 @@ def macaque_v4_loaders(
     split = _Split(check_train_fraction(train_fraction, rest="images"), _split_seed(split_seed))
     wanted = check_neuron_ids(neuron_ids)
     statistics = _statistics(inputs_mean, inputs_std)
-    sessions = read_sessions(folders, counts=check_bool("spike_counts", spike_counts))
-    kept = select_neurons({session.data_key: session.unit_ids for session in sessions}, wanted)
-    sessions = [session for session in sessions if session.data_key in kept]
-    check_session_names(kept)
-    refuse_copies(session.recorded(kept[session.data_key]) for session in sessions)
+    counts = check_bool("spike_counts", spike_counts)
     folder = _images_folder(images_path, folders)
-    tiers = _tiers(sessions, sorted(list_images(folder)), split)
-    shown = np.concatenate([session.image_ids[tier] for session in sessions for tier in session.image_ids])
-    images = StimulusImages(folder, shown, geometry, statistics)
-    datasets = {
-        session.data_key: _dataset(
-            session, images, tiers[session.data_key], kept[session.data_key], _bins_of(session, bins), summary
-        )
-        for session in sessions
-    }
+
+    def load() -> dict[str, SharedImagesDataset]:
+        sessions = read_sessions(folders, counts=counts)
+        kept = select_neurons({session.data_key: session.unit_ids for session in sessions}, wanted)
+        sessions = [session for session in sessions if session.data_key in kept]
+        check_session_names(kept)
+        refuse_copies(session.recorded(kept[session.data_key]) for session in sessions)
+        tiers = _tiers(sessions, sorted(list_images(folder)), split)
+        shown = np.concatenate([session.image_ids[tier] for session in sessions for tier in session.image_ids])
+        images = StimulusImages(folder, shown, geometry, statistics)
+        return {
+            session.data_key: _dataset(
+                session, images, tiers[session.data_key], kept[session.data_key], _bins_of(session, bins), summary
+            )
+            for session in sessions
+        }
+
+    asked = (geometry, bins, summary, split, wanted, statistics, counts)
+    places = absolute([*folders, folder])
+    datasets = current_cache().get(("macaque_v4_loaders", *map(str, places), repr(asked)), places, load)
     if return_data_info:
         return {data_key: dataset.data_info() for data_key, dataset in datasets.items()}
     return by_tier(

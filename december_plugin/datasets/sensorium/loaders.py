@@ -10,8 +10,14 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
-from december_plugin.datasets.common.arguments import check_finite, check_input_statistics, check_paths
+from december_plugin.datasets.common.arguments import (
+    absolute,
+    check_finite,
+    check_input_statistics,
+    check_paths,
+)
 from december_plugin.datasets.common.copies import refuse_copies
+from december_plugin.datasets.common.data_cache import current_cache
 from december_plugin.datasets.common.trials import by_tier, tier_loader
 from december_plugin.datasets.sensorium.layout import ITEM_DIMENSIONS, RecordingFolder
 from december_plugin.datasets.sensorium.preprocessing import Normalization, Preprocessing
@@ -148,26 +154,35 @@ def static_loaders(
     )
     trials = _trial_selections(len(folders), image_ids, image_n, _base_seed("image", image_base_seed, image_n, seed))
 
-    sessions: dict[str, Session] = {}
-    for recording, selected, chosen in zip(_open(folders), neurons, trials, strict=True):
-        for item in items:
-            recording.check_item(item)
-        normalization = Normalization.of_recording(
-            recording, normalized, inputs_mean=inputs_mean, inputs_std=inputs_std
-        )
-        preprocessing = Preprocessing(
-            normalization,
-            neurons=selected.positions(recording),
-            behavior_as_channels=bool(include_behavior and add_behavior_as_channels),
-            channels=channels,
-            scale=scale,
-        )
-        sessions[recording.data_key] = Session(recording, tuple(items), preprocessing, chosen.tiers(recording))
-    check_session_names(sessions)
-    refuse_copies(session.recorded() for session in sessions.values())
+    def checked_sessions() -> dict[str, Session]:
+        sessions: dict[str, Session] = {}
+        for recording, selected, chosen in zip(_open(folders), neurons, trials, strict=True):
+            for item in items:
+                recording.check_item(item)
+            normalization = Normalization.of_recording(
+                recording, normalized, inputs_mean=inputs_mean, inputs_std=inputs_std
+            )
+            preprocessing = Preprocessing(
+                normalization,
+                neurons=selected.positions(recording),
+                behavior_as_channels=bool(include_behavior and add_behavior_as_channels),
+                channels=channels,
+                scale=scale,
+            )
+            sessions[recording.data_key] = Session(recording, tuple(items), preprocessing, chosen.tiers(recording))
+        check_session_names(sessions)
+        refuse_copies(session.recorded() for session in sessions.values())
+        return sessions
+
     if return_data_info:
-        return {data_key: session.info() for data_key, session in sessions.items()}
-    datasets = {data_key: session.load() for data_key, session in sessions.items()}
+        return {data_key: session.info() for data_key, session in checked_sessions().items()}
+    places = absolute(folders)
+    asked = (items, normalized, inputs_mean, inputs_std, neurons, trials, channels, scale, add_behavior_as_channels)
+    datasets = current_cache().get(
+        ("static_loaders", *map(str, places), repr(asked)),
+        places,
+        lambda: {data_key: session.load() for data_key, session in checked_sessions().items()},
+    )
     return by_tier(
         {
             data_key: {tier: tier_loader(dataset, tier, batch_size=batch_size) for tier in dataset.tiers}

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from december_plugin.datasets.common.arguments import check_train_fraction
+from december_plugin.datasets.common.arguments import absolute, check_train_fraction
 from december_plugin.datasets.common.chunks import ChunkedMovie, RetinaNeurons, chunk_loader, mean_over_frames
 from december_plugin.datasets.common.copies import Recorded, refuse_copies
+from december_plugin.datasets.common.data_cache import current_cache
 from december_plugin.datasets.common.trials import TRAIN, by_tier
 from december_plugin.datasets.sridhar_2025.files import (
     FixationMovie,
@@ -121,28 +122,35 @@ def sridhar_2025_loaders(
     folder = Path(path)
     if not folder.is_dir():
         raise RecordingError(f"{folder} is no folder. See docs/recordings.md for where to get the recordings.")
-    # The small files first: what is wrong with them is found before the images are read.
-    responses = {
-        name: read_responses(folder, RESPONSE_FILE.format(retina=name), name, excluded[name]) for name in names
-    }
-    check_session_names(f"retina_{name}" for name in names)
-    refuse_copies(
-        Recorded(str(folder / RESPONSE_FILE.format(retina=name)), functools.partial(iter, given["train_responses"]))
-        for name, given in responses.items()
-    )
-    images = read_images(folder / image_folder, "_img_", geometry.image)
-    datasets = {}
-    for name in names:
-        trials = split_trials(responses[name]["train_responses"], fraction, split_seed)
-        _check_split(trials, name, fraction)
-        datasets[f"retina_{name}"] = _tiers(
-            f"retina_{name}",
-            responses[name],
-            trials,
-            _movie(folder, name, responses[name], images, geometry, n_test),
-            n_test=n_test,
-            frames=frames,
+
+    def load() -> dict[str, dict[str, ChunkedMovie]]:
+        # The small files first: what is wrong with them is found before the images are read.
+        responses = {
+            name: read_responses(folder, RESPONSE_FILE.format(retina=name), name, excluded[name]) for name in names
+        }
+        check_session_names(f"retina_{name}" for name in names)
+        refuse_copies(
+            Recorded(str(folder / RESPONSE_FILE.format(retina=name)), functools.partial(iter, given["train_responses"]))
+            for name, given in responses.items()
         )
+        images = read_images(folder / image_folder, "_img_", geometry.image)
+        datasets = {}
+        for name in names:
+            trials = split_trials(responses[name]["train_responses"], fraction, split_seed)
+            _check_split(trials, name, fraction)
+            datasets[f"retina_{name}"] = _tiers(
+                f"retina_{name}",
+                responses[name],
+                trials,
+                _movie(folder, name, responses[name], images, geometry, n_test),
+                n_test=n_test,
+                frames=frames,
+            )
+        return datasets
+
+    asked = (names, excluded, frames, fraction, split_seed, image_folder, geometry)
+    places = absolute([folder])
+    datasets = current_cache().get(("sridhar_2025_loaders", *map(str, places), repr(asked)), places, load)
     if return_data_info:
         return {data_key: tiers[TRAIN].data_info() for data_key, tiers in datasets.items()}
     return by_tier(

@@ -5,12 +5,15 @@ A worker that takes up a job reserves it in DataJoint's ``~jobs`` and, in the sa
 back. The row in ``PoolJob`` is written by both sides: by the holder in the transaction that stores the result, by the
 others in the one that takes the lease away. So a worker that was only suspended or cut off finds out before it stores.
 
+Of jobs that take milliseconds a worker claims several at once (:meth:`Leases.claim_several`). It holds all of them, but
+each counts as begun only from when it is taken up: a worker that dies takes no attempt from the others.
+
 The heartbeat's thread, the supervisor and the worker do this on connections of their own. Times are the database's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pymysql
@@ -22,6 +25,7 @@ from december_plugin.pool.jobs.records import PoolRecords, storable
 from december_plugin.pool.transactions import transaction
 
 CODES_LOCKED = (1020, 1205, 1213)  # another transaction was quicker, lock wait timeout, deadlock
+MAX_COLLISIONS = 3  # in a row, with others that claim the same jobs
 
 
 class LeaseLostError(DecemberError):
@@ -49,19 +53,60 @@ class Leases:
     # --- the holder's side ------------------------------------------------------------------------------------
 
     def claim(self, table: Any, key: Mapping[str, Any], worker_id: str, *, log_file: str = "") -> Lease | None:
-        """Reserve a job and take its lease; None if another worker has it."""
-        connection = table.connection
-        job = table.database, table.table_name, job_hash(table, key)
-        records = self._records(connection)
+        """Reserve a job, take its lease and begin it; None if another worker has it."""
+        return next(iter(self.claim_several(table, [key], worker_id, log_file=lambda _: log_file)), (None, None))[1]
+
+    def claim_several(
+        self, table: Any, keys: Sequence[Mapping[str, Any]], worker_id: str, *, log_file: Callable[[str], str]
+    ) -> list[tuple[Mapping[str, Any], Lease]]:
+        """Reserve jobs, take their leases and begin the first, in one transaction.
+
+        The worker must :meth:`begin` each of the others before it does anything for it. Until then it holds the job as
+        it would hold it while it computes, but no attempt counts.
+
+        Parameters
+        ----------
+        table, keys
+            The jobs, of one table.
+        worker_id
+            The holder.
+        log_file
+            Returns ``host:path`` of the log of the job with this hash.
+
+        Returns
+        -------
+        list
+            Keys and leases of those that nobody else has, the one that is begun first; perhaps none.
+        """
+        # All who lock several jobs take them in the order of their hashes, or they would wait for each other.
+        wanted = dict(sorted((job_hash(table, key), key) for key in keys))
+        records = self._records(table.connection)
         records.make_queue(table)
-        try:
-            with transaction(connection):
-                if not records.reserve(table, key):
-                    raise _NotClaimedError
-                n_starts = records.claim(*job, worker_id, log_file=log_file)
-        except _NotClaimedError:
-            return None
-        return Lease(*job, worker_id, n_starts)
+        for _ in range(MAX_COLLISIONS):
+            if not wanted:
+                break
+            first, *rest = wanted
+            try:
+                with transaction(table.connection):
+                    if not records.reserve(table, wanted):
+                        raise _NotClaimedError
+                    begun = first, log_file(first)
+                    n_starts = records.claim(table.database, table.table_name, worker_id, begun=begun, hashes=rest)
+            except _NotClaimedError:
+                # In the order of the plan all workers want the same ones; whoever came first has some of these.
+                queued = set(records.queued_hashes(table)) if rest else {first}
+                wanted = {each: key for each, key in wanted.items() if each not in queued}
+            else:
+                tokens = {each: n_starts[each] + (each != first) for each in wanted}
+                return [
+                    (key, Lease(table.database, table.table_name, each, worker_id, tokens[each]))
+                    for each, key in wanted.items()
+                ]
+        return []
+
+    def begin(self, connection: Any, lease: Lease, *, log_file: str) -> bool:
+        """Begin a job that was claimed with others; return False if the lease went to somebody else meanwhile."""
+        return self._records(connection).begin(lease, log_file=log_file) or self.is_held(connection, lease)
 
     def is_held(self, connection: Any, lease: Lease) -> bool:
         """Return whether the lease still stands."""
@@ -108,7 +153,25 @@ class Leases:
     def release_all(self, connection: Any, worker_id: str, *, message: str) -> int:
         """Give back all that a worker holds, as it does itself when it is interrupted; return how many jobs."""
         held = self._records(connection).leases_of(worker_id)
-        return sum(self.finish(connection, lease, state="free", message=message) for lease in held)
+        return sum(
+            self.finish(connection, lease, state="free", message=message)
+            if has_begun
+            else self._give_back_not_begun(connection, lease)
+            for lease, has_begun in held
+        )
+
+    def release_not_begun(self, connection: Any, worker_id: str) -> int:
+        """Give back what a worker holds and has not begun, for others to do it sooner; return how many jobs."""
+        held = self._records(connection).leases_of(worker_id)
+        return sum(self._give_back_not_begun(connection, lease) for lease, has_begun in held if not has_begun)
+
+    def _give_back_not_begun(self, connection: Any, lease: Lease) -> bool:
+        records = self._records(connection)
+        with transaction(connection):
+            given_back = records.give_back_not_begun(lease)
+            if given_back:  # otherwise the worker has begun it a moment ago
+                records.end_reservation(lease)
+        return given_back
 
     # --- the others' side -------------------------------------------------------------------------------------
 
@@ -135,7 +198,7 @@ class Leases:
         """Take away what a worker held whose process is known to have ended, with the attempts counted."""
         records, message = self._records(connection), storable(message)
         records.mark_worker_dead(worker_id, message)
-        return self._take_all(records, [(lease, message) for lease in records.leases_of(worker_id)], known_dead=True)
+        return self._take_all(records, [(lease, message) for lease, _ in records.leases_of(worker_id)], known_dead=True)
 
     def _take_all(
         self, records: PoolRecords, leases: Iterable[tuple[Lease, str]], *, known_dead: bool = False
@@ -157,7 +220,13 @@ class Leases:
             before = records.lock_lease(lease, only_expired=not known_dead)
             if before is None:  # it lives, or another was quicker
                 return None
-            n_deaths, n_fruitless = before[0] + 1, before[1] + 1
+            n_deaths, n_fruitless, has_begun = before
+            if not has_begun:  # what killed the worker was another job
+                records.give_back_not_begun(lease)
+                records.end_reservation(lease)
+                records.presume_worker_dead(lease.worker_id, message)
+                return None
+            n_deaths, n_fruitless = n_deaths + 1, n_fruitless + 1
             poisoned = n_fruitless >= self.max_attempts
             state = "poisoned" if poisoned else "free"
             records.take_lease_away(lease, state=state, n_deaths=n_deaths, n_fruitless=n_fruitless, message=message)
@@ -173,4 +242,4 @@ class Leases:
 
 
 class _NotClaimedError(Exception):
-    """Another worker has reserved the job."""
+    """Another worker has reserved one of the jobs."""

@@ -1,10 +1,15 @@
-"""Which job comes next: from the plan, in the order of the tables, at a cost that does not grow with what is stored."""
+"""Which job comes next: from the plan, in the order of the tables, at a cost that does not grow with what is stored.
+
+Trainings that differ only in their trainer read the same recordings and may share a pretraining. A worker takes them up
+one after the other, and leaves those of another worker to it as long as there are others: it finds the recordings in
+its memory, and does not wait for a pretraining that the other one computes.
+"""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from december_plugin.errors import SettingsError, did_you_mean
@@ -12,6 +17,9 @@ from december_plugin.importing.datajoint_internals import job_hash
 from december_plugin.pool.jobs.records import PoolRecords
 
 GPU_TABLES = ("TrainedModel", "TestPerformance")
+OF_RECORDINGS = ("dataset_fn", "dataset_hash")
+OF_FAMILY = (*OF_RECORDINGS, "model_fn", "model_hash", "seed")  # what trainings that share a pretraining have in common
+REFETCH_FAMILY_SECONDS = 1.0  # after this time, who does what is looked up before a worker begins with another family
 BATCH = 200  # keys that are fetched at once
 REFETCH_SECONDS = 3600.0  # after this time, new ones are fetched although some are left
 EMPTY_SECONDS = 5.0  # a table in which nothing was found is asked again after this time
@@ -56,7 +64,7 @@ def _expanded(chosen: Iterable[str], names: Sequence[str]) -> set[str]:
 
 
 class TableQueue:
-    """Keys of one table that may be free, fetched some at a time and in a random order.
+    """Keys of one table that may be free, fetched some at a time and in a random order, families together.
 
     Parameters
     ----------
@@ -66,15 +74,24 @@ class TableQueue:
 
     def __init__(self, table: Any):
         self.table = table
+        self._has_families = type(table).__name__ in GPU_TABLES
         self._keys: list[dict[str, Any]] = []
+        self._last: dict[str, Any] | None = None
         self._fetched = float("-inf")
         self._taken = 0
 
     def next(self) -> dict[str, Any] | None:
         """Return a key that was free a moment ago, or None if there is none."""
-        if not self._keys or self._taken >= MAX_TAKEN or self.age > REFETCH_SECONDS:
+        if not self._keys or self._taken >= MAX_TAKEN or self.age > REFETCH_SECONDS or self._leaves_its_family():
             self._fetch()
-        return self._keys.pop() if self._keys else None
+        if not self._keys:
+            return None
+        self._last = self._keys.pop()
+        return self._last
+
+    def more(self, number: int) -> list[dict[str, Any]]:
+        """Return further keys of those that were fetched with the last one, at most so many."""
+        return [self._keys.pop() for _ in range(min(number, len(self._keys)))]
 
     @property
     def age(self) -> float:
@@ -89,13 +106,43 @@ class TableQueue:
         """Note that the last key could be had."""
         self._taken = 0
 
+    def _leaves_its_family(self) -> bool:
+        if not self._has_families or self._last is None or self.age < REFETCH_FAMILY_SECONDS:
+            return False
+        return _part(self._keys[-1], OF_FAMILY) != _part(self._last, OF_FAMILY)
+
     def _fetch(self) -> None:
-        reserved = set(PoolRecords.queued_hashes(self.table))
+        states = PoolRecords.queued_states(self.table)
         missing = self.table.key_source.proj() - self.table.proj()
-        keys = missing.fetch("KEY", limit=BATCH + len(reserved))
-        self._keys = [key for key in keys if job_hash(self.table, key) not in reserved]
+        keys = missing.fetch("KEY", limit=BATCH + len(states))
+        by_state: dict[str | None, list[dict[str, Any]]] = {}
+        for key in keys:
+            by_state.setdefault(states.get(job_hash(self.table, key)), []).append(key)
+        self._keys = by_state.get(None, [])
         random.SystemRandom().shuffle(self._keys)  # not the generator that trainings seed
+        if self._has_families:
+            self._keys = self._with_families_together(self._keys, in_work=by_state.get("reserved", []))
         self._fetched, self._taken = time.monotonic(), 0
+
+    def _with_families_together(
+        self, keys: list[dict[str, Any]], *, in_work: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Return keys in the order from the last to the first that is to be taken up."""
+        taken = {_part(key, OF_FAMILY) for key in in_work}
+        last = self._last or {}
+        places = {family: number for number, family in enumerate({_part(key, OF_FAMILY): None for key in keys})}
+
+        def order(key: dict[str, Any]) -> tuple[bool, bool, bool, int]:
+            family = _part(key, OF_FAMILY)
+            is_own = family == _part(last, OF_FAMILY)
+            has_other_recordings = _part(key, OF_RECORDINGS) != _part(last, OF_RECORDINGS)
+            return family in taken and not is_own, not is_own, has_other_recordings, places[family]
+
+        return sorted(keys, key=order, reverse=True)
+
+
+def _part(key: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(key.get(name)) for name in names)
 
 
 class JobQueue:

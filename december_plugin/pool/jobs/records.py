@@ -16,9 +16,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from datajoint.errors import DuplicateError
 from datajoint.jobs import ERROR_MESSAGE_LENGTH
 
-from december_plugin.importing.datajoint_internals import job_key
+from december_plugin.importing.datajoint_internals import job_key, user_of_queue
 from december_plugin.pool.jobs.job import STATES, Lease
 from december_plugin.pool.liveness import ENDED, PoolStatus, WorkerStatus
 
@@ -95,6 +96,9 @@ _HEARTBEAT_AGE = _AGE.format("w.heartbeat")
 _EXPIRED = f"(w.worker_id IS NULL OR {_HEARTBEAT_AGE} > w.lease)"
 _OF_JOB = "job_table = %s AND job_hash = %s"
 _OF_LEASE = f"{_OF_JOB} AND worker_id = %s AND n_starts = %s"
+# A holder that has other jobs to do first has not begun this one: its token is that of the start to come.
+_HAS_BEGUN = "job_state <> 'free'"
+_TOKEN = f"n_starts + IF({_HAS_BEGUN}, 0, 1)"
 _QUEUED = "table_name = %s AND key_hash = %s"
 _WITHIN_A_DAY = "UTC_TIMESTAMP(6) - INTERVAL 1 DAY"
 
@@ -360,8 +364,28 @@ class PoolRecords:
 
     # --- leases: who holds a job, and how often it was begun --------------------------------------------------------
 
-    def claim(self, job_schema: str, job_table: str, job_hash: str, worker_id: str, *, log_file: str) -> int:
-        """Write a worker down as the holder of a job; return how often the job was begun, this time included."""
+    def claim(
+        self, job_schema: str, job_table: str, worker_id: str, *, begun: tuple[str, str], hashes: Sequence[str] = ()
+    ) -> dict[str, int]:
+        """Write a worker down as the holder of a job that it begins, and of others that it begins afterwards.
+
+        Parameters
+        ----------
+        job_schema, job_table
+            Of all these jobs.
+        worker_id
+            The holder.
+        begun
+            Hash and log file of the job that it begins.
+        hashes
+            Of the others, in the order in which all who lock several jobs take them.
+
+        Returns
+        -------
+        dict
+            Hash to how often the job was begun, this time included where it is begun.
+        """
+        job_hash, log_file = begun
         cursor = self.connection.query(
             f"INSERT INTO {self._jobs} (job_table, job_hash, job_schema, worker_id, last_worker, job_state, "
             "n_starts, log_file, begun) VALUES (%s, %s, %s, %s, %s, 'running', 1, %s, UTC_TIMESTAMP(6)) "
@@ -370,7 +394,39 @@ class PoolRecords:
             "n_starts = LAST_INSERT_ID(n_starts + 1), log_file = VALUES(log_file), begun = VALUES(begun)",
             args=(job_table, job_hash, job_schema, worker_id, worker_id, storable(log_file, MAX_LOG_FILE)),
         )
-        return int(cursor.lastrowid) or 1
+        n_starts = {job_hash: int(cursor.lastrowid) or 1}
+        if hashes:
+            self.connection.query(
+                f"INSERT INTO {self._jobs} (job_table, job_hash, job_schema, worker_id, job_state, begun) VALUES "
+                + ", ".join(["(%s, %s, %s, %s, 'free', UTC_TIMESTAMP(6))"] * len(hashes))
+                + " ON DUPLICATE KEY UPDATE job_schema = VALUES(job_schema), worker_id = VALUES(worker_id), "
+                "job_state = 'free'",
+                args=[value for each in hashes for value in (job_table, each, job_schema, worker_id)],
+            )
+            rows = self.connection.query(
+                f"SELECT job_hash, n_starts FROM {self._jobs} WHERE job_table = %s AND job_hash IN ({_places(hashes)})",
+                args=(job_table, *hashes),
+            ).fetchall()
+            n_starts |= {each: int(number) for each, number in rows}
+        return n_starts
+
+    def begin(self, lease: Lease, *, log_file: str) -> bool:
+        """Note that the holder of a job begins it; return False if it does not hold it, or has begun it already."""
+        cursor = self.connection.query(
+            f"UPDATE {self._jobs} SET job_state = 'running', n_starts = n_starts + 1, last_worker = worker_id, "
+            f"ended = NULL, last_words = '', log_file = %s, begun = UTC_TIMESTAMP(6) "
+            f"WHERE {_OF_LEASE} AND job_state = 'free'",
+            args=(storable(log_file, MAX_LOG_FILE), *lease.job, lease.worker_id, lease.n_starts - 1),
+        )
+        return cursor.rowcount == 1
+
+    def give_back_not_begun(self, lease: Lease) -> bool:
+        """Take the holder off a job that it has not begun, as if it had never had it; return False if it has."""
+        cursor = self.connection.query(
+            f"UPDATE {self._jobs} SET worker_id = '' WHERE {_OF_LEASE} AND job_state = 'free'",
+            args=(*lease.job, lease.worker_id, lease.n_starts - 1),
+        )
+        return cursor.rowcount == 1
 
     def holder(self, lease: Lease) -> tuple[str, int, str] | None:
         """Return who holds the job of a lease, how often it was begun and its state; None without a record."""
@@ -396,13 +452,14 @@ class PoolRecords:
         )
         return cursor.rowcount == 1
 
-    def leases_of(self, worker_id: str) -> list[Lease]:
-        """Return all that a worker holds."""
+    def leases_of(self, worker_id: str) -> list[tuple[Lease, bool]]:
+        """Return all that a worker holds, and of each whether it has begun the job."""
         rows = self.connection.query(
-            f"SELECT job_schema, job_table, job_hash, worker_id, n_starts FROM {self._jobs} WHERE worker_id = %s",
+            f"SELECT job_schema, job_table, job_hash, worker_id, {_TOKEN}, {_HAS_BEGUN} FROM {self._jobs} "
+            "WHERE worker_id = %s",
             args=(worker_id,),
         ).fetchall()
-        return [Lease(*row) for row in rows]
+        return [(Lease(*row), bool(has_begun)) for *row, has_begun in rows]
 
     def other_holders(self, worker_id: str) -> dict[str, float]:
         """Return the other workers that hold leases, with the age of their heartbeats (s)."""
@@ -416,7 +473,7 @@ class PoolRecords:
     def expired_leases(self, uptime: float) -> list[tuple[Lease, float | None]]:
         """Return the leases that have run out and are shorter than ``uptime`` (s), with the ages of the heartbeats."""
         rows = self.connection.query(
-            f"SELECT j.job_schema, j.job_table, j.job_hash, j.worker_id, j.n_starts, {_HEARTBEAT_AGE} "
+            f"SELECT j.job_schema, j.job_table, j.job_hash, j.worker_id, {_TOKEN}, {_HEARTBEAT_AGE} "
             f"FROM {self._jobs} j LEFT JOIN {self._workers} w USING (worker_id) "
             f"WHERE j.worker_id <> '' AND {_EXPIRED} AND COALESCE(w.lease, 0) < %s",
             args=(uptime,),
@@ -427,19 +484,24 @@ class PoolRecords:
         """Let this connection wait for locks for two seconds only: a holder that stores its result has the row."""
         self.connection.query(f"SET SESSION innodb_lock_wait_timeout = {LOCK_PATIENCE_SECONDS}")
 
-    def lock_lease(self, lease: Lease, *, only_expired: bool) -> tuple[int, int] | None:
-        """Lock the job's row until the transaction ends; return its deaths, and the fruitless ones among them.
+    def lock_lease(self, lease: Lease, *, only_expired: bool) -> tuple[int, int, bool] | None:
+        """Lock the job's row until the transaction ends.
 
-        None if the lease is not the one that stands, or with ``only_expired`` if its worker lives.
+        Returns
+        -------
+        tuple or None
+            The job's deaths, the fruitless ones among them, and whether the holder has begun it. None if the lease is
+            not the one that stands, or with ``only_expired`` if its worker lives.
         """
         row = self.connection.query(
-            f"SELECT j.n_deaths, j.n_fruitless FROM {self._jobs} j LEFT JOIN {self._workers} w USING (worker_id) "
-            "WHERE j.job_table = %s AND j.job_hash = %s AND j.worker_id = %s AND j.n_starts = %s"
+            f"SELECT j.n_deaths, j.n_fruitless, {_HAS_BEGUN} "
+            f"FROM {self._jobs} j LEFT JOIN {self._workers} w USING (worker_id) "
+            f"WHERE j.job_table = %s AND j.job_hash = %s AND j.worker_id = %s AND {_TOKEN} = %s"
             + (f" AND {_EXPIRED}" if only_expired else "")
             + " FOR UPDATE",
             args=(*lease.job, lease.worker_id, lease.n_starts),
         ).fetchone()
-        return None if row is None else (int(row[0]), int(row[1]))
+        return None if row is None else (int(row[0]), int(row[1]), bool(row[2]))
 
     def take_lease_away(self, lease: Lease, *, state: str, n_deaths: int, n_fruitless: int, message: str) -> None:
         """Take the holder, whose row is locked, off a job."""
@@ -478,7 +540,8 @@ class PoolRecords:
     def history(self, job_table: str, job_hash: str) -> dict[str, Any] | None:
         """Return everything about the attempts at one job, as fields of a job; None if no worker has begun it."""
         row = self.connection.query(
-            f"SELECT {_selected(_ATTEMPT_COLUMNS)}, {_selected(_HISTORY_COLUMNS)} FROM {self._jobs} WHERE {_OF_JOB}",
+            f"SELECT {_selected(_ATTEMPT_COLUMNS)}, {_selected(_HISTORY_COLUMNS)} FROM {self._jobs} "
+            f"WHERE {_OF_JOB} AND (n_starts > 0 OR worker_id <> '')",
             args=(job_table, job_hash),
         ).fetchone()
         if row is None:
@@ -563,9 +626,22 @@ class PoolRecords:
         return [str(found) for found in (rows if status is None else rows & {"status": status}).fetch("key_hash")]
 
     @staticmethod
-    def reserve(table: Any, key: Mapping[str, Any]) -> bool:
-        """Reserve a job; return False if it is reserved, failed or ignored."""
-        return bool(_reservations(table).reserve(table.table_name, job_key(table, key)))
+    def queued_states(table: Any) -> dict[str, str]:
+        """Return the states of a table's jobs in the queue, by hash; the queue is made if it does not exist."""
+        rows = _reservations(table) & {"table_name": table.table_name}
+        return {str(found): str(status) for found, status in zip(*rows.fetch("key_hash", "status"), strict=True)}
+
+    @staticmethod
+    def reserve(table: Any, keys: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Reserve jobs, given by their hashes, with one statement; if one of them cannot be, none is: return False."""
+        queue = _reservations(table)
+        known = {"table_name": table.table_name, "status": "reserved", "host": platform.node(), "pid": os.getpid()}
+        known |= {"connection_id": queue.connection.connection_id, "user": user_of_queue(queue)}
+        try:
+            queue.insert({**known, "key": job_key(table, key), "key_hash": each} for each, key in keys.items())
+        except DuplicateError:
+            return False
+        return True
 
     @staticmethod
     def ignore(table: Any, key: Mapping[str, Any]) -> bool:

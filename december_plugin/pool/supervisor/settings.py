@@ -33,7 +33,7 @@ class PoolSettings:
         with the supervisor.
     gpus, workers_per_gpu, cpu
         See :func:`december_plugin.pool.supervisor.slots.choose_slots`.
-    only, skip, lease, checkpoint_every, max_attempts, retry, allow_modules
+    only, skip, lease, checkpoint_every, max_attempts, retry, data_cache, allow_modules
         Of the workers, see :class:`december_plugin.pool.worker.settings.WorkerSettings`.
     idle_exit
         End when all workers had nothing to do for this time (s); None goes on for ever.
@@ -57,6 +57,7 @@ class PoolSettings:
     idle_exit: PositiveOrZero | None = None
     max_time: PositiveOrZero | None = None
     retry: bool = False
+    data_cache: PositiveOrZero | None = None
     allow_modules: tuple[str, ...] = ()
     log_folder: Path | None = None
 
@@ -78,6 +79,7 @@ class PoolSettings:
         poll = LONGEST_POLL if self.idle_exit is None else min(LONGEST_POLL, max(0.5, self.idle_exit / 3))
         words = ["--schema", self.schema, "--poll", f"{poll:g}", "--lease", f"{self.lease:g}"]
         words += ["--checkpoint-every", str(self.checkpoint_every), "--max-attempts", str(self.max_attempts)]
+        words += ["--data-cache", f"{self.data_cache:g}"] if self.data_cache is not None else []
         words += ["--nnfabrik", self.nnfabrik] if self.nnfabrik else []
         for option, names in (("--only", self.only), ("--skip", skip), ("--allow-modules", self.allow_modules)):
             words += [option, ",".join(names)] if names else []

@@ -1,12 +1,18 @@
-"""Which job a worker takes up next, and when it has nothing to do any more."""
+"""Which job a worker takes up next, and when it has nothing to do any more.
+
+Of a table whose jobs have taken milliseconds so far, a worker claims several with one transaction, and does them one
+after the other. If one of them takes long after all, the heartbeat gives the others back.
+"""
 
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from december_plugin.importing.datajoint_internals import job_hash
 from december_plugin.pool.jobs.job import Lease
 from december_plugin.pool.jobs.leases import Leases
 from december_plugin.pool.jobs.queue import JobQueue, TableQueue
@@ -17,6 +23,29 @@ from december_plugin.pool.worker.settings import WorkerReport, WorkerSettings
 POLL_SECONDS = 5.0  # pause of a worker that waits for work
 CLAIM_WITHOUT_CHECK_SECONDS = 0.25  # keys that are younger are claimed without another look
 RECHECK_PLAN_SECONDS = 60.0  # before a key that is older is claimed, the plan is asked again
+QUICK_SECONDS = 0.05  # of a table whose jobs take no longer, several are claimed at once
+MAX_AT_ONCE = 16
+
+
+@dataclass
+class ClaimedJob:
+    """A job that a worker has the lease of.
+
+    Attributes
+    ----------
+    table, key, lease
+        The job.
+    log_file
+        ``host:path`` of its log.
+    has_begun
+        Whether it counts as begun; one that was claimed with others does not before it is taken up.
+    """
+
+    table: Any
+    key: dict[str, Any]
+    lease: Lease
+    log_file: str
+    has_begun: bool
 
 
 class JobClaimer:
@@ -53,30 +82,68 @@ class JobClaimer:
         self.connection, self.log_folder = connection, log_folder
         self._idle_since: float | None = None
         self._first_seen: dict[str, float] = {}
+        self._line: deque[ClaimedJob] = deque()
+        self._sizes: dict[str, int] = {}
 
-    def next(self) -> tuple[Any, dict[str, Any], Lease] | None:
-        """Claim the next job that is free; return its table, key and lease, or None if there is none."""
+    @property
+    def next_in_line(self) -> ClaimedJob | None:
+        """The job that was claimed with the present one and comes after it."""
+        return self._line[0] if self._line else None
+
+    def next(self) -> ClaimedJob | None:
+        """Take up the next job that is free; None if there is none."""
+        while self._line:
+            job = self._line[0]
+            has_begun = job.has_begun or self.leases.begin(self.connection, job.lease, log_file=job.log_file)
+            self._line.popleft()  # not before: the server may be away
+            if has_begun:
+                return self._taken_up(job)
         while (found := self.queue.next()) is not None:
             queue, key = found
-            lease = self.claim(queue, key)
-            if lease is not None:
-                self._idle_since = None
+            others = queue.more(self._sizes.get(queue.table.table_name, 1) - 1)
+            self._line.extend(self._claim(queue, [key, *others]))
+            if self._line:
                 self._first_seen.clear()
-                return queue.table, key, lease
+                return self._taken_up(self._line.popleft())
         return None
 
-    def claim(self, queue: TableQueue, key: dict[str, Any]) -> Lease | None:
+    def claim(self, queue: TableQueue, key: dict[str, Any]) -> ClaimedJob | None:
         """Claim a job; None if another worker has it, or it is done or no longer planned."""
-        table = queue.table
-        if queue.age > CLAIM_WITHOUT_CHECK_SECONDS and key in table.proj():
+        return next(iter(self._claim(queue, [key])), None)
+
+    def note(self, job: ClaimedJob, seconds: float) -> None:
+        """Take notice of how long a job took, which decides how many of its table are claimed at once."""
+        size = self._sizes.get(job.lease.job_table, 1)
+        self._sizes[job.lease.job_table] = min(2 * size, MAX_AT_ONCE) if seconds <= QUICK_SECONDS else 1
+
+    def _taken_up(self, job: ClaimedJob) -> ClaimedJob:
+        self._idle_since = None
+        self.state.n_in_line = len(self._line)
+        return job
+
+    def _claim(self, queue: TableQueue, keys: Sequence[dict[str, Any]]) -> list[ClaimedJob]:
+        """Claim those of some jobs that are free; the first one of them is begun."""
+        table, wanted = queue.table, list(keys)
+        if queue.age > CLAIM_WITHOUT_CHECK_SECONDS:
+            wanted = _without(wanted, (table.proj() & wanted).fetch("KEY"))
+        if wanted and queue.age > RECHECK_PLAN_SECONDS:
+            planned = (table.key_source & wanted).fetch("KEY")
+            wanted = [key for key in wanted if _values(key) in {_values(each) for each in planned}]
+        if not wanted:
             queue.was_taken()
-            return None
-        if queue.age > RECHECK_PLAN_SECONDS and not len(table.key_source & key):  # no longer planned
-            return None
-        log = job_log_path(self.log_folder, table.table_name, job_hash(table, key), self.identity.worker_id)
-        lease = self.leases.claim(table, key, self.identity.worker_id, log_file=f"{self.identity.host}:{log}")
-        queue.was_taken() if lease is None else queue.was_free()
-        return lease
+            return []
+        claimed = self.leases.claim_several(
+            table, wanted, self.identity.worker_id, log_file=lambda each: self._log_file(table, each)
+        )
+        queue.was_free() if 2 * len(claimed) > len(keys) else queue.was_taken()
+        return [
+            ClaimedJob(table, dict(key), lease, self._log_file(table, lease.job_hash), has_begun=number == 0)
+            for number, (key, lease) in enumerate(claimed)
+        ]
+
+    def _log_file(self, table: Any, job_hash: str) -> str:
+        path = job_log_path(self.log_folder, table.table_name, job_hash, self.identity.worker_id)
+        return f"{self.identity.host}:{path}"
 
     def is_over(self) -> bool:
         """Return whether the worker may end, after it found no job; if not, wait a while."""
@@ -108,3 +175,12 @@ class JobClaimer:
         for holder in ages:
             self._first_seen.setdefault(holder, now)
         return any(age > now - self._first_seen[holder] for holder, age in ages.items())
+
+
+def _without(keys: Sequence[dict[str, Any]], others: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    left_out = {_values(key) for key in others}
+    return [key for key in keys if _values(key) not in left_out]
+
+
+def _values(key: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, str(value)) for name, value in key.items()))

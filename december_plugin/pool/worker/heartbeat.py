@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 BEATS_PER_LEASE = 4
 SHORTEST_PAUSE = 1.0  # between two beats (s): short jobs do not cause a beat each
+HOLDS_SECONDS = 5.0  # of a job that takes longer, what was claimed with it is given back
 CALM = CONNECTION_ERRORS  # what an outage raises; the thread tries again
 
 
@@ -69,11 +70,18 @@ class WorkerState:
     n_failed: int = 0
     busy_seconds: float = 0.0
     has_checkpoint: bool = False  # a new one, of which the database does not know yet
+    n_in_line: int = 0  # jobs that were claimed with the one in work, and come after it
+    began: float = 0.0  # by time.monotonic()
+
+    @property
+    def holds_too_much(self) -> bool:
+        """Whether jobs wait for the end of this one that others could do meanwhile."""
+        return self.n_in_line > 0 and self.lease is not None and time.monotonic() - self.began > HOLDS_SECONDS
 
     def begin(self, lease: Lease) -> None:
         """Take up a job."""
         self.epoch = self.n_epochs = self.score = self.seconds_left = None
-        self.has_checkpoint = False
+        self.has_checkpoint, self.began = False, time.monotonic()
         self.state, self.detail, self.lease = "working", "", lease
 
     def end(self) -> None:
@@ -154,7 +162,7 @@ class Heartbeat:
             woken = self._wake.is_set()
             self._wake.clear()
             self._look_around()
-            if woken or time.monotonic() - last >= self.pause:
+            if woken or self.state.holds_too_much or time.monotonic() - last >= self.pause:
                 last = time.monotonic()
                 self._try_to_beat()
                 self._ending.wait(min(SHORTEST_PAUSE, self.pause))
@@ -216,6 +224,9 @@ class Heartbeat:
         if self.state.has_checkpoint and lease is not None:
             self.state.has_checkpoint = False
             self.leases.note_progress(self._connection, lease)
+        if self.state.holds_too_much:
+            self.state.n_in_line = 0
+            self.leases.release_not_begun(self._connection, self.identity.worker_id)
         if self.identity.pool_id and records.stop_requested(self.identity.pool_id):
             self._ask("its pool was asked to stop")
         self._release_expired()

@@ -155,10 +155,19 @@ class JobMonitor(Monitor):
 class WorkerJob(RunningJob):
     """A job that a worker has claimed."""
 
-    def __init__(self, settings: JobSettings, lease: Lease, key: dict[str, Any], *, uses_store: bool):
+    def __init__(
+        self,
+        settings: JobSettings,
+        lease: Lease,
+        key: dict[str, Any],
+        *,
+        uses_store: bool,
+        begin_next: Callable[[Any], bool] | None = None,
+    ):
         self.settings, self.lease, self.key, self.uses_store = settings, lease, key, uses_store
         self.monitor = JobMonitor(settings, lease)
-        self.ended = False  # in the transaction that is open, or that was committed
+        self._begin_next = begin_next
+        self.ended = self.began_next = False  # in the transaction that is open, or that was committed
         self.came_from_spool = False
 
     def finished_result(self) -> tuple[Any, ...] | None:
@@ -200,6 +209,7 @@ class WorkerJob(RunningJob):
             if not self.settings.leases.end(connection, self.lease):
                 raise lost(self.lease)
             self.ended = True
+            self.began_next = self._begin_next is not None and self._begin_next(connection)
 
     def lost(self) -> LeaseLostError:
         """Return the error that says that the lease went to another worker."""

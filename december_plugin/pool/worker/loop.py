@@ -13,6 +13,7 @@ from typing import Any
 
 from december_plugin.database.connection import second_connection
 from december_plugin.database.store_identity import known_identity, store_name_of
+from december_plugin.datasets.common.data_cache import DataCache, default_limit, kept_between_jobs
 from december_plugin.errors import ServerError
 from december_plugin.importing.datajoint_internals import job_hash
 from december_plugin.pool.jobs.actions import clear_failures
@@ -125,7 +126,9 @@ class Worker:
     def run(self) -> WorkerReport:
         """Work until nothing is left, or until told to stop. Must be called in the main thread, once."""
         defect = None
-        with self.interruption.handled():
+        limit = self.settings.data_cache
+        recordings = DataCache(default_limit() if limit is None else int(limit * 1e9))
+        with self.interruption.handled(), kept_between_jobs(recordings):
             try:
                 self._surviving(self._limit_waits)
                 self._begin()
@@ -229,9 +232,9 @@ class Worker:
 
     def _work_until_the_end(self) -> None:
         while True:
-            claimed = self._surviving(self.claimer.next)
-            if claimed is not None:
-                self.runner.run(*claimed)
+            job = self._surviving(self.claimer.next)
+            if job is not None:
+                self.claimer.note(job, self.runner.run(job, following=self.claimer.next_in_line))
             elif self._surviving(self.claimer.is_over):
                 return
 
@@ -256,9 +259,9 @@ class Worker:
         if self._surviving(lambda: key in table.proj()):
             forget_result(self.job_settings, table.table_name, job_hash(table, key))
             return
-        lease = self._surviving(lambda: self.claimer.claim(queue, key))
-        if lease is not None:  # otherwise its lease has not run out yet: the job comes up like any other
-            self.runner.run(table, key, lease)
+        job = self._surviving(lambda: self.claimer.claim(queue, key))
+        if job is not None:  # otherwise its lease has not run out yet: the job comes up like any other
+            self.runner.run(job)
 
     def _surviving(self, step: Callable[[], Result]) -> Result:
         return surviving(self.job_settings, self.connection, step)

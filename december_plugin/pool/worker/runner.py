@@ -12,9 +12,9 @@ from typing import Any
 
 from december_plugin.database.outages import is_outage
 from december_plugin.errors import DecemberError
-from december_plugin.pool.jobs.job import Lease
 from december_plugin.pool.jobs.leases import LeaseLostError
 from december_plugin.pool.transactions import leave_transaction
+from december_plugin.pool.worker.claiming import ClaimedJob
 from december_plugin.pool.worker.job import JobSettings, Result, WorkerJob, job_logger, surviving, wait_for_places
 from december_plugin.pool.worker.job_log import job_log_path, logged_to
 from december_plugin.pool.worker.settings import WorkerReport
@@ -69,8 +69,15 @@ class JobRunner:
         self.job: WorkerJob | None = None
         self.description = ""
 
-    def run(self, table: Any, key: dict[str, Any], lease: Lease) -> None:
-        """Compute a claimed job and store it, or record its failure.
+    def run(self, claimed: ClaimedJob, *, following: ClaimedJob | None = None) -> float:
+        """Compute a claimed job and store it, or record its failure; return how long that took (s).
+
+        Parameters
+        ----------
+        claimed
+            The job, which has begun.
+        following
+            The one that comes after it: it begins in the transaction that stores the result.
 
         Raises
         ------
@@ -78,11 +85,11 @@ class JobRunner:
             The GPU cannot be used any more.
         """
         start = time.monotonic()
+        table, key, lease = claimed.table, claimed.key, claimed.lease
         name = type(table).__name__
-        uses_store = hasattr(table, "ModelStorage")
         self.settings.state.begin(lease)
         self.settings.heartbeat.beat_soon()
-        job = self.job = WorkerJob(self.settings, lease, key, uses_store=uses_store)
+        job = self.job = self._job(claimed, following)
         self.description = self.describe(name, key)
         with logged_to(job_log_path(self.log_folder, *lease.job, lease.worker_id)), self._watched():
             error = self._compute(table, key, job)
@@ -101,15 +108,35 @@ class JobRunner:
                 raise DeviceBrokenError(f"the GPU cannot be used any more by this process: {error}")
             else:
                 self._fail(table, key, job, error)
-        if error is None and job.ended:  # not in the job's log: trivial jobs have none
-            what = "delivered from the spool" if job.came_from_spool else "done"
-            seconds = time.monotonic() - start
-            # The table and the time for who folds what takes no time (see december_plugin.cli.commands.worker).
-            logger.info("%s: %s in %.1f s", self.description, what, seconds, extra={"finished": (name, seconds)})
-            self.report.computed[name] = self.report.computed.get(name, 0) + 1
-            self.settings.state.n_done += 1
+        seconds = time.monotonic() - start
+        if error is None and job.ended:
+            self._done(name, job, seconds)
+            if following is not None:
+                following.has_begun = job.began_next
         self.job = None
         self.settings.state.end()
+        return seconds
+
+    def _job(self, claimed: ClaimedJob, following: ClaimedJob | None) -> WorkerJob:
+        def begin_next(connection: Any) -> bool:
+            assert following is not None
+            return self.settings.leases.begin(connection, following.lease, log_file=following.log_file)
+
+        return WorkerJob(
+            self.settings,
+            claimed.lease,
+            claimed.key,
+            uses_store=hasattr(claimed.table, "ModelStorage"),
+            begin_next=None if following is None else begin_next,
+        )
+
+    def _done(self, name: str, job: WorkerJob, seconds: float) -> None:
+        # Not in the job's log: trivial jobs have none.
+        what = "delivered from the spool" if job.came_from_spool else "done"
+        # The table and the time for who folds what takes no time (see december_plugin.cli.commands.worker).
+        logger.info("%s: %s in %.1f s", self.description, what, seconds, extra={"finished": (name, seconds)})
+        self.report.computed[name] = self.report.computed.get(name, 0) + 1
+        self.settings.state.n_done += 1
 
     def _fail(self, table: Any, key: dict[str, Any], job: WorkerJob, error: BaseException) -> None:
         leave_transaction(self.connection)
@@ -149,7 +176,7 @@ class JobRunner:
     @staticmethod
     def _populate(table: Any, key: dict[str, Any], job: WorkerJob) -> BaseException | None:
         # The reservation is this worker's own: DataJoint's would turn every interruption into a failure.
-        job.ended = False
+        job.ended = job.began_next = False
         try:
             with use_job(job), monitored(job.monitor):
                 result = table.populate(keys=[key], suppress_errors=True, return_exception_objects=True)

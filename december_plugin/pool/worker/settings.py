@@ -28,6 +28,9 @@ class WorkerSettings:
         End after this time; a job in work is checkpointed and given back (s).
     retry
         Forget earlier failures first.
+    data_cache
+        Memory for recordings that stay from one job to the next (GB); 0 for none, None for
+        :func:`~december_plugin.datasets.common.data_cache.default_limit`.
     log_folder
         Where the logs of jobs go; None is ``logs`` in the folder of december.
     """
@@ -41,6 +44,7 @@ class WorkerSettings:
     idle_exit: float | None = None
     max_time: float | None = None
     retry: bool = False
+    data_cache: float | None = None
     log_folder: Path | None = None
 
 

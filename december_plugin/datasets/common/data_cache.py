@@ -1,0 +1,218 @@
+"""Recordings that stay in memory from one job of a process to the next, as long as their files do not change.
+
+A sweep trains and tests dozens of models on the same recordings, and reading these takes longer than training a small
+model. A worker opens a :class:`DataCache` for its jobs (:func:`kept_between_jobs`); without one, as in a script or a
+notebook, every call reads anew.
+
+What is kept are the datasets, which are only read. Loaders and samplers are made anew for every job, so that nothing
+random goes from one to the next, and a job has the same bytes as if it had read the recordings itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+logger = logging.getLogger(__name__)
+
+SHARE = 1 / 8  # of the memory that is free when the cache is opened
+SETTLED_SECONDS = 2.0  # what was written less than this before it was read may be written again at the same time
+_CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+Data = TypeVar("Data")
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What files say without being read: their paths, sizes, times and places on the disk.
+
+    Attributes
+    ----------
+    files
+        Path, size, times of the last change of content and of any change (ns), number of the file.
+    n_bytes
+        All sizes together.
+    newest
+        The latest change of any of them (s since 1970).
+    """
+
+    files: tuple[tuple[str, int, int, int, int], ...]
+    n_bytes: int
+    newest: float
+
+
+def stamp_of(places: Sequence[Path]) -> Stamp | None:
+    """Return the stamp of files, and of everything below folders; None if one of them cannot be looked at."""
+    try:
+        files = sorted(file for place in places for file in _files(place))
+    except OSError:
+        return None
+    newest = max((max(changed, touched) for _, _, changed, touched, _ in files), default=0) / 1e9
+    return Stamp(tuple(files), sum(size for _, size, *_ in files), newest)
+
+
+def _files(place: str | os.PathLike[str]) -> Iterator[tuple[str, int, int, int, int]]:
+    try:
+        entries = os.scandir(place)
+    except NotADirectoryError:
+        yield _signature(os.fspath(place), os.stat(place))
+        return
+    with entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _files(entry.path)
+            else:
+                yield _signature(entry.path, entry.stat())
+
+
+def _signature(path: str, found: os.stat_result) -> tuple[str, int, int, int, int]:
+    return path, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+@dataclass
+class _Kept:
+    data: Any
+    stamp: Stamp
+    n_bytes: int
+    versions: list[tuple[torch.Tensor, int]]
+
+    def is_untouched(self) -> bool:
+        """Whether no tensor was written into since; a trainer of another package might."""
+        return all(tensor._version == version for tensor, version in self.versions)  # noqa: SLF001
+
+
+class DataCache:
+    """Datasets in memory, of which the least recently used go first.
+
+    Parameters
+    ----------
+    limit
+        Bytes that may be kept; 0 keeps nothing.
+    """
+
+    def __init__(self, limit: int):
+        self.limit = limit
+        self._kept: dict[Hashable, _Kept] = {}
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that are kept."""
+        return sum(kept.n_bytes for kept in self._kept.values())
+
+    def get(self, key: Hashable, places: Sequence[Path], load: Callable[[], Data]) -> Data:
+        """Return what ``load`` returns, or returned earlier for the same key and the same files.
+
+        Parameters
+        ----------
+        key
+            All that decides what is loaded, beside the content of the files.
+        places
+            Files, and folders with everything below them, that are read.
+        load
+            Reads them. What it returns must not be changed by anybody.
+        """
+        stamp = stamp_of(places) if self.limit else None
+        if stamp is None:  # what is wrong with the files is said by who reads them
+            return load()
+        kept = self._kept.pop(key, None)
+        if kept is not None and kept.stamp == stamp and kept.is_untouched():
+            self._kept[key] = kept  # the most recently used is the last
+            return kept.data
+        del kept
+        # Files are about as large as what is made of them; better too much room than memory that is missing.
+        self._make_room(stamp.n_bytes)
+        data = load()
+        self._keep(key, places, stamp, data)
+        return data
+
+    def _keep(self, key: Hashable, places: Sequence[Path], stamp: Stamp, data: Any) -> None:
+        arrays = list(_arrays(data, set()))
+        n_bytes = sum(_n_bytes(array) for array in arrays)
+        may_change_unseen = time.time() - stamp.newest < SETTLED_SECONDS
+        if n_bytes > self.limit or may_change_unseen or stamp_of(places) != stamp:
+            return
+        self._make_room(n_bytes)
+        tensors = [array for array in arrays if isinstance(array, torch.Tensor)]
+        self._kept[key] = _Kept(data, stamp, n_bytes, [(tensor, tensor._version) for tensor in tensors])  # noqa: SLF001
+
+    def _make_room(self, n_bytes: int) -> None:
+        """Let the least recently used go until so many bytes fit beside the others, here and on the machine."""
+        if self._kept and (free := free_memory()) is not None and free < 2 * n_bytes:
+            self._kept.clear()
+        while self._kept and self.n_bytes + n_bytes > self.limit:
+            del self._kept[next(iter(self._kept))]
+
+
+def default_limit() -> int:
+    """Return how many bytes a worker keeps if nothing is said: an eighth of what is free; nothing if that is unknown.
+
+    The workers of a machine measure it one after the other: together they do not take all that is free.
+    """
+    return int(SHARE * (free_memory() or 0))
+
+
+def free_memory() -> int | None:
+    """Return how many bytes the processes of this machine, or container, can still take; None if it is not known."""
+    found = []
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
+    for limit, used in _CGROUPS:
+        with suppress(OSError, ValueError):  # no such file; "max"
+            found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+    return max(0, min(found)) if found else None
+
+
+_current: ContextVar[DataCache | None] = ContextVar("data_cache", default=None)
+
+
+def current_cache() -> DataCache:
+    """Return the cache of this thread's jobs; one that keeps nothing outside of :func:`kept_between_jobs`."""
+    return _current.get() or DataCache(0)
+
+
+@contextmanager
+def kept_between_jobs(cache: DataCache) -> Iterator[None]:
+    """Let dataset functions take recordings from this cache, within the block."""
+    token = _current.set(cache)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def _arrays(value: Any, seen: set[int]) -> Iterator[torch.Tensor | np.ndarray]:
+    """Yield the tensors and arrays that are reached from a value, each once."""
+    if id(value) in seen or isinstance(value, (str, bytes, int, float, type(None), type)):
+        return
+    seen.add(id(value))
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        yield value
+        return
+    if isinstance(value, Mapping):
+        inside: Any = value.values()
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        inside = value
+    else:
+        inside = getattr(value, "__dict__", {}).values()
+    for each in list(inside):
+        yield from _arrays(each, seen)
+
+
+def _n_bytes(array: torch.Tensor | np.ndarray) -> int:
+    if isinstance(array, np.memmap):
+        return 0
+    return int(array.untyped_storage().nbytes() if isinstance(array, torch.Tensor) else array.nbytes)
