@@ -184,12 +184,13 @@ def _start(args: argparse.Namespace) -> int:
 
 
 def _submit(args: argparse.Namespace) -> int:
-    from december_plugin.cli.slurm_options import submit
+    from december_plugin.cli.slurm_options import array_settings
+    from december_plugin.pool.slurm.submission import submit
 
     lab = open_lab_of(args)
     settings = settings_of(args, lab.schema)
     chosen_tables(lab, settings)
-    return submit(args, settings)
+    return submit(array_settings(args), settings)
 
 
 def chosen_tables(lab: Lab, settings: PoolSettings) -> list[str]:
