@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from december_plugin.answer.data import Analysis
-from december_plugin.training.settings import ClusteringSettings, TrainingSettings
+from december_plugin.training.settings import WITHOUT_EFFECT, ClusteringSettings, TrainingSettings
 
 KINDS = ("t mixture", "end", "zero")
 EQUAL_CORRELATION = 0.01  # test correlations that differ by less count as equal
@@ -32,8 +32,6 @@ COLUMNS = (
 )
 # What makes the mixture, in the names of the trainer and of the clustering.
 _MIXTURE = ("dof", "weights", "scale_bounds")
-# Settings that change nothing in what a training computes, but for the rounding of a device.
-_WITHOUT_EFFECT = ("share_pretraining", "device", "verbose")
 _ENDS = "stop_after_pretraining"  # what makes a baseline a control
 
 Row = Mapping[str, Any]
@@ -143,7 +141,7 @@ def _pretraining(row: Row, settings: Row) -> dict[str, Any]:
 
 
 def _equal(own: Row, other: Row, *, without: Collection[str] = ()) -> bool:
-    names = (own.keys() | other.keys()) - {*_WITHOUT_EFFECT, *without}
+    names = (own.keys() | other.keys()) - {*WITHOUT_EFFECT, *without}
     return all(name in own and name in other and _plain(own[name]) == _plain(other[name]) for name in names)
 
 

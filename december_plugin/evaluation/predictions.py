@@ -89,10 +89,32 @@ def predict_sessions(
     model: nn.Module, loaders: Mapping[str, Any], *, device: str | torch.device = "cpu"
 ) -> dict[str, TierPredictions]:
     """Return what :func:`predict_tier` does, with the number of predicted frames of every clip."""
+    return {
+        data_key: TierPredictions(
+            responses.cpu().numpy(),
+            predictions.cpu().numpy(),
+            np.array(frames, dtype=np.int64) if frames else None,
+        )
+        for data_key, responses, predictions, frames in predict_on_device(model, loaders, device=device)
+    }
+
+
+def predict_on_device(
+    model: nn.Module, loaders: Mapping[str, Any], *, device: str | torch.device = "cpu"
+) -> Iterator[tuple[str, Tensor, Tensor, list[int]]]:
+    """Yield for each session what :func:`predict_sessions` does, where it is: nothing waits for the device.
+
+    Yields
+    ------
+    data_key, responses, predictions, frames
+        Responses (rows, n), where the loader's batches are; predictions (rows, n), on ``device``; the number of
+        predicted frames of each clip, none for images.
+    """
     import torch
 
     with _evaluating(model, torch.device(device)), torch.no_grad():
-        return {data_key: _predict_session(model, data_key, loader, device) for data_key, loader in loaders.items()}
+        for data_key, loader in loaders.items():
+            yield data_key, *_predict_session(model, data_key, loader, device)
 
 
 def last_frames(responses: Tensor, predictions: Tensor) -> Tensor:
@@ -265,7 +287,9 @@ def _evaluating(model: nn.Module, device: torch.device) -> Iterator[None]:
             module.training = training
 
 
-def _predict_session(model: nn.Module, data_key: str, loader: Any, device: str | torch.device) -> TierPredictions:
+def _predict_session(
+    model: nn.Module, data_key: str, loader: Any, device: str | torch.device
+) -> tuple[Tensor, Tensor, list[int]]:
     import torch
 
     responses, predictions = [], []
@@ -273,7 +297,7 @@ def _predict_session(model: nn.Module, data_key: str, loader: Any, device: str |
     for batch in loader:
         inputs, measured, extras = _fields(batch)
         moved = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in extras.items()}
-        predicted = model(inputs.to(device), data_key=data_key, **moved).cpu()
+        predicted = model(inputs.to(device), data_key=data_key, **moved)
         compared = last_frames(measured, predicted)
         if predicted.shape != compared.shape:
             raise SettingsError(
@@ -283,17 +307,13 @@ def _predict_session(model: nn.Module, data_key: str, loader: Any, device: str |
         if predicted.ndim == 3:
             frames.extend([predicted.shape[1]] * len(predicted))
             compared, predicted = compared.flatten(0, 1), predicted.flatten(0, 1)
-        responses.append(compared.cpu())
+        responses.append(compared)
         predictions.append(predicted)
     if not responses:
         raise RecordingError(
             f"session {data_key!r} has no trials in this tier; leave the session out, or use another tier."
         )
-    return TierPredictions(
-        torch.cat(responses).numpy(),
-        torch.cat(predictions).numpy(),
-        np.array(frames, dtype=np.int64) if frames else None,
-    )
+    return torch.cat(responses), torch.cat(predictions), frames
 
 
 def n_served_neurons(loader: Any) -> int:

@@ -187,6 +187,11 @@ class ClusteringPhase:
         assert self.regularizer is not None
         return self.regularizer.state_dict()
 
+    def tensors(self) -> list[Tensor]:
+        """Return the tensors of the mixture, which :meth:`backward` changes in place."""
+        assert self.regularizer is not None
+        return list(self.regularizer.buffers())
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the mixture."""
         assert self.regularizer is not None

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from neuralpredictors.training import LongCycler
 from torch import nn
 from tqdm import tqdm
 
@@ -28,13 +27,18 @@ from december_plugin.training.clustering_phase import ClusteringPhase
 from december_plugin.training.fingerprint import content_digest, data_digest, structure_digest
 from december_plugin.training.monitor import Progress, current_monitor
 from december_plugin.training.objective import ModelLoss, check_trainable, validation_correlation
+from december_plugin.training.optimizer import Adam
+from december_plugin.training.precision import core_precision
 from december_plugin.training.pretraining import FORMAT, PretrainingCache, pretraining_folder
+from december_plugin.training.resident import resident_loaders
 from december_plugin.training.schedule import Schedule
-from december_plugin.training.settings import TrainingSettings, resolve_device
+from december_plugin.training.settings import WITHOUT_EFFECT, TrainingSettings, resolve_device
+from december_plugin.training.steps import OptimizerSteps, optimizer_steps
 
 logger = logging.getLogger(__name__)
 
 PRETRAINING, TRAINING = 0, 1
+TIERS = ("train", "validation")
 CURVES = (
     "epoch",
     "phase",
@@ -108,7 +112,10 @@ class TrainingRun:
             device=self.device,
             trials=settings.scale_loss_trials,
         )
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr_init)
+        self.optimizer = Adam(model.parameters(), settings.lr_init, self.device)
+        # What serves the batches; those of a phase's steps are made when it begins.
+        self.served: Mapping[str, Mapping[str, Any]] = dataloaders
+        self.steps: OptimizerSteps | None = None
         self.curves: dict[str, list[float]] = {name: [] for name in CURVES}
         self.epoch = 0
         # Of the pretraining, if its epochs can be restored or end it.
@@ -127,10 +134,12 @@ class TrainingRun:
         with (
             random_state.own_thread_count(self.device),
             random_state.seeded(self.seed, self.generators, self.device),
+            core_precision(self.model, self.settings.precision, self.device),
             tqdm(total=self._n_epochs, disable=quiet, unit="epoch") as bar,
         ):
             self.bar = bar
             random_state.start_persistent_workers(self.dataloaders, self.generators, self.device)
+            self._bring_data()
             self._resume()
             if self.settings.pretrain_epochs and self.schedule is None:
                 self._pretrain()
@@ -141,6 +150,10 @@ class TrainingRun:
             self.model.eval()
             state_dict = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
             return outcome.score, self._output(outcome), state_dict
+
+    def _bring_data(self) -> None:
+        tiers = {tier: self.dataloaders[tier] for tier in TIERS}
+        self.served = resident_loaders(tiers, self.device, self.settings.resident_data) or self.dataloaders
 
     @property
     def _n_epochs(self) -> int:
@@ -248,10 +261,9 @@ class TrainingRun:
             logger.info("took over a pretraining of %d epochs", self.epoch)
 
     def _pretraining_key(self) -> str:
-        tiers = ("train", "validation")
         description: dict[str, Any] = {
             "format": FORMAT,
-            "digests": [*self._initial_digests, data_digest(self.dataloaders, tiers)],
+            "digests": [*self._initial_digests, data_digest(self.dataloaders, TIERS)],
             "seed": self.seed,
             **self.settings.pretraining(),
             # Other releases, devices or numbers of threads may round differently.
@@ -262,6 +274,7 @@ class TrainingRun:
 
     def _compute_pretraining(self, cache: PretrainingCache | None) -> dict[str, Any]:
         watched = self.pretraining
+        self._begin_phase(None)
         while self.epoch < self.settings.pretrain_epochs and not (watched is not None and watched.stopping.exhausted):
             score = self._run_epoch(PRETRAINING)
             if watched is not None and watched.update(self.epoch, score, self._restorable_state) in ("decay", "stop"):
@@ -281,23 +294,23 @@ class TrainingRun:
         if self.curves["validation_correlation"]:
             return self.curves["validation_correlation"][-1], self.epoch
         self.model.eval()  # there was no pretraining
-        return validation_correlation(self.model, self.dataloaders["validation"], device=self.device), 0
+        return validation_correlation(self.model, self.served["validation"], device=self.device), 0
 
     def _leave_pretraining(self) -> None:
         """Let the optimizer and its learning rate be those of the training after the pretraining."""
         settings = self.settings
         self.pretraining = None
         if settings.fresh_optimizer:
-            self.optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.lr_init)
+            self.optimizer = Adam(self.model.parameters(), settings.lr_init, self.device)
         if settings.lr_after_pretraining is not None:
-            for group in self.optimizer.param_groups:
-                group["lr"] = settings.lr_after_pretraining
+            self.optimizer.learning_rate = settings.lr_after_pretraining
 
     # --- training ---------------------------------------------------------------------------------------------
 
     def _train(self) -> Outcome:
         schedule = self.schedule if self.schedule is not None else self._begin_training()
         stopping = schedule.stopping
+        self._begin_phase(self.clustering)
         while self.stopped_by is None:
             score = self._run_epoch(TRAINING)
             verdict = schedule.update(self.epoch, score, self._restorable_state)
@@ -354,17 +367,30 @@ class TrainingRun:
         if self.clustering is not None and self.clustering.began and self.clustering.settings.restore_mixture:
             self.clustering.load_state_dict(state["mixture"])
 
+    def _begin_phase(self, clustering: ClusteringPhase | None) -> None:
+        self.steps = None  # frees the memory of its recordings
+        self.steps = optimizer_steps(
+            self.model,
+            self.loss,
+            self.optimizer,
+            self.served["train"],
+            clustering=clustering,
+            device=self.device,
+            cuda_graphs=self.settings.cuda_graphs,
+        )
+
     def _run_epoch(self, phase: int) -> float:
         """Train for one epoch, score it, record it; return the score."""
         began = time.monotonic()
         clustering = self.clustering if phase == TRAINING else None
-        learning_rate = self.optimizer.param_groups[0]["lr"]
+        learning_rate = self.optimizer.learning_rate
+        assert self.steps is not None
         self.epoch += 1
         self.model.train()
         with self._explained_divergence():
-            train_loss, clustering_loss = self._optimize(clustering)
+            train_loss, clustering_loss = self.steps.run_epoch()
             self.model.eval()
-            score = validation_correlation(self.model, self.dataloaders["validation"], device=self.device)
+            score = validation_correlation(self.model, self.served["validation"], device=self.device)
             changed = clustering.changed_assignments(self.model) if clustering is not None else math.nan
         if not math.isfinite(train_loss) or not math.isfinite(score):
             raise self._diverged(f"the training loss is {train_loss:g} and the validation correlation {score:g}")
@@ -376,27 +402,6 @@ class TrainingRun:
         self.bar.set_postfix(correlation=f"{score:.3f}", refresh=False)
         self._call_back({name: values[-1] for name, values in self.curves.items()})
         return score
-
-    def _optimize(self, clustering: ClusteringPhase | None) -> tuple[float, float]:
-        """One epoch of optimizer steps, each over one batch of every session; mean loss per step of both kinds."""
-        loaders = self.dataloaders["train"]
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
-        clustering_total, n_steps = torch.zeros_like(total), 0
-        self.optimizer.zero_grad()
-        for position, (data_key, batch) in enumerate(LongCycler(loaders), start=1):
-            loss = self.loss(data_key, batch)
-            loss.backward()
-            total += loss.detach()
-            if position % len(loaders) == 0:
-                if clustering is not None:
-                    clustering_total += clustering.backward(self.model)
-                self.optimizer.step()
-                self.optimizer.zero_grad()
-                n_steps += 1
-        if clustering is not None:
-            clustering.end_epoch()
-        mean_clustering = (clustering_total / n_steps).item() if clustering is not None else math.nan
-        return (total / n_steps).item(), mean_clustering
 
     # --- what the outside sees --------------------------------------------------------------------------------
 
@@ -443,7 +448,7 @@ class TrainingRun:
             "settings": {
                 name: list(value) if isinstance(value, tuple) else value
                 for name, value in settings.items()
-                if name not in ("verbose", "share_pretraining", "device")
+                if name not in WITHOUT_EFFECT
             },
             "score_name": "mean validation correlation",
             "neurons": {

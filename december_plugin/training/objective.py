@@ -13,8 +13,14 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from december_plugin.errors import RecordingError, SettingsError
-from december_plugin.evaluation.performance import constant_neurons, predict_tier, single_trial_correlation
-from december_plugin.evaluation.predictions import last_frames
+from december_plugin.evaluation.performance import (
+    BLOCK,
+    RELATIVE_RANGE,
+    constant_neurons,
+    predict_tier,
+    single_trial_correlation,
+)
+from december_plugin.evaluation.predictions import last_frames, predict_on_device
 
 Loaders = Mapping[str, Any]
 
@@ -157,6 +163,17 @@ def validation_correlation(model: nn.Module, loaders: Loaders, *, device: torch.
     RecordingError
         If no session was measured.
     """
+    total, n_neurons = (_summed_correlation if device.type == "cpu" else _summed_on_device)(model, loaders, device)
+    if not n_neurons:
+        raise RecordingError(
+            "all validation responses of all sessions are constant, so a training cannot be judged by them. Assign "
+            "measured trials to the tier 'validation'."
+        )
+    return total / n_neurons
+
+
+def _summed_correlation(model: nn.Module, loaders: Loaders, device: torch.device) -> tuple[float, int]:
+    """Return the sum of the correlations of the sessions that were measured, and the number of their neurons."""
     total, n_neurons = 0.0, 0
     for responses, predictions in predict_tier(model, loaders, device=device).values():
         if constant_neurons(responses, responses).all():
@@ -164,9 +181,53 @@ def validation_correlation(model: nn.Module, loaders: Loaders, *, device: torch.
         correlations = single_trial_correlation(responses, predictions)
         total += float(correlations.sum())
         n_neurons += len(correlations)
-    if not n_neurons:
-        raise RecordingError(
-            "all validation responses of all sessions are constant, so a training cannot be judged by them. Assign "
-            "measured trials to the tier 'validation'."
-        )
-    return total / n_neurons
+    return total, n_neurons
+
+
+def _summed_on_device(model: nn.Module, loaders: Loaders, device: torch.device) -> tuple[float, int]:
+    """Do the same on the device, which is waited for once."""
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    n_neurons = torch.zeros_like(total)
+    for _, responses, predictions, _ in predict_on_device(model, loaders, device=device):
+        correlations, measured = correlations_on_device(responses.to(device), predictions)
+        counts = measured.any()
+        total += torch.where(counts, correlations.sum(), 0.0)
+        n_neurons += torch.where(counts, float(len(correlations)), 0.0)
+    summed, counted = torch.stack([total, n_neurons]).tolist()
+    return summed, int(counted)
+
+
+def correlations_on_device(responses: Tensor, predictions: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what :func:`single_trial_correlation` does, computed where the tensors are.
+
+    Parameters
+    ----------
+    responses, predictions
+        (trials, n), at least two trials.
+
+    Returns
+    -------
+    correlations, measured
+        (n,) float64, and (n,) bool: whether the neuron's response varies.
+    """
+    parts = zip(responses.split(BLOCK, dim=1), predictions.split(BLOCK, dim=1), strict=True)
+    scores = [_correlations(measured.double(), predicted.double()) for measured, predicted in parts]
+    correlations, varies = (torch.cat(values) for values in zip(*scores, strict=True))
+    return correlations, varies
+
+
+def _correlations(responses: Tensor, predictions: Tensor) -> tuple[Tensor, Tensor]:
+    constant = _are_constant(responses)
+    x, y = _standardized(responses), _standardized(predictions)
+    correlations = (x * y).sum(dim=0).clamp(-1.0, 1.0)
+    return torch.where(constant | _are_constant(predictions), 0.0, correlations), ~constant
+
+
+def _are_constant(values: Tensor) -> Tensor:
+    return values.amax(dim=0) - values.amin(dim=0) <= RELATIVE_RANGE * values.abs().amax(dim=0)
+
+
+def _standardized(values: Tensor) -> Tensor:
+    centred = values - values.mean(dim=0)
+    centred = centred / centred.abs().amax(dim=0)
+    return centred / centred.square().sum(dim=0).sqrt()

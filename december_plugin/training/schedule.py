@@ -6,10 +6,10 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from december_plugin.training.early_stopping import EarlyStopping, Verdict
+from december_plugin.training.optimizer import Adam
 from december_plugin.training.settings import TrainingSettings
 
 
@@ -31,7 +31,7 @@ class Schedule:
         The :class:`EarlyStopping`, which holds the best state.
     """
 
-    def __init__(self, settings: TrainingSettings, optimizer: Optimizer, *, pretraining: bool):
+    def __init__(self, settings: TrainingSettings, optimizer: Adam, *, pretraining: bool):
         acts = not pretraining or settings.pretrain_early_stopping
         self.optimizer, self.min_lr = optimizer, settings.min_lr
         self.factor = settings.lr_decay_factor_in(pretraining=pretraining)
@@ -60,9 +60,11 @@ class Schedule:
         verdict = self.stopping.update(epoch, score, get_state)
         if self.plateau is not None:
             self.plateau.step(score)
+            # Earlier releases of torch put a number in the place of the tensor that a recorded step reads.
+            self.optimizer.learning_rate = self.optimizer.learning_rate
         elif verdict == "decay":
-            for group in self.optimizer.param_groups:
-                group["lr"] = min(group["lr"], max(group["lr"] * self.factor, self.min_lr))
+            rate = self.optimizer.learning_rate
+            self.optimizer.learning_rate = min(rate, max(rate * self.factor, self.min_lr))
         return verdict
 
     def state_dict(self) -> dict[str, Any]:

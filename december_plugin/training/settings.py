@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, field, fields
 from typing import Annotated, Any, Literal
 
@@ -12,10 +13,13 @@ from december_plugin.clustering.kmeans import KMeansSeeds
 from december_plugin.clustering.methods import Weights
 from december_plugin.clustering.student_t_mixture import EmptyClusters, ScaleCenters, StartScales
 from december_plugin.errors import SettingsError
+from december_plugin.training.precision import Precision
 from december_plugin.validation.checks import check_bounds, check_number
 from december_plugin.validation.models import Count, CountOrZero, Positive, PositiveOrZero, Share, settings_class
 
 AUTO_GRADIENT_RATIO = 0.01
+# Settings that change nothing in what a training computes, but for the rounding of a device.
+WITHOUT_EFFECT = ("verbose", "share_pretraining", "device", "resident_data", "cuda_graphs")
 LOCK_IN_GRADIENT_RATIO = 0.1
 
 
@@ -39,6 +43,15 @@ def distinguishing(settings: TrainingSettings | ClusteringSettings) -> dict[str,
     """Return the settings by name, without those that a later release added and that have their default."""
     added = protocol_defaults(settings)
     return {name: value for name, value in asdict(settings).items() if name not in added or value != added[name]}
+
+
+def _checked_switch(name: str) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if value != "auto" and not isinstance(value, bool):
+            raise SettingsError(f"{name} is {value!r}; it must be true, false or 'auto'.", setting=name)
+        return value
+
+    return check
 
 
 @settings_class
@@ -90,6 +103,16 @@ class TrainingSettings:
         Whether to use the folder of shared pretrainings.
     device
         "auto" (CUDA where there is a GPU), "cpu", "cuda" or "cuda:0" and so on.
+    precision
+        Of the convolutions. "float32"; "tf32", with factors of 10 bits, which only GPUs have (torch's own default
+        there); "bf16", the model's core under autocast. The readout, the loss and the mixture are float32 in any case.
+    resident_data
+        Whether the data of all sessions stay on the device, where batches are made by index. "auto": on a GPU, if they
+        take no more than half of its free memory and all loaders are such that they can. True: or it is an error.
+    cuda_graphs
+        Whether the launches of a step are recorded and replayed. "auto": on a GPU, if the data stay there and all
+        layers of the model are torch's, neuralpredictors' or of this package. True: whatever the layers. What cannot be
+        recorded is launched kernel by kernel, with a warning that says why.
     verbose
         Whether to show a progress bar where the output is a terminal.
     """
@@ -114,6 +137,9 @@ class TrainingSettings:
     stop_after_pretraining: bool = False
     share_pretraining: bool = True
     device: SkipValidation[str] = "auto"  # by resolve_device, on the machine that trains
+    precision: Precision = _added("float32")
+    resident_data: Annotated[bool | str, PlainValidator(_checked_switch("resident_data"))] = "auto"
+    cuda_graphs: Annotated[bool | str, PlainValidator(_checked_switch("cuda_graphs"))] = "auto"
     verbose: bool = True
 
     @model_validator(mode="after")
@@ -150,6 +176,8 @@ class TrainingSettings:
             )
         if self.best_epoch_from == "first_epoch":
             described["keeps"] = "best epoch"
+        if self.precision != "float32":
+            described["precision"] = self.precision
         return described
 
     def lr_decay_steps_in(self, *, pretraining: bool) -> int:

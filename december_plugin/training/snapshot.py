@@ -18,7 +18,7 @@ import torch
 from december_plugin.storage.atomic import DamagedError, verify_checksum, with_checksum
 from december_plugin.training.fingerprint import content_digest, data_digest
 from december_plugin.training.random_state import loader_generators
-from december_plugin.training.settings import ClusteringSettings, TrainingSettings, distinguishing
+from december_plugin.training.settings import WITHOUT_EFFECT, ClusteringSettings, TrainingSettings, distinguishing
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +26,6 @@ logger = logging.getLogger(__name__)
 FORMAT = 2
 TIERS = ("train", "validation")
 _MAGIC = b"december-training-1\n"
-# What a run may change between interruption and resumption without another result.
-_FREE_SETTINGS = ("verbose", "share_pretraining", "device")
 _PACKAGES = ("december-plugin", "neuralpredictors", "torch")
 
 
@@ -52,7 +50,7 @@ def training_fingerprint(
     seed, settings, clustering, device
         Those of the training.
     """
-    described = {name: value for name, value in distinguishing(settings).items() if name not in _FREE_SETTINGS}
+    described = {name: value for name, value in distinguishing(settings).items() if name not in WITHOUT_EFFECT}
     described |= {"clustering": None if clustering is None else distinguishing(clustering)}
     return {
         "model": " ".join(model_digests),

@@ -58,6 +58,9 @@ def baseline_trainer(
     stop_after_pretraining: bool = False,
     share_pretraining: bool = True,
     device: str = "auto",
+    precision: str = "float32",
+    resident_data: bool | str = "auto",
+    cuda_graphs: bool | str = "auto",
     verbose: bool = True,
 ) -> TrainerResult:
     """Train without a clustering loss: the model on whose readouts the post hoc clusterings are made.
@@ -89,7 +92,7 @@ def baseline_trainer(
         What changes when the pretraining is over; see :class:`~december_plugin.training.settings.TrainingSettings`.
     stop_after_pretraining
         End after ``pretrain_epochs``: the control that tells what the clustering loss itself adds.
-    share_pretraining, device, verbose
+    share_pretraining, device, precision, resident_data, cuda_graphs, verbose
         See :class:`~december_plugin.training.settings.TrainingSettings`.
 
     Returns
@@ -151,6 +154,9 @@ def december_trainer(
     best_epoch_from: str = "training",
     share_pretraining: bool = True,
     device: str = "auto",
+    precision: str = "float32",
+    resident_data: bool | str = "auto",
+    cuda_graphs: bool | str = "auto",
     verbose: bool = True,
 ) -> TrainerResult:
     """Train with DECEMber's clustering loss after a pretraining without it ("Learning to cluster neuronal function").
@@ -178,7 +184,7 @@ def december_trainer(
     pretrain_early_stopping, pretrain_lr_decay_steps, pretrain_lr_decay_factor, lr_after_pretraining, fresh_optimizer,
     best_epoch_from
         As for :func:`baseline_trainer`: ``lr_after_pretraining`` is the learning rate of the clustering phase.
-    share_pretraining, device, verbose
+    share_pretraining, device, precision, resident_data, cuda_graphs, verbose
         See :class:`~december_plugin.training.settings.TrainingSettings`.
 
     Returns

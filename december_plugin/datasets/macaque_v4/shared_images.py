@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from december_plugin.datasets.common.arrays import update_digest
+from december_plugin.datasets.common.columns import Column
 from december_plugin.datasets.common.images import StimulusImages
 from december_plugin.datasets.common.trials import TRAIN, TrialSequence, data_point, mean_over_trials
 
@@ -87,6 +88,10 @@ class SharedImagesDataset(Dataset):
         """Return several trials as ``images`` (batch, channels, height, width) and ``responses`` (batch, n)."""
         index = torch.as_tensor(np.asarray(trials, dtype=np.int64))
         return data_point(FIELDS)(self.images.select(self._shown[index]), self.responses.index_select(0, index))
+
+    def columns(self) -> dict[str, Column]:
+        """Return the fields of :meth:`batch` by name; sessions share the images."""
+        return {"images": Column(self.images.values, self._shown), "responses": Column(self.responses)}
 
     @property
     def n_neurons(self) -> int:

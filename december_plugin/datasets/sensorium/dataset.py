@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from december_plugin.datasets.common.arrays import ArrayFolder, update_digest
+from december_plugin.datasets.common.columns import Column
 from december_plugin.datasets.common.trials import TRAIN, TrialSequence, data_point, mean_over_trials
 from december_plugin.datasets.sensorium.layout import RecordingFolder
 
@@ -76,6 +77,10 @@ class InMemoryDataset(Dataset):
         """Return several trials as one named tuple of tensors whose first axis is the trial."""
         index = torch.as_tensor(np.asarray(trials, dtype=np.int64))
         return data_point(self.data_keys)(*(values.index_select(0, index) for values in self.values.values()))
+
+    def columns(self) -> dict[str, Column]:
+        """Return the fields of :meth:`batch` by name."""
+        return {name: Column(values) for name, values in self.values.items()}
 
     @property
     def data_key(self) -> str:

@@ -1,0 +1,204 @@
+"""Functions whose launches on the device are recorded once and then replayed, without Python in between.
+
+A step of a small model launches some hundred short kernels, and launching them takes longer than running them. A CUDA
+graph launches all of them at once. What is recorded must not wait for the device, must use the same memory at every
+call, and must not depend on anything that changes in Python. The first is found out before recording, since a failed
+recording leaves torch's random generator unusable; the others by comparing the first replay with the function itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+WAITED = "called a synchronizing CUDA operation"  # torch's warning
+TOLERANCE = 1e-2  # relative, of what one call changes: replays differ by rounding, sums in an undefined order
+
+Function = Callable[[], None]
+
+
+class Recorder(Protocol):
+    """How a kind of device records launches."""
+
+    def warm_up(self, function: Function) -> str | None:
+        """Run the function as it is; return why its launches cannot be recorded, or None."""
+
+    def record(self, function: Function) -> Function:
+        """Record the function's launches, without running it, and return what replays them."""
+
+    def random_state(self) -> Any:
+        """Return the state of the device's random generator."""
+
+    def set_random_state(self, state: Any) -> None:
+        """Restore it."""
+
+
+class CudaRecorder:
+    """Records CUDA graphs, all with one pool of memory: they are replayed one after the other.
+
+    Parameters
+    ----------
+    device
+        The GPU.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self._stream = torch.cuda.Stream(device)
+        self._pool = torch.cuda.graph_pool_handle()
+        self._warmed_up: set[int] = set()
+
+    def warm_up(self, function: Function) -> str | None:
+        """Run the function on the stream of the recording; while it runs, torch reports what waits for the device."""
+        self._stream.wait_stream(torch.cuda.current_stream(self.device))
+        before = torch.cuda.get_sync_debug_mode()
+        with warnings.catch_warnings(record=True) as caught, torch.cuda.stream(self._stream):
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                function()
+            finally:
+                torch.cuda.set_sync_debug_mode(before)
+        torch.cuda.current_stream(self.device).wait_stream(self._stream)
+        waits = [each for each in caught if WAITED in str(each.message)]
+        for other in caught:
+            if other not in waits:
+                warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+        return f"it waits for the device ({waits[0].filename}:{waits[0].lineno})" if waits else None
+
+    def record(self, function: Function) -> Function:
+        """Capture a CUDA graph."""
+        graph = torch.cuda.CUDAGraph()
+        index = torch.cuda.current_device() if self.device.index is None else self.device.index
+        generator = torch.cuda.default_generators[index]
+        fresh = generator.clone_state()
+        # What the warm-up has used is given back: the graph has memory of its own.
+        torch.cuda.empty_cache()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+                function()
+        except BaseException:
+            generator.graphsafe_set_state(fresh)
+            raise
+        return graph.replay
+
+    def random_state(self) -> Any:
+        """Return the state of the GPU's default generator."""
+        return torch.cuda.get_rng_state(self.device)
+
+    def set_random_state(self, state: Any) -> None:
+        """Restore it."""
+        torch.cuda.set_rng_state(state, self.device)
+
+
+class Launches:
+    """Functions of one training that are recorded, and what becomes of those that cannot be.
+
+    Parameters
+    ----------
+    recorder
+        Of the device.
+    state
+        Returns everything that the functions may change: the tensors that a replay is compared in.
+    warm_up
+        How often a function runs as it is before it is recorded, at least once. What happens only once (a first choice,
+        memory for the gradients, compiling) has happened then.
+    """
+
+    def __init__(self, recorder: Recorder, state: Callable[[], Sequence[Tensor]], *, warm_up: int = 2):
+        self.recorder, self.state, self.warm_up = recorder, state, warm_up
+        self._given_up = False
+
+    def recorded(self, function: Function, name: str) -> Function:
+        """Return a function that does what ``function`` does, recorded once it has warmed up.
+
+        Parameters
+        ----------
+        function
+            Without arguments or a result: it works on tensors that stay where they are.
+        name
+            For the warning if it cannot be recorded.
+        """
+        return _Recorded(self, function, name)
+
+    def record(self, function: Function, name: str) -> Function:
+        """Do one call of a function, by which its recording is compared with it; return what to call from then on."""
+        if self._given_up:
+            function()
+            return function
+        try:
+            replay = self.recorder.record(function)
+        except Exception as error:
+            # Recordings of before would go on with the random numbers of a generator that is no longer used.
+            self._given_up = True
+            return self.without_recording(function, name, f"{type(error).__name__}: {error}", run=True)
+        if self._agrees(replay, function):
+            return replay
+        return self.without_recording(function, name, "a replay does something else than the call itself")
+
+    @property
+    def given_up(self) -> bool:
+        """Whether a recording has failed, after which nothing is replayed."""
+        return self._given_up
+
+    def without_recording(self, function: Function, name: str, reason: str, *, run: bool = False) -> Function:
+        """Say that a function is called as it is from now on, and return it."""
+        logger.warning(
+            "%s is launched kernel by kernel, not as one CUDA graph, and the training may be slower (%s)",
+            name,
+            reason.splitlines()[0],
+        )
+        if run:
+            function()
+        return function
+
+    def _agrees(self, replay: Function, function: Function) -> bool:
+        """Do what the function does, once, after a replay that is undone; return whether they changed the same."""
+        random_state, before = self.recorder.random_state(), self._copy()
+        replay()
+        replayed = self._copy()
+        with torch.no_grad():
+            for tensor, value in zip(self.state(), before, strict=True):
+                tensor.copy_(value)
+        self.recorder.set_random_state(random_state)
+        function()
+        return all(
+            _is_close(one, other, start) for one, other, start in zip(replayed, self.state(), before, strict=True)
+        )
+
+    def _copy(self) -> list[Tensor]:
+        return [tensor.detach().clone() for tensor in self.state()]
+
+
+class _Recorded:
+    def __init__(self, launches: Launches, function: Function, name: str):
+        self._launches, self._function, self._name = launches, function, name
+        self._calls, self._reason = 0, ""
+        self._settled: Function | None = None
+
+    def __call__(self) -> None:
+        if self._launches.given_up:
+            self._settled = self._function
+        if self._settled is not None:
+            self._settled()
+        elif self._calls < self._launches.warm_up:
+            self._calls += 1
+            self._reason = self._launches.recorder.warm_up(self._function) or ""
+        elif self._reason:
+            self._settled = self._launches.without_recording(self._function, self._name, self._reason, run=True)
+        else:
+            self._settled = self._launches.record(self._function, self._name)
+
+
+def _is_close(one: Tensor, other: Tensor, start: Tensor) -> bool:
+    """Return whether two results differ by little of what changed from the start, or by rounding."""
+    one, other, start = (tensor.detach().double() for tensor in (one, other, start))
+    allowed = TOLERANCE * (other - start).norm() + 1e-6 * other.norm()
+    return bool((one - other).norm() <= allowed) or bool(torch.equal(one, other))

@@ -1,0 +1,81 @@
+"""The precision of a model's convolutions: float32, TF32 or bfloat16; everything after the core stays float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from december_plugin.errors import MisfitError
+
+Precision = Literal["float32", "tf32", "bf16"]
+
+
+@contextmanager
+def core_precision(model: nn.Module, precision: Precision, device: torch.device) -> Iterator[None]:
+    """Let the model's convolutions be computed in this precision within the block.
+
+    Parameters
+    ----------
+    model
+        With "bf16" its ``core`` runs under autocast, and what it returns is float32 again.
+    precision
+        "float32"; "tf32", a float32 of 10 bits for the factors of cuDNN's convolutions; or "bf16". Without a GPU "tf32"
+        is float32.
+    device
+        Of the training.
+
+    Raises
+    ------
+    MisfitError
+        If "bf16" is asked for and the model has no core.
+    """
+    core = getattr(model, "core", None)
+    if precision == "bf16" and not isinstance(core, nn.Module):
+        raise MisfitError(
+            f"precision is 'bf16', which is that of the model's core, but {type(model).__name__} has none. Use 'tf32' "
+            "or 'float32'.",
+            setting="precision",
+        )
+    with _convolutions("ieee" if precision == "float32" else "tf32", device):
+        if precision != "bf16":
+            yield
+            return
+        assert isinstance(core, nn.Module)
+        forward = core.forward
+
+        def in_bfloat16(*arguments: Any, **settings: Any) -> Any:
+            # Without the cache, of which a recorded graph would keep stale copies of the weights.
+            with torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False):
+                output = forward(*arguments, **settings)
+            return output.float() if isinstance(output, torch.Tensor) else output
+
+        replaced = vars(core).get("forward")
+        core.forward = in_bfloat16
+        try:
+            yield
+        finally:
+            if replaced is None:
+                del core.forward
+            else:
+                core.forward = replaced
+
+
+@contextmanager
+def _convolutions(precision: str, device: torch.device) -> Iterator[None]:
+    """Set the precision of cuDNN's convolutions, which by torch's default is TF32."""
+    if device.type != "cuda":
+        yield
+        return
+    convolutions = getattr(torch.backends.cudnn, "conv", None)
+    # Since torch 2.9 by operation; before, for all of cuDNN.
+    owner, name = (torch.backends.cudnn, "allow_tf32") if convolutions is None else (convolutions, "fp32_precision")
+    before = getattr(owner, name)
+    setattr(owner, name, precision == "tf32" if convolutions is None else precision)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)

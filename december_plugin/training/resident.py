@@ -1,0 +1,362 @@
+"""Data that stay on the device: their batches are made there, by index, and nothing is copied per batch.
+
+A loader whose batches are slices of memory (:class:`~december_plugin.datasets.common.columns.HasColumns`) is replaced
+by a :class:`ResidentLoader`, which draws the same trials from the same random generators and serves the same fields.
+Values of which there are at most 256, such as normalised grey levels or spike counts, take one byte each and lose
+nothing. If the data do not fit otherwise, the images, and only these, are kept as float16.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from december_plugin.datasets.common.columns import Column, HasColumns
+from december_plugin.datasets.common.trials import data_point, stack_trials
+from december_plugin.errors import SettingsError
+
+logger = logging.getLogger(__name__)
+
+RESERVE = 2 * 2**30  # bytes of the free memory that are left to the model, and at least as much as the data take
+N_CODES = 256
+CHUNK = 2**22  # values that are looked at together
+GIGABYTE = 1e9
+
+Loaders = Mapping[str, Mapping[str, Any]]
+
+
+class HeldColumn(NamedTuple):
+    """One field of a dataset on the device.
+
+    Attributes
+    ----------
+    values
+        (rows, ...) float32 or float16; uint8 positions in ``table`` if there is one.
+    rows
+        (trials,) int64 row of each trial; None: the trial's position.
+    table
+        (at most 256,) float32 the different values; None if the values are kept themselves.
+    """
+
+    values: Tensor
+    rows: Tensor | None = None
+    table: Tensor | None = None
+
+    def take(self, trials: Tensor) -> Tensor:
+        """Return the values of trials (m,) int64, (m, ...) float32."""
+        rows = trials if self.rows is None else self.rows.index_select(0, trials)
+        values = self.values.index_select(0, rows)
+        if self.table is None:
+            return values.float()
+        return self.table.index_select(0, values.flatten().int()).view(values.shape)
+
+
+class _Positions(Dataset):
+    """A dataset of which the item at a position is this position."""
+
+    def __getitems__(self, positions: list[int]) -> list[int]:
+        return positions
+
+
+def _unchanged(positions: list[int]) -> list[int]:
+    return positions
+
+
+class Draws:
+    """The positions of the trials of every batch, drawn as a loader draws them, as tensors (m,) int64 on the device.
+
+    Parameters
+    ----------
+    loader
+        Its batch sampler and its generator are used: iterating consumes the same random numbers as iterating the
+        loader. On the CPU they are drawn batch by batch, as there; elsewhere once for the whole epoch, which is copied
+        to the device in one go.
+    device
+        Where the positions go.
+    """
+
+    def __init__(self, loader: DataLoader, device: torch.device):
+        self.device = device
+        # A loader itself, so that it draws what torch's loaders draw beside the order, too.
+        self._loader: DataLoader = DataLoader(
+            _Positions(), batch_sampler=loader.batch_sampler, collate_fn=_unchanged, generator=loader.generator
+        )
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.device.type == "cpu":
+            yield from (torch.tensor(positions, dtype=torch.int64) for positions in self._loader)
+            return
+        batches = list(self._loader)
+        epoch = torch.tensor([position for batch in batches for position in batch], dtype=torch.int64)
+        # Pinned, so that the copy does not wait for the device.
+        yield from epoch.pin_memory().to(self.device, non_blocking=True).split([len(batch) for batch in batches])
+
+
+class ResidentLoader:
+    """A loader's batches, made on the device: the same trials in the same order, with the same fields, as float32.
+
+    Parameters
+    ----------
+    loader
+        What it stands for.
+    columns
+        The fields of the loader's dataset, on the device.
+    device
+        Where they are.
+
+    Attributes
+    ----------
+    draws
+        The trials of each batch, for whoever makes the batches himself with :meth:`batch`.
+    dataset, sampler, batch_sampler, batch_size
+        Those of the loader.
+    """
+
+    def __init__(self, loader: DataLoader, columns: Mapping[str, HeldColumn], device: torch.device):
+        self.columns = dict(columns)
+        self.draws = Draws(loader, device)
+        self.dataset, self.sampler = loader.dataset, loader.sampler
+        self.batch_sampler, self.batch_size = loader.batch_sampler, loader.batch_size
+
+    def __len__(self) -> int:
+        return len(self.draws)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.batch(trials) for trials in self.draws)
+
+    def batch(self, trials: Tensor) -> Any:
+        """Return the batch of trials (m,) int64 as a named tuple of tensors (m, ...) float32 on the device."""
+        return data_point(tuple(self.columns))(*(column.take(trials) for column in self.columns.values()))
+
+
+def why_not_resident(loader: Any) -> str | None:
+    """Return why a loader's batches cannot be made on the device, or None if they can."""
+    if type(loader) is not DataLoader:
+        return f"its loader is a {type(loader).__name__}, not torch's DataLoader"
+    if not isinstance(loader.dataset, HasColumns):
+        return f"its dataset, a {type(loader.dataset).__name__}, makes its batches anew in every epoch"
+    if loader.num_workers:
+        return f"its loader has {loader.num_workers} worker(s)"
+    if loader.batch_sampler is None or loader.collate_fn is not stack_trials:
+        return "its loader has batches of its own making (batch_sampler, collate_fn)"
+    return None
+
+
+def resident_loaders(dataloaders: Loaders, device: torch.device, setting: bool | str) -> Loaders | None:
+    """Bring the data of all sessions to the device and return loaders that serve them there.
+
+    Parameters
+    ----------
+    dataloaders
+        Tier to data key to loader.
+    device
+        Of the training.
+    setting
+        "auto": if it brings anything (not on the CPU, where our loaders are slices of memory already), can be, and
+        leaves the model enough memory. True: whatever the memory. False: never.
+
+    Returns
+    -------
+    dict or None
+        Tier to data key to :class:`ResidentLoader`; None if the data stay where they are. A warning says why, unless
+        that was asked for.
+
+    Raises
+    ------
+    SettingsError
+        If it was asked for and cannot be.
+    """
+    if setting is False or (setting == "auto" and device.type == "cpu"):
+        return None
+    brought = _bring(dataloaders, device, limited=setting == "auto")
+    if not isinstance(brought, str):
+        return brought
+    if setting is True:
+        raise SettingsError(
+            f"resident_data is true, but the data cannot stay on {device} ({brought}). Use 'auto', which lets them "
+            "stay where they are then.",
+            setting="resident_data",
+        )
+    logger.warning("the data do not stay on %s, every batch is copied there (%s)", device, brought)
+    return None
+
+
+def _bring(dataloaders: Loaders, device: torch.device, *, limited: bool) -> Loaders | str:
+    """Return loaders of data that are on the device, or why they are not; a limit leaves the model enough memory."""
+    for loaders in dataloaders.values():
+        for data_key, loader in loaders.items():
+            reason = why_not_resident(loader)
+            if reason is not None:
+                return f"session {data_key!r}: {reason}"
+    shelf = Shelf(device)
+    for loaders in dataloaders.values():
+        for loader in loaders.values():
+            shelf.announce(loader.dataset.columns())
+    try:
+        reason = shelf.choose(data_budget(free_memory(device)) if limited and device.type == "cuda" else None)
+        if reason is not None:
+            return reason
+        held = {
+            tier: {
+                data_key: ResidentLoader(loader, shelf.hold(loader.dataset.columns()), device)
+                for data_key, loader in loaders.items()
+            }
+            for tier, loaders in dataloaders.items()
+        }
+    except torch.OutOfMemoryError as error:
+        return str(error).splitlines()[0]
+    logger.info("the data stay on %s: %s", device, shelf)
+    return held
+
+
+def free_memory(device: torch.device) -> int:
+    """Return how many bytes of a GPU are free, counting what torch holds and does not use."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def data_budget(free: int) -> int:
+    """Return how many of the ``free`` bytes the data may take: half of them, and all but :data:`RESERVE`."""
+    return max(0, min(free // 2, free - RESERVE))
+
+
+class Shelf:
+    """The columns of datasets on a device; what several datasets share is there once.
+
+    Announce all of them, choose how to keep them, then hold each.
+
+    Parameters
+    ----------
+    device
+        Where they go. On the CPU they are the datasets' own, unless they are to be compact.
+    compact
+        Whether columns of few different values take one byte for each; None: not on the CPU.
+    """
+
+    def __init__(self, device: torch.device, *, compact: bool | None = None):
+        self.device = device
+        self.compact = device.type != "cpu" if compact is None else compact
+        self._announced: dict[int, Tensor] = {}
+        self._names: dict[int, str] = {}
+        self._rows: dict[int, Tensor] = {}
+        self._tables: dict[int, Tensor | None] = {}
+        self._held: dict[int, HeldColumn] = {}
+        self._halved = False
+
+    def announce(self, columns: Mapping[str, Column]) -> None:
+        """Count these columns among those to come; the first field is the input."""
+        for name, column in columns.items():
+            if id(column.values) not in self._announced:
+                self._announced[id(column.values)], self._names[id(column.values)] = column.values, name
+            if column.rows is not None:
+                self._rows[id(column.rows)] = column.rows
+
+    @property
+    def n_bytes(self) -> int:
+        """What the columns take in the form that was chosen."""
+        values = sum(tensor.numel() * self._item_size(key) for key, tensor in self._announced.items())
+        return values + sum(rows.numel() * rows.element_size() for rows in self._rows.values())
+
+    def choose(self, budget: int | None) -> str | None:
+        """Choose how to keep each column, within ``budget`` bytes; return why that cannot be, or None."""
+        if self.compact:
+            self._tables = {key: value_table(tensor, self.device) for key, tensor in self._announced.items()}
+        if budget is None or self.n_bytes <= budget:
+            return None
+        needed, self._halved = self.n_bytes, True
+        if self.n_bytes <= budget:
+            logger.warning(
+                "the images are kept as float16, with a relative error of up to 0.05 %%: with float32 the data would "
+                "take %.2f GB of the %.2f GB that they may",
+                needed / GIGABYTE,
+                budget / GIGABYTE,
+            )
+            return None
+        return f"they take {needed / GIGABYTE:.2f} GB of the {budget / GIGABYTE:.2f} GB that they may"
+
+    def hold(self, columns: Mapping[str, Column]) -> dict[str, HeldColumn]:
+        """Return these columns on the device."""
+        return {name: self._hold(column) for name, column in columns.items()}
+
+    def __str__(self) -> str:
+        kinds = {name: self._kind(key) for key, name in self._names.items()}
+        listed = ", ".join(f"{name} as {kind}" for name, kind in kinds.items())
+        return f"{self.n_bytes / GIGABYTE:.2f} GB, {listed}"
+
+    def _kind(self, key: int) -> str:
+        if self._tables.get(key) is not None:
+            return "uint8 (lossless)"
+        return "float16" if self._is_halved(key) else "float32"
+
+    def _is_halved(self, key: int) -> bool:
+        return self._halved and self._names[key] in ("images", "inputs", "videos")
+
+    def _item_size(self, key: int) -> int:
+        return 1 if self._tables.get(key) is not None else 2 if self._is_halved(key) else 4
+
+    def _hold(self, column: Column) -> HeldColumn:
+        key = id(column.values)
+        if key not in self._held:
+            table = self._tables.get(key)
+            if table is not None:
+                self._held[key] = HeldColumn(encode(column.values, table), table=table)
+            else:
+                dtype = torch.float16 if self._is_halved(key) else None
+                self._held[key] = HeldColumn(column.values.to(device=self.device, dtype=dtype))
+        if column.rows is None:
+            return self._held[key]
+        row_key = id(column.rows)
+        self._rows[row_key] = self._rows[row_key].to(self.device)
+        return self._held[key]._replace(rows=self._rows[row_key])
+
+
+def value_table(values: Tensor, device: torch.device) -> Tensor | None:
+    """Return the different values of a float32 tensor if there are at most 256, bit for bit; None if there are more.
+
+    Parameters
+    ----------
+    values
+        (rows, ...) float32.
+    device
+        Where they are looked at, part by part, and where the table goes.
+
+    Returns
+    -------
+    Tensor or None
+        (at most 256,) float32, for :func:`encode`.
+    """
+    if values.dtype != torch.float32 or not values.numel():
+        return None
+    found: Tensor | None = None
+    for part in _parts(values):
+        present = torch.unique(_bits(part.to(device)))
+        found = present if found is None else torch.unique(torch.cat([found, present]))
+        if len(found) > N_CODES:
+            return None
+    assert found is not None
+    return found.view(torch.float32)
+
+
+def encode(values: Tensor, table: Tensor) -> Tensor:
+    """Return where each value is in its :func:`value_table`, uint8 in the shape of ``values``, beside the table."""
+    known = _bits(table)  # ascending
+    codes = [torch.searchsorted(known, _bits(part.to(table.device))).to(torch.uint8) for part in _parts(values)]
+    return torch.cat(codes).view(values.shape)
+
+
+def _parts(values: Tensor) -> Sequence[Tensor]:
+    rows = max(1, CHUNK // max(1, values[0].numel()))
+    return values.split(rows)
+
+
+def _bits(values: Tensor) -> Tensor:
+    """Return the bit patterns of float32 values, flat: -0 is another value than 0, and NaN is one."""
+    return values.contiguous().flatten().view(torch.int32)

@@ -1,0 +1,214 @@
+"""Data that stay on the device: the same batches, the arithmetic of memory, and why some data cannot."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import pytest
+import torch
+from neuralpredictors.training import LongCycler
+from torch.utils.data import DataLoader, SubsetRandomSampler
+
+from december_plugin.datasets import static_loaders
+from december_plugin.datasets.common.columns import Column
+from december_plugin.datasets.common.trials import stack_trials
+from december_plugin.errors import SettingsError
+from december_plugin.simulate import write_recording
+from december_plugin.training import resident
+from december_plugin.training.resident import (
+    Shelf,
+    data_budget,
+    encode,
+    resident_loaders,
+    value_table,
+    why_not_resident,
+)
+from helpers.interrupted import Interrupted, Recorder, train
+from helpers.resident import Session, session_loaders
+from helpers.trainings import make_loaders
+
+CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("own_pretrainings")
+
+
+def epochs(loaders, n=2):
+    """Return the batches of some epochs of all sessions in turn, with other random numbers drawn in between."""
+    torch.manual_seed(5)
+    drawn = []
+    for _ in range(n):
+        for data_key, batch in LongCycler(loaders):
+            drawn.append((data_key, batch._fields, [value.clone() for value in batch], torch.rand(())))
+    return drawn
+
+
+def same(first, second):
+    for one, other in zip(first, second, strict=True):
+        assert one[:2] == other[:2]
+        assert all(torch.equal(a, b) for a, b in zip(one[2], other[2], strict=True))
+        assert one[3] == other[3]
+
+
+@pytest.mark.parametrize("tier", ["train", "validation"])
+@pytest.mark.parametrize("own_generators", [False, True])
+def test_the_batches_are_those_of_the_loaders_and_so_are_all_random_numbers(tier, own_generators):
+    expected = epochs(session_loaders(own_generators=own_generators)[tier])
+    held = resident_loaders(session_loaders(own_generators=own_generators), CPU, True)
+    assert [len(loader) for loader in held[tier].values()] == [4, 3] if tier == "train" else [2, 2]
+    same(epochs(held[tier]), expected)
+
+
+def test_recordings_with_behaviour_are_served_field_by_field(tmp_path):
+    folder = write_recording(
+        tmp_path / "static1-1-1-x", n_neurons=6, n_train=14, n_validation=4, n_test=0, image_shape=(9, 9), behavior=True
+    )
+    settings = {"include_behavior": True, "include_eye_position": True}
+    held = resident_loaders(static_loaders([folder], 5, **settings), CPU, True)
+    same(epochs(held["train"]), epochs(static_loaders([folder], 5, **settings)["train"]))
+    assert next(iter(next(iter(held["train"].values()))))._fields == ("images", "responses", "behavior", "pupil_center")
+
+
+@pytest.mark.parametrize("settings", [{"max_iter": 3}, {"max_iter": 4, "pretrain_epochs": 2, "n_clusters": 3}])
+def test_a_training_on_resident_data_ends_with_the_same_bytes(settings):
+    expected = train(loaders=session_loaders, resident_data=False, share_pretraining=False, **settings)
+    assert train(loaders=session_loaders, resident_data=True, share_pretraining=False, **settings) == expected
+
+
+def test_data_may_become_resident_between_interruption_and_resumption():
+    expected = train(loaders=session_loaders, max_iter=3)
+    recorder = Recorder(stop=1)
+    with pytest.raises(Interrupted):
+        train(recorder, loaders=session_loaders, max_iter=3, resident_data=False)
+    assert train(Recorder(recorder.states[1]), loaders=session_loaders, max_iter=3, resident_data=True) == expected
+
+
+# --- one byte for each value -----------------------------------------------------------------------------------------
+
+
+def test_at_most_256_values_are_kept_bit_for_bit(monkeypatch):
+    monkeypatch.setattr(resident, "CHUNK", 50)
+    levels = (torch.arange(256, dtype=torch.float32) - 110.3) / 57.9
+    levels[:3] = torch.tensor([float("nan"), -0.0, 0.0])
+    values = levels[torch.randint(256, (40, 1, 5, 6), generator=torch.Generator().manual_seed(0))]
+    table = value_table(values, CPU)
+    codes = encode(values, table)
+    assert (codes.dtype, codes.shape) == (torch.uint8, values.shape)
+    assert torch.equal(table[codes.long()].view(torch.int32), values.view(torch.int32))
+
+
+def test_more_values_are_kept_as_they_are():
+    assert value_table(torch.arange(257.0)[:, None], CPU) is None
+    assert len(value_table(torch.arange(256.0)[:, None], CPU)) == 256
+    assert value_table(torch.arange(3), CPU) is None
+
+
+def shelf_of(*datasets, budget):
+    shelf = Shelf(CPU, compact=True)
+    for columns in datasets:
+        shelf.announce(columns)
+    return shelf, shelf.choose(budget)
+
+
+GREY = (torch.arange(100 * 64) % 200).float().reshape(100, 1, 8, 8)
+SMOOTH = torch.linspace(-3, 3, 100 * 64).reshape(100, 1, 8, 8)
+COUNTED, MEASURED = torch.ones(100, 7), torch.linspace(0, 1, 700).reshape(100, 7)
+ROWS = torch.arange(300) // 3
+
+
+def test_the_memory_that_data_take():
+    assert shelf_of({"images": Column(SMOOTH), "responses": Column(MEASURED)}, budget=None)[0].n_bytes == 25600 + 2800
+    assert shelf_of({"images": Column(GREY), "responses": Column(MEASURED)}, budget=None)[0].n_bytes == 6400 + 2800
+    assert shelf_of({"images": Column(GREY), "responses": Column(COUNTED)}, budget=None)[0].n_bytes == 6400 + 700
+    shared = {"images": Column(GREY, ROWS), "responses": Column(MEASURED)}, {"images": Column(GREY, ROWS)}
+    assert shelf_of(*shared, budget=None)[0].n_bytes == 6400 + 300 * 8 + 2800
+
+
+def test_images_are_halved_where_they_would_not_fit(caplog):
+    columns = {"images": Column(SMOOTH), "responses": Column(MEASURED)}
+    shelf, reason = shelf_of(columns, budget=12800 + 2800)
+    assert reason is None
+    assert "the images are kept as float16, with a relative error of up to 0.05 %" in caplog.text
+    assert str(shelf) == "0.00 GB, images as float16, responses as float32"
+    held = shelf.hold(columns)
+    trials = torch.tensor([3, 3, 99])
+    assert held["images"].take(trials).dtype == torch.float32
+    torch.testing.assert_close(held["images"].take(trials), SMOOTH[trials], rtol=5e-4, atol=1e-6)
+    assert torch.equal(held["responses"].take(trials), MEASURED[trials])
+
+
+def test_data_that_do_not_fit_say_how_much_they_need():
+    _, reason = shelf_of({"images": Column(SMOOTH), "responses": Column(MEASURED)}, budget=15599)
+    assert reason == "they take 0.00 GB of the 0.00 GB that they may"
+
+
+def test_compact_columns_serve_what_the_dataset_does():
+    session = Session(5, seed=0)
+    session.images = session.images.round()
+    shelf, _ = shelf_of(session.columns(), budget=None)
+    held, trials = shelf.hold(session.columns()), torch.tensor([0, 7, 7, 59])
+    assert str(shelf) == "0.00 GB, images as uint8 (lossless), responses as uint8 (lossless)"
+    for column, expected in zip(held.values(), session.batch(trials), strict=True):
+        assert torch.equal(column.take(trials), expected)
+
+
+def test_the_model_has_at_least_as_much_memory_as_the_data_and_a_reserve():
+    gigabyte = 2**30
+    assert data_budget(24 * gigabyte) == 12 * gigabyte
+    assert data_budget(3 * gigabyte) == 1 * gigabyte
+    assert data_budget(1 * gigabyte) == 0
+
+
+# --- data that cannot ------------------------------------------------------------------------------------------------
+
+
+class Own(DataLoader):
+    pass
+
+
+SESSION = Session(4, seed=0)
+STACKED = {"batch_size": 4, "sampler": SubsetRandomSampler(range(8)), "collate_fn": stack_trials}
+CANNOT = {
+    "its loader is a Own, not torch's DataLoader": lambda: Own(SESSION, **STACKED),
+    "its loader is a list, not torch's DataLoader": lambda: [1, 2],
+    "its dataset, a Recording, makes its batches anew in every epoch": lambda: make_loaders()["train"]["one"],
+    "its loader has 2 worker(s)": lambda: DataLoader(SESSION, num_workers=2, **STACKED),
+    "its loader has batches of its own making (batch_sampler, collate_fn)": lambda: DataLoader(SESSION, batch_size=4),
+}
+
+
+@pytest.mark.parametrize("reason", CANNOT)
+def test_why_data_cannot_be_resident(reason):
+    assert why_not_resident(CANNOT[reason]()) == reason
+
+
+def test_data_that_cannot_be_resident_are_an_error_where_that_is_asked_for():
+    message = (
+        "resident_data is true, but the data cannot stay on cpu (session 'one': its dataset, a Recording, makes its "
+        "batches anew in every epoch). Use 'auto', which lets them stay where they are then."
+    )
+    with pytest.raises(SettingsError, match=f"^{re.escape(message)}$"):
+        resident_loaders(make_loaders(), CPU, True)
+
+
+def test_otherwise_they_stay_where_they_are_and_the_log_says_why(caplog):
+    assert resident_loaders(make_loaders(), torch.device("cuda"), "auto") is None
+    assert caplog.record_tuples == [
+        (
+            "december_plugin.training.resident",
+            logging.WARNING,
+            "the data do not stay on cuda, every batch is copied there (session 'one': its dataset, a Recording, makes "
+            "its batches anew in every epoch)",
+        )
+    ]
+
+
+@pytest.mark.parametrize("setting", ["auto", False])
+def test_on_the_cpu_loaders_are_left_as_they_are_and_nothing_is_said(setting, caplog):
+    assert resident_loaders(session_loaders(), CPU, setting) is None
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("name", ["resident_data", "cuda_graphs"])
+def test_wrong_settings(name):
+    with pytest.raises(SettingsError, match=rf"^{name} is 'yes'; it must be true, false or 'auto'\.$"):
+        train(loaders=session_loaders, **{name: "yes"})
