@@ -65,6 +65,7 @@ SETTINGS = {
     "lr_after_pretraining": "learning rate after the pretraining",
     "fresh_optimizer": "a fresh optimizer after the pretraining",
     "best_epoch_from": "earliest epoch that can be the best",
+    "precision": "precision of the convolutions",
     "kmeans_seeds": "seeds of the restarts",
     "start_scales": "scales at the start",
     "scale_centers": "centres that the scales are about",

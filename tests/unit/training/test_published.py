@@ -19,7 +19,7 @@ from december_plugin.trainers import baseline_trainer, december_trainer
 from december_plugin.training import loop
 from december_plugin.training.fingerprint import content_digest
 from december_plugin.training.objective import ModelLoss
-from december_plugin.training.settings import ClusteringSettings, TrainingSettings, distinguishing
+from december_plugin.training.settings import WITHOUT_EFFECT, ClusteringSettings, TrainingSettings, distinguishing
 from december_plugin.training.trainers import check_trainer_config, training_settings
 from december_plugin.validation.checks import expand_preset
 from helpers.interrupted import Interrupted, Recorder, train
@@ -234,7 +234,7 @@ def test_trials_that_count(trials, count):
 
 def test_settings_at_their_defaults_have_the_digest_that_they_had_before_there_were_more_of_them():
     settings = distinguishing(TrainingSettings(max_iter=5, pretrain_epochs=2))
-    described = {name: settings[name] for name in settings if name not in ("verbose", "share_pretraining", "device")}
+    described = {name: settings[name] for name in settings if name not in WITHOUT_EFFECT}
     described["clustering"] = distinguishing(ClusteringSettings(n_clusters=3))
     assert content_digest(described) == "e62929f74187c76c2e1c214b731c1d2258da2fff68b7dc3912e396ce2e819286"
     assert TrainingSettings(pretrain_epochs=2).pretraining() == {"epochs": 2, "lr_init": 0.009, "scale_loss": True}
@@ -249,13 +249,14 @@ OTHERS = {
     "pretrain_lr_decay_steps": 2,
     "pretrain_lr_decay_factor": 0.5,
     "best_epoch_from": "pretraining_end",
+    "precision": "bf16",
     "kmeans_seeds": "joint",
     "start_scales": "unclamped",
     "scale_centers": "old",
     "empty_clusters": "reseed",
     "restore_mixture": False,
 }
-IN_THE_PRETRAINING = ["scale_loss_trials", "pretrain_early_stopping"]
+IN_THE_PRETRAINING = ["scale_loss_trials", "pretrain_early_stopping", "precision"]
 
 
 def test_every_setting_that_was_added_is_tried():
