@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: PLC2701
-from torch.utils._pytree import tree_leaves  # noqa: PLC2701
+from torch.utils._pytree import tree_leaves, tree_map_only  # noqa: PLC2701
 
 # What a GPU's host would wait for: a value that Python reads, or a shape that depends on values.
 WAITING = {"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "unique_dim", "_unique2", "masked_select"}
@@ -49,6 +49,8 @@ class _Tape(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        # Operations such as squeeze_ give the same tensor another shape later on.
+        recorded = _same_memory((args, kwargs))
         if name_of(operation) in WAITING:
             raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
@@ -64,7 +66,7 @@ class _Tape(TorchDispatchMode):
         made = [leaf for leaf in tree_leaves(results) if isinstance(leaf, torch.Tensor)]
         fresh = [leaf.untyped_storage().data_ptr() not in memory for leaf in made]
         self._own |= {leaf.untyped_storage().data_ptr() for leaf, new in zip(made, fresh, strict=True) if new}
-        self.calls.append((operation, args, kwargs, made, fresh))
+        self.calls.append((operation, *recorded, _same_memory(made), fresh))
         return results
 
     def undo(self) -> None:
@@ -73,11 +75,17 @@ class _Tape(TorchDispatchMode):
 
     @torch.no_grad()
     def replay(self) -> None:
-        for operation, args, kwargs, made, fresh in self.calls:
+        for operation, recorded_args, recorded_kwargs, made, fresh in self.calls:
+            args, kwargs = _same_memory((recorded_args, recorded_kwargs))
             again = [leaf for leaf in tree_leaves(operation(*args, **kwargs)) if isinstance(leaf, torch.Tensor)]
             for result, value, new in zip(made, again, fresh, strict=True):
                 if new and result.numel():
                     result.copy_(value)
+
+
+def _same_memory(values):
+    """Return tensors of their own, with the same memory as these."""
+    return tree_map_only(torch.Tensor, torch.Tensor.detach, values)
 
 
 class TapeRecorder:
