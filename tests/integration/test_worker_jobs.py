@@ -315,7 +315,7 @@ def test_what_waits_behind_a_job_that_takes_long_is_given_back(lab, table, lease
 
 def test_results_that_took_no_time_are_not_kept_on_the_disk(lab, monkeypatch):
     kept = []
-    monkeypatch.setattr("december_plugin.pool.worker.job.Spool.put", lambda self, *job: kept.append(job))
+    monkeypatch.setattr("december_plugin.pool.worker.spool.Spool.put", lambda self, *job: kept.append(job))
     for quick, expected in ((60.0, 0), (-1.0, 3)):
         monkeypatch.setattr("december_plugin.schemas.running_job.QUICK_SECONDS", quick)
         Worker(lab.tables, SETTINGS).run()

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, TextIO
 
 from december_plugin.pool.jobs.description import counted
-from december_plugin.pool.worker.job import JobWatch
+from december_plugin.pool.worker.job_settings import JobWatch
 from december_plugin.security.redaction import redacted
 from december_plugin.text.terminal import printable
 

@@ -6,23 +6,24 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from datajoint.errors import LostConnectionError
 
-from december_plugin.database.outages import FIRST_DELAY, LONGEST_DELAY, is_outage, server_failure
 from december_plugin.errors import ServerError
 from december_plugin.importing.datajoint_internals import has_transaction
 from december_plugin.pool.jobs.job import Lease
-from december_plugin.pool.jobs.leases import LeaseLostError, Leases
+from december_plugin.pool.jobs.leases import LeaseLostError
 from december_plugin.pool.worker.checkpoints import JobCheckpoints
-from december_plugin.pool.worker.heartbeat import Heartbeat, WorkerState
-from december_plugin.pool.worker.results import result_from_bytes, result_to_bytes
-from december_plugin.pool.worker.spool import Spool
+from december_plugin.pool.worker.job_settings import JobSettings
+from december_plugin.pool.worker.outages import wait_for_places
+from december_plugin.pool.worker.spooled_results import (
+    forget_result,
+    result_to_bytes,
+    set_result_aside,
+    spooled_result,
+)
 from december_plugin.schemas.running_job import RunningJob
-from december_plugin.storage.base import ObjectStore
-from december_plugin.storage.opening import check_store
 from december_plugin.training.monitor import Monitor, Progress
 
 logger = logging.getLogger(__name__)
@@ -30,39 +31,9 @@ job_logger = logging.getLogger("december_plugin.job")  # goes to the job's own l
 job_logger.propagate = False
 job_logger.setLevel(logging.INFO)
 
-Result = TypeVar("Result")
-
 SNAPSHOT_EVERY = 1.0  # at most one copy of the training's state in this time (s)
 SNAPSHOT_SHARE = 20  # and at most one in so many times the time that a copy takes
 RETRY_STORE = 30.0  # pause after a checkpoint that could not be stored (s)
-
-
-class JobWatch:
-    """Is told what a worker does; this one takes no notice. What it raises would end the job."""
-
-    def begins(self, words: str) -> None:
-        """Take notice that a job begins, which is this one in words."""
-
-    def progresses(self, progress: Progress) -> None:
-        """Take notice of an epoch of the job's training."""
-
-    def ends(self) -> None:
-        """Take notice that the job has ended, in whatever way."""
-
-
-@dataclass(frozen=True)
-class JobSettings:
-    """What all jobs of a worker share."""
-
-    schema: str
-    leases: Leases
-    state: WorkerState
-    heartbeat: Heartbeat
-    spool: Spool
-    store: ObjectStore
-    storage: str
-    checkpoint_every: int
-    watch: JobWatch = field(default_factory=JobWatch)
 
 
 def lost(lease: Lease) -> LeaseLostError:
@@ -195,7 +166,7 @@ class WorkerJob(RunningJob):
     def give_result_up(self) -> None:
         """Move a result out of the spool that could not be stored from there: the job's next attempt computes anew."""
         if self.came_from_spool:
-            _set_aside(self.settings, *self.lease.job, reason="it could not be stored")
+            set_result_aside(self.settings, *self.lease.job, reason="it could not be stored")
 
     def wait_until_storable(self, connection: Any, *, longest: float, what: str) -> None:
         """Wait for server and store, however long it takes: the result is safe meanwhile."""
@@ -214,110 +185,3 @@ class WorkerJob(RunningJob):
     def lost(self) -> LeaseLostError:
         """Return the error that says that the lease went to another worker."""
         return lost(self.lease)
-
-
-def spooled_result(settings: JobSettings, table_name: str, job_hash: str) -> tuple[Any, ...] | None:
-    """Return key and result that are kept for a job, or None; what cannot be read is moved aside, with a warning."""
-    try:
-        payload = settings.spool.get(settings.schema, table_name, job_hash)
-    except ServerError as error:
-        logger.warning("whether the result was computed before cannot be told, so it is computed: %s", error)
-        return None
-    if payload is None:
-        return None
-    try:
-        return result_from_bytes(payload)
-    except Exception as error:  # whole, but of another release, say
-        _set_aside(settings, table_name, job_hash, reason=f"it cannot be read ({type(error).__name__}: {error})")
-        return None
-
-
-def forget_result(settings: JobSettings, table_name: str, job_hash: str) -> None:
-    """Remove a result that is stored from the spool."""
-    try:
-        settings.spool.remove(settings.schema, table_name, job_hash)
-    except ServerError as error:
-        logger.warning("a result that is stored could not be removed from the spool: %s", error)
-
-
-def _set_aside(settings: JobSettings, table_name: str, job_hash: str, *, reason: str) -> None:
-    try:
-        aside = settings.spool.set_aside(settings.schema, table_name, job_hash)
-    except ServerError as error:
-        logger.warning("the finished result of %s %s is of no use: %s. %s", table_name, job_hash[:8], reason, error)
-    else:
-        logger.warning("the finished result of %s %s is now %s: %s", table_name, job_hash[:8], aside, reason)
-
-
-def wait_for_places(settings: JobSettings, connection: Any, *, store: bool, longest: float = math.inf) -> bool:
-    """Return when the server and, with ``store``, the store can be used; wait with growing pauses, without an end.
-
-    Parameters
-    ----------
-    settings, connection
-        Of the worker.
-    store
-        Whether the store is needed, too.
-    longest
-        Give up after this time (s).
-
-    Returns
-    -------
-    bool
-        Whether there was anything to wait for.
-
-    Raises
-    ------
-    ServerError
-        The time is over; the message says what is still away.
-    """
-    state, delay, before = settings.state, FIRST_DELAY, settings.state.state
-    began = time.monotonic()
-    while (problem := _problem(settings, connection, store)) is not None:
-        if time.monotonic() - began >= longest:
-            raise ServerError(problem)
-        if state.state != "waiting" or state.detail != problem:
-            logger.warning("waiting: %s", problem)
-        state.state, state.detail = "waiting", problem
-        settings.heartbeat.beat_soon()
-        time.sleep(delay)
-        delay = min(2 * delay, LONGEST_DELAY)
-    if state.state != "waiting":
-        return False
-    logger.info("the server and the store answer again")
-    state.state, state.detail = before, ""
-    settings.heartbeat.beat_soon()
-    return True
-
-
-def surviving(settings: JobSettings, connection: Any, step: Callable[[], Result]) -> Result:
-    """Return what a step on the database returns, however long the server is away in between."""
-    delay = 1.0
-    while True:
-        try:
-            return step()
-        except Exception as error:
-            if not is_outage(error):
-                raise
-            logger.warning("the database server: %s", error)
-        wait_for_places(settings, connection, store=False)
-        time.sleep(delay)
-        delay = min(2 * delay, 60.0)
-
-
-def _problem(settings: JobSettings, connection: Any, store: bool) -> str | None:
-    failure = server_failure(connection)
-    if failure is not None:
-        return f"the database server does not answer ({failure})"
-    failure = store_failure(settings) if store else None
-    return None if failure is None else str(failure)
-
-
-def store_failure(settings: JobSettings) -> ServerError | None:
-    """Return why the store cannot be used, or None if it can, and is the one that the models are in."""
-    try:
-        check_store(settings.storage)
-        settings.store.check_identity()
-    except ServerError as error:
-        return error
-    return None

@@ -24,20 +24,13 @@ from december_plugin.pool.jobs.records import PoolRecords
 from december_plugin.pool.worker.claiming import JobClaimer
 from december_plugin.pool.worker.heartbeat import Heartbeat, WorkerIdentity, WorkerState
 from december_plugin.pool.worker.interruption import Interrupted, Interruption
-from december_plugin.pool.worker.job import (
-    JobSettings,
-    JobWatch,
-    Result,
-    forget_result,
-    spooled_result,
-    store_failure,
-    surviving,
-    wait_for_places,
-)
+from december_plugin.pool.worker.job_settings import JobSettings, JobWatch
+from december_plugin.pool.worker.outages import Result, store_failure, surviving, wait_for_places
 from december_plugin.pool.worker.readiness import tell_supervisor
 from december_plugin.pool.worker.runner import JobRunner
 from december_plugin.pool.worker.settings import WorkerReport, WorkerSettings
 from december_plugin.pool.worker.spool import Spool
+from december_plugin.pool.worker.spooled_results import forget_result, spooled_result
 from december_plugin.security.redaction import redacted
 from december_plugin.storage.base import StoreUnavailableError
 from december_plugin.storage.home import december_home

@@ -15,8 +15,10 @@ from december_plugin.errors import DecemberError
 from december_plugin.pool.jobs.leases import LeaseLostError
 from december_plugin.pool.transactions import leave_transaction
 from december_plugin.pool.worker.claiming import ClaimedJob
-from december_plugin.pool.worker.job import JobSettings, Result, WorkerJob, job_logger, surviving, wait_for_places
+from december_plugin.pool.worker.job import WorkerJob, job_logger
 from december_plugin.pool.worker.job_log import job_log_path, logged_to
+from december_plugin.pool.worker.job_settings import JobSettings
+from december_plugin.pool.worker.outages import Result, surviving, wait_for_places
 from december_plugin.pool.worker.settings import WorkerReport
 from december_plugin.schemas.running_job import use_job
 from december_plugin.security.redaction import redacted

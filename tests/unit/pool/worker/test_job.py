@@ -16,8 +16,9 @@ from december_plugin.pool.jobs.job import Lease
 from december_plugin.pool.jobs.leases import LeaseLostError
 from december_plugin.pool.worker import job as running
 from december_plugin.pool.worker.heartbeat import WorkerState
-from december_plugin.pool.worker.job import JobMonitor, JobWatch
-from december_plugin.pool.worker.results import result_from_bytes, result_to_bytes
+from december_plugin.pool.worker.job import JobMonitor
+from december_plugin.pool.worker.job_settings import JobWatch
+from december_plugin.pool.worker.spooled_results import result_from_bytes, result_to_bytes
 from december_plugin.storage.base import StoreUnavailableError
 from december_plugin.storage.folder import FolderStore
 from december_plugin.training.monitor import Progress

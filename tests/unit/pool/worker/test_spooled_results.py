@@ -14,8 +14,9 @@ from december_plugin.pool.jobs.records import storable
 from december_plugin.pool.worker import job as running
 from december_plugin.pool.worker.heartbeat import WorkerState
 from december_plugin.pool.worker.job import JobMonitor, WorkerJob
-from december_plugin.pool.worker.results import result_to_bytes
+from december_plugin.pool.worker.job_settings import JobWatch
 from december_plugin.pool.worker.spool import Spool
+from december_plugin.pool.worker.spooled_results import result_to_bytes
 from december_plugin.storage.base import StoreUnavailableError
 from december_plugin.storage.folder import FolderStore
 from december_plugin.training.monitor import Progress
@@ -36,7 +37,7 @@ def settings(tmp_path) -> SimpleNamespace:
         store=FolderStore("minio", tmp_path),
         state=WorkerState(),
         heartbeat=SimpleNamespace(lost=set()),
-        watch=running.JobWatch(),
+        watch=JobWatch(),
         checkpoint_every=5,
     )
 
