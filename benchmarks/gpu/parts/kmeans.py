@@ -47,7 +47,7 @@ def measure(device: str, *, tiny: bool) -> Iterator[Row]:
     same = KMeans(k, n_init=1, init=precise[start]).fit(precise)
     moved = float(np.mean(same.labels_ != run.labels.cpu().numpy()))
     yield Row("neurons in another cluster than scikit-learn's, from one start", moved, "", SAME)
-    yield Row("difference of the inertia from scikit-learn's, from one seed", max(above), "", SAME)
+    yield Row("difference of the inertia from scikit-learn's, from one seed", max(above))
     threads = f"scikit-learn on {torch.get_num_threads()} thread(s): {min(theirs):.3g} s"
     yield Row(f"one restart, {size}", min(ours), "s", None, threads)
     yield Row("times faster than scikit-learn", min(theirs) / min(ours), "times")
