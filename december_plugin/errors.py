@@ -24,6 +24,7 @@ class ExitCode(enum.IntEnum):
     SOME_FAILED = 3  # of the jobs
     BUG = 70  # in december; the message names the file with the traceback (EX_SOFTWARE of sysexits.h)
     DEVICE_BROKEN = 75  # the GPU failed; start again (EX_TEMPFAIL)
+    MPS_LOST = 76  # NVIDIA's MPS, through which the GPU was used, has ended; start again (EX_PROTOCOL)
     INTERRUPTED = 130  # by Ctrl-C
     BROKEN_PIPE = 141  # the reader of the output ended first (`december ... | head`)
 

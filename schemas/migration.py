@@ -25,6 +25,7 @@ ADDED_COLUMNS = {
     "__cluster_assignment__session": "margins",
     "#surrogate": "surrogate_clusterings",
     "known_types": "types_version",
+    "pool_worker": "gpu_workers",
 }
 
 
@@ -94,7 +95,7 @@ def _lacks_columns(schema: Any) -> bool:
     """Return whether a table was made before one of its columns was added; one query."""
     there = schema.connection.query(
         "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = %s AND table_name IN "
-        "(%s, %s, %s)",
+        f"({', '.join(['%s'] * len(ADDED_COLUMNS))})",
         args=(schema.database, *ADDED_COLUMNS),
     ).fetchall()
     made = {str(table) for table, _ in there}

@@ -58,6 +58,9 @@ class PoolWorker(dj.Manual):
     n_failed=0: int unsigned          # jobs that failed
     busy_seconds=0: double            # time spent on jobs (s)
     worker_version="": varchar(32)    # of december_plugin
+    gpu_name="": varchar(255)         # model of its GPU, with the profile of a MIG part; empty for none, or not known
+    gpu_memory=0: bigint unsigned     # of that GPU or part (bytes)
+    gpu_workers=1: int unsigned       # workers of the pool on that GPU, this one included
     index (heartbeat)
     """
 

@@ -15,7 +15,7 @@ import yaml
 
 from december_plugin.errors import DecemberError, ExitCode, ServerError
 from december_plugin.pool.status.overview import read_overview
-from december_plugin.pool.supervisor.slots import visible_gpus
+from december_plugin.pool.supervisor.gpus import visible_gpus
 from december_plugin.pool.supervisor.supervisor import SIGNALLED, PoolSettings, print_event, run_pool
 from december_plugin.sweeps.parse import Sweep, parse_sweep
 

@@ -41,6 +41,9 @@ class WorkerStatus:
     n_failed: int
     busy_seconds: float
     version: str
+    gpu_name: str = ""
+    gpu_memory: int = 0  # bytes
+    gpu_workers: int = 1
 
     @property
     def has_ended(self) -> bool:
@@ -69,6 +72,16 @@ class WorkerStatus:
         """The worker, as in messages."""
         place = f"GPU {self.gpu}" if self.gpu else "processor"
         return f"{self.worker_id[:SHORT]} ({place}, process {self.pid} on {self.host})"
+
+    @property
+    def gpu_description(self) -> str:
+        """Model and memory of its GPU, and how many workers share it, as far as they are known."""
+        words = [
+            self.gpu_name,
+            f"{self.gpu_memory / 2**30:.0f} GiB" if self.gpu_memory else "",
+            f"one of {self.gpu_workers} workers" if self.gpu_name and self.gpu_workers > 1 else "",
+        ]
+        return ", ".join(word for word in words if word)
 
     @property
     def activity(self) -> str:

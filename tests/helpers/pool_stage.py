@@ -6,10 +6,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from december_plugin.pool.supervisor.mps import PoolMps
 from december_plugin.pool.supervisor.slots import Slot
 from december_plugin.pool.supervisor.supervisor import LocalPool, PoolSettings
 
@@ -26,8 +28,8 @@ if "--deaf" in sys.argv:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 else:
     signal.signal(signal.SIGTERM, on_term)
-names = ("CUDA_VISIBLE_DEVICES", "DECEMBER_GPU", "DECEMBER_WORKER_ID", "DECEMBER_POOL_ID", "DECEMBER_SUPERVISOR",
-         "OMP_NUM_THREADS")
+names = ("CUDA_VISIBLE_DEVICES", "CUDA_MPS_PIPE_DIRECTORY", "DECEMBER_GPU", "DECEMBER_WORKER_ID", "DECEMBER_POOL_ID",
+         "DECEMBER_SUPERVISOR", "OMP_NUM_THREADS")
 helper = subprocess.Popen(["sleep", "300"]) if "--helper" in sys.argv else None
 row = {"argv": sys.argv[2:], "pid": os.getpid(), "ppid": os.getppid(), "sid": os.getsid(0), "time": time.time(),
        "helper": helper and helper.pid, **{name: os.environ.get(name) for name in names}}
@@ -83,19 +85,28 @@ class StandInDatabase:
 class Stage:
     """A pool of stand-ins in a folder; ``on`` acts at every look of the supervisor until it returns True."""
 
-    def __init__(self, folder: Path, *options: str, n_workers: int = 1, **settings):
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        n_workers: int = 1,
+        slots: Sequence[Slot] = (),
+        mps: Callable[[Callable[[str], None]], PoolMps] | None = None,
+        **settings: Any,
+    ):
         program = folder / "worker.py"
         program.write_text(STAND_IN)
         self.folder, self.database = folder, StandInDatabase()
         self.lines: list[tuple[str, str]] = []
         self.pool = LocalPool(
             PoolSettings(schema="lab", **settings),
-            [Slot(f"cpu {number}") for number in range(1, n_workers + 1)],
+            slots or [Slot(f"cpu {number}") for number in range(1, n_workers + 1)],
             database=self.database,
             pool_id="0" * 32,
             log_folder=folder,
             program=[sys.executable, str(program), str(folder), *options],
             on_event=lambda source, text: self.lines.append((source, text)),
+            mps=mps(lambda text: self.lines.append(("pool", text))) if mps is not None else None,
         )
 
     def run(self, *acts: Callable[[], object], seconds: float = 60) -> int:

@@ -7,9 +7,12 @@ import json
 import os
 import re
 import signal
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -18,6 +21,7 @@ from december_plugin.cli.commands import pool as pool_command
 from december_plugin.database.connection import second_connection
 from december_plugin.pool.jobs.records import PoolRecords
 from december_plugin.pool.supervisor.database import SupervisorDatabase, failed_jobs
+from helpers.driver import gpu, write_driver
 from helpers.pool_lab import FATAL
 from helpers.waiting import wait_until
 
@@ -153,7 +157,47 @@ def test_a_poisoned_job_is_given_up_and_the_others_complete(pool, monkeypatch):
     assert [status for _, _, status in pool.reservations()] == ["error"]
 
 
-def test_a_dry_run_starts_and_writes_nothing(pool, monkeypatch):
+@pytest.fixture
+def driver(pool, monkeypatch):
+    """Return a function that lists the GPUs of a driver for this process."""
+
+    def make(gpus: Sequence[Any] = (), **error: str) -> None:
+        (pool.folder / "driver").mkdir(exist_ok=True)
+        write_driver(pool.folder / "driver", gpus, **error)
+        monkeypatch.syspath_prepend(pool.folder / "driver")
+        monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+
+    return make
+
+
+def test_a_dry_run_shows_the_gpus_and_how_they_are_shared(pool, driver, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(pool.folder / "driver"))  # without MPS
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(pool.folder))
+    pool.register(seeds=(1,), max_iter=2)
+    part = {1: ("3g.20gb", "MIG-dddddddd-0000-0000-0000-000000000000")}
+    driver([gpu("NVIDIA L4", memory=24 << 30), gpu("NVIDIA A100", parts=part, memory=40 << 30)])
+    printed = pool.run("pool", "--dry-run", "--workers-per-gpu", "2")
+    assert (
+        "4 workers; each worker may use its share of the memory of its GPU, 11.5 GiB, 9.5 GiB; the workers of a GPU "
+        "take turns, because nvidia-cuda-mps-control, a part of NVIDIA's driver, is not on the path\n"
+    ) in printed
+    rows = [line.split("  log ")[0].strip() for line in printed.splitlines() if line.startswith("  gpu")]
+    assert rows[1:3] == [
+        "gpu 0b    NVIDIA L4, 24 GiB                CUDA_VISIBLE_DEVICES=GPU-00000000-0000-0000-0000-000000000000",
+        "gpu 1.1   NVIDIA A100 MIG 3g.20gb, 20 GiB  CUDA_VISIBLE_DEVICES=MIG-dddddddd-0000-0000-0000-000000000000",
+    ]
+    for words, message in (
+        (("--mps", "on"), "--mps on is for GPUs that several workers share. Add --workers-per-gpu 2 (or more)"),
+        (("--mps", "on", "--workers-per-gpu", "2"), "--mps is on, but nvidia-cuda-mps-control, a part of NVIDIA's"),
+    ):
+        assert message in pool.run("pool", *words, "--dry-run", code=1)
+        assert message in pool.run("pool", *words, code=1)
+    assert pool.query("SELECT COUNT(*) FROM `{}`.pool") == [(0,)]
+
+
+def test_a_dry_run_starts_and_writes_nothing(pool, driver, monkeypatch):
+    driver(error="NVMLError_LibraryNotFound")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     pool.register(seeds=(1, 2), max_iter=2)
     printed = pool.run("pool", "--dry-run", "--gpus", "1", "--cpu", "1", "--skip", "LabelAgreement")
@@ -216,7 +260,7 @@ def test_options_of_another_action_are_refused(capsys):
         assert main(words) == 1
         assert message in capsys.readouterr().err
     for words, message in (
-        (["pool", "--gpus", "0,x"], "'x' is no number of a GPU. Give numbers such as 0,2, or all"),
+        (["pool", "--gpus", "0,x"], "'x' is no number of a GPU, and no UUID. Give numbers such as 0,2, UUIDs"),
         (["pool", "--gpus", ","], "it is empty. Give numbers such as 0,2, or all"),
         (["pool", "--cpu", "-1"], "'-1' is not a whole number of at least 0"),
     ):

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pymysql
 import pytest
+import torch
 from datajoint.errors import LostConnectionError
 
 from december_plugin.cli import main
@@ -17,8 +18,9 @@ from december_plugin.pool import Worker, WorkerSettings
 from december_plugin.pool.jobs.actions import clear_failures
 from december_plugin.pool.jobs.description import describe_jobs
 from december_plugin.pool.jobs.leases import Leases
+from december_plugin.pool.worker import runner
+from december_plugin.pool.worker.gpu import DeviceBrokenError, MemoryUse, MpsLostError, WorkerGpu
 from december_plugin.pool.worker.heartbeat import Heartbeat, WorkerIdentity, WorkerState
-from december_plugin.pool.worker.runner import DeviceBrokenError
 
 SETTINGS = WorkerSettings(only=("TrainedModel",), lease=10.0)
 
@@ -201,6 +203,49 @@ def test_a_broken_gpu_fails_no_job(lab, monkeypatch):
         Worker(lab.tables, SETTINGS).run()
     assert len(lab.tables.schema.jobs) == 0
     assert (column(lab, "job_state"), column(lab, "n_deaths")) == (["free"], [1])
+
+
+def test_an_end_of_mps_counts_as_no_attempt(lab, monkeypatch):
+    def breaks(self, key, *fetched):
+        raise RuntimeError("CUDA error: MPS client terminated by server")
+
+    monkeypatch.setattr(lab.tables.TrainedModel, "make_compute", breaks)
+    with pytest.raises(MpsLostError, match="has ended: CUDA error: MPS client terminated by server"):
+        Worker(lab.tables, SETTINGS).run()
+    assert len(lab.tables.schema.jobs) == 0
+    assert (column(lab, "job_state"), column(lab, "n_deaths")) == (["free"], [0])
+    ((state, words),) = zip(*lab.tables.PoolWorker.fetch("worker_state", "worker_detail"), strict=True)
+    assert (state, words[:40]) == ("ended", "MPS, through which this worker used the ")
+
+
+def test_memory_that_others_have_taken_is_waited_for_and_a_job_that_is_too_large_fails(lab, monkeypatch, caplog):
+    real, tries = lab.tables.TrainedModel.make_compute, []
+    of_others = iter([70, None, 60, 60, 60, 1])  # GiB at each try; None: the job has all that it needs
+
+    def compute(self, key, *fetched):
+        tries.append(next(of_others))
+        if tries[-1] is not None:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB")
+        return real(self, key, *fetched)
+
+    use = {70: MemoryUse(80 << 30, 0, 80 << 30, 10 << 30), 60: MemoryUse(80 << 30, 0, 80 << 30, 20 << 30)}
+    use[1] = MemoryUse(80 << 30, 0, 80 << 30, 79 << 30)
+    monkeypatch.setattr(WorkerGpu, "memory_use", lambda gpu: use[tries[-1]])
+    monkeypatch.setattr(runner, "CROWDED_PAUSES", (0.01, 0.02))
+    monkeypatch.setattr(lab.tables.TrainedModel, "make_compute", compute)
+    with caplog.at_level(logging.WARNING):
+        report = Worker(lab.tables, SETTINGS).run()
+    assert (report.computed, report.n_failed) == ({"TrainedModel": 1}, 2)
+    assert "have 70.0 GiB. `nvidia-smi` names them." in caplog.text
+    assert caplog.text.count("it is tried again in 0.01 s") == 2
+    assert caplog.text.count("it is tried again in 0.02 s") == 1
+    crowded, too_large = sorted(lab.tables.schema.jobs.fetch("error_message"), key=lambda words: "alone" in words)
+    assert crowded.startswith("GpuMemoryError: the GPU ran out of memory for a job of ")
+    assert "of which processes outside of this pool, or of another, have 60.0 GiB" in crowded
+    assert "use a smaller model, or a GPU with more memory; then `december jobs retry`." in too_large
+    for stack in lab.tables.schema.jobs.fetch("error_stack"):
+        assert "in compute" in stack
+        assert "OutOfMemoryError: CUDA out of memory. Tried to allocate 3.00 GiB" in stack
 
 
 def test_a_job_that_was_just_stored_is_not_called_lost(lab, leases, other, monkeypatch, caplog):

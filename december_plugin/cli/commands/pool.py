@@ -43,6 +43,7 @@ examples:
   december pool                                 a worker on each GPU
   december pool --dry-run                       what would run, and where
   december pool --gpus 0,2 --workers-per-gpu 2  two workers on each of these
+  december pool --gpus GPU-5f2c,GPU-91d0        these cards, whatever their numbers are
   december pool --cpu 4                         four workers on the processor
   december pool --gpus all --cpu 2              two more, for all that needs no GPU
   december pool --idle-exit 600                 end when nothing was to be done for ten minutes
@@ -80,9 +81,23 @@ def add_place_options(parser: argparse.ArgumentParser) -> None:
         "--gpus",
         type=_gpus,
         metavar="LIST",
-        help="which GPUs, such as 0,2, counted within CUDA_VISIBLE_DEVICES if that is set (default: all)",
+        help="which GPUs, such as 0,2, counted within CUDA_VISIBLE_DEVICES if that is set, or the beginnings of their "
+        "UUIDs, as --dry-run shows them (default: all)",
     )
-    group.add_argument("--workers-per-gpu", type=positive, default=1, metavar="N", help="workers per GPU (default: 1)")
+    group.add_argument(
+        "--workers-per-gpu",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="workers per GPU, each with an equal share of its memory (default: 1)",
+    )
+    group.add_argument(
+        "--mps",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="whether the workers of one GPU compute side by side, through NVIDIA's MPS, and not in turns: where it is "
+        "there (auto, the default), or else not begin (on), or not (off)",
+    )
     group.add_argument(
         "--cpu",
         type=_number,
@@ -92,16 +107,19 @@ def add_place_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--log-folder", type=Path, metavar="FOLDER", help="for the logs (default: in december's folder)")
 
 
-def _gpus(text: str) -> tuple[int, ...] | str:
+def _gpus(text: str) -> tuple[int | str, ...] | str:
     if text == ALL:
         return ALL
     words = [word.strip() for word in text.split(",") if word.strip()]
     for word in words:
-        if not word.isdecimal():
-            raise argparse.ArgumentTypeError(f"{word!r} is no number of a GPU. Give numbers such as 0,2, or all")
+        if not word.isdecimal() and not word.startswith(("GPU-", "MIG-")):
+            raise argparse.ArgumentTypeError(
+                f"{word!r} is no number of a GPU, and no UUID. Give numbers such as 0,2, UUIDs (GPU-..., MIG-...), "
+                "or all"
+            )
     if not words:
         raise argparse.ArgumentTypeError("it is empty. Give numbers such as 0,2, or all")
-    return tuple(int(word) for word in words)
+    return tuple(int(word) if word.isdecimal() else word for word in words)
 
 
 def _number(text: str) -> int:
@@ -143,9 +161,11 @@ def settings_of(args: argparse.Namespace, schema: str) -> PoolSettings:
     schema
         Name of the schema of december's tables.
     """
-    from december_plugin.pool.supervisor.slots import visible_gpus
+    from december_plugin.pool.supervisor.gpus import visible_gpus
+    from december_plugin.pool.supervisor.mps import check_mps
     from december_plugin.pool.supervisor.supervisor import PoolSettings
 
+    check_mps(args.mps, args.workers_per_gpu)
     gpus = args.gpus
     if gpus == ALL:
         gpus = tuple(range(max(1, visible_gpus().n_groups)))  # without any, the error says so
@@ -154,6 +174,7 @@ def settings_of(args: argparse.Namespace, schema: str) -> PoolSettings:
         nnfabrik=args.nnfabrik,
         gpus=gpus,
         workers_per_gpu=args.workers_per_gpu,
+        mps=args.mps,
         cpu=args.cpu,
         only=args.only,
         skip=args.skip,
@@ -257,18 +278,27 @@ def _print_array(args: argparse.Namespace) -> None:
 
 
 def _print_places(settings: PoolSettings) -> None:
-    from december_plugin.pool.supervisor.settings import log_folder_of, notice, slots_of
-    from december_plugin.pool.supervisor.slots import visible_gpus
+    from december_plugin.pool.supervisor.gpus import visible_gpus
+    from december_plugin.pool.supervisor.mps import plan_mps
+    from december_plugin.pool.supervisor.settings import log_folder_of, notice, sharing_in_words, slots_of
 
     visible = visible_gpus()
     places = slots_of(settings, visible)
-    surprise = notice(settings, visible, places)
-    print(f"\n{numbered(len(places), 'worker')}" + (f"; {surprise}" if surprise else ""))
+    surprises = (notice(settings, visible, places), sharing_in_words(places), plan_mps(settings.mps, places).words)
+    print(f"\n{'; '.join([numbered(len(places), 'worker'), *filter(None, surprises)])}")
     folder = log_folder_of(settings, "ID")
-    for slot in places:
-        device = f"CUDA_VISIBLE_DEVICES={slot.environment()['CUDA_VISIBLE_DEVICES']}"
-        name = slot.gpu.name if slot.gpu is not None else ""
-        print(f"  {slot.name:<10}{name:<24}{device:<28}log {folder / slot.file_name}.log")
+    rows = [
+        (
+            slot.name,
+            slot.gpu.description if slot.gpu is not None else "",
+            f"CUDA_VISIBLE_DEVICES={slot.environment()['CUDA_VISIBLE_DEVICES']}",
+        )
+        for slot in places
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for slot, row in zip(places, rows, strict=True):
+        cells = (f"{cell:<{width}}  " if width else "" for cell, width in zip(row, widths, strict=True))
+        print(f"  {''.join(cells)}log {folder / slot.file_name}.log")
 
 
 # ---- status
@@ -302,7 +332,8 @@ def _status(args: argparse.Namespace) -> int:
         print(line)
         for worker in pool.workers:
             if not worker.has_ended:
-                print(f"  {worker.name}: {worker.activity}; heartbeat {format_age(worker.heartbeat_age)} ago")
+                gpu = f"; {worker.gpu_description}" if worker.gpu_description else ""
+                print(f"  {worker.name}: {worker.activity}; heartbeat {format_age(worker.heartbeat_age)} ago{gpu}")
     if problem:
         print(problem, file=sys.stderr)
     return 0
@@ -352,6 +383,9 @@ def _worker_as_json(worker: WorkerStatus) -> dict[str, Any]:
         "worker_host": worker.host,
         "worker_pid": worker.pid,
         "worker_gpu": worker.gpu,
+        "gpu_name": worker.gpu_name,
+        "gpu_memory": worker.gpu_memory,
+        "gpu_workers": worker.gpu_workers,
         "worker_state": worker.state,
         "worker_detail": worker.detail,
         "lease": worker.lease,

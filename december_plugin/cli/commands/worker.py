@@ -40,7 +40,7 @@ examples:
   december worker --retry                       try failed jobs again
 
 exit codes: 0 nothing is left to do here, or asked to stop; 3 some jobs failed, now or earlier (`december status` says
-why); 130, 143, 140 ended by SIGINT, SIGTERM, SIGUSR2; 75 the GPU broke down, start it again
+why); 130, 143, 140 ended by SIGINT, SIGTERM, SIGUSR2; 75 the GPU broke down, 76 MPS did: start it again
 """
 
 
@@ -80,7 +80,7 @@ def _work(args: argparse.Namespace, console: WorkerConsole) -> int:
     from december_plugin.errors import ServerUnreachableError
     from december_plugin.pool import Worker, WorkerSettings
     from december_plugin.pool.status.overview import read_overview
-    from december_plugin.pool.worker.runner import DeviceBrokenError
+    from december_plugin.pool.worker.gpu import DeviceBrokenError, MpsLostError
     from december_plugin.security.allowed_modules import AllowedModules, restricted_to
 
     if not faulthandler.is_enabled():
@@ -110,7 +110,7 @@ def _work(args: argparse.Namespace, console: WorkerConsole) -> int:
             report = worker.run()
         except DeviceBrokenError as error:
             print(f"december: {error}", file=sys.stderr)
-            return ExitCode.DEVICE_BROKEN
+            return ExitCode.MPS_LOST if isinstance(error, MpsLostError) else ExitCode.DEVICE_BROKEN
     console.unfold()
     counts = ", ".join(f"{name} {count}" for name, count in report.computed.items()) or "nothing new"
     if not args.quiet:

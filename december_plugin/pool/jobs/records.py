@@ -54,6 +54,9 @@ _WORKER_COLUMNS = {
     "n_failed": "n_failed",
     "busy_seconds": "busy_seconds",
     "version": "worker_version",
+    "gpu_name": "gpu_name",
+    "gpu_memory": "gpu_memory",
+    "gpu_workers": "gpu_workers",
 }
 _POOL_COLUMNS = {
     "pool_id": "pool_id",

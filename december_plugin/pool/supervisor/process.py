@@ -24,6 +24,7 @@ N_LAST_LINES = 15
 MEANINGS: dict[int, str] = {
     ExitCode.BUG: "a bug in december",
     ExitCode.DEVICE_BROKEN: "the GPU failed",
+    ExitCode.MPS_LOST: "it has lost MPS, through which it used the GPU",
 }  # of exit codes
 DRAINED = (ExitCode.DONE, ExitCode.SOME_FAILED, 130, 140, 143)  # ended by itself or on request, with its job given back
 MISTAKEN = (ExitCode.ERROR, ExitCode.USAGE)  # of a worker that could not begin: the next one would end in the same way
@@ -157,8 +158,15 @@ class WorkerSlot:
             self._has_begun = self._listener.was_told()
         return self._has_begun
 
-    def start(self, *extra: str) -> None:
+    def start(self, *extra: str, shared: Mapping[str, str] | None = None) -> None:
         """Start a worker, with these options beside the others.
+
+        Parameters
+        ----------
+        extra
+            The options.
+        shared
+            What it finds in its environment beside the rest: how it shares its GPU at the moment.
 
         Raises
         ------
@@ -173,6 +181,7 @@ class WorkerSlot:
         environment = {
             **self.environment,
             **self.slot.environment(),
+            **(shared or {}),
             "DECEMBER_WORKER_ID": self.worker_id,
             "DECEMBER_SUPERVISOR": str(os.getpid()),
             VARIABLE: str(listener.writing),

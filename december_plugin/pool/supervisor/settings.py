@@ -9,9 +9,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Literal
 
 from december_plugin.errors import SettingsError
-from december_plugin.pool.supervisor.slots import Slot, VisibleGpus, choose_slots
+from december_plugin.pool.memory_share import memory_share
+from december_plugin.pool.supervisor.gpus import GIBIBYTE, VisibleGpus
+from december_plugin.pool.supervisor.slots import Slot, choose_slots
 from december_plugin.storage.home import december_home
 from december_plugin.validation.models import Count, CountOrZero, Positive, PositiveOrZero, settings_class
 
@@ -33,6 +36,8 @@ class PoolSettings:
         with the supervisor.
     gpus, workers_per_gpu, cpu
         See :func:`december_plugin.pool.supervisor.slots.choose_slots`.
+    mps
+        See :func:`december_plugin.pool.supervisor.mps.plan_mps`.
     only, skip, lease, checkpoint_every, max_attempts, retry, data_cache, allow_modules
         Of the workers, see :class:`december_plugin.pool.worker.settings.WorkerSettings`.
     idle_exit
@@ -46,8 +51,9 @@ class PoolSettings:
     schema: str
     nnfabrik: str | None = None
     pool_id: str = ""
-    gpus: tuple[int, ...] | None = None
+    gpus: tuple[int | str, ...] | None = None
     workers_per_gpu: Count = 1
+    mps: Literal["auto", "on", "off"] = "auto"
     cpu: CountOrZero | None = None
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
@@ -124,6 +130,19 @@ def notice(settings: PoolSettings, visible: VisibleGpus, slots: Sequence[Slot]) 
     if len({slot.gpu is None for slot in slots}) == 2 and not settings.only:
         return "the workers on the processor fill the tables that need no GPU"
     return ""
+
+
+def sharing_in_words(slots: Sequence[Slot]) -> str:
+    """Return how much of its GPU's memory each worker may use; nothing if none is shared, or it is not known."""
+    shares = dict.fromkeys(
+        memory_share(slot.gpu.memory, slot.n_sharing)
+        for slot in slots
+        if slot.gpu is not None and slot.gpu.memory and slot.n_sharing > 1
+    )
+    if not shares:
+        return ""
+    sizes = ", ".join(f"{share / GIBIBYTE:.1f} GiB" for share in shares)
+    return f"each worker may use its share of the memory of its GPU, {sizes}"
 
 
 def made_log_folder(folder: Path, complaint: str) -> Path:

@@ -30,17 +30,20 @@ from pathlib import Path
 from typing import Protocol
 
 from december_plugin.errors import ExitCode
+from december_plugin.pool.supervisor.gpus import visible_gpus
+from december_plugin.pool.supervisor.mps import PoolMps, plan_mps
 from december_plugin.pool.supervisor.process import DRAINED, MISTAKEN, WorkerSlot, ending_in_words
 from december_plugin.pool.supervisor.settings import (
     PoolSettings,
     log_folder_of,
     made_log_folder,
     notice,
+    sharing_in_words,
     slots_of,
     worker_program,
 )
 from december_plugin.pool.supervisor.signals import SignalPipe, signal_name
-from december_plugin.pool.supervisor.slots import Slot, threads_per_worker, visible_gpus
+from december_plugin.pool.supervisor.slots import Slot, threads_per_worker
 from december_plugin.security.redaction import redacted
 from december_plugin.text.formatting import numbered
 
@@ -113,6 +116,8 @@ class LocalPool:
         Called with the source of each line and its text.
     on_tick
         Called about every second.
+    mps
+        Through which the workers of one GPU compute at the same time; None for none.
     """
 
     def __init__(
@@ -127,8 +132,9 @@ class LocalPool:
         environment: Mapping[str, str] | None = None,
         on_event: Callable[[str, str], None] = print_event,
         on_tick: Callable[[], None] | None = None,
+        mps: PoolMps | None = None,
     ):
-        self.settings, self.database = settings, database
+        self.settings, self.database, self.mps = settings, database, mps
         self.on_event, self.on_tick = on_event, on_tick
         environment = {**(os.environ if environment is None else environment), "DECEMBER_POOL_ID": pool_id}
         mixed = len({slot.gpu is None for slot in slots}) == 2
@@ -144,7 +150,7 @@ class LocalPool:
         self.code: int = ExitCode.DONE
         self._began = time.monotonic()
         self._draining = self._killing = False
-        self._reminded = self._ticked = float("-inf")
+        self._reminded = self._ticked = self._looked_at_mps = float("-inf")
         self._retried = not settings.retry
 
     def run(self) -> int:
@@ -152,6 +158,8 @@ class LocalPool:
         self.database.start()
         with SignalPipe() as signals:
             try:
+                if self.mps is not None:
+                    self.mps.start()
                 while True:
                     for number in signals.received():
                         self._on_signal(number)
@@ -162,11 +170,14 @@ class LocalPool:
                     if self._draining:
                         self._remind()
                     else:
+                        self._look_after_mps()
                         self._start_due()
                     self._tick()
                     signals.wait(self._pause())
             finally:
                 self._leave_nothing_running()
+                if self.mps is not None:
+                    self.mps.stop()
                 self._finish()
         return self.code or self._code_of_failures()
 
@@ -237,13 +248,19 @@ class LocalPool:
                 continue
             try:
                 # A worker that is started again must not free the job that has just killed the one before.
-                worker.start(*([] if self._retried else ["--retry"]))
+                shared = self.mps.environment(worker.slot) if self.mps is not None else {}
+                worker.start(*([] if self._retried else ["--retry"]), shared=shared)
             except OSError as error:
                 where = error.filename or worker.command[0]
                 self.on_event(worker.name, f"no worker can be started: {where}: {error.strerror or error}")
                 continue
             self._retried = True
             self.on_event(worker.name, f"worker started: process {worker.pid}, log {worker.log}")
+
+    def _look_after_mps(self) -> None:
+        if self.mps is not None and time.monotonic() - self._looked_at_mps >= 1:
+            self._looked_at_mps = time.monotonic()
+            self.mps.look_after()
 
     def _reap(self) -> None:
         for worker in self.workers:
@@ -266,6 +283,9 @@ class LocalPool:
             self.database.give_back(worker.worker_id, "ended with its pool")
         elif code in DRAINED:
             self.on_event(worker.name, words + next_start)
+        elif code == ExitCode.MPS_LOST:
+            self.on_event(worker.name, f"{words}: no failure of its job, which is free again{next_start}")
+            self.database.give_back(worker.worker_id, "MPS, through which it used the GPU, has ended")
         elif code in MISTAKEN and not self._draining and not any(each.has_begun for each in self.workers):
             self.on_event(worker.name, f"{words}: it cannot work like this, and neither could the next one")
             self.database.mark_dead(worker.worker_id, ending_in_words(code))
@@ -368,7 +388,9 @@ def run_pool(
     Raises
     ------
     SettingsError
-        If a GPU does not exist, or the folder for logs cannot be made.
+        If a GPU does not exist or cannot be shared as asked for, or the folder for logs cannot be made.
+    MpsError
+        If the workers of a GPU need MPS, and it does not start.
     ServerError
         If the pool is new and the database refuses it, or has never been reached by this process. An outage after that
         is waited for.
@@ -380,6 +402,7 @@ def run_pool(
 
     visible = visible_gpus()
     slots = slots_of(settings, visible)
+    plan = plan_mps(settings.mps, slots, environment=environment)
     pool_id = settings.pool_id or uuid.uuid4().hex
     log_folder = made_log_folder(
         log_folder_of(settings, pool_id),
@@ -404,8 +427,9 @@ def run_pool(
     names = ", ".join(slot.name for slot in slots)
     workers = numbered(len(slots), "worker")
     on_event("pool", f"pool {pool_id[:8]} of {settings.schema}: {workers} ({names}), logs in {log_folder}")
-    if surprise := notice(settings, visible, slots):
-        on_event("pool", surprise)
+    for words in (notice(settings, visible, slots), sharing_in_words(slots), plan.words):
+        if words:
+            on_event("pool", words)
     pool = LocalPool(
         settings,
         slots,
@@ -416,5 +440,6 @@ def run_pool(
         environment=environment,
         on_event=on_event,
         on_tick=on_tick,
+        mps=PoolMps(plan, log_folder=log_folder, environment=environment, on_event=lambda text: on_event("pool", text)),
     )
     return pool.run()

@@ -22,6 +22,7 @@ from december_plugin.pool.jobs.job import Lease, ReleasedJob
 from december_plugin.pool.jobs.leases import Leases
 from december_plugin.pool.jobs.records import PoolRecords
 from december_plugin.pool.liveness import WorkerStatus
+from december_plugin.pool.worker.gpu import WorkerGpu
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class WorkerState:
     n_failed: int = 0
     busy_seconds: float = 0.0
     has_checkpoint: bool = False  # a new one, of which the database does not know yet
+    gpu: WorkerGpu = field(default_factory=WorkerGpu.from_environment)
     n_in_line: int = 0  # jobs that were claimed with the one in work, and come after it
     began: float = 0.0  # by time.monotonic()
 
@@ -255,6 +257,9 @@ class Heartbeat:
             n_failed=state.n_failed,
             busy_seconds=state.busy_seconds,
             version=__version__,
+            gpu_name=state.gpu.name,
+            gpu_memory=state.gpu.memory,
+            gpu_workers=state.gpu.n_sharing,
         )
 
     def _look_at_lease(self) -> None:

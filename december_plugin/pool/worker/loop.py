@@ -22,6 +22,7 @@ from december_plugin.pool.jobs.leases import Leases
 from december_plugin.pool.jobs.queue import JobQueue, TableQueue, choose_tables
 from december_plugin.pool.jobs.records import PoolRecords
 from december_plugin.pool.worker.claiming import JobClaimer
+from december_plugin.pool.worker.gpu import MpsLostError
 from december_plugin.pool.worker.heartbeat import Heartbeat, WorkerIdentity, WorkerState
 from december_plugin.pool.worker.interruption import Interrupted, Interruption
 from december_plugin.pool.worker.job_settings import JobSettings, JobWatch
@@ -132,6 +133,9 @@ class Worker:
             except Interrupted:
                 self.interruption.note_end()
                 logger.info("stopping: %s", self.report.ended_by)
+            except MpsLostError as error:
+                self.report.ended_by = str(error)  # no job is at fault: none is counted
+                raise
             except BaseException as error:
                 defect = f"its worker broke down: {redacted(repr(error))}"
                 raise

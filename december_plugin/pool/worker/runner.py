@@ -15,6 +15,7 @@ from december_plugin.errors import DecemberError
 from december_plugin.pool.jobs.leases import LeaseLostError
 from december_plugin.pool.transactions import leave_transaction
 from december_plugin.pool.worker.claiming import ClaimedJob
+from december_plugin.pool.worker.gpu import is_out_of_memory
 from december_plugin.pool.worker.job import WorkerJob, job_logger
 from december_plugin.pool.worker.job_log import job_log_path, logged_to
 from december_plugin.pool.worker.job_settings import JobSettings
@@ -27,10 +28,7 @@ from december_plugin.training.monitor import monitored
 logger = logging.getLogger(__name__)
 
 MAX_RETRIES = 5  # of a job that fails although server and store answer again
-
-
-class DeviceBrokenError(Exception):
-    """After a failure of CUDA the process can use the GPU no more."""
+CROWDED_PAUSES = (10.0, 30.0, 60.0, 120.0, 300.0)  # before a job is tried again for which a GPU had no memory left (s)
 
 
 class JobRunner:
@@ -84,7 +82,7 @@ class JobRunner:
         Raises
         ------
         DeviceBrokenError
-            The GPU cannot be used any more.
+            The GPU cannot be used (any more).
         """
         start = time.monotonic()
         table, key, lease = claimed.table, claimed.key, claimed.lease
@@ -104,10 +102,10 @@ class JobRunner:
                 job.forget()
             elif isinstance(error, LeaseLostError):
                 logger.warning("%s: %s", self.description, error)
-            elif _is_broken_device(error):
-                # No failure of the job, which another GPU may do: counted as the death of this worker.
+            elif (failure := self.settings.state.gpu.failure(error)) is not None:
+                # No failure of the job, which another GPU may do: counted as the death of this worker, or not at all.
                 job_logger.error("%s", redacted("".join(traceback.format_exception(error))))
-                raise DeviceBrokenError(f"the GPU cannot be used any more by this process: {error}")
+                raise failure
             else:
                 self._fail(table, key, job, error)
         seconds = time.monotonic() - start
@@ -162,7 +160,7 @@ class JobRunner:
         """Populate one key; return the error that it failed with, None if it is stored."""
         retries = 0
         while True:
-            error = self._populate(table, key, job)
+            error = self._populate_on_gpu(table, key, job)
             if error is None or not is_outage(error) or retries >= MAX_RETRIES:
                 return error
             logger.warning("%s: %s; it is tried again", self.describe(type(table).__name__, key), error)
@@ -174,6 +172,36 @@ class JobRunner:
                 # A connection that was lost at the commit may have stored the job.
                 job.ended = not self.surviving(lambda: self.settings.leases.was_lost(self.connection, job.lease))
                 return None if job.ended else job.lost()
+
+    def _populate_on_gpu(self, table: Any, key: dict[str, Any], job: WorkerJob) -> BaseException | None:
+        """Populate one key; wait for memory of the GPU that others have taken, and explain its lack."""
+        state = self.settings.state
+        state.gpu = state.gpu.prepare(type(table).__name__)
+        for pause in (*CROWDED_PAUSES, None):
+            error = self._populate(table, key, job)
+            if error is None or not is_out_of_memory(error):
+                return error
+            explained = state.gpu.explained(error, use := state.gpu.memory_use(), key)
+            explained.__cause__ = error
+            state.gpu.release_memory(error)
+            if pause is None or use is None or not use.is_crowded:
+                break
+            if not self._wait_for_memory(explained, pause, job):
+                return job.lost()
+        return explained
+
+    def _wait_for_memory(self, problem: BaseException, pause: float, job: WorkerJob) -> bool:
+        """Wait (s) before a job is tried again for which others had left too little memory; False if it was lost."""
+        state, before = self.settings.state, self.settings.state.state
+        logger.warning("%s: %s; it is tried again in %g s", self.description, problem, pause)
+        leave_transaction(self.connection)
+        job.monitor.flush()  # so that it goes on from where it was
+        state.state, state.detail = "waiting", str(problem)
+        self.settings.heartbeat.beat_soon()
+        time.sleep(pause)
+        state.state, state.detail = before, ""
+        self.settings.heartbeat.beat_soon()
+        return self.surviving(lambda: self.settings.leases.is_held(self.connection, job.lease))
 
     @staticmethod
     def _populate(table: Any, key: dict[str, Any], job: WorkerJob) -> BaseException | None:
@@ -208,8 +236,3 @@ def _nothing_inserted(name: str) -> DecemberError:
         f"the make of {name} ended without an error and inserted nothing, so that this job would be begun for ever. It "
         "must insert its key, or raise an error; `december jobs ignore` takes a job out of the queue."
     )
-
-
-def _is_broken_device(error: BaseException | None) -> bool:
-    # Out of memory is the job's own failure; after other errors of CUDA the process has no GPU any more.
-    return error is not None and "CUDA error" in str(error) and "out of memory" not in str(error)

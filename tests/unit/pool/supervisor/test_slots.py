@@ -1,123 +1,34 @@
-"""Places of a pool's workers: which GPUs there are, and which are taken."""
+"""Places of a pool's workers: which GPUs are taken, and what a worker there is given."""
 
 from __future__ import annotations
 
 import os
-import sys
-import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from december_plugin.errors import SettingsError
-from december_plugin.pool.supervisor import slots as slots_module
-from december_plugin.pool.supervisor.settings import PoolSettings, notice
-from december_plugin.pool.supervisor.slots import (
-    Gpu,
-    Slot,
-    VisibleGpus,
-    choose_slots,
-    threads_per_worker,
-    visible_gpus,
-)
-from helpers.driver import gpu, write_driver
+from december_plugin.pool.memory_share import OVERHEAD, memory_share
+from december_plugin.pool.supervisor.gpus import GIBIBYTE, ComputeMode, Gpu, VisibleGpus
+from december_plugin.pool.supervisor.settings import PoolSettings, notice, sharing_in_words
+from december_plugin.pool.supervisor.slots import Slot, choose_slots, threads_per_worker
 
-TWO = (gpu("NVIDIA GeForce RTX 3090"), gpu("NVIDIA H200", parts={}))
-DIVIDED = (
-    gpu(
-        "NVIDIA A100-SXM4-40GB",
-        parts={
-            0: ("3g.20gb", "MIG-bbbbbbbb-0000-0000-0000-000000000000"),
-            1: ("2g.10gb", "MIG-cccccccc-0000-0000-0000-000000000000"),
-        },
-    ),
-    gpu("NVIDIA A100-SXM4-40GB", parts={}),
-)
+NO_DRIVER = VisibleGpus((), "no NVIDIA driver is installed")
+H200 = Gpu("GPU-aaaaaaaa-1111-0000-0000-000000000000", "0", "NVIDIA H200", 0, 141 * GIBIBYTE)
+DIVIDED = [
+    Gpu(f"MIG-{letter * 8}-0000-0000-0000-000000000000", f"1.{number}", f"NVIDIA A100 MIG {profile}", 1, 20 * GIBIBYTE)
+    for number, (letter, profile) in enumerate((("b", "3g.20gb"), ("c", "3g.20gb"), ("d", "1g.5gb")))
+]
+KNOWN = VisibleGpus((H200, *DIVIDED), "all GPUs that the NVIDIA driver lists")
 
 
-@pytest.fixture
-def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Return a function that lists the GPUs of a driver, as NVML has them; it returns an empty environment."""
-
-    def make(gpus: Sequence[Any] = (), **error: str) -> dict[str, str]:
-        write_driver(tmp_path, gpus, **error)
-        monkeypatch.syspath_prepend(tmp_path)
-        monkeypatch.delitem(sys.modules, "pynvml", raising=False)
-        return {}
-
-    return make
-
-
-@pytest.fixture
-def no_driver(driver) -> dict[str, str]:
-    return driver(error="NVMLError_LibraryNotFound", message="NVML Shared Library Not Found")
-
-
-def visible(devices: str) -> VisibleGpus:
-    return visible_gpus({"CUDA_VISIBLE_DEVICES": devices})
+def visible(words: str) -> VisibleGpus:
+    """Return GPUs of which no driver knows."""
+    gpus = [Gpu(word, word[:12], group=number) for number, word in enumerate(words.split(","))] if words else []
+    return VisibleGpus(tuple(gpus), f"CUDA_VISIBLE_DEVICES={words}")
 
 
 def devices(slots: tuple[Slot, ...]) -> list[str]:
     return [slot.gpu.device if slot.gpu is not None else "" for slot in slots]
-
-
-# ---- what there is
-
-
-def test_all_gpus_of_the_driver(driver):
-    found = visible_gpus(driver(TWO))
-    assert found.gpus == (
-        Gpu("0", "0", "NVIDIA GeForce RTX 3090", group=0),
-        Gpu("1", "1", "NVIDIA H200", group=1),
-    )
-    slots = choose_slots(found)
-    assert [slot.name for slot in slots] == ["gpu 0", "gpu 1"]
-    # The driver's index holds for CUDA only in this order.
-    assert slots[1].environment() == {
-        "CUDA_VISIBLE_DEVICES": "1",
-        "DECEMBER_GPU": "1",
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-    }
-
-
-def test_a_divided_gpu_counts_by_its_parts(driver):
-    found = visible_gpus(driver(DIVIDED))
-    assert [gpu.label for gpu in found.gpus] == ["0.0", "0.1", "1"]
-    assert [gpu.name for gpu in found.gpus] == ["MIG 3g.20gb", "MIG 2g.10gb", "NVIDIA A100-SXM4-40GB"]
-    parts = choose_slots(found, gpus=[0])
-    assert devices(parts) == [
-        "MIG-bbbbbbbb-0000-0000-0000-000000000000",
-        "MIG-cccccccc-0000-0000-0000-000000000000",
-    ]
-    assert [slot.file_name for slot in parts] == ["gpu-0.0", "gpu-0.1"]
-    assert devices(choose_slots(found, gpus=[1])) == ["1"]
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ("4,5", ["4", "5"]),
-        (" 2 , 0 ", ["2", "0"]),
-        ("", []),
-        ("-1", []),
-        ("NoDevFiles", []),
-        ("1,-1,0", ["1"]),  # CUDA reads no further than the first invalid one
-        ("MIG-bbbb-1,GPU-11111111-2222", ["MIG-bbbb-1", "GPU-11111111-2222"]),
-    ],
-)
-def test_what_a_scheduler_has_set_is_believed(words, expected):
-    assert [gpu.device for gpu in visible(words).gpus] == expected
-
-
-def test_gpus_are_counted_within_what_is_visible():
-    slots = choose_slots(visible("4,5,6"), gpus=[2, 0])
-    assert devices(slots) == ["6", "4"]
-    assert slots[0].name == "gpu 6"
-    # The user's own order is not changed.
-    assert slots[0].environment() == {"CUDA_VISIBLE_DEVICES": "6", "DECEMBER_GPU": "6"}
-    assert choose_slots(visible("GPU-11111111-2222-3333"))[0].name == "gpu GPU-11111111"
 
 
 # ---- what is taken
@@ -130,20 +41,59 @@ def test_several_workers_on_each_gpu():
     assert len({slot.file_name for slot in slots}) == 4
 
 
-def test_parts_keep_their_numbers_and_gpus_of_others_do_not_count(driver):
-    part = {4: ("1g.5gb", "MIG-dddddddd-0000-0000-0000-000000000000")}
-    found = visible_gpus(driver([gpu("NVIDIA A100", parts=part), None, gpu("NVIDIA L4")]))
-    assert [(gpu.device, gpu.label) for gpu in found.gpus] == [(part[4][1], "0.4"), ("2", "2")]
-    assert visible_gpus(driver([])).gpus == ()
+def test_gpus_are_counted_within_what_is_visible():
+    slots = choose_slots(visible("4,5,6"), gpus=[2, 0])
+    assert devices(slots) == ["6", "4"]
+    assert slots[0].name == "gpu 6"
+    # The user's own order is not changed.
+    assert slots[0].environment() == {
+        "CUDA_VISIBLE_DEVICES": "6",
+        "DECEMBER_GPU": "6",
+        "DECEMBER_GPU_NAME": "",
+        "DECEMBER_GPU_MEMORY": "0",
+        "DECEMBER_GPU_WORKERS": "1",
+    }
+    # An index of the driver, whose UUIDs are not known, holds for CUDA only in the driver's order.
+    by_index = Slot("gpu 1", Gpu("1", "1", "NVIDIA L4")).environment()
+    assert by_index["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
-def test_without_gpus_one_worker_on_the_processor(no_driver):
-    found = visible_gpus(no_driver)
-    assert found == VisibleGpus((), "no NVIDIA driver is installed")
-    slots = choose_slots(found)
+def test_a_gpu_is_taken_by_its_uuid():
+    slots = choose_slots(KNOWN, gpus=["MIG-cccc", "GPU-aaaaaaaa-1111"])
+    assert devices(slots) == [DIVIDED[1].device, H200.device]
+    assert [slot.name for slot in slots] == ["gpu 1.1", "gpu 0"]
+    assert slots[1].environment() == {
+        "CUDA_VISIBLE_DEVICES": "GPU-aaaaaaaa-1111-0000-0000-000000000000",
+        "DECEMBER_GPU": "0",
+        "DECEMBER_GPU_NAME": "NVIDIA H200",
+        "DECEMBER_GPU_MEMORY": str(141 * GIBIBYTE),
+        "DECEMBER_GPU_WORKERS": "1",
+    }
+    # Named twice, by number and by UUID, it has its workers once.
+    assert devices(choose_slots(KNOWN, gpus=[0, "GPU-aaaa"])) == [H200.device]
+    # The number of a divided GPU stands for all its parts.
+    assert [slot.file_name for slot in choose_slots(KNOWN, gpus=[1])] == ["gpu-1.0", "gpu-1.1", "gpu-1.2"]
+
+
+def test_workers_that_share_a_gpu_share_its_memory():
+    slots = choose_slots(KNOWN, gpus=[0, "MIG-dddd"], workers_per_gpu=3)
+    assert [slot.n_sharing for slot in slots] == [3] * 6
+    assert slots[4].environment()["DECEMBER_GPU_WORKERS"] == "3"
+    assert sharing_in_words(slots) == ("each worker may use its share of the memory of its GPU, 46.5 GiB, 6.2 GiB")
+    assert sharing_in_words(choose_slots(KNOWN, gpus=[0])) == ""
+    assert sharing_in_words(choose_slots(visible("0"), workers_per_gpu=2)) == ""
+    for n_sharing in (2, 3, 7):
+        assert n_sharing * (memory_share(24 * GIBIBYTE, n_sharing) + OVERHEAD) <= 24 * GIBIBYTE
+    assert memory_share(24 * GIBIBYTE, 1) == 24 * GIBIBYTE
+    assert memory_share(GIBIBYTE, 8) == 0
+
+
+def test_without_gpus_one_worker_on_the_processor():
+    slots = choose_slots(NO_DRIVER)
     assert [slot.name for slot in slots] == ["cpu 1"]
     # Also where torch would find a GPU: none was asked for.
-    assert slots[0].environment() == {"CUDA_VISIBLE_DEVICES": "", "DECEMBER_GPU": ""}
+    environment = slots[0].environment()
+    assert (environment["CUDA_VISIBLE_DEVICES"], environment["DECEMBER_GPU"]) == ("", "")
 
 
 def test_processor_instead_of_gpus_and_beside_them():
@@ -161,8 +111,8 @@ def test_cores_are_shared_by_the_workers_on_the_processor():
     assert threads_per_worker(slots[1:2]) == len(os.sched_getaffinity(0))
 
 
-def test_what_a_user_may_not_expect_is_said(no_driver):
-    without = visible_gpus(no_driver)
+def test_what_a_user_may_not_expect_is_said():
+    without = NO_DRIVER
     alone, two = PoolSettings(schema="lab"), PoolSettings(schema="lab", cpu=2)
     assert notice(alone, without, choose_slots(without)) == (
         "no GPU is visible (no NVIDIA driver is installed): one worker on the processor. --cpu N starts more"
@@ -177,7 +127,7 @@ def test_what_a_user_may_not_expect_is_said(no_driver):
 # ---- mistakes
 
 
-def test_a_gpu_that_is_not_there(driver):
+def test_a_gpu_that_is_not_there():
     with pytest.raises(
         SettingsError,
         match=r"there is no GPU 2 here. --gpus counts from 0 within CUDA_VISIBLE_DEVICES=4,5: "
@@ -186,35 +136,47 @@ def test_a_gpu_that_is_not_there(driver):
         choose_slots(visible("4,5"), gpus=[2])
     with pytest.raises(
         SettingsError,
-        match=r"all GPUs that the NVIDIA driver lists: 0 \(NVIDIA GeForce RTX 3090\), 1 \(NVIDIA H200\)\.",
+        match=r"all GPUs that the NVIDIA driver lists: 0 \(NVIDIA H200\), 1 \(2 x NVIDIA A100 MIG 3g.20gb, 1 x NVIDIA "
+        r"A100 MIG 1g.5gb\)\.",
     ):
-        choose_slots(visible_gpus(driver(TWO)), gpus=[7])
+        choose_slots(KNOWN, gpus=[7])
     with pytest.raises(
         SettingsError,
         match=r"there is no GPU 0 here: no GPU visible, no NVIDIA driver is installed. Leave --gpus out and use "
         r"--cpu N",
     ):
-        choose_slots(visible_gpus(driver(error="NVMLError_LibraryNotFound")), gpus=[0])
+        choose_slots(NO_DRIVER, gpus=[0])
 
 
-def test_a_broken_driver_is_not_taken_for_a_machine_without_gpus(driver):
-    found = visible_gpus(driver(error="NVMLError_LibRmVersionMismatch", message="Driver/library version mismatch"))
+@pytest.mark.parametrize(("beginning", "which"), [("GPU-ffff", "no"), ("MIG-", "more than one")])
+def test_a_uuid_that_names_no_gpu_or_several(beginning, which):
+    with pytest.raises(
+        SettingsError,
+        match=rf"there is {which} GPU whose UUID begins with {beginning}. UUIDs within all GPUs that the NVIDIA driver "
+        rf"lists: {H200.device}, {DIVIDED[0].device}, .* those of its parts only\.",
+    ):
+        choose_slots(KNOWN, gpus=[beginning])
+
+
+def test_a_gpu_that_lets_nobody_compute():
+    closed = Gpu("GPU-11", "1.2", "NVIDIA L4", mode=ComputeMode.PROHIBITED)
+    with pytest.raises(
+        SettingsError,
+        match=r"the GPU 1.2 lets no process compute \(its compute mode is Prohibited\). Leave it out of --gpus, or let "
+        r"an administrator run `nvidia-smi -i 1 -c DEFAULT`\.",
+    ):
+        choose_slots(VisibleGpus((closed,), "all GPUs"))
+
+
+def test_a_broken_driver_is_not_taken_for_a_machine_without_gpus():
+    broken = VisibleGpus((), "the NVIDIA driver says: Driver/library version mismatch", is_broken=True)
     with pytest.raises(
         SettingsError,
         match=r"which GPUs there are cannot be found out: the NVIDIA driver says: Driver/library version "
         r"mismatch. Mend the driver, set CUDA_VISIBLE_DEVICES, or use --cpu N",
     ):
-        choose_slots(found)
-    assert len(choose_slots(found, cpu=2)) == 2
-
-
-def test_a_driver_that_hangs_is_broken(driver, monkeypatch):
-    environment = driver(TWO)
-    monkeypatch.setattr(slots_module, "DRIVER_TIMEOUT_SECONDS", 0.05)
-    monkeypatch.setattr(slots_module, "_ask_driver", lambda nvml: time.sleep(0.5))
-    found = visible_gpus(environment)
-    assert found.is_broken
-    assert found.source == "the NVIDIA driver did not answer within 0 s"
+        choose_slots(broken)
+    assert len(choose_slots(broken, cpu=2)) == 2
 
 
 def test_numbers_that_make_no_pool():

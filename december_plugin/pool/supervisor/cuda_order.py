@@ -1,0 +1,52 @@
+"""Prints the UUIDs of the GPUs that CUDA shows a process with this environment, in CUDA's order, one a line.
+
+A script for a process of its own, which imports nothing but the standard library. What a number in
+``CUDA_VISIBLE_DEVICES`` means depends on ``CUDA_DEVICE_ORDER``, on the container and on the scheduler's restrictions;
+the driver API applies all of them, and makes no context on a GPU for the answer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import uuid
+from typing import Any
+
+N_BYTES = 16  # of a UUID
+NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
+
+
+def uuids_in_order(cuda: Any) -> list[str]:
+    """Return the UUIDs, without ``GPU-`` or ``MIG-``, that the driver's library ``cuda`` (libcuda) lists.
+
+    Raises
+    ------
+    OSError
+        The driver refuses.
+    """
+    count, device, digits = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(N_BYTES)
+    # The second version tells a MIG part from the whole; the first one is that of drivers before MIG.
+    get_uuid = getattr(cuda, "cuDeviceGetUuid_v2", None) or cuda.cuDeviceGetUuid
+    result = cuda.cuInit(0)
+    if result == NO_DEVICE:
+        return []
+    _check(result)
+    _check(cuda.cuDeviceGetCount(ctypes.byref(count)))
+    found = []
+    for ordinal in range(count.value):
+        _check(cuda.cuDeviceGet(ctypes.byref(device), ordinal))
+        _check(get_uuid(digits, device))
+        found.append(str(uuid.UUID(bytes=digits.raw)))
+    return found
+
+
+def _check(result: int) -> None:
+    if result != 0:
+        raise OSError(f"the CUDA driver says {result}")
+
+
+if __name__ == "__main__":
+    try:
+        print("\n".join(uuids_in_order(ctypes.CDLL("libcuda.so.1"))))
+    except OSError as error:
+        sys.exit(str(error))

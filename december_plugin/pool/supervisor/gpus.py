@@ -1,0 +1,226 @@
+"""The GPUs that a pool may use, by their UUIDs: those that the driver lists, or those of ``CUDA_VISIBLE_DEVICES``.
+
+A number names a GPU only until the driver counts anew, or for who counts in the same order as CUDA; the UUID is the
+card's own. The driver is asked (NVML, through ``nvidia-ml-py``) and not torch: a supervisor that initialises CUDA would
+hold memory on every GPU for as long as the pool lives.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any, TypeVar
+
+from december_plugin.pool.supervisor import cuda_order
+
+DRIVER_TIMEOUT_SECONDS = 60.0  # a GPU without persistence mode takes seconds to answer
+GIBIBYTE = 1 << 30
+
+Answer = TypeVar("Answer")
+
+
+class ComputeMode(enum.IntEnum):
+    """How many processes may use a GPU at a time, as NVML numbers it (``nvidia-smi --compute-mode``)."""
+
+    DEFAULT = 0
+    PROHIBITED = 2
+    EXCLUSIVE_PROCESS = 3
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU, or a part of one (MIG), as it is given to a worker.
+
+    Attributes
+    ----------
+    device
+        What ``CUDA_VISIBLE_DEVICES`` is set to: its UUID, wherever the driver or CUDA tells it.
+    label
+        Short, as in messages and in the table of workers: its number as ``nvidia-smi`` counts, with a MIG part's own.
+    name
+        Model, if it is known, with the profile of a MIG part.
+    group
+        Index of the whole GPU within what is visible, which ``--gpus`` counts.
+    memory
+        Bytes; 0 if they are not known.
+    mode
+        How many processes may use it at a time.
+    capability
+        Of its architecture; None if it is not known.
+    """
+
+    device: str
+    label: str
+    name: str = ""
+    group: int = 0
+    memory: int = 0
+    mode: ComputeMode = ComputeMode.DEFAULT
+    capability: tuple[int, int] | None = None
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the UUID names it, so that it stays the same GPU whatever is counted anew."""
+        return not self.device.isdigit()
+
+    @property
+    def description(self) -> str:
+        """Model and memory, as far as they are known."""
+        words = [self.name, f"{self.memory / GIBIBYTE:.0f} GiB" if self.memory else ""]
+        return ", ".join(word for word in words if word)
+
+
+@dataclass(frozen=True)
+class VisibleGpus:
+    """What GPUs there are for a pool, and in words where this is known from."""
+
+    gpus: tuple[Gpu, ...]
+    source: str
+    is_broken: bool = False  # there is a driver, but it fails
+
+    @property
+    def n_groups(self) -> int:
+        """Whole GPUs."""
+        return len({gpu.group for gpu in self.gpus})
+
+
+def visible_gpus(environment: Mapping[str, str] | None = None) -> VisibleGpus:
+    """Return the GPUs that a process may use: those of ``CUDA_VISIBLE_DEVICES``, else all that the driver lists.
+
+    Parameters
+    ----------
+    environment
+        By default that of this process. A scheduler such as Slurm sets ``CUDA_VISIBLE_DEVICES``; its value is trusted,
+        and CUDA is asked which GPUs it means by numbers. Where there is no driver, they are taken as they are.
+    """
+    environment = os.environ if environment is None else environment
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return _gpus_of_driver()
+    words = _devices_of(visible)
+    known = _gpus_of_driver().gpus if words else ()
+    devices = words
+    if known and any(word.isdigit() for word in words):
+        counted = _devices_as_cuda_counts(environment, known)
+        devices = words if counted is None else counted
+    gpus = [replace(_gpu_named(device, known), group=number) for number, device in enumerate(devices)]
+    return VisibleGpus(tuple(gpus), f"CUDA_VISIBLE_DEVICES={visible}")
+
+
+def _devices_of(visible: str) -> list[str]:
+    """Return the devices in ``CUDA_VISIBLE_DEVICES`` as CUDA reads it: what follows an invalid one does not count."""
+    devices: list[str] = []
+    for word in (word.strip() for word in visible.split(",")):
+        if not re.fullmatch(r"\d+|(GPU|MIG)-[\w/-]+", word) or word in devices:
+            break
+        devices.append(word)
+    return devices
+
+
+def _gpu_named(device: str, known: Sequence[Gpu]) -> Gpu:
+    """Return the GPU with this UUID, of which the beginning is enough for CUDA; what is not known is as it is given."""
+    found = [gpu for gpu in known if gpu.is_pinned and gpu.device.startswith(device)]
+    return found[0] if len(found) == 1 else Gpu(device, device if device.isdigit() else device[:12])
+
+
+# ---- CUDA's own order
+
+
+def _devices_as_cuda_counts(environment: Mapping[str, str], known: Sequence[Gpu]) -> list[str] | None:
+    """Return the UUIDs of the GPUs that CUDA shows a process with this environment; None if it does not say."""
+    # In another process: CUDA cannot be left once it is initialised, and it is by speed that it counts by itself.
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", cuda_order.__file__],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DRIVER_TIMEOUT_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    by_digits = {gpu.device.partition("-")[2]: gpu.device for gpu in known}
+    return [by_digits.get(digits, f"GPU-{digits}") for digits in done.stdout.split()]
+
+
+# ---- the driver
+
+
+def _gpus_of_driver() -> VisibleGpus:
+    """Return all GPUs that the driver lists; one that is divided (MIG) counts by its parts."""
+    import pynvml
+
+    answers: list[VisibleGpus] = []
+    # In a thread: a driver that hangs must not keep the pool from saying so.
+    asking = threading.Thread(target=lambda: answers.append(_ask_driver(pynvml)), name="NVML", daemon=True)
+    asking.start()
+    asking.join(DRIVER_TIMEOUT_SECONDS)
+    if not answers:
+        said = f"the NVIDIA driver did not answer within {DRIVER_TIMEOUT_SECONDS:.0f} s"
+        return VisibleGpus((), said, is_broken=True)
+    return answers[0]
+
+
+def _ask_driver(nvml: ModuleType) -> VisibleGpus:
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError_LibraryNotFound:
+        return VisibleGpus((), "no NVIDIA driver is installed")
+    except nvml.NVMLError as error:
+        return VisibleGpus((), f"the NVIDIA driver says: {error}", is_broken=True)
+    try:
+        found = [gpu for index in range(nvml.nvmlDeviceGetCount()) for gpu in _gpus_with_index(nvml, index)]
+    except nvml.NVMLError as error:
+        return VisibleGpus((), f"the NVIDIA driver says: {error}", is_broken=True)
+    finally:
+        nvml.nvmlShutdown()
+    return VisibleGpus(tuple(found), "all GPUs that the NVIDIA driver lists")
+
+
+def _gpus_with_index(nvml: ModuleType, index: int) -> list[Gpu]:
+    """Return a GPU, or its parts if it is divided: CUDA shows those and not the whole; nothing if it is not ours."""
+    try:
+        whole = nvml.nvmlDeviceGetHandleByIndex(index)
+    except nvml.NVMLError_NoPermission:  # another job of the machine has it
+        return []
+    mode = _said(nvml, lambda: ComputeMode(nvml.nvmlDeviceGetComputeMode(whole)), ComputeMode.DEFAULT)
+    capability = _said(nvml, lambda: tuple(nvml.nvmlDeviceGetCudaComputeCapability(whole)), None)
+
+    def gpu(handle: Any, device: str, label: str) -> Gpu:
+        memory = _said(nvml, lambda: int(nvml.nvmlDeviceGetMemoryInfo(handle).total), 0)
+        return Gpu(device, label, nvml.nvmlDeviceGetName(handle), index, memory, mode, capability)
+
+    parts = [gpu(part, nvml.nvmlDeviceGetUUID(part), f"{index}.{number}") for number, part in _parts(nvml, whole)]
+    return parts or [gpu(whole, nvml.nvmlDeviceGetUUID(whole), str(index))]
+
+
+def _said(nvml: ModuleType, ask: Any, otherwise: Answer) -> Answer:
+    """Return an answer of the driver, or another one where this GPU or this driver has none."""
+    try:
+        return ask()
+    except (nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound, nvml.NVMLError_NoPermission, ValueError):
+        return otherwise
+
+
+def _parts(nvml: ModuleType, whole: Any) -> list[tuple[int, Any]]:
+    """Return the numbers and handles of a GPU's MIG devices; none if it is not divided, or cannot be."""
+    try:
+        mode, _ = nvml.nvmlDeviceGetMigMode(whole)
+        n_parts = nvml.nvmlDeviceGetMaxMigDeviceCount(whole) if mode == nvml.NVML_DEVICE_MIG_ENABLE else 0
+    except (nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound):  # the GPU or the driver is too old
+        return []
+    found = []
+    for number in range(n_parts):
+        try:
+            found.append((number, nvml.nvmlDeviceGetMigDeviceHandleByIndex(whole, number)))
+        except nvml.NVMLError_NotFound:  # there may be fewer than at most
+            continue
+    return found

@@ -1,0 +1,482 @@
+"""NVIDIA's Multi-Process Service (MPS), through which the workers of one GPU compute at the same time.
+
+Without it the kernels of different processes take turns on a GPU. A pool that has several workers on a GPU starts a
+control daemon of its own for each of these GPUs, with folders of its own, and ends it with itself. One daemon for each
+GPU and not one for all: after a fault on one GPU a server takes no new worker until all of its workers have ended, and
+a process sees one part of a divided GPU (MIG) at most.
+
+The folders are named after the process that owns them, so that the next pool ends what a killed one has left. Their
+path must be short: the name of a socket has 107 characters at most.
+
+The commands, the variables and the files of the daemon are those of NVIDIA's documentation of MPS
+(https://docs.nvidia.com/deploy/mps), sections on its interface and environment variables.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from december_plugin.errors import DecemberError, SettingsError
+from december_plugin.pool.supervisor.gpus import ComputeMode, Gpu
+from december_plugin.pool.supervisor.slots import Slot
+
+AUTO, ON, OFF = MODES = ("auto", "on", "off")
+PROGRAM = "nvidia-cuda-mps-control"
+PIPES, LOGS = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
+USUAL_PIPES = "/tmp/nvidia-mps"  # where CUDA looks for a daemon if it is not told
+PID_FILE = f"{PROGRAM}.pid"
+MAX_CLIENTS = 48  # of one server
+FIRST_ARCHITECTURE = (7, 0)  # Volta: before it, workers share one address space and write into each other's memory
+
+START_TIMEOUT = 20.0  # of a daemon (s)
+ANSWER_TIMEOUT = 10.0  # of one command (s)
+END_TIMEOUT = 10.0  # of a daemon that was told to quit, before it is killed (s)
+KILLED_POOL_PATIENCE = 20.0  # for workers that a killed pool has left, which save their states and end (s)
+FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0  # before a daemon is started again (s)
+PAUSE = 0.05
+LONGEST_PATH = 90  # of a folder: with the name of a socket in it, it must stay below 108 bytes
+
+
+class MpsError(DecemberError, RuntimeError):
+    """MPS was asked for, or is needed, and does not work."""
+
+
+@dataclass(frozen=True)
+class MpsPlan:
+    """How the workers of a pool share their GPUs.
+
+    Attributes
+    ----------
+    gpus
+        For which a control daemon is started.
+    is_needed
+        Whether the pool cannot do without.
+    words
+        What a user is told; empty if no GPU is shared.
+    """
+
+    gpus: tuple[Gpu, ...] = ()
+    is_needed: bool = False
+    words: str = ""
+
+
+def check_mps(mode: str, workers_per_gpu: int) -> None:
+    """Raise a :class:`SettingsError` if MPS is asked for where no GPU has several workers."""
+    if mode == ON and workers_per_gpu < 2:
+        raise SettingsError(
+            "--mps on is for GPUs that several workers share. Add --workers-per-gpu 2 (or more), or leave --mps out."
+        )
+
+
+def plan_mps(mode: str, slots: Sequence[Slot], *, environment: Mapping[str, str] | None = None) -> MpsPlan:
+    """Decide whether the workers in these places use MPS.
+
+    Parameters
+    ----------
+    mode
+        ``auto`` uses it where several workers share a GPU and it is there; with ``on`` it has to be; ``off`` starts
+        none.
+    slots
+        Places of the workers.
+    environment
+        By default that of this process.
+
+    Raises
+    ------
+    SettingsError
+        If it was asked for and cannot be used, or if a GPU takes one process at a time and is to have several workers.
+    """
+    environment = os.environ if environment is None else environment
+    shared = list(dict.fromkeys(slot.gpu for slot in slots if slot.gpu is not None and slot.n_sharing > 1))
+    if not shared:
+        return MpsPlan()
+    n_sharing = max(slot.n_sharing for slot in slots)
+    exclusive = [gpu.label for gpu in shared if gpu.mode == ComputeMode.EXCLUSIVE_PROCESS]
+    if mode != OFF and (running := running_daemon(environment)):
+        return MpsPlan(words=f"MPS is running already ({running}): the workers of a GPU use it, and it is left running")
+    obstacle = "--mps is off" if mode == OFF else _obstacle(shared, n_sharing, environment)
+    if not obstacle:
+        count = f"{len(shared)} control daemons" if len(shared) > 1 else "a control daemon"
+        words = f"the workers of a GPU compute side by side (MPS): {count} of this pool"
+        return MpsPlan(tuple(shared), is_needed=mode == ON or bool(exclusive), words=words)
+    if mode == ON:
+        raise SettingsError(f"--mps is on, but {obstacle}. Use --mps auto to go on without, or --workers-per-gpu 1.")
+    if exclusive:
+        raise SettingsError(
+            f"the GPU {exclusive[0]} takes one process at a time (its compute mode is Exclusive Process), so that "
+            f"{n_sharing} workers need MPS, and {obstacle}. Use --workers-per-gpu 1, or let an administrator run "
+            f"`nvidia-smi -i {exclusive[0].partition('.')[0]} -c DEFAULT`."
+        )
+    return MpsPlan(words=f"the workers of a GPU take turns, because {obstacle}")
+
+
+def _obstacle(gpus: Sequence[Gpu], n_sharing: int, environment: Mapping[str, str]) -> str:
+    """Return why MPS cannot be used; empty if it can."""
+    if shutil.which(PROGRAM, path=environment.get("PATH")) is None:
+        return f"{PROGRAM}, a part of NVIDIA's driver, is not on the path"
+    if n_sharing > MAX_CLIENTS:
+        return f"MPS takes {MAX_CLIENTS} workers at most on one GPU"
+    for gpu in gpus:
+        if not gpu.is_pinned:
+            return f"the UUID of the GPU {gpu.label} is not known"
+        if gpu.capability is not None and gpu.capability < FIRST_ARCHITECTURE:
+            return f"the GPU {gpu.label} ({gpu.name}) is older than Volta, where MPS does not keep workers apart"
+    return ""
+
+
+def running_daemon(environment: Mapping[str, str]) -> str:
+    """Return the folder of a control daemon that processes with this environment use; empty if there is none."""
+    folder = Path(environment.get(PIPES) or USUAL_PIPES)
+    pid = _noted_pid(folder)
+    return str(folder) if pid and Path(f"/proc/{pid}").exists() else ""
+
+
+# ---- one daemon
+
+
+class MpsDaemon:
+    """The control daemon of one GPU.
+
+    Parameters
+    ----------
+    gpu
+        Which one.
+    pipes, logs
+        Its folders; they are made, and ``pipes`` is removed at the end.
+    environment
+        Of this process, from which the daemon's is made.
+    """
+
+    def __init__(self, gpu: Gpu, *, pipes: Path, logs: Path, environment: Mapping[str, str]):
+        self.gpu, self.pipes, self.logs = gpu, pipes, logs
+        self._environment = {**environment, "CUDA_VISIBLE_DEVICES": gpu.device, PIPES: str(pipes), LOGS: str(logs)}
+
+    def start(self) -> None:
+        """Start it, and wait until it answers.
+
+        Raises
+        ------
+        MpsError
+            It does not start; the message has its own words.
+        """
+        try:
+            shutil.rmtree(self.pipes, ignore_errors=True)  # the sockets of one that has died
+            self.pipes.mkdir(parents=True, mode=0o700)
+            self.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+            said = self.logs / "start.log"
+            with said.open("wb") as file:
+                # A session of its own: Ctrl-C is for the pool, and the workers need it until they have saved.
+                done = subprocess.run(
+                    [PROGRAM, "-d"],
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    timeout=START_TIMEOUT,
+                    check=False,
+                )
+            until = time.monotonic() + START_TIMEOUT
+            while done.returncode == 0 and time.monotonic() < until:
+                if self.is_alive() and self._ask("get_server_list") is not None:
+                    return
+                time.sleep(PAUSE)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise MpsError(f"the MPS of the GPU {self.gpu.label} cannot be started: {error}") from None
+        words = " | ".join(line for line in said.read_text(errors="replace").splitlines() if line.strip())
+        raise MpsError(
+            f"the MPS of the GPU {self.gpu.label} does not start: {words[-500:] or f'code {done.returncode}'} "
+            f"(its logs: {self.logs})"
+        )
+
+    def is_alive(self) -> bool:
+        """Whether its process exists."""
+        return daemon_pid(self.pipes) != 0
+
+    def stop(self) -> None:
+        """End it and its server, and remove its folder of pipes."""
+        end_daemon(self.pipes, ask=self._ask)
+
+    def _ask(self, command: str) -> str | None:
+        """Return what it answers; None if it does not."""
+        return _ask(command, self._environment)
+
+
+def _ask(command: str, environment: Mapping[str, str]) -> str | None:
+    try:
+        done = subprocess.run(
+            [PROGRAM],
+            env=dict(environment),
+            input=f"{command}\n",
+            capture_output=True,
+            text=True,
+            start_new_session=True,
+            timeout=ANSWER_TIMEOUT,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
+def end_daemon(pipes: Path, *, ask: Callable[[str], str | None]) -> None:
+    """End the daemon and the server that use a folder, by its command if it answers, else by signals; remove it.
+
+    Parameters
+    ----------
+    pipes
+        The folder.
+    ask
+        Sends a command to the daemon.
+    """
+    daemon = daemon_pid(pipes)
+    left = {pid for pid in _processes_of(pipes) if not _is_worker(pid)} | ({daemon} if daemon else set())
+    left |= _children_of(daemon) if daemon else set()  # the server
+    if daemon:
+        ask("quit")
+        left = _still_there(left)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in left:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+        left = _still_there(left)
+    shutil.rmtree(pipes, ignore_errors=True)
+
+
+def _still_there(pids: set[int]) -> set[int]:
+    """Give these processes time to end; return those that have not."""
+    until = time.monotonic() + END_TIMEOUT
+    while (pids := {pid for pid in pids if _exists(pid)}) and time.monotonic() < until:
+        time.sleep(PAUSE)
+    return pids
+
+
+def daemon_pid(pipes: Path) -> int:
+    """Return the process of the daemon that uses a folder; 0 if there is none."""
+    pid = _noted_pid(pipes)
+    # After a restart of the machine, say, the number may be that of any process.
+    return pid if pid and _exists(pid) and _uses(pid, pipes) else 0
+
+
+def _noted_pid(pipes: Path) -> int:
+    try:
+        return int((pipes / PID_FILE).read_text().strip())
+    except (OSError, ValueError):
+        return 0
+
+
+# ---- processes
+
+
+def _exists(pid: int) -> bool:
+    stated = _stat_of(pid)
+    return bool(stated) and stated[0] != "Z"
+
+
+def _stat_of(pid: int) -> list[str]:
+    """Return what the system says about a process, from its state on; nothing if there is none."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return []
+
+
+def _start_of(pid: int) -> str:
+    """Return when a process began, in the system's ticks since it was booted; empty if there is none."""
+    stated = _stat_of(pid)
+    return stated[19] if stated else ""
+
+
+def _environment_of(pid: int) -> list[bytes]:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return []
+
+
+def _uses(pid: int, pipes: Path) -> bool:
+    return f"{PIPES}={pipes}".encode() in _environment_of(pid)
+
+
+def _is_worker(pid: int) -> bool:
+    return any(each.startswith(b"DECEMBER_WORKER_ID=") for each in _environment_of(pid))
+
+
+def _pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def _processes_of(pipes: Path) -> set[int]:
+    """Return the processes of this user that have this folder in their environment."""
+    return {pid for pid in _pids() if pid != os.getpid() and _uses(pid, pipes) and _exists(pid)}
+
+
+def _children_of(parent: int) -> set[int]:
+    return {pid for pid in _pids() if _stat_of(pid)[1:2] == [str(parent)]}
+
+
+# ---- those of a pool
+
+
+class PoolMps:
+    """The control daemons of a pool.
+
+    Parameters
+    ----------
+    plan
+        What was decided.
+    log_folder
+        The daemons' logs are in it.
+    environment
+        Of this process; by default the real one.
+    on_event
+        Called with what the user should know.
+    clock
+        Replaced by tests.
+    """
+
+    def __init__(
+        self,
+        plan: MpsPlan,
+        *,
+        log_folder: Path,
+        environment: Mapping[str, str] | None = None,
+        on_event: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.plan, self.log_folder, self.on_event, self.clock = plan, log_folder, on_event, clock
+        self._environment = dict(os.environ if environment is None else environment)
+        self._daemons: dict[Gpu, MpsDaemon] = {}
+        self._running: set[Gpu] = set()
+        self._due: dict[Gpu, float] = {}
+        self._delays: dict[Gpu, float] = {}
+        self._folder: Path | None = None
+
+    def start(self) -> None:
+        """Start the daemons, after ending those that a killed pool has left.
+
+        Raises
+        ------
+        MpsError
+            If the pool cannot do without.
+        """
+        if not self.plan.gpus:
+            return
+        try:
+            base = _made_base()
+            self._end_leftovers(base)
+            self._folder = base / own_name()
+            for number, gpu in enumerate(self.plan.gpus):
+                logs = self.log_folder / f"mps-gpu-{re.sub(r'[^0-9A-Za-z.-]+', '-', gpu.label)}"
+                self._daemons[gpu] = MpsDaemon(
+                    gpu, pipes=self._folder / str(number), logs=logs, environment=self._environment
+                )
+            for gpu, daemon in self._daemons.items():
+                daemon.start()
+                self._running.add(gpu)
+        except (MpsError, OSError) as error:
+            if self.plan.is_needed:
+                self.stop()
+                raise MpsError(f"{error}. Use --workers-per-gpu 1, or --mps off where the GPUs allow it.") from None
+            self.on_event(f"{error}; the workers of a GPU take turns")
+            self.stop()
+
+    def environment(self, slot: Slot) -> dict[str, str]:
+        """Return what a worker in this place finds in its environment beside the rest."""
+        if slot.gpu is None or slot.gpu not in self._running:
+            return {}
+        daemon = self._daemons[slot.gpu]
+        return {PIPES: str(daemon.pipes), LOGS: str(daemon.logs)}
+
+    def look_after(self) -> None:
+        """Start daemons again that have died."""
+        for gpu, daemon in self._daemons.items():
+            if gpu in self._running and not daemon.is_alive():
+                self._running.discard(gpu)
+                self._delays[gpu] = FIRST_DELAY
+                self._due[gpu] = self.clock() + FIRST_DELAY
+                self.on_event(
+                    f"the MPS of the GPU {gpu.label} has died (its logs: {daemon.logs}); it is started again. Workers "
+                    "that lose it give their jobs back, which is no failure of these"
+                )
+            elif gpu not in self._running and self.clock() >= self._due.get(gpu, float("inf")):
+                self._start_again(gpu, daemon)
+
+    def _start_again(self, gpu: Gpu, daemon: MpsDaemon) -> None:
+        try:
+            daemon.start()
+        except MpsError as error:
+            self._delays[gpu] = min(2 * self._delays[gpu], LONGEST_DELAY)
+            self._due[gpu] = self.clock() + self._delays[gpu]
+            self.on_event(f"{error}; the next attempt is in {self._delays[gpu]:.0f} s")
+            return
+        del self._due[gpu]
+        self._running.add(gpu)
+        self.on_event(f"the MPS of the GPU {gpu.label} runs again")
+
+    def stop(self) -> None:
+        """End the daemons; their workers have ended before."""
+        for daemon in self._daemons.values():
+            daemon.stop()
+        self._daemons.clear()
+        self._running.clear()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _end_leftovers(self, base: Path) -> None:
+        for folder in [each for each in base.iterdir() if _is_left(each)]:
+            pipes = [folder / name for name in sorted(os.listdir(folder))]
+            until = time.monotonic() + KILLED_POOL_PATIENCE
+            while time.monotonic() < until and any(_is_worker(pid) for each in pipes for pid in _processes_of(each)):
+                time.sleep(PAUSE)
+            for each in pipes:
+                end_daemon(each, ask=partial(_ask, environment={**self._environment, PIPES: str(each)}))
+            shutil.rmtree(folder, ignore_errors=True)
+            self.on_event("the MPS that a killed pool had left is ended")
+
+
+def own_name() -> str:
+    """Return the name of this process's folder: that of no other process at any time, within a boot of the system."""
+    return f"{_namespace()}-{os.getpid()}-{_start_of(os.getpid())}"
+
+
+def _namespace() -> str:
+    """Return in which the numbers of processes hold: containers may share a folder, and not see each other's."""
+    with suppress(OSError):
+        return re.sub(r"\D", "", os.readlink("/proc/self/ns/pid")) or "0"
+    return "0"
+
+
+def _is_left(folder: Path) -> bool:
+    """Return whether the process that a folder belongs to has ended."""
+    match = re.fullmatch(r"(\d+)-(\d+)-(\d+)", folder.name)
+    return match is not None and match[1] == _namespace() and _start_of(int(match[2])) != match[3]
+
+
+def _made_base() -> Path:
+    """Make the folder for the folders of all pools of this user; nobody else may enter it.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made, or is somebody else's.
+    """
+    name = f"december-mps-{os.getuid()}"
+    base = Path(tempfile.gettempdir()) / name
+    if len(str(base / own_name() / "00")) > LONGEST_PATH:
+        base = Path("/tmp") / name
+    base.mkdir(mode=0o700, exist_ok=True)
+    found = base.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise OSError(f"{base} is not a folder that you alone can use. Remove it, or set TMPDIR to another place")
+    return base
