@@ -5,7 +5,7 @@ SENSORIUM's way is what its trainer and neuralpredictors do: the dataset fetches
 a Python loop, and NumPy computes the validation correlation. Ours is ``baseline_trainer`` with its defaults, in each
 precision, and ``december_trainer``, whose epochs after the pretraining are measured. Both validate after every epoch.
 Epochs are measured one training after the other, their first ones are left out, seconds are medians; on a CPU those of
-the processor. Memory is the peak of what torch has allocated on a GPU. The correlation is that of the last epoch.
+the processor. Memory is the most that torch has taken of a GPU's. The correlation is that of the last epoch.
 
     python benchmarks/training.py --size tiny
     python benchmarks/training.py --size paper --device cuda
@@ -101,7 +101,7 @@ class Measured:
     seconds
         Of an epoch.
     peak_bytes
-        Of the device's memory; None on a CPU.
+        The most that torch has taken of the device's memory; None on a CPU.
     correlation
         Mean validation correlation after the last epoch.
     """
@@ -357,7 +357,7 @@ def _measured(train: Callable[[], tuple[list[float], float]], size: Size, device
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     seconds, correlation = train()
-    peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
+    peak = torch.cuda.max_memory_reserved() if device == "cuda" else None
     return Measured(statistics.median(seconds[-size.epochs :]), peak, correlation)
 
 

@@ -163,7 +163,7 @@ def validation_correlation(model: nn.Module, loaders: Loaders, *, device: torch.
     RecordingError
         If no session was measured.
     """
-    total, n_neurons = (_summed_correlation if device.type == "cpu" else _summed_on_device)(model, loaders, device)
+    total, n_neurons = (summed_correlation if device.type == "cpu" else summed_on_device)(model, loaders, device)
     if not n_neurons:
         raise RecordingError(
             "all validation responses of all sessions are constant, so a training cannot be judged by them. Assign "
@@ -172,7 +172,7 @@ def validation_correlation(model: nn.Module, loaders: Loaders, *, device: torch.
     return total / n_neurons
 
 
-def _summed_correlation(model: nn.Module, loaders: Loaders, device: torch.device) -> tuple[float, int]:
+def summed_correlation(model: nn.Module, loaders: Loaders, device: torch.device) -> tuple[float, int]:
     """Return the sum of the correlations of the sessions that were measured, and the number of their neurons."""
     total, n_neurons = 0.0, 0
     for responses, predictions in predict_tier(model, loaders, device=device).values():
@@ -184,7 +184,7 @@ def _summed_correlation(model: nn.Module, loaders: Loaders, device: torch.device
     return total, n_neurons
 
 
-def _summed_on_device(model: nn.Module, loaders: Loaders, device: torch.device) -> tuple[float, int]:
+def summed_on_device(model: nn.Module, loaders: Loaders, device: torch.device) -> tuple[float, int]:
     """Do the same on the device, which is waited for once."""
     total = torch.zeros((), dtype=torch.float64, device=device)
     n_neurons = torch.zeros_like(total)
