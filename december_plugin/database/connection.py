@@ -211,7 +211,7 @@ def second_connection(*, timeout: float | None = None) -> Any:
     info = first.conn_info
     host = info["host_input"] if "://" in info["host_input"] else info["host"]
 
-    class SecondConnection(dj.Connection):  # type: ignore[name-defined,misc]
+    class SecondConnection(dj.Connection):  # type: ignore[name-defined]
         """With the time for answers from the beginning."""
 
         def connect(self) -> None:

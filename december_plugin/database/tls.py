@@ -142,14 +142,14 @@ def share_unchecked_context() -> None:
     if hasattr(make, "before_december"):
         return
 
-    @functools.cache
-    def unchecked(connection_class: type) -> ssl.SSLContext:
-        return make(connection_class, {})
+    unchecked: list[ssl.SSLContext] = []
 
     def context_for(connection: Any, options: Any) -> ssl.SSLContext:
-        if isinstance(options, dict) and not any(options.get(name) for name in OPTIONS):
-            return unchecked(type(connection))
-        return make(connection, options)
+        if not isinstance(options, dict) or any(options.get(name) for name in OPTIONS):
+            return make(connection, options)
+        if not unchecked:
+            unchecked.append(make(connection, {}))
+        return unchecked[0]
 
     context_for.before_december = make  # type: ignore[attr-defined]
     Connection._create_ssl_ctx = context_for  # noqa: SLF001
