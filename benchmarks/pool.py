@@ -5,7 +5,8 @@ combinations of dataset, model, trainer and seed; the table of trained models is
 weights). DataJoint's own way fetches all keys that are left before it takes the first one.
 
 The jobs of the second part are as trivial as the tables allow (a summary of a model without weights), in turns: plain
-``populate``, ``populate(reserve_jobs=True)``, one worker.
+``populate``, ``populate(reserve_jobs=True)``, one worker from its start to its end. They are measured as the machine
+is, and again while every core is busy with something else.
 
     python benchmarks/pool.py
 """
@@ -14,12 +15,19 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import statistics
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tables import embedded_database, timed
 
 TARGET = 20.0  # ms per pick
+MOST_MS, MOST_TIMES = 1.5, 1.5  # overhead of a worker per job: in ms, or as a multiple of that of reserve_jobs
 DONE = (0, 12_500, 24_800)
 NAMES = {
     "dataset": "december_plugin.datasets.static_loaders",
@@ -66,25 +74,73 @@ def measure_picks(tables: Any, repeats: int) -> list[tuple[int, float, float, fl
     return results
 
 
-def measure_overhead(tables: Any, n_jobs: int, repeats: int) -> dict[str, float]:
-    """Return the time of a trivial job (ms): plain, with DataJoint's reservation, and by a worker."""
-    from december_plugin.pool import Worker, WorkerSettings
-
-    table = tables.TrainingSummary()
+def plan_summaries(tables: Any, n_jobs: int) -> None:
+    """Leave so many trained models, each with a summary to compute."""
     (tables.TrainedModel & "seed > 0").delete_quick()
     keep = (tables.TrainedModel.fetch("KEY"))[:n_jobs]
     (tables.TrainedModel - keep).delete_quick()
+
+
+def measure_overhead(tables: Any, n_jobs: int, repeats: int) -> dict[str, tuple[float, float]]:
+    """Return the time (ms) and the statements of a trivial job: plain, with DataJoint's reservation, by a worker."""
+    from december_plugin.pool import Worker, WorkerSettings
+
+    table = tables.TrainingSummary()
     ways = {
         "populate()": lambda: table.populate(),
         "populate(reserve_jobs=True)": lambda: table.populate(reserve_jobs=True),
         "a worker": lambda: Worker(tables, WorkerSettings(only=("TrainingSummary",))).run(),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
+    statements: Counter[str] = Counter()
     for _, (name, way) in itertools.product(range(repeats), ways.items()):
-        times[name].append(1000 * timed(way) / n_jobs)
+        with counted_statements(table.connection) as counts:
+            times[name].append(1000 * timed(way) / n_jobs)
+        statements[name] += counts["statements"]
         assert len(table) == n_jobs
         table.delete_quick()
-    return {name: statistics.median(values) for name, values in times.items()}
+    return {name: (statistics.median(times[name]), statements[name] / n_jobs / repeats) for name in ways}
+
+
+@contextmanager
+def counted_statements(connection: Any) -> Iterator[Counter[str]]:
+    """Count what is sent to the server on a connection within the block."""
+    counts: Counter[str] = Counter()
+    query = connection.query
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        counts["statements"] += 1
+        return query(*args, **kwargs)
+
+    connection.query = counting
+    try:
+        yield counts
+    finally:
+        del connection.query
+
+
+@contextmanager
+def busy_cores() -> Iterator[None]:
+    """Keep every core busy with another process within the block."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def print_overhead(times: dict[str, tuple[float, float]]) -> None:
+    (plain, _), (reserved, _) = times["populate()"], times["populate(reserve_jobs=True)"]
+    for name, (time_per_job, statements) in times.items():
+        overhead = f", overhead {time_per_job - plain:5.2f} ms" if name != "populate()" else ""
+        ratio = (
+            f", {(time_per_job - plain) / (reserved - plain):.1f} times that of reserve_jobs"
+            if name == "a worker"
+            else ""
+        )
+        print(f"{name:<30}{time_per_job:>7.2f} ms per job,{statements:>5.1f} statements{overhead}{ratio}")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -95,21 +151,19 @@ def main(argv: list[str] | None = None) -> int:
     with embedded_database():
         tables = open_tables()
         picks = measure_picks(tables, arguments.repeats)
-        times = measure_overhead(tables, arguments.jobs, arguments.repeats)
+        plan_summaries(tables, arguments.jobs)
+        overheads = {"the machine as it is": measure_overhead(tables, arguments.jobs, arguments.repeats)}
+        with busy_cores():
+            overheads["every core busy"] = measure_overhead(tables, arguments.jobs, arguments.repeats)
     print("25,000 planned trainings: time to find the next one\n")
     print(f"{'done':>8}{'first pick':>14}{'in a row':>12}{'all keys left, as DataJoint':>30}{'ratio':>8}")
     for n_done, first, mean, whole in picks:
         print(f"{n_done:>8}{first:>11.1f} ms{mean:>9.2f} ms{whole:>27.0f} ms{whole / mean:>6.0f} x")
-    print(f"target: at most {TARGET:g} ms\n\n{arguments.jobs} trivial jobs, one process\n")
-    plain, reserved = times["populate()"], times["populate(reserve_jobs=True)"]
-    for name, time_per_job in times.items():
-        overhead = f", overhead {time_per_job - plain:5.2f} ms" if name != "populate()" else ""
-        ratio = (
-            f", {(time_per_job - plain) / (reserved - plain):.1f} times that of reserve_jobs"
-            if name == "a worker"
-            else ""
-        )
-        print(f"{name:<30}{time_per_job:>7.2f} ms per job{overhead}{ratio}")
+    print(f"target: at most {TARGET:g} ms\n\n{arguments.jobs} trivial jobs, one process")
+    for load, times in overheads.items():
+        print(f"\n{load} (load average {os.getloadavg()[0]:.1f} at the end)")
+        print_overhead(times)
+    print(f"target: overhead of a worker at most {MOST_MS:g} ms, or {MOST_TIMES:g} times that of reserve_jobs")
     return 0
 
 
