@@ -87,7 +87,7 @@ def made_up_assignment(n: int, seed: int) -> tuple[dict[str, Any], list[dict[str
     """Return random labels, a third of which differs between seeds."""
     from december_plugin.clustering.result import ClusteringResult
     from december_plugin.schemas.clusters import assignment_rows
-    from december_plugin.schemas.stored import SessionNeurons
+    from december_plugin.schemas.stored_models import SessionNeurons
 
     common, own = np.random.default_rng(0), np.random.default_rng(seed + 1)
     labels = common.integers(0, CLUSTERS, n)

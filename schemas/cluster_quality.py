@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import datajoint as dj
 
 from december_plugin.schemas.serialization import decode_blob, encode_blob
-from december_plugin.schemas.stored import clustering_recipe, full_config, in_session_order, stored_embeddings
 from december_plugin.schemas.stored_labels import assigned_labels
+from december_plugin.schemas.stored_models import clustering_recipe, full_config, in_session_order, stored_embeddings
 
 
 class ClusterQuality(dj.Computed):

@@ -18,7 +18,7 @@ from december_plugin.clustering.methods import DECEMBER, METHODS, canonical_sett
 from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
 from december_plugin.schemas.restrictions import restricted
 from december_plugin.schemas.serialization import decode_blob, encode_blob
-from december_plugin.schemas.stored import (
+from december_plugin.schemas.stored_models import (
     SessionNeurons,
     build_loaders,
     full_config,

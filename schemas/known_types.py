@@ -12,8 +12,8 @@ import numpy as np
 from december_plugin.embeddings.neuron_ids import whole_numbers
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.agreement import agreement_with_types
-from december_plugin.schemas.stored import FROM_RECORDING
 from december_plugin.schemas.stored_labels import assigned_labels
+from december_plugin.schemas.stored_models import FROM_RECORDING
 from december_plugin.text.stored_text import check_session_names, checked_text
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from december_plugin.evaluation.agreement import compare_partitions
 from december_plugin.evaluation.null import DEFAULT_DRAWS, null_agreement, null_band
 from december_plugin.schemas.seed_sets import SeedSetTable
 from december_plugin.schemas.serialization import decode_blob, encode_blob
-from december_plugin.schemas.stored import clustering_recipe, full_config, in_session_order, stored_embeddings
 from december_plugin.schemas.stored_labels import common_neurons
+from december_plugin.schemas.stored_models import clustering_recipe, full_config, in_session_order, stored_embeddings
 
 
 class Surrogate(dj.Lookup):

@@ -30,7 +30,13 @@ from december_plugin.evaluation.predictions import (
     stimulus_ids_of,
 )
 from december_plugin.schemas.serialization import decode_blob, encode_blob
-from december_plugin.schemas.stored import build_trained, full_config, neurons_of, session_neurons, stored_state_dict
+from december_plugin.schemas.stored_models import (
+    build_trained,
+    full_config,
+    neurons_of,
+    session_neurons,
+    stored_state_dict,
+)
 
 if TYPE_CHECKING:
     from torch import nn

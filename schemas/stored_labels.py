@@ -12,7 +12,7 @@ import numpy as np
 
 from december_plugin.embeddings.neuron_ids import NeuronIds, match_neurons
 from december_plugin.errors import SettingsError
-from december_plugin.schemas.stored import FROM_RECORDING
+from december_plugin.schemas.stored_models import FROM_RECORDING
 
 T = TypeVar("T")
 

@@ -30,9 +30,9 @@ from december_plugin.schemas.serialization import (
     portable_state_dict,
     to_storable,
 )
-from december_plugin.schemas.stored import (
-    build_parts,
+from december_plugin.schemas.stored_models import (
     build_trained,
+    build_untrained,
     neurons_of,
     stored_state_dict,
 )
@@ -189,7 +189,7 @@ class ThreePartTraining(RelocatedTraining):
         """Train; return the row's values and the state dict."""
         config = decode_blob(packed_config)
         config["moved"] = rules_for(config["dataset_config"], self.moved())
-        loaders, model, trainer = build_parts(config, key)
+        loaders, model, trainer = build_untrained(config, key)
         check_image_ids(loaders)
         result = trainer(
             model=model,
@@ -236,7 +236,7 @@ class ThreePartTraining(RelocatedTraining):
         ------
         RecordingError, SettingsError
             If recordings or model function are not those of the training any more, see
-            :func:`~december_plugin.schemas.stored.build_trained`.
+            :func:`~december_plugin.schemas.stored_models.build_trained`.
         """
         stored: Any = self if key is None else self & key
         has_weights = include_state_dict and len(stored) == 1 and len(self.ModelStorage & stored.fetch1("KEY")) == 1

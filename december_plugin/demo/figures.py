@@ -16,7 +16,7 @@ from december_plugin.results.assignments import assignment_frame
 from december_plugin.results.consensus import consensus_frame
 from december_plugin.results.queries import configuration_key
 from december_plugin.schemas.lab import Lab
-from december_plugin.schemas.stored import stored_state_dict
+from december_plugin.schemas.stored_models import stored_state_dict
 
 NEURON = ["data_key", "unit_id"]
 

@@ -17,7 +17,7 @@ _LOOKING = (
     "nnfabrik/builder.py",
     "nnfabrik/utility/nnf_helper.py",
     "importlib/__init__.py",
-    "schemas/stored.py",
+    "schemas/allowed_functions.py",
 )
 
 

@@ -17,13 +17,13 @@ from december_plugin.results.queries import (
     selected_assignments,
 )
 from december_plugin.schemas.declare import DecemberTables
-from december_plugin.schemas.stored import (
+from december_plugin.schemas.stored_labels import common_neurons
+from december_plugin.schemas.stored_models import (
     build_trained,
     full_config,
     stored_neurons,
     stored_state_dict,
 )
-from december_plugin.schemas.stored_labels import common_neurons
 
 
 def assignment_frame(tables: DecemberTables, restriction: Any) -> pd.DataFrame:

@@ -22,8 +22,8 @@ from december_plugin.results.agreement import agreement_table
 from december_plugin.results.labels import names_of
 from december_plugin.results.queries import assignments_of, configuration_key, frame_of
 from december_plugin.schemas.declare import DecemberTables
-from december_plugin.schemas.stored import stored_state_dict
 from december_plugin.schemas.stored_labels import AssignedLabels, assigned_labels
+from december_plugin.schemas.stored_models import stored_state_dict
 
 DATA = ("dataset_fn", "dataset_hash", "model_fn", "model_hash")
 TRAINING = ("trainer_role", "strength_setting", "pretrain_epochs", "learning_rate")

@@ -18,7 +18,7 @@ from december_plugin.results.confusion import confusion_frame
 from december_plugin.results.performance import performance_table, session_performance, with_model_labels
 from december_plugin.results.queries import configuration_key, frame_of, known_types_name
 from december_plugin.schemas.declare import DecemberTables
-from december_plugin.schemas.stored import FROM_RECORDING, stored_state_dict
+from december_plugin.schemas.stored_models import FROM_RECORDING, stored_state_dict
 from december_plugin.text.entry_names import complete_settings
 
 TSNE_SEED = 0  # as december_plugin.plots.embedding_figure: the same neurons in every picture

@@ -14,8 +14,9 @@ from nnfabrik.builder import get_data
 
 from december_plugin.errors import RecordingError, SettingsError
 from december_plugin.evaluation.neuron_order import in_trained_order
+from december_plugin.schemas.allowed_functions import check_functions
 from december_plugin.schemas.relocation import LONGEST_PATH, is_below, new_path, paths_in, relocated
-from december_plugin.schemas.stored import check_functions, neurons_of
+from december_plugin.schemas.stored_models import neurons_of
 from december_plugin.sweeps.entries import entry_key
 from december_plugin.sweeps.parse import Entry, Sweep
 

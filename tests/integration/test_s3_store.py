@@ -18,7 +18,7 @@ import pytest
 import helpers
 from december_plugin.errors import ServerError
 from december_plugin.pool.worker.checkpoints import CheckpointFile, JobCheckpoints
-from december_plugin.schemas.stored import stored_state_dict
+from december_plugin.schemas.stored_models import stored_state_dict
 from december_plugin.storage import s3 as s3_store
 from december_plugin.storage.base import MARK, StoreUnavailableError, is_store_outage
 from december_plugin.storage.opening import check_store, open_store

@@ -22,7 +22,7 @@ from december_plugin.pool.store_leftovers import Cleaner, Findings
 from december_plugin.pool.store_rows import ExternalRows
 from december_plugin.pool.worker.checkpoints import CheckpointFile, attempt_name
 from december_plugin.pool.worker.spool import Spool
-from december_plugin.schemas.stored import stored_state_dict
+from december_plugin.schemas.stored_models import stored_state_dict
 from december_plugin.storage.base import StoreUnavailableError
 from december_plugin.storage.opening import open_store
 from helpers import lab_tables, s3_server

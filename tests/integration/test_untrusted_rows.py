@@ -13,7 +13,7 @@ import pytest
 
 from december_plugin.errors import EmbeddingError
 from december_plugin.schemas import december_tables
-from december_plugin.schemas.stored import stored_state_dict
+from december_plugin.schemas.stored_models import stored_state_dict
 from december_plugin.security.allowed_modules import DEFAULT_PACKAGES, AllowedModules, restricted_to
 from helpers.lab_tables import Lab
 

@@ -216,7 +216,7 @@ def test_restriction_holds_inside_the_block_only() -> None:
 
 
 def test_refused_module_is_not_imported(package: Path) -> None:
-    from december_plugin.schemas.stored import check_functions
+    from december_plugin.schemas.allowed_functions import check_functions
 
     config = {"dataset_fn": "december_plugin.datasets.static_loaders", "trainer_fn": "lab_x.training.train"}
     with restricted_to(AllowedModules()), pytest.raises(SettingsError) as raised:
@@ -229,14 +229,14 @@ def test_refused_module_is_not_imported(package: Path) -> None:
 
 
 def test_without_a_restriction_every_name_is_resolved(package: Path) -> None:
-    from december_plugin.schemas.stored import check_functions
+    from december_plugin.schemas.allowed_functions import check_functions
 
     check_functions({"trainer_fn": "lab_x.training.system"}, KEY)
     assert builder.resolve_trainer("lab_x.training.system") is os.system
 
 
 def test_imported_function_of_an_allowed_module_is_refused(package: Path) -> None:
-    from december_plugin.schemas.stored import check_functions
+    from december_plugin.schemas.allowed_functions import check_functions
 
     with restricted_to(AllowedModules(("lab_x",))), pytest.raises(SettingsError, match="is defined in 'posix'"):
         check_functions({"trainer_fn": "lab_x.training.system"}, KEY)
@@ -269,7 +269,7 @@ def test_nnfabrik_itself_heeds_the_restriction(package: Path) -> None:
 
 @pytest.mark.parametrize("restriction", [None, AllowedModules(("lab_x",))])
 def test_a_module_that_raises_while_it_is_imported_is_named(package: Path, restriction: Any) -> None:
-    from december_plugin.schemas.stored import check_functions
+    from december_plugin.schemas.allowed_functions import check_functions
 
     broken = package / "lab_x" / "broken.py"
     with restricted_to(restriction) if restriction else contextlib.nullcontext():

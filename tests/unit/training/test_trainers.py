@@ -14,8 +14,8 @@ from december_plugin.embeddings.readout_vectors import stack_readout_vectors
 from december_plugin.errors import RecordingError, SettingsError, TrainingDivergedError
 from december_plugin.trainers import baseline_trainer, december_trainer
 from december_plugin.training import loop
-from december_plugin.training.early_stopping import EarlyStopping
 from december_plugin.training.objective import ModelLoss, validation_correlation
+from december_plugin.training.schedule import EarlyStopping
 from december_plugin.training.trainers import check_trainer_config
 from helpers.trainings import BATCH_SIZE, N_NEURONS, N_TRAIN, make_loaders, make_model
 
