@@ -60,7 +60,7 @@ class PoolWorker(dj.Manual):
     worker_version="": varchar(32)    # of december_plugin
     gpu_name="": varchar(255)         # model of its GPU, with the profile of a MIG part; empty for none, or not known
     gpu_memory=0: bigint unsigned     # of that GPU or part (bytes)
-    gpu_workers=1: int unsigned       # workers of the pool on that GPU, this one included
+    gpu_workers=1: int unsigned       # workers of the pool on that GPU, with this one; 0 = it computes on the processor
     index (heartbeat)
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,36 @@ from december_plugin.schemas.training import combinations
 from december_plugin.sweeps.entries import KINDS, entry_key
 from december_plugin.sweeps.following_jobs import Following, following_jobs
 from december_plugin.sweeps.parse import Sweep
-from december_plugin.sweeps.training_time import Estimate, Finished, Training, estimate, most_epochs
+from december_plugin.sweeps.training_time import Device, Estimate, Finished, Training, estimate, most_epochs
+
+
+@dataclass(frozen=True)
+class DeviceEstimate:
+    """How long trainings take on one kind of device, judged by those that ran there.
+
+    Attributes
+    ----------
+    device
+        The kind.
+    estimate
+        For the trainings that are left, as if one worker did them one after the other.
+    n_finished
+        Finished trainings that ran there.
+    """
+
+    device: Device
+    estimate: Estimate
+    n_finished: int
+
+    @property
+    def seconds(self) -> float:
+        """Time to be expected of one device with all of its workers (s)."""
+        return self.estimate.seconds / self.device.n_workers
+
+    @property
+    def most_seconds(self) -> float:
+        """The same, if no training stops early (s)."""
+        return self.estimate.most_seconds / self.device.n_workers
 
 
 @dataclass(frozen=True)
@@ -25,10 +55,9 @@ class SweepEstimate:
         Those that are not planned yet.
     n_trained
         Those that are trained already.
-    estimate
-        For those that are not trained.
-    on_gpu
-        Whether it rests on trainings on GPUs; if none was, on those on processors.
+    devices
+        For those that are not trained, by kind of device: where most of them could be judged first. Without processors
+        if a GPU has trained anything like them; empty if nothing has.
     n_interrupted
         Finished trainings that were left out because they resumed from a checkpoint, so that their time is not known.
     following
@@ -38,8 +67,7 @@ class SweepEstimate:
     n_trainings: int
     n_new: int
     n_trained: int
-    estimate: Estimate
-    on_gpu: bool
+    devices: tuple[DeviceEstimate, ...]
     n_interrupted: int
     following: tuple[Following, ...] = ()
 
@@ -68,13 +96,12 @@ def estimate_sweep(sweep: Sweep, *, nnfabrik: Any, tables: Any) -> SweepEstimate
         for key, entry in zip(keys["trainer"], sweep.trainers, strict=True)
     }
     left = [_training(dict(zip(names, values, strict=True)), epochs) for values in sorted(wanted - trained)]
-    finished, on_gpu, n_interrupted = finished_trainings(nnfabrik, tables)
+    finished, n_interrupted = finished_trainings(nnfabrik, tables)
     return SweepEstimate(
         n_trainings=len(wanted),
         n_new=len(wanted - planned - trained),
         n_trained=len(trained),
-        estimate=estimate(left, finished),
-        on_gpu=on_gpu,
+        devices=_by_device(left, finished),
         n_interrupted=n_interrupted,
         following=tuple(
             following_jobs(
@@ -84,11 +111,20 @@ def estimate_sweep(sweep: Sweep, *, nnfabrik: Any, tables: Any) -> SweepEstimate
     )
 
 
-def finished_trainings(nnfabrik: Any, tables: Any) -> tuple[list[Finished], bool, int]:
-    """Return the trainings whose time is known, whether they ran on GPUs, and how many were left out.
+def _by_device(left: list[Training], finished: Mapping[Device, list[Finished]]) -> tuple[DeviceEstimate, ...]:
+    """Return what each kind of device takes for the trainings that are left, as far as it has trained such."""
+    found = [DeviceEstimate(device, estimate(left, those), len(those)) for device, those in finished.items()]
+    found = [each for each in found if each.estimate.bases]
+    on_gpus = [each for each in found if each.device.is_gpu]
+    return tuple(
+        sorted(on_gpus or found, key=lambda each: (each.estimate.n_unknown, -each.n_finished, str(each.device)))
+    )
 
-    Workers note beginning and end of every job; trainings by a plain ``populate()`` have no time. Times on GPUs and on
-    processors are not mixed: those on GPUs count, if there are any.
+
+def finished_trainings(nnfabrik: Any, tables: Any) -> tuple[dict[Device, list[Finished]], int]:
+    """Return the trainings whose time is known, by the kind of device that they ran on, and how many were left out.
+
+    Workers note beginning and end of every job; trainings by a plain ``populate()`` have no time.
     """
     jobs = {row["job_hash"]: row for row in _done_jobs(tables)}
     epochs = {
@@ -100,7 +136,7 @@ def finished_trainings(nnfabrik: Any, tables: Any) -> tuple[list[Finished], bool
     run = {
         _values(row, names): row["n_epochs"] for row in tables.TrainingSummary.fetch(*names, "n_epochs", as_dict=True)
     }
-    found: dict[bool, list[Finished]] = {True: [], False: []}
+    found: dict[Device, list[Finished]] = {}
     n_interrupted = 0
     for key in table.fetch("KEY"):
         job = jobs.get(job_hash(table, key))
@@ -110,18 +146,27 @@ def finished_trainings(nnfabrik: Any, tables: Any) -> tuple[list[Finished], bool
             n_interrupted += 1
             continue
         training = _training(key, epochs)
-        found[bool(job["worker_gpu"])].append(Finished(training, job["seconds"], run.get(_values(key, names))))
-    on_gpu = bool(found[True])
-    return found[on_gpu], on_gpu, n_interrupted
+        those = found.setdefault(job["device"], [])
+        those.append(Finished(training, job["seconds"], run.get(_values(key, names))))
+    return found, n_interrupted
 
 
 def _done_jobs(tables: Any) -> list[dict[str, Any]]:
-    """Return hash, duration (s), number of starts and GPU of every training that a worker has finished."""
+    """Return hash, duration (s), number of starts and device of every training that a worker has finished."""
     jobs = tables.PoolJob & {"job_table": tables.TrainedModel.table_name, "job_state": "done"} & "ended IS NOT NULL"
     timed = jobs.proj("n_starts", "last_worker", seconds="TIMESTAMPDIFF(MICROSECOND, begun, ended) / 1e6")
-    gpus = dict(zip(*tables.PoolWorker.fetch("worker_id", "worker_gpu"), strict=True))
+    workers = tables.PoolWorker.fetch("worker_id", "worker_gpu", "gpu_name", "gpu_workers", as_dict=True)
+    devices = {row["worker_id"]: _device(row) for row in workers}
     rows = timed.fetch("job_hash", "n_starts", "last_worker", "seconds", as_dict=True)
-    return [{**row, "seconds": float(row["seconds"]), "worker_gpu": gpus.get(row["last_worker"], "")} for row in rows]
+    return [
+        {**row, "seconds": float(row["seconds"]), "device": devices.get(row["last_worker"], Device())} for row in rows
+    ]
+
+
+def _device(worker: Mapping[str, Any]) -> Device:
+    """Return on what a worker computes; those of earlier versions have noted the number of the GPU only."""
+    is_gpu = bool(worker["gpu_workers"] and (worker["gpu_name"] or worker["worker_gpu"]))
+    return Device(is_gpu, worker["gpu_name"], int(worker["gpu_workers"])) if is_gpu else Device()
 
 
 def _keys(table: Any, names: list[str]) -> set[tuple[Any, ...]]:

@@ -45,6 +45,30 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Device:
+    """On what trainings ran; times on different ones are not mixed.
+
+    Attributes
+    ----------
+    is_gpu
+        Whether it was a GPU.
+    name
+        Its model, with the profile of a MIG part; empty for the processor, or if that was not recorded.
+    n_workers
+        Workers that shared it: a training takes longer with more of them, and the GPU does more at a time.
+    """
+
+    is_gpu: bool = False
+    name: str = ""
+    n_workers: int = 1
+
+    def __str__(self) -> str:
+        if not self.is_gpu:
+            return "the processor, with one worker"
+        return f"one {self.name or 'GPU'}" + (f" with {self.n_workers} workers" if self.n_workers > 1 else "")
+
+
+@dataclass(frozen=True)
 class Finished:
     """A training that has run without interruption.
 

@@ -63,22 +63,35 @@ def test_counts_and_hours(sweep: FakeSweep, tmp_path: Path, capsys: pytest.Captu
     assert len(sweep.tables.nnfabrik.Trainer()) == 1
 
 
-def test_times_on_gpus_count_alone_and_interrupted_trainings_do_not(sweep: FakeSweep) -> None:
+def test_times_count_by_kind_of_device_and_interrupted_trainings_do_not(sweep: FakeSweep) -> None:
     entries = {
         kind: (Entry(f"helpers.planted_lab.{fn}", {}),)
         for kind, fn in {"datasets": "loaders", "trainers": "baseline"}.items()
     }
     asked = Sweep(**entries, models=(Entry("helpers.planted_lab.model", {"note": "kept"}),), seeds=(6,))
-    nnfabrik = sweep.lab.nnfabrik
-    on_processor = estimate_sweep(asked, nnfabrik=nnfabrik, tables=sweep.tables)
-    assert (on_processor.estimate.seconds, on_processor.on_gpu) == (45, False)
-    gpu = sweep.worker(worker_gpu="0")
-    sweep.execute("UPDATE POOL_job` SET last_worker = %s WHERE job_hash = %s", gpu, sweep.hash(1))
-    on_gpu = estimate_sweep(asked, nnfabrik=nnfabrik, tables=sweep.tables)
-    assert (on_gpu.estimate.seconds, on_gpu.on_gpu) == (30, True)
+
+    def found() -> tuple[list[tuple[str, float, int]], int]:
+        estimated = estimate_sweep(asked, nnfabrik=sweep.lab.nnfabrik, tables=sweep.tables)
+        return [(str(each.device), each.seconds, each.n_finished) for each in estimated.devices], (
+            estimated.n_interrupted
+        )
+
+    def ran_on(number: int, **worker: Any) -> None:
+        values = (sweep.worker(**worker), sweep.hash(number))
+        sweep.execute("UPDATE POOL_job` SET last_worker = %s WHERE job_hash = %s", *values)
+
+    assert found() == ([("the processor, with one worker", 45, 2)], 0)
+    ran_on(1, worker_gpu="0")  # of a version that noted no more
+    assert found() == ([("one GPU", 30, 1)], 0)
+    ran_on(1, worker_gpu="0", gpu_workers=0)  # its torch could use none
+    assert found() == ([("the processor, with one worker", 45, 2)], 0)
+    ran_on(1, worker_gpu="0")
+    ran_on(0, gpu_name="NVIDIA L4", gpu_workers=2)  # without a pool it has no number
+    assert found() == ([("one GPU", 30, 1), ("one NVIDIA L4 with 2 workers", 30, 1)], 0)
+    ran_on(1, worker_gpu="1b", gpu_name="NVIDIA L4", gpu_workers=2)
+    assert found() == ([("one NVIDIA L4 with 2 workers", 45 / 2, 2)], 0)
     sweep.execute("UPDATE POOL_job` SET n_starts = 2 WHERE job_hash = %s", sweep.hash(1))
-    interrupted = estimate_sweep(asked, nnfabrik=nnfabrik, tables=sweep.tables)
-    assert (interrupted.estimate.seconds, interrupted.n_interrupted) == (60, 1)
+    assert found() == ([("one NVIDIA L4 with 2 workers", 30, 1)], 1)
 
 
 def test_a_schema_without_tables_and_a_server_that_does_not_answer(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from december_plugin.sweeps.estimate import SweepEstimate
+from december_plugin.sweeps.estimate import DeviceEstimate, SweepEstimate
 from december_plugin.sweeps.training_time import LEVELS, SAME, Basis
 from december_plugin.text.formatting import format_duration, numbered
 
@@ -17,31 +17,34 @@ def outlook_lines(found: SweepEstimate, *, schema: str) -> Iterator[str]:
     yield f"  trained already   {found.n_trained:>6}"
     if n_left == 0:
         yield "Nothing is left to train."
-    elif not found.estimate.bases:
+    elif not found.devices:
         yield f"How long the {n_left} take is not known: {_why_unknown(found, schema)}"
     else:
-        yield from _trainings(found, n_left)
+        for on_device in found.devices:
+            yield from _trainings(on_device, n_left)
+        if found.n_interrupted:
+            yield f"  {found.n_interrupted} finished trainings do not count, because they were interrupted."
+        yield "Trainings that take over a shared pretraining are counted with the time that they really took."
     yield from _following(found)
 
 
-def _trainings(found: SweepEstimate, n_left: int) -> Iterator[str]:
-    estimate = found.estimate
-    device = "one GPU" if found.on_gpu else "the processor, with one worker"
+def _trainings(found: DeviceEstimate, n_left: int) -> Iterator[str]:
+    """Yield how long the trainings take on a kind of device, and what that rests on."""
+    estimate, device = found.estimate, found.device
     n_judged = n_left - estimate.n_unknown
     of = f"{n_judged}" if n_judged == n_left else f"{n_judged} of the {n_left}"
     yield (
-        f"To train {of}: about {format_duration(estimate.seconds)} on {device}; "
-        f"{format_duration(estimate.most_seconds)} if none stops early. It rests on"
+        f"To train {of}: about {format_duration(found.seconds)} on {device}; "
+        f"{format_duration(found.most_seconds)} if none stops early. It rests on"
     )
     for basis in estimate.bases:
         yield f"  {_basis_in_words(basis)}"
     if estimate.n_unknown:
         yield f"  nothing for the other {estimate.n_unknown}: no finished training is like them."
-    if not found.on_gpu:
+    if device.n_workers > 1:
+        yield f"  {device.n_workers} at a time share the GPU, and take that long together."
+    if not device.is_gpu:
         yield "  No training of a GPU is among them: on one it takes less."
-    if found.n_interrupted:
-        yield f"  {found.n_interrupted} finished trainings do not count, because they were interrupted."
-    yield "Trainings that take over a shared pretraining are counted with the time that they really took."
 
 
 def _following(found: SweepEstimate) -> Iterator[str]:

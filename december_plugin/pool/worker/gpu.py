@@ -90,7 +90,7 @@ class WorkerGpu:
     memory
         Bytes; 0 if they are not known.
     n_sharing
-        Workers on it.
+        Workers on it; 0 when this one has found out that it computes on the processor.
     uses_mps
         Whether they compute side by side, through MPS of the pool.
     is_ready
@@ -143,13 +143,13 @@ class WorkerGpu:
 
     def _without_cuda(self) -> WorkerGpu:
         if not self.label or self.device.isdigit():  # nobody has seen a GPU here: numbers may be a scheduler's alone
-            return replace(self, name="", memory=0, is_ready=True)
+            return replace(self, name="", memory=0, n_sharing=0, is_ready=True)
         if torch.version.cuda is None or not _has_driver():
             reason = f"this torch ({torch.__version__}) is built without CUDA. Install a build with it"
             if torch.version.cuda is not None:
                 reason = f"there is no {DRIVER}. Install NVIDIA's driver, or let the container have it"
             logger.warning("trainings run on the processor and not on the GPU %s: %s", self.label, reason)
-            return replace(self, name="", memory=0, is_ready=True)
+            return replace(self, name="", memory=0, n_sharing=0, is_ready=True)
         if self.uses_mps:
             raise MpsLostError(f"the GPU {self.label} cannot be used: its MPS does not answer")
         raise DeviceBrokenError(f"CUDA does not find the GPU {self.label} ({self.device}), which this worker was given")

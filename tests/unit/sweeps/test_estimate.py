@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from december_plugin.cli.views.outlook import outlook_lines
-from december_plugin.sweeps.estimate import SweepEstimate
+from december_plugin.sweeps.estimate import DeviceEstimate, SweepEstimate
 from december_plugin.sweeps.following_jobs import Following
-from december_plugin.sweeps.training_time import Estimate, Finished, Training, estimate, most_epochs
+from december_plugin.sweeps.training_time import Device, Estimate, Finished, Training, estimate, most_epochs
 
 DATA, OTHER_DATA = ("loaders", "a"), ("loaders", "b")
 MODEL = ("model", "m")
@@ -78,7 +78,8 @@ def test_epochs_that_a_trainer_is_allowed(name: str, config: dict, epochs: int |
 def test_what_is_printed() -> None:
     finished = [Finished(training("x", epochs=10), 3600.0, 10)]
     planned = [training("x", epochs=10), training("y", epochs=20), Training(("others", "c"), MODEL, ("t", "x"), 20)]
-    found = SweepEstimate(10, 2, 7, estimate(planned, finished), on_gpu=True, n_interrupted=4)
+    on_gpu = DeviceEstimate(Device(is_gpu=True), estimate(planned, finished), 1)
+    found = SweepEstimate(10, 2, 7, (on_gpu,), n_interrupted=4)
     assert list(outlook_lines(found, schema="lab")) == [
         "  new                    2",
         "  planned already        1",
@@ -90,12 +91,29 @@ def test_what_is_printed() -> None:
         "  4 finished trainings do not count, because they were interrupted.",
         "Trainings that take over a shared pretraining are counted with the time that they really took.",
     ]
-    nothing = SweepEstimate(4, 4, 0, Estimate([], 4), on_gpu=False, n_interrupted=0)
+    nothing = SweepEstimate(4, 4, 0, (), n_interrupted=0)
     assert list(outlook_lines(nothing, schema="lab"))[-1] == (
         "How long the 4 take is not known: no worker has finished a training like them in the schema 'lab' yet."
     )
-    done = SweepEstimate(4, 0, 4, Estimate([], 0), on_gpu=False, n_interrupted=0)
+    done = SweepEstimate(4, 0, 4, (), n_interrupted=0)
     assert list(outlook_lines(done, schema="lab"))[-1] == "Nothing is left to train."
+
+
+def test_each_kind_of_device_has_its_own_time() -> None:
+    planned = [training("x", epochs=10)] * 6
+    shared, alone = Device(True, "NVIDIA L4", 2), Device(True, "NVIDIA H100 80GB HBM3")
+    on_shared = DeviceEstimate(shared, estimate(planned, [Finished(training("x", epochs=10), 7200.0, 10)] * 3), 3)
+    on_alone = DeviceEstimate(alone, estimate(planned, [Finished(training("x", epochs=10), 1200.0, 5)]), 1)
+    assert (on_shared.seconds, on_alone.seconds, on_alone.most_seconds) == (6 * 3600, 6 * 1200, 6 * 2400)
+    lines = list(outlook_lines(SweepEstimate(6, 6, 0, (on_shared, on_alone), n_interrupted=0), schema="lab"))
+    assert lines[3:] == [
+        "To train 6: about 6.0 h on one NVIDIA L4 with 2 workers; 6.0 h if none stops early. It rests on",
+        "  3 finished with the same dataset, model and trainer, for 6 of them: 2.0 h each on average.",
+        "  2 at a time share the GPU, and take that long together.",
+        "To train 6: about 2.0 h on one NVIDIA H100 80GB HBM3; 4.0 h if none stops early. It rests on",
+        "  1 finished with the same dataset, model and trainer, for 6 of them: 20 min each on average.",
+        "Trainings that take over a shared pretraining are counted with the time that they really took.",
+    ]
 
 
 def test_what_follows_the_trainings_is_counted_or_said_not_to_be() -> None:
@@ -104,10 +122,10 @@ def test_what_follows_the_trainings_is_counted_or_said_not_to_be() -> None:
         Following("evaluations", 60, 12, 130.0),
         Following("the null", 42, 42, 0.0),
     )
-    found = SweepEstimate(4, 0, 4, Estimate([], 0), on_gpu=False, n_interrupted=0, following=following)
+    found = SweepEstimate(4, 0, 4, (), n_interrupted=0, following=following)
     assert list(outlook_lines(found, schema="lab"))[-1] == (
         "After the trainings, with one worker: clusterings about 20 s (12 jobs); evaluations about 2 min (60 jobs, "
         "12 of them not estimated yet); the null is not estimated yet (42 jobs)."
     )
-    done = SweepEstimate(4, 0, 4, Estimate([], 0), False, 0, following=(Following("the null", 0, 0, 0.0),))
+    done = SweepEstimate(4, 0, 4, (), 0, following=(Following("the null", 0, 0, 0.0),))
     assert list(outlook_lines(done, schema="lab"))[-1] == "Nothing is left to train."

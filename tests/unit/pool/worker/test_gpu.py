@@ -115,7 +115,7 @@ def test_a_gpu_that_cuda_does_not_find_is_no_reason_to_train_on_the_processor(mo
         given(cuda, uses_mps=True).prepare("TrainedModel")
     # Nobody has seen the GPU of a number that only a scheduler has set, and none was given to the processor's workers.
     for found in (given(cuda, device="0").prepare("TrainedModel"), given(cuda, label="").prepare("TrainedModel")):
-        assert (found.name, found.memory, found.is_ready) == ("", 0, True)
+        assert (found.name, found.memory, found.n_sharing, found.is_ready) == ("", 0, 0, True)
 
 
 @pytest.mark.parametrize(
