@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from december_plugin.datasets.common.chunks import stack_stretches
 from december_plugin.datasets.common.columns import Column, HasColumns
 from december_plugin.datasets.common.trials import data_point, stack_trials
 from december_plugin.errors import SettingsError
@@ -41,19 +42,29 @@ class HeldColumn(NamedTuple):
         (trials,) int64 row of each trial; None: the trial's position.
     table
         (at most 256,) float32 the different values; None if the values are kept themselves.
+    length, channels_first
+        Of stretches, as of :class:`~december_plugin.datasets.common.columns.Column`.
     """
 
     values: Tensor
     rows: Tensor | None = None
     table: Tensor | None = None
+    length: int | None = None
+    channels_first: bool = False
 
     def take(self, trials: Tensor) -> Tensor:
         """Return the values of trials (m,) int64, (m, ...) float32."""
         rows = trials if self.rows is None else self.rows.index_select(0, trials)
+        if self.length is not None:
+            rows = (rows[:, None] + torch.arange(self.length, device=rows.device)).flatten()
         values = self.values.index_select(0, rows)
         if self.table is None:
-            return values.float()
-        return self.table.index_select(0, values.flatten().int()).view(values.shape)
+            values = values.float()
+        else:
+            values = self.table.index_select(0, values.flatten().int()).view(values.shape)
+        if self.length is not None:
+            values = values.unflatten(0, (len(trials), self.length))
+        return values.movedim(2, 1).contiguous() if self.channels_first else values
 
 
 class _Positions(Dataset):
@@ -145,7 +156,9 @@ def why_not_resident(loader: Any) -> str | None:
         return f"its dataset, a {type(loader.dataset).__name__}, makes its batches anew in every epoch"
     if loader.num_workers:
         return f"its loader has {loader.num_workers} worker(s)"
-    if loader.batch_sampler is None or loader.collate_fn is not stack_trials:
+    if loader.dataset.columns() is None:
+        return "its stimuli are not in memory"
+    if loader.batch_sampler is None or loader.collate_fn not in (stack_trials, stack_stretches):
         return "its loader has batches of its own making (batch_sampler, collate_fn)"
     return None
 
@@ -248,7 +261,7 @@ class Shelf:
         self._names: dict[int, str] = {}
         self._rows: dict[int, Tensor] = {}
         self._tables: dict[int, Tensor | None] = {}
-        self._held: dict[int, HeldColumn] = {}
+        self._held: dict[int, tuple[Tensor, Tensor | None]] = {}
         self._halved = False
 
     def announce(self, columns: Mapping[str, Column]) -> None:
@@ -307,15 +320,16 @@ class Shelf:
         if key not in self._held:
             table = self._tables.get(key)
             if table is not None:
-                self._held[key] = HeldColumn(encode(column.values, table), table=table)
+                self._held[key] = encode(column.values, table), table
             else:
                 dtype = torch.float16 if self._is_halved(key) else None
-                self._held[key] = HeldColumn(column.values.to(device=self.device, dtype=dtype))
-        if column.rows is None:
-            return self._held[key]
-        row_key = id(column.rows)
-        self._rows[row_key] = self._rows[row_key].to(self.device)
-        return self._held[key]._replace(rows=self._rows[row_key])
+                self._held[key] = column.values.to(device=self.device, dtype=dtype), None
+        values, table = self._held[key]
+        rows = column.rows
+        if rows is not None:
+            self._rows[id(rows)] = self._rows[id(rows)].to(self.device)
+            rows = self._rows[id(rows)]
+        return HeldColumn(values, rows, table, column.length, column.channels_first)
 
 
 def value_table(values: Tensor, device: torch.device) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import operator
 from abc import ABC, abstractmethod
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
 
 from december_plugin.datasets.common.arrays import update_digest
+from december_plugin.datasets.common.columns import Column
 from december_plugin.datasets.common.trials import TRAIN, data_point, mean_over_trials
 
 FIELDS = ("videos", "responses")
@@ -61,6 +63,11 @@ class MovieInMemory(Movie):
         self.frames = frames
         self.n_frames = frames.shape[1]
         self.shape = (frames.shape[0], frames.shape[2], frames.shape[3])
+
+    @functools.cached_property
+    def rows(self) -> Tensor:
+        """The frames one after the other, (frames, channels, height, width); the same memory."""
+        return self.frames.movedim(1, 0)
 
     def stretch(self, start: int, stop: int) -> Tensor:
         """Return a view."""
@@ -123,6 +130,13 @@ class ChunkedMovie(Dataset):
             raise IndexError(f"no {self.chunk} frames of {self.movie.n_frames} begin with frame {start}")
         stop = start + self.chunk
         return data_point(FIELDS)(self.movie.stretch(start, stop), self.responses[start:stop])
+
+    def columns(self) -> dict[str, Column] | None:
+        """Return the fields of a batch by name; None if the movie is not in memory as a whole."""
+        if not isinstance(self.movie, MovieInMemory):
+            return None
+        videos = Column(self.movie.rows, length=self.chunk, channels_first=True)
+        return dict(zip(FIELDS, (videos, Column(self.responses, length=self.chunk)), strict=True))
 
     @property
     def n_neurons(self) -> int:

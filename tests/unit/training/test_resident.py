@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import re
 
+import numpy as np
 import pytest
 import torch
 from neuralpredictors.training import LongCycler
 from torch.utils.data import DataLoader, SubsetRandomSampler
 
 from december_plugin.datasets import static_loaders
+from december_plugin.datasets.common.chunks import ChunkedMovie, Movie, MovieInMemory, chunk_loader, stack_stretches
 from december_plugin.datasets.common.columns import Column
-from december_plugin.datasets.common.trials import stack_trials
+from december_plugin.datasets.common.trials import by_tier, stack_trials
 from december_plugin.errors import SettingsError
 from december_plugin.simulate import write_recording
 from december_plugin.training import resident
@@ -66,6 +68,42 @@ def test_recordings_with_behaviour_are_served_field_by_field(tmp_path):
     held = resident_loaders(static_loaders([folder], 5, **settings), CPU, True)
     same(epochs(held["train"]), epochs(static_loaders([folder], 5, **settings)["train"]))
     assert next(iter(next(iter(held["train"].values()))))._fields == ("images", "responses", "behavior", "pupil_center")
+
+
+def movie_loaders(*, jitter):
+    """Return loaders of a movie of grey levels, two channels and 60 frames, which two sessions share."""
+    shown = MovieInMemory(torch.randint(9, (2, 60, 3, 4), generator=torch.Generator().manual_seed(0)).float())
+    common = {"movie": shown, "chunk": 12, "jitter": jitter, "frame_rate": 30.0, "response_unit": "spikes"}
+    sessions = {}
+    for n, data_key in ((5, "one"), (3, "two")):
+        responses = torch.rand(60, n, generator=torch.Generator().manual_seed(n))
+        own = {"data_key": data_key, "responses": responses, "neurons": None, "mean_responses": None, **common}
+        tiers = {"train": np.arange(0, 42, 10), "validation": np.array([44, 48])}
+        sessions[data_key] = {
+            tier: chunk_loader(ChunkedMovie(starts=starts, **own), tier, batch_size=2) for tier, starts in tiers.items()
+        }
+    return by_tier(sessions)
+
+
+@pytest.mark.parametrize("tier", ["train", "validation"])
+def test_stretches_of_movies_that_are_in_memory_are_served_alike(tier):
+    expected = epochs(movie_loaders(jitter=7)[tier])
+    held = resident_loaders(movie_loaders(jitter=7), CPU, True)[tier]
+    same(epochs(held), expected)
+    batch = next(iter(held["one"]))
+    assert [value.is_contiguous() for value in batch] == [True, True]
+    assert held["one"].columns["videos"].values is held["two"].columns["videos"].values
+
+
+def test_compact_stretches_are_served_alike():
+    loader = movie_loaders(jitter=1)["train"]["one"]
+    shelf, _ = shelf_of(loader.dataset.columns(), budget=None)
+    assert str(shelf) == "0.00 GB, videos as uint8 (lossless), responses as float32"
+    starts = torch.tensor([3, 40, 0])
+    videos, responses = (column.take(starts) for column in shelf.hold(loader.dataset.columns()).values())
+    expected = stack_stretches([loader.dataset[start] for start in starts.tolist()])
+    assert torch.equal(videos, expected.videos)
+    assert torch.equal(responses, expected.responses)
 
 
 @pytest.mark.parametrize("settings", [{"max_iter": 3}, {"max_iter": 4, "pretrain_epochs": 2, "n_clusters": 3}])
@@ -165,12 +203,29 @@ class Own(DataLoader):
     pass
 
 
+class OnDisk(Movie):
+    n_frames = 60
+
+    def stretch(self, start, stop):
+        raise NotImplementedError
+
+    def update_digest(self, digest):
+        raise NotImplementedError
+
+
+def on_disk():
+    loader = movie_loaders(jitter=1)["train"]["one"]
+    loader.dataset.movie = OnDisk()
+    return loader
+
+
 SESSION = Session(4, seed=0)
 STACKED = {"batch_size": 4, "sampler": SubsetRandomSampler(range(8)), "collate_fn": stack_trials}
 CANNOT = {
     "its loader is a Own, not torch's DataLoader": lambda: Own(SESSION, **STACKED),
     "its loader is a list, not torch's DataLoader": lambda: [1, 2],
     "its dataset, a Recording, makes its batches anew in every epoch": lambda: make_loaders()["train"]["one"],
+    "its stimuli are not in memory": on_disk,
     "its loader has 2 worker(s)": lambda: DataLoader(SESSION, num_workers=2, **STACKED),
     "its loader has batches of its own making (batch_sampler, collate_fn)": lambda: DataLoader(SESSION, batch_size=4),
 }
