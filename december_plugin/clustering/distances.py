@@ -110,6 +110,31 @@ def middle_vector(w: Tensor) -> Tensor:
     return sample.sort(dim=0).values[(len(sample) - 1) // 2].double()
 
 
+class FiniteVectors:
+    """Which vectors of asynchronous steps were not finite, kept on their device until somebody looks."""
+
+    def __init__(self, w: Tensor) -> None:
+        self.n = len(w)
+        self._found = torch.zeros(2, dtype=torch.int64, device=w.device)  # in the first such step: how many, the first
+
+    def is_of(self, w: Tensor) -> bool:
+        """Tell whether vectors are as many, and on the same device."""
+        return len(w) == self.n and w.device == self._found.device
+
+    def note(self, log_likelihoods: Tensor) -> None:
+        """Note which vectors' log likelihoods (N,) are not finite, unless there were such before."""
+        bad = ~torch.isfinite(log_likelihoods)
+        found = torch.stack([bad.sum(), bad.to(torch.uint8).argmax()])
+        self._found.copy_(torch.where(self._found[0] > 0, self._found, found))
+
+    def check(self) -> None:
+        """Raise an EmbeddingError if there were any, and forget them."""
+        n_bad, first = self._found.tolist()
+        self._found.zero_()
+        if n_bad:
+            raise not_finite(n_bad, self.n, first)
+
+
 def check_magnitude(w: Tensor) -> float:
     """Return the largest absolute value of vectors (N, D).
 
@@ -174,16 +199,11 @@ class DiagonalDistances:
 
         The features are overwritten by the next block.
         """
-        (n, d), k = self.w.shape, len(self.coefficients)
-        numbers = BLOCK_NUMBERS.get(self.w.device.type, BLOCK_NUMBERS_ELSEWHERE)
-        if self.asynchronous:
-            numbers = BLOCK_NUMBERS_ELSEWHERE
-        size = min(n, max(4, numbers // (2 * d + 4 * k) // 64) * 64)
+        d, size = self.w.shape[1], self._block_size()
         buffer = self.w.new_empty((size, 2 * d), dtype=dtype)
         shift = self.shift.to(dtype)
-        for start in range(0, n, size):
-            rows = slice(start, min(start + size, n))
-            features = buffer[: rows.stop - start]
+        for rows in self.rows():
+            features = buffer[: rows.stop - rows.start]
             x = features[:, d:]
             if self.w.dtype == dtype:
                 torch.sub(self.w[rows], shift, out=x)
@@ -192,12 +212,25 @@ class DiagonalDistances:
             torch.mul(x, x, out=features[:, :d])
             yield rows, features
 
+    def rows(self) -> Iterator[slice]:
+        """Yield the rows of the blocks."""
+        n, size = len(self.w), self._block_size()
+        for start in range(0, n, size):
+            yield slice(start, min(start + size, n))
+
+    def _block_size(self) -> int:
+        (n, d), k = self.w.shape, len(self.coefficients)
+        numbers = BLOCK_NUMBERS.get(self.w.device.type, BLOCK_NUMBERS_ELSEWHERE)
+        if self.asynchronous:
+            numbers = BLOCK_NUMBERS_ELSEWHERE
+        return min(n, max(4, numbers // (2 * d + 4 * k) // 64) * 64)
+
     def evaluate(self, features: Tensor) -> Tensor:
         """Return the squared distances (K, B), float64; rounding can take one that is 0 just below it."""
         delta = torch.addmm(self.offsets, self.coefficients, features.t())
         for k, center, precision in self._far:
             delta[k] = (features[:, len(center) :] - center).square() @ precision
-        return delta
+        return delta.clamp_min_(0) if self.asynchronous else delta
 
     def backward_vectors(self, gradients: Tensor, rows: slice, out: Tensor) -> None:
         """Write to ``out`` (N, D) the gradients with respect to the vectors that follow from those of the distances.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import warnings
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,8 +15,8 @@ from torch.autograd.function import once_differentiable
 
 from december_plugin.clustering.distances import (
     DiagonalDistances,
+    FiniteVectors,
     as_vectors,
-    not_finite,
     squared_distances,
     working_dtype,
 )
@@ -64,7 +68,11 @@ def kl_divergence(p: Tensor, log_q: Tensor) -> Tensor:
     return torch.where(present, p * log_ratio, 0).sum()
 
 
-class _ClusteringLoss(torch.autograd.Function):
+MOST_CLUSTERS_OF_KERNELS = 1024  # that a program can hold in its registers
+KERNEL_TOLERANCE = 1e-3  # of loss, gradient, centres and scales, relative to plain operations: finds what is wrong
+
+
+class ClusteringLoss(torch.autograd.Function):
     """KL of the target from the responsibilities, with its gradient in the readout vectors, block by block.
 
     Let ``a = log pi + log t`` be the logits of ``q``, ``r = log p - log q``, ``R_i = sum_k p_ik r_ik`` the part of
@@ -75,8 +83,9 @@ class _ClusteringLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, w: Tensor, mixture: StudentTMixture, detach_target: bool, seen: _FiniteVectors | None
+        ctx: Any, w: Tensor, mixture: StudentTMixture, detach_target: bool, seen: FiniteVectors | None
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss, and responsibilities and precisions (K, N), which :class:`FiniteVectors` may look at."""
         dtype = working_dtype(w)
         distances = DiagonalDistances(w, mixture.centers, mixture.scales, asynchronous=seen is not None)
         log_q, q, u = (w.new_empty((mixture.n_clusters, len(w)), dtype=dtype) for _ in range(3))
@@ -101,6 +110,7 @@ class _ClusteringLoss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, loss_gradient: Tensor | None, *_: None) -> tuple[Tensor | None, None, None, None]:
+        """Return the gradient with respect to the vectors."""
         if loss_gradient is None:
             return None, None, None, None
         w, q, u, logit_gradients = ctx.saved_tensors
@@ -114,31 +124,6 @@ class _ClusteringLoss(torch.autograd.Function):
                     block = torch.addcmul(block, q_block, ctx.sum_gradients @ q_block - ctx.sum_gradients[:, None])
                 ctx.distances.backward_vectors((block * u[:, rows]).mul_(scale), rows, gradient)
         return gradient, None, None, None
-
-
-class _FiniteVectors:
-    """Which vectors of asynchronous steps were not finite, kept on their device until somebody looks."""
-
-    def __init__(self, w: Tensor) -> None:
-        self.n = len(w)
-        self._found = torch.zeros(2, dtype=torch.int64, device=w.device)  # in the first such step: how many, the first
-
-    def is_of(self, w: Tensor) -> bool:
-        """Tell whether vectors are as many, and on the same device."""
-        return len(w) == self.n and w.device == self._found.device
-
-    def note(self, log_likelihoods: Tensor) -> None:
-        """Note which vectors' log likelihoods (N,) are not finite, unless there were such before."""
-        bad = ~torch.isfinite(log_likelihoods)
-        found = torch.stack([bad.sum(), bad.to(torch.uint8).argmax()])
-        self._found.copy_(torch.where(self._found[0] > 0, self._found, found))
-
-    def check(self) -> None:
-        """Raise an EmbeddingError if there were any, and forget them."""
-        n_bad, first = self._found.tolist()
-        self._found.zero_()
-        if n_bad:
-            raise not_finite(n_bad, self.n, first)
 
 
 def _replace_by_logit_gradients(
@@ -161,6 +146,59 @@ def _replace_by_logit_gradients(
             flows += t.sum(dim=1)
             log_q_block.add_(t, alpha=2)
     return loss, None if detach_target else (flows / sums).to(q.dtype)
+
+
+def _step_kernels() -> ModuleType:
+    """Import the kernels, which needs Triton."""
+    from december_plugin.clustering import step_kernels
+
+    return step_kernels
+
+
+@functools.cache
+def kernels_work(device: torch.device, n_clusters: int, n_features: int, dof: float, detach_target: bool) -> bool:
+    """Tell whether the Triton kernels of the step (:mod:`.step_kernels`) give what plain operations give here.
+
+    Both do one step on a few vectors. Where the kernels cannot be compiled, or their results differ, a warning says so.
+    They do not work for more than 1,024 clusters, nor on devices other than CUDA's.
+    """
+    if device.type != "cuda" or n_clusters > MOST_CLUSTERS_OF_KERNELS:
+        return False
+    try:
+        difference = _difference_by_kernels(device, n_clusters, n_features, dof, detach_target)
+        reason = f"its results differ by {difference:.1g} from theirs"
+    except Exception as error:  # a compiler and a driver can fail in any way
+        difference, reason = math.inf, f"{type(error).__name__}: {error}".splitlines()[0]
+    if difference < KERNEL_TOLERANCE:
+        return True
+    warnings.warn(
+        f"the DECEMber step runs on torch's own operations, which take about twice as long: its Triton kernels do not "
+        f"work on {device} ({reason}). Triton comes with torch for CUDA, and needs a C compiler.",
+        UserWarning,
+        stacklevel=3,
+    )
+    return False
+
+
+def _difference_by_kernels(
+    device: torch.device, n_clusters: int, n_features: int, dof: float, detach_target: bool
+) -> float:
+    """Return the largest relative difference between a step by kernels and one by plain operations."""
+    random = np.random.default_rng(0)
+    w, centers = (torch.as_tensor(random.standard_normal((n, n_features))) for n in (70, n_clusters))
+    steps = []
+    for by_kernels in (False, True):
+        december = DECEMber(n_clusters, n_features, dof=dof, detach_target=detach_target, asynchronous=True).to(device)
+        december.mixture.centers.copy_(centers / 4)
+        december.mixture.scales.fill_(1)
+        with torch.enable_grad():
+            vectors = w.to(device, torch.float32).requires_grad_()
+            december.prepare(vectors, by_kernels=by_kernels)
+            loss = december.loss(vectors)
+            (gradient,) = torch.autograd.grad(loss, vectors)
+        december.m_step(vectors)
+        steps.append([loss.detach(), gradient, december.mixture.centers, december.mixture.scales])
+    return max(float((a - b).norm() / (1e-6 + a.norm())) for a, b in zip(*steps, strict=True))
 
 
 class DECEMber(nn.Module):
@@ -227,7 +265,8 @@ class DECEMber(nn.Module):
         self.empty_clusters = check_choice("empty_clusters", empty_clusters, EMPTY_CLUSTERS)
         self.asynchronous = asynchronous
         self._last_e_step: tuple[Tensor, Tensor] | None = None
-        self._seen: _FiniteVectors | None = None
+        self._seen: FiniteVectors | None = None
+        self._by_kernels = False
 
     def initialize(self, w: Tensor, *, seed: int, n_init: int = KMEANS_RESTARTS, **settings: str) -> None:
         """Start the clusters from k-means on readout vectors (N, D); see :meth:`StudentTMixture.initialize`."""
@@ -255,16 +294,25 @@ class DECEMber(nn.Module):
             the clusters were never initialised.
         """
         if not self.is_asynchronous(w):
-            w, self._seen = self.mixture.check(w), None
+            w, self._seen, self._by_kernels = self.mixture.check(w), None, False
         elif self._seen is None or not self._seen.is_of(w):
-            w = self.mixture.check(w)
-            self._seen = _FiniteVectors(w)
+            w, mixture = self.mixture.check(w), self.mixture
+            settings = mixture.n_clusters, mixture.n_features, mixture.dof, self.detach_target
+            self.prepare(w, by_kernels=kernels_work(w.device, *settings))
         else:
             w = as_vectors(w, n_features=self.mixture.n_features)
         self._last_e_step = None  # frees its memory for the new one
-        loss, q, u = _ClusteringLoss.apply(w, self.mixture, self.detach_target, self._seen)
+        function = _step_kernels().KernelLoss if self._by_kernels else ClusteringLoss
+        loss, q, u = function.apply(w, self.mixture, self.detach_target, self._seen)
         self._last_e_step = q.detach().t(), u.detach().t()
         return loss
+
+    def prepare(self, w: Tensor, *, by_kernels: bool) -> None:
+        """Prepare for asynchronous steps on as many vectors as ``w`` (N, D), by Triton kernels or plain operations.
+
+        :meth:`loss` does so by itself, with the kernels if they work (:func:`kernels_work`).
+        """
+        self._by_kernels, self._seen = by_kernels, FiniteVectors(w)
 
     def is_asynchronous(self, w: Tensor) -> bool:
         """Whether steps on these vectors never let the host wait for their device."""
@@ -299,6 +347,7 @@ class DECEMber(nn.Module):
             scale_centers=self.scale_centers,
             empty_clusters=self.empty_clusters,
             asynchronous=self.is_asynchronous(w),
+            kernels=_step_kernels() if self._by_kernels else None,
         )
 
     def assign(self, w: Tensor) -> tuple[Tensor, Tensor]:

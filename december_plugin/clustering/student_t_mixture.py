@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -271,6 +272,7 @@ class StudentTMixture(nn.Module):
         scale_centers: str = "new",
         empty_clusters: str = "keep",
         asynchronous: bool = False,
+        kernels: ModuleType | None = None,
     ) -> None:
         """Set centres, scales and weights to those that the responsibilities imply (paper, equations 11 and 12).
 
@@ -294,6 +296,8 @@ class StudentTMixture(nn.Module):
         asynchronous
             Whether the host never waits for the device: vectors, float32 or less precise, are not checked for NaN, and
             scales of a cluster that is narrower than the float32 numbers at its place are only as precise as those.
+        kernels
+            The module :mod:`~december_plugin.clustering.step_kernels`, to compute the sums; only if asynchronous.
 
         Raises
         ------
@@ -316,6 +320,10 @@ class StudentTMixture(nn.Module):
                 f"{tuple(u.shape)}. Pass the e_step of the same neurons."
             )
         distances = DiagonalDistances(w, self.centers, self.scales, asynchronous=asynchronous)
+        if kernels is not None:
+            moments = kernels.kernel_moments(distances, q.t(), u.t())
+            self._update(moments, None, about_old_centers=scale_centers == "old")
+            return
         dtype = torch.float64 if asynchronous or w.device.type != "cpu" else working_dtype(w)
         moments = self._moments(distances, q, u, dtype)
         # A scale is the small difference of squares where a cluster is far from the mean and narrow.
@@ -485,6 +493,10 @@ class StudentTMixture(nn.Module):
         log_densities = self._log_constants() - (nu + d) / 2 * torch.log1p(delta / nu)
         return log_densities, (nu + d) / (nu + delta)
 
+    def log_constants(self) -> Tensor:
+        """Return what mixing weights and scales add to the log densities of the clusters (K, 1), float64."""
+        return self._log_constants() + self._log_weights()
+
     def _log_constants(self) -> Tensor:
         """Return the part of the log densities that does not depend on the vectors (K, 1), float64."""
         nu, d = self.dof, self.n_features
@@ -511,7 +523,7 @@ class StudentTMixture(nn.Module):
         """
         dtype = torch.float64 if out is None else out[0].dtype
         slope = -(self.dof + self.n_features) / 2
-        constants = self._log_constants() + self._log_weights()
+        constants = self.log_constants()
         largest = constants.max()
         constants = (constants - largest).to(dtype)
         for rows, features in distances.blocks():
