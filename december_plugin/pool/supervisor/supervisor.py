@@ -32,7 +32,6 @@ from typing import Protocol
 from december_plugin.errors import ExitCode
 from december_plugin.pool.supervisor.gpus import visible_gpus
 from december_plugin.pool.supervisor.mps import PoolMps, plan_mps
-from december_plugin.pool.supervisor.process import DRAINED, MISTAKEN, WorkerSlot, ending_in_words
 from december_plugin.pool.supervisor.settings import (
     PoolSettings,
     log_folder_of,
@@ -44,6 +43,7 @@ from december_plugin.pool.supervisor.settings import (
 )
 from december_plugin.pool.supervisor.signals import SignalPipe, signal_name
 from december_plugin.pool.supervisor.slots import Slot, threads_per_worker
+from december_plugin.pool.supervisor.worker_slot import DRAINED, MISTAKEN, WorkerSlot, ending_in_words
 from december_plugin.security.redaction import redacted
 from december_plugin.text.formatting import numbered
 

@@ -19,12 +19,13 @@ import pytest
 
 import helpers
 from december_plugin.errors import SettingsError
-from december_plugin.pool.supervisor import process as worker_process
 from december_plugin.pool.supervisor import supervisor as local
-from december_plugin.pool.supervisor.process import LogFollower, WorkerSlot, ending_in_words
+from december_plugin.pool.supervisor import worker_slot
+from december_plugin.pool.supervisor.gpus import Gpu
 from december_plugin.pool.supervisor.settings import worker_program
-from december_plugin.pool.supervisor.slots import Gpu, Slot
+from december_plugin.pool.supervisor.slots import Slot
 from december_plugin.pool.supervisor.supervisor import PoolSettings
+from december_plugin.pool.supervisor.worker_slot import LogFollower, WorkerSlot, ending_in_words
 from december_plugin.pool.worker.readiness import VARIABLE, Listener, tell_supervisor
 from helpers.pool_stage import Stage, are_gone, is_alive, no_children_left, send_self
 
@@ -147,7 +148,7 @@ def test_a_killed_worker_is_reported_and_replaced_by_another(tmp_path):
 @pytest.fixture
 def impatient(monkeypatch):
     """Start workers again after a moment."""
-    monkeypatch.setattr(worker_process, "FIRST_DELAY", 0.1)
+    monkeypatch.setattr(worker_slot, "FIRST_DELAY", 0.1)
 
 
 def test_retry_is_for_the_first_worker_only(tmp_path, impatient):
