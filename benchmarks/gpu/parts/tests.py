@@ -38,4 +38,4 @@ def measure(device: str, *, tiny: bool) -> Iterator[Row]:
     bad = count["failures"] + count["errors"]
     yield Row("tests that passed", count["tests"] - bad - count["skipped"], "tests", Target(at_least=1))
     yield Row("tests that failed", bad, "tests", Target(at_most=0))
-    yield Row("tests that were skipped", count["skipped"], "tests", Target(at_most=0))
+    yield Row("tests that were skipped", count["skipped"], "tests")
