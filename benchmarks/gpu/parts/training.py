@@ -1,0 +1,31 @@
+"""An epoch at the paper's scale, 7 sessions of 7,800 neurons and 4,500 images, beside SENSORIUM's way."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from benchmarks.gpu.rows import Row, Target
+from benchmarks.training import SENSORIUM, SIZES, TARGET_MEMORY, TARGET_SECONDS
+from benchmarks.training import measure as measure_training
+
+LIMIT_S = 120
+EPOCHS = 2  # measured of each
+OURS, DECEMBER = "ours", "ours, DECEMber"
+
+
+def measure(device: str, *, tiny: bool) -> Iterator[Row]:
+    size = dataclasses.replace(SIZES["tiny" if tiny else "paper"], epochs=1 if tiny else EPOCHS)
+    measured = measure_training(device, size, ways=[SENSORIUM, OURS] if tiny else [SENSORIUM, OURS, DECEMBER])
+    reference = measured[SENSORIUM]
+    for way, each in measured.items():
+        yield Row(f"an epoch, {way}", each.seconds, "s")
+        if each.peak_bytes is not None:
+            yield Row(f"memory at its peak, {way}", each.peak_bytes / 1e9, "GB")
+        yield Row(f"validation correlation after the last epoch, {way}", each.correlation)
+    ours = measured[OURS]
+    faster = reference.seconds / ours.seconds
+    yield Row("times less time than SENSORIUM's way", faster, "times", Target(at_least=TARGET_SECONDS))
+    if ours.peak_bytes is not None and reference.peak_bytes:
+        share = ours.peak_bytes / reference.peak_bytes
+        yield Row("share of the memory of SENSORIUM's way", share, "", Target(at_most=TARGET_MEMORY))
