@@ -378,6 +378,7 @@ def _position_arguments(settings: FrameReadoutSettings) -> dict[str, Any]:
         "init_mu_range": settings.init_mu_range,
         "init_sigma": settings.init_sigma,
         "gauss_type": settings.gauss_type,
+        "kernel": settings.readout_kernel,
     }
 
 

@@ -38,6 +38,7 @@ def equivariant_core_gaussian_readout(
     init_mu_range: float = 0.3,
     init_sigma: float = 0.1,
     gauss_type: str = "full",
+    readout_kernel: str = "auto",
     grid_mean_predictor: Mapping[str, Any] | None = None,
     readout_bias: bool = True,
     bias_start: str = "mean_rate",
@@ -82,6 +83,10 @@ def equivariant_core_gaussian_readout(
     init_mu_range, init_sigma, gauss_type
         Start range of the positions (in (0, 1]; 1 is the edge of the map), start width of the position's Gaussian, and
         its covariance: full, uncorrelated or isotropic.
+    readout_kernel
+        How maps are read at the positions, with the same results to rounding: ``"grid_sample"`` as in neuralpredictors;
+        ``"fused"`` without a tensor of all samples (:mod:`december_plugin.models.layers.point_reading`); ``"auto"`` is
+        ``"fused"`` on CUDA, and on the CPU where it is faster.
     grid_mean_predictor
         Predict positions from ``cell_motor_coordinates`` by a small network, with its settings as in
         :func:`~december_plugin.models.stacked_core_gaussian_readout`. None learns each position separately.

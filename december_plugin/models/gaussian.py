@@ -83,6 +83,7 @@ def stacked_core_gaussian_readout(
     readout_bias: bool = True,
     bias_start: str = "mean_rate",
     gauss_type: str = "full",
+    readout_kernel: str = "auto",
     grid_mean_predictor: Mapping[str, Any] | None = CORTEX_GRID,
     shifter: bool | None = None,
     hidden_channels_shifter: int = 5,
@@ -139,6 +140,10 @@ def stacked_core_gaussian_readout(
     init_mu_range, init_sigma, gauss_type
         Start range of the positions (in (0, 1]; 1 is the edge of the map), start width of the position's Gaussian, and
         its covariance: full, uncorrelated or isotropic.
+    readout_kernel
+        How maps are read at the positions, with the same results to rounding: ``"grid_sample"`` as in neuralpredictors;
+        ``"fused"`` without a tensor of all samples (:mod:`december_plugin.models.layers.point_reading`); ``"auto"`` is
+        ``"fused"`` on CUDA, and on the CPU where it is faster.
     readout_bias, bias_start
         Whether each neuron has a bias, and where it starts: ``"mean_rate"`` at the value for which a neuron without
         drive has its mean response over the training tier, ``"zero"`` at 0 as in SENSORIUM's code.

@@ -74,6 +74,7 @@ def movie_core_gaussian_readout(
     init_mu_range: float = 0.3,
     init_sigma: float = 0.25,
     gauss_type: str = "isotropic",
+    readout_kernel: str = "auto",
     readout_bias: bool = True,
     bias_start: str = "mean_rate",
     elu_offset: float = 0.0,
@@ -118,6 +119,10 @@ def movie_core_gaussian_readout(
     init_mu_range, init_sigma, gauss_type
         Start range of the positions (in (0, 1]; 1 is the edge of the map), start width of the position's Gaussian, and
         its covariance: full, uncorrelated or isotropic.
+    readout_kernel
+        How maps are read at the positions, with the same results to rounding: ``"grid_sample"`` as in neuralpredictors;
+        ``"fused"`` without a tensor of all samples (:mod:`december_plugin.models.layers.point_reading`); ``"auto"`` is
+        ``"fused"`` on CUDA, and on the CPU where it is faster.
     readout_bias, bias_start
         Whether each neuron has a bias, and where it starts: ``"mean_rate"`` at the value for which a neuron without
         drive has its mean response over the training tier, ``"zero"`` at 0.

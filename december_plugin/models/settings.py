@@ -28,6 +28,7 @@ CORTEX_GRID: Mapping[str, Any] = MappingProxyType(
 INPUT_REGULARIZERS = ("LaplaceL2norm", "LaplaceL2", "LaplaceL1", "GaussianLaplaceL2")
 READOUT_REGULARIZERS = ("l1", "adaptive_log_norm")
 GAUSS_TYPES = ("full", "uncorrelated", "isotropic")
+READOUT_KERNELS = ("auto", "fused", "grid_sample")
 BIAS_STARTS = ("mean_rate", "zero")
 SINES = 3  # openretina's temporal kernels have a third as many sines and cosines as frames
 
@@ -464,11 +465,15 @@ class FrameReadoutSettings(ReadoutSettings):
     init_mu_range, init_sigma, gauss_type
         Start range of the positions (in (0, 1]; 1 is the edge of the map), start width of the position's Gaussian, and
         its covariance: full, uncorrelated or isotropic.
+    readout_kernel
+        How maps are read at the positions, with the same results to rounding: "grid_sample" as in neuralpredictors;
+        "fused" without a tensor of all samples; "auto" is "fused" on CUDA, and on the CPU where it is faster.
     """
 
     init_mu_range: float = setting(0.3, check_fraction)
     init_sigma: float = setting(0.1, check_number, above=0)
     gauss_type: str = setting("full", check_choice, allowed=GAUSS_TYPES)
+    readout_kernel: str = setting("auto", check_choice, allowed=READOUT_KERNELS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from neuralpredictors.layers.readouts import MultiReadoutSharedParametersBase, attention, factorized, gaussian
 from torch import Tensor, nn
 from torch.nn import functional
 
 from december_plugin.errors import MisfitError
+from december_plugin.models.layers.point_reading import read_at, reads_fused
 from december_plugin.models.layers.regularizers import RegularizedReadout, l1_penalties
-from december_plugin.validation.checks import check_number
+from december_plugin.models.settings import READOUT_KERNELS
+from december_plugin.validation.checks import check_choice, check_number
 
 __all__ = [
     "AttentionReadout",
@@ -32,19 +35,86 @@ __all__ = [
 class FullGaussian2d(RegularizedReadout, gaussian.FullGaussian2d):
     """Gaussian readout of neuralpredictors with the adaptive log-normal regularizer.
 
-    ``w_i`` is the feature vector; the position and its spread are not penalised. Settings as
-    :class:`~december_plugin.models.layers.regularizers.RegularizedReadout` and
-    ``neuralpredictors.layers.readouts.FullGaussian2d``.
+    ``w_i`` is the feature vector; the position and its spread are not penalised.
 
-    neuralpredictors' positions have strides that torch's ``grid_sample`` cannot vectorise over; a copy of these few
-    numbers makes a training step of a small model about twice as fast on a CPU. Outputs are the same to the last bit.
+    Parameters
+    ----------
+    in_shape, outdims, bias, **settings
+        As :class:`~december_plugin.models.layers.regularizers.RegularizedReadout` and
+        ``neuralpredictors.layers.readouts.FullGaussian2d``.
+    kernel
+        How maps are read, as ``readout_kernel`` in :class:`~december_plugin.models.settings.FrameReadoutSettings`.
+        The random positions are the same for the same seed.
     """
 
     _base = gaussian.FullGaussian2d
 
+    def __init__(self, in_shape: Any, outdims: int, bias: bool, *, kernel: str = "auto", **settings: Any) -> None:
+        super().__init__(in_shape, outdims, bias, **settings)
+        self.kernel = check_choice("kernel", kernel, READOUT_KERNELS)
+
     def sample_grid(self, batch_size: int, sample: bool | None = None) -> Tensor:
-        """Return the sampled positions, (batch, neurons, 1, 2) in [-1, 1], side by side in memory."""
-        return super().sample_grid(batch_size, sample).contiguous()
+        """Return the sampled positions, (batch, neurons, 1, 2) in [-1, 1], side by side in memory.
+
+        They are neuralpredictors', to the last bit. Its own have strides that torch's ``grid_sample`` cannot vectorise
+        over, which made a training step of a small model twice as slow on a CPU, and it computes a predicted mean three
+        times for each of them.
+        """
+        mean: Tensor = self.mu
+        if mean is getattr(self, "_mu", None):
+            with torch.no_grad():
+                mean.clamp_(min=-1, max=1)
+        shape = (batch_size, *self.grid_shape[1:])
+        sample = self.training if sample is None else sample
+        noise = mean.new_empty(shape).normal_() if sample else mean.new_zeros(shape)
+        if self.gauss_type == "full":
+            offsets = torch.einsum("ancd,bnid->bnic", self.sigma, noise)
+        else:
+            offsets = noise * self.sigma
+        return torch.clamp(offsets + mean, min=-1, max=1).contiguous()
+
+    def forward(
+        self,
+        x: Tensor,
+        sample: bool | None = None,
+        shift: Tensor | None = None,
+        out_idx: Any = None,
+        **others: Any,
+    ) -> Tensor:
+        """Return the responses (batch, n) to the core's output (batch, channels, height, width).
+
+        Parameters
+        ----------
+        x
+            The core's output.
+        sample
+            Whether positions are drawn; None: in training.
+        shift
+            Of every image, (batch, 2), added to the positions.
+        out_idx
+            Indices of the neurons to predict, or a mask; None for all.
+        **others
+            Whatever else an encoder hands to its readout; ignored.
+        """
+        if not reads_fused(self.kernel, x, self.outdims):
+            return super().forward(x, sample=sample, shift=shift, out_idx=out_idx, **others)
+        positions, features, bias = self._drawn(len(x), sample, shift, out_idx)
+        responses = read_at(x.permute(0, 2, 3, 1), positions, features.T, align_corners=self.align_corners)
+        return responses if bias is None else responses + bias
+
+    def _drawn(
+        self, batch: int, sample: bool | None, shift: Tensor | None, out_idx: Any
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return positions (batch, n, 2), features (channels, n) and biases (n,) of the chosen neurons."""
+        positions = self.sample_grid(batch if self.batch_sample else 1, sample)[:, :, 0]
+        features, bias = self.features[0, :, 0], self.bias
+        if out_idx is not None:
+            chosen = torch.as_tensor(out_idx, device=positions.device)
+            positions, features = positions[:, chosen], features[:, chosen]
+            bias = None if bias is None else bias[chosen]
+        if shift is not None:
+            positions = positions + shift[:, None]
+        return positions.expand(batch, -1, -1), features, bias
 
     def init_grid_predictor(self, source_grid: np.ndarray, **settings: Any) -> None:
         """Predict the positions from ``source_grid`` (n, 2 or 3), the neurons' cortical positions in any unit."""
@@ -63,19 +133,31 @@ class FrameGaussian2d(FullGaussian2d):
     In training each clip draws one position, which all of its frames share.
     """
 
-    def forward(self, x: Tensor, *, sample: bool | None = None, shift: Tensor | None = None, **others: Any) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        sample: bool | None = None,
+        shift: Tensor | None = None,
+        out_idx: Any = None,
+        **others: Any,
+    ) -> Tensor:
         """Return the responses (batch, frames, n) to the core's output (batch, channels, frames, height, width)."""
         batch, channels, frames, height, width = x.shape
         if (channels, height, width) != tuple(self.in_shape):
             raise ValueError(f"the core's output is {(channels, height, width)}; {tuple(self.in_shape)} is expected.")
-        grid = self.sample_grid(batch_size=batch, sample=sample)
-        if shift is not None:
-            grid = grid + shift[:, None, None, :]
-        flat = x.reshape(batch, channels * frames, height, width)
-        maps = functional.grid_sample(flat, grid, align_corners=self.align_corners)
-        maps = maps.reshape(batch, channels, frames, self.outdims)
-        responses = (maps * self.features.reshape(1, channels, 1, self.outdims)).sum(dim=1)
-        return responses if self.bias is None else responses + self.bias
+        positions, features, bias = self._drawn(batch, sample, shift, out_idx)
+        if reads_fused(self.kernel, x, self.outdims, frames=frames):
+            responses = read_at(
+                x.permute(0, 2, 3, 4, 1).flatten(end_dim=1),
+                positions[:, None].expand(-1, frames, -1, -1).flatten(end_dim=1),
+                features.T,
+                align_corners=self.align_corners,
+            ).unflatten(0, (batch, frames))
+        else:
+            flat = x.reshape(batch, channels * frames, height, width)
+            maps = functional.grid_sample(flat, positions[:, :, None], align_corners=self.align_corners)
+            responses = (maps.view(batch, channels, frames, -1) * features[:, None]).sum(dim=1)
+        return responses if bias is None else responses + bias
 
 
 class AttentionReadout(RegularizedReadout, attention.AttentionReadout):
