@@ -177,6 +177,23 @@ def test_sampling_positions_are_contiguous_and_those_of_neuralpredictors(small_l
     assert grid.is_contiguous()
 
 
+def test_fused_readouts_train_as_those_of_grid_sample(loaders):
+    """The shifter and the network that predicts positions have gradients through the positions."""
+    models = [stacked_core_gaussian_readout(loaders, 7, readout_kernel=k, **SIZES) for k in ("fused", "grid_sample")]
+    batch = next(iter(loaders["train"]["first"]))
+    predictions = []
+    for model in models:
+        torch.manual_seed(1)
+        predictions.append(model(batch.images, data_key="first", pupil_center=batch.pupil_center))
+        predictions[-1].square().sum().backward()
+    torch.testing.assert_close(*predictions, rtol=1e-5, atol=1e-5)
+    assert models[0].readout["first"].kernel == "fused"
+    assert list(models[0].state_dict()) == list(models[1].state_dict())
+    for parameter, other in zip(*(model.parameters() for model in models), strict=True):
+        if other.grad is not None:
+            torch.testing.assert_close(parameter.grad, other.grad, rtol=1e-4, atol=1e-3)
+
+
 def test_shifter_is_made_when_there_are_pupil_positions(loaders, small_loaders):
     assert list(stacked_core_gaussian_readout(loaders, 0, **SIZES).shifter) == ["first", "second_v2"]
     assert stacked_core_gaussian_readout(loaders, 0, shifter=False, **SIZES).shifter is None

@@ -230,3 +230,101 @@ class TestCortexPositions:
             SettingsError, match="source_grid has NaN or infinite values; every neuron needs a cortical"
         ):
             readouts.FullGaussian2d(SHAPE, N, True, source_grid=positions, **self.predictor)
+
+
+MATCHES = np.array([0, 1, 1, 2, 0, 3])
+ELSEWHERE = nn.Parameter(torch.tensor([[-2.0, 1.0], [0.1, 0.2], [0.9, -0.7], [0.3, 3.0]]).view(1, 4, 1, 2))
+GRIDS = {
+    "own": {},
+    "predicted": {
+        "grid_mean_predictor": {"hidden_layers": 1, "hidden_features": 4, "final_tanh": True},
+        "source_grid": np.random.default_rng(0).normal(size=(N, 2)),
+    },
+    "shared": {"shared_grid": {"match_ids": MATCHES}},
+    "another's": {"shared_grid": {"match_ids": MATCHES, "shared_grid": ELSEWHERE}},
+}
+
+
+def trained(readout, x, dtype, **arguments):
+    """Return responses and all gradients, of the map first."""
+    readout.to(dtype)
+    x = x.detach().to(dtype, copy=True).requires_grad_()
+    torch.manual_seed(5)
+    responses = readout(x, **arguments)
+    responses.backward(torch.linspace(-1, 1, responses.numel(), dtype=dtype).view_as(responses))
+    return {"responses": responses.detach(), "map": x.grad, **{k: p.grad for k, p in readout.named_parameters()}}
+
+
+def assert_same(found, expected, tolerance):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        if value is None:
+            assert found[name] is None, name
+        else:
+            scale = max(1.0, value.abs().max().item())
+            torch.testing.assert_close(found[name], value, rtol=tolerance, atol=tolerance * scale, msg=name)
+
+
+class TestFusedKernel:
+    x = torch.randn(7, *SHAPE, generator=torch.Generator().manual_seed(0))
+
+    def pair(self, *, training=True, **settings):
+        """Return neuralpredictors' readout and ours with the fused kernel, with the same weights."""
+        kinds = ((stock.FullGaussian2d, {}), (readouts.FullGaussian2d, {"kernel": "fused", "regularizer_type": "l1"}))
+        for cls, own in kinds:
+            torch.manual_seed(2)
+            readout = cls(SHAPE, N, **{"bias": True, "init_sigma": 0.4, "init_mu_range": 0.9, **settings}, **own)
+            readout._features.data.normal_()
+            yield readout.train(training)
+
+    @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+    @pytest.mark.parametrize("gauss_type", ["full", "uncorrelated", "isotropic"])
+    @pytest.mark.parametrize("grid", GRIDS)
+    @pytest.mark.parametrize("training", [True, False])
+    def test_is_neuralpredictors_readout(self, dtype, tolerance, gauss_type, grid, training):
+        theirs, ours = self.pair(gauss_type=gauss_type, training=training, **copy.deepcopy(GRIDS[grid]))
+        assert isinstance(ours, stock.FullGaussian2d)
+        assert ours.state_dict().keys() == theirs.state_dict().keys()
+        assert_same(trained(ours, self.x, dtype), trained(theirs, self.x, dtype), tolerance)
+
+    @pytest.mark.parametrize(
+        ("settings", "arguments"),
+        [
+            ({"batch_sample": False}, {}),
+            ({"align_corners": False}, {}),
+            ({"bias": False}, {}),
+            ({"shared_features": {"match_ids": MATCHES}}, {}),
+            ({}, {"sample": False}),
+            ({}, {"shift": torch.linspace(-1, 1, 14).view(7, 2)}),
+            ({"batch_sample": False}, {"shift": torch.linspace(-1, 1, 14).view(7, 2), "trial_idx": None}),
+            ({}, {"out_idx": np.array([4, 1])}),
+            ({}, {"out_idx": np.array([True, False, True, True, False, False])}),
+            ({}, {"out_idx": [0, 5], "shift": torch.full((7, 2), 0.3)}),
+        ],
+        ids=str,
+    )
+    def test_takes_what_neuralpredictors_readout_takes(self, settings, arguments):
+        theirs, ours = self.pair(**settings)
+        found, expected = (
+            trained(readout, self.x, torch.float32, **copy.deepcopy(arguments)) for readout in (ours, theirs)
+        )
+        assert_same(found, expected, 1e-5)
+
+    def test_frames_are_read_as_by_grid_sample(self):
+        x = torch.randn(3, SHAPE[0], 5, *SHAPE[1:], generator=torch.Generator().manual_seed(0))
+        results = []
+        for kernel in ("fused", "grid_sample"):
+            torch.manual_seed(2)
+            readout = readouts.FrameGaussian2d(SHAPE, N, True, kernel=kernel, init_sigma=0.4)
+            results.append(trained(readout, x, torch.float32))
+        assert results[0]["responses"].shape == (3, 5, N)
+        assert_same(*results, 1e-5)
+
+    def test_frames_of_some_neurons(self):
+        x = torch.randn(3, SHAPE[0], 5, *SHAPE[1:], generator=torch.Generator().manual_seed(0))
+        readout = readouts.FrameGaussian2d(SHAPE, N, True).eval()
+        torch.testing.assert_close(readout(x, out_idx=[3, 0]), readout(x)[..., [3, 0]])
+
+    def test_other_kernels_are_not_allowed(self):
+        with pytest.raises(SettingsError, match=r"kernel is 'torch'. Allowed: auto, fused, grid_sample\."):
+            readouts.FullGaussian2d(SHAPE, N, True, kernel="torch")

@@ -1,0 +1,204 @@
+"""What a training step of the Gaussian readout costs, forward and backward, beside neuralpredictors' readout.
+
+The same positions are drawn and the same gradients computed (of the core's output, the positions and their spread, the
+features and the bias) by neuralpredictors' own class, by ours with its ``grid_sample``, and by ours with the fused
+reading. Measurements take turns; times are medians, on the CPU of the processor time, so that other processes count
+less. Memory is what a step allocates at its peak, the core's output and the parameters apart. "auto" says which of the
+two the default setting takes.
+
+    python benchmarks/readout.py --threads 1 --repeats 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from neuralpredictors.layers.readouts import FullGaussian2d as OfNeuralpredictors
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: PLC2701 (no public path)
+from torch.utils._pytree import tree_leaves  # noqa: PLC2701
+
+from december_plugin.models.layers.point_reading import reads_fused
+from december_plugin.models.layers.readouts import FullGaussian2d
+
+Step = Callable[[], Tensor]
+KINDS = ("neuralpredictors", "grid_sample", "fused")
+
+
+@dataclass(frozen=True)
+class Size:
+    """Images of a batch, channels, height and width of the core's output, neurons."""
+
+    images: int
+    channels: int
+    height: int
+    width: int
+    neurons: int
+
+    def __str__(self) -> str:
+        return f"{self.images} images, {self.channels} x {self.height} x {self.width}, {self.neurons:,} neurons"
+
+
+SIZES = {
+    "demonstration": Size(32, 16, 10, 10, 120),
+    "a session of 1,000": Size(32, 64, 28, 56, 1000),
+    "SENSORIUM, batch of 32": Size(32, 64, 28, 56, 7800),
+    "SENSORIUM, batch of 128": Size(128, 64, 28, 56, 7800),
+}
+
+
+def readout_steps(size: Size, device: str, kinds: tuple[str, ...] = KINDS) -> dict[str, Step]:
+    """Return one training step of each kind of readout; each returns its responses and leaves gradients.
+
+    Parameters
+    ----------
+    size
+        How much is read.
+    device
+        Where, "cpu" or "cuda".
+    kinds
+        Some of :data:`KINDS`.
+    """
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(size.images, size.channels, size.height, size.width, generator=generator)
+    upstream = torch.randn(size.images, size.neurons, generator=generator).to(device)
+    return {kind: _step(kind, size, maps.to(device, copy=True).requires_grad_(), upstream) for kind in kinds}
+
+
+def _step(kind: str, size: Size, maps: Tensor, upstream: Tensor) -> Step:
+    readout = build_readout(kind, size).to(maps.device)
+
+    def step() -> Tensor:
+        maps.grad = None
+        readout.zero_grad()
+        torch.manual_seed(0)
+        responses = readout(maps)
+        responses.backward(upstream)
+        step.gradients = {"maps": maps.grad, **{name: each.grad for name, each in readout.named_parameters()}}
+        return responses.detach()
+
+    return step
+
+
+def build_readout(kind: str, size: Size) -> torch.nn.Module:
+    """Return a readout with the settings of the SENSORIUM model and the same weights for every kind."""
+    own = {} if kind == "neuralpredictors" else {"kernel": kind, "regularizer_type": "l1"}
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return (OfNeuralpredictors if kind == "neuralpredictors" else FullGaussian2d)(
+            (size.channels, size.height, size.width),
+            size.neurons,
+            bias=True,
+            init_mu_range=0.3,
+            init_sigma=0.1,
+            gauss_type="full",
+            grid_mean_predictor={"hidden_layers": 1, "hidden_features": 30, "final_tanh": True},
+            source_grid=np.random.default_rng(0).uniform(size=(size.neurons, 2)),
+            **own,
+        )
+
+
+def median_seconds(steps: Mapping[str, Step], device: str, repeats: int) -> dict[str, float]:
+    """Return median seconds of each step, measured in turns after one warm-up each."""
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    seconds: dict[str, list[float]] = {kind: [] for kind in steps}
+    for repeat in range(repeats + 1):
+        for kind, step in steps.items():
+            start = clock()
+            step()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            if repeat:
+                seconds[kind].append(clock() - start)
+    return {kind: statistics.median(values) for kind, values in seconds.items()}
+
+
+def peak_megabytes(step: Step, device: str) -> float:
+    """Return by how much a step raises the memory of tensors at its peak, MB."""
+    step()
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    with InUse() as memory:
+        step()
+    return memory.peak / 1e6
+
+
+class InUse(TorchDispatchMode):
+    """Counts the bytes of the tensors on the CPU that are made while it is on and still there; torch has no counter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: dict[int, int] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor) and tensor.layout is torch.strided:
+                storage = tensor.untyped_storage()
+                if storage.data_ptr() not in self.sizes:
+                    self.sizes[storage.data_ptr()] = storage.nbytes()
+                    weakref.finalize(storage, self.sizes.pop, storage.data_ptr())
+        self.peak = max(self.peak, sum(self.sizes.values()))
+        return made
+
+
+def largest_differences(steps: Mapping[str, Step]) -> dict[str, float]:
+    """Return by how much results of "fused" differ from neuralpredictors', relative to the largest of each."""
+    results = {}
+    for kind in ("neuralpredictors", "fused"):
+        responses = steps[kind]()
+        results[kind] = {"responses": responses, **steps[kind].gradients}
+    differences = {}
+    for name, expected in results["neuralpredictors"].items():
+        found = results["fused"][name]
+        differences[name] = float((found - expected).abs().max() / expected.abs().max())
+    return differences
+
+
+def report(name: str, size: Size, device: str, repeats: int) -> list[str]:
+    steps = readout_steps(size, device)
+    differences = largest_differences(steps)
+    seconds = median_seconds(steps, device, repeats)
+    maps = torch.empty(size.images, size.channels, size.height, size.width, device=device)
+    auto = "fused" if reads_fused("auto", maps, size.neurons) else "grid_sample"
+    lines = [f"{name}: {size}; auto: {auto}; fused differs by at most {max(differences.values()):.1g} of the largest"]
+    for kind, value in seconds.items():
+        ratio = seconds["neuralpredictors"] / value
+        memory = peak_megabytes(steps[kind], device)
+        lines.append(f"  {kind:<18}{1e3 * value:>10.2f} ms{memory:>10.1f} MB{ratio:>8.2f} times as fast")
+    return lines
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1, help="threads on the CPU (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements of each (default: %(default)s)")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="default: all")
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(arguments.threads)
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {arguments.threads} thread(s)"
+        print(f"{where}; torch {torch.__version__}; median of {arguments.repeats}, forward and backward\n")
+        for name in arguments.sizes:
+            print("\n".join(report(name, SIZES[name], device, arguments.repeats)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
