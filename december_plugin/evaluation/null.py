@@ -32,8 +32,8 @@ from december_plugin.evaluation.agreement import compare_partitions
 from december_plugin.text.array_repr import ArrayRepr
 from december_plugin.validation.checks import check_count, check_seed
 
-Method = Literal["elliptical", "gaussian"]
-METHODS: tuple[str, ...] = get_args(Method)
+SurrogateMethod = Literal["elliptical", "gaussian"]
+SURROGATE_METHODS: tuple[str, ...] = get_args(SurrogateMethod)
 DEFAULT_DRAWS = 20
 MAX_ROUNDS = 30
 ENOUGH = 0.02  # a round that lowers the error of the correlations by less than this share of it is the last
@@ -85,9 +85,10 @@ class SurrogateReadouts:
     """
 
     def __init__(self, readouts: Sequence[npt.ArrayLike], *, method: str = "elliptical", seed: int = 0) -> None:
-        if method not in METHODS:
+        if method not in SURROGATE_METHODS:
             raise SettingsError(
-                f"method is {method!r}, which is unknown. {did_you_mean(str(method), METHODS)}", setting="method"
+                f"method is {method!r}, which is unknown. {did_you_mean(str(method), SURROGATE_METHODS)}",
+                setting="method",
             )
         matrices = _checked(readouts)
         self.method, self.seed = method, check_seed("seed", seed)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
 from december_plugin.clustering.methods import METHODS, Kind
-from december_plugin.evaluation.null import DEFAULT_DRAWS, Method
+from december_plugin.evaluation.null import DEFAULT_DRAWS, SurrogateMethod
 from december_plugin.text.stored_text import checked_text
 from december_plugin.validation.models import PLAIN, Says, settings_class
 
@@ -66,5 +66,5 @@ class SurrogateSettings:
     name: Annotated[str | None, PlainValidator(_checked_name)] = None
     n_draws: Draws = DEFAULT_DRAWS
     seed: Seed = 0
-    method: Annotated[Method, Says("there is no surrogate method {value!r}. {suggestion}")] = "elliptical"
+    method: Annotated[SurrogateMethod, Says("there is no surrogate method {value!r}. {suggestion}")] = "elliptical"
     clusterings: Annotated[Clusterings | None, AfterValidator(_in_one_form)] = None

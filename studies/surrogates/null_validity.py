@@ -16,7 +16,7 @@ import pandas as pd
 
 from december_plugin.clustering.post_hoc import cluster_readouts
 from december_plugin.evaluation.agreement import compare_partitions
-from december_plugin.evaluation.null import METHODS, null_agreement, null_band
+from december_plugin.evaluation.null import SURROGATE_METHODS, null_agreement, null_band
 
 N_SEEDS, N_CHANNELS, N_LATENT = 2, 16, 6
 Rng = np.random.Generator
@@ -112,7 +112,7 @@ def main() -> None:
     for number, (name, simulate) in enumerate(SCENARIOS.items()):
         if not name.startswith(arguments.only):
             continue
-        start, found = time.monotonic(), {method: [] for method in METHODS}
+        start, found = time.monotonic(), {method: [] for method in SURROGATE_METHODS}
         for simulation in range(arguments.simulations):
             readouts = simulate(arguments.neurons, np.random.default_rng([number, simulation]))
             for method, values in found.items():

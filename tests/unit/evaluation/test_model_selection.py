@@ -16,6 +16,7 @@ from december_plugin.clustering.post_hoc import cluster_readouts
 from december_plugin.clustering.student_t_mixture import StudentTMixture
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.model_selection import (
+    LIKELIHOOD_METHODS,
     AgreedSelection,
     Selection,
     agreed_selection,
@@ -50,6 +51,12 @@ def test_held_out_likelihood_is_that_of_neurons_the_fit_never_saw():
     assert found.values == pytest.approx(expected)
     assert found.mean == pytest.approx(np.mean(expected))
     assert found.standard_error == pytest.approx(np.std(expected, ddof=1) / np.sqrt(3))
+
+
+@pytest.mark.parametrize("method", LIKELIHOOD_METHODS)
+def test_every_method_with_a_likelihood_scores_neurons_that_are_held_out(method):
+    vectors, _ = planted(24, 2)
+    assert np.isfinite(held_out_log_likelihood(vectors, method=method, n_clusters=2, n_splits=2).mean)
 
 
 def test_held_out_likelihood_of_the_t_mixture():
