@@ -6,6 +6,10 @@ fits into memory, and with one EM iteration (E- and M-step, no loss and no gradi
 with diagonal covariances, on the same float32 vectors and on the same vectors in float64. Measurements take turns;
 times are medians. Memory is the growth of the peak resident memory during two steps, each case in a process of its own.
 
+The case "as on a GPU" is the step as it runs there, by plain operations that never let the host wait. It is run on the
+CPU to be compared with float64; on a machine with a GPU its time there is measured, too, launch by launch and as a
+CUDA graph.
+
     python benchmarks/em_step.py --threads 1 --repeats 7
 """
 
@@ -33,6 +37,7 @@ LARGEST_PLAIN = 10
 TIME_TARGETS = {10: 3.0, 50: 2.0, 100: 2.0}
 MEMORY_TARGET = 500  # MB, at 100 clusters
 DOF = 2.1
+GPU_TARGET = 1.0  # ms
 PAUSE = 0.1  # seconds; the threads of the library measured before go on spinning for a while
 
 Step = Callable[[], object]
@@ -47,19 +52,26 @@ def make_data(n: int, d: int, k: int) -> tuple[np.ndarray, np.ndarray]:
     return w, centers
 
 
-def december_step(w: np.ndarray, centers: np.ndarray) -> Step:
-    vectors = torch.from_numpy(w).requires_grad_()
-    december = DECEMber(*centers.shape, dof=DOF)
+def december_step(
+    w: np.ndarray, centers: np.ndarray, *, device: str = "cpu", asynchronous: bool | None = None
+) -> Callable[[], tuple[torch.Tensor, ...]]:
+    """Return what does one step and returns loss, gradient, centres and scales."""
+    vectors = torch.from_numpy(w).to(device).requires_grad_()
+    december = DECEMber(*centers.shape, dof=DOF, asynchronous=asynchronous).to(device)
     december.mixture.centers.copy_(torch.from_numpy(centers))
     december.mixture.scales.fill_(1)
 
-    def step() -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
-        vectors.grad = None
-        december.loss(vectors).backward()
-        december.m_step(vectors)
-        return vectors.grad, december.mixture.centers, december.mixture.scales
+    def step() -> tuple[torch.Tensor, ...]:
+        loss = december.loss(vectors)
+        (gradient,) = torch.autograd.grad(loss, vectors)
+        december.m_step(vectors.detach())
+        return loss.detach(), gradient, december.mixture.centers, december.mixture.scales
 
     return step
+
+
+def step_of_a_gpu(w: np.ndarray, centers: np.ndarray) -> Step:
+    return december_step(w, centers, asynchronous=True)
 
 
 def plain_step(w: np.ndarray, centers: np.ndarray) -> Step:
@@ -69,21 +81,21 @@ def plain_step(w: np.ndarray, centers: np.ndarray) -> Step:
     scales = torch.ones_like(means)
     d = w.shape[1]
 
-    def step() -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
+    def step() -> tuple[torch.Tensor, ...]:
         nonlocal means, scales
-        vectors.grad = None
         delta = ((vectors[:, None] - means) ** 2 / scales).sum(-1)
         log_t = -scales.log().sum(-1) / 2 - (DOF + d) / 2 * torch.log1p(delta / DOF)
         log_q = torch.log_softmax(log_t, dim=1)
         q = log_q.exp()
         log_p = torch.log_softmax(2 * log_q - q.sum(0).log(), dim=1)
-        (log_p.exp() * (log_p - log_q)).sum().backward()
+        loss = (log_p.exp() * (log_p - log_q)).sum()
+        (gradient,) = torch.autograd.grad(loss, vectors)
         with torch.no_grad():
             qu = q * (DOF + d) / (DOF + delta)
             means = qu.T @ vectors / qu.sum(0)[:, None]
             spread = qu[:, :, None] * (vectors[:, None] - means) ** 2
             scales = (spread.sum(0) / q.sum(0)[:, None]).clamp(1e-4, 1e4)
-        return vectors.grad, means, scales
+        return loss.detach(), gradient, means, scales
 
     return step
 
@@ -109,6 +121,7 @@ def sklearn_iteration_float64(w: np.ndarray, centers: np.ndarray) -> Step:
 
 CASES: dict[str, Callable[[np.ndarray, np.ndarray], Step]] = {
     "DECEMber": december_step,
+    "as on a GPU": step_of_a_gpu,
     "plain": plain_step,
     "sklearn32": sklearn_iteration,
     "sklearn64": sklearn_iteration_float64,
@@ -134,6 +147,54 @@ def measure_times(n: int, d: int, k: int, repeats: int) -> dict[str, float]:
             if repeat:
                 seconds[case].append(time.perf_counter() - start)
     return {case: statistics.median(values) for case, values in seconds.items()}
+
+
+def errors_of_step(n: int, d: int, k: int, *, device: str) -> dict[str, float]:
+    """Relative errors of one step on a device, as it runs on a GPU: norms against float64 vectors on the CPU."""
+    w, centers = make_data(n, d, k)
+    names = ("loss", "gradient", "centres", "scales")
+    expected = december_step(w.astype(np.float64), centers)()
+    found = december_step(w, centers, device=device, asynchronous=True)()
+    pairs = zip(names, found, expected, strict=True)
+    return {name: float((a.cpu().double() - b).norm() / b.norm()) for name, a, b in pairs}
+
+
+def recorded(step: Step) -> Step:
+    """Record a step as a CUDA graph, after three calls of it, and return what replays it."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def measure_on_gpu(n: int, d: int, k: int, *, repeats: int = 20, calls: int = 10) -> dict[str, float]:
+    """Milliseconds of a step, launch by launch and as a graph, by CUDA events (medians), and its peak memory in MB."""
+    step = december_step(*make_data(n, d, k), device="cuda")
+    step()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    step()
+    torch.cuda.synchronize()
+    results = {"peak_mb": (torch.cuda.max_memory_allocated() - before) / 1e6}
+    for name, function in (("launches_ms", step), ("graph_ms", recorded(step))):
+        times = []
+        for _ in range(repeats + 1):
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            for _ in range(calls):
+                function()
+            end.record()
+            end.synchronize()
+            times.append(start.elapsed_time(end) / calls)
+        results[name] = statistics.median(times[1:])
+    return results
 
 
 def resident_memory() -> dict[str, float]:
@@ -174,7 +235,7 @@ def report(k: int, seconds: dict[str, float], memory: dict[str, float]) -> list[
     if k == 100:
         notes["DECEMber"] = f"at most {MEMORY_TARGET} MB"
     return [
-        f"{k:>4}  {case:<10}{show(value, 's', 3):>10}{show(memory.get(case, math.nan), 'MB', 0):>11}"
+        f"{k:>4}  {case:<12}{show(value, 's', 3):>10}{show(memory.get(case, math.nan), 'MB', 0):>11}"
         f"{show(step / value, 'x', 2):>16}  {notes.get(case, '')}".rstrip()
         for case, value in seconds.items()
     ]
@@ -198,11 +259,21 @@ def main(argv: list[str] | None = None) -> int:
             f"{arguments.n} neurons, {arguments.d} features, {arguments.threads} threads, median of "
             f"{arguments.repeats}; torch {torch.__version__}, scikit-learn {sklearn.__version__}\n"
         )
-        print(f"{'K':>4}  {'case':<10}{'time':>10}{'memory':>11}{'DECEMber/case':>16}  target")
+        print(f"{'K':>4}  {'case':<12}{'time':>10}{'memory':>11}{'DECEMber/case':>16}  target")
         for k in arguments.clusters:
             seconds = measure_times(arguments.n, arguments.d, k, arguments.repeats)
             memory = {case: measure_memory(case, k, arguments) for case in seconds}
             print("\n".join(report(k, seconds, memory)), flush=True)
+    size = arguments.n, arguments.d, arguments.clusters[-1]
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        errors = ", ".join(f"{name} {error:.1e}" for name, error in errors_of_step(*size, device=device).items())
+        print(f"\nerrors as on a GPU, on {device}, K = {size[2]}: {errors}")
+    if torch.cuda.is_available():
+        found = measure_on_gpu(*size)
+        print(
+            f"one step on {torch.cuda.get_device_name()}: {found['launches_ms']:.2f} ms, as a CUDA graph "
+            f"{found['graph_ms']:.2f} ms (at most {GPU_TARGET:g} ms on an H100), {found['peak_mb']:.0f} MB at its peak"
+        )
     return 0
 
 

@@ -409,11 +409,16 @@ def test_the_benchmark_compares_two_ways_to_the_same_step():
     em_step = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(em_step)
     data = em_step.make_data(500, 8, 4)
-    steps = [build(*data) for build in (em_step.december_step, em_step.plain_step)]
+    steps = [build(*data) for build in (em_step.plain_step, em_step.december_step, em_step.step_of_a_gpu)]
     for _ in range(3):
-        ours, plain = (step() for step in steps)
-        torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-4, check_dtype=False)
-    assert list(em_step.measure_times(100, 4, 10, 1)) == ["DECEMber", "plain", "sklearn32", "sklearn64"]
+        plain, *ours = (step() for step in steps)
+        for each in ours:
+            torch.testing.assert_close(each, plain, rtol=1e-3, atol=1e-3, check_dtype=False)
+    errors = em_step.errors_of_step(500, 8, 4, device="cpu")
+    assert list(errors) == ["loss", "gradient", "centres", "scales"]
+    assert max(errors.values()) < 1e-4
+    cases = ["DECEMber", "as on a GPU", "plain", "sklearn32", "sklearn64"]
+    assert list(em_step.measure_times(100, 4, 10, 1)) == cases
 
 
 # Vanilla DEC
