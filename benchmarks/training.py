@@ -277,17 +277,17 @@ class Stopwatch(Monitor):
         self.times.append(self._now())
 
 
-def our_epochs(
-    sessions: Mapping[str, SlicedSession], size: Size, device: str, *, clustered: bool = False, **settings: Any
-) -> tuple[list[float], float]:
-    """Return the seconds of each epoch but the first, and the correlation after the last one."""
-    loaders = by_tier(
+def our_loaders(sessions: Mapping[str, SlicedSession], size: Size) -> dict[str, dict[str, DataLoader]]:
+    return by_tier(
         {
             data_key: {tier: tier_loader(session, tier, batch_size=size.batch_size) for tier in session.tiers}
             for data_key, session in sessions.items()
         }
     )
-    model = stacked_core_gaussian_readout(
+
+
+def our_model(sessions: Mapping[str, SlicedSession], size: Size) -> nn.Module:
+    return stacked_core_gaussian_readout(
         None,
         0,
         data_info={data_key: session.data_info() for data_key, session in sessions.items()},
@@ -298,6 +298,13 @@ def our_epochs(
         depth_separable=size.depth_separable,
         grid_mean_predictor=None,
     )
+
+
+def our_epochs(
+    sessions: Mapping[str, SlicedSession], size: Size, device: str, *, clustered: bool = False, **settings: Any
+) -> tuple[list[float], float]:
+    """Return the seconds of each epoch but the first, and the correlation after the last one."""
+    loaders, model = our_loaders(sessions, size), our_model(sessions, size)
     trainer: Callable[..., Any] = baseline_trainer
     epochs = UNMEASURED + size.epochs
     settings |= {"lr_init": LEARNING_RATE, "patience": 100, "device": device, "share_pretraining": False}

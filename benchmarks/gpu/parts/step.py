@@ -14,7 +14,7 @@ from benchmarks.gpu.rows import Row, Target
 from benchmarks.gpu.timing import peak_bytes, seconds_of
 from december_plugin.clustering.losses import DECEMber
 
-LIMIT_S = 50
+LIMIT_S = 35
 SIZE = (54_569, 128, 100)  # neurons, features, clusters
 TINY = (300, 8, 5)
 
