@@ -3,7 +3,8 @@
 A loader whose batches are slices of memory (:class:`~december_plugin.datasets.common.columns.HasColumns`) is replaced
 by a :class:`ResidentLoader`, which draws the same trials from the same random generators and serves the same fields.
 Values of which there are at most 256, such as normalised grey levels or spike counts, take one byte each and lose
-nothing. If the data do not fit otherwise, the images, and only these, are kept as float16.
+nothing. If the data do not fit, the responses come from the host batch by batch, while the device works; if that is
+not enough, the images are kept as float16.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from december_plugin.datasets.common.chunks import stack_stretches
 from december_plugin.datasets.common.columns import Column, HasColumns
 from december_plugin.datasets.common.trials import data_point, stack_trials
 from december_plugin.errors import SettingsError
+from december_plugin.evaluation.predictions import INPUT_FIELDS, RESPONSE_FIELDS
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +34,7 @@ Loaders = Mapping[str, Mapping[str, Any]]
 
 
 class HeldColumn(NamedTuple):
-    """One field of a dataset on the device.
+    """One field of a dataset, on the device or where its batches are taken from.
 
     Attributes
     ----------
@@ -44,6 +46,8 @@ class HeldColumn(NamedTuple):
         (at most 256,) float32 the different values; None if the values are kept themselves.
     length, channels_first
         Of stretches, as of :class:`~december_plugin.datasets.common.columns.Column`.
+    streamed
+        Whether the values are on the host, and batches of them go to the device one by one.
     """
 
     values: Tensor
@@ -51,13 +55,18 @@ class HeldColumn(NamedTuple):
     table: Tensor | None = None
     length: int | None = None
     channels_first: bool = False
+    streamed: bool = False
 
-    def take(self, trials: Tensor) -> Tensor:
-        """Return the values of trials (m,) int64, (m, ...) float32."""
+    def take(self, trials: Tensor, *, pinned: bool = False) -> Tensor:
+        """Return the values of trials (m,) int64, (m, ...) float32; of float32 on the host also in pinned memory."""
         rows = trials if self.rows is None else self.rows.index_select(0, trials)
         if self.length is not None:
             rows = (rows[:, None] + torch.arange(self.length, device=rows.device)).flatten()
-        values = self.values.index_select(0, rows)
+        if pinned:
+            values = torch.empty((len(rows), *self.values.shape[1:]), pin_memory=True)
+            torch.index_select(self.values, 0, rows, out=values)
+        else:
+            values = self.values.index_select(0, rows)
         if self.table is None:
             values = values.float()
         else:
@@ -79,7 +88,10 @@ def _unchanged(positions: list[int]) -> list[int]:
 
 
 class Draws:
-    """The positions of the trials of every batch, drawn as a loader draws them, as tensors (m,) int64 on the device.
+    """What each batch is made of, drawn as a loader draws it: tuples of tensors.
+
+    The first is the positions of the trials, (m,) int64 on the device. After it come the values of the streamed
+    columns, (m, ...) float32, in the host's memory, which is pinned for a GPU: copying them does not wait.
 
     Parameters
     ----------
@@ -87,12 +99,15 @@ class Draws:
         Its batch sampler and its generator are used: iterating consumes the same random numbers as iterating the
         loader. On the CPU they are drawn batch by batch, as there; elsewhere once for the whole epoch, which is copied
         to the device in one go.
+    columns
+        The fields of a batch.
     device
         Where the positions go.
     """
 
-    def __init__(self, loader: DataLoader, device: torch.device):
+    def __init__(self, loader: DataLoader, columns: Mapping[str, HeldColumn], device: torch.device):
         self.device = device
+        self._streamed = [column for column in columns.values() if column.streamed]
         # A loader itself, so that it draws what torch's loaders draw beside the order, too.
         self._loader: DataLoader = DataLoader(
             _Positions(), batch_sampler=loader.batch_sampler, collate_fn=_unchanged, generator=loader.generator
@@ -101,14 +116,22 @@ class Draws:
     def __len__(self) -> int:
         return len(self._loader)
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        for trials, on_device in self._positions():
+            pinned = self.device.type == "cuda"
+            yield on_device, *(column.take(trials, pinned=pinned) for column in self._streamed)
+
+    def _positions(self) -> Iterator[tuple[Tensor, Tensor]]:
         if self.device.type == "cpu":
-            yield from (torch.tensor(positions, dtype=torch.int64) for positions in self._loader)
+            for batch in self._loader:
+                trials = torch.tensor(batch, dtype=torch.int64)
+                yield trials, trials
             return
         batches = list(self._loader)
+        sizes = [len(batch) for batch in batches]
         epoch = torch.tensor([position for batch in batches for position in batch], dtype=torch.int64)
-        # Pinned, so that the copy does not wait for the device.
-        yield from epoch.pin_memory().to(self.device, non_blocking=True).split([len(batch) for batch in batches])
+        on_device = epoch.pin_memory().to(self.device, non_blocking=True)
+        yield from zip(epoch.split(sizes), on_device.split(sizes), strict=True)
 
 
 class ResidentLoader:
@@ -119,21 +142,21 @@ class ResidentLoader:
     loader
         What it stands for.
     columns
-        The fields of the loader's dataset, on the device.
+        The fields of the loader's dataset, on the device or streamed to it.
     device
-        Where they are.
+        Of the batches.
 
     Attributes
     ----------
     draws
-        The trials of each batch, for whoever makes the batches himself with :meth:`batch`.
+        What each batch is made of, for whoever makes the batches himself with :meth:`batch`.
     dataset, sampler, batch_sampler, batch_size
         Those of the loader.
     """
 
     def __init__(self, loader: DataLoader, columns: Mapping[str, HeldColumn], device: torch.device):
-        self.columns = dict(columns)
-        self.draws = Draws(loader, device)
+        self.columns, self.device = dict(columns), device
+        self.draws = Draws(loader, columns, device)
         self.dataset, self.sampler = loader.dataset, loader.sampler
         self.batch_sampler, self.batch_size = loader.batch_sampler, loader.batch_size
 
@@ -141,11 +164,18 @@ class ResidentLoader:
         return len(self.draws)
 
     def __iter__(self) -> Iterator[Any]:
-        return (self.batch(trials) for trials in self.draws)
+        return (self.batch(drawn) for drawn in self.draws)
 
-    def batch(self, trials: Tensor) -> Any:
-        """Return the batch of trials (m,) int64 as a named tuple of tensors (m, ...) float32 on the device."""
-        return data_point(tuple(self.columns))(*(column.take(trials) for column in self.columns.values()))
+    def batch(self, drawn: Sequence[Tensor]) -> Any:
+        """Return the batch of what was drawn as a named tuple of tensors (m, ...) float32 on the device."""
+        trials, *streamed = drawn
+        given = iter(streamed)
+        return data_point(tuple(self.columns))(
+            *(
+                next(given).to(self.device, non_blocking=True) if column.streamed else column.take(trials)
+                for column in self.columns.values()
+            )
+        )
 
 
 def why_not_resident(loader: Any) -> str | None:
@@ -174,7 +204,8 @@ def resident_loaders(dataloaders: Loaders, device: torch.device, setting: bool |
         Of the training.
     setting
         "auto": if it brings anything (not on the CPU, where our loaders are slices of memory already), can be, and
-        leaves the model enough memory. True: whatever the memory. False: never.
+        leaves the model enough memory. "inputs": the responses come from the host, in any case. True: whatever the
+        memory. False: never.
 
     Returns
     -------
@@ -189,7 +220,7 @@ def resident_loaders(dataloaders: Loaders, device: torch.device, setting: bool |
     """
     if setting is False or (setting == "auto" and device.type == "cpu"):
         return None
-    brought = _bring(dataloaders, device, limited=setting == "auto")
+    brought = _bring(dataloaders, device, setting)
     if not isinstance(brought, str):
         return brought
     if setting is True:
@@ -202,8 +233,8 @@ def resident_loaders(dataloaders: Loaders, device: torch.device, setting: bool |
     return None
 
 
-def _bring(dataloaders: Loaders, device: torch.device, *, limited: bool) -> Loaders | str:
-    """Return loaders of data that are on the device, or why they are not; a limit leaves the model enough memory."""
+def _bring(dataloaders: Loaders, device: torch.device, setting: bool | str) -> Loaders | str:
+    """Return loaders of data that are on the device, or why they are not."""
     for loaders in dataloaders.values():
         for data_key, loader in loaders.items():
             reason = why_not_resident(loader)
@@ -214,7 +245,8 @@ def _bring(dataloaders: Loaders, device: torch.device, *, limited: bool) -> Load
         for loader in loaders.values():
             shelf.announce(loader.dataset.columns())
     try:
-        reason = shelf.choose(data_budget(free_memory(device)) if limited and device.type == "cuda" else None)
+        limited = setting is not True and device.type == "cuda"
+        reason = shelf.choose(data_budget(free_memory(device)) if limited else None, streamed=setting == "inputs")
         if reason is not None:
             return reason
         held = {
@@ -262,7 +294,7 @@ class Shelf:
         self._rows: dict[int, Tensor] = {}
         self._tables: dict[int, Tensor | None] = {}
         self._held: dict[int, tuple[Tensor, Tensor | None]] = {}
-        self._halved = False
+        self._streamed, self._halved = False, False
 
     def announce(self, columns: Mapping[str, Column]) -> None:
         """Count these columns among those to come; the first field is the input."""
@@ -274,26 +306,24 @@ class Shelf:
 
     @property
     def n_bytes(self) -> int:
-        """What the columns take in the form that was chosen."""
+        """What the columns take on the device in the form that was chosen."""
         values = sum(tensor.numel() * self._item_size(key) for key, tensor in self._announced.items())
         return values + sum(rows.numel() * rows.element_size() for rows in self._rows.values())
 
-    def choose(self, budget: int | None) -> str | None:
-        """Choose how to keep each column, within ``budget`` bytes; return why that cannot be, or None."""
+    def choose(self, budget: int | None, *, streamed: bool = False) -> str | None:
+        """Choose how to keep each column, within ``budget`` bytes; return why that cannot be, or None.
+
+        What loses nothing comes first: all of them on the device (unless ``streamed``), then responses from the host,
+        then the images as float16.
+        """
         if self.compact:
             self._tables = {key: value_table(tensor, self.device) for key, tensor in self._announced.items()}
-        if budget is None or self.n_bytes <= budget:
-            return None
-        needed, self._halved = self.n_bytes, True
-        if self.n_bytes <= budget:
-            logger.warning(
-                "the images are kept as float16, with a relative error of up to 0.05 %%: with float32 the data would "
-                "take %.2f GB of the %.2f GB that they may",
-                needed / GIGABYTE,
-                budget / GIGABYTE,
-            )
-            return None
-        return f"they take {needed / GIGABYTE:.2f} GB of the {budget / GIGABYTE:.2f} GB that they may"
+        ways = ((False, False), (True, False), (True, True))
+        for self._streamed, self._halved in ways[1:] if streamed else ways:
+            if budget is None or self.n_bytes <= budget:
+                return None
+        needed = self.n_bytes / GIGABYTE
+        return f"they take {needed:.2f} GB at least, of the {budget / GIGABYTE:.2f} GB that they may"  # type: ignore[operator]
 
     def hold(self, columns: Mapping[str, Column]) -> dict[str, HeldColumn]:
         """Return these columns on the device."""
@@ -307,16 +337,25 @@ class Shelf:
     def _kind(self, key: int) -> str:
         if self._tables.get(key) is not None:
             return "uint8 (lossless)"
-        return "float16" if self._is_halved(key) else "float32"
+        if self._is_streamed(key):
+            return "float32 from the host"
+        return "float16 (relative errors up to 0.05 %)" if self._is_halved(key) else "float32"
+
+    def _is_streamed(self, key: int) -> bool:
+        return self._streamed and self._names[key] in RESPONSE_FIELDS and self._tables.get(key) is None
 
     def _is_halved(self, key: int) -> bool:
-        return self._halved and self._names[key] in ("images", "inputs", "videos")
+        return self._halved and self._names[key] in INPUT_FIELDS
 
     def _item_size(self, key: int) -> int:
-        return 1 if self._tables.get(key) is not None else 2 if self._is_halved(key) else 4
+        if self._tables.get(key) is not None:
+            return 1
+        return 0 if self._is_streamed(key) else 2 if self._is_halved(key) else 4
 
     def _hold(self, column: Column) -> HeldColumn:
-        key = id(column.values)
+        key, rows = id(column.values), column.rows
+        if self._is_streamed(key):
+            return HeldColumn(*column[:2], None, *column[2:], streamed=True)
         if key not in self._held:
             table = self._tables.get(key)
             if table is not None:
@@ -325,7 +364,6 @@ class Shelf:
                 dtype = torch.float16 if self._is_halved(key) else None
                 self._held[key] = column.values.to(device=self.device, dtype=dtype), None
         values, table = self._held[key]
-        rows = column.rows
         if rows is not None:
             self._rows[id(rows)] = self._rows[id(rows)].to(self.device)
             rows = self._rows[id(rows)]

@@ -45,10 +45,12 @@ def distinguishing(settings: TrainingSettings | ClusteringSettings) -> dict[str,
     return {name: value for name, value in asdict(settings).items() if name not in added or value != added[name]}
 
 
-def _checked_switch(name: str) -> Callable[[Any], Any]:
+def _checked_switch(name: str, *others: str) -> Callable[[Any], Any]:
+    *most, last = ("true", "false", *map(repr, others))
+
     def check(value: Any) -> Any:
-        if value != "auto" and not isinstance(value, bool):
-            raise SettingsError(f"{name} is {value!r}; it must be true, false or 'auto'.", setting=name)
+        if value not in others and not isinstance(value, bool):
+            raise SettingsError(f"{name} is {value!r}; it must be {', '.join(most)} or {last}.", setting=name)
         return value
 
     return check
@@ -107,8 +109,9 @@ class TrainingSettings:
         Of the convolutions. "float32"; "tf32", with factors of 10 bits, which only GPUs have (torch's own default
         there); "bf16", the model's core under autocast. The readout, the loss and the mixture are float32 in any case.
     resident_data
-        Whether the data of all sessions stay on the device, where batches are made by index. "auto": on a GPU, if they
-        take no more than half of its free memory and all loaders are such that they can. True: or it is an error.
+        Whether the data of all sessions stay on the device, where batches are made by index. "auto": on a GPU, if all
+        loaders are such that they can; as much as takes no more than half of its free memory. "inputs": responses come
+        from the host, batch by batch, while the device works: less memory, about as fast. True: all, or it is an error.
     cuda_graphs
         Whether the launches of a step are recorded and replayed. "auto": on a GPU, if the data stay there and all
         layers of the model are torch's, neuralpredictors' or of this package. True: whatever the layers. What cannot be
@@ -138,8 +141,8 @@ class TrainingSettings:
     share_pretraining: bool = True
     device: SkipValidation[str] = "auto"  # by resolve_device, on the machine that trains
     precision: Precision = _added("float32")
-    resident_data: Annotated[bool | str, PlainValidator(_checked_switch("resident_data"))] = "auto"
-    cuda_graphs: Annotated[bool | str, PlainValidator(_checked_switch("cuda_graphs"))] = "auto"
+    resident_data: Annotated[bool | str, PlainValidator(_checked_switch("resident_data", "auto", "inputs"))] = "auto"
+    cuda_graphs: Annotated[bool | str, PlainValidator(_checked_switch("cuda_graphs", "auto"))] = "auto"
     verbose: bool = True
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -124,19 +124,20 @@ class RecordedSteps(OptimizerSteps):
         super().__init__(model, loss, optimizer, loaders, clustering=clustering, device=device)
         self._launches = Launches(recorder, self._changing)
         self._update = self._launches.recorded(super().update, "the optimizer's step")
-        self._batches: dict[tuple[str, int], tuple[Tensor, Callable[[], None]]] = {}
+        self._batches: dict[tuple[str, int], tuple[list[Tensor], Callable[[], None]]] = {}
 
     def served(self) -> Mapping[str, Any]:
-        """Return data key to the positions of the trials of each batch."""
+        """Return data key to what each batch is made of."""
         return {data_key: loader.draws for data_key, loader in self.loaders.items()}
 
-    def add_gradients(self, data_key: str, batch: Tensor) -> None:
-        """Add the gradients of the model loss of a session's trials (m,) int64."""
-        key = data_key, len(batch)
+    def add_gradients(self, data_key: str, batch: Sequence[Tensor]) -> None:
+        """Add the gradients of the model loss of what was drawn for a session's batch."""
+        key = data_key, len(batch[0])
         if key not in self._batches:
             self._batches[key] = self._recorded_batch(data_key, batch)
-        trials, function = self._batches[key]
-        trials.copy_(batch, non_blocking=True)
+        places, function = self._batches[key]
+        for place, drawn in zip(places, batch, strict=True):
+            place.copy_(drawn, non_blocking=True)
         function()
 
     def update(self) -> None:
@@ -150,15 +151,15 @@ class RecordedSteps(OptimizerSteps):
         """Begin the next step's gradients, in the same memory."""
         self.optimizer.zero_grad(set_to_none=False)
 
-    def _recorded_batch(self, data_key: str, batch: Tensor) -> tuple[Tensor, Callable[[], None]]:
-        trials = torch.empty_like(batch)
+    def _recorded_batch(self, data_key: str, batch: Sequence[Tensor]) -> tuple[list[Tensor], Callable[[], None]]:
+        places = [torch.empty_like(drawn, device=self.total.device) for drawn in batch]
         loader, add_gradients = self.loaders[data_key], super().add_gradients
 
-        def of_trials() -> None:
-            add_gradients(data_key, loader.batch(trials))
+        def of_places() -> None:
+            add_gradients(data_key, loader.batch(places))
 
-        name = f"a batch of {len(batch)} trials of session {data_key!r}"
-        return trials, self._launches.recorded(of_trials, name)
+        name = f"a batch of {len(batch[0])} trials of session {data_key!r}"
+        return places, self._launches.recorded(of_places, name)
 
     def _changing(self) -> list[Tensor]:
         """Return all tensors that a step changes."""

@@ -30,7 +30,7 @@ def train(*, n_clusters=None, model=None, **settings):
 
 
 @pytest.mark.parametrize("settings", [{}, {"n_clusters": 3}, {"n_clusters": 3, "strength": 0.5, "weights": "learned"}])
-@pytest.mark.parametrize("ways", [{}, {"cuda_graphs": False}, {"resident_data": False}])
+@pytest.mark.parametrize("ways", [{}, {"cuda_graphs": False}, {"resident_data": "inputs"}, {"resident_data": False}])
 def test_data_that_stay_and_recorded_steps_change_nothing_but_rounding(settings, ways):
     expected, output = (train(**settings, **each)[1]["curves"] for each in (PLAIN, ways))
     for name in ("train_loss", "clustering_loss", "validation_correlation"):

@@ -53,9 +53,11 @@ def same(first, second):
 
 @pytest.mark.parametrize("tier", ["train", "validation"])
 @pytest.mark.parametrize("own_generators", [False, True])
-def test_the_batches_are_those_of_the_loaders_and_so_are_all_random_numbers(tier, own_generators):
+@pytest.mark.parametrize("setting", [True, "inputs"])
+def test_the_batches_are_those_of_the_loaders_and_so_are_all_random_numbers(tier, own_generators, setting):
     expected = epochs(session_loaders(own_generators=own_generators)[tier])
-    held = resident_loaders(session_loaders(own_generators=own_generators), CPU, True)
+    held = resident_loaders(session_loaders(own_generators=own_generators), CPU, setting)
+    assert held["train"]["one"].columns["responses"].streamed is (setting == "inputs")
     assert [len(loader) for loader in held[tier].values()] == [4, 3] if tier == "train" else [2, 2]
     same(epochs(held[tier]), expected)
 
@@ -88,6 +90,7 @@ def movie_loaders(*, jitter):
 @pytest.mark.parametrize("tier", ["train", "validation"])
 def test_stretches_of_movies_that_are_in_memory_are_served_alike(tier):
     expected = epochs(movie_loaders(jitter=7)[tier])
+    same(epochs(resident_loaders(movie_loaders(jitter=7), CPU, "inputs")[tier]), expected)
     held = resident_loaders(movie_loaders(jitter=7), CPU, True)[tier]
     same(epochs(held), expected)
     batch = next(iter(held["one"]))
@@ -161,12 +164,22 @@ def test_the_memory_that_data_take():
     assert shelf_of(*shared, budget=None)[0].n_bytes == 6400 + 300 * 8 + 2800
 
 
-def test_images_are_halved_where_they_would_not_fit(caplog):
+@pytest.mark.parametrize(
+    ("budget", "listed", "n_bytes"),
+    [
+        (28400, "images as float32, responses as float32", 28400),
+        (28399, "images as float32, responses as float32 from the host", 25600),
+        (25599, "images as float16 (relative errors up to 0.05 %), responses as float32 from the host", 12800),
+    ],
+)
+def test_what_loses_nothing_comes_before_what_does(budget, listed, n_bytes):
+    shelf, reason = shelf_of({"images": Column(SMOOTH), "responses": Column(MEASURED)}, budget=budget)
+    assert (reason, str(shelf), shelf.n_bytes) == (None, f"0.00 GB, {listed}", n_bytes)
+
+
+def test_images_may_be_halved():
     columns = {"images": Column(SMOOTH), "responses": Column(MEASURED)}
-    shelf, reason = shelf_of(columns, budget=12800 + 2800)
-    assert reason is None
-    assert "the images are kept as float16, with a relative error of up to 0.05 %" in caplog.text
-    assert str(shelf) == "0.00 GB, images as float16, responses as float32"
+    shelf, _ = shelf_of(columns, budget=12800)
     held = shelf.hold(columns)
     trials = torch.tensor([3, 3, 99])
     assert held["images"].take(trials).dtype == torch.float32
@@ -175,8 +188,8 @@ def test_images_are_halved_where_they_would_not_fit(caplog):
 
 
 def test_data_that_do_not_fit_say_how_much_they_need():
-    _, reason = shelf_of({"images": Column(SMOOTH), "responses": Column(MEASURED)}, budget=15599)
-    assert reason == "they take 0.00 GB of the 0.00 GB that they may"
+    _, reason = shelf_of({"images": Column(SMOOTH.repeat(1000, 1, 1, 1))}, budget=12_799_999)
+    assert reason == "they take 0.01 GB at least, of the 0.01 GB that they may"
 
 
 def test_compact_columns_serve_what_the_dataset_does():
@@ -263,7 +276,10 @@ def test_on_the_cpu_loaders_are_left_as_they_are_and_nothing_is_said(setting, ca
     assert caplog.records == []
 
 
-@pytest.mark.parametrize("name", ["resident_data", "cuda_graphs"])
-def test_wrong_settings(name):
-    with pytest.raises(SettingsError, match=rf"^{name} is 'yes'; it must be true, false or 'auto'\.$"):
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [("resident_data", "true, false, 'auto' or 'inputs'"), ("cuda_graphs", "true, false or 'auto'")],
+)
+def test_wrong_settings(name, allowed):
+    with pytest.raises(SettingsError, match=rf"^{name} is 'yes'; it must be {allowed}\.$"):
         train(loaders=session_loaders, **{name: "yes"})

@@ -18,7 +18,7 @@ from helpers.trainings import make_model
 CPU = torch.device("cpu")
 
 
-def steps_of(kind, *, clustered=False, **settings):
+def steps_of(kind, *, clustered=False, streamed=False, **settings):
     torch.manual_seed(1)
     model, loaders = make_model(), session_loaders()
     loss = ModelLoss(model, loaders["train"], scale_loss=True, device=CPU)
@@ -32,7 +32,7 @@ def steps_of(kind, *, clustered=False, **settings):
         clustering = ClusteringPhase(ClusteringSettings(n_clusters=2, strength=0.5))
         clustering.begin(model, seed=1)
         clustering.regularizer.asynchronous = True  # as on a GPU
-    held = resident_loaders(loaders, CPU, True)["train"]
+    held = resident_loaders(loaders, CPU, "inputs" if streamed else True)["train"]
     return kind(model, loss, optimizer, held, clustering=clustering, device=CPU, **settings)
 
 
@@ -46,7 +46,8 @@ def test_recorded_steps_are_the_same_steps(clustered, caplog):
     """Sessions of 40 and 27 trials: the last batch of the second is smaller."""
     plain, recorder = steps_of(OptimizerSteps, clustered=clustered), TapeRecorder()
     losses = [plain.run_epoch() for _ in range(4)]
-    recorded = steps_of(RecordedSteps, clustered=clustered, recorder=recorder)
+    # The responses as they come from the host, too.
+    recorded = steps_of(RecordedSteps, clustered=clustered, streamed=clustered, recorder=recorder)
     again = [recorded.run_epoch() for _ in range(4)]
     torch.testing.assert_close(torch.tensor(again), torch.tensor(losses), equal_nan=True)
     for one, other in zip(state_of(recorded), state_of(plain), strict=True):

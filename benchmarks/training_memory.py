@@ -1,0 +1,181 @@
+"""What a training takes of a GPU's memory, by arithmetic: no GPU is needed, and nothing is computed.
+
+A training step runs on torch's ``meta`` device, where tensors have sizes and no content, and what is alive is counted
+at every operation: parameters, gradients, Adam's moments, what the backward pass keeps, and temporary tensors. Data
+that stay on the device come on top. Not counted are workspaces of cuDNN and the allocator's rounding. SENSORIUM's way reads maps
+with ``grid_sample``; ours with a kernel that keeps a copy of the maps with the channels last.
+
+    python benchmarks/training_memory.py --channels 64 128
+"""
+
+from __future__ import annotations
+
+import argparse
+import weakref
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: PLC2701
+from torch.utils._pytree import tree_leaves  # noqa: PLC2701
+
+from training import SIZES, TARGET_MEMORY, Size
+from december_plugin.models import stacked_core_gaussian_readout
+from december_plugin.models.layers.readouts import FullGaussian2d
+
+META = torch.device("meta")
+PARTS = 16  # sums of the gradient of the vectors, before they are added up
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors that are alive.
+
+    Attributes
+    ----------
+    now, peak
+        In bytes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._alive: dict[int, Any] = {}
+
+    def count(self, tensor: Tensor) -> None:
+        """Count a tensor's memory until nothing holds it."""
+        storage = tensor.untyped_storage()
+        key, size = id(storage), storage.nbytes()
+        if key in self._alive:
+            return
+
+        def gone(_: Any) -> None:
+            del self._alive[key]
+            self.now -= size
+
+        self._alive[key] = weakref.ref(storage, gone)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        results = operation(*args, **(kwargs or {}))
+        for leaf in tree_leaves(results):
+            if isinstance(leaf, Tensor):
+                self.count(leaf)
+        return results
+
+
+class Sizes(torch.autograd.Function):
+    """The tensors that the kernel of a Gaussian readout makes and keeps."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, positions: Tensor, vectors: Tensor) -> Tensor:
+        dense = maps.contiguous()
+        ctx.save_for_backward(dense, positions, vectors)
+        return vectors.new_empty(len(maps), len(vectors))
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        maps, positions, vectors = ctx.saved_tensors
+        of_positions = torch.empty_like(positions)
+        of_vectors = vectors.new_empty(PARTS, *vectors.shape).sum(dim=0)
+        places = torch.empty(upstream.numel(), dtype=torch.int32, device=META).sort()
+        gradients = torch.empty_like(maps), of_positions, of_vectors
+        del places  # only now, as there
+        return gradients
+
+
+def fused(self: FullGaussian2d, x: Tensor, **_: Any) -> Tensor:
+    positions = self.sample_grid(len(x))[:, :, 0]
+    return Sizes.apply(x.permute(0, 2, 3, 1), positions, self.features[0, :, 0].T) + self.bias
+
+
+def in_bfloat16(core: nn.Module) -> Callable[[Tensor], Tensor]:
+    forward = core.to(torch.bfloat16).forward
+    return lambda images: forward(images.bfloat16()).float()
+
+
+def peak_of_steps(size: Size, *, kernel: bool, bfloat16: bool) -> int:
+    """Return the bytes that a training takes at its peak, without the data that stay on the device."""
+    info = {
+        "input_dimensions": [1, 1, *size.image_shape],
+        "output_dimension": size.n_neurons,
+        "mean_responses": None,
+        "cell_motor_coordinates": None,
+        "pupil_channels": None,
+    }
+    model = stacked_core_gaussian_readout(
+        None,
+        0,
+        data_info={f"session{number}": info for number in range(size.n_sessions)},
+        hidden_channels=size.channels,
+        layers=size.layers,
+        input_kern=size.input_kern,
+        hidden_kern=size.hidden_kern,
+        depth_separable=size.depth_separable,
+        grid_mean_predictor=None,
+        bias_start="zero",
+    ).to(META)
+    optimizer = torch.optim.Adam(model.parameters(), foreach=True)
+    with ExitStack() as stack:
+        if kernel:
+            stack.enter_context(mock.patch.object(FullGaussian2d, "forward", fused))
+        if bfloat16:
+            stack.enter_context(mock.patch.object(model.core, "forward", in_bfloat16(model.core)))
+        alive = stack.enter_context(LiveBytes())
+        for tensor in (*model.parameters(), *model.buffers()):
+            alive.count(tensor)
+        for _ in range(2):  # Adam's moments are made in the first step
+            for data_key in model.readout:
+                add_gradients(model, data_key, size)
+            optimizer.step()
+        return alive.peak
+
+
+def add_gradients(model: nn.Module, data_key: str, size: Size) -> None:
+    images = torch.empty(size.batch_size, 1, *size.image_shape, device=META)
+    responses = torch.empty(size.batch_size, size.n_neurons, device=META)
+    rates = model(images, data_key=data_key)
+    loss = (rates - responses * torch.log(rates + 1e-12)).sum()
+    (loss + model.core.regularizer() + model.readout.regularizer(data_key)).backward()
+
+
+def bytes_of_data(size: Size, *, responses: bool) -> int:
+    """Return what the data take on the device: a byte for each pixel, four for each response if they are there."""
+    trials = size.n_sessions * (size.n_train + size.n_validation)
+    return trials * (size.image_shape[0] * size.image_shape[1] + 4 * size.n_neurons * responses)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="paper", help="default: %(default)s")
+    parser.add_argument("--channels", type=int, nargs="+", default=[64, 128], help="of the core; default: 64 128")
+    arguments = parser.parse_args(argv)
+    print(f"{'channels':>8}  {'way':<40}{'steps':>10}{'data':>10}{'together':>11}{'of it':>8}")
+    for channels in arguments.channels:
+        size = replace(SIZES[arguments.size], channels=channels)
+        steps = {
+            "SENSORIUM's way": peak_of_steps(size, kernel=False, bfloat16=False),
+            "ours": peak_of_steps(size, kernel=True, bfloat16=False),
+            "ours, bfloat16": peak_of_steps(size, kernel=True, bfloat16=True),
+        }
+        reference = steps.pop("SENSORIUM's way")
+        rows = [("SENSORIUM's way", reference, 0)]
+        for way, taken in steps.items():
+            rows.append((way, taken, bytes_of_data(size, responses=True)))
+            rows.append((f"{way}, responses on the host", taken, bytes_of_data(size, responses=False)))
+        for way, taken, data in rows:
+            together = taken + data
+            print(
+                f"{channels:>8}  {way:<40}{taken / 1e9:>7.2f} GB{data / 1e9:>7.2f} GB{together / 1e9:>8.2f} GB"
+                f"{together / reference:>7.2f}x"
+            )
+    print(f"target: at most {TARGET_MEMORY:g} of it")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
