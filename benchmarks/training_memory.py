@@ -2,8 +2,8 @@
 
 A training step runs on torch's ``meta`` device, where tensors have sizes and no content, and what is alive is counted
 at every operation: parameters, gradients, Adam's moments, what the backward pass keeps, and temporary tensors. Data
-that stay on the device come on top. Not counted are workspaces of cuDNN and the allocator's rounding. SENSORIUM's way reads maps
-with ``grid_sample``; ours with a kernel that keeps a copy of the maps with the channels last.
+that stay on the device come on top. Not counted are workspaces of cuDNN and the allocator's rounding. SENSORIUM's way
+reads maps with ``grid_sample``; ours with a kernel that keeps a copy of the maps with the channels last.
 
     python benchmarks/training_memory.py --channels 64 128
 """
@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: PLC2701
 from torch.utils._pytree import tree_leaves  # noqa: PLC2701
-
 from training import SIZES, TARGET_MEMORY, Size
+
 from december_plugin.models import stacked_core_gaussian_readout
 from december_plugin.models.layers.readouts import FullGaussian2d
 
