@@ -22,7 +22,8 @@ def found() -> dict[str, Future[Figures]]:
 
 def alone(name: str, laboratory: Laboratory) -> Figures:
     """Run a scenario with a server of its own."""
-    with Laboratory(laboratory.folder / f"{name}_alone", seed=laboratory.seed) as own:
+    folder, start = laboratory.folder / f"{name}_alone", laboratory.start_process
+    with Laboratory(folder, seed=laboratory.seed, start_process=start) as own:
         return SHORT[name](own)
 
 

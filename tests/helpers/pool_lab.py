@@ -13,6 +13,7 @@ import yaml
 
 from december_plugin.cli import main
 from december_plugin.schemas.lab import Lab, open_lab
+from helpers import warm
 from helpers.waiting import PATIENCE, wait_until
 
 MODEL = {
@@ -88,12 +89,13 @@ class PoolLab:
         """Start a command that runs a pool, as :meth:`start`."""
         command = [sys.executable, "-m", "december_plugin.cli", *words, "--schema", self.schema]
         with (self.folder / "pool.txt").open("ab") as file:
-            process = subprocess.Popen(
+            process = warm.Popen(
                 [*command, "--log-folder", str(self.folder / "logs")],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                warm_children=True,
             )
         self.started.append(process)
         return process

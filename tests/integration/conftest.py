@@ -19,14 +19,23 @@ from december_plugin.database import lab_settings
 from december_plugin.database.connection import Database, connect, second_connection
 from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.importing.datajoint import ENVIRONMENT, quiet_datajoint
+from december_plugin.pool.supervisor import process
 from december_plugin.simulate import write_recording
 from december_plugin.storage.settings import DEFAULT_STORE
-from helpers import lab_tables
+from helpers import lab_tables, warm
 from helpers.fake_sweep import FakeSweep
 from helpers.pool_lab import PoolLab
 
 LAB_PASSWORD = "correct horse"
 SETTINGS = ("host", "port", "user", "password")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm_workers() -> Iterator[None]:
+    """Let pools in this process fork their workers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "subprocess", warm)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -164,7 +173,7 @@ def december(december_home: Path) -> Callable[..., subprocess.CompletedProcess[s
     """Return a function that runs the command as a user does who cannot answer questions."""
 
     def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        return warm.run(
             [sys.executable, "-m", "december_plugin.cli", *words],
             cwd=cwd,
             env={**os.environ, **environment},

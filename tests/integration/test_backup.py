@@ -18,6 +18,7 @@ import pytest
 from december_plugin.database.backup_files import MANIFEST
 from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.storage.base import MARK
+from helpers import warm
 
 pytestmark = [pytest.mark.database, pytest.mark.slow(4)]
 
@@ -58,7 +59,7 @@ class Home:
     def python(self, program: str) -> str:
         environment = {**os.environ, "DECEMBER_HOME": str(self.folder)}
         words = [sys.executable, "-c", program]
-        return subprocess.run(words, cwd=self.cwd, env=environment, check=True, capture_output=True, text=True).stdout
+        return warm.run(words, cwd=self.cwd, env=environment, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.database.lab_settings import lab_settings
 from december_plugin.errors import ServerError
 from december_plugin.storage.settings import DEFAULT_STORE
+from helpers import warm
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 SECRET = "correct horse"  # of the fixture lab
@@ -159,7 +160,7 @@ def test_nothing_is_logged_about_connections_unless_asked(
         "quiet_connections(verbose={}); connect()"
     )
     noise = [
-        subprocess.run(
+        warm.run(
             [sys.executable, "-c", code.format(verbose)], cwd=tmp_path, capture_output=True, text=True, check=True
         ).stderr
         for verbose in (False, True)

@@ -20,6 +20,7 @@ import yaml
 
 from december_plugin.cli import build_parser, commands, main
 from december_plugin.simulate import write_recording
+from helpers import warm
 from helpers.driver import gpu, write_driver
 
 pytestmark = pytest.mark.slow(3)
@@ -83,8 +84,11 @@ def lab(database: Any, new_schema_name: Any, tmp_path_factory: pytest.TempPathFa
 
 def run_pool(words: list[str]) -> None:
     """Run a pool until two trainings are done and two have failed, then end it as the page says."""
-    pool = subprocess.Popen(
-        [sys.executable, "-m", "december_plugin.cli", *words], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
+    pool = warm.Popen(
+        [sys.executable, "-m", "december_plugin.cli", *words],
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        warm_children=True,
     )
     try:
         until = time.monotonic() + 300
@@ -102,7 +106,7 @@ def run_pool(words: list[str]) -> None:
 
 
 def trained() -> dict[str, Any]:
-    done = subprocess.run(
+    done = warm.run(
         [sys.executable, "-m", "december_plugin.cli", "status", "--json"], capture_output=True, text=True, check=False
     )
     tables = {table["table"]: table for table in json.loads(done.stdout)["tables"]}

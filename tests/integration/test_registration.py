@@ -19,6 +19,7 @@ from december_plugin.sweeps.entries import compare, may_change
 from december_plugin.sweeps.parse import Entry, Sweep, load_sweep
 from december_plugin.sweeps.register import check_fabrikant, register
 from december_plugin.sweeps.source import SweepError
+from helpers import warm
 
 SWEEP = """\
 seeds: [1, 2]
@@ -55,7 +56,7 @@ def test_first_registrations_at_once_all_end_well(schema_name: str, database: An
     words += ["--schema", f"{name}_ours", "--nnfabrik", name]
     environment = {**os.environ, "PYTHONPATH": helpers.FOLDER}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL, "text": True}
-    begun = [subprocess.Popen(words, cwd=tmp_path, env=environment, **pipes) for _ in range(4)]
+    begun = [warm.Popen(words, cwd=tmp_path, env=environment, **pipes) for _ in range(4)]
     said = [process.communicate(timeout=300)[0] for process in begun]
     assert [process.returncode for process in begun] == [0] * 4, "\n".join(said)
     new = sorted(int(line.split()[1]) for text in said for line in text.splitlines() if "TrainingPlan" in line)

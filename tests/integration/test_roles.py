@@ -19,6 +19,7 @@ import yaml
 from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.importing.datajoint import ENVIRONMENT
 from december_plugin.simulate import write_recording
+from helpers import warm
 
 pytestmark = [pytest.mark.database, pytest.mark.slow(2)]
 
@@ -65,7 +66,7 @@ class Lab:
 
     def run(self, role: str, *words: str, code: int = 0, **environment: str) -> str:
         """Run the command with a role's account; return what it printed."""
-        done = subprocess.run(
+        done = warm.run(
             [sys.executable, "-m", "december_plugin.cli", *words],
             cwd=self.folder,
             env={**self.environment(role), **environment},
@@ -264,7 +265,7 @@ def test_reader_loads_a_model_as_the_page_says(computed: Lab) -> None:
         "text = 'logged in with ' + os.environ['DJ_PASS']\n"
         f"{own_program}"
     )
-    done = subprocess.run(
+    done = warm.run(
         [sys.executable, "-c", code],
         cwd=computed.folder,
         env=computed.environment("reader"),

@@ -19,6 +19,7 @@ import yaml
 
 from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.importing.datajoint import ENVIRONMENT
+from helpers import warm
 
 pytestmark = pytest.mark.slow(10)
 
@@ -65,7 +66,7 @@ class Leaky:
         return [sys.executable, "-m", "december_plugin.cli", *words, "--schema", self.schema]
 
     def run(self, *words: str) -> tuple[int, str]:
-        done = subprocess.run(
+        done = warm.run(
             self.command(*words),
             cwd=self.folder,
             env=self.environment,
@@ -144,8 +145,13 @@ def test_password_stays_out_of_everything_while_a_pool_runs(leaky: Leaky, admin:
     words = ("pool", "--cpu", "1", "--idle-exit", "1", "--allow-modules", "leaky_lab")
     seen: set[str] = set()
     with (leaky.folder / "pool.out").open("w") as out:
-        process = subprocess.Popen(
-            leaky.command(*words), cwd=leaky.folder, env=leaky.environment, stdout=out, stderr=subprocess.STDOUT
+        process = warm.Popen(
+            leaky.command(*words),
+            cwd=leaky.folder,
+            env=leaky.environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            warm_children=True,
         )
         try:
             deadline = time.monotonic() + 180

@@ -26,6 +26,7 @@ from december_plugin.database import embedded as server_module
 from december_plugin.database import mariadb, server_folder
 from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.errors import ServerError
+from helpers import warm
 
 pytestmark = pytest.mark.database
 
@@ -239,7 +240,7 @@ def test_many_processes_meet_in_one_server(fresh: EmbeddedServer) -> None:
         "print(EmbeddedServer(sys.argv[1]).start())"
     )
     command = [sys.executable, "-c", code, str(fresh.home)]
-    starters = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    starters = [warm.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     assert sorted(starter.communicate()[0].strip() for starter in starters) == ["False", "False", "False", "True"]
     # Its starter has ended, and it still runs.
     assert servers_on(fresh.data) == [fresh.status().pid]

@@ -20,6 +20,7 @@ from december_plugin.cli import main
 from december_plugin.pool.status import overview as overview_module
 from december_plugin.pool.status.bottlenecks import find_bottlenecks
 from december_plugin.pool.status.overview import read_overview
+from helpers import warm
 from helpers.fake_sweep import FakeSweep
 
 
@@ -377,7 +378,7 @@ def test_live_survives_an_outage(sweep: FakeSweep, status: Any, monkeypatch: pyt
 
 def test_live_on_a_terminal_until_ctrl_c(sweep: FakeSweep, tmp_path: Path) -> None:
     master, slave = pty.openpty()
-    process = subprocess.Popen(
+    process = warm.Popen(
         [sys.executable, "-m", "december_plugin.cli", "status", "--live", "0.5", "--schema", sweep.schema],
         stdin=slave,
         stdout=slave,

@@ -13,6 +13,7 @@ import pytest
 
 import helpers
 from december_plugin.database import outages
+from helpers import warm
 from helpers.lab_tables import open_lab
 
 pytestmark = pytest.mark.slow(4)
@@ -37,7 +38,7 @@ for table in lab.tables.computed:
 def start_worker(schema: str, ready: Path) -> subprocess.Popen:
     paths = os.pathsep.join([helpers.FOLDER, os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
+    return warm.Popen(
         [sys.executable, "-c", WORKER, schema, str(ready)], env=environment, stderr=subprocess.PIPE, text=True
     )
 

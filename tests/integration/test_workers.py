@@ -21,7 +21,7 @@ from december_plugin.cli import main
 from december_plugin.pool import read_overview
 from december_plugin.pool.jobs.actions import clear_failures
 from december_plugin.schemas.lab import open_lab
-from helpers import lab_tables
+from helpers import lab_tables, warm
 from helpers.waiting import wait_until
 
 pytestmark = pytest.mark.slow(8)
@@ -75,7 +75,7 @@ class Command:
 
     def start(self, *words: str) -> subprocess.Popen:
         line = [sys.executable, "-m", "december_plugin.cli", *words, "--schema", self.schema]
-        process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = warm.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.started.append(process)
         return process
 

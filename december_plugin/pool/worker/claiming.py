@@ -170,8 +170,16 @@ class JobClaimer:
         return False
 
     def _others_may_be_dead(self, now: float) -> bool:
-        """Return whether a job is held by a worker that has not shown a heartbeat since this one became idle."""
+        """Return whether a job is held by a worker that has not shown a heartbeat since this one became idle.
+
+        A lease that is gone since the last call may have run out after this worker looked for a job.
+        """
         ages = self.leases.others(self.connection, self.identity.worker_id)
+        gone = self._first_seen.keys() - ages.keys()
+        for holder in gone:
+            del self._first_seen[holder]
+        if gone:
+            return True
         for holder in ages:
             self._first_seen.setdefault(holder, now)
         return any(age > now - self._first_seen[holder] for holder, age in ages.items())

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,20 @@ class Clerk:
         Where it works; its log is there.
     environment
         Of the program.
+    start
+        Starts a process, as ``subprocess.Popen``.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]):
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        start: Callable[..., subprocess.Popen] = subprocess.Popen,
+    ):
         self.log = folder / "clerk.log"
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = start(
                 [sys.executable, "-m", "chaoslab.clerk"],
                 cwd=folder,
                 env=dict(environment),

@@ -55,10 +55,19 @@ class Laboratory:
         Of all random choices.
     say
         Called with a line of progress.
+    start_process
+        Starts a process, as ``subprocess.Popen``.
     """
 
-    def __init__(self, folder: Path, *, seed: int, say: Callable[[str], None] = lambda line: None):
-        self.folder, self.seed, self.say = folder, seed, say
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        seed: int,
+        say: Callable[[str], None] = lambda line: None,
+        start_process: Callable[..., subprocess.Popen] = subprocess.Popen,
+    ):
+        self.folder, self.seed, self.say, self.start_process = folder, seed, say, start_process
         self.server = EmbeddedServer(folder / "db")
         self.processes: list[subprocess.Popen] = []
         self.clerks: dict[str, Clerk] = {}
@@ -113,7 +122,7 @@ class Laboratory:
                 folder = self.folder / f"clerk_{name}"
                 folder.mkdir(exist_ok=True)
                 write_settings(folder, self.server, {})
-                self.clerks[name] = Clerk(folder, environment(folder))
+                self.clerks[name] = Clerk(folder, environment(folder), start=self.start_process)
             return self.clerks[name]
 
     def bench(self, name: str, **settings: Any) -> Bench:
@@ -160,7 +169,7 @@ class Laboratory:
     def start(self, words: list[str], *, log: Path, **settings: Any) -> subprocess.Popen:
         """Start a program whose output goes to a file."""
         with log.open("ab") as stream:
-            process = subprocess.Popen(
+            process = self.start_process(
                 words, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, **settings
             )
         self.processes.append(process)
