@@ -24,11 +24,14 @@ demo:
 	@scripts/bootstrap venv database
 	.venv/bin/december demo $(DEMO_ARGS)
 
-# Files of tests side by side, each process with a database of its own; those that take longest begin first.
-TEST_JOBS ?= 2
+# Files of tests side by side, each process with a database of its own; those that take longest begin first. One process
+# more than the two cores that suffice: many tests wait for something.
+TEST_JOBS ?= 3
 SIDE_BY_SIDE = --numprocesses $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 # Several test processes share the cores: one thread each is faster.
 test chaos unit retina: export OMP_NUM_THREADS ?= 1
+# They start hundreds of others, each of which would compile the package anew.
+test chaos unit retina: export PYTHONDONTWRITEBYTECODE :=
 
 test:
 	@scripts/bootstrap venv database slurm browser

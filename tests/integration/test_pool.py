@@ -31,7 +31,7 @@ QUICKLY = ("--lease", "10", "--checkpoint-every", "1")
 
 
 def test_a_sweep_while_its_workers_are_killed(pool):
-    pool.register(seeds=(1, 2, 3), max_iter=400, patience=400)
+    pool.register(seeds=(1, 2, 3), max_iter=200, patience=200)
     process = pool.start("--cpu", "2", "--idle-exit", "3", *QUICKLY)
     for epochs in (2, 5):
         os.kill(pool.worker_in_training(epochs=epochs), signal.SIGKILL)
