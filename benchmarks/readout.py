@@ -30,7 +30,7 @@ from torch.utils._pytree import tree_leaves  # noqa: PLC2701
 from december_plugin.models.layers.point_reading import reads_fused
 from december_plugin.models.layers.readouts import FullGaussian2d
 
-Step = Callable[[], Tensor]
+Step = Callable[[], object]
 KINDS = ("neuralpredictors", "grid_sample", "fused")
 
 
@@ -56,37 +56,46 @@ SIZES = {
 }
 
 
-def readout_steps(size: Size, device: str, kinds: tuple[str, ...] = KINDS) -> dict[str, Step]:
-    """Return one training step of each kind of readout; each returns its responses and leaves gradients.
+class ReadoutStep:
+    """A training step of a readout, forward and backward, the same each time.
 
     Parameters
     ----------
+    kind
+        One of :data:`KINDS`.
     size
-        How much is read.
+        How much is read; the numbers depend on it alone.
     device
         Where, "cpu" or "cuda".
-    kinds
-        Some of :data:`KINDS`.
+    dtype
+        Type of all numbers.
+    drawn
+        Whether positions are drawn, as in training; a GPU draws others than the CPU. Otherwise they are the means.
     """
-    generator = torch.Generator().manual_seed(0)
-    maps = torch.randn(size.images, size.channels, size.height, size.width, generator=generator)
-    upstream = torch.randn(size.images, size.neurons, generator=generator).to(device)
-    return {kind: _step(kind, size, maps.to(device, copy=True).requires_grad_(), upstream) for kind in kinds}
 
+    def __init__(
+        self, kind: str, size: Size, device: str, *, dtype: torch.dtype = torch.float32, drawn: bool = True
+    ) -> None:
+        generator = torch.Generator().manual_seed(0)
+        maps = torch.randn(size.images, size.channels, size.height, size.width, generator=generator)
+        self.maps = maps.to(device, dtype).requires_grad_()
+        self.upstream = torch.randn(size.images, size.neurons, generator=generator).to(device, dtype)
+        self.readout = build_readout(kind, size).to(device, dtype)
+        self.drawn = drawn
 
-def _step(kind: str, size: Size, maps: Tensor, upstream: Tensor) -> Step:
-    readout = build_readout(kind, size).to(maps.device)
-
-    def step() -> Tensor:
-        maps.grad = None
-        readout.zero_grad()
+    def __call__(self) -> Tensor:
+        self.maps.grad = None
+        self.readout.zero_grad()
         torch.manual_seed(0)
-        responses = readout(maps)
-        responses.backward(upstream)
-        step.gradients = {"maps": maps.grad, **{name: each.grad for name, each in readout.named_parameters()}}
+        responses = self.readout(self.maps, sample=self.drawn)
+        responses.backward(self.upstream)
         return responses.detach()
 
-    return step
+    def results(self) -> dict[str, Tensor]:
+        """Return responses and gradients by name, from one more step; there are none for what has no influence."""
+        results = {"responses": self(), "maps": self.maps.grad}
+        results |= {name: parameter.grad for name, parameter in self.readout.named_parameters()}
+        return {name: value for name, value in results.items() if value is not None}
 
 
 def build_readout(kind: str, size: Size) -> torch.nn.Module:
@@ -158,26 +167,19 @@ class InUse(TorchDispatchMode):
         return made
 
 
-def largest_differences(steps: Mapping[str, Step]) -> dict[str, float]:
-    """Return by how much results of "fused" differ from neuralpredictors', relative to the largest of each."""
-    results = {}
-    for kind in ("neuralpredictors", "fused"):
-        responses = steps[kind]()
-        results[kind] = {"responses": responses, **steps[kind].gradients}
-    differences = {}
-    for name, expected in results["neuralpredictors"].items():
-        found = results["fused"][name]
-        differences[name] = float((found - expected).abs().max() / expected.abs().max())
-    return differences
+def largest_difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
+    """Return by how much responses and gradients differ, relative to the largest number of each."""
+    largest = {name: value.abs().max().clamp_min(torch.finfo(value.dtype).tiny) for name, value in expected.items()}
+    return max(float((found[name].to(value) - value).abs().max() / largest[name]) for name, value in expected.items())
 
 
 def report(name: str, size: Size, device: str, repeats: int) -> list[str]:
-    steps = readout_steps(size, device)
-    differences = largest_differences(steps)
+    steps = {kind: ReadoutStep(kind, size, device) for kind in KINDS}
+    difference = largest_difference(steps["fused"].results(), steps["neuralpredictors"].results())
     seconds = median_seconds(steps, device, repeats)
     maps = torch.empty(size.images, size.channels, size.height, size.width, device=device)
     auto = "fused" if reads_fused("auto", maps, size.neurons) else "grid_sample"
-    lines = [f"{name}: {size}; auto: {auto}; fused differs by at most {max(differences.values()):.1g} of the largest"]
+    lines = [f"{name}: {size}; auto: {auto}; fused differs by at most {difference:.1g} of the largest"]
     for kind, value in seconds.items():
         ratio = seconds["neuralpredictors"] / value
         memory = peak_megabytes(steps[kind], device)

@@ -45,7 +45,7 @@ def reads_fused(kernel: str, maps: Tensor, n: int, *, frames: int = 1) -> bool:
 
     Warns
     -----
-    RuntimeWarning
+    UserWarning
         If it cannot be used on this device, once, with the reason; the answer is then False.
     """
     check_choice("readout_kernel", kernel, READOUT_KERNELS)
@@ -96,7 +96,7 @@ def passes_trial(device: torch.device) -> bool:
 
     Warns
     -----
-    RuntimeWarning
+    UserWarning
         If it does not, with the reason.
     """
     try:
@@ -112,7 +112,7 @@ def passes_trial(device: torch.device) -> bool:
     warnings.warn(
         f"The fused readout cannot be used on {device} ({reason.strip()}); grid_sample reads the maps instead: slower, "
         "in more memory. Results are the same to rounding. readout_kernel='grid_sample' asks for it without a warning.",
-        RuntimeWarning,
+        UserWarning,
         stacklevel=2,
     )
     return False

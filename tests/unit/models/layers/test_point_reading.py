@@ -6,45 +6,23 @@ import re
 
 import pytest
 import torch
-from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: PLC2701 (no public path)
 
 from december_plugin.errors import SettingsError
 from december_plugin.models.layers import point_reading, point_rows
 from december_plugin.models.layers.point_reading import passes_trial, read_at, reads_fused
+from helpers.reading import reading_problem, sampled, with_gradients
 
 IMAGES, CHANNELS, HEIGHT, WIDTH, N = 5, 3, 4, 6, 40
-# Corners and edges of the map, its last pixel's far side, and points beyond it on every side.
-BORDERS = [[-1, -1], [1, 1], [-1, 1], [1, -1], [0, 1], [1, 0], [-1.2, 0], [1.25, 0.1], [0, -1.4], [0.3, 1.5], [9, 9]]
 TOLERANCES = [(torch.float32, 1e-5), (torch.float64, 1e-10)]
 
 
-def example(dtype=torch.float64, *, n=N, channels=CHANNELS, images=IMAGES, seed=0):
-    """Return the core's output, positions and vectors, which all need gradients."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(*shape):
-        return torch.randn(*shape, dtype=dtype, generator=generator)
-
-    positions = draw(images, n, 2)
-    positions[0, : len(BORDERS)] = torch.tensor(BORDERS, dtype=dtype)[:n]
-    sources = (draw(images, channels, HEIGHT, WIDTH), positions, draw(n, channels))
-    return [source.requires_grad_() for source in sources]
+def example(dtype=torch.float64, *, n=N, channels=CHANNELS, images=IMAGES):
+    return reading_problem(dtype, images=images, channels=channels, size=(HEIGHT, WIDTH), n=n)
 
 
 def fused(maps, positions, vectors, **settings):
     return read_at(maps.permute(0, 2, 3, 1), positions, vectors, **settings)
-
-
-def sampled(maps, positions, vectors, *, align_corners=True):
-    samples = functional.grid_sample(maps, positions[:, :, None], align_corners=align_corners)
-    return (samples[..., 0] * vectors.T).sum(dim=1)
-
-
-def with_gradients(read, sources, **settings):
-    responses = read(*sources, **settings)
-    upstream = torch.linspace(-1, 1, responses.numel(), dtype=responses.dtype).view_as(responses)
-    return [responses.detach(), *torch.autograd.grad(responses, sources, upstream)]
 
 
 @pytest.mark.parametrize("align_corners", [True, False])
@@ -200,12 +178,12 @@ class TestTrial:
             "'december_plugin.models.layers.no_such_kernel'); grid_sample reads the maps instead: slower, in more "
             "memory. Results are the same to rounding. readout_kernel='grid_sample' asks for it without a warning."
         )
-        with pytest.warns(RuntimeWarning, match=re.escape(message)) as warned:
+        with pytest.warns(UserWarning, match=re.escape(message)) as warned:
             answers = [reads_fused("fused", torch.empty(2, 3, 4, 5), 6) for _ in range(2)]
         assert answers == [False, False]
         assert len(warned) == 1
 
     def test_nor_is_one_used_that_is_wrong(self, monkeypatch):
         monkeypatch.setattr(point_reading, "read_at", lambda *sources: 2 * read_at(*sources))
-        with pytest.warns(RuntimeWarning, match=r"\(in a trial its results were off by [0-9.]+\)"):
+        with pytest.warns(UserWarning, match=r"\(in a trial its results were off by [0-9.]+\)"):
             assert not passes_trial(torch.device("cpu"))
