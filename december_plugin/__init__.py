@@ -4,12 +4,12 @@ Importing this package opens no database connection, and imports no torch before
 PyPI's nnfabrik and neuralpredictors importable on current Python (see :mod:`december_plugin.importing.shims`).
 """
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 import lazy_loader as _lazy
 
 from december_plugin.importing.shims import install as _install
+from december_plugin.importing.versions import installed_version as _installed_version
 
 _install()
 
@@ -43,9 +43,4 @@ _NAMES = {
 _MODULES = ["agreement", "datasets", "embeddings", "models", "plots", "schemas", "simulate", "sklearn", "trainers"]
 __getattr__, __dir__, __all__ = _lazy.attach(__name__, _MODULES, _NAMES)
 
-try:
-    __version__ = version("december-plugin")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+unknown"
-
-del PackageNotFoundError, version
+__version__ = _installed_version("december-plugin")

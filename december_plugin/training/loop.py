@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from december_plugin.embeddings.readout_vectors import readout_vectors, unit_ids_of
 from december_plugin.errors import EmbeddingError, TrainingDivergedError
+from december_plugin.importing.versions import installed_version
 from december_plugin.text.stored_text import check_session_names
 from december_plugin.training import random_state, snapshot
 from december_plugin.training.clustering_phase import ClusteringPhase
@@ -267,7 +267,12 @@ class TrainingRun:
             "seed": self.seed,
             **self.settings.pretraining(),
             # Other releases, devices or numbers of threads may round differently.
-            "platform": [torch.__version__, version("neuralpredictors"), self.device.type, platform.machine()],
+            "platform": [
+                torch.__version__,
+                installed_version("neuralpredictors"),
+                self.device.type,
+                platform.machine(),
+            ],
         }
         threads = random_state.thread_count(self.device)
         return content_digest(description if threads is None else {**description, "threads": threads})
@@ -464,7 +469,9 @@ class TrainingRun:
             "stopped_by": outcome.stopped_by,
             "threads": random_state.thread_count(self.device),
             **(self.clustering.output() if self.clustering is not None else {"mixture": None, "clustering": None}),
-            "versions": {name: version(name) for name in ("december-plugin", "neuralpredictors", "nnfabrik", "torch")},
+            "versions": {
+                name: installed_version(name) for name in ("december-plugin", "neuralpredictors", "nnfabrik", "torch")
+            },
         }
 
 

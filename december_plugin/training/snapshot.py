@@ -10,11 +10,11 @@ import io
 import logging
 import platform
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any
 
 import torch
 
+from december_plugin.importing.versions import installed_version
 from december_plugin.storage.atomic import DamagedError, verify_checksum, with_checksum
 from december_plugin.training.fingerprint import content_digest, data_digest
 from december_plugin.training.random_state import loader_generators
@@ -57,7 +57,7 @@ def training_fingerprint(
         "data": f"{data_digest(dataloaders, TIERS, read=False)} {len(loader_generators(dataloaders))} generators",
         "settings": content_digest(described),
         "seed": str(seed),
-        "software": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
+        "software": ", ".join(f"{name} {installed_version(name)}" for name in _PACKAGES),
         # Another kind of device rounds differently.
         "device": f"{device.type} {platform.machine()}",
     }
