@@ -19,7 +19,7 @@ from december_plugin.database import lab_settings
 from december_plugin.database.connection import Database, connect, second_connection
 from december_plugin.database.embedded import EmbeddedServer
 from december_plugin.importing.datajoint import ENVIRONMENT, quiet_datajoint
-from december_plugin.pool.supervisor import process
+from december_plugin.pool.supervisor import worker_slot
 from december_plugin.simulate import write_recording
 from december_plugin.storage.settings import DEFAULT_STORE
 from helpers import lab_tables, warm
@@ -34,7 +34,7 @@ SETTINGS = ("host", "port", "user", "password")
 def _warm_workers() -> Iterator[None]:
     """Let pools in this process fork their workers."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(process, "subprocess", warm)
+        patch.setattr(worker_slot, "subprocess", warm)
         yield
 
 
