@@ -229,8 +229,8 @@ def test_the_state_of_a_baseline_is_no_state_of_a_december_training(caplog):
 @pytest.mark.parametrize("package", ["torch", "neuralpredictors", "december-plugin"])
 def test_the_state_of_another_release_is_refused(package, monkeypatch, caplog):
     expected, states = short_training()
-    real = snapshot.version
-    monkeypatch.setattr(snapshot, "version", lambda name: "0.0.1" if name == package else real(name))
+    real = snapshot.installed_version
+    monkeypatch.setattr(snapshot, "installed_version", lambda name: "0.0.1" if name == package else real(name))
     assert train(Recorder(states[3]), **SHORT, share_pretraining=False) == expected
     assert "belongs to another training (different: software)" in caplog.text
 
