@@ -15,8 +15,6 @@ from typing import Any, ClassVar
 
 from december_plugin.database.outages import wait_for_server
 
-QUICK_SECONDS = 0.02  # what takes no longer is computed again rather than kept: a disk takes as long to write it
-
 
 class RunningJob:
     """A job of a plain ``populate()``."""
@@ -24,6 +22,10 @@ class RunningJob:
     def finished_result(self) -> tuple[Any, ...] | None:
         """Return what ``make_compute`` returned for this job earlier, if it was kept and is whole."""
         return None
+
+    def is_worth_keeping(self, seconds: float) -> bool:
+        """Return whether a result that took this long is kept and waited for, rather than computed again if need be."""
+        return True
 
     def keep_result(self, result: tuple[Any, ...]) -> None:
         """Keep what ``make_compute`` returned until it is stored."""
@@ -79,7 +81,7 @@ class LeasedTable:
         if result is None:
             began = time.monotonic()
             result = super().make_compute(key, *fetched)  # type: ignore[misc]
-            if time.monotonic() - began <= QUICK_SECONDS:
+            if not job.is_worth_keeping(time.monotonic() - began):
                 return result
             job.keep_result(result)
         job.wait_until_storable(

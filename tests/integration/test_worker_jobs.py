@@ -359,10 +359,12 @@ def test_what_waits_behind_a_job_that_takes_long_is_given_back(lab, table, lease
 
 
 def test_results_that_took_no_time_are_not_kept_on_the_disk(lab, monkeypatch):
+    lab.tables.Clustering().add_entry("kmeans", 3, skip_duplicates=True)
     kept = []
-    monkeypatch.setattr("december_plugin.pool.worker.spool.Spool.put", lambda self, *job: kept.append(job))
-    for quick, expected in ((60.0, 0), (-1.0, 3)):
-        monkeypatch.setattr("december_plugin.schemas.running_job.QUICK_SECONDS", quick)
-        Worker(lab.tables, SETTINGS).run()
-        assert len(kept) == expected
+    monkeypatch.setattr("december_plugin.pool.worker.spool.Spool.put", lambda self, schema, *job: kept.append(job[0]))
+    for quick, tables in ((60.0, ["__trained_model"]), (-1.0, ["__cluster_assignment", "__trained_model"])):
+        monkeypatch.setattr("december_plugin.pool.worker.job.QUICK_SECONDS", quick)
+        Worker(lab.tables, WorkerSettings(only=("TrainedModel", "ClusterAssignment"), lease=10.0)).run()
+        assert sorted(kept) == [name for name in tables for _ in range(3)]
         (lab.tables.TrainedModel & "TRUE").delete()
+        kept.clear()

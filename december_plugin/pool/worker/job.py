@@ -33,6 +33,7 @@ job_logger.setLevel(logging.INFO)
 
 SNAPSHOT_EVERY = 1.0  # at most one copy of the training's state in this time (s)
 SNAPSHOT_SHARE = 20  # and at most one in so many times the time that a copy takes
+QUICK_SECONDS = 0.02  # what took no longer is computed again, after an outage, rather than kept
 RETRY_STORE = 30.0  # pause after a checkpoint that could not be stored (s)
 
 
@@ -149,6 +150,10 @@ class WorkerJob(RunningJob):
             return None
         job_logger.info("the result was computed before and is taken from the spool")
         return found[1:]
+
+    def is_worth_keeping(self, seconds: float) -> bool:
+        """Return whether it is a model, or took longer than a disk takes to write it."""
+        return self.uses_store or seconds > QUICK_SECONDS
 
     def keep_result(self, result: tuple[Any, ...]) -> None:
         """Write the result to the spool; a full disk costs the safety, not the result."""
