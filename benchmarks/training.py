@@ -18,13 +18,13 @@ import functools
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, SubsetRandomSampler
 
@@ -207,8 +207,10 @@ def sensorium_loaders(sessions: Mapping[str, Session], batch_size: int) -> dict[
     }
 
 
-def sensorium_model(sessions: Mapping[str, Session], size: Size) -> nn.Module:
+def sensorium_model(size: Size, data_keys: Iterable[str], means: Mapping[str, Tensor] | None = None) -> nn.Module:
+    """Return neuralpredictors' model; the biases begin with the mean responses, by data key, or with 0."""
     torch.manual_seed(0)
+    data_keys = list(data_keys)
     core = Stacked2dCore(
         1,
         size.channels,
@@ -225,22 +227,24 @@ def sensorium_model(sessions: Mapping[str, Session], size: Size) -> nn.Module:
     )
     height, width = (pixels - size.input_kern + 1 for pixels in size.image_shape)
     readout = MultiReadoutBase(
-        in_shape_dict=dict.fromkeys(sessions, (size.channels, height, width)),
-        n_neurons_dict=dict.fromkeys(sessions, size.n_neurons),
+        in_shape_dict=dict.fromkeys(data_keys, (size.channels, height, width)),
+        n_neurons_dict=dict.fromkeys(data_keys, size.n_neurons),
         base_readout=FullGaussian2d,
         bias=True,
         init_mu_range=0.3,
         init_sigma=0.1,
         gauss_type="full",
         feature_reg_weight=0.0076,
-        mean_activity_dict={key: session.responses.mean(dim=0) for key, session in sessions.items()},
+        mean_activity_dict=means,
     )
     return FiringRateEncoder(core, readout)
 
 
 def sensorium_epochs(sessions: Mapping[str, Session], size: Size, device: str) -> tuple[list[float], float]:
     """Return the seconds of each epoch and the correlation after the last one."""
-    loaders, model = sensorium_loaders(sessions, size.batch_size), sensorium_model(sessions, size).to(device)
+    loaders = sensorium_loaders(sessions, size.batch_size)
+    means = {data_key: session.responses.mean(dim=0) for data_key, session in sessions.items()}
+    model = sensorium_model(size, sessions, means).to(device)
     criterion = PoissonLoss(avg=False)
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     seconds, correlation, now = [], math.nan, clock(device)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: PLC2701
 from torch.utils._pytree import tree_leaves  # noqa: PLC2701
-from training import SIZES, TARGET_MEMORY, Size
+from training import SENSORIUM, SIZES, TARGET_MEMORY, Size, sensorium_model
 
 from december_plugin.models import stacked_core_gaussian_readout
 from december_plugin.models.layers.readouts import FullGaussian2d
@@ -98,8 +98,7 @@ def in_bfloat16(core: nn.Module) -> Callable[[Tensor], Tensor]:
     return lambda images: forward(images.bfloat16()).float()
 
 
-def peak_of_steps(size: Size, *, kernel: bool, bfloat16: bool) -> int:
-    """Return the bytes that a training takes at its peak, without the data that stay on the device."""
+def our_model(size: Size, data_keys: list[str]) -> nn.Module:
     info = {
         "input_dimensions": [1, 1, *size.image_shape],
         "output_dimension": size.n_neurons,
@@ -107,10 +106,10 @@ def peak_of_steps(size: Size, *, kernel: bool, bfloat16: bool) -> int:
         "cell_motor_coordinates": None,
         "pupil_channels": None,
     }
-    model = stacked_core_gaussian_readout(
+    return stacked_core_gaussian_readout(
         None,
         0,
-        data_info={f"session{number}": info for number in range(size.n_sessions)},
+        data_info=dict.fromkeys(data_keys, info),
         hidden_channels=size.channels,
         layers=size.layers,
         input_kern=size.input_kern,
@@ -118,10 +117,16 @@ def peak_of_steps(size: Size, *, kernel: bool, bfloat16: bool) -> int:
         depth_separable=size.depth_separable,
         grid_mean_predictor=None,
         bias_start="zero",
-    ).to(META)
+    )
+
+
+def peak_of_steps(size: Size, *, ours: bool, bfloat16: bool = False) -> int:
+    """Return the bytes that a training takes at its peak, without the data that stay on the device."""
+    data_keys = [f"session{number + 1}" for number in range(size.n_sessions)]
+    model = (our_model(size, data_keys) if ours else sensorium_model(size, data_keys)).to(META)
     optimizer = torch.optim.Adam(model.parameters(), foreach=True)
     with ExitStack() as stack:
-        if kernel:
+        if ours:
             stack.enter_context(mock.patch.object(FullGaussian2d, "forward", fused))
         if bfloat16:
             stack.enter_context(mock.patch.object(model.core, "forward", in_bfloat16(model.core)))
@@ -129,7 +134,7 @@ def peak_of_steps(size: Size, *, kernel: bool, bfloat16: bool) -> int:
         for tensor in (*model.parameters(), *model.buffers()):
             alive.count(tensor)
         for _ in range(2):  # Adam's moments are made in the first step
-            for data_key in model.readout:
+            for data_key in data_keys:
                 add_gradients(model, data_key, size)
             optimizer.step()
         return alive.peak
@@ -158,12 +163,11 @@ def main(argv: list[str] | None = None) -> int:
     for channels in arguments.channels:
         size = replace(SIZES[arguments.size], channels=channels)
         steps = {
-            "SENSORIUM's way": peak_of_steps(size, kernel=False, bfloat16=False),
-            "ours": peak_of_steps(size, kernel=True, bfloat16=False),
-            "ours, bfloat16": peak_of_steps(size, kernel=True, bfloat16=True),
+            "ours": peak_of_steps(size, ours=True),
+            "ours, bfloat16": peak_of_steps(size, ours=True, bfloat16=True),
         }
-        reference = steps.pop("SENSORIUM's way")
-        rows = [("SENSORIUM's way", reference, 0)]
+        reference = peak_of_steps(size, ours=False)
+        rows = [(SENSORIUM, reference, 0)]
         for way, taken in steps.items():
             rows.append((way, taken, bytes_of_data(size, responses=True)))
             rows.append((f"{way}, responses on the host", taken, bytes_of_data(size, responses=False)))

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from neuralpredictors.layers.cores import Stacked2dCore
 from neuralpredictors.layers.shifters import MLPShifter
 from neuralpredictors.utils import get_module_output
 from torch import Tensor, nn
@@ -27,6 +26,7 @@ from december_plugin.models.layers.readouts import (
     MultipleFullGaussian2d,
 )
 from december_plugin.models.layers.spatiotemporal_core import MovieCore
+from december_plugin.models.layers.stacked_core import StackedCore
 from december_plugin.models.layers.task_core import TaskCore, load_network
 from december_plugin.models.sessions import SessionShape, check_images, check_movies, listed, shared_channels
 from december_plugin.models.settings import (
@@ -119,7 +119,7 @@ def build_core(settings: ModelSettings, sessions: Mapping[str, SessionShape]) ->
 
 
 @build_core.register(StackedCoreSettings)
-def _stacked_core(settings: StackedCoreSettings, sessions: Mapping[str, SessionShape]) -> Stacked2dCore:
+def _stacked_core(settings: StackedCoreSettings, sessions: Mapping[str, SessionShape]) -> StackedCore:
     check_images(sessions)
     channels = shared_channels(sessions)
     for data_key, session in sessions.items():
@@ -127,7 +127,7 @@ def _stacked_core(settings: StackedCoreSettings, sessions: Mapping[str, SessionS
     arguments = asdict(settings)
     arguments["bias"] = arguments.pop("core_bias")
     final_batchnorm_scale = arguments.pop("final_batchnorm_scale")
-    core = Stacked2dCore(input_channels=channels, **arguments)
+    core = StackedCore(input_channels=channels, **arguments)
     learn_final_scale(core.features[-1], final_batchnorm_scale)
     return core
 
