@@ -20,6 +20,7 @@ from torch import Tensor
 TILE = 1024  # numbers in a tile of (neurons, channels): a program holds about six of them in its registers
 POINTS = 16  # that the program of a pixel reads at once
 SORTED = 1024  # points whose cells a program computes
+SIZES = ("n", "images", "images_each", "points", "height", "width")  # for which nothing is compiled anew
 PROGRAMS = 2048  # at least so many for the gradients of the neurons: a dozen for each multiprocessor
 
 
@@ -44,7 +45,7 @@ def _rows(image, x, y, channel, height, width, channels):
     return tl.load(addresses, mask=inside[:, None] & (channel < channels)[None, :], other=0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _respond(
     maps, positions, vectors, responses, n, height, width, channels,
     NEURONS: tl.constexpr, CHANNELS: tl.constexpr, ALIGN_CORNERS: tl.constexpr,
@@ -71,7 +72,7 @@ def _respond(
     tl.store(responses + image * n + neuron, response, mask=present)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _neuron_gradients(
     maps, positions, vectors, upstream, of_positions, of_vectors, n, images, images_each, height, width, channels,
     NEURONS: tl.constexpr, CHANNELS: tl.constexpr, ALIGN_CORNERS: tl.constexpr,
@@ -114,7 +115,7 @@ def _neuron_gradients(
     tl.store(of_vectors + offsets, total, mask=known)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _find_cells(
     positions, cells, points, n, height, width, POINTS: tl.constexpr, ALIGN_CORNERS: tl.constexpr
 ):  # fmt: skip
@@ -128,7 +129,7 @@ def _find_cells(
     tl.store(cells + point, point // n * (in_image + 1) + cell, mask=present)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def _map_gradients(
     positions, vectors, upstream, order, starts, of_maps, n, height, width, channels,
     POINTS: tl.constexpr, CHANNELS: tl.constexpr, ALIGN_CORNERS: tl.constexpr,
