@@ -56,7 +56,7 @@ class DeviceKMeans:
         self.n_clusters = n_clusters
         self.tolerance = TOLERANCE * float(np.mean(np.var(vectors, axis=0)))
         centered = vectors - vectors.mean(axis=0)
-        self._dtype = vectors.dtype
+        self._dtype = w.dtype
         self._x = torch.from_numpy(centered).to(w.device).double()
         self._squares = self._x.square().sum(dim=1)
 
@@ -74,7 +74,7 @@ class DeviceKMeans:
     def start(self, random: np.random.RandomState) -> np.ndarray:
         """Draw different neurons (K,), int64, by k-means++: the same as scikit-learn from the same random state."""
         n = len(self._x)
-        ones = np.ones(n, dtype=self._dtype)
+        ones = torch.ones(n, dtype=self._dtype).numpy()
         n_trials = 2 + int(np.log(self.n_clusters))
         chosen = [int(random.choice(n, p=ones / ones.sum()))]
         closest = self._distances_to(np.asarray(chosen))
@@ -93,7 +93,7 @@ class DeviceKMeans:
         """Squared distances (M, N) of all vectors to those of ``rows`` (M,), rounded to the vectors' precision."""
         at = torch.from_numpy(rows).to(self._x.device)
         distances = (self._x[at] @ self._x.t()).mul_(-2).add_(self._squares[at][:, None]).add_(self._squares)
-        return distances.clamp_min_(0).cpu().numpy().astype(self._dtype)
+        return distances.clamp_min_(0).to(self._dtype).cpu().numpy()
 
     def run(self, start: np.ndarray) -> KMeansRun:
         """Run Lloyd's algorithm from the neurons ``start`` (K,) as centres."""
