@@ -11,6 +11,6 @@ A part is a module of this package. Its docstring begins with what it shows, and
 To add one, write the module and name it in ``PARTS``. All limits together stay within ``TOTAL_S``.
 """
 
-PARTS = ("tests", "mixture", "step", "kmeans", "training", "precision", "workers")
+PARTS = ("tests", "mixture", "readout", "step", "kmeans", "training", "precision", "workers")
 TOTAL_S = 480
 LONGEST_S = 120

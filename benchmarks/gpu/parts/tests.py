@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.gpu.rows import Row, Target
 from benchmarks.gpu.running import ROOT
 
-LIMIT_S = 90
+LIMIT_S = 70
 MARK = re.compile(r"^\s*@pytest\.mark\.gpu\b", re.MULTILINE)
 
 

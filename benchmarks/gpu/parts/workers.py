@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from benchmarks.gpu import workers
 from benchmarks.gpu.rows import Row
 
-LIMIT_S = 75
+LIMIT_S = 70
 
 
 def measure(device: str, *, tiny: bool) -> Iterator[Row]:

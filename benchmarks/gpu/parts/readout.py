@@ -1,0 +1,44 @@
+"""The Gaussian readout as a kernel: errors against float64 on the CPU, time and memory beside neuralpredictors'."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import torch
+
+from benchmarks.gpu.errors import relative_error
+from benchmarks.gpu.rows import Row, Target
+from benchmarks.gpu.timing import peak_bytes, seconds_of
+from benchmarks.readout import KINDS, SIZES, ReadoutStep, Size
+from december_plugin.models.layers.point_reading import passes_trial
+
+LIMIT_S = 45
+COMPARED = Size(16, 64, 28, 56, 2000)  # with float64 on the CPU
+MEASURED = SIZES["SENSORIUM, batch of 128"]
+TINY = Size(4, 8, 6, 7, 30)
+CLOSE = Target(at_most=1e-5, everywhere=True)
+
+
+def measure(device: str, *, tiny: bool) -> Iterator[Row]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # says why there would be no kernel here
+        passes_trial(torch.device(device))
+    compared = TINY if tiny else COMPARED
+    found = ReadoutStep("fused", compared, device, drawn=False).results()
+    expected = ReadoutStep("neuralpredictors", compared, "cpu", dtype=torch.float64, drawn=False).results()
+    for name, value in expected.items():
+        if not value.any():  # of the spread, where positions are not drawn
+            continue
+        what = "responses" if name == "responses" else f"gradient of {name}"
+        yield Row(f"{what}: error against float64", relative_error(found[name], value), "", CLOSE)
+    size = TINY if tiny else MEASURED
+    steps = {kind: ReadoutStep(kind, size, device) for kind in KINDS}
+    seconds = seconds_of(steps, device, repeats=2 if tiny else 20)
+    for kind, value in seconds.items():
+        yield Row(f"forward and backward, {kind}", 1e3 * value, "ms", None, str(size))
+        memory = peak_bytes(steps[kind], device)
+        if memory is not None:
+            yield Row(f"memory at its peak, {kind}", memory / 1e6, "MB")
+    faster = seconds["neuralpredictors"] / seconds["fused"]
+    yield Row("times less time than neuralpredictors' readout", faster, "times", Target(at_least=3))
