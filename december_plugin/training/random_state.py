@@ -82,8 +82,8 @@ def seeded(seed: int, generators: list[torch.Generator], device: torch.device) -
     """Seed Python, NumPy, torch and the loaders' own generators within the block, and restore all of them after it.
 
     cuDNN is made deterministic within the block. On the CPU the same seed gives the same bytes with the same number of
-    threads (:func:`thread_count`); on CUDA some operations add in an undefined order, as the gradient of ``grid_sample``
-    does where a readout has no fused kernel, so results agree only up to rounding.
+    threads (:func:`thread_count`); on CUDA some operations add in an undefined order, such as the gradient of
+    ``grid_sample`` where a readout has no fused kernel, so results agree only up to rounding.
     """
     before = get_random_state(generators, device)
     cudnn_before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark

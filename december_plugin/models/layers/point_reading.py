@@ -104,13 +104,13 @@ def passes_trial(device: torch.device) -> bool:
     # A compiler that is missing, a driver too old, a device too small: each raises something of its own, and none of
     # them is a reason to end a training.
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
     else:
         if off <= TOLERANCE:
             return True
         reason = f"in a trial its results were off by {off:.2g}"
     warnings.warn(
-        f"The fused readout cannot be used on {device} ({reason.strip()}); grid_sample reads the maps instead: slower, "
+        f"The fused readout cannot be used on {device} ({reason}); grid_sample reads the maps instead: slower, "
         "in more memory. Results are the same to rounding. readout_kernel='grid_sample' asks for it without a warning.",
         UserWarning,
         stacklevel=2,
