@@ -14,6 +14,7 @@ from typing import Any
 
 N_BYTES = 16  # of a UUID
 NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
+NO_LIBRARY = 3  # exit code
 
 
 def uuids_in_order(cuda: Any) -> list[str]:
@@ -45,8 +46,19 @@ def _check(result: int) -> None:
         raise OSError(f"the CUDA driver says {result}")
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Print the UUIDs; return the exit code: 0, 1 the driver refuses and its words are on stderr, 3 there is none."""
     try:
-        print("\n".join(uuids_in_order(ctypes.CDLL("libcuda.so.1"))))
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return NO_LIBRARY
+    try:
+        print("\n".join(uuids_in_order(cuda)))
     except OSError as error:
-        sys.exit(str(error))
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

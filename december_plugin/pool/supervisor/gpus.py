@@ -134,21 +134,42 @@ def _gpu_named(device: str, known: Sequence[Gpu]) -> Gpu:
 
 def _devices_as_cuda_counts(environment: Mapping[str, str], known: Sequence[Gpu]) -> list[str] | None:
     """Return the UUIDs of the GPUs that CUDA shows a process with this environment; None if it does not say."""
-    # In another process: CUDA cannot be left once it is initialised, and it is by speed that it counts by itself.
     try:
-        done = subprocess.run(
-            [sys.executable, "-I", cuda_order.__file__],
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=DRIVER_TIMEOUT_SECONDS,
-            check=True,
-        )
+        done = _ask_cuda(environment)
     except (OSError, subprocess.SubprocessError):
+        return None
+    if done.returncode != 0:
         return None
     by_digits = {gpu.device.partition("-")[2]: gpu.device for gpu in known}
     return [by_digits.get(digits, f"GPU-{digits}") for digits in done.stdout.split()]
+
+
+def refusal_of_cuda(environment: Mapping[str, str]) -> str:
+    """Return why a process with this environment could not use its GPUs; empty if it can, or if that is not known."""
+    try:
+        done = _ask_cuda(environment)
+    except subprocess.TimeoutExpired:
+        return f"CUDA does not answer within {DRIVER_TIMEOUT_SECONDS:.0f} s"
+    except OSError:
+        return ""
+    if done.returncode == cuda_order.NO_LIBRARY:
+        return ""
+    if done.returncode != 0:
+        return done.stderr.strip() or f"CUDA ended with code {done.returncode}"
+    return "" if done.stdout.strip() else "CUDA finds no GPU"
+
+
+def _ask_cuda(environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Let CUDA list the GPUs in another process: it cannot be left once it is initialised."""
+    return subprocess.run(
+        [sys.executable, "-I", cuda_order.__file__],
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=DRIVER_TIMEOUT_SECONDS,
+        check=False,
+    )
 
 
 # ---- the driver

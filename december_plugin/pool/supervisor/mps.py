@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 
 from december_plugin.errors import DecemberError, SettingsError
-from december_plugin.pool.supervisor.gpus import ComputeMode, Gpu
+from december_plugin.pool.supervisor.gpus import ComputeMode, Gpu, refusal_of_cuda
 from december_plugin.pool.supervisor.slots import Slot
 
 AUTO, ON, OFF = MODES = ("auto", "on", "off")
@@ -45,6 +45,7 @@ ANSWER_TIMEOUT = 10.0  # of one command (s)
 END_TIMEOUT = 10.0  # of a daemon that was told to quit, before it is killed (s)
 KILLED_POOL_PATIENCE = 20.0  # for workers that a killed pool has left, which save their states and end (s)
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0  # before a daemon is started again (s)
+MAX_LOSSES, LOSS_WINDOW = 3, 600.0  # of each worker of a GPU, within this time (s): then it is not used any more
 PAUSE = 0.05
 LONGEST_PATH = 90  # of a folder: with the name of a socket in it, it must stay below 108 bytes
 
@@ -191,7 +192,7 @@ class MpsDaemon:
             until = time.monotonic() + START_TIMEOUT
             while done.returncode == 0 and time.monotonic() < until:
                 if self.is_alive() and self._ask("get_server_list") is not None:
-                    return
+                    return self._check()
                 time.sleep(PAUSE)
         except (OSError, subprocess.SubprocessError) as error:
             raise MpsError(f"the MPS of the GPU {self.gpu.label} cannot be started: {error}") from None
@@ -200,6 +201,12 @@ class MpsDaemon:
             f"the MPS of the GPU {self.gpu.label} does not start: {words[-500:] or f'code {done.returncode}'} "
             f"(its logs: {self.logs})"
         )
+
+    def _check(self) -> None:
+        """Let CUDA use it once: a daemon that answers may still have a server that does not start."""
+        if problem := refusal_of_cuda(self._environment):
+            self.stop()
+            raise MpsError(f"the MPS of the GPU {self.gpu.label} is of no use: {problem} (its logs: {self.logs})")
 
     def is_alive(self) -> bool:
         """Whether its process exists."""
@@ -360,6 +367,8 @@ class PoolMps:
         self._running: set[Gpu] = set()
         self._due: dict[Gpu, float] = {}
         self._delays: dict[Gpu, float] = {}
+        self._losses: dict[Gpu, list[float]] = {}
+        self._given_up: set[Gpu] = set()
         self._folder: Path | None = None
 
     def start(self) -> None:
@@ -393,14 +402,30 @@ class PoolMps:
 
     def environment(self, slot: Slot) -> dict[str, str]:
         """Return what a worker in this place finds in its environment beside the rest."""
-        if slot.gpu is None or slot.gpu not in self._running:
+        if slot.gpu is None or slot.gpu not in self._running - self._given_up:
             return {}
         daemon = self._daemons[slot.gpu]
         return {PIPES: str(daemon.pipes), LOGS: str(daemon.logs)}
 
+    def note_loss(self, slot: Slot) -> None:
+        """Take note of a worker that has lost MPS: where that goes on and on, the next ones take turns."""
+        if slot.gpu is None or slot.gpu in self._given_up:
+            return
+        now = self.clock()
+        losses = [then for then in self._losses.get(slot.gpu, []) if now - then < LOSS_WINDOW] + [now]
+        self._losses[slot.gpu] = losses
+        if len(losses) >= MAX_LOSSES * slot.n_sharing and not self.plan.is_needed:
+            self._given_up.add(slot.gpu)
+            self.on_event(
+                f"the workers of the GPU {slot.gpu.label} have lost MPS {len(losses)} times within "
+                f"{LOSS_WINDOW / 60:.0f} min: from now on they take turns"
+            )
+
     def look_after(self) -> None:
         """Start daemons again that have died."""
         for gpu, daemon in self._daemons.items():
+            if gpu in self._given_up:
+                continue
             if gpu in self._running and not daemon.is_alive():
                 self._running.discard(gpu)
                 self._delays[gpu] = FIRST_DELAY

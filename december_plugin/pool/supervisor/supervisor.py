@@ -286,6 +286,8 @@ class LocalPool:
         elif code == ExitCode.MPS_LOST:
             self.on_event(worker.name, f"{words}: no failure of its job, which is free again{next_start}")
             self.database.give_back(worker.worker_id, "MPS, through which it used the GPU, has ended")
+            if self.mps is not None:
+                self.mps.note_loss(worker.slot)
         elif code in MISTAKEN and not self._draining and not any(each.has_begun for each in self.workers):
             self.on_event(worker.name, f"{words}: it cannot work like this, and neither could the next one")
             self.database.mark_dead(worker.worker_id, ending_in_words(code))

@@ -158,7 +158,7 @@ def test_after_a_change_of_the_drivers_order_a_uuid_is_the_same_card(driver):
 
 def test_where_cuda_does_not_say_numbers_are_taken_as_they_are(driver, cuda):
     driver(MIXED)
-    cuda("sys.exit('no library')")
+    cuda("sys.exit(3)")
     assert [gpu.device for gpu in visible_gpus({"CUDA_VISIBLE_DEVICES": "0,1"}).gpus] == ["0", "1"]
 
 
@@ -173,6 +173,42 @@ def test_a_gpu_of_which_only_cuda_knows(driver, cuda):
     cuda("print('ffffffff-0000-0000-0000-000000000000')")
     (found,) = visible_gpus({"CUDA_VISIBLE_DEVICES": "3"}).gpus
     assert (found.device, found.label) == ("GPU-ffffffff-0000-0000-0000-000000000000", "GPU-ffffffff")
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("print('a-uuid')", ""),
+        ("sys.exit(3)", ""),  # there is no CUDA to ask
+        ("sys.exit('the CUDA driver says 805')", "the CUDA driver says 805"),
+        ("sys.exit(-9)", "CUDA ended with code 247"),
+        ("print()", "CUDA finds no GPU"),
+        ("import time; time.sleep(5)", "CUDA does not answer within 0 s"),
+    ],
+)
+def test_whether_a_process_could_use_its_gpus(cuda, monkeypatch, code, why):
+    cuda(code)
+    if "sleep" in code:
+        monkeypatch.setattr(gpus_module, "DRIVER_TIMEOUT_SECONDS", 0.1)
+    assert gpus_module.refusal_of_cuda({}) == why
+
+
+def test_the_script_tells_what_it_could_not_ask(monkeypatch, capsys):
+    def library(name: str) -> Libcuda:
+        assert name == "libcuda.so.1"
+        if loaded is None:
+            raise OSError("cannot open shared object file")
+        return loaded
+
+    monkeypatch.setattr(cuda_order.ctypes, "CDLL", library)
+    loaded = None
+    assert cuda_order.main() == 3
+    loaded = Libcuda(init=805)
+    assert cuda_order.main() == 1
+    loaded = Libcuda()
+    assert cuda_order.main() == 0
+    printed = capsys.readouterr()
+    assert (len(printed.out.split()), printed.err) == (2, "the CUDA driver says 805\n")
 
 
 class Libcuda:

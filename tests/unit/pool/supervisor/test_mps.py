@@ -53,6 +53,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dic
         monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
         monkeypatch.setenv(PIPES, str(tmp_path / "nobody"))
         monkeypatch.setattr(mps_module, "END_TIMEOUT", 2.0)
+        monkeypatch.setattr(mps_module, "refusal_of_cuda", lambda environment: "")  # it knows no GPU of these tests
         yield dict(os.environ)
         left = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if folder in environment_of(pid)]
         assert not any(is_alive(pid) for pid in left)
@@ -210,6 +211,44 @@ def test_a_daemon_that_does_not_start(environment, tmp_path):
     assert told == []
 
 
+def test_a_daemon_that_answers_and_is_of_no_use(environment, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        mps_module, "refusal_of_cuda", lambda environment: f"no ({environment['CUDA_VISIBLE_DEVICES']})"
+    )
+    mps, told = pool_mps(environment, tmp_path, FIRST)
+    mps.start()
+    assert told == [
+        f"the MPS of the GPU 0 is of no use: no ({FIRST.device}) (its logs: {tmp_path}/mps-gpu-0); the workers of a "
+        "GPU take turns"
+    ]
+
+
+def test_workers_that_lose_it_again_and_again_take_turns(environment, tmp_path):
+    now = [0.0]
+    mps, told = pool_mps(environment, tmp_path, FIRST, SECOND, clock=lambda: now[0])
+    first, second = Slot("gpu 0", FIRST, 2), Slot("gpu 1", SECOND, 2)
+    mps.start()
+    try:
+        for now[0] in (0, 300, 590, 700, 710, 711):
+            mps.note_loss(first)
+        assert told == []  # five of them within ten minutes
+        mps.note_loss(first)
+        assert told == ["the workers of the GPU 0 have lost MPS 6 times within 10 min: from now on they take turns"]
+        mps.note_loss(first)
+        assert len(told) == 1
+        assert mps.environment(first) == {}
+        assert mps.environment(second) != {}
+    finally:
+        mps.stop()
+
+
+def test_where_it_is_needed_it_is_not_given_up(environment, tmp_path):
+    mps, told = pool_mps(environment, tmp_path, FIRST, is_needed=True)
+    for _ in range(20):
+        mps.note_loss(Slot("gpu 0", FIRST, 2))
+    assert told == []
+
+
 def test_of_two_daemons_one_that_does_not_start_ends_both(environment, tmp_path, monkeypatch):
     mps, told = pool_mps(environment, tmp_path, FIRST, SECOND)
     start = mps_module.MpsDaemon.start
@@ -337,8 +376,10 @@ def test_workers_that_lose_it_fail_no_job_and_the_next_ones_use_the_next_daemon(
 KILLED = """
 import os, sys, time
 from pathlib import Path
+from december_plugin.pool.supervisor import mps as mps_module
 from december_plugin.pool.supervisor.gpus import Gpu
 from december_plugin.pool.supervisor.mps import MpsPlan, PoolMps
+mps_module.refusal_of_cuda = lambda environment: ""
 mps = PoolMps(MpsPlan((Gpu("GPU-aaaaaaaa-0000", "0"),)), log_folder=Path(sys.argv[1]), on_event=print)
 mps.start()
 print(list(mps._daemons.values())[0].pipes, flush=True)
