@@ -263,9 +263,15 @@ def _bring(dataloaders: Loaders, device: torch.device, setting: bool | str) -> L
 
 
 def free_memory(device: torch.device) -> int:
-    """Return how many bytes of a GPU are free, counting what torch holds and does not use."""
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    """Return how many bytes of a GPU are left to this process, counting what torch holds and does not use.
+
+    Of workers that share a GPU, each has a share of its memory.
+    """
+    free, total = torch.cuda.mem_get_info(device)
+    left = free + torch.cuda.memory_reserved(device)
+    if hasattr(torch.cuda, "get_per_process_memory_fraction"):  # older releases of torch do not tell
+        left = min(left, int(total * torch.cuda.get_per_process_memory_fraction(device)))
+    return max(0, left - torch.cuda.memory_allocated(device))
 
 
 def data_budget(free: int) -> int:

@@ -218,6 +218,20 @@ def test_an_end_of_mps_counts_as_no_attempt(lab, monkeypatch):
     assert (state, words[:40]) == ("ended", "MPS, through which this worker used the ")
 
 
+@pytest.mark.parametrize(
+    ("words", "code"), [("CUDA error: unspecified launch failure", 75), ("CUDA error: MPS client terminated", 76)]
+)
+def test_the_exit_code_says_what_of_the_gpu_failed(lab, monkeypatch, capsys, words, code):
+    def breaks(self, key, *fetched):
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(type(lab.tables.TrainedModel()), "make_compute", breaks)
+    schema = lab.tables.schema.database
+    monkeypatch.setattr("december_plugin.schemas.lab.open_lab", lambda **_: SimpleNamespace(tables=lab.tables))
+    assert main(["worker", "--schema", schema, "--only", "TrainedModel", "--allow-modules", "helpers"]) == code
+    assert words in capsys.readouterr().err
+
+
 def test_memory_that_others_have_taken_is_waited_for_and_a_job_that_is_too_large_fails(lab, monkeypatch, caplog):
     real, tries = lab.tables.TrainedModel.make_compute, []
     of_others = iter([70, None, 60, 60, 60, 1])  # GiB at each try; None: the job has all that it needs

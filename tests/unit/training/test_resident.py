@@ -22,6 +22,7 @@ from december_plugin.training.resident import (
     Shelf,
     data_budget,
     encode,
+    free_memory,
     resident_loaders,
     value_table,
     why_not_resident,
@@ -207,6 +208,15 @@ def test_the_model_has_at_least_as_much_memory_as_the_data_and_a_reserve():
     assert data_budget(24 * gigabyte) == 12 * gigabyte
     assert data_budget(3 * gigabyte) == 1 * gigabyte
     assert data_budget(1 * gigabyte) == 0
+
+
+@pytest.mark.parametrize(("share", "left"), [(1.0, 75), (0.5, 30), (0.1, 0)])
+def test_of_a_shared_gpu_a_process_has_its_share(monkeypatch, share, left):
+    answers = {"mem_get_info": (60, 100), "memory_reserved": 25, "memory_allocated": 10 if share == 1 else 20}
+    answers["get_per_process_memory_fraction"] = share
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, answer=answer: answer, raising=False)
+    assert free_memory(torch.device("cuda")) == left
 
 
 # --- data that cannot ------------------------------------------------------------------------------------------------
