@@ -40,7 +40,7 @@ def core_precision(model: nn.Module, precision: Precision, device: torch.device)
             "or 'float32'.",
             setting="precision",
         )
-    with _convolutions("ieee" if precision == "float32" else "tf32", device):
+    with _convolutions(tf32=precision != "float32", device=device):
         if precision != "bf16":
             yield
             return
@@ -65,17 +65,22 @@ def core_precision(model: nn.Module, precision: Precision, device: torch.device)
 
 
 @contextmanager
-def _convolutions(precision: str, device: torch.device) -> Iterator[None]:
-    """Set the precision of cuDNN's convolutions, which by torch's default is TF32."""
+def _convolutions(*, tf32: bool, device: torch.device) -> Iterator[None]:
+    """Say whether cuDNN's convolutions may be TF32, as they are by torch's default."""
     if device.type != "cuda":
         yield
         return
-    convolutions = getattr(torch.backends.cudnn, "conv", None)
-    # Since torch 2.9 by operation; before, for all of cuDNN.
-    owner, name = (torch.backends.cudnn, "allow_tf32") if convolutions is None else (convolutions, "fp32_precision")
-    before = getattr(owner, name)
-    setattr(owner, name, precision == "tf32" if convolutions is None else precision)
+    cudnn = torch.backends.cudnn
+    # Since torch 2.9 by operation. What was set so is put back so; the switch for all of cuDNN is the one that other
+    # code can read in between.
+    operations = [getattr(cudnn, name) for name in ("conv", "rnn") if hasattr(cudnn, name)]
+    before = [operation.fp32_precision for operation in operations]
+    allowed = before == ["tf32", "tf32"] if operations else cudnn.allow_tf32
+    cudnn.allow_tf32 = tf32
     try:
         yield
     finally:
-        setattr(owner, name, before)
+        cudnn.allow_tf32 = allowed
+        for operation, value in zip(operations, before, strict=True):
+            if operation.fp32_precision != value:
+                operation.fp32_precision = value

@@ -74,11 +74,30 @@ def test_an_unknown_precision():
         train(precision="fp16")
 
 
-@pytest.mark.gpu
 @pytest.mark.parametrize(("precision", "expected"), [("float32", False), ("tf32", True), ("bf16", True)])
-def test_on_a_gpu_convolutions_are_float32_unless_something_else_is_asked_for(precision, expected):
-    device = torch.device("cuda")
-    before = torch.backends.cudnn.allow_tf32
-    with core_precision(make_model(), precision, device):
-        assert torch.backends.cudnn.allow_tf32 is expected
-    assert torch.backends.cudnn.allow_tf32 is before
+@pytest.mark.parametrize("before", [True, False])
+def test_for_a_gpu_convolutions_are_float32_unless_something_else_is_asked_for(
+    precision, expected, before, monkeypatch
+):
+    """By torch's own default they are TF32 there."""
+    cudnn = torch.backends.cudnn
+    monkeypatch.setattr(cudnn, "allow_tf32", before)
+    with core_precision(make_model(), precision, torch.device("cuda")):
+        assert cudnn.allow_tf32 is expected
+    assert cudnn.allow_tf32 is before
+    with core_precision(make_model(), precision, CPU):
+        assert cudnn.allow_tf32 is before
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="needs torch 2.9")
+def test_a_precision_that_was_set_for_single_operations_is_put_back():
+    convolutions = torch.backends.cudnn.conv
+    before = convolutions.fp32_precision
+    try:
+        convolutions.fp32_precision = "ieee"
+        with core_precision(make_model(), "tf32", torch.device("cuda")):
+            assert convolutions.fp32_precision == "tf32"
+            assert torch.backends.cudnn.allow_tf32
+        assert convolutions.fp32_precision == "ieee"
+    finally:
+        convolutions.fp32_precision = before
