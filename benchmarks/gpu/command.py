@@ -29,9 +29,9 @@ def main(argv: list[str] | None = None, *, parts: Sequence[Part] | None = None) 
     """Run the command; ``parts`` are those of :mod:`benchmarks.gpu.parts` unless given."""
     parts = [Part.named(name) for name in PARTS] if parts is None else parts
     arguments = _parser(parts).parse_args(argv)
+    end = time.monotonic() + arguments.seconds
     if arguments.device == "cpu" and not arguments.tiny:
         _parser(parts).error("--device cpu needs --tiny: a CPU has no figures to give for a GPU.")
-    chosen = [part for part in parts if not arguments.only or part.name in arguments.only]
     folder = arguments.output / ("tiny" if arguments.tiny else "full")
     folder.mkdir(parents=True, exist_ok=True)
     environment = _environment()
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None, *, parts: Sequence[Part] | None = None) 
     if facts["device"] is None:
         print(f"No GPU: {facts['why']}. Nothing was measured.", file=sys.stderr)
         return NO_GPU
-    outcomes = _run(chosen, facts, arguments, folder, environment)
+    outcomes = _run(parts, facts, arguments, end, folder, environment)
     lines = table.as_lines(outcomes, facts)
     print("\n".join(["", *lines]))
     _write(folder, outcomes, facts)
@@ -74,7 +74,7 @@ def _parser(parts: Sequence[Part]) -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "gpu", metavar="FOLDER", help="for the results")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu tries the benchmark itself out")
     parser.add_argument("--tiny", action="store_true", help="sizes of a second: no figures for anybody")
-    parser.add_argument("--seconds", type=float, default=TOTAL_S, help="for all parts together (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=TOTAL_S, help="for everything (default: %(default)s)")
     return parser
 
 
@@ -104,19 +104,23 @@ def _run(
     parts: Sequence[Part],
     facts: dict[str, Any],
     arguments: argparse.Namespace,
+    end: float,
     folder: Path,
     environment: dict[str, str],
 ) -> list[Outcome]:
-    end = time.monotonic() + arguments.seconds
+    """Return what came of the parts; of those that were not asked for, what is known from before."""
     outcomes = []
     for part in parts:
-        saved = None if arguments.again else _saved(folder, part, facts)
+        asked = not arguments.only or part.name in arguments.only
+        saved = None if asked and arguments.again else _saved(folder, part, facts)
         left = end - time.monotonic()
+        if not asked and saved is None:
+            continue
         if saved is not None:
             print(f"{part.name}: measured before", flush=True)
             outcome = saved
         elif left < SHORTEST_S:
-            outcome = Outcome(part.name, 0.0, f"not begun: the {arguments.seconds:g} s for all parts were used up")
+            outcome = Outcome(part.name, 0.0, f"not begun: the {arguments.seconds:g} s for everything were used up")
         else:
             print(f"{part.name}: {part.title} ...", flush=True)
             limit = min(part.limit, left)

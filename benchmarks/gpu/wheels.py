@@ -88,8 +88,10 @@ def _installed_version(name: str) -> str | None:
 
 def _unmet(requirements: Iterable[str]) -> set[str]:
     """Return the names of the packages that are not there in a version that these requirements allow."""
-    from pip._vendor.packaging.requirements import Requirement  # noqa: PLC2701 (pip is there, packaging may not be)
-
+    try:
+        from pip._vendor.packaging.requirements import Requirement  # noqa: PLC2701 (packaging itself may not be there)
+    except ImportError as error:
+        raise WheelsError(f"{sys.executable} has no pip, which installs the wheels. Install pip.") from error
     unmet = set()
     for text in requirements:
         requirement = Requirement(text)

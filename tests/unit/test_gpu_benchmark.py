@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 
 from benchmarks.gpu import command, machine
+from benchmarks.gpu.fallbacks import heard, reason_against
 from benchmarks.gpu.parts import LONGEST_S, PARTS, TOTAL_S
 from benchmarks.gpu.rows import Row, Target, as_text
 from benchmarks.gpu.running import ROOT, Part
@@ -124,10 +127,17 @@ def test_what_has_ended_is_not_measured_again(tmp_path, parts, monkeypatch):
     assert runs() == 5
 
 
+def test_parts_that_were_not_asked_for_are_shown_as_they_were(tmp_path, parts):
+    run(tmp_path, [parts["quick"], parts["crashing"]], "--only", "quick")
+    code, results = run(tmp_path, [parts["quick"], parts["crashing"], parts["failing"]], "--only", "crashing")
+    assert code == 1
+    assert [outcome["part"] for outcome in results["parts"]] == ["quick", "crashing"]
+
+
 def test_all_parts_together_have_a_limit(tmp_path, parts):
     code, results = run(tmp_path, [parts["quick"]], "--seconds", "5")
     assert code == 1
-    assert results["parts"][0]["failure"] == "not begun: the 5 s for all parts were used up"
+    assert results["parts"][0]["failure"] == "not begun: the 5 s for everything were used up"
 
 
 def test_the_tables(tmp_path, parts, capsys):
@@ -178,6 +188,35 @@ def test_without_a_gpu_it_says_so_and_exits_3(tmp_path, monkeypatch):
     assert "Nothing was measured." in run.stderr
     assert "gpu] Error 3" in run.stderr
     assert not list(tmp_path.rglob("results.*"))
+
+
+def test_failed_tests_are_named(monkeypatch, tmp_path):
+    part = importlib.import_module("benchmarks.gpu.parts.tests")
+    test = tmp_path / "test_marked.py"
+    test.write_text(
+        "import pytest\n@pytest.mark.gpu\ndef test_a(): pass\n@pytest.mark.gpu\ndef test_b(): raise ValueError('off')\n"
+        "@pytest.mark.gpu\ndef test_c(): pytest.skip()\ndef test_d(): pass\n"
+    )
+    monkeypatch.setattr(part, "marked_files", lambda: [test])
+    rows = [(row.what, row.value, row.against) for row in part.measure("cuda", tiny=False)]
+    assert rows[:3] == [("tests that passed", 1, ""), ("tests that failed", 1, ""), ("tests that were skipped", 1, "")]
+    ((what, value, against),) = rows[3:]
+    assert what.endswith("test_marked.test_b")
+    assert (value, against) == (1, "ValueError: off")
+
+
+def test_a_kernel_that_does_not_work_is_told():
+    def works() -> bool:
+        warnings.warn("no compiler", RuntimeWarning, stacklevel=2)
+        return False
+
+    assert reason_against(works) == "no compiler"
+    assert reason_against(lambda: False) == "it does not work on this device"
+    assert reason_against(lambda: True) == ""
+    with heard("december_plugin.training") as said:
+        logging.getLogger("december_plugin.training.steps").warning("not recorded: %s", "why")
+        logging.getLogger("december_plugin.pool").warning("else")
+    assert said == ["not recorded: why"]
 
 
 def test_a_cpu_gives_no_figures(tmp_path, capsys):

@@ -14,6 +14,7 @@ from benchmarks.gpu.rows import Row, Target
 from benchmarks.gpu.running import ROOT
 
 LIMIT_S = 70
+MESSAGE = 100  # characters of a failure that are shown
 MARK = re.compile(r"^\s*@pytest\.mark\.gpu\b", re.MULTILINE)
 
 
@@ -39,3 +40,13 @@ def measure(device: str, *, tiny: bool) -> Iterator[Row]:
     yield Row("tests that passed", count["tests"] - bad - count["skipped"], "tests", Target(at_least=1))
     yield Row("tests that failed", bad, "tests", Target(at_most=0))
     yield Row("tests that were skipped", count["skipped"], "tests")
+    yield from _failures(suite)
+
+
+def _failures(suite: ElementTree.Element) -> Iterator[Row]:
+    """Yield a row for each test that failed, with its message: the log may be out of reach."""
+    for case in suite.iter("testcase"):
+        for problem in (*case.iter("failure"), *case.iter("error")):
+            name = f"{case.attrib.get('classname', '')}.{case.attrib.get('name', '')}"
+            lines = problem.attrib.get("message", "").splitlines() or [""]
+            yield Row(f"failed: {name}", 1, "tests", Target(at_most=0), lines[0][:MESSAGE])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+from benchmarks.gpu.fallbacks import heard
 from benchmarks.gpu.rows import Row, Target
 from benchmarks.training import SENSORIUM, SIZES, TARGET_MEMORY, TARGET_SECONDS
 from benchmarks.training import measure as measure_training
@@ -16,7 +17,8 @@ OURS, DECEMBER = "ours", "ours, DECEMber"
 
 def measure(device: str, *, tiny: bool) -> Iterator[Row]:
     size = dataclasses.replace(SIZES["tiny" if tiny else "paper"], epochs=1 if tiny else EPOCHS)
-    measured = measure_training(device, size, ways=[SENSORIUM, OURS] if tiny else [SENSORIUM, OURS, DECEMBER])
+    with heard("december_plugin.training") as warned:
+        measured = measure_training(device, size, ways=[SENSORIUM, OURS] if tiny else [SENSORIUM, OURS, DECEMBER])
     reference = measured[SENSORIUM]
     for way, each in measured.items():
         yield Row(f"an epoch, {way}", each.seconds, "s")
@@ -29,3 +31,5 @@ def measure(device: str, *, tiny: bool) -> Iterator[Row]:
     if ours.peak_bytes is not None and reference.peak_bytes:
         share = ours.peak_bytes / reference.peak_bytes
         yield Row("share of the memory of SENSORIUM's way", share, "", Target(at_most=TARGET_MEMORY))
+    if warned:
+        raise SystemExit(" / ".join(warned))
