@@ -24,7 +24,7 @@ from december_plugin.clustering.distances import DiagonalDistances, FiniteVector
 from december_plugin.clustering.moments import Moments
 from december_plugin.clustering.student_t_mixture import SMALLEST_Q, StudentTMixture
 
-TILE = 4096  # numbers in a tile of (clusters, neurons)
+TILE = 2048  # numbers in a tile of (clusters, neurons): eight for each thread
 ELEMENTS = 1024  # numbers in a tile of (neurons, features)
 
 
