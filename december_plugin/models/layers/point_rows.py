@@ -90,7 +90,8 @@ class _Points:
         self.steps = (0, 1, row_length, row_length + 1)  # from the first pixel to all four
         numbers = self.down.first * row_length + self.across.first
         index_type = torch.int32 if self.n_rows < torch.iinfo(torch.int32).max else torch.int64
-        self.first = (numbers.long() + pixels * torch.arange(len(positions))).to(index_type)
+        images = torch.arange(len(positions), device=positions.device)
+        self.first = (numbers.long() + pixels * images).to(index_type)
 
     def weights(self) -> Tensor:
         """Return the bilinear weights of the four pixels, (n, images, 4)."""
@@ -103,6 +104,9 @@ class _Points:
         torch.sub(1 - right, below - both, out=weights[..., 0])
         return weights
 
+    def _count(self, n: int) -> Tensor:
+        return torch.arange(n, dtype=self.first.dtype, device=self.first.device)
+
     def _indices(self) -> Tensor:
         """Return the rows of the four pixels of every point, (n, images * 4)."""
         return (self.first[..., None] + self.first.new_tensor(self.steps)).flatten(start_dim=1)
@@ -110,7 +114,7 @@ class _Points:
     def products(self, rows: Tensor, vectors: Tensor) -> Tensor:
         """Return the products of every neuron's vector (n, channels) with its four rows, (n, images, 4)."""
         indices = self._indices()
-        ends = torch.arange(len(vectors) + 1, dtype=indices.dtype) * indices.shape[1]
+        ends = self._count(len(vectors) + 1) * indices.shape[1]
         pattern = torch.sparse_csr_tensor(
             ends,
             indices.flatten(),
@@ -141,9 +145,8 @@ class _Points:
         """Return for every row the sum of the vectors of the neurons that read it, (rows, channels)."""
         # Sorted by their first pixel, the points of a pixel are neighbours: each row is a sum over a slice of them.
         first, order = self.first.flatten().sort(stable=True)
-        numbers = torch.arange(self.n_rows, dtype=first.dtype)
-        starts = torch.searchsorted(first, numbers, out_int32=first.dtype == torch.int32)
-        neurons = torch.arange(len(vectors), dtype=first.dtype).repeat_interleave(self.first.shape[1])[order]
+        starts = torch.searchsorted(first, self._count(self.n_rows), out_int32=first.dtype == torch.int32)
+        neurons = self._count(len(vectors)).repeat_interleave(self.first.shape[1])[order]
         by_pixel = weights.flatten(end_dim=1)[order].T.contiguous()
         total = vectors.new_zeros(self.n_rows, vectors.shape[1])
         for step, weight in zip(self.steps, by_pixel, strict=True):
@@ -190,4 +193,4 @@ def _expect_sparse() -> None:
     """Spare the user torch's remark, made once in a process, that matrices in compressed rows are a beta."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.sparse_csr_tensor([0, 0], [], torch.zeros(0), (1, 1), dtype=torch.float32)
+        torch.sparse_csr_tensor([0, 0], [], [], (1, 1), dtype=torch.float32, device="cpu")
