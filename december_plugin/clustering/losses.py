@@ -172,8 +172,8 @@ def kernels_work(device: torch.device, n_clusters: int, n_features: int, dof: fl
     if difference < KERNEL_TOLERANCE:
         return True
     warnings.warn(
-        f"the DECEMber step runs on torch's own operations, which are slower: its Triton kernels do not work on {device} "
-        f"({reason}). Triton comes with torch for CUDA, and needs a C compiler.",
+        "the DECEMber step runs on torch's own operations, which are slower: its Triton kernels do not work on "
+        f"{device} ({reason}). Triton comes with torch for CUDA, and needs a C compiler.",
         UserWarning,
         stacklevel=3,
     )
