@@ -14,6 +14,7 @@ from typing import Any
 import pymysql
 import pytest
 
+from chaoslab.laboratory import choose_port
 from december_plugin.database import connection as connection_module
 from december_plugin.database import lab_settings
 from december_plugin.database.connection import Database, connect, second_connection
@@ -54,6 +55,7 @@ def december_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def server(december_home: Path) -> Iterator[EmbeddedServer]:
     """Start the server; it is stopped at the end, which is checked."""
     server = EmbeddedServer(december_home)
+    choose_port(server)
     server.start()
     pid = server.status().pid
     assert pid is not None

@@ -75,7 +75,7 @@ class Laboratory:
         self._clerks_lock = threading.Lock()
 
     def __enter__(self) -> Laboratory:
-        self._choose_port()
+        choose_port(self.server)
         self.server.start()
         assert self.recordings  # now, not in several threads at once
         self.query("CREATE DATABASE IF NOT EXISTS chaos_audit")
@@ -90,14 +90,6 @@ class Laboratory:
         for clerk in self.clerks.values():
             clerk.close()
         self.server.stop()
-
-    def _choose_port(self) -> None:
-        """Give the server a port that nobody takes while it is away, as other embedded servers could their first."""
-        self.server.folder.mkdir(parents=True, mode=0o700)
-        port = next(port for port in random.SystemRandom().sample(range(21000, 30000), 1000) if is_free(port))
-        lines = ("[client]", "user=december", f"password={uuid.uuid4().hex}", "host=127.0.0.1", f"port={port}", "")
-        self.server.credentials.write_text("\n".join(lines))
-        self.server.credentials.chmod(0o600)
 
     def end_processes(self) -> None:
         """End everything that was started, also what a test that failed has left."""
@@ -174,6 +166,15 @@ class Laboratory:
             )
         self.processes.append(process)
         return process
+
+
+def choose_port(server: EmbeddedServer) -> None:
+    """Give a new server a port that nobody takes while it is away, as other embedded servers could their first."""
+    server.folder.mkdir(parents=True, mode=0o700)
+    port = next(port for port in random.SystemRandom().sample(range(21000, 30000), 1000) if is_free(port))
+    lines = ("[client]", "user=december", f"password={uuid.uuid4().hex}", "host=127.0.0.1", f"port={port}", "")
+    server.credentials.write_text("\n".join(lines))
+    server.credentials.chmod(0o600)
 
 
 def end(process: subprocess.Popen) -> None:
