@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from december_plugin.clustering.losses import DECEMber
+from december_plugin.clustering.losses import DECEMber, kernels_work
 from december_plugin.clustering.student_t_mixture import StudentTMixture
 from december_plugin.errors import EmbeddingError, TrainingDivergedError
 from december_plugin.trainers import december_trainer
@@ -289,3 +289,18 @@ def test_a_step_on_a_gpu_never_waits():
         step(december, w)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("k", [1, 5, 100, 1000])
+@pytest.mark.parametrize("detach_target", [False, True])
+def test_the_kernels_work_on_a_gpu(k, detach_target):
+    assert kernels_work(torch.device("cuda", 0), k, 17, 2.1, detach_target)
+    w, centers, scales = random_problem(3000, k, 17, separation=0.5, dtype=np.float32)
+    w, results = torch.as_tensor(w).cuda(), []
+    for by_kernels in (False, True):
+        december = make_december(centers, scales, weights="learned", detach_target=detach_target).cuda()
+        december.prepare(w, by_kernels=by_kernels)
+        results.append([*step(december, w), *december.state_dict().values()])
+    for plain, here in zip(*results, strict=True):
+        assert (plain - here).norm() < 1e-4 * plain.norm() + 1e-4
