@@ -3,13 +3,7 @@
 Without it the kernels of different processes take turns on a GPU. A pool that has several workers on a GPU starts a
 control daemon of its own for each of these GPUs, with folders of its own, and ends it with itself. One daemon for each
 GPU and not one for all: after a fault on one GPU a server takes no new worker until all of its workers have ended, and
-a process sees one part of a divided GPU (MIG) at most.
-
-The folders are named after the process that owns them, so that the next pool ends what a killed one has left. Their
-path must be short: the name of a socket has 107 characters at most.
-
-The commands, the variables and the files of the daemon are those of NVIDIA's documentation of MPS
-(https://docs.nvidia.com/deploy/mps), sections on its interface and environment variables.
+a process sees one part of a divided GPU (MIG) at most. The next pool ends what a killed one has left.
 """
 
 from __future__ import annotations
@@ -17,41 +11,36 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
-import stat
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-from december_plugin.errors import DecemberError, SettingsError
-from december_plugin.pool.supervisor.gpus import ComputeMode, Gpu, refusal_of_cuda
+from december_plugin.errors import SettingsError
+from december_plugin.pool.supervisor.gpus import ComputeMode, Gpu
+from december_plugin.pool.supervisor.mps_daemon import (
+    LOGS,
+    PIPES,
+    PROGRAM,
+    MpsDaemon,
+    MpsError,
+    end_daemon,
+    is_worker,
+    noted_pid,
+    users_of,
+)
+from december_plugin.pool.supervisor.mps_folders import is_left, made_base, own_name
 from december_plugin.pool.supervisor.slots import Slot
 
 AUTO, ON, OFF = MODES = ("auto", "on", "off")
-PROGRAM = "nvidia-cuda-mps-control"
-PIPES, LOGS = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
 USUAL_PIPES = "/tmp/nvidia-mps"  # where CUDA looks for a daemon if it is not told
-PID_FILE = f"{PROGRAM}.pid"
 MAX_CLIENTS = 48  # of one server
 FIRST_ARCHITECTURE = (7, 0)  # Volta: before it, workers share one address space and write into each other's memory
 
-START_TIMEOUT = 20.0  # of a daemon (s)
-ANSWER_TIMEOUT = 10.0  # of one command (s)
-END_TIMEOUT = 10.0  # of a daemon that was told to quit, before it is killed (s)
 KILLED_POOL_PATIENCE = 20.0  # for workers that a killed pool has left, which save their states and end (s)
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0  # before a daemon is started again (s)
 MAX_LOSSES, LOSS_WINDOW = 3, 600.0  # of each worker of a GPU, within this time (s): then it is not used any more
 PAUSE = 0.05
-LONGEST_PATH = 90  # of a folder: with the name of a socket in it, it must stay below 108 bytes
-
-
-class MpsError(DecemberError, RuntimeError):
-    """MPS was asked for, or is needed, and does not work."""
 
 
 @dataclass(frozen=True)
@@ -140,199 +129,8 @@ def _obstacle(gpus: Sequence[Gpu], n_sharing: int, environment: Mapping[str, str
 def running_daemon(environment: Mapping[str, str]) -> str:
     """Return the folder of a control daemon that processes with this environment use; empty if there is none."""
     folder = Path(environment.get(PIPES) or USUAL_PIPES)
-    pid = _noted_pid(folder)
+    pid = noted_pid(folder)
     return str(folder) if pid and Path(f"/proc/{pid}").exists() else ""
-
-
-# ---- one daemon
-
-
-class MpsDaemon:
-    """The control daemon of one GPU.
-
-    Parameters
-    ----------
-    gpu
-        Which one.
-    pipes, logs
-        Its folders; they are made, and ``pipes`` is removed at the end.
-    environment
-        Of this process, from which the daemon's is made.
-    """
-
-    def __init__(self, gpu: Gpu, *, pipes: Path, logs: Path, environment: Mapping[str, str]):
-        self.gpu, self.pipes, self.logs = gpu, pipes, logs
-        self._environment = {**environment, "CUDA_VISIBLE_DEVICES": gpu.device, PIPES: str(pipes), LOGS: str(logs)}
-
-    def start(self) -> None:
-        """Start it, and wait until it answers.
-
-        Raises
-        ------
-        MpsError
-            It does not start; the message has its own words.
-        """
-        try:
-            shutil.rmtree(self.pipes, ignore_errors=True)  # the sockets of one that has died
-            self.pipes.mkdir(parents=True, mode=0o700)
-            self.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
-            said = self.logs / "start.log"
-            with said.open("wb") as file:
-                # A session of its own: Ctrl-C is for the pool, and the workers need it until they have saved.
-                done = subprocess.run(
-                    [PROGRAM, "-d"],
-                    env=self._environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=file,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    timeout=START_TIMEOUT,
-                    check=False,
-                )
-            until = time.monotonic() + START_TIMEOUT
-            while done.returncode == 0 and time.monotonic() < until:
-                if self.is_alive() and self._ask("get_server_list") is not None:
-                    return self._check()
-                time.sleep(PAUSE)
-        except (OSError, subprocess.SubprocessError) as error:
-            raise MpsError(f"the MPS of the GPU {self.gpu.label} cannot be started: {error}") from None
-        words = " | ".join(line for line in said.read_text(errors="replace").splitlines() if line.strip())
-        raise MpsError(
-            f"the MPS of the GPU {self.gpu.label} does not start: {words[-500:] or f'code {done.returncode}'} "
-            f"(its logs: {self.logs})"
-        )
-
-    def _check(self) -> None:
-        """Let CUDA use it once: a daemon that answers may still have a server that does not start."""
-        if problem := refusal_of_cuda(self._environment):
-            self.stop()
-            raise MpsError(f"the MPS of the GPU {self.gpu.label} is of no use: {problem} (its logs: {self.logs})")
-
-    def is_alive(self) -> bool:
-        """Whether its process exists."""
-        return daemon_pid(self.pipes) != 0
-
-    def stop(self) -> None:
-        """End it and its server, and remove its folder of pipes."""
-        end_daemon(self.pipes, ask=self._ask)
-
-    def _ask(self, command: str) -> str | None:
-        """Return what it answers; None if it does not."""
-        return _ask(command, self._environment)
-
-
-def _ask(command: str, environment: Mapping[str, str]) -> str | None:
-    try:
-        done = subprocess.run(
-            [PROGRAM],
-            env=dict(environment),
-            input=f"{command}\n",
-            capture_output=True,
-            text=True,
-            start_new_session=True,
-            timeout=ANSWER_TIMEOUT,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout
-
-
-def end_daemon(pipes: Path, *, ask: Callable[[str], str | None]) -> None:
-    """End the daemon and the server that use a folder, by its command if it answers, else by signals; remove it.
-
-    Parameters
-    ----------
-    pipes
-        The folder.
-    ask
-        Sends a command to the daemon.
-    """
-    daemon = daemon_pid(pipes)
-    left = {pid for pid in _processes_of(pipes) if not _is_worker(pid)} | ({daemon} if daemon else set())
-    left |= _children_of(daemon) if daemon else set()  # the server
-    if daemon:
-        ask("quit")
-        left = _still_there(left)
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in left:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, number)
-        left = _still_there(left)
-    shutil.rmtree(pipes, ignore_errors=True)
-
-
-def _still_there(pids: set[int]) -> set[int]:
-    """Give these processes time to end; return those that have not."""
-    until = time.monotonic() + END_TIMEOUT
-    while (pids := {pid for pid in pids if _exists(pid)}) and time.monotonic() < until:
-        time.sleep(PAUSE)
-    return pids
-
-
-def daemon_pid(pipes: Path) -> int:
-    """Return the process of the daemon that uses a folder; 0 if there is none."""
-    pid = _noted_pid(pipes)
-    # After a restart of the machine, say, the number may be that of any process.
-    return pid if pid and _exists(pid) and _uses(pid, pipes) else 0
-
-
-def _noted_pid(pipes: Path) -> int:
-    try:
-        return int((pipes / PID_FILE).read_text().strip())
-    except (OSError, ValueError):
-        return 0
-
-
-# ---- processes
-
-
-def _exists(pid: int) -> bool:
-    stated = _stat_of(pid)
-    return bool(stated) and stated[0] != "Z"
-
-
-def _stat_of(pid: int) -> list[str]:
-    """Return what the system says about a process, from its state on; nothing if there is none."""
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return []
-
-
-def _start_of(pid: int) -> str:
-    """Return when a process began, in the system's ticks since it was booted; empty if there is none."""
-    stated = _stat_of(pid)
-    return stated[19] if stated else ""
-
-
-def _environment_of(pid: int) -> list[bytes]:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    return []
-
-
-def _uses(pid: int, pipes: Path) -> bool:
-    return f"{PIPES}={pipes}".encode() in _environment_of(pid)
-
-
-def _is_worker(pid: int) -> bool:
-    return any(each.startswith(b"DECEMBER_WORKER_ID=") for each in _environment_of(pid))
-
-
-def _pids() -> list[int]:
-    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-
-
-def _processes_of(pipes: Path) -> set[int]:
-    """Return the processes of this user that have this folder in their environment."""
-    return {pid for pid in _pids() if pid != os.getpid() and _uses(pid, pipes) and _exists(pid)}
-
-
-def _children_of(parent: int) -> set[int]:
-    return {pid for pid in _pids() if _stat_of(pid)[1:2] == [str(parent)]}
-
-
-# ---- those of a pool
 
 
 class PoolMps:
@@ -382,7 +180,7 @@ class PoolMps:
         if not self.plan.gpus:
             return
         try:
-            base = _made_base()
+            base = made_base()
             self._end_leftovers(base)
             self._folder = base / own_name()
             for number, gpu in enumerate(self.plan.gpus):
@@ -409,7 +207,7 @@ class PoolMps:
 
     def note_loss(self, slot: Slot) -> None:
         """Take note of a worker that has lost MPS: where that goes on and on, the next ones take turns."""
-        if slot.gpu is None or slot.gpu in self._given_up:
+        if slot.gpu is None or slot.gpu not in self._daemons or slot.gpu in self._given_up:
             return
         now = self.clock()
         losses = [then for then in self._losses.get(slot.gpu, []) if now - then < LOSS_WINDOW] + [now]
@@ -459,49 +257,12 @@ class PoolMps:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _end_leftovers(self, base: Path) -> None:
-        for folder in [each for each in base.iterdir() if _is_left(each)]:
+        for folder in [each for each in base.iterdir() if is_left(each)]:
             pipes = [folder / name for name in sorted(os.listdir(folder))]
             until = time.monotonic() + KILLED_POOL_PATIENCE
-            while time.monotonic() < until and any(_is_worker(pid) for each in pipes for pid in _processes_of(each)):
+            while time.monotonic() < until and any(is_worker(pid) for each in pipes for pid in users_of(each)):
                 time.sleep(PAUSE)
             for each in pipes:
-                end_daemon(each, ask=partial(_ask, environment={**self._environment, PIPES: str(each)}))
+                end_daemon(each, self._environment)
             shutil.rmtree(folder, ignore_errors=True)
             self.on_event("the MPS that a killed pool had left is ended")
-
-
-def own_name() -> str:
-    """Return the name of this process's folder: that of no other process at any time, within a boot of the system."""
-    return f"{_namespace()}-{os.getpid()}-{_start_of(os.getpid())}"
-
-
-def _namespace() -> str:
-    """Return in which the numbers of processes hold: containers may share a folder, and not see each other's."""
-    with suppress(OSError):
-        return re.sub(r"\D", "", os.readlink("/proc/self/ns/pid")) or "0"
-    return "0"
-
-
-def _is_left(folder: Path) -> bool:
-    """Return whether the process that a folder belongs to has ended."""
-    match = re.fullmatch(r"(\d+)-(\d+)-(\d+)", folder.name)
-    return match is not None and match[1] == _namespace() and _start_of(int(match[2])) != match[3]
-
-
-def _made_base() -> Path:
-    """Make the folder for the folders of all pools of this user; nobody else may enter it.
-
-    Raises
-    ------
-    OSError
-        If it cannot be made, or is somebody else's.
-    """
-    name = f"december-mps-{os.getuid()}"
-    base = Path(tempfile.gettempdir()) / name
-    if len(str(base / own_name() / "00")) > LONGEST_PATH:
-        base = Path("/tmp") / name
-    base.mkdir(mode=0o700, exist_ok=True)
-    found = base.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise OSError(f"{base} is not a folder that you alone can use. Remove it, or set TMPDIR to another place")
-    return base

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,19 +15,12 @@ import pytest
 import helpers
 from december_plugin.errors import SettingsError
 from december_plugin.pool.supervisor import mps as mps_module
+from december_plugin.pool.supervisor import mps_daemon
 from december_plugin.pool.supervisor.gpus import ComputeMode, Gpu
-from december_plugin.pool.supervisor.mps import (
-    LOGS,
-    PID_FILE,
-    PIPES,
-    MpsError,
-    MpsPlan,
-    PoolMps,
-    check_mps,
-    daemon_pid,
-    own_name,
-    plan_mps,
-)
+from december_plugin.pool.supervisor.mps import MpsPlan, PoolMps, check_mps, plan_mps
+from december_plugin.pool.supervisor.mps_daemon import LOGS, PID_FILE, PIPES, MpsError, daemon_pid
+from december_plugin.pool.supervisor.mps_folders import made_base
+from december_plugin.pool.supervisor.process_table import children_of
 from december_plugin.pool.supervisor.slots import Slot
 from helpers.driver import write_mps
 from helpers.pool_stage import Stage, are_gone, is_alive, send_self
@@ -52,8 +44,8 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dic
         write_mps(tmp_path / "bin")
         monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
         monkeypatch.setenv(PIPES, str(tmp_path / "nobody"))
-        monkeypatch.setattr(mps_module, "END_TIMEOUT", 2.0)
-        monkeypatch.setattr(mps_module, "refusal_of_cuda", lambda environment: "")  # it knows no GPU of these tests
+        monkeypatch.setattr(mps_daemon, "END_TIMEOUT", 2.0)
+        monkeypatch.setattr(mps_daemon, "refusal_of_cuda", lambda environment: "")  # it knows no GPU of these tests
         yield dict(os.environ)
         left = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if folder in environment_of(pid)]
         assert not any(is_alive(pid) for pid in left)
@@ -183,11 +175,11 @@ def test_daemons_start_each_for_its_gpu_and_end_with_the_pool(environment, tmp_p
 
 
 def test_a_daemon_that_does_not_listen_is_killed_with_its_server(environment, tmp_path, monkeypatch):
-    monkeypatch.setattr(mps_module, "END_TIMEOUT", 0.2)
+    monkeypatch.setattr(mps_daemon, "END_TIMEOUT", 0.2)
     mps, _ = pool_mps({**environment, "MPS_IS_DEAF": "1"}, tmp_path, FIRST)
     mps.start()
     daemon = daemon_pid(folder_of(mps, FIRST))
-    (server,) = (pid for pid in mps_module._children_of(daemon))
+    (server,) = (pid for pid in children_of(daemon))
     mps.stop()
     assert are_gone(daemon, server)
 
@@ -213,7 +205,7 @@ def test_a_daemon_that_does_not_start(environment, tmp_path):
 
 def test_a_daemon_that_answers_and_is_of_no_use(environment, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        mps_module, "refusal_of_cuda", lambda environment: f"no ({environment['CUDA_VISIBLE_DEVICES']})"
+        mps_daemon, "refusal_of_cuda", lambda environment: f"no ({environment['CUDA_VISIBLE_DEVICES']})"
     )
     mps, told = pool_mps(environment, tmp_path, FIRST)
     mps.start()
@@ -244,9 +236,15 @@ def test_workers_that_lose_it_again_and_again_take_turns(environment, tmp_path):
 
 def test_where_it_is_needed_it_is_not_given_up(environment, tmp_path):
     mps, told = pool_mps(environment, tmp_path, FIRST, is_needed=True)
-    for _ in range(20):
-        mps.note_loss(Slot("gpu 0", FIRST, 2))
-    assert told == []
+    mps.note_loss(Slot("gpu 0", FIRST, 2))  # of a daemon that is not the pool's
+    mps.start()
+    try:
+        for _ in range(20):
+            mps.note_loss(Slot("gpu 0", FIRST, 2))
+        assert told == []
+        assert mps.environment(Slot("gpu 0", FIRST, 2)) != {}
+    finally:
+        mps.stop()
 
 
 def test_of_two_daemons_one_that_does_not_start_ends_both(environment, tmp_path, monkeypatch):
@@ -273,7 +271,7 @@ def test_a_daemon_that_has_died_is_started_again_with_growing_pauses(environment
         assert told == []
         folder = folder_of(mps, FIRST)
         first = daemon_pid(folder)
-        (server,) = mps_module._children_of(first)
+        (server,) = children_of(first)
         os.kill(first, signal.SIGKILL)
         assert are_gone(first)
         mps.look_after()
@@ -376,10 +374,10 @@ def test_workers_that_lose_it_fail_no_job_and_the_next_ones_use_the_next_daemon(
 KILLED = """
 import os, sys, time
 from pathlib import Path
-from december_plugin.pool.supervisor import mps as mps_module
+from december_plugin.pool.supervisor import mps_daemon
 from december_plugin.pool.supervisor.gpus import Gpu
 from december_plugin.pool.supervisor.mps import MpsPlan, PoolMps
-mps_module.refusal_of_cuda = lambda environment: ""
+mps_daemon.refusal_of_cuda = lambda environment: ""
 mps = PoolMps(MpsPlan((Gpu("GPU-aaaaaaaa-0000", "0"),)), log_folder=Path(sys.argv[1]), on_event=print)
 mps.start()
 print(list(mps._daemons.values())[0].pipes, flush=True)
@@ -419,39 +417,9 @@ def test_what_a_killed_pool_has_left_is_ended_by_the_next_one(environment, tmp_p
         mps.stop()
 
 
-def test_folders_of_others_are_left_alone(environment):
-    base = mps_module._made_base()
-    namespace, pid, started = own_name().split("-")
-    other = f"{namespace}9-{pid}-1"  # of a container, whose processes cannot be seen from here
-    for name in (own_name(), other, "something else"):
-        (base / name).mkdir()
-    assert [each.name for each in sorted(base.iterdir()) if mps_module._is_left(each)] == []
-    (base / f"{namespace}-{pid}-{int(started) - 1}").mkdir()  # its number was given to this process afterwards
-    assert [each.name for each in base.iterdir() if mps_module._is_left(each)] == [
-        f"{namespace}-{pid}-{int(started) - 1}"
-    ]
-    for each in base.iterdir():
-        each.rmdir()
-
-
-def test_the_number_of_a_daemon_may_be_anybodys(environment, tmp_path):
-    (tmp_path / PID_FILE).write_text(f"{os.getpid()}\n")  # this process has another folder in its environment
-    assert daemon_pid(tmp_path) == 0
-    (tmp_path / PID_FILE).write_text("many\n")
-    assert daemon_pid(tmp_path) == 0
-
-
 def test_a_folder_that_others_may_enter_is_refused(environment, tmp_path):
-    mps_module._made_base().chmod(0o777)
+    made_base().chmod(0o777)
     mps, told = pool_mps(environment, tmp_path, FIRST)
     mps.start()
     assert len(told) == 1
     assert "is not a folder that you alone can use. Remove it, or set TMPDIR to another place; the workers" in told[0]
-
-
-def test_a_temporary_folder_with_a_long_path_is_not_used(monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", "/tmp/" + 80 * "x")
-    base = mps_module._made_base()
-    with suppress(OSError):  # a pool may be running here
-        base.rmdir()
-    assert base == Path(f"/tmp/december-mps-{os.getuid()}")

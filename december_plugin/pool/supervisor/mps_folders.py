@@ -1,0 +1,55 @@
+"""Where the control daemons of MPS have their sockets: a folder for each process that has started some.
+
+It is named after that process, so that another one can tell whether it has ended. The path must be short: the name of a
+socket has 107 characters at most.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from december_plugin.pool.supervisor.process_table import start_of
+
+LONGEST_PATH = 90  # of the folder of a daemon, in which the names of its sockets have up to 17 more
+
+
+def own_name() -> str:
+    """Return the name of this process's folder: that of no other process at any time, within a boot of the system."""
+    return f"{_namespace()}-{os.getpid()}-{start_of(os.getpid())}"
+
+
+def _namespace() -> str:
+    """Return in which the numbers of processes hold: containers may share a folder, and not see each other's."""
+    with suppress(OSError):
+        return re.sub(r"\D", "", os.readlink("/proc/self/ns/pid")) or "0"
+    return "0"
+
+
+def is_left(folder: Path) -> bool:
+    """Return whether the process that a folder belongs to has ended."""
+    match = re.fullmatch(r"(\d+)-(\d+)-(\d+)", folder.name)
+    return match is not None and match[1] == _namespace() and start_of(int(match[2])) != match[3]
+
+
+def made_base() -> Path:
+    """Make the folder for the folders of all pools of this user; nobody else may enter it.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made, or is somebody else's.
+    """
+    name = f"december-mps-{os.getuid()}"
+    base = Path(tempfile.gettempdir()) / name
+    if len(str(base / own_name() / "00")) > LONGEST_PATH:
+        base = Path("/tmp") / name
+    base.mkdir(mode=0o700, exist_ok=True)
+    found = base.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise OSError(f"{base} is not a folder that you alone can use. Remove it, or set TMPDIR to another place")
+    return base
