@@ -19,9 +19,11 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from typing import Any
 
 from tables import embedded_database, timed
@@ -81,8 +83,17 @@ def plan_summaries(tables: Any, n_jobs: int) -> None:
     (tables.TrainedModel - keep).delete_quick()
 
 
-def measure_overhead(tables: Any, n_jobs: int, repeats: int) -> dict[str, tuple[float, float]]:
-    """Return the time (ms) and the statements of a trivial job: plain, with DataJoint's reservation, by a worker."""
+@dataclass(frozen=True)
+class PerJob:
+    """What a trivial job costs: time and processor time of this process (ms), and statements."""
+
+    wall: float
+    cpu: float
+    statements: float
+
+
+def measure_overhead(tables: Any, n_jobs: int, repeats: int) -> dict[str, PerJob]:
+    """Return the costs of a trivial job: plain, with DataJoint's reservation, by a worker."""
     from december_plugin.pool import Worker, WorkerSettings
 
     table = tables.TrainingSummary()
@@ -91,15 +102,20 @@ def measure_overhead(tables: Any, n_jobs: int, repeats: int) -> dict[str, tuple[
         "populate(reserve_jobs=True)": lambda: table.populate(reserve_jobs=True),
         "a worker": lambda: Worker(tables, WorkerSettings(only=("TrainingSummary",))).run(),
     }
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    statements: Counter[str] = Counter()
+    found: dict[str, list[PerJob]] = {name: [] for name in ways}
     for _, (name, way) in itertools.product(range(repeats), ways.items()):
         with counted_statements(table.connection) as counts:
-            times[name].append(1000 * timed(way) / n_jobs)
-        statements[name] += counts["statements"]
+            cpu = time.process_time()
+            wall = 1000 * timed(way) / n_jobs
+            cpu = 1000 * (time.process_time() - cpu) / n_jobs
+        found[name].append(PerJob(wall, cpu, counts["statements"] / n_jobs))
         assert len(table) == n_jobs
         table.delete_quick()
-    return {name: (statistics.median(times[name]), statements[name] / n_jobs / repeats) for name in ways}
+    return {name: _median(each) for name, each in found.items()}
+
+
+def _median(found: list[PerJob]) -> PerJob:
+    return PerJob(*(statistics.median(getattr(each, field.name) for each in found) for field in fields(PerJob)))
 
 
 @contextmanager
@@ -131,16 +147,18 @@ def busy_cores() -> Iterator[None]:
             other.wait()
 
 
-def print_overhead(times: dict[str, tuple[float, float]]) -> None:
-    (plain, _), (reserved, _) = times["populate()"], times["populate(reserve_jobs=True)"]
-    for name, (time_per_job, statements) in times.items():
-        overhead = f", overhead {time_per_job - plain:5.2f} ms" if name != "populate()" else ""
-        ratio = (
-            f", {(time_per_job - plain) / (reserved - plain):.1f} times that of reserve_jobs"
-            if name == "a worker"
-            else ""
-        )
-        print(f"{name:<30}{time_per_job:>7.2f} ms per job,{statements:>5.1f} statements{overhead}{ratio}")
+def print_overhead(costs: dict[str, PerJob]) -> None:
+    plain, reserved = costs["populate()"], costs["populate(reserve_jobs=True)"]
+    print(f"{'per job':<30}{'time':>12}{'overhead':>12}{'processor':>12}{'overhead':>12}{'statements':>12}")
+    for name, cost in costs.items():
+        line = f"{name:<30}{cost.wall:>9.2f} ms{cost.wall - plain.wall:>9.2f} ms"
+        print(f"{line}{cost.cpu:>9.2f} ms{cost.cpu - plain.cpu:>9.2f} ms{cost.statements:>12.1f}")
+    worker = costs["a worker"]
+    ratios = [
+        (getattr(worker, name) - getattr(plain, name)) / (getattr(reserved, name) - getattr(plain, name))
+        for name in ("wall", "cpu")
+    ]
+    print(f"overhead of a worker, times that of reserve_jobs: {ratios[0]:.1f}, in processor time {ratios[1]:.1f}")
 
 
 def main(argv: list[str] | None = None) -> int:

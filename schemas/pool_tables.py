@@ -75,7 +75,7 @@ class PoolJob(dj.Manual):
     ---
     job_schema: varchar(64)           # schema of the table, whose ~jobs has the reservation
     worker_id="": char(32)            # holder of the lease; empty for nobody
-    job_state: enum('running', 'free', 'done', 'failed', 'poisoned')  # free = given back, to be begun again
+    job_state: enum('running', 'free', 'done', 'failed', 'poisoned')  # free = to be begun, by the holder if any
     n_starts=0: int unsigned          # how often it was begun; with the holder, the lease's token
     n_deaths=0: int unsigned          # attempts that ended with the death of the worker, or its lease
     n_fruitless=0: int unsigned       # those since the last checkpoint: too many, and the job is given up
