@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, get_args
@@ -132,19 +133,29 @@ def _best_kmeans(w: Tensor, n_clusters: int, seeds: list[int], *, n_init: int) -
     """Labels (N,) of the k-means with the smallest inertia, the first of equals; ``n_init`` restarts for each seed."""
     if runs_on_device(w):
         return DeviceKMeans(w, n_clusters).best(seeds, n_init=n_init)
-    vectors, controller = w.cpu().numpy(), ThreadpoolController()
+    vectors, controller = w.cpu().numpy(), _controller()
 
-    def run(seed: int) -> KMeans:
+    def run(some: list[int]) -> list[KMeans]:
         # The limit of OpenMP holds for the calling thread only, that of BLAS for the process.
         with controller.limit(limits=1, user_api="openmp"), config_context(**UNCHECKED):
-            return KMeans(n_clusters, n_init=n_init, random_state=seed).fit(vectors)
+            return [KMeans(n_clusters, n_init=n_init, random_state=seed).fit(vectors) for seed in some]
 
     with warnings.catch_warnings(), controller.limit(limits=1, user_api="blas"):
         # Fewer distinct vectors than clusters: told as an error by the caller.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        with ThreadPoolExecutor(min(len(seeds), torch.get_num_threads())) as pool:
-            runs = list(pool.map(run, seeds))
+        n_threads = min(len(seeds), torch.get_num_threads())
+        if n_threads == 1:
+            runs = run(seeds)
+        else:
+            with ThreadPoolExecutor(n_threads) as pool:
+                runs = [fitted for each in pool.map(run, ([seed] for seed in seeds)) for fitted in each]
     return min(runs, key=lambda fitted: fitted.inertia_).labels_
+
+
+@functools.cache
+def _controller() -> ThreadpoolController:
+    """Return what limits the threads of the libraries that are loaded with this module; finding them takes a while."""
+    return ThreadpoolController()
 
 
 def spawn_seeds(seed: int, n: int) -> list[int]:
