@@ -135,6 +135,7 @@ class TrainingRun:
             random_state.own_thread_count(self.device),
             random_state.seeded(self.seed, self.generators, self.device),
             core_precision(self.model, self.settings.precision, self.device),
+            self._phases(),
             tqdm(total=self._n_epochs, disable=quiet, unit="epoch") as bar,
         ):
             self.bar = bar
@@ -372,8 +373,21 @@ class TrainingRun:
         if self.clustering is not None and self.clustering.began and self.clustering.settings.restore_mixture:
             self.clustering.load_state_dict(state["mixture"])
 
+    @contextmanager
+    def _phases(self) -> Iterator[None]:
+        """Give back what the last phase took, however it ends."""
+        try:
+            yield
+        finally:
+            self._end_phase()
+
+    def _end_phase(self) -> None:
+        if self.steps is not None:
+            self.steps.release()
+        self.steps = None
+
     def _begin_phase(self, clustering: ClusteringPhase | None) -> None:
-        self.steps = None  # frees the memory of its recordings
+        self._end_phase()
         self.steps = optimizer_steps(
             self.model,
             self.loss,

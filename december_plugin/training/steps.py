@@ -72,6 +72,9 @@ class OptimizerSteps:
         mean_clustering = (self.clustering_total / n_steps).item() if self.clustering is not None else math.nan
         return (self.total / n_steps).item(), mean_clustering
 
+    def release(self) -> None:
+        """Give back what was taken for these steps; they are not used any more."""
+
     def served(self) -> Mapping[str, Any]:
         """Return data key to what :meth:`add_gradients` gets, one after the other."""
         return self.loaders
@@ -125,6 +128,11 @@ class RecordedSteps(OptimizerSteps):
         self._launches = Launches(recorder, self._changing)
         self._update = self._launches.recorded(super().update, "the optimizer's step")
         self._batches: dict[tuple[str, int], tuple[list[Tensor], Callable[[], None]]] = {}
+
+    def release(self) -> None:
+        """Give back the memory of the recordings, which refer to these steps and these to them."""
+        self._batches.clear()
+        self._update = super().update
 
     def served(self) -> Mapping[str, Any]:
         """Return data key to what each batch is made of."""

@@ -93,6 +93,7 @@ class TapeRecorder:
 
     def __init__(self):
         self.recorded, self.replays = 0, 0
+        self.tapes: list[_Tape] = []
 
     def warm_up(self, function: Callable[[], None]) -> str | None:
         with Waits() as waits:
@@ -109,6 +110,7 @@ class TapeRecorder:
             tape.undo()
             self.set_random_state(state)
         self.recorded += 1
+        self.tapes.append(tape)
 
         def replay() -> None:
             self.replays += 1

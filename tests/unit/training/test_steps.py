@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -66,6 +69,22 @@ def test_no_step_waits_for_the_device(kind, clustered):
         for data_key, batch in zip(steps.served(), batches, strict=True):
             steps.add_gradients(data_key, batch)
         steps.update()
+
+
+def test_recordings_are_given_back():
+    recorder = TapeRecorder()
+    steps = steps_of(RecordedSteps, recorder=recorder)
+    for _ in range(2):
+        steps.run_epoch()
+    recordings = [weakref.ref(tape) for tape in recorder.tapes]
+    recorder.tapes.clear()
+    assert len([recording for recording in recordings if recording() is not None]) == 3
+    gc.disable()
+    try:
+        steps.release()
+        assert [recording() for recording in recordings] == [None] * 3
+    finally:
+        gc.enable()
 
 
 class OfALab(nn.Linear):
