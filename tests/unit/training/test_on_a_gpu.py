@@ -33,9 +33,10 @@ def train(*, n_clusters=None, model=None, **settings):
 @pytest.mark.parametrize("ways", [{}, {"cuda_graphs": False}, {"resident_data": "inputs"}, {"resident_data": False}])
 def test_data_that_stay_and_recorded_steps_change_nothing_but_rounding(settings, ways):
     expected, output = (train(**settings, **each)[1]["curves"] for each in (PLAIN, ways))
-    for name in ("train_loss", "clustering_loss", "validation_correlation"):
+    for name in ("train_loss", "validation_correlation"):
         np.testing.assert_allclose(output[name][:5], expected[name][:5], rtol=5e-2, atol=5e-2, err_msg=name)
     np.testing.assert_allclose(output["train_loss"][0], expected["train_loss"][0], rtol=1e-4)
+    assert np.isfinite(output["clustering_loss"][3:]).all() == ("n_clusters" in settings)
 
 
 def steps_on_a_gpu(cuda_graphs="auto"):
