@@ -19,7 +19,7 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -339,8 +339,8 @@ WAYS: dict[str, dict[str, Any]] = {
 ON_A_CPU = ("ours", "ours, bfloat16", "ours, bfloat16, responses on the host", "ours, DECEMber")
 
 
-def measure(device: str, size: Size, *, ways: Sequence[str] | None = None) -> dict[str, Measured]:
-    """Return what each way of training takes.
+def measure(device: str, size: Size, *, ways: Sequence[str] | None = None) -> Iterator[tuple[str, Measured]]:
+    """Yield what each way of training takes, with its name, as it is known.
 
     Parameters
     ----------
@@ -353,19 +353,14 @@ def measure(device: str, size: Size, *, ways: Sequence[str] | None = None) -> di
     """
     chosen = [way for way in (SENSORIUM, *WAYS) if ways is None or way in ways]
     drawn = draw_sessions(size, device)
-    measured = {}
     if SENSORIUM in chosen:
         chosen.remove(SENSORIUM)
         stored = {key: Session(*values, size.n_train) for key, values in drawn.items()}
-        measured[SENSORIUM] = _measured(functools.partial(sensorium_epochs, stored, size, device), size, device)
+        yield SENSORIUM, _measured(functools.partial(sensorium_epochs, stored, size, device), size, device)
     sliced = {key: SlicedSession(*values, size.n_train) for key, values in drawn.items()}
     for way in chosen:
         if device == "cuda" or way in ON_A_CPU:
-            settings = WAYS[way]
-            measured[way] = _measured(
-                lambda settings=settings: our_epochs(sliced, size, device, **settings), size, device
-            )
-    return measured
+            yield way, _measured(functools.partial(our_epochs, sliced, size, device, **WAYS[way]), size, device)
 
 
 def _measured(train: Callable[[], tuple[list[float], float]], size: Size, device: str) -> Measured:
@@ -406,7 +401,7 @@ def main(argv: list[str] | None = None) -> int:
         f"median of {size.epochs} epochs; torch {torch.__version__}, {where}\n"
     )
     print(f"{'way':<40}{'epoch':>12}{'faster':>10}{'peak':>12}{'of it':>9}{'correlation':>14}")
-    print("\n".join(report(measure(arguments.device, size))))
+    print("\n".join(report(dict(measure(arguments.device, size)))))
     print(f"\ntargets on a GPU, at the paper's size: {TARGET_SECONDS:g} times faster, {TARGET_MEMORY:g} of the memory")
     return 0
 
