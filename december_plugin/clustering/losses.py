@@ -100,7 +100,11 @@ class ClusteringLoss(torch.autograd.Function):
             seen.note(log_likelihoods)
         # From here on the memory of log_q holds dKL/da, short of the part through the cluster sums.
         logit_gradients = log_q
-        loss, sum_gradients = _replace_by_logit_gradients(log_q, q, sums, blocks, detach_target=detach_target)
+        # Only ratios of the sums matter, and numbers near 1 have logarithms that float32 resolves ten times better. On
+        # the CPU the bytes of trainings depend on the sums as they are.
+        unit = sums.mean() if distances.asynchronous else 1
+        loss, sum_gradients = _replace_by_logit_gradients(log_q, q, sums / unit, blocks, detach_target=detach_target)
+        sum_gradients = None if sum_gradients is None else sum_gradients / unit
         ctx.distances, ctx.blocks, ctx.sum_gradients = distances, blocks, sum_gradients
         ctx.save_for_backward(w, q, u, logit_gradients)
         ctx.mark_non_differentiable(q, u)

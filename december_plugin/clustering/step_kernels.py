@@ -257,10 +257,11 @@ def _posterior_of(
 
 def _gradients_of(log_q: Tensor, q: Tensor, sums: Tensor, *, detach_target: bool) -> tuple[Tensor, Tensor | None]:
     """Write the logits' gradients over ``log_q`` (K, N); return the loss and the gradients of the sums (K,) or None."""
+    # Only ratios of the sums matter, and numbers near 1 have logarithms that float32 resolves well.
     k, n = q.shape
     programs = _programs(n, k)
     losses, flows = sums.new_empty(programs), sums.new_empty(*programs, k)
     _logit_gradients[programs](
-        log_q, q, sums.log().float(), losses, flows, n, k, n, FLOWS=not detach_target, **_shape(k)
+        log_q, q, (sums / sums.mean()).log().float(), losses, flows, n, k, n, FLOWS=not detach_target, **_shape(k)
     )
     return losses.sum(), None if detach_target else (flows.sum(dim=0) / sums).float()

@@ -109,7 +109,7 @@ def test_a_step_equals_the_equations_in_float64(settings, offset):
     expected = plain_step(w, centers, scales, pi, **options)
     assert loss.item() == pytest.approx(expected[0].item(), rel=1e-5)
     units = torch.as_tensor(units)
-    assert torch.dist(gradient * units, expected[1] * units) < 1e-4 * (expected[1] * units).norm()
+    assert torch.dist(gradient * units, expected[1] * units) < 1e-5 * (expected[1] * units).norm()
     torch.testing.assert_close(december.mixture.centers / units, expected[2] / units, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(december.mixture.scales / units**2, expected[3] / units**2, rtol=1e-5, atol=0)
     weights = expected[4] if settings else pi
@@ -223,16 +223,17 @@ def train(**settings):
 
 @pytest.mark.parametrize("strength", ["auto", 0.5])
 def test_a_training_is_that_of_looking_steps_within_rounding(strength, request):
-    score, output, state = train(strength=strength)
+    score, output, _ = train(strength=strength)
     request.getfixturevalue("asynchronous")
-    score_, output_, state_ = train(strength=strength)
+    score_, output_, _ = train(strength=strength)
     assert score_ == pytest.approx(score, abs=1e-4)
     assert output_["clustering"]["strength"] == pytest.approx(output["clustering"]["strength"], rel=1e-4)
     assert output_["clustering"]["gradient_ratio"] == pytest.approx(output["clustering"]["gradient_ratio"], rel=1e-4)
     for name, values in output["mixture"].items():
         if isinstance(values, np.ndarray):
             np.testing.assert_allclose(output_["mixture"][name], values, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(state_, state, rtol=1e-3, atol=1e-3)
+    for name in ("train_loss", "clustering_loss"):
+        np.testing.assert_allclose(output_["curves"][name], output["curves"][name], rtol=1e-3, atol=1e-3)
 
 
 def test_a_training_that_diverges_is_explained(asynchronous):
