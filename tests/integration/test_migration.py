@@ -111,6 +111,7 @@ def test_an_old_schema_is_refused_and_brought_up_to_date(lab, capsys):
         ("__cluster_assignment__session", "margins"),
         ("#surrogate", "surrogate_clusterings"),
         ("known_types", "types_version"),
+        ("pool_worker", "gpu_workers"),
     ],
 )
 def test_columns_of_later_are_added(lab, table, column):
