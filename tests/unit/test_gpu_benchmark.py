@@ -226,6 +226,61 @@ def test_a_cpu_gives_no_figures(tmp_path, capsys):
     assert "--device cpu needs --tiny: a CPU has no figures to give for a GPU." in capsys.readouterr().err
 
 
+def test_memory_and_times_of_a_device(monkeypatch):
+    timing = importlib.import_module("benchmarks.gpu.timing")
+    calls: list[str] = []
+    memory = iter([3000, 5000])
+    for name in ("synchronize", "reset_peak_memory_stats"):
+        monkeypatch.setattr(timing.torch.cuda, name, lambda name=name: calls.append(name))
+    monkeypatch.setattr(timing.torch.cuda, "memory_allocated", lambda: next(memory))
+    monkeypatch.setattr(timing.torch.cuda, "max_memory_allocated", lambda: next(memory))
+    assert timing.peak_bytes(lambda: calls.append("step"), "cuda") == 2000
+    assert calls == ["step", "synchronize", "reset_peak_memory_stats", "step", "synchronize"]
+    calls.clear()
+    seconds = timing.seconds_of({"a": lambda: calls.append("a")}, "cuda", repeats=1, calls=2)
+    assert calls == ["synchronize", "a", "a", "synchronize"] * 2
+    assert seconds["a"] > 0
+    assert timing.peak_bytes(lambda: None, "cpu") is None
+
+
+def test_the_step_of_a_gpu_is_judged_and_a_missing_kernel_told(monkeypatch):
+    part = importlib.import_module("benchmarks.gpu.parts.step")
+    found = {"launches_ms": 1.4, "graph_ms": 0.6, "peak_mb": 410.0}
+    monkeypatch.setattr(part, "measure_on_gpu", lambda n, d, k: found)
+    monkeypatch.setattr(part.torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(
+        part, "kernels_work", lambda *asked: asked == (part.torch.device("cuda:0"), 100, 128, 2.1, False)
+    )
+    rows = list(part.measure("cuda", tiny=False))
+    assert [(row.value, row.is_met(judged=True)) for row in rows] == [(1.4, None), (0.6, True), (410.0, None)]
+    monkeypatch.setattr(part, "kernels_work", lambda *asked: False)
+    with pytest.raises(SystemExit, match="it does not work on this device"):
+        list(part.measure("cuda", tiny=False))
+
+
+def test_a_training_is_compared_in_time_and_memory(monkeypatch):
+    part = importlib.import_module("benchmarks.gpu.parts.training")
+    measured = {
+        part.SENSORIUM: part.Measured(12.0, 2_000_000_000, 0.3),
+        part.OURS: part.Measured(2.0, 2_200_000_000, 0.31),
+        part.LEAN: part.Measured(3.0, 800_000_000, 0.3),
+        part.DECEMBER: part.Measured(4.0, 2_200_000_000, 0.3),
+    }
+    asked = []
+
+    def measure(device, size, *, ways):
+        asked.append((device, size.n_neurons, ways))
+        yield from measured.items()
+
+    monkeypatch.setattr(part, "measure_training", measure)
+    rows = {row.what: row for row in part.measure("cuda", tiny=False)}
+    assert asked == [("cuda", 7800, list(measured))]
+    faster = [row for what, row in rows.items() if what.startswith("times less")]
+    assert [(row.value, row.is_met(judged=True)) for row in faster] == [(6.0, True), (4.0, False), (3.0, None)]
+    shares = [row for what, row in rows.items() if what.startswith("share")]
+    assert [(row.value, row.is_met(judged=True)) for row in shares] == [(1.1, None), (0.4, True), (1.1, None)]
+
+
 @pytest.mark.parametrize("name", PARTS)
 def test_every_part_runs_on_a_cpu(name):
     part = importlib.import_module(Part.named(name).module)
