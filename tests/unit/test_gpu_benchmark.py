@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import re
 import subprocess
 import sys
 import time
@@ -173,6 +174,11 @@ def test_the_parts_fit_into_their_time():
     assert len({part.name for part in parts}) == len(parts)
     assert all(0 < part.limit <= LONGEST_S for part in parts)
     assert sum(part.limit for part in parts) <= TOTAL_S <= 8 * 60
+
+
+def test_the_page_has_every_part():
+    page = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE)[: len(PARTS)] == list(PARTS)
 
 
 def test_without_a_gpu_it_says_so_and_exits_3(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import subprocess
 import sys
 import zipfile
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.gpu.running import ROOT
 from benchmarks.gpu.wheels import WheelsError, install_needed, needed_wheels
 
 
@@ -59,6 +61,16 @@ def test_what_the_package_itself_requires_counts(tmp_path, monkeypatch):
     assert needed_wheels(tmp_path) == []
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.10")
     assert [wheel.name for wheel in needed_wheels(tmp_path)] == ["pydantic-2.14-py3-none-any.whl"]
+
+
+def test_what_is_collected_has_a_tested_version():
+    script = (ROOT / "scripts/gpu_wheels").read_text(encoding="utf-8")
+    collected = re.search(r"^needed=\((.*?)\)", script, flags=re.DOTALL | re.MULTILINE)[1].split()
+    tested = re.findall(r"^([^#=\s]+)==", (ROOT / "constraints.txt").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert {"neuralpredictors", "pydantic"} <= {name.lower() for name in collected}
+    normalized = [{re.sub(r"[-_.]+", "-", name).lower() for name in names} for names in (collected, tested)]
+    assert normalized[0] <= normalized[1]
+    assert not [name for name in normalized[0] if name.startswith(("torch", "triton"))]
 
 
 def test_errors(tmp_path):
