@@ -20,7 +20,7 @@ for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)
 
 # Triton decides when it is imported whether it interprets its kernels on the CPU.
-if not any(Path("/dev").glob("nvidia[0-9]*")):
+if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():  # the second is Windows' way
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # The fixtures that start what a mark is about, each with the mark.
