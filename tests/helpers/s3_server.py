@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,7 @@ class Proxy:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         self.requests = 0
+        self.n_received = 0  # bytes, of clients that were forwarded
         threading.Thread(target=self._accept, daemon=True).start()
 
     def fail(self, how: str, *, times: int = -1) -> None:
@@ -141,10 +143,13 @@ class Proxy:
         limits = {"cut": (None, 600), "cut-send": (100_000, None)}.get(how, (None, None))
         back = threading.Thread(target=_pipe, args=(server, client, limits[1]), daemon=True)
         back.start()
-        _pipe(client, server, limits[0])
+        _pipe(client, server, limits[0], self._note)
         back.join()
         self._open.discard(server)
         _close(server)
+
+    def _note(self, n_bytes: int) -> None:
+        self.n_received += n_bytes
 
 
 def _denied() -> bytes:
@@ -162,7 +167,9 @@ def _read_request(client: socket.socket) -> None:
         left -= len(client.recv(65536))
 
 
-def _pipe(source: socket.socket, sink: socket.socket, limit: int | None) -> None:
+def _pipe(
+    source: socket.socket, sink: socket.socket, limit: int | None, note: Callable[[int], None] = lambda _: None
+) -> None:
     sent = 0
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
@@ -171,6 +178,7 @@ def _pipe(source: socket.socket, sink: socket.socket, limit: int | None) -> None
                 break
             sink.sendall(data)
             sent += len(data)
+            note(len(data))
     for end in (source, sink):
         _close(end)
 

@@ -38,7 +38,8 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import Any
 
-__all__ = ["DEVNULL", "PIPE", "STDOUT", "Popen", "at_load", "main", "run"]  # in the place of the module subprocess
+# It can take the place of the module subprocess.
+__all__ = ["DEVNULL", "IS_POSSIBLE", "PIPE", "STDOUT", "Popen", "at_load", "main", "run"]
 
 FOLDER = str(Path(__file__).resolve().parents[1])
 # Imported by the server. Of pyarrow, which pandas imports, a thread is switched off: only a process of one is forked.
@@ -61,7 +62,8 @@ SEEN_TO = (
 )
 ROOM = 1 << 16  # for arguments, and for the environment, of a program (bytes)
 
-_CLONE = {"x86_64": 56, "aarch64": 220}.get(platform.machine())  # the system call
+_CLONE = {"x86_64": 56, "aarch64": 220}.get(platform.machine()) if sys.platform == "linux" else None  # system call
+IS_POSSIBLE = _CLONE is not None
 _CLONE_FLAGS = 0x00008000 | 0x00200000 | 0x01000000 | signal.SIGCHLD  # PARENT, CHILD_CLEARTID, CHILD_SETTID
 _GET_TID_ADDRESS = 40  # of prctl
 
@@ -180,7 +182,8 @@ class _Server:
         if request["at_load"] != self.settings:
             return 0
         text = json.dumps({**request, "targets": [0, 1, 2, *passed]}).encode()
-        with self.lock:
+        answer = b""
+        with self.lock, suppress(OSError):  # it has ended, and said why
             socket.send_fds(self.connection, [struct.pack("!q", len(text))], [*streams, *passed])
             self.connection.sendall(text)
             answer = self.connection.recv(8)
@@ -201,7 +204,7 @@ _starting = threading.Lock()
 def _server() -> _Server | None:
     """Return the server of this process, which is started when it is first needed; None if there is none."""
     global _own
-    if _CLONE is None:
+    if not IS_POSSIBLE:
         return None
     with _starting:
         if _own is None:
@@ -232,8 +235,9 @@ def main(number: int) -> None:
         importlib.import_module(name)
     if len(os.listdir("/proc/self/task")) > 1:
         raise RuntimeError("a library has started a thread when it was imported: such a process cannot be forked")
-    for name in [name for name in sys.modules if name.split(".")[0] == "helpers"]:
-        del sys.modules[name]  # a program that is not told where to look does not find it
+    # A program that is not told where to look does not find the first; of the other, tests have a stand-in.
+    for name in [name for name in sys.modules if name.split(".")[0] in ("helpers", "pynvml")]:
+        del sys.modules[name]
     del sys.path[0]
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for who asks, whose end is noticed
         signal.signal(each, signal.SIG_IGN)

@@ -15,7 +15,10 @@ import pytest
 
 from helpers import warm
 
-pytestmark = pytest.mark.slow(6)
+pytestmark = [
+    pytest.mark.slow(6),
+    pytest.mark.skipif(not warm.IS_POSSIBLE, reason="only Linux forks for somebody else, on processors that are known"),
+]
 
 # Prints what a program can see of how it was started.
 PROBE = """
