@@ -18,7 +18,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -35,7 +35,7 @@ from december_plugin.trainers import baseline_trainer
 from december_plugin.training.monitor import Monitor, Progress, monitored
 
 PROCESSES = (1, 2, 4)
-PATIENCE = 90.0  # with a process that says nothing (s)
+PATIENCE = 90.0  # for all that is measured in one way of sharing (s)
 WAITS = None  # said by a process that waits
 GO_ON, PAUSE, END = 10**9, 0, -1  # epochs, as a process is told them
 
@@ -141,9 +141,12 @@ class Processes:
         Of the works, in the order in which they are trained.
     environment
         What they find in their environment beside the rest.
+    until
+        Value of ``time.monotonic()`` at which nothing is waited for any more.
     """
 
-    def __init__(self, number: int, device: str, names: Sequence[str], environment: dict[str, str]):
+    def __init__(self, number: int, device: str, names: Sequence[str], environment: dict[str, str], *, until: float):
+        self.until = until
         # Forked, with torch imported, unless this process uses CUDA itself, which a forked one then cannot.
         context = multiprocessing.get_context("spawn" if torch.cuda.is_initialized() else "fork")
         self.pipes: list[Any] = []
@@ -160,7 +163,7 @@ class Processes:
     def until_all_wait(self) -> None:
         """Read what all of them say until they wait: after the first epochs of a work, or when they were told to."""
         for pipe in self.pipes:
-            while _said(pipe) is not WAITS:
+            while self._said(pipe) is not WAITS:
                 pass
 
     def epochs_per_second(self, number: int, work: Work) -> float:
@@ -172,12 +175,12 @@ class Processes:
         began = time.perf_counter()
         while time.perf_counter() - began < work.seconds or min(map(len, ends)) <= work.n_measured:
             for pipe, found in zip(used, ends, strict=True):
-                found.append(_said(pipe))
+                found.append(self._said(pipe))
                 while pipe.poll():
-                    found.append(_said(pipe))
+                    found.append(self._said(pipe))
         for pipe in used:
             pipe.send(PAUSE)
-            while _said(pipe) is not WAITS:
+            while self._said(pipe) is not WAITS:
                 pass
         last = min(found[-1] for found in ends)  # until then all of them were at work
         within = [[end for end in found if end <= last] for found in ends]
@@ -195,12 +198,11 @@ class Processes:
         for process in self.processes:
             process.join()
 
-
-def _said(pipe: Any) -> Any:
-    """Return what a process says next; EOFError: it has failed, and its traceback is on stderr."""
-    if not pipe.poll(PATIENCE):
-        raise TimeoutError(f"a process has ended no epoch for {PATIENCE:.0f} s")
-    return pipe.recv()
+    def _said(self, pipe: Any) -> Any:
+        """Return what a process says next; EOFError: it has failed, and its traceback is on stderr."""
+        if not pipe.poll(max(0.0, self.until - time.monotonic())):
+            raise TimeoutError("the time is over, and a process has not ended its epoch")
+        return pipe.recv()
 
 
 @contextmanager
@@ -235,7 +237,11 @@ class Throughput:
 
 
 def measure(
-    device: str, *, names: Sequence[str] = ("demo", "paper"), processes: Sequence[int] = PROCESSES
+    device: str,
+    *,
+    names: Sequence[str] = ("demo", "paper"),
+    processes: Sequence[int] = PROCESSES,
+    until: float | None = None,
 ) -> Iterator[Throughput]:
     """Yield the trainings per hour of every number of processes, for each work; on a GPU in turns and through MPS.
 
@@ -247,23 +253,28 @@ def measure(
         Of :data:`WORKS`.
     processes
         Numbers of processes that train at the same time.
+    until
+        Value of ``time.monotonic()`` at which it ends with a TimeoutError, and everything that it has started with it.
+        None: 90 s for each way of sharing.
     """
-    for position, (way, environment) in enumerate(_ways(device, max(processes))):
-        # One process has nobody to share the device with: once is enough.
-        numbers = [number for number in processes if number > 1 or position == 0]
-        running = Processes(max(processes), device, names, environment)
-        try:
-            for name in names:
-                running.until_all_wait()
-                for number in numbers:
-                    rate = running.epochs_per_second(number, WORKS[name])
-                    yield Throughput(name, number, way, 3600 * rate * WORKS[name].trainings)
-                running.next_work()
-        finally:
-            running.close()
+    with closing(ways(device, max(processes))) as found:  # MPS ends also after an error
+        for position, (way, environment) in enumerate(found):
+            # One process has nobody to share the device with: once is enough.
+            numbers = [number for number in processes if number > 1 or position == 0]
+            limit = time.monotonic() + PATIENCE if until is None else until
+            running = Processes(max(processes), device, names, environment, until=limit)
+            try:
+                for name in names:
+                    running.until_all_wait()
+                    for number in numbers:
+                        rate = running.epochs_per_second(number, WORKS[name])
+                        yield Throughput(name, number, way, 3600 * rate * WORKS[name].trainings)
+                    running.next_work()
+            finally:
+                running.close()
 
 
-def _ways(device: str, number: int) -> Iterator[tuple[str, dict[str, str]]]:
+def ways(device: str, number: int) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield how processes share the device, in words, and what they find in their environment for it."""
     if device != "cuda":
         yield "", {}
