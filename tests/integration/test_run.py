@@ -39,7 +39,7 @@ def pool(
     sizes = {"n_neurons": 12, "n_train": 40, "n_validation": 10, "n_test": 4, "n_repeats": 3}
     recording = write_recording(tmp_path / "static1-1-1-simulated", seed=1, **sizes)
     pool = PoolLab(schema_name, tmp_path, [str(recording)], capsys)
-    (tmp_path / "sweep.yaml").write_text(SWEEP.format(paths=pool.recordings, epochs=300))
+    (tmp_path / "sweep.yaml").write_text(SWEEP.format(paths=pool.recordings, epochs=200))
     yield pool
     pool.end_all()
 
