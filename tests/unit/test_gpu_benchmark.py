@@ -196,12 +196,20 @@ def test_without_a_gpu_it_says_so_and_exits_3(tmp_path, monkeypatch):
     assert not list(tmp_path.rglob("results.*"))
 
 
+def test_files_with_marked_tests_are_found(tmp_path):
+    part = importlib.import_module("benchmarks.gpu.parts.tests")
+    names = [file.name for file in part.marked_files()]
+    assert {"test_on_a_gpu.py", "test_point_kernels.py", "test_losses.py"} <= set(names)  # a whole file, or one test
+    assert Path(__file__).name not in names
+
+
 def test_failed_tests_are_named(monkeypatch, tmp_path):
     part = importlib.import_module("benchmarks.gpu.parts.tests")
     test = tmp_path / "test_marked.py"
+    mark = "@pytest.mark" + ".gpu"  # in two parts: this file has no such test
     test.write_text(
-        "import pytest\n@pytest.mark.gpu\ndef test_a(): pass\n@pytest.mark.gpu\ndef test_b(): raise ValueError('off')\n"
-        "@pytest.mark.gpu\ndef test_c(): pytest.skip()\ndef test_d(): pass\n"
+        f"import pytest\n{mark}\ndef test_a(): pass\n{mark}\ndef test_b(): raise ValueError('off')\n"
+        f"{mark}\ndef test_c(): pytest.skip()\ndef test_d(): pass\n"
     )
     monkeypatch.setattr(part, "marked_files", lambda: [test])
     rows = [(row.what, row.value, row.against) for row in part.measure("cuda", tiny=False)]

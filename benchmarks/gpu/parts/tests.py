@@ -15,7 +15,7 @@ from benchmarks.gpu.running import ROOT
 
 LIMIT_S = 70
 MESSAGE = 100  # characters of a failure that are shown
-MARK = re.compile(r"^\s*@pytest\.mark\.gpu\b", re.MULTILINE)
+MARK = re.compile(r"\bpytest\.mark\.gpu\b")
 
 
 def marked_files(folder: Path = ROOT / "tests") -> list[Path]:
