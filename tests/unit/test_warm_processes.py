@@ -28,7 +28,7 @@ def proc(name):
     return open(f"/proc/self/{name}", "rb").read().rstrip(b"\\0").decode(errors="surrogateescape").split("\\0")
 
 def status(name):
-    line, = [line for line in proc("status")[0].splitlines() if line.startswith(name)]
+    (line,) = [line for line in proc("status")[0].splitlines() if line.startswith(name)]
     return int(line.split()[1], 16) & ~(3 << 31)  # without two that the C library keeps for itself
 
 def described(stream):
@@ -41,7 +41,8 @@ print(json.dumps({
     "environment": [dict(os.environ), sorted(proc("environ"))],
     "path": [sys.path, os.getcwd(), sys.executable, list(sys.flags), sys.warnoptions],
     "kin": [os.getppid(), os.getsid(0) == os.getpid(), os.getpgid(0) == os.getpid()],
-    "signals": list(map(status, ("SigBlk", "SigIgn", "SigCgt", "ShdPnd", "Umask"))), str(signal.getsignal(signal.SIGINT))],
+    "signals": list(map(status, ("SigBlk", "SigIgn", "SigCgt", "ShdPnd", "Umask"))),
+    "interruption": str(signal.getsignal(signal.SIGINT)),
     "descriptors": sorted(os.listdir("/proc/self/fd")),
     "streams": [described(each) for each in (sys.stdin, sys.stdout, sys.stderr)],
     "main": [__name__, __file__ if "__file__" in globals() else "", __spec__ and __spec__.name],
