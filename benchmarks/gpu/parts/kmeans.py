@@ -14,7 +14,7 @@ from benchmarks.gpu.rows import Row, Target
 from benchmarks.gpu.timing import synchronize
 from december_plugin.clustering.device_kmeans import DeviceKMeans
 
-LIMIT_S = 45
+LIMIT_S = 40
 SIZE = (54_569, 128, 100)  # neurons, features, clusters
 TINY = (400, 8, 5)
 SEEDS = (1, 2)  # a restart each; a training has 20

@@ -16,7 +16,7 @@ from benchmarks.gpu.errors import relative_error
 from benchmarks.gpu.rows import Row, Target
 from december_plugin.clustering.losses import DECEMber, VanillaDEC
 
-LIMIT_S = 40
+LIMIT_S = 35
 SIZE = (54_569, 128, 100)  # neurons, features, clusters
 TINY = (300, 8, 5)
 CLOSE = Target(at_most=1e-5, everywhere=True)

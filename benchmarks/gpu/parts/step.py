@@ -15,7 +15,7 @@ from benchmarks.gpu.rows import Row, Target
 from benchmarks.gpu.timing import seconds_of
 from december_plugin.clustering.losses import kernels_work
 
-LIMIT_S = 35
+LIMIT_S = 30
 SIZE = (54_569, 128, 100)  # neurons, features, clusters
 TINY = (300, 8, 5)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from benchmarks.gpu import workers
 from benchmarks.gpu.rows import Row
 
-LIMIT_S = 70
+LIMIT_S = 65
 ENDING_S = 12  # of these: a part that is killed would leave the daemon of MPS behind
 
 
