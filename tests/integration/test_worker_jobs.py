@@ -354,21 +354,35 @@ def test_a_job_that_fails_or_is_lost_does_not_take_the_others_with_it(lab, summa
     assert len(summaries) == len(set(n_made)) - 1 == 11
 
 
+def lose_connection(*args) -> None:
+    raise LostConnectionError("Server connection lost")
+
+
 def test_what_waits_behind_a_job_that_takes_long_is_given_back(lab, table, leases, other, monkeypatch):
     clock = Clock()
     monkeypatch.setattr("december_plugin.pool.worker.heartbeat.time", clock)
     state, identity = WorkerState(), WorkerIdentity(uuid.uuid4().hex)
     beat = Heartbeat(identity, state, leases, lease=60.0, connect=lambda: other, ask_to_stop=print)
     keys = table.key_source.fetch("KEY")
-    (_, lease), *_ = leases.claim_several(table, keys, identity.worker_id, log_file=lambda _: "")
-    state.n_in_line = 2
-    state.begin(lease)
+    (_, first), (_, second), _ = leases.claim_several(table, keys, identity.worker_id, log_file=lambda _: "")
+    state.n_in_line, state.claimed_at = 2, clock.monotonic()
+    state.begin(first)
+    clock.forward(3)
+    assert leases.finish(other, first)
+    assert leases.begin(other, second, log_file="")
+    state.n_in_line = 1
+    state.begin(second)
     beat._beat()
-    assert len(lab.tables.schema.jobs) == 3
-    clock.forward(6)
+    assert len(lab.tables.schema.jobs) == 2
+    clock.forward(3)  # neither took five seconds, both together did
     assert state.holds_too_much
+    with monkeypatch.context() as patched:
+        patched.setattr(Leases, "release_not_begun", lose_connection)
+        with pytest.raises(LostConnectionError):
+            beat._beat()
+    assert state.holds_too_much  # what could not be given back is not forgotten
     beat._beat()
-    assert list(lab.tables.schema.jobs.fetch("key_hash")) == [lease.job_hash]
+    assert list(lab.tables.schema.jobs.fetch("key_hash")) == [second.job_hash]
     assert not state.holds_too_much
 
 

@@ -258,7 +258,10 @@ class PoolMps:
 
     def _end_leftovers(self, base: Path) -> None:
         for folder in [each for each in base.iterdir() if is_left(each)]:
-            pipes = [folder / name for name in sorted(os.listdir(folder))]
+            try:
+                pipes = sorted(folder.iterdir())
+            except FileNotFoundError:  # another pool, which begins as well, was quicker
+                continue
             until = time.monotonic() + KILLED_POOL_PATIENCE
             while time.monotonic() < until and any(is_worker(pid) for each in pipes for pid in users_of(each)):
                 time.sleep(PAUSE)

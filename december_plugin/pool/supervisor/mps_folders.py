@@ -7,9 +7,11 @@ socket has 107 characters at most.
 from __future__ import annotations
 
 import os
+import platform
 import re
 import stat
 import tempfile
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,20 +22,25 @@ LONGEST_PATH = 90  # of the folder of a daemon, in which the names of its socket
 
 def own_name() -> str:
     """Return the name of this process's folder: that of no other process at any time, within a boot of the system."""
-    return f"{_namespace()}-{os.getpid()}-{start_of(os.getpid())}"
+    return f"{_place()}-{os.getpid()}-{start_of(os.getpid())}"
 
 
-def _namespace() -> str:
-    """Return in which the numbers of processes hold: containers may share a folder, and not see each other's."""
+def _place() -> str:
+    """Return digits for where the numbers of processes hold.
+
+    Hosts and containers may share a folder, and do not see each other's processes. The namespace alone would not tell
+    hosts apart: outside of containers it has the same number everywhere.
+    """
+    namespace = ""
     with suppress(OSError):
-        return re.sub(r"\D", "", os.readlink("/proc/self/ns/pid")) or "0"
-    return "0"
+        namespace = re.sub(r"\D", "", os.readlink("/proc/self/ns/pid"))
+    return f"{zlib.crc32(platform.node().encode())}{namespace}"
 
 
 def is_left(folder: Path) -> bool:
     """Return whether the process that a folder belongs to has ended."""
     match = re.fullmatch(r"(\d+)-(\d+)-(\d+)", folder.name)
-    return match is not None and match[1] == _namespace() and start_of(int(match[2])) != match[3]
+    return match is not None and match[1] == _place() and start_of(int(match[2])) != match[3]
 
 
 def made_base() -> Path:

@@ -1,7 +1,7 @@
 """Which job a worker takes up next, and when it has nothing to do any more.
 
 Of a table whose jobs have taken milliseconds so far, a worker claims several with one transaction, and does them one
-after the other. If one of them takes long after all, the heartbeat gives the others back.
+after the other. If they take long after all, the heartbeat gives those back that have not begun.
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ class JobClaimer:
             others = queue.more(self._sizes.get(queue.table.table_name, 1) - 1)
             self._line.extend(self._claim(queue, [key, *others]))
             if self._line:
+                self.state.claimed_at = time.monotonic()
                 self._first_seen.clear()
                 return self._taken_up(self._line.popleft())
         return None

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 BEATS_PER_LEASE = 4
 SHORTEST_PAUSE = 1.0  # between two beats (s): short jobs do not cause a beat each
-HOLDS_SECONDS = 5.0  # of a job that takes longer, what was claimed with it is given back
+HOLDS_SECONDS = 5.0  # after this time, what was claimed with others and has not begun is given back
 CALM = CONNECTION_ERRORS  # what an outage raises; the thread tries again
 
 
@@ -73,17 +73,17 @@ class WorkerState:
     has_checkpoint: bool = False  # a new one, of which the database does not know yet
     gpu: WorkerGpu = field(default_factory=WorkerGpu.from_environment)
     n_in_line: int = 0  # jobs that were claimed with the one in work, and come after it
-    began: float = 0.0  # by time.monotonic()
+    claimed_at: float = 0.0  # when these were, by time.monotonic()
 
     @property
     def holds_too_much(self) -> bool:
-        """Whether jobs wait for the end of this one that others could do meanwhile."""
-        return self.n_in_line > 0 and self.lease is not None and time.monotonic() - self.began > HOLDS_SECONDS
+        """Whether jobs have waited for their turn so long that others should rather do them."""
+        return self.n_in_line > 0 and self.lease is not None and time.monotonic() - self.claimed_at > HOLDS_SECONDS
 
     def begin(self, lease: Lease) -> None:
         """Take up a job."""
         self.epoch = self.n_epochs = self.score = self.seconds_left = None
-        self.has_checkpoint, self.began = False, time.monotonic()
+        self.has_checkpoint = False
         self.state, self.detail, self.lease = "working", "", lease
 
     def end(self) -> None:
@@ -227,8 +227,9 @@ class Heartbeat:
             self.state.has_checkpoint = False
             self.leases.note_progress(self._connection, lease)
         if self.state.holds_too_much:
-            self.state.n_in_line = 0
             self.leases.release_not_begun(self._connection, self.identity.worker_id)
+            if self.state.lease is lease:  # otherwise the number may be that of another claim
+                self.state.n_in_line = 0
         if self.identity.pool_id and records.stop_requested(self.identity.pool_id):
             self._ask("its pool was asked to stop")
         self._release_expired()

@@ -417,6 +417,22 @@ def test_what_a_killed_pool_has_left_is_ended_by_the_next_one(environment, tmp_p
         mps.stop()
 
 
+def test_a_pool_that_begins_at_the_same_time_may_be_quicker_to_end_it(environment, tmp_path, monkeypatch):
+    def is_left(folder: Path) -> bool:
+        folder.rmdir()
+        return True
+
+    (made_base() / "1-1-1").mkdir()
+    monkeypatch.setattr(mps_module, "is_left", is_left)
+    mps, told = pool_mps(environment, tmp_path, FIRST)
+    try:
+        mps.start()
+        assert told == []
+        assert folder_of(mps, FIRST).is_dir()
+    finally:
+        mps.stop()
+
+
 def test_a_folder_that_others_may_enter_is_refused(environment, tmp_path):
     made_base().chmod(0o777)
     mps, told = pool_mps(environment, tmp_path, FIRST)

@@ -20,6 +20,11 @@ def test_folders_of_others_are_left_alone(monkeypatch, tmp_path):
     for name in (own_name(), other, "something else"):
         (base / name).mkdir()
     assert [each.name for each in sorted(base.iterdir()) if is_left(each)] == []
+    own = own_name()
+    with monkeypatch.context() as patched:  # a folder of the network, with processes of another machine
+        patched.setattr("platform.node", lambda: "another")
+        assert own_name().split("-")[1:] == [pid, started]
+        assert not is_left(base / own.replace(started, "1"))
     (base / f"{namespace}-{pid}-{int(started) - 1}").mkdir()  # its number was given to this process afterwards
     assert [each.name for each in base.iterdir() if is_left(each)] == [f"{namespace}-{pid}-{int(started) - 1}"]
 
