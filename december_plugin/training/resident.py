@@ -270,7 +270,8 @@ def free_memory(device: torch.device) -> int:
     free, total = torch.cuda.mem_get_info(device)
     left = free + torch.cuda.memory_reserved(device)
     if hasattr(torch.cuda, "get_per_process_memory_fraction"):  # older releases of torch do not tell
-        left = min(left, int(total * torch.cuda.get_per_process_memory_fraction(device)))
+        # Unlike the others it does not take a device without a number, but its number or None.
+        left = min(left, int(total * torch.cuda.get_per_process_memory_fraction(device.index)))
     return max(0, left - torch.cuda.memory_allocated(device))
 
 

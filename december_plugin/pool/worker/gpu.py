@@ -29,6 +29,7 @@ GIBIBYTE = 1 << 30
 MPS_CODES = range(805, 811)  # cudaErrorMpsConnectionFailed to cudaErrorMpsClientTerminated
 OUT_OF_MEMORY_CODE = 2  # cudaErrorMemoryAllocation
 UNKNOWN_CODE = 999  # cudaErrorUnknown
+TRITON_ERROR = "Triton Error [CUDA]"  # how its RuntimeErrors begin, which have no code
 DRIVER = "libcuda.so.1"
 MPS_PIPES = "CUDA_MPS_PIPE_DIRECTORY"
 
@@ -234,7 +235,15 @@ def _gib(size: int) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether a GPU had too little memory for a job."""
-    return isinstance(error, torch.OutOfMemoryError) or _code(error) == OUT_OF_MEMORY_CODE
+    if isinstance(error, torch.OutOfMemoryError) or _code(error) == OUT_OF_MEMORY_CODE:
+        return True
+    # Triton, cuBLAS and cuDNN allocate beside torch.
+    words = str(error)
+    return isinstance(error, RuntimeError) and (
+        words.startswith(f"{TRITON_ERROR}: out of memory")
+        or "CUBLAS_STATUS_ALLOC_FAILED" in words
+        or "CUDNN_STATUS_ALLOC_FAILED" in words
+    )
 
 
 def is_broken_device(error: BaseException) -> bool:
@@ -242,7 +251,9 @@ def is_broken_device(error: BaseException) -> bool:
     if is_out_of_memory(error):
         return False
     # Before version 2.8 torch raised a RuntimeError, which nothing but its words tells from others.
-    return _code(error) is not None or ("CUDA error" in str(error) and "out of memory" not in str(error))
+    words = str(error)
+    of_triton = isinstance(error, RuntimeError) and words.startswith(TRITON_ERROR)
+    return _code(error) is not None or of_triton or ("CUDA error" in words and "out of memory" not in words)
 
 
 def is_lost_mps(error: BaseException) -> bool:

@@ -213,10 +213,11 @@ def test_the_model_has_at_least_as_much_memory_as_the_data_and_a_reserve():
 @pytest.mark.parametrize(("share", "left"), [(1.0, 75), (0.5, 30), (0.1, 0)])
 def test_of_a_shared_gpu_a_process_has_its_share(monkeypatch, share, left):
     answers = {"mem_get_info": (60, 100), "memory_reserved": 25, "memory_allocated": 10 if share == 1 else 20}
-    answers["get_per_process_memory_fraction"] = share
     for name, answer in answers.items():
-        monkeypatch.setattr(torch.cuda, name, lambda device, answer=answer: answer, raising=False)
-    assert free_memory(torch.device("cuda")) == left
+        monkeypatch.setattr(torch.cuda, name, lambda device, answer=answer: answer)
+    number_only = {None: share, 1: share}  # torch.device("cuda") is an error there
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", number_only.__getitem__, raising=False)
+    assert free_memory(torch.device("cuda")) == free_memory(torch.device("cuda:1")) == left
 
 
 # --- data that cannot ------------------------------------------------------------------------------------------------

@@ -155,7 +155,12 @@ def test_most_errors_are_the_jobs_own(error):
 
 @pytest.mark.parametrize(
     "error",
-    [accelerator_error(719), accelerator_error(None), RuntimeError("CUDA error: an illegal memory access")],
+    [
+        accelerator_error(719),
+        accelerator_error(None),
+        RuntimeError("CUDA error: an illegal memory access"),
+        RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"),
+    ],
 )
 def test_after_an_error_of_cuda_the_process_has_no_gpu_any_more(error):
     failure = given().failure(error)
@@ -184,6 +189,21 @@ def test_too_little_memory_is_known_by_the_kind_of_error_and_not_by_its_words():
     assert is_out_of_memory(accelerator_error(2, "CUDA error: anything"))
     assert not is_out_of_memory(ValueError("CUDA out of memory"))
     assert given().failure(accelerator_error(2)) is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Triton Error [CUDA]: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_libraries_that_allocate_beside_torch_tell_of_too_little_memory_in_words(words):
+    error = RuntimeError(words)
+    assert is_out_of_memory(error)
+    assert given().failure(error) is None
+    assert not is_out_of_memory(ValueError(words))
 
 
 # ---- memory
