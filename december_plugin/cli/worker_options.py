@@ -98,7 +98,7 @@ def add_work_options(parser: argparse.ArgumentParser, *, idle_exit: float | None
         type=gigabytes,
         metavar="GB",
         help="memory for recordings that stay from one job to the next, of each worker; 0 reads them anew for every "
-        "job (default: an eighth of what is free when the worker starts)",
+        "job (default: an eighth of what is free when the worker starts, and half for all workers of a pool at most)",
     )
     group.add_argument("--retry", action="store_true", help="try jobs again that failed earlier")
     group.add_argument(

@@ -29,7 +29,7 @@ if "--deaf" in sys.argv:
 else:
     signal.signal(signal.SIGTERM, on_term)
 names = ("CUDA_VISIBLE_DEVICES", "CUDA_MPS_PIPE_DIRECTORY", "DECEMBER_GPU", "DECEMBER_WORKER_ID", "DECEMBER_POOL_ID",
-         "DECEMBER_SUPERVISOR", "OMP_NUM_THREADS")
+         "DECEMBER_POOL_WORKERS", "DECEMBER_SUPERVISOR", "OMP_NUM_THREADS")
 helper = subprocess.Popen(["sleep", "300"]) if "--helper" in sys.argv else None
 row = {"argv": sys.argv[2:], "pid": os.getpid(), "ppid": os.getppid(), "sid": os.getsid(0), "time": time.time(),
        "helper": helper and helper.pid, **{name: os.environ.get(name) for name in names}}

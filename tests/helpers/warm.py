@@ -5,7 +5,8 @@ tests start hundreds. :class:`Popen` and :func:`run` have those of ``subprocess`
 has done so and nothing else, and give it what one that is executed has: its parent is who asked (so it is waited for,
 and returns what signals killed it), and it has the arguments, environment, folder, streams, session, signals and module
 search path that it was started with, as ``/proc`` shows them. It then runs as ``__main__``. Nothing of this project,
-DataJoint or nnfabrik is imported in the server, nor anything that looks at settings.
+DataJoint or nnfabrik is imported in the server, nor anything that looks at settings. The seed of Python's hashes is the
+server's: the order of sets of strings, which differs from one executed program to the next, is the same for all.
 
 What would differ is executed as ever: another interpreter, options of the interpreter, other settings of what libraries
 read when they are loaded (:data:`AT_LOAD`), and folders on the path with modules of the names that are loaded. Tests of

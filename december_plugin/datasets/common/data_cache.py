@@ -26,6 +26,7 @@ import torch
 logger = logging.getLogger(__name__)
 
 SHARE = 1 / 8  # of the memory that is free when the cache is opened
+SHARE_OF_ALL = 1 / 2  # of it, for all workers that begin at the same time
 SETTLED_SECONDS = 2.0  # what was written less than this before it was read may be written again at the same time
 _CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -156,12 +157,16 @@ class DataCache:
             del self._kept[next(iter(self._kept))]
 
 
-def default_limit() -> int:
+def default_limit(n_workers: int = 1) -> int:
     """Return how many bytes a worker keeps if nothing is said: an eighth of what is free; nothing if that is unknown.
 
-    The workers of a machine measure it one after the other: together they do not take all that is free.
+    Parameters
+    ----------
+    n_workers
+        Workers that begin on this machine at the same time, and find the same memory free: they keep half of it at
+        most, all together.
     """
-    return int(SHARE * (free_memory() or 0))
+    return int(min(SHARE, SHARE_OF_ALL / n_workers) * (free_memory() or 0))
 
 
 def free_memory() -> int | None:

@@ -136,7 +136,8 @@ class LocalPool:
     ):
         self.settings, self.database, self.mps = settings, database, mps
         self.on_event, self.on_tick = on_event, on_tick
-        environment = {**(os.environ if environment is None else environment), "DECEMBER_POOL_ID": pool_id}
+        own = {"DECEMBER_POOL_ID": pool_id, "DECEMBER_POOL_WORKERS": str(len(slots))}
+        environment = {**(os.environ if environment is None else environment), **own}
         mixed = len({slot.gpu is None for slot in slots}) == 2
         self.workers = [
             WorkerSlot(

@@ -121,7 +121,8 @@ class Worker:
         """Work until nothing is left, or until told to stop. Must be called in the main thread, once."""
         defect = None
         limit = self.settings.data_cache
-        recordings = DataCache(default_limit() if limit is None else int(limit * 1e9))
+        n_workers = int(os.environ.get("DECEMBER_POOL_WORKERS") or 1)
+        recordings = DataCache(default_limit(n_workers) if limit is None else int(limit * 1e9))
         with self.interruption.handled(), kept_between_jobs(recordings):
             try:
                 self._surviving(self._limit_waits)

@@ -124,6 +124,11 @@ def test_free_memory_is_known_here() -> None:
     assert 0 < data_cache.default_limit() < free
 
 
+def test_workers_that_begin_together_leave_half_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_cache, "free_memory", lambda: 3200)
+    assert [data_cache.default_limit(number) for number in (1, 4, 5, 16)] == [400, 400, 320, 100]
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("recordings")

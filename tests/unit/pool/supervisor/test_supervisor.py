@@ -60,7 +60,7 @@ def test_each_place_has_its_worker_with_its_own_environment(tmp_path, monkeypatc
         assert row["ppid"] == os.getpid() == int(row["DECEMBER_SUPERVISOR"])
         assert row["sid"] == row["pid"]  # Ctrl-C does not reach it
         assert (row["CUDA_VISIBLE_DEVICES"], row["DECEMBER_GPU"]) == ("", "")
-        assert row["DECEMBER_POOL_ID"] == "0" * 32
+        assert (row["DECEMBER_POOL_ID"], row["DECEMBER_POOL_WORKERS"]) == ("0" * 32, "2")
         assert int(row["OMP_NUM_THREADS"]) == max(1, len(os.sched_getaffinity(0)) // 2)
         assert row["argv"] == [
             *("--schema", "lab", "--poll", "5", "--lease", "60", "--checkpoint-every", "5", "--max-attempts", "4"),
