@@ -8,6 +8,7 @@ recording leaves torch's random generator unusable; the others by comparing the 
 
 from __future__ import annotations
 
+import functools
 import logging
 import warnings
 from collections.abc import Callable, Sequence
@@ -52,9 +53,9 @@ class CudaRecorder:
 
     def __init__(self, device: torch.device):
         self.device = device
-        self._stream = torch.cuda.Stream(device)
+        self._index = torch.cuda.current_device() if device.index is None else device.index
+        self._stream = _recording_stream(self._index)
         self._pool = torch.cuda.graph_pool_handle()
-        self._warmed_up: set[int] = set()
 
     def warm_up(self, function: Function) -> str | None:
         """Run the function on the stream of the recording; while it runs, torch reports what waits for the device."""
@@ -77,8 +78,7 @@ class CudaRecorder:
     def record(self, function: Function) -> Function:
         """Capture a CUDA graph."""
         graph = torch.cuda.CUDAGraph()
-        index = torch.cuda.current_device() if self.device.index is None else self.device.index
-        generator = torch.cuda.default_generators[index]
+        generator = torch.cuda.default_generators[self._index]
         fresh, stream = generator.clone_state(), torch.cuda.current_stream(self.device)
         # What the warm-up has used is given back: the graph has memory of its own.
         torch.cuda.empty_cache()
@@ -99,6 +99,12 @@ class CudaRecorder:
     def set_random_state(self, state: Any) -> None:
         """Restore it."""
         torch.cuda.set_rng_state(state, self.device)
+
+
+@functools.cache
+def _recording_stream(index: int) -> torch.cuda.Stream:
+    """Return the stream of a GPU for all recordings of this process: cuBLAS keeps its memory for a stream forever."""
+    return torch.cuda.Stream(index)
 
 
 class Launches:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from december_plugin.training.launches import Launches
+from december_plugin.training.launches import CudaRecorder, Launches
 from helpers.tape import TapeRecorder
 
 
@@ -99,3 +99,13 @@ def test_after_a_recording_that_failed_nothing_is_replayed(recorder, caplog):
     assert (recorder.recorded, recorder.replays) == (1, 1)
     assert "another sum is launched kernel by kernel" in caplog.text
     assert "(RuntimeError: operation not permitted when stream is capturing)" in caplog.text
+
+
+def test_all_trainings_of_a_process_record_on_one_stream_of_each_gpu(monkeypatch):
+    made = []
+    monkeypatch.setattr(torch.cuda, "Stream", made.append)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 90)
+    for device in ("cuda", "cuda:90", "cuda:91", "cuda", "cuda:91"):
+        CudaRecorder(torch.device(device))
+    assert made == [90, 91]
