@@ -31,6 +31,7 @@ DISTRIBUTIONS = {
     "skimage": "scikit-image",
     "yaml": "pyyaml",
 }
+OF_TORCH = {"triton"}  # comes with torch for CUDA, in exactly the version that it needs
 # What a process says that imports december: where it finds the package and its tables, under how many names each module
 # was loaded, and how many classes of a name there are among the exceptions.
 LOOK = """
@@ -196,7 +197,7 @@ def test_every_imported_package_is_declared(wheel: Path, tree: Path) -> None:
                 if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
                     names = [node.module]
                 imported |= {name.split(".")[0] for name in names}
-    others = imported - set(sys.stdlib_module_names) - {"december_plugin"}
+    others = imported - set(sys.stdlib_module_names) - OF_TORCH - {"december_plugin"}
     assert {DISTRIBUTIONS.get(name, name) for name in others} <= declared
 
 
