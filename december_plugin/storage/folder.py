@@ -49,7 +49,7 @@ class FolderStore(ObjectStore):
         target = self._path(path)
         with self._errors():
             self._require_location()
-            target.parent.mkdir(parents=True, exist_ok=True)
+            self._make_folders(target.parent)
             write_atomically(target, payload)
 
     def get(self, path: str) -> bytes:
@@ -97,6 +97,13 @@ class FolderStore(ObjectStore):
 
     def _path(self, path: str) -> Path:
         return self.location / checked_path(path)
+
+    def _make_folders(self, folder: Path) -> None:
+        """Make a folder of the store, and never the store's own, which may go away after it was looked at."""
+        made = self.location
+        for part in folder.relative_to(self.location).parts:
+            made /= part
+            made.mkdir(exist_ok=True)
 
     def _require_location(self) -> None:
         if not self.location.is_dir():

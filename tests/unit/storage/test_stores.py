@@ -522,3 +522,22 @@ def test_default_folder_of_the_spool(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_spool_needs_names(spool: Spool) -> None:
     with pytest.raises(SettingsError, match="must be relative"):
         spool.put("lab", "../..", "x", b"")
+
+
+@pytest.mark.parametrize("path", ["one.bin", "lab/checkpoints/one.bin"])
+def test_a_store_that_goes_away_after_it_was_looked_at_is_not_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    folder = tmp_path / "store"
+    folder.mkdir()
+    store = FolderStore("minio", folder)
+    look = store._require_location
+
+    def look_before_it_goes() -> None:
+        look()
+        folder.rename(tmp_path / "away")
+
+    monkeypatch.setattr(store, "_require_location", look_before_it_goes)
+    with pytest.raises(StoreUnavailableError, match="minio"):
+        store.put(path, b"content")
+    assert not folder.exists()
