@@ -23,6 +23,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from december_plugin.datasets.common.arguments import absolute
+
 logger = logging.getLogger(__name__)
 
 SHARE = 1 / 8  # of the memory that is free when the cache is opened
@@ -187,6 +189,22 @@ _current: ContextVar[DataCache | None] = ContextVar("data_cache", default=None)
 def current_cache() -> DataCache:
     """Return the cache of this thread's jobs; one that keeps nothing outside of :func:`kept_between_jobs`."""
     return _current.get() or DataCache(0)
+
+
+def kept_or_loaded(function: str, places: Sequence[Path], settings: Sequence[Any], load: Callable[[], Data]) -> Data:
+    """Return the datasets of a dataset function out of :func:`current_cache`.
+
+    Parameters
+    ----------
+    function
+        Its name.
+    places, load
+        As for :meth:`DataCache.get`.
+    settings
+        All others that decide what is loaded; what they are is read off their ``repr``.
+    """
+    places = absolute(places)
+    return current_cache().get((function, *map(str, places), repr(settings)), places, load)
 
 
 @contextmanager

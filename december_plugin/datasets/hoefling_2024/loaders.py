@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from december_plugin.datasets.common.arguments import absolute
 from december_plugin.datasets.common.chunks import (
     ChunkedMovie,
     MovieInMemory,
@@ -23,7 +22,7 @@ from december_plugin.datasets.common.chunks import (
     mean_over_frames,
 )
 from december_plugin.datasets.common.copies import Recorded, refuse_copies
-from december_plugin.datasets.common.data_cache import current_cache
+from december_plugin.datasets.common.data_cache import kept_or_loaded
 from december_plugin.datasets.common.trials import TRAIN, by_tier
 from december_plugin.datasets.hoefling_2024.files import (
     CLIP_FRAMES,
@@ -133,7 +132,6 @@ def hoefling_2024_loaders(
     }
     trace_type = check_choice("trace_type", trace_type, TRACES)
     clips = _clips(validation_clips, chunk)
-    places = absolute([Path(responses_path), Path(movie_path)])
 
     def load() -> dict[str, dict[str, ChunkedMovie]]:
         read = functools.partial(read_session, trace_type=trace_type)
@@ -141,8 +139,9 @@ def hoefling_2024_loaders(
         check_movie(Path(movie_path), {name: entries["scan_sequence_idx"] for name, entries in raw.items()})
         return _datasets(_select(raw, selection), Path(movie_path), clips, chunk, trace_type)
 
+    places = [Path(responses_path), Path(movie_path)]
     asked = (sessions, exclude_sessions, trace_type, selection, clips, chunk)
-    datasets = current_cache().get(("hoefling_2024_loaders", *map(str, places), repr(asked)), places, load)
+    datasets = kept_or_loaded("hoefling_2024_loaders", places, asked, load)
     if return_data_info:
         return {data_key: tiers[TRAIN].data_info() for data_key, tiers in datasets.items()}
     return by_tier(

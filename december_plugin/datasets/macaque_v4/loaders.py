@@ -19,7 +19,7 @@ from december_plugin.datasets.common.arguments import (
     check_train_fraction,
 )
 from december_plugin.datasets.common.copies import refuse_copies
-from december_plugin.datasets.common.data_cache import current_cache
+from december_plugin.datasets.common.data_cache import kept_or_loaded
 from december_plugin.datasets.common.images import Geometry, StimulusImages, list_images
 from december_plugin.datasets.common.trials import TRAIN, by_tier, tier_loader
 from december_plugin.datasets.common.unit_selection import check_neuron_ids, select_neurons
@@ -145,8 +145,7 @@ def macaque_v4_loaders(
         }
 
     asked = (geometry, bins, summary, split, wanted, statistics, counts)
-    places = absolute([*folders, folder])
-    datasets = current_cache().get(("macaque_v4_loaders", *map(str, places), repr(asked)), places, load)
+    datasets = kept_or_loaded("macaque_v4_loaders", [*folders, folder], asked, load)
     if return_data_info:
         return {data_key: dataset.data_info() for data_key, dataset in datasets.items()}
     return by_tier(

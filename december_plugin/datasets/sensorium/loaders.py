@@ -10,14 +10,9 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
-from december_plugin.datasets.common.arguments import (
-    absolute,
-    check_finite,
-    check_input_statistics,
-    check_paths,
-)
+from december_plugin.datasets.common.arguments import check_finite, check_input_statistics, check_paths
 from december_plugin.datasets.common.copies import refuse_copies
-from december_plugin.datasets.common.data_cache import current_cache
+from december_plugin.datasets.common.data_cache import kept_or_loaded
 from december_plugin.datasets.common.trials import by_tier, tier_loader
 from december_plugin.datasets.sensorium.layout import ITEM_DIMENSIONS, RecordingFolder
 from december_plugin.datasets.sensorium.preprocessing import Normalization, Preprocessing
@@ -176,11 +171,11 @@ def static_loaders(
 
     if return_data_info:
         return {data_key: session.info() for data_key, session in checked_sessions().items()}
-    places = absolute(folders)
     asked = (items, normalized, inputs_mean, inputs_std, neurons, trials, channels, scale, add_behavior_as_channels)
-    datasets = current_cache().get(
-        ("static_loaders", *map(str, places), repr(asked)),
-        places,
+    datasets = kept_or_loaded(
+        "static_loaders",
+        folders,
+        asked,
         lambda: {data_key: session.load() for data_key, session in checked_sessions().items()},
     )
     return by_tier(

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from december_plugin.datasets.common.arguments import absolute, check_train_fraction
+from december_plugin.datasets.common.arguments import check_train_fraction
 from december_plugin.datasets.common.chunks import ChunkedMovie, RetinaNeurons, chunk_loader, mean_over_frames
 from december_plugin.datasets.common.copies import Recorded, refuse_copies
-from december_plugin.datasets.common.data_cache import current_cache
+from december_plugin.datasets.common.data_cache import kept_or_loaded
 from december_plugin.datasets.common.trials import TRAIN, by_tier
 from december_plugin.datasets.sridhar_2025.files import (
     FixationMovie,
@@ -149,8 +149,7 @@ def sridhar_2025_loaders(
         return datasets
 
     asked = (names, excluded, frames, fraction, split_seed, image_folder, geometry)
-    places = absolute([folder])
-    datasets = current_cache().get(("sridhar_2025_loaders", *map(str, places), repr(asked)), places, load)
+    datasets = kept_or_loaded("sridhar_2025_loaders", [folder], asked, load)
     if return_data_info:
         return {data_key: tiers[TRAIN].data_info() for data_key, tiers in datasets.items()}
     return by_tier(
