@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame, methods_of
+from december_plugin.plots.frames import check_known, check_once, checked_agreement, checked_frame, methods_of
 from december_plugin.plots.method_lines import draw_against_k
 from december_plugin.plots.panels import (
     PAGE_WIDTH,
@@ -47,16 +47,7 @@ def equivariant_figure(agreement: pd.DataFrame, performance: pd.DataFrame) -> Fi
     SettingsError
         If a frame is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
     """
-    what = "the table"
-    agreement = checked_frame(
-        *(agreement, what),
-        text=("label",),
-        numbers=("n_clusters", "agreement_mean", "agreement_sd", "n_pairs"),
-        empty="no agreement has been computed yet that could be drawn.",
-    )
-    check_counts(agreement, what)
-    check_known(agreement, what, "agreement_mean")
-    check_once(agreement, what, ("label", "n_clusters"), "Draw one dataset at a time, and name the model's core.")
+    agreement = checked_agreement(agreement, "Draw one dataset at a time, and name the model's core.")
     other = "the frame of performance"
     performance = checked_frame(
         *(performance, other),

@@ -65,6 +65,34 @@ def checked_frame(
     return frame
 
 
+def checked_agreement(agreement: Any, advice: str) -> pd.DataFrame:
+    """Return a copy of a table of agreement between seeds, one row for each ``label`` and ``n_clusters``.
+
+    Parameters
+    ----------
+    agreement
+        What the caller passed.
+    advice
+        What to do about two rows where one can be drawn.
+
+    Raises
+    ------
+    SettingsError
+        As :func:`checked_frame`; for numbers of clusters below 1, for no agreement at all, or for two such rows.
+    """
+    what = "the table"
+    agreement = checked_frame(
+        *(agreement, what),
+        text=("label",),
+        numbers=("n_clusters", "agreement_mean", "agreement_sd", "n_pairs"),
+        empty="no agreement has been computed yet that could be drawn.",
+    )
+    check_counts(agreement, what)
+    check_known(agreement, what, "agreement_mean")
+    check_once(agreement, what, ("label", "n_clusters"), advice)
+    return agreement
+
+
 def _numbers(column: pd.Series, name: str, what: str) -> pd.Series:
     try:
         values = pd.to_numeric(column).astype("float64")

@@ -14,7 +14,7 @@ from matplotlib.ticker import NullLocator
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.methods import Method
 from december_plugin.plots.embedding_panels import embedding_panels
-from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame, methods_of
+from december_plugin.plots.frames import check_known, check_once, checked_agreement, checked_frame, methods_of
 from december_plugin.plots.method_lines import draw_against_k
 from december_plugin.plots.panels import (
     PAGE_WIDTH,
@@ -62,7 +62,8 @@ def strength_figure(
     SettingsError
         If a frame is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
     """
-    performance, agreement = _checked_performance(performance), _checked_agreement(agreement)
+    performance = _checked_performance(performance)
+    agreement = checked_agreement(agreement, "Draw one dataset and model at a time.")
     embeddings = None if coordinates is None else embedding_panels(coordinates)
     n_embeddings = 0 if embeddings is None else len(embeddings.methods)
     if n_embeddings > _MAX_EMBEDDINGS:
@@ -115,20 +116,6 @@ def _checked_performance(performance: pd.DataFrame) -> pd.DataFrame:
     if not (performance["strength"] > 0).any():
         raise SettingsError(f"{what} has no strength above 0: there is no model with a clustering loss.")
     return performance.sort_values("strength", kind="stable", ignore_index=True)
-
-
-def _checked_agreement(agreement: pd.DataFrame) -> pd.DataFrame:
-    what = "the table"
-    agreement = checked_frame(
-        *(agreement, what),
-        text=("label",),
-        numbers=("n_clusters", "agreement_mean", "agreement_sd", "n_pairs"),
-        empty="no agreement has been computed yet that could be drawn.",
-    )
-    check_counts(agreement, what)
-    check_known(agreement, what, "agreement_mean")
-    check_once(agreement, what, ("label", "n_clusters"), "Draw one dataset and model at a time.")
-    return agreement
 
 
 def _draw_performance(ax: Axes, performance: pd.DataFrame, styles: dict[str, MethodStyle]) -> None:
