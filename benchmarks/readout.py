@@ -142,29 +142,46 @@ def peak_megabytes(step: Step, device: str) -> float:
         step()
         torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
-    with InUse() as memory:
+    with LiveBytes() as memory:
         step()
     return memory.peak / 1e6
 
 
-class InUse(TorchDispatchMode):
-    """Counts the bytes of the tensors on the CPU that are made while it is on and still there; torch has no counter."""
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors that are made while it is on and still alive, on devices without a counter.
+
+    Attributes
+    ----------
+    now, peak
+        In bytes.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.sizes: dict[int, int] = {}
-        self.peak = 0
+        self.now = self.peak = 0
+        self._alive: dict[int, Any] = {}
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, Tensor) and tensor.layout is torch.strided:
-                storage = tensor.untyped_storage()
-                if storage.data_ptr() not in self.sizes:
-                    self.sizes[storage.data_ptr()] = storage.nbytes()
-                    weakref.finalize(storage, self.sizes.pop, storage.data_ptr())
-        self.peak = max(self.peak, sum(self.sizes.values()))
-        return made
+    def count(self, tensor: Tensor) -> None:
+        """Count a tensor's memory until nothing holds it."""
+        storage = tensor.untyped_storage()
+        key, size = id(storage), storage.nbytes()
+        if key in self._alive:
+            return
+
+        def gone(_: Any) -> None:
+            del self._alive[key]
+            self.now -= size
+
+        self._alive[key] = weakref.ref(storage, gone)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        results = operation(*args, **(kwargs or {}))
+        for leaf in tree_leaves(results):
+            if isinstance(leaf, Tensor) and leaf.layout is torch.strided:
+                self.count(leaf)
+        return results
 
 
 def largest_difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:

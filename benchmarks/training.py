@@ -292,16 +292,22 @@ def our_loaders(sessions: Mapping[str, SlicedSession], size: Size) -> dict[str, 
 
 
 def our_model(sessions: Mapping[str, SlicedSession], size: Size) -> nn.Module:
+    return model_of({data_key: session.data_info() for data_key, session in sessions.items()}, size)
+
+
+def model_of(data_info: Mapping[str, Mapping[str, Any]], size: Size, **settings: Any) -> nn.Module:
+    """Return our model for sessions of which only these facts are known."""
     return stacked_core_gaussian_readout(
         None,
         0,
-        data_info={data_key: session.data_info() for data_key, session in sessions.items()},
+        data_info=data_info,
         hidden_channels=size.channels,
         layers=size.layers,
         input_kern=size.input_kern,
         hidden_kern=size.hidden_kern,
         depth_separable=size.depth_separable,
         grid_mean_predictor=None,
+        **settings,
     )
 
 

@@ -11,7 +11,6 @@ reads maps with ``grid_sample``; ours with a kernel that keeps a copy of the map
 from __future__ import annotations
 
 import argparse
-import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -19,53 +18,14 @@ from typing import Any
 from unittest import mock
 
 import torch
+from readout import LiveBytes
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: PLC2701
-from torch.utils._pytree import tree_leaves  # noqa: PLC2701
-from training import SENSORIUM, SIZES, TARGET_MEMORY, Size, sensorium_model
+from training import SENSORIUM, SIZES, TARGET_MEMORY, Size, model_of, sensorium_model
 
-from december_plugin.models import stacked_core_gaussian_readout
 from december_plugin.models.layers.readouts import FullGaussian2d
 
 META = torch.device("meta")
 PARTS = 16  # sums of the gradient of the vectors, before they are added up
-
-
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of the tensors that are alive.
-
-    Attributes
-    ----------
-    now, peak
-        In bytes.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._alive: dict[int, Any] = {}
-
-    def count(self, tensor: Tensor) -> None:
-        """Count a tensor's memory until nothing holds it."""
-        storage = tensor.untyped_storage()
-        key, size = id(storage), storage.nbytes()
-        if key in self._alive:
-            return
-
-        def gone(_: Any) -> None:
-            del self._alive[key]
-            self.now -= size
-
-        self._alive[key] = weakref.ref(storage, gone)
-        self.now += size
-        self.peak = max(self.peak, self.now)
-
-    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        results = operation(*args, **(kwargs or {}))
-        for leaf in tree_leaves(results):
-            if isinstance(leaf, Tensor):
-                self.count(leaf)
-        return results
 
 
 class Sizes(torch.autograd.Function):
@@ -106,18 +66,7 @@ def our_model(size: Size, data_keys: list[str]) -> nn.Module:
         "cell_motor_coordinates": None,
         "pupil_channels": None,
     }
-    return stacked_core_gaussian_readout(
-        None,
-        0,
-        data_info=dict.fromkeys(data_keys, info),
-        hidden_channels=size.channels,
-        layers=size.layers,
-        input_kern=size.input_kern,
-        hidden_kern=size.hidden_kern,
-        depth_separable=size.depth_separable,
-        grid_mean_predictor=None,
-        bias_start="zero",
-    )
+    return model_of(dict.fromkeys(data_keys, info), size, bias_start="zero")
 
 
 def peak_of_steps(size: Size, *, ours: bool, bfloat16: bool = False) -> int:
