@@ -56,3 +56,24 @@ class MetaDevice(TorchDispatchMode):
 
     def _free(self, n_bytes: int) -> None:
         self._now -= n_bytes
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the size of the largest tensor that is made.
+
+    Attributes
+    ----------
+    numbers
+        How many numbers it has; of one that is a view, as many float64 numbers as the memory behind it holds, if those
+        are more.
+    """
+
+    numbers = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = function(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(tensor, torch.Tensor):
+                behind = tensor.untyped_storage().nbytes() // 8 if tensor.layout is torch.strided else 0
+                self.numbers = max(self.numbers, tensor.numel(), behind)
+        return out

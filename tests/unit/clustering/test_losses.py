@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import rel_entr
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: PLC2701 (no public path)
 
 from december_plugin.clustering.kmeans import kmeans_start
 from december_plugin.clustering.losses import DECEMber, VanillaDEC, kl_divergence, target_distribution
 from december_plugin.errors import EmbeddingError, SettingsError
+from helpers.devices import LargestTensor
 
 
 def naive_loss(w, centers, log_density, *, detach_target):
@@ -287,16 +287,6 @@ def test_the_same_call_gives_the_same_bytes():
 
 
 def test_no_tensor_has_neurons_times_clusters_times_features():
-    class LargestTensor(TorchDispatchMode):
-        numbers = 0
-
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            out = function(*args, **(kwargs or {}))
-            for tensor in out if isinstance(out, (tuple, list)) else (out,):
-                if isinstance(tensor, torch.Tensor):
-                    self.numbers = max(self.numbers, tensor.numel(), tensor.untyped_storage().nbytes() // 8)
-            return out
-
     w, centers = random_problem(2000, 10, 20)
     for module in (make_december(centers, torch.ones(10, 20)), VanillaDEC(10, 20)):
         with torch.no_grad():

@@ -6,11 +6,11 @@ import re
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: PLC2701 (no public path)
 
 from december_plugin.errors import SettingsError
 from december_plugin.models.layers import point_reading, point_rows
 from december_plugin.models.layers.point_reading import passes_trial, read_at, reads_fused
+from helpers.devices import LargestTensor
 from helpers.reading import reading_problem, sampled, with_gradients
 
 IMAGES, CHANNELS, HEIGHT, WIDTH, N = 5, 3, 4, 6, 40
@@ -96,21 +96,11 @@ def test_the_gradient_of_maps_lies_in_memory_as_they_do(memory_format):
 
 
 def test_no_tensor_has_images_times_channels_times_neurons(monkeypatch):
-    class Largest(TorchDispatchMode):
-        numbers = 0
-
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            out = function(*args, **(kwargs or {}))
-            for tensor in out if isinstance(out, (tuple, list)) else (out,):
-                if isinstance(tensor, torch.Tensor):
-                    self.numbers = max(self.numbers, tensor.numel())
-            return out
-
     monkeypatch.setattr(point_rows, "BLOCK", 400)
     images, channels, n = 8, 32, 400
     sources = example(torch.float32, n=n, channels=channels, images=images)
     for read, fits in ((fused, True), (sampled, False)):
-        with Largest() as largest:
+        with LargestTensor() as largest:
             with_gradients(read, sources)
         assert (largest.numbers < images * channels * n / 4) == fits
         assert (largest.numbers >= images * channels * n) != fits
