@@ -74,7 +74,7 @@ def with_model_labels(labelled: pd.DataFrame, performance: pd.DataFrame) -> pd.D
     """Return ``performance_table`` with a ``label``: the methods that show the models of each trainer.
 
     Clusterings do not change a model, so that methods which cluster the same models are named together. Trainers of one
-    name, such as DECEMber's for several K, are distinguished by their numbers of clusters.
+    name, such as DECEMber's for several K, come one after the other, distinguished by their numbers of clusters.
 
     Parameters
     ----------
@@ -87,8 +87,8 @@ def with_model_labels(labelled: pd.DataFrame, performance: pd.DataFrame) -> pd.D
     methods = labelled.groupby(key, sort=False)
     names = methods["label"].agg(lambda labels: " / ".join(dict.fromkeys(labels)))
     counts = methods["n_clusters"].agg(lambda counts: ", ".join(str(count) for count in sorted(set(counts))))
-    shared = names.duplicated(keep=False)
-    names = names.mask(shared, names + ", K = " + counts)
+    together = names.groupby(names, sort=False).ngroup().argsort(kind="stable")
+    names = names.mask(names.duplicated(keep=False), names + ", K = " + counts).iloc[together]
     return names.reset_index().merge(performance, on=key)
 
 
