@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from december_plugin.answer.data import SelectedConfiguration
+from december_plugin.findings.data import SelectedConfiguration
 from december_plugin.plots.groups import as_groupings
 from december_plugin.plots.style import PALE
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.answer.data import Embedding, SelectedConfiguration
+from december_plugin.findings.data import Embedding, SelectedConfiguration
 from december_plugin.plots.style import group_colors, natural_order
 from december_plugin.report.charts import plotly_text
 from december_plugin.report.cluster_colours import cluster_colors, type_colors

@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 
 from december_plugin import __version__
-from december_plugin.answer.data import ExportTable
 from december_plugin.errors import SettingsError
+from december_plugin.findings.data import ExportTable
 from december_plugin.report.columns import COLUMNS, FILES
 from december_plugin.security.redaction import redacted
 from december_plugin.storage.atomic import UNFINISHED

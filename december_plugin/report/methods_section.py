@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from december_plugin.answer.data import Analysis
-from december_plugin.answer.verdict import agreed_counts
 from december_plugin.clustering.methods import DECEMBER, POST_HOC
 from december_plugin.evaluation.model_selection import format_n_clusters
+from december_plugin.findings.data import Analysis
+from december_plugin.findings.verdict import agreed_counts
 from december_plugin.text.entry_names import complete_settings, short_function
 
 CITATIONS = (

@@ -14,8 +14,8 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from december_plugin.answer.data import Analysis
 from december_plugin.evaluation.agreement import SIGNIFICANT
+from december_plugin.findings.data import Analysis
 from december_plugin.plots.clusters_axis import ClustersAxis
 from december_plugin.plots.nulls import (
     BAND_COLOR,

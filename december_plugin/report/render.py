@@ -21,8 +21,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from december_plugin import __version__
-from december_plugin.answer.data import ReportData
-from december_plugin.answer.verdict import overall
+from december_plugin.findings.data import ReportData
+from december_plugin.findings.verdict import overall
 from december_plugin.report import tables
 from december_plugin.report.methods_section import CITATIONS
 from december_plugin.report.views import Payload, analysis_view

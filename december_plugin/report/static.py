@@ -13,9 +13,9 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from december_plugin.answer.data import Analysis
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.methods import Method
+from december_plugin.findings.data import Analysis
 
 # Letters as outlines: inside of a page the file's own fonts are not there.
 _RC: Any = {"svg.hashsalt": "december_plugin", "svg.fonttype": "path"}

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.answer.data import Analysis, Confusion, SelectedConfiguration, whose_clusters
-from december_plugin.answer.verdict import REFERENCES
 from december_plugin.evaluation.model_selection import CRITERIA, HELD_OUT, OF_ONE_MODEL, Criterion, format_n_clusters
+from december_plugin.findings.data import Analysis, Confusion, SelectedConfiguration, whose_clusters
+from december_plugin.findings.verdict import REFERENCES
 from december_plugin.text.formatting import numbered
 
 ABSENT = "–"

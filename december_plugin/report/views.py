@@ -8,9 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from december_plugin.answer.data import Analysis, Embedding, ReportData, SelectedConfiguration, whose_clusters
-from december_plugin.answer.verdict import Answer, answer, shown_warnings
 from december_plugin.evaluation.model_selection import CRITERIA, Criterion
+from december_plugin.findings.data import Analysis, Embedding, ReportData, SelectedConfiguration, whose_clusters
+from december_plugin.findings.verdict import Answer, answer, shown_warnings
 from december_plugin.plots.shown import OTHERS_COLOR, ShownMethods
 from december_plugin.plots.style import MethodStyle
 from december_plugin.report import charts, static, tables

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.answer.data import ExportTable
 from december_plugin.evaluation.model_selection import OF_ONE_MODEL
+from december_plugin.findings.data import ExportTable
 from december_plugin.results.assignments import assignment_frame
 from december_plugin.results.cluster_counts import choose_cluster_count, cluster_count_table
 from december_plugin.results.consensus import consensus_frame, consensus_table

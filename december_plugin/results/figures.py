@@ -12,9 +12,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from december_plugin import plots
-from december_plugin.answer.data import whose_clusters
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.methods import Method
+from december_plugin.findings.data import whose_clusters
 from december_plugin.results import figure_frames
 from december_plugin.results.agreement import agreement_table
 from december_plugin.results.cluster_counts import choose_cluster_count, cluster_count_table

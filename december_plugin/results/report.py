@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from december_plugin.answer.data import Analysis, ReportData
 from december_plugin.errors import SettingsError
+from december_plugin.findings.data import Analysis, ReportData
 from december_plugin.results.agreement import agreement_table
 from december_plugin.results.labels import names_of
 from december_plugin.results.performance import CEILINGS, COUNTS, SCORES, stored_columns
@@ -35,7 +35,7 @@ class ReportSettings:
     Attributes
     ----------
     title, command
-        See :class:`~december_plugin.answer.data.ReportData`.
+        See :class:`~december_plugin.findings.data.ReportData`.
     types_name
         Known types to compare with; None takes the only ones there are.
     n_clusters

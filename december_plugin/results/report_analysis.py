@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.answer.data import Analysis, Confusion, Embedding, MissingItem, SelectedConfiguration
-from december_plugin.answer.verdict import agreed_counts
 from december_plugin.embeddings.readout_vectors import readout_embeddings
 from december_plugin.errors import DecemberError, SettingsError
+from december_plugin.findings.data import Analysis, Confusion, Embedding, MissingItem, SelectedConfiguration
+from december_plugin.findings.verdict import agreed_counts
 from december_plugin.results.assignments import assignment_frame
 from december_plugin.results.confusion import confusion_frame
 from december_plugin.results.performance import performance_table, session_performance, with_model_labels

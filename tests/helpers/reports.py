@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.answer.data import Analysis, Confusion, Embedding, MissingItem, ReportData, SelectedConfiguration
 from december_plugin.evaluation.methods import Method
+from december_plugin.findings.data import Analysis, Confusion, Embedding, MissingItem, ReportData, SelectedConfiguration
 from december_plugin.text.entry_names import complete_settings
 
 KEY = ("dataset_fn", "dataset_hash", "model_fn", "model_hash", "trainer_fn", "trainer_hash", "clustering_hash")

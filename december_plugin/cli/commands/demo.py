@@ -236,8 +236,8 @@ def _draw(
 
 def _report(args: argparse.Namespace, lab: Lab, types_name: str | None) -> Path:
     """Write the report, and print its answers."""
-    from december_plugin.answer.verdict import answer
     from december_plugin.cli.commands import report
+    from december_plugin.findings.verdict import answer
 
     parser = argparse.ArgumentParser()
     report.add_report_options(parser)

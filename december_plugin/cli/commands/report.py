@@ -12,7 +12,7 @@ from december_plugin.cli.commands import Subparsers
 from december_plugin.cli.options import add_lab_options, open_lab_of
 
 if TYPE_CHECKING:
-    from december_plugin.answer.data import ReportData
+    from december_plugin.findings.data import ReportData
     from december_plugin.schemas.lab import Lab
 
 DESCRIPTION = """\

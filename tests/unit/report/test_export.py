@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from december_plugin.answer.data import ExportTable
 from december_plugin.errors import SettingsError
+from december_plugin.findings.data import ExportTable
 from december_plugin.report import export
 from december_plugin.report.columns import COLUMNS, FILES
 from december_plugin.report.export import check_target, write_export

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.answer.data import Analysis
+from december_plugin.findings.data import Analysis
 from december_plugin.training.settings import WITHOUT_EFFECT, ClusteringSettings, TrainingSettings
 
 KINDS = ("t mixture", "end", "zero")

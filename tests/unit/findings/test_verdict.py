@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from december_plugin.answer.verdict import Answer, answer, overall
+from december_plugin.findings.verdict import Answer, answer, overall
 from helpers import reports as parts
 
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from december_plugin.answer.comparisons import EQUAL_CORRELATION, loss_comparisons
-from december_plugin.answer.data import Analysis
 from december_plugin.evaluation.agreement import SIGNIFICANT
 from december_plugin.evaluation.model_selection import FEWEST_TRIED, format_n_clusters
+from december_plugin.findings.comparisons import EQUAL_CORRELATION, loss_comparisons
+from december_plugin.findings.data import Analysis
 
 HOW_TO_NULL = (
     "Add `surrogates: [{n_draws: 100}]` to the sweep, `december register` it again, and let `december worker` draw "
@@ -68,7 +68,7 @@ class Answer:
     loss
         About what the clustering loss has added.
     comparisons
-        See :func:`december_plugin.answer.comparisons.loss_comparisons`.
+        See :func:`december_plugin.findings.comparisons.loss_comparisons`.
     warnings
         What contradicts the number of clusters that criteria agree on.
     """

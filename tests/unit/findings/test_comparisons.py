@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from december_plugin.answer.comparisons import loss_comparisons
-from december_plugin.answer.data import Analysis
+from december_plugin.findings.comparisons import loss_comparisons
+from december_plugin.findings.data import Analysis
 from december_plugin.text.entry_names import complete_settings
 from helpers import reports as parts
 
