@@ -57,45 +57,21 @@ class ClusterQuality(dj.Computed):
 
     def make_compute(self, key: dict[str, Any], fetched: str) -> tuple[dict[str, Any]]:
         """Return the criteria."""
-        from december_plugin.evaluation.model_selection import (
-            LIKELIHOOD_METHODS,
-            N_SPLITS,
-            bayesian_information_criterion,
-            held_out_log_likelihood,
-            silhouette,
-        )
+        from december_plugin.evaluation.model_selection import cluster_quality
 
         inputs = decode_blob(fetched)
         embeddings = stored_embeddings(self.trained_model_table, inputs["config"], key)
-        vectors = in_session_order(embeddings, inputs["data_keys"])
-        labels = assigned_labels(self.cluster_assignment_table, key).labels
-        recipe = inputs["recipe"]
-        row: dict[str, Any] = {"n_splits": 0, "silhouette": _finite(silhouette(vectors, labels))}
-        n_train = len(vectors) - max(1, round(len(vectors) / 3))
-        if recipe["method"] in LIKELIHOOD_METHODS and recipe["n_clusters"] <= n_train:
-            settings = {name: value for name, value in recipe.items() if name not in ("method", "n_clusters")}
-            held_out = held_out_log_likelihood(
-                vectors, method=recipe["method"], n_clusters=recipe["n_clusters"], settings=settings
-            )
-            row |= {
-                "heldout_log_likelihood": _finite(held_out.mean),
-                "heldout_log_likelihood_se": _finite(held_out.standard_error),
-                "n_splits": N_SPLITS,
-            }
-        if inputs["log_likelihood"] is not None and math.isfinite(inputs["log_likelihood"]):
-            row["bic"] = bayesian_information_criterion(
-                float(inputs["log_likelihood"]),
-                n_neurons=len(vectors),
-                n_features=vectors.shape[1],
-                n_clusters=recipe["n_clusters"],
-                weights="learned" if recipe["method"] == "gmm" else str(recipe.get("weights", "uniform")),
-            )
-        return (row,)
+        recipe = dict(inputs["recipe"])
+        found = cluster_quality(
+            in_session_order(embeddings, inputs["data_keys"]),
+            assigned_labels(self.cluster_assignment_table, key).labels,
+            method=recipe.pop("method"),
+            n_clusters=recipe.pop("n_clusters"),
+            settings=recipe,
+            log_likelihood=inputs["log_likelihood"],
+        )
+        return ({name: value if math.isfinite(value) else None for name, value in vars(found).items()},)
 
     def make_insert(self, key: dict[str, Any], row: dict[str, Any]) -> None:
         """Insert the entry."""
         self.insert1({**key, **row})
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -308,6 +308,69 @@ def silhouette(
 
 
 @dataclass(frozen=True)
+class ClusterQuality:
+    """The criteria for the number of clusters of one model; NaN where a clustering has none.
+
+    Attributes
+    ----------
+    heldout_log_likelihood, heldout_log_likelihood_se
+        Mean over splits, and its standard error (nats per held-out neuron).
+    n_splits
+        Number of splits, 0 without a likelihood.
+    bic
+        Bayesian information criterion of the fit.
+    silhouette
+        Mean silhouette, -1 to 1.
+    """
+
+    heldout_log_likelihood: float
+    heldout_log_likelihood_se: float
+    n_splits: int
+    bic: float
+    silhouette: float
+
+
+def cluster_quality(
+    vectors: npt.NDArray[Any],
+    labels: npt.ArrayLike,
+    *,
+    method: str,
+    n_clusters: int,
+    settings: Mapping[str, Any],
+    log_likelihood: float | None,
+) -> ClusterQuality:
+    """Return the criteria for the number of clusters of one clustering.
+
+    Parameters
+    ----------
+    vectors
+        What was clustered, (N, D).
+    labels
+        The clusters (N,).
+    method, n_clusters, settings
+        How: one of :data:`~december_plugin.clustering.methods.POST_HOC`, K, and the settings of the fits to a part of
+        the neurons.
+    log_likelihood
+        Mean log likelihood per neuron of the fit (nats), None if the method has none.
+    """
+    held_out, n_splits = HeldOut(math.nan, math.nan, ()), 0
+    n_train = len(vectors) - max(1, round(len(vectors) * TEST_SHARE))
+    if method in LIKELIHOOD_METHODS and n_clusters <= n_train:
+        held_out = held_out_log_likelihood(vectors, method=method, n_clusters=n_clusters, settings=settings)
+        n_splits = N_SPLITS
+    bic = math.nan
+    if log_likelihood is not None and math.isfinite(log_likelihood):
+        bic = bayesian_information_criterion(
+            float(log_likelihood),
+            n_neurons=len(vectors),
+            n_features=vectors.shape[1],
+            n_clusters=n_clusters,
+            weights="learned" if method == "gmm" else str(settings.get("weights", "uniform")),
+        )
+    return ClusterQuality(held_out.mean, held_out.standard_error, n_splits, bic, silhouette(vectors, labels))
+
+
+@dataclass(frozen=True)
 class Selection:
     """What a criterion says about K.
 

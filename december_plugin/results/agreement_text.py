@@ -38,7 +38,7 @@ NULL = "null: agreement on surrogates without clusters, mean ± sd over draws; p
 
 def with_null(table: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataFrame:
     """Return rows of ``agreement_table`` with their null from ``null_table``: of several, the highest."""
-    from december_plugin.results.nulls import highest_nulls
+    from december_plugin.findings.summaries import highest_nulls
 
     own = [name for name in nulls.columns if name.endswith(("_fn", "_hash"))]
     nulls = highest_nulls(nulls, own)

@@ -11,6 +11,7 @@ import pandas as pd
 from december_plugin.embeddings.neuron_ids import NeuronIds
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.confusion import ConfusionMatrix, confusion_matrix
+from december_plugin.findings.summaries import confusion_counts
 from december_plugin.results.queries import known_types_name, one_configuration
 from december_plugin.schemas.consensus import consensus_of
 from december_plugin.schemas.declare import DecemberTables
@@ -58,17 +59,7 @@ def confusion_frame(tables: DecemberTables, restriction: Any, *, types_name: str
         labels, ids = consensus.partition.clusters, consensus.neurons.ids
         reference = keys[consensus.partition.reference]
     matrix = _confusion(labels, ids, assigned.from_recording, types, name)
-    frame = matrix.frame()
-    frame.attrs = {
-        "n_seeds": len(keys),
-        "reference_seed": int(reference["seed"]),
-        "types_name": name,
-        "per_type": matrix.per_type(),
-        "accuracy": matrix.accuracy,
-        "n_unlabelled": matrix.n_unlabelled,
-        "n_unassigned": matrix.n_unassigned,
-    }
-    return frame
+    return confusion_counts(matrix, n_seeds=len(keys), reference_seed=int(reference["seed"]), types_name=name)
 
 
 def _confusion(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from december_plugin.findings.summaries import consensus_neurons
 from december_plugin.results.labels import CONFIGURATION, in_order, labelled_configurations
 from december_plugin.results.queries import (
     assignments_of,
@@ -87,16 +88,6 @@ def consensus_frame(tables: DecemberTables, restriction: Any) -> pd.DataFrame:
     """
     keys = one_configuration(tables, restriction, n_seeds=2)
     found = consensus_of(tables.ClusterAssignment, keys)
-    frame = pd.DataFrame(
-        {
-            "data_key": found.neurons.ids.data_keys,
-            "unit_id": found.neurons.ids.unit_ids,
-            "cluster": found.partition.clusters,
-            "stability": found.partition.stability,
-            "n_seeds": len(keys),
-            "confidence": found.confidences,
-            "margin": found.margins,
-        }
-    )
+    frame = consensus_neurons(found.partition, found.neurons.ids, confidences=found.confidences, margins=found.margins)
     frame.attrs["reference_seed"] = int(keys[found.partition.reference]["seed"])
     return frame

@@ -11,10 +11,11 @@ import pandas as pd
 
 from december_plugin.evaluation.model_selection import OF_ONE_MODEL
 from december_plugin.findings.data import ExportTable
+from december_plugin.findings.summaries import ABOVE_NULL
 from december_plugin.results.assignments import assignment_frame
 from december_plugin.results.cluster_counts import choose_cluster_count, cluster_count_table
 from december_plugin.results.consensus import consensus_frame, consensus_table
-from december_plugin.results.nulls import ABOVE_NULL, null_table
+from december_plugin.results.nulls import null_table
 from december_plugin.results.performance import stored_columns
 from december_plugin.results.queries import configuration_key
 from december_plugin.results.report import ReportSettings, read_trainings, selected_agreement

@@ -15,6 +15,7 @@ from december_plugin import plots
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.methods import Method
 from december_plugin.findings.data import whose_clusters
+from december_plugin.findings.selection import chosen_row
 from december_plugin.results import figure_frames
 from december_plugin.results.agreement import agreement_table
 from december_plugin.results.cluster_counts import choose_cluster_count, cluster_count_table
@@ -22,7 +23,7 @@ from december_plugin.results.confusion import confusion_frame
 from december_plugin.results.consensus import consensus_frame
 from december_plugin.results.nulls import null_table
 from december_plugin.results.queries import configuration_key, known_types_name
-from december_plugin.results.report_analysis import chosen_row, known_types_of
+from december_plugin.results.report_analysis import known_types_of
 
 FORMATS = ("svg", "pdf", "png")
 NO_TABLE = "the toy experiment (Figure 2) needs no tables: python examples/toy_dec.py draws it"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.evaluation.null import null_band
+from december_plugin.findings.summaries import NULL_COLUMNS, above_null_columns, null_columns
 from december_plugin.results.labels import CONFIGURATION, in_order, labelled_configurations
 from december_plugin.results.queries import (
     assignments_of,
@@ -23,9 +23,6 @@ from december_plugin.results.queries import (
     frame_of,
 )
 from december_plugin.schemas.declare import DecemberTables
-
-NULL_COLUMNS = ("null_mean", "null_sd", "null_low", "null_high", "n_draws", "n_pairs", "p_value")
-ABOVE_NULL = ("above_null_mean", "above_null_sd", "p_value", "n_draws")
 
 
 def null_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
@@ -68,7 +65,7 @@ def null_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
         if used and len(used) >= best.get(kind, {"n_pairs": 0})["n_pairs"]:
             best[kind] = {
                 **dict(zip(key, configuration, strict=True)),
-                **_null_row(np.asarray(entry["agreements"])[:, used], [values[at] for at in used]),
+                **null_columns(np.asarray(entry["agreements"])[:, used], [values[at] for at in used]),
                 "surrogate_name": names[entry["surrogate_hash"]],
             }
     columns = [*key, "surrogate_name", "agreement_mean", *NULL_COLUMNS]
@@ -84,30 +81,6 @@ def _observed(tables: DecemberTables) -> dict[tuple[Any, ...], float]:
     return {tuple(row): value for *row, value in pairs[[*names, "adjusted_rand_index"]].itertuples(index=False)}
 
 
-def _null_row(agreements: np.ndarray, observed: list[float]) -> dict[str, Any]:
-    """Return the columns of the null for agreements (draws, pairs) and the observed ones of the same pairs."""
-    mean = float(np.mean(observed))
-    band = null_band(agreements.mean(axis=1), mean)
-    return {
-        "agreement_mean": mean,
-        "null_mean": band.mean,
-        "null_sd": band.sd,
-        "null_low": band.low,
-        "null_high": band.high,
-        "n_draws": len(agreements),
-        "n_pairs": len(observed),
-        "p_value": band.p_value,
-    }
-
-
-def highest_nulls(nulls: pd.DataFrame, key: list[str]) -> pd.DataFrame:
-    """Return the rows of :func:`null_table`, of several surrogates of one configuration that with the highest null."""
-    return nulls.sort_values("null_mean", kind="stable").drop_duplicates(key, keep="last")
-
-
 def above_null(tables: DecemberTables, restriction: Any, key: list[str]) -> pd.DataFrame:
     """Return how far each configuration's agreement between seeds lies above its null."""
-    nulls = highest_nulls(null_table(tables, restriction), key)
-    pairs = (nulls["agreement_mean"] - nulls["null_mean"]).astype(float)
-    found = nulls[[*key, "p_value", "n_draws", "null_sd"]].assign(above_null_mean=pairs)
-    return found.rename(columns={"null_sd": "above_null_sd"})
+    return above_null_columns(null_table(tables, restriction), key)

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from december_plugin.errors import SettingsError
+from december_plugin.findings.summaries import pair_summary
 from december_plugin.schemas.declare import DecemberTables
 from december_plugin.schemas.restrictions import restricted
 
@@ -70,9 +71,7 @@ def seed_agreement_of(tables: DecemberTables, assignments: pd.DataFrame, measure
     for seed in ("seed_a", "seed_b"):
         selected = assignments[[*key, "seed"]].rename(columns={"seed": seed})
         pairs = pairs.merge(selected, on=[*key, seed])
-    groups = pairs.groupby(key, sort=False)["agreement"]
-    summary = {"agreement_mean": groups.mean(), "agreement_sd": groups.std(), "n_pairs": groups.size()}
-    return pd.DataFrame(summary).reset_index()
+    return pair_summary(pairs, key)
 
 
 def one_configuration(tables: DecemberTables, restriction: Any, *, n_seeds: int = 1) -> list[dict[str, Any]]:

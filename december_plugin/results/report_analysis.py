@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from december_plugin.embeddings.readout_vectors import readout_embeddings
-from december_plugin.errors import DecemberError, SettingsError
+from december_plugin.errors import DecemberError
 from december_plugin.findings.data import Analysis, Confusion, Embedding, MissingItem, SelectedConfiguration
-from december_plugin.findings.verdict import agreed_counts
+from december_plugin.findings.embedding import drawn_embedding
+from december_plugin.findings.selection import chosen_row
 from december_plugin.results.assignments import assignment_frame
 from december_plugin.results.confusion import confusion_frame
 from december_plugin.results.performance import performance_table, session_performance, with_model_labels
@@ -21,7 +22,6 @@ from december_plugin.schemas.declare import DecemberTables
 from december_plugin.schemas.stored_models import FROM_RECORDING, stored_state_dict
 from december_plugin.text.entry_names import complete_settings
 
-TSNE_SEED = 0  # as december_plugin.plots.embedding_figure: the same neurons in every picture
 NEURON = ["data_key", "unit_id"]
 MOST_CONFUSIONS = 8
 
@@ -234,30 +234,17 @@ class AnalysisReader:
             return None
 
     def _computed_embedding(self, key: dict[str, Any]) -> Embedding:
-        from december_plugin.evaluation.tsne import tsne_coordinates, tsne_settings
-        from december_plugin.plots.embedding import drawn_neurons
-
         embeddings = readout_embeddings(stored_state_dict(self.tables.TrainedModel, key))
         # The stored clusters, in the order of the vectors: sessions in the model's order, neurons in the session's.
         assigned = dict(list(assignment_frame(self.tables, key).groupby("data_key")))
         order = list(dict.fromkeys(str(name) for name in embeddings.data_keys))
         neurons = pd.concat([assigned[data_key] for data_key in order], ignore_index=True)
-        drawn = drawn_neurons(
-            len(embeddings),
-            sessions=embeddings.data_keys,
-            max_neurons_per_session=self.max_neurons_per_session,
-            seed=TSNE_SEED,
-        )
-        self.log(f"t-SNE of {len(drawn):,} readout vectors")
-        coordinates = tsne_coordinates(embeddings.vectors[drawn], seed=TSNE_SEED)
-        frame = neurons.iloc[drawn][NEURON].reset_index(drop=True)
-        frame["x"], frame["y"] = coordinates.T
-        return Embedding(
-            neurons=frame,
+        return drawn_embedding(
+            embeddings.vectors,
+            neurons,
             seed=int(key["seed"]),
-            n_neurons=len(embeddings),
-            perplexity=tsne_settings(len(drawn)).perplexity,
             max_per_session=self.max_neurons_per_session,
+            log=self.log,
         )
 
     def _confusions(self, types_name: str | None, n_clusters: int) -> tuple[Confusion, ...]:
@@ -279,35 +266,3 @@ def known_types_of(tables: DecemberTables, group: Mapping[str, Any], types_name:
     sessions = (tables.ClusterAssignment.Session & group).fetch("data_key")
     types = tables.KnownTypes().frame(types_name)
     return types[types["data_key"].isin(set(sessions))].reset_index(drop=True)
-
-
-def chosen_row(
-    agreement: pd.DataFrame, *, n_clusters: int | None, n_types: int | None, choices: pd.DataFrame
-) -> pd.Series:
-    """Return the configuration whose clusters are shown, with ``reason``: DECEMber's gentlest where there is one.
-
-    The number of clusters is the one asked for, else that of the known types, else the one that criteria agree on, else
-    the middle one.
-    """
-    is_december = agreement["method"] == "december"
-    rows = agreement[is_december] if is_december.any() else agreement
-    counts = sorted(set(rows["n_clusters"]))
-    agreed = agreed_counts(choices)
-    if n_clusters is not None:
-        if n_clusters not in counts:
-            rows, counts = agreement, sorted(set(agreement["n_clusters"]))
-        if n_clusters not in counts:
-            listed = ", ".join(map(str, counts))
-            raise SettingsError(f"there are no assignments with {n_clusters} clusters. There are: {listed}.")
-        count, why = n_clusters, "as asked for"
-    elif n_types is not None and n_types in counts:
-        count, why = n_types, "the number of known types"
-    elif agreed is not None and agreed[0] in counts:
-        count, why = int(agreed[0]), "on which criteria agree"
-    else:
-        count, why = int(counts[len(counts) // 2]), f"the middle one of {', '.join(map(str, counts))}"
-    rows = rows[rows["n_clusters"] == count]
-    row = rows.loc[rows["gradient_ratio"].fillna(np.inf).idxmin()].copy()
-    gentlest = " with the gentlest clustering loss" if is_december.any() and len(rows) > 1 else ""
-    row["reason"] = f"K = {count}, {why}; {row['label']}{gentlest}"
-    return row

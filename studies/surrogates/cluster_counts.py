@@ -21,7 +21,7 @@ from december_plugin.evaluation.model_selection import (
     silhouette,
 )
 from december_plugin.evaluation.null import null_agreement, null_band
-from december_plugin.results.cluster_counts import CURVE, choose_cluster_count
+from december_plugin.findings.cluster_counts import CURVE, choose_cluster_count
 
 N_NEURONS, N_TYPES, N_SEEDS, N_CHANNELS, N_LATENT, N_DRAWS = 300, 6, 3, 16, 6, 20
 COUNTS = (2, 3, 4, 5, 6, 7, 8, 10)

@@ -25,7 +25,7 @@ from december_plugin.evaluation.model_selection import (
     select_n_clusters,
     silhouette,
 )
-from december_plugin.results.cluster_counts import choose_cluster_count
+from december_plugin.findings.cluster_counts import choose_cluster_count
 
 COUNTS = [2, 3, 4, 5, 6]
 

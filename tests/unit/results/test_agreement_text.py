@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from december_plugin.findings.summaries import highest_nulls
 from december_plugin.results.agreement_text import agreement_lines, agreement_text, with_null
-from december_plugin.results.nulls import highest_nulls
 
 
 def row(n_clusters: int, label: str, mean: float, **values: Any) -> dict[str, Any]:

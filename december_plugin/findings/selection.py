@@ -1,0 +1,41 @@
+"""The configuration whose clusters are shown one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from december_plugin.errors import SettingsError
+from december_plugin.findings.verdict import agreed_counts
+
+
+def chosen_row(
+    agreement: pd.DataFrame, *, n_clusters: int | None, n_types: int | None, choices: pd.DataFrame
+) -> pd.Series:
+    """Return the configuration whose clusters are shown, with ``reason``: DECEMber's gentlest where there is one.
+
+    The number of clusters is the one asked for, else that of the known types, else the one that criteria agree on, else
+    the middle one.
+    """
+    is_december = agreement["method"] == "december"
+    rows = agreement[is_december] if is_december.any() else agreement
+    counts = sorted(set(rows["n_clusters"]))
+    agreed = agreed_counts(choices)
+    if n_clusters is not None:
+        if n_clusters not in counts:
+            rows, counts = agreement, sorted(set(agreement["n_clusters"]))
+        if n_clusters not in counts:
+            listed = ", ".join(map(str, counts))
+            raise SettingsError(f"there are no assignments with {n_clusters} clusters. There are: {listed}.")
+        count, why = n_clusters, "as asked for"
+    elif n_types is not None and n_types in counts:
+        count, why = n_types, "the number of known types"
+    elif agreed is not None and agreed[0] in counts:
+        count, why = int(agreed[0]), "on which criteria agree"
+    else:
+        count, why = int(counts[len(counts) // 2]), f"the middle one of {', '.join(map(str, counts))}"
+    rows = rows[rows["n_clusters"] == count]
+    row = rows.loc[rows["gradient_ratio"].fillna(np.inf).idxmin()].copy()
+    gentlest = " with the gentlest clustering loss" if is_december.any() and len(rows) > 1 else ""
+    row["reason"] = f"K = {count}, {why}; {row['label']}{gentlest}"
+    return row
