@@ -4,6 +4,9 @@ A start is k-means++ by the very steps of ``sklearn.cluster.kmeans_plusplus``, o
 on the device: the draws compare random numbers with sums over neurons in the vectors' precision, and would be others if
 the sums were rounded otherwise. From there on, Lloyd's algorithm in float64 has the tolerance, the limit and the
 relocation of empty clusters of ``sklearn.cluster.KMeans``.
+
+Restarts go together as far as they are small: one product has the distances to the centres of all of them. Those that
+have converged drop out.
 """
 
 from __future__ import annotations
@@ -15,11 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from december_plugin.clustering.distances import BLOCK_NUMBERS_ELSEWHERE
+from december_plugin.clustering.distances import BLOCK_NUMBERS_ELSEWHERE, middle_vector
 
 # scikit-learn's defaults
 MAX_ITER = 300
 TOLERANCE = 1e-4  # of the summed squared shifts of centres, in mean variances of a feature
+TOGETHER_NUMBERS = 2**17  # distances to centres that the restarts which go together have, unless one alone has more
+# Share of an inertia by which rounding may tell apart restarts that found the same clusters in another order.
+ROUNDING = 1e-12
 
 
 class KMeansRun(NamedTuple):
@@ -54,101 +60,143 @@ class DeviceKMeans:
     def __init__(self, w: Tensor, n_clusters: int) -> None:
         vectors = w.cpu().numpy()
         self.n_clusters = n_clusters
+        self._n_trials = 2 + int(np.log(n_clusters))
         self.tolerance = TOLERANCE * float(np.mean(np.var(vectors, axis=0)))
         centered = vectors - vectors.mean(axis=0)
         self._dtype = w.dtype
-        self._x = torch.from_numpy(centered).to(w.device).double()
-        self._squares = self._x.square().sum(dim=1)
+        self._centered = torch.from_numpy(centered).to(w.device).double()
+        self._squares = self._centered.square().sum(dim=1)
+        if w.device.type == "cpu":
+            self._squares = torch.from_numpy(np.einsum("nd,nd->n", *[self._centered.numpy()] * 2))
+        # Beside a vector that is far away, and takes the mean with it, products would lose the others' distances.
+        self._x = self._centered - middle_vector(self._centered)
 
     def best(self, seeds: Sequence[int], *, n_init: int) -> np.ndarray:
         """Labels (N,), int64, of the run with the smallest inertia; ``n_init`` runs for each seed."""
+        together = max(1, TOGETHER_NUMBERS // (len(self._x) * self.n_clusters))
         best: KMeansRun | None = None
-        for seed in seeds:
-            random = np.random.RandomState(seed)
-            for _ in range(n_init):
-                run = self.run(self.start(random))
-                best = run if best is None or run.inertia < best.inertia else best
+        drawn = self.draw(seeds, n_init)
+        for first in range(0, len(drawn), together):
+            for run in self.runs(self.starts(drawn[first : first + together])):
+                best = run if best is None or run.inertia < (1 - ROUNDING) * best.inertia else best
         assert best is not None, "at least one seed and one run"
         return best.labels.cpu().numpy()
 
-    def start(self, random: np.random.RandomState) -> np.ndarray:
-        """Draw different neurons (K,), int64, by k-means++: the same as scikit-learn from the same random state."""
+    def draw(self, seeds: Sequence[int], n_init: int = 1) -> np.ndarray:
+        """Draw the random numbers (R, M) of ``n_init`` starts for each seed, as scikit-learn does one after another."""
+        random = np.random.RandomState(0)  # one for all: making one takes longer than a start
+        drawn = []
+        for seed in seeds:
+            random.seed(seed)
+            drawn.append(random.random_sample((n_init, 1 + (self.n_clusters - 1) * self._n_trials)))
+        return np.concatenate(drawn)
+
+    def starts(self, uniform: np.ndarray) -> np.ndarray:
+        """Return different neurons (R, K), int64, by k-means++ with the random numbers of :meth:`draw`."""
         n = len(self._x)
         ones = torch.ones(n, dtype=self._dtype).numpy()
-        n_trials = 2 + int(np.log(self.n_clusters))
-        chosen = [int(random.choice(n, p=ones / ones.sum()))]
-        closest = self._distances_to(np.asarray(chosen))
-        total = closest @ ones
-        while len(chosen) < self.n_clusters:
-            candidates = np.searchsorted(np.cumsum(closest), random.uniform(size=n_trials) * total).clip(max=n - 1)
+        shares = np.cumsum(ones / ones.sum(), dtype=np.float64)
+        chosen = [np.searchsorted(shares / shares[-1], uniform[:, 0], side="right")]
+        closest = self._distances_to(chosen[0][:, None])[:, 0]
+        totals = closest[:, None] @ ones
+        each = np.arange(len(uniform))
+        for drawn in np.split(uniform[:, 1:], self.n_clusters - 1, axis=1) if self.n_clusters > 1 else ():
+            reached = zip(np.cumsum(closest, axis=1), drawn * totals, strict=True)
+            candidates = np.stack([np.searchsorted(sums, values) for sums, values in reached]).clip(max=n - 1)
             distances = self._distances_to(candidates)
-            np.minimum(closest, distances, out=distances)
-            totals = distances @ ones[:, None]
-            best = int(totals.argmin())
-            closest, total = distances[best], totals[best]
-            chosen.append(int(candidates[best]))
-        return np.asarray(chosen)
+            np.minimum(closest[:, None], distances, out=distances)
+            potentials = distances @ ones[:, None]
+            best = potentials[..., 0].argmin(axis=1)
+            closest, totals = distances[each, best], potentials[each, best]
+            chosen.append(candidates[each, best])
+        return np.stack(chosen, axis=1)
 
     def _distances_to(self, rows: np.ndarray) -> np.ndarray:
-        """Squared distances (M, N) of all vectors to those of ``rows`` (M,), rounded to the vectors' precision."""
+        """Squared distances (R, T, N) of all vectors to those of ``rows`` (R, T), rounded to the vectors' precision."""
         at = torch.from_numpy(rows).to(self._x.device)
-        distances = (self._x[at] @ self._x.t()).mul_(-2).add_(self._squares[at][:, None]).add_(self._squares)
+        if self._x.device.type == "cpu":
+            # By NumPy, run by run, which is scikit-learn's very rounding: it decides between two vectors that are next
+            # to each other and far from all others, since the distances that either leaves have the same sum.
+            vectors = self._centered.numpy()
+            products = torch.from_numpy(np.matmul(vectors[rows], vectors.T))
+        else:
+            products = self._centered[at] @ self._centered.t()
+        distances = products.mul_(-2).add_(self._squares[at][..., None]).add_(self._squares)
         return distances.clamp_min_(0).to(self._dtype).cpu().numpy()
 
-    def run(self, start: np.ndarray) -> KMeansRun:
-        """Run Lloyd's algorithm from the neurons ``start`` (K,) as centres."""
-        centers = self._x[torch.from_numpy(start).to(self._x.device)]
-        labels = torch.full((len(self._x),), -1, device=self._x.device)
-        n_iter, settled = 0, False
-        while n_iter < MAX_ITER and not settled:
-            n_iter += 1
+    def runs(self, starts: np.ndarray) -> list[KMeansRun]:
+        """Run Lloyd's algorithm from the neurons ``starts`` (R, K) as centres."""
+        centers = self._x[torch.from_numpy(starts).to(self._x.device)]
+        labels = torch.full((len(starts), len(self._x)), -1, device=self._x.device)
+        found, found_centers = torch.empty_like(labels), torch.empty_like(centers)
+        n_iter = np.zeros(len(starts), dtype=np.int64)
+        going = np.arange(len(starts))
+        while len(going):
+            n_iter[going] += 1
             before, labels = labels, self._nearest(centers)
             moved = self._means(labels, centers)
-            shift, centers = (moved - centers).square().sum(), moved
-            if torch.equal(labels, before):
-                return KMeansRun(labels, float(self._distances(labels, centers).sum()), n_iter)
-            settled = float(shift) <= self.tolerance
-        labels = self._nearest(centers)
-        return KMeansRun(labels, float(self._distances(labels, centers).sum()), n_iter)
+            shifts, centers = (moved - centers).square().sum(dim=(1, 2)), moved
+            same = (labels == before).all(dim=1)
+            settled = same | (shifts <= self.tolerance) | bool(n_iter[going[0]] == MAX_ITER)
+            ended = settled.cpu().numpy()
+            if ended.any():
+                at = torch.from_numpy(going[ended]).to(labels.device)
+                found_centers[at] = centers[settled]
+                # Without a change of labels these are those of the centres, else the centres have moved since.
+                found[at] = torch.where(same[settled][:, None], labels[settled], self._nearest(centers[settled]))
+                going, labels, centers = going[~ended], labels[~settled], centers[~settled]
+        inertias = self._distances(found, found_centers).sum(dim=1).tolist()
+        return [KMeansRun(*run) for run in zip(found, inertias, n_iter.tolist(), strict=True)]
 
-    def _blocks(self) -> Iterator[slice]:
-        size = max(1, BLOCK_NUMBERS_ELSEWHERE // (self.n_clusters + self._x.shape[1]))
+    def _blocks(self, n_runs: int) -> Iterator[slice]:
+        size = max(1, BLOCK_NUMBERS_ELSEWHERE // (n_runs * (self.n_clusters + self._x.shape[1])))
         for start in range(0, len(self._x), size):
             yield slice(start, start + size)
 
     def _nearest(self, centers: Tensor) -> Tensor:
-        """Return the nearest centre (N,), the first of equally near ones."""
-        norms = centers.square().sum(dim=1)
-        return torch.cat(
-            [torch.addmm(norms, self._x[rows], centers.t(), alpha=-2).argmin(dim=1) for rows in self._blocks()]
-        )
+        """Return the nearest of centres (R, K, D) in every run (R, N), the first of equally near ones."""
+        norms, flat = centers.square().sum(dim=2).reshape(-1, 1), centers.flatten(0, 1)
+        blocks = [
+            # 30 times as fast as argmin
+            torch.addmm(norms, flat, self._x[rows].t(), alpha=-2).unflatten(0, centers.shape[:2]).min(dim=1).indices
+            for rows in self._blocks(len(centers))
+        ]
+        return torch.cat(blocks, dim=1)
 
     def _means(self, labels: Tensor, centers: Tensor) -> Tensor:
-        """Return the means (K, D) of the clusters, an empty one at the vector farthest from its own old centre."""
+        """Return the means (R, K, D) of the clusters, an empty one at the vector farthest from its own old centre."""
         clusters = torch.arange(self.n_clusters, device=labels.device)[:, None]
-        sums, counts = torch.zeros_like(centers), centers.new_zeros(self.n_clusters)
-        for rows in self._blocks():
+        sums, counts = torch.zeros_like(centers), centers.new_zeros(centers.shape[:2])
+        for rows in self._blocks(len(centers)):
             # As a product: adding up by index has no fixed order on a GPU.
-            members = (labels[rows] == clusters).to(sums.dtype)
-            sums += members @ self._x[rows]
-            counts += members.sum(dim=1)
-        empty = torch.nonzero(counts == 0).flatten()
-        if len(empty):
-            self._relocate(empty, sums, counts, labels, centers)
-        means = sums / counts.clamp_min(1)[:, None]
+            members = (labels[:, None, rows] == clusters).to(sums.dtype)
+            sums += (members.flatten(0, 1) @ self._x[rows]).view_as(sums)
+            counts += members.sum(dim=2)
+        empty = (counts == 0).cpu().numpy()
+        if not empty.any():
+            return sums.div_(counts[..., None])
+        for run in np.flatnonzero(empty.any(axis=1)):
+            self._relocate(np.flatnonzero(empty[run]), sums[run], counts[run], labels[run], centers[run])
+        means = sums / counts.clamp_min(1)[..., None]
         # Those that stay empty go where the largest cluster is, as in scikit-learn.
-        return torch.where(counts[:, None] > 0, means, means[counts.argmax()])
+        largest = means[torch.arange(len(means), device=means.device), counts.argmax(dim=1)]
+        return torch.where(counts[..., None] > 0, means, largest[:, None])
 
-    def _relocate(self, empty: Tensor, sums: Tensor, counts: Tensor, labels: Tensor, centers: Tensor) -> None:
-        distances = self._distances(labels, centers)
+    def _relocate(self, empty: np.ndarray, sums: Tensor, counts: Tensor, labels: Tensor, centers: Tensor) -> None:
+        distances = self._distances(labels[None], centers[None])[0].cpu().numpy()
         if not distances.any():
             return  # more clusters than different vectors
-        for cluster, row in zip(empty.tolist(), distances.topk(len(empty)).indices.tolist(), strict=True):
+        farthest = np.argpartition(distances, -len(empty))[: -len(empty) - 1 : -1]
+        for cluster, row in zip(empty.tolist(), farthest.tolist(), strict=True):
             own, vector = labels[row], self._x[row]
             sums[own] -= vector
             counts[own] -= 1
             sums[cluster], counts[cluster] = vector, 1
 
     def _distances(self, labels: Tensor, centers: Tensor) -> Tensor:
-        """Return the squared distances (N,) of the vectors to the centres of their clusters."""
-        return torch.cat([(self._x[rows] - centers[labels[rows]]).square().sum(dim=1) for rows in self._blocks()])
+        """Return the squared distances (R, N) of the vectors to the centres of their clusters in every run."""
+        runs = torch.arange(len(labels), device=labels.device)[:, None]
+        blocks = [
+            (self._x[rows] - centers[runs, labels[:, rows]]).square().sum(dim=2) for rows in self._blocks(len(labels))
+        ]
+        return torch.cat(blocks, dim=1)

@@ -169,6 +169,8 @@ class DiagonalDistances:
         Centres (K, D) and squared scales (K, D), the scales positive.
     asynchronous
         Whether the host never waits for the device of the vectors, which are float32 or less precise (see above).
+    keep_features
+        Whether to compute the features of vectors that are a single block only once.
 
     Attributes
     ----------
@@ -181,24 +183,35 @@ class DiagonalDistances:
         If the vectors hold NaN or infinite values. Asynchronous distances of such a vector are not finite, either.
     """
 
-    def __init__(self, w: Tensor, centers: Tensor, scales: Tensor, *, asynchronous: bool = False) -> None:
+    def __init__(
+        self, w: Tensor, centers: Tensor, scales: Tensor, *, asynchronous: bool = False, keep_features: bool = False
+    ) -> None:
         self.w = w.detach()
         self.asynchronous = asynchronous
         self.shift = middle_vector(self.w) if asynchronous else mean_vector(self.w)
+        self._keep_features = keep_features
+        self._kept: Tensor | None = None
+        self.move_to(centers, scales)
+
+    def move_to(self, centers: Tensor, scales: Tensor) -> None:
+        """Measure from now on to other centres (K, D), with other squared scales (K, D)."""
         precisions = scales.detach().double().reciprocal()
         centered = centers.detach().double() - self.shift
         scaled = centered * precisions
         self.coefficients = torch.cat([precisions, -2 * scaled], dim=1)
         self.offsets = (centered * scaled).sum(dim=1, keepdim=True)
-        far = [] if asynchronous else torch.nonzero(self.offsets[:, 0] > LARGEST_TERM).flatten().tolist()
+        far = [] if self.asynchronous else torch.nonzero(self.offsets[:, 0] > LARGEST_TERM).flatten().tolist()
         self._far = [(k, centered[k], precisions[k]) for k in far]
         self._slopes: Tensor | None = None
 
     def blocks(self, dtype: torch.dtype = torch.float64) -> Iterator[tuple[slice, Tensor]]:
         """Yield the rows of a block and its features (B, 2 D), ``[x^2, x]`` with ``x = w - shift``.
 
-        The features are overwritten by the next block.
+        The features are overwritten by the next block, and are not the caller's to change.
         """
+        if self._kept is not None and self._kept.dtype == dtype:
+            yield slice(0, len(self.w)), self._kept
+            return
         d, size = self.w.shape[1], self._block_size()
         buffer = self.w.new_empty((size, 2 * d), dtype=dtype)
         shift = self.shift.to(dtype)
@@ -210,6 +223,8 @@ class DiagonalDistances:
             else:
                 x.copy_(self.w[rows]).sub_(shift)
             torch.mul(x, x, out=features[:, :d])
+            if self._keep_features and size == len(self.w):
+                self._kept = features
             yield rows, features
 
     def rows(self) -> Iterator[slice]:

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, get_args
 
 import numpy as np
 import torch
-from sklearn import config_context
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from december_plugin.clustering.device_kmeans import DeviceKMeans
 from december_plugin.clustering.distances import as_vectors, check_magnitude, working_dtype
+from december_plugin.clustering.lean_sklearn import lean_sklearn, one_thread
 from december_plugin.clustering.methods import KMEANS_RESTARTS
 from december_plugin.errors import EmbeddingError, MisfitError
 from december_plugin.validation.checks import check_choice, check_count, check_seed
 
 LARGEST_FLOAT32 = 1e15  # sums of squares of larger float32 values overflow
 DEVICE_NEURONS = 10_000  # fewer are clustered on the CPU also if they are on a GPU
+# Of more neurons, or more distances to centres, scikit-learn's restarts one after the other are as fast.
+TOGETHER_NEURONS = 1_000
+TOGETHER_DISTANCES = 8_000
 VARIANCE_FLOOR = 1e-6  # added to the variance of a k-means cluster, which may have a single member
-# scikit-learn's checks of what was checked before cost a fifth of the time that a restart with few vectors takes.
-UNCHECKED = {"assume_finite": True, "skip_parameter_validation": True}
 KMeansSeeds = Literal["spawned", "joint"]
 KMEANS_SEEDS: tuple[str, ...] = get_args(KMeansSeeds)
 
@@ -42,8 +41,9 @@ def kmeans_start(
     """Centres and variances of the best of several k-means clusterings (paper, section 4).
 
     The clusterings are scikit-learn's. Each restart runs on one thread, and the restarts share torch's threads among
-    them: the result does not depend on their number, as k-means' own sums over threads would. 10,000 and more vectors
-    on a CUDA device are clustered there, by the same algorithm from the same starts (:mod:`.device_kmeans`).
+    them: the result does not depend on their number, as k-means' own sums over threads would. Two kinds of vectors go
+    another way to the same clusters, by the same algorithm from the same starts (:mod:`.device_kmeans`): 10,000 and
+    more on a CUDA device are clustered there, and few of float64 (:func:`restarts_go_together`) on the CPU.
 
     Parameters
     ----------
@@ -129,18 +129,28 @@ def runs_on_device(w: Tensor) -> bool:
     return w.device.type == "cuda" and len(w) >= DEVICE_NEURONS
 
 
+def restarts_go_together(w: Tensor, n_clusters: int) -> bool:
+    """Whether the restarts of vectors (N, D) on the CPU go together, and not by scikit-learn one by one.
+
+    In float32 they do not: scikit-learn rounds every step to float32, and now and then a neuron or the best restart
+    would be another.
+    """
+    few = len(w) <= TOGETHER_NEURONS and len(w) * n_clusters <= TOGETHER_DISTANCES
+    return w.dtype == torch.float64 and few
+
+
 def _best_kmeans(w: Tensor, n_clusters: int, seeds: list[int], *, n_init: int) -> np.ndarray:
     """Labels (N,) of the k-means with the smallest inertia, the first of equals; ``n_init`` restarts for each seed."""
-    if runs_on_device(w):
+    w = w if runs_on_device(w) else w.cpu()
+    if runs_on_device(w) or restarts_go_together(w, n_clusters):
         return DeviceKMeans(w, n_clusters).best(seeds, n_init=n_init)
-    vectors, controller = w.cpu().numpy(), _controller()
+    vectors = w.numpy()
 
     def run(some: list[int]) -> list[KMeans]:
-        # The limit of OpenMP holds for the calling thread only, that of BLAS for the process.
-        with controller.limit(limits=1, user_api="openmp"), config_context(**UNCHECKED):
+        with lean_sklearn():
             return [KMeans(n_clusters, n_init=n_init, random_state=seed).fit(vectors) for seed in some]
 
-    with warnings.catch_warnings(), controller.limit(limits=1, user_api="blas"):
+    with warnings.catch_warnings(), one_thread("blas"):
         # Fewer distinct vectors than clusters: told as an error by the caller.
         warnings.simplefilter("ignore", ConvergenceWarning)
         n_threads = min(len(seeds), torch.get_num_threads())
@@ -150,12 +160,6 @@ def _best_kmeans(w: Tensor, n_clusters: int, seeds: list[int], *, n_init: int) -
             with ThreadPoolExecutor(n_threads) as pool:
                 runs = [fitted for each in pool.map(run, ([seed] for seed in seeds)) for fitted in each]
     return min(runs, key=lambda fitted: fitted.inertia_).labels_
-
-
-@functools.cache
-def _controller() -> ThreadpoolController:
-    """Return what limits the threads of the libraries that are loaded with this module; finding them takes a while."""
-    return ThreadpoolController()
 
 
 def spawn_seeds(seed: int, n: int) -> list[int]:

@@ -38,9 +38,9 @@ class Moments:
         centers = first / self.weights.clamp_min(torch.finfo(torch.float64).tiny)
         return centers, (second - centers * first) / self.masses.clamp_min(EMPTY_MASS)
 
-    def cancel(self, smallest_scale: float, dtype: torch.dtype) -> Tensor:
+    def cancel(self, solved: tuple[Tensor, Tensor], smallest_scale: float, dtype: torch.dtype) -> Tensor:
         """Tell which clusters (K,) are so far from the mean and so narrow that ``solve`` loses a scale of theirs."""
-        centers, scales = self.solve()
+        centers, scales = solved
         lost = centers.square() > MAX_CANCELLATION[dtype] * scales.clamp_min(smallest_scale)
         return (lost & (self.masses >= EMPTY_MASS)).any(dim=1)
 

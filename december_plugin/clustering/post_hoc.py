@@ -17,11 +17,11 @@ import numpy.typing as npt
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from december_plugin.clustering.distances import as_vectors, check_magnitude, squared_distances
 from december_plugin.clustering.kmeans import kmeans_start
+from december_plugin.clustering.lean_sklearn import lean_sklearn
 from december_plugin.clustering.methods import POST_HOC, mistakes_in_settings
 from december_plugin.clustering.result import ClusteringResult
 from december_plugin.clustering.student_t_mixture import StudentTMixture
@@ -114,8 +114,7 @@ def _gmm(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> ClusteringResu
     )
     if len(vectors) < 2:
         raise SettingsError("gmm needs at least two neurons; there is 1.")
-    # The k-means starts add up over OpenMP threads in the order in which these finish: one thread, the same bits.
-    with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
+    with warnings.catch_warnings(), lean_sklearn():
         warnings.simplefilter("ignore", ConvergenceWarning)  # told by `converged`
         try:
             mixture.fit(vectors)

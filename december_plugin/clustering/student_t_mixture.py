@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Iterator
@@ -44,6 +45,12 @@ class _Posterior(NamedTuple):
     q: Tensor  # (K, B)
     u: Tensor  # (K, B)
     log_likelihoods: Tensor  # (B,), float64
+
+
+@functools.cache
+def _log_gammas(dof: float, n_features: int) -> float:
+    """Return ``lgamma((nu + D) / 2) - lgamma(nu / 2)`` without the cancellation at large ``nu``."""
+    return float(gammaln(n_features / 2) - betaln(n_features / 2, dof / 2))
 
 
 class StudentTMixture(nn.Module):
@@ -327,7 +334,7 @@ class StudentTMixture(nn.Module):
         dtype = torch.float64 if asynchronous or w.device.type != "cpu" else working_dtype(w)
         moments = self._moments(distances, q, u, dtype)
         # A scale is the small difference of squares where a cluster is far from the mean and narrow.
-        if dtype != torch.float64 and moments.cancel(self.scale_bounds[0], dtype).any():
+        if dtype != torch.float64 and moments.cancel(moments.solve(), self.scale_bounds[0], dtype).any():
             moments = self._moments(distances, q, u, torch.float64)
         self._update(
             moments,
@@ -350,7 +357,8 @@ class StudentTMixture(nn.Module):
         full = moments.masses >= EMPTY_MASS
         centers, scales = moments.solve()
         if again is not None:
-            for k in torch.nonzero(moments.cancel(self.scale_bounds[0], torch.float64)).flatten().tolist():
+            cancelled = moments.cancel((centers, scales), self.scale_bounds[0], torch.float64)
+            for k in torch.nonzero(cancelled).flatten().tolist():
                 scales[k] = moments.scales_about(centers, k, again())
         if about_old_centers:
             moved = centers + moments.shift - self.centers
@@ -464,8 +472,8 @@ class StudentTMixture(nn.Module):
     def _climb(self, w: Tensor, *, max_iter: int, tol: float) -> tuple[list[float], bool]:
         """Alternate E- and M-steps; return the mean log likelihood before each M-step and at the end."""
         history: list[float] = []
+        distances = DiagonalDistances(w, self.centers, self.scales, keep_features=True)
         while True:
-            distances = DiagonalDistances(w, self.centers, self.scales)
             moments, total = Moments(distances), distances.shift.new_zeros(())
             for block in self.posterior_blocks(distances):
                 moments.add(block.q, block.u, block.features)
@@ -474,7 +482,8 @@ class StudentTMixture(nn.Module):
             converged = len(history) > 1 and history[-1] - history[-2] < tol
             if converged or len(history) > max_iter:
                 return history, converged
-            self._update(moments, lambda: ((b.q, b.u, b.features) for b in self.posterior_blocks(distances)))  # noqa: B023
+            self._update(moments, lambda: ((b.q, b.u, b.features) for b in self.posterior_blocks(distances)))
+            distances.move_to(self.centers, self.scales)
 
     # Shared by everything above
 
@@ -500,10 +509,8 @@ class StudentTMixture(nn.Module):
     def _log_constants(self) -> Tensor:
         """Return the part of the log densities that does not depend on the vectors (K, 1), float64."""
         nu, d = self.dof, self.n_features
-        # lgamma((nu + D) / 2) - lgamma(nu / 2), without the cancellation at large nu
-        log_gammas = float(gammaln(d / 2) - betaln(d / 2, nu / 2))
         log_scales = self.scales.double().log().sum(dim=1, keepdim=True)
-        return log_gammas - d / 2 * math.log(nu * math.pi) - log_scales / 2
+        return _log_gammas(nu, d) - d / 2 * math.log(nu * math.pi) - log_scales / 2
 
     def _log_weights(self) -> Tensor:
         """Log mixing weights (K, 1), finite also where a cluster has lost all its mass."""

@@ -217,9 +217,10 @@ def held_out_log_likelihood(
 
 def _score(train: Tensor, test: Tensor, method: str, n_clusters: int, settings: Mapping[str, Any], seed: int) -> float:
     from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
 
-    with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
+    from december_plugin.clustering.lean_sklearn import lean_sklearn
+
+    with warnings.catch_warnings(), lean_sklearn():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return _SCORES[method](train, test, n_clusters, settings, seed)
 

@@ -32,8 +32,8 @@ def measure(device: str, *, tiny: bool) -> Iterator[Row]:
         synchronize(device)
         began = time.perf_counter()
         clustering = DeviceKMeans(vectors, k)
-        start = clustering.start(np.random.RandomState(seed))
-        run = clustering.run(start)
+        start = clustering.starts(clustering.draw([seed]))[0]
+        run = clustering.runs(start[None])[0]
         synchronize(device)
         ours.append(time.perf_counter() - began)
         began = time.perf_counter()
