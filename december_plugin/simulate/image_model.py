@@ -6,12 +6,20 @@ belongs to a session. ``F`` features, ``K`` types, neuron ``i`` of type ``k(i)``
     phi_f(s)   = sqrt((s * even_f)^2 + (s * odd_f)^2)   even f: energy of a Gabor pair (complex cell); * is convolution
                = max(0, s * even_f)                     odd f: rectified Gabor (simple cell); orientations in two
                                                         spatial frequencies
-    psi(s)     = C^(-1/2) (phi(s) - mean phi)           feature maps, whitened over reference images
-    m_k        = sqrt(F) z_k / |z_k|, z_k ~ N(0, I_F)   mean tuning of type k: types differ in direction only
+                                                        cells="simple_and_complex": f mod 4 = 3: energy of a pair;
+                                                        0, 1, 2: the pair's even and odd Gabor and the negative of the
+                                                        even one, rectified: features that say the same in part
+    psi(s)     = C^(-1/2) (phi(s) - mean phi)           feature maps, whitened over reference images, or
+               = (phi(s) - mean phi) / sd phi           features="correlated": in units of their standard deviations
+    m_k        = sqrt(F) z_k / |z_k|, z_k ~ N(0, I_F)   mean tuning of type k: types differ in direction only;
+                                                        simple and complex cells: 0 in the features of the other kind
     v_i        = g_i (m_k(i) + spread * n_i)            tuning of neuron i: n_i ~ N(0, I_F),
                                                         g_i = exp(gain_sd * N(0, 1))
                = g_i c_i                                population="continuum": no types, one Gaussian c_i with the
-                                                        mean and the covariance that m_k(i) + spread * n_i has
+                                                        mean and the covariance that m_k(i) + spread * n_i has;
+                                                        "sparse": the same, with products of two normal numbers
+                                                        along its axes; "ring": a circle of radius sqrt(F), with
+                                                        spread * n_i around it
     d_it       = modulation / sqrt(F) * <v_i, psi(s_t)(p_i + e_t)>
     lambda_it  = rate * softplus(d_it) / log(2) * exp(behavior_gain * b_t)
     r_it       ~ Poisson(lambda_it)                     noise="poisson"
@@ -32,11 +40,24 @@ import numpy as np
 from scipy.signal import fftconvolve
 
 from december_plugin.errors import SettingsError
-from december_plugin.simulate.population import BANK, BEHAVIOR, IMAGES, REFERENCE, TRIALS, Population, random_stream
+from december_plugin.simulate.population import (
+    BANK,
+    BEHAVIOR,
+    IMAGES,
+    MIXED,
+    N_KINDS,
+    REFERENCE,
+    SEPARATE,
+    TRIALS,
+    Population,
+    complex_features,
+    random_stream,
+)
 from december_plugin.validation.checks import check_integer
 
 TYPE_SIZES = (0.30, 0.22, 0.18, 0.14, 0.10, 0.06)
 NOISES = ("overdispersed", "poisson")
+WHITENED, CORRELATED = FEATURES = ("whitened", "correlated")
 WAVELENGTHS = (0.6, 1.0)  # of the fine and the coarse features, as a fraction of their size
 ENVELOPE = 0.25  # SD of the Gabor envelope, as a fraction of the features' size
 GREY, CONTRAST = 128.0, 40.0
@@ -70,25 +91,37 @@ def checked_shape(image_shape: Sequence[int], feature_size: int) -> tuple[int, i
 
 @dataclass(frozen=True)
 class FeatureBank:
-    """Gabor features, and how their maps are made white over reference images.
+    """Gabor features, and how their maps are scaled by what they are over reference images.
 
     Attributes
     ----------
     even, odd
-        (features, size, size) kernels of each feature.
+        (features, size, size) kernels of each feature; simple ones have the even kernel alone.
     mean
         (features,) mean energy over the reference images.
     whitening
-        (features, features).
+        (features, features); diagonal for features that are only brought to one standard deviation.
+    is_complex
+        (features,) bool, which features are energies.
     """
 
     even: np.ndarray
     odd: np.ndarray
     mean: np.ndarray
     whitening: np.ndarray
+    is_complex: np.ndarray
 
     @classmethod
-    def draw(cls, n_features: int, size: int, shape: tuple[int, int], seed: int) -> FeatureBank:
+    def draw(
+        cls,
+        n_features: int,
+        size: int,
+        shape: tuple[int, int],
+        seed: int,
+        *,
+        features: str = WHITENED,
+        cells: str = MIXED,
+    ) -> FeatureBank:
         """Draw the features of a seed for images of this shape.
 
         Raises
@@ -97,10 +130,12 @@ class FeatureBank:
             If there are more features than their size in pixels can hold.
         """
         rng = random_stream(seed, BANK)
-        n_angles = (n_features + 1) // 2
-        fine = np.arange(n_features) >= n_angles
+        kinds = N_KINDS if cells == SEPARATE else 1
+        n_gabors = -(-n_features // kinds)
+        n_angles = (n_gabors + 1) // 2
+        fine = np.arange(n_gabors) >= n_angles
         # The orientations of the two frequencies lie between each other.
-        angles = np.pi / n_angles * (np.arange(n_features) % n_angles + 0.5 * fine + rng.uniform())
+        angles = np.pi / n_angles * (np.arange(n_gabors) % n_angles + 0.5 * fine + rng.uniform())
         wavelengths = size * np.where(fine, *WAVELENGTHS)
         axis = np.arange(size) - (size - 1) / 2
         y, x = np.meshgrid(axis, axis, indexing="ij")
@@ -109,10 +144,17 @@ class FeatureBank:
         carrier = 2 * np.pi * along / wavelengths[:, None, None]
         even, odd = envelope * np.cos(carrier), envelope * np.sin(carrier)
         even = even - even.mean(axis=(1, 2), keepdims=True)
+        if cells == SEPARATE:
+            even = np.stack([even, odd, -even, even], axis=1).reshape(-1, size, size)[:n_features]
+            odd = np.repeat(odd, N_KINDS, axis=0)[:n_features]
+        is_complex = complex_features(n_features, cells)
         reference = noise_images(N_REFERENCE_IMAGES, shape, random_stream(seed, REFERENCE))
-        energies = cls(even, odd, np.zeros(n_features), np.eye(n_features)).maps(reference)
+        energies = cls(even, odd, np.zeros(n_features), np.eye(n_features), is_complex).maps(reference)
         energies = np.moveaxis(energies, 1, 0).reshape(n_features, -1)
-        variances, directions = np.linalg.eigh(np.atleast_2d(np.cov(energies)))
+        covariance = np.atleast_2d(np.cov(energies))
+        if features == CORRELATED:
+            return cls(even, odd, energies.mean(axis=1), np.diag(np.diag(covariance) ** -0.5), is_complex)
+        variances, directions = np.linalg.eigh(covariance)
         if variances[0] < SMALLEST_VARIANCE * variances[-1]:
             raise SettingsError(
                 f"n_features={n_features} features of feature_size={size} pixels cannot be told apart. Use fewer "
@@ -120,13 +162,12 @@ class FeatureBank:
                 setting="n_features",
                 others=["feature_size"],
             )
-        return cls(even, odd, energies.mean(axis=1), directions / np.sqrt(variances) @ directions.T)
+        return cls(even, odd, energies.mean(axis=1), directions / np.sqrt(variances) @ directions.T, is_complex)
 
     def maps(self, images: np.ndarray) -> np.ndarray:
         """(images, height, width) to (images, features, height, width)."""
         even, odd = self._filter(images, self.even), self._filter(images, self.odd)
-        simple = np.arange(len(self.even)) % 2 == 1
-        maps = np.where(simple[:, None, None], np.maximum(even, 0), np.hypot(even, odd))
+        maps = np.where(self.is_complex[:, None, None], np.hypot(even, odd), np.maximum(even, 0))
         return np.einsum("gf,tfyx->tgyx", self.whitening, maps - self.mean[:, None, None], optimize=True)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Simulated neurons: of planted types, or a continuum without types; where they lie, how they are tuned."""
+"""Simulated neurons: of planted types, or of a continuum without types; where they lie, how they are tuned."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import numpy as np
 
 from december_plugin.errors import SettingsError
 
-TYPED, UNTYPED = POPULATIONS = ("types", "continuum")
+TYPED, UNTYPED, RING, SPARSE = POPULATIONS = ("types", "continuum", "ring", "sparse")
+MIXED, SEPARATE = CELLS = ("mixed", "simple_and_complex")
+N_KINDS = 4  # of features of one Gabor, where simple and complex cells are separate; the last is the complex one
 CORTEX_EXTENT = (800.0, 800.0, 200.0)  # micrometres: two directions along the cortex, and depth
 FIELD_EXTENT = 0.25  # of receptive field centres, as a fraction of the image
 SCATTER = 0.02  # of receptive field centres, as a fraction of the image
 # Random streams: one for each cause, so that e.g. the noise model changes nothing but the noise.
-BANK, TYPES, REFERENCE, NEURONS, IMAGES, TRIALS, BEHAVIOR, NOISE = range(8)
+BANK, TYPES, REFERENCE, NEURONS, IMAGES, TRIALS, BEHAVIOR, NOISE, SHAPE = range(9)
 
 
 def random_stream(seed: int, purpose: int) -> np.random.Generator:
@@ -22,9 +24,32 @@ def random_stream(seed: int, purpose: int) -> np.random.Generator:
     return np.random.default_rng([seed, purpose])
 
 
-def type_tuning_of(n_types: int, n_features: int, seed: int) -> np.ndarray:
-    """Return the mean tuning of each type, (types, features): directions that are uniform on a sphere."""
+def complex_features(n_features: int, cells: str) -> np.ndarray:
+    """Return which features are energies of Gabor pairs (complex cells), (features,) bool; the others are simple."""
+    period, complex_one = (N_KINDS, N_KINDS - 1) if cells == SEPARATE else (2, 0)
+    return np.asarray(np.arange(n_features) % period == complex_one)
+
+
+def type_tuning_of(n_types: int, n_features: int, seed: int, *, cells: str = MIXED) -> np.ndarray:
+    """Return the mean tuning of each type, (types, features): directions that are uniform on a sphere.
+
+    With ``cells="simple_and_complex"`` types are in turn of simple cells and of complex cells: their mean tuning has
+    features of that kind alone.
+
+    Raises
+    ------
+    SettingsError
+        If there are too few features for a complex one.
+    """
     directions = random_stream(seed, TYPES).normal(size=(n_types, n_features))
+    if cells == SEPARATE:
+        if n_features < N_KINDS:
+            raise SettingsError(
+                f"n_features is {n_features}; cells='simple_and_complex' needs at least {N_KINDS}.",
+                setting="n_features",
+                others=["cells"],
+            )
+        directions *= complex_features(n_features, cells) == (np.arange(n_types) % 2 == 1)[:, None]
     return np.sqrt(n_features) * directions / np.linalg.norm(directions, axis=1, keepdims=True)
 
 
@@ -48,13 +73,34 @@ def neurons_per_type(type_sizes: Sequence[float], n_neurons: int) -> np.ndarray:
     return counts
 
 
-def _continuum(type_tuning: np.ndarray, shares: np.ndarray, spread: float, noise: np.ndarray) -> np.ndarray:
-    """Return tuning (N, F) from one Gaussian with mean and covariance of the types' mixture; ``noise`` is N(0, 1)."""
+def _mixture_moments(
+    type_tuning: np.ndarray, shares: np.ndarray, spread: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the mean (F,) of the types' mixture, the variances (F,) along its axes, ascending, and the axes (F, F)."""
     mean = shares @ type_tuning
     deviations = type_tuning - mean
     covariance = (shares[:, None] * deviations).T @ deviations + spread**2 * np.eye(len(mean))
     variances, directions = np.linalg.eigh(covariance)
-    return mean + (noise * np.sqrt(np.maximum(variances, 0))) @ directions.T
+    return mean, np.maximum(variances, 0), directions
+
+
+def _untyped(
+    kind: str, type_tuning: np.ndarray, shares: np.ndarray, spread: float, noise: np.ndarray, seed: int
+) -> np.ndarray:
+    """Return tuning (N, F) without types; ``noise`` (N, F) is N(0, 1).
+
+    A ring lies in the plane of the mixture's two widest axes. The others have mean and covariance of the mixture: one
+    Gaussian, or, where it is sparse, with the product of two normal numbers, which has heavy tails, along every axis.
+    """
+    mean, variances, directions = _mixture_moments(type_tuning, shares, spread)
+    rng = random_stream(seed, SHAPE)
+    if kind == RING:
+        angle = 2 * np.pi * rng.uniform(size=len(noise))
+        circle = np.column_stack([np.cos(angle), np.sin(angle)]) @ directions[:, -2:].T
+        return np.asarray(np.sqrt(len(mean)) * circle + spread * noise)
+    if kind == SPARSE:
+        noise = noise * rng.normal(size=noise.shape)
+    return np.asarray(mean + (noise * np.sqrt(variances)) @ directions.T)
 
 
 @dataclass(frozen=True)
@@ -66,7 +112,7 @@ class Population:
     unit_ids
         (neurons,) int64, ascending.
     types
-        (neurons,) int64 type of each neuron; -1 in a continuum.
+        (neurons,) int64 type of each neuron; -1 where there are no types.
     tuning
         (neurons, features), gains included.
     gains, dispersions
@@ -98,7 +144,10 @@ class Population:
         *,
         kind: str = TYPED,
     ) -> Population:
-        """Draw neurons, ``counts`` (types,) of each type; ``shape`` is that of the images in pixels."""
+        """Draw neurons, ``counts`` (types,) of each type; ``shape`` is that of the images in pixels.
+
+        ``kind`` is one of ``POPULATIONS``; without types it has the moments of a mixture with these ``counts``.
+        """
         rng = random_stream(seed, NEURONS)
         n_neurons = int(counts.sum())
         types = rng.permutation(np.repeat(np.arange(len(counts)), counts))
@@ -106,10 +155,10 @@ class Population:
         unit_ids = np.sort(rng.choice(np.arange(1, 10 * n_neurons + 1), size=n_neurons, replace=False))
         gains = np.exp(gain_sd * rng.normal(size=n_neurons))
         noise = rng.normal(size=(n_neurons, type_tuning.shape[1]))
-        if kind == UNTYPED:
-            tuned = _continuum(type_tuning, counts / n_neurons, spread, noise)
-        else:
+        if kind == TYPED:
             tuned = type_tuning[types] + spread * noise
+        else:
+            tuned = _untyped(kind, type_tuning, counts / n_neurons, spread, noise, seed)
         tuning = gains[:, None] * tuned
         dispersions = np.exp(dispersion_sd * rng.normal(size=n_neurons))
         place = rng.uniform(size=(n_neurons, 3))
@@ -119,6 +168,6 @@ class Population:
         relative = FIELD_EXTENT * (place[:, :2] - 0.5) @ turn + SCATTER * rng.normal(size=(n_neurons, 2))
         size = np.array(shape)
         centers = np.clip((0.5 + relative) * size - 0.5, 0, size - 1)
-        if kind == UNTYPED:
+        if kind != TYPED:
             types = np.full(n_neurons, -1)
         return cls(unit_ids, types, tuning, gains, dispersions, place * CORTEX_EXTENT, centers)

@@ -24,6 +24,7 @@ from december_plugin.simulate.folders import (
 )
 from december_plugin.simulate.image_model import (
     CONTRAST,
+    FEATURES,
     GREY,
     NOISES,
     TYPE_SIZES,
@@ -35,8 +36,10 @@ from december_plugin.simulate.image_model import (
     spike_counts,
 )
 from december_plugin.simulate.population import (
+    CELLS,
     NOISE,
     POPULATIONS,
+    RING,
     Population,
     neurons_per_type,
     random_stream,
@@ -54,7 +57,7 @@ class RecordingTruth:
     unit_ids
         (neurons,) int64.
     types
-        (neurons,) int64 planted type of each neuron; -1 in a continuum, which has none.
+        (neurons,) int64 planted type of each neuron; -1 where there are none.
     tuning
         (neurons, features) ``v_i``.
     type_tuning
@@ -162,6 +165,8 @@ def draw_recording(
     behavior_gain: float = 0.2,
     eye_movement: float = 0.5,
     types_seed: int = 1,
+    features: str = "whitened",
+    cells: str = "mixed",
 ) -> SimulatedRecording:
     """Draw a simulated recording with planted cell types, in memory.
 
@@ -172,7 +177,7 @@ def draw_recording(
     n_neurons, n_train, n_validation, n_test, n_repeats, image_shape, population, type_sizes, n_features, feature_size
         As in :func:`write_recording`, which writes this recording to a folder; so are the following.
     spread, gain_sd, noise, dispersion_sd, rate, modulation, behavior, behavior_gain, eye_movement, types_seed
-        How neurons are tuned and respond.
+        How neurons are tuned and respond; so do ``features`` and ``cells``.
 
     Returns
     -------
@@ -190,7 +195,7 @@ def draw_recording(
         n_validation=(n_validation, 2),
         n_test=(n_test, 0),
         n_repeats=(n_repeats, 1),
-        n_features=(n_features, 1),
+        n_features=(n_features, 2 if population == RING else 1),
         feature_size=(feature_size, 3),
         types_seed=(types_seed, 0),
         seed=(seed, 0),
@@ -200,11 +205,13 @@ def draw_recording(
     check_positive(rate=rate, modulation=modulation)
     check_choice("noise", noise, NOISES)
     check_choice("population", population, POPULATIONS)
+    check_choice("features", features, FEATURES)
+    check_choice("cells", cells, CELLS)
     shape = checked_shape(image_shape, feature_size)
     counts = neurons_per_type(type_sizes, n_neurons)
 
-    bank = FeatureBank.draw(n_features, feature_size, shape, types_seed)
-    type_tuning = type_tuning_of(len(counts), n_features, types_seed)
+    bank = FeatureBank.draw(n_features, feature_size, shape, types_seed, features=features, cells=cells)
+    type_tuning = type_tuning_of(len(counts), n_features, types_seed, cells=cells)
     neurons = Population.draw(counts, type_tuning, spread, gain_sd, dispersion_sd, shape, seed, kind=population)
     trials = Trials.draw(n_train, n_validation, n_test, n_repeats, behavior, shape, seed)
     gain = np.exp(behavior_gain * trials.arousal)
@@ -246,6 +253,8 @@ def write_recording(
     behavior_gain: float = 0.2,
     eye_movement: float = 0.5,
     types_seed: int = 1,
+    features: str = "whitened",
+    cells: str = "mixed",
     seed: int | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -267,7 +276,8 @@ def write_recording(
     image_shape
         (height, width) in pixels.
     population
-        ``"types"``, or ``"continuum"``: neurons without types, whose tuning has the same mean and covariance.
+        ``"types"``, or neurons without types: ``"continuum"``, whose tuning is normal with the types' mean and
+        covariance; ``"sparse"``, the same with heavy tails along the axes; ``"ring"``, around a circle.
     type_sizes
         Size of each type relative to the others; their number is the number of types.
     n_features, feature_size
@@ -292,6 +302,12 @@ def write_recording(
         SD in pixels by which receptive fields move with the pupil.
     types_seed
         Seed of the feature bank and the types: equal in two recordings, the types are shared between them.
+    features
+        What tuning is made of: ``"whitened"`` features, all combinations of which are as strong over images, or
+        ``"correlated"`` ones, which have the same standard deviation each and the correlations that Gabors have.
+    cells
+        ``"mixed"``: types sum simple and complex features, which alternate. ``"simple_and_complex"``: types are in
+        turn of simple and of complex cells, and there are four features of each Gabor that say the same in part.
     seed
         Seed of everything else; None takes one that the folder's name decides, so that recordings of different names
         differ, and the same name gives the same recording.
@@ -334,6 +350,8 @@ def write_recording(
         behavior_gain=behavior_gain,
         eye_movement=eye_movement,
         types_seed=types_seed,
+        features=features,
+        cells=cells,
     )
     _write(target, recording)
     return target
