@@ -74,11 +74,12 @@ def write_result(target: Path, **arrays: Any) -> None:
 
 def _recordings(folder: Path, condition: Condition) -> list[Path]:
     """Write the condition's two sessions, once for all its cells."""
-    name = hashlib.sha256(json.dumps(dict(condition.recording), sort_keys=True).encode()).hexdigest()[:12]
+    about = {**condition.recording, **({"seed": condition.first_seed} if condition.first_seed != 1 else {})}
+    name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
     home = folder / "recordings" / name
     home.mkdir(parents=True, exist_ok=True)
     with FileLock(str(home / "lock")):
-        for number, session in enumerate(SESSIONS, start=1):
+        for number, session in enumerate(SESSIONS, start=condition.first_seed):
             if not (home / session).is_dir():
                 write_recording(home / session, seed=number, **condition.recording)
     return [home / session for session in SESSIONS]

@@ -33,6 +33,8 @@ class Condition:
         What differs from the population's central condition, and how; "central" for itself.
     recording, model
         Settings of ``write_recording`` and of the model function.
+    first_seed
+        Of the recording: seed of the first session; the second has the next number.
     pretrain_epochs, max_iter
         Epochs before the clustering begins, and in all.
     n_clusters
@@ -48,6 +50,7 @@ class Condition:
     level: str = ""
     recording: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
+    first_seed: int = 1
     pretrain_epochs: int = 20
     max_iter: int = 30
     n_clusters: tuple[int, ...] = (6,)

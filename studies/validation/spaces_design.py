@@ -1,0 +1,88 @@
+"""What the study of spaces runs: populations, several draws of the recording of each, several model seeds of each draw.
+
+A draw has features, types, neurons and images of its own. Everything is trained once for each draw and model seed;
+clusterings after the fact are made from what is kept, in every space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from design import MARMOSET, MODEL, Condition
+
+N_NEURONS = 150  # of each of the two sessions
+SEEDS_APART = 10  # session seeds of one draw and of the next
+
+
+@dataclass(frozen=True)
+class Population:
+    """A kind of recording.
+
+    Attributes
+    ----------
+    name
+        Of files and tables.
+    title
+        In words.
+    recording
+        Settings of ``write_recording``.
+    n_clusters
+        The number of planted types; of a continuum, what it is clustered into.
+    typed
+        Whether there are types.
+    n_draws, n_seeds
+        Recordings, and model seeds of each.
+    central
+        Whether every training is compared, or only the first ones.
+    """
+
+    name: str
+    title: str
+    recording: Mapping[str, Any] = field(default_factory=dict)
+    n_clusters: int = 6
+    typed: bool = True
+    n_draws: int = 4
+    n_seeds: int = 3
+    central: bool = False
+
+
+SIMPLE_AND_COMPLEX = {"features": "correlated", "cells": "simple_and_complex", "n_features": 16}
+CORRELATED = {"features": "correlated"}
+POPULATIONS = (
+    Population("types", "types, whitened features", {}, n_seeds=4, central=True),
+    Population("types-correlated", "types, correlated features", CORRELATED, n_seeds=4, central=True),
+    Population("unequal", "unequal types, whitened", {"type_sizes": MARMOSET}, n_clusters=4, n_seeds=5, central=True),
+    Population("simple-complex", "simple and complex cells", SIMPLE_AND_COMPLEX),
+    Population("unequal-correlated", "unequal types, correlated", {"type_sizes": MARMOSET, **CORRELATED}, n_clusters=4),
+    Population("continuum", "continuum, whitened", {"population": "continuum"}, typed=False),
+    Population("ring", "ring", {"population": "ring"}, typed=False),
+    Population("sparse", "sparse continuum", {"population": "sparse"}, typed=False),
+    Population("continuum-correlated", "continuum, correlated", {"population": "continuum", **CORRELATED}, typed=False),
+)
+
+
+def draws_of(population: Population) -> list[Condition]:
+    """Return the condition of every draw of a population's recording."""
+    return [
+        Condition(
+            population=population.name,
+            factor="draw",
+            level=str(draw),
+            recording={"n_neurons": N_NEURONS, "types_seed": draw, **population.recording},
+            first_seed=SEEDS_APART * draw + 1,
+            model=MODEL,
+            n_clusters=(population.n_clusters,),
+            seeds=tuple(range(1, population.n_seeds + 1)),
+        )
+        for draw in range(1, population.n_draws + 1)
+    ]
+
+
+def tasks(populations: tuple[Population, ...] = POPULATIONS) -> list[tuple[Population, Condition, int]]:
+    """Return population, draw and model seed of every cell: two seeds of two draws of all populations come first."""
+    cells = [
+        (population, draw, seed) for population in populations for draw in draws_of(population) for seed in draw.seeds
+    ]
+    return sorted(cells, key=lambda cell: max(int(cell[1].level), cell[2]) > 2)
