@@ -29,6 +29,7 @@ from december_plugin.errors import SettingsError
 # Not the whole package: among its functions are some that write files wherever they are told.
 DEFAULT_PACKAGES = (
     "december_plugin.datasets",
+    "december_plugin.imports.entries",
     "december_plugin.models",
     "december_plugin.trainers",
     "december_plugin.training",

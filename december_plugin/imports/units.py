@@ -1,0 +1,154 @@
+"""Tables of units: which neuron each row of an array belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from december_plugin.embeddings.neuron_ids import NeuronIds, whole_numbers
+from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
+from december_plugin.imports.arrays import TABLES, read_table
+from december_plugin.text.array_repr import ArrayRepr
+from december_plugin.text.stored_text import check_session_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# The columns that name a session, the first that a table has; several are joined, as session 4, scan 7 to "4-7".
+SESSION_COLUMNS = (("data_key",), ("session", "scan_idx"), ("session", "scan"), ("session",))
+UNIT_COLUMN = "unit_id"
+JOINED_BY = "-"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Units(ArrayRepr):
+    """Who the neurons in the rows of an array are.
+
+    Attributes
+    ----------
+    data_keys
+        Session of every neuron, (N,) str.
+    unit_ids
+        Unit id within its session, (N,) int64.
+    test_correlations
+        How well the model predicts the neuron on held-out trials, (N,) float64 (-1 to 1; NaN where unknown); None if
+        it was not asked for.
+    """
+
+    data_keys: np.ndarray
+    unit_ids: np.ndarray
+    test_correlations: np.ndarray | None = field(default=None)
+
+    def __len__(self) -> int:
+        return len(self.unit_ids)
+
+
+def read_units(
+    table: str | Path | pd.DataFrame,
+    *,
+    session: str | Sequence[str] | None = None,
+    unit_id: str = UNIT_COLUMN,
+    test_correlation: str | None = None,
+) -> Units:
+    """Return who the neurons in the rows of a table are.
+
+    Parameters
+    ----------
+    table
+        CSV or Parquet, one row per neuron, or a frame.
+    session
+        The column that names the session, or several, which are joined by hyphens. None: ``data_key``, or ``session``
+        and ``scan_idx``, or ``session`` and ``scan``, or ``session``, whichever there is.
+    unit_id
+        The column with the unit id, a whole number that is unique within its session.
+    test_correlation
+        The column with the correlation between response and prediction on held-out trials.
+
+    Raises
+    ------
+    EmbeddingError
+        If the table cannot be read, lacks a column, or has values that are no identities: unit ids that are no whole
+        numbers or are there twice, sessions without a name or with one that cannot be stored.
+    """
+    name = "the table of units"
+    if isinstance(table, (str, Path)):
+        name = str(table)
+        if Path(table).suffix not in TABLES:
+            raise EmbeddingError(f"{name} is of an unknown kind; tables of units are {' or '.join(TABLES)} files.")
+        table = read_table(table)
+    columns = [str(column) for column in table.columns]
+    frame = table.set_axis(columns, axis=1)
+    chosen = session_columns(columns, session, name)
+    for column in (*chosen, unit_id, *([test_correlation] if test_correlation else [])):
+        if column not in columns:
+            raise EmbeddingError(f"{name} has no column {column!r}. {did_you_mean(column, columns)}")
+    data_keys = _joined(frame, chosen, name)
+    unit_ids = whole_numbers(frame[unit_id].to_numpy())
+    if unit_ids is None:
+        raise EmbeddingError(f"the column {unit_id!r} of {name} has values that are no whole numbers.")
+    try:
+        check_session_names(np.unique(data_keys).tolist())
+        NeuronIds(data_keys, unit_ids)
+    except (SettingsError, ValueError) as error:
+        raise EmbeddingError(f"{name}: {error}") from None
+    scores = None if test_correlation is None else _scores(frame[test_correlation], test_correlation, name)
+    return Units(data_keys, unit_ids, scores)
+
+
+def session_columns(columns: Sequence[str], session: str | Sequence[str] | None, name: str) -> tuple[str, ...]:
+    """Return the columns that name a session: those that were asked for, or the first of those that are usual.
+
+    Raises
+    ------
+    EmbeddingError
+        If none was asked for and none of the usual ones is there.
+    """
+    if session is not None:
+        return (session,) if isinstance(session, str) else tuple(session)
+    for usual in SESSION_COLUMNS:
+        if set(usual) <= set(columns):
+            return usual
+    raise EmbeddingError(
+        f"{name} has no column that names the session (data_key, or session, with scan_idx or scan if there are "
+        f"several). It has {', '.join(columns)}. Say which it is with session."
+    )
+
+
+def _joined(frame: pd.DataFrame, columns: Sequence[str], name: str) -> npt.NDArray[np.str_]:
+    parts = []
+    for column in columns:
+        if frame[column].isna().any():
+            raise EmbeddingError(f"the column {column!r} of {name} has rows without a session.")
+        values = frame[column].to_numpy()
+        numbers = whole_numbers(values) if values.dtype.kind in "iuf" else None
+        parts.append((values if numbers is None else numbers).astype(str))
+    joined = parts[0]
+    for part in parts[1:]:
+        joined = np.char.add(np.char.add(joined, JOINED_BY), part)
+    return np.asarray(joined, dtype=str)
+
+
+def _scores(column: pd.Series[Any], named: str, name: str) -> npt.NDArray[np.float64]:
+    if column.dtype.kind not in "iuf":
+        raise EmbeddingError(f"the column {named!r} of {name} holds no numbers.")
+    scores = column.to_numpy(dtype=np.float64)
+    known = scores[~np.isnan(scores)]
+    if len(known) and (np.abs(known) > 1).any():
+        raise EmbeddingError(
+            f"the column {named!r} of {name} has values up to {np.abs(known).max():.3g}; correlations are from -1 to 1."
+        )
+    return scores
+
+
+def units_of_mapping(unit_ids: Mapping[str, Any]) -> Units:
+    """Return the neurons of a mapping of data key to unit ids (n,), sessions one after the other."""
+    try:
+        ids = NeuronIds.of(unit_ids)
+    except SettingsError as error:
+        raise EmbeddingError(f"the unit ids: {error}") from None
+    return Units(ids.data_keys, ids.unit_ids)
