@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from december_plugin.findings.wording import SEEDS, Wording
+
 
 @dataclass(frozen=True, eq=False)
 class SelectedConfiguration:
@@ -25,7 +27,7 @@ class SelectedConfiguration:
     n_seeds
         Seeds whose clusters were matched and voted on.
     seeds
-        Which ones.
+        Which ones: seeds, or names of models.
     neurons
         One row per neuron: ``data_key``, ``unit_id``, ``cluster`` (from 0), ``stability`` (0 to 1), ``confidence`` (0
         to 1), and where known ``margin``, ``type`` and ``test_correlation``.
@@ -37,7 +39,7 @@ class SelectedConfiguration:
     n_clusters: int
     reason: str
     n_seeds: int
-    seeds: tuple[int, ...]
+    seeds: tuple[Any, ...]
     neurons: pd.DataFrame
     from_recording: bool = True
 
@@ -51,20 +53,23 @@ class Embedding:
     neurons
         One row per neuron that was drawn: ``data_key``, ``unit_id``, ``x``, ``y``.
     seed
-        Seed of the model whose readout vectors they are.
+        Seed, or name, of the model whose readout vectors they are.
     n_neurons
         Number of neurons of the model.
     perplexity
         Of the t-SNE.
     max_per_session
         Most neurons that were drawn from one session.
+    vectors
+        What was drawn, in words.
     """
 
     neurons: pd.DataFrame
-    seed: int
+    seed: Any
     n_neurons: int
     perplexity: float
     max_per_session: int
+    vectors: str = "readout vectors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +82,12 @@ class Confusion:
     frame: pd.DataFrame
 
 
-def whose_clusters(attrs: Mapping[Any, Any]) -> str:
+def whose_clusters(attrs: Mapping[Any, Any], wording: Wording = SEEDS) -> str:
     """Return whose clusters a confusion frame counts, by its ``attrs``."""
     n_seeds = int(attrs.get("n_seeds", 1))
-    return f"consensus of {n_seeds} seeds" if n_seeds > 1 else f"seed {attrs.get('reference_seed', '')}".rstrip()
+    if n_seeds > 1:
+        return f"consensus of {n_seeds} {wording.many}"
+    return f"{wording.one} {attrs.get('reference_seed', '')}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ class Analysis:
     name
         A heading.
     dataset, model
-        ``fn``, ``hash``, ``comment`` and ``config`` of the entries.
+        ``fn``, ``hash``, ``comment`` and ``config`` of the entries; empty without a database.
     agreement
         Rows of ``agreement_table``, with ``label``.
     configuration
@@ -135,6 +142,10 @@ class Analysis:
         The known types that are compared with.
     missing
         What is not there.
+    wording
+        How the report speaks of what is compared.
+    space
+        What of a neuron was compared, in words, where that is the same for all configurations.
     """
 
     name: str
@@ -158,6 +169,8 @@ class Analysis:
     types_name: str | None = None
     n_types: int | None = None
     missing: tuple[MissingItem, ...] = ()
+    wording: Wording = SEEDS
+    space: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +186,7 @@ class ReportData:
     command
         The command that made it.
     schema, server
-        Where the tables are; never an account or a password.
+        Where the tables are; never an account or a password. Empty without a database.
     analyses
         One per dataset and model.
     progress
@@ -191,6 +204,8 @@ class ReportData:
         Packages to their versions where this report was made.
     training_versions
         ``package``, ``version``, ``n_models``: what the trainings recorded.
+    models
+        Without a database, one row per model: ``name``, ``source``, ``n_neurons``, ``n_features``.
     """
 
     title: str
@@ -206,6 +221,12 @@ class ReportData:
     known_types: pd.DataFrame
     versions: Mapping[str, str]
     training_versions: pd.DataFrame
+    models: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def has_database(self) -> bool:
+        """Whether it was read out of tables."""
+        return bool(self.schema)
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,7 @@ from december_plugin.evaluation.agreement import SIGNIFICANT
 from december_plugin.evaluation.model_selection import FEWEST_TRIED, format_n_clusters
 from december_plugin.findings.comparisons import EQUAL_CORRELATION, loss_comparisons
 from december_plugin.findings.data import Analysis
-
-HOW_TO_NULL = (
-    "Add `surrogates: [{n_draws: 100}]` to the sweep, `december register` it again, and let `december worker` draw "
-    "them."
-)
-HOW_TO_COUNTS = (
-    "Register at least three numbers of clusters for one method, and let `december worker` compute ClusterQuality."
-)
+from december_plugin.findings.wording import Wording
 
 
 @dataclass(frozen=True)
@@ -66,7 +59,7 @@ class Answer:
     evidence
         About types.
     loss
-        About what the clustering loss has added.
+        About what the clustering loss has added; nothing where that is no question.
     comparisons
         See :func:`december_plugin.findings.comparisons.loss_comparisons`.
     warnings
@@ -87,28 +80,30 @@ def answer(analysis: Analysis) -> Answer:
     null, count = _above_null(analysis), _picked_count(analysis)
     known = _known_types(analysis)
     evidence = (null, count, _seeds_agree(analysis), *([known] if known is not None else []))
-    verdict, headline = _verdict(null, count, agreed_counts(analysis.choices))
+    verdict, headline = _verdict(null, count, agreed_counts(analysis.choices), analysis.wording)
     return Answer(
         verdict, headline, evidence, _loss_evidence(analysis, comparisons), comparisons, count_warnings(analysis)
     )
 
 
-def _verdict(null: Evidence, count: Evidence, agreed: tuple[float, float, float] | None) -> tuple[str, str]:
+def _verdict(
+    null: Evidence, count: Evidence, agreed: tuple[float, float, float] | None, wording: Wording
+) -> tuple[str, str]:
     """Return verdict and headline."""
-    within = "seeds agree no more than on surrogates without clusters"
+    within = f"{wording.many} agree no more than on surrogates without clusters"
     on = "" if agreed is None else f"criteria agree on {format_n_clusters(*agreed)}"
     if null.state == "missing" or count.state == "missing":
         lacking = [each.lacking for each in (null, count) if each.state == "missing"]
         return "open", f"Not decided yet: {' and '.join(lacking)}."
     if null.state == "for" and count.state == "for":
         return "for", (
-            f"The numbers speak for types: seeds agree more than on surrogates without clusters, and {on}. This is no "
-            "proof: a continuum with bends or sparse axes can do the same."
+            f"The numbers speak for types: {wording.many} agree more than on surrogates without clusters, and {on}. "
+            "This is no proof: a continuum with bends or sparse axes can do the same."
         )
     if null.state == "for":
         return "mixed", (
-            "No clear evidence of types: seeds agree more than on surrogates without clusters, so the readout vectors "
-            "have structure that these lack, but no two criteria agree on a number of clusters."
+            f"No clear evidence of types: {wording.many} agree more than on surrogates without clusters, so the "
+            "readout vectors have structure that these lack, but no two criteria agree on a number of clusters."
         )
     if count.state == "for":
         return "none", f"No evidence of types: {on}, but {within}."
@@ -123,15 +118,15 @@ def _verdict(null: Evidence, count: Evidence, agreed: tuple[float, float, float]
 
 def _above_null(analysis: Analysis) -> Evidence:
     question = "Agreement beyond that of a continuum"
-    nulls = analysis.nulls
+    nulls, many = analysis.nulls, analysis.wording.many
     if nulls.empty or not nulls["p_value"].notna().any():
-        text = "No surrogates were drawn, so that it is not known how far seeds would agree without any clusters."
-        return Evidence(question, "missing", text, HOW_TO_NULL, "no null was computed")
+        text = f"No surrogates were drawn, so that it is not known how far {many} would agree without any clusters."
+        return Evidence(question, "missing", text, analysis.wording.draw_surrogates, "no null was computed")
     nulls = nulls[nulls["p_value"].notna()]
     above = nulls[nulls["p_value"] <= SIGNIFICANT]
     smallest_p = 1 / (nulls["n_draws"].min() + 1)
     text = (
-        f"In {len(above)} of {len(nulls)} configurations the agreement between seeds is above that of surrogates with "
+        f"In {len(above)} of {len(nulls)} configurations the agreement between {many} is above that of surrogates with "
         f"the same mean, covariance and marginals but no clusters (p at most {SIGNIFICANT:g}, one-sided)."
     )
     if len(nulls) > 1:
@@ -143,7 +138,7 @@ def _above_null(analysis: Analysis) -> Evidence:
         )
     if smallest_p > SIGNIFICANT:
         text += f" With {nulls['n_draws'].min():g} draws p cannot be below {smallest_p:.2f}: draw more."
-        return Evidence(question, "missing", text, HOW_TO_NULL, "the null has too few draws")
+        return Evidence(question, "missing", text, analysis.wording.draw_surrogates, "the null has too few draws")
     # One method in most of its numbers of clusters, not any one of many configurations.
     share = (nulls["p_value"] <= SIGNIFICANT).groupby(nulls["label"]).mean()
     state = "for" if (share > 0.5).any() else "against"
@@ -157,7 +152,9 @@ def _picked_count(analysis: Analysis) -> Evidence:
     choices = analysis.choices
     if choices.empty or not (choices["n_counts"] >= FEWEST_TRIED).any():
         text = "The criteria need at least three numbers of clusters of one method, and the quality of each clustering."
-        return Evidence(question, "missing", text, HOW_TO_COUNTS, "too few numbers of clusters were tried")
+        return Evidence(
+            question, "missing", text, analysis.wording.try_more_counts, "too few numbers of clusters were tried"
+        )
     agreed = agreed_counts(choices)
     n_looks, n_picks = int(choices["n_criteria"].sum()), int(choices["n_picks"].sum())
     if agreed is not None:
@@ -168,7 +165,7 @@ def _picked_count(analysis: Analysis) -> Evidence:
         return Evidence(question, "for", " ".join([text, *warnings]))
     if n_looks == 0:
         text = "Held-out likelihood, BIC and silhouette are not computed yet."
-        remedy = "`december worker` computes ClusterQuality."
+        remedy = analysis.wording.compute_criteria
         return Evidence(question, "missing", text, remedy, "the criteria for the number of clusters are not computed")
     if n_picks == 0:
         text = "No criterion picks a single number of clusters, for any method."
@@ -179,9 +176,9 @@ def _picked_count(analysis: Analysis) -> Evidence:
             "two criteria agree for the same method."
         )
     if analysis.nulls.empty:
-        text += " The agreement between seeds is not among them: without a null it picks small numbers by itself."
-    remedy = "Where the best is at the smallest or largest K that was tried, register a wider range."
-    return Evidence(question, "against", text, remedy)
+        many = analysis.wording.many
+        text += f" The agreement between {many} is not among them: without a null it picks small numbers by itself."
+    return Evidence(question, "against", text, analysis.wording.widen_range)
 
 
 def agreed_counts(choices: pd.DataFrame) -> tuple[float, float, float] | None:
@@ -219,15 +216,15 @@ def shown_warnings(analysis: Analysis) -> tuple[str, ...]:
 
 def _seeds_agree(analysis: Analysis) -> Evidence:
     question = "Do neurons keep their cluster?"
-    chosen = analysis.chosen
+    chosen, wording = analysis.chosen, analysis.wording
     if chosen is None or chosen.n_seeds < 2 or not chosen.neurons["stability"].notna().any():
-        text = "With one seed it is not known which neurons keep their cluster."
-        return Evidence(question, "missing", text, "Add seeds to the sweep, and register it again.")
+        text = f"With one {wording.one} it is not known which neurons keep their cluster."
+        return Evidence(question, "missing", text, wording.add_models)
     stability = chosen.neurons["stability"]
     text = (
         f"{chosen.label}, K = {chosen.n_clusters}: {(stability >= 1).mean():.0%} of {len(stability):,} neurons are in "
-        f"the same cluster in all {chosen.n_seeds} seeds (clusters matched between seeds first). Stable cores are "
-        "needed for types, but a continuum has them, too."
+        f"the same cluster in all {chosen.n_seeds} {wording.many} (clusters matched between {wording.many} first). "
+        "Stable cores are needed for types, but a continuum has them, too."
     )
     return Evidence(question, "open", text)
 
@@ -271,6 +268,8 @@ REMEDIES = {
 
 
 def _loss_evidence(analysis: Analysis, comparisons: pd.DataFrame) -> tuple[Evidence, ...]:
+    if not analysis.wording.trains:
+        return ()
     if not (analysis.agreement["method"] == "december").any():
         remedy = "Add `december_plugin.trainers.december_trainer` to the trainers of the sweep."
         return (Evidence("What DECEMber adds", "missing", "No model was trained with the clustering loss.", remedy),)

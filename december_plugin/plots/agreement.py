@@ -32,16 +32,16 @@ class _Panel:
 
 
 _PANELS = (
-    _Panel("agreement_mean", "agreement_sd", "Agreement between seeds", "adjusted Rand index", "pairs of seeds"),
-    _Panel("types_agreement_mean", "types_agreement_sd", "Agreement with known types", "adjusted Rand index", "seeds"),
+    _Panel("agreement_mean", "agreement_sd", "Agreement between {many}", "adjusted Rand index", "pairs of {many}"),
+    _Panel("types_agreement_mean", "types_agreement_sd", "Agreement with known types", "adjusted Rand index", "{many}"),
     _Panel(
-        *("test_correlation_mean", "test_correlation_sd", "Predictive performance", "test correlation", "seeds"),
+        *("test_correlation_mean", "test_correlation_sd", "Predictive performance", "test correlation", "{many}"),
         shared_lines=True,
     ),
 )
 
 
-def agreement_figure(table: pd.DataFrame, *, n_types: int | None = None) -> Figure:
+def agreement_figure(table: pd.DataFrame, *, n_types: int | None = None, many: str = "seeds") -> Figure:
     """Draw the agreement of every method against the number of clusters K.
 
     Side by side: agreement between seeds; agreement with known types and test correlation, where the table has them.
@@ -59,6 +59,8 @@ def agreement_figure(table: pd.DataFrame, *, n_types: int | None = None) -> Figu
         ``types_agreement_sd``, ``test_correlation_mean`` and ``test_correlation_sd``. NaN: not known.
     n_types
         Number of known types, marked on the axis of K in the panel of the agreement with them; None: no mark.
+    many
+        What is compared: "seeds", or "models" that differ in more.
 
     Returns
     -------
@@ -81,7 +83,7 @@ def agreement_figure(table: pd.DataFrame, *, n_types: int | None = None) -> Figu
             clusters_axis.prepare(ax)
             draw_others(ax, table, shown.others, panel.mean)
             _draw_panel(ax, table, panel, styles, clusters_axis.offsets(panel.shared_lines))
-            _label(ax, table, panel, letter if len(panels) > 1 else "")
+            _label(ax, table, panel, letter if len(panels) > 1 else "", many)
             if n_types is not None and panel.mean == "types_agreement_mean":
                 _mark_types(ax, n_types)
     return figure
@@ -141,14 +143,14 @@ def _same_values(lines: Mapping[str, pd.DataFrame], panel: _Panel) -> list[list[
     return [labels for labels in groups.values() if len(labels) > 1]
 
 
-def _label(ax: Axes, rows: pd.DataFrame, panel: _Panel, letter: str) -> None:
+def _label(ax: Axes, rows: pd.DataFrame, panel: _Panel, letter: str, many: str) -> None:
     ax.set_ylabel(panel.ylabel)
     has_sd = panel.sd in rows and bool(rows[panel.sd].notna().any())
     if panel.mean == "agreement_mean":
-        note = spread_note(rows["n_pairs"], "pair of seeds", "pairs of seeds", has_sd=has_sd)
+        note = spread_note(rows["n_pairs"], f"pair of {many}", f"pairs of {many}", has_sd=has_sd)
     else:
-        note = f"{'mean ± SD' if has_sd else 'mean'} over {panel.over}"
-    title_panel(ax, letter, panel.title, note)
+        note = f"{'mean ± SD' if has_sd else 'mean'} over {panel.over.format(many=many)}"
+    title_panel(ax, letter, panel.title.format(many=many), note)
 
 
 def _mark_types(ax: Axes, n_types: int) -> None:

@@ -24,7 +24,7 @@ _ROW = 2.5
 _MAX_NAMED = 30
 
 
-def consensus_figure(frame: pd.DataFrame, *, title: str = "") -> Figure:
+def consensus_figure(frame: pd.DataFrame, *, title: str = "", many: str = "seeds") -> Figure:
     """Draw how stable the consensus clusters of several seeds are, neuron by neuron and cluster by cluster.
 
     Parameters
@@ -34,6 +34,8 @@ def consensus_figure(frame: pd.DataFrame, *, title: str = "") -> Figure:
         to 1), ``n_seeds`` and ``confidence`` (mean over seeds of the largest posterior; NaN where there is none).
     title
         Whose clusters they are, e.g. "DECEMber, K = 6".
+    many
+        What has voted: "seeds", or "models" that differ in more.
 
     Returns
     -------
@@ -67,10 +69,10 @@ def consensus_figure(frame: pd.DataFrame, *, title: str = "") -> Figure:
         ratios = (1, 1.25, 1) if has_confidence else (1, 1.25)
         axes = list(figure.subplots(1, len(ratios), width_ratios=ratios))
         n_seeds = int(frame["n_seeds"].max())
-        _draw_stability(axes[0], frame["stability"], n_seeds)
-        title_panel(axes[0], "A", "Stability of neurons", f"{len(frame):,} neurons, {n_seeds} seeds")
-        _draw_clusters(axes[1], frame)
-        title_panel(axes[1], "B", "Stability of clusters", "bar: mean; dark: share that all seeds keep")
+        _draw_stability(axes[0], frame["stability"], n_seeds, many)
+        title_panel(axes[0], "A", "Stability of neurons", f"{len(frame):,} neurons, {n_seeds} {many}")
+        _draw_clusters(axes[1], frame, many)
+        title_panel(axes[1], "B", "Stability of clusters", f"bar: mean; dark: share that all {many} keep")
         if has_confidence:
             _draw_confidence(axes[2], frame)
             title_panel(axes[2], "C", "Confidence", "median and quartiles of neurons")
@@ -81,7 +83,7 @@ def _levels(stability: pd.Series) -> np.ndarray:
     return np.unique(stability.round(6))
 
 
-def _draw_stability(ax: Axes, stability: pd.Series, n_seeds: int) -> None:
+def _draw_stability(ax: Axes, stability: pd.Series, n_seeds: int, many: str) -> None:
     levels = np.arange(1, n_seeds + 1) / n_seeds
     nearest = np.abs(stability.to_numpy()[:, None] - levels).argmin(axis=1)
     shares = np.bincount(nearest, minlength=n_seeds) / len(stability)
@@ -91,18 +93,18 @@ def _draw_stability(ax: Axes, stability: pd.Series, n_seeds: int) -> None:
     if n_seeds <= 6:
         ax.set_xticks(levels, [f"{i + 1}/{n_seeds}" for i in range(n_seeds)])
     ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
-    ax.set_xlabel("seeds that agree on the cluster")
+    ax.set_xlabel(f"{many} that agree on the cluster")
     ax.set_ylabel("share of neurons")
     ax.grid(axis="y")
 
 
-def _draw_clusters(ax: Axes, frame: pd.DataFrame) -> None:
+def _draw_clusters(ax: Axes, frame: pd.DataFrame, many: str) -> None:
     groups = frame.groupby("cluster")["stability"]
     clusters = pd.DataFrame({"mean": groups.mean(), "n": groups.size(), "core": groups.apply(_core)})
     clusters = clusters.sort_values("mean", ascending=False)
     positions = np.arange(len(clusters))
     ax.barh(positions, clusters["mean"], height=0.78, color=_SKY, label="mean stability")
-    ax.barh(positions, clusters["core"], height=0.78, color=_BLUE, label="kept by all seeds")
+    ax.barh(positions, clusters["core"], height=0.78, color=_BLUE, label=f"kept by all {many}")
     if len(clusters) <= _MAX_NAMED:
         names = [f"{cluster} ({n:,})" for cluster, n in zip(clusters.index, clusters["n"], strict=True)]
         ax.set_yticks(positions, names)

@@ -28,7 +28,7 @@ from december_plugin.plots.shown import shown_methods
 from december_plugin.plots.style import INK, figure_style
 
 # Where no null is known, the agreement itself.
-_WITHOUT_NULL = replace(AGREEMENT, curve="agreement", title="Agreement between seeds", value="adjusted Rand index")
+_WITHOUT_NULL = replace(AGREEMENT, curve="agreement", title="Agreement between {many}", value="adjusted Rand index")
 NOT_BETWEEN = (
     "Likelihood, BIC and silhouette are drawn minus the best value of each curve: compare along a curve, never between "
     "curves. They are numbers of different readout vectors, which have other scales for every method."
@@ -44,7 +44,7 @@ _RING: dict[str, Any] = {
 _WHAT = "the table"
 
 
-def cluster_count_figure(table: pd.DataFrame, choices: pd.DataFrame | None = None) -> Figure:
+def cluster_count_figure(table: pd.DataFrame, choices: pd.DataFrame | None = None, *, many: str = "seeds") -> Figure:
     """Draw four criteria against K, with the K that each picks, if any.
 
     The agreement between seeds is drawn minus the mean of its null where there is one, otherwise as it is. The held-out
@@ -61,6 +61,8 @@ def cluster_count_figure(table: pd.DataFrame, choices: pd.DataFrame | None = Non
     choices
         One row per method: ``label``, the K that a criterion picks or NaN in the columns ``agreement``,
         ``heldout_log_likelihood``, ``bic``, ``silhouette`` (as far as they are there). None: no marks.
+    many
+        What is compared: "seeds", or "models" that differ in more.
 
     Returns
     -------
@@ -97,7 +99,7 @@ def cluster_count_figure(table: pd.DataFrame, choices: pd.DataFrame | None = Non
                 ax.yaxis.set_major_formatter(EngFormatter(sep=""))
             if choices is not None:
                 _mark(ax, table, choices, criterion, offsets)
-            title_panel(ax, name if len(panels) > 1 else "", criterion.title, _note(criterion))
+            title_panel(ax, name if len(panels) > 1 else "", criterion.title.format(many=many), _note(criterion, many))
         for ax in axes[len(panels) :]:
             ax.remove()
         legend_below(figure, handles, width=width)
@@ -118,10 +120,10 @@ def cluster_count_caption(choices: pd.DataFrame) -> str:
     return "\n\n".join([NOT_BETWEEN, *statements]) + "\n"
 
 
-def _note(criterion: Criterion) -> str:
+def _note(criterion: Criterion, many: str) -> str:
     if criterion.of_one_model:
         return f"along a curve only; {criterion.direction}"
-    bars = "mean ± SD over pairs of seeds" if criterion == _WITHOUT_NULL else "bars: SD of the null"
+    bars = f"mean ± SD over pairs of {many}" if criterion == _WITHOUT_NULL else "bars: SD of the null"
     return f"{bars}; {criterion.direction}"
 
 

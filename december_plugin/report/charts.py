@@ -374,23 +374,25 @@ def _marks(n: int) -> list[tuple[str, str]]:
     return [(color, symbols[i % len(symbols)]) for i, color in enumerate(group_colors(n))]
 
 
-def cluster_sizes_chart(clusters: pd.DataFrame, *, n_seeds: int) -> Chart:
-    """Return sizes of clusters, the neurons that all seeds put there apart from the others.
+def cluster_sizes_chart(clusters: pd.DataFrame, *, n_seeds: int, many: str = "seeds") -> Chart:
+    """Return sizes of clusters, the neurons that all models put there apart from the others.
 
     Parameters
     ----------
     clusters
         ``cluster`` (shown name), ``color``, ``size`` and ``core`` (neurons with stability 1).
     n_seeds
-        Number of seeds; with one seed there is no core.
+        Number of models; with one there is no core.
+    many
+        What they are called.
     """
     names = [f"{name}" for name in clusters["cluster"]]
     core = clusters["core"].astype(int)
     rest = clusters["size"].astype(int) - core
     bars = []
     if n_seeds > 1:
-        bars.append((core, f"in this cluster in all {n_seeds} seeds", 1.0))
-        bars.append((rest, "in most seeds", 0.4))
+        bars.append((core, f"in this cluster in all {n_seeds} {many}", 1.0))
+        bars.append((rest, f"in most {many}", 0.4))
     else:
         bars.append((clusters["size"].astype(int), "neurons", 1.0))
     traces = [
@@ -404,7 +406,7 @@ def cluster_sizes_chart(clusters: pd.DataFrame, *, n_seeds: int) -> Chart:
         for sizes, label, opacity in bars
     ]
     title = "Sizes of the clusters"
-    note = f" (full colour: in the same cluster in all {n_seeds} seeds)" if n_seeds > 1 else ""
+    note = f" (full colour: in the same cluster in all {n_seeds} {many})" if n_seeds > 1 else ""
     x = x_axis("cluster", type="category", showgrid=False)
     of_chart = layout(x, y_axis("neurons"), barmode="stack", bargap=0.25)
     return Chart(f"{title}{note}", f"{title}{note}; numbers below.", traces, of_chart)

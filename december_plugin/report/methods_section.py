@@ -11,7 +11,9 @@ from december_plugin.clustering.methods import DECEMBER, POST_HOC
 from december_plugin.evaluation.model_selection import format_n_clusters
 from december_plugin.findings.data import Analysis
 from december_plugin.findings.verdict import agreed_counts
+from december_plugin.findings.wording import Wording
 from december_plugin.text.entry_names import complete_settings, short_function
+from december_plugin.text.formatting import numbered
 
 CITATIONS = (
     (
@@ -82,22 +84,35 @@ def cite(*names: str) -> str:
 
 def methods_in_words(analysis: Analysis, entries: pd.DataFrame) -> list[tuple[str, str]]:
     """Return headings with paragraphs on what was done, with the settings of the entries."""
-    parts = [("Models", _models(analysis)), ("Training", _training(analysis, entries))]
+    parts = [("Models", _models(analysis))]
+    if analysis.wording.trains:
+        parts.append(("Training", _training(analysis, entries)))
     if (analysis.agreement["method"] == "december").any():
         parts.append(("DECEMber", _december(analysis, entries)))
     parts.append(("Clusterings fitted afterwards", _post_hoc(analysis)))
-    parts.append(("Agreement", _agreement()))
+    parts.append(("Agreement", _agreement(analysis.wording)))
     if not analysis.nulls.empty:
         parts.append(("The null", _null(analysis)))
     if not analysis.counts.empty:
-        parts.append(("Number of clusters", _counts()))
+        parts.append(("Number of clusters", _counts(analysis.wording)))
     if analysis.chosen is not None and analysis.chosen.n_seeds > 1:
-        parts.append(("Consensus and stability", _consensus()))
+        parts.append(("Consensus and stability", _consensus(analysis.wording)))
     return parts
 
 
 def _models(analysis: Analysis) -> str:
-    n, function = int(analysis.sessions["n_neurons"].sum()), short_function(analysis.model["fn"])
+    n = int(analysis.sessions["n_neurons"].sum())
+    if not analysis.wording.trains:
+        return (
+            f"{int(analysis.agreement['n_models'].max())} models that were trained elsewhere, of {n:,} neurons in "
+            f"{numbered(len(analysis.sessions), 'session')}. What is clustered of a neuron: {analysis.space}. "
+            "A readout vector is a neuron's weights on the features of its model's core, in a basis that training picks by "
+            "chance. A functional embedding is the readout vector times the symmetric root of the covariance of these "
+            "features over stimuli: distances are differences of predicted drives, in their standard deviations, "
+            "whatever the basis. Directions are vectors of length 1: what a neuron is tuned to, and not how strongly "
+            "it is driven."
+        )
+    function = short_function(analysis.model["fn"])
     return (
         f"Models of a shared core and one readout per session ({function}) predict the responses of "
         f"{n:,} neurons in {len(analysis.sessions)} sessions. A neuron's readout vector, its weights on the core's "
@@ -143,6 +158,8 @@ def _december(analysis: Analysis, entries: pd.DataFrame) -> str:
 def _post_hoc(analysis: Analysis) -> str:
     kinds = sorted(set(analysis.agreement["method"]) - {DECEMBER})
     used = [POST_HOC[kind].phrase if kind in POST_HOC else str(kind) for kind in kinds]
+    if not analysis.wording.trains:
+        return f"Fitted to the vectors of every model by itself: {', '.join(used)}."
     if not used:
         return "None: there is nothing to compare DECEMber with."
     return (
@@ -151,11 +168,12 @@ def _post_hoc(analysis: Analysis) -> str:
     )
 
 
-def _agreement() -> str:
+def _agreement(wording: Wording) -> str:
+    many = wording.many
     return (
         f"The adjusted Rand index (ARI {cite('ari')}) of two clusterings of the same neurons is 1 if they are "
-        "identical and 0 on average for random ones. Between seeds it is taken for every pair of seeds of one "
-        "configuration; mean and standard deviation (divisor n − 1) are over these pairs. Pairs share seeds, so this "
+        f"identical and 0 on average for random ones. Between {many} it is taken for every pair of {many} of one "
+        f"configuration; mean and standard deviation (divisor n − 1) are over these pairs. Pairs share {many}, so this "
         "spread is no standard error. The test correlation is the mean over neurons of the correlation between "
         "response and prediction over single trials of the test tier; sessions whose test responses are all constant "
         "were not measured there and are left out."
@@ -163,24 +181,24 @@ def _agreement() -> str:
 
 
 def _null(analysis: Analysis) -> str:
-    draws = analysis.nulls["n_draws"]
+    draws, many = analysis.nulls["n_draws"], analysis.wording.many
     number = f"{draws.min():g}" if draws.min() == draws.max() else f"{draws.min():g} to {draws.max():g}"
     return (
-        "Readouts of different seeds agree on clusters also where there are none. Surrogate readout vectors "
-        f"({number} draws) have the real ones' mean, covariance and marginals, within and across seeds, but no "
+        f"Readouts of different {many} agree on clusters also where there are none. Surrogate readout vectors "
+        f"({number} draws) have the real ones' mean, covariance and marginals, within and across {many}, but no "
         f"clusters; they are made by iterated amplitude adjustment {cite('surrogates')} and clustered like the real "
         "ones. p is the share of draws that agree at least as well as the data, one-sided, with one added to both "
         "counts. Neither bends nor sparse axes are preserved, so a continuum that has these can beat the null."
     )
 
 
-def _counts() -> str:
+def _counts(wording: Wording) -> str:
     return (
-        "Four criteria: agreement between seeds above the mean of its null; log likelihood of held-out neurons; "
-        "Bayesian information criterion; silhouette. k-means has neither likelihood nor BIC. A criterion picks a K "
+        f"Four criteria: agreement between {wording.many} above the mean of its null; log likelihood of "
+        "held-out neurons; Bayesian information criterion; silhouette. k-means has neither likelihood nor BIC. A criterion picks a K "
         "if it is the only one as good as the best within the error; where several are, it has a range. Criteria agree "
         "on a K if at least two pick it, or narrow it down to less than half of what was tried; the uncertainty is the "
-        "range that one of them cannot distinguish. Agreement between seeds can be highest at a K below the true one."
+        f"range that one of them cannot distinguish. {wording.between} can be highest at a K below the true one."
     )
 
 
@@ -200,11 +218,12 @@ def counts_in_words(choices: pd.DataFrame) -> str:
     return f"{begin} Here criteria agree on {format_n_clusters(*agreed)}, for {n} of {len(choices)} {methods}."
 
 
-def _consensus() -> str:
+def _consensus(wording: Wording) -> str:
+    one, many = wording.one, wording.many
     return (
-        "Cluster numbers mean nothing across seeds. Labels are matched to the seed that agrees best with the others "
-        "(Hungarian method), then seeds vote; a neuron's stability is the share of seeds that put it into its "
-        "consensus cluster. With S seeds it is at least 1/S, and with few seeds it is coarse."
+        f"Cluster numbers mean nothing across {many}. Labels are matched to the {one} that agrees best with the others "
+        f"(Hungarian method), then {many} vote; a neuron's stability is the share of {many} that put it into its "
+        f"consensus cluster. With S {many} it is at least 1/S, and with few {many} it is coarse."
     )
 
 

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from december_plugin.evaluation.agreement import SIGNIFICANT
 from december_plugin.findings.data import Analysis
+from december_plugin.findings.wording import Wording
 from december_plugin.plots.clusters_axis import ClustersAxis
 from december_plugin.plots.nulls import (
     BAND_COLOR,
@@ -47,12 +48,13 @@ class NullPanel:
 
 @dataclass(frozen=True)
 class NullFigure:
-    """All panels, what the surrogates are, and how many methods are in the table only."""
+    """All panels, what the surrogates are, how many methods are in the table only, and what is drawn."""
 
     panels: tuple[NullPanel, ...]
     surrogates: str
     n_others: int
     asterisk: Markup
+    between: str
     threshold: str = f"p ≤ {SIGNIFICANT:g}"
 
 
@@ -71,13 +73,13 @@ def null_figure_of(analysis: Analysis) -> NullFigure | None:
         NullPanel(
             method,
             _words(rows, with_surrogate=len(surrogates) > 1),
-            _drawing(rows, shown.styles[method], scale),
+            _drawing(rows, shown.styles[method], scale, analysis.wording),
         )
         for method, rows in found
     ]
     said = surrogates[0] if len(surrogates) == 1 else ""
     asterisk = Markup(f'<svg class="swatch" viewBox="0 0 14 14" width="14" height="14">{_asterisk(7.0, 7.0)}</svg>')
-    return NullFigure(tuple(panels), said, len(shown.others), asterisk)
+    return NullFigure(tuple(panels), said, len(shown.others), asterisk, analysis.wording.between)
 
 
 def _words(rows: pd.DataFrame, *, with_surrogate: bool) -> str:
@@ -122,10 +124,10 @@ class _Scale:
         return [float(value) for value in found if self.low <= value <= self.high]
 
 
-def _drawing(rows: pd.DataFrame, style: MethodStyle, scale: _Scale) -> Markup:
+def _drawing(rows: pd.DataFrame, style: MethodStyle, scale: _Scale, wording: Wording) -> Markup:
     parts = [*_frame(scale), *_band(rows, scale), *_points(rows, style, scale)]
     return Markup(
-        f'<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="Agreement between seeds against the number '
+        f'<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="{wording.between} against the number '
         f'of clusters, with the band of its null; numbers in the table below." font-size="{_FONT:g}" fill="{INK}">'
         f"{''.join(parts)}</svg>"
     )

@@ -138,6 +138,10 @@ def _provenance(data: ReportData) -> dict[str, Any]:
     failures = [tables.Column(name, name) for name in ("table", "count", "reason", "example", "job")]
     entries = [tables.Column(name, name) for name in ("kind", "fn", "comment", "hash", "config")]
     versions = [tables.Column(name, name) for name in ("package", "version", "n_models")]
+    models = [
+        *(tables.Column("name", "name"), tables.Column("source", "source")),
+        *(tables.Column("neurons", "n_neurons", "integer"), tables.Column("features", "n_features", "integer")),
+    ]
     here = pd.DataFrame({"package": list(data.versions), "version": list(data.versions.values())})
     known = data.known_types.copy()
     if len(known):
@@ -152,6 +156,7 @@ def _provenance(data: ReportData) -> dict[str, Any]:
         "progress": tables.make_table(data.progress, "Entries of the tables", progress),
         "failures": tables.make_table(data.failures, "Failures by reason", failures) if len(data.failures) else None,
         "entries": tables.make_table(data.entries, "Entries and their settings", entries),
+        "models": tables.make_table(data.models, "Models", models) if len(data.models) else None,
         "here": tables.make_table(here, "Packages where this report was made", versions[:2]),
         "trained_with": tables.make_table(data.training_versions, "Packages of the trainings", versions)
         if len(data.training_versions)

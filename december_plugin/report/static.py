@@ -55,8 +55,9 @@ def agreement_picture(analysis: Analysis) -> Picture | None:
     """Return agreement and correlation against K."""
     from december_plugin.plots import agreement_figure
 
-    alt = "Agreement between seeds, agreement with known types and test correlation against the number of clusters."
-    return picture(lambda: agreement_figure(analysis.agreement, n_types=analysis.n_types), alt)
+    wording = analysis.wording
+    alt = f"{wording.between}, agreement with known types and test correlation against the number of clusters."
+    return picture(lambda: agreement_figure(analysis.agreement, n_types=analysis.n_types, many=wording.many), alt)
 
 
 def counts_picture(analysis: Analysis) -> Picture | None:
@@ -65,7 +66,9 @@ def counts_picture(analysis: Analysis) -> Picture | None:
         return None
     from december_plugin.plots.model_selection import cluster_count_figure
 
-    return picture(lambda: cluster_count_figure(analysis.counts), "Criteria for the number of clusters against K.")
+    many = analysis.wording.many
+    alt = "Criteria for the number of clusters against K."
+    return picture(lambda: cluster_count_figure(analysis.counts, many=many), alt)
 
 
 def strength_picture(analysis: Analysis) -> Picture | None:
@@ -102,7 +105,7 @@ def embedding_picture(analysis: Analysis) -> Picture | None:
     points = neurons[["x", "y"]].to_numpy()
     return picture(
         lambda: embedding_figure(points, groupings, coordinates=points, reference=next(iter(groupings))),
-        "t-SNE of readout vectors, coloured by cluster, by known type where there are some, and by session.",
+        f"t-SNE of {embedding.vectors}, coloured by cluster, by known type where there are some, and by session.",
     )
 
 
@@ -121,6 +124,6 @@ def consensus_picture(analysis: Analysis) -> Picture | None:
     from december_plugin.plots.confidence import consensus_figure
 
     title = f"{chosen.label}, K = {chosen.n_clusters}"
-    return picture(
-        lambda: consensus_figure(chosen.neurons, title=title), "Stability and confidence of the neurons by cluster."
-    )
+    many = analysis.wording.many
+    alt = "Stability and confidence of the neurons by cluster."
+    return picture(lambda: consensus_figure(chosen.neurons, title=title, many=many), alt)

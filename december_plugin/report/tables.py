@@ -13,6 +13,7 @@ import pandas as pd
 from december_plugin.evaluation.model_selection import CRITERIA, HELD_OUT, OF_ONE_MODEL, Criterion, format_n_clusters
 from december_plugin.findings.data import Analysis, Confusion, SelectedConfiguration, whose_clusters
 from december_plugin.findings.verdict import REFERENCES
+from december_plugin.findings.wording import Wording
 from december_plugin.text.formatting import numbered
 
 ABSENT = "–"
@@ -109,7 +110,7 @@ def agreement_table_of(analysis: Analysis) -> Table:
     columns = [
         Column("K", "n_clusters", "integer"),
         Column("method", "label"),
-        Column("ARI between seeds", "agreement", "mean"),
+        Column(_between(analysis), "agreement", "mean"),
         Column("pairs", "n_pairs", "integer"),
         Column(known, "types_agreement", "mean"),
         Column("test correlation", "test_correlation", "mean"),
@@ -126,7 +127,7 @@ def null_table_of(analysis: Analysis) -> Table:
     columns = [
         Column("K", "n_clusters", "integer"),
         Column("method", "label"),
-        Column("ARI between seeds", "agreement_mean", "number"),
+        Column(_between(analysis), "agreement_mean", "number"),
         Column("null, mean", "null_mean", "number"),
         Column("null, 95 % of draws", "band"),
         Column("p", "p_value", "small"),
@@ -134,7 +135,7 @@ def null_table_of(analysis: Analysis) -> Table:
         Column("pairs", "n_pairs", "integer"),
         Column("surrogate", "surrogate_name"),
     ]
-    return make_table(frame, "Agreement between seeds beside surrogates without clusters", columns)
+    return make_table(frame, f"{analysis.wording.between} beside surrogates without clusters", columns)
 
 
 def _pairs(nulls: pd.DataFrame) -> list[tuple[float, float]]:
@@ -146,11 +147,16 @@ def counts_table_of(analysis: Analysis) -> Table:
     columns = [
         Column("K", "n_clusters", "integer"),
         Column("method", "label"),
-        Column("ARI between seeds", "agreement", "mean"),
+        Column(_between(analysis), "agreement", "mean"),
         Column("above the null", "above_null_mean", "signed"),
         *(Column(_head(criterion), criterion.curve, "mean") for criterion in OF_ONE_MODEL),
     ]
-    return make_table(analysis.counts, "Criteria for the number of clusters (mean ± SD over seeds)", columns)
+    caption = f"Criteria for the number of clusters (mean ± SD over {analysis.wording.many})"
+    return make_table(analysis.counts, caption, columns)
+
+
+def _between(analysis: Analysis) -> str:
+    return f"ARI between {analysis.wording.many}"
 
 
 def _head(criterion: Criterion) -> str:
@@ -265,7 +271,7 @@ def tested_words(analysis: Analysis) -> str:
     return f"{words}; the others could not be tested, for the reason in the table above." if n_untested else f"{words}."
 
 
-def confusion_table_of(confusion: Confusion) -> Table:
+def confusion_table_of(confusion: Confusion, wording: Wording) -> Table:
     """Return the counts of a confusion matrix."""
     frame = confusion.frame
     names = [str(name) for name in frame.index]
@@ -275,7 +281,7 @@ def confusion_table_of(confusion: Confusion) -> Table:
     ]
     heads = ("cluster", *(str(name) for name in frame.columns))
     numeric = (False, *([True] * len(frame.columns)))
-    whose = whose_clusters(confusion.frame.attrs)
+    whose = whose_clusters(confusion.frame.attrs, wording)
     return Table(f"Neurons by cluster and type, {confusion.label}, {whose}", heads, tuple(rows), numeric)
 
 
@@ -294,12 +300,12 @@ def cluster_frame(chosen: SelectedConfiguration, colors: Sequence[str]) -> pd.Da
     return frame
 
 
-def clusters_table_of(clusters: pd.DataFrame) -> Table:
+def clusters_table_of(clusters: pd.DataFrame, wording: Wording) -> Table:
     """Return sizes, stability and confidence by cluster."""
     columns = [
         Column("cluster", "cluster", "integer"),
         Column("neurons", "size", "integer"),
-        Column("in all seeds", "core_share", "percent"),
+        Column(f"in all {wording.many}", "core_share", "percent"),
         Column("stability", "stability", "mean"),
         Column("confidence", "confidence", "mean"),
         Column("margin", "margin", "mean"),

@@ -47,6 +47,7 @@ def analysis_view(number: int, analysis: Analysis, data: ReportData, payload: Pa
         "id": f"a{number}",
         "number": number,
         "analysis": analysis,
+        "models": list(data.models["name"]) if len(data.models) else [],
         "answer": found,
         "shown_warnings": shown_warnings(analysis),
         "methods": methods_in_words(analysis, data.entries),
@@ -74,10 +75,10 @@ def _legend(shown: ShownMethods) -> list[dict[str, Any]]:
 
 
 def _agreement_view(analysis: Analysis, shown: ShownMethods, payload: Payload) -> dict[str, Any]:
-    table = analysis.agreement
+    table, wording = analysis.agreement, analysis.wording
     known = f"Agreement with known types ({analysis.types_name})"
     curves = (
-        charts.Curve("agreement", "Agreement between seeds", "ARI between seeds", "pairs of seeds"),
+        charts.Curve("agreement", wording.between, f"ARI between {wording.many}", wording.pairs),
         charts.Curve("types_agreement", known, "ARI to known types", "models"),
         charts.Curve(
             *("test_correlation", "Predictive performance", "test correlation", "models"),
@@ -150,13 +151,13 @@ def _confusions_view(analysis: Analysis, payload: Payload) -> list[dict[str, Any
     views = []
     for confusion in analysis.confusions:
         attrs = confusion.frame.attrs
-        title = f"{confusion.label}, K = {confusion.n_clusters}, {whose_clusters(attrs)}"
+        title = f"{confusion.label}, K = {confusion.n_clusters}, {whose_clusters(attrs, analysis.wording)}"
         views.append(
             {
                 "title": title,
                 "chart": payload.chart(charts.confusion_chart(confusion.frame, title=title)),
                 "picture": static.confusion_picture(confusion.frame, title),
-                "table": tables.confusion_table_of(confusion),
+                "table": tables.confusion_table_of(confusion, analysis.wording),
                 "accuracy": tables.as_text(attrs.get("accuracy"), "percent"),
                 "n_seeds": attrs.get("n_seeds", 1),
                 "n_unlabelled": tables.as_text(attrs.get("n_unlabelled"), "integer"),
@@ -169,12 +170,13 @@ def _clusters_view(analysis: Analysis, payload: Payload) -> dict[str, Any] | Non
     chosen = analysis.chosen
     if chosen is None:
         return None
+    wording = analysis.wording
     clusters = tables.cluster_frame(chosen, cluster_colors(chosen))
     return {
         "chosen": chosen,
-        "chart": payload.chart(charts.cluster_sizes_chart(clusters, n_seeds=chosen.n_seeds)),
+        "chart": payload.chart(charts.cluster_sizes_chart(clusters, n_seeds=chosen.n_seeds, many=wording.many)),
         "picture": static.consensus_picture(analysis),
-        "table": tables.clusters_table_of(clusters),
+        "table": tables.clusters_table_of(clusters, wording),
         "pages": [_cluster_page(chosen, row) for row in clusters.head(MOST_SHOWN_CLUSTERS).to_dict("records")],
         "n_clusters": len(clusters),
     }
@@ -207,7 +209,7 @@ def embedding_view(name: str, analysis: Analysis, payload: Payload) -> dict[str,
     numbers = payload.embeddings[name]
     return {
         "id": name,
-        "words": embedding_words(embedding),
+        "words": embedding_words(embedding, analysis.wording),
         "picture": static.embedding_picture(analysis),
         "sessions": numbers["sessions"],
         "clusters": [{"code": code, "name": f"{code}", "color": color} for code, color in enumerate(numbers["colors"])],
