@@ -14,7 +14,13 @@ import datajoint as dj
 import numpy as np
 from datajoint.errors import DuplicateError
 
-from december_plugin.clustering.methods import DECEMBER, METHODS, canonical_settings, setting_mistakes
+from december_plugin.clustering.methods import (
+    DECEMBER,
+    METHODS,
+    canonical_settings,
+    embedding_space,
+    setting_mistakes,
+)
 from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
 from december_plugin.schemas.restrictions import restricted
 from december_plugin.schemas.serialization import decode_blob, encode_blob
@@ -45,11 +51,14 @@ def clustering_hash(method: str, n_clusters: int, settings: Mapping[str, Any]) -
 
 
 def _row(method: str, n_clusters: int, settings: dict[str, Any], description: str) -> dict[str, Any]:
+    space = embedding_space(settings)
     return {
         "clustering_hash": clustering_hash(method, n_clusters, settings),
         "method": method,
         "n_clusters": n_clusters,
         "settings": settings,
+        "space": space.space,
+        "normalize": space.normalize,
         "description": description,
     }
 
@@ -58,7 +67,8 @@ class Clustering(dj.Lookup):
     """Ways to assign the neurons of a trained model to clusters.
 
     The entry ``december`` is always there: it reads the mixture that the trainer fitted, and has no settings of its
-    own. The others are methods of :mod:`december_plugin.clustering.post_hoc`, fitted to the readout vectors afterwards.
+    own. The others are methods of :mod:`december_plugin.clustering.post_hoc`, fitted afterwards to the readout vectors,
+    or to the functional embeddings where ``space`` says so.
     """
 
     definition = """
@@ -68,6 +78,8 @@ class Clustering(dj.Lookup):
     method: varchar(32)                   # december = trained with the model; gmm, kmeans, t_mixture = post hoc
     n_clusters: int unsigned              # number of clusters K; 0 = the trainer's (december)
     settings: longblob                    # settings of the method, defaults written out
+    space='readout': enum('readout', 'functional')  # vectors that are clustered; of december the trainer says it
+    normalize='none': enum('none', 'l2')  # l2 = their directions
     description='': varchar(255)          # short description
     clustering_ts=CURRENT_TIMESTAMP: timestamp  # time of registration (server's clock)
     """
@@ -96,7 +108,8 @@ class Clustering(dj.Lookup):
         skip_duplicates
             Return the key of an entry that is there already, rather than raise.
         **settings
-            Settings of the method; what is not given has the method's default.
+            Settings of the method, and ``space`` and ``normalize`` of
+            :class:`~december_plugin.embeddings.space.EmbeddingSpace`; what is not given has its default.
 
         Raises
         ------

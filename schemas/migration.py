@@ -24,6 +24,7 @@ SET_KEY = "seed_set"
 ADDED_COLUMNS = {
     "__cluster_assignment__session": "margins",
     "#surrogate": "surrogate_clusterings",
+    "#clustering": "normalize",  # was added after space
     "known_types": "types_version",
     "pool_worker": "gpu_workers",
 }

@@ -1,5 +1,7 @@
 """The methods by which neurons are clustered: what each is called, and what it can be told.
 
+Beside the settings of its method, every clustering has those of :data:`SHARED`, which say what is clustered.
+
 A new method is an entry in :data:`METHODS`, a fit in :mod:`december_plugin.clustering.post_hoc`, and a colour and a
 marker in :mod:`december_plugin.plots.style`; if it has a likelihood, also a score of held-out neurons in
 :mod:`december_plugin.evaluation.model_selection`.
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, PlainValidator
 
+from december_plugin.embeddings.space import EmbeddingSpace
 from december_plugin.errors import SettingsError, UnknownSettingError, did_you_mean
 from december_plugin.validation.checks import check_bounds
 from december_plugin.validation.models import AS_GIVEN, Positive, PositiveOrZero, Says, constructed, settings_class
@@ -141,6 +144,13 @@ POST_HOC: Mapping[str, ClusteringMethod] = MappingProxyType(
 )
 """Those that cluster the readouts of a trained model."""
 
+SHARED: tuple[type, ...] = (EmbeddingSpace,)
+"""Settings that every post hoc clustering has, whatever the method: what is clustered, and in which space."""
+
+SHARED_DEFAULTS: Mapping[str, Any] = MappingProxyType(
+    {each.name: each.default for shared in SHARED for each in fields(shared)}
+)
+
 if TYPE_CHECKING:
     Kind = str
     PostHocKind = str
@@ -150,7 +160,7 @@ else:
 
 
 def mistakes_in_settings(method: str, settings: Mapping[str, Any]) -> list[SettingsError]:
-    """Return what is wrong with settings of one of :data:`POST_HOC`, unknown names first."""
+    """Return what is wrong with the own settings of one of :data:`POST_HOC`, unknown names first."""
     unknown = f"{method} has no setting {{name!r}}. {{suggestion}}"
     declared = POST_HOC[method].settings
     assert declared is not None
@@ -158,11 +168,24 @@ def mistakes_in_settings(method: str, settings: Mapping[str, Any]) -> list[Setti
     return [each.as_error() for each in sorted(found, key=lambda each: not each.is_unknown)]
 
 
+def own_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a clustering that are its method's, without those of :data:`SHARED`."""
+    return {name: value for name, value in settings.items() if name not in SHARED_DEFAULTS}
+
+
+def embedding_space(settings: Mapping[str, Any]) -> EmbeddingSpace:
+    """Return the space that the settings of a clustering ask for; the default where they say nothing."""
+    return EmbeddingSpace(
+        **{each.name: settings[each.name] for each in fields(EmbeddingSpace) if each.name in settings}
+    )
+
+
 def canonical_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a post hoc method with every default written out and every value in one form.
 
     ``1`` and ``1.0`` are the same where the default is a float, and so are tuples and lists, and NumPy's and Python's
-    numbers: equal settings must get equal hashes, in every process.
+    numbers: equal settings must get equal hashes, in every process. Of the settings of :data:`SHARED` those that have
+    their default are left out, so that clusterings that are older than these settings keep their hashes.
 
     Raises
     ------
@@ -170,12 +193,18 @@ def canonical_settings(method: str, settings: Mapping[str, Any]) -> dict[str, An
         For an unknown setting, or a value that is not a finite number, a string, a bool, None or a list of these.
     """
     defaults = METHODS[method].defaults
+    known = {**defaults, **SHARED_DEFAULTS} if defaults else defaults
     for name in settings:
-        if name not in defaults:
-            allowed = did_you_mean(name, defaults) if defaults else "It has none: the trainer has them all."
+        if name not in known:
+            allowed = did_you_mean(name, known) if known else "It has none: the trainer has them all."
             raise UnknownSettingError(f"{method} has no setting {name!r}. {allowed}", setting=name)
     merged = {**defaults, **settings}
-    return {name: _canonical(name, merged[name], defaults[name]) for name in sorted(merged)}
+    found = {name: _canonical(name, merged[name], known[name]) for name in sorted(merged)}
+    return {name: value for name, value in found.items() if not _is_left_out(name, value)}
+
+
+def _is_left_out(name: str, value: Any) -> bool:
+    return name in SHARED_DEFAULTS and value == SHARED_DEFAULTS[name]
 
 
 def _canonical(name: str, value: Any, default: Any) -> Any:
@@ -205,14 +234,22 @@ def setting_mistakes(method: str, settings: Mapping[str, Any]) -> list[tuple[str
     method
         One of :data:`METHODS`; "december" has no settings.
     settings
-        What is given of them.
+        What is given of them, and of those of :data:`SHARED`.
     """
     found: list[tuple[str, SettingsError]] = []
     for name, value in settings.items():
         try:
-            right = canonical_settings(method, {name: value})[name]
+            right = canonical_settings(method, {name: value}).get(name, value)
         except SettingsError as error:
             found.append((name, error))
         else:
-            found += [(name, error) for error in mistakes_in_settings(method, {name: right})]
+            found += [(name, error) for error in _mistakes_of(method, name, right)]
     return found
+
+
+def _mistakes_of(method: str, name: str, value: Any) -> list[SettingsError]:
+    """Return what is wrong with the value of a setting that the method, or every method, has."""
+    for shared in SHARED:
+        if name in {each.name for each in fields(shared)}:
+            return [each.as_error() for each in constructed(shared, {name: value})[1]]
+    return mistakes_in_settings(method, {name: value})

@@ -8,19 +8,19 @@ them is the standard deviation, over stimuli, of the difference of the drives th
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from december_plugin.errors import EmbeddingError
 from december_plugin.validation.models import Says, settings_class
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Space = Literal["readout", "functional"]
 Normalize = Literal["none", "l2"]
-Vectors = TypeVar("Vectors", Tensor, npt.NDArray[np.float64])
 
 # Eigenvalues below 0, and differences between the two halves, that are rounding, relative to the largest entry.
 ROUNDING = 1e-6
@@ -82,9 +82,11 @@ class EmbeddingSpace:
         EmbeddingError
             If the root is missing or has another number of features.
         """
-        if not isinstance(vectors, Tensor):
-            if self == EmbeddingSpace():
-                return vectors
+        if self == EmbeddingSpace():
+            return vectors
+        import torch
+
+        if not isinstance(vectors, torch.Tensor):
             embedded: npt.NDArray[np.floating[Any]] = self.embed(
                 torch.from_numpy(np.ascontiguousarray(vectors)), root
             ).numpy()
@@ -132,7 +134,7 @@ def checked_covariance(covariance: npt.ArrayLike | Tensor, *, n_features: int | 
     EmbeddingError
         If it is not square, of another D, not finite, not symmetric, or has negative eigenvalues.
     """
-    sigma = np.asarray(covariance.detach().cpu() if isinstance(covariance, Tensor) else covariance, dtype=np.float64)
+    sigma = np.asarray(covariance.detach().cpu() if hasattr(covariance, "detach") else covariance, dtype=np.float64)
     if sigma.ndim != 2 or sigma.shape[0] != sigma.shape[1] or not len(sigma):
         raise EmbeddingError(f"the feature covariance has the shape {sigma.shape}; it must be (features, features).")
     if n_features is not None and len(sigma) != n_features:
@@ -165,6 +167,8 @@ def _fitting(root: Any, vectors: Tensor) -> Tensor:
             "functional embeddings need the model's feature covariance; december_plugin.embeddings.feature_covariance "
             "computes it from the model and some stimuli."
         )
+    import torch
+
     fitting = torch.as_tensor(root).detach().to(vectors)
     if fitting.shape != (vectors.shape[1], vectors.shape[1]):
         raise EmbeddingError(
@@ -175,6 +179,8 @@ def _fitting(root: Any, vectors: Tensor) -> Tensor:
 
 
 def _directions(vectors: Tensor) -> Tensor:
+    import torch
+
     lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
     # Not 0 / 0, whose gradient would be NaN also where the result is replaced.
     return vectors / torch.where(lengths > 0, lengths, torch.ones_like(lengths))

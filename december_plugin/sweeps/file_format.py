@@ -22,6 +22,11 @@ NO_FN = "an entry is a mapping with at least the key 'fn'."
 NO_COUNT = "an entry needs the keys 'method' and 'n_clusters'."
 
 OrNothing = BeforeValidator(lambda given: given or {})
+Grid = Annotated[
+    dict[str, Annotated[list[Any], Field(min_length=1)]],
+    OrNothing,
+    Says("grid must give each setting a list of values; it is {value!r}."),
+]
 
 
 class SweepEntry(StrictModel):
@@ -37,11 +42,7 @@ class SweepEntry(StrictModel):
     config: Annotated[dict[str, Any], OrNothing, Says("config must be a mapping of settings; it is {value!r}.")] = (
         Field(default_factory=dict)
     )
-    grid: Annotated[
-        dict[str, Annotated[list[Any], Field(min_length=1)]],
-        OrNothing,
-        Says("grid must give each setting a list of values; it is {value!r}."),
-    ] = Field(default_factory=dict)
+    grid: Grid = Field(default_factory=dict)
 
     @field_validator("fn")
     @classmethod
@@ -87,6 +88,7 @@ class ClusteringItem(StrictModel):
         ],
         BeforeValidator(lambda given: given if isinstance(given, list) else [given]),
     ]
+    grid: Grid = Field(default_factory=dict)
 
 
 SeedOfSweep = Annotated[

@@ -17,6 +17,7 @@ Reading and checking a sweep needs no database. ::
         grid: {n_clusters: [10, 20, 30], strength: [auto, 0.1]}
     clusterings:
       - {method: gmm, n_clusters: [10, 20, 30]}
+      - {method: kmeans, n_clusters: 10, grid: {space: [readout, functional], normalize: [none, l2]}}
 
 ``grid`` gives settings lists of values; an entry is made for each combination. Comments may name settings in braces.
 A ``preset`` is replaced by the values that it stands for.
@@ -39,7 +40,7 @@ from typing import Any
 from december_plugin.errors import SettingsError, UnknownSettingError
 from december_plugin.evaluation.surrogate_settings import SurrogateSettings
 from december_plugin.sweeps import functions
-from december_plugin.sweeps.file_format import SECTIONS, content_mistakes
+from december_plugin.sweeps.file_format import SECTIONS, ClusteringItem, content_mistakes
 from december_plugin.sweeps.source import SweepError, read_source
 from december_plugin.sweeps.surrogates import read_surrogates
 from december_plugin.text.stored_text import checked_text
@@ -172,11 +173,18 @@ class _Reader:
                 cells += self._combined(section, position, item, function, dict(config), grid)
         return _without_doubles(cells)
 
-    def _check_grid(self, grid: Mapping[str, list[Any]], config: Mapping[str, Any], here: tuple[str, int]) -> None:
+    def _check_grid(
+        self,
+        grid: Mapping[str, list[Any]],
+        config: Mapping[str, Any],
+        here: tuple[str, int],
+        *,
+        beside: str = "in config",
+    ) -> None:
         where = entry_name(*here)
         for name, values in grid.items():
             if name in config:
-                text = f"{where}: {name} is in config and in grid; leave it out of one of them."
+                text = f"{where}: {name} is {beside} and in grid; leave it out of one of them."
                 self.wrong(text, *here, "grid", name, at_key=True)
             for at, value in enumerate(values):
                 if any(_is_same(value, other) for other in values[:at]):
@@ -247,22 +255,49 @@ class _Reader:
 
     def clusterings(self) -> list[tuple[ClusteringEntry, tuple[Any, ...]]]:
         """Return the clusterings and their places."""
-        from december_plugin.clustering.methods import POST_HOC, setting_mistakes
-
         entries: list[tuple[ClusteringEntry, tuple[Any, ...]]] = []
         for position, item in self.items("clusterings"):
             here, method = ("clusterings", position), item["method"]
-            if (*here, "method") in self.mistaken:
+            if {(*here, "method"), (*here, "grid")} & self.mistaken:
                 continue
-            settings = {key: value for key, value in item.items() if key not in ("method", "n_clusters")}
-            for key, error in setting_mistakes(method, settings):
-                self.wrong(f"{entry_name(*here)}: {error}", *here, key, at_key=key not in POST_HOC[method].defaults)
+            settings = {key: value for key, value in item.items() if key not in ClusteringItem.model_fields}
+            grid = item.get("grid") or {}
+            self._check_clustering(method, settings, grid, here)
             is_list = isinstance(item["n_clusters"], list)
             for at, count in enumerate(item["n_clusters"] if is_list else [item["n_clusters"]]):
                 place = (*here, "n_clusters", at) if is_list else (*here, "n_clusters")
-                if place not in self.mistaken:
-                    entries.append((ClusteringEntry(method, count, settings), place))
+                if place in self.mistaken:
+                    continue
+                for values in itertools.product(*grid.values()):
+                    given = {**settings, **dict(zip(grid, values, strict=True))}
+                    entries.append((ClusteringEntry(method, count, given), place))
         return entries
+
+    def _check_clustering(
+        self, method: str, settings: Mapping[str, Any], grid: Mapping[str, list[Any]], here: tuple[str, int]
+    ) -> None:
+        from december_plugin.clustering.methods import setting_mistakes
+
+        where = entry_name(*here)
+        self._check_grid(grid, settings, here, beside="in the entry itself")
+        for name in ClusteringItem.model_fields.keys() & grid.keys():
+            text = f"{where}: {name} is a key of the entry itself and not a setting; take it out of the grid."
+            self.wrong(text, *here, "grid", name, at_key=True)
+        given: list[tuple[tuple[Any, ...], str, Any]] = [((name,), name, value) for name, value in settings.items()]
+        given += [
+            (("grid", name, at), name, value)
+            for name, values in grid.items()
+            if name not in ClusteringItem.model_fields
+            for at, value in enumerate(values)
+        ]
+        said: set[str] = set()
+        for path, name, value in given:
+            for _, error in setting_mistakes(method, {name: value}):
+                is_unknown = isinstance(error, UnknownSettingError)
+                place = path[:2] if is_unknown and path[0] == "grid" else path
+                if str(error) not in said:
+                    self.wrong(f"{where}: {error}", *here, *place, at_key=is_unknown)
+                said.add(str(error))
 
     # --- combinations of entries ------------------------------------------------------------------------------
 

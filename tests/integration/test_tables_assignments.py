@@ -50,6 +50,18 @@ def test_the_same_settings_have_the_same_key(clustering):
     assert len(clustering()) == 5
 
 
+def test_the_space_is_in_the_key_and_in_columns_of_its_own(clustering):
+    plain = clustering().add_entry("kmeans", 4)
+    assert clustering().add_entry("kmeans", 4, space="readout", normalize="none", skip_duplicates=True) == plain
+    functional = clustering().add_entry("kmeans", 4, space="functional", normalize="l2")
+    rows = clustering().fetch("space", "normalize", "settings", order_by="space, normalize", as_dict=True)
+    assert [(row["space"], row["normalize"]) for row in rows if row["settings"]] == [
+        ("readout", "none"),
+        ("functional", "l2"),
+    ]
+    assert len(clustering & 'space = "functional"' & functional) == 1
+
+
 def test_defaults_are_written_out(clustering):
     key = clustering().add_entry("gmm", 5, reg_covar=1)
     settings = (clustering & key).fetch1("settings")
@@ -82,6 +94,8 @@ def test_an_entry_twice_is_an_error_unless_asked_for(clustering):
             {},
             "there is no method 'kmean'. Did you mean 'kmeans'? Allowed: december, gmm, kmeans, t_mixture.",
         ),
+        (("gmm", 3), {"space": "fnctional"}, "space is 'fnctional', which is unknown. Did you mean 'functional'?"),
+        (("december",), {"space": "functional"}, "december has no setting 'space'. It has none: the trainer has them"),
         (("gmm", 3), {"reg_covr": 1}, "gmm has no setting 'reg_covr'. Did you mean 'reg_covar'? Allowed:"),
         (("december",), {"dof": 3}, "december has no setting 'dof'. It has none: the trainer has them all."),
         (("december", 3), {}, "n_clusters is 3; leave it out for the method 'december', where the trainer has it."),

@@ -114,6 +114,27 @@ MISTAKES = [
         r"clusterings, entry 1: an entry needs the keys 'method' and 'n_clusters'\. "
         r"It has 'n_cluster': did you mean 'n_clusters'\?",
     ),
+    (
+        lambda c: c["clusterings"][0].update(space="functonal"),
+        r"clusterings, entry 1: space is 'functonal', which is unknown\. Did you mean 'functional'\?",
+    ),
+    (
+        lambda c: c["clusterings"][1].update(grid={"normalize": ["l2", "l1"]}),
+        r"clusterings, entry 2: normalize is 'l1', which is unknown\. Allowed: l2, none\.",
+    ),
+    (
+        lambda c: c["clusterings"][1].update(space="functional", grid={"space": ["readout"]}),
+        r"clusterings, entry 2: space is in the entry itself and in grid; leave it out of one of them\.",
+    ),
+    (
+        lambda c: c["clusterings"][1].update(grid={"n_clusters": [3]}),
+        r"clusterings, entry 2: n_clusters is a key of the entry itself and not a setting; take it out of the grid\.",
+    ),
+    (
+        lambda c: c["clusterings"][1].update(grid={"spaces": ["readout", "functional"]}),
+        r"clusterings, entry 2: kmeans has no setting 'spaces'\. Did you mean 'space'\?",
+    ),
+    (lambda c: c["clusterings"][1].update(grid={"space": "functional"}), r"grid must give each setting a list"),
 ]
 
 
@@ -121,6 +142,15 @@ MISTAKES = [
 def test_mistakes(change, message):
     with pytest.raises(SettingsError, match=message):
         parse_sweep(changed(change))
+
+
+def test_the_settings_of_a_clustering_can_be_a_grid():
+    grid = {"space": ["readout", "functional"], "normalize": ["none", "l2"]}
+    sweep = parse_sweep(changed(lambda c: c["clusterings"][1].update(n_clusters=[4, 5], grid=grid)))
+    found = [entry for entry in sweep.clusterings if entry.method == "kmeans"]
+    assert len(found) == 8
+    assert found[0] == ClusteringEntry("kmeans", 4, {"n_init": 5, "space": "readout", "normalize": "none"})
+    assert found[-1] == ClusteringEntry("kmeans", 5, {"n_init": 5, "space": "functional", "normalize": "l2"})
 
 
 def test_a_file_that_is_not_there_or_not_yaml(tmp_path):
