@@ -7,20 +7,18 @@ the last frames of a clip, and those are compared with the last frames of the re
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from december_plugin.embeddings.batches import evaluating, field_names, inputs_and_responses, split_batch
 from december_plugin.errors import RecordingError, SettingsError
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-INPUT_FIELDS = ("images", "inputs", "videos")
-RESPONSE_FIELDS = ("responses", "targets")
 MOVIE_ID_FIELD = "movie_id"
 ORDERED_SAMPLERS = ("SequentialSampler", "SubsetSequentialSampler", "RepeatsBatchSampler")
 
@@ -112,7 +110,7 @@ def predict_on_device(
     """
     import torch
 
-    with _evaluating(model, torch.device(device)), torch.no_grad():
+    with evaluating(model, torch.device(device)), torch.no_grad():
         for data_key, loader in loaders.items():
             yield data_key, *_predict_session(model, data_key, loader, device)
 
@@ -271,22 +269,6 @@ def _order(loader: Any) -> npt.NDArray[np.int64]:
     )
 
 
-@contextmanager
-def _evaluating(model: nn.Module, device: torch.device) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    parameter = next(model.parameters(), None)
-    before = None if parameter is None or parameter.device == device else parameter.device
-    try:
-        model.eval()
-        model.to(device)
-        yield
-    finally:
-        if before is not None:
-            model.to(before)
-        for module, training in modes:
-            module.training = training
-
-
 def _predict_session(
     model: nn.Module, data_key: str, loader: Any, device: str | torch.device
 ) -> tuple[Tensor, Tensor, list[int]]:
@@ -295,7 +277,7 @@ def _predict_session(
     responses, predictions = [], []
     frames: list[int] = []
     for batch in loader:
-        inputs, measured, extras = _fields(batch)
+        inputs, measured, extras = split_batch(batch)
         moved = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in extras.items()}
         predicted = model(inputs.to(device), data_key=data_key, **moved)
         compared = last_frames(measured, predicted)
@@ -321,7 +303,7 @@ def n_served_neurons(loader: Any) -> int:
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        return int(_fields(next(iter(loader)))[1].shape[-1])
+        return int(split_batch(next(iter(loader)))[1].shape[-1])
 
 
 def with_neurons(batch: Any, order: npt.NDArray[np.int64]) -> Any:
@@ -334,11 +316,11 @@ def with_neurons(batch: Any, order: npt.NDArray[np.int64]) -> Any:
     order
         Positions of the neurons, (m,).
     """
-    names = _names(batch)
+    names = field_names(batch)
     if not names:
         inputs, responses, *others = batch
         return type(batch)((inputs, _neurons(responses, order), *others))
-    _, name = _inputs_and_responses(names)
+    _, name = inputs_and_responses(names)
     if isinstance(batch, Mapping):
         return {**batch, name: _neurons(batch[name], order)}
     return batch._replace(**{name: _neurons(getattr(batch, name), order)})
@@ -349,25 +331,3 @@ def _neurons(responses: Any, order: npt.NDArray[np.int64]) -> Any:
 
     at = torch.as_tensor(order, device=responses.device) if isinstance(responses, torch.Tensor) else order
     return responses[..., at]
-
-
-def _fields(batch: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Return images, responses and everything else that has a name."""
-    names = _names(batch)
-    if not names:
-        inputs, responses, *_ = batch
-        return inputs, responses, {}
-    named = batch if isinstance(batch, Mapping) else batch._asdict()
-    first, second = _inputs_and_responses(names)
-    extras = {name: value for name, value in named.items() if name not in (first, second)}
-    return named[first], named[second], extras
-
-
-def _names(batch: Any) -> list[str]:
-    """Return the names of a batch's fields; none of a plain tuple."""
-    return list(batch._fields) if hasattr(batch, "_fields") else list(batch) if isinstance(batch, Mapping) else []
-
-
-def _inputs_and_responses(names: list[str]) -> tuple[str, str]:
-    inputs = next((name for name in INPUT_FIELDS if name in names), names[0])
-    return inputs, next((name for name in RESPONSE_FIELDS if name in names), names[1])

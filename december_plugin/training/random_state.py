@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from december_plugin.embeddings.batches import generators_of
+
 
 def loader_generators(dataloaders: Mapping[str, Mapping[str, Any]]) -> list[torch.Generator]:
     """Return the generators that loaders or their samplers own, in the order of the loaders.
@@ -19,12 +21,9 @@ def loader_generators(dataloaders: Mapping[str, Mapping[str, Any]]) -> list[torc
     generators: list[torch.Generator] = []
     for loaders in dataloaders.values():
         for loader in loaders.values():
-            batch_sampler = getattr(loader, "batch_sampler", None)
-            samplers = (getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
-            for owner in (loader, *samplers):
-                generator = getattr(owner, "generator", None)
-                if isinstance(generator, torch.Generator) and all(generator is not known for known in generators):
-                    generators.append(generator)
+            generators += [
+                generator for generator in generators_of(loader) if all(generator is not known for known in generators)
+            ]
     return generators
 
 

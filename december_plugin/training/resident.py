@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 from december_plugin.datasets.common.chunks import stack_stretches
 from december_plugin.datasets.common.columns import Column, HasColumns
 from december_plugin.datasets.common.trials import data_point, stack_trials
+from december_plugin.embeddings.batches import INPUT_FIELDS, RESPONSE_FIELDS
 from december_plugin.errors import SettingsError
-from december_plugin.evaluation.predictions import INPUT_FIELDS, RESPONSE_FIELDS
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ class ResidentLoader:
     ----------
     draws
         What each batch is made of, for whoever makes the batches himself with :meth:`batch`.
-    dataset, sampler, batch_sampler, batch_size
+    dataset, sampler, batch_sampler, batch_size, collate_fn, generator
         Those of the loader.
     """
 
@@ -159,6 +159,7 @@ class ResidentLoader:
         self.draws = Draws(loader, columns, device)
         self.dataset, self.sampler = loader.dataset, loader.sampler
         self.batch_sampler, self.batch_size = loader.batch_sampler, loader.batch_size
+        self.collate_fn, self.generator = loader.collate_fn, loader.generator
 
     def __len__(self) -> int:
         return len(self.draws)

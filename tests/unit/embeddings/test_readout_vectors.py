@@ -1,7 +1,6 @@
 """Readout vectors and identities, out of neuralpredictors' readouts, other packages' and state dicts."""
 
 import re
-import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,50 +16,7 @@ from december_plugin.embeddings.readout_vectors import (
     unit_ids_of,
 )
 from december_plugin.errors import EmbeddingError
-
-CHANNELS = 6
-CORE_SHAPE = (CHANNELS, 4, 5)
-
-# Name to factory of a readout of n neurons.
-FACTORIES = {
-    "full Gaussian": lambda n: readouts.FullGaussian2d(CORE_SHAPE, n, True),
-    "predicted grid": lambda n: readouts.FullGaussian2d(
-        CORE_SHAPE, n, True, source_grid=np.random.default_rng(0).normal(size=(n, 2)), grid_mean_predictor={}
-    ),
-    "isotropic": lambda n: readouts.FullGaussian2d(CORE_SHAPE, n, False, gauss_type="isotropic"),
-    "Gaussian": lambda n: readouts.Gaussian2d(CORE_SHAPE, n, True, 0.1, 0.1),
-    "deterministic Gaussian": lambda n: readouts.DeterministicGaussian2d(CORE_SHAPE, n, True, 0.1, 0.1),
-    "attention": lambda n: readouts.AttentionReadout(CORE_SHAPE, n, True),
-    "factorized": lambda n: readouts.FullFactorized2d(CORE_SHAPE, n, False, init_noise=1.0, constrain_pos=False),
-    "shared Gaussian": lambda n: readouts.FullGaussian2d(
-        CORE_SHAPE, n, True, shared_features={"match_ids": np.arange(n)[::-1] // 2}
-    ),
-    "shared factorized": lambda n: readouts.FullFactorized2d(
-        CORE_SHAPE, n, True, shared_features={"match_ids": np.arange(n)[::-1] // 2}
-    ),
-    "pooling": lambda n: readouts.PointPooled2d(CORE_SHAPE, n, 1, True, 2, 0.1),
-    "pyramid": lambda n: readouts.PointPyramid2d(CORE_SHAPE, n, 1, False, True, 0.1, True, "gauss5x5"),
-}
-
-
-def build(name, n):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        readout = FACTORIES[name](n)
-    for _, parameter in sorted(readout.named_parameters()):
-        parameter.data.normal_()
-    for module in readout.modules():
-        if isinstance(module, nn.Conv2d):
-            module.padding = (0, 0)  # neuralpredictors gives booleans, which torch does not take
-    if name == "predicted grid" and n == 1:
-        readout.source_grid.zero_()  # 0 / 0
-    return readout.eval()
-
-
-def model_of(**sessions):
-    model = nn.Module()
-    model.readout = nn.ModuleDict(sessions)
-    return model
+from helpers.readouts import CHANNELS, CORE_SHAPE, FACTORIES, build, model_of
 
 
 @pytest.fixture(autouse=True)
