@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from december_plugin.evaluation.confusion import confusion_matrix as confusion_matrix
     from december_plugin.evaluation.consensus import consensus_partition as consensus_partition
     from december_plugin.evaluation.matching import match_clusters as match_clusters
+    from december_plugin.intake.write import import_models as import_models
     from december_plugin.schemas.lab import open_lab as open_lab
     from december_plugin.simulate import write_recording as write_recording
 
@@ -37,6 +38,7 @@ _NAMES = {
     "evaluation.confusion": ["confusion_matrix"],
     "evaluation.consensus": ["consensus_partition"],
     "evaluation.matching": ["match_clusters"],
+    "intake.write": ["import_models"],
     "schemas.lab": ["open_lab"],
     "simulate": ["write_recording"],
 }

@@ -29,6 +29,7 @@ from december_plugin.evaluation.predictions import (
     repeated_clips,
     stimulus_ids_of,
 )
+from december_plugin.imports.entries import NEURONS as IMPORTED_NEURONS
 from december_plugin.schemas.serialization import decode_blob, encode_blob
 from december_plugin.schemas.stored_models import (
     build_trained,
@@ -105,6 +106,14 @@ class TestPerformance(dj.Computed):
         normalized_correlations=null: longblob  # correlation to average over its ceiling (n,) float32; NaN = below 0.15
         feves=null: longblob                # explained part of the explainable variance (n,) float32; NaN = below 0.15
         """
+
+    @property
+    def key_source(self) -> Any:
+        """All trained models but those that were imported without their recording: nothing can be predicted for them.
+
+        Where such an import knows how well its neurons are predicted, it has entered that itself.
+        """
+        return self.trained_model_table.proj() & f"dataset_fn <> '{IMPORTED_NEURONS}'"
 
     def make_fetch(self, key: dict[str, Any]) -> tuple[str]:
         """Return, packed, the configurations and what the trainer said about the neurons."""

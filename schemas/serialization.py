@@ -87,8 +87,7 @@ def drop_oversized(output: Any, largest: int) -> Any:
     largest
         The server's ``max_allowed_packet`` (bytes).
     """
-    # A statement holds the blob escaped, which makes it a little longer, and the rest of the row.
-    allowed = int(0.9 * largest) - 10_000
+    allowed = allowed_in(largest)
     if len(blob.pack(output)) <= allowed:
         return output
     if not isinstance(output, dict):
@@ -100,6 +99,12 @@ def drop_oversized(output: Any, largest: int) -> Any:
         logger.warning("output[%r] of the trainer is %s (max_allowed_packet)", name, left_out)
         output = {**output, name: left_out}
     return output
+
+
+def allowed_in(largest: int) -> int:
+    """Return the bytes of a blob that a statement of at most ``largest`` bytes can hold."""
+    # A statement holds the blob escaped, which makes it a little longer, and the rest of the row.
+    return int(0.9 * largest) - 10_000
 
 
 def portable_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import datajoint as dj
 import numpy as np
+from datajoint import blob
 from datajoint.autopopulate import AutoPopulate
 from datajoint.errors import DataJointError
 from datajoint.hash import uuid_from_file
@@ -19,11 +20,12 @@ from nnfabrik.builder import get_trainer
 from pymysql.converters import escape_string
 
 from december_plugin.database.outages import CONNECTION_ERRORS, SurvivingCallback
-from december_plugin.errors import SettingsError, TrainingDivergedError
+from december_plugin.errors import ServerError, SettingsError, TrainingDivergedError
 from december_plugin.evaluation.predictions import check_image_ids
 from december_plugin.importing.datajoint_internals import attachment_path, remove_stored_file
 from december_plugin.schemas.relocation import relocated, rules_for
 from december_plugin.schemas.serialization import (
+    allowed_in,
     decode_blob,
     drop_oversized,
     encode_blob,
@@ -203,22 +205,8 @@ class ThreePartTraining(RelocatedTraining):
 
     def make_insert(self, key: dict[str, Any], row: dict[str, Any], state_dict: dict[str, Any]) -> None:
         """Insert the row and its state dict; if that fails, no file stays behind in the store."""
-        import torch
-        from nnfabrik.utility.dj_helpers import make_hash
-
-        # Read here and not in make_fetch: an edited comment must not make DataJoint throw a training away.
-        row = {**row, "fabrikant_name": fabrikant_of(self.user_table), "comment": self._joined_comment(key)}
-        largest = self.connection.query("SELECT @@max_allowed_packet").fetchone()[0]
-        row["output"] = drop_oversized(row["output"], largest)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"{make_hash(key)}.pth.tar"
-            torch.save(state_dict, path)
-            self.insert1({**key, **row})
-            try:
-                self.ModelStorage.insert1({**key, "model_state": str(path)}, ignore_extra_fields=True)
-            except BaseException:
-                self._remove_from_store(path)
-                raise
+        output = drop_oversized(row["output"], largest_packet(self.connection))
+        store_trained_model(self, key, {**row, "output": output}, state_dict, fabrikant=fabrikant_of(self.user_table))
 
     def load_model(
         self,
@@ -252,23 +240,82 @@ class ThreePartTraining(RelocatedTraining):
         functions = self.get_full_config(stored_key, include_state_dict=False, include_trainer=True)
         return loaders, model, get_trainer(functions["trainer_fn"], functions["trainer_config"])
 
-    def _joined_comment(self, key: Mapping[str, Any]) -> str:
-        tables = {"trainer": self.trainer_table, "model": self.model_table, "dataset": self.dataset_table}
-        comment = self.comment_delimitter.join((tables[role] & key).fetch1(f"{role}_comment") for role in tables)
-        return comment if len(comment) <= COMMENT_LENGTH else comment[: COMMENT_LENGTH - 3] + "..."
 
-    def _remove_from_store(self, path: Path) -> None:
-        """Remove the uploaded copy of ``path``, unless another, finished transaction stored the same content."""
-        schema = self.connection.schemas[self.database]
-        external = schema.external[self.storage]
-        content = uuid_from_file(path, init_string=path.name + "\0")
-        stored = attachment_path(external, content, path.name)
+def store_trained_model(
+    table: Any,
+    key: Mapping[str, Any],
+    row: Mapping[str, Any],
+    state_dict: Mapping[str, Any],
+    *,
+    fabrikant: str | None,
+    **options: Any,
+) -> None:
+    """Insert a trained model and its state dict, inside of a transaction; if that fails, no file stays in the store.
+
+    Parameters
+    ----------
+    table
+        Built on nnfabrik's ``TrainedModelBase``.
+    key
+        Of the row.
+    row
+        ``score`` and ``output``.
+    state_dict
+        Goes into the part ``ModelStorage``.
+    fabrikant
+        Whose the model is.
+    **options
+        Of DataJoint's ``insert1`` of the row.
+    """
+    import torch
+    from nnfabrik.utility.dj_helpers import make_hash
+
+    # The comment is read here and not before a training: an edited one must not make DataJoint throw it away.
+    row = {**key, **row, "fabrikant_name": fabrikant, "comment": _joined_comment(table, key)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{make_hash(dict(key))}.pth.tar"
+        torch.save(state_dict, path)
+        table.insert1(row, **options)
         try:
-            # In the transaction that is being given up the row is this job's own.
-            if self.connection.in_transaction or not external & {"hash": content}:
-                remove_stored_file(external, stored)
-        except (*CONNECTION_ERRORS, DataJointError) as error:
-            logger.warning("%s may be left in the store without an entry that refers to it (%s)", stored, error)
+            table.ModelStorage.insert1({**key, "model_state": str(path)}, ignore_extra_fields=True)
+        except BaseException:
+            _remove_from_store(table, path)
+            raise
+
+
+def largest_packet(connection: Any) -> int:
+    """Return the server's ``max_allowed_packet`` (bytes)."""
+    return int(connection.query("SELECT @@max_allowed_packet").fetchone()[0])
+
+
+def check_packet(table: Any, output: Any, *, what: str) -> None:
+    """Raise a :class:`ServerError` if the server would not take an output whole."""
+    size, largest = len(blob.pack(output)), largest_packet(table.connection)
+    if size > allowed_in(largest):
+        raise ServerError(
+            f"{what} takes {size / 1e6:.1f} MB, and the server takes {largest / 1e6:.1f} MB in one statement. Raise "
+            "its max_allowed_packet."
+        )
+
+
+def _joined_comment(table: Any, key: Mapping[str, Any]) -> str:
+    tables = {"trainer": table.trainer_table, "model": table.model_table, "dataset": table.dataset_table}
+    comment = table.comment_delimitter.join((tables[role] & key).fetch1(f"{role}_comment") for role in tables)
+    return comment if len(comment) <= COMMENT_LENGTH else comment[: COMMENT_LENGTH - 3] + "..."
+
+
+def _remove_from_store(table: Any, path: Path) -> None:
+    """Remove the uploaded copy of ``path``, unless another, finished transaction stored the same content."""
+    schema = table.connection.schemas[table.database]
+    external = schema.external[table.storage]
+    content = uuid_from_file(path, init_string=path.name + "\0")
+    stored = attachment_path(external, content, path.name)
+    try:
+        # In the transaction that is being given up the row is this job's own.
+        if table.connection.in_transaction or not external & {"hash": content}:
+            remove_stored_file(external, stored)
+    except (*CONNECTION_ERRORS, DataJointError) as error:
+        logger.warning("%s may be left in the store without an entry that refers to it (%s)", stored, error)
 
 
 def trained_model_template() -> type:

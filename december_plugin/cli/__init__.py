@@ -35,6 +35,7 @@ the usual sequence:
   december demo                         all of it on simulated recordings, in a few minutes
   december sweeps list                  the sweeps that come with december: the paper's, and small ones for a laptop
   december register sweep.yaml          write the entries of a sweep: data, models, trainers, seeds
+  december import models.yaml           models that were trained elsewhere, in place of a sweep of your own
   december run sweep.yaml               register, train and cluster until nothing is left, and write the report
   december types import labels.csv      known cell types, to compare the clusters with
   december worker                       train and cluster until nothing is left; start several at once

@@ -159,7 +159,8 @@ def imported_model(
     fn, config
         Dotted name of its model function, which must be one that may be run here, and its settings.
     data_info
-        nnfabrik's description of the sessions, data key to ``input_dimensions``, ``output_dimension`` and more.
+        nnfabrik's description of the sessions, data key to ``input_dimensions``, ``output_dimension`` and the like;
+        ``coordinate_dimensions`` stands for cortical positions of so many coordinates, which are in the weights.
 
     Raises
     ------
@@ -167,12 +168,18 @@ def imported_model(
         If the function may not be run here, or cannot be imported.
     """
     function = model_function(fn)
-    described = {key: {each: _as_array(value) for each, value in info.items()} for key, info in data_info.items()}
+    described = {data_key: _described(info) for data_key, info in data_info.items()}
     return function(None, seed=seed, data_info=described, **dict(config))
 
 
-def _as_array(value: Any) -> Any:
-    return np.asarray(value) if isinstance(value, (list, tuple)) else value
+def _described(info: Mapping[str, Any]) -> dict[str, Any]:
+    described = dict(info)
+    n_coordinates = described.pop("coordinate_dimensions", None)
+    if n_coordinates is not None:
+        n_neurons = int(described["output_dimension"][-1])
+        # Any that differ: the model divides by their range before the weights bring the true ones.
+        described["cell_motor_coordinates"] = np.linspace(0, 1, n_neurons)[:, None].repeat(int(n_coordinates), axis=1)
+    return described
 
 
 def model_function(name: str) -> Any:

@@ -48,6 +48,7 @@ from december_plugin.text.yaml_reader import Mistake, Source
 from december_plugin.validation.checks import expand_preset
 
 MAX_COMMENT_LENGTH = 256
+EVALUATIONS = ("clusterings", "surrogates")  # sections that say what is done with trained models
 MAX_CELLS = 3  # combinations of a grid that are named where many have the same mistake
 
 
@@ -404,6 +405,24 @@ def parse_sweep(content: Any, *, folder: Path | None = None, source: Source | No
         surrogates=surrogates,
         source=source,
     )
+
+
+def parse_evaluations(
+    content: Mapping[str, Any],
+) -> tuple[list[tuple[ClusteringEntry, tuple[Any, ...]]], tuple[SurrogateSettings, ...], list[Mistake]]:
+    """Check the sections ``clusterings`` and ``surrogates`` alone, of a file that plans no trainings.
+
+    Returns
+    -------
+    clusterings, surrogates, mistakes
+        Clusterings with their places in the file, surrogates, and what is wrong with the two sections.
+    """
+    reader = _Reader({name: content[name] for name in EVALUATIONS if name in content})
+    reader.structure()
+    reader.mistakes = [mistake for mistake in reader.mistakes if mistake.path[:1] == EVALUATIONS[:1]]
+    clusterings = reader.clusterings()
+    surrogates = read_surrogates(reader.content, reader.wrong)
+    return clusterings, surrogates, reader.mistakes
 
 
 def filled_comment(comment: str, settings: Mapping[str, Any]) -> str:

@@ -107,6 +107,11 @@ def check_fabrikant(nnfabrik: Any, name: str | None, *, may_add: bool) -> str | 
     return same[0] if same else None
 
 
+def fabrikant_for(nnfabrik: Any, name: str | None, *, may_add: bool) -> str:
+    """Return the name of whose entries a sweep's are, see :func:`check_fabrikant`; entered if it has to be."""
+    return check_fabrikant(nnfabrik, name, may_add=may_add) or _enter_fabrikant(nnfabrik, name)
+
+
 def _enter_fabrikant(nnfabrik: Any, name: str | None) -> str:
     """Enter a name, as the database user if that has no entry yet; or the database user itself."""
     table = nnfabrik.Fabrikant()
@@ -181,7 +186,7 @@ def register(
         sweep = as_registered(sweep, nnfabrik=nnfabrik, tables=tables)
         found = check(sweep, nnfabrik=nnfabrik, tables=tables, fabrikant=fabrikant, may_add=add_fabrikant)
         with connection.transaction:
-            name = check_fabrikant(nnfabrik, fabrikant, may_add=add_fabrikant) or _enter_fabrikant(nnfabrik, fabrikant)
+            name = fabrikant_for(nnfabrik, fabrikant, may_add=add_fabrikant)
             return _write(sweep, found, nnfabrik=nnfabrik, tables=tables, fabrikant=name)
 
 
@@ -189,6 +194,35 @@ def _write(
     sweep: Sweep, found: dict[str, Compared], *, nnfabrik: Any, tables: Any, fabrikant: str
 ) -> RegistrationResult:
     written = RegistrationResult()
+    write_entries(sweep, found, written, nnfabrik=nnfabrik, fabrikant=fabrikant)
+    keys = {kind: _different(found[kind].keys) for kind in KINDS}
+    written.plan = combinations(
+        datasets=keys["dataset"], models=keys["model"], trainers=keys["trainer"], seeds=sweep.seeds
+    )
+    n_new = tables.TrainingPlan().insert_product(
+        datasets=keys["dataset"], models=keys["model"], trainers=keys["trainer"], seeds=sweep.seeds
+    )
+    written.count("TrainingPlan", new=n_new, of=len(written.plan))
+    write_evaluations(sweep, written, tables=tables)
+    return written
+
+
+def write_entries(
+    sweep: Sweep, found: dict[str, Compared], written: RegistrationResult, *, nnfabrik: Any, fabrikant: str
+) -> None:
+    """Write the datasets, models, trainers and seeds of a sweep, inside of a transaction.
+
+    Parameters
+    ----------
+    sweep
+        The sweep.
+    found
+        What :func:`check` returned for it.
+    written
+        What was written is noted there.
+    nnfabrik, fabrikant
+        As for :func:`register`.
+    """
     for kind, compared in found.items():
         write(compared, nnfabrik=nnfabrik, fabrikant=fabrikant)
         n_entries = len({tuple(key.values()) for key in compared.keys})
@@ -199,14 +233,10 @@ def _write(
     new_seeds = [{"seed": seed} for seed in sweep.seeds if seed not in known]
     nnfabrik.Seed().insert(new_seeds)
     written.count("Seed", new=len(new_seeds), of=len(sweep.seeds))
-    keys = {kind: _different(found[kind].keys) for kind in KINDS}
-    written.plan = combinations(
-        datasets=keys["dataset"], models=keys["model"], trainers=keys["trainer"], seeds=sweep.seeds
-    )
-    n_new = tables.TrainingPlan().insert_product(
-        datasets=keys["dataset"], models=keys["model"], trainers=keys["trainer"], seeds=sweep.seeds
-    )
-    written.count("TrainingPlan", new=n_new, of=len(written.plan))
+
+
+def write_evaluations(sweep: Sweep, written: RegistrationResult, *, tables: Any) -> None:
+    """Write the clusterings and surrogates of a sweep, inside of a transaction; ``written`` notes what is new."""
     if sweep.clusterings:
         _write_clusterings(sweep, tables.Clustering(), written)
     if sweep.surrogates:
@@ -215,7 +245,6 @@ def _write(
             tables.Surrogate().add_entry(**asdict(surrogate), skip_duplicates=True) for surrogate in sweep.surrogates
         ]
         written.count("Surrogate", new=len(tables.Surrogate()) - before, of=len(written.surrogates))
-    return written
 
 
 def _write_clusterings(sweep: Sweep, table: Any, written: RegistrationResult) -> None:

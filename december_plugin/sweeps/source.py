@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from december_plugin.errors import SettingsError
-from december_plugin.text.yaml_reader import Mistake, Path, Source, listed, read_yaml
+from december_plugin.text.yaml_reader import FileError, Path, Source, read_yaml
 
 # Keys of an entry whose values are text, whatever YAML takes them for.
 TEXT_KEYS = {
@@ -17,19 +16,10 @@ TEXT_KEYS = {
 }
 
 
-class SweepError(SettingsError):
-    """A sweep has mistakes, all of which the message lists.
+class SweepError(FileError):
+    """A sweep has mistakes, all of which the message lists."""
 
-    Attributes
-    ----------
-    mistakes
-        Each of them, in the order of the file.
-    """
-
-    def __init__(self, mistakes: list[Mistake], source: Source | None = None):
-        self.mistakes = tuple(sorted(mistakes, key=source.place_of) if source else mistakes)
-        texts = [source.shown(mistake) if source else mistake.text for mistake in self.mistakes]
-        super().__init__(listed(texts, source.name if source else "the sweep"))
+    WHAT: ClassVar[str] = "the sweep"
 
 
 def read_source(written: bytes | str, name: str) -> tuple[Any, Source]:

@@ -24,9 +24,11 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
+
+from december_plugin.errors import SettingsError
 
 Path = tuple[Any, ...]  # of keys and positions, from the top of the file
 TAG = "tag:yaml.org,2002:"
@@ -153,6 +155,25 @@ class Reading:
     content: Any
     source: Source
     mistakes: tuple[Mistake, ...]
+
+
+class FileError(SettingsError):
+    """A file has mistakes, all of which the message lists.
+
+    Attributes
+    ----------
+    WHAT
+        What messages call the file where it has no name.
+    mistakes
+        Each of them, in the order of the file.
+    """
+
+    WHAT: ClassVar[str] = "the file"
+
+    def __init__(self, mistakes: Sequence[Mistake], source: Source | None = None):
+        self.mistakes = tuple(sorted(mistakes, key=source.place_of) if source else mistakes)
+        texts = [source.shown(mistake) if source else mistake.text for mistake in self.mistakes]
+        super().__init__(listed(texts, source.name if source else self.WHAT))
 
 
 def read_yaml(

@@ -20,6 +20,7 @@ NAMES = {
     "compare_partitions": "december_plugin.evaluation.agreement",
     "confusion_matrix": "december_plugin.evaluation.confusion",
     "consensus_partition": "december_plugin.evaluation.consensus",
+    "import_models": "december_plugin.intake.write",
     "kl_divergence": "december_plugin.clustering.losses",
     "match_clusters": "december_plugin.evaluation.matching",
     "open_lab": "december_plugin.schemas.lab",

@@ -13,13 +13,15 @@ A command ``december NAME`` is a module ``december_plugin.cli.commands.NAME`` wi
 `run` returns the exit code. It raises :class:`~december_plugin.errors.DecemberError` for what the user can correct, and
 leaves interrupts, server errors and bugs to :func:`december_plugin.cli.main`. ``december --help`` imports every
 command's module: these import nothing heavy (torch, datajoint, pandas, matplotlib) at module level, but in `run`.
-Modules whose names begin with an underscore are not commands.
+Modules whose names begin with an underscore are not commands; one that ends with an underscore is a command whose name
+is a word of Python.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import keyword
 import pkgutil
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -28,6 +30,7 @@ ORDER = (
     "demo",
     "sweeps",
     "register",
+    "import",
     "run",
     "types",
     "worker",
@@ -63,10 +66,11 @@ class Command(Protocol):
 
 def names() -> list[str]:
     """Return the commands' names in the order of the overview."""
-    found = {module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")}
+    found = {module.name.rstrip("_") for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")}
     return [name for name in ORDER if name in found] + sorted(found - set(ORDER))
 
 
 def load(name: str) -> Command:
     """Import the module of a command."""
-    return cast(Command, importlib.import_module(f"{__name__}.{name}"))
+    module = f"{name}_" if keyword.iskeyword(name) else name
+    return cast(Command, importlib.import_module(f"{__name__}.{module}"))

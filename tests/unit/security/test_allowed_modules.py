@@ -27,7 +27,10 @@ from december_plugin.security.allowed_modules import (
     restricted_to,
 )
 
-DEFAULTS = "december_plugin.datasets, december_plugin.imports.entries, december_plugin.models, december_plugin.trainers, december_plugin.training"
+DEFAULTS = (
+    "december_plugin.datasets, december_plugin.imports.entries, december_plugin.models, december_plugin.trainers, "
+    "december_plugin.training"
+)
 ENTRY = "Trainer entry with trainer_hash 'abc'"
 KEY = {"dataset_hash": "d", "model_hash": "m", "trainer_hash": "abc"}
 

@@ -1,0 +1,61 @@
+"""The feature covariance of a model from what its neurons do on probe stimuli.
+
+A fingerprint is the drive ``F_it = <w_i, phi(x_t) - mean>`` of every neuron on the same probes at the same positions.
+With readout vectors ``W`` (N, D) of full rank, ``F = W Phi^T`` determines the centred features ``Phi`` (T, D), and so
+their covariance, without the core.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from december_plugin.errors import EmbeddingError
+
+MISFIT = 1e-3  # of the fingerprints, relative, that readout vectors of the same model leave unexplained: float32
+
+
+def covariance_of_fingerprints(
+    vectors: npt.NDArray[np.floating], fingerprints: npt.NDArray[np.floating], *, name: str = "the fingerprints"
+) -> npt.NDArray[np.float64]:
+    """Return the feature covariance that goes with readout vectors and fingerprints.
+
+    Parameters
+    ----------
+    vectors
+        Readout vectors ``W`` (N, D).
+    fingerprints
+        ``F`` (N, T): the drive of every neuron on T probes, all at the same positions; a mean over probes is taken off.
+    name
+        What messages call the fingerprints.
+
+    Returns
+    -------
+    ndarray
+        ``Sigma`` (D, D) float64, with ``W Sigma W^T = F F^T / T``; where ``W`` has a smaller rank than D, the one of
+        smallest norm.
+
+    Raises
+    ------
+    EmbeddingError
+        If they are of another number of neurons, or are no drives that these readout vectors give.
+    """
+    if len(fingerprints) != len(vectors):
+        raise EmbeddingError(
+            f"{name} are of {len(fingerprints)} neurons and the readout vectors of {len(vectors)}, so they cannot be "
+            "of the same neurons."
+        )
+    w, f = np.asarray(vectors, dtype=np.float64), np.asarray(fingerprints, dtype=np.float64)
+    f = f - f.mean(axis=1, keepdims=True)
+    features, *_ = np.linalg.lstsq(w, f, rcond=None)  # (D, T)
+    left = np.linalg.norm(f - w @ features)
+    total = np.linalg.norm(f)
+    if not total:
+        raise EmbeddingError(f"{name} are constant over the probes, so they tell nothing of the features.")
+    if left > MISFIT * total:
+        raise EmbeddingError(
+            f"{name} are no drives of these readout vectors: a part of {left / total:.2g} of them cannot be written as "
+            "weights times features. They are of another model or order of neurons, from after the nonlinearity, or of "
+            "every neuron at a place of its own; give the model's feature covariance instead."
+        )
+    return np.asarray(features @ features.T / f.shape[1])

@@ -1,0 +1,327 @@
+"""The models of an import file, read from their files and checked: what will be the rows of the tables."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from december_plugin.embeddings.readout_vectors import ReadoutEmbeddings
+from december_plugin.embeddings.space import checked_covariance
+from december_plugin.errors import DecemberError, EmbeddingError
+from december_plugin.imports import arrays, checkpoints, entries, readouts
+from december_plugin.imports.architecture import data_info_of, fitted_model
+from december_plugin.imports.identity import check_same_grid, check_same_neurons, neurons_digest
+from december_plugin.imports.units import Units, read_units
+from december_plugin.intake.file_format import ModelItem, UnitsItem
+from december_plugin.sweeps.parse import Entry
+
+FROM_IMPORT = "import"
+Wrong = Callable[..., None]
+
+
+@dataclass(frozen=True, eq=False)
+class ImportedModel:
+    """One trained model: what its row in ``TrainedModel`` is made of.
+
+    Attributes
+    ----------
+    dataset, model, trainer, seed
+        The entries, and the seed, that are its key.
+    file
+        What messages and the stored output call its source.
+    state_dict
+        Its weights.
+    embeddings
+        Its readout vectors, and who the neurons are.
+    covariance
+        Feature covariance (D, D) float64; None if it is not known.
+    covariance_from
+        Where that comes from; "" if it is not known.
+    test_correlations
+        Of the neurons, (N,) float64, NaN where unknown; None if they were not given.
+    """
+
+    dataset: Entry
+    model: Entry
+    trainer: Entry
+    seed: int
+    file: str
+    state_dict: dict[str, Any] = field(repr=False)
+    embeddings: ReadoutEmbeddings = field(repr=False)
+    covariance: np.ndarray | None = field(default=None, repr=False)
+    covariance_from: str = ""
+    test_correlations: np.ndarray | None = field(default=None, repr=False)
+
+    def digest(self) -> str:
+        """Return the sha256 of the weights, the neurons and the covariance: equal if the same is imported again."""
+        digest = hashlib.sha256()
+        for key, value in self.state_dict.items():
+            digest.update(f"{key}\0".encode())
+            if isinstance(value, torch.Tensor):
+                digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
+                digest.update(value.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+            else:
+                digest.update(repr(value).encode())
+        for array in (self.embeddings.unit_ids, self.covariance, self.test_correlations):
+            digest.update(b"\0" if array is None else np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+def read_models(
+    items: Sequence[ModelItem], *, folder: Path, units: UnitsItem | None, recording: str, wrong: Wrong
+) -> list[ImportedModel]:
+    """Return the models of an import file, one for each seed.
+
+    Parameters
+    ----------
+    items
+        The entries of the section ``models``.
+    folder
+        What relative paths are relative to.
+    units, recording
+        The sections of these names.
+    wrong
+        Called with the text of every mistake and the path to its place in the file.
+    """
+    tables: dict[str, Units] = {}
+    found: list[ImportedModel] = []
+    for position, item in enumerate(items):
+        try:
+            found += _Reader(item, folder, item.units or units, recording, tables).models()
+        except MistakeAtKey as mistake:
+            wrong(f"the model {item.name!r}: {mistake.error}", "models", position, mistake.key)
+        except DecemberError as error:
+            key = "checkpoints" if item.checkpoints else "readouts"
+            wrong(f"the model {item.name!r}: {error}", "models", position, key)
+    return found
+
+
+class MistakeAtKey(Exception):  # noqa: N818
+    """An error that is about one key of a model."""
+
+    def __init__(self, key: str, error: Exception):
+        super().__init__(str(error))
+        self.key, self.error = key, error
+
+
+class _Reader:
+    """Reads the files of one model of an import file."""
+
+    def __init__(
+        self, item: ModelItem, folder: Path, units: UnitsItem | None, recording: str, tables: dict[str, Units]
+    ):
+        self.item, self.folder, self.recording = item, folder, recording
+        self.units = self._at("units", self._read_units, units, tables) if units is not None else None
+
+    @staticmethod
+    def _at(key: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function; what is wrong is about this key of the model."""
+        try:
+            return function(*arguments)
+        except DecemberError as error:
+            raise MistakeAtKey(key, error) from error
+
+    def models(self) -> list[ImportedModel]:
+        """Return the models, one for each file, after comparing them with the first."""
+        item = self.item
+        key = "checkpoints" if item.checkpoints else "readouts"
+        sources = self._at(key, self._files, item.checkpoints or item.readouts)
+        seeds = self._at("seeds", self._seeds, len(sources))
+        covariances = self._at("covariances", self._beside, item.covariances, len(sources))
+        prints = self._at("fingerprints", self._beside, item.fingerprints, len(sources))
+        found: list[ImportedModel] = []
+        for position, source in enumerate(sources):
+            name = _name_of(source, f"{item.name}, number {position + 1}")
+            model = self._model(source, name, seeds[position])
+            model = self._with_covariance(model, covariances[position], prints[position])
+            if found:
+                names = (found[0].file, name)
+                check_same_neurons(found[0].embeddings, model.embeddings, names=names)
+                check_same_grid(found[0].state_dict, model.state_dict, names=names)
+                self._check_width(found[0], model)
+            found.append(model)
+        return found
+
+    # --- what belongs together --------------------------------------------------------------------------------
+
+    def _files(self, given: Sequence[Any]) -> list[Any]:
+        """Return the sources: files, where text is a name or a pattern, and anything else as it is."""
+        sources: list[Any] = []
+        for each in given:
+            if not isinstance(each, (str, Path)):
+                sources.append(each)
+                continue
+            path = self._path(each)
+            if not set("*?[") & set(str(each)):
+                sources.append(path)
+                continue
+            matching = sorted(path.parent.glob(path.name), key=_natural)
+            if not matching:
+                raise EmbeddingError(f"no file matches {each}, looked for in {path.parent}.")
+            sources += matching
+        return sources
+
+    def _path(self, name: str | Path) -> Path:
+        return self.folder / Path(name).expanduser()
+
+    def _seeds(self, count: int) -> list[int]:
+        seeds = self.item.seeds
+        if seeds is None:
+            return list(range(1, count + 1))
+        if len(seeds) != count or len(set(seeds)) != count:
+            raise EmbeddingError(
+                f"there are {len(seeds)} seeds ({len(set(seeds))} different ones) for {count} files; each file needs "
+                "one of its own."
+            )
+        return list(seeds)
+
+    def _beside(self, given: Sequence[Any] | None, count: int) -> list[Any]:
+        if given is None:
+            return [None] * count
+        files = self._files(given)
+        if len(files) != count:
+            raise EmbeddingError(f"there are {len(files)} of them for {count} models; each model has its own.")
+        return files
+
+    def _check_width(self, first: ImportedModel, model: ImportedModel) -> None:
+        widths = [each.embeddings.vectors.shape[1] for each in (first, model)]
+        if widths[0] != widths[1]:
+            raise EmbeddingError(
+                f"{model.file} has readout vectors of {widths[1]} features and {first.file} of {widths[0]}; seeds of "
+                "one model have the same architecture. Import them as models of different names."
+            )
+
+    def _read_units(self, units: UnitsItem, tables: dict[str, Units]) -> Units:
+        key = repr(units)
+        if key not in tables:
+            table = self._path(units.table) if isinstance(units.table, (str, Path)) else units.table
+            tables[key] = read_units(
+                table, session=units.session, unit_id=units.unit_id, test_correlation=units.test_correlation
+            )
+        return tables[key]
+
+    # --- one model --------------------------------------------------------------------------------------------
+
+    def _model(self, source: Any, name: str, seed: int) -> ImportedModel:
+        item = self.item
+        if item.checkpoints is None:
+            found = readouts.read_readouts(
+                source, units=self.units, session=item.session or readouts.DEFAULT_SESSION, name=item.array
+            )
+            return self._of_readouts(found, name, seed)
+        if isinstance(source, Mapping):
+            state_dict = checkpoints.checked_state_dict(source, name, prefix=item.prefix)
+        else:
+            state_dict = checkpoints.read_checkpoint(source, prefix=item.prefix)
+        found = readouts.of_state_dict(state_dict, name, self.units)
+        if item.model is None:
+            return self._of_readouts(found, name, seed)
+        return self._of_architecture(found, state_dict, name, seed)
+
+    def _of_readouts(self, found: ReadoutEmbeddings, name: str, seed: int) -> ImportedModel:
+        vectors = found.vectors
+        config = {
+            "name": self.item.name,
+            "n_features": int(vectors.shape[1]),
+            "precision": str(np.dtype(vectors.dtype.name)),
+        }
+        return ImportedModel(
+            dataset=self._neurons_entry(found),
+            model=Entry(entries.READOUTS, config, self.item.name),
+            trainer=self._trainer_entry(),
+            seed=seed,
+            file=name,
+            state_dict=entries.readouts_state_dict(vectors, found.sessions),
+            embeddings=found,
+            test_correlations=self._scores(found),
+        )
+
+    def _of_architecture(
+        self, found: ReadoutEmbeddings, state_dict: dict[str, Any], name: str, seed: int
+    ) -> ImportedModel:
+        function = self.item.model
+        assert function is not None
+        if function.input_shape is None:
+            raise MistakeAtKey(
+                "model",
+                EmbeddingError(
+                    "a model function without a recording needs input_shape: [channels, height, width] of the images, "
+                    "or [channels, frames, height, width] of the movies, that the model was trained on."
+                ),
+            )
+        counts = {data_key: own.stop - own.start for data_key, own in found.sessions.items()}
+        config: dict[str, Any] = {
+            "name": self.item.name,
+            "fn": function.fn,
+            "config": dict(function.config),
+            "data_info": data_info_of(state_dict, counts, function.input_shape),
+        }
+        _, complete = fitted_model(state_dict, **config, seed=seed, missing_as_zero=self.item.missing_as_zero)
+        return ImportedModel(
+            dataset=self._neurons_entry(found),
+            model=Entry(entries.MODEL, config, self.item.name),
+            trainer=self._trainer_entry(),
+            seed=seed,
+            file=name,
+            state_dict=complete,
+            embeddings=found,
+            test_correlations=self._scores(found),
+        )
+
+    def _neurons_entry(self, found: ReadoutEmbeddings) -> Entry:
+        config = {"sessions": neurons_digest(found), "recording": self.recording}
+        return Entry(entries.NEURONS, config, self.recording or "imported neurons")
+
+    def _trainer_entry(self) -> Entry:
+        return Entry(entries.TRAINER, {"trained": self.item.trained}, self.item.trained)
+
+    def _scores(self, found: ReadoutEmbeddings) -> np.ndarray | None:
+        if self.units is None or self.units.test_correlations is None:
+            return None
+        return np.concatenate([self.units.test_correlations[self.units.data_keys == key] for key in found.sessions])
+
+    # --- feature covariance -----------------------------------------------------------------------------------
+
+    def _with_covariance(self, model: ImportedModel, covariance: Any, prints: Any) -> ImportedModel:
+        if covariance is not None:
+            sigma = self._at("covariances", self._covariance, covariance, model)
+        elif prints is not None:
+            sigma = self._at("fingerprints", self._of_fingerprints, prints, model)
+        else:
+            return model
+        values = {**vars(model), "covariance": sigma, "covariance_from": FROM_IMPORT}
+        return ImportedModel(**values)
+
+    def _covariance(self, source: Any, model: ImportedModel) -> np.ndarray:
+        matrix = arrays.read_matrix(source) if isinstance(source, Path) else np.asarray(source)
+        try:
+            return checked_covariance(matrix, n_features=model.embeddings.vectors.shape[1])
+        except EmbeddingError as error:
+            raise EmbeddingError(f"{_name_of(source, 'the covariance')}: {error}") from None
+
+    def _of_fingerprints(self, source: Any, model: ImportedModel) -> np.ndarray:
+        from december_plugin.imports.fingerprints import covariance_of_fingerprints
+
+        name = _name_of(source, "the fingerprints")
+        prints = (
+            arrays.read_matrix(source) if isinstance(source, Path) else arrays.checked_matrix(np.asarray(source), name)
+        )
+        if self.units is not None and self.item.readouts is not None:
+            prints = prints[readouts.session_order(self.units.data_keys)] if len(prints) == len(self.units) else prints
+        return covariance_of_fingerprints(model.embeddings.vectors, prints, name=name)
+
+
+def _name_of(source: Any, otherwise: str) -> str:
+    return str(source) if isinstance(source, (str, Path)) else otherwise
+
+
+def _natural(path: Path) -> list[Any]:
+    """Return a sort key in which seed 10 comes after seed 2."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]

@@ -1,0 +1,234 @@
+"""Writes imported models into nnfabrik's tables and ours: all of an import, or nothing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from december_plugin.errors import SettingsError
+from december_plugin.importing.versions import installed_version
+from december_plugin.intake.file_format import ImportFileError
+from december_plugin.intake.models import ImportedModel
+from december_plugin.intake.parse import Import, load_import, parse_import
+from december_plugin.schemas.serialization import to_storable
+from december_plugin.schemas.setup_lock import changing_the_plan
+from december_plugin.schemas.stored_models import FROM_RECORDING
+from december_plugin.schemas.training import check_packet, store_trained_model
+from december_plugin.sweeps.entries import KINDS, entry_key
+from december_plugin.sweeps.parse import Sweep
+from december_plugin.sweeps.register import (
+    RegistrationResult,
+    check,
+    declare_hidden_tables,
+    fabrikant_for,
+    write_entries,
+    write_evaluations,
+)
+
+FORMAT = 1
+NO_SCORE = "none: trained elsewhere"
+GIVEN_SCORE = "mean of the given test correlations"
+
+
+@dataclass
+class ImportResult(RegistrationResult):
+    """What an import wrote: rows by table, as for a registration, and the keys of its trained models.
+
+    Attributes
+    ----------
+    models
+        Keys of the trained models, in the order of the import.
+    """
+
+    models: list[dict[str, Any]] = field(default_factory=list)
+
+
+def import_models(
+    source: str | Path | Mapping[str, Any],
+    *,
+    nnfabrik: Any,
+    tables: Any,
+    folder: str | Path = ".",
+    fabrikant: str | None = None,
+    add_fabrikant: bool = False,
+) -> ImportResult:
+    """Bring models that were trained elsewhere into the tables, as if they had been trained here.
+
+    Parameters
+    ----------
+    source
+        An import file (docs/importing-models.md), or the mapping that it holds, in which arrays, frames and state dicts
+        may stand for names of files.
+    nnfabrik
+        Module with nnfabrik's tables.
+    tables
+        What :func:`december_plugin.schemas.december_tables` returned for it.
+    folder
+        What the paths of a mapping are relative to; those of a file are relative to its folder.
+    fabrikant, add_fabrikant
+        As for :func:`december_plugin.sweeps.register.register`.
+
+    Returns
+    -------
+    ImportResult
+        What is new, and what was there already. The same import again adds nothing.
+
+    Raises
+    ------
+    ImportFileError
+        For everything that is wrong with the file and the files that it names; nothing was written.
+    SettingsError
+        If a model of the same name and seed is there with other weights or neurons.
+
+    Notes
+    -----
+    All rows are written in one transaction. An import that was interrupted has left no row; files of state dicts that
+    it had put into the store are found by ``december store clean``.
+    """
+    found = load_import(source) if isinstance(source, (str, Path)) else parse_import(source, folder=folder)
+    return write_import(found, nnfabrik=nnfabrik, tables=tables, fabrikant=fabrikant, add_fabrikant=add_fabrikant)
+
+
+def write_import(
+    found: Import, *, nnfabrik: Any, tables: Any, fabrikant: str | None = None, add_fabrikant: bool = False
+) -> ImportResult:
+    """Write an import that was read and checked; see :func:`import_models`."""
+    connection, schema = nnfabrik.Dataset.connection, tables.schema.database
+    sweep = _as_sweep(found)
+    with changing_the_plan(connection, schema):
+        declare_hidden_tables(tables)
+        compared = check(sweep, nnfabrik=nnfabrik, tables=tables, fabrikant=fabrikant, may_add=add_fabrikant)
+        with connection.transaction:
+            name = fabrikant_for(nnfabrik, fabrikant, may_add=add_fabrikant)
+            written = ImportResult()
+            write_entries(sweep, compared, written, nnfabrik=nnfabrik, fabrikant=name)
+            _write_models(found, written, nnfabrik=nnfabrik, tables=tables, fabrikant=name)
+            write_evaluations(sweep, written, tables=tables)
+    return written
+
+
+def _as_sweep(found: Import) -> Sweep:
+    """Return the entries of an import as a sweep has them; nothing of it is planned."""
+    models = found.models
+    return Sweep(
+        datasets=tuple(model.dataset for model in models),
+        models=tuple(model.model for model in models),
+        trainers=tuple(model.trainer for model in models),
+        seeds=tuple(dict.fromkeys(model.seed for model in models)),
+        clusterings=found.clusterings,
+        surrogates=found.surrogates,
+        source=found.source,
+    )
+
+
+def key_of(model: ImportedModel) -> dict[str, Any]:
+    """Return the key of a model's row in ``TrainedModel``."""
+    parts = [entry_key(kind, getattr(model, kind)) for kind in KINDS]
+    return {**{name: value for part in parts for name, value in part.items()}, "seed": model.seed}
+
+
+def _write_models(found: Import, written: ImportResult, *, nnfabrik: Any, tables: Any, fabrikant: str) -> None:
+    table = tables.TrainedModel()
+    n_new = 0
+    for model in found.models:
+        key = key_of(model)
+        if key in written.models:
+            raise ImportFileError([_twice(model)], found.source)
+        written.models.append(key)
+        digest = model.digest()
+        if table & key:
+            _check_same(table, key, model, digest)
+            continue
+        output = to_storable(output_of(model, digest))
+        row = {"score": _score(model), "output": output}
+        check_packet(table, output, what=f"what is known of {model.file}")
+        store_trained_model(table, key, row, model.state_dict, fabrikant=fabrikant, allow_direct_insert=True)
+        if model.test_correlations is not None:
+            _write_performance(key, model, tables.TestPerformance())
+        n_new += 1
+    written.count("TrainedModel", new=n_new, of=len(found.models))
+
+
+def _write_performance(key: Mapping[str, Any], model: ImportedModel, table: Any) -> None:
+    """Enter the correlations that the table of units has, neurons without one apart."""
+    scores, embeddings = model.test_correlations, model.embeddings
+    assert scores is not None
+    assert embeddings.unit_ids is not None
+    known = scores[~np.isnan(scores)]
+    if not len(known):
+        return
+    table.insert1(
+        {
+            **key,
+            "single_trial_correlation": float(known.mean()),
+            "n_tested_neurons": len(known),
+            "n_constant_neurons": 0,
+            "n_tested_sessions": len(embeddings.sessions),
+            "n_untested_sessions": 0,
+        },
+        allow_direct_insert=True,
+    )
+    table.Session.insert(
+        {
+            **key,
+            "data_key": data_key,
+            "tested_unit_ids": embeddings.unit_ids[own],
+            "tested_unit_ids_from": FROM_RECORDING,
+            "single_trial_correlations": scores[own].astype(np.float32),
+            "n_trials": 0,
+        }
+        for data_key, own in embeddings.sessions.items()
+    )
+
+
+def _twice(model: ImportedModel) -> Any:
+    from december_plugin.text.yaml_reader import Mistake
+
+    return Mistake(f"the model {model.model.comment!r} is there twice with seed {model.seed} ({model.file}).")
+
+
+def _check_same(table: Any, key: Mapping[str, Any], model: ImportedModel, digest: str) -> None:
+    output = (table & key).fetch1("output")
+    known = output.get("imported") if isinstance(output, Mapping) else None
+    if not isinstance(known, Mapping) or known.get("sha256") != digest:
+        stored = f" from {known['file']}" if isinstance(known, Mapping) and known.get("file") else ""
+        raise SettingsError(
+            f"the model {model.model.comment!r} with seed {model.seed} is there already{stored}, with other weights, "
+            f"order of neurons or covariance than {model.file} has. Import it under another name or seed, or delete "
+            "that trained model first. Nothing was written."
+        )
+
+
+def output_of(model: ImportedModel, digest: str) -> dict[str, Any]:
+    """Return what is stored as ``output`` of a trained model: what our trainers store, as far as it is known."""
+    embeddings = model.embeddings
+    neurons = {
+        data_key: {
+            "unit_ids": None if embeddings.unit_ids is None else embeddings.unit_ids[own],
+            "n_neurons": own.stop - own.start,
+        }
+        for data_key, own in embeddings.sessions.items()
+    }
+    output: dict[str, Any] = {
+        "format": FORMAT,
+        "trainer": "imported",
+        "score_name": NO_SCORE if model.test_correlations is None else GIVEN_SCORE,
+        "neurons": neurons,
+        "imported": {"file": model.file, "sha256": digest},
+        "versions": {"december_plugin": installed_version("december-plugin")},
+    }
+    if model.covariance is not None:
+        output["feature_covariance"] = model.covariance
+        output["feature_covariance_from"] = model.covariance_from
+    return output
+
+
+def _score(model: ImportedModel) -> float:
+    """Return the mean of the test correlations; 0 where none is known, as the column takes no NULL."""
+    scores = model.test_correlations
+    known = np.empty(0) if scores is None else scores[~np.isnan(scores)]
+    return float(known.mean()) if len(known) else 0.0

@@ -1,0 +1,235 @@
+"""Models that were trained elsewhere, in the tables: from files to agreement, and what an import leaves alone."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from sklearn.metrics import adjusted_rand_score
+
+from december_plugin import results
+from december_plugin.cli import main
+from december_plugin.errors import SettingsError
+from december_plugin.intake import import_models
+from december_plugin.schemas.stored_models import stored_neurons, stored_state_dict
+from helpers import lab_tables, planted_lab
+
+SEEDS = (1, 2, 3)
+CLUSTERINGS = [{"method": "kmeans", "n_clusters": 3, "n_init": 2}]
+SESSIONS = tuple(planted_lab.SESSIONS)
+
+
+def vectors(seed: int) -> np.ndarray:
+    return np.concatenate([planted_lab.planted_vectors(seed, key) for key in SESSIONS]).astype(np.float32)
+
+
+def units() -> pd.DataFrame:
+    keys = np.repeat(SESSIONS, [planted_lab.SESSIONS[key] for key in SESSIONS])
+    ids = np.concatenate([planted_lab.unit_ids(key) for key in SESSIONS])
+    return pd.DataFrame({"data_key": keys, "unit_id": ids, "cc": np.linspace(0, 0.6, len(ids))})
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """Write readout vectors of three seeds, the same as a checkpoint, and the table of units."""
+    units().to_csv(tmp_path / "units.csv", index=False)
+    for seed in SEEDS:
+        np.save(tmp_path / f"weights-{seed}.npy", vectors(seed))
+    return tmp_path
+
+
+def content(**changes: Any) -> dict[str, Any]:
+    model = {"name": "twin", "readouts": "weights-*.npy", **changes.pop("model", {})}
+    return {"units": "units.csv", "models": [model], "clusterings": CLUSTERINGS, **changes}
+
+
+def bring(lab: lab_tables.Lab, folder: Path, **changes: Any) -> Any:
+    return import_models(
+        content(**changes), nnfabrik=lab.nnfabrik, tables=lab.tables, folder=folder, fabrikant="tester"
+    )
+
+
+def populate(lab: lab_tables.Lab) -> None:
+    for table in lab.tables.computed:
+        table.populate()
+
+
+def test_arrays_are_clustered_and_compared(empty_lab: lab_tables.Lab, files: Path) -> None:
+    tables = empty_lab.tables
+    written = bring(empty_lab, files, units={"table": "units.csv", "test_correlation": "cc"})
+    assert written.new == {"Dataset": 1, "Model": 1, "Trainer": 1, "Seed": 3, "TrainedModel": 3, "Clustering": 1}
+    populate(empty_lab)
+
+    # The tables hold what they hold of models that were trained here.
+    agreement = results.agreement_table(tables)
+    assert agreement[["method", "n_clusters", "label", "n_pairs"]].values.tolist() == [["kmeans", 3, "k-means", 3]]
+    labels = {seed: planted_lab.planted_labels(seed, "first") for seed in SEEDS}
+    for seed in SEEDS:
+        key = {"seed": seed, "data_key": "first"}
+        found, ids, origin = (tables.ClusterAssignment.Session & key).fetch1("labels", "unit_ids", "unit_ids_from")
+        assert len({*zip(found.tolist(), labels[seed].tolist(), strict=True)}) == 3
+        assert ids.tolist() == planted_lab.unit_ids("first").tolist()
+        assert origin == "recording"
+    assert set(tables.TrainingSummary.fetch("trainer_role")) == {"other"}
+    assert len(tables.Consensus()) == 1
+    assert len(tables.ClusterQuality()) == 3
+    assert len(tables.TrainingPlan()) == 0
+
+    # How well they predict is what the table of units says.
+    assert tables.TestPerformance.fetch("single_trial_correlation") == pytest.approx([0.3] * 3)
+    assert results.performance_table(tables)["test_correlation_mean"].tolist() == pytest.approx([0.3])
+    assert tables.TrainedModel.fetch("score") == pytest.approx([0.3] * 3)
+    loaders, model = results.load_assigned_model(tables, tables.ClusterAssignment & "seed = 2")
+    assert sorted(loaders["train"]) == sorted(SESSIONS)
+    np.testing.assert_array_equal(model.readout["first"].features[0, :, 0].T.detach(), vectors(2)[:40])
+    with pytest.raises(SettingsError, match="imported as readout vectors, without its core, so it cannot predict"):
+        model(torch.ones(1))
+
+
+def test_the_same_again_adds_nothing(empty_lab: lab_tables.Lab, files: Path) -> None:
+    first = bring(empty_lab, files)
+    again = bring(empty_lab, files)
+    assert again.models == first.models
+    assert set(again.new.values()) == {0}
+    assert again.existing["TrainedModel"] == 3
+    # One more seed is one more row.
+    np.save(files / "weights-4.npy", vectors(4))
+    assert bring(empty_lab, files).new["TrainedModel"] == 1
+
+
+def test_other_weights_under_the_same_name_are_refused(empty_lab: lab_tables.Lab, files: Path) -> None:
+    bring(empty_lab, files)
+    np.save(files / "weights-2.npy", vectors(7))
+    np.save(files / "weights-4.npy", vectors(4))
+    with pytest.raises(
+        SettingsError, match=r"the model 'twin' with seed 2 is there already from .*weights-2.npy, with"
+    ):
+        bring(empty_lab, files)
+    assert len(empty_lab.tables.TrainedModel()) == 3
+    assert bring(empty_lab, files, model={"name": "another"}).new["TrainedModel"] == 4
+    assert len(empty_lab.nnfabrik.Dataset()) == 1  # the same neurons
+
+
+def test_neurons_in_another_order_are_the_same_neurons(empty_lab: lab_tables.Lab, files: Path) -> None:
+    frame = units()
+    order = np.random.default_rng(3).permutation(len(frame))
+    own = [frame.assign(**{f"w{i}": vectors(seed)[:, i] for i in range(6)}).drop(columns="cc") for seed in SEEDS]
+    own[1] = own[1].iloc[order]
+    bring(empty_lab, files, units=None, model={"readouts": own})
+    assert len(empty_lab.nnfabrik.Dataset()) == 1
+    populate(empty_lab)
+    pairs = empty_lab.tables.SeedAgreement.fetch("adjusted_rand_index", order_by="seed_a, seed_b")
+    planted = [np.concatenate([planted_lab.planted_labels(seed, key) for key in SESSIONS]) for seed in SEEDS]
+    assert pairs == pytest.approx([adjusted_rand_score(*pair) for pair in itertools.combinations(planted, 2)])
+    neurons = stored_neurons(empty_lab.tables.TrainedModel, {"seed": 2})
+    first = next(iter(neurons))
+    assert neurons[first]["unit_ids"].tolist() == own[1][own[1].data_key == first].unit_id.tolist()
+
+
+def test_neurons_that_are_known_by_position_are_said_to_be(empty_lab: lab_tables.Lab, files: Path) -> None:
+    bring(empty_lab, files, units=None, recording="monkey 3", model={"session": "V4"})
+    populate(empty_lab)
+    assert set(empty_lab.tables.ClusterAssignment.Session.fetch("unit_ids_from")) == {"position"}
+    assert set(empty_lab.tables.ClusterAssignment.Session.fetch("data_key")) == {"V4"}
+    assert empty_lab.nnfabrik.Dataset.fetch1("dataset_comment") == "monkey 3"
+    assert len(empty_lab.tables.SeedAgreement()) == 3
+
+
+def checkpoint(seed: int) -> dict[str, torch.Tensor]:
+    net = planted_lab.LinearModel(planted_lab.SESSIONS)
+    return planted_lab._planted_state(net, seed, 4)
+
+
+def test_checkpoints(empty_lab: lab_tables.Lab, files: Path) -> None:
+    for seed in SEEDS:
+        wrapped = {f"model.{name}": value for name, value in checkpoint(seed).items()}
+        torch.save({"epoch": 9, "state_dict": wrapped}, files / f"epoch=9-{seed}.ckpt")
+    bring(empty_lab, files, model={"readouts": None, "checkpoints": "epoch*.ckpt", "seeds": [11, 12, 13]})
+    populate(empty_lab)
+    assert empty_lab.tables.ClusterAssignment.fetch("seed").tolist() == [11, 12, 13]
+    stored = stored_state_dict(empty_lab.tables.TrainedModel, {"seed": 12})
+    assert {name: value.tolist() for name, value in stored.items()} == {
+        name: value.tolist() for name, value in checkpoint(2).items()
+    }
+
+
+KILLED = """
+import os, signal, sys
+from december_plugin.database.connection import connect
+from december_plugin.intake import write
+from helpers import lab_tables
+
+stored = []
+def store(*arguments, **options):
+    if len(stored) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    stored.append(original(*arguments, **options))
+
+original, write.store_trained_model = write.store_trained_model, store
+connect()
+lab = lab_tables.open_lab(sys.argv[1])
+write.import_models("models.yaml", nnfabrik=lab.nnfabrik, tables=lab.tables, fabrikant="tester")
+"""
+
+
+@pytest.mark.slow(8)
+def test_an_import_that_is_killed_leaves_nothing_and_completes_when_run_again(
+    empty_lab: lab_tables.Lab, files: Path
+) -> None:
+    (files / "models.yaml").write_text(yaml.safe_dump(content()))
+    schema = empty_lab.tables.schema.database
+    folder = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, schema],
+        cwd=files,
+        env={**os.environ, "PYTHONPATH": folder},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    lab = empty_lab
+    tables = (lab.nnfabrik.Dataset, lab.nnfabrik.Model, lab.nnfabrik.Trainer, lab.tables.TrainedModel)
+    assert [len(table()) for table in tables] == [0] * 4
+    assert len(lab.tables.Clustering & "method = 'kmeans'") == 0
+    assert bring(lab, files).new["TrainedModel"] == 3
+    populate(lab)
+    assert len(lab.tables.SeedAgreement()) == 3
+
+
+def test_the_commands_from_files_to_the_agreement(
+    empty_lab: lab_tables.Lab, files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (files / "models.yaml").write_text(yaml.safe_dump(content()))
+    monkeypatch.setenv("DECEMBER_SCHEMA", empty_lab.tables.schema.database)
+    monkeypatch.chdir(files)
+    said = "twin: 3 seeds, 70 neurons of 2 sessions (known by unit ids), 6 features\n"
+    assert main(["import", "models.yaml", "--dry-run"]) == 0
+    assert capsys.readouterr().out == said + "The import is valid. Nothing was written.\n"
+    assert len(empty_lab.tables.TrainedModel()) == 0
+    assert main(["import", "models.yaml"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(said)
+    assert "  TrainedModel      3 new     0 there already\n" in out
+    populate(empty_lab)
+    assert main(["ari"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("imported neurons, twin: ")
+    assert "   3  k-means" in out
+
+    np.save(files / "weights-2.npy", vectors(2)[:-1])
+    assert main(["import", "models.yaml"]) == 1
+    said = capsys.readouterr().err
+    assert "models.yaml:" in said
+    assert "has 69 rows and the table of units has 70" in said
