@@ -39,6 +39,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import fftconvolve
 
+from december_plugin.embeddings.probes import noise_images
 from december_plugin.errors import SettingsError
 from december_plugin.simulate.population import (
     BANK,
@@ -231,15 +232,6 @@ class Trials:
         running = np.maximum(0, 2 + 3 * arousal + rng.normal(size=n_trials))
         variables = np.stack([pupil, np.gradient(pupil), running], axis=1)
         return cls(tiers, images, shown, arousal, gaze, variables)
-
-
-def noise_images(count: int, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Return Gaussian noise with an amplitude spectrum of 1/f, (count, height, width), zero mean and unit variance."""
-    height, width = shape
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])
-    amplitude = np.divide(1, frequency, out=np.zeros(shape), where=frequency > 0)
-    amplitude /= np.sqrt(np.mean(amplitude**2))
-    return np.fft.ifft2(np.fft.fft2(rng.normal(size=(count, height, width))) * amplitude).real
 
 
 def _drifting(n_trials: int, dimensions: int, rng: np.random.Generator, memory: float = 0.9) -> np.ndarray:
