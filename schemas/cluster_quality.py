@@ -8,20 +8,23 @@ from typing import Any, ClassVar
 
 import datajoint as dj
 
+from december_plugin.schemas.clustering_vectors import ClusteringVectors
 from december_plugin.schemas.serialization import decode_blob, encode_blob
 from december_plugin.schemas.stored_labels import assigned_labels
-from december_plugin.schemas.stored_models import clustering_recipe, full_config, in_session_order, stored_embeddings
+from december_plugin.schemas.stored_models import clustering_recipe, full_config, in_session_order
 
 
 class ClusterQuality(dj.Computed):
-    """How well a number of clusters fits the readout vectors of one model: criteria for choosing it.
+    """How well a number of clusters fits the vectors of one model, in the space of the clustering: criteria for it.
 
     For DECEMber, whose mixture was trained with the model, the mixture is fitted again to a part of the neurons, on
-    the readouts as the training left them, to score the others.
+    the readouts as the training left them, to score the others. Likelihoods are densities in units of the space, so
+    that those of different spaces cannot be compared.
     """
 
     trained_model_table: ClassVar[Any]
     clustering_table: ClassVar[Any]
+    vectors: ClassVar[ClusteringVectors]
     cluster_assignment_table: ClassVar[Any]
     nnfabrik: ClassVar[Any]
 
@@ -60,7 +63,7 @@ class ClusterQuality(dj.Computed):
         from december_plugin.evaluation.model_selection import cluster_quality
 
         inputs = decode_blob(fetched)
-        embeddings = stored_embeddings(self.trained_model_table, inputs["config"], key)
+        embeddings = self.vectors.of(key, inputs["config"])
         recipe = dict(inputs["recipe"])
         found = cluster_quality(
             in_session_order(embeddings, inputs["data_keys"]),

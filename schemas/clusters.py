@@ -19,17 +19,18 @@ from december_plugin.clustering.methods import (
     METHODS,
     canonical_settings,
     embedding_space,
+    own_settings,
     setting_mistakes,
 )
 from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
-from december_plugin.schemas.restrictions import restricted
+from december_plugin.schemas.clustering_vectors import ClusteringVectors, in_space_of_mixture
+from december_plugin.schemas.restrictions import of_trainers, restricted
 from december_plugin.schemas.serialization import decode_blob, encode_blob
 from december_plugin.schemas.stored_models import (
     SessionNeurons,
     build_loaders,
     full_config,
     session_neurons,
-    stored_embeddings,
 )
 from december_plugin.text.stored_text import checked_text
 from december_plugin.validation.checks import check_integer
@@ -155,6 +156,7 @@ class ClusterAssignment(dj.Computed):
 
     trained_model_table: ClassVar[Any]
     clustering_table: ClassVar[Any]
+    vectors: ClassVar[ClusteringVectors]
     nnfabrik: ClassVar[Any]
     december_trainers: ClassVar[tuple[str, ...]]
 
@@ -191,11 +193,13 @@ class ClusterAssignment(dj.Computed):
 
     @property
     def key_source(self) -> Any:
-        """Trained models of a DECEMber trainer with the clustering ``december``, all others with the other ones."""
-        patterns = [name.replace("*", "%") for name in self.december_trainers]
-        is_december = " OR ".join(f"trainer_fn LIKE '{pattern}'" for pattern in patterns) or "FALSE"
-        pairs = self.trained_model_table.proj() * self.clustering_table.proj("method")
-        return (pairs & f"(method = '{DECEMBER}') = ({is_december})").proj()
+        """Trained models of a DECEMber trainer with the clustering ``december``, all others with the other ones.
+
+        Those in functional space wait for the model's feature covariance.
+        """
+        pairs = self.trained_model_table.proj() * self.clustering_table.proj("method", "space")
+        fitting = pairs & f"(method = '{DECEMBER}') = ({of_trainers(self.december_trainers)})"
+        return (fitting & ["space = 'readout'", self.vectors.feature_covariance.proj()]).proj()
 
     @classmethod
     def is_december(cls, trainer_fn: str) -> bool:
@@ -217,17 +221,18 @@ class ClusterAssignment(dj.Computed):
         return (encode_blob(fetched),)
 
     def make_compute(self, key: dict[str, Any], fetched: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Cluster the readout vectors; return the entry's values and those of its sessions."""
+        """Cluster the vectors in the clustering's space; return the entry's values and those of its sessions."""
         from december_plugin.clustering.post_hoc import cluster_readouts
 
         inputs = decode_blob(fetched)
-        embeddings = stored_embeddings(self.trained_model_table, inputs["config"], key)
-        neurons = session_neurons(embeddings.data_keys, inputs["neurons"], lambda: build_loaders(inputs["config"], key))
         method, n_clusters, settings = inputs["clustering"]
+        embeddings = self.vectors.of(key, inputs["config"])
+        neurons = session_neurons(embeddings.data_keys, inputs["neurons"], lambda: build_loaders(inputs["config"], key))
         if method == DECEMBER:
-            found = trained_mixture_clusters(embeddings.vectors, inputs["mixture"])
+            found = _most_responsible(embeddings.vectors, inputs["mixture"])
         else:
-            found = cluster_readouts(embeddings.vectors, method=method, n_clusters=int(n_clusters), **settings)
+            own = own_settings(settings)
+            found = cluster_readouts(embeddings.vectors, method=method, n_clusters=int(n_clusters), **own)
         return assignment_rows(found, neurons)
 
     def make_insert(self, key: dict[str, Any], row: dict[str, Any], sessions: list[dict[str, Any]]) -> None:
@@ -242,8 +247,14 @@ def trained_mixture_clusters(vectors: np.ndarray, mixture: Mapping[str, Any] | N
     Raises
     ------
     EmbeddingError
-        If the trainer stored no mixture, or one of another dimension than the readout vectors.
+        If the trainer stored no mixture, or one of another dimension than the readout vectors, or one of functional
+        embeddings without their covariance.
     """
+    return _most_responsible(in_space_of_mixture(vectors, mixture), mixture)
+
+
+def _most_responsible(vectors: np.ndarray, mixture: Mapping[str, Any] | None) -> ClusteringResult:
+    """Return the clusters of vectors (N, D) in the space of the mixture."""
     import torch
 
     from december_plugin.clustering.student_t_mixture import StudentTMixture

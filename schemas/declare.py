@@ -17,8 +17,10 @@ from december_plugin.database.connection import open_schema
 from december_plugin.errors import SettingsError
 from december_plugin.schemas.agreement import SeedAgreement
 from december_plugin.schemas.cluster_quality import ClusterQuality
+from december_plugin.schemas.clustering_vectors import ClusteringVectors
 from december_plugin.schemas.clusters import ClusterAssignment, Clustering, NeuronCluster
 from december_plugin.schemas.consensus import Consensus
+from december_plugin.schemas.feature_covariance import FeatureCovariance
 from december_plugin.schemas.known_types import KnownTypes, LabelAgreement
 from december_plugin.schemas.migration import check_current
 from december_plugin.schemas.nulls import Surrogate, SurrogateAgreement
@@ -92,6 +94,8 @@ class DecemberTables:
         Scalars of every training.
     Clustering
         Ways to cluster.
+    FeatureCovariance
+        The metric of functional embeddings, one for each model.
     ClusterAssignment
         Clusters of all neurons of a model.
     NeuronCluster
@@ -125,6 +129,7 @@ class DecemberTables:
     TrainedModel: Any
     TrainingSummary: Any
     Clustering: Any
+    FeatureCovariance: Any
     ClusterAssignment: Any
     NeuronCluster: Any
     SeedAgreement: Any
@@ -149,6 +154,7 @@ class DecemberTables:
             self.TrainedModel,
             self.TrainingSummary,
             self.TestPerformance,
+            self.FeatureCovariance,
             self.ClusterAssignment,
             self.SeedAgreement,
             self.LabelAgreement,
@@ -156,6 +162,11 @@ class DecemberTables:
             self.ClusterQuality,
             self.SurrogateAgreement,
         )
+
+    @property
+    def vectors(self) -> ClusteringVectors:
+        """The vectors of trained models in the spaces of clusterings."""
+        return self.ClusterAssignment.vectors
 
     def context(self) -> dict[str, Any]:
         """Return the tables by name, for ``locals().update`` in a notebook."""
@@ -247,22 +258,18 @@ def _declare_evaluations(
         "Surrogate": surrogate,
     }
     context = {**context, **lookups}
-    assignment = bind(
-        ClusterAssignment,
-        schema,
-        context,
-        clustering_table=clustering,
-        nnfabrik=lab,
-        december_trainers=tuple(december_trainers),
-        **models,
-    )
+    others = {"clustering_table": clustering, "nnfabrik": lab, "december_trainers": tuple(december_trainers)}
+    covariance = bind(FeatureCovariance, schema, context, **others, **models)
+    vectors = ClusteringVectors(context["TrainedModel"], clustering, covariance, lab)
+    assignment = bind(ClusterAssignment, schema, context, vectors=vectors, **others, **models)
     context["ClusterAssignment"] = assignment
     assignments = {"cluster_assignment_table": assignment}
-    readouts = {**assignments, **models, "clustering_table": clustering, "nnfabrik": lab}
+    readouts = {**assignments, **models, "clustering_table": clustering, "vectors": vectors, "nnfabrik": lab}
     return {
         **lookups,
         "TrainingSummary": bind(TrainingSummary, schema, context, **models),
         "TestPerformance": bind(TestPerformance, schema, context, nnfabrik=lab, **models),
+        "FeatureCovariance": covariance,
         "ClusterAssignment": assignment,
         "NeuronCluster": bind(NeuronCluster, schema, context, **assignments),
         "SeedAgreement": bind(SeedAgreement, schema, context, **assignments),

@@ -12,13 +12,15 @@ from typing import Any, ClassVar
 import datajoint as dj
 import numpy as np
 
+from december_plugin.embeddings.space import EmbeddingSpace
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.agreement import compare_partitions
 from december_plugin.evaluation.null import DEFAULT_DRAWS, null_agreement, null_band
+from december_plugin.schemas.clustering_vectors import ClusteringVectors
 from december_plugin.schemas.seed_sets import SeedSetTable
 from december_plugin.schemas.serialization import decode_blob, encode_blob
 from december_plugin.schemas.stored_labels import common_neurons
-from december_plugin.schemas.stored_models import clustering_recipe, full_config, in_session_order, stored_embeddings
+from december_plugin.schemas.stored_models import clustering_recipe, full_config, in_session_order
 
 
 class Surrogate(dj.Lookup):
@@ -111,7 +113,9 @@ def surrogate_row(name: str | None, *, n_draws: Any, seed: Any, method: Any, clu
 
 
 class SurrogateAgreement(SeedSetTable, dj.Computed):
-    """Agreement between the seeds of a configuration on surrogates of their readout vectors that have no clusters.
+    """Agreement between the seeds of a configuration on surrogates of their vectors that have no clusters.
+
+    Surrogates are drawn in the space of the clustering; where that is of directions, they are directions, too.
 
     Surrogates are drawn for all seeds of a configuration at once, because the seeds' readouts of a neuron are related;
     so there is one entry for every set of seeds. When a seed is added, there is a new entry for the larger set;
@@ -121,6 +125,7 @@ class SurrogateAgreement(SeedSetTable, dj.Computed):
 
     trained_model_table: ClassVar[Any]
     clustering_table: ClassVar[Any]
+    vectors: ClassVar[ClusteringVectors]
     cluster_assignment_table: ClassVar[Any]
     surrogate_table: ClassVar[Any]
     nnfabrik: ClassVar[Any]
@@ -182,12 +187,14 @@ class SurrogateAgreement(SeedSetTable, dj.Computed):
         readouts, recipes = [], []
         for own, at in zip(keys, neurons.positions, strict=True):
             data_keys = (self.cluster_assignment_table.Session & own).fetch("data_key", order_by="data_key")
-            embeddings = stored_embeddings(self.trained_model_table, inputs["config"], own)
+            embeddings = self.vectors.of(own, inputs["config"])
             readouts.append(in_session_order(embeddings, [str(name) for name in data_keys])[at])
             recipes.append(self._recipe(own, *inputs["clustering"]))
+        directions = EmbeddingSpace(normalize=self.vectors.space_of(keys[0]).normalize)
 
         def cluster(vectors: np.ndarray, at: int) -> np.ndarray:
-            return cluster_readouts(vectors, **recipes[at]).labels
+            # A surrogate of directions has their means and correlations, and lengths near 1; it gets the length 1.
+            return cluster_readouts(directions.embed(vectors), **recipes[at]).labels
 
         null = null_agreement(readouts, cluster, **inputs["surrogates"])
         pairs = itertools.combinations(neurons.labels, 2)

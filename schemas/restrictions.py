@@ -6,7 +6,7 @@ DataJoint 0.14 writes a text of a restriction between double quotes without doub
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import datajoint as dj
@@ -61,3 +61,9 @@ def install_quoting() -> None:
 
 def _has_quote(value: Any) -> bool:
     return isinstance(value, str) and '"' in value
+
+
+def of_trainers(patterns: Iterable[str]) -> str:
+    """Return the SQL condition that a trainer's function fits one of the patterns, in which ``*`` is anything."""
+    like = (pattern.replace("*", "%") for pattern in patterns)
+    return " OR ".join(f"trainer_fn LIKE '{pattern}'" for pattern in like) or "FALSE"

@@ -18,7 +18,7 @@ from datajoint.hash import uuid_from_file
 from nnfabrik.builder import get_all_parts, get_data, get_model
 from nnfabrik.utility.nn_helpers import load_state_dict
 
-from december_plugin.clustering.methods import DECEMBER
+from december_plugin.clustering.methods import DECEMBER, own_settings
 from december_plugin.errors import EmbeddingError, RecordingError, SettingsError
 from december_plugin.evaluation.neuron_order import in_trained_order
 from december_plugin.schemas.allowed_functions import TABLES, check_functions
@@ -249,7 +249,8 @@ def clustering_recipe(
     """Return the arguments of :func:`~december_plugin.clustering.cluster_readouts` that cluster as an assignment did.
 
     For DECEMber, which trains the mixture with the model, it is its clustering part: the Student-t mixture with the
-    trained mixture's settings, started by k-means as DECEMber starts, and fitted to the readout vectors as they are.
+    trained mixture's settings, started by k-means as DECEMber starts, and fitted to the vectors as they are. The space
+    is no part of it: the vectors are those of :class:`~december_plugin.schemas.clustering_vectors.ClusteringVectors`.
 
     Parameters
     ----------
@@ -261,7 +262,7 @@ def clustering_recipe(
         The model's seed.
     """
     if method != DECEMBER:
-        return {"method": method, "n_clusters": int(n_clusters), **settings}
+        return {"method": method, "n_clusters": int(n_clusters), **own_settings(settings)}
     known = mixture if isinstance(mixture, Mapping) else {}
     return {
         "method": "t_mixture",

@@ -96,6 +96,38 @@ class EmbeddingSpace:
         return _directions(vectors) if self.normalize == "l2" else vectors
 
 
+def vectors_in_space(
+    vectors: npt.NDArray[Any], space: EmbeddingSpace, covariance: npt.ArrayLike | Tensor | None = None
+) -> npt.NDArray[np.floating[Any]]:
+    """Return the readout vectors of a model in a space.
+
+    Parameters
+    ----------
+    vectors
+        ``W`` (N, D).
+    space
+        The space.
+    covariance
+        The model's feature covariance (D, D). Needed where the space is functional, ignored elsewhere.
+
+    Returns
+    -------
+    ndarray
+        (N, D): the readout vectors as they are in their own space, float64 in every other.
+
+    Raises
+    ------
+    EmbeddingError
+        If the covariance is missing, or no feature covariance of these vectors.
+    """
+    if space == EmbeddingSpace():
+        return vectors
+    root = None
+    if space.is_functional and covariance is not None:
+        root = covariance_root(checked_covariance(covariance, n_features=vectors.shape[1]))
+    return np.asarray(space.embed(np.asarray(vectors, dtype=np.float64), root))
+
+
 def covariance_root(covariance: npt.ArrayLike | Tensor) -> npt.NDArray[np.float64]:
     """Return the symmetric root of a feature covariance.
 

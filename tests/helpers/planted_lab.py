@@ -106,14 +106,22 @@ class LinearReadout(nn.Module):
         super().__init__()
         self.features = nn.Parameter(torch.zeros(1, WIDTH, 1, n_neurons))  # as neuralpredictors' Gaussian readout
 
+    def forward(self, received: torch.Tensor) -> torch.Tensor:
+        return received @ self.features[0, :, 0]
+
+    def embedding_features(self, received: torch.Tensor) -> torch.Tensor:
+        return received[:, None].expand(-1, self.features.shape[-1], -1)
+
 
 class LinearModel(nn.Module):
-    def __init__(self, sessions: dict[str, int]):
+    def __init__(self, sessions: dict[str, int], n_dead: int = 0):
         super().__init__()
+        self.n_dead = n_dead  # channels, the last ones
         self.readout = nn.ModuleDict({key: LinearReadout(n) for key, n in sessions.items()})
 
     def forward(self, images: torch.Tensor, data_key: str | None = None, **_: object) -> torch.Tensor:
-        return images.flatten(1) @ self.readout[data_key].features[0, :, 0]
+        received = images.flatten(1) * (torch.arange(WIDTH) < WIDTH - self.n_dead)
+        return self.readout[data_key](received)
 
 
 def model(dataloaders: dict, seed: int, **config: object) -> LinearModel:
@@ -121,10 +129,19 @@ def model(dataloaders: dict, seed: int, **config: object) -> LinearModel:
     return LinearModel({key: SESSIONS[key] for key in dataloaders["train"]})
 
 
+def half_dead_model(dataloaders: dict, seed: int, **_: object) -> LinearModel:
+    """Return a model whose types are told by the first half of its channels; the core never fills the other half."""
+    return LinearModel({key: SESSIONS[key] for key in dataloaders["train"]}, n_dead=WIDTH - N_TYPES)
+
+
 def _planted_state(net: LinearModel, seed: int, n_moved: int) -> dict[str, torch.Tensor]:
     state = net.state_dict()
     for key in net.readout:
-        vectors = torch.as_tensor(planted_vectors(seed, key, n_moved), dtype=torch.float32)
+        planted = planted_vectors(seed, key, n_moved)
+        if net.n_dead:
+            noise = np.random.default_rng([seed, len(key), 1]).normal(scale=8, size=(len(planted), net.n_dead))
+            planted[:, -net.n_dead :] += noise
+        vectors = torch.as_tensor(planted, dtype=torch.float32)
         state[f"readout.{key}.features"] = vectors.T[None, :, None].contiguous()
     return state
 
@@ -175,13 +192,23 @@ def december(model: LinearModel, dataloaders: dict, seed: int, *, uid=None, cb=N
 
 
 def baseline(
-    model: LinearModel, dataloaders: dict, seed: int, *, uid=None, cb=None, n_moved: int = 4, control: bool = False
+    model: LinearModel,
+    dataloaders: dict,
+    seed: int,
+    *,
+    uid=None,
+    cb=None,
+    n_moved: int = 4,
+    control: bool = False,
+    covariance: list | None = None,
 ) -> tuple:
-    """Store the planted vectors without a mixture."""
+    """Store the planted vectors without a mixture, and a covariance of probe stimuli if there is one."""
     settings = {"pretrain_epochs": 2, "stop_after_pretraining": control}
     output = {"format": 1, "trainer": "baseline", "settings": settings, "neurons": _neurons(model)}
     output |= {"curves": _curves(), "best_epoch": 3, "n_epochs": 4, "stopped_by": "max_iter", "mixture": None}
     output |= {"score_name": "mean validation correlation", "clustering": None}
+    if covariance is not None:
+        output |= {"feature_covariance": np.array(covariance), "feature_covariance_from": "probes"}
     return 0.3, output, _planted_state(model, seed, n_moved)
 
 
@@ -212,11 +239,17 @@ class CustomReadout(nn.Module):
     def embedding_vectors(self) -> torch.Tensor:
         return torch.cat(list(self.halves), dim=1)
 
+    def forward(self, received: torch.Tensor) -> torch.Tensor:
+        return received.flatten(1) @ self.embedding_vectors().T
+
 
 class CustomModel(nn.Module):
     def __init__(self, sessions: dict[str, int]):
         super().__init__()
         self.readout = nn.ModuleDict({key: CustomReadout(n) for key, n in sessions.items()})
+
+    def forward(self, images: torch.Tensor, data_key: str | None = None, **_: object) -> torch.Tensor:
+        return self.readout[data_key](images)
 
 
 def custom_model(dataloaders: dict, seed: int, **_: object) -> CustomModel:

@@ -294,7 +294,7 @@ def test_tables_are_chosen_by_name_or_kind(lab):
     def names(**choice):
         return [table.__name__ for table in choose_tables(lab.tables, **choice)]
 
-    assert names(only=("gpu",)) == ["TrainedModel", "TestPerformance"]
+    assert names(only=("gpu",)) == ["TrainedModel", "TestPerformance", "FeatureCovariance"]
     assert names(skip=("gpu",)) == [
         "TrainingSummary",
         "ClusterAssignment",

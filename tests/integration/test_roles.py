@@ -183,6 +183,7 @@ def test_worker_fills_the_tables(computed: Lab) -> None:
         "TrainedModel": 2,
         "TrainingSummary": 2,
         "TestPerformance": 2,
+        "FeatureCovariance": 0,
         "ClusterAssignment": 2,
         "SeedAgreement": 1,
         "LabelAgreement": 0,

@@ -16,7 +16,7 @@ from helpers.lab_tables import open_lab
 OURS = ("TrainingPlan", "TrainingSummary", "Clustering", "ClusterAssignment", "NeuronCluster")
 OURS += ("SeedAgreement", "KnownTypes", "LabelAgreement", "TestPerformance", "TrainedModel")
 OURS += ("SeedCount", "SeedSet", "Surrogate", "SurrogateAgreement", "ClusterQuality", "Consensus")
-OURS += ("Pool", "PoolWorker", "PoolJob", "StoreIdentity", "Relocation")
+OURS += ("Pool", "PoolWorker", "PoolJob", "StoreIdentity", "Relocation", "FeatureCovariance")
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,7 @@ def test_all_tables_are_in_the_schema_and_in_the_namespace(lab):
         "TrainedModel",
         "TrainingSummary",
         "TestPerformance",
+        "FeatureCovariance",
         "ClusterAssignment",
         "SeedAgreement",
         "LabelAgreement",

@@ -11,6 +11,7 @@ KINDS = {
     "TrainedModel": ("training", "trainings"),
     "TrainingSummary": ("training summary", "training summaries"),
     "TestPerformance": ("test of a model", "tests of models"),
+    "FeatureCovariance": ("feature covariance", "feature covariances"),
     "ClusterAssignment": ("clustering", "clusterings"),
     "SeedAgreement": ("comparison of seeds", "comparisons of seeds"),
     "LabelAgreement": ("comparison with known types", "comparisons with known types"),

@@ -1,0 +1,121 @@
+"""The vectors that are clustered: those of a trained model, in the space of the clustering.
+
+Everything that clusters neurons, scores a clustering, draws surrogates or pictures takes its vectors from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from december_plugin.clustering.methods import DECEMBER
+from december_plugin.embeddings.space import EmbeddingSpace, vectors_in_space
+from december_plugin.errors import EmbeddingError
+from december_plugin.schemas.stored_models import full_config, stored_embeddings
+
+if TYPE_CHECKING:
+    from december_plugin.embeddings.readout_vectors import ReadoutEmbeddings
+
+
+def space_of_mixture(mixture: Any) -> EmbeddingSpace:
+    """Return the space in which a DECEMber trainer fitted the mixture that it stored."""
+    known = mixture if isinstance(mixture, Mapping) else {}
+    return EmbeddingSpace(space=known.get("space", "readout"), normalize=known.get("normalize", "none"))
+
+
+def in_space_of_mixture(vectors: np.ndarray, mixture: Any) -> np.ndarray:
+    """Return readout vectors (N, D) in the space in which a DECEMber trainer fitted its mixture.
+
+    Raises
+    ------
+    EmbeddingError
+        If that is a functional space, and the feature covariance is not stored with the mixture or is of others.
+    """
+    space = space_of_mixture(mixture)
+    if space.is_functional and mixture.get("covariance") is None:
+        raise EmbeddingError(
+            "the stored mixture is of functional embeddings, but its feature covariance is not stored with it in "
+            "output['mixture']; december_trainer stores both."
+        )
+    return vectors_in_space(vectors, space, mixture["covariance"] if space.is_functional else None)
+
+
+@dataclass(frozen=True)
+class ClusteringVectors:
+    """Reads the vectors that were clustered, or are to be.
+
+    Attributes
+    ----------
+    trained_model, clustering, feature_covariance
+        The tables.
+    nnfabrik
+        Namespace with ``Dataset`` and ``Model``.
+    """
+
+    trained_model: Any
+    clustering: Any
+    feature_covariance: Any
+    nnfabrik: Any
+
+    def space_of(self, key: Mapping[str, Any]) -> EmbeddingSpace:
+        """Return the space of the clustering with which a trained model was clustered.
+
+        Parameters
+        ----------
+        key
+            Of a trained model and of a clustering; the method "december" has the space of the model's mixture.
+        """
+        row = (self.clustering & key).fetch1()
+        return space_of_mixture(self._mixture(key)) if row["method"] == DECEMBER else _space_of_row(row)
+
+    def of(self, key: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> ReadoutEmbeddings:
+        """Return the vectors of all neurons of a trained model in the space of a clustering.
+
+        Parameters
+        ----------
+        key
+            Of the trained model and of the clustering.
+        config
+            Dataset and model, see :func:`~december_plugin.schemas.stored_models.full_config`; None reads them.
+
+        Returns
+        -------
+        ReadoutEmbeddings
+            Sessions in the model's order; ``vectors`` (N, D).
+
+        Raises
+        ------
+        EmbeddingError
+            If the readout vectors cannot be found, or the feature covariance is not there or not of this model.
+        RecordingError, SettingsError
+            As :func:`~december_plugin.schemas.stored_models.stored_embeddings`.
+        """
+        config = full_config(self.nnfabrik, key, trainer=False) if config is None else config
+        embeddings = stored_embeddings(self.trained_model, config, key)
+        row = (self.clustering & key).fetch1()
+        if row["method"] == DECEMBER:
+            return replace(embeddings, vectors=in_space_of_mixture(embeddings.vectors, self._mixture(key)))
+        space = _space_of_row(row)
+        covariance = self.covariance_of(key) if space.is_functional else None
+        return replace(embeddings, vectors=vectors_in_space(embeddings.vectors, space, covariance))
+
+    def covariance_of(self, key: Mapping[str, Any]) -> np.ndarray:
+        """Return the stored feature covariance (D, D) of a trained model, or raise an :class:`EmbeddingError`."""
+        found = (self.feature_covariance & key).fetch("covariance")
+        if len(found) != 1:
+            raise EmbeddingError(
+                f"the feature covariance of the trained model {dict(key)} is not stored yet; `december worker` "
+                "computes it (FeatureCovariance) where a clustering with space: functional is registered."
+            )
+        return np.asarray(found[0])
+
+    def _mixture(self, key: Mapping[str, Any]) -> Any:
+        output = (self.trained_model & key).fetch1("output")
+        return output.get("mixture") if isinstance(output, Mapping) else None
+
+
+def _space_of_row(row: Mapping[str, Any]) -> EmbeddingSpace:
+    return EmbeddingSpace(space=row["space"], normalize=row["normalize"])
