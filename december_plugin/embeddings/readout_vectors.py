@@ -23,7 +23,8 @@ from december_plugin.text.array_repr import ArrayRepr
 IN_STATE_DICT = re.compile(r"(?P<prefix>(?:.+?\.)?)readout\.(?P<data_key>[^.]+)\.(?P<name>.+)")
 # What a readout has in addition to two-dimensional features, and the order of their axes then.
 NEURONS_FIRST = ("spatial", "attention")  # factorized, attention
-FEATURES_FIRST = ("log_var",)  # deterministic Gaussian
+FEATURES_FIRST = ("log_var", "mask_weights")  # deterministic Gaussian, openretina's factorized
+STORED_FEATURES = ("_features", "features", "feature_weights")
 CUSTOM = "A readout class can define `embedding_vectors()`, which returns its readout vectors (neurons, features)."
 
 
@@ -76,7 +77,8 @@ def readout_vectors(readout: nn.Module) -> Tensor:
         A session's readout. Known are: a method ``embedding_vectors()``, for classes of other packages;
         neuralpredictors' ``ClonedReadout``, whose vectors are those of its source times the neuron's gain ``alpha``;
         and an attribute ``features`` of shape (1, D, 1, n), as in neuralpredictors' Gaussian, pooling and pyramid
-        readouts, (n, D), as in its attention and factorized ones, or (D, n), as in its deterministic Gaussian one.
+        readouts, (n, D), as in its attention and factorized ones, or (D, n), as in its deterministic Gaussian one; or
+        ``feature_weights`` (D, n), as in openretina's factorized readout.
         Those classes are distinguished by their other parameters, so that n may equal D; features (n, D) or (D, n) of
         another class are recognised by the number of neurons (``outdims``, or the length of ``bias``), and an error if
         both axes have it. Shared features are those after sharing and scaling.
@@ -103,7 +105,7 @@ def readout_vectors(readout: nn.Module) -> Tensor:
     source = getattr(readout, "_source", None)
     if isinstance(source, nn.Module):
         return _cloned(readout_vectors(source), getattr(readout, "alpha", None), name)
-    features = getattr(readout, "features", None)
+    features = getattr(readout, "features", getattr(readout, "feature_weights", None))
     if not isinstance(features, Tensor):
         raise EmbeddingError(f"{name} has no features: its readout vectors cannot be found. {CUSTOM}")
     bias = getattr(readout, "bias", None)
@@ -309,7 +311,7 @@ def _stored_vectors(data_key: str, entries: Mapping[str, Tensor]) -> Tensor:
     source = {key.removeprefix("_source."): value for key, value in entries.items() if key.startswith("_source.")}
     if source:
         return _cloned(_stored_vectors(data_key, source), entries.get("alpha"), name)
-    features = entries.get("_features", entries.get("features"))
+    features = next((entries[key] for key in STORED_FEATURES if key in entries), None)
     if features is None:
         raise EmbeddingError(
             f"{name} has no features in the state dict, only {', '.join(sorted(entries))}; its readout vectors cannot "

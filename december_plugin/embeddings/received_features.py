@@ -26,6 +26,8 @@ CUSTOM = (
     "(samples, neurons, features), or (samples, frames, neurons, features) of movies; with a shifter it is called as "
     "`embedding_features(core_output, shift=shift)`."
 )
+# What readouts have whose responses are not linear: those of other packages, and openretina's.
+NONLINEAR = ("embedding_features", "get_mask", "mask_weights")
 TOLERANCE = 1e-2  # of the responses' spread: other positions or weights are off by much more
 
 
@@ -231,7 +233,7 @@ def check_drives(readout: nn.Module, core_output: Tensor, *, shift: Tensor | Non
             f"session {name!r}: {type(readout).__name__} receives (samples, neurons, features) "
             f"{tuple(features.shape)} from the core, but its readout vectors are {tuple(vectors.shape)}."
         )
-    if hasattr(readout, "embedding_features") or hasattr(readout, "get_mask"):  # a nonlinearity may follow
+    if any(hasattr(readout, name) for name in NONLINEAR):
         return vectors.shape[1]
     responses = readout(core_output, **({} if shift is None else {"shift": shift})).reshape(len(features), -1)
     drives = torch.einsum("snd,nd->sn", features, vectors)
@@ -307,7 +309,9 @@ def _masks(readout: nn.Module, shift: Tensor | None) -> Tensor | None:
     if hasattr(readout, "normalized_spatial"):
         masks: Any = readout.normalized_spatial  # factorized
     elif hasattr(readout, "get_mask"):
-        masks = readout.get_mask()  # type: ignore[operator]  # openretina's
+        masks = readout.get_mask()  # type: ignore[operator]  # openretina's Gaussian
+    elif hasattr(readout, "mask_weights"):
+        masks = readout.mask_weights.T.unflatten(1, readout.mask_size)  # type: ignore[operator]  # openretina's factorized
     elif hasattr(readout, "log_var") and hasattr(readout, "mask"):
         masks = readout.mask(**given)  # type: ignore[operator]  # deterministic Gaussian
     else:

@@ -1,0 +1,87 @@
+"""Functional embeddings of the package's own models, with recordings: behaviour, shifter, movies, resident data."""
+
+import numpy as np
+import pytest
+import torch
+
+from december_plugin.datasets import static_loaders
+from december_plugin.embeddings import feature_covariance, functional_embeddings
+from december_plugin.embeddings.batches import split_batch
+from december_plugin.embeddings.received_features import core_output_and_shift, received_features
+from december_plugin.models import (
+    equivariant_core_gaussian_readout,
+    movie_core_gaussian_readout,
+    stacked_core_attention_readout,
+    stacked_core_factorized_readout,
+    stacked_core_gaussian_readout,
+)
+from december_plugin.training.resident import resident_loaders
+from helpers.clips import MODEL, movie_loaders_in_memory
+from helpers.image_models import TURNED
+
+SIZES = {"hidden_channels": 4, "layers": 3, "input_kern": 5, "hidden_kern": 3}
+BUILDERS = {
+    "Gaussian": (stacked_core_gaussian_readout, SIZES),
+    "attention": (stacked_core_attention_readout, SIZES),
+    "factorized": (stacked_core_factorized_readout, SIZES),
+    "equivariant": (equivariant_core_gaussian_readout, TURNED),
+}
+
+
+@pytest.fixture(scope="module")
+def loaders(recording_folders):
+    return static_loaders(recording_folders, 16, include_behavior=True, include_eye_position=True)
+
+
+def with_neurons_elsewhere(model):
+    """Give the readouts weights that differ, and a shifter that shifts."""
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if not name.startswith("core."):
+            parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return model.eval()
+
+
+def from_all_features(model, loaders):
+    """Return the covariance from all features at once."""
+    covariances = []
+    for data_key, loader in loaders.items():
+        received = []
+        for batch in loader:
+            inputs, _, extras = split_batch(batch)
+            core_output, shift = core_output_and_shift(model, data_key, inputs, extras)
+            received.append(received_features(model.readout[data_key], core_output, shift=shift))
+        features = torch.cat(received).double().numpy()
+        covariances += [np.cov(features[:, neuron].T) for neuron in range(features.shape[1])]
+    return np.mean(covariances, axis=0)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+@torch.no_grad()
+def test_with_behaviour_and_shifter(loaders, name):
+    builder, sizes = BUILDERS[name]
+    model = with_neurons_elsewhere(builder(loaders, 0, **sizes))
+    if name == "Gaussian":
+        assert model.shifter is not None
+    expected = from_all_features(model, loaders["train"])
+    found = feature_covariance(model.train(), loaders, n_images=None)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
+    embeddings = functional_embeddings(model, loaders)
+    assert embeddings.unit_ids is not None
+    assert embeddings.vectors.shape == (sum(len(r.bias) for r in model.readout.values()), len(expected))
+
+
+@torch.no_grad()
+def test_of_movies():
+    loaders = movie_loaders_in_memory()
+    model = with_neurons_elsewhere(movie_core_gaussian_readout(loaders, 0, **MODEL)).eval()
+    expected = from_all_features(model, loaders["train"])
+    np.testing.assert_allclose(feature_covariance(model, loaders, n_images=None), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_data_on_the_device_give_the_same_bytes(loaders):
+    model = stacked_core_gaussian_readout(loaders, 0, **SIZES)
+    held = resident_loaders(loaders, torch.device("cpu"), True)
+    assert held is not None
+    of_both = [feature_covariance(model, each, n_images=20).tobytes() for each in (loaders, held)]
+    assert of_both[0] == of_both[1]
