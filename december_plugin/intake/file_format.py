@@ -18,6 +18,8 @@ from december_plugin.validation.models import Says, StrictModel, Violation, mist
 
 NAME_LENGTH = 128
 NO_MODEL = "a model is a mapping with a name and its files, under checkpoints or readouts."
+NOISE = "noise"
+NO_PROBES = f"probes must be {NOISE!r}, a folder of images, or a mapping of settings, e.g. {{n: 500}}."
 TEXT_KEYS = ("name", "trained", "session", "prefix", "array", "recording", "fn")
 
 AsList = BeforeValidator(lambda given: given if isinstance(given, (list, tuple)) else [given])
@@ -67,6 +69,29 @@ class ModelFunctionItem(FunctionItem):
     ) = None
 
 
+class ProbesItem(StrictModel):
+    """Stimuli to show a model whose recording is not at hand; the keys are settings of the probes.
+
+    Without ``images`` they are noise with the spectrum of natural images.
+    """
+
+    SAYS: ClassVar[tuple[Says, ...]] = (Says(NO_PROBES, when=NO_MAPPING),)
+    SAYS_UNKNOWN: ClassVar[str] = "there is no key {name!r}. {suggestion}"
+
+    images: str | None = None
+    n: Annotated[int, Field(ge=2)] | None = None
+    image_channels: Annotated[int, Field(ge=1)] | None = None
+    behavior: list[float] | None = None
+    mean: float | None = None
+    std: Annotated[float, Field(gt=0)] | None = None
+
+
+def _probes(given: Any) -> Any:
+    if isinstance(given, str):
+        return {} if given == NOISE else {"images": given}
+    return given
+
+
 def _units(given: Any) -> Any:
     return given if isinstance(given, Mapping) or given is None else {"table": given}
 
@@ -102,6 +127,7 @@ class ModelItem(StrictModel):
     missing_as_zero: list[str] = Field(default_factory=list)
     covariances: Files | None = None
     fingerprints: Files | None = None
+    probes: Annotated[ProbesItem | None, BeforeValidator(_probes)] = None
     dataset: FunctionItem | None = None
     trained: str = ""
 
@@ -123,6 +149,15 @@ class ModelItem(StrictModel):
             raise SettingsError(
                 f"the model {self.name!r} has a dataset and no model function; a recording is of use only to a model "
                 "that can be run."
+            )
+        if self.probes is not None and (self.model is None or self.dataset is not None):
+            raise SettingsError(
+                f"the model {self.name!r} has probes, which are for a model function without a recording: "
+                + ("name the recording alone." if self.dataset is not None else "name the model function, too.")
+            )
+        if self.probes is not None and (self.covariances is not None or self.fingerprints is not None):
+            raise SettingsError(
+                f"the model {self.name!r} has probes beside a covariance or fingerprints; one of them is enough."
             )
         return self
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import hashlib
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,18 +14,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from nnfabrik.builder import get_data, get_model
 
-from december_plugin.embeddings.readout_vectors import ReadoutEmbeddings
+from december_plugin.embeddings.functional import estimate_covariance
+from december_plugin.embeddings.probes import image_probes, noise_probes
+from december_plugin.embeddings.readout_vectors import ReadoutEmbeddings, unit_ids_of
 from december_plugin.embeddings.space import checked_covariance
 from december_plugin.errors import DecemberError, EmbeddingError
+from december_plugin.evaluation.neuron_order import in_trained_order
 from december_plugin.imports import arrays, checkpoints, entries, readouts
-from december_plugin.imports.architecture import data_info_of, fitted_model
+from december_plugin.imports.architecture import completed, data_info_of, fitted_model
 from december_plugin.imports.identity import check_same_grid, check_same_neurons, neurons_digest
-from december_plugin.imports.units import Units, read_units
-from december_plugin.intake.file_format import ModelItem, UnitsItem
-from december_plugin.sweeps.parse import Entry
+from december_plugin.imports.units import Units, read_units, units_of_mapping
+from december_plugin.intake.file_format import FunctionItem, ModelFunctionItem, ModelItem, UnitsItem
+from december_plugin.sweeps import functions
+from december_plugin.sweeps.parse import Entry, with_absolute_paths
 
-FROM_IMPORT = "import"
+FROM_IMPORT, FROM_PROBES = "import", "probes"
 Wrong = Callable[..., None]
 
 
@@ -44,6 +52,10 @@ class ImportedModel:
         Feature covariance (D, D) float64; None if it is not known.
     covariance_from
         Where that comes from; "" if it is not known.
+    n_images, n_covariance_neurons
+        Of how many stimuli and neurons it was estimated; None if that is not known.
+    probes
+        What the stimuli were, where they were probes, and what they leave out; else "".
     test_correlations
         Of the neurons, (N,) float64, NaN where unknown; None if they were not given.
     """
@@ -57,6 +69,9 @@ class ImportedModel:
     embeddings: ReadoutEmbeddings = field(repr=False)
     covariance: np.ndarray | None = field(default=None, repr=False)
     covariance_from: str = ""
+    n_images: int | None = None
+    n_covariance_neurons: int | None = None
+    probes: str = ""
     test_correlations: np.ndarray | None = field(default=None, repr=False)
 
     def digest(self) -> str:
@@ -223,7 +238,8 @@ class _Reader:
         found = readouts.of_state_dict(state_dict, name, self.units)
         if item.model is None:
             return self._of_readouts(found, name, seed)
-        return self._of_architecture(found, state_dict, name, seed)
+        of_function = self._of_architecture if item.dataset is None else self._of_recording
+        return of_function(found, state_dict, name, seed)
 
     def _of_readouts(self, found: ReadoutEmbeddings, name: str, seed: int) -> ImportedModel:
         vectors = found.vectors
@@ -246,25 +262,19 @@ class _Reader:
     def _of_architecture(
         self, found: ReadoutEmbeddings, state_dict: dict[str, Any], name: str, seed: int
     ) -> ImportedModel:
+        """Return a model of a model function, whose recording is not at hand."""
         function = self.item.model
         assert function is not None
-        if function.input_shape is None:
-            raise MistakeAtKey(
-                "model",
-                EmbeddingError(
-                    "a model function without a recording needs input_shape: [channels, height, width] of the images, "
-                    "or [channels, frames, height, width] of the movies, that the model was trained on."
-                ),
-            )
+        shape = self._at("model", _input_shape, function)
         counts = {data_key: own.stop - own.start for data_key, own in found.sessions.items()}
         config: dict[str, Any] = {
             "name": self.item.name,
             "fn": function.fn,
             "config": dict(function.config),
-            "data_info": data_info_of(state_dict, counts, function.input_shape),
+            "data_info": data_info_of(state_dict, counts, shape),
         }
-        _, complete = fitted_model(state_dict, **config, seed=seed, missing_as_zero=self.item.missing_as_zero)
-        return ImportedModel(
+        net, complete = fitted_model(state_dict, **config, seed=seed, missing_as_zero=self.item.missing_as_zero)
+        model = ImportedModel(
             dataset=self._neurons_entry(found),
             model=Entry(entries.MODEL, config, self.item.name),
             trainer=self._trainer_entry(),
@@ -273,6 +283,62 @@ class _Reader:
             state_dict=complete,
             embeddings=found,
             test_correlations=self._scores(found),
+        )
+        return model if self.item.probes is None else self._at("probes", self._probed, model, net, shape)
+
+    def _of_recording(
+        self, found: ReadoutEmbeddings, state_dict: dict[str, Any], name: str, seed: int
+    ) -> ImportedModel:
+        """Return a model of a model function and the recording that it was trained on, as it is trained here."""
+        dataset, function = self.item.dataset, self.item.model
+        assert dataset is not None
+        assert function is not None
+        config = self._at("dataset", self._dataset_config, dataset)
+        loaders = self._at("dataset", get_data, dataset.fn, {"seed": seed, **copy.deepcopy(config)})
+        known = unit_ids_of(loaders)
+        if found.unit_ids is None and set(known) >= set(found.sessions):
+            found = self._at("dataset", readouts.of_state_dict, state_dict, name, units_of_mapping(known))
+        neurons = {key: {"unit_ids": units, "n_neurons": len(units)} for key, units in _unit_ids(found).items()}
+        loaders = self._at("dataset", in_trained_order, loaders, neurons)
+        net = self._at("model", get_model, function.fn, copy.deepcopy(dict(function.config)), loaders, seed)
+        return ImportedModel(
+            dataset=Entry(dataset.fn, config, self.recording or "recording of imported models"),
+            model=Entry(function.fn, dict(function.config), self.item.name),
+            trainer=self._trainer_entry(),
+            seed=seed,
+            file=name,
+            state_dict=completed(state_dict, net, fn=function.fn, missing_as_zero=self.item.missing_as_zero),
+            embeddings=found,
+        )
+
+    def _dataset_config(self, dataset: FunctionItem) -> dict[str, Any]:
+        function = functions.resolve("datasets", dataset.fn)
+        if not functions.is_ours(function):
+            return dict(dataset.config)
+        return with_absolute_paths(function, dataset.config, self.folder.resolve())
+
+    def _probed(self, model: ImportedModel, net: torch.nn.Module, shape: Sequence[int]) -> ImportedModel:
+        """Return the model with the feature covariance that it has on probe stimuli."""
+        probes = self.item.probes
+        assert probes is not None
+        settings = {key: value for key, value in probes.model_dump().items() if value is not None}
+        folder = settings.pop("images", None)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            if folder is None:
+                stimuli = noise_probes(shape, **{key: settings[key] for key in settings if key not in ("mean", "std")})
+            else:
+                stimuli = image_probes(self._path(folder), shape, **settings)
+        said = [str(each.message) for each in caught if issubclass(each.category, UserWarning)]
+        found = estimate_covariance(net, stimuli, n_images=None)
+        what = "noise with the spectrum of natural images" if folder is None else f"images of {folder}"
+        return dataclasses.replace(
+            model,
+            covariance=found.covariance,
+            covariance_from=FROM_PROBES,
+            n_images=found.n_images,
+            n_covariance_neurons=found.n_neurons,
+            probes=". ".join([f"{len(stimuli)} {what}", *said]),
         )
 
     def _neurons_entry(self, found: ReadoutEmbeddings) -> Entry:
@@ -296,8 +362,7 @@ class _Reader:
             sigma = self._at("fingerprints", self._of_fingerprints, prints, model)
         else:
             return model
-        values = {**vars(model), "covariance": sigma, "covariance_from": FROM_IMPORT}
-        return ImportedModel(**values)
+        return dataclasses.replace(model, covariance=sigma, covariance_from=FROM_IMPORT)
 
     def _covariance(self, source: Any, model: ImportedModel) -> np.ndarray:
         matrix = arrays.read_matrix(source) if isinstance(source, Path) else np.asarray(source)
@@ -316,6 +381,20 @@ class _Reader:
         if self.units is not None and self.item.readouts is not None:
             prints = prints[readouts.session_order(self.units.data_keys)] if len(prints) == len(self.units) else prints
         return covariance_of_fingerprints(model.embeddings.vectors, prints, name=name)
+
+
+def _input_shape(function: ModelFunctionItem) -> list[int]:
+    if function.input_shape is None:
+        raise EmbeddingError(
+            "a model function without a recording needs input_shape: [channels, height, width] of the images, or "
+            "[channels, frames, height, width] of the movies, that the model was trained on."
+        )
+    return function.input_shape
+
+
+def _unit_ids(found: ReadoutEmbeddings) -> dict[str, Any]:
+    """Return unit ids by session; none where neurons are known by position alone."""
+    return {} if found.unit_ids is None else {key: found.unit_ids[own] for key, own in found.sessions.items()}
 
 
 def _name_of(source: Any, otherwise: str) -> str:

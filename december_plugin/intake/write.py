@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from december_plugin.importing.versions import installed_version
 from december_plugin.intake.file_format import ImportFileError
 from december_plugin.intake.models import ImportedModel
 from december_plugin.intake.parse import Import, load_import, parse_import
+from december_plugin.schemas.feature_covariance import given_covariance
 from december_plugin.schemas.serialization import to_storable
 from december_plugin.schemas.setup_lock import changing_the_plan
 from december_plugin.schemas.stored_models import FROM_RECORDING
@@ -28,6 +29,8 @@ from december_plugin.sweeps.register import (
     write_entries,
     write_evaluations,
 )
+from december_plugin.sweeps.relocate import as_registered
+from december_plugin.text.yaml_reader import Mistake, Source
 
 FORMAT = 1
 NO_SCORE = "none: trained elsewhere"
@@ -98,15 +101,16 @@ def write_import(
 ) -> ImportResult:
     """Write an import that was read and checked; see :func:`import_models`."""
     connection, schema = nnfabrik.Dataset.connection, tables.schema.database
-    sweep = _as_sweep(found)
     with changing_the_plan(connection, schema):
         declare_hidden_tables(tables)
+        sweep = as_registered(_as_sweep(found), nnfabrik=nnfabrik, tables=tables)
+        models = [replace(model, dataset=entry) for model, entry in zip(found.models, sweep.datasets, strict=True)]
         compared = check(sweep, nnfabrik=nnfabrik, tables=tables, fabrikant=fabrikant, may_add=add_fabrikant)
         with connection.transaction:
             name = fabrikant_for(nnfabrik, fabrikant, may_add=add_fabrikant)
             written = ImportResult()
             write_entries(sweep, compared, written, nnfabrik=nnfabrik, fabrikant=name)
-            _write_models(found, written, nnfabrik=nnfabrik, tables=tables, fabrikant=name)
+            _write_models(models, found.source, written, tables=tables, fabrikant=name)
             write_evaluations(sweep, written, tables=tables)
     return written
 
@@ -131,13 +135,15 @@ def key_of(model: ImportedModel) -> dict[str, Any]:
     return {**{name: value for part in parts for name, value in part.items()}, "seed": model.seed}
 
 
-def _write_models(found: Import, written: ImportResult, *, nnfabrik: Any, tables: Any, fabrikant: str) -> None:
+def _write_models(
+    models: Sequence[ImportedModel], source: Source | None, written: ImportResult, *, tables: Any, fabrikant: str
+) -> None:
     table = tables.TrainedModel()
     n_new = 0
-    for model in found.models:
+    for model in models:
         key = key_of(model)
         if key in written.models:
-            raise ImportFileError([_twice(model)], found.source)
+            raise ImportFileError([_twice(model)], source)
         written.models.append(key)
         digest = model.digest()
         if table & key:
@@ -149,8 +155,10 @@ def _write_models(found: Import, written: ImportResult, *, nnfabrik: Any, tables
         store_trained_model(table, key, row, model.state_dict, fabrikant=fabrikant, allow_direct_insert=True)
         if model.test_correlations is not None:
             _write_performance(key, model, tables.TestPerformance())
+        if model.covariance is not None:
+            _write_covariance(key, model, tables.FeatureCovariance())
         n_new += 1
-    written.count("TrainedModel", new=n_new, of=len(found.models))
+    written.count("TrainedModel", new=n_new, of=len(models))
 
 
 def _write_performance(key: Mapping[str, Any], model: ImportedModel, table: Any) -> None:
@@ -185,9 +193,14 @@ def _write_performance(key: Mapping[str, Any], model: ImportedModel, table: Any)
     )
 
 
-def _twice(model: ImportedModel) -> Any:
-    from december_plugin.text.yaml_reader import Mistake
+def _write_covariance(key: Mapping[str, Any], model: ImportedModel, table: Any) -> None:
+    """Enter the feature covariance, which no worker could compute."""
+    row = given_covariance(model.covariance, model.covariance_from, model.embeddings.vectors.shape[1])
+    counts = {"n_images": model.n_images, "n_covariance_neurons": model.n_covariance_neurons}
+    table.insert1({**key, **row, **counts}, allow_direct_insert=True)
 
+
+def _twice(model: ImportedModel) -> Mistake:
     return Mistake(f"the model {model.model.comment!r} is there twice with seed {model.seed} ({model.file}).")
 
 
@@ -224,6 +237,8 @@ def output_of(model: ImportedModel, digest: str) -> dict[str, Any]:
     if model.covariance is not None:
         output["feature_covariance"] = model.covariance
         output["feature_covariance_from"] = model.covariance_from
+    if model.probes:
+        output["imported"]["probes"] = model.probes
     return output
 
 

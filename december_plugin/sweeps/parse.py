@@ -503,14 +503,21 @@ def _without_doubles(cells: list[_Cell]) -> list[_Cell]:
 def _with_absolute_paths(cell: _Cell, folder: Path) -> _Cell:
     if cell.function is None or not functions.is_ours(cell.function):
         return cell
-    config = dict(cell.entry.config)
-    for name in functions.path_settings(cell.function):
+    return replace(
+        cell, entry=replace(cell.entry, config=with_absolute_paths(cell.function, cell.entry.config, folder))
+    )
+
+
+def with_absolute_paths(function: Callable[..., Any], config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the settings of a dataset function with its recordings' paths relative to a folder."""
+    config = dict(config)
+    for name in functions.path_settings(function):
         value = config.get(name)
         if isinstance(value, str):
             config[name] = _absolute(value, folder)
         elif isinstance(value, list) and all(isinstance(path, str) for path in value):
             config[name] = [_absolute(path, folder) for path in value]
-    return replace(cell, entry=replace(cell.entry, config=config))
+    return config
 
 
 def _absolute(path: str, folder: Path) -> str:
