@@ -26,6 +26,11 @@ NEURONS = f"{__name__}.imported_neurons"
 READOUTS = f"{__name__}.imported_readouts"
 MODEL = f"{__name__}.imported_model"
 TRAINER = f"{__name__}.imported_trainer"
+# Functions of packages that need not be installed, and ours that builds the same model from the same settings.
+SAME_AS_OURS = {
+    "sensorium.models.stacked_core_full_gauss_readout": "december_plugin.models.stacked_core_gaussian_readout",
+    "sensorium.models.models.stacked_core_full_gauss_readout": "december_plugin.models.stacked_core_gaussian_readout",
+}
 TIERS = ("train", "validation", "test")
 
 
@@ -185,12 +190,14 @@ def _described(info: Mapping[str, Any]) -> dict[str, Any]:
 def model_function(name: str) -> Any:
     """Return the model function of this dotted name, after looking at whether it may be run here.
 
+    SENSORIUM's baseline is ours of the same settings and names of weights.
+
     Raises
     ------
     SettingsError
         If it may not be run, or cannot be imported.
     """
-    entry = "imported model"
+    name, entry = SAME_AS_OURS.get(name, name), "imported model"
     allowed = current_restriction()
     if allowed is not None:
         allowed.check(name, table=entry)

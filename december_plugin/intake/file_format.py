@@ -19,7 +19,7 @@ from december_plugin.validation.models import Says, StrictModel, Violation, mist
 NAME_LENGTH = 128
 NO_MODEL = "a model is a mapping with a name and its files, under checkpoints or readouts."
 NOISE = "noise"
-NO_PROBES = f"probes must be {NOISE!r}, a folder of images, or a mapping of settings, e.g. {{n: 500}}."
+NO_PROBES = f"probes must be {NOISE!r}, a folder of images, or a mapping of settings, e.g. {{{{n: 500}}}}."
 TEXT_KEYS = ("name", "trained", "session", "prefix", "array", "recording", "fn")
 
 AsList = BeforeValidator(lambda given: given if isinstance(given, (list, tuple)) else [given])
@@ -75,7 +75,6 @@ class ProbesItem(StrictModel):
     Without ``images`` they are noise with the spectrum of natural images.
     """
 
-    SAYS: ClassVar[tuple[Says, ...]] = (Says(NO_PROBES, when=NO_MAPPING),)
     SAYS_UNKNOWN: ClassVar[str] = "there is no key {name!r}. {suggestion}"
 
     images: str | None = None
@@ -127,7 +126,7 @@ class ModelItem(StrictModel):
     missing_as_zero: list[str] = Field(default_factory=list)
     covariances: Files | None = None
     fingerprints: Files | None = None
-    probes: Annotated[ProbesItem | None, BeforeValidator(_probes)] = None
+    probes: Annotated[ProbesItem | None, BeforeValidator(_probes), Says(NO_PROBES, when=NO_MAPPING)] = None
     dataset: FunctionItem | None = None
     trained: str = ""
 
