@@ -81,6 +81,10 @@ class EmbeddingError(DecemberError, ValueError):
     """Readout vectors cannot be found in a model, or cannot be clustered."""
 
 
+class NoClustersError(EmbeddingError):
+    """A method that finds the number of clusters finds none in the vectors."""
+
+
 class TrainingDivergedError(DecemberError, RuntimeError):
     """The loss or the score became NaN or infinite."""
 

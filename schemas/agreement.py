@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import datajoint as dj
 
+from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.agreement import MEASURES, compare_partitions
 from december_plugin.schemas.restrictions import restricted
@@ -43,7 +44,7 @@ class SeedAgreement(dj.Computed):
     homogeneity: double               # 1 if every cluster of seed_b lies in one cluster of seed_a (0 to 1)
     completeness: double              # 1 if every cluster of seed_a lies in one cluster of seed_b (0 to 1)
     v_measure: double                 # harmonic mean of homogeneity and completeness (0 to 1)
-    n_neurons: int unsigned           # number of neurons that were compared
+    n_neurons: int unsigned           # number of neurons that were compared: those that have a cluster in both
     """
 
     @property
@@ -68,7 +69,7 @@ class SeedAgreement(dj.Computed):
                     f"session {data_key!r} has unit ids for one of the seeds {key['seed_a']} and {key['seed_b']} and "
                     "none for the other, so its neurons cannot be matched. Train both seeds on the same dataset."
                 )
-        agreement = compare_partitions(first.labels, second.labels, ids_a=first.ids, ids_b=second.ids, common_only=True)
+        agreement = compare_partitions(first.labels, second.labels, ids_a=first.ids, ids_b=second.ids, common_only=True, no_cluster=NO_CLUSTER)
         self.insert1({**key, **asdict(agreement)})
 
     def summary(self, restriction: Any = True, *, measure: str = "adjusted_rand_index") -> Any:

@@ -18,10 +18,12 @@ from december_plugin.clustering.methods import (
     DECEMBER,
     METHODS,
     canonical_settings,
+    checked_n_clusters,
     embedding_space,
     own_settings,
     setting_mistakes,
 )
+from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
 from december_plugin.schemas.clustering_vectors import ClusteringVectors, in_space_of_mixture
 from december_plugin.schemas.restrictions import of_trainers, restricted
@@ -33,7 +35,6 @@ from december_plugin.schemas.stored_models import (
     session_neurons,
 )
 from december_plugin.text.stored_text import checked_text
-from december_plugin.validation.checks import check_integer
 
 if TYPE_CHECKING:
     from december_plugin.clustering.result import ClusteringResult
@@ -76,8 +77,8 @@ class Clustering(dj.Lookup):
     # Ways to cluster the neurons of a trained model
     clustering_hash: char(32)             # hash of method, n_clusters and settings
     ---
-    method: varchar(32)                   # december = trained with the model; gmm, kmeans, t_mixture = post hoc
-    n_clusters: int unsigned              # number of clusters K; 0 = the trainer's (december)
+    method: varchar(32)                   # december = trained with the model; the others are fitted afterwards
+    n_clusters: int unsigned              # number of clusters K; 0 = the trainer's (december), or found by the method
     settings: longblob                    # settings of the method, defaults written out
     space='readout': enum('readout', 'functional')  # vectors that are clustered; of december the trainer says it
     normalize='none': enum('none', 'l2')  # l2 = their directions
@@ -103,7 +104,8 @@ class Clustering(dj.Lookup):
         method
             A name in :data:`december_plugin.clustering.methods.METHODS`.
         n_clusters
-            Number of clusters of a post hoc method. None for "december", where the trainer has it.
+            Number of clusters of a post hoc method. None for "december", where the trainer has it, and where the method
+            finds it.
         description
             A few words for readers of the table; no part of the key.
         skip_duplicates
@@ -142,9 +144,7 @@ def _checked_count(method: str, n_clusters: int | None) -> int:
                 f"n_clusters is {n_clusters!r}; leave it out for the method 'december', where the trainer has it."
             )
         return 0
-    if n_clusters is None:
-        raise SettingsError(f"the method {method!r} needs n_clusters, an integer of at least 1.")
-    return check_integer("n_clusters", n_clusters, minimum=1)
+    return checked_n_clusters(method, n_clusters)
 
 
 class ClusterAssignment(dj.Computed):
@@ -166,7 +166,7 @@ class ClusterAssignment(dj.Computed):
     -> Clustering
     ---
     n_neurons: int unsigned            # number of neurons, all sessions together
-    n_clusters_used: int unsigned      # number of clusters K of the mixture or method
+    n_clusters_used: int unsigned      # number of clusters K of the mixture or method, given or found
     n_clusters_found: int unsigned     # number of clusters that hold at least one neuron
     mean_confidence: double            # mean over neurons of the largest responsibility (0 to 1)
     log_likelihood=null: double        # mean log likelihood per neuron (nat); null where the method has none
@@ -186,7 +186,7 @@ class ClusterAssignment(dj.Computed):
         n_session_neurons: int unsigned  # number of neurons n of the session
         unit_ids: longblob             # unit ids (n,) int64
         unit_ids_from: enum('recording', 'position')  # position = no unit ids are known, neurons are counted from 0
-        labels: longblob               # cluster of every neuron (n,) int16 or int32, from 0
+        labels: longblob               # cluster of every neuron (n,) int16 or int32, from 0; -1 = no cluster (hdbscan)
         confidences: longblob          # largest responsibility of every neuron (n,) float32 (0 to 1)
         margins=null: longblob         # largest minus second largest responsibility (n,) float32 (0 to 1)
         """
@@ -315,7 +315,7 @@ def assignment_rows(
     row = {
         "n_neurons": len(clusters.labels),
         "n_clusters_used": clusters.n_clusters,
-        "n_clusters_found": len(np.unique(clusters.labels)),
+        "n_clusters_found": len(np.unique(clusters.labels[clusters.labels != NO_CLUSTER])),
         "mean_confidence": float(np.mean(clusters.confidences)),
         "log_likelihood": log_likelihood if log_likelihood is not None and np.isfinite(log_likelihood) else None,
         "converged": clusters.converged,
@@ -353,7 +353,7 @@ class NeuronCluster(dj.Manual):
         -> master
         unit_id: bigint               # unit id within the session
         ---
-        label: smallint unsigned      # cluster, from 0
+        label: int                    # cluster, from 0; -1 = no cluster (hdbscan)
         confidence: float             # its responsibility (0 to 1)
         index (unit_id)
         """

@@ -10,6 +10,7 @@ import datajoint as dj
 import numpy as np
 
 from december_plugin.embeddings.neuron_ids import whole_numbers
+from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.agreement import agreement_with_types
 from december_plugin.schemas.stored_labels import assigned_labels
@@ -263,6 +264,7 @@ class LabelAgreement(dj.Computed):
                 types,
                 ids=assigned.ids,
                 type_ids={session["data_key"]: session["typed_unit_ids"] for session in shared},
+                no_cluster=NO_CLUSTER,
             )
         except SettingsError as error:
             raise SettingsError(

@@ -18,7 +18,7 @@ from datajoint.hash import uuid_from_file
 from nnfabrik.builder import get_all_parts, get_data, get_model
 from nnfabrik.utility.nn_helpers import load_state_dict
 
-from december_plugin.clustering.methods import DECEMBER, own_settings
+from december_plugin.clustering.methods import DECEMBER, FOUND, METHODS, own_settings
 from december_plugin.errors import EmbeddingError, RecordingError, SettingsError
 from december_plugin.evaluation.neuron_order import in_trained_order
 from december_plugin.schemas.allowed_functions import TABLES, check_functions
@@ -255,14 +255,16 @@ def clustering_recipe(
     Parameters
     ----------
     method, n_clusters, settings
-        Of the ``Clustering`` entry; the number of clusters as it was used.
+        Of the ``Clustering`` entry; the number of clusters as it was used. A method that finds it, because the entry has
+        0, finds it anew.
     mixture
         What the trainer stored as its mixture, for the method "december".
     seed
         The model's seed.
     """
     if method != DECEMBER:
-        return {"method": method, "n_clusters": int(n_clusters), **own_settings(settings)}
+        used = FOUND if METHODS[method].count == "found" else int(n_clusters)
+        return {"method": method, "n_clusters": used, **own_settings(settings)}
     known = mixture if isinstance(mixture, Mapping) else {}
     return {
         "method": "t_mixture",

@@ -20,10 +20,11 @@ from pydantic import Field, PlainValidator
 
 from december_plugin.embeddings.space import EmbeddingSpace
 from december_plugin.errors import SettingsError, UnknownSettingError, did_you_mean
-from december_plugin.validation.checks import check_bounds
+from december_plugin.validation.checks import check_bounds, check_integer
 from december_plugin.validation.models import AS_GIVEN, Positive, PositiveOrZero, Says, constructed, settings_class
 
 DECEMBER = "december"
+FOUND = 0  # stored as the number of clusters of a clustering that finds it
 KMEANS_RESTARTS = 20
 LARGEST = 2**63
 MOST_CLUSTERS = 2**32 - 1  # of the table's column
@@ -41,6 +42,7 @@ Nats = Annotated[PositiveOrZero, Says("{name} is {value!r}, but must be a finite
 DegreesOfFreedom = Annotated[
     Positive, Says("{name} is {value!r}, but the degrees of freedom must be a positive, finite number.")
 ]
+MIN_CLUSTER_SIZE = "{name} is {value!r}, but must be an integer of at least 2."
 Bounds = Annotated[tuple[float, float], PlainValidator(lambda bounds: check_bounds("scale_bounds", bounds))]
 
 
@@ -93,6 +95,53 @@ class StudentTMixtureSettings:
     scale_bounds: Bounds = (1e-4, 1e4)
 
 
+@settings_class
+class HdbscanSettings:
+    """HDBSCAN, scikit-learn's (Campello et al. 2013): dense regions, and neurons without a cluster between them.
+
+    It finds the number of clusters, and there is nothing random about it. Distances are Euclidean; in many dimensions
+    regions hardly differ in density, so that it may find one cluster or none.
+
+    Attributes
+    ----------
+    min_cluster_size
+        Smallest number of neurons of a cluster, at least 2.
+    min_samples
+        Neurons whose distance measures how dense it is around a neuron, at least 1; more of them leave more neurons
+        without a cluster. None: as many as ``min_cluster_size``.
+    cluster_selection_method
+        "eom": the clusters that persist over the widest range of densities. "leaf": the smallest ones of the tree.
+    cluster_selection_epsilon
+        Clusters that are nearer than this to each other are one (units of the vectors).
+    allow_single_cluster
+        Whether one cluster may be the answer.
+    """
+
+    min_cluster_size: Annotated[int, Field(ge=2), AS_GIVEN, Says(MIN_CLUSTER_SIZE)] = 25
+    min_samples: Often | None = None
+    cluster_selection_method: Annotated[
+        Literal["eom", "leaf"], Says("{name} is {value!r}, which is unknown. {suggestion}")
+    ] = "eom"
+    cluster_selection_epsilon: PositiveOrZero = 0.0
+    allow_single_cluster: bool = False
+
+
+@settings_class
+class WardSettings:
+    """Ward's hierarchical clustering, scikit-learn's: the two clusters whose union adds least variance are merged.
+
+    Clusters for fewer K are unions of those for more. There is nothing random about it.
+
+    Attributes
+    ----------
+    n_neighbors
+        Only clusters that hold nearest neighbours of each other, as many of every neuron, are merged: memory grows with
+        the number of neurons, not with its square. None: any two, for which every pair of neurons is compared.
+    """
+
+    n_neighbors: Often | None = None
+
+
 @dataclass(frozen=True)
 class ClusteringMethod:
     """A way to cluster readout vectors.
@@ -107,12 +156,16 @@ class ClusteringMethod:
         The class of its settings; None for DECEMber, whose settings are the trainer's.
     has_likelihood
         Whether it gives neurons that it was not fitted to a likelihood.
+    count
+        Who says the number of clusters: "given" with the clustering, "found" by the method, or "either": the method
+        finds it where it is not given.
     """
 
     name: str
     phrase: str
     settings: type | None
     has_likelihood: bool
+    count: Literal["given", "found", "either"] = "given"
 
     @property
     def defaults(self) -> Mapping[str, Any]:
@@ -135,6 +188,8 @@ METHODS: Mapping[str, ClusteringMethod] = MappingProxyType(
         "t_mixture": ClusteringMethod(
             "t mixture", "the same mixture of t distributions", StudentTMixtureSettings, has_likelihood=True
         ),
+        "ward": ClusteringMethod("Ward", "Ward's hierarchical clustering", WardSettings, has_likelihood=False),
+        "hdbscan": ClusteringMethod("HDBSCAN", "HDBSCAN", HdbscanSettings, has_likelihood=False, count="found"),
     }
 )
 """Every kind of clustering: DECEMber's, which is trained with the model, and the post hoc methods."""
@@ -224,6 +279,35 @@ def _canonical(name: str, value: Any, default: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise SettingsError(f"{name} is {value!r}; it must be finite.", setting=name)
     return value
+
+
+def checked_n_clusters(method: str, n_clusters: Any) -> int:
+    """Return the number of clusters as it is stored for a post hoc method: 0 where the method finds it.
+
+    Parameters
+    ----------
+    method
+        One of :data:`POST_HOC`.
+    n_clusters
+        What is given: an integer of at least 1; None or 0 where the method finds it.
+
+    Raises
+    ------
+    SettingsError
+        If it is missing, not allowed, or given to a method that finds it.
+    """
+    count = POST_HOC[method].count
+    is_given = n_clusters is not None and (isinstance(n_clusters, bool) or n_clusters != FOUND)
+    if count != "given" and not is_given:
+        return FOUND
+    if count == "found":
+        raise SettingsError(
+            f"n_clusters is {n_clusters!r}; leave it out for the method {method!r}, which finds their number.",
+            setting="n_clusters",
+        )
+    if n_clusters is None:
+        raise SettingsError(f"the method {method!r} needs n_clusters, an integer of at least 1.", setting="n_clusters")
+    return check_integer("n_clusters", n_clusters, minimum=1)
 
 
 def setting_mistakes(method: str, settings: Mapping[str, Any]) -> list[tuple[str, SettingsError]]:

@@ -15,18 +15,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from sklearn.cluster import HDBSCAN, AgglomerativeClustering
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import kneighbors_graph
 from torch import Tensor
 
 from december_plugin.clustering.distances import as_vectors, check_magnitude, squared_distances
 from december_plugin.clustering.kmeans import kmeans_start
 from december_plugin.clustering.lean_sklearn import lean_sklearn
-from december_plugin.clustering.methods import POST_HOC, mistakes_in_settings
-from december_plugin.clustering.result import ClusteringResult
+from december_plugin.clustering.methods import POST_HOC, checked_n_clusters, mistakes_in_settings
+from december_plugin.clustering.result import NO_CLUSTER, ClusteringResult
 from december_plugin.clustering.student_t_mixture import StudentTMixture
-from december_plugin.errors import EmbeddingError, MisfitError, SettingsError, did_you_mean
-from december_plugin.validation.checks import check_count
+from december_plugin.errors import EmbeddingError, MisfitError, NoClustersError, SettingsError, did_you_mean
+from december_plugin.validation.checks import check_count, check_seed
+
+WARD_BYTES_PER_PAIR = 8  # of neurons in either order: SciPy holds their distances twice
+MOST_WARD_BYTES = 8e9
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -44,7 +49,7 @@ class PostHocClustering(ClusteringResult):
 
 
 def cluster_readouts(
-    w: npt.ArrayLike | Tensor, *, method: str, n_clusters: int, seed: int = 0, **settings: Any
+    w: npt.ArrayLike | Tensor, *, method: str, n_clusters: int | None = None, seed: int = 0, **settings: Any
 ) -> PostHocClustering:
     """Cluster readout vectors after the training.
 
@@ -53,11 +58,12 @@ def cluster_readouts(
     w
         Readout vectors (N, D), finite.
     method
-        "gmm", "kmeans" or "t_mixture".
+        One of :data:`december_plugin.clustering.methods.POST_HOC`: "gmm", "kmeans", "t_mixture", "ward", "hdbscan".
     n_clusters
-        Number of clusters K, 1 to N.
+        Number of clusters K, 1 to N; None or 0 for a method that finds it.
     seed
-        Seed of the fit, 0 to 2**32 - 1. Kept the same for all models that are compared, as in the paper.
+        Seed of the fit, 0 to 2**32 - 1. Kept the same for all models that are compared, as in the paper. Without
+        meaning for a method that has nothing random about it.
     **settings
         Settings of the method, see :mod:`december_plugin.clustering.methods`.
 
@@ -69,7 +75,10 @@ def cluster_readouts(
     Raises
     ------
     SettingsError
-        For an unknown method or setting, a value that is not allowed, or more clusters than neurons.
+        For an unknown method or setting, a value that is not allowed, more clusters than neurons, or more neurons than
+        the method has memory for.
+    NoClustersError
+        If a method that finds the number of clusters finds none.
     EmbeddingError
         If the vectors are not finite, do not form a matrix, or fewer than K of them differ ("kmeans", "t_mixture").
     """
@@ -77,19 +86,24 @@ def cluster_readouts(
         raise SettingsError(
             f"method is {method!r}, which is unknown. {did_you_mean(str(method), POST_HOC)}", setting="method"
         )
-    used = {**POST_HOC[method].defaults, **settings, "seed": seed}
+    used = {**POST_HOC[method].defaults, **settings}
+    check_seed("seed", seed)
+    if "seed" in POST_HOC[method].defaults:
+        used["seed"] = seed
     for mistake in mistakes_in_settings(method, used):
         raise mistake
     vectors = as_vectors(w if isinstance(w, Tensor) else np.asarray(w)).detach()
     check_magnitude(vectors)
-    check_count("n_clusters", n_clusters)
+    if POST_HOC[method].count == "given":
+        check_count("n_clusters", n_clusters)
+    n_clusters = checked_n_clusters(method, n_clusters)
     if n_clusters > len(vectors):
         raise MisfitError(
             f"n_clusters is {n_clusters}, but there are only {len(vectors)} neurons. Choose n_clusters between 1 and "
             f"{len(vectors)}.",
             setting="n_clusters",
         )
-    found = _FITS[method](vectors, int(n_clusters), used)
+    found = _FITS[method](vectors, n_clusters, used)
     return PostHocClustering(**vars(found), method=method, settings=used)
 
 
@@ -157,8 +171,80 @@ def _t_mixture(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> Clusteri
     return mixture.result(w)
 
 
+def _ward(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> ClusteringResult:
+    vectors, n_neighbors = w.double().cpu().numpy(), settings["n_neighbors"]
+    n = len(vectors)
+    if n_neighbors is None and (needed := n**2 * WARD_BYTES_PER_PAIR) > MOST_WARD_BYTES:
+        raise MisfitError(
+            f"ward compares all pairs of {n:,} neurons, for which it needs {needed / 1e9:.0f} GB of memory; "
+            f"{MOST_WARD_BYTES / 1e9:.0f} GB are allowed. Set n_neighbors, e.g. to 20: then only clusters of nearest "
+            "neighbours are merged, and memory grows with the number of neurons.",
+            setting="n_neighbors",
+        )
+    if n_neighbors is not None and n_neighbors >= n:
+        raise MisfitError(
+            f"n_neighbors is {n_neighbors}, but there are only {n} neurons. Choose fewer, or none.",
+            setting="n_neighbors",
+        )
+    if n == 1:
+        labels = np.zeros(1, dtype=np.int64)
+    else:
+        neighbors = None if n_neighbors is None else _neighbor_graph(vectors, n_neighbors)
+        with warnings.catch_warnings(), lean_sklearn():
+            # Parts that no neighbours connect are joined at their nearest neurons.
+            warnings.filterwarnings("ignore", "the number of connected components", UserWarning)
+            fitted = AgglomerativeClustering(n_clusters, linkage="ward", connectivity=neighbors).fit(vectors)
+        labels = in_order_of_size(fitted.labels_)
+    return ClusteringResult(
+        labels=labels, confidences=np.ones(n), margins=np.ones(n), n_clusters=n_clusters, converged=True
+    )
+
+
+def _neighbor_graph(vectors: npt.NDArray[np.float64], n_neighbors: int) -> Any:
+    graph = kneighbors_graph(vectors, n_neighbors, include_self=False)
+    return 0.5 * (graph + graph.T)
+
+
+def _hdbscan(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> ClusteringResult:
+    vectors, smallest = w.double().cpu().numpy(), settings["min_cluster_size"]
+    for name in ("min_cluster_size", "min_samples"):
+        if (value := settings[name]) is not None and value > len(vectors):
+            raise MisfitError(
+                f"{name} is {value}, but there are only {len(vectors)} neurons. Choose a smaller one.", setting=name
+            )
+    with lean_sklearn():
+        fitted = HDBSCAN(**settings, copy=True).fit(vectors)
+    if (fitted.labels_ == NO_CLUSTER).all():
+        raise NoClustersError(
+            f"HDBSCAN finds no cluster of at least {smallest} among {len(vectors):,} neurons: nowhere are they clearly "
+            "denser than between. That is an answer; a smaller min_cluster_size or min_samples, fewer dimensions, or "
+            "allow_single_cluster may give another one."
+        )
+    labels = in_order_of_size(fitted.labels_)
+    depths = np.clip(fitted.probabilities_, 0.0, 1.0)
+    return ClusteringResult(
+        labels=labels, confidences=depths, margins=depths, n_clusters=int(labels.max()) + 1, converged=True
+    )
+
+
+def in_order_of_size(labels: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Return clusters (N,) numbered from the largest to the smallest, equal ones by their first neuron.
+
+    Neurons without a cluster, below 0, stay at -1.
+    """
+    given = np.asarray(labels)
+    names, first, codes, sizes = np.unique(given, return_index=True, return_inverse=True, return_counts=True)
+    is_cluster = names >= 0
+    order = np.lexsort((first, -sizes, ~is_cluster))
+    numbers = np.empty(len(names), dtype=np.int64)
+    numbers[order] = np.arange(len(names))
+    return np.where(is_cluster, numbers, NO_CLUSTER)[codes]
+
+
 _FITS: dict[str, Callable[[Tensor, int, dict[str, Any]], ClusteringResult]] = {
     "gmm": _gmm,
     "kmeans": _kmeans,
     "t_mixture": _t_mixture,
+    "ward": _ward,
+    "hdbscan": _hdbscan,
 }

@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from december_plugin.text.array_repr import ArrayRepr
 
+NO_CLUSTER = -1  # label of a neuron without a cluster, as in scikit-learn
+
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class ClusteringResult(ArrayRepr):
@@ -17,9 +19,11 @@ class ClusteringResult(ArrayRepr):
     Attributes
     ----------
     labels
-        Cluster of every neuron, (N,) int64, 0 to K - 1.
+        Cluster of every neuron, (N,) int64, 0 to K - 1; -1 (:data:`NO_CLUSTER`) for a neuron without one, which only
+        HDBSCAN leaves.
     confidences
         Largest responsibility of every neuron, (N,) float64, 1 / K to 1; all 1 for a method without responsibilities.
+        Of HDBSCAN how deep the neuron is in its cluster, 0 to 1; 0 without a cluster.
     margins
         Largest minus second largest responsibility, (N,) float64: 0 = undecided between two clusters, 1 = certain.
     n_clusters

@@ -61,7 +61,7 @@ class PartitionAgreement(Measures):
     Attributes
     ----------
     n_neurons
-        Neurons that both partitions assign.
+        Neurons that both partitions assign to a cluster.
     """
 
     n_neurons: int
@@ -134,13 +134,20 @@ class _Partition:
     codes: IntArray
     n_codes: int
     ids: NeuronIds | None
+    no_cluster: int = -1  # the code of neurons without a cluster, which no neuron has if it is below 0
 
     def take(self, at: IntArray) -> _Partition:
         return replace(self, codes=self.codes[at], ids=None)
 
 
 def compare_partitions(
-    a: Any, b: Any, *, ids_a: Any = None, ids_b: Any = None, common_only: bool = False
+    a: Any,
+    b: Any,
+    *,
+    ids_a: Any = None,
+    ids_b: Any = None,
+    common_only: bool = False,
+    no_cluster: Hashable | None = None,
 ) -> PartitionAgreement:
     """Return the five measures of agreement between two partitions of the same neurons.
 
@@ -154,6 +161,9 @@ def compare_partitions(
         session and unit id; without them, they are compared by position.
     common_only
         Compare the neurons that both have, rather than raise, if they cover different neurons.
+    no_cluster
+        Label of neurons without a cluster, e.g. -1 for HDBSCAN's. The measures are over the neurons that have a cluster
+        in both partitions, whose number is returned, and 0 if there is none. None: every label is a cluster.
 
     Returns
     -------
@@ -191,12 +201,16 @@ def compare_partitions(
     >>> compare_partitions([0, 0, 1], [1, 0, 0], ids_a={"s": [1, 2, 3]}, ids_b={"s": [3, 2, 1]}).n_neurons
     3
     """
-    first, second = _matched(_encode(a, "a", ids_a), _encode(b, "b", ids_b), common_only=common_only)
-    return _agreement(first, second)
+    first, second = (_encode(a, "a", ids_a, no_cluster), _encode(b, "b", ids_b, no_cluster))
+    return _agreement(*_matched(first, second, common_only=common_only))
 
 
 def agreement_across_seeds(
-    labels: Mapping[Any, Any], *, ids: Mapping[Any, Any] | None = None, common_only: bool = False
+    labels: Mapping[Any, Any],
+    *,
+    ids: Mapping[Any, Any] | None = None,
+    common_only: bool = False,
+    no_cluster: Hashable | None = None,
 ) -> SeedAgreement:
     """Return mean, spread and number of the agreements of all unordered pairs of seeds.
 
@@ -208,6 +222,8 @@ def agreement_across_seeds(
         Seed to identities, in any form that :meth:`NeuronIds.of` takes; None compares by position.
     common_only
         Compare the neurons that both seeds of a pair have, rather than raise, if they cover different neurons.
+    no_cluster
+        Label of neurons without a cluster, see :func:`compare_partitions`.
 
     Raises
     ------
@@ -229,7 +245,8 @@ def agreement_across_seeds(
     if ids is not None and (missing := [seed for seed in labels if seed not in ids]):
         raise SettingsError(f"ids has no entry for seed {missing[0]!r}; give the identities of every seed.")
     partitions = {
-        seed: _encode(values, f"seed {seed!r}", None if ids is None else ids[seed]) for seed, values in labels.items()
+        seed: _encode(values, f"seed {seed!r}", None if ids is None else ids[seed], no_cluster)
+        for seed, values in labels.items()
     }
     pairs = tuple(
         SeedPair(a, b, _agreement(*_matched(partitions[a], partitions[b], common_only=common_only)))
@@ -252,6 +269,7 @@ def agreement_with_types(
     ids: Any = None,
     type_ids: Any = None,
     missing: Collection[Hashable] = MISSING_TYPES,
+    no_cluster: Hashable | None = None,
 ) -> TypeAgreement:
     """Return the agreement of clusters with known cell types, over the neurons whose type is known.
 
@@ -267,6 +285,8 @@ def agreement_with_types(
     missing
         Values that stand for "type unknown", besides None and NaN, which always do. By default -1 (the mark of pandas
         and scikit-learn) and the empty string.
+    no_cluster
+        Label of neurons without a cluster, see :func:`compare_partitions`.
 
     Raises
     ------
@@ -284,7 +304,7 @@ def agreement_with_types(
     >>> found.agreement.adjusted_rand_index, found.n_labelled, found.n_neurons
     (1.0, 4, 5)
     """
-    clusters = _encode(labels, "labels", ids)
+    clusters = _encode(labels, "labels", ids, no_cluster)
     n_neurons = len(clusters.codes)
     known = _as_array(types, "types")
     labelled = np.flatnonzero(~_is_missing(known, missing))
@@ -352,7 +372,7 @@ def _not_a_label(name: str, error: TypeError) -> SettingsError:
     return SettingsError(f"{name} has a value that cannot be a label ({error}); labels must be hashable.")
 
 
-def _encode(labels: Any, name: str, ids: Any) -> _Partition:
+def _encode(labels: Any, name: str, ids: Any, no_cluster: Hashable | None = None) -> _Partition:
     array = _as_array(labels, name)
     if len(array) == 0:
         raise SettingsError(f"{name} is empty; agreement needs at least one neuron.")
@@ -360,7 +380,8 @@ def _encode(labels: Any, name: str, ids: Any) -> _Partition:
     if array.dtype.kind in "biu" and array.dtype != np.uint64:
         low, high = int(array.min()), int(array.max())
         if high - low < 2 * len(array) + 1024:
-            return _Partition(name, array.astype(np.int64) - low, high - low + 1, identities)
+            none = no_cluster - low if isinstance(no_cluster, (int, np.integer)) else -1
+            return _Partition(name, array.astype(np.int64) - low, high - low + 1, identities, int(none))
     import pandas as pd
 
     try:
@@ -371,7 +392,8 @@ def _encode(labels: Any, name: str, ids: Any) -> _Partition:
         raise SettingsError(
             f"{name} has {n_missing} missing labels (None or NaN) of {len(array)}; a partition assigns every neuron."
         )
-    return _Partition(name, codes.astype(np.int64), len(names), identities)
+    at = [] if no_cluster is None else [code for code, label in enumerate(names) if label == no_cluster]
+    return _Partition(name, codes.astype(np.int64), len(names), identities, *at)
 
 
 def _ids_for(labels: np.ndarray, ids: Any, name: str) -> NeuronIds:
@@ -415,6 +437,11 @@ def _contingency(a: _Partition, b: _Partition) -> tuple[IntArray, IntArray, IntA
 
 
 def _agreement(a: _Partition, b: _Partition) -> PartitionAgreement:
+    has_cluster = (a.codes != a.no_cluster) & (b.codes != b.no_cluster)
+    if not has_cluster.any():
+        return PartitionAgreement(0.0, 0.0, 0.0, 0.0, 0.0, n_neurons=0)
+    if not has_cluster.all():
+        a, b = (each.take(np.flatnonzero(has_cluster)) for each in (a, b))
     rows, columns, counts = _contingency(a, b)
     n = len(a.codes)
     sizes_a = np.bincount(rows, weights=counts)

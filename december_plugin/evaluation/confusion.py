@@ -108,6 +108,7 @@ def confusion_matrix(
     ids: Any = None,
     type_ids: Any = None,
     missing: Collection[Hashable] = MISSING,
+    no_cluster: Hashable | None = None,
 ) -> ConfusionMatrix:
     """Count the neurons of every cluster and known type, and match clusters with types.
 
@@ -122,6 +123,9 @@ def confusion_matrix(
         :meth:`~december_plugin.embeddings.neuron_ids.NeuronIds.of` takes. Without them N must equal M.
     missing
         Values that stand for "type unknown", besides None and NaN.
+    no_cluster
+        Cluster of neurons without one, e.g. -1 for HDBSCAN's: their row, if there is one, has no partner and comes
+        last. None: every value is a cluster.
 
     Raises
     ------
@@ -141,7 +145,10 @@ def confusion_matrix(
     columns = np.array([column[name] for name in known[at_type].tolist()], dtype=np.int64)
     np.add.at(counts, (rows[at_label], columns), 1)
     sizes = np.bincount(rows, minlength=len(row_names))
-    row_order, column_order, n_matched = matched_order(counts, sizes)
+    is_cluster = np.array([name != no_cluster for name in row_names.tolist()])
+    at_cluster = np.flatnonzero(is_cluster)
+    row_order, column_order, n_matched = matched_order(counts[at_cluster], sizes[at_cluster])
+    row_order = np.concatenate([at_cluster[row_order], np.flatnonzero(~is_cluster)])
     return ConfusionMatrix(
         counts=counts[np.ix_(row_order, column_order)],
         clusters=tuple(row_names[row_order].tolist()),

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.errors import SettingsError
-from december_plugin.evaluation.matching import match_clusters, medoid_partition
+from december_plugin.evaluation.matching import NO_PARTNER, match_clusters, medoid_partition
 from december_plugin.text.array_repr import ArrayRepr
 
 IntArray = npt.NDArray[np.int64]
 MAX_ROUNDS = 50
+LEFT_OVER = -2  # vote for a cluster that none of the reference's is matched with
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -29,11 +31,13 @@ class Consensus(ArrayRepr):
     Attributes
     ----------
     clusters
-        Consensus cluster of every neuron, (N,) int64, numbered as in the seed ``reference``.
+        Consensus cluster of every neuron, (N,) int64, numbered as in the seed ``reference``; -1 for a neuron that most
+        seeds leave without a cluster.
     stability
         Share of the seeds that put the neuron into its consensus cluster, (N,), 0 to 1.
     votes
-        Every seed's clusters in the consensus' numbers, (S, N) int64; -1 for a cluster without a partner.
+        Every seed's clusters in the consensus' numbers, (S, N) int64; -1 without a cluster, -2 for a cluster without a
+        partner.
     reference
         Position of the seed that agrees best with all others.
     """
@@ -70,7 +74,8 @@ def consensus_partition(labels: Sequence[npt.ArrayLike]) -> Consensus:
     Parameters
     ----------
     labels
-        For each of ``S`` seeds the clusters of the same neurons in the same order, (N,) integers of at least 0.
+        For each of ``S`` seeds the clusters of the same neurons in the same order, (N,) integers of at least 0; -1 for
+        a neuron without a cluster, which is a vote, too.
 
     Returns
     -------
@@ -82,14 +87,14 @@ def consensus_partition(labels: Sequence[npt.ArrayLike]) -> Consensus:
     ------
     SettingsError
         If there are fewer than two seeds, they have different numbers of neurons, or labels are not integers of at
-        least 0.
+        least -1.
     """
     partitions = _checked(labels)
     reference = medoid_partition(partitions)
     clusters = partitions[reference]
     # Each round takes no neurons away from the matched ones, but ties can go round in circles.
     for _ in range(MAX_ROUNDS):
-        votes = np.stack([match_clusters(clusters, other) for other in partitions])
+        votes = np.stack([_votes(clusters, other) for other in partitions])
         winners, stability = majority(votes, ties=clusters)
         if np.array_equal(winners, clusters):
             break
@@ -98,10 +103,10 @@ def consensus_partition(labels: Sequence[npt.ArrayLike]) -> Consensus:
 
 
 def consensus_clusters(consensus: Consensus) -> list[ConsensusCluster]:
-    """Return the clusters of a consensus that hold at least one neuron, by their numbers."""
+    """Return the clusters of a consensus that hold at least one neuron, by their numbers; not the lack of one, -1."""
     unanimous = consensus.unanimous
     found = []
-    for cluster in np.unique(consensus.clusters):
+    for cluster in np.unique(consensus.clusters[consensus.clusters != NO_CLUSTER]):
         members = consensus.clusters == cluster
         found.append(
             ConsensusCluster(
@@ -117,16 +122,23 @@ def consensus_clusters(consensus: Consensus) -> list[ConsensusCluster]:
 def majority(votes: IntArray, *, ties: IntArray) -> tuple[IntArray, npt.NDArray[np.float64]]:
     """Return, for votes (S, N), the cluster (N,) with most votes and its share; ties go to ``ties`` (N,)."""
     n_seeds, n_neurons = votes.shape
-    counts = np.zeros((n_neurons, max(votes.max(), ties.max()) + 1), dtype=np.int64)
+    # The first column counts the votes for no cluster.
+    counts = np.zeros((n_neurons, max(votes.max(), ties.max()) + 2), dtype=np.int64)
     neurons = np.arange(n_neurons)
     for vote in votes:
-        has_partner = vote >= 0
-        np.add.at(counts, (neurons[has_partner], vote[has_partner]), 1)
+        has_partner = vote != LEFT_OVER
+        np.add.at(counts, (neurons[has_partner], vote[has_partner] - NO_CLUSTER), 1)
     # Twice the votes, and one more for the favourite, breaks ties without changing the order otherwise.
     weighted = 2 * counts
-    weighted[neurons, ties] += 1
+    weighted[neurons, ties - NO_CLUSTER] += 1
     winner = weighted.argmax(axis=1)
-    return winner, counts[neurons, winner] / n_seeds
+    return winner + NO_CLUSTER, counts[neurons, winner] / n_seeds
+
+
+def _votes(clusters: IntArray, partition: IntArray) -> IntArray:
+    """Return the clusters (N,) of one partition in the numbers of ``clusters``."""
+    matched = match_clusters(clusters, partition)
+    return np.where((matched == NO_PARTNER) & (partition != NO_CLUSTER), LEFT_OVER, matched)
 
 
 def _checked(labels: Sequence[npt.ArrayLike]) -> list[IntArray]:
@@ -140,6 +152,6 @@ def _checked(labels: Sequence[npt.ArrayLike]) -> list[IntArray]:
             "label for each of the same neurons."
         )
     for each in partitions:
-        if each.dtype.kind not in "iu" or each.min() < 0:
-            raise SettingsError("labels must be integers of at least 0, the clusters' numbers.")
+        if each.dtype.kind not in "iu" or each.min() < NO_CLUSTER:
+            raise SettingsError("labels must be integers of at least 0, the clusters' numbers, or -1 for no cluster.")
     return [each.astype(np.int64) for each in partitions]

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.agreement import compare_partitions
 
@@ -48,13 +49,14 @@ def match_clusters(reference: npt.ArrayLike, labels: npt.ArrayLike) -> IntArray:
     Parameters
     ----------
     reference, labels
-        Clusters of the same neurons, (N,) integers of at least 0.
+        Clusters of the same neurons, (N,) integers of at least 0; -1 for neurons without a cluster, which is matched
+        with nothing.
 
     Returns
     -------
     numpy.ndarray
         (N,) int64; -1 (:data:`NO_PARTNER`) for neurons of clusters without a partner: those that are left over, or
-        share no neuron with the clusters of ``reference`` that are left over.
+        share no neuron with the clusters of ``reference`` that are left over; and for neurons without a cluster.
 
     Raises
     ------
@@ -75,6 +77,7 @@ def match_clusters(reference: npt.ArrayLike, labels: npt.ArrayLike) -> IntArray:
     targets, columns = np.unique(first, return_inverse=True)
     counts = np.zeros((len(names), len(targets)), dtype=np.int64)
     np.add.at(counts, (rows, columns), 1)
+    counts[names == NO_CLUSTER], counts[:, targets == NO_CLUSTER] = 0, 0
     matched_rows, matched_columns = match_counts(counts)
     partner = np.full(len(names), NO_PARTNER, dtype=np.int64)
     partner[matched_rows] = targets[matched_columns]
@@ -92,5 +95,7 @@ def medoid_partition(labels: Sequence[npt.ArrayLike]) -> int:
     agreement = np.zeros((len(labels), len(labels)))
     for a in range(len(labels)):
         for b in range(a + 1, len(labels)):
-            agreement[a, b] = agreement[b, a] = compare_partitions(labels[a], labels[b]).adjusted_rand_index
+            agreement[a, b] = agreement[b, a] = compare_partitions(
+                labels[a], labels[b], no_cluster=NO_CLUSTER
+            ).adjusted_rand_index
     return int(agreement.sum(axis=1).argmax())

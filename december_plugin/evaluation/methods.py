@@ -29,8 +29,9 @@ class Method:
     Attributes
     ----------
     kind
-        How neurons are clustered: "december" (with the training), "gmm", "kmeans" or "t_mixture" (afterwards), "dec";
-        "baseline" for a model without the clustering loss that nothing clusters; any other text for something else.
+        How neurons are clustered: "december" (with the training), one of
+        :data:`december_plugin.clustering.methods.POST_HOC` (afterwards), "dec"; "baseline" for a model without the
+        clustering loss that nothing clusters; any other text for something else.
     role
         What trained the model: "december", "baseline", "control" (a baseline that ended with its pretraining), or "".
     strength

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from december_plugin.clustering.methods import POST_HOC
+from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.errors import MisfitError, SettingsError, did_you_mean
 from december_plugin.validation.checks import check_count
 
@@ -286,7 +287,7 @@ def silhouette(
     w
         Readout vectors (N, D).
     labels
-        Clusters (N,).
+        Clusters (N,); -1 for a neuron without one, which is left out.
     most_neurons
         Of more neurons than this, as many are drawn: the same ones for every K and method.
     seed
@@ -300,6 +301,8 @@ def silhouette(
     from sklearn.metrics import silhouette_score
 
     vectors, clusters = np.asarray(w, dtype=np.float64), np.asarray(labels)
+    if (clusters == NO_CLUSTER).any():
+        vectors, clusters = vectors[clusters != NO_CLUSTER], clusters[clusters != NO_CLUSTER]
     if len(vectors) > check_count("most_neurons", most_neurons):
         chosen = np.random.default_rng(seed).choice(len(vectors), most_neurons, replace=False)
         vectors, clusters = vectors[chosen], clusters[chosen]

@@ -27,7 +27,8 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
+from december_plugin.clustering.result import NO_CLUSTER
+from december_plugin.errors import EmbeddingError, NoClustersError, SettingsError, did_you_mean
 from december_plugin.evaluation.agreement import compare_partitions
 from december_plugin.text.array_repr import ArrayRepr
 from december_plugin.validation.checks import check_count, check_seed
@@ -222,7 +223,8 @@ def null_agreement(
         For every seed the readout vectors (N, D) of the same neurons.
     cluster
         Returns the clusters (N,) of vectors (N, D) of the seed at a position: one function for all, or one for each
-        seed. It should be what made the real clusters, with the same settings.
+        seed. It should be what made the real clusters, with the same settings. Neurons without a cluster are -1, and
+        not compared; if it raises a NoClustersError, none has one, and the agreement is 0.
     n_draws
         Number of surrogates of all seeds, at least 1.
     method, seed
@@ -243,12 +245,20 @@ def null_agreement(
     agreements, errors = [], []
     for number in range(n_draws):
         draw = surrogates.draw(number)
-        labels = [own(vectors, at) for at, (own, vectors) in enumerate(zip(clusterers, draw.readouts, strict=True))]
+        drawn = zip(clusterers, draw.readouts, strict=True)
+        labels = [_clustered(own, vectors, at) for at, (own, vectors) in enumerate(drawn)]
         pairs = itertools.combinations(labels, 2)
-        agreements.append([compare_partitions(a, b).adjusted_rand_index for a, b in pairs])
+        agreements.append([compare_partitions(a, b, no_cluster=NO_CLUSTER).adjusted_rand_index for a, b in pairs])
         errors.append((draw.correlation_error, draw.largest_correlation_error))
     means = np.mean(errors, axis=0)
     return NullAgreement(np.array(agreements), float(means[0]), float(means[1]))
+
+
+def _clustered(cluster: Clusterer, vectors: FloatArray, at: int) -> npt.NDArray[np.int64]:
+    try:
+        return cluster(vectors, at)
+    except NoClustersError:  # of a surrogate: nothing that another seed could agree with
+        return np.full(len(vectors), NO_CLUSTER, dtype=np.int64)
 
 
 @dataclass(frozen=True)

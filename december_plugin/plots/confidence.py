@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.methods import Method
 from december_plugin.plots.frames import check_known, checked_frame, methods_of
@@ -30,8 +31,9 @@ def consensus_figure(frame: pd.DataFrame, *, title: str = "", many: str = "seeds
     Parameters
     ----------
     frame
-        One row per neuron: ``cluster`` (of the consensus), ``stability`` (share of seeds that put the neuron there, 0
-        to 1), ``n_seeds`` and ``confidence`` (mean over seeds of the largest posterior; NaN where there is none).
+        One row per neuron: ``cluster`` (of the consensus; -1 for none, which is left out), ``stability`` (share of
+        seeds that put the neuron there, 0 to 1), ``n_seeds`` and ``confidence`` (mean over seeds of the largest
+        posterior; NaN where there is none).
     title
         Whose clusters they are, e.g. "DECEMber, K = 6".
     many
@@ -57,7 +59,7 @@ def consensus_figure(frame: pd.DataFrame, *, title: str = "", many: str = "seeds
     if "cluster" not in frame:
         raise SettingsError(f"{what} has no column 'cluster'. It has: {', '.join(map(str, frame.columns))}.")
     check_known(frame, what, "stability")
-    frame = frame.dropna(subset="stability")
+    frame = frame[frame["cluster"] != NO_CLUSTER].dropna(subset="stability")
     if not frame["stability"].between(0, 1).all():
         raise SettingsError(f"the column 'stability' of {what} must hold shares between 0 and 1.")
     has_confidence = bool(frame["confidence"].notna().any())

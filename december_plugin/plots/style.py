@@ -85,6 +85,8 @@ _FAMILIES: dict[str, tuple[str, str]] = {
     "gmm": ("#D55E00", "s"),
     "kmeans": ("#009E73", "^"),
     "t_mixture": ("#B5578F", "D"),
+    "ward": ("#8C6D1F", "p"),
+    "hdbscan": ("#3B3FA0", "h"),
     "dec": ("#E69F00", "v"),
     "baseline": ("#4D4D4D", "X"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from december_plugin.clustering.methods import POST_HOC
 from december_plugin.evaluation.model_selection import CRITERIA
 
 FILES = {
@@ -40,7 +41,10 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "configuration": ("", "number of the configuration, as in agreement"),
     "training": ("", "number of the trained model, as in trainings"),
     "label": ("", "method in words"),
-    "method": ("", "december (trained with the model), gmm, kmeans or t_mixture (fitted afterwards)"),
+    "method": (
+        "",
+        f"december (trained with the model), or fitted afterwards: {', '.join(POST_HOC)}",
+    ),
     "n_clusters": ("clusters", "number of clusters K"),
     "trainer_role": ("", "december, baseline, control (a baseline that ended with its pretraining) or other"),
     "strength_setting": ("", "the setting that the strength came from: a number or auto"),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.evaluation.model_selection import CRITERIA, HELD_OUT, OF_ONE_MODEL, Criterion, format_n_clusters
 from december_plugin.findings.data import Analysis, Confusion, SelectedConfiguration, whose_clusters
 from december_plugin.findings.verdict import REFERENCES
@@ -287,7 +288,8 @@ def confusion_table_of(confusion: Confusion, wording: Wording) -> Table:
 
 def cluster_frame(chosen: SelectedConfiguration, colors: Sequence[str]) -> pd.DataFrame:
     """Return one row per cluster: its number ``cluster`` and ``code``, ``color``, ``size``, ``core`` and means."""
-    neurons = chosen.neurons.assign(is_core=chosen.neurons["stability"] >= 1)
+    neurons = chosen.neurons[chosen.neurons["cluster"] != NO_CLUSTER]
+    neurons = neurons.assign(is_core=neurons["stability"] >= 1)
     groups = neurons.groupby("cluster", sort=True)
     frame = pd.DataFrame({"size": groups.size(), "core": groups["is_core"].sum()})
     for name in ("stability", "confidence", "margin", "test_correlation"):

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.evaluation.model_selection import CRITERIA, Criterion
 from december_plugin.findings.data import Analysis, Embedding, ReportData, SelectedConfiguration, whose_clusters
 from december_plugin.findings.verdict import Answer, answer, shown_warnings
@@ -179,6 +180,8 @@ def _clusters_view(analysis: Analysis, payload: Payload) -> dict[str, Any] | Non
         "table": tables.clusters_table_of(clusters, wording),
         "pages": [_cluster_page(chosen, row) for row in clusters.head(MOST_SHOWN_CLUSTERS).to_dict("records")],
         "n_clusters": len(clusters),
+        "n_without": int((chosen.neurons["cluster"] == NO_CLUSTER).sum()),
+        "n_neurons": len(chosen.neurons),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.embeddings.neuron_ids import NeuronIds
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.confusion import ConfusionMatrix, confusion_matrix
@@ -36,10 +37,11 @@ def confusion_frame(tables: DecemberTables, restriction: Any, *, types_name: str
     Returns
     -------
     pandas.DataFrame
-        Index ``cluster`` (as the reference seed numbers them), columns the types; matched ones come first, at the same
-        place. ``attrs`` has ``n_seeds``, ``reference_seed``, ``types_name``; ``per_type``, a frame with ``cluster``,
-        ``n_neurons``, ``recall`` and ``precision`` by type; ``accuracy``; ``n_unlabelled`` and ``n_unassigned``, the
-        neurons without a known type, and the labelled neurons that not all seeds have.
+        Index ``cluster`` (as the reference seed numbers them; -1, the last row, are neurons without one), columns the
+        types; matched ones come first, at the same place. ``attrs`` has ``n_seeds``, ``reference_seed``,
+        ``types_name``; ``per_type``, a frame with ``cluster``, ``n_neurons``, ``recall`` and ``precision`` by type;
+        ``accuracy``; ``n_unlabelled`` and ``n_unassigned``, the neurons without a known type, and the labelled neurons
+        that not all seeds have.
 
     Raises
     ------
@@ -73,7 +75,7 @@ def _confusion(
         )
     type_ids = NeuronIds(types["data_key"].to_numpy(dtype=str), types["unit_id"].to_numpy())
     try:
-        return confusion_matrix(labels, types["type"].to_numpy(), ids=ids, type_ids=type_ids)
+        return confusion_matrix(labels, types["type"].to_numpy(), ids=ids, type_ids=type_ids, no_cluster=NO_CLUSTER)
     except SettingsError as error:
         raise SettingsError(
             f"the known types {name!r} have no neuron in common with this assignment: {error}"

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from december_plugin.clustering.methods import DECEMBER
+from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.embeddings.neuron_ids import NeuronIds, match_neurons
 from december_plugin.embeddings.readout_vectors import readout_embeddings
 from december_plugin.errors import SettingsError
@@ -165,7 +166,7 @@ def restarts_frame(tables: DecemberTables, restriction: Any = True) -> pd.DataFr
         for a, b in itertools.combinations(range(len(group)), 2):
             first, second = group.iloc[a], group.iloc[b]
             # One model: the same neurons in the same order.
-            ari = compare_partitions(assigned[a].labels, assigned[b].labels).adjusted_rand_index
+            ari = compare_partitions(assigned[a].labels, assigned[b].labels, no_cluster=NO_CLUSTER).adjusted_rand_index
             method = Method(str(first["method"]))
             row = {"label": method.name, "identity": method, "method": method.kind}
             row |= {"n_clusters": int(first["n_clusters"])}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from december_plugin.clustering.methods import DECEMBER, FOUND
 from december_plugin.errors import SettingsError
 from december_plugin.findings.summaries import pair_summary
 from december_plugin.schemas.declare import DecemberTables
@@ -36,9 +37,24 @@ def selected_assignments(tables: DecemberTables, restriction: Any) -> Any:
 
 
 def assignments_of(tables: DecemberTables, restriction: Any) -> pd.DataFrame:
-    """Return one row per assignment: key, ``method``, ``n_clusters`` and what the trainer did."""
+    """Return one row per assignment: key, ``method``, ``n_clusters`` and what the trainer did.
+
+    Where a method found the number of clusters, which may be another one for every seed, ``n_clusters`` is the median
+    over the seeds of the configuration (the smaller one of two in the middle), so that it has one place among the
+    others.
+    """
     query = tables.TrainingSummary.proj(*SUMMARY_COLUMNS)
-    return with_columns_of(frame_of(selected_assignments(tables, restriction)), query, tables)
+    assignments = frame_of(selected_assignments(tables, restriction))
+    is_found = assignments["clustering_hash"].isin(_finding_clusterings(tables))
+    if is_found.any():
+        found = assignments[is_found].groupby(configuration_key(tables), sort=False)["n_clusters"]
+        assignments.loc[is_found, "n_clusters"] = found.transform(lambda counts: counts.quantile(interpolation="lower"))
+    return with_columns_of(assignments, query, tables)
+
+
+def _finding_clusterings(tables: DecemberTables) -> set[str]:
+    """Return the hashes of the clusterings whose method finds the number of clusters."""
+    return set((tables.Clustering & {"n_clusters": FOUND} & f"method <> '{DECEMBER}'").fetch("clustering_hash"))
 
 
 def with_columns_of(assignments: pd.DataFrame, query: Any, tables: DecemberTables) -> pd.DataFrame:

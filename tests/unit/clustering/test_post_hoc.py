@@ -5,17 +5,28 @@ import re
 import numpy as np
 import pytest
 import torch
-from sklearn.cluster import KMeans
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.sparse.csgraph import connected_components
+from sklearn.cluster import HDBSCAN, KMeans
+from sklearn.datasets import make_swiss_roll
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import NearestNeighbors
 
 from december_plugin.clustering.kmeans import kmeans_start
 from december_plugin.clustering.methods import POST_HOC
-from december_plugin.clustering.post_hoc import cluster_readouts
+from december_plugin.clustering.post_hoc import cluster_readouts, in_order_of_size
 from december_plugin.clustering.student_t_mixture import StudentTMixture
-from december_plugin.errors import EmbeddingError, SettingsError
+from december_plugin.errors import EmbeddingError, NoClustersError, SettingsError
 
 every_method = pytest.mark.parametrize("method", list(POST_HOC))
+GIVEN = [method for method in POST_HOC if POST_HOC[method].count == "given"]
+RANDOM = [method for method in GIVEN if "seed" in POST_HOC[method].defaults]
+
+
+def with_n_clusters(method, n_clusters):
+    """Return the number of clusters for a method that is given it."""
+    return {"n_clusters": n_clusters} if method in GIVEN else {}
 
 
 def planted(n=240, d=5, k=4, seed=0):
@@ -31,34 +42,49 @@ class TestEveryMethod:
     @pytest.mark.filterwarnings("error")
     def test_recovers_planted_clusters(self, method):
         vectors, types = planted()
-        found = cluster_readouts(vectors, method=method, n_clusters=4)
+        found = cluster_readouts(vectors, method=method, **with_n_clusters(method, 4))
         assert adjusted_rand_score(types, found.labels) == 1.0
         assert found.converged
         assert (found.labels.dtype, found.confidences.dtype) == (np.int64, np.float64)
         assert found.confidences.shape == (240,)
-        assert (found.confidences > 0.9).all()
+        assert (found.confidences > (0.9 if method != "hdbscan" else 0.1)).all()
         assert (found.confidences <= 1).all()
         assert (found.method, found.n_clusters, found.settings) == (method, 4, dict(POST_HOC[method].defaults))
 
     def test_takes_tensors_on_a_graph(self, method):
         vectors, _ = planted()
         from_array, from_tensor = (
-            cluster_readouts(w, method=method, n_clusters=4, n_init=1)
+            cluster_readouts(w, method=method, **with_n_clusters(method, 4))
             for w in (vectors, torch.tensor(vectors, requires_grad=True))
         )
         np.testing.assert_array_equal(from_tensor.labels, from_array.labels)
 
     def test_same_seed_same_bits(self, method):
-        vectors = np.random.default_rng(1).normal(size=(60, 3)).astype(np.float32)
+        vectors = planted(n=120, d=3)[0]
         np.random.seed(0)
-        first = cluster_readouts(vectors, method=method, n_clusters=3, seed=3, n_init=2)
+        first = cluster_readouts(vectors, method=method, **with_n_clusters(method, 3), seed=3)
         np.random.seed(1)
-        again = cluster_readouts(vectors, method=method, n_clusters=3, seed=3, n_init=2)
+        again = cluster_readouts(vectors, method=method, **with_n_clusters(method, 3), seed=3)
         assert first.labels.tobytes() == again.labels.tobytes()
         assert first.confidences.tobytes() == again.confidences.tobytes()
         assert first.log_likelihood == again.log_likelihood
-        assert first.settings["seed"] == 3
+        assert first.settings.get("seed", 3) == 3
 
+    def test_a_constant_feature(self, method):
+        vectors, types = planted()
+        vectors[:, 2] = 7.0
+        found = cluster_readouts(vectors, method=method, **with_n_clusters(method, 4))
+        assert adjusted_rand_score(types, found.labels) == 1.0
+
+    def test_vectors_that_form_no_matrix(self, method):
+        with pytest.raises(
+            EmbeddingError, match=re.escape("must form a matrix (neurons, features), but have the shape")
+        ):
+            cluster_readouts(np.zeros((3, 2, 1)), method=method, **with_n_clusters(method, 2))
+
+
+@pytest.mark.parametrize("method", GIVEN)
+class TestMethodsThatAreGivenK:
     def test_one_cluster(self, method):
         found = cluster_readouts(planted()[0], method=method, n_clusters=1)
         assert set(found.labels) == {0}
@@ -74,11 +100,6 @@ class TestEveryMethod:
         assert ((found.margins >= 0) & (found.margins <= 1)).all()
         assert found.log_likelihood is None or np.isfinite(found.log_likelihood)
 
-    def test_a_constant_feature(self, method):
-        vectors, types = planted()
-        vectors[:, 2] = 7.0
-        assert adjusted_rand_score(types, cluster_readouts(vectors, method=method, n_clusters=4).labels) == 1.0
-
     @pytest.mark.parametrize(
         ("change", "settings", "error", "message"),
         [
@@ -91,8 +112,7 @@ class TestEveryMethod:
                 "n_clusters is 241, but there are only 240 neurons. Choose n_clusters between 1 and 240.",
             ),
             ({}, {"seed": -1}, SettingsError, "seed is -1, but must be an integer from 0 to 2**32 - 1."),
-            ({}, {"n_init": 0}, SettingsError, "n_init is 0, but must be an integer of at least 1."),
-            ({}, {"n_int": 3}, SettingsError, "has no setting 'n_int'. Did you mean 'n_init'? Allowed: "),
+            ({}, {"n_int": 3}, SettingsError, "has no setting 'n_int'. "),
             (
                 {(3, 1): np.nan, (9, 0): np.inf},
                 {},
@@ -100,7 +120,7 @@ class TestEveryMethod:
                 "2 of 240 readout vectors hold NaN or infinite values, the first is row 3. Clustering needs finite",
             ),
         ],
-        ids=["no clusters", "2.5 clusters", "too many", "seed", "value", "unknown", "NaN"],
+        ids=["no clusters", "2.5 clusters", "too many", "seed", "unknown", "NaN"],
     )
     def test_errors(self, method, change, settings, error, message):
         vectors, _ = planted()
@@ -109,11 +129,13 @@ class TestEveryMethod:
         with pytest.raises(error, match=re.escape(message)):
             cluster_readouts(vectors, method=method, **{"n_clusters": 4, **settings})
 
-    def test_vectors_that_form_no_matrix(self, method):
-        with pytest.raises(
-            EmbeddingError, match=re.escape("must form a matrix (neurons, features), but have the shape")
-        ):
-            cluster_readouts(np.zeros((3, 2, 1)), method=method, n_clusters=2)
+
+@pytest.mark.parametrize("method", RANDOM)
+def test_restarts_that_are_none(method):
+    with pytest.raises(SettingsError, match=re.escape("n_init is 0, but must be an integer of at least 1.")):
+        cluster_readouts(planted()[0], method=method, n_clusters=4, n_init=0)
+    with pytest.raises(SettingsError, match=re.escape("has no setting 'n_int'. Did you mean 'n_init'? Allowed: ")):
+        cluster_readouts(planted()[0], method=method, n_clusters=4, n_int=3)
 
 
 def test_an_unknown_method():
@@ -199,3 +221,84 @@ class TestStudentTMixture:
     def test_too_many_equal_vectors(self, method):
         with pytest.raises(EmbeddingError, match="k-means finds only 2 different clusters among 10 readout vectors"):
             cluster_readouts(np.repeat(np.eye(2), 5, axis=0), method=method, n_clusters=3)
+
+
+class TestWard:
+    def test_is_scipys_tree_cut_into_k(self):
+        vectors = np.random.default_rng(2).normal(size=(150, 4))
+        found = cluster_readouts(vectors, method="ward", n_clusters=6)
+        expected = fcluster(linkage(vectors, "ward"), 6, criterion="maxclust")
+        assert adjusted_rand_score(expected, found.labels) == 1.0
+        assert (np.diff(np.bincount(found.labels)) <= 0).all()  # numbered from the largest
+
+    def test_fewer_clusters_are_unions_of_more(self):
+        vectors = np.random.default_rng(3).normal(size=(200, 5))
+        for settings in ({}, {"n_neighbors": 8}):
+            few, many = (cluster_readouts(vectors, method="ward", n_clusters=k, **settings).labels for k in (3, 9))
+            assert all(len(set(few[many == cluster])) == 1 for cluster in range(9))
+
+    def test_merges_only_neighbours_where_asked(self):
+        # A rolled sheet: by variance alone clusters reach across its layers, along neighbours they do not.
+        vectors, _ = make_swiss_roll(600, random_state=0)
+        vectors[:, 1] *= 0.2
+        neighbors = NearestNeighbors(n_neighbors=6).fit(vectors).kneighbors_graph()
+        parts = []
+        for settings in ({}, {"n_neighbors": 6}):
+            labels = cluster_readouts(vectors, method="ward", n_clusters=6, **settings).labels
+            parts.append(max(connected_components(neighbors[labels == k][:, labels == k])[0] for k in range(6)))
+        assert parts[0] > 1
+        assert parts[1] == 1
+
+    def test_says_how_much_memory_it_would_take(self):
+        with pytest.raises(
+            SettingsError,
+            match=re.escape(
+                "ward compares all pairs of 50,000 neurons, for which it needs 20 GB of memory; 8 GB are allowed. Set "
+                "n_neighbors, e.g. to 20: then"
+            ),
+        ):
+            cluster_readouts(np.zeros((50_000, 1)), method="ward", n_clusters=2)
+
+    def test_more_neighbours_than_neurons(self):
+        with pytest.raises(SettingsError, match=re.escape("n_neighbors is 9, but there are only 9 neurons.")):
+            cluster_readouts(np.eye(9), method="ward", n_clusters=2, n_neighbors=9)
+
+
+class TestHdbscan:
+    def test_is_scikit_learns(self):
+        vectors, _ = planted(n=300, d=3)
+        vectors[::10] += np.random.default_rng(0).normal(size=(30, 3)) * 4
+        found = cluster_readouts(vectors, method="hdbscan", min_cluster_size=10, min_samples=5)
+        expected = HDBSCAN(min_cluster_size=10, min_samples=5, copy=True).fit(vectors.astype(np.float64))
+        np.testing.assert_array_equal(found.labels == -1, expected.labels_ == -1)
+        assert 0 < (found.labels == -1).sum() < 150
+        assert adjusted_rand_score(expected.labels_, found.labels) == 1.0
+        np.testing.assert_allclose(found.confidences, expected.probabilities_)
+        assert (found.confidences[found.labels == -1] == 0).all()
+        assert found.n_clusters == expected.labels_.max() + 1
+
+    def test_finds_none_in_one_cloud(self):
+        vectors = np.random.default_rng(0).normal(size=(300, 8))
+        with pytest.raises(NoClustersError, match="finds no cluster of at least 25 among 300 neurons"):
+            cluster_readouts(vectors, method="hdbscan")
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"n_clusters": 4}, "n_clusters is 4; leave it out for the method 'hdbscan', which finds their number."),
+            ({"min_cluster_size": 1}, "min_cluster_size is 1, but must be an integer of at least 2."),
+            (
+                {"min_cluster_size": 300},
+                "min_cluster_size is 300, but there are only 240 neurons. Choose a smaller",
+            ),
+            ({"min_samples": 300}, "min_samples is 300, but there are only 240 neurons. Choose a smaller one."),
+            ({"cluster_selection_method": "oem"}, "cluster_selection_method is 'oem', which is unknown. Did you mean"),
+        ],
+    )
+    def test_errors(self, settings, message):
+        with pytest.raises(SettingsError, match=re.escape(message)):
+            cluster_readouts(planted()[0], method="hdbscan", **settings)
+
+
+def test_clusters_in_order_of_size():
+    assert in_order_of_size([5, -1, 2, 2, 5, 7, -1, 2]).tolist() == [1, -1, 0, 0, 1, 2, -1, 0]

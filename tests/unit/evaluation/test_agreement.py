@@ -393,3 +393,25 @@ class TestPooledMeans:
     def test_sizes_that_are_no_weights(self, n):
         with pytest.raises(SettingsError, match="the sizes of the groups must not be negative, and not all zero"):
             pool_mean_sd([0.1, 0.2], [0.0, 0.0], n)
+
+
+class TestNeuronsWithoutACluster:
+    def test_are_left_out(self):
+        a, b = [0, 0, 1, 1, -1, -1, 2], [1, 1, 0, -1, 0, -1, 0]
+        found = compare_partitions(a, b, no_cluster=-1)
+        assert found == compare_partitions([0, 0, 1, 2], [1, 1, 0, 0])
+        assert found.n_neurons == 4
+        names = ["none" if label < 0 else f"cluster {label}" for label in a]
+        assert compare_partitions(names, [str(label) for label in b], no_cluster="none").n_neurons == 5
+        assert compare_partitions(a, b).n_neurons == 7
+
+    def test_agree_on_nothing_where_there_are_no_others(self):
+        found = compare_partitions([0, -1, 0], [-1, 1, -1], no_cluster=-1)
+        assert (found.measures, found.n_neurons) == ((0.0,) * 5, 0)
+
+    def test_across_seeds_and_with_types(self):
+        labels = {1: [0, 0, 1, -1], 2: [1, 1, 0, 0], 3: [-1, 0, 1, 1]}
+        across = agreement_across_seeds(labels, no_cluster=-1)
+        assert [pair.agreement.n_neurons for pair in across.pairs] == [3, 2, 3]
+        types = agreement_with_types(labels[1], ["a", "a", "b", "a"], no_cluster=-1)
+        assert (types.agreement.adjusted_rand_index, types.agreement.n_neurons, types.n_labelled) == (1.0, 3, 4)

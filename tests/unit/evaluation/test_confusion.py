@@ -256,3 +256,10 @@ def test_neurons_that_no_model_has() -> None:
         "no model has 1 of the 2 labelled units of session '1-1-1': 8. Its unit ids go from 1 to 3.",
         "no model has the session '1-1-2' (1 labels). Did you mean '1-1-1'? Allowed: 1-1-1.",
     ]
+
+
+def test_neurons_without_a_cluster_are_the_last_row_and_no_type_s_partner() -> None:
+    found = confusion_matrix([-1, -1, -1, 0, 1, 1], ["a", "a", "a", "a", "b", "b"], no_cluster=-1)
+    assert found.clusters == (0, 1, -1)
+    np.testing.assert_array_equal(found.counts, [[1, 0], [0, 2], [3, 0]])
+    assert found.accuracy == 0.5

@@ -14,7 +14,7 @@ from december_plugin.evaluation.matching import match_clusters
 
 
 def test_the_majority_counts_and_ties_go_to_the_favourite():
-    votes = np.array([[0, 0, 1, 2, -1], [0, 1, 1, 0, 1], [1, 1, 2, 1, -1]])
+    votes = np.array([[0, 0, 1, 2, -2], [0, 1, 1, 0, 1], [1, 1, 2, 1, -2]])
     winners, shares = majority(votes, ties=np.array([0, 0, 1, 2, 3]))
     assert winners.tolist() == [0, 1, 1, 2, 1]
     assert shares.tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 1 / 3, 1 / 3])
@@ -83,11 +83,19 @@ def test_the_order_of_the_neurons_does_not_matter(labels):
         ([[0, 1]], "a consensus needs at least two seeds; there is 1."),
         ([[0, 1], [0, 1, 1]], "the labels of the seeds have the shapes (2,), (3,); all must be (N,), one label for"),
         ([[], []], "the labels of the seeds have the shapes (0,); all must be (N,), one label for each"),
-        ([[0, 1], [0, -1]], "labels must be integers of at least 0, the clusters' numbers."),
-        ([[0, 1], [0.0, 1.0]], "labels must be integers of at least 0, the clusters' numbers."),
+        ([[0, 1], [0, -2]], "labels must be integers of at least 0, the clusters' numbers, or -1 for no cluster."),
+        ([[0, 1], [0.0, 1.0]], "labels must be integers of at least 0, the clusters' numbers, or -1 for no cluster."),
     ],
 )
 def test_mistakes(labels, message):
     with pytest.raises(SettingsError) as raised:
         consensus_partition(labels)
     assert str(raised.value).startswith(message)
+
+
+def test_no_cluster_is_a_vote_too():
+    found = consensus_partition([[0, 0, 0, 1, 1, 1, -1], [1, 1, 1, 0, 0, -1, -1], [4, 4, -1, 2, 2, -1, 2]])
+    assert found.clusters.tolist() == [0, 0, 0, 1, 1, -1, -1]
+    np.testing.assert_allclose(found.stability, [1, 1, 2 / 3, 1, 1, 2 / 3, 2 / 3])
+    assert found.unanimous.tolist() == [True, True, False, True, True, False, False]
+    assert [(each.cluster, each.n_neurons) for each in consensus_clusters(found)] == [(0, 3), (1, 2)]

@@ -8,7 +8,7 @@ from scipy.stats import kstest, spearmanr
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from december_plugin.errors import EmbeddingError, SettingsError
+from december_plugin.errors import EmbeddingError, NoClustersError, SettingsError
 from december_plugin.evaluation.null import SurrogateReadouts, null_agreement, null_band
 from december_plugin.evaluation.surrogate_settings import SurrogateSettings
 
@@ -252,3 +252,12 @@ def test_bad_settings(call, message):
     with pytest.raises(SettingsError) as raised:
         call()
     assert str(raised.value).startswith(message)
+
+
+def test_surrogates_in_which_a_method_finds_no_cluster_agree_on_nothing():
+    readouts = [np.random.default_rng(seed).normal(size=(30, 4)) for seed in (0, 1)]
+
+    def cluster(vectors, at):
+        raise NoClustersError("none")
+
+    assert (null_agreement(readouts, cluster, n_draws=2).agreements == 0).all()
