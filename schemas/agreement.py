@@ -69,7 +69,9 @@ class SeedAgreement(dj.Computed):
                     f"session {data_key!r} has unit ids for one of the seeds {key['seed_a']} and {key['seed_b']} and "
                     "none for the other, so its neurons cannot be matched. Train both seeds on the same dataset."
                 )
-        agreement = compare_partitions(first.labels, second.labels, ids_a=first.ids, ids_b=second.ids, common_only=True, no_cluster=NO_CLUSTER)
+        agreement = compare_partitions(
+            first.labels, second.labels, ids_a=first.ids, ids_b=second.ids, common_only=True, no_cluster=NO_CLUSTER
+        )
         self.insert1({**key, **asdict(agreement)})
 
     def summary(self, restriction: Any = True, *, measure: str = "adjusted_rand_index") -> Any:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import datajoint as dj
 import numpy as np
 
-from december_plugin.embeddings.neuron_ids import whole_numbers
 from december_plugin.clustering.result import NO_CLUSTER
+from december_plugin.embeddings.neuron_ids import whole_numbers
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.agreement import agreement_with_types
 from december_plugin.schemas.stored_labels import assigned_labels

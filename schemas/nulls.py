@@ -63,7 +63,8 @@ class Surrogate(dj.Lookup):
         method
             "elliptical" or "gaussian", see :mod:`december_plugin.evaluation.null`.
         clusterings
-            Methods of the clusterings that it is drawn for, of :data:`december_plugin.clustering.methods.METHODS`; None for all.
+            Methods of the clusterings that it is drawn for, of :data:`december_plugin.clustering.methods.METHODS`; None
+            for all.
         skip_duplicates
             Return the key of an entry that is there already, rather than raise.
 
@@ -199,7 +200,9 @@ class SurrogateAgreement(SeedSetTable, dj.Computed):
 
         null = null_agreement(readouts, cluster, **inputs["surrogates"])
         pairs = itertools.combinations(neurons.labels, 2)
-        observed = float(np.mean([compare_partitions(a, b, no_cluster=NO_CLUSTER).adjusted_rand_index for a, b in pairs]))
+        observed = float(
+            np.mean([compare_partitions(a, b, no_cluster=NO_CLUSTER).adjusted_rand_index for a, b in pairs])
+        )
         band = null_band(null.agreements.mean(axis=1), observed)
         row = {
             "observed_mean": observed,

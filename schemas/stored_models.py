@@ -255,8 +255,8 @@ def clustering_recipe(
     Parameters
     ----------
     method, n_clusters, settings
-        Of the ``Clustering`` entry; the number of clusters as it was used. A method that finds it, because the entry has
-        0, finds it anew.
+        Of the ``Clustering`` entry; the number of clusters as it was used. A method that finds it finds it
+        anew.
     mixture
         What the trainer stored as its mixture, for the method "december".
     seed

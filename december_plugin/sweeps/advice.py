@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from december_plugin.clustering.methods import FOUND
 from december_plugin.errors import SettingsError
 from december_plugin.security.allowed_modules import OPTION, VARIABLE, AllowedModules
 from december_plugin.sweeps.functions import is_ours, path_settings, resolve
@@ -55,7 +56,7 @@ def _post_hoc(asked: set[Any], sweep: Sweep) -> Iterator[str]:
             "there are no clusterings, so DECEMber will stand beside no other method. With t_mixture and the same "
             "n_clusters one sees what the clustering loss adds."
         )
-    for method in sorted(counts):
+    for method in sorted(method for method in counts if counts[method] != {FOUND}):
         if left := sorted(asked - counts[method]):
             yield f"the clusterings have {method}, but not with n_clusters {left}, which DECEMber has."
 

@@ -87,7 +87,7 @@ class ClusteringItem(StrictModel):
             ]
         ],
         BeforeValidator(lambda given: given if isinstance(given, list) else [given]),
-    ]
+    ] = Field(default_factory=list)  # a method may find it
     grid: Grid = Field(default_factory=dict)
 
 

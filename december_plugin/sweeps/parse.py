@@ -27,6 +27,7 @@ All mistakes of a file are reported together, each with its line
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import json
 import math
@@ -63,7 +64,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class ClusteringEntry:
-    """One row of ``Clustering``."""
+    """One row of ``Clustering``; ``n_clusters`` is 0 where the method finds it."""
 
     method: str
     n_clusters: int
@@ -256,6 +257,8 @@ class _Reader:
 
     def clusterings(self) -> list[tuple[ClusteringEntry, tuple[Any, ...]]]:
         """Return the clusterings and their places."""
+        from december_plugin.clustering.methods import checked_n_clusters
+
         entries: list[tuple[ClusteringEntry, tuple[Any, ...]]] = []
         for position, item in self.items("clusterings"):
             here, method = ("clusterings", position), item["method"]
@@ -264,10 +267,18 @@ class _Reader:
             settings = {key: value for key, value in item.items() if key not in ClusteringItem.model_fields}
             grid = item.get("grid") or {}
             self._check_clustering(method, settings, grid, here)
-            is_list = isinstance(item["n_clusters"], list)
-            for at, count in enumerate(item["n_clusters"] if is_list else [item["n_clusters"]]):
+            asked = item.get("n_clusters")
+            is_list = isinstance(asked, list)
+            for at, count in enumerate(asked if isinstance(asked, list) else [asked]):
                 place = (*here, "n_clusters", at) if is_list else (*here, "n_clusters")
                 if place in self.mistaken:
+                    continue
+                try:
+                    count = checked_n_clusters(method, count)
+                except SettingsError as error:
+                    close = [] if "n_clusters" in item else difflib.get_close_matches("n_clusters", item, n=1)
+                    hint = f" It has {close[0]!r}: did you mean 'n_clusters'?" if close else ""
+                    self.wrong(f"{entry_name(*here)}: {error}{hint}", *(place if "n_clusters" in item else here))
                     continue
                 for values in itertools.product(*grid.values()):
                     given = {**settings, **dict(zip(grid, values, strict=True))}

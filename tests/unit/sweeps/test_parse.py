@@ -111,8 +111,12 @@ MISTAKES = [
     (lambda c: c["clusterings"][0].update(n_clusters=[0]), r"clusterings, entry 1: n_clusters is 0; it must be"),
     (
         lambda c: c["clusterings"][0].update(n_cluster=c["clusterings"][0].pop("n_clusters")),
-        r"clusterings, entry 1: an entry needs the keys 'method' and 'n_clusters'\. "
+        r"clusterings, entry 1: the method 'gmm' needs n_clusters, an integer of at least 1\. "
         r"It has 'n_cluster': did you mean 'n_clusters'\?",
+    ),
+    (
+        lambda c: c["clusterings"].append({"method": "hdbscan", "n_clusters": 3}),
+        r"clusterings, entry 3: n_clusters is 3; leave it out for the method 'hdbscan', which finds their number\.",
     ),
     (
         lambda c: c["clusterings"][0].update(space="functonal"),
@@ -222,3 +226,8 @@ STORED_SURROGATES = [
     ("a1ac3fb4a7f83e3cbc1bcc5febd655a1", "elliptical, 99 draws"),
     ("4a8f3038adb48fdd16f848717a6d319c", "plain"),
 ]
+
+
+def test_a_method_that_finds_the_number_of_clusters_is_given_none():
+    found = parse_sweep(changed(lambda c: c["clusterings"].append({"method": "hdbscan", "min_cluster_size": 9})))
+    assert found.clusterings[-1] == ClusteringEntry("hdbscan", 0, {"min_cluster_size": 9})
