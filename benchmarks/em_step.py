@@ -6,6 +6,10 @@ fits into memory, and with one EM iteration (E- and M-step, no loss and no gradi
 with diagonal covariances, on the same float32 vectors and on the same vectors in float64. Measurements take turns;
 times are medians. Memory is the growth of the peak resident memory during two steps, each case in a process of its own.
 
+The case "functional" is the step on functional embeddings, whose gradient flows to the readout vectors through the root
+of the feature covariance: a product (N, D) x (D, D) before it, and one after. "functional l2" is the step on their
+directions.
+
 The case "as on a GPU" is the step as it runs there, by plain operations that never let the host wait. It is run on the
 CPU to be compared with float64; on a machine with a GPU its time there is measured, too, launch by launch and as a
 CUDA graph.
@@ -16,6 +20,7 @@ CUDA graph.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import statistics
@@ -31,14 +36,22 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
 from december_plugin.clustering.losses import DECEMber
+from december_plugin.embeddings.space import EmbeddingSpace, covariance_root
 
 CLUSTERS = (10, 50, 100)
 LARGEST_PLAIN = 10
 TIME_TARGETS = {10: 3.0, 50: 2.0, 100: 2.0}
+FUNCTIONAL_TARGET = 1.3  # times the step on readout vectors, at 100 clusters
 MEMORY_TARGET = 500  # MB, at 100 clusters
 DOF = 2.1
 GPU_TARGET = 1.0  # ms
 PAUSE = 0.1  # seconds; the threads of the library measured before go on spinning for a while
+
+READOUT = EmbeddingSpace()
+SPACES = {
+    "functional": EmbeddingSpace(space="functional"),
+    "functional l2": EmbeddingSpace(space="functional", normalize="l2"),
+}
 
 Step = Callable[[], object]
 
@@ -53,21 +66,35 @@ def make_data(n: int, d: int, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def december_step(
-    w: np.ndarray, centers: np.ndarray, *, device: str = "cpu", asynchronous: bool | None = None
+    w: np.ndarray,
+    centers: np.ndarray,
+    *,
+    device: str = "cpu",
+    asynchronous: bool | None = None,
+    space: EmbeddingSpace = READOUT,
 ) -> Callable[[], tuple[torch.Tensor, ...]]:
     """Return what does one step and returns loss, gradient, centres and scales."""
     vectors = torch.from_numpy(w).to(device).requires_grad_()
     december = DECEMber(*centers.shape, dof=DOF, asynchronous=asynchronous).to(device)
     december.mixture.centers.copy_(torch.from_numpy(centers))
     december.mixture.scales.fill_(1)
+    root = torch.as_tensor(root_of_features(w.shape[1])).to(vectors) if space.is_functional else None
 
     def step() -> tuple[torch.Tensor, ...]:
-        loss = december.loss(vectors)
+        embedded = space.embed(vectors, root)
+        loss = december.loss(embedded)
         (gradient,) = torch.autograd.grad(loss, vectors)
-        december.m_step(vectors.detach())
+        december.m_step(embedded.detach())
         return loss.detach(), gradient, december.mixture.centers, december.mixture.scales
 
     return step
+
+
+def root_of_features(d: int) -> np.ndarray:
+    """Root (D, D) of the covariance of features whose principal components decay as 1 / rank, of mean variance 1."""
+    axes = np.linalg.qr(np.random.default_rng(1).standard_normal((d, d)))[0]
+    variances = 1 / np.arange(1, d + 1)
+    return covariance_root((axes * (variances / variances.mean())) @ axes.T)
 
 
 def step_of_a_gpu(w: np.ndarray, centers: np.ndarray) -> Step:
@@ -121,6 +148,7 @@ def sklearn_iteration_float64(w: np.ndarray, centers: np.ndarray) -> Step:
 
 CASES: dict[str, Callable[[np.ndarray, np.ndarray], Step]] = {
     "DECEMber": december_step,
+    **{case: functools.partial(december_step, space=space) for case, space in SPACES.items()},
     "as on a GPU": step_of_a_gpu,
     "plain": plain_step,
     "sklearn32": sklearn_iteration,
@@ -235,10 +263,17 @@ def report(k: int, seconds: dict[str, float], memory: dict[str, float]) -> list[
     if k == 100:
         notes["DECEMber"] = f"at most {MEMORY_TARGET} MB"
     return [
-        f"{k:>4}  {case:<12}{show(value, 's', 3):>10}{show(memory.get(case, math.nan), 'MB', 0):>11}"
+        f"{k:>4}  {case:<13}{show(value, 's', 3):>10}{show(memory.get(case, math.nan), 'MB', 0):>11}"
         f"{show(step / value, 'x', 2):>16}  {notes.get(case, '')}".rstrip()
         for case, value in seconds.items()
     ]
+
+
+def report_spaces(k: int, seconds: dict[str, float]) -> str:
+    """Say what the step costs in functional space, relative to that on readout vectors."""
+    ratios = ", ".join(f"{case} {seconds[case] / seconds['DECEMber']:.2f} x" for case in SPACES)
+    target = f" (at most {FUNCTIONAL_TARGET:g} x)" if k == 100 else ""
+    return f"{k:>4}  case/DECEMber: {ratios}{target}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -259,11 +294,12 @@ def main(argv: list[str] | None = None) -> int:
             f"{arguments.n} neurons, {arguments.d} features, {arguments.threads} threads, median of "
             f"{arguments.repeats}; torch {torch.__version__}, scikit-learn {sklearn.__version__}\n"
         )
-        print(f"{'K':>4}  {'case':<12}{'time':>10}{'memory':>11}{'DECEMber/case':>16}  target")
+        print(f"{'K':>4}  {'case':<13}{'time':>10}{'memory':>11}{'DECEMber/case':>16}  target")
         for k in arguments.clusters:
             seconds = measure_times(arguments.n, arguments.d, k, arguments.repeats)
             memory = {case: measure_memory(case, k, arguments) for case in seconds}
-            print("\n".join(report(k, seconds, memory)), flush=True)
+            print("\n".join(report(k, seconds, memory)))
+            print(report_spaces(k, seconds), flush=True)
     size = arguments.n, arguments.d, arguments.clusters[-1]
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
         errors = ", ".join(f"{name} {error:.1e}" for name, error in errors_of_step(*size, device=device).items())

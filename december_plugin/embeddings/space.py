@@ -93,7 +93,12 @@ class EmbeddingSpace:
             return embedded
         if self.is_functional:
             vectors = vectors @ _fitting(root, vectors)
-        return _directions(vectors) if self.normalize == "l2" else vectors
+        if self.normalize == "none":
+            return vectors
+        # Not before: who only names a space does without torch.
+        from december_plugin.embeddings.directions import Directions
+
+        return Directions.apply(vectors)
 
 
 def vectors_in_space(
@@ -208,11 +213,3 @@ def _fitting(root: Any, vectors: Tensor) -> Tensor:
             f"{vectors.shape[1]} features; both must come from the same model."
         )
     return fitting
-
-
-def _directions(vectors: Tensor) -> Tensor:
-    import torch
-
-    lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-    # Not 0 / 0, whose gradient would be NaN also where the result is replaced.
-    return vectors / torch.where(lengths > 0, lengths, torch.ones_like(lengths))

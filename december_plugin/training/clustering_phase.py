@@ -4,32 +4,51 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from december_plugin.clustering.losses import DECEMber
 from december_plugin.embeddings.readout_vectors import stack_readout_vectors
+from december_plugin.embeddings.space import checked_covariance, covariance_root
 from december_plugin.errors import MisfitError, SettingsError
 from december_plugin.training.settings import AUTO_GRADIENT_RATIO, LOCK_IN_GRADIENT_RATIO, ClusteringSettings
 
 logger = logging.getLogger(__name__)
+
+COVARIANCE = "covariance"  # beside the mixture in a state
+# Takes a model and returns its feature covariance (D, D).
+Measure = Callable[[nn.Module], npt.NDArray[np.float64]]
 
 
 class ClusteringPhase:
     """The clustering part of a DECEMber training (Algorithm 1 of the paper).
 
     :meth:`begin` starts the mixture by k-means on the readout vectors, or :meth:`resume` from the state of an
-    interrupted training; :meth:`backward` is called at every optimizer step, between the backward pass of the model
-    loss and the optimizer's step; :meth:`end_epoch` after the last step of an epoch.
+    interrupted training; :meth:`begin_epoch` comes before the first step of an epoch; :meth:`backward` is called at
+    every optimizer step, between the backward pass of the model loss and the optimizer's step; :meth:`end_epoch` after
+    the last step of an epoch.
+
+    Parameters
+    ----------
+    settings
+        Of the clustering. Where its space is functional, "readout vectors" are the functional embeddings in everything
+        below, and :meth:`measure_by` comes before anything else.
     """
 
     def __init__(self, settings: ClusteringSettings):
-        self.settings = settings
+        self.settings, self.space = settings, settings.embedding_space
         self.regularizer: DECEMber | None = None
+        # In functional space: what measures the covariance, the present one (D, D) float64 on the CPU, and its root
+        # where the model is, which stays in its memory: a recorded step reads it there.
+        self._measure: Measure | None = None
+        self._covariance: Tensor | None = None
+        self._root: Tensor | None = None
+        self._just_measured = False
         self.strength: float | None = None
         self.gradient_ratio: float | None = None
         self._first_norms: Tensor | None = None
@@ -50,10 +69,23 @@ class ClusteringPhase:
         if not 0 <= seed < 2**32:
             raise SettingsError(f"the seed is {seed}; k-means needs one from 0 to {2**32 - 1}.", setting="seed")
 
+    def measure_by(self, measure: Measure, model: nn.Module) -> None:
+        """Take the feature covariance from this function, which is tried out on the model.
+
+        Raises
+        ------
+        EmbeddingError
+            If the model's readouts do not say what they receive from the core, for instance.
+        """
+        checked_covariance(measure(model), n_features=stack_readout_vectors(model).shape[1])
+        self._measure = measure
+
     def begin(self, model: nn.Module, *, seed: int) -> None:
         """Start the mixture by k-means on the readout vectors as they are now."""
-        vectors = stack_readout_vectors(model).detach()
-        self.regularizer = self._new_regularizer(vectors)
+        self.regularizer = self._new_regularizer(stack_readout_vectors(model))
+        self._measure_covariance(model)
+        self._just_measured = True
+        vectors = self.vectors(model).detach()
         self.regularizer.initialize(
             vectors,
             seed=seed,
@@ -65,14 +97,14 @@ class ClusteringPhase:
 
     def resume(self, model: nn.Module, state: Mapping[str, Any]) -> None:
         """Go on where :meth:`training_state` was taken, instead of :meth:`begin`."""
-        vectors = stack_readout_vectors(model).detach()
+        vectors = stack_readout_vectors(model)
         self.regularizer = self._new_regularizer(vectors)
-        self.regularizer.load_state_dict(state["mixture"])
+        self.load_state_dict(state["mixture"])
         self.initial_labels = state["initial_labels"].to(vectors.device)
         self.strength, self.gradient_ratio = state["strength"], state["gradient_ratio"]
 
     def training_state(self) -> dict[str, Any]:
-        """Return everything that the next epoch depends on, not copied: the mixture alone is :meth:`state_dict`."""
+        """Return everything that the next epoch depends on, not copied: its part :meth:`state_dict` is restored."""
         return {
             "mixture": self.state_dict(),
             "initial_labels": self.initial_labels,
@@ -82,6 +114,8 @@ class ClusteringPhase:
 
     def _new_regularizer(self, vectors: Tensor) -> DECEMber:
         settings = self.settings
+        if self.space.is_functional:
+            self._root = vectors.new_empty((vectors.shape[1], vectors.shape[1]))
         return DECEMber(
             settings.n_clusters,
             vectors.shape[1],
@@ -93,6 +127,27 @@ class ClusteringPhase:
             empty_clusters=settings.empty_clusters,
         ).to(vectors.device)
 
+    def vectors(self, model: nn.Module) -> Tensor:
+        """Return the readout vectors in the space of the clusters, (N, D), on the autograd graph."""
+        return self.space.embed(stack_readout_vectors(model), self._root)
+
+    def _measure_covariance(self, model: nn.Module) -> None:
+        if self.space.is_functional:
+            assert self._measure is not None, "measure_by() comes first"
+            self._take_covariance(torch.as_tensor(self._measure(model)))
+
+    def _take_covariance(self, covariance: Tensor) -> None:
+        """Embed by this covariance (D, D) from now on."""
+        assert self._root is not None
+        self._covariance = covariance
+        self._root.copy_(torch.as_tensor(covariance_root(covariance)))
+
+    def begin_epoch(self, model: nn.Module) -> None:
+        """Take the feature covariance anew, if that is wanted; the mixture goes on with its next E-step."""
+        if self.settings.covariance_refresh == "epoch" and not self._just_measured:
+            self._measure_covariance(model)
+        self._just_measured = False
+
     def backward(self, model: nn.Module) -> Tensor:
         """E-step, clustering loss and its gradient, M-step; return the loss, without its strength.
 
@@ -100,7 +155,7 @@ class ClusteringPhase:
         device the host does not wait here; what is to be seen and told waits for :meth:`end_epoch`.
         """
         assert self.regularizer is not None, "begin() comes first"
-        vectors = stack_readout_vectors(model)
+        vectors = self.vectors(model)
         loss = self.regularizer.loss(vectors)
         if self.strength is None and self._first_norms is None:
             self._first_norms = self._gradient_norms(model, loss)
@@ -179,13 +234,14 @@ class ClusteringPhase:
     def changed_assignments(self, model: nn.Module) -> float:
         """Return the fraction of neurons that are not in the cluster where k-means put them at the beginning."""
         assert self.regularizer is not None
-        labels, _ = self.regularizer.assign(stack_readout_vectors(model).detach())
+        labels, _ = self.regularizer.assign(self.vectors(model).detach())
         return float((labels != self.initial_labels).double().mean())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the mixture's state."""
+        """Return the mixture's state, and the feature covariance of its space, if it has one."""
         assert self.regularizer is not None
-        return self.regularizer.state_dict()
+        mixture = self.regularizer.state_dict()
+        return mixture if self._covariance is None else {**mixture, COVARIANCE: self._covariance}
 
     def tensors(self) -> list[Tensor]:
         """Return the tensors of the mixture, which :meth:`backward` changes in place."""
@@ -193,9 +249,11 @@ class ClusteringPhase:
         return list(self.regularizer.buffers())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the mixture."""
+        """Restore the mixture and its space."""
         assert self.regularizer is not None
-        self.regularizer.load_state_dict(state)
+        self.regularizer.load_state_dict({name: value for name, value in state.items() if name != COVARIANCE})
+        if COVARIANCE in state:
+            self._take_covariance(state[COVARIANCE])
 
     def output(self) -> dict[str, Any]:
         """Return the fitted mixture and the strength that was used, for the trainer's output."""
@@ -212,6 +270,9 @@ class ClusteringPhase:
                 "mixing_weights": as_numpy(mixture.mixing_weights),
                 "dof": float(self.settings.dof),
                 "weights": self.settings.weights,
+                "space": self.settings.space,
+                "normalize": self.settings.normalize,
+                "covariance": None if self._covariance is None else as_numpy(self._covariance),
             },
             "clustering": {
                 "n_clusters": self.settings.n_clusters,

@@ -24,6 +24,7 @@ from december_plugin.importing.versions import installed_version
 from december_plugin.text.stored_text import check_session_names
 from december_plugin.training import random_state, snapshot
 from december_plugin.training.clustering_phase import ClusteringPhase
+from december_plugin.training.covariance import CovarianceStimuli
 from december_plugin.training.fingerprint import content_digest, data_digest, structure_digest
 from december_plugin.training.monitor import Progress, current_monitor
 from december_plugin.training.objective import ModelLoss, check_trainable, validation_correlation
@@ -140,6 +141,7 @@ class TrainingRun:
         ):
             self.bar = bar
             random_state.start_persistent_workers(self.dataloaders, self.generators, self.device)
+            self._try_covariance()
             self._bring_data()
             self._resume()
             if self.settings.pretrain_epochs and self.schedule is None:
@@ -151,6 +153,12 @@ class TrainingRun:
             self.model.eval()
             state_dict = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
             return outcome.score, self._output(outcome), state_dict
+
+    def _try_covariance(self) -> None:
+        """Measure the feature covariance once, if it is needed: what is wrong shows now and not after a pretraining."""
+        if self.clustering is not None and self.clustering.space.is_functional:
+            stimuli = CovarianceStimuli(self.dataloaders["train"], self.generators, self.device, seed=self.seed)
+            self.clustering.measure_by(stimuli.covariance_of, self.model)
 
     def _bring_data(self) -> None:
         tiers = {tier: self.dataloaders[tier] for tier in TIERS}
@@ -405,8 +413,10 @@ class TrainingRun:
         learning_rate = self.optimizer.learning_rate
         assert self.steps is not None
         self.epoch += 1
-        self.model.train()
         with self._explained_divergence():
+            if clustering is not None:
+                clustering.begin_epoch(self.model)
+            self.model.train()
             train_loss, clustering_loss = self.steps.run_epoch()
             self.model.eval()
             score = validation_correlation(self.model, self.served["validation"], device=self.device)

@@ -12,6 +12,7 @@ from pydantic import PlainValidator, SkipValidation, model_validator
 from december_plugin.clustering.kmeans import KMeansSeeds
 from december_plugin.clustering.methods import Weights
 from december_plugin.clustering.student_t_mixture import EmptyClusters, ScaleCenters, StartScales
+from december_plugin.embeddings.space import EmbeddingSpace, Normalize, Space
 from december_plugin.errors import SettingsError
 from december_plugin.training.precision import Precision
 from december_plugin.validation.checks import check_bounds, check_number
@@ -21,6 +22,7 @@ AUTO_GRADIENT_RATIO = 0.01
 # Settings that change nothing in what a training computes, but for the rounding of a device.
 WITHOUT_EFFECT = ("verbose", "share_pretraining", "device", "resident_data", "cuda_graphs")
 LOCK_IN_GRADIENT_RATIO = 0.1
+CovarianceRefresh = Literal["epoch", "never"]
 
 
 def _added(default: Any) -> Any:
@@ -220,12 +222,21 @@ class ClusteringSettings:
     strength
         Factor of the clustering loss (beta), or "auto": the factor at which the gradient of the clustering loss with
         respect to the readout vectors has 0.01 times the norm of the model loss's when the clustering begins.
+    space, normalize
+        The space in which the neurons are clustered, see :class:`~december_plugin.embeddings.space.EmbeddingSpace`. In
+        functional space the gradient of the clustering loss flows to the readout vectors through the root of the
+        feature covariance, which counts as a constant.
+    covariance_refresh
+        When the feature covariance is taken again, after that with which the clustering begins: "epoch", at the start
+        of every epoch, so that distances remain those of what the neurons compute while the core changes; or "never".
+        Without effect on the clusters of readout vectors.
     dof
         Degrees of freedom of the t distributions.
     weights
         "uniform" or "learned" mixing weights.
     scale_bounds
-        Bounds of the scales s2, in squared units of the readout weights.
+        Bounds of the scales s2, in squared units of the space: of the readout weights, of the drive's standard
+        deviation, or of directions, whose squares sum to 1.
     detach_target
         Whether the target distribution is a constant for the gradient, as in classic DEC.
     kmeans_n_init
@@ -248,6 +259,9 @@ class ClusteringSettings:
 
     n_clusters: Count
     strength: Annotated[float | str, PlainValidator(_checked_strength)] = "auto"
+    space: Space = _added("readout")
+    normalize: Normalize = _added("none")
+    covariance_refresh: CovarianceRefresh = _added("epoch")
     dof: Positive = 2.1
     weights: Weights = "uniform"
     scale_bounds: Annotated[tuple[float, float], PlainValidator(_checked_bounds)] = (1e-4, 1e4)
@@ -258,6 +272,11 @@ class ClusteringSettings:
     scale_centers: ScaleCenters = _added("new")
     empty_clusters: EmptyClusters = _added("keep")
     restore_mixture: bool = _added(True)
+
+    @property
+    def embedding_space(self) -> EmbeddingSpace:
+        """The space of the clusters."""
+        return EmbeddingSpace(space=self.space, normalize=self.normalize)
 
 
 def resolve_device(name: str) -> torch.device:

@@ -12,7 +12,7 @@ from torch import nn
 
 from december_plugin.training.clustering_phase import ClusteringPhase
 from december_plugin.training.loop import TrainingRun
-from december_plugin.training.published import PUBLISHED_BASELINE, PUBLISHED_DECEMBER
+from december_plugin.training.presets import PAPER_BASELINE, PAPER_DECEMBER, PUBLISHED_BASELINE, PUBLISHED_DECEMBER
 from december_plugin.training.settings import ClusteringSettings, TrainingSettings
 from december_plugin.validation.checks import (
     allowed_settings,
@@ -29,7 +29,7 @@ TrainerResult = tuple[float, dict[str, Any], dict[str, torch.Tensor]]
 
 
 @checked_settings
-@with_presets(published=PUBLISHED_BASELINE)
+@with_presets(paper=PAPER_BASELINE, published=PUBLISHED_BASELINE)
 def baseline_trainer(
     model: nn.Module,
     dataloaders: Mapping[str, Mapping[str, Any]],
@@ -77,9 +77,10 @@ def baseline_trainer(
     uid, cb
         nnfabrik's; ``cb(uid=, epoch=, model=, info=)`` is called after every epoch.
     preset
-        "published": the settings of the published experiments, as far as they are known, under one name
-        (:mod:`december_plugin.training.published`). Settings that are given as well take precedence. None: the defaults
-        here.
+        Many settings under one name (:mod:`december_plugin.training.presets`). "paper": the method as the paper
+        describes it, with this package's choices where the paper leaves one. "published": the authors' published code,
+        as far as it is known, with the settings of its experiments. Settings that are given as well take precedence.
+        None: the defaults here.
     max_iter, lr_init, patience, tolerance, lr_decay_steps, lr_decay_factor, min_lr, lr_decay, scale_loss,
     scale_loss_trials
         As in the SENSORIUM 2022 trainer; see :class:`~december_plugin.training.settings.TrainingSettings`.
@@ -114,7 +115,7 @@ def baseline_trainer(
 
 
 @checked_settings
-@with_presets(published=PUBLISHED_DECEMBER)
+@with_presets(paper=PAPER_DECEMBER, published=PUBLISHED_DECEMBER)
 def december_trainer(
     model: nn.Module,
     dataloaders: Mapping[str, Mapping[str, Any]],
@@ -125,6 +126,9 @@ def december_trainer(
     uid: Any = None,
     cb: Callable[..., None] | None = None,
     preset: str | None = None,
+    space: str = "readout",
+    normalize: str = "none",
+    covariance_refresh: str = "epoch",
     dof: float = 2.1,
     weights: str = "uniform",
     scale_bounds: tuple[float, float] = (1e-4, 1e4),
@@ -166,15 +170,20 @@ def december_trainer(
     the sharpened and the soft assignments to the loss. Best score and patience are reset there, so the restored epoch
     is always one with clustering; the mixture is restored together with the weights.
 
+    With ``space="functional"`` all of this is about the functional embeddings, whose distances do not depend on the
+    basis that the core happens to use: the feature covariance is measured by 400 stimuli of the training tier when the
+    clustering begins and again when each of its epochs begins, and belongs to the mixture.
+
     Parameters
     ----------
     model, dataloaders, seed, uid, cb
         As for :func:`baseline_trainer`.
-    n_clusters, strength, dof, weights, scale_bounds, detach_target, kmeans_n_init, kmeans_seeds, start_scales,
-    scale_centers, empty_clusters, restore_mixture
+    n_clusters, strength, space, normalize, covariance_refresh, dof, weights, scale_bounds, detach_target,
+    kmeans_n_init, kmeans_seeds, start_scales, scale_centers, empty_clusters, restore_mixture
         See :class:`~december_plugin.training.settings.ClusteringSettings`.
     preset
-        As for :func:`baseline_trainer`. "published" needs a ``strength``.
+        As for :func:`baseline_trainer`. Both cluster readout vectors, with uniform weights. "published" needs a
+        ``strength``.
     max_iter, lr_init, patience, tolerance, lr_decay_steps, lr_decay_factor, min_lr, lr_decay, scale_loss,
     scale_loss_trials
         As for :func:`baseline_trainer`; ``max_iter`` counts the pretraining too.
@@ -190,13 +199,16 @@ def december_trainer(
     Returns
     -------
     score, output, state_dict
-        As for :func:`baseline_trainer`; ``output["mixture"]`` holds the fitted mixture and ``output["clustering"]`` the
+        As for :func:`baseline_trainer`; ``output["mixture"]`` holds the fitted mixture, the space that it is in and, of
+        a functional one, the ``covariance`` (D, D) by which readout vectors get there; ``output["clustering"]`` the
         strength that was used and its gradient ratio.
 
     Raises
     ------
     SettingsError
         For an unknown setting or a value that is not allowed, and for more clusters than neurons.
+    EmbeddingError
+        In functional space, before anything is trained: if a readout does not say what it receives from the core.
     TrainingDivergedError
         If the loss or the readout vectors become NaN or infinite.
 
