@@ -240,13 +240,28 @@ class DECEMber(nn.Module):
 
     Examples
     --------
-    ::
+    In a training loop of your own, on the readout vectors::
 
+        w = stack_readout_vectors(model)  # december_plugin.embeddings.readout_vectors
         december.initialize(w, seed=seed)  # once, after the pretraining
         loss = model_loss + strength * december.loss(w)
         loss.backward()
         december.m_step(w)
         optimizer.step()
+
+    In functional space the vectors are embedded before, and nothing else changes: the gradient flows to the readout
+    vectors through the root of the feature covariance, a constant (:mod:`december_plugin.embeddings.space`)::
+
+        space = EmbeddingSpace(space="functional", normalize="l2")
+        root = covariance_root(feature_covariance(model, loaders))  # at the beginning, and after some steps again
+        v = space.embed(stack_readout_vectors(model), root)
+        loss = model_loss + strength * december.loss(v)
+        loss.backward()
+        december.m_step(v)
+        optimizer.step()
+
+    Where the covariance is taken again, ``december.carry_over(before, now)`` with the neurons' old and new embeddings
+    keeps them in their clusters. :class:`VanillaDEC` is used alike, without the last line.
     """
 
     def __init__(
@@ -343,12 +358,34 @@ class DECEMber(nn.Module):
         EmbeddingError
             If there was no E-step, or it was of another number of neurons.
         """
+        self._m_step(w, self.scale_centers)
+
+    def carry_over(self, w: Tensor, moved: Tensor) -> None:
+        """Let the clusters follow their neurons to other vectors: E-step on ``w``, exact M-step on ``moved``.
+
+        For a new feature covariance, for instance: distances have changed, and who belongs together has not.
+
+        Parameters
+        ----------
+        w, moved
+            The vectors as they were and as they are, (N, D).
+
+        Raises
+        ------
+        EmbeddingError
+            As :meth:`loss` and :meth:`m_step`.
+        """
+        with torch.no_grad():
+            self.loss(w)
+        self._m_step(moved, "new")
+
+    def _m_step(self, w: Tensor, scale_centers: str) -> None:
         if self._last_e_step is None:
             raise EmbeddingError("m_step needs the responsibilities of an E-step, but there was none: call loss first.")
         self.mixture.m_step(
             w,
             *self._last_e_step,
-            scale_centers=self.scale_centers,
+            scale_centers=scale_centers,
             empty_clusters=self.empty_clusters,
             asynchronous=self.is_asynchronous(w),
             kernels=_step_kernels() if self._by_kernels else None,

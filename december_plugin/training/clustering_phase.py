@@ -143,10 +143,14 @@ class ClusteringPhase:
         self._root.copy_(torch.as_tensor(covariance_root(covariance)))
 
     def begin_epoch(self, model: nn.Module) -> None:
-        """Take the feature covariance anew, if that is wanted; the mixture goes on with its next E-step."""
-        if self.settings.covariance_refresh == "epoch" and not self._just_measured:
-            self._measure_covariance(model)
+        """Take the feature covariance anew, if that is wanted: the neurons stay in their clusters."""
+        anew = self.space.is_functional and self.settings.covariance_refresh == "epoch" and not self._just_measured
         self._just_measured = False
+        if anew:
+            assert self.regularizer is not None, "begin() comes first"
+            before = self.vectors(model).detach()
+            self._measure_covariance(model)
+            self.regularizer.carry_over(before, self.vectors(model).detach())
 
     def backward(self, model: nn.Module) -> Tensor:
         """E-step, clustering loss and its gradient, M-step; return the loss, without its strength.

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import torch
+from scipy.special import rel_entr
 
 from december_plugin.clustering.student_t_mixture import StudentTMixture
 
@@ -54,3 +55,11 @@ def loop_m_step(w, q, u, bounds):
             spread = math.fsum(a * (w[i, f] - centers[j, f]) ** 2 for i, a in enumerate(weight))
             scales[j, f] = min(max(spread / math.fsum(q[:, j]), bounds[0]), bounds[1])
     return centers, scales, q.sum(0) / n
+
+
+def plain_loss(w, centers, scales, nu=2.1):
+    """Return the clustering loss with uniform weights, as the paper's section 3 has it."""
+    q, *_ = loop_e_step(w, centers, scales, np.full(len(centers), 1 / len(centers)), nu)
+    p = q**2 / q.sum(0)
+    p /= p.sum(1, keepdims=True)
+    return float(rel_entr(p, q).sum())

@@ -221,11 +221,11 @@ def train(**settings):
     return december_trainer(make_model(), make_loaders(), 3, **{**defaults, **settings})
 
 
-@pytest.mark.parametrize("strength", ["auto", 0.5])
-def test_a_training_is_that_of_looking_steps_within_rounding(strength, request):
-    score, output, _ = train(strength=strength)
+@pytest.mark.parametrize("settings", [{"strength": "auto"}, {"strength": 0.5}, {"space": "functional"}])
+def test_a_training_is_that_of_looking_steps_within_rounding(settings, request):
+    score, output, _ = train(**settings)
     request.getfixturevalue("asynchronous")
-    score_, output_, _ = train(strength=strength)
+    score_, output_, _ = train(**settings)
     assert score_ == pytest.approx(score, abs=1e-4)
     assert output_["clustering"]["strength"] == pytest.approx(output["clustering"]["strength"], rel=1e-4)
     assert output_["clustering"]["gradient_ratio"] == pytest.approx(output["clustering"]["gradient_ratio"], rel=1e-4)

@@ -29,7 +29,15 @@ def train(*, n_clusters=None, model=None, **settings):
     return december_trainer(model, loaders, 1, n_clusters=n_clusters, pretrain_epochs=3, **settings)
 
 
-@pytest.mark.parametrize("settings", [{}, {"n_clusters": 3}, {"n_clusters": 3, "strength": 0.5, "weights": "learned"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"n_clusters": 3},
+        {"n_clusters": 3, "strength": 0.5, "weights": "learned"},
+        {"n_clusters": 3, "space": "functional", "normalize": "l2"},
+    ],
+)
 @pytest.mark.parametrize("ways", [{}, {"cuda_graphs": False}, {"resident_data": "inputs"}, {"resident_data": False}])
 def test_data_that_stay_and_recorded_steps_change_nothing_but_rounding(settings, ways):
     expected, output = (train(**settings, **each)[1]["curves"] for each in (PLAIN, ways))

@@ -255,6 +255,9 @@ OTHERS = {
     "scale_centers": "old",
     "empty_clusters": "reseed",
     "restore_mixture": False,
+    "space": "functional",
+    "normalize": "l2",
+    "covariance_refresh": "never",
 }
 IN_THE_PRETRAINING = ["scale_loss_trials", "pretrain_early_stopping", "precision"]
 
@@ -348,12 +351,33 @@ def test_the_preset_is_its_values():
     assert all(torch.equal(a, b) for a, b in zip(again[2].values(), december(**by_hand)[2].values(), strict=True))
 
 
+def test_the_method_of_the_paper_is_that_of_the_first_defaults():
+    """Whatever the defaults become: readout vectors, uniform weights, exact EM, a strength that the model chooses."""
+    of_paper = expand_preset(december_trainer, {"preset": "paper"})
+    assert training_settings(december_trainer, {"preset": "paper"}) == TrainingSettings(
+        **{"max_iter": 200, "lr_init": 0.009, "patience": 5, "tolerance": 1e-6, "lr_decay_steps": 3},
+        **{"lr_decay_factor": 0.3, "min_lr": 1e-4, "lr_decay": "restore", "scale_loss": True},
+        **{"scale_loss_trials": "train", "pretrain_epochs": 40, "pretrain_early_stopping": False},
+        **{"fresh_optimizer": False, "best_epoch_from": "training"},
+    )
+    clustering = {name: of_paper[name] for name in ClusteringSettings.__dataclass_fields__ if name in of_paper}
+    assert clustering == {
+        **{"strength": "auto", "space": "readout", "normalize": "none", "dof": 2.1, "weights": "uniform"},
+        **{"scale_bounds": [1e-4, 1e4], "detach_target": False, "kmeans_n_init": 20, "kmeans_seeds": "spawned"},
+        **{"start_scales": "clamped", "scale_centers": "new", "empty_clusters": "keep", "restore_mixture": True},
+    }
+    assert not {"space", "weights", "strength"} & expand_preset(baseline_trainer, {"preset": "paper"}).keys()
+    # Its trainings are those of release 1, byte for byte, and no strength needs to be given.
+    paper, plain = (december(**settings) for settings in ({"preset": "paper"}, {}))
+    assert all(torch.equal(paper[2][name], value) for name, value in plain[2].items())
+
+
 PRESET_ERRORS = [
     (
         {"preset": "publisched", "n_clusters": 2},
-        r"preset is 'publisched'\. Did you mean 'published'\? Allowed: published\.",
+        r"preset is 'publisched'\. Did you mean 'published'\? Allowed: paper, published\.",
     ),
-    ({"preset": 3, "n_clusters": 2}, r"preset is 3\. Allowed: published\."),
+    ({"preset": 3, "n_clusters": 2}, r"preset is 3\. Allowed: paper, published\."),
     (
         {"preset": "published", "n_clusters": 2},
         r"preset is 'published', which needs the setting 'strength': the published experiments have no default\. They "
@@ -403,8 +427,8 @@ def test_a_sweep_registers_the_values_of_a_preset():
 
 
 def test_the_preset_of_a_sweep_that_is_misspelled_or_lacks_something():
-    with pytest.raises(SweepError, match=r"preset is 'paper'\. Allowed: published\."):
-        parse_sweep(sweep(config={"preset": "paper", "n_clusters": 2, "strength": 1}))
+    with pytest.raises(SweepError, match=r"preset is 'article'\. Allowed: paper, published\."):
+        parse_sweep(sweep(config={"preset": "article", "n_clusters": 2, "strength": 1}))
     with pytest.raises(SweepError, match="needs the setting 'strength': the published experiments have") as caught:
         parse_sweep(sweep(config={"preset": "published", "n_clusters": 2, "patience": 0}))
     assert "patience is 0; it must be at least 1." in str(caught.value)  # told along with it

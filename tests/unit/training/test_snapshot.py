@@ -31,6 +31,7 @@ TRAININGS = {
     "control": {**STOPPING, "pretrain_epochs": 3, "stop_after_pretraining": True},
     "december": DECEMBER,
     "december, learned weights, alone": {**DECEMBER, "weights": "learned", "share_pretraining": False},
+    "december, functional": {**DECEMBER, "space": "functional", "normalize": "l2", "max_iter": 6},
     "december, given strength": {**DECEMBER, "strength": 0.5, "detach_target": True, "max_iter": 5},
 }
 SHORT = {**DECEMBER, "pretrain_epochs": 2, "max_iter": 4}

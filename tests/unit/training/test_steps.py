@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from december_plugin.embeddings.functional import feature_covariance
 from december_plugin.training.clustering_phase import ClusteringPhase
 from december_plugin.training.objective import ModelLoss
 from december_plugin.training.resident import resident_loaders
@@ -32,11 +33,23 @@ def steps_of(kind, *, clustered=False, streamed=False, **settings):
         with torch.no_grad():  # readout vectors all begin with the same value, and cannot be clustered
             for readout in model.readout.values():
                 readout.features.add_(0.1 * torch.randn(readout.features.shape))
-        clustering = ClusteringPhase(ClusteringSettings(n_clusters=2, strength=0.5))
+        space = {"space": "functional", "normalize": "l2"} if clustered == "functional" else {}
+        clustering = ClusteringPhase(ClusteringSettings(n_clusters=2, strength=0.5, **space))
+        clustering.measure_by(lambda model: feature_covariance(model, loaders), model)
         clustering.begin(model, seed=1)
         clustering.regularizer.asynchronous = True  # as on a GPU
     held = resident_loaders(loaders, CPU, "inputs" if streamed else True)["train"]
     return kind(model, loss, optimizer, held, clustering=clustering, device=CPU, **settings)
+
+
+def epochs_of(steps):
+    """Return the losses of four epochs; a covariance that is taken anew reaches the steps that are recorded by then."""
+    losses = []
+    for _ in range(4):
+        if steps.clustering is not None:
+            steps.clustering.begin_epoch(steps.model)
+        losses.append(steps.run_epoch())
+    return losses
 
 
 def state_of(steps):
@@ -44,14 +57,14 @@ def state_of(steps):
     return [*steps.model.state_dict().values(), *mixture]
 
 
-@pytest.mark.parametrize("clustered", [False, True])
+@pytest.mark.parametrize("clustered", [False, True, "functional"])
 def test_recorded_steps_are_the_same_steps(clustered, caplog):
     """Sessions of 40 and 27 trials: the last batch of the second is smaller."""
     plain, recorder = steps_of(OptimizerSteps, clustered=clustered), TapeRecorder()
-    losses = [plain.run_epoch() for _ in range(4)]
+    losses = epochs_of(plain)
     # The responses as they come from the host, too.
-    recorded = steps_of(RecordedSteps, clustered=clustered, streamed=clustered, recorder=recorder)
-    again = [recorded.run_epoch() for _ in range(4)]
+    recorded = steps_of(RecordedSteps, clustered=clustered, streamed=bool(clustered), recorder=recorder)
+    again = epochs_of(recorded)
     torch.testing.assert_close(torch.tensor(again), torch.tensor(losses), equal_nan=True)
     for one, other in zip(state_of(recorded), state_of(plain), strict=True):
         torch.testing.assert_close(one, other)
@@ -60,7 +73,7 @@ def test_recorded_steps_are_the_same_steps(clustered, caplog):
 
 
 @pytest.mark.parametrize("kind", [OptimizerSteps, RecordedSteps])
-@pytest.mark.parametrize("clustered", [False, True])
+@pytest.mark.parametrize("clustered", [False, True, "functional"])
 def test_no_step_waits_for_the_device(kind, clustered):
     steps = steps_of(kind, clustered=clustered, **({"recorder": TapeRecorder()} if kind is RecordedSteps else {}))
     batches = [next(iter(loader)) for loader in steps.served().values()]
