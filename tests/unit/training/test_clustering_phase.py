@@ -117,7 +117,7 @@ def test_a_new_covariance_leaves_the_neurons_in_their_clusters():
     phase = ClusteringPhase(ClusteringSettings(n_clusters=K, **settings))
     phase.measure_by(lambda model: next(covariances), model)
     phase.begin(model, seed=0)
-    for _ in range(300):
+    for _ in range(100):
         phase.backward(model)
     before, (labels, confidences) = phase.vectors(model).detach(), assigned(phase, model)
     mixture, root = phase.regularizer.mixture, phase._root

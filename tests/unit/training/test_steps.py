@@ -34,7 +34,7 @@ def steps_of(kind, *, clustered=False, streamed=False, **settings):
             for readout in model.readout.values():
                 readout.features.add_(0.1 * torch.randn(readout.features.shape))
         space = {"space": "functional", "normalize": "l2"} if clustered == "functional" else {}
-        clustering = ClusteringPhase(ClusteringSettings(n_clusters=2, strength=0.5, **space))
+        clustering = ClusteringPhase(ClusteringSettings(n_clusters=2, strength=0.01, **space))
         clustering.measure_by(lambda model: feature_covariance(model, loaders), model)
         clustering.begin(model, seed=1)
         clustering.regularizer.asynchronous = True  # as on a GPU

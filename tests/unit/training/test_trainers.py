@@ -277,7 +277,7 @@ SETTINGS_ERRORS = [
     ({"weights": "unifrom"}, r"weights is 'unifrom'\. Did you mean 'uniform'\? Allowed: learned, uniform\."),
     ({"pretrain_epochs": 5}, r"pretrain_epochs is 5 and max_iter.*is 5: no epoch is left"),
     ({"space": "functonal"}, r"space is 'functonal'\. Did you mean 'functional'\? Allowed: functional, readout\."),
-    ({"normalize": "L2"}, r"normalize is 'L2'\. Did you mean 'l2'\? Allowed: l2, none\."),
+    ({"normalize": "L2"}, r"normalize is 'L2'\. Allowed: l2, none\."),
     ({"covariance_refresh": "step"}, r"covariance_refresh is 'step'\. .*Allowed: epoch, never\."),
     ({"device": "gpu"}, r"device is 'gpu'; it must be 'auto', 'cpu', 'cuda' or 'cuda:0' and so on\."),
 ]
