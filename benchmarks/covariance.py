@@ -115,7 +115,9 @@ def measure_here(way: str, size: Size) -> Measured:
         covariance = feature_covariance(
             model, loaders, n_images=None, **({} if way == WAYS[0] else {"max_neurons": None})
         )
-    return Measured((time.process_time() - start) / torch.get_num_threads(), peak_bytes() - before, float(np.trace(covariance)))
+    return Measured(
+        (time.process_time() - start) / torch.get_num_threads(), peak_bytes() - before, float(np.trace(covariance))
+    )
 
 
 def measure(way: str, name: str, threads: int) -> Measured:

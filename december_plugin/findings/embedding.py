@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,8 @@ def drawn_embedding(
     vectors: np.ndarray,
     neurons: pd.DataFrame,
     *,
-    seed: int,
+    seed: Any,
+    what: str = "readout vectors",
     max_per_session: int = 2000,
     log: Callable[[str], None] = lambda text: None,
 ) -> Embedding:
@@ -31,7 +33,9 @@ def drawn_embedding(
     neurons
         One row for each of them: ``data_key`` and ``unit_id``.
     seed
-        Of the model.
+        Of the model, or its name.
+    what
+        What the vectors are, in words.
     max_per_session
         Most neurons of one session.
     log
@@ -43,7 +47,7 @@ def drawn_embedding(
         max_neurons_per_session=max_per_session,
         seed=TSNE_SEED,
     )
-    log(f"t-SNE of {len(drawn):,} readout vectors")
+    log(f"t-SNE of {len(drawn):,} {what}")
     frame = neurons.iloc[drawn][["data_key", "unit_id"]].reset_index(drop=True)
     frame["x"], frame["y"] = tsne_coordinates(vectors[drawn], seed=TSNE_SEED).T
     return Embedding(
@@ -52,4 +56,5 @@ def drawn_embedding(
         n_neurons=len(vectors),
         perplexity=tsne_settings(len(drawn)).perplexity,
         max_per_session=max_per_session,
+        vectors=what,
     )

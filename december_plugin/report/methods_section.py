@@ -105,10 +105,10 @@ def _models(analysis: Analysis) -> str:
     if not analysis.wording.trains:
         return (
             f"{int(analysis.agreement['n_models'].max())} models that were trained elsewhere, of {n:,} neurons in "
-            f"{numbered(len(analysis.sessions), 'session')}. What is clustered of a neuron: {analysis.space}. "
-            "A readout vector is a neuron's weights on the features of its model's core, in a basis that training picks by "
-            "chance. A functional embedding is the readout vector times the symmetric root of the covariance of these "
-            "features over stimuli: distances are differences of predicted drives, in their standard deviations, "
+            f"{numbered(len(analysis.sessions), 'session')}. What is clustered of a neuron: {analysis.space}. A "
+            "readout vector is a neuron's weights on the features of its model's core, in a basis that training picks "
+            "by chance. A functional embedding is the readout vector times the symmetric root of the covariance of "
+            "these features over stimuli: distances are differences of predicted drives, in their standard deviations, "
             "whatever the basis. Directions are vectors of length 1: what a neuron is tuned to, and not how strongly "
             "it is driven."
         )
@@ -194,11 +194,12 @@ def _null(analysis: Analysis) -> str:
 
 def _counts(wording: Wording) -> str:
     return (
-        f"Four criteria: agreement between {wording.many} above the mean of its null; log likelihood of "
-        "held-out neurons; Bayesian information criterion; silhouette. k-means has neither likelihood nor BIC. A criterion picks a K "
-        "if it is the only one as good as the best within the error; where several are, it has a range. Criteria agree "
-        "on a K if at least two pick it, or narrow it down to less than half of what was tried; the uncertainty is the "
-        f"range that one of them cannot distinguish. {wording.between} can be highest at a K below the true one."
+        f"Four criteria: agreement between {wording.many} above the mean of its null; log likelihood of held-out "
+        "neurons; Bayesian information criterion; silhouette. k-means has neither likelihood nor BIC. A criterion "
+        "picks a K if it is the only one as good as the best within the error; where several are, it has a range. "
+        "Criteria agree on a K if at least two pick it, or narrow it down to less than half of what was tried; the "
+        "uncertainty is the range that one of them cannot distinguish. "
+        f"{wording.between} can be highest at a K below the true one."
     )
 
 

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import pandas as pd
 
 from december_plugin.errors import SettingsError
 from december_plugin.findings.data import Analysis, ReportData
+from december_plugin.findings.packages import installed_packages
 from december_plugin.results.agreement import agreement_table
 from december_plugin.results.labels import names_of
 from december_plugin.results.performance import CEILINGS, COUNTS, SCORES, stored_columns
 from december_plugin.results.report_analysis import AnalysisReader, group_columns
 from december_plugin.schemas.declare import DecemberTables
 
-PACKAGES = (
-    *("december-plugin", "nnfabrik", "neuralpredictors", "datajoint", "torch", "numpy", "scipy", "scikit-learn"),
-    *("pandas", "matplotlib", "plotly", "openTSNE", "jinja2"),
-)
 MOST_IN_TITLE = 2  # datasets that are named there
 OUTPUTS_AT_ONCE = 20  # trainers' outputs hold curves and mixtures: some MB each where there are many clusters
 
@@ -266,14 +261,3 @@ def server_of(connection: Any) -> str:
     (number,) = connection.query("SELECT VERSION()").fetchone()
     host = str(connection.conn_info.get("host", "")) or "localhost"
     return f"{host}, version {number}"
-
-
-def installed_packages() -> dict[str, str]:
-    """Return the versions of Python and of the packages that matter, where they are installed."""
-    found = {"Python": sys.version.split()[0]}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

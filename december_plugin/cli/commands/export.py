@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
 def _provenance(lab: Any, settings: Any) -> dict[str, Any]:
     import json
 
-    from december_plugin.results.report import installed_packages, read_entries, selected_agreement, server_of
+    from december_plugin.findings.packages import installed_packages
+    from december_plugin.results.report import read_entries, selected_agreement, server_of
 
     entries = read_entries(lab.tables, selected_agreement(lab.tables, settings))
     return {

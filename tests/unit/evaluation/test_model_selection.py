@@ -225,7 +225,7 @@ def test_when_nothing_picks_a_number_it_is_said():
     row = choice(curves())
     assert np.isnan([row[name] for name in ("agreement", "heldout_log_likelihood", "bic", "silhouette")]).all()
     assert row["statement"] == (
-        "Of K = 2 to 6, no criterion picks one. The agreement between seeds above its null is best at the largest K "
+        "Of K = 2 to 6, no criterion picks one. The agreement above its null is best at the largest K "
         "that was tried, 6; the held-out log likelihood is best at the largest K that was tried, 6; the BIC is best at "
         "the largest K that was tried, 6; the silhouette is best at the largest K that was tried, 6."
     )
@@ -239,7 +239,7 @@ def test_what_picks_and_what_does_not_is_said():
     assert (row["agreement_says"], row["bic_says"]) == ("4 to 5", "3")
     assert row["silhouette_says"] == "none: best at the largest K that was tried, 6"
     assert row["statement"].startswith(
-        "Of K = 2 to 6, no two criteria agree on one. The BIC picks K = 3; the agreement between seeds above its null "
+        "Of K = 2 to 6, no two criteria agree on one. The BIC picks K = 3; the agreement above its null "
         "cannot distinguish K = 4 to 5; "
     )
 
@@ -249,7 +249,7 @@ def test_what_is_agreed_on_is_said():
     row = choice(curves(above_null_mean=peaked, silhouette_mean=peaked))
     assert (row["count"], row["count_low"], row["count_high"], row["agreeing"]) == (4, 4, 4, "agreement, silhouette")
     assert row["statement"].startswith(
-        "Of K = 2 to 6, criteria agree on K = 4: the agreement between seeds above its null and the silhouette."
+        "Of K = 2 to 6, criteria agree on K = 4: the agreement above its null and the silhouette."
     )
 
 

@@ -1,0 +1,138 @@
+"""What a study does with the models it is given, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from december_plugin.clustering.methods import POST_HOC, canonical_settings, own_settings, setting_mistakes
+from december_plugin.embeddings.space import EmbeddingSpace
+from december_plugin.errors import SettingsError, did_you_mean
+from december_plugin.evaluation.surrogate_settings import MOST_DRAWS
+from december_plugin.validation.checks import check_bool, check_count, check_integer, check_seed, is_integer
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySettings:
+    """The settings of a study.
+
+    Attributes
+    ----------
+    n_clusters
+        The numbers of clusters K, ascending.
+    methods
+        Method to its settings, all of them.
+    space
+        What of a neuron is compared.
+    null_draws
+        Surrogates of all models; 0 for none.
+    seed
+        Of the clusterings and the surrogates.
+    n_jobs
+        Processes.
+    tsne
+        Whether the report has a t-SNE.
+    """
+
+    n_clusters: tuple[int, ...]
+    methods: Mapping[str, Mapping[str, Any]]
+    space: EmbeddingSpace
+    null_draws: int
+    seed: int
+    n_jobs: int
+    tsne: bool
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        n_clusters: Any,
+        methods: Any,
+        space: EmbeddingSpace,
+        null_draws: Any,
+        seed: Any,
+        n_jobs: Any,
+        tsne: Any,
+        n_neurons: int,
+    ) -> StudySettings:
+        """Return the settings, or raise a :class:`SettingsError`; the arguments are those of ``study_readouts``."""
+        seed = check_seed("seed", seed)
+        null_draws = check_integer("null_draws", null_draws, minimum=0)
+        if null_draws > MOST_DRAWS:
+            raise SettingsError(f"null_draws is {null_draws}; at most {MOST_DRAWS} are allowed.", setting="null_draws")
+        if n_jobs != -1:
+            n_jobs = check_count("n_jobs", n_jobs)
+        return cls(
+            n_clusters=checked_counts(n_clusters, n_neurons=n_neurons),
+            methods=checked_methods(methods, seed=seed),
+            space=space,
+            null_draws=null_draws,
+            seed=seed,
+            n_jobs=n_jobs,
+            tsne=check_bool("tsne", tsne),
+        )
+
+    @property
+    def vectors_in_words(self) -> str:
+        """What is clustered: "readout vectors", "directions of functional embeddings"."""
+        name = "functional embeddings" if self.space.is_functional else "readout vectors"
+        return f"directions of {name}" if self.space.normalize == "l2" else name
+
+    def in_words(self, method: str) -> str:
+        """Return the settings of a method, as they are compared."""
+        return ", ".join(f"{name}={value}" for name, value in sorted(self.methods[method].items()))
+
+
+def checked_counts(n_clusters: Any, *, n_neurons: int) -> tuple[int, ...]:
+    """Return numbers of clusters, ascending, each once; each from 1 to the number of neurons."""
+    given: list[Any] = [n_clusters]
+    if isinstance(n_clusters, Iterable) and not isinstance(n_clusters, (str, bytes, Mapping)):
+        given = list(n_clusters)
+    if not given or not all(is_integer(count) and count >= 1 for count in given):
+        raise SettingsError(
+            f"n_clusters is {n_clusters!r}; it must be a number of clusters, or several, such as range(3, 21).",
+            setting="n_clusters",
+        )
+    counts = sorted({int(count) for count in given})
+    if counts[-1] > n_neurons:
+        raise SettingsError(
+            f"n_clusters goes up to {counts[-1]}, but there are only {n_neurons} neurons. Choose numbers of clusters "
+            "well below the number of neurons.",
+            setting="n_clusters",
+        )
+    return tuple(counts)
+
+
+def checked_methods(methods: Any, *, seed: int) -> dict[str, dict[str, Any]]:
+    """Return methods with all their settings, in the order given.
+
+    Parameters
+    ----------
+    methods
+        A name, several names, or a mapping of names to settings.
+    seed
+        The seed of those that do not give their own.
+    """
+    if isinstance(methods, str):
+        methods = (methods,)
+    if not isinstance(methods, (Mapping, Sequence)) or not methods:
+        raise SettingsError(
+            f"methods is {methods!r}; it must be names of methods, of {', '.join(POST_HOC)}.", setting="methods"
+        )
+    found = {}
+    for method in methods:
+        if method not in POST_HOC:
+            raise SettingsError(
+                f"there is no method {method!r}. {did_you_mean(str(method), POST_HOC)}", setting="methods"
+            )
+        own = {"seed": seed, **(methods[method] if isinstance(methods, Mapping) else {})}
+        shared = [name for name in own if name not in own_settings(own)]
+        if shared:
+            raise SettingsError(
+                f"{shared[0]} is the same for all methods: give it to the study itself.", setting=shared[0]
+            )
+        for _, mistake in setting_mistakes(method, own):
+            raise mistake
+        found[method] = canonical_settings(method, own)
+    return found

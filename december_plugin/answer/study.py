@@ -1,0 +1,137 @@
+"""The outcome of a study: frames, the answer in words, and the report."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from december_plugin.answer.data import StudyData
+from december_plugin.embeddings.neuron_ids import NeuronIds
+from december_plugin.errors import SettingsError
+from december_plugin.findings.data import Analysis, ReportData
+from december_plugin.findings.verdict import Answer, answer
+
+SHOWN = ("method", "n_clusters", "agreement_mean", "null_mean", "p_value", "silhouette_mean")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Study(StudyData):
+    """What a study found: data frames, the answer in words, and the report.
+
+    ``print(study.summary())`` is the place to begin; :meth:`write_report` writes everything into one file.
+
+    See :class:`~december_plugin.answer.data.StudyData` for its frames.
+    """
+
+    def labels(self, method: str, n_clusters: int) -> pd.DataFrame:
+        """Return the cluster of every neuron in every model, as each numbers them.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per neuron, indexed by ``data_key`` and ``unit_id``, one column per model.
+
+        Raises
+        ------
+        SettingsError
+            If this was not computed.
+        """
+        found = self.frames.computation.clusterings[self._checked(method, n_clusters)]
+        columns = {name: each.labels for name, each in zip(self.models["name"], found, strict=True)}
+        return pd.DataFrame(columns, index=self._ids.index.set_names(["data_key", "unit_id"]))
+
+    def clusters_of(self, method: str, n_clusters: int) -> pd.DataFrame:
+        """Return the frame ``neurons`` for another method and K; a SettingsError if this was not computed."""
+        return self.frames.neurons(*self._checked(method, n_clusters))
+
+    def confusion(self, method: str, n_clusters: int) -> pd.DataFrame:
+        """Return the numbers of neurons by cluster and known type, matched, as ``results.confusion_frame`` does."""
+        if self.frames.known.types is None:
+            raise SettingsError("this study has no known types; give them as `types`.")
+        return self.frames.confusion(*self._checked(method, n_clusters))
+
+    @cached_property
+    def analysis(self) -> Analysis:
+        """What the report is made from; the t-SNE takes a while."""
+        from december_plugin.answer.report import study_analysis
+
+        return study_analysis(self)
+
+    @cached_property
+    def answer(self) -> Answer:
+        """The verdict, and the evidence for it."""
+        from december_plugin.answer.report import study_analysis
+
+        return answer(study_analysis(self, tsne=False))
+
+    def summary(self) -> str:
+        """Return the answer in words, and the agreement between models by K and method."""
+        from december_plugin.answer.summary import study_summary
+
+        return study_summary(self, self.answer)
+
+    def report_data(self, *, title: str = "", command: str = "") -> ReportData:
+        """Return everything that the report says."""
+        from december_plugin.answer.report import study_report
+
+        return study_report(self, self.analysis, title=title, command=command)
+
+    def write_report(self, path: str | Path, *, title: str = "", command: str = "", force: bool = False) -> Path:
+        """Write the report, one HTML file that opens offline.
+
+        Parameters
+        ----------
+        path
+            The file. An earlier report is replaced.
+        title
+            Heading of the page.
+        command
+            What made it, for the record.
+        force
+            Replace a file that is no report.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        SettingsError
+            If it cannot be written; what was there before stays.
+        """
+        from december_plugin.report.render import render_report
+        from december_plugin.report.writing import check_replaceable, write_report
+
+        target = Path(path)
+        check_replaceable(target, force=force)
+        write_report(target, render_report(self.report_data(title=title, command=command)))
+        return target
+
+    @property
+    def _ids(self) -> NeuronIds:
+        return self.frames.models.ids
+
+    def _checked(self, method: str, n_clusters: int) -> tuple[str, int]:
+        if (method, n_clusters) not in self.frames.computation.clusterings:
+            counts = ", ".join(map(str, self.settings.n_clusters))
+            raise SettingsError(
+                f"there is no clustering {method!r} with K = {n_clusters}. Computed are "
+                f"{', '.join(self.settings.methods)}, each with K = {counts}."
+            )
+        return method, int(n_clusters)
+
+    def __repr__(self) -> str:
+        return f"<Study of {self.scope}: {self.answer.headline}>"
+
+    def _repr_html_(self) -> str:
+        frame = self.agreement.merge(self.nulls.drop(columns=["identity"]), how="left").merge(self.counts, how="left")
+        table = frame[[name for name in SHOWN if name in frame]].round(3)
+        return (
+            f"<p>{html.escape(self.scope)}, compared by {html.escape(self.settings.space.phrase)}. "
+            f"<b>{html.escape(self.answer.headline)}</b></p>{table.to_html(index=False, na_rep='–', max_rows=60)}"
+        )
