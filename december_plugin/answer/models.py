@@ -13,7 +13,7 @@ import pandas as pd
 
 from december_plugin.embeddings.neuron_ids import NeuronIds, match_neurons, whole_numbers
 from december_plugin.embeddings.readout_vectors import ReadoutEmbeddings, readout_embeddings, unit_ids_of
-from december_plugin.embeddings.space import EmbeddingSpace, checked_covariance, covariance_root
+from december_plugin.embeddings.space import EmbeddingSpace, vectors_in_space
 from december_plugin.errors import DecemberError, EmbeddingError, SettingsError
 from december_plugin.imports.arrays import checked_matrix, read_matrix
 from december_plugin.imports.identity import check_same_neurons
@@ -109,11 +109,17 @@ def read_models(
             f"the models have {len(ids)} neuron{'s' if len(ids) != 1 else ''}; types of neurons are a question for "
             f"many, and {FEWEST_NEURONS} are the least that can be clustered and compared."
         )
-    roots = _roots(given, labels, read, space=space, covariances=covariances, batches=batches, seed=seed)
+    found = [None] * len(given)
+    if space.is_functional:
+        found = _found_covariances(given, labels, covariances=covariances, batches=batches, seed=seed)
     vectors = []
-    for own, root in zip(read, roots, strict=True):
+    for name, own, covariance in zip(labels, read, found, strict=True):
         at = match_neurons(ids, _identities(own))[1]
-        vectors.append(np.asarray(space.embed(np.asarray(own.vectors, dtype=np.float64)[at], root)))
+        try:
+            embedded = vectors_in_space(np.asarray(own.vectors, dtype=np.float64)[at], space, covariance)
+        except EmbeddingError as error:
+            raise EmbeddingError(f"the model {name!r}: {error}") from None
+        vectors.append(np.asarray(embedded, dtype=np.float64))
     return StudiedModels(
         names=labels,
         vectors=tuple(vectors),
@@ -252,42 +258,26 @@ def _own(values: Any, at: int) -> Any:
     return values[at] if isinstance(values, (list, tuple)) else values
 
 
-def _roots(
-    models: Mapping[Any, Any],
-    names: Sequence[str],
-    read: Sequence[ReadoutEmbeddings],
-    *,
-    space: EmbeddingSpace,
-    covariances: Any,
-    batches: Any,
-    seed: int,
+def _found_covariances(
+    models: Mapping[Any, Any], names: Sequence[str], *, covariances: Any, batches: Any, seed: int
 ) -> list[Any]:
-    if not space.is_functional:
-        return [None] * len(models)
-    if covariances is None and batches is None:
+    """Return the feature covariance of every model: those that were given, or computed from stimuli."""
+    if covariances is not None:
+        return _listed_covariances(covariances, models, names)
+    if batches is None:
         raise EmbeddingError(
             "functional embeddings need the feature covariance of every model: pass `covariances`, or models with "
             "`batches` of stimuli. The readout vectors themselves are compared with space='readout'."
         )
-    if covariances is None:
-        from december_plugin.embeddings.functional import feature_covariance
+    from december_plugin.embeddings.functional import feature_covariance
 
-        missing = [name for name, model in zip(names, models.values(), strict=True) if not callable(model)]
-        if missing:
-            raise EmbeddingError(
-                f"the model {missing[0]!r} is an array or state dict, from which no features can be computed; pass the "
-                "model itself, or `covariances`."
-            )
-        found = [feature_covariance(model, _own(batches, at), seed=seed) for at, model in enumerate(models.values())]
-    else:
-        found = _listed_covariances(covariances, models, names)
-    roots = []
-    for name, covariance, own in zip(names, found, read, strict=True):
-        try:
-            roots.append(covariance_root(checked_covariance(covariance, n_features=own.vectors.shape[1])))
-        except DecemberError as error:
-            raise EmbeddingError(f"the model {name!r}: {error}") from None
-    return roots
+    missing = [name for name, model in zip(names, models.values(), strict=True) if not hasattr(model, "state_dict")]
+    if missing:
+        raise EmbeddingError(
+            f"the model {missing[0]!r} is not a model but its weights, from which no features can be computed; pass "
+            "the model itself, or `covariances`."
+        )
+    return [feature_covariance(model, _own(batches, at), seed=seed) for at, model in enumerate(models.values())]
 
 
 def _listed_covariances(covariances: Any, models: Mapping[Any, Any], names: Sequence[str]) -> list[Any]:

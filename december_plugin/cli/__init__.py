@@ -33,6 +33,7 @@ your lab's nnfabrik and DataJoint tables, and tells how well the seeds agree.
 EPILOG = """\
 the usual sequence:
   december demo                         all of it on simulated recordings, in a few minutes
+  december study A.pth B.pth --n-clusters 3-20   models that exist to a report, without a database
   december sweeps list                  the sweeps that come with december: the paper's, and small ones for a laptop
   december register sweep.yaml          write the entries of a sweep: data, models, trainers, seeds
   december import models.yaml           models that were trained elsewhere, in place of a sweep of your own

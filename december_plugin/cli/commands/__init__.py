@@ -28,6 +28,7 @@ from typing import Any, Protocol, TypeAlias, cast
 # The order of the overview: as they are used. Commands that are not named here follow.
 ORDER = (
     "demo",
+    "study",
     "sweeps",
     "register",
     "import",

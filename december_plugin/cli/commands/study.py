@@ -1,0 +1,118 @@
+"""``december study``: models that exist to a report, without a database."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from december_plugin.cli.commands import Subparsers
+
+DESCRIPTION = """\
+Asks whether the neurons of models that exist fall into types, without a database: clusters every model at every number
+of clusters, compares the models with each other and with surrogates that have no clusters, and writes the report, one
+HTML file.
+
+The models are of the same neurons: checkpoints or state dicts (.pth, .pt, .ckpt, .safetensors), of which only the
+readouts are read and no code is run, or readout vectors, a row per neuron (.npy, .npz, .csv, .parquet). They may differ
+in seed, core or training. The basis of a core is arbitrary: give each model's feature covariance, and what neurons
+compute is compared rather than how a model writes it down (docs/you-already-have-trained-models.md).
+"""
+EPILOG = """\
+examples:
+  december study seed1.pth seed2.pth seed3.pth --n-clusters 3-20 --report answer.html
+  december study a.npy b.npy --n-clusters 5,10,20 --units units.csv --types labels.csv
+  december study a.npy b.npy --n-clusters 3-12 --covariances a-sigma.npy b-sigma.npy    functional embeddings
+  december study a.npy b.npy --n-clusters 3-20 --methods kmeans --null-draws 0          quick, and without a null
+"""
+_PART = re.compile(r"(\d+)(?:-(\d+))?", re.ASCII)
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``december study``."""
+    parser = subparsers.add_parser(
+        "study", help="models that exist to a report, without a database", description=DESCRIPTION, epilog=EPILOG
+    )
+    parser.add_argument("models", nargs="+", type=Path, metavar="FILE", help="one file for each model")
+    parser.add_argument(
+        "--n-clusters",
+        type=counts_of,
+        required=True,
+        metavar="K",
+        help="numbers of clusters, as 3-20 or 5,10,20; criteria for K need three",
+    )
+    parser.add_argument(
+        "-o", "--report", type=Path, default=Path("answer.html"), metavar="FILE", help="default: %(default)s"
+    )
+    parser.add_argument("--force", action="store_true", help="replace the file if it is no report of december")
+    parser.add_argument("--title", default="", metavar="TEXT", help="heading of the page")
+    what = parser.add_argument_group("what is compared")
+    what.add_argument("--names", type=_words, metavar="A,B", help="names of the models (default: of their files)")
+    what.add_argument(
+        "--units", type=Path, metavar="FILE", help="table of units (CSV, Parquet), row by row the neurons"
+    )
+    what.add_argument("--types", type=Path, metavar="FILE", help="known types: CSV with data_key, unit_id and type")
+    what.add_argument(
+        "--covariances", type=Path, nargs="+", metavar="FILE", help="feature covariance of each model, in their order"
+    )
+    what.add_argument("--space", metavar="NAME", help="readout or functional (default: functional with covariances)")
+    what.add_argument("--normalize", metavar="NAME", help="none or l2, directions (default: l2 if functional)")
+    how = parser.add_argument_group("how")
+    how.add_argument("--methods", type=_words, metavar="A,B", help="default: kmeans,gmm,t_mixture")
+    how.add_argument("--null-draws", type=int, metavar="N", help="surrogates; 0 for none (20)")
+    how.add_argument("--clusters", type=int, metavar="K", help="number of clusters to show one by one")
+    how.add_argument("--seed", type=int, default=0, metavar="N", help="of clusterings and surrogates (0)")
+    how.add_argument("--jobs", type=int, default=-1, metavar="N", help="processes (default: one per processor)")
+    how.add_argument("--no-tsne", action="store_true", help="leave the t-SNE out")
+
+
+def counts_of(text: str) -> list[int]:
+    """Return numbers of clusters, written as ``3-20``, ``5,10,20`` or both."""
+    counts: list[int] = []
+    for part in text.split(","):
+        match = _PART.fullmatch(part.strip())
+        if match is None:
+            raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers of clusters, such as 3-20 or 5,10,20")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise argparse.ArgumentTypeError(f"{part.strip()!r} goes down; write the smaller number first")
+        if last - first >= 10_000:
+            raise argparse.ArgumentTypeError(f"{part.strip()!r} are too many numbers of clusters")
+        counts += range(first, last + 1)
+    return counts
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Study the models, print the answer and write the report."""
+    from december_plugin.answer import study_readouts
+    from december_plugin.cli.commands.report import command_line, say
+    from december_plugin.report.writing import check_replaceable
+
+    check_replaceable(args.report, force=args.force)
+    given = {"methods": args.methods, "null_draws": args.null_draws}
+    study = study_readouts(
+        args.models,
+        n_clusters=args.n_clusters,
+        space=args.space,
+        normalize=args.normalize,
+        covariances=args.covariances,
+        names=args.names,
+        unit_ids=args.units,
+        types=args.types,
+        shown=args.clusters,
+        seed=args.seed,
+        n_jobs=args.jobs,
+        tsne=not args.no_tsne,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    print(study.summary())
+    say("writing the page")
+    path = study.write_report(args.report, title=args.title, command=command_line(), force=args.force)
+    print(f"Written: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    for item in study.analysis.missing:
+        print(f"Not in it: {item.what}. {item.remedy}")
+    return 0
