@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from december_plugin.errors import SettingsError
 from december_plugin.imports.units import UNIT_COLUMN
-from december_plugin.sweeps.file_format import LARGEST_SEED, NO_MAPPING
+from december_plugin.sweeps.file_format import NO_MAPPING, SeedOfSweep
 from december_plugin.text.yaml_reader import FileError, Source, read_yaml
 from december_plugin.text.yaml_reader import Path as Place
 from december_plugin.validation.models import Says, StrictModel, Violation, mistakes_in
@@ -111,13 +111,7 @@ class ModelItem(StrictModel):
     ]
     checkpoints: Files | None = None
     readouts: Files | None = None
-    seeds: (
-        Annotated[
-            list[Annotated[int, Field(ge=0, le=LARGEST_SEED)]],
-            Says(f"seeds is {{whole!r}}; it must be a list of integers from 0 to {LARGEST_SEED}."),
-        ]
-        | None
-    ) = None
+    seeds: Annotated[list[SeedOfSweep], Says("{name} is {value!r}; it must be a list of integers.")] | None = None
     units: UnitsOf = None
     session: str | None = None
     prefix: str | None = None

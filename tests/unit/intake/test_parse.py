@@ -221,7 +221,7 @@ def test_what_a_model_needs(folder: Path) -> None:
     )
     mistakes(folder, "probes must be 'noise', a folder of images, or a mapping", models=model(probes=3))
     mistakes(folder, "there are two models named 'twin'", models=model() + model())
-    mistakes(folder, "seeds is [-1]; it must be a list of integers", models=model(seeds=[-1]))
+    mistakes(folder, "seeds is [-1]; seeds are from 0 to", models=model(seeds=[-1]))
     mistakes(
         folder,
         "input_shape is [14, 16]; it must be [channels, height, width]",
