@@ -163,6 +163,59 @@ def test_checkpoints(empty_lab: lab_tables.Lab, files: Path) -> None:
     }
 
 
+FUNCTIONAL = [{"method": "kmeans", "n_clusters": 3, "space": "functional", "normalize": "l2", "n_init": 2}]
+
+
+def test_a_covariance_that_comes_with_the_models(empty_lab: lab_tables.Lab, files: Path) -> None:
+    sigma = np.diag([4.0, 1.0, 1.0, 0.0, 1.0, 9.0])
+    bring(empty_lab, files, clusterings=FUNCTIONAL, model={"covariances": [sigma] * 3})
+    # Models of which none is known have no functional clusters, and no job that fails.
+    bring(empty_lab, files, clusterings=FUNCTIONAL, model={"name": "without"})
+    populate(empty_lab)
+    tables = empty_lab.tables
+    assert len(tables.TrainedModel()) == 6
+    covariances = tables.FeatureCovariance.fetch(as_dict=True)
+    assert [row["covariance_from"] for row in covariances] == ["import"] * 3
+    np.testing.assert_array_equal(covariances[0]["covariance"], sigma)
+    assert len(tables.ClusterAssignment()) == 3
+    assert len(tables.SeedAgreement()) == 3
+    assert len(tables.schema.jobs) == 0
+    for table in tables.computed:
+        assert not len(table.key_source - table), table
+    assert bring(empty_lab, files, clusterings=FUNCTIONAL, model={"covariances": [sigma] * 3}).new["TrainedModel"] == 0
+    with pytest.raises(
+        SettingsError, match=r"with other weights, order of neurons or covariance than .*weights-1.npy has"
+    ):
+        bring(empty_lab, files, clusterings=FUNCTIONAL, model={"covariances": [2 * sigma] * 3})
+
+
+def test_a_recording_that_is_at_hand(empty_lab: lab_tables.Lab, files: Path) -> None:
+    for seed in SEEDS:
+        torch.save(checkpoint(seed), files / f"net-{seed}.pth")
+    keys = {
+        "readouts": None,
+        "checkpoints": "net-*.pth",
+        "model": {"fn": "helpers.planted_lab.model", "config": {"note": "kept"}},
+        "dataset": {"fn": "helpers.planted_lab.loaders"},
+    }
+    bring(empty_lab, files, units=None, model=keys)
+    tables = empty_lab.tables
+    populate(empty_lab)
+    # The entries are those of a training here, so that everything is computed that needs the recording.
+    assert empty_lab.nnfabrik.Dataset.fetch1("dataset_fn") == "helpers.planted_lab.loaders"
+    assert empty_lab.nnfabrik.Model.fetch1("model_fn") == "helpers.planted_lab.model"
+    assert len(tables.TestPerformance()) == 3
+    assert set(tables.ClusterAssignment.Session.fetch("unit_ids_from")) == {"recording"}
+    ids = (tables.ClusterAssignment.Session & {"data_key": "second", "seed": 1}).fetch1("unit_ids")
+    assert ids.tolist() == planted_lab.unit_ids("second").tolist()
+
+    torch.save({**checkpoint(1), "readout.first.bias": torch.ones(40)}, files / "net-2.pth")
+    with pytest.raises(
+        SettingsError, match=r"does not fit the model of 'helpers.planted_lab.model', which has no 'readout"
+    ):
+        bring(empty_lab, files, units=None, model=keys)
+
+
 KILLED = """
 import os, signal, sys
 from december_plugin.database.connection import connect
