@@ -24,7 +24,7 @@ IN_STATE_DICT = re.compile(r"(?P<prefix>(?:.+?\.)?)readout\.(?P<data_key>[^.]+)\
 # What a readout has in addition to two-dimensional features, and the order of their axes then.
 NEURONS_FIRST = ("spatial", "attention")  # factorized, attention
 FEATURES_FIRST = ("log_var", "mask_weights")  # deterministic Gaussian, openretina's factorized
-STORED_FEATURES = ("_features", "features", "feature_weights")
+STORED_FEATURES = ("_features", "features", "feature_weights", "readout_weights")
 CUSTOM = "A readout class can define `embedding_vectors()`, which returns its readout vectors (neurons, features)."
 
 
@@ -330,7 +330,8 @@ def _stored_vectors(data_key: str, entries: Mapping[str, Tensor]) -> Tensor:
 
 def _stored_count(entries: Mapping[str, Tensor]) -> int | None:
     """Return the number of neurons that the other entries of a readout imply, None if they do not tell."""
-    for key, axis in (("bias", 0), ("spatial", 0), ("log_var", 0), ("sigma", 1), ("grid", 1)):
+    # openretina's mask has a grid of pixels for every neuron, neuralpredictors' readouts one of the neurons' positions.
+    for key, axis in (("bias", 0), ("spatial", 0), ("log_var", 0), ("mask_log_var", 0), ("sigma", 1), ("grid", 1)):
         if key in entries and entries[key].ndim > axis:
             return entries[key].shape[axis]
     return None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,19 @@ SUFFIXES = (*PICKLED, SAFETENSORS)
 # Where training programs keep the state dict in a checkpoint; the first is Lightning's.
 HOLDERS = ("state_dict", "model_state_dict", "model_state", "model")
 MOST_NAMED = 3
+# What an array or number of NumPy is made with, by the names that NumPy 1 and 2 have stored for it: settings beside the
+# weights hold such, and none of it runs code out of the file.
+_MAKERS = {"_reconstruct": np.array(0).__reduce__()[0], "scalar": np.float64(0).__reduce__()[0]}
+ARRAYS: list[Any] = [
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(code)) for code in "?bhilqBHILQefdUS"),
+    *(
+        (maker, f"{module}.multiarray.{name}")
+        for name, maker in _MAKERS.items()
+        for module in ("numpy.core", "numpy._core")
+    ),
+]
 
 
 def read_checkpoint(path: str | Path, *, prefix: str | None = None) -> dict[str, Any]:
@@ -91,7 +105,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_pickled(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(ARRAYS):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise EmbeddingError(_why_refused(path, error)) from None
     except (RuntimeError, ValueError, KeyError, EOFError, OSError, AttributeError) as error:

@@ -20,7 +20,7 @@ from sklearn.metrics import adjusted_rand_score
 from december_plugin import results
 from december_plugin.cli import main
 from december_plugin.errors import SettingsError
-from december_plugin.intake import import_models
+from december_plugin.intake import import_models, models_of_schema
 from december_plugin.schemas.stored_models import stored_neurons, stored_state_dict
 from helpers import lab_tables, planted_lab
 
@@ -214,6 +214,44 @@ def test_a_recording_that_is_at_hand(empty_lab: lab_tables.Lab, files: Path) -> 
         SettingsError, match=r"does not fit the model of 'helpers.planted_lab.model', which has no 'readout"
     ):
         bring(empty_lab, files, units=None, model=keys)
+
+
+def test_models_of_another_schema(empty_lab: lab_tables.Lab, files: Path) -> None:
+    empty_lab.train("baseline", list(SEEDS))
+    empty_lab.train("foreign", [5, 6])
+    schema, connection = empty_lab.tables.schema.database, empty_lab.nnfabrik.Dataset.connection
+    found = models_of_schema(schema, "seed < 4", connection=connection)
+    (entry,) = found
+    assert entry["seeds"] == list(SEEDS)
+    assert entry["units"].unit_id.tolist() == units().unit_id.tolist()
+    found = [
+        {**entry, "name": "theirs"},
+        *models_of_schema(schema, "trainer_fn LIKE '%foreign'", connection=connection),
+    ]
+    written = import_models(
+        {"models": found, "clusterings": CLUSTERINGS},
+        nnfabrik=empty_lab.nnfabrik,
+        tables=empty_lab.tables,
+        fabrikant="tester",
+    )
+    assert written.new["TrainedModel"] == 5
+    populate(empty_lab)
+    here, there = (
+        (empty_lab.tables.SeedAgreement & condition).fetch("adjusted_rand_index", order_by="seed_a, seed_b")
+        for condition in ("trainer_fn LIKE '%baseline'", {"model_hash": written.models[0]["model_hash"]})
+    )
+    np.testing.assert_array_equal(here, there)
+    # Another package's trainer has stored no unit ids.
+    assert set((empty_lab.tables.ClusterAssignment.Session & written.models[3]).fetch("unit_ids_from")) == {"position"}
+
+    with pytest.raises(SettingsError, match=r"the server has no schema 'december_nowhere', or shows none of that name"):
+        models_of_schema("december_nowhere", connection=connection)
+    with pytest.raises(
+        SettingsError, match=r"has no table 'Dataset' with state dicts, built on nnfabrik's TrainedModelB"
+    ):
+        models_of_schema(schema, connection=connection, table="Dataset")
+    with pytest.raises(SettingsError, match=r"TrainedModel has no trained model of that kind"):
+        models_of_schema(schema, "seed = 99", connection=connection)
 
 
 KILLED = """

@@ -3,6 +3,7 @@
 import datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -59,6 +60,11 @@ def test_a_prefix_is_chosen_among_several(tmp_path: Path) -> None:
     check(read_checkpoint(path, prefix="teacher."))
     with pytest.raises(EmbeddingError, match=r"has no entry that begins with 'parent.'; it has student.core.kernel, "):
         read_checkpoint(path, prefix="parent.")
+
+
+def test_arrays_of_numpy_beside_the_weights(tmp_path: Path) -> None:
+    info = {"mean": np.ones(3), "std": np.float32(2), "frames": np.int64(3), "sessions": np.array(["a"])}
+    check(read_checkpoint(saved(tmp_path / "last.ckpt", {"state_dict": held(), "hyper_parameters": info})))
 
 
 class RunsCode:

@@ -131,3 +131,36 @@ def test_arrays_that_cannot_be_readout_vectors(tmp_path: Path) -> None:
         read_readouts(units(area="V1", w0=1.0))
     with pytest.raises(EmbeddingError, match=r"has 7 rows and the table of units has 6, so they cannot be of the same"):
         read_readouts(VECTORS, units=read_units(units().iloc[1:]))
+
+
+def openretina_entries(kind: str, n: int) -> dict[str, torch.Tensor]:
+    """Return what openretina's readouts of a session have in a state dict: names and shapes of its release 1.1."""
+    channels, height, width = 3, 5, 4
+    vectors = torch.from_numpy(VECTORS[:n])
+    if kind == "Gaussian mask":
+        return {
+            "mask_mean": torch.zeros(n, 2),
+            "mask_log_var": torch.zeros(n),
+            "grid": torch.zeros(n, height, width, 2),
+            "features": vectors.T[None, :, None].clone(),
+            "scale_param": torch.ones(n),
+            "bias_param": torch.zeros(n),
+        }
+    assert vectors.shape == (n, channels)
+    return {
+        "mask_weights": torch.zeros(height * width, n),
+        "feature_weights": vectors.T.clone(),
+        "bias": torch.zeros(n),
+    }
+
+
+@pytest.mark.parametrize("kind", ["Gaussian mask", "factorized"])
+@pytest.mark.parametrize("n", [7, 5, 3])  # as many as pixels of a column, as many as channels
+def test_a_checkpoint_of_openretina(tmp_path: Path, kind: str, n: int) -> None:
+    sessions = ("session_1_ventral1", "session_2_dorsal1")
+    state = {f"readout.{key}.{name}": value for key in sessions for name, value in openretina_entries(kind, n).items()}
+    state["core.features.layer0.conv.weight_spatial"] = torch.ones(3, 2, 1, 5, 5)
+    torch.save({"state_dict": state, "pytorch-lightning_version": "2.5.0", "epoch": 99}, tmp_path / "openretina.ckpt")
+    found = read_readouts(tmp_path / "openretina.ckpt")
+    assert list(found.sessions) == list(sessions)
+    np.testing.assert_array_equal(found.vectors, np.concatenate([VECTORS[:n]] * 2))
