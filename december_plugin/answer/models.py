@@ -232,7 +232,9 @@ def _read(model: Any, name: str, *, units: Any, batches: Any) -> ReadoutEmbeddin
         return model if has_own else of_matrix(model.vectors, f"the model {name!r}", units)
     try:
         if hasattr(model, "state_dict"):
-            known = units if isinstance(units, Mapping) else unit_ids_of(batches) if batches is not None else None
+            known = (
+                units if isinstance(units, Mapping) else unit_ids_of(batches) if isinstance(batches, Mapping) else None
+            )
             found = readout_embeddings(model, unit_ids=known or None)
             checked_matrix(found.vectors, "its readout")
             return found

@@ -1,4 +1,4 @@
-"""Models of a study: read from whatever they are kept in, matched by unit id, refused where they do not belong together."""
+"""Models of a study: read from whatever they are kept in, matched by unit id, refused where they do not match."""
 
 from __future__ import annotations
 
@@ -141,14 +141,14 @@ MATCHING = ReadoutEmbeddings(matrix(), np.full(N, "s"), np.arange(N), np.arange(
         (
             [matrix()],
             {"space": FUNCTIONAL, "covariances": [np.eye(4)]},
-            "is of 4 features and the readout vectors have 3",
+            "of 4 features and the readout vectors have 3",
         ),
         ([matrix()], {"space": FUNCTIONAL, "covariances": [np.triu(np.ones((3, 3)))]}, "'model 1': .* not symmetric"),
         ([matrix(), matrix()], {"space": FUNCTIONAL, "covariances": [np.eye(3)]}, "1 covariances and 2 models"),
         (
             {"a": matrix()},
             {"space": FUNCTIONAL, "covariances": {"b": np.eye(3)}},
-            "covariances has none of the model 'a'",
+            "none of the model 'a'",
         ),
     ],
 )
