@@ -12,7 +12,7 @@ from december_plugin.errors import EmbeddingError, NoClustersError, SettingsErro
 from december_plugin.evaluation.null import SurrogateReadouts, null_agreement, null_band
 from december_plugin.evaluation.surrogate_settings import SurrogateSettings
 
-METHODS = ["elliptical", "gaussian"]
+METHODS = ["elliptical", "gaussian", "planar"]
 
 
 def continuum(
@@ -87,7 +87,7 @@ def test_elliptical_surrogates_keep_the_sizes_and_gaussian_ones_do_not():
     real = sizes(readouts)
     spread, related = np.std(real[0]), spearmanr(*real).statistic
     assert related > 0.85  # a neuron that is strong in one seed is in the other
-    elliptical, gaussian = (sizes(SurrogateReadouts(readouts, method=m).draw(0).readouts) for m in METHODS)
+    elliptical, gaussian = (sizes(SurrogateReadouts(readouts, method=m).draw(0).readouts) for m in METHODS[:2])
     assert np.std(elliptical[0]) == pytest.approx(spread, rel=0.1)
     assert spearmanr(*elliptical).statistic == pytest.approx(related, abs=0.05)
     assert np.std(gaussian[0]) < 0.9 * spread
@@ -104,6 +104,69 @@ def test_clusters_are_gone(method):
     assert adjusted_rand_score(*surrogate) < 0.6
     # Nor are they the real neurons in another order.
     assert adjusted_rand_score(real[0], surrogate[0]) < 0.1
+
+
+def ring(n: int, *, seed: int = 0, n_seeds: int = 2) -> list[np.ndarray]:
+    """Return readouts around a circle that the seeds share, in channels of their own."""
+    rng = np.random.default_rng(seed)
+    angle = rng.uniform(0, 2 * np.pi, n)
+    circle = np.column_stack([np.cos(angle), np.sin(angle)])
+    return [
+        circle @ np.linalg.qr(rng.standard_normal((8, 8)))[0][:2] + 0.05 * rng.standard_normal((n, 8))
+        for _ in range(n_seeds)
+    ]
+
+
+def test_planar_surrogates_of_a_ring_are_a_ring_with_other_neurons():
+    readouts = ring(500)
+
+    def in_plane(vectors: np.ndarray) -> np.ndarray:
+        left, _, _ = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
+        return left[:, :2] * np.sqrt(len(vectors))
+
+    def related(first: np.ndarray, second: np.ndarray) -> float:
+        """Return the smaller canonical correlation of two planes."""
+        return float(np.linalg.svd(in_plane(first).T @ in_plane(second) / len(first))[1].min())
+
+    assert related(*readouts) > 0.95
+    spread = {}
+    for method in METHODS:
+        first, second = SurrogateReadouts(readouts, method=method).draw(0).readouts
+        assert related(first, second) > 0.95  # the seeds share it
+        assert related(first, readouts[0]) < 0.2  # and a neuron is where another one was
+        radii = np.linalg.norm(in_plane(first), axis=1)
+        spread[method] = radii.std() / radii.mean()
+    assert spread["planar"] < 0.15
+    assert spread["gaussian"] > 0.2
+
+
+def test_planes_keep_the_distances_and_the_axis_left_over_its_sizes():
+    readouts = continuum(60, width=3, n_seeds=1)
+    surrogates = SurrogateReadouts(readouts, method="planar")
+    scaled = (readouts[0] - readouts[0].mean(0)) / readouts[0].std(0)
+    variances, axes = np.linalg.eigh(np.cov(scaled.T, bias=True))
+    expected = scaled @ axes / np.sqrt(variances)
+    drawn = (surrogates._start(np.random.default_rng(0)).T @ axes) / np.sqrt(variances)
+    radii, drawn_radii = (np.sort(np.hypot(own[:, 2], own[:, 1])) for own in (expected, drawn))
+    np.testing.assert_allclose(drawn_radii, radii)
+    np.testing.assert_allclose(np.sort(np.abs(drawn[:, 0])), np.sort(np.abs(expected[:, 0])))
+    assert kstest(np.arctan2(drawn[:, 1], drawn[:, 2]) / (2 * np.pi) + 0.5, "uniform").pvalue > 0.001
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_directions_stay_directions(method):
+    plain, other = continuum(200)
+    unit = plain / np.linalg.norm(plain, axis=1, keepdims=True)
+    draw = SurrogateReadouts([unit, other], method=method).draw(0)
+    np.testing.assert_allclose(np.linalg.norm(draw.readouts[0], axis=1), 1)
+    np.testing.assert_array_equal(np.sort(draw.readouts[1], axis=0), np.sort(other, axis=0))
+    errors = (correlations(draw.readouts) - correlations([unit, other]))[np.triu_indices(20, 1)]
+    assert draw.correlation_error == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-6)
+    assert draw.correlation_error < 0.07  # correlations of 200 neurons are off by 0.07 by chance
+    # A neuron without weights has no direction, and makes no other space of it.
+    unit[3] = 0
+    lengths = np.linalg.norm(SurrogateReadouts([unit, other], method=method).draw(0).readouts[0], axis=1)
+    np.testing.assert_allclose(lengths[lengths > 0], 1)
 
 
 def test_draws_are_reproducible_and_differ():
@@ -167,6 +230,16 @@ def test_the_null_is_what_clustering_the_draws_gives():
         expected = [adjusted_rand_score(labels[a], labels[b]) for a, b in [(0, 1), (0, 2), (1, 2)]]
         assert null.agreements[number] == pytest.approx(expected)
     assert 0 < null.correlation_error < null.largest_correlation_error
+
+
+def test_a_combined_draw_is_the_one_that_agrees_better():
+    readouts = continuum(80, n_seeds=3, tails=0.5)
+    kinds = [null_agreement(readouts, kmeans(4), n_draws=4, seed=5, method=kind) for kind in ("elliptical", "planar")]
+    null = null_agreement(readouts, kmeans(4), n_draws=4, seed=5, method="combined")
+    for number in range(4):
+        one, other = (kind.agreements[number] for kind in kinds)
+        np.testing.assert_array_equal(null.agreements[number], one if sum(one) >= sum(other) else other)
+    assert {tuple(own) for kind in kinds for own in kind.agreements} > {tuple(own) for own in null.agreements}
 
 
 def test_every_seed_may_have_a_clustering_of_its_own():
@@ -237,6 +310,10 @@ def test_bad_readouts(readouts, message):
         (
             lambda: SurrogateReadouts(continuum(9), method="elliptic"),
             "method is 'elliptic', which is unknown. Did you mean 'elliptical'?",
+        ),
+        (
+            lambda: SurrogateReadouts(continuum(9), method="combined"),
+            "method is 'combined', which is unknown. Allowed: elliptical, gaussian, planar.",
         ),
         (lambda: null_agreement(continuum(9)[:1], kmeans(2), n_draws=2), "agreement between seeds needs at least two"),
         (
