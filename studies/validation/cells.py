@@ -102,7 +102,7 @@ def _trainings(
         _, output, state = december_trainer(model, loaders, seed, **settings, **epochs, **COMMON)
         clusters = trained_mixture_clusters(readout_embeddings(state).vectors, output["mixture"])
         labels = {("december", variant.n_clusters): clusters.labels}
-        yield "december", variant.name, _scores(model, loaders, output["clustering"]), labels
+        yield "december", variant.name, scores_of(model, loaders, output["clustering"]), labels
 
 
 def unclustered(
@@ -113,10 +113,11 @@ def unclustered(
     settings = {"stop_after_pretraining": True} if role == CONTROL else {"max_iter": condition.max_iter}
     epochs = {"pretrain_epochs": condition.pretrain_epochs}
     _, _, state = baseline_trainer(model, loaders, seed, **settings, **epochs, **COMMON)
-    return _scores(model, loaders, {}), state
+    return scores_of(model, loaders, {}), state
 
 
-def _scores(model: Any, loaders: dict[str, Any], clustering: dict[str, Any]) -> dict[str, float]:
+def scores_of(model: Any, loaders: dict[str, Any], clustering: dict[str, Any]) -> dict[str, float]:
+    """Return test correlation, mean over neurons, and gradient ratio of a trained model."""
     per_neuron = [single_trial_correlation(*pair) for pair in predict_tier(model, loaders["test"]).values()]
     ratio = clustering.get("gradient_ratio")
     return {

@@ -6,11 +6,13 @@ clusterings after the fact are made from what is kept, in every space.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from design import MARMOSET, MODEL, Condition
+from design import BASELINE, CONTROL, MARMOSET, MODEL, Condition
+
+from december_plugin.embeddings.space import EmbeddingSpace
 
 N_NEURONS = 150  # of each of the two sessions
 SEEDS_APART = 10  # session seeds of one draw and of the next
@@ -35,7 +37,7 @@ class Population:
     n_draws, n_seeds
         Recordings, and model seeds of each.
     central
-        Whether every training is compared, or only the first ones.
+        Whether DECEMber is trained, too.
     """
 
     name: str
@@ -43,17 +45,64 @@ class Population:
     recording: Mapping[str, Any] = field(default_factory=dict)
     n_clusters: int = 6
     typed: bool = True
-    n_draws: int = 4
-    n_seeds: int = 3
+    n_draws: int = 3
+    n_seeds: int = 2
     central: bool = False
 
 
+SPACES = tuple(
+    EmbeddingSpace(space=space, normalize=normalize)
+    for space in ("readout", "functional")
+    for normalize in ("none", "l2")
+)
+
+
+class Clustering(NamedTuple):
+    """A clustering after the fact: method, settings other than the defaults, models whose neurons it clusters."""
+
+    method: str
+    settings: Mapping[str, Any]
+    roles: tuple[str, ...] = (BASELINE,)
+
+
+CLUSTERINGS = {
+    "k-means": Clustering("kmeans", {}, (CONTROL, BASELINE)),
+    "Gaussian mixture": Clustering("gmm", {}),
+    "t mixture, uniform": Clustering("t_mixture", {}),
+    "t mixture, learned": Clustering("t_mixture", {"weights": "learned"}),
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """A DECEMber training of the central populations: settings other than the defaults, how many draws and seeds."""
+
+    name: str
+    space: EmbeddingSpace
+    settings: Mapping[str, Any]
+    n_draws: int = 4
+    n_seeds: int = 2
+
+
+def _trainings() -> Iterator[Training]:
+    readout, _, functional, direction = SPACES
+    chosen = [(readout, "uniform"), (readout, "learned"), (direction, "learned"), (functional, "learned")]
+    for space, weights in (*chosen, (direction, "uniform")):
+        settings = {"space": space.space, "normalize": space.normalize, "weights": weights}
+        yield Training(f"{space.phrase}, {weights}", space, settings)
+    settings = {"space": "functional", "normalize": "l2", "weights": "learned", "covariance_refresh": "never"}
+    yield Training(f"{direction.phrase}, learned, covariance never refreshed", direction, settings, n_draws=2)
+
+
+TRAININGS = tuple(_trainings())
 SIMPLE_AND_COMPLEX = {"features": "correlated", "cells": "simple_and_complex", "n_features": 16}
 CORRELATED = {"features": "correlated"}
 POPULATIONS = (
-    Population("types", "types, whitened features", {}, n_seeds=4, central=True),
-    Population("types-correlated", "types, correlated features", CORRELATED, n_seeds=4, central=True),
-    Population("unequal", "unequal types, whitened", {"type_sizes": MARMOSET}, n_clusters=4, n_seeds=5, central=True),
+    Population("types", "types, whitened features", {}, n_draws=4, n_seeds=4, central=True),
+    Population("types-correlated", "types, correlated features", CORRELATED, n_draws=4, n_seeds=4, central=True),
+    Population(
+        "unequal", "unequal types, whitened", {"type_sizes": MARMOSET}, n_clusters=4, n_draws=4, n_seeds=4, central=True
+    ),
     Population("simple-complex", "simple and complex cells", SIMPLE_AND_COMPLEX),
     Population("unequal-correlated", "unequal types, correlated", {"type_sizes": MARMOSET, **CORRELATED}, n_clusters=4),
     Population("continuum", "continuum, whitened", {"population": "continuum"}, typed=False),
@@ -86,3 +135,19 @@ def tasks(populations: tuple[Population, ...] = POPULATIONS) -> list[tuple[Popul
         (population, draw, seed) for population in populations for draw in draws_of(population) for seed in draw.seeds
     ]
     return sorted(cells, key=lambda cell: max(int(cell[1].level), cell[2]) > 2)
+
+
+def december_tasks(
+    populations: tuple[Population, ...] = POPULATIONS, trainings: tuple[Training, ...] = TRAININGS
+) -> list[tuple[Training, Condition, int]]:
+    """Return the DECEMber trainings of the central populations, draw by draw: paired ones are next to each other."""
+    return [
+        (training, draw, seed)
+        for number in range(max((population.n_draws for population in populations), default=0))
+        for population in populations
+        if population.central and number < population.n_draws
+        for draw in [draws_of(population)[number]]
+        for seed in draw.seeds
+        for training in trainings
+        if number < training.n_draws and seed <= training.n_seeds
+    ]

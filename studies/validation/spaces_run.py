@@ -1,0 +1,66 @@
+"""Runs the study of spaces, or what is left of it: ``python studies/validation/spaces_run.py --help``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from spaces_cells import cluster_cell, december_path, embed_cell, model_path, train_cell, train_december
+from spaces_design import CLUSTERINGS, POPULATIONS, TRAININGS, Population, december_tasks, tasks
+
+STAGES = ("train", "cluster", "december")
+Job = tuple[str, Callable[[], object]]
+
+
+def main() -> int:
+    """Run what is left, stage by stage."""
+    parser = argparse.ArgumentParser(description=__doc__, epilog="Then: python studies/validation/spaces_analyse.py")
+    parser.add_argument("--folder", type=Path, default=Path("build/validation"), help="results (%(default)s)")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="default: all, in this order")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing after so many minutes")
+    args = parser.parse_args()
+    return run(args.folder.resolve(), POPULATIONS, tuple(args.stages), args.minutes)
+
+
+def run(folder: Path, populations: tuple[Population, ...], stages: tuple[str, ...], minutes: float) -> int:
+    """Run these stages; 1 if a job failed. What is there already is not made again."""
+    began, failed = time.monotonic(), 0
+    for name, job in (each for stage in stages for each in _jobs(stage, folder, populations)):
+        if time.monotonic() - began > 60 * minutes:
+            break
+        try:
+            job()
+            said = "done"
+        except Exception as error:  # the other cells are worth having
+            said, failed = f"FAILED: {type(error).__name__}: {error}", failed + 1
+        print(f"{time.monotonic() - began:7.0f} s  {name}  {said}", flush=True)
+    return int(failed > 0)
+
+
+def _jobs(stage: str, folder: Path, populations: tuple[Population, ...]) -> Iterator[Job]:
+    """Yield name and function of every job of a stage that is left; trainings that others need may be missing."""
+    if stage == "december":
+        for training, draw, seed in december_tasks(populations, TRAININGS):
+            if not december_path(folder, draw, seed, training).exists():
+                cell = (folder, draw, seed, training)
+                yield f"{draw.name}, seed {seed}, {training.name}", lambda cell=cell: train_december(*cell)
+        return
+    for _, draw, seed in tasks(populations):
+        cell = (folder, draw, seed)
+        there = model_path(*cell).exists()
+        if stage == "train" and not there:
+            yield f"{draw.name}, seed {seed}, trainings", lambda cell=cell: train_cell(*cell)
+        elif stage == "cluster" and there:
+            yield f"{draw.name}, seed {seed}, clusterings", lambda cell=cell: _clustered(*cell)
+
+
+def _clustered(*cell: object) -> None:
+    embed_cell(*cell)  # type: ignore[arg-type]
+    cluster_cell(*cell, CLUSTERINGS)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
