@@ -19,6 +19,7 @@ from december_plugin.schemas.agreement import SeedAgreement
 from december_plugin.schemas.cluster_quality import ClusterQuality
 from december_plugin.schemas.clustering_vectors import ClusteringVectors
 from december_plugin.schemas.clusters import ClusterAssignment, Clustering, NeuronCluster
+from december_plugin.schemas.configurations import ConfigurationAgreement, ConfigurationPair
 from december_plugin.schemas.consensus import Consensus
 from december_plugin.schemas.feature_covariance import FeatureCovariance
 from december_plugin.schemas.known_types import KnownTypes, LabelAgreement
@@ -102,6 +103,10 @@ class DecemberTables:
         The same as one row per neuron, on demand.
     SeedAgreement
         Agreement between pairs of seeds.
+    ConfigurationPair
+        Second configurations of pairs.
+    ConfigurationAgreement
+        Agreement of clusters and similarity of embeddings across configurations.
     KnownTypes
         Known cell types.
     LabelAgreement
@@ -133,6 +138,8 @@ class DecemberTables:
     ClusterAssignment: Any
     NeuronCluster: Any
     SeedAgreement: Any
+    ConfigurationPair: Any
+    ConfigurationAgreement: Any
     KnownTypes: Any
     LabelAgreement: Any
     TestPerformance: Any
@@ -161,6 +168,7 @@ class DecemberTables:
             self.Consensus,
             self.ClusterQuality,
             self.SurrogateAgreement,
+            self.ConfigurationAgreement,
         )
 
     @property
@@ -250,12 +258,14 @@ def _declare_evaluations(
     types = bind(KnownTypes, schema, context)
     counts, sets = bind(SeedCount, schema, context), bind(SeedSet, schema, context)
     surrogate = bind(Surrogate, schema, context)
+    pairs = bind(ConfigurationPair, schema, context)
     lookups = {
         "Clustering": clustering,
         "KnownTypes": types,
         "SeedCount": counts,
         "SeedSet": sets,
         "Surrogate": surrogate,
+        "ConfigurationPair": pairs,
     }
     context = {**context, **lookups}
     others = {"clustering_table": clustering, "nnfabrik": lab, "december_trainers": tuple(december_trainers)}
@@ -273,6 +283,15 @@ def _declare_evaluations(
         "ClusterAssignment": assignment,
         "NeuronCluster": bind(NeuronCluster, schema, context, **assignments),
         "SeedAgreement": bind(SeedAgreement, schema, context, **assignments),
+        "ConfigurationAgreement": bind(
+            ConfigurationAgreement,
+            schema,
+            context,
+            pair_table=pairs,
+            clustering_table=clustering,
+            vectors=vectors,
+            **assignments,
+        ),
         "LabelAgreement": bind(LabelAgreement, schema, context, known_types_table=types, **assignments),
         "Consensus": bind(Consensus, schema, context, seed_set_table=sets, **assignments),
         "ClusterQuality": bind(ClusterQuality, schema, context, **readouts),

@@ -96,7 +96,7 @@ class SeedSetTable:
             "seed", "labels_md5", as_dict=True, order_by=("assignment_ts", "seed")
         )
         members = [(int(row["seed"]), str(row["labels_md5"])) for row in rows]
-        chosen = next((each for each in _subsets(members) if set_digest(dict(each)) == key["seed_set"]), None)
+        chosen = next((each for each in earlier_sets(members) if set_digest(dict(each)) == key["seed_set"]), None)
         if chosen is None:
             raise SettingsError(
                 f"the {key['n_seeds']} assignments that are to be compared are not there any more: some were deleted, "
@@ -106,10 +106,16 @@ class SeedSetTable:
         return [{**configuration, "seed": seed} for seed, _ in chosen], [md5 for _, md5 in chosen]
 
 
-def _subsets(members: list[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
-    """Yield the sets that may have been all there were a while ago: without the newest, or without any two."""
+def earlier_sets(members: list[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    """Yield the sets that may have been all there were a while ago: without the newest, or without any two.
+
+    Parameters
+    ----------
+    members
+        Seeds with the digests of their labels, by the time of their assignment.
+    """
     yield members
-    for n_kept in range(len(members) - 1, 1, -1):
+    for n_kept in range(len(members) - 1, 0, -1):
         yield members[:n_kept]
     for n_left_out in (1, 2):  # several that were assigned within one second
         for left_out in itertools.combinations(members, n_left_out):

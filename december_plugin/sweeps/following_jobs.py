@@ -15,7 +15,9 @@ from december_plugin.schemas.nulls import surrogate_row
 from december_plugin.sweeps.parse import Sweep
 
 CLUSTERINGS, EVALUATIONS, NULL = "clusterings", "evaluations", "the null"
-GROUPS = {  # without LabelAgreement: which models will share sessions with known types, only their labels say
+# Without LabelAgreement and ConfigurationAgreement: which models will share sessions with known types, or neurons and a
+# number of clusters with others, only their labels say.
+GROUPS = {
     CLUSTERINGS: ("ClusterAssignment",),
     EVALUATIONS: ("TrainingSummary", "TestPerformance", "SeedAgreement", "Consensus", "ClusterQuality"),
     NULL: ("SurrogateAgreement",),

@@ -162,7 +162,7 @@ def test_register_makes_every_table_that_is_ever_used(computed: Lab) -> None:
 def test_every_table_that_workers_fill_is_on_the_page(lab: Lab) -> None:
     granted = {name for line in lab.sql["worker"] for name in re.findall(r"`december`\.`([^`]+)`", line)}
     filled = {name for name in tables_of(lab) if name.startswith("__") or name.startswith("pool")}
-    assert granted == filled | {"~jobs", "~external_minio", "seed_set"}
+    assert granted == filled | {"~jobs", "~external_minio", "seed_set", "configuration_pair"}
 
 
 def test_the_first_who_registers_is_entered(lab: Lab) -> None:
@@ -190,6 +190,7 @@ def test_worker_fills_the_tables(computed: Lab) -> None:
         "Consensus": 1,
         "ClusterQuality": 2,
         "SurrogateAgreement": 0,
+        "ConfigurationAgreement": 0,
     }
     assert computed.execute("SELECT COUNT(*) FROM december.`~jobs`") == ((0,),)
     assert computed.execute("SELECT DISTINCT job_state FROM december.pool_job") == (("done",),)

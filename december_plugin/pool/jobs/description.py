@@ -18,6 +18,7 @@ KINDS = {
     "Consensus": ("consensus", "consensus partitions"),
     "ClusterQuality": ("check of a number of clusters", "checks of numbers of clusters"),
     "SurrogateAgreement": ("null job", "null jobs"),
+    "ConfigurationAgreement": ("comparison of configurations", "comparisons of configurations"),
 }
 
 

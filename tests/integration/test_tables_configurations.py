@@ -1,0 +1,162 @@
+"""ConfigurationAgreement: pairs of configurations of the same neurons, means over pairs of their seeds."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import sklearn.metrics as reference
+
+from december_plugin.errors import SettingsError
+from december_plugin.schemas.configurations import seed_pairs
+from helpers import planted_lab
+from helpers.lab_tables import open_lab
+
+
+@pytest.fixture(scope="module")
+def lab(new_schema_name):
+    lab = open_lab(new_schema_name())
+    lab.train("december", [1, 2, 3])
+    lab.train("december", [1, 2], n_moved=0)
+    lab.tables.ClusterAssignment.populate()
+    lab.tables.ConfigurationAgreement.populate()
+    return lab
+
+
+def planted(seed: int, n_moved: int) -> np.ndarray:
+    return np.concatenate([planted_lab.planted_labels(seed, key, n_moved) for key in planted_lab.SESSIONS])
+
+
+def test_a_pair_is_the_mean_over_pairs_of_different_seeds(lab):
+    row = lab.tables.ConfigurationAgreement.fetch1()
+    configs = dict(zip(*lab.nnfabrik.Trainer.fetch("trainer_hash", "trainer_config"), strict=True))
+    moved = configs[row["trainer_hash"]].get("n_moved", 4)
+    pairs = [tuple(pair) for pair in row["seed_pairs"].tolist()]
+    assert len(set(pairs)) == row["n_seed_pairs"] == 4  # of 6, of which two are of the same seed
+    assert all(a != b for a, b in pairs)
+    expected = [reference.adjusted_rand_score(planted(a, moved), planted(b, 4 - moved)) for a, b in pairs]
+    assert row["adjusted_rand_index"] == pytest.approx(np.mean(expected))
+    assert row["adjusted_rand_index_sd"] == pytest.approx(np.std(expected, ddof=1))
+    assert row["n_common_neurons"] == 70
+    for name in ("distance_correlation", "cosine_correlation", "linear_cka"):
+        assert 0 < row[name] <= 1
+
+
+def test_similarity_is_that_of_the_vectors_in_the_space_of_the_clustering(lab):
+    row = lab.tables.ConfigurationAgreement.fetch1()
+    second = (lab.tables.ConfigurationPair & {"pair": row["pair"]}).fetch1()
+    values = []
+    for a, b in row["seed_pairs"].tolist():
+        vectors = []
+        for seed, trainer_hash in ((a, row["trainer_hash"]), (b, second["trainer_hash_b"])):
+            key = {"seed": seed, "trainer_hash": trainer_hash}
+            moved = (lab.nnfabrik.Trainer & key).fetch1("trainer_config").get("n_moved", 4)
+            of_sessions = [planted_lab.planted_vectors(seed, name, moved) for name in sorted(planted_lab.SESSIONS)]
+            vectors.append(np.concatenate(of_sessions))
+        i, j = np.triu_indices(len(vectors[0]), k=1)
+        distances = [np.linalg.norm(each[i] - each[j], axis=1) for each in vectors]
+        values.append(np.corrcoef(*distances)[0, 1])
+    assert row["distance_correlation"] == pytest.approx(np.mean(values), abs=1e-6)
+
+
+def test_a_seed_added_later_is_a_new_entry_and_the_pair_is_there_once(empty_lab):
+    lab = empty_lab
+    tables = lab.tables
+    lab.train("december", [1])
+    lab.train("december", [1], n_moved=0)
+    tables.ClusterAssignment.populate()
+    tables.ConfigurationAgreement.populate()
+    first = tables.ConfigurationAgreement.fetch1()
+    assert first["seed_pairs"].tolist() == [[1, 1]]  # there are no others
+    assert first["adjusted_rand_index_sd"] is None
+    lab.train("december", [2], n_moved=0)
+    tables.ClusterAssignment.populate()
+    assert len(tables.ConfigurationAgreement.key_source - tables.ConfigurationAgreement) == 1
+    tables.ConfigurationAgreement.populate()
+    assert len(tables.ConfigurationAgreement()) == 2
+    assert sorted(pairs.tolist() for pairs in tables.ConfigurationAgreement.fetch("seed_pairs")) in (
+        [[[1, 1]], [[1, 2]]],
+        [[[1, 1]], [[2, 1]]],
+    )
+
+
+def test_the_set_of_a_moment_ago_is_computed_when_a_seed_arrives_meanwhile(empty_lab):
+    lab = empty_lab
+    tables = lab.tables
+    lab.train("december", [1, 2])
+    lab.train("december", [1, 2], n_moved=0)
+    tables.ClusterAssignment.populate()
+    (key,) = tables.ConfigurationAgreement.key_source.fetch("KEY")
+    lab.train("december", [3])
+    tables.ClusterAssignment.populate()
+    fetched = tables.ConfigurationAgreement().make_fetch(key)
+    row, _ = tables.ConfigurationAgreement().make_compute(key, *fetched)
+    assert set(row["seed_pairs"].ravel().tolist()) == {1, 2}
+    (tables.ClusterAssignment & {"seed": 2}).delete()
+    with pytest.raises(SettingsError, match="are not there any more: some were deleted, or computed again"):
+        tables.ConfigurationAgreement().make_fetch(key)
+
+
+def test_other_training_data(empty_lab):
+    lab = empty_lab
+    tables = lab.tables
+    for dataset in ({}, {"sessions": ["first"]}, {"sessions": ["second"]}):
+        lab.train("december", [1, 2], dataset=dataset)
+    tables.ClusterAssignment.populate()
+    tables.ConfigurationAgreement.populate()
+    rows = tables.ConfigurationAgreement.fetch(as_dict=True)
+    n_first, n_second = planted_lab.SESSIONS["first"], planted_lab.SESSIONS["second"]
+    assert sorted(row["n_common_neurons"] for row in rows) == sorted([0, n_first, n_second])
+    for row in rows:
+        assert (row["adjusted_rand_index"] is None) == (row["linear_cka"] is None) == (row["n_common_neurons"] == 0)
+
+
+def test_positions_mean_nothing_in_another_dataset(empty_lab):
+    lab = empty_lab
+    tables = lab.tables
+    lab.train("december", [1])
+    lab.train("december", [2], dataset={"sessions": ["first"]})
+    lab.train("december", [2], n_moved=0)
+    tables.ClusterAssignment.populate()
+    for number, key in enumerate((tables.ClusterAssignment.Session & {"data_key": "first"}).fetch("KEY")):
+        tables.ClusterAssignment.Session.update1({**key, "unit_ids_from": "position"})
+        own = {name: key[name] for name in tables.ClusterAssignment.primary_key}
+        tables.ClusterAssignment.update1({**own, "labels_md5": f"changed {number}"})
+    tables.ConfigurationAgreement.populate()
+    # Of the two of one dataset all neurons, of the others those whose unit ids are known: none.
+    assert sorted(tables.ConfigurationAgreement.fetch("n_common_neurons")) == [0, 0, 70]
+
+
+def test_mixtures_of_different_numbers_of_clusters_are_not_compared(lab):
+    assert len(lab.tables.ConfigurationAgreement.key_source) == 1
+    key = (lab.tables.ClusterAssignment & {"seed": 1}).fetch("KEY")[0]
+    config = {name: value for name, value in key.items() if name not in ("seed", "clustering_hash")}
+    for each in (lab.tables.ClusterAssignment & config).fetch("KEY"):
+        lab.tables.ClusterAssignment.update1({**each, "n_clusters_used": 4})
+    assert len(lab.tables.ConfigurationAgreement.key_source) == 0
+    for each in (lab.tables.ClusterAssignment & config).fetch("KEY"):
+        lab.tables.ClusterAssignment.update1({**each, "n_clusters_used": 3})
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ([1], [1], [(1, 1)]),
+        ([1, 2], [1, 2], [(1, 2), (2, 1)]),
+        ([5], [1, 5, 7], [(5, 1), (5, 7)]),
+        ([1, 2, 3], [1, 2, 3], [(1, 2), (2, 3), (3, 1), (1, 3), (2, 1), (3, 2)]),
+    ],
+)
+def test_seeds_are_paired_with_others(first, second, expected):
+    assert sorted(seed_pairs(first, second)) == sorted(expected)
+    assert seed_pairs(first, second)[: len(first)] == seed_pairs(first, second, most=len(first))
+
+
+def test_of_many_seeds_each_is_compared_about_as_often():
+    pairs = seed_pairs(range(9), range(9), most=18)
+    for at in (0, 1):
+        assert np.bincount([pair[at] for pair in pairs]).tolist() == [2] * 9
+    assert len(set(pairs)) == 18
+    assert not any(a == b for a, b in pairs)
+    assert set(seed_pairs(range(3), range(4, 6), most=99)) == set(itertools.product(range(3), range(4, 6)))
