@@ -76,8 +76,7 @@ class StudySettings:
     @property
     def vectors_in_words(self) -> str:
         """What is clustered: "readout vectors", "directions of functional embeddings"."""
-        name = "functional embeddings" if self.space.is_functional else "readout vectors"
-        return f"directions of {name}" if self.space.normalize == "l2" else name
+        return self.space.vectors
 
     def in_words(self, method: str) -> str:
         """Return the settings of a method, as they are compared."""

@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.embeddings.readout_vectors import readout_embeddings
 from december_plugin.evaluation.methods import Method
 from december_plugin.plots import agreement_figure, embedding_figure, null_figure, save_figure, training_curves_figure
 from december_plugin.results.assignments import assignment_frame
 from december_plugin.results.consensus import consensus_frame
 from december_plugin.results.queries import configuration_key
 from december_plugin.schemas.lab import Lab
-from december_plugin.schemas.stored_models import stored_state_dict
 
 NEURON = ["data_key", "unit_id"]
 
@@ -106,7 +104,7 @@ def _readouts(lab: Lab, table: pd.DataFrame, n_clusters: int, known: pd.DataFram
     row = rows.loc[rows["gradient_ratio"].idxmin()]
     configuration = {name: row[name] for name in lab.tables.ClusterAssignment.primary_key if name != "seed"}
     key = (lab.tables.ClusterAssignment & configuration).fetch("KEY", order_by="seed", limit=1)[0]
-    embeddings = readout_embeddings(stored_state_dict(lab.tables.TrainedModel, key))
+    embeddings = lab.tables.vectors.of(key)
     # The stored clusters, in the order of the vectors: sessions in the model's order, neurons in the session's.
     assigned = dict(list(assignment_frame(lab.tables, key).groupby("data_key")))
     neurons = pd.concat([assigned[data_key] for data_key in dict.fromkeys(embeddings.data_keys)], ignore_index=True)
@@ -120,7 +118,8 @@ def _readouts(lab: Lab, table: pd.DataFrame, n_clusters: int, known: pd.DataFram
     if known is not None:
         types = neurons.merge(known, on=["data_key", "unit_id"], how="left")["type"]
         groupings["planted type"] = types.where(types.notna(), None).to_numpy(dtype=object)
-    return embedding_figure(embeddings.vectors, groupings, sessions=embeddings.data_keys)
+    what = lab.tables.vectors.space_of(key).vectors
+    return embedding_figure(embeddings.vectors, groupings, sessions=embeddings.data_keys, what=what)
 
 
 def _curves(

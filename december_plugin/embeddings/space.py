@@ -54,6 +54,12 @@ class EmbeddingSpace:
         name = "functional" if self.is_functional else "readout vectors"
         return f"{name}, direction" if self.normalize == "l2" else name
 
+    @property
+    def vectors(self) -> str:
+        """What the vectors are called: "readout vectors", "directions of functional embeddings"."""
+        name = "functional embeddings" if self.is_functional else "readout vectors"
+        return f"directions of {name}" if self.normalize == "l2" else name
+
     @overload
     def embed(self, vectors: Tensor, root: Tensor | npt.NDArray[Any] | None = None) -> Tensor: ...
     @overload
@@ -101,6 +107,10 @@ class EmbeddingSpace:
         return Directions.apply(vectors)
 
 
+READOUT_SPACE = EmbeddingSpace()
+"""The space of the readout vectors as they are."""
+
+
 def vectors_in_space(
     vectors: npt.NDArray[Any], space: EmbeddingSpace, covariance: npt.ArrayLike | Tensor | None = None
 ) -> npt.NDArray[np.floating[Any]]:
@@ -125,7 +135,7 @@ def vectors_in_space(
     EmbeddingError
         If the covariance is missing, or no feature covariance of these vectors.
     """
-    if space == EmbeddingSpace():
+    if space == READOUT_SPACE:
         return vectors
     root = None
     if space.is_functional and covariance is not None:

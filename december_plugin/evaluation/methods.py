@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from december_plugin.clustering.methods import METHODS
+from december_plugin.embeddings.space import READOUT_SPACE, EmbeddingSpace
 
 # Kinds, in the order of legends, and what each is called.
 NAMES = {
@@ -41,7 +42,7 @@ class Method:
     core
         What distinguishes the model's core, e.g. "rotation-equivariant", where several are compared; else "".
     space
-        The vectors that are clustered.
+        The space of the vectors that are clustered.
     """
 
     kind: str
@@ -49,12 +50,14 @@ class Method:
     strength: str = ""
     constant_target: bool = False
     core: str = ""
-    space: str = "readouts"
+    space: EmbeddingSpace = READOUT_SPACE
 
     @property
     def name(self) -> str:
-        """What it is called by itself."""
+        """What it is called by itself: "k-means", "k-means, functional, direction"; readout vectors are not named."""
         name = NAMES.get(self.kind, self.kind)
+        if self.space != READOUT_SPACE:
+            name = f"{name}, {self.space.phrase}"
         return f"{name}, {END_OF_PRETRAINING}" if self.role == "control" else name
 
     @property

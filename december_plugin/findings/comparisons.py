@@ -1,6 +1,6 @@
 """DECEMber beside what it is to be compared with: the same training but for what the comparison is about.
 
-Each configuration of DECEMber has one reference of each kind, or none:
+Each configuration of DECEMber has one reference of each kind, in the same space, or none:
 
 - "end": k-means at the end of the same pretraining, the kind of partition that it starts from. The control must have
   the same settings as far as they act before the end of the pretraining.
@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from december_plugin.clustering.methods import DECEMBER, embedding_space
+from december_plugin.embeddings.space import EmbeddingSpace
 from december_plugin.findings.data import Analysis
 from december_plugin.training.settings import WITHOUT_EFFECT, ClusteringSettings, TrainingSettings
 
@@ -90,7 +92,8 @@ def _reference(december: Row, candidates: list[dict[str, Any]], kind: str, analy
     found = []
     for candidate in candidates:
         other = _settings(candidate, analysis)
-        if _QUALIFIES[kind](december, candidate, own, other, analysis):
+        is_comparable = _space(candidate, analysis) == _space(december, analysis)
+        if is_comparable and _QUALIFIES[kind](december, candidate, own, other, analysis):
             unequal = sum(own[name] != other[name] for name in own.keys() & other.keys())
             clustering = analysis.clustering_settings.get(str(candidate["clustering_hash"]), {})
             start = (abs(clustering.get("n_init", 0) - own.get("kmeans_n_init", 0)), clustering.get("seed", 0))
@@ -130,6 +133,13 @@ _QUALIFIES = {"t mixture": _is_t_mixture, "end": _is_end, "zero": _is_strength_z
 
 def _settings(row: Row, analysis: Analysis) -> dict[str, Any]:
     return dict(analysis.trainer_settings.get((str(row["trainer_fn"]), str(row["trainer_hash"])), {}))
+
+
+def _space(row: Row, analysis: Analysis) -> EmbeddingSpace:
+    """Return the space in which a configuration clusters: that of DECEMber's trainer, or of the clustering."""
+    if row["method"] == DECEMBER:
+        return embedding_space(_settings(row, analysis))
+    return embedding_space(analysis.clustering_settings.get(str(row["clustering_hash"]), {}))
 
 
 def _pretraining(row: Row, settings: Row) -> dict[str, Any]:

@@ -35,8 +35,9 @@ def embedding_figure(
     max_neurons_per_session: int = 2000,
     coordinates: npt.ArrayLike | None = None,
     reference: str | None = None,
+    what: str = "readout vectors",
 ) -> Figure:
-    """Draw the t-SNE embedding of readout vectors, coloured by each of several groupings.
+    """Draw the t-SNE embedding of readout vectors, or of others of the neurons, coloured by each of several groupings.
 
     All panels show the same neurons at the same coordinates; groups of different panels that share most of their
     neurons have the same colour. Up to 12 groups are named in a legend; of more, the names are written onto the points,
@@ -45,7 +46,7 @@ def embedding_figure(
     Parameters
     ----------
     vectors
-        Readout vectors, shape (N, D).
+        Readout vectors, or others, shape (N, D).
     groupings
         Title of the panel to labels (N,), e.g. ``{"planted type": types}``; None, "", -1 and NaN mean no label.
     seed
@@ -56,6 +57,8 @@ def embedding_figure(
         Coordinates (N, 2) to use in place of t-SNE's, NaN for neurons to leave out; then nothing is drawn by chance.
     reference
         Title of the panel whose groups take the colours in their order; None takes the one that labels most neurons.
+    what
+        What the vectors are called.
 
     Returns
     -------
@@ -78,7 +81,7 @@ def embedding_figure(
     order = np.random.default_rng(seed).permutation(len(drawn))
     drawn, points = drawn[order], points[order]
     with figure_style():
-        return _draw(points, [(grouping, grouping.codes[drawn]) for grouping in encoded], len(vectors))
+        return _draw(points, [(grouping, grouping.codes[drawn]) for grouping in encoded], len(vectors), what)
 
 
 def drawn_neurons(
@@ -144,7 +147,7 @@ def _given_coordinates(coordinates: npt.ArrayLike, n_neurons: int) -> tuple[np.n
     return drawn, points[drawn]
 
 
-def _draw(points: np.ndarray, panels: list[tuple[Grouping, np.ndarray]], n_neurons: int) -> Figure:
+def _draw(points: np.ndarray, panels: list[tuple[Grouping, np.ndarray]], n_neurons: int, what: str) -> Figure:
     n_rows = -(-len(panels) // _MAX_COLUMNS)
     n_columns = -(-len(panels) // n_rows)
     side = min(3.3, PAGE_WIDTH / n_columns)
@@ -165,7 +168,7 @@ def _draw(points: np.ndarray, panels: list[tuple[Grouping, np.ndarray]], n_neuro
     for ax in axes[len(panels) :]:
         ax.remove()
     of = f" of {n_neurons:,}" if len(points) < n_neurons else ""
-    figure.supxlabel(f"t-SNE of {len(points):,}{of} readout vectors", fontsize=7.5, color="#777777")
+    figure.supxlabel(f"t-SNE of {len(points):,}{of} {what}", fontsize=7.5, color="#777777")
     return figure
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from matplotlib.colors import to_hex, to_rgb
 
 from december_plugin.clustering.methods import METHODS
+from december_plugin.embeddings.space import READOUT_SPACE, EmbeddingSpace
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.methods import Method
 
@@ -93,8 +94,17 @@ _FAMILIES: dict[str, tuple[str, str]] = {
 # A model with another core by itself; a method on its readouts has the method's colour and a line of its own.
 _OTHER_CORE = ("#8C564B", "P")
 _OTHER_CORE_LINE: Dashes = (0, (6.0, 1.5, 1.2, 1.5))
+# Lines and shades of spaces: long dashes are functional, dots are directions; and every space has another brightness.
+_SPACES: dict[EmbeddingSpace, tuple[str | Dashes, str, float]] = {
+    READOUT_SPACE: ("-", INK, 0.0),
+    EmbeddingSpace(normalize="l2"): ((0, (1.0, 1.4)), "#FFFFFF", 0.4),
+    EmbeddingSpace(space="functional"): ((0, (5.0, 1.2)), "#000000", 0.25),
+    EmbeddingSpace(space="functional", normalize="l2"): ((0, (3.6, 1.0, 0.9, 1.0, 0.9, 1.0)), "#000000", 0.55),
+}
+_FUNCTIONAL_DECEMBER = "#8F6BE0"  # a hue of its own: a darker blue is a stronger loss
 # Weak to strong, around the blue of strength "auto"; the markers are those of the decades.
 _STRENGTH_COLORS = ("#7CBDE8", "#56B4E9", "#3A78C9", "#2B4FA8", "#1E2F78", "#14184A")
+_FUNCTIONAL_STRENGTHS = ("#C7B6EC", "#AB93E0", "#8A69CF", "#6A45B3", "#482A85", "#2A1555")
 _STRENGTH_MARKERS = ("<", ">", "v", "P", "h", "p", "*")
 # Samples of viridis, without its lightest end, which a page does not show.
 _ORDERED_COLORS = ("#440154", "#3E4A89", "#25848E", "#35B779", "#A5C32A")
@@ -118,8 +128,9 @@ class MethodStyle:
     marker
         matplotlib's name of the marker.
     linestyle
-        "-" for a method, "--" for a control, "-." for DECEMber with a constant target; a pattern of dashes where
-        :func:`method_styles` has to tell apart methods that would look the same.
+        "-" for a method, "--" for a control, "-." for DECEMber with a constant target; a pattern of dashes for every
+        other space than that of the readout vectors, and where :func:`method_styles` has to tell apart methods that
+        would look the same.
     linewidth, markersize
         In points.
     filled
@@ -162,7 +173,9 @@ def method_style(method: Method | str) -> MethodStyle:
 
     DECEMber has blues and thick lines: strength "auto" the blue of Okabe and Ito, a number a shade that is darker the
     stronger the clustering loss, with the marker of its decade. The other kinds have a colour and a marker each.
-    Controls have the colour of their method, a dashed line and hollow markers.
+    Controls have the colour of their method, a dashed line and hollow markers. In functional space colours are darker,
+    DECEMber's are violets, and lines have long dashes. Directions have dotted lines, or two dots between the dashes,
+    and colours that are paler, or darker still.
 
     Parameters
     ----------
@@ -177,16 +190,24 @@ def method_style(method: Method | str) -> MethodStyle:
         raise NotImplementedError(f"the method {method.kind!r} has no colour and marker in {__name__}._FAMILIES.")
     else:
         color, marker = _OTHER_CORE if method.core else _of_a_name(method.kind)
-    style = MethodStyle(color, marker)
     if method.kind == "december":
-        color, marker = _shade_of_strength(method.strength_number, color, marker)
-        style = MethodStyle(color, marker, linewidth=2.1, markersize=6.0, zorder=5.0)
+        color = _FUNCTIONAL_DECEMBER if method.space.is_functional else color
+        scale = _FUNCTIONAL_STRENGTHS if method.space.is_functional else _STRENGTH_COLORS
+        color, marker = _shade_of_strength(method.strength_number, color, marker, scale)
+    line, towards, share = _SPACES[method.space]
+    if share:
+        color = _interpolated((color, towards), share)
+    style = MethodStyle(color, marker, line)
+    if method.kind == "december":
+        style = replace(style, linewidth=2.1, markersize=6.0, zorder=5.0)
         if method.constant_target:
             style = replace(style, linestyle="-.")
     if method.core and method.kind in _FAMILIES:
         style = replace(style, linestyle=_OTHER_CORE_LINE, filled=False)
     if method.is_control:
-        style = replace(style, linestyle="--", linewidth=0.8 * style.linewidth, filled=False, zorder=style.zorder - 0.5)
+        style = replace(style, linewidth=0.8 * style.linewidth, filled=False, zorder=style.zorder - 0.5)
+        # The line of another space says more than that of controls, whose markers are hollow already.
+        style = replace(style, linestyle="--") if method.space == READOUT_SPACE else style
     return style
 
 
@@ -291,13 +312,13 @@ def _of_a_name(name: str) -> tuple[str, str]:
     return _OTHER_COLORS[code % n_colors], _MARKERS[code // n_colors % len(_MARKERS)]
 
 
-def _shade_of_strength(strength: float, color: str, marker: str) -> tuple[str, str]:
+def _shade_of_strength(strength: float, color: str, marker: str, scale: tuple[str, ...]) -> tuple[str, str]:
     if math.isnan(strength):
         return color, marker
     if strength == 0:
-        return _STRENGTH_COLORS[0], marker
+        return scale[0], marker
     decade = min(max(math.log10(strength), -2.0), 4.0)
-    return _interpolated(_STRENGTH_COLORS, (decade + 2) / 6), _STRENGTH_MARKERS[round(decade + 2)]
+    return _interpolated(scale, (decade + 2) / 6), _STRENGTH_MARKERS[round(decade + 2)]
 
 
 def _interpolated(colors: tuple[str, ...], position: float) -> str:

@@ -137,7 +137,10 @@ def layout(
 
 def line_of(style: MethodStyle) -> go.scatter.Line:
     """Return a line in the style of a method."""
-    dash = DASHES.get(style.linestyle, "dot") if isinstance(style.linestyle, str) else "dot"
+    if isinstance(style.linestyle, str):
+        dash = DASHES.get(style.linestyle, "dot")
+    else:  # matplotlib counts dashes in widths of the line
+        dash = ",".join(f"{1.3 * style.linewidth * length:.1f}px" for length in style.linestyle[1])
     return go.scatter.Line(color=style.color, width=1.3 * style.linewidth, dash=dash)
 
 

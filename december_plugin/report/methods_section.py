@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from december_plugin.clustering.methods import DECEMBER, POST_HOC
+from december_plugin.embeddings.space import READOUT_SPACE, EmbeddingSpace
 from december_plugin.evaluation.model_selection import format_n_clusters
 from december_plugin.findings.data import Analysis
 from december_plugin.findings.verdict import agreed_counts
@@ -15,6 +16,15 @@ from december_plugin.findings.wording import Wording
 from december_plugin.text.entry_names import complete_settings, short_function
 from december_plugin.text.formatting import numbered
 
+READOUT_VECTORS = (
+    "A readout vector is a neuron's weights on the features of its model's core, in a basis that training picks by "
+    "chance."
+)
+FUNCTIONAL = (
+    "A functional embedding is the readout vector times the symmetric root of the covariance of these features over "
+    "stimuli: distances are differences of predicted drives, in their standard deviations, whatever the basis."
+)
+DIRECTIONS = "Directions are vectors of length 1: what a neuron is tuned to, and not how strongly it is driven."
 CITATIONS = (
     (
         "december",
@@ -72,6 +82,9 @@ SETTINGS = {
     "start_scales": "scales at the start",
     "scale_centers": "centres that the scales are about",
     "empty_clusters": "empty clusters",
+    "space": "space",
+    "normalize": "lengths of the vectors",
+    "covariance_refresh": "the feature covariance is taken anew",
     "restore_mixture": "mixture restored with the best epoch",
 }
 NUMBER = {name: number for number, (name, _) in enumerate(CITATIONS, 1)}
@@ -105,20 +118,31 @@ def _models(analysis: Analysis) -> str:
     if not analysis.wording.trains:
         return (
             f"{int(analysis.agreement['n_models'].max())} models that were trained elsewhere, of {n:,} neurons in "
-            f"{numbered(len(analysis.sessions), 'session')}. What is clustered of a neuron: {analysis.space}. A "
-            "readout vector is a neuron's weights on the features of its model's core, in a basis that training picks "
-            "by chance. A functional embedding is the readout vector times the symmetric root of the covariance of "
-            "these features over stimuli: distances are differences of predicted drives, in their standard deviations, "
-            "whatever the basis. Directions are vectors of length 1: what a neuron is tuned to, and not how strongly "
-            "it is driven."
+            f"{numbered(len(analysis.sessions), 'session')}. What is clustered of a neuron: {analysis.space}. "
+            f"{READOUT_VECTORS} {FUNCTIONAL} {DIRECTIONS}"
         )
     function = short_function(analysis.model["fn"])
     return (
         f"Models of a shared core and one readout per session ({function}) predict the responses of "
-        f"{n:,} neurons in {len(analysis.sessions)} sessions. A neuron's readout vector, its weights on the core's "
-        f"features, is what is clustered. They are built and trained within nnfabrik {cite('nnfabrik')} with layers of "
+        f"{n:,} neurons in {len(analysis.sessions)} sessions. {_clustered(analysis)} "
+        f"The models are built and trained within nnfabrik {cite('nnfabrik')} with layers of "
         f"neuralpredictors {cite('neuralpredictors')}, and kept in DataJoint tables {cite('datajoint')}."
     )
+
+
+def _spaces(analysis: Analysis) -> list[EmbeddingSpace]:
+    """Return the spaces that are compared, each once."""
+    return list(dict.fromkeys(method.space for method in analysis.agreement["identity"]))
+
+
+def _clustered(analysis: Analysis) -> str:
+    spaces = _spaces(analysis)
+    if spaces == [READOUT_SPACE]:
+        return "A neuron's readout vector, its weights on the core's features, is what is clustered."
+    text = f"What is clustered of a neuron: {' or '.join(space.vectors for space in spaces)}. {READOUT_VECTORS}"
+    if any(space.is_functional for space in spaces):
+        text += f" {FUNCTIONAL}"
+    return f"{text} {DIRECTIONS}" if any(space.normalize == "l2" for space in spaces) else text
 
 
 def _training(analysis: Analysis, entries: pd.DataFrame) -> str:
@@ -163,9 +187,14 @@ def _post_hoc(analysis: Analysis) -> str:
     if not used:
         return "None: there is nothing to compare DECEMber with."
     return (
-        f"Fitted to the readout vectors of models that were trained without the clustering loss: {', '.join(used)}. "
-        "They are the comparison that tells what the clustering loss has added."
+        f"Fitted to the {_fitted_to(analysis)} of models that were trained without the clustering loss: "
+        f"{', '.join(used)}. They are the comparison that tells what the clustering loss has added."
     )
+
+
+def _fitted_to(analysis: Analysis) -> str:
+    rows = analysis.agreement[analysis.agreement["method"] != DECEMBER]
+    return " or ".join(dict.fromkeys(method.space.vectors for method in rows["identity"]))
 
 
 def _agreement(wording: Wording) -> str:
@@ -183,8 +212,11 @@ def _agreement(wording: Wording) -> str:
 def _null(analysis: Analysis) -> str:
     draws, many = analysis.nulls["n_draws"], analysis.wording.many
     number = f"{draws.min():g}" if draws.min() == draws.max() else f"{draws.min():g} to {draws.max():g}"
+    surrogates = "Surrogate readout vectors"
+    if analysis.wording.trains and _spaces(analysis) != [READOUT_SPACE]:
+        surrogates = "Surrogate vectors, drawn in the space of each clustering,"
     return (
-        f"Readouts of different {many} agree on clusters also where there are none. Surrogate readout vectors "
+        f"Readouts of different {many} agree on clusters also where there are none. {surrogates} "
         f"({number} draws) have the real ones' mean, covariance and marginals, within and across {many}, but no "
         f"clusters; they are made by iterated amplitude adjustment {cite('surrogates')} and clustered like the real "
         "ones. p is the share of draws that agree at least as well as the data, one-sided, with one added to both "

@@ -104,7 +104,9 @@ def embedding_picture(analysis: Analysis) -> Picture | None:
     groupings["session"] = neurons["data_key"].to_numpy(dtype=object)
     points = neurons[["x", "y"]].to_numpy()
     return picture(
-        lambda: embedding_figure(points, groupings, coordinates=points, reference=next(iter(groupings))),
+        lambda: embedding_figure(
+            points, groupings, coordinates=points, reference=next(iter(groupings)), what=embedding.vectors
+        ),
         f"t-SNE of {embedding.vectors}, coloured by cluster, by known type where there are some, and by session.",
     )
 

@@ -29,7 +29,10 @@ def line_swatch(color: str) -> str:
 
 def line_settings(style: MethodStyle) -> str:
     """Return the attributes of the line of a method."""
-    dash = _DASHES.get(style.linestyle, "1 2") if isinstance(style.linestyle, str) else "1 2"
+    if isinstance(style.linestyle, str):
+        dash = _DASHES.get(style.linestyle, "1 2")
+    else:
+        dash = " ".join(f"{style.linewidth * length:.1f}" for length in style.linestyle[1])
     dashes = f' stroke-dasharray="{dash}"' if dash else ""
     return f'stroke="{style.color}" stroke-width="{style.linewidth:g}"{dashes}'
 

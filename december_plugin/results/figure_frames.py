@@ -6,16 +6,15 @@ They take the same restrictions as :mod:`december_plugin.results.agreement`, and
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from december_plugin.clustering.methods import DECEMBER
+from december_plugin.clustering.methods import DECEMBER, embedding_space
 from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.embeddings.neuron_ids import NeuronIds, match_neurons
-from december_plugin.embeddings.readout_vectors import readout_embeddings
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.agreement import MEASURES, compare_partitions
 from december_plugin.evaluation.methods import Method
@@ -24,7 +23,6 @@ from december_plugin.results.labels import names_of
 from december_plugin.results.queries import assignments_of, configuration_key, frame_of
 from december_plugin.schemas.declare import DecemberTables
 from december_plugin.schemas.stored_labels import AssignedLabels, assigned_labels
-from december_plugin.schemas.stored_models import stored_state_dict
 
 DATA = ("dataset_fn", "dataset_hash", "model_fn", "model_hash")
 TRAINING = ("trainer_role", "strength_setting", "pretrain_epochs", "learning_rate")
@@ -145,10 +143,8 @@ def restarts_frame(tables: DecemberTables, restriction: Any = True) -> pd.DataFr
     """
     models = assignments_of(tables, restriction)
     models = models[models["method"] != DECEMBER]
-    starts = {
-        row["clustering_hash"]: _start(row)
-        for row in tables.Clustering().fetch("KEY", "method", "settings", as_dict=True)
-    }
+    settings = dict(zip(*tables.Clustering().fetch("clustering_hash", "settings"), strict=True))
+    starts = {name: _start(own) for name, own in settings.items()}
     models = models.assign(
         start=[starts[hash_][0] for hash_ in models["clustering_hash"]],
         rest=[starts[hash_][1] for hash_ in models["clustering_hash"]],
@@ -167,7 +163,8 @@ def restarts_frame(tables: DecemberTables, restriction: Any = True) -> pd.DataFr
             first, second = group.iloc[a], group.iloc[b]
             # One model: the same neurons in the same order.
             ari = compare_partitions(assigned[a].labels, assigned[b].labels, no_cluster=NO_CLUSTER).adjusted_rand_index
-            method = Method(str(first["method"]))
+            space = embedding_space(settings[first["clustering_hash"]])
+            method = Method(str(first["method"]), space=space)
             row = {"label": method.name, "identity": method, "method": method.kind}
             row |= {"n_clusters": int(first["n_clusters"])}
             row |= {"start_a": first["start"], "start_b": second["start"], "ari": ari}
@@ -179,7 +176,7 @@ def first_starts(tables: DecemberTables) -> set[str]:
     """Return the hashes of the clusterings, of those that differ in nothing but their random start only the first."""
     kept: dict[tuple[Any, ...], tuple[int, str]] = {}
     for row in tables.Clustering().fetch("KEY", "method", "n_clusters", "settings", as_dict=True):
-        start, rest = _start(row)
+        start, rest = _start(row["settings"])
         name = (row["method"], row["n_clusters"], rest)
         kept[name] = min(kept.get(name, (start, row["clustering_hash"])), (start, row["clustering_hash"]))
     return {hash_ for _, hash_ in kept.values()}
@@ -243,11 +240,11 @@ def _learning_rate(function: str, config: Any, default: float) -> float:
     return float(value)
 
 
-def _start(row: dict[str, Any]) -> tuple[int, str]:
+def _start(settings: Mapping[str, Any]) -> tuple[int, str]:
     """Return a clustering's random start, and everything else in its settings as text."""
-    settings = dict(row["settings"])
-    start = int(settings.pop("seed", 0))
-    return start, repr(sorted(settings.items()))
+    others = dict(settings)
+    start = int(others.pop("seed", 0))
+    return start, repr(sorted(others.items()))
 
 
 def _common(assigned: list[AssignedLabels]) -> NeuronIds:
@@ -258,8 +255,8 @@ def _common(assigned: list[AssignedLabels]) -> NeuronIds:
 
 
 def _vectors(tables: DecemberTables, key: dict[str, Any], assigned: AssignedLabels) -> np.ndarray:
-    """Return a model's readout vectors in the order of the assignment."""
-    embeddings = readout_embeddings(stored_state_dict(tables.TrainedModel, key))
+    """Return a model's vectors in the space of the clustering, in the order of the assignment."""
+    embeddings = tables.vectors.of(key)
     # An assignment has the sessions by name, a model in its own order; neurons are in the session's order in both.
     keys = np.asarray(embeddings.data_keys)
     order = [np.flatnonzero(keys == data_key) for data_key in dict.fromkeys(assigned.ids.data_keys)]

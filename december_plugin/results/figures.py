@@ -75,11 +75,19 @@ class Analysis:
 
     @property
     def december(self) -> pd.DataFrame:
-        """The rows of DECEMber."""
+        """The rows of DECEMber, in the space in which most was trained: what is varied is compared within one."""
         rows = self.table[self.table["method"] == "december"]
         if rows.empty:
             raise LeftOutError("there is no model with a clustering loss")
-        return rows
+        spaces = pd.Series([method.space.phrase for method in rows["identity"]], index=rows.index)
+        return rows[spaces == _most_common(spaces)]
+
+    def trainings_like(self, rows: pd.DataFrame) -> list[dict[str, str]]:
+        """Return a restriction to the trainers of rows of DECEMber, and to all that train without clusters."""
+        trainer = ["trainer_fn", "trainer_hash"]
+        others = self.table[self.table["method"] != "december"]
+        keys = pd.concat([rows[trainer], others[trainer]]).drop_duplicates().to_dict("records")
+        return [{**self.key, **key} for key in keys]
 
 
 def draw_all(
@@ -162,7 +170,7 @@ def strength(analysis: Analysis) -> Figure:
     chosen = rows.assign(label=["DECEMber, strength " + setting for setting in rows["strength_setting"]])
     others = analysis.table[analysis.table["trainer_role"] == "baseline"]
     table = pd.concat([chosen, others]).dropna(subset="agreement_mean")
-    performance = figure_frames.performance_frame(analysis.tables, analysis.key)
+    performance = figure_frames.performance_frame(analysis.tables, analysis.trainings_like(analysis.december))
     clustered = performance[performance["trainer_role"] == "december"]
     clustered = clustered[clustered["pretrain_epochs"] == rows["pretrain_epochs"].iloc[0]]
     clustered = one_rate_each(clustered)
@@ -190,7 +198,7 @@ def pretraining(analysis: Analysis) -> Figure:
 
 def learning_rates(analysis: Analysis) -> Figure:
     """Draw validation and test correlation against the learning rate (Figures 5 and 6)."""
-    performance = figure_frames.performance_frame(analysis.tables, analysis.key)
+    performance = figure_frames.performance_frame(analysis.tables, analysis.trainings_like(analysis.december))
     performance = performance[performance["trainer_role"] == "december"]
     if performance["learning_rate"].nunique() < 2:
         raise LeftOutError("there is one learning rate only")
@@ -341,7 +349,7 @@ def _pretrainings(analysis: Analysis) -> tuple[pd.DataFrame, pd.DataFrame]:
     rates = figure_frames.learning_rates(analysis.tables)
     rows = rows.merge(rates, on=["trainer_fn", "trainer_hash"])
     rows = rows.drop_duplicates(["pretrain_epochs", "learning_rate", "n_clusters"])
-    performance = figure_frames.performance_frame(analysis.tables, analysis.key)
+    performance = figure_frames.performance_frame(analysis.tables, analysis.trainings_like(analysis.december))
     performance = performance[
         (performance["trainer_role"] == "december") & (performance["strength_setting"] == tried.idxmax())
     ]

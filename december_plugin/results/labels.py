@@ -13,7 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from december_plugin.clustering.methods import DECEMBER
+from december_plugin.clustering.methods import DECEMBER, embedding_space
+from december_plugin.embeddings.space import READOUT_SPACE, EmbeddingSpace
 from december_plugin.evaluation.methods import Method, role_order
 from december_plugin.results.queries import configuration_key, frame_of
 from december_plugin.schemas.declare import DecemberTables
@@ -111,6 +112,7 @@ def configuration_methods(configurations: pd.DataFrame) -> list[Method]:
                 role=one_line(record["trainer_role"]),
                 strength=strengths[at] if is_december and several_strengths else "",
                 constant_target=is_december and several_targets and targets[at],
+                space=_space(record),
             )
     return methods.tolist()
 
@@ -165,6 +167,12 @@ def _strength(record: Mapping[str, Any]) -> str:
     return one_line(record["strength_setting"])
 
 
+def _space(record: Mapping[str, Any]) -> EmbeddingSpace:
+    """Return the space of a configuration: DECEMber has it from its trainer."""
+    said_by = "trainer_config" if record["method"] == DECEMBER else "clustering_settings"
+    return embedding_space(given_settings(record[said_by]))
+
+
 def _has_constant_target(record: Mapping[str, Any]) -> bool:
     return given_settings(record["trainer_config"]).get("detach_target") is True
 
@@ -215,10 +223,13 @@ def _without_count(settings: Any) -> dict[str, Any]:
 def _base(record: Mapping[str, Any]) -> str:
     """Return the name that a configuration has by itself."""
     comment, method, role = one_line(record["trainer_comment"]), str(record["method"]), str(record["trainer_role"])
-    name = Method(method, role).name
+    space = _space(record)
+    name = Method(method, role, space=space).name
     if method == DECEMBER:
-        name = Method(method).name
-        return comment if comment.lower().startswith("december") else f"{name}, {comment}".rstrip(", ")
+        name = Method(method, space=space).name
+        if not comment.lower().startswith("december"):
+            return f"{name}, {comment}".rstrip(", ")
+        return comment if space == READOUT_SPACE or space.phrase in comment else f"{comment}, {space.phrase}"
     return name if role in ("baseline", "control") or not comment else f"{name}, {comment}"
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.embeddings.readout_vectors import readout_embeddings
 from december_plugin.errors import DecemberError
 from december_plugin.findings.data import Analysis, Confusion, Embedding, MissingItem, SelectedConfiguration
 from december_plugin.findings.embedding import drawn_embedding
@@ -19,7 +18,7 @@ from december_plugin.results.confusion import confusion_frame
 from december_plugin.results.performance import performance_table, session_performance, with_model_labels
 from december_plugin.results.queries import configuration_key, frame_of, known_types_name
 from december_plugin.schemas.declare import DecemberTables
-from december_plugin.schemas.stored_models import FROM_RECORDING, stored_state_dict
+from december_plugin.schemas.stored_models import FROM_RECORDING
 from december_plugin.text.entry_names import complete_settings
 
 NEURON = ["data_key", "unit_id"]
@@ -89,6 +88,7 @@ class AnalysisReader:
             types_name=types_name,
             n_types=n_types,
             missing=tuple(self.missing),
+            space=self._space(),
         )
 
     # --- parts
@@ -98,6 +98,11 @@ class AnalysisReader:
         key = {f"{kind}_fn": self.group[f"{kind}_fn"], f"{kind}_hash": self.group[f"{kind}_hash"]}
         row = (table & key).fetch1()
         return {name: row[f"{kind}_{name}"] for name in ("fn", "hash", "comment", "config")}
+
+    def _space(self) -> str:
+        """Return what of a neuron is compared, in words; "" where configurations differ in it."""
+        phrases = {method.space.phrase for method in self.agreement["identity"]}
+        return phrases.pop() if len(phrases) == 1 else ""
 
     def _known_types(self) -> tuple[str | None, pd.DataFrame | None]:
         """Return name and types of the neurons of this dataset; None if it has none."""
@@ -227,14 +232,14 @@ class AnalysisReader:
         except (DecemberError, DataJointError, OSError) as error:
             words = " ".join(str(error).split())
             remedy = (
-                f"The readout vectors could not be read or drawn: {words} Run `december report` where the store can be "
+                f"The vectors could not be read or drawn: {words} Run `december report` where the store can be "
                 "reached, with an account that may read it."
             )
             self.missing.append(MissingItem("the t-SNE", remedy))
             return None
 
     def _computed_embedding(self, key: dict[str, Any]) -> Embedding:
-        embeddings = readout_embeddings(stored_state_dict(self.tables.TrainedModel, key))
+        embeddings = self.tables.vectors.of(key)
         # The stored clusters, in the order of the vectors: sessions in the model's order, neurons in the session's.
         assigned = dict(list(assignment_frame(self.tables, key).groupby("data_key")))
         order = list(dict.fromkeys(str(name) for name in embeddings.data_keys))
@@ -244,6 +249,7 @@ class AnalysisReader:
             neurons,
             seed=int(key["seed"]),
             max_per_session=self.max_neurons_per_session,
+            what=self.tables.vectors.space_of(key).vectors,
             log=self.log,
         )
 

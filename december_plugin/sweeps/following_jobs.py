@@ -8,7 +8,7 @@ from typing import Any
 
 import datajoint as dj
 
-from december_plugin.clustering.methods import DECEMBER, canonical_settings
+from december_plugin.clustering.methods import DECEMBER, canonical_settings, embedding_space
 from december_plugin.importing.datajoint_internals import job_hash
 from december_plugin.schemas.clusters import clustering_hash
 from december_plugin.schemas.nulls import surrogate_row
@@ -19,7 +19,9 @@ CLUSTERINGS, EVALUATIONS, NULL = "clusterings", "evaluations", "the null"
 # number of clusters with others, only their labels say.
 GROUPS = {
     CLUSTERINGS: ("ClusterAssignment",),
-    EVALUATIONS: ("TrainingSummary", "TestPerformance", "SeedAgreement", "Consensus", "ClusterQuality"),
+    EVALUATIONS: (
+        *("TrainingSummary", "TestPerformance", "FeatureCovariance", "SeedAgreement", "Consensus", "ClusterQuality"),
+    ),
     NULL: ("SurrogateAgreement",),
 }
 PER_TRAINING = ("TrainingSummary", "TestPerformance")
@@ -80,10 +82,15 @@ class _Jobs:
         self.trained = [
             {**dataset, **model, **trainer} for dataset in datasets for model in models for trainer in trainers
         ]
-        clusterings = {str(row["clustering_hash"]): str(row["method"]) for row in _rows(tables.Clustering, "method")}
+        rows = _rows(tables.Clustering, "method", "space")
+        clusterings = {str(row["clustering_hash"]): str(row["method"]) for row in rows}
+        spaces = {str(row["space"]) for row in rows}
         for entry in sweep.clusterings:
             settings = canonical_settings(entry.method, entry.settings)
             clusterings[clustering_hash(entry.method, entry.n_clusters or 0, settings)] = entry.method
+            spaces.add(embedding_space(settings).space)
+        fitted_to = [key for key in self.trained if not tables.ClusterAssignment.is_december(key["trainer_fn"])]
+        self.with_covariance = fitted_to if "functional" in spaces else []
         self.configurations = [
             {**key, "clustering_hash": name}
             for key in self.trained
@@ -111,7 +118,7 @@ class _Jobs:
         table = getattr(self.tables, name)
         if name in PER_SET_OF_SEEDS:
             return self._sets_left(table, list(self.draws) if name == "SurrogateAgreement" else [None])
-        keys = self.trained if name in PER_TRAINING else self.configurations
+        keys = self._keys_of(name)
         n_seeds = len(self.seeds)
         number = len(keys) * (n_seeds * (n_seeds - 1) // 2 if name == "SeedAgreement" else n_seeds)
         if not number:
@@ -124,6 +131,12 @@ class _Jobs:
         return number - sum(
             int(row.pop("n")) for row in counts if _values({name: row[name] for name in keys[0]}) in wanted
         )
+
+    def _keys_of(self, name: str) -> Sequence[Key]:
+        """Return the keys of a table without the seed."""
+        if name == "FeatureCovariance":
+            return self.with_covariance
+        return self.trained if name in PER_TRAINING else self.configurations
 
     def _sets_left(self, table: Any, surrogates: list[str | None]) -> int:
         names = [*self.trained[0], "clustering_hash", "n_seeds"]

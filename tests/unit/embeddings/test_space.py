@@ -76,7 +76,9 @@ def test_functional_embeddings_need_the_root_of_the_same_model() -> None:
 
 def test_spaces_have_names_and_unknown_ones_are_refused() -> None:
     assert EmbeddingSpace().phrase == "readout vectors"
-    assert EmbeddingSpace(space="functional", normalize="l2").phrase == "functional, direction"
+    direction = EmbeddingSpace(space="functional", normalize="l2")
+    assert (direction.phrase, direction.vectors) == ("functional, direction", "directions of functional embeddings")
+    assert (EmbeddingSpace().phrase, EmbeddingSpace().vectors) == ("readout vectors",) * 2
     with pytest.raises(SettingsError, match=r"space is 'functonal', which is unknown. Did you mean 'functional'\?"):
         EmbeddingSpace(space="functonal")
     with pytest.raises(SettingsError, match="normalize is 'l1', which is unknown"):

@@ -58,6 +58,23 @@ def beside(analysis: Analysis, kind: str) -> dict[str, str | None]:
 CONTROL = {"stop_after_pretraining": True}
 
 
+def test_references_are_in_the_same_space() -> None:
+    functional = {"space": "functional", "normalize": "l2"}
+    pretrained = {"pretrain_epochs": 40}
+    found = sweep(
+        ("D", pretrained),
+        ("D functional", {**pretrained, **functional}),
+        ("base", {}),
+        ("end", {"pretrain_epochs": 40, **CONTROL}),
+    )
+    assert beside(found, "t mixture") == {"D": "t_mixture of base", "D functional": None}
+    assert beside(found, "end")["D functional"] is None
+    clusterings = {name: {**found.clustering_settings.get(name, {}), **functional} for name in ("kmeans", "t_mixture")}
+    moved = replace(found, clustering_settings=clusterings)
+    assert beside(moved, "t mixture") == {"D": None, "D functional": "t_mixture of base"}
+    assert beside(moved, "end") == {"D": None, "D functional": "kmeans of end"}
+
+
 def test_each_pretraining_has_its_own_control() -> None:
     found = sweep(
         ("D8", {"pretrain_epochs": 8}),

@@ -13,6 +13,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from december_plugin.clustering import methods as clustering_methods
+from december_plugin.embeddings.space import EmbeddingSpace
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.methods import Method
 from december_plugin.plots import (
@@ -95,6 +96,33 @@ def test_december_is_emphasised_and_in_one_family_of_hue():
     for style in december:
         red, _, blue = matplotlib.colors.to_rgb(style.color)
         assert blue > red + 0.2
+
+
+SPACES = [EmbeddingSpace(space=space, normalize=way) for space in ("readout", "functional") for way in ("none", "l2")]
+
+
+@pytest.mark.parametrize("role", ["baseline", "control"])
+@pytest.mark.parametrize("kind", clustering_methods.METHODS)
+def test_spaces_differ_in_line_and_in_brightness_and_keep_the_marker(kind, role):
+    styles = [method_style(Method(kind, role, space=space)) for space in SPACES]
+    assert styles[0] == method_style(Method(kind, role))
+    assert len({style.marker for style in styles}) == 1
+    assert len({style.linestyle for style in styles}) == 4
+    brightness = [np.dot(matplotlib.colors.to_rgb(style.color), (0.21, 0.72, 0.07)) for style in styles]
+    readout, readout_direction, functional, functional_direction = brightness
+    assert readout_direction > readout + 0.1
+    assert functional > functional_direction + 0.03
+    assert len(set(brightness)) == 4
+
+
+def test_a_stronger_loss_is_darker_in_functional_space_too():
+    strengths = ("0.01", "1", "100", "1e4")
+    styles = [method_style(Method("december", strength=strength, space=SPACES[3])) for strength in strengths]
+    luminance = [np.dot(matplotlib.colors.to_rgb(style.color), (0.21, 0.72, 0.07)) for style in styles]
+    assert luminance == sorted(luminance, reverse=True)
+    for style in styles:
+        red, green, blue = matplotlib.colors.to_rgb(style.color)
+        assert green < min(red, blue)  # a violet
 
 
 def december_of(strength):

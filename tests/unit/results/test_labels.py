@@ -12,7 +12,8 @@ from december_plugin.results.labels import configuration_methods
 
 def configuration(method: str, role: str, strength: str | None = None, **more: Any) -> dict[str, Any]:
     key = {"dataset_fn": "d", "dataset_hash": "d", "model_fn": "m", "model_hash": "m"}
-    return {**key, "method": method, "trainer_role": role, "strength_setting": strength, "trainer_config": {}, **more}
+    settings = {"trainer_config": {}, "clustering_settings": {}}
+    return {**key, "method": method, "trainer_role": role, "strength_setting": strength, **settings, **more}
 
 
 def test_a_strength_is_part_of_a_method_where_several_are_compared() -> None:
@@ -37,6 +38,23 @@ def test_a_constant_target_is_part_of_a_method_where_both_are_compared() -> None
     both = pd.DataFrame([configuration("december", "december"), configuration("december", "december", **constant)])
     assert [method.constant_target for method in configuration_methods(both)] == [False, True]
     assert [method.constant_target for method in configuration_methods(both.iloc[1:])] == [False]
+
+
+def test_the_space_is_part_of_a_method_by_the_settings_of_its_clustering_or_trainer() -> None:
+    l2 = {"space": "functional", "normalize": "l2"}
+    rows = [
+        configuration("kmeans", "baseline", clustering_settings={"seed": 0, **l2}, trainer_config={}),
+        configuration("kmeans", "baseline", clustering_settings={"normalize": "l2"}, trainer_config={}),
+        configuration("december", "december", trainer_config=l2),
+        configuration("kmeans", "december", trainer_config=l2),
+    ]
+    names = [method.name for method in configuration_methods(pd.DataFrame(rows))]
+    assert names == [
+        "k-means, functional, direction",
+        "k-means, readout vectors, direction",
+        "DECEMber, functional, direction",
+        "k-means",
+    ]
 
 
 def test_the_text_of_a_comment_says_nothing() -> None:

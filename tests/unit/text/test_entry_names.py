@@ -48,6 +48,28 @@ def test_what_is_alone_has_a_plain_name() -> None:
     ) == ["DECEMber, strength auto", "DECEMber, strong", "k-means", "k-means, end of pretraining", "t mixture"]
 
 
+def test_spaces_other_than_the_readout_vectors_are_named_in_words() -> None:
+    direction = {"space": "functional", "normalize": "l2"}
+    functional = {"clustering_settings": direction, "clustering_hash": "functional"}
+    assert labels(
+        configuration("december", {"n_clusters": 6}, "DECEMber, strength auto"),
+        configuration("december", {"n_clusters": 6, **direction}, "DECEMber, strength auto"),
+        configuration("december", {"n_clusters": 6, "strength": 3, **direction}, "DECEMber, functional, direction, 3"),
+        configuration("december", {"n_clusters": 6, "strength": 3, **direction}, "strong"),
+        configuration("kmeans", {}),
+        configuration("kmeans", {}, **functional),
+        configuration("kmeans", {"stop_after_pretraining": True}, **functional),
+    ) == [
+        "DECEMber, strength auto",
+        "DECEMber, strength auto, functional, direction",
+        "DECEMber, functional, direction, 3",
+        "DECEMber, functional, direction, strong",
+        "k-means",
+        "k-means, functional, direction",
+        "k-means, functional, direction, end of pretraining",
+    ]
+
+
 def test_comments_are_on_one_line_and_without_what_a_terminal_obeys() -> None:
     assert labels(
         configuration("december", {"n_clusters": 6}, "\x1b[31mDECEMber\a,\n strong"),
