@@ -83,7 +83,7 @@ SETTINGS = {
     "scale_centers": "centres that the scales are about",
     "empty_clusters": "empty clusters",
     "space": "space",
-    "normalize": "lengths of the vectors",
+    "normalize": "normalisation",
     "covariance_refresh": "the feature covariance is taken anew",
     "restore_mixture": "mixture restored with the best epoch",
 }
