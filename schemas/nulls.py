@@ -34,7 +34,7 @@ class Surrogate(dj.Lookup):
     surrogate_name: varchar(64)           # name, for tables and figures
     n_draws: int unsigned                 # number of surrogates of all seeds of a configuration
     surrogate_seed: int unsigned          # seed of the draws
-    surrogate_method: varchar(32)         # elliptical = keeps sizes (norms); gaussian = does not; planar, combined
+    surrogate_method: varchar(32)         # elliptical = keeps sizes (norms); gaussian = does not; or another
     surrogate_clusterings=null: varchar(64)  # methods of the clusterings it is drawn for, comma-separated; null = all
     surrogate_ts=CURRENT_TIMESTAMP: timestamp  # time of registration (server's clock)
     """
@@ -61,7 +61,7 @@ class Surrogate(dj.Lookup):
         seed
             Of the draws, 0 to 2**32 - 1.
         method
-            "elliptical", "gaussian", "planar" or "combined", see :mod:`december_plugin.evaluation.null`.
+            "elliptical", "gaussian", "planar", "axial" or "combined", see :mod:`december_plugin.evaluation.null`.
         clusterings
             Methods of the clusterings that it is drawn for, of :data:`december_plugin.clustering.methods.METHODS`; None
             for all.

@@ -12,9 +12,10 @@ that out.
 
 ``"planar"`` starts from the whole cloud instead, seen in planes of two principal axes each, the widest two first: in
 every plane each surrogate neuron has the distance from the centre that a randomly chosen real neuron has there, and a
-random angle. A ring stays a ring, and a normal cloud what it is; sizes are lost. ``"combined"`` draws an elliptical and
-a planar set each time and keeps the one whose seeds agree better, so that agreement must be more than either kind of
-continuum gives.
+random angle. A ring stays a ring, and a normal cloud what it is; sizes are lost. ``"axial"`` does so along every
+principal axis by itself, with a random sign, and keeps a cloud whose axes are sparse. ``"combined"`` draws a set of
+surrogates of each of these three kinds every time and keeps the one whose seeds agree best, so that agreement must be
+more than any of these continua gives.
 
 Two steps alternate from a start, as in the iterated surrogates of time series (IAAFT, Schreiber and Schmitz,
 Physical Review Letters 77, 1996): the covariance is imposed by the nearest linear map, and the marginals by ranks.
@@ -43,10 +44,10 @@ from december_plugin.evaluation.agreement import compare_partitions
 from december_plugin.text.array_repr import ArrayRepr
 from december_plugin.validation.checks import check_count, check_seed
 
-SurrogateMethod = Literal["elliptical", "gaussian", "planar", "combined"]
+SurrogateMethod = Literal["elliptical", "gaussian", "planar", "axial", "combined"]
 SURROGATE_METHODS: tuple[str, ...] = get_args(SurrogateMethod)
 # Those of which the draw that agrees better counts; every other method is one kind of draws.
-COMBINED = {"combined": ("elliptical", "planar")}
+COMBINED = {"combined": ("elliptical", "planar", "axial")}
 KINDS = tuple(method for method in SURROGATE_METHODS if method not in COMBINED)
 DEFAULT_DRAWS = 20
 MAX_ROUNDS = 30
@@ -87,7 +88,7 @@ class SurrogateReadouts:
     readouts
         For every seed the readout vectors (N, D), of the same neurons in the same order; D may differ.
     method
-        "elliptical", "gaussian" or "planar", see above.
+        "elliptical", "gaussian", "planar" or "axial", see above.
     seed
         Of the draws, 0 to 2**32 - 1.
 
@@ -120,7 +121,7 @@ class SurrogateReadouts:
         centered = (stacked[self.varies] - self._means) / self._spread
         self.correlations = centered @ centered.T / self.n_neurons
         self._axes, self._lengths = _principal(self.correlations, self.n_neurons)
-        self._radii = _radii(self._axes.T @ centered / self._lengths[:, None])
+        self._scores = self._axes.T @ centered / self._lengths[:, None]
         self.on_sphere = [_on_sphere(matrix) for matrix in matrices]
         self._directions, self._sizes = self._decomposed(stacked)
         self._direction_mean = self._directions.mean(axis=1, keepdims=True)
@@ -169,7 +170,9 @@ class SurrogateReadouts:
             noise = rng.standard_normal((len(self._lengths), self.n_neurons))
             return (self._axes * self._lengths) @ noise
         if self.method == "planar":
-            return (self._axes * self._lengths) @ _turned(self._radii, len(self._lengths), rng)
+            return (self._axes * self._lengths) @ _turned(self._scores, rng)
+        if self.method == "axial":
+            return (self._axes * self._lengths) @ _mirrored(self._scores, rng)
         noise = rng.standard_normal((len(self._direction_lengths), self.n_neurons))
         drawn = np.zeros((len(self.varies), self.n_neurons))
         drawn[self.varies] = self._direction_mean + (self._direction_axes * self._direction_lengths) @ noise
@@ -256,7 +259,7 @@ def null_agreement(
     n_draws
         Number of surrogates of all seeds, at least 1; of each kind, where there are several.
     method
-        As for :class:`SurrogateReadouts`, or "combined", which takes twice the time.
+        As for :class:`SurrogateReadouts`, or "combined", which takes three times as long.
     seed
         Of the draws.
 
@@ -371,27 +374,23 @@ def _with_values(current: FloatArray, values: FloatArray) -> FloatArray:
     return placed
 
 
-def _radii(scores: FloatArray) -> FloatArray:
-    """Return radii (ceil(r / 2), N) of scores (r, N), axes ascending in width, in planes of two axes, widest first."""
-    widest_first = scores[::-1]
-    radii = np.abs(widest_first[::2])
-    paired = len(scores) // 2
-    radii[:paired] = np.hypot(radii[:paired], widest_first[1::2])
-    return radii
+def _turned(scores: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Return ``scores`` (r, N), axes ascending in width, with random angles in the planes of two axes, widest first.
 
-
-def _turned(radii: FloatArray, rank: int, rng: np.random.Generator) -> FloatArray:
-    """Return scores (r, N) that have these radii, each plane's of other neurons, and random angles.
-
-    The axis that an odd rank leaves over has a random sign.
+    Each plane has the radii of its own neurons in another order. The axis that an odd rank leaves over is mirrored.
     """
-    radii = rng.permuted(radii, axis=1)
+    widest_first = scores[::-1]
+    paired = len(scores) // 2 * 2
+    radii = rng.permuted(np.hypot(widest_first[:paired:2], widest_first[1:paired:2]), axis=1)
     angles = rng.uniform(0, 2 * np.pi, size=radii.shape)
-    if rank % 2:
-        angles[-1] = np.pi * (angles[-1] >= np.pi)
-    scores = np.empty((2 * len(radii), radii.shape[1]))
-    scores[::2], scores[1::2] = radii * np.cos(angles), radii * np.sin(angles)
-    return scores[:rank][::-1]
+    turned = _mirrored(widest_first, rng)
+    turned[:paired:2], turned[1:paired:2] = radii * np.cos(angles), radii * np.sin(angles)
+    return turned[::-1]
+
+
+def _mirrored(scores: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Return ``scores`` (r, N) with random signs, each axis in an order of its own."""
+    return np.asarray(rng.permuted(np.abs(scores), axis=1) * rng.choice([-1.0, 1.0], size=scores.shape))
 
 
 def _on_sphere(matrix: FloatArray) -> bool:

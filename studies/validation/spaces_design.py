@@ -86,10 +86,10 @@ class Training:
 
 def _trainings() -> Iterator[Training]:
     readout, _, functional, direction = SPACES
-    chosen = [(readout, "uniform"), (readout, "learned"), (direction, "learned"), (functional, "learned")]
-    for space, weights in (*chosen, (direction, "uniform")):
+    chosen = [(readout, "uniform", 4), (readout, "learned", 4), (direction, "learned", 4)]
+    for space, weights, n_draws in (*chosen, (functional, "learned", 2), (direction, "uniform", 2)):
         settings = {"space": space.space, "normalize": space.normalize, "weights": weights}
-        yield Training(f"{space.phrase}, {weights}", space, settings)
+        yield Training(f"{space.phrase}, {weights}", space, settings, n_draws)
     settings = {"space": "functional", "normalize": "l2", "weights": "learned", "covariance_refresh": "never"}
     yield Training(f"{direction.phrase}, learned, covariance never refreshed", direction, settings, n_draws=2)
 
@@ -140,8 +140,8 @@ def tasks(populations: tuple[Population, ...] = POPULATIONS) -> list[tuple[Popul
 def december_tasks(
     populations: tuple[Population, ...] = POPULATIONS, trainings: tuple[Training, ...] = TRAININGS
 ) -> list[tuple[Training, Condition, int]]:
-    """Return the DECEMber trainings of the central populations, draw by draw: paired ones are next to each other."""
-    return [
+    """Return the DECEMber trainings of the central populations, those of four draws first, paired ones together."""
+    found = [
         (training, draw, seed)
         for number in range(max((population.n_draws for population in populations), default=0))
         for population in populations
@@ -151,3 +151,4 @@ def december_tasks(
         for training in trainings
         if number < training.n_draws and seed <= training.n_seeds
     ]
+    return sorted(found, key=lambda task: -task[0].n_draws)

@@ -21,8 +21,10 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path("build/validation"), help="results (%(default)s)")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="default: all, in this order")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing after so many minutes")
+    parser.add_argument("--only", nargs="+", metavar="POPULATION", default=[each.name for each in POPULATIONS])
     args = parser.parse_args()
-    return run(args.folder.resolve(), POPULATIONS, tuple(args.stages), args.minutes)
+    chosen = tuple(population for population in POPULATIONS if population.name in args.only)
+    return run(args.folder.resolve(), chosen, tuple(args.stages), args.minutes)
 
 
 def run(folder: Path, populations: tuple[Population, ...], stages: tuple[str, ...], minutes: float) -> int:

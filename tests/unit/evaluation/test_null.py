@@ -12,7 +12,7 @@ from december_plugin.errors import EmbeddingError, NoClustersError, SettingsErro
 from december_plugin.evaluation.null import SurrogateReadouts, null_agreement, null_band
 from december_plugin.evaluation.surrogate_settings import SurrogateSettings
 
-METHODS = ["elliptical", "gaussian", "planar"]
+METHODS = ["elliptical", "gaussian", "planar", "axial"]
 
 
 def continuum(
@@ -153,6 +153,21 @@ def test_planes_keep_the_distances_and_the_axis_left_over_its_sizes():
     assert kstest(np.arctan2(drawn[:, 1], drawn[:, 2]) / (2 * np.pi) + 0.5, "uniform").pvalue > 0.001
 
 
+def test_axial_surrogates_keep_the_sizes_along_every_principal_axis():
+    rng = np.random.default_rng(0)
+    places = rng.standard_normal((300, 3)) * rng.standard_normal((300, 3)) * [4, 2, 1]
+    readouts = [places @ np.linalg.qr(rng.standard_normal((6, 6)))[0][:3] for _ in range(2)]
+    real = np.concatenate(readouts, axis=1)
+    scaled = (real - real.mean(axis=0)) / real.std(axis=0)
+    axes = np.linalg.svd(scaled, full_matrices=False)[2][:3]
+    drawn = SurrogateReadouts(readouts, method="axial")._start(np.random.default_rng(0)).T
+    for axis in axes:
+        np.testing.assert_allclose(np.sort(np.abs(drawn @ axis)), np.sort(np.abs(scaled @ axis)), atol=1e-9)
+        assert abs(np.mean(drawn @ axis > 0) - 0.5) < 0.15
+    # What is large along one axis is not so along another more often than chance has it.
+    assert np.abs(np.corrcoef(np.abs(drawn @ axes.T).T)[np.triu_indices(3, 1)]).max() < 0.2
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_directions_stay_directions(method):
     plain, other = continuum(200)
@@ -232,13 +247,13 @@ def test_the_null_is_what_clustering_the_draws_gives():
     assert 0 < null.correlation_error < null.largest_correlation_error
 
 
-def test_a_combined_draw_is_the_one_that_agrees_better():
+def test_a_combined_draw_is_the_one_that_agrees_best():
     readouts = continuum(80, n_seeds=3, tails=0.5)
-    kinds = [null_agreement(readouts, kmeans(4), n_draws=4, seed=5, method=kind) for kind in ("elliptical", "planar")]
+    names = ("elliptical", "planar", "axial")
+    kinds = [null_agreement(readouts, kmeans(4), n_draws=4, seed=5, method=kind) for kind in names]
     null = null_agreement(readouts, kmeans(4), n_draws=4, seed=5, method="combined")
     for number in range(4):
-        one, other = (kind.agreements[number] for kind in kinds)
-        np.testing.assert_array_equal(null.agreements[number], one if sum(one) >= sum(other) else other)
+        np.testing.assert_array_equal(null.agreements[number], max((k.agreements[number] for k in kinds), key=sum))
     assert {tuple(own) for kind in kinds for own in kind.agreements} > {tuple(own) for own in null.agreements}
 
 
@@ -313,7 +328,7 @@ def test_bad_readouts(readouts, message):
         ),
         (
             lambda: SurrogateReadouts(continuum(9), method="combined"),
-            "method is 'combined', which is unknown. Allowed: elliptical, gaussian, planar.",
+            "method is 'combined', which is unknown. Allowed: axial, elliptical, gaussian, planar.",
         ),
         (lambda: null_agreement(continuum(9)[:1], kmeans(2), n_draws=2), "agreement between seeds needs at least two"),
         (
