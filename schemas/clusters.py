@@ -122,7 +122,9 @@ class Clustering(dj.Lookup):
         if method not in METHODS:
             raise SettingsError(f"there is no method {method!r}. {did_you_mean(str(method), METHODS)}")
         checked_text("the description", description, MAX_DESCRIPTION_LENGTH)
-        row = _row(method, _checked_count(method, n_clusters), canonical_settings(method, settings), description)
+        row = _row(
+            method, _checked_count(method, n_clusters, settings), canonical_settings(method, settings), description
+        )
         for _, mistake in setting_mistakes(method, settings):
             raise mistake
         key = {"clustering_hash": row["clustering_hash"]}
@@ -137,14 +139,14 @@ class Clustering(dj.Lookup):
         return key
 
 
-def _checked_count(method: str, n_clusters: int | None) -> int:
+def _checked_count(method: str, n_clusters: int | None, settings: Mapping[str, Any]) -> int:
     if method == DECEMBER:
         if n_clusters:
             raise SettingsError(
                 f"n_clusters is {n_clusters!r}; leave it out for the method 'december', where the trainer has it."
             )
         return 0
-    return checked_n_clusters(method, n_clusters)
+    return checked_n_clusters(method, n_clusters, settings)
 
 
 class ClusterAssignment(dj.Computed):

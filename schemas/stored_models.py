@@ -263,7 +263,9 @@ def clustering_recipe(
         The model's seed.
     """
     if method != DECEMBER:
-        used = FOUND if METHODS[method].count == "found" else int(n_clusters)
+        described = METHODS[method]
+        is_found = described.count == "found" or settings.get(described.finds_by) is not None
+        used = FOUND if is_found else int(n_clusters)
         return {"method": method, "n_clusters": used, **own_settings(settings)}
     known = mixture if isinstance(mixture, Mapping) else {}
     return {

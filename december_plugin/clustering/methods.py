@@ -42,6 +42,8 @@ Nats = Annotated[PositiveOrZero, Says("{name} is {value!r}, but must be a finite
 DegreesOfFreedom = Annotated[
     Positive, Says("{name} is {value!r}, but the degrees of freedom must be a positive, finite number.")
 ]
+MIN_DEPTH = "{name} is {value!r}, but must be a number of nats, 0 or more."
+MIN_SHARE = "{name} is {value!r}, but must be a share of the neurons, 0 or more and below 1."
 MIN_CLUSTER_SIZE = "{name} is {value!r}, but must be an integer of at least 2."
 Bounds = Annotated[tuple[float, float], PlainValidator(lambda bounds: check_bounds("scale_bounds", bounds))]
 
@@ -142,6 +144,40 @@ class WardSettings:
     n_neighbors: Often | None = None
 
 
+@settings_class
+class TNebSettings:
+    """t-NEB: components of a t mixture, merged where the density along a path between them stays high.
+
+    See :mod:`december_plugin.clustering.density_paths`. Clusters may have any shape, and those for fewer K are unions
+    of those for more.
+
+    Attributes
+    ----------
+    seed, n_init, max_iter, tol, dof, weights, scale_bounds
+        Of the mixture, see :class:`~december_plugin.clustering.student_t_mixture.StudentTMixture`.
+    n_components
+        Components of the mixture, at least as many as clusters; a few for each cluster. The more there are, the deeper
+        are passes within clusters, too.
+    min_depth
+        In place of the number of clusters: clusters are merged unless the density at the pass between them is at least
+        this far below that at the lower one of their highest centres (nat). Depths grow with the number of features: no
+        value suits all.
+    min_share
+        Smallest share of the neurons of a cluster, as long as there are enough larger ones, 0 to 1.
+    """
+
+    seed: Seed = 0
+    n_init: Often = 1
+    max_iter: Often = 500
+    tol: Nats = 1e-5
+    n_components: Often = 20
+    min_depth: Annotated[PositiveOrZero | None, Says(MIN_DEPTH)] = None
+    min_share: Annotated[float, Field(ge=0, lt=1), AS_GIVEN, Says(MIN_SHARE)] = 0.02
+    dof: DegreesOfFreedom = 2.1
+    weights: Annotated[Weights, Says("{name} is {value!r}, which is unknown. {suggestion}")] = "learned"
+    scale_bounds: Bounds = (1e-4, 1e4)
+
+
 @dataclass(frozen=True)
 class ClusteringMethod:
     """A way to cluster readout vectors.
@@ -158,7 +194,9 @@ class ClusteringMethod:
         Whether it gives neurons that it was not fitted to a likelihood.
     count
         Who says the number of clusters: "given" with the clustering, "found" by the method, or "either": the method
-        finds it where it is not given.
+        finds it where the setting ``finds_by`` is given in its place.
+    finds_by
+        See there.
     """
 
     name: str
@@ -166,6 +204,7 @@ class ClusteringMethod:
     settings: type | None
     has_likelihood: bool
     count: Literal["given", "found", "either"] = "given"
+    finds_by: str = ""
 
     @property
     def defaults(self) -> Mapping[str, Any]:
@@ -189,6 +228,14 @@ METHODS: Mapping[str, ClusteringMethod] = MappingProxyType(
             "t mixture", "the same mixture of t distributions", StudentTMixtureSettings, has_likelihood=True
         ),
         "ward": ClusteringMethod("Ward", "Ward's hierarchical clustering", WardSettings, has_likelihood=False),
+        "t_neb": ClusteringMethod(
+            "t-NEB",
+            "components of a t mixture that are merged along paths of high density",
+            TNebSettings,
+            has_likelihood=False,
+            count="either",
+            finds_by="min_depth",
+        ),
         "hdbscan": ClusteringMethod("HDBSCAN", "HDBSCAN", HdbscanSettings, has_likelihood=False, count="found"),
     }
 )
@@ -281,7 +328,7 @@ def _canonical(name: str, value: Any, default: Any) -> Any:
     return value
 
 
-def checked_n_clusters(method: str, n_clusters: Any) -> int:
+def checked_n_clusters(method: str, n_clusters: Any, settings: Mapping[str, Any] | None = None) -> int:
     """Return the number of clusters as it is stored for a post hoc method: 0 where the method finds it.
 
     Parameters
@@ -290,21 +337,30 @@ def checked_n_clusters(method: str, n_clusters: Any) -> int:
         One of :data:`POST_HOC`.
     n_clusters
         What is given: an integer of at least 1; None or 0 where the method finds it.
+    settings
+        The settings that are given.
 
     Raises
     ------
     SettingsError
-        If it is missing, not allowed, or given to a method that finds it.
+        If it is missing, not allowed, or given although the method finds it.
     """
-    count = POST_HOC[method].count
+    described = POST_HOC[method]
     is_given = n_clusters is not None and (isinstance(n_clusters, bool) or n_clusters != FOUND)
-    if count != "given" and not is_given:
-        return FOUND
-    if count == "found":
+    if described.count == "found" and is_given:
         raise SettingsError(
             f"n_clusters is {n_clusters!r}; leave it out for the method {method!r}, which finds their number.",
             setting="n_clusters",
         )
+    if described.count == "either" and is_given == ((settings or {}).get(described.finds_by) is not None):
+        both = "is given both; it takes one" if is_given else "needs one"
+        raise SettingsError(
+            f"the method {method!r} {both} of n_clusters, an integer of at least 1, and {described.finds_by}, by which "
+            "it finds the number of clusters.",
+            setting="n_clusters",
+        )
+    if described.count != "given" and not is_given:
+        return FOUND
     if n_clusters is None:
         raise SettingsError(f"the method {method!r} needs n_clusters, an integer of at least 1.", setting="n_clusters")
     return check_integer("n_clusters", n_clusters, minimum=1)

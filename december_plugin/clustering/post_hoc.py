@@ -21,10 +21,11 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import kneighbors_graph
 from torch import Tensor
 
+from december_plugin.clustering.density_paths import MixtureDensity, merge_tree, passes
 from december_plugin.clustering.distances import as_vectors, check_magnitude, squared_distances
 from december_plugin.clustering.kmeans import kmeans_start
 from december_plugin.clustering.lean_sklearn import lean_sklearn
-from december_plugin.clustering.methods import POST_HOC, checked_n_clusters, mistakes_in_settings
+from december_plugin.clustering.methods import FOUND, POST_HOC, checked_n_clusters, mistakes_in_settings
 from december_plugin.clustering.result import NO_CLUSTER, ClusteringResult
 from december_plugin.clustering.student_t_mixture import StudentTMixture
 from december_plugin.errors import EmbeddingError, MisfitError, NoClustersError, SettingsError, did_you_mean
@@ -58,7 +59,8 @@ def cluster_readouts(
     w
         Readout vectors (N, D), finite.
     method
-        One of :data:`december_plugin.clustering.methods.POST_HOC`: "gmm", "kmeans", "t_mixture", "ward", "hdbscan".
+        One of :data:`december_plugin.clustering.methods.POST_HOC`: "gmm", "kmeans", "t_mixture", "ward", "t_neb",
+        "hdbscan".
     n_clusters
         Number of clusters K, 1 to N; None or 0 for a method that finds it.
     seed
@@ -96,7 +98,7 @@ def cluster_readouts(
     check_magnitude(vectors)
     if POST_HOC[method].count == "given":
         check_count("n_clusters", n_clusters)
-    n_clusters = checked_n_clusters(method, n_clusters)
+    n_clusters = checked_n_clusters(method, n_clusters, settings)
     if n_clusters > len(vectors):
         raise MisfitError(
             f"n_clusters is {n_clusters}, but there are only {len(vectors)} neurons. Choose n_clusters between 1 and "
@@ -163,12 +165,16 @@ def _kmeans(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> ClusteringR
 
 
 def _t_mixture(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> ClusteringResult:
+    return _fitted_t_mixture(w, n_clusters, settings).result(w)
+
+
+def _fitted_t_mixture(w: Tensor, n_components: int, settings: dict[str, Any]) -> StudentTMixture:
     shape = {name: settings[name] for name in ("dof", "weights", "scale_bounds")}
-    mixture = StudentTMixture(n_clusters, w.shape[1], **shape).to(w.device)
+    mixture = StudentTMixture(n_components, w.shape[1], **shape).to(w.device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # told by `converged`
         mixture.fit(w, **{name: settings[name] for name in ("seed", "n_init", "max_iter", "tol")})
-    return mixture.result(w)
+    return mixture
 
 
 def _ward(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> ClusteringResult:
@@ -203,6 +209,40 @@ def _ward(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> ClusteringRes
 def _neighbor_graph(vectors: npt.NDArray[np.float64], n_neighbors: int) -> Any:
     graph = kneighbors_graph(vectors, n_neighbors, include_self=False)
     return 0.5 * (graph + graph.T)
+
+
+def _t_neb(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> ClusteringResult:
+    n_components = int(settings["n_components"])
+    if n_components > len(w):
+        raise MisfitError(
+            f"n_components is {n_components}, but there are only {len(w)} neurons. Choose fewer.",
+            setting="n_components",
+        )
+    if n_clusters > n_components:
+        raise MisfitError(
+            f"n_clusters is {n_clusters}, but t_neb merges {n_components} components into clusters. Choose fewer "
+            "clusters, or more n_components.",
+            setting="n_clusters",
+            others=["n_components"],
+        )
+    mixture = _fitted_t_mixture(w, n_components, settings)
+    tree = merge_tree(passes(MixtureDensity(mixture)))
+    responsibilities = mixture.predict_proba(w).double().cpu().numpy()
+    shares = {"shares": responsibilities.mean(axis=0), "min_share": settings["min_share"]}
+    clusters = tree.into(n_clusters, **shares) if n_clusters != FOUND else tree.apart(settings["min_depth"], **shares)
+    n_found = int(clusters.max()) + 1
+    q = np.zeros((len(w), n_found))
+    for component, cluster in enumerate(clusters):
+        q[:, cluster] += responsibilities[:, component]
+    order = np.argsort(-np.bincount(q.argmax(axis=1), minlength=n_found), kind="stable")
+    q = q[:, order]
+    return ClusteringResult(
+        labels=q.argmax(axis=1),
+        confidences=np.minimum(q.max(axis=1), 1.0),
+        margins=np.clip(margins_of(q), 0.0, 1.0),
+        n_clusters=n_found,
+        converged=mixture.converged_,
+    )
 
 
 def _hdbscan(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> ClusteringResult:
@@ -246,5 +286,6 @@ _FITS: dict[str, Callable[[Tensor, int, dict[str, Any]], ClusteringResult]] = {
     "kmeans": _kmeans,
     "t_mixture": _t_mixture,
     "ward": _ward,
+    "t_neb": _t_neb,
     "hdbscan": _hdbscan,
 }

@@ -87,6 +87,7 @@ _FAMILIES: dict[str, tuple[str, str]] = {
     "kmeans": ("#009E73", "^"),
     "t_mixture": ("#B5578F", "D"),
     "ward": ("#8C6D1F", "p"),
+    "t_neb": ("#6A8F00", "d"),
     "hdbscan": ("#3B3FA0", "h"),
     "dec": ("#E69F00", "v"),
     "baseline": ("#4D4D4D", "X"),

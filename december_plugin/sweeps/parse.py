@@ -273,16 +273,16 @@ class _Reader:
                 place = (*here, "n_clusters", at) if is_list else (*here, "n_clusters")
                 if place in self.mistaken:
                     continue
-                try:
-                    count = checked_n_clusters(method, count)
-                except SettingsError as error:
-                    close = [] if "n_clusters" in item else difflib.get_close_matches("n_clusters", item, n=1)
-                    hint = f" It has {close[0]!r}: did you mean 'n_clusters'?" if close else ""
-                    self.wrong(f"{entry_name(*here)}: {error}{hint}", *(place if "n_clusters" in item else here))
-                    continue
                 for values in itertools.product(*grid.values()):
                     given = {**settings, **dict(zip(grid, values, strict=True))}
-                    entries.append((ClusteringEntry(method, count, given), place))
+                    try:
+                        entry = ClusteringEntry(method, checked_n_clusters(method, count, given), given)
+                    except SettingsError as error:
+                        close = [] if "n_clusters" in item else difflib.get_close_matches("n_clusters", item, n=1)
+                        hint = f" It has {close[0]!r}: did you mean 'n_clusters'?" if close else ""
+                        self.wrong(f"{entry_name(*here)}: {error}{hint}", *(place if "n_clusters" in item else here))
+                        break
+                    entries.append((entry, place))
         return entries
 
     def _check_clustering(
