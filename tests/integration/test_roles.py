@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pymysql
 import pytest
 import yaml
@@ -231,6 +232,18 @@ def test_worker_cannot_register(lab: Lab) -> None:
         f"server {address}. What the roles admin, worker and reader may do is in docs/security.md; the server's "
         "administrator gives this right alone by:\n    GRANT INSERT ON `december`.`trainer` TO 'december_worker'@'%';\n"
     )
+
+
+def test_models_are_imported_by_the_admin_alone(lab: Lab) -> None:
+    np.save(lab.folder / "readouts.npy", np.random.default_rng(0).normal(size=(9, 3)))
+    models = {"models": [{"name": "imported", "readouts": "readouts.npy"}]}
+    (lab.folder / "models.yaml").write_text(yaml.safe_dump(models))
+    printed = lab.run("worker", "import", "models.yaml", "--fabrikant", "december_admin", code=1)
+    assert "User 'december_worker'@'%' may not INSERT in the table `december`.`dataset`" in printed
+    printed = lab.run("admin", "import", "models.yaml")
+    assert "  TrainedModel      1 new     0 there already\n" in printed
+    lab.execute("DELETE FROM december.__trained_model__model_storage WHERE trainer_fn LIKE '%%imported_trainer'")
+    lab.execute("DELETE FROM december.__trained_model WHERE trainer_fn LIKE '%%imported_trainer'")
 
 
 # ---- reader
