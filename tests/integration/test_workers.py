@@ -13,15 +13,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 import yaml
+from scipy.linalg import sqrtm
 
 import helpers
 from december_plugin.cli import main
+from december_plugin.embeddings import readout_embeddings
 from december_plugin.pool import read_overview
 from december_plugin.pool.jobs.actions import clear_failures
+from december_plugin.results.assignments import assignment_frame
 from december_plugin.schemas.lab import open_lab
+from december_plugin.schemas.stored_models import stored_state_dict
 from helpers import lab_tables, warm
+from helpers.mixtures import loop_e_step
 from helpers.waiting import wait_until
 
 pytestmark = pytest.mark.slow(8)
@@ -171,6 +178,43 @@ def test_a_killed_worker_leaves_no_reservation_for_ever(command, recordings):
     output, _ = other.communicate(timeout=60)
     assert "is dead (its attempt number 1 that ended so); the job is free again" in output
     assert lab.tables.PoolJob.fetch1("n_deaths", "n_starts", "job_state") == (1, 2, "free")
+
+
+def test_december_in_functional_space_goes_on_after_its_worker_was_killed_while_it_clustered(command, recordings):
+    """With the bytes of a training that nobody interrupted; its clusters are those of its space."""
+    space = {"space": "functional", "normalize": "l2"}
+    config = {**QUICK, **space, "n_clusters": 2, "max_iter": 80, "patience": 80}
+    trainer = {"fn": "december_plugin.trainers.december_trainer", "comment": "DECEMber", "config": config}
+    command.register({**sweep(recordings, trainers=[trainer]), "seeds": [1]})
+    lab = open_lab(schema=command.schema, nnfabrik=command.schema)
+    quickly = ("--lease", "2", "--checkpoint-every", "1")
+    worker = command.start("worker", *quickly)
+    wait_until(
+        lambda: max(epochs_done(lab), default=0) > config["pretrain_epochs"], "an epoch of clustering", seconds=90
+    )
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.communicate()
+    assert len(lab.tables.TrainedModel()) == 0
+    second = command.start("worker", *quickly)
+    output, _ = second.communicate(timeout=120)
+    assert second.returncode == 0, output
+    assert "went on after epoch" in output
+    key, found = lab.tables.TrainedModel.fetch1("KEY", "output")
+    loaders, model, train = lab.tables.TrainedModel().load_model(key, include_trainer=True, include_state_dict=False)
+    _, expected, weights = train(model=model, dataloaders=loaders, seed=1)
+    np.testing.assert_equal(found["mixture"], expected["mixture"])
+    np.testing.assert_equal(found["curves"], expected["curves"])
+    stored = stored_state_dict(lab.tables.TrainedModel, key)
+    assert all(torch.equal(stored[name], value) for name, value in weights.items())
+    mixture = found["mixture"]
+    assert {name: mixture[name] for name in space} == space
+    vectors = readout_embeddings(stored).vectors @ sqrtm(mixture["covariance"]).real
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    responsibilities, *_ = loop_e_step(
+        vectors, *(mixture[name] for name in ("centers", "scales", "mixing_weights")), 2.1
+    )
+    clusters = assignment_frame(lab.tables, {"method": "december"})["cluster"]
+    assert clusters.tolist() == responsibilities.argmax(axis=1).tolist()
 
 
 def test_the_last_job_of_a_killed_worker_is_waited_for(command, recordings):
