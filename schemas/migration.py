@@ -25,6 +25,7 @@ ADDED_COLUMNS = {
     "__cluster_assignment__session": "margins",
     "#surrogate": "surrogate_clusterings",
     "#clustering": "normalize",  # was added after space
+    "__training_summary": "normalize_trained",  # was added along with space_trained
     "known_types": "types_version",
     "pool_worker": "gpu_workers",
 }

@@ -23,6 +23,7 @@ from december_plugin.database.outages import CONNECTION_ERRORS, SurvivingCallbac
 from december_plugin.errors import ServerError, SettingsError, TrainingDivergedError
 from december_plugin.evaluation.predictions import check_image_ids
 from december_plugin.importing.datajoint_internals import attachment_path, remove_stored_file
+from december_plugin.schemas.clustering_vectors import space_of_mixture
 from december_plugin.schemas.relocation import relocated, rules_for
 from december_plugin.schemas.serialization import (
     allowed_in,
@@ -402,6 +403,8 @@ class TrainingSummary(dj.Computed):
     strength_setting='': varchar(32)     # the setting it came from: a number or auto
     gradient_ratio=null: double          # gradient norm, clustering loss over model loss, when clustering began
     locked_in=null: bool                 # whether that is so high that the loss only freezes the first partition
+    space_trained='readout': enum('readout', 'functional')  # vectors of the clustering loss; readout also without one
+    normalize_trained='none': enum('none', 'l2')  # l2 = it was about their directions
     pretrain_epochs=null: int unsigned   # number of epochs without clustering loss at the beginning
     n_epochs=null: int unsigned          # number of epochs of the whole training
     best_epoch=null: int unsigned        # epoch whose weights were kept, from 1
@@ -429,7 +432,7 @@ def summary_of(output: Any, score: float) -> dict[str, Any]:
     if not isinstance(output, Mapping) or output.get("trainer") not in ("december", "baseline"):
         return {"trainer_role": "other"}
     settings = output.get("settings") or {}
-    clustering = output.get("clustering") or {}
+    clustering, space = output.get("clustering") or {}, space_of_mixture(output.get("mixture"))
     role = "control" if settings.get("stop_after_pretraining") else str(output["trainer"])
     score_name = str(output.get("score_name") or "")
     return {
@@ -439,6 +442,8 @@ def summary_of(output: Any, score: float) -> dict[str, Any]:
         "strength_setting": _as_text(clustering.get("strength_setting"))[:32],
         "gradient_ratio": _number(clustering.get("gradient_ratio")),
         "locked_in": None if clustering.get("locked_in") is None else bool(clustering["locked_in"]),
+        "space_trained": space.space,
+        "normalize_trained": space.normalize,
         "pretrain_epochs": _pretrain_epochs(output, settings),
         "n_epochs": _number(output.get("n_epochs")),
         "best_epoch": _number(output.get("best_epoch")),

@@ -261,7 +261,7 @@ class DECEMber(nn.Module):
         optimizer.step()
 
     Where the covariance is taken again, ``december.carry_over(before, now)`` with the neurons' old and new embeddings
-    keeps them in their clusters. :class:`VanillaDEC` is used alike, without the last line.
+    keeps them in their clusters. :class:`VanillaDEC`, whose centres the optimizer moves, is used alike otherwise.
     """
 
     def __init__(

@@ -111,6 +111,7 @@ def test_an_old_schema_is_refused_and_brought_up_to_date(lab, capsys):
         ("__cluster_assignment__session", "margins"),
         ("#surrogate", "surrogate_clusterings"),
         ("#clustering", "normalize"),
+        ("__training_summary", "normalize_trained"),
         ("known_types", "types_version"),
         ("pool_worker", "gpu_workers"),
     ],

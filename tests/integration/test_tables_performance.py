@@ -343,6 +343,8 @@ def test_summary_of_a_december_training(lab):
         "strength_setting": "auto",
         "gradient_ratio": 0.01,
         "locked_in": 0,
+        "space_trained": "readout",
+        "normalize_trained": "none",
         "pretrain_epochs": 2,
         "n_epochs": 4,
         "best_epoch": 3,
@@ -373,3 +375,11 @@ def test_a_bare_output_of_ours_leaves_nulls():
     assert row["strength_setting"] == "0.5"
     assert row["locked_in"] is None
     assert row["validation_correlation"] is None
+
+
+def test_the_space_of_a_training_can_be_selected():
+    mixture = {"space": "functional", "normalize": "l2", "covariance": np.eye(2)}
+    row = summary_of({"trainer": "december", "mixture": mixture}, 0.1)
+    assert (row["space_trained"], row["normalize_trained"]) == ("functional", "l2")
+    row = summary_of({"trainer": "december", "mixture": {"centers": np.eye(2)}}, 0.1)  # of an earlier release
+    assert (row["space_trained"], row["normalize_trained"]) == ("readout", "none")

@@ -215,6 +215,7 @@ def test_december_in_functional_space_goes_on_after_its_worker_was_killed_while_
     )
     clusters = assignment_frame(lab.tables, {"method": "december"})["cluster"]
     assert clusters.tolist() == responsibilities.argmax(axis=1).tolist()
+    assert "functional, direction" in command.run("ari").stdout
 
 
 def test_the_last_job_of_a_killed_worker_is_waited_for(command, recordings):
