@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from december_plugin.evaluation.cluster_tree import ClusterTree
 from december_plugin.findings.wording import SEEDS, Wording
 
 
@@ -132,6 +133,8 @@ class Analysis:
         was), ``test_correlation``, ``single_trial_ceiling``, ``correlation_to_average``, ``average_ceiling``, ``feve``.
     performance
         ``performance_table`` with ``label``, one row per trainer's models; empty where no model is tested.
+    tree
+        How the clusters of the method that is shown split as their number grows; None for fewer than two K.
     nulls, counts, choices, consensus
         As ``null_table``, ``cluster_count_table``, ``choose_cluster_count`` and ``consensus_table`` of
         :mod:`december_plugin.results` return them, with ``label`` where there is a method; empty where nothing was
@@ -163,6 +166,7 @@ class Analysis:
     counts: pd.DataFrame = field(default_factory=pd.DataFrame)
     choices: pd.DataFrame = field(default_factory=pd.DataFrame)
     consensus: pd.DataFrame = field(default_factory=pd.DataFrame)
+    tree: ClusterTree | None = None
     chosen: SelectedConfiguration | None = None
     embedding: Embedding | None = None
     confusions: tuple[Confusion, ...] = ()

@@ -7,6 +7,7 @@ of the paper each one is, and which query makes its frame, is in docs/figures.md
 
 from december_plugin.evaluation.tsne import TsneSettings, tsne_coordinates, tsne_settings
 from december_plugin.plots.agreement import agreement_figure
+from december_plugin.plots.cluster_tree import cluster_tree_figure
 from december_plugin.plots.confidence import calibration_figure, consensus_figure
 from december_plugin.plots.confusion import confusion_figure, known_types_figure
 from december_plugin.plots.curves import training_curves_figure
@@ -33,6 +34,7 @@ __all__ = [
     "calibration_figure",
     "cluster_count_caption",
     "cluster_count_figure",
+    "cluster_tree_figure",
     "confusion_figure",
     "consensus_figure",
     "datasets_figure",

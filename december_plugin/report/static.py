@@ -118,6 +118,17 @@ def confusion_picture(frame: pd.DataFrame, title: str) -> Picture | None:
     return picture(lambda: confusion_figure(frame, title=title), f"{title}: confusion of clusters and known types.")
 
 
+def tree_picture(analysis: Analysis) -> Picture | None:
+    """Return how the clusters of the method that is shown split as their number grows."""
+    if analysis.tree is None or analysis.chosen is None:
+        return None
+    from december_plugin.plots.cluster_tree import cluster_tree_figure
+
+    tree, title = analysis.tree, analysis.chosen.label
+    alt = "Clusters for every number of clusters, and which of them their neurons come from."
+    return picture(lambda: cluster_tree_figure(tree.nodes, tree.edges, title=title), alt)
+
+
 def consensus_picture(analysis: Analysis) -> Picture | None:
     """Return stability and confidence by cluster."""
     chosen = analysis.chosen

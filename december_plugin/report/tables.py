@@ -272,6 +272,15 @@ def tested_words(analysis: Analysis) -> str:
     return f"{words}; the others could not be tested, for the reason in the table above." if n_untested else f"{words}."
 
 
+def nesting_table_of(nesting: pd.DataFrame) -> Table:
+    """Return how much of the clusters for every K lies within one cluster for the next smaller K."""
+    columns = [
+        Column("K", "n_clusters", "integer"),
+        Column("neurons that follow one cluster of the next smaller K", "nested", "percent"),
+    ]
+    return make_table(nesting, "How nearly the clusters are a tree", columns)
+
+
 def confusion_table_of(confusion: Confusion, wording: Wording) -> Table:
     """Return the counts of a confusion matrix."""
     frame = confusion.frame

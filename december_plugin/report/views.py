@@ -59,6 +59,7 @@ def analysis_view(number: int, analysis: Analysis, data: ReportData, payload: Pa
         "agreement": _agreement_view(analysis, shown, payload),
         "null": _null_view(analysis),
         "counts": _counts_view(analysis, shown, payload),
+        "tree": _tree_view(analysis),
         "strength": _strength_view(analysis, payload),
         "has_december": bool((analysis.agreement["method"] == "december").any()),
         "comparisons": _comparisons_view(found),
@@ -100,6 +101,16 @@ def _null_view(analysis: Analysis) -> dict[str, Any] | None:
     if analysis.nulls.empty:
         return None
     return {"figure": null_figure_of(analysis), "table": tables.null_table_of(analysis)}
+
+
+def _tree_view(analysis: Analysis) -> dict[str, Any] | None:
+    if analysis.tree is None or analysis.chosen is None:
+        return None
+    return {
+        "label": analysis.chosen.label,
+        "picture": static.tree_picture(analysis),
+        "table": tables.nesting_table_of(analysis.tree.nesting),
+    }
 
 
 def _curve_of(criterion: Criterion) -> charts.Curve:

@@ -19,6 +19,7 @@ from december_plugin.findings.selection import chosen_row
 from december_plugin.results import figure_frames
 from december_plugin.results.agreement import agreement_table
 from december_plugin.results.cluster_counts import choose_cluster_count, cluster_count_table
+from december_plugin.results.cluster_trees import cluster_tree_of
 from december_plugin.results.confusion import confusion_frame
 from december_plugin.results.consensus import consensus_frame
 from december_plugin.results.nulls import null_table
@@ -249,6 +250,16 @@ def cluster_count(analysis: Analysis) -> Captioned:
     return Captioned(plots.cluster_count_figure(labelled, choices), plots.cluster_count_caption(choices))
 
 
+def cluster_tree(analysis: Analysis) -> Figure:
+    """Draw how the clusters of the method that the report shows split as their number grows."""
+    row = _chosen(analysis)
+    rows = analysis.table[analysis.table["label"] == row["label"]]
+    if rows["n_clusters"].nunique() < 2:
+        raise LeftOutError(f"there is one number of clusters of {row['label']} only")
+    tree = cluster_tree_of(analysis.tables, rows)
+    return plots.cluster_tree_figure(tree.nodes, tree.edges, title=str(row["label"]))
+
+
 def consensus(analysis: Analysis) -> Figure:
     """Draw stability and confidence of the clusters that the report shows one by one."""
     row = _chosen(analysis)
@@ -388,6 +399,7 @@ ANALYSIS_FIGURES: dict[str, Callable[[Analysis], Figure | Captioned]] = {
     "measures": measures,
     "null": null,
     "cluster-count": cluster_count,
+    "cluster-tree": cluster_tree,
     "consensus": consensus,
 }
 COMMON_FIGURES: dict[str, Callable[[Any, pd.DataFrame], Figure]] = {

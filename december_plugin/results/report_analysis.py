@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from december_plugin.errors import DecemberError
+from december_plugin.evaluation.cluster_tree import ClusterTree
 from december_plugin.findings.data import Analysis, Confusion, Embedding, MissingItem, SelectedConfiguration
 from december_plugin.findings.embedding import drawn_embedding
 from december_plugin.findings.selection import chosen_row
@@ -82,6 +83,7 @@ class AnalysisReader:
             counts=counts,
             choices=choices,
             consensus=consensus,
+            tree=self._tree(row),
             chosen=chosen,
             embedding=self._embedding(row),
             confusions=self._confusions(types_name, chosen.n_clusters),
@@ -200,6 +202,15 @@ class AnalysisReader:
             neurons=neurons,
             from_recording=all(source == FROM_RECORDING for source in sources),
         )
+
+    def _tree(self, row: pd.Series) -> ClusterTree | None:
+        """Return how the clusters of the chosen method split over its numbers of clusters."""
+        from december_plugin.results.cluster_trees import cluster_tree_of
+
+        rows = self.agreement[self.agreement["label"] == row["label"]]
+        if rows["n_clusters"].nunique() < 2 or rows["n_clusters"].duplicated().any():
+            return None
+        return cluster_tree_of(self.tables, rows)
 
     def _tested_neurons(self, keys: list[dict[str, Any]]) -> pd.DataFrame:
         """Return the mean test correlation of every neuron over the models."""

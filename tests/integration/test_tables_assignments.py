@@ -92,7 +92,7 @@ def test_an_entry_twice_is_an_error_unless_asked_for(clustering):
         (
             ("kmean", 3),
             {},
-            "there is no method 'kmean'. Did you mean 'kmeans'? Allowed: december, gmm, hdbscan, kmeans, t_mixture, t_neb, ",
+            "there is no method 'kmean'. Did you mean 'kmeans'? Allowed: december, gmm, hdbscan, kmeans, t_mixture, ",
         ),
         (("gmm", 3), {"space": "fnctional"}, "space is 'fnctional', which is unknown. Did you mean 'functional'?"),
         (("december",), {"space": "functional"}, "december has no setting 'space'. It has none: the trainer has them"),

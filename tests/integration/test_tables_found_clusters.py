@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from december_plugin.errors import SettingsError
 from december_plugin.results.agreement import agreement_table
 from december_plugin.results.assignments import neuron_clusters
 from december_plugin.results.cluster_counts import cluster_count_table
+from december_plugin.results.cluster_trees import cluster_tree_of
 from december_plugin.results.consensus import consensus_frame, consensus_table
 from december_plugin.results.nulls import null_table
 from helpers.lab_tables import open_lab
+
+HDBSCAN = {"method": "hdbscan"}
 
 
 @pytest.fixture(scope="module")
@@ -19,50 +24,70 @@ def found(new_schema_name):
     lab = open_lab(new_schema_name())
     lab.train("baseline", [1, 2, 3])
     lab.tables.Clustering().add_entry("hdbscan", min_cluster_size=5, min_samples=2, cluster_selection_method="leaf")
-    lab.tables.Surrogate().add_entry(n_draws=2)
+    for count in (2, 3):
+        lab.tables.Clustering().add_entry("kmeans", count)
+    lab.tables.Surrogate().add_entry(n_draws=2, clusterings=["hdbscan"])
     for table in lab.tables.computed[3:]:
         table.populate()
     return lab
 
 
 def test_labels_of_neurons_without_a_cluster_are_stored(found):
-    (row,) = (found.tables.ClusterAssignment & {"seed": 1}).fetch(as_dict=True)
-    labels = np.concatenate((found.tables.ClusterAssignment.Session & {"seed": 1}).fetch("labels"))
+    own = found.tables.ClusterAssignment & (found.tables.Clustering & HDBSCAN)
+    (row,) = (own & {"seed": 1}).fetch(as_dict=True)
+    labels = np.concatenate((found.tables.ClusterAssignment.Session & own & {"seed": 1}).fetch("labels"))
     assert labels.dtype == np.int16
     assert 0 < (labels == -1).sum() < 35
     assert row["n_clusters_used"] == row["n_clusters_found"] == labels.max() + 1 == 7
-    assert found.tables.Clustering.fetch("n_clusters").tolist() == [0, 0]  # also december's
-    assert found.tables.NeuronCluster().fill() == 210
+    assert (found.tables.Clustering & HDBSCAN).fetch1("n_clusters") == 0
+    assert found.tables.NeuronCluster().fill(own) == 210
     assert (found.tables.NeuronCluster.Neuron & "label = -1").fetch("confidence").tolist() == pytest.approx(
         [0.0] * len(found.tables.NeuronCluster.Neuron & "label = -1")
     )
 
 
 def test_seeds_are_compared_over_the_neurons_that_have_a_cluster_in_both(found):
+    own = (found.tables.Clustering & HDBSCAN).proj()
     first, second = (
-        np.concatenate((found.tables.ClusterAssignment.Session & {"seed": seed}).fetch("labels", order_by="data_key"))
+        np.concatenate(
+            (found.tables.ClusterAssignment.Session & own & {"seed": seed}).fetch("labels", order_by="data_key")
+        )
         for seed in (1, 2)
     )
     both = int(((first >= 0) & (second >= 0)).sum())
     assert 35 < both < 70
-    assert (found.tables.SeedAgreement & {"seed_a": 1, "seed_b": 2}).fetch1("n_neurons") == both
-    (row,) = agreement_table(found.tables).to_dict("records")
+    assert (found.tables.SeedAgreement & own & {"seed_a": 1, "seed_b": 2}).fetch1("n_neurons") == both
+    (row,) = agreement_table(found.tables, HDBSCAN).to_dict("records")
     assert (row["label"].split(", ")[0], row["n_clusters"], row["n_pairs"]) == ("HDBSCAN", 5, 3)  # K: the median
 
 
 def test_consensus_criteria_and_null_cope(found):
-    frame = consensus_frame(found.tables, {"method": "hdbscan"})
-    (row,) = consensus_table(found.tables).to_dict("records")
+    frame = consensus_frame(found.tables, HDBSCAN)
+    (row,) = consensus_table(found.tables, HDBSCAN).to_dict("records")
     clusters = sorted(set(frame["cluster"]))
     assert clusters[0] == -1
-    assert sorted(found.tables.Consensus.Cluster.fetch("cluster")) == clusters[1:]
+    assert (
+        sorted((found.tables.Consensus.Cluster & (found.tables.Clustering & HDBSCAN).proj()).fetch("cluster"))
+        == clusters[1:]
+    )
     assert row["n_clusters_found"] == len(clusters) - 1
-    (counts,) = cluster_count_table(found.tables).to_dict("records")
+    (counts,) = cluster_count_table(found.tables, HDBSCAN).to_dict("records")
     assert counts["silhouette_mean"] > 0
     (null,) = null_table(found.tables).to_dict("records")
     assert 0 <= null["null_mean"] < null["agreement_mean"]
 
 
 def test_a_neuron_is_looked_up(found):
-    key, unit = found.tables.ClusterAssignment.Session.fetch("data_key", "unit_ids", as_dict=True)[0].values()
-    assert len(neuron_clusters(found.tables, key, int(unit[0]))) == 3
+    frame = neuron_clusters(found.tables, "first", 7, HDBSCAN)
+    assert frame["seed"].tolist() == [1, 2, 3]
+
+
+def test_clusters_of_few_become_those_of_many(found):
+    rows = agreement_table(found.tables, {"method": "kmeans"})
+    tree = cluster_tree_of(found.tables, rows)
+    assert tree.nodes.groupby("n_clusters")["n_neurons"].sum().to_dict() == {2: 70, 3: 70}
+    assert (tree.nesting["nested"] > 0.8).all()
+    with pytest.raises(SettingsError, match="a cluster tree needs at least two numbers of clusters of one method."):
+        cluster_tree_of(found.tables, rows.head(1))
+    with pytest.raises(SettingsError, match="there are several configurations with 3 clusters; choose those"):
+        cluster_tree_of(found.tables, pd.concat([rows, rows.tail(1)]))

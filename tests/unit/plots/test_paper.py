@@ -39,6 +39,7 @@ FIGURES = {
     "null": lambda: plots.null_figure(frames.nulls(NULL_METHODS)),
     "counts": lambda: plots.cluster_count_figure(frames.cluster_counts(), frames.choices()),
     "consensus": lambda: plots.consensus_figure(frames.consensus()),
+    "cluster-tree": lambda: plots.cluster_tree_figure(**frames.tree()),
     "calibration": lambda: plots.calibration_figure(frames.calibration()),
 }
 

@@ -61,7 +61,10 @@ def test_nothing_is_asked_for_without_the_section():
         ([{"draws": 20}], "surrogates, entry 1: there is no key 'draws'. Did you mean 'n_draws'?"),
         ([{"n_draws": 0}], "surrogates, entry 1: n_draws is 0; it must be at least 1."),
         ([{"seed": True}], "surrogates, entry 1: seed is True; it must be an integer from 0 to 2**32 - 1."),
-        ([{}, {"method": "normal"}], "surrogates, entry 2: there is no surrogate method 'normal'. Allowed: axial, combined, elliptical"),
+        (
+            [{}, {"method": "normal"}],
+            "surrogates, entry 2: there is no surrogate method 'normal'. Allowed: axial, combined, elliptical",
+        ),
         ([{}, {"n_draws": 20}], "surrogates, entry 2 has the settings of an entry before it."),
         ([{"name": "a"}, {"name": "a", "seed": 1}], "surrogates, entry 2 has the name 'a' again."),
     ],
