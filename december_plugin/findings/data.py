@@ -149,6 +149,9 @@ class Analysis:
         How the report speaks of what is compared.
     space
         What of a neuron was compared, in words, where that is the same for all configurations.
+    probes
+        Which stimuli the feature covariance of an imported model is from, and what they leave out; "" where it is of
+        the recording, was given, or is not needed.
     """
 
     name: str
@@ -175,6 +178,7 @@ class Analysis:
     missing: tuple[MissingItem, ...] = ()
     wording: Wording = SEEDS
     space: str = ""
+    probes: str = ""
 
 
 @dataclass(frozen=True, eq=False)

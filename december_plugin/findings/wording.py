@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,18 @@ SEEDS = Wording(
     draw_tsne="It was not asked for: run `december report` without --no-tsne.",
 )
 """Of the tables that workers fill."""
+
+IMPORTED = replace(
+    SEEDS,
+    trains=False,
+    draw_surrogates="Add `surrogates: [{n_draws: 100}]` to the import file, `december import` it again, and let "
+    "`december worker` draw them.",
+    try_more_counts="Add at least three numbers of clusters for one method to the import file, `december import` it "
+    "again, and let `december worker` compute ClusterQuality.",
+    widen_range="Where the best is at the smallest or largest K that was tried, import a wider range of clusterings.",
+    add_models="Add models from other seeds to the import file, and import it again.",
+)
+"""Of tables with models that were trained elsewhere."""
 
 MODELS = Wording(
     one="model",

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from december_plugin.findings.data import Embedding, SelectedConfiguration
-from december_plugin.findings.wording import Wording
+from december_plugin.findings.wording import SEEDS, Wording
 from december_plugin.plots.style import group_colors, natural_order
 from december_plugin.report.charts import plotly_text
 from december_plugin.report.cluster_colours import cluster_colors, type_colors
@@ -20,7 +20,7 @@ def embedding_words(embedding: Embedding, wording: Wording) -> str:
     """Return how the t-SNE was made."""
     n = len(embedding.neurons)
     drawn = "all" if n == embedding.n_neurons else f"{n:,} of {embedding.n_neurons:,}"
-    whose = f"the model with seed {embedding.seed}" if wording.trains else f"the model {embedding.seed}"
+    whose = f"the model with seed {embedding.seed}" if wording.one == SEEDS.one else f"the model {embedding.seed}"
     return (
         f"t-SNE of the {embedding.vectors} of {drawn} neurons of {whose} (at most "
         f"{embedding.max_per_session:,} per session, drawn with a fixed seed; perplexity {embedding.perplexity:.3g}). "

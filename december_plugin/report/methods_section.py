@@ -117,9 +117,10 @@ def _models(analysis: Analysis) -> str:
     n = int(analysis.sessions["n_neurons"].sum())
     if not analysis.wording.trains:
         return (
-            f"{int(analysis.agreement['n_models'].max())} models that were trained elsewhere, of {n:,} neurons in "
-            f"{numbered(len(analysis.sessions), 'session')}. What is clustered of a neuron: {analysis.space}. "
-            f"{READOUT_VECTORS} {FUNCTIONAL} {DIRECTIONS}"
+            f"Trained elsewhere: {numbered(int(analysis.agreement['n_models'].max()), 'model')} of {n:,} neurons in "
+            f"{numbered(len(analysis.sessions), 'session')}. What is clustered of a neuron: "
+            f"{' or '.join(space.phrase for space in _spaces(analysis))}. "
+            f"{READOUT_VECTORS} {FUNCTIONAL} {DIRECTIONS}{_of_imports(analysis)}"
         )
     function = short_function(analysis.model["fn"])
     return (
@@ -128,6 +129,18 @@ def _models(analysis: Analysis) -> str:
         f"The models are built and trained within nnfabrik {cite('nnfabrik')} with layers of "
         f"neuralpredictors {cite('neuralpredictors')}, and kept in DataJoint tables {cite('datajoint')}."
     )
+
+
+def _of_imports(analysis: Analysis) -> str:
+    """Return what readers must know of models of which only files were there."""
+    text = f" The features are those of probe stimuli: {analysis.probes.rstrip('.')}." if analysis.probes else ""
+    by_position = analysis.sessions["unit_ids_from"].eq("position")
+    if by_position.any():
+        text += (
+            f" In {int(by_position.sum())} of {len(by_position)} sessions neurons have no unit ids and are matched by "
+            "their position, which is right only if all models have the same neurons in the same order."
+        )
+    return text
 
 
 def _spaces(analysis: Analysis) -> list[EmbeddingSpace]:

@@ -14,11 +14,14 @@ from december_plugin.evaluation.cluster_tree import ClusterTree
 from december_plugin.findings.data import Analysis, Confusion, Embedding, MissingItem, SelectedConfiguration
 from december_plugin.findings.embedding import drawn_embedding
 from december_plugin.findings.selection import chosen_row
+from december_plugin.findings.wording import IMPORTED, SEEDS
+from december_plugin.imports.entries import TRAINER as IMPORTED_TRAINER
 from december_plugin.results.assignments import assignment_frame
 from december_plugin.results.confusion import confusion_frame
 from december_plugin.results.performance import performance_table, session_performance, with_model_labels
 from december_plugin.results.queries import configuration_key, frame_of, known_types_name
 from december_plugin.schemas.declare import DecemberTables
+from december_plugin.schemas.feature_covariance import FROM_PROBES
 from december_plugin.schemas.stored_models import FROM_RECORDING
 from december_plugin.text.entry_names import complete_settings
 
@@ -91,6 +94,8 @@ class AnalysisReader:
             n_types=n_types,
             missing=tuple(self.missing),
             space=self._space(),
+            wording=IMPORTED if set(self.agreement["trainer_fn"]) == {IMPORTED_TRAINER} else SEEDS,
+            probes=self._probes(),
         )
 
     # --- parts
@@ -105,6 +110,17 @@ class AnalysisReader:
         """Return what of a neuron is compared, in words; "" where configurations differ in it."""
         phrases = {method.space.phrase for method in self.agreement["identity"]}
         return phrases.pop() if len(phrases) == 1 else ""
+
+    def _probes(self) -> str:
+        """Return which probes the covariances of imported models are from; "" where none is."""
+        if not any(method.space.is_functional for method in self.agreement["identity"]):
+            return ""
+        probed = self.tables.FeatureCovariance & self.group & {"covariance_from": FROM_PROBES}
+        for key in probed.fetch("KEY", limit=1):
+            output = (self.tables.TrainedModel & key).fetch1("output")
+            imported = output.get("imported") if isinstance(output, Mapping) else None
+            return str((imported or {}).get("probes", ""))
+        return ""
 
     def _known_types(self) -> tuple[str | None, pd.DataFrame | None]:
         """Return name and types of the neurons of this dataset; None if it has none."""

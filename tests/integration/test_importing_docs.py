@@ -93,6 +93,13 @@ def test_published_models(lab: lab_tables.Lab) -> None:
     assert len(lab.tables.ClusterAssignment()) == 8
     assert set(lab.tables.FeatureCovariance.fetch("covariance_from")) == {"probes"}
     assert set(lab.tables.ClusterAssignment.Session.fetch("unit_ids_from")) == {"position"}
+    # The report says what such numbers rest on, and speaks of no training here.
+    assert main(["report", "--no-tsne"]) == 0
+    page = Path("report.html").read_text(encoding="utf-8")
+    assert "The features are those of probe stimuli: 50 noise with the spectrum of natural images." in page
+    assert "In 1 of 1 sessions neurons have no unit ids and are matched by their position" in page
+    assert "Trained elsewhere: 1 model of 12 neurons in 1 session." in page
+    assert "Poisson loss plus the" not in page
 
 
 def test_arrays_of_a_digital_twin(lab: lab_tables.Lab) -> None:
