@@ -180,12 +180,18 @@ def test_a_killed_worker_leaves_no_reservation_for_ever(command, recordings):
     assert lab.tables.PoolJob.fetch1("n_deaths", "n_starts", "job_state") == (1, 2, "free")
 
 
-def test_december_in_functional_space_goes_on_after_its_worker_was_killed_while_it_clustered(command, recordings):
+def test_december_in_functional_space_goes_on_after_its_worker_was_killed_while_it_clustered(
+    command, recordings, monkeypatch
+):
     """With the bytes of a training that nobody interrupted; its clusters are those of its space."""
     space = {"space": "functional", "normalize": "l2"}
-    config = {**QUICK, **space, "n_clusters": 2, "max_iter": 80, "patience": 80}
+    config = {**QUICK, **space, "n_clusters": 2, "max_iter": 30, "patience": 30}
     trainer = {"fn": "december_plugin.trainers.december_trainer", "comment": "DECEMber", "config": config}
-    command.register({**sweep(recordings, trainers=[trainer]), "seeds": [1]})
+    content = {**sweep(recordings, trainers=[trainer]), "seeds": [1]}
+    content["datasets"][0]["fn"] = "helpers.slow_loaders.slow_loaders"
+    monkeypatch.setenv("PYTHONPATH", helpers.FOLDER)
+    monkeypatch.setenv("DECEMBER_ALLOW_MODULES", "helpers.slow_loaders")
+    command.register(content)
     lab = open_lab(schema=command.schema, nnfabrik=command.schema)
     quickly = ("--lease", "2", "--checkpoint-every", "1")
     worker = command.start("worker", *quickly)
