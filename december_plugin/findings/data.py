@@ -214,6 +214,8 @@ class ReportData:
         ``package``, ``version``, ``n_models``: what the trainings recorded.
     models
         Without a database, one row per model: ``name``, ``source``, ``n_neurons``, ``n_features``.
+    configurations
+        As ``configuration_table`` of :mod:`december_plugin.results` returns it; empty where no two are compared.
     """
 
     title: str
@@ -230,6 +232,7 @@ class ReportData:
     versions: Mapping[str, str]
     training_versions: pd.DataFrame
     models: pd.DataFrame = field(default_factory=pd.DataFrame)
+    configurations: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def has_database(self) -> bool:

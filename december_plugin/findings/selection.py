@@ -1,11 +1,13 @@
-"""The configuration whose clusters are shown one by one."""
+"""What is shown where there is room for one: a configuration's clusters, a clustering's comparison of models."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
+from december_plugin.embeddings.space import EmbeddingSpace
 from december_plugin.errors import SettingsError
+from december_plugin.evaluation.methods import NAMES
 from december_plugin.findings.verdict import agreed_counts
 
 
@@ -39,3 +41,33 @@ def chosen_row(
     gentlest = " with the gentlest clustering loss" if is_december.any() and len(rows) > 1 else ""
     row["reason"] = f"K = {count}, {why}; {row['label']}{gentlest}"
     return row
+
+
+def shown_clustering(pairs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return the rows of the clustering with which most configurations are compared, and its name.
+
+    Parameters
+    ----------
+    pairs
+        As :func:`december_plugin.results.configurations.configuration_table` returns them. Of several clusterings with
+        as many pairs, that with the fewest clusters.
+
+    Returns
+    -------
+    (pandas.DataFrame, str)
+        Its rows, and method, K and space in words.
+
+    Raises
+    ------
+    SettingsError
+        If no two configurations are compared.
+    """
+    compared = pairs[pairs["name_a"] != pairs["name_b"]]
+    if compared.empty:
+        raise SettingsError("no two configurations with neurons in common have been compared yet.")
+    sizes = compared.groupby(["n_clusters", "method", "clustering_hash"], sort=True).size()
+    n_clusters, method, clustering_hash = sizes.idxmax()
+    rows = pairs[(pairs["n_clusters"] == n_clusters) & (pairs["clustering_hash"] == clustering_hash)]
+    space = EmbeddingSpace(space=rows["space"].iloc[0], normalize=rows["normalize"].iloc[0])
+    in_space = "" if space == EmbeddingSpace() else f", {space.phrase}"
+    return rows.reset_index(drop=True), f"{NAMES.get(method, method)}, K = {n_clusters}{in_space}"

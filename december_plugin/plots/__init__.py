@@ -9,6 +9,7 @@ from december_plugin.evaluation.tsne import TsneSettings, tsne_coordinates, tsne
 from december_plugin.plots.agreement import agreement_figure
 from december_plugin.plots.cluster_tree import cluster_tree_figure
 from december_plugin.plots.confidence import calibration_figure, consensus_figure
+from december_plugin.plots.configurations import configurations_figure
 from december_plugin.plots.confusion import confusion_figure, known_types_figure
 from december_plugin.plots.curves import training_curves_figure
 from december_plugin.plots.datasets import datasets_figure, weighted_agreement
@@ -35,6 +36,7 @@ __all__ = [
     "cluster_count_caption",
     "cluster_count_figure",
     "cluster_tree_figure",
+    "configurations_figure",
     "confusion_figure",
     "consensus_figure",
     "datasets_figure",

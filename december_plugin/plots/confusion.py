@@ -27,7 +27,7 @@ from december_plugin.plots.shown import draw_others, shown_methods
 from december_plugin.plots.style import INK, NOTE, MethodStyle, figure_style
 
 # White to the blue of DECEMber and beyond: order can be seen in grey and by every kind of eye.
-_SHARES = LinearSegmentedColormap.from_list("shares", ["#FFFFFF", "#BBD9EE", "#56A4D6", "#0072B2", "#053F66"])
+SHARES = LinearSegmentedColormap.from_list("shares", ["#FFFFFF", "#BBD9EE", "#56A4D6", "#0072B2", "#053F66"])
 _MAX_NUMBERED = 16
 _MAX_TICKS = 40
 _UPRIGHT_FROM = 17
@@ -178,7 +178,7 @@ def _draw_confusion(ax: Axes, confusion: pd.DataFrame) -> None:
         np.arange(n_columns + 1) - 0.5,
         np.arange(n_rows + 1) - 0.5,
         shares,
-        cmap=_SHARES,
+        cmap=SHARES,
         vmin=0,
         vmax=1,
         edgecolors="#E6E6E6",

@@ -22,9 +22,11 @@ from markupsafe import Markup
 
 from december_plugin import __version__
 from december_plugin.findings.data import ReportData
+from december_plugin.findings.selection import shown_clustering
 from december_plugin.findings.verdict import overall
 from december_plugin.report import tables
 from december_plugin.report.methods_section import CITATIONS
+from december_plugin.report.static import configurations_picture
 from december_plugin.report.views import Payload, analysis_view
 from december_plugin.security.redaction import known_secrets, redacted
 
@@ -46,6 +48,7 @@ def render_report(data: ReportData) -> str:
         analyses=analyses,
         overall=overall([view["answer"] for view in analyses]) if len(analyses) > 1 else None,
         citations=CITATIONS,
+        configurations=_configurations(data),
         provenance=_provenance(data),
         policy=_policy(plotly, script),
         style=Markup(_resource("report.css")),
@@ -122,6 +125,19 @@ def _policy(*scripts: str) -> str:
 
 
 # --- the rest ------------------------------------------------------------------------------------------------------
+
+
+def _configurations(data: ReportData) -> dict[str, Any] | None:
+    """Return what is said across models; None where no two are compared."""
+    pairs = data.configurations
+    if pairs.empty or not (pairs["name_a"] != pairs["name_b"]).any():
+        return None
+    rows, title = shown_clustering(pairs)
+    return {
+        "title": title,
+        "picture": configurations_picture(rows, title),
+        "table": tables.configurations_table_of(pairs),
+    }
 
 
 def _provenance(data: ReportData) -> dict[str, Any]:

@@ -140,3 +140,11 @@ def consensus_picture(analysis: Analysis) -> Picture | None:
     many = analysis.wording.many
     alt = "Stability and confidence of the neurons by cluster."
     return picture(lambda: consensus_figure(chosen.neurons, title=title, many=many), alt)
+
+
+def configurations_picture(pairs: pd.DataFrame, title: str) -> Picture | None:
+    """Return the matrices of agreement and similarity across configurations."""
+    from december_plugin.plots import configurations_figure
+
+    alt = f"Agreement of clusters and similarity of embeddings between all models, as matrices: {title}."
+    return picture(lambda: configurations_figure(pairs, title=title), alt)

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from december_plugin.clustering.result import NO_CLUSTER
+from december_plugin.embeddings.space import EmbeddingSpace
+from december_plugin.evaluation.methods import NAMES
 from december_plugin.evaluation.model_selection import CRITERIA, HELD_OUT, OF_ONE_MODEL, Criterion, format_n_clusters
 from december_plugin.findings.data import Analysis, Confusion, SelectedConfiguration, whose_clusters
 from december_plugin.findings.verdict import REFERENCES
@@ -216,6 +218,27 @@ def comparisons_table_of(comparisons: pd.DataFrame) -> Table:
     reference = comparisons["reference"].where(comparisons["reference"].notna(), comparisons["kind"].map(absent))
     frame = comparisons.assign(words=comparisons["result"].map(words), reference=reference)
     return make_table(frame, "What the clustering loss has added: agreement between seeds at the same K", columns)
+
+
+def configurations_table_of(pairs: pd.DataFrame) -> Table:
+    """Return every pair of configurations, with every clustering."""
+    columns = [
+        Column("K", "n_clusters", "integer"),
+        Column("method", "method_name"),
+        Column("space", "space_name"),
+        Column("first", "name_a"),
+        Column("second", "name_b"),
+        Column("ARI", "adjusted_rand_index", "number"),
+        Column("V-measure", "v_measure", "number"),
+        Column("correlation of distances", "distance_correlation", "number"),
+        Column("correlation of cosines", "cosine_correlation", "number"),
+        Column("linear CKA", "linear_cka", "number"),
+        Column("neurons", "n_common_neurons", "integer"),
+        Column("pairs of seeds", "n_seed_pairs", "integer"),
+    ]
+    spaces = [EmbeddingSpace(space=row.space, normalize=row.normalize).phrase for row in pairs.itertuples(index=False)]
+    named = pairs.assign(method_name=[NAMES.get(each, each) for each in pairs["method"]], space_name=spaces)
+    return make_table(named, "Every pair of models, with every clustering (means over pairs of seeds)", columns)
 
 
 def sessions_table_of(analysis: Analysis) -> Table:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from december_plugin.results.cluster_counts import choose_cluster_count as choose_cluster_count
     from december_plugin.results.cluster_counts import cluster_count_table as cluster_count_table
     from december_plugin.results.cluster_trees import cluster_tree_of as cluster_tree_of
+    from december_plugin.results.configurations import configuration_table as configuration_table
     from december_plugin.results.confusion import confusion_frame as confusion_frame
     from december_plugin.results.consensus import consensus_frame as consensus_frame
     from december_plugin.results.consensus import consensus_table as consensus_table
@@ -33,6 +34,7 @@ _NAMES = {
     "assignments": ["load_assigned_model", "neuron_clusters", "stable_neurons"],
     "cluster_counts": ["choose_cluster_count", "cluster_count_table"],
     "cluster_trees": ["cluster_tree_of"],
+    "configurations": ["configuration_table"],
     "confusion": ["confusion_frame"],
     "consensus": ["consensus_frame", "consensus_table"],
     "export": ["export_tables"],

@@ -15,11 +15,12 @@ from december_plugin import plots
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.methods import Method
 from december_plugin.findings.data import whose_clusters
-from december_plugin.findings.selection import chosen_row
+from december_plugin.findings.selection import chosen_row, shown_clustering
 from december_plugin.results import figure_frames
 from december_plugin.results.agreement import agreement_table
 from december_plugin.results.cluster_counts import choose_cluster_count, cluster_count_table
 from december_plugin.results.cluster_trees import cluster_tree_of
+from december_plugin.results.configurations import configuration_table
 from december_plugin.results.confusion import confusion_frame
 from december_plugin.results.consensus import consensus_frame
 from december_plugin.results.nulls import null_table
@@ -308,6 +309,12 @@ def equivariant(table: pd.DataFrame) -> Figure:
     return plots.equivariant_figure(frame, performance.reset_index())
 
 
+def configurations(tables: Any) -> Figure:
+    """Draw agreement and similarity across configurations of the clustering with which most are compared."""
+    rows, title = shown_clustering(configuration_table(tables))
+    return plots.configurations_figure(rows, title=title)
+
+
 # --- parts of the above ------------------------------------------------------------------------------------------
 
 
@@ -405,4 +412,5 @@ ANALYSIS_FIGURES: dict[str, Callable[[Analysis], Figure | Captioned]] = {
 COMMON_FIGURES: dict[str, Callable[[Any, pd.DataFrame], Figure]] = {
     "datasets": datasets,
     "equivariant": lambda tables, table: equivariant(table),
+    "configurations": lambda tables, table: configurations(tables),
 }

@@ -14,6 +14,7 @@ from december_plugin.errors import SettingsError
 from december_plugin.findings.data import Analysis, ReportData
 from december_plugin.findings.packages import installed_packages
 from december_plugin.results.agreement import agreement_table
+from december_plugin.results.configurations import configuration_table
 from december_plugin.results.labels import names_of
 from december_plugin.results.performance import CEILINGS, COUNTS, SCORES, stored_columns
 from december_plugin.results.report_analysis import AnalysisReader, group_columns
@@ -92,7 +93,13 @@ def collect_report(
         known_types=tables.KnownTypes().overview(),
         versions=installed_packages(),
         training_versions=_training_versions(tables, trainings),
+        configurations=configuration_table(tables, _assignments_of(table)),
     )
+
+
+def _assignments_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    columns = [name for name in table.columns if name.endswith(("_fn", "_hash"))]
+    return [{str(name): value for name, value in row.items()} for row in table[columns].to_dict("records")]
 
 
 def _title(datasets: Mapping[tuple[str, str], str]) -> str:

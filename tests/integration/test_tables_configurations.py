@@ -9,6 +9,8 @@ import pytest
 import sklearn.metrics as reference
 
 from december_plugin.errors import SettingsError
+from december_plugin.findings.selection import shown_clustering
+from december_plugin.results import configuration_table
 from december_plugin.schemas.configurations import seed_pairs
 from helpers import planted_lab
 from helpers.lab_tables import open_lab
@@ -58,6 +60,46 @@ def test_similarity_is_that_of_the_vectors_in_the_space_of_the_clustering(lab):
         distances = [np.linalg.norm(each[i] - each[j], axis=1) for each in vectors]
         values.append(np.corrcoef(*distances)[0, 1])
     assert row["distance_correlation"] == pytest.approx(np.mean(values), abs=1e-6)
+
+
+def test_the_table_names_what_differs(lab):
+    tables = lab.tables
+    tables.SeedAgreement.populate()
+    table = configuration_table(tables)
+    row, second = tables.ConfigurationAgreement.fetch1(), tables.ConfigurationPair.fetch1()
+    comments = dict(zip(*lab.nnfabrik.Trainer.fetch("trainer_hash", "trainer_comment"), strict=True))
+    pair = table[table["name_a"] != table["name_b"]].iloc[0]
+    names = [comments[row["trainer_hash"]], comments[second["trainer_hash_b"]]]
+    assert [pair["name_a"], pair["name_b"]] == [
+        name[: len(shown)] for name, shown in zip(names, pair[["name_a", "name_b"]], strict=True)
+    ]
+    assert pair["adjusted_rand_index"] == row["adjusted_rand_index"]
+    assert (pair["method"], pair["n_clusters"], pair["n_common_neurons"], pair["space"]) == (
+        "december",
+        3,
+        70,
+        "readout",
+    )
+    within = table[table["name_a"] == table["name_b"]]
+    assert sorted(within["n_seed_pairs"]) == [1, 3]
+    assert within["adjusted_rand_index"].max() == 1.0
+    assert configuration_table(tables, {"trainer_hash": row["trainer_hash"]}).shape[0] == 1
+    rows, title = shown_clustering(table)
+    assert (len(rows), title) == (3, "DECEMber, K = 3")
+
+
+def test_stale_entries_are_not_in_the_table(empty_lab):
+    lab = empty_lab
+    lab.train("december", [1])
+    lab.train("december", [1], n_moved=0)
+    lab.tables.ClusterAssignment.populate()
+    lab.tables.ConfigurationAgreement.populate()
+    assert len(configuration_table(lab.tables)) == 1
+    lab.train("december", [2])
+    lab.tables.ClusterAssignment.populate()
+    assert configuration_table(lab.tables).empty
+    with pytest.raises(SettingsError, match="no two configurations with neurons in common have been compared yet"):
+        shown_clustering(configuration_table(lab.tables))
 
 
 def test_a_seed_added_later_is_a_new_entry_and_the_pair_is_there_once(empty_lab):

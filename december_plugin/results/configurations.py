@@ -1,0 +1,77 @@
+"""Agreement across configurations, as a pandas data frame: which models of the same neurons say the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from december_plugin.evaluation.agreement import MEASURES
+from december_plugin.evaluation.similarity import SIMILARITIES
+from december_plugin.results.labels import names_of
+from december_plugin.results.queries import assignments_of, configuration_key, frame_of, seed_agreement_of
+from december_plugin.schemas.configurations import DIFFERS
+from december_plugin.schemas.declare import DecemberTables
+
+KINDS = ("model", "trainer", "dataset")
+NUMBERS = ("n_common_neurons", "n_seed_pairs", *MEASURES, "adjusted_rand_index_sd", *SIMILARITIES)
+
+
+def configuration_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
+    """Return agreement of clusters and similarity of embeddings of every pair of configurations.
+
+    Parameters
+    ----------
+    tables
+        The tables.
+    restriction
+        Which assignments to take, see :mod:`december_plugin.results.queries`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each clustering and pair of configurations that have neurons in common, and one for each
+        configuration with itself, ``name_a`` = ``name_b``, with the mean over its pairs of seeds
+        (``adjusted_rand_index`` alone). ``name_a``, ``name_b``: model, trainer and dataset, as far as they differ;
+        ``method``, ``n_clusters``, ``space``; ``n_common_neurons``, ``n_seed_pairs``, the measures of
+        :mod:`december_plugin.evaluation.agreement` and of :mod:`december_plugin.evaluation.similarity`, means over
+        pairs of seeds; ``clustering_hash``. Pairs of which a seed is new, and that are not computed anew yet, are
+        missing.
+    """
+    models = assignments_of(tables, restriction)
+    key = configuration_key(tables)
+    configurations = models.groupby(key, sort=False, dropna=False)[["method", "n_clusters"]].first().reset_index()
+    configurations = configurations.assign(name=_names(tables, configurations))
+    query = tables.ConfigurationAgreement & tables.ConfigurationAgreement().key_source
+    found = frame_of(query.proj(*NUMBERS) * tables.ConfigurationPair)
+    first = configurations.rename(columns={"name": "name_a"})
+    second = configurations[[*key, "name"]].rename(
+        columns={"name": "name_b", **{name: f"{name}_b" for name in DIFFERS}}
+    )
+    pairs = found.merge(first, on=key).merge(second, on=[f"{name}_b" if name in DIFFERS else name for name in key])
+    pairs = pairs[pairs["n_common_neurons"] > 0]
+    within = seed_agreement_of(tables, models, "adjusted_rand_index").merge(configurations, on=key)
+    renamed = {"agreement_mean": "adjusted_rand_index", "agreement_sd": "adjusted_rand_index_sd"}
+    within = within.rename(columns={**renamed, "n_pairs": "n_seed_pairs"})
+    within = within.assign(name_a=within["name"], name_b=within["name"])
+    columns = ["name_a", "name_b", "method", "n_clusters", *NUMBERS, "clustering_hash"]
+    table = pd.concat(
+        [each.reindex(columns=columns) for each in (within, pairs) if len(each)] or [within.reindex(columns=columns)]
+    )
+    numbers = {name: "float64" for name in NUMBERS if not name.startswith("n_")}
+    table = table.astype(numbers).sort_values(["method", "n_clusters", "clustering_hash", "name_a", "name_b"])
+    spaces = frame_of(tables.Clustering.proj("space", "normalize"))
+    return table.merge(spaces, on="clustering_hash", how="left").reset_index(drop=True)
+
+
+def _names(tables: DecemberTables, configurations: pd.DataFrame) -> pd.Series:
+    """Return what each configuration is called: its model, trainer and dataset, as far as there are several."""
+    parts = []
+    for kind in KINDS:
+        columns = [f"{kind}_fn", f"{kind}_hash"]
+        if len(configurations[columns].drop_duplicates()) > 1:
+            names = names_of(tables, kind, configurations)
+            parts.append([names[row] for row in configurations[columns].itertuples(index=False, name=None)])
+    if not parts:
+        return pd.Series("", index=configurations.index, dtype=object)
+    return pd.Series([", ".join(each) for each in zip(*parts, strict=True)], index=configurations.index, dtype=object)
