@@ -20,7 +20,6 @@ PANELS = (
     ("A", "adjusted_rand_index", "Clusters", "adjusted Rand index"),
     ("B", "cosine_correlation", "Embeddings", "correlation of cosines"),
 )
-NOTES = {"A": "diagonal: between seeds of one model", "B": "each model in the space of its clustering"}
 MOST_MODELS = 24  # as many names as a legend has
 _MAX_NUMBERED = 12
 _CELL, _MIN_SIDE, _MAX_SIDE = 0.3, 1.5, 2.3
@@ -36,7 +35,7 @@ def configurations_figure(pairs: pd.DataFrame, *, title: str = "") -> Figure:
         ``adjusted_rand_index`` and ``cosine_correlation``, NaN where unknown. A model with itself stands on the
         diagonal: the agreement between its seeds. At most 24 models are drawn, the first ones.
     title
-        Which clustering, above the first panel.
+        Which clustering, below the title of the first panel.
 
     Returns
     -------
@@ -70,7 +69,9 @@ def configurations_figure(pairs: pd.DataFrame, *, title: str = "") -> Figure:
         axes = figure.subplots(1, 2)
         for ax, (letter, _, what, label), matrix in zip(axes, PANELS, matrices, strict=True):
             _draw(ax, matrix, label)
-            title_panel(ax, letter, f"{what}, {title}" if title else what, NOTES[letter])
+            title_panel(
+                ax, letter, what, (title or None) if letter == "A" else "diagonal of A: between seeds of one model"
+            )
             ax.set_ylabel("model")
         if len(names) > len(shown):
             axes[0].set_xlabel(f"the first {len(shown)} of {len(names)} models")

@@ -35,7 +35,7 @@ def test_both_halves_of_the_matrix_have_the_values():
     assert figure.axes[0].collections[0].get_clim() == (-0.1, 1.0)
     assert legend_texts(figure) == ["1  a", "2  b", "3  c"]
     assert {".40", "-.10", "1.00"} <= numbers_in(figure)
-    assert figure.axes[0].get_title("left") == "A  Clusters, k-means, K = 5"
+    assert figure.axes[0].get_title("left") == "A  Clusters"
 
 
 def test_many_models_are_cut_and_their_number_is_said():

@@ -30,6 +30,11 @@ def matrix(name):
     return counts.rename(columns=lambda type_name: f"{name} {type_name}", index=lambda cluster: f"{name} {cluster}")
 
 
+def pairs(name):
+    names = [(f"{name} 1", f"{name} 1"), (f"{name} 1", f"{name} 2")]
+    return pd.DataFrame(names, columns=["name_a", "name_b"]).assign(adjusted_rand_index=0.5, cosine_correlation=0.5)
+
+
 def toy(name):
     weights, distances = frames.toy()
     return plots.toy_figure(
@@ -45,6 +50,7 @@ FIGURES = {
     "cluster_count_figure": lambda n: plots.cluster_count_figure(
         renamed(frames.cluster_counts(), n), renamed(frames.choices(), n)
     ),
+    "configurations_figure": lambda n: plots.configurations_figure(pairs(n), title=n),
     "confusion_figure": lambda n: plots.confusion_figure(matrix(n), title=n),
     "consensus_figure": lambda n: plots.consensus_figure(renamed(frames.consensus(), n), title=n),
     "datasets_figure": lambda n: plots.datasets_figure(renamed(frames.datasets(), n)),
