@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from december_plugin.results.performance import session_performance as session_performance
     from december_plugin.results.performance import untested_sessions as untested_sessions
     from december_plugin.results.report import collect_report as collect_report
+    from december_plugin.results.stability import stability_frame as stability_frame
 
 _NAMES = {
     "agreement": ["agreement_table", "best_configurations"],
@@ -42,5 +43,6 @@ _NAMES = {
     "nulls": ["null_table"],
     "performance": ["performance_table", "session_performance", "untested_sessions"],
     "report": ["collect_report"],
+    "stability": ["stability_frame"],
 }
 __getattr__, __dir__, __all__ = _lazy.attach(__name__, submod_attrs=_NAMES)

@@ -13,6 +13,7 @@ from december_plugin.results.cluster_counts import cluster_count_table
 from december_plugin.results.cluster_trees import cluster_tree_of
 from december_plugin.results.consensus import consensus_frame, consensus_table
 from december_plugin.results.nulls import null_table
+from december_plugin.results.stability import stability_frame
 from helpers.lab_tables import open_lab
 
 HDBSCAN = {"method": "hdbscan"}
@@ -87,7 +88,18 @@ def test_clusters_of_few_become_those_of_many(found):
     tree = cluster_tree_of(found.tables, rows)
     assert tree.nodes.groupby("n_clusters")["n_neurons"].sum().to_dict() == {2: 70, 3: 70}
     assert (tree.nesting["nested"] > 0.8).all()
-    with pytest.raises(SettingsError, match="a cluster tree needs at least two numbers of clusters of one method."):
+    with pytest.raises(SettingsError, match="a cluster tree needs at least two numbers of clusters of one method"):
         cluster_tree_of(found.tables, rows.head(1))
     with pytest.raises(SettingsError, match="there are several configurations with 3 clusters; choose those"):
         cluster_tree_of(found.tables, pd.concat([rows, rows.tail(1)]))
+
+
+def test_one_model_alone_has_stable_clusters(found):
+    frame = stability_frame(found.tables, {"method": "kmeans", "n_clusters": 3, "seed": 1}, n_draws=4)
+    assert frame["cluster"].tolist() == [0, 1, 2]
+    assert frame["n_neurons"].sum() == 70
+    assert (frame["jaccard_mean"] > 0.9).all()  # planted, but for a few neurons
+    assert frame.attrs["agreement"] > 0.9
+    assert (frame.attrs["n_draws"], frame.attrs["share"]) == (4, 0.5)
+    found_anew = stability_frame(found.tables, {**HDBSCAN, "seed": 2}, n_draws=2)
+    assert found_anew["jaccard_mean"].between(0, 1).all()
