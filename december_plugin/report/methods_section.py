@@ -152,7 +152,7 @@ def _clustered(analysis: Analysis) -> str:
     spaces = _spaces(analysis)
     if spaces == [READOUT_SPACE]:
         return "A neuron's readout vector, its weights on the core's features, is what is clustered."
-    text = f"What is clustered of a neuron: {' or '.join(space.vectors for space in spaces)}. {READOUT_VECTORS}"
+    text = f"What is clustered of a neuron: {', '.join(space.vectors for space in spaces)}. {READOUT_VECTORS}"
     if any(space.is_functional for space in spaces):
         text += f" {FUNCTIONAL}"
     return f"{text} {DIRECTIONS}" if any(space.normalize == "l2" for space in spaces) else text

@@ -73,23 +73,32 @@ def performance_table(tables: DecemberTables, restriction: Any = True) -> pd.Dat
 def with_model_labels(labelled: pd.DataFrame, performance: pd.DataFrame) -> pd.DataFrame:
     """Return ``performance_table`` with a ``label``: the methods that show the models of each trainer.
 
-    Clusterings do not change a model, so that methods which cluster the same models are named together. Trainers of one
+    Clusterings do not change a model, so that methods which cluster the same models are named together, each in one
+    space, that of the readout vectors where it is among them. Trainers of one
     name, such as DECEMber's for several K, come one after the other, distinguished by their numbers of clusters.
 
     Parameters
     ----------
     labelled
-        Rows of ``agreement_table`` of one dataset and model, with ``label``.
+        Rows of ``agreement_table`` of one dataset and model, with ``label`` and ``identity``.
     performance
         :func:`performance_table` of the same.
     """
     key = list(TRAINER)
-    methods = labelled.groupby(key, sort=False)
+    methods = _in_one_space(labelled).groupby(key, sort=False)
     names = methods["label"].agg(lambda labels: " / ".join(dict.fromkeys(labels)))
     counts = methods["n_clusters"].agg(lambda counts: ", ".join(str(count) for count in sorted(set(counts))))
     together = names.groupby(names, sort=False).ngroup().argsort(kind="stable")
     names = names.mask(names.duplicated(keep=False), names + ", K = " + counts).iloc[together]
     return names.reset_index().merge(performance, on=key)
+
+
+def _in_one_space(labelled: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of each trainer and method that are in the first of their spaces."""
+    spaces = [method.space for method in labelled["identity"]]
+    order = pd.Series([2 * space.is_functional + (space.normalize == "l2") for space in spaces], index=labelled.index)
+    first = order.groupby([labelled[name] for name in (*TRAINER, "method")]).transform("min")
+    return labelled[order == first]
 
 
 def session_performance(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:

@@ -157,6 +157,7 @@ RECIPES: Mapping[str, Callable[[Path], Recipe]] = {
     "mouse-v1-strength": _mouse_v1,
     "mouse-v1-pretraining": _mouse_v1,
     "equivariant-baseline": _mouse_v1,
+    "spaces": _mouse_v1,
     "marmoset-1": _marmoset_1,
     "marmoset-2": _marmoset_2,
     "mouse-retina": _mouse_retina,

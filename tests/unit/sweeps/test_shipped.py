@@ -77,7 +77,7 @@ def test_each_small_version_is_small_and_has_its_data(name: str, tmp_path: Path)
                 asked |= {Path(path) for path in ([value] if isinstance(value, str) else value)}
     assert all(any(path.is_relative_to(each) for each in written) for path in asked)
     assert all(any(path.is_relative_to(each) for path in asked) for each in written)
-    assert f"paper/{plain}" in PAPER
+    assert f"paper/{plain}" in PAPER or name == "laptop/spaces"  # which no experiment of the paper compares
     assert f"december sweeps data {name} FOLDER" in shipped_path(name).read_text(encoding="utf-8")
 
 
