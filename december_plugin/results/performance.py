@@ -95,8 +95,8 @@ def with_model_labels(labelled: pd.DataFrame, performance: pd.DataFrame) -> pd.D
 
 def _in_one_space(labelled: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of each trainer and method that are in the first of their spaces."""
-    spaces = [method.space for method in labelled["identity"]]
-    order = pd.Series([2 * space.is_functional + (space.normalize == "l2") for space in spaces], index=labelled.index)
+    spaces = labelled["identity"].map(lambda method: method.space)
+    order = spaces.map(lambda space: 2 * space.is_functional + (space.normalize == "l2"))
     first = order.groupby([labelled[name] for name in (*TRAINER, "method")]).transform("min")
     return labelled[order == first]
 

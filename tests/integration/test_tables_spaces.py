@@ -15,7 +15,10 @@ from december_plugin.clustering import cluster_readouts, post_hoc
 from december_plugin.embeddings import feature_covariance, readout_embeddings
 from december_plugin.embeddings.space import EmbeddingSpace
 from december_plugin.errors import EmbeddingError
+from december_plugin.pool.jobs.description import describe_jobs
+from december_plugin.results.agreement import agreement_table
 from december_plugin.results.assignments import assignment_frame, load_assigned_model
+from december_plugin.results.performance import performance_table, with_model_labels
 from december_plugin.schemas.clusters import trained_mixture_clusters
 from december_plugin.schemas.stored_models import stored_state_dict
 from helpers import planted_lab
@@ -33,8 +36,10 @@ def lab(new_schema_name):
     for space, normalize in SPACES:
         lab.tables.Clustering().add_entry("kmeans", 3, space=space, normalize=normalize)
     lab.tables.Surrogate().add_entry(n_draws=2)
-    for table in (lab.tables.FeatureCovariance, lab.tables.ClusterAssignment, lab.tables.ClusterQuality):
+    tables = lab.tables
+    for table in (tables.TrainingSummary, tables.TestPerformance, tables.FeatureCovariance, tables.ClusterAssignment):
         table.populate()
+    tables.ClusterQuality.populate()
     return lab
 
 
@@ -182,3 +187,19 @@ def test_a_functional_mixture_without_its_covariance():
         trained_mixture_clusters(np.ones((3, 2)), mixture(np.eye(2), space="functional"))
     with pytest.raises(EmbeddingError, match="is of 3 features and the readout vectors have 2"):
         trained_mixture_clusters(np.ones((3, 2)), mixture(np.eye(2), space="functional", covariance=np.eye(3)))
+
+
+# --- names -------------------------------------------------------------------------------------------------------
+
+
+def test_names_say_the_space_in_tables_and_jobs(lab):
+    table = agreement_table(lab.tables)
+    names = table.loc[table["method"] == "kmeans", "label"].tolist()
+    phrases = ["", ", functional", ", functional, direction", ", readout vectors, direction"]
+    assert names == [f"k-means{phrase}" for phrase in phrases]
+    assert {method.space for method in table["identity"]} == {EmbeddingSpace(space=s, normalize=n) for s, n in SPACES}
+    performance = with_model_labels(table, performance_table(lab.tables))
+    assert sorted(performance["label"]) == ["DECEMber, helpers.planted_lab.december {}", "k-means"]
+    describe = describe_jobs(lab.tables)
+    key = {**model_key(lab), **in_space(lab, "functional", "l2")}
+    assert describe("ClusterAssignment", key).endswith("kmeans, K 3, functional, direction, seed 1")

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import pandas as pd
 
+from december_plugin.embeddings.space import READOUT_SPACE, EmbeddingSpace
+from december_plugin.evaluation.methods import Method
 from december_plugin.results.performance import with_model_labels
 
 BASELINE, FOUR, TWO = (f"{number:032d}" for number in range(3))
 
 
-def configuration(trainer_hash: str, label: str, n_clusters: int) -> dict[str, object]:
-    return {"trainer_fn": "trainers.fn", "trainer_hash": trainer_hash, "label": label, "n_clusters": n_clusters}
+def configuration(
+    trainer_hash: str, label: str, n_clusters: int, space: EmbeddingSpace = READOUT_SPACE
+) -> dict[str, object]:
+    key = {"trainer_fn": "trainers.fn", "trainer_hash": trainer_hash, "n_clusters": n_clusters}
+    return {**key, "label": label, "method": label.partition(",")[0], "identity": Method(label, space=space)}
 
 
 def test_trainers_of_one_name_are_distinguished_by_their_numbers_of_clusters() -> None:
@@ -20,6 +25,7 @@ def test_trainers_of_one_name_are_distinguished_by_their_numbers_of_clusters() -
             configuration(BASELINE, "k-means", 2),
             configuration(FOUR, "DECEMber", 4),
             configuration(BASELINE, "k-means", 4),
+            configuration(BASELINE, "k-means, functional", 4, EmbeddingSpace(space="functional")),
             configuration(BASELINE, "t mixture", 4),
         ]
     )
