@@ -20,10 +20,10 @@ from december_plugin.answer.models import StudiedModels
 from december_plugin.answer.settings import StudySettings
 from december_plugin.clustering.methods import METHODS
 from december_plugin.clustering.post_hoc import PostHocClustering, cluster_readouts
-from december_plugin.embeddings.space import EmbeddingSpace
+from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.evaluation.agreement import compare_partitions
 from december_plugin.evaluation.model_selection import ClusterQuality, cluster_quality
-from december_plugin.evaluation.null import SurrogateReadouts
+from december_plugin.evaluation.null import SurrogateReadouts, agreement_of_draws, surrogates_of
 
 # What makes a configuration.
 KEY = ("method", "n_clusters")
@@ -58,7 +58,7 @@ class Computation:
         for (method, count), found in self.clusterings.items():
             for (name_a, a), (name_b, b) in itertools.combinations(zip(names, found, strict=True), 2):
                 described = {"method": method, "n_clusters": count, "model_a": name_a, "model_b": name_b}
-                rows.append({**described, **asdict(compare_partitions(a.labels, b.labels))})
+                rows.append({**described, **asdict(compare_partitions(a.labels, b.labels, no_cluster=NO_CLUSTER))})
         return pd.DataFrame(rows)
 
     def models(self, names: tuple[str, ...]) -> pd.DataFrame:
@@ -104,11 +104,11 @@ def compute(models: StudiedModels, settings: StudySettings, told: Told = lambda 
 
 
 def _null(models: StudiedModels, settings: StudySettings, told: Told) -> dict[Configuration, npt.NDArray[np.float64]]:
-    surrogates = SurrogateReadouts(models.vectors, seed=settings.seed)
+    surrogates = surrogates_of(models.vectors, method=settings.null_method, seed=settings.seed)
     tasks = [
         (surrogates, number, method, settings) for number in range(settings.null_draws) for method in settings.methods
     ]
-    found: dict[Configuration, list[list[float]]] = {}
+    found: dict[Configuration, list[npt.NDArray[np.float64]]] = {}
     for (_, number, method, _), agreements in zip(tasks, _run(_drawn, tasks, settings.n_jobs), strict=True):
         for count, values in zip(settings.n_clusters, agreements, strict=True):
             found.setdefault((method, count), []).append(values)
@@ -133,20 +133,19 @@ def _clustered(
     return clusters, quality
 
 
-def _drawn(surrogates: SurrogateReadouts, number: int, method: str, settings: StudySettings) -> list[list[float]]:
-    """Return, for every K, the adjusted Rand index of every pair of models on one draw."""
-    # A surrogate of directions has their means and correlations, and lengths near 1; it gets the length 1.
-    directions = EmbeddingSpace(normalize=settings.space.normalize)
-    readouts = [directions.embed(vectors) for vectors in surrogates.draw(number).readouts]
+def _drawn(
+    surrogates: list[SurrogateReadouts], number: int, method: str, settings: StudySettings
+) -> list[npt.NDArray[np.float64]]:
+    """Return, for every K, the adjusted Rand index of every pair of models on the surrogates of one number."""
+    draws = [kind.draw(number) for kind in surrogates]
     found = []
     for count in settings.n_clusters:
-        with _few_threads(readouts[0]):
-            labels = [
-                cluster_readouts(vectors, method=method, n_clusters=count, **settings.methods[method]).labels
-                for vectors in readouts
-            ]
-        pairs = itertools.combinations(labels, 2)
-        found.append([compare_partitions(a, b).adjusted_rand_index for a, b in pairs])
+
+        def cluster(vectors: npt.NDArray[Any], _: int, count: int = count) -> npt.NDArray[np.int64]:
+            return cluster_readouts(vectors, method=method, n_clusters=count, **settings.methods[method]).labels
+
+        with _few_threads(draws[0].readouts[0]):
+            found.append(agreement_of_draws(draws, cluster)[0])
     return found
 
 

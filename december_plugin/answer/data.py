@@ -32,6 +32,9 @@ class StudyData:
         The criteria for K side by side, as :func:`december_plugin.results.cluster_count_table` has them.
     choices
         Which K each criterion picks, and whether they agree, one row per method.
+    similarity
+        One row per pair of models ``model_a``, ``model_b``: how similar their embeddings are, see
+        :class:`december_plugin.evaluation.similarity.Similarity`. No rows for a single model.
     consensus
         How much the models share: ``mean_stability``, and ``core_fraction``, the share of neurons that all models put
         into the same cluster. No rows for a single model.
@@ -54,6 +57,7 @@ class StudyData:
     nulls: pd.DataFrame
     counts: pd.DataFrame
     choices: pd.DataFrame
+    similarity: pd.DataFrame
     consensus: pd.DataFrame
     neurons: pd.DataFrame
     clusterings: pd.DataFrame

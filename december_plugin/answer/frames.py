@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from december_plugin.evaluation.agreement import agreement_with_types
 from december_plugin.evaluation.confusion import confusion_matrix
 from december_plugin.evaluation.consensus import Consensus, consensus_clusters, consensus_partition
 from december_plugin.evaluation.methods import Method
+from december_plugin.evaluation.similarity import SIMILARITIES, compare_embeddings
 from december_plugin.findings.summaries import (
     NULL_COLUMNS,
     above_null_columns,
@@ -63,7 +65,7 @@ class StudyFrames:
         for (method, count), agreements in self.computation.null.items():
             own = self.pairs[(self.pairs["method"] == method) & (self.pairs["n_clusters"] == count)]
             row = null_columns(agreements, own["adjusted_rand_index"].tolist())
-            rows.append({"method": method, "n_clusters": count, "surrogate_name": "elliptical", **row})
+            rows.append({"method": method, "n_clusters": count, "surrogate_name": self.settings.null_method, **row})
         columns = [*KEY, "surrogate_name", "agreement_mean", *NULL_COLUMNS]
         frame = pd.DataFrame(rows, columns=columns)
         return self._configurations().merge(frame, on=list(KEY))
@@ -76,6 +78,16 @@ class StudyFrames:
         frame = frame.merge(self._pair_summary(), on=list(KEY), how="left")
         frame["n_pairs"] = frame["n_pairs"].fillna(0).astype(int)
         return frame.merge(above_null_columns(nulls, KEY), on=list(KEY), how="left")
+
+    def similarity(self) -> pd.DataFrame:
+        """Return how similar the embeddings of every pair of models are; no rows of a single model."""
+        rows = []
+        for (name_a, a), (name_b, b) in itertools.combinations(
+            zip(self.models.names, self.models.vectors, strict=True), 2
+        ):
+            found = compare_embeddings(a, b, seed=self.settings.seed)
+            rows.append({"model_a": name_a, "model_b": name_b, **{name: getattr(found, name) for name in SIMILARITIES}})
+        return pd.DataFrame(rows, columns=["model_a", "model_b", *SIMILARITIES])
 
     def consensus(self) -> pd.DataFrame:
         """Return how much the models of every configuration share; no rows of a single model."""

@@ -39,6 +39,7 @@ def study_readouts(
     test_correlations: Any = None,
     shown: int | None = None,
     null_draws: int = DEFAULT_DRAWS,
+    null_method: str = "elliptical",
     seed: int = 0,
     n_jobs: int = 1,
     tsne: bool = True,
@@ -91,6 +92,9 @@ def study_readouts(
         criteria agree, else the middle one.
     null_draws
         Surrogates; 0 for none. The smallest p value is ``1 / (1 + null_draws)``, and most of the time goes here.
+    null_method
+        How surrogates are drawn: "elliptical", "gaussian", "planar", or "combined", the stricter of the first and the
+        third; see :mod:`december_plugin.evaluation.null`.
     seed
         Of all clusterings and of the surrogates.
     n_jobs
@@ -146,6 +150,7 @@ def study_readouts(
         methods=methods,
         space=compared,
         null_draws=null_draws,
+        null_method=null_method,
         seed=seed,
         n_jobs=n_jobs,
         tsne=tsne,
@@ -190,6 +195,7 @@ def _assembled(frames: StudyFrames, shown: int | None) -> Study:
         nulls=nulls,
         counts=counts,
         choices=choices,
+        similarity=frames.similarity(),
         consensus=frames.consensus(),
         neurons=frames.neurons(str(row["method"]), int(row["n_clusters"])),
         clusterings=frames.clusterings,

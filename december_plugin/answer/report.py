@@ -64,6 +64,7 @@ def study_analysis(study: StudyData, *, tsne: bool | None = None) -> Analysis:
         n_types=known.n_types,
         missing=tuple(missing),
         wording=MODELS,
+        similarity=study.similarity,
         space=frames.settings.space.phrase,
     )
 
@@ -97,7 +98,7 @@ def _entries(study: StudyData) -> pd.DataFrame:
         for method, own in settings.methods.items()
     ]
     if settings.null_draws and len(study.models) > 1:
-        config = json.dumps({"method": "elliptical", "n_draws": settings.null_draws, "seed": settings.seed})
+        config = json.dumps({"method": settings.null_method, "n_draws": settings.null_draws, "seed": settings.seed})
         rows.append({"kind": "surrogates", "fn": "", "hash": "", "comment": "", "config": config})
     return pd.DataFrame(rows)
 

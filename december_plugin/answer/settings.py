@@ -9,8 +9,16 @@ from typing import Any
 from december_plugin.clustering.methods import POST_HOC, canonical_settings, own_settings, setting_mistakes
 from december_plugin.embeddings.space import EmbeddingSpace
 from december_plugin.errors import SettingsError, did_you_mean
+from december_plugin.evaluation.null import SURROGATE_METHODS
 from december_plugin.evaluation.surrogate_settings import MOST_DRAWS
-from december_plugin.validation.checks import check_bool, check_count, check_integer, check_seed, is_integer
+from december_plugin.validation.checks import (
+    check_bool,
+    check_choice,
+    check_count,
+    check_integer,
+    check_seed,
+    is_integer,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +33,8 @@ class StudySettings:
         Method to its settings, all of them.
     space
         What of a neuron is compared.
-    null_draws
-        Surrogates of all models; 0 for none.
+    null_draws, null_method
+        Surrogates of all models, 0 for none; how they are drawn, see :mod:`december_plugin.evaluation.null`.
     seed
         Of the clusterings and the surrogates.
     n_jobs
@@ -39,6 +47,7 @@ class StudySettings:
     methods: Mapping[str, Mapping[str, Any]]
     space: EmbeddingSpace
     null_draws: int
+    null_method: str
     seed: int
     n_jobs: int
     tsne: bool
@@ -51,6 +60,7 @@ class StudySettings:
         methods: Any,
         space: EmbeddingSpace,
         null_draws: Any,
+        null_method: Any,
         seed: Any,
         n_jobs: Any,
         tsne: Any,
@@ -68,6 +78,7 @@ class StudySettings:
             methods=checked_methods(methods, seed=seed),
             space=space,
             null_draws=null_draws,
+            null_method=check_choice("null_method", null_method, SURROGATE_METHODS),
             seed=seed,
             n_jobs=n_jobs,
             tsne=check_bool("tsne", tsne),
@@ -125,7 +136,13 @@ def checked_methods(methods: Any, *, seed: int) -> dict[str, dict[str, Any]]:
             raise SettingsError(
                 f"there is no method {method!r}. {did_you_mean(str(method), POST_HOC)}", setting="methods"
             )
-        own = {"seed": seed, **(methods[method] if isinstance(methods, Mapping) else {})}
+        if POST_HOC[method].count == "found":
+            raise SettingsError(
+                f"{method} finds the number of clusters itself; a study compares models at numbers that are given.",
+                setting="methods",
+            )
+        own = {"seed": seed} if "seed" in POST_HOC[method].defaults else {}
+        own |= methods[method] if isinstance(methods, Mapping) else {}
         shared = [name for name in own if name not in own_settings(own)]
         if shared:
             raise SettingsError(

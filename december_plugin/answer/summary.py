@@ -15,7 +15,7 @@ ABSENT = "-"
 def study_summary(study: StudyData, found: Answer) -> str:
     """Return the verdict, the evidence, and a table of the agreement by number of clusters and method."""
     head = f"{study.scope}, compared by {study.settings.vectors_in_words}"
-    parts = [head, _wrapped(found.headline), _table(study)]
+    parts = [head, _wrapped(found.headline), _table(study), *_similarity(study)]
     parts += [_wrapped(f"{item.question.rstrip('?')}: {item.text}") for item in found.evidence]
     parts += [_wrapped(f"{row.label}: {row.statement}") for row in study.choices.itertuples()]
     return "\n\n".join(parts) + "\n"
@@ -39,6 +39,15 @@ def _table(study: StudyData) -> str:
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(["Adjusted Rand index between models (mean ± SD over pairs; p against surrogates):", *lines])
+
+
+def _similarity(study: StudyData) -> list[str]:
+    """Return how similar the embeddings are, over pairs of models."""
+    cosines = study.similarity["cosine_correlation"].dropna()
+    if cosines.empty:
+        return []
+    over = f"{cosines.mean():.2f}" + (f" ({cosines.min():.2f} to {cosines.max():.2f})" if len(cosines) > 1 else "")
+    return [_wrapped(f"Correlation between models of the cosines between neurons: {over}.")]
 
 
 def _cell(mean: float, sd: float, p_value: float) -> str:

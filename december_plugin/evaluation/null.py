@@ -273,17 +273,42 @@ def null_agreement(
     if len(readouts) < 2:
         raise SettingsError(f"agreement between seeds needs at least two seeds; there is {len(readouts)}.")
     check_count("n_draws", n_draws)
-    kinds = [SurrogateReadouts(readouts, method=kind, seed=seed) for kind in COMBINED.get(method, (method,))]
-    clusterers = [cluster] * len(readouts) if callable(cluster) else list(cluster)
+    kinds = surrogates_of(readouts, method=method, seed=seed)
     agreements, errors = [], []
     for number in range(n_draws):
-        draws = [surrogates.draw(number) for surrogates in kinds]
-        found = [_agreements(draw.readouts, clusterers) for draw in draws]
-        best = int(np.argmax([own.mean() for own in found]))
-        agreements.append(found[best])
-        errors.append((draws[best].correlation_error, draws[best].largest_correlation_error))
+        found, draw = agreement_of_draws([surrogates.draw(number) for surrogates in kinds], cluster)
+        agreements.append(found)
+        errors.append((draw.correlation_error, draw.largest_correlation_error))
     means = np.mean(errors, axis=0)
     return NullAgreement(np.array(agreements), float(means[0]), float(means[1]))
+
+
+def surrogates_of(
+    readouts: Sequence[npt.ArrayLike], *, method: str = "elliptical", seed: int = 0
+) -> list[SurrogateReadouts]:
+    """Return what draws the surrogates of a method, of every kind that it combines; errors as of that class."""
+    return [SurrogateReadouts(readouts, method=kind, seed=seed) for kind in COMBINED.get(method, (method,))]
+
+
+def agreement_of_draws(draws: Sequence[Draw], cluster: Clusterer | Sequence[Clusterer]) -> tuple[FloatArray, Draw]:
+    """Cluster the surrogates of one number, and return how the seeds agree on those on which they agree most.
+
+    Parameters
+    ----------
+    draws
+        One of each kind that :func:`surrogates_of` returned.
+    cluster
+        As for :func:`null_agreement`.
+
+    Returns
+    -------
+    agreements, draw
+        Adjusted Rand index of every pair of seeds, (pairs,), and the draw that they are of.
+    """
+    clusterers = [cluster] * len(draws[0].readouts) if callable(cluster) else list(cluster)
+    found = [_agreements(draw.readouts, clusterers) for draw in draws]
+    best = int(np.argmax([own.mean() for own in found]))
+    return found[best], draws[best]
 
 
 def _clustered(cluster: Clusterer, vectors: FloatArray, at: int) -> npt.NDArray[np.int64]:

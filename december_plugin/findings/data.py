@@ -147,6 +147,8 @@ class Analysis:
         What is not there.
     wording
         How the report speaks of what is compared.
+    similarity
+        How similar the embeddings of pairs of models are, as ``Study.similarity`` has it; empty in reports of tables.
     space
         What of a neuron was compared, in words, where that is the same for all configurations.
     probes
@@ -179,6 +181,7 @@ class Analysis:
     wording: Wording = SEEDS
     space: str = ""
     probes: str = ""
+    similarity: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 @dataclass(frozen=True, eq=False)

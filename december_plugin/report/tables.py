@@ -122,6 +122,19 @@ def agreement_table_of(analysis: Analysis) -> Table:
     return make_table(analysis.agreement, "Agreement by number of clusters and method (mean ± SD)", columns)
 
 
+def similarity_table_of(analysis: Analysis) -> Table | None:
+    """Return how similar the embeddings of models are; None where that is not known."""
+    if analysis.similarity.empty:
+        return None
+    columns = [
+        *(Column("model", "model_a"), Column("beside", "model_b")),
+        Column("correlation of cosines", "cosine_correlation", "number"),
+        Column("correlation of distances", "distance_correlation", "number"),
+        Column("linear CKA", "linear_cka", "number"),
+    ]
+    return make_table(analysis.similarity, "Similarity of the embeddings, before any clustering", columns)
+
+
 def null_table_of(analysis: Analysis) -> Table:
     """Return the null bands."""
     frame = analysis.nulls.assign(

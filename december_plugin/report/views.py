@@ -93,6 +93,7 @@ def _agreement_view(analysis: Analysis, shown: ShownMethods, payload: Payload) -
         "charts": [view for chart in found if (view := payload.chart(chart)) is not None],
         "picture": static.agreement_picture(analysis),
         "table": tables.agreement_table_of(analysis),
+        "similarity": tables.similarity_table_of(analysis),
         "has_agreement": bool(table["agreement_mean"].notna().any()),
     }
 

@@ -167,6 +167,8 @@ def test_covariances_ask_for_directions_of_functional_embeddings() -> None:
         ({"space": "readout", "covariances": [np.eye(4)] * 2}, "leave out one of the two"),
         ({"normalize": "l1"}, "normalize is 'l1', which is unknown"),
         ({"null_draws": -1}, "null_draws is -1; it must be at least 0"),
+        ({"methods": "hdbscan"}, "hdbscan finds the number of clusters itself"),
+        ({"null_method": "planr"}, "null_method is 'planr'. Did you mean 'planar'"),
         ({"null_draws": 10**6}, "at most 10000 are allowed"),
         ({"seed": -1}, "seed is -1"),
         ({"n_jobs": 0}, "n_jobs is 0"),
