@@ -62,10 +62,9 @@ def studies(models: dict[str, nn.Module], probes: Tensor, **settings: object) ->
 
 def compared(found: dict[str, Study]) -> pd.DataFrame:
     """Return the agreement of the models by number of clusters and space, beside what surrogates reach."""
+    key = ["method", "n_clusters", "agreement_mean"]
     frames = [
-        study.nulls[["method", "n_clusters", "agreement_mean", "null_low", "null_high", "p_value"]].assign(
-            compared=name
-        )
+        study.agreement[key].merge(study.nulls, on=key, how="left").reindex(columns=SHOWN).assign(compared=name)
         for name, study in found.items()
     ]
     return pd.concat(frames).sort_values(["method", "n_clusters"], kind="stable", ignore_index=True)

@@ -93,8 +93,8 @@ def study_readouts(
     null_draws
         Surrogates; 0 for none. The smallest p value is ``1 / (1 + null_draws)``, and most of the time goes here.
     null_method
-        How surrogates are drawn: "elliptical", "gaussian", "planar", or "combined", the stricter of the first and the
-        third; see :mod:`december_plugin.evaluation.null`.
+        How surrogates are drawn, such as "elliptical", or "combined", the strictest: see
+        :mod:`december_plugin.evaluation.null`.
     seed
         Of all clusterings and of the surrogates.
     n_jobs

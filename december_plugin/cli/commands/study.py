@@ -60,7 +60,9 @@ def add_parser(subparsers: Subparsers) -> None:
     how = parser.add_argument_group("how")
     how.add_argument("--methods", type=_words, metavar="A,B", help="default: kmeans,gmm,t_mixture")
     how.add_argument("--null-draws", type=int, metavar="N", help="surrogates; 0 for none (20)")
-    how.add_argument("--null", metavar="NAME", help="elliptical, gaussian, planar or combined (elliptical)")
+    how.add_argument(
+        "--null", metavar="NAME", help="kind of surrogates: elliptical, planar, combined, ... (elliptical)"
+    )
     how.add_argument("--clusters", type=int, metavar="K", help="number of clusters to show one by one")
     how.add_argument("--seed", type=int, default=0, metavar="N", help="of clusterings and surrogates (0)")
     how.add_argument("--jobs", type=int, default=-1, metavar="N", help="processes (default: one per processor)")
