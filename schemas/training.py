@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import math
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
+from uuid import UUID
 
 import datajoint as dj
 import numpy as np
@@ -250,7 +252,7 @@ def store_trained_model(
     *,
     fabrikant: str | None,
     **options: Any,
-) -> None:
+) -> Callable[[], None]:
     """Insert a trained model and its state dict, inside of a transaction; if that fails, no file stays in the store.
 
     Parameters
@@ -267,6 +269,11 @@ def store_trained_model(
         Whose the model is.
     **options
         Of DataJoint's ``insert1`` of the row.
+
+    Returns
+    -------
+    callable
+        Removes the file from the store, for whoever gives up the transaction.
     """
     import torch
     from nnfabrik.utility.dj_helpers import make_hash
@@ -277,11 +284,15 @@ def store_trained_model(
         path = Path(folder) / f"{make_hash(dict(key))}.pth.tar"
         torch.save(state_dict, path)
         table.insert1(row, **options)
+        remove = functools.partial(
+            _remove_from_store, table, uuid_from_file(path, init_string=path.name + "\0"), path.name
+        )
         try:
             table.ModelStorage.insert1({**key, "model_state": str(path)}, ignore_extra_fields=True)
         except BaseException:
-            _remove_from_store(table, path)
+            remove()
             raise
+    return remove
 
 
 def largest_packet(connection: Any) -> int:
@@ -305,12 +316,11 @@ def _joined_comment(table: Any, key: Mapping[str, Any]) -> str:
     return comment if len(comment) <= COMMENT_LENGTH else comment[: COMMENT_LENGTH - 3] + "..."
 
 
-def _remove_from_store(table: Any, path: Path) -> None:
-    """Remove the uploaded copy of ``path``, unless another, finished transaction stored the same content."""
+def _remove_from_store(table: Any, content: UUID, name: str) -> None:
+    """Remove an uploaded file, unless another, finished transaction stored the same content."""
     schema = table.connection.schemas[table.database]
     external = schema.external[table.storage]
-    content = uuid_from_file(path, init_string=path.name + "\0")
-    stored = attachment_path(external, content, path.name)
+    stored = attachment_path(external, content, name)
     try:
         # In the transaction that is being given up the row is this job's own.
         if table.connection.in_transaction or not external & {"hash": content}:

@@ -18,6 +18,7 @@ All mistakes of a file are reported together, each with its line
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,6 +99,7 @@ def parse_import(content: Any, *, folder: str | Path = ".", source: Source | Non
     models: list[ImportedModel] = []
     if found is not None:
         _check_texts(found.models, wrong)
+        _check_recording(found.recording, wrong)
         models = read_models(
             found.models, folder=Path(folder), units=found.units, recording=found.recording, wrong=wrong
         )
@@ -121,6 +123,14 @@ def _check_texts(items: Any, wrong: Any) -> None:
         for key in ("name", "trained"):
             if unfit := why_unfit(getattr(item, key), COMMENT_LENGTH):
                 wrong(f"models, entry {position + 1}: {key} {unfit}", "models", position, key)
+
+
+def _check_recording(recording: str, wrong: Any) -> None:
+    unfit = why_unfit(recording, COMMENT_LENGTH)
+    if os.path.isabs(recording):  # absolute paths in the entries of datasets are those of recordings
+        unfit = f"is {recording!r}; it is a name, and not the path of a recording, which goes under dataset."
+    if unfit:
+        wrong(f"recording {unfit}", "recording")
 
 
 def _check_counts(models: list[ImportedModel], clusterings: Any, wrong: Any) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -106,13 +107,25 @@ def write_import(
         sweep = as_registered(_as_sweep(found), nnfabrik=nnfabrik, tables=tables)
         models = [replace(model, dataset=entry) for model, entry in zip(found.models, sweep.datasets, strict=True)]
         compared = check(sweep, nnfabrik=nnfabrik, tables=tables, fabrikant=fabrikant, may_add=add_fabrikant)
-        with connection.transaction:
+        written = ImportResult()
+        with _files_removed_if_it_fails() as stored, connection.transaction:
             name = fabrikant_for(nnfabrik, fabrikant, may_add=add_fabrikant)
-            written = ImportResult()
             write_entries(sweep, compared, written, nnfabrik=nnfabrik, fabrikant=name)
-            _write_models(models, found.source, written, tables=tables, fabrikant=name)
+            _write_models(models, found.source, written, stored, tables=tables, fabrikant=name)
             write_evaluations(sweep, written, tables=tables)
     return written
+
+
+@contextlib.contextmanager
+def _files_removed_if_it_fails() -> Iterator[list[Callable[[], None]]]:
+    """Yield a list for what removes the files of state dicts from the store, which a transaction does not take back."""
+    stored: list[Callable[[], None]] = []
+    try:
+        yield stored
+    except BaseException:
+        for remove in stored:
+            remove()
+        raise
 
 
 def _as_sweep(found: Import) -> Sweep:
@@ -136,7 +149,13 @@ def key_of(model: ImportedModel) -> dict[str, Any]:
 
 
 def _write_models(
-    models: Sequence[ImportedModel], source: Source | None, written: ImportResult, *, tables: Any, fabrikant: str
+    models: Sequence[ImportedModel],
+    source: Source | None,
+    written: ImportResult,
+    stored: list[Callable[[], None]],
+    *,
+    tables: Any,
+    fabrikant: str,
 ) -> None:
     table = tables.TrainedModel()
     n_new = 0
@@ -152,7 +171,9 @@ def _write_models(
         output = to_storable(output_of(model, digest))
         row = {"score": _score(model), "output": output}
         check_packet(table, output, what=f"what is known of {model.file}")
-        store_trained_model(table, key, row, model.state_dict, fabrikant=fabrikant, allow_direct_insert=True)
+        stored.append(
+            store_trained_model(table, key, row, model.state_dict, fabrikant=fabrikant, allow_direct_insert=True)
+        )
         if model.test_correlations is not None:
             _write_performance(key, model, tables.TestPerformance())
         if model.covariance is not None:

@@ -22,6 +22,8 @@ from december_plugin.cli import main
 from december_plugin.errors import SettingsError
 from december_plugin.intake import import_models, models_of_schema
 from december_plugin.schemas.stored_models import stored_neurons, stored_state_dict
+from december_plugin.sweeps.forget import Planned
+from december_plugin.sweeps.relocate import plan_move
 from helpers import lab_tables, planted_lab
 
 SEEDS = (1, 2, 3)
@@ -254,6 +256,34 @@ def test_models_of_another_schema(empty_lab: lab_tables.Lab, files: Path) -> Non
         models_of_schema(schema, "seed = 99", connection=connection)
 
 
+def test_what_is_planned_and_what_moves_does_not_concern_imports(empty_lab: lab_tables.Lab, files: Path) -> None:
+    bring(empty_lab, files)
+    settings = {"nnfabrik": empty_lab.nnfabrik, "tables": empty_lab.tables}
+    assert Planned(**settings).keys == []
+    with pytest.raises(
+        SettingsError, match=r"no dataset has a recording at or below .*Recordings of the datasets: none"
+    ):
+        plan_move(str(files / "units.csv"), str(files), **settings)
+    with pytest.raises(SettingsError, match=r"no dataset has a recording at or below"):
+        Planned(**settings).select(paths=[str(files)])
+
+
+def test_an_import_that_fails_leaves_no_file_in_the_store(
+    empty_lab: lab_tables.Lab, files: Path, store_folder: Path
+) -> None:
+    def stored() -> set[Path]:
+        return {path for path in store_folder.rglob("*") if path.is_file()}
+
+    bring(empty_lab, files)
+    before = stored()
+    np.save(files / "weights-3.npy", vectors(9))  # is refused after the others of another name have been written
+    models = [{"name": name, "readouts": "weights-*.npy"} for name in ("of no other test", "twin")]
+    with pytest.raises(SettingsError, match=r"with seed 3 is there already"):
+        bring(empty_lab, files, models=models)
+    assert stored() == before
+    assert len(empty_lab.tables.TrainedModel()) == 3
+
+
 KILLED = """
 import os, signal, sys
 from december_plugin.database.connection import connect
@@ -265,6 +295,7 @@ def store(*arguments, **options):
     if len(stored) == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     stored.append(original(*arguments, **options))
+    return stored[-1]
 
 original, write.store_trained_model = write.store_trained_model, store
 connect()

@@ -220,6 +220,7 @@ def test_what_a_model_needs(folder: Path) -> None:
         models=model(checkpoints="w", probes="noise"),
     )
     mistakes(folder, "probes must be 'noise', a folder of images, or a mapping", models=model(probes=3))
+    mistakes(folder, "recording is '/data/V1'; it is a name, and not the path", models=model(), recording="/data/V1")
     mistakes(folder, "there are two models named 'twin'", models=model() + model())
     mistakes(folder, "seeds is [-1]; seeds are from 0 to", models=model(seeds=[-1]))
     mistakes(
