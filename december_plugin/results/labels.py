@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import datajoint as dj
 import pandas as pd
 
 from december_plugin.clustering.methods import DECEMBER, embedding_space
@@ -32,6 +33,7 @@ from december_plugin.text.entry_names import (
 COUNT = "n_clusters"  # what a configuration is drawn against, and never a part of its name
 WRITTEN = ("trainer_config", "clustering_settings")  # of a configuration, as they are stored
 CONFIGURATION = ("label", "identity", "method", "n_clusters", "trainer_role")  # the columns that describe one
+TRAINED_IN = ("trainer_fn", "trainer_hash", "space_trained", "normalize_trained")
 DATA_AND_MODEL = ["dataset_fn", "dataset_hash", "model_fn", "model_hash"]
 
 
@@ -62,7 +64,11 @@ def labelled_configurations(tables: DecemberTables, models: pd.DataFrame) -> pd.
     used = frame[["trainer_fn", "trainer_hash"]].drop_duplicates().to_dict("records")
     trainers = frame_of((tables.nnfabrik.Trainer & used).proj("trainer_comment", "trainer_config"))
     clusterings = frame_of(tables.Clustering.proj(clustering_settings="settings", clustering_description="description"))
+    trained = frame_of(dj.U(*TRAINED_IN) & (tables.TrainingSummary & used)).drop_duplicates(
+        ["trainer_fn", "trainer_hash"]
+    )
     described = frame.merge(trainers, on=["trainer_fn", "trainer_hash"], how="left")
+    described = described.merge(trained, on=["trainer_fn", "trainer_hash"], how="left")
     described = described.merge(clusterings, on="clustering_hash", how="left")
     return frame.drop(columns="strength_setting").assign(
         label=pd.Series(configuration_labels(described), index=frame.index, dtype=pd.StringDtype()),
@@ -94,7 +100,8 @@ def configuration_methods(configurations: pd.DataFrame) -> list[Method]:
     Parameters
     ----------
     configurations
-        As for :func:`configuration_labels`, with ``strength_setting``. A setting of the clustering loss is part of a
+        As for :func:`configuration_labels`, with ``strength_setting``, and ``space_trained`` and ``normalize_trained``
+        where they are known. A setting of the clustering loss is part of a
         method where it differs between configurations of the same dataset and model.
     """
     methods = pd.Series(None, index=configurations.index, dtype=object)
@@ -168,9 +175,12 @@ def _strength(record: Mapping[str, Any]) -> str:
 
 
 def _space(record: Mapping[str, Any]) -> EmbeddingSpace:
-    """Return the space of a configuration: DECEMber has it from its trainer."""
-    said_by = "trainer_config" if record["method"] == DECEMBER else "clustering_settings"
-    return embedding_space(given_settings(record[said_by]))
+    """Return the space of a configuration: DECEMber's is its trainer's, and the one it used where that says nothing."""
+    if record["method"] != DECEMBER:
+        return embedding_space(given_settings(record["clustering_settings"]))
+    used = {name: record.get(f"{name}_trained") for name in ("space", "normalize")}
+    known = {name: value for name, value in used.items() if isinstance(value, str)}
+    return embedding_space({**known, **given_settings(record["trainer_config"])})
 
 
 def _has_constant_target(record: Mapping[str, Any]) -> bool:

@@ -47,6 +47,7 @@ def test_the_space_is_part_of_a_method_by_the_settings_of_its_clustering_or_trai
         configuration("kmeans", "baseline", clustering_settings={"normalize": "l2"}, trainer_config={}),
         configuration("december", "december", trainer_config=l2),
         configuration("kmeans", "december", trainer_config=l2),
+        configuration("december", "december", space_trained="functional", normalize_trained="none"),
     ]
     names = [method.name for method in configuration_methods(pd.DataFrame(rows))]
     assert names == [
@@ -54,6 +55,7 @@ def test_the_space_is_part_of_a_method_by_the_settings_of_its_clustering_or_trai
         "k-means, readout vectors, direction",
         "DECEMber, functional, direction",
         "k-means",
+        "DECEMber, functional",
     ]
 
 
