@@ -1,8 +1,14 @@
 """Functional embeddings of the package's own models, with recordings: behaviour, shifter, movies, resident data."""
 
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch.utils.data import DataLoader, TensorDataset
 
 from december_plugin.datasets import static_loaders
 from december_plugin.embeddings import feature_covariance, functional_embeddings
@@ -85,3 +91,26 @@ def test_data_on_the_device_give_the_same_bytes(loaders):
     assert held is not None
     of_both = [feature_covariance(model, each, n_images=20).tobytes() for each in (loaders, held)]
     assert of_both[0] == of_both[1]
+
+
+def test_the_code_on_the_page_runs(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[3] / "docs" / "functional-embeddings.md").read_text(encoding="utf-8")
+    (tmp_path / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a", "b", "c"):
+        image = rng.integers(0, 256, size=(36, 64), dtype=np.uint8)
+        Image.fromarray(image).save(tmp_path / "images" / f"{name}.png")
+    monkeypatch.chdir(tmp_path)
+    info = {"a": {"input_dimensions": [1, 1, 36, 64], "output_dimension": 60}}
+    built = [
+        stacked_core_gaussian_readout(None, seed, data_info=info, grid_mean_predictor=None, bias_start="zero", **SIZES)
+        for seed in (0, 1)
+    ]
+    dataset = TensorDataset(torch.randn(20, 1, 36, 64), torch.zeros(20, 60))
+    dataset.neurons = SimpleNamespace(unit_ids=np.arange(60))
+    loaders = {"train": {"a": DataLoader(dataset, batch_size=8, shuffle=True)}}
+    names = {"model": built[0], "other_model": built[1], "dataloaders": loaders}
+    exec("\n".join(re.findall(r"^```python\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)), names)
+    assert names["embeddings"].vectors.shape == (60, 4)
+    assert names["sigma"].shape == (4, 4)
+    assert issubclass(names["Readout"], torch.nn.Module)
