@@ -21,6 +21,7 @@ import datajoint as dj
 import numpy as np
 
 from december_plugin.clustering.methods import DECEMBER
+from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.agreement import MEASURES, compare_partitions
 from december_plugin.evaluation.similarity import SIMILARITIES, compare_embeddings
@@ -214,9 +215,11 @@ class _Reader:
         ids_a, ids_b = a.ids.take(kept_a), b.ids.take(kept_b)
         if not ids_a.index.isin(ids_b.index).any():
             return {"n_neurons": 0, **dict.fromkeys((*MEASURES, *SIMILARITIES), math.nan)}
-        agreement = compare_partitions(a.labels[kept_a], b.labels[kept_b], ids_a=ids_a, ids_b=ids_b, common_only=True)
+        agreement = compare_partitions(
+            a.labels[kept_a], b.labels[kept_b], ids_a=ids_a, ids_b=ids_b, common_only=True, no_cluster=NO_CLUSTER
+        )
         similarity = compare_embeddings(self.of(first)[kept_a], self.of(second)[kept_b], ids_a=ids_a, ids_b=ids_b)
-        return {**asdict(similarity), **asdict(agreement)}
+        return {**asdict(agreement), **asdict(similarity)}  # also neurons without a cluster count
 
     def of(self, key: dict[str, Any]) -> np.ndarray:
         """Return the vectors (N, D) of an assignment, sessions in alphabetical order, as its labels."""
