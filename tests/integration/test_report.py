@@ -350,7 +350,7 @@ def test_a_reader_without_the_store_gets_all_but_the_t_sne(
     done = december("report", "--clusters", "3", *options(filled), cwd=tmp_path, **account, DECEMBER_USE_TLS="false")
     query(f"DROP USER '{READER}'@'127.0.0.1'")
     assert done.returncode == 0, done.stderr
-    assert "the t-SNE. The readout vectors could not be read or drawn:" in done.stdout
+    assert "the t-SNE. The vectors could not be read or drawn:" in done.stdout
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Not there: the t-SNE." in text
     assert "only reading" not in text

@@ -100,7 +100,7 @@ def test_models_of_the_same_neurons_are_compared_in_a_matrix_with_their_names() 
     page = without_scripts(render_report(parts.report(parts.analysis(), configurations=pairs)))
     section = page.partition('<section id="configurations">')[2].partition("</section>")[0]
     assert "k-means, K = 5, functional, direction" in section
-    assert '<img class="matrix" src="data:image/svg+xml;base64,' in section
+    assert '<img class="still matrix" src="data:image/svg+xml;base64,' in section
     assert "<td>nonlinear core</td>" in section
     assert ">0.420<" in section
     assert '<a href="#configurations">' in page
