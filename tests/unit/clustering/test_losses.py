@@ -407,8 +407,20 @@ def test_the_benchmark_compares_two_ways_to_the_same_step():
     errors = em_step.errors_of_step(500, 8, 4, device="cpu")
     assert list(errors) == ["loss", "gradient", "centres", "scales"]
     assert max(errors.values()) < 1e-4
-    cases = ["DECEMber", "as on a GPU", "plain", "sklearn32", "sklearn64"]
-    assert list(em_step.measure_times(100, 4, 10, 1)) == cases
+    # In functional space it is the plain step on the embeddings, whose gradient goes through the root once more.
+    w, centers = data
+    root = em_step.root_of_features(8).astype("float32")
+    loss, gradient, *clusters = em_step.CASES["functional"](w, centers)()
+    expected, inner, *expected_clusters = em_step.plain_step(w @ root, centers)()
+    torch.testing.assert_close(
+        [loss, *clusters], [expected, *expected_clusters], rtol=1e-3, atol=1e-3, check_dtype=False
+    )
+    torch.testing.assert_close(gradient, inner @ torch.as_tensor(root), rtol=1e-3, atol=1e-3)
+    times = em_step.measure_times(100, 4, 10, 1)
+    assert list(times) == [
+        *("DECEMber", "functional", "functional l2", "as on a GPU", "plain", "sklearn32", "sklearn64")
+    ]
+    assert "case/DECEMber: functional 2.00 x" in em_step.report_spaces(10, {**times, "DECEMber": 1, "functional": 2})
 
 
 # Vanilla DEC
