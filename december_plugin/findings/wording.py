@@ -15,7 +15,8 @@ class Wording:
         What the models of a configuration are called.
     trains
         Whether models could have been trained with the clustering loss, so that what it adds is a question.
-    draw_surrogates, try_more_counts, compute_criteria, widen_range, add_models, compare_models, give_types, draw_tsne
+    draw_surrogates, try_more_counts, compute_criteria, widen_range, add_models, compare_models, give_types, draw_tsne,
+    test_models
         What to do, in sentences.
     """
 
@@ -30,6 +31,7 @@ class Wording:
     compare_models: str
     give_types: str
     draw_tsne: str
+    test_models: str
 
     @property
     def between(self) -> str:
@@ -57,6 +59,7 @@ SEEDS = Wording(
     give_types="`december types import LABELS.csv --name NAME` stores them; workers then compare the clusters with "
     "them.",
     draw_tsne="It was not asked for: run `december report` without --no-tsne.",
+    test_models="`december worker` computes them (TestPerformance).",
 )
 """Of the tables that workers fill."""
 
@@ -69,6 +72,8 @@ IMPORTED = replace(
     "again, and let `december worker` compute ClusterQuality.",
     widen_range="Where the best is at the smallest or largest K that was tried, import a wider range of clusterings.",
     add_models="Add models from other seeds to the import file, and import it again.",
+    test_models="In the import file, name the recording under `dataset`, or under `test_correlation` the column of the "
+    "table of units that has them.",
 )
 """Of tables with models that were trained elsewhere."""
 
@@ -84,5 +89,6 @@ MODELS = Wording(
     compare_models="At least two models of the same neurons are needed.",
     give_types="Pass them as `types` (on the command line `--types LABELS.csv`).",
     draw_tsne="It was not asked for: study them again with `tsne=True` (on the command line without `--no-tsne`).",
+    test_models="Pass them as `test_correlations`.",
 )
 """Of models without a database."""

@@ -14,7 +14,7 @@ from december_plugin.evaluation.cluster_tree import ClusterTree
 from december_plugin.findings.data import Analysis, Confusion, Embedding, MissingItem, SelectedConfiguration
 from december_plugin.findings.embedding import drawn_embedding
 from december_plugin.findings.selection import chosen_row
-from december_plugin.findings.wording import IMPORTED, SEEDS
+from december_plugin.findings.wording import IMPORTED, SEEDS, Wording
 from december_plugin.imports.entries import TRAINER as IMPORTED_TRAINER
 from december_plugin.results.assignments import assignment_frame
 from december_plugin.results.confusion import confusion_frame
@@ -94,7 +94,7 @@ class AnalysisReader:
             n_types=n_types,
             missing=tuple(self.missing),
             space=self._space(),
-            wording=IMPORTED if set(self.agreement["trainer_fn"]) == {IMPORTED_TRAINER} else SEEDS,
+            wording=self.wording,
             probes=self._probes(),
         )
 
@@ -110,6 +110,11 @@ class AnalysisReader:
         """Return what of a neuron is compared, in words; "" where configurations differ in it."""
         phrases = {method.space.phrase for method in self.agreement["identity"]}
         return phrases.pop() if len(phrases) == 1 else ""
+
+    @property
+    def wording(self) -> Wording:
+        """How the report speaks of what is compared."""
+        return IMPORTED if set(self.agreement["trainer_fn"]) == {IMPORTED_TRAINER} else SEEDS
 
     def _probes(self) -> str:
         """Return which probes the covariances of imported models are from; "" where none is."""
@@ -201,7 +206,7 @@ class AnalysisReader:
         else:
             neurons = assignment_frame(self.tables, keys[0])
             neurons["stability"] = np.nan
-            remedy = "Add seeds to the sweep, `december register` it again, and let workers compute them."
+            remedy = f"{self.wording.add_models} Workers then compute it."
             self.missing.append(
                 MissingItem("the stability of each neuron's cluster, for which two seeds are needed", remedy)
             )
@@ -244,7 +249,7 @@ class AnalysisReader:
             for session in tested
         ]
         if not frames:
-            self.missing.append(MissingItem("test correlations", "`december worker` computes them (TestPerformance)."))
+            self.missing.append(MissingItem("test correlations", self.wording.test_models))
             return pd.DataFrame(columns=[*NEURON, "test_correlation"]).astype({"unit_id": "int64"})
         return pd.concat(frames).groupby(NEURON, as_index=False)["test_correlation"].mean()
 
