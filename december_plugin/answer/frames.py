@@ -13,11 +13,13 @@ from december_plugin.answer.models import StudiedModels
 from december_plugin.answer.neurons import KnownNeurons
 from december_plugin.answer.settings import StudySettings
 from december_plugin.clustering.methods import METHODS
+from december_plugin.clustering.post_hoc import cluster_readouts
 from december_plugin.evaluation.agreement import agreement_with_types
 from december_plugin.evaluation.confusion import confusion_matrix
 from december_plugin.evaluation.consensus import Consensus, consensus_clusters, consensus_partition
 from december_plugin.evaluation.methods import Method
 from december_plugin.evaluation.similarity import SIMILARITIES, compare_embeddings
+from december_plugin.evaluation.stability import cluster_stability
 from december_plugin.findings.summaries import (
     NULL_COLUMNS,
     above_null_columns,
@@ -119,6 +121,29 @@ class StudyFrames:
     def partition(self, method: str, n_clusters: int) -> Consensus:
         """Return the partition that the models of a configuration share."""
         return consensus_partition([each.labels for each in self.computation.clusterings[method, n_clusters]])
+
+    def stability(self, method: str, n_clusters: int, *, n_draws: int) -> pd.DataFrame:
+        """Return how well the clusters of every model are found again in random halves of its neurons.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per model and cluster: ``model``, ``cluster``, ``n_neurons``, ``jaccard_mean``, ``jaccard_sd``.
+        """
+        found = self.computation.clusterings[method, n_clusters]
+
+        def cluster(vectors: np.ndarray) -> np.ndarray:
+            return cluster_readouts(
+                vectors, method=method, n_clusters=n_clusters, **self.settings.methods[method]
+            ).labels
+
+        parts = []
+        for name, vectors, own in zip(self.models.names, self.models.vectors, found, strict=True):
+            again = cluster_stability(vectors, own.labels, cluster, n_draws=n_draws, seed=self.settings.seed)
+            columns: dict[str, Any] = {"cluster": again.clusters, "n_neurons": again.sizes}
+            columns |= {"jaccard_mean": again.mean, "jaccard_sd": again.sd}
+            parts.append(pd.DataFrame({"model": name, **columns}))
+        return pd.concat(parts, ignore_index=True)
 
     def confusion(self, method: str, n_clusters: int) -> pd.DataFrame:
         """Return the clusters of a configuration against the known types."""

@@ -12,6 +12,7 @@ import pandas as pd
 from december_plugin.answer.data import StudyData
 from december_plugin.embeddings.neuron_ids import NeuronIds
 from december_plugin.errors import SettingsError
+from december_plugin.evaluation.stability import DEFAULT_RESAMPLINGS
 from december_plugin.findings.data import Analysis, ReportData
 from december_plugin.findings.verdict import Answer, answer
 
@@ -47,6 +48,32 @@ class Study(StudyData):
     def clusters_of(self, method: str, n_clusters: int) -> pd.DataFrame:
         """Return the frame ``neurons`` for another method and K; a SettingsError if this was not computed."""
         return self.frames.neurons(*self._checked(method, n_clusters))
+
+    def stability(self, method: str, n_clusters: int, *, n_draws: int = DEFAULT_RESAMPLINGS) -> pd.DataFrame:
+        """Return how well the clusters of every model are found again in random halves of its neurons.
+
+        What can be said of a single model; less than agreement between models, as all halves share its training.
+
+        Parameters
+        ----------
+        method, n_clusters
+            Of the clustering.
+        n_draws
+            Number of halves.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per model and cluster: ``model``, ``cluster``, ``n_neurons``, and over draws mean and standard
+            deviation of the Jaccard similarity with the most similar cluster of the half (Hennig 2007: from 0.75 on a
+            cluster is stable, below 0.5 it dissolves; slices of a continuum can be stable, too).
+
+        Raises
+        ------
+        SettingsError
+            If this was not computed, or ``n_draws`` is below 1.
+        """
+        return self.frames.stability(*self._checked(method, n_clusters), n_draws=n_draws)
 
     def confusion(self, method: str, n_clusters: int) -> pd.DataFrame:
         """Return the numbers of neurons by cluster and known type, matched, as ``results.confusion_frame`` does."""

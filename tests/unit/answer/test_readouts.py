@@ -117,6 +117,8 @@ def test_one_model_has_criteria_and_no_agreement(tmp_path: Path) -> None:
     assert found.choices["silhouette"].tolist() == [3]
     assert found.answer.verdict == "open"
     assert "One model: there is no agreement between models." in found.summary()
+    assert "Within the model, 3 of 3 clusters of Gaussian mixture, K = 3, are found again" in found.summary()
+    assert found.stability("gmm", 3, n_draws=3)["jaccard_mean"].tolist() == pytest.approx([1.0] * 3)
     page = found.write_report(tmp_path / "one.html").read_text()
     assert "Add a second model of the same neurons" in page
 
