@@ -158,15 +158,15 @@ def working_dtype(w: Tensor) -> torch.dtype:
     return torch.float64 if w.dtype == torch.float64 else torch.float32
 
 
-class DiagonalDistances:
-    """Distances of ``N`` vectors to ``K`` centres, block by block, and their gradients.
+class ShiftedVectors:
+    """``N`` vectors measured from their middle, block by block.
 
     Parameters
     ----------
     w
         Vectors (N, D); any graph they have is ignored.
-    centers, scales
-        Centres (K, D) and squared scales (K, D), the scales positive.
+    n_clusters
+        How many clusters K there are: a block leaves room for what there is per neuron and cluster.
     asynchronous
         Whether the host never waits for the device of the vectors, which are float32 or less precise (see above).
     keep_features
@@ -180,29 +180,15 @@ class DiagonalDistances:
     Raises
     ------
     EmbeddingError
-        If the vectors hold NaN or infinite values. Asynchronous distances of such a vector are not finite, either.
+        If the vectors hold NaN or infinite values. Asynchronous ones are not checked.
     """
 
-    def __init__(
-        self, w: Tensor, centers: Tensor, scales: Tensor, *, asynchronous: bool = False, keep_features: bool = False
-    ) -> None:
-        self.w = w.detach()
+    def __init__(self, w: Tensor, n_clusters: int, *, asynchronous: bool = False, keep_features: bool = False) -> None:
+        self.w, self.n_clusters = w.detach(), n_clusters
         self.asynchronous = asynchronous
         self.shift = middle_vector(self.w) if asynchronous else mean_vector(self.w)
         self._keep_features = keep_features
         self._kept: Tensor | None = None
-        self.move_to(centers, scales)
-
-    def move_to(self, centers: Tensor, scales: Tensor) -> None:
-        """Measure from now on to other centres (K, D), with other squared scales (K, D)."""
-        precisions = scales.detach().double().reciprocal()
-        centered = centers.detach().double() - self.shift
-        scaled = centered * precisions
-        self.coefficients = torch.cat([precisions, -2 * scaled], dim=1)
-        self.offsets = (centered * scaled).sum(dim=1, keepdim=True)
-        far = [] if self.asynchronous else torch.nonzero(self.offsets[:, 0] > LARGEST_TERM).flatten().tolist()
-        self._far = [(k, centered[k], precisions[k]) for k in far]
-        self._slopes: Tensor | None = None
 
     def blocks(self, dtype: torch.dtype = torch.float64) -> Iterator[tuple[slice, Tensor]]:
         """Yield the rows of a block and its features (B, 2 D), ``[x^2, x]`` with ``x = w - shift``.
@@ -234,11 +220,45 @@ class DiagonalDistances:
             yield slice(start, min(start + size, n))
 
     def _block_size(self) -> int:
-        (n, d), k = self.w.shape, len(self.coefficients)
+        n, d = self.w.shape
         numbers = BLOCK_NUMBERS.get(self.w.device.type, BLOCK_NUMBERS_ELSEWHERE)
         if self.asynchronous:
             numbers = BLOCK_NUMBERS_ELSEWHERE
-        return min(n, max(4, numbers // (2 * d + 4 * k) // 64) * 64)
+        return min(n, max(4, numbers // (2 * d + 4 * self.n_clusters) // 64) * 64)
+
+
+class DiagonalDistances(ShiftedVectors):
+    """Distances of ``N`` vectors to ``K`` centres, block by block, and their gradients.
+
+    Parameters
+    ----------
+    w, asynchronous, keep_features
+        As of :class:`ShiftedVectors`.
+    centers, scales
+        Centres (K, D) and squared scales (K, D), the scales positive.
+
+    Raises
+    ------
+    EmbeddingError
+        If the vectors hold NaN or infinite values. Asynchronous distances of such a vector are not finite, either.
+    """
+
+    def __init__(
+        self, w: Tensor, centers: Tensor, scales: Tensor, *, asynchronous: bool = False, keep_features: bool = False
+    ) -> None:
+        super().__init__(w, len(centers), asynchronous=asynchronous, keep_features=keep_features)
+        self.move_to(centers, scales)
+
+    def move_to(self, centers: Tensor, scales: Tensor) -> None:
+        """Measure from now on to other centres (K, D), with other squared scales (K, D)."""
+        precisions = scales.detach().double().reciprocal()
+        centered = centers.detach().double() - self.shift
+        scaled = centered * precisions
+        self.coefficients = torch.cat([precisions, -2 * scaled], dim=1)
+        self.offsets = (centered * scaled).sum(dim=1, keepdim=True)
+        far = [] if self.asynchronous else torch.nonzero(self.offsets[:, 0] > LARGEST_TERM).flatten().tolist()
+        self._far = [(k, centered[k], precisions[k]) for k in far]
+        self._slopes: Tensor | None = None
 
     def evaluate(self, features: Tensor) -> Tensor:
         """Return the squared distances (K, B), float64; rounding can take one that is 0 just below it."""

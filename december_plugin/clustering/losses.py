@@ -91,12 +91,13 @@ class ClusteringLoss(torch.autograd.Function):
         log_q, q, u = (w.new_empty((mixture.n_clusters, len(w)), dtype=dtype) for _ in range(3))
         sums = distances.shift.new_zeros(mixture.n_clusters)
         blocks = []
-        log_likelihoods = distances.shift.new_empty(len(w))
+        log_likelihoods = None if seen is None else distances.shift.new_empty(len(w))
         for block in mixture.posterior_blocks(distances, (log_q, q, u)):
             sums += block.q.sum(dim=1)
             blocks.append(block.rows)
-            log_likelihoods[block.rows] = block.log_likelihoods
-        if seen is not None:
+            if log_likelihoods is not None:
+                log_likelihoods[block.rows] = block.log_likelihoods()
+        if seen is not None and log_likelihoods is not None:
             seen.note(log_likelihoods)
         # From here on the memory of log_q holds dKL/da, short of the part through the cluster sums.
         logit_gradients = log_q

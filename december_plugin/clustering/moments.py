@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from december_plugin.clustering.distances import DiagonalDistances
+from december_plugin.clustering.distances import ShiftedVectors
 
 EMPTY_MASS = 1e-6  # neurons; a cluster that has less keeps its centre and scales
 # Squared centre per scale up to which sums of products give the scale to about 1e-4 (float32) and 1e-6 (float64).
@@ -16,14 +16,14 @@ Weighted = tuple[Tensor, Tensor, Tensor]  # q and u (K, B), features (B, 2 D)
 
 
 class Moments:
-    """Weighted sums over neurons from which the M-step follows, float64, about the origin of ``distances``."""
+    """Weighted sums over neurons from which the M-step follows, float64, about the origin of ``vectors``."""
 
-    def __init__(self, distances: DiagonalDistances) -> None:
-        k = len(distances.coefficients)
-        self.shift = distances.shift
-        self.features = torch.zeros_like(distances.coefficients)  # (K, 2 D): sums of q u [x^2, x]
-        self.weights = distances.shift.new_zeros(k, 1)  # sums of q u
-        self.masses = distances.shift.new_zeros(k, 1)  # sums of q
+    def __init__(self, vectors: ShiftedVectors) -> None:
+        k = vectors.n_clusters
+        self.shift = vectors.shift
+        self.features = self.shift.new_zeros(k, 2 * len(self.shift))  # (K, 2 D): sums of q u [x^2, x]
+        self.weights = self.shift.new_zeros(k, 1)  # sums of q u
+        self.masses = self.shift.new_zeros(k, 1)  # sums of q
 
     def add(self, q: Tensor, u: Tensor, features: Tensor) -> None:
         """Add a block: ``q`` and ``u`` (K, B), ``features`` (B, 2 D), in whose precision the sums of it are made."""

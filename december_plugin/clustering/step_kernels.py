@@ -20,7 +20,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from december_plugin.clustering.distances import DiagonalDistances, FiniteVectors
+from december_plugin.clustering.distances import DiagonalDistances, FiniteVectors, ShiftedVectors
 from december_plugin.clustering.moments import Moments
 from december_plugin.clustering.student_t_mixture import SMALLEST_Q, StudentTMixture
 
@@ -202,14 +202,14 @@ class KernelLoss(torch.autograd.Function):
         return gradient, None, None, None
 
 
-def kernel_moments(distances: DiagonalDistances, q: Tensor, u: Tensor) -> Moments:
+def kernel_moments(vectors: ShiftedVectors, q: Tensor, u: Tensor) -> Moments:
     """Return the sums of the M-step; ``q`` and ``u`` (K, N) float32."""
-    moments = Moments(distances)
+    moments = Moments(vectors)
     k, n = q.shape
     q, u = q.contiguous(), u.contiguous()
     with torch.cuda.device_of(q):
-        for rows in distances.rows():
-            features = _features_of(distances, rows)
+        for rows in vectors.rows():
+            features = _features_of(vectors, rows)
             programs = _programs(len(features), k)
             weights = features.new_empty(k, len(features))
             parts, masses = (features.new_empty(*programs, k) for _ in range(2))
@@ -230,14 +230,12 @@ def _programs(n: int, k: int) -> tuple[int]:
     return (triton.cdiv(n, _shape(k)["NEURONS"]),)
 
 
-def _features_of(distances: DiagonalDistances, rows: slice) -> Tensor:
+def _features_of(vectors: ShiftedVectors, rows: slice) -> Tensor:
     """Return the features (B, 2 D), float64, of a block."""
-    block = distances.w[rows]
+    block = vectors.w[rows]
     n, d = block.shape
-    features = distances.shift.new_empty(n, 2 * d)
-    _features[(triton.cdiv(n * d, ELEMENTS),)](
-        block, distances.shift, features, n, d, *block.stride(), ELEMENTS=ELEMENTS
-    )
+    features = vectors.shift.new_empty(n, 2 * d)
+    _features[(triton.cdiv(n * d, ELEMENTS),)](block, vectors.shift, features, n, d, *block.stride(), ELEMENTS=ELEMENTS)
     return features
 
 

@@ -15,7 +15,13 @@ from scipy.special import betaln, gammaln
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
-from december_plugin.clustering.distances import DiagonalDistances, as_vectors, squared_distances, working_dtype
+from december_plugin.clustering.distances import (
+    DiagonalDistances,
+    ShiftedVectors,
+    as_vectors,
+    squared_distances,
+    working_dtype,
+)
 from december_plugin.clustering.kmeans import kmeans_start, spawn_seeds
 from december_plugin.clustering.methods import KMEANS_RESTARTS, Weights
 from december_plugin.clustering.moments import EMPTY_MASS, Moments, Weighted
@@ -44,7 +50,7 @@ class _Posterior(NamedTuple):
     log_q: Tensor  # (K, B)
     q: Tensor  # (K, B)
     u: Tensor  # (K, B)
-    log_likelihoods: Tensor  # (B,), float64
+    log_likelihoods: Callable[[], Tensor]  # computes those of the neurons (B,), float64
 
 
 @functools.cache
@@ -261,7 +267,7 @@ class StudentTMixture(nn.Module):
         """Log likelihood (N,) of every row of ``w`` (N, D), nats, float64. Errors as :meth:`log_prob`."""
         w = self.check(w)
         distances = DiagonalDistances(w, self.centers, self.scales)
-        return torch.cat([block.log_likelihoods for block in self.posterior_blocks(distances)])
+        return torch.cat([block.log_likelihoods() for block in self.posterior_blocks(distances)])
 
     def score(self, w: Tensor) -> float:
         """Mean log likelihood per neuron of ``w`` (N, D), nats. Errors as :meth:`log_prob`."""
@@ -326,36 +332,51 @@ class StudentTMixture(nn.Module):
                 f"q and u must have the shape {expected} (neurons, clusters), but have {tuple(q.shape)} and "
                 f"{tuple(u.shape)}. Pass the e_step of the same neurons."
             )
-        distances = DiagonalDistances(w, self.centers, self.scales, asynchronous=asynchronous)
+        vectors = ShiftedVectors(w, self.n_clusters, asynchronous=asynchronous)
         if kernels is not None:
-            moments = kernels.kernel_moments(distances, q.t(), u.t())
-            self._update(moments, None, about_old_centers=scale_centers == "old")
+            moments = kernels.kernel_moments(vectors, q.t(), u.t())
+            self._update(moments, moments.solve(), about_old_centers=scale_centers == "old")
             return
         dtype = torch.float64 if asynchronous or w.device.type != "cpu" else working_dtype(w)
-        moments = self._moments(distances, q, u, dtype)
-        # A scale is the small difference of squares where a cluster is far from the mean and narrow.
-        if dtype != torch.float64 and moments.cancel(moments.solve(), self.scale_bounds[0], dtype).any():
-            moments = self._moments(distances, q, u, torch.float64)
+        moments = self._moments(vectors, q, u, dtype)
+        solved = moments.solve()
+        may_cancel = not asynchronous
+        if dtype != torch.float64:
+            # A scale is the small difference of squares where a cluster is far from the mean and narrow. What float32
+            # resolves, float64 does as well.
+            may_cancel = bool(moments.cancel(solved, self.scale_bounds[0], dtype).any())
+            if may_cancel:
+                moments = self._moments(vectors, q, u, torch.float64)
+                solved = moments.solve()
         self._update(
             moments,
-            None if asynchronous else lambda: ((q[rows].t(), u[rows].t(), x) for rows, x in distances.blocks()),
+            solved,
+            (lambda: ((q[rows].t(), u[rows].t(), x) for rows, x in vectors.blocks())) if may_cancel else None,
             about_old_centers=scale_centers == "old",
         )
 
     @staticmethod
-    def _moments(distances: DiagonalDistances, q: Tensor, u: Tensor, dtype: torch.dtype) -> Moments:
-        moments = Moments(distances)
-        with torch.autocast(distances.w.device.type, enabled=False):
-            for rows, features in distances.blocks(dtype):
+    def _moments(vectors: ShiftedVectors, q: Tensor, u: Tensor, dtype: torch.dtype) -> Moments:
+        moments = Moments(vectors)
+        with torch.autocast(vectors.w.device.type, enabled=False):
+            for rows, features in vectors.blocks(dtype):
                 moments.add(q[rows].t(), u[rows].t(), features)
         return moments
 
     def _update(
-        self, moments: Moments, again: Callable[[], Iterator[Weighted]] | None, *, about_old_centers: bool = False
+        self,
+        moments: Moments,
+        solved: tuple[Tensor, Tensor],
+        again: Callable[[], Iterator[Weighted]] | None = None,
+        *,
+        about_old_centers: bool = False,
     ) -> None:
-        """Set the parameters; ``again`` yields the blocks once more, for clusters whose scales cancel, if any may."""
+        """Set the parameters to those of ``moments.solve()``.
+
+        ``again`` yields the blocks once more, for clusters whose scales cancel, if any may.
+        """
         full = moments.masses >= EMPTY_MASS
-        centers, scales = moments.solve()
+        centers, scales = solved
         if again is not None:
             cancelled = moments.cancel((centers, scales), self.scale_bounds[0], torch.float64)
             for k in torch.nonzero(cancelled).flatten().tolist():
@@ -477,12 +498,16 @@ class StudentTMixture(nn.Module):
             moments, total = Moments(distances), distances.shift.new_zeros(())
             for block in self.posterior_blocks(distances):
                 moments.add(block.q, block.u, block.features)
-                total += block.log_likelihoods.sum()
+                total += block.log_likelihoods().sum()
             history.append(float(total) / len(w))
             converged = len(history) > 1 and history[-1] - history[-2] < tol
             if converged or len(history) > max_iter:
                 return history, converged
-            self._update(moments, lambda: ((b.q, b.u, b.features) for b in self.posterior_blocks(distances)))
+            self._update(
+                moments,
+                moments.solve(),
+                lambda: ((b.q, b.u, b.features) for b in self.posterior_blocks(distances)),
+            )
             distances.move_to(self.centers, self.scales)
 
     # Shared by everything above
@@ -546,5 +571,10 @@ class StudentTMixture(nn.Module):
             sums = q.sum(dim=0)
             log_sums = sums.log()
             log_q = torch.sub(logits, log_sums, out=log_q)
-            reference = torch.log1p(nearest / self.dof).mul_(slope).add_(largest)
-            yield _Posterior(rows, features, log_q, q.div_(sums), u, reference + most + log_sums)
+            log_likelihoods = functools.partial(self._log_likelihoods, nearest, largest, most, log_sums)
+            yield _Posterior(rows, features, log_q, q.div_(sums), u, log_likelihoods)
+
+    def _log_likelihoods(self, nearest: Tensor, largest: Tensor, most: Tensor, log_sums: Tensor) -> Tensor:
+        """Return that of the reference, whose distance is ``nearest``, and what is relative to it, all (B,)."""
+        slope = -(self.dof + self.n_features) / 2
+        return torch.log1p(nearest / self.dof).mul_(slope).add_(largest) + most + log_sums
