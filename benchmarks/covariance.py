@@ -2,10 +2,10 @@
 
 The naive way keeps what every readout receives from the core for all images, (images, neurons, channels), and takes the
 covariance of each neuron with NumPy. Ours streams: with the defaults, of a sample of the neurons, and of all of them.
-All see the same images, the ones of the same seed, and run the same core. Each runs in a process of its own, so that
-its peak is the operating system's count of the memory that was really taken; what the process held before, model and
-images, is subtracted. Seconds are those of the processor, divided by the threads, so that other processes count less. The
-naive way is measured on one session, and its seconds multiplied.
+All see the same images and run the same core. Each runs in a process of its own, so that its peak is the operating
+system's count of the memory that was really taken; what the process held before, model and images, is subtracted.
+Seconds are those of the processor, divided by the threads, so that other processes count less. The naive way is
+measured on one session, and its seconds multiplied.
 
     python benchmarks/covariance.py --size paper
 """
