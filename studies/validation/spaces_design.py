@@ -38,6 +38,8 @@ class Population:
         Recordings, and model seeds of each.
     central
         Whether DECEMber is trained, too.
+    pretrain_epochs, max_iter
+        Of every training.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Population:
     n_draws: int = 3
     n_seeds: int = 2
     central: bool = False
+    pretrain_epochs: int = 20
+    max_iter: int = 30
 
 
 SPACES = tuple(
@@ -122,6 +126,8 @@ def draws_of(population: Population) -> list[Condition]:
             recording={"n_neurons": N_NEURONS, "types_seed": draw, **population.recording},
             first_seed=SEEDS_APART * draw + 1,
             model=MODEL,
+            pretrain_epochs=population.pretrain_epochs,
+            max_iter=population.max_iter,
             n_clusters=(population.n_clusters,),
             seeds=tuple(range(1, population.n_seeds + 1)),
         )

@@ -23,7 +23,7 @@ from december_plugin.evaluation.agreement import compare_partitions
 KEY = ["population", "draw", "role", "space", "method"]
 TABLE = "spaces.csv"
 DECEMBER = "december"
-N_BOOTSTRAP = 10_000
+N_BOOTSTRAP = 4_000
 FEWEST = 3  # recordings for an interval
 LEVEL = 95.0
 QUANTITIES = ("truth", "seeds")

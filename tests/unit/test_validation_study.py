@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import itertools
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-pytestmark = pytest.mark.slow(1.5)
+from helpers.studies import imported
 
-STUDY = Path(__file__).parents[2] / "studies/validation"
+pytestmark = pytest.mark.slow(1.5)
 
 
 @pytest.fixture(scope="module")
 def study():
     """Import the study's modules, which are no package: a folder of scripts."""
-    names = ("design", "cells", "results", "figures", "supplement", "analyse", "run")
-    before = {name: sys.modules.pop(name, None) for name in names}
-    sys.path.insert(0, str(STUDY))
-    try:
-        yield {name: __import__(name) for name in names}
-    finally:
-        sys.path.remove(str(STUDY))
-        for name, module in before.items():
-            sys.modules.pop(name, None)
-            if module is not None:
-                sys.modules[name] = module
+    with imported("validation", ("design", "cells", "results", "figures", "supplement", "analyse", "run")) as modules:
+        yield modules
 
 
 @pytest.fixture(scope="module")
