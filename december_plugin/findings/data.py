@@ -34,6 +34,9 @@ class SelectedConfiguration:
         to 1), and where known ``margin``, ``type`` and ``test_correlation``.
     from_recording
         Whether all unit ids are the recording's, and not positions.
+    resampled
+        Of a single model, how well its clusters are found again in random parts of its neurons, as ``stability_frame``
+        has it; empty where it is not known.
     """
 
     label: str
@@ -43,6 +46,7 @@ class SelectedConfiguration:
     seeds: tuple[Any, ...]
     neurons: pd.DataFrame
     from_recording: bool = True
+    resampled: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 @dataclass(frozen=True, eq=False)

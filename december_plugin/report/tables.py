@@ -14,6 +14,7 @@ from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.embeddings.space import EmbeddingSpace
 from december_plugin.evaluation.methods import NAMES
 from december_plugin.evaluation.model_selection import CRITERIA, HELD_OUT, OF_ONE_MODEL, Criterion, format_n_clusters
+from december_plugin.evaluation.stability import DISSOLVED, STABLE
 from december_plugin.findings.data import Analysis, Confusion, SelectedConfiguration, whose_clusters
 from december_plugin.findings.verdict import REFERENCES
 from december_plugin.findings.wording import Wording
@@ -341,6 +342,10 @@ def cluster_frame(chosen: SelectedConfiguration, colors: Sequence[str]) -> pd.Da
         if name in neurons:
             frame[f"{name}_mean"], frame[f"{name}_sd"] = groups[name].mean(), groups[name].std()
     frame = frame.reset_index(names="code")
+    if len(chosen.resampled):
+        found = chosen.resampled.set_index("cluster")
+        for part in ("mean", "sd"):
+            frame[f"jaccard_{part}"] = frame["code"].map(found[f"jaccard_{part}"])
     frame["cluster"] = frame["code"]
     frame["color"] = [colors[code] for code in frame["code"]]
     frame["core_share"] = frame["core"] / frame["size"] if chosen.n_seeds > 1 else np.nan
@@ -354,11 +359,27 @@ def clusters_table_of(clusters: pd.DataFrame, wording: Wording) -> Table:
         Column("neurons", "size", "integer"),
         Column(f"in all {wording.many}", "core_share", "percent"),
         Column("stability", "stability", "mean"),
+        *([Column("Jaccard in half of the neurons", "jaccard", "mean")] if "jaccard_mean" in clusters else []),
         Column("confidence", "confidence", "mean"),
         Column("margin", "margin", "mean"),
         Column("test correlation", "test_correlation", "mean"),
     ]
     return make_table(clusters, "Clusters (mean ± SD over neurons)", columns)
+
+
+def resampled_words(chosen: SelectedConfiguration) -> str:
+    """Return how well the clusters of a single model are found again in parts of its neurons; "" if it is not known."""
+    frame = chosen.resampled
+    if frame.empty:
+        return ""
+    n_stable, n_dissolved = int((frame["jaccard_mean"] >= STABLE).sum()), int((frame["jaccard_mean"] < DISSOLVED).sum())
+    return (
+        f"There is no second model to compare with. Clustered again, {frame.attrs['share']:.0%} of the neurons at a "
+        f"time ({frame.attrs['n_draws']} draws), {n_stable} of {numbered(len(frame), 'cluster')} are found again "
+        f"(Jaccard similarity of at least {STABLE:g} on average) and {n_dissolved} dissolve (below {DISSOLVED:g}). "
+        "Slices of a continuum can be found again, too, and all parts share one training: this says less than agreement between "
+        "models."
+    )
 
 
 def cluster_counts_by(chosen: SelectedConfiguration, code: int, column: str, head: str, caption: str) -> Table:

@@ -192,6 +192,7 @@ def _clusters_view(analysis: Analysis, payload: Payload) -> dict[str, Any] | Non
         "table": tables.clusters_table_of(clusters, wording),
         "pages": [_cluster_page(chosen, row) for row in clusters.head(MOST_SHOWN_CLUSTERS).to_dict("records")],
         "n_clusters": len(clusters),
+        "resampled": tables.resampled_words(chosen),
         "n_without": int((chosen.neurons["cluster"] == NO_CLUSTER).sum()),
         "n_neurons": len(chosen.neurons),
     }

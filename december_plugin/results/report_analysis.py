@@ -27,6 +27,7 @@ from december_plugin.text.entry_names import complete_settings
 
 NEURON = ["data_key", "unit_id"]
 MOST_CONFUSIONS = 8
+MOST_RESAMPLED = 20_000  # neurons of a single model whose clusters are resampled for a report
 
 
 def group_columns() -> list[str]:
@@ -222,7 +223,27 @@ class AnalysisReader:
             seeds=tuple(int(key["seed"]) for key in keys),
             neurons=neurons,
             from_recording=all(source == FROM_RECORDING for source in sources),
+            resampled=self._resampled(keys[0]) if len(keys) == 1 else pd.DataFrame(),
         )
+
+    def _resampled(self, key: dict[str, Any]) -> pd.DataFrame:
+        """Return the stability of a single model's clusters; empty, and noted as missing, where it is not computed."""
+        from datajoint.errors import DataJointError
+
+        from december_plugin.results.stability import stability_frame
+
+        n_neurons = int((self.tables.ClusterAssignment & key).fetch1("n_neurons"))
+        if n_neurons > MOST_RESAMPLED:
+            remedy = f"It takes long for {n_neurons:,} neurons: `december_plugin.results.stability_frame` computes it."
+            self.missing.append(MissingItem("the stability of clusters in random parts of the neurons", remedy))
+            return pd.DataFrame()
+        self.log("clusters in random parts of the neurons")
+        try:
+            return stability_frame(self.tables, key)
+        except (DecemberError, DataJointError, OSError) as error:
+            words = " ".join(str(error).split())
+            self.missing.append(MissingItem("the stability of clusters in random parts of the neurons", words))
+            return pd.DataFrame()
 
     def _tree(self, row: pd.Series) -> ClusterTree | None:
         """Return how the clusters of the chosen method split over its numbers of clusters."""

@@ -368,6 +368,13 @@ def test_without_a_second_seed() -> None:
     text = Elements(page).text
     assert "Not there: agreement between seeds. At least two seeds are needed" in text
     assert "There is one seed, 4: nothing is known about stability." in text
+    resampled = pd.DataFrame({"cluster": [0, 1, 2], "jaccard_mean": [0.9, 0.6, 0.3], "jaccard_sd": [0.1, 0.1, 0.2]})
+    resampled.attrs = {"share": 0.5, "n_draws": 20}
+    shown = replace(one, chosen=replace(one.chosen, resampled=resampled))
+    text = Elements(render_report(parts.report(shown))).text
+    assert "There is one seed, 4. There is no second model to compare with. Clustered again, 50% of the neurons" in text
+    assert "(20 draws), 1 of 3 clusters are found again (Jaccard similarity of at least 0.75 on average) and 1 " in text
+    assert "Jaccard in half of the neurons" in text
     assert "stability" not in next(iter(payload_of(page)["embeddings"].values()))
 
 
