@@ -377,8 +377,8 @@ def resampled_words(chosen: SelectedConfiguration) -> str:
         f"There is no second model to compare with. Clustered again, {frame.attrs['share']:.0%} of the neurons at a "
         f"time ({frame.attrs['n_draws']} draws), {n_stable} of {numbered(len(frame), 'cluster')} are found again "
         f"(Jaccard similarity of at least {STABLE:g} on average) and {n_dissolved} dissolve (below {DISSOLVED:g}). "
-        "Slices of a continuum can be found again, too, and all parts share one training: this says less than agreement "
-        "between models."
+        "Slices of a continuum can be found again, too, and all parts share one training: this says less than "
+        "agreement between models."
     )
 
 
