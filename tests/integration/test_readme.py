@@ -20,8 +20,8 @@ pytestmark = pytest.mark.slow(4)
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-# Run elsewhere: test_server.py, test_packaging.py, test_demo.py, test_pool.py, test_status.py.
-RUN_ELSEWHERE = ("december db", "pip install", "december demo", "december status --live")
+# Run elsewhere: test_server.py, test_packaging.py, test_demo.py, test_pool.py, test_status.py, unit/answer/test_page.py.
+RUN_ELSEWHERE = ("december db", "pip install", "december demo", "december status --live", "december study")
 
 
 def blocks(language: str) -> list[str]:
@@ -43,6 +43,8 @@ def lab(database, new_schema_name, tmp_path_factory):
     for seed, path in enumerate(yaml.safe_load(sweep)["datasets"][0]["config"]["paths"], start=1):
         write_recording(folder / path, seed=seed, **sizes)
         np.save(folder / path / "meta" / "neurons" / "unit_ids.npy", np.arange(12))  # the units that the README names
+    for seed in (1, 2, 3):
+        np.save(folder / f"seed{seed}.npy", np.random.default_rng(seed).normal(size=(40, 4)))
     labels = [f"1-1-1,{unit},{'ON' if unit % 2 else 'OFF'}" for unit in range(12)]
     (folder / "labels.csv").write_text("\n".join(["data_key,unit_id,type", *labels]), encoding="utf-8")
     schema = new_schema_name()
@@ -81,10 +83,12 @@ def test_a_sweep_with_surrogates(lab):
 
 
 def test_code_blocks(lab, capsys):
-    schema, _ = lab
+    schema, folder = lab
     namespace = {"schema_name": schema, "fabrikant": "december"}
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), namespace)
+    assert sorted(set(namespace["study"].agreement["n_clusters"])) == [3, 4, 5, 6]
+    assert (folder / "answer.html").stat().st_size > 0
     table, tables = namespace["table"], namespace["tables"]
     assert set(table["method"]) == {"december", "gmm", "kmeans", "t_mixture"}
     assert set(table["trainer_role"]) == {"december", "baseline", "control"}
