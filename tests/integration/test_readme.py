@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow(4)
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-# Run elsewhere: test_server.py, test_packaging.py, test_demo.py, test_pool.py, test_status.py, unit/answer/test_page.py.
+# Run elsewhere: test_{server,packaging,demo,pool,status}.py, and tests/unit/answer/test_page.py.
 RUN_ELSEWHERE = ("december db", "pip install", "december demo", "december status --live", "december study")
 
 
