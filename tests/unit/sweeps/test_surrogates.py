@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from december_plugin.clustering.methods import METHODS
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.surrogate_settings import SurrogateSettings
 from december_plugin.sweeps.parse import parse_sweep
@@ -32,7 +33,7 @@ def test_surrogates_are_read_with_their_defaults():
 def test_surrogates_of_some_clusterings():
     asked = parse_sweep(sweep([{"clusterings": ["kmeans", "december", "kmeans"]}, {"seed": 1}])).surrogates
     assert [each.clusterings for each in asked] == [("december", "kmeans"), None]
-    every = parse_sweep(sweep([{"clusterings": ["kmeans", "december", "gmm", "t_mixture"]}])).surrogates
+    every = parse_sweep(sweep([{"clusterings": [*reversed(METHODS)]}])).surrogates
     assert every[0].clusterings is None
 
 
@@ -50,12 +51,12 @@ def test_nothing_is_asked_for_without_the_section():
         (
             [{"clusterings": ["k-means"]}],
             "surrogates, entry 1: there is no clustering 'k-means'. Did you mean 'kmeans'? Allowed: december, "
-            "gmm, kmeans, t_mixture.",
+            "gmm, hdbscan, kmeans, t_mixture, t_neb, ward.",
         ),
         (
             [{"clusterings": "kmeans"}],
-            "surrogates, entry 1: clusterings is 'kmeans'; it must be a list of december, gmm, kmeans, t_mixture, or "
-            "be left out.",
+            "surrogates, entry 1: clusterings is 'kmeans'; it must be a list of december, gmm, kmeans, t_mixture, "
+            "ward, t_neb, hdbscan, or be left out.",
         ),
         ([20], "surrogates, entry 1: an entry is a mapping with keys of name, n_draws, seed, method, clusterings."),
         ([{"draws": 20}], "surrogates, entry 1: there is no key 'draws'. Did you mean 'n_draws'?"),
