@@ -15,11 +15,12 @@ from december_plugin.answer.settings import StudySettings
 from december_plugin.clustering.methods import METHODS
 from december_plugin.clustering.post_hoc import cluster_readouts
 from december_plugin.evaluation.agreement import agreement_with_types
+from december_plugin.evaluation.cluster_tree import ClusterTree, cluster_tree
 from december_plugin.evaluation.confusion import confusion_matrix
 from december_plugin.evaluation.consensus import Consensus, consensus_clusters, consensus_partition
 from december_plugin.evaluation.methods import Method
 from december_plugin.evaluation.similarity import SIMILARITIES, compare_embeddings
-from december_plugin.evaluation.stability import cluster_stability
+from december_plugin.evaluation.stability import DEFAULT_RESAMPLINGS, DEFAULT_SHARE, cluster_stability
 from december_plugin.findings.summaries import (
     NULL_COLUMNS,
     above_null_columns,
@@ -28,6 +29,7 @@ from december_plugin.findings.summaries import (
     null_columns,
     pair_summary,
     quality_summary,
+    stability_summary,
 )
 
 DESCRIBED = ("label", "identity", *KEY)
@@ -48,6 +50,7 @@ class StudyFrames:
         self.models, self.settings, self.computation, self.known = models, settings, computation, known
         self.pairs = computation.pairs(models.names)
         self.clusterings = computation.models(models.names)
+        self._resampled_once: dict[tuple[str, int], pd.DataFrame] = {}
 
     def agreement(self) -> pd.DataFrame:
         """Return agreement, with types too, and test correlation of every configuration."""
@@ -130,20 +133,40 @@ class StudyFrames:
         pandas.DataFrame
             One row per model and cluster: ``model``, ``cluster``, ``n_neurons``, ``jaccard_mean``, ``jaccard_sd``.
         """
-        found = self.computation.clusterings[method, n_clusters]
+        parts = [
+            self._resampled(method, n_clusters, at, n_draws).assign(model=name)
+            for at, name in enumerate(self.models.names)
+        ]
+        frame = pd.concat(parts, ignore_index=True)
+        return frame[["model", "cluster", "n_neurons", "jaccard_mean", "jaccard_sd"]]
+
+    def resampled(self, method: str, n_clusters: int) -> pd.DataFrame:
+        """Return the stability of the only model's clusters, as reports have it; computed once."""
+        key = method, n_clusters
+        if key not in self._resampled_once:
+            self._resampled_once[key] = self._resampled(method, n_clusters, 0, DEFAULT_RESAMPLINGS)
+        return self._resampled_once[key]
+
+    def tree(self, method: str) -> ClusterTree | None:
+        """Return how the clusters of a method split as their number grows; None for fewer than two K."""
+        counts = self.settings.n_clusters
+        if len(counts) < 2:
+            return None
+        if len(self.models) > 1:
+            return cluster_tree({count: self.partition(method, count).clusters for count in counts})
+        return cluster_tree({count: self.computation.clusterings[method, count][0].labels for count in counts})
+
+    def _resampled(self, method: str, n_clusters: int, at: int, n_draws: int) -> pd.DataFrame:
+        settings = self.settings.methods[method]
 
         def cluster(vectors: np.ndarray) -> np.ndarray:
-            return cluster_readouts(
-                vectors, method=method, n_clusters=n_clusters, **self.settings.methods[method]
-            ).labels
+            return cluster_readouts(vectors, method=method, n_clusters=n_clusters, **settings).labels
 
-        parts = []
-        for name, vectors, own in zip(self.models.names, self.models.vectors, found, strict=True):
-            again = cluster_stability(vectors, own.labels, cluster, n_draws=n_draws, seed=self.settings.seed)
-            columns: dict[str, Any] = {"cluster": again.clusters, "n_neurons": again.sizes}
-            columns |= {"jaccard_mean": again.mean, "jaccard_sd": again.sd}
-            parts.append(pd.DataFrame({"model": name, **columns}))
-        return pd.concat(parts, ignore_index=True)
+        labels = self.computation.clusterings[method, n_clusters][at].labels
+        found = cluster_stability(
+            self.models.vectors[at], labels, cluster, n_draws=n_draws, share=DEFAULT_SHARE, seed=self.settings.seed
+        )
+        return stability_summary(found, n_draws=n_draws, share=DEFAULT_SHARE)
 
     def confusion(self, method: str, n_clusters: int) -> pd.DataFrame:
         """Return the clusters of a configuration against the known types."""

@@ -11,6 +11,7 @@ import pandas as pd
 
 from december_plugin.answer.data import StudyData
 from december_plugin.errors import DecemberError
+from december_plugin.evaluation.stability import MOST_RESAMPLED
 from december_plugin.findings.data import (
     Analysis,
     Confusion,
@@ -57,7 +58,8 @@ def study_analysis(study: StudyData, *, tsne: bool | None = None) -> Analysis:
         counts=study.counts.assign(**_UNTRAINED),
         choices=study.choices,
         consensus=study.consensus,
-        chosen=_chosen(study),
+        tree=frames.tree(str(study.shown["method"])),
+        chosen=_chosen(study, missing),
         embedding=embedding,
         confusions=_confusions(study),
         types_name=known.types_name if known.types is not None else None,
@@ -116,7 +118,7 @@ def _sessions(study: StudyData) -> pd.DataFrame:
 _UNKNOWN = ("n_test_trials", "single_trial_ceiling", "correlation_to_average", "average_ceiling", "feve")
 
 
-def _chosen(study: StudyData) -> SelectedConfiguration:
+def _chosen(study: StudyData, missing: list[MissingItem]) -> SelectedConfiguration:
     row = study.shown
     return SelectedConfiguration(
         label=str(row["label"]),
@@ -126,7 +128,23 @@ def _chosen(study: StudyData) -> SelectedConfiguration:
         seeds=tuple(study.models["name"]),
         neurons=study.neurons,
         from_recording=study.frames.models.from_recording,
+        resampled=_resampled(study, missing),
     )
+
+
+def _resampled(study: StudyData, missing: list[MissingItem]) -> pd.DataFrame:
+    """Return the stability of a single model's clusters; empty, and for one model noted as missing, where not known."""
+    if len(study.models) > 1:
+        return pd.DataFrame()
+    n_neurons = study.frames.models.n_neurons
+    remedy = f"It takes long for {n_neurons:,} neurons: `Study.stability` computes it."
+    if n_neurons <= MOST_RESAMPLED:
+        try:
+            return study.frames.resampled(str(study.shown["method"]), int(study.shown["n_clusters"]))
+        except DecemberError as error:
+            remedy = f"It cannot be computed: {error}"
+    missing.append(MissingItem("the stability of clusters in random parts of the neurons", remedy))
+    return pd.DataFrame()
 
 
 def _embedding(study: StudyData) -> Embedding:

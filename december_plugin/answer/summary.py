@@ -6,7 +6,6 @@ import math
 import textwrap
 
 from december_plugin.answer.data import StudyData
-from december_plugin.evaluation.stability import DEFAULT_RESAMPLINGS, STABLE
 from december_plugin.findings.verdict import Answer
 
 WIDTH = 100
@@ -29,7 +28,7 @@ def _table(study: StudyData) -> str:
     spread = study.agreement.set_index(["n_clusters", "method"])["agreement_sd"]
     p_values = study.nulls.set_index(["n_clusters", "method"])["p_value"]
     if agreement.isna().all():
-        return "One model: there is no agreement between models.\n\n" + _wrapped(_stability(study))
+        return "One model: there is no agreement between models."
     rows = [["K", *methods.values()]]
     for count in study.settings.n_clusters:
         cells = [
@@ -40,18 +39,6 @@ def _table(study: StudyData) -> str:
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(["Adjusted Rand index between models (mean ± SD over pairs; p against surrogates):", *lines])
-
-
-def _stability(study: StudyData) -> str:
-    """Return how many of the clusters that are shown are found again in halves of the neurons."""
-    method, count = str(study.shown["method"]), int(study.shown["n_clusters"])
-    found = study.frames.stability(method, count, n_draws=DEFAULT_RESAMPLINGS)
-    n_stable = int((found["jaccard_mean"] >= STABLE).sum())
-    return (
-        f"Within the model, {n_stable} of {len(found)} clusters of {study.shown['label']}, K = {count}, are found "
-        f"again in random halves of the neurons (mean Jaccard similarity of at least {STABLE:g}). This says less than "
-        "agreement between models, and a continuum can do the same."
-    )
 
 
 def _similarity(study: StudyData) -> list[str]:

@@ -28,6 +28,7 @@ FloatArray = npt.NDArray[np.float64]
 PartClusterer = Callable[[FloatArray], npt.ArrayLike]
 DEFAULT_RESAMPLINGS = 20
 DEFAULT_SHARE = 0.5
+MOST_RESAMPLED = 20_000  # neurons of a single model whose clusters a report resamples
 # Hennig's reading of a mean Jaccard similarity: from the first on a cluster is stable, below the second it dissolves.
 STABLE, DISSOLVED = 0.75, 0.5
 

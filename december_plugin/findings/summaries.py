@@ -13,6 +13,7 @@ from december_plugin.evaluation.confusion import ConfusionMatrix
 from december_plugin.evaluation.consensus import Consensus
 from december_plugin.evaluation.model_selection import OF_ONE_MODEL
 from december_plugin.evaluation.null import null_band
+from december_plugin.evaluation.stability import ClusterStability
 
 NULL_COLUMNS = ("null_mean", "null_sd", "null_low", "null_high", "n_draws", "n_pairs", "p_value")
 ABOVE_NULL = ("above_null_mean", "above_null_sd", "p_value", "n_draws")
@@ -151,4 +152,21 @@ def confusion_counts(matrix: ConfusionMatrix, **attrs: Any) -> pd.DataFrame:
         "n_unlabelled": matrix.n_unlabelled,
         "n_unassigned": matrix.n_unassigned,
     }
+    return frame
+
+
+def stability_summary(found: ClusterStability, *, n_draws: int, share: float) -> pd.DataFrame:
+    """Return how well the clusters of one model are found again in random parts of its neurons.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per cluster: ``cluster``, ``n_neurons``, ``jaccard_mean`` and ``jaccard_sd`` over draws. ``attrs`` has
+        ``jaccard``, their mean weighted with neurons, ``agreement``, the mean adjusted Rand index between the clusters
+        and those of the parts, ``n_draws`` and ``share``.
+    """
+    columns = {"cluster": found.clusters, "n_neurons": found.sizes}
+    frame = pd.DataFrame({**columns, "jaccard_mean": found.mean, "jaccard_sd": found.sd})
+    agreement = float(found.agreements.mean())
+    frame.attrs = {"jaccard": found.overall, "agreement": agreement, "n_draws": int(n_draws), "share": float(share)}
     return frame

@@ -16,9 +16,11 @@ import pandas as pd
 
 from december_plugin.evaluation.agreement import SIGNIFICANT
 from december_plugin.evaluation.model_selection import FEWEST_TRIED, format_n_clusters
+from december_plugin.evaluation.stability import DISSOLVED, STABLE
 from december_plugin.findings.comparisons import EQUAL_CORRELATION, loss_comparisons
-from december_plugin.findings.data import Analysis
+from december_plugin.findings.data import Analysis, SelectedConfiguration
 from december_plugin.findings.wording import Wording
+from december_plugin.text.formatting import numbered
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,8 @@ def _verdict(
 def _above_null(analysis: Analysis) -> Evidence:
     question = "Agreement beyond that of a continuum"
     nulls, many = analysis.nulls, analysis.wording.many
+    if analysis.agreement["n_models"].max() < 2:
+        return _one_model(question, analysis)
     if nulls.empty or not nulls["p_value"].notna().any():
         text = f"No surrogates were drawn, so that it is not known how far {many} would agree without any clusters."
         return Evidence(question, "missing", text, analysis.wording.draw_surrogates, "no null was computed")
@@ -145,6 +149,16 @@ def _above_null(analysis: Analysis) -> Evidence:
     if state == "against" and len(above):
         text += " No method is above it at more than half of its numbers of clusters."
     return Evidence(question, state, text)
+
+
+def _one_model(question: str, analysis: Analysis) -> Evidence:
+    """Return that nothing can agree with a single model, and for the headline what is known of it instead."""
+    wording, chosen = analysis.wording, analysis.chosen
+    text = f"There is one {wording.one}: nothing to agree with, and nothing to compare with surrogates."
+    lacking = f"there is only one {wording.one}"
+    if chosen is not None and len(chosen.resampled):
+        lacking += f" ({_found_again(chosen.resampled)} are found again in parts of its neurons)"
+    return Evidence(question, "missing", text, wording.add_models, lacking)
 
 
 def _picked_count(analysis: Analysis) -> Evidence:
@@ -219,7 +233,10 @@ def _seeds_agree(analysis: Analysis) -> Evidence:
     chosen, wording = analysis.chosen, analysis.wording
     if chosen is None or chosen.n_seeds < 2 or not chosen.neurons["stability"].notna().any():
         text = f"With one {wording.one} it is not known which neurons keep their cluster."
-        return Evidence(question, "missing", text, wording.add_models)
+        if chosen is None or chosen.resampled.empty:
+            return Evidence(question, "missing", text, wording.add_models)
+        text = f"{text} {chosen.label}, K = {chosen.n_clusters}: {resampled_words(chosen)}"
+        return Evidence(question, "open", text, wording.add_models)
     stability = chosen.neurons["stability"]
     text = (
         f"{chosen.label}, K = {chosen.n_clusters}: {(stability >= 1).mean():.0%} of {len(stability):,} neurons are in "
@@ -227,6 +244,24 @@ def _seeds_agree(analysis: Analysis) -> Evidence:
         "Stable cores are needed for types, but a continuum has them, too."
     )
     return Evidence(question, "open", text)
+
+
+def resampled_words(chosen: SelectedConfiguration) -> str:
+    """Return how well the clusters of a single model are found again in parts of its neurons; "" if it is not known."""
+    frame = chosen.resampled
+    if frame.empty:
+        return ""
+    n_dissolved = int((frame["jaccard_mean"] < DISSOLVED).sum())
+    return (
+        f"Clustered again, {frame.attrs['share']:.0%} of the neurons at a time ({frame.attrs['n_draws']} draws), "
+        f"{_found_again(frame)} are found again (Jaccard similarity of at least {STABLE:g} on average) and "
+        f"{n_dissolved} dissolve (below {DISSOLVED:g}). Slices of a continuum can be found again, too, and all parts "
+        "share one training: this says less than agreement between models."
+    )
+
+
+def _found_again(frame: pd.DataFrame) -> str:
+    return f"{int((frame['jaccard_mean'] >= STABLE).sum())} of {numbered(len(frame), 'cluster')}"
 
 
 def _known_types(analysis: Analysis) -> Evidence | None:

@@ -14,7 +14,6 @@ from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.embeddings.space import EmbeddingSpace
 from december_plugin.evaluation.methods import NAMES
 from december_plugin.evaluation.model_selection import CRITERIA, HELD_OUT, OF_ONE_MODEL, Criterion, format_n_clusters
-from december_plugin.evaluation.stability import DISSOLVED, STABLE
 from december_plugin.findings.data import Analysis, Confusion, SelectedConfiguration, whose_clusters
 from december_plugin.findings.verdict import REFERENCES
 from december_plugin.findings.wording import Wording
@@ -365,21 +364,6 @@ def clusters_table_of(clusters: pd.DataFrame, wording: Wording) -> Table:
         Column("test correlation", "test_correlation", "mean"),
     ]
     return make_table(clusters, "Clusters (mean ± SD over neurons)", columns)
-
-
-def resampled_words(chosen: SelectedConfiguration) -> str:
-    """Return how well the clusters of a single model are found again in parts of its neurons; "" if it is not known."""
-    frame = chosen.resampled
-    if frame.empty:
-        return ""
-    n_stable, n_dissolved = int((frame["jaccard_mean"] >= STABLE).sum()), int((frame["jaccard_mean"] < DISSOLVED).sum())
-    return (
-        f"There is no second model to compare with. Clustered again, {frame.attrs['share']:.0%} of the neurons at a "
-        f"time ({frame.attrs['n_draws']} draws), {n_stable} of {numbered(len(frame), 'cluster')} are found again "
-        f"(Jaccard similarity of at least {STABLE:g} on average) and {n_dissolved} dissolve (below {DISSOLVED:g}). "
-        "Slices of a continuum can be found again, too, and all parts share one training: this says less than "
-        "agreement between models."
-    )
 
 
 def cluster_counts_by(chosen: SelectedConfiguration, code: int, column: str, head: str, caption: str) -> Table:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.evaluation.model_selection import CRITERIA, Criterion
 from december_plugin.findings.data import Analysis, Embedding, ReportData, SelectedConfiguration, whose_clusters
-from december_plugin.findings.verdict import Answer, answer, shown_warnings
+from december_plugin.findings.verdict import Answer, answer, resampled_words, shown_warnings
 from december_plugin.plots.shown import OTHERS_COLOR, ShownMethods
 from december_plugin.plots.style import MethodStyle
 from december_plugin.report import charts, static, tables
@@ -192,7 +192,7 @@ def _clusters_view(analysis: Analysis, payload: Payload) -> dict[str, Any] | Non
         "table": tables.clusters_table_of(clusters, wording),
         "pages": [_cluster_page(chosen, row) for row in clusters.head(MOST_SHOWN_CLUSTERS).to_dict("records")],
         "n_clusters": len(clusters),
-        "resampled": tables.resampled_words(chosen),
+        "resampled": resampled_words(chosen),
         "n_without": int((chosen.neurons["cluster"] == NO_CLUSTER).sum()),
         "n_neurons": len(chosen.neurons),
     }

@@ -11,6 +11,7 @@ import pandas as pd
 
 from december_plugin.errors import DecemberError
 from december_plugin.evaluation.cluster_tree import ClusterTree
+from december_plugin.evaluation.stability import MOST_RESAMPLED
 from december_plugin.findings.data import Analysis, Confusion, Embedding, MissingItem, SelectedConfiguration
 from december_plugin.findings.embedding import drawn_embedding
 from december_plugin.findings.selection import chosen_row
@@ -27,7 +28,6 @@ from december_plugin.text.entry_names import complete_settings
 
 NEURON = ["data_key", "unit_id"]
 MOST_CONFUSIONS = 8
-MOST_RESAMPLED = 20_000  # neurons of a single model whose clusters are resampled for a report
 
 
 def group_columns() -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from december_plugin.evaluation.stability import DEFAULT_RESAMPLINGS, DEFAULT_SHARE, cluster_stability
+from december_plugin.findings.summaries import stability_summary
 from december_plugin.results.queries import one_assignment
 from december_plugin.schemas.declare import DecemberTables
 from december_plugin.schemas.stored_labels import assigned_labels
@@ -68,18 +69,4 @@ def stability_frame(
 
     labels = assigned_labels(tables.ClusterAssignment, key).labels
     found = cluster_stability(vectors, labels, cluster, n_draws=n_draws, share=share, seed=seed)
-    frame = pd.DataFrame(
-        {
-            "cluster": found.clusters,
-            "n_neurons": found.sizes,
-            "jaccard_mean": found.mean,
-            "jaccard_sd": found.sd,
-        }
-    )
-    frame.attrs = {
-        "jaccard": found.overall,
-        "agreement": float(found.agreements.mean()),
-        "n_draws": int(n_draws),
-        "share": float(share),
-    }
-    return frame
+    return stability_summary(found, n_draws=n_draws, share=share)

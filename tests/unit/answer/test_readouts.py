@@ -117,10 +117,17 @@ def test_one_model_has_criteria_and_no_agreement(tmp_path: Path) -> None:
     assert found.choices["silhouette"].tolist() == [3]
     assert found.answer.verdict == "open"
     assert "One model: there is no agreement between models." in found.summary()
-    assert "Within the model, 3 of 3 clusters of Gaussian mixture, K = 3, are found again" in found.summary()
+    words = " ".join(found.summary().split())
+    assert "Not decided yet: there is only one model (3 of 3 clusters are found again in parts of its neurons)" in words
+    assert "Gaussian mixture, K = 3: Clustered again, 50% of the neurons at a time (20 draws), 3 of 3 clusters" in words
     assert found.stability("gmm", 3, n_draws=3)["jaccard_mean"].tolist() == pytest.approx([1.0] * 3)
     page = found.write_report(tmp_path / "one.html").read_text()
     assert "Add a second model of the same neurons" in page
+    assert "Jaccard in half of the neurons" in page
+    assert "How clusters split" in page
+    assert found.analysis.tree.nodes.groupby("n_clusters")["n_neurons"].sum().to_dict() == {2: N, 3: N, 4: N}
+    expected = found.stability("gmm", 3).drop(columns="model")
+    pd.testing.assert_frame_equal(found.analysis.chosen.resampled, expected)
 
 
 def test_processes_change_nothing() -> None:

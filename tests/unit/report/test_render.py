@@ -372,7 +372,8 @@ def test_without_a_second_seed() -> None:
     resampled.attrs = {"share": 0.5, "n_draws": 20}
     shown = replace(one, chosen=replace(one.chosen, resampled=resampled))
     text = Elements(render_report(parts.report(shown))).text
-    assert "There is one seed, 4. There is no second model to compare with. Clustered again, 50% of the neurons" in text
+    assert "There is one seed, 4. Clustered again, 50% of the neurons at a time (20 draws), 1 of 3 clusters" in text
+    assert "Not decided yet: there is only one seed (1 of 3 clusters are found again in parts of its neurons)" in text
     assert "(20 draws), 1 of 3 clusters are found again (Jaccard similarity of at least 0.75 on average) and 1 " in text
     assert "Jaccard in half of the neurons" in text
     assert "stability" not in next(iter(payload_of(page)["embeddings"].values()))
