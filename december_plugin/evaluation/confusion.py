@@ -74,8 +74,8 @@ class ConfusionMatrix(ArrayRepr):
 
     @property
     def accuracy(self) -> float:
-        """Share of labelled neurons on the diagonal."""
-        return float(np.trace(self.counts)) / self.n_labelled
+        """Share of labelled neurons that are in the cluster of their type."""
+        return float(np.diagonal(self.counts)[: self.n_matched].sum()) / self.n_labelled
 
     def _shares(self, totals: npt.ArrayLike) -> npt.NDArray[np.float64]:
         totals = np.asarray(totals, dtype=np.float64)

@@ -48,7 +48,8 @@ def consensus_figure(frame: pd.DataFrame, *, title: str = "", many: str = "seeds
     Raises
     ------
     SettingsError
-        If the frame is empty, lacks a column, a column holds no numbers, or a stability is not between 0 and 1.
+        If the frame is empty, lacks a column, a column holds no numbers, a stability is not between 0 and 1, or no
+        neuron has a cluster.
     """
     what = "the frame of the consensus"
     frame = checked_frame(
@@ -60,6 +61,8 @@ def consensus_figure(frame: pd.DataFrame, *, title: str = "", many: str = "seeds
         raise SettingsError(f"{what} has no column 'cluster'. It has: {', '.join(map(str, frame.columns))}.")
     check_known(frame, what, "stability")
     frame = frame[frame["cluster"] != NO_CLUSTER].dropna(subset="stability")
+    if frame.empty:
+        raise SettingsError(f"most {many} leave every neuron without a cluster, so there is no consensus to draw.")
     if not frame["stability"].between(0, 1).all():
         raise SettingsError(f"the column 'stability' of {what} must hold shares between 0 and 1.")
     has_confidence = bool(frame["confidence"].notna().any())

@@ -11,6 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.errors import SettingsError
 from december_plugin.plots.clusters_axis import ClustersAxis, draw_means, set_value_limits
 from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame
@@ -44,8 +45,8 @@ def confusion_figure(confusion: pd.DataFrame, *, title: str = "Clusters and know
     ----------
     confusion
         Numbers of neurons with a known type: index clusters, columns types, both in the matched order (the diagonal
-        holds the pairs). Neurons without a known type are in no cell; clusters that hold only such neurons have rows of
-        zeros.
+        holds the pairs); neurons without a cluster are the row -1. Neurons without a known type are in no cell;
+        clusters that hold only such neurons have rows of zeros.
     title
         Of the figure.
 
@@ -164,7 +165,9 @@ def _panel_size(confusion: pd.DataFrame) -> tuple[float, float]:
 
 def _confusion_note(confusion: pd.DataFrame) -> str:
     n = int(confusion.to_numpy().sum())
-    hits = int(np.trace(confusion.to_numpy()))
+    # The row of neurons without a cluster is nobody's partner, also where it meets the diagonal.
+    is_cluster = np.array([name != NO_CLUSTER for name in confusion.index])
+    hits = int(np.trace(confusion.to_numpy() * is_cluster[:, None]))
     return f"{hits:,} of {n:,} typed neurons on the diagonal"
 
 

@@ -263,3 +263,11 @@ def test_neurons_without_a_cluster_are_the_last_row_and_no_type_s_partner() -> N
     assert found.clusters == (0, 1, -1)
     np.testing.assert_array_equal(found.counts, [[1, 0], [0, 2], [3, 0]])
     assert found.accuracy == 0.5
+
+
+def test_neurons_without_a_cluster_are_no_hits_of_a_type_without_one() -> None:
+    found = confusion_matrix([0, 0, 1, 1, -1, -1], ["a", "a", "b", "b", "c", "c"], no_cluster=-1)
+    assert found.clusters == (0, 1, -1)
+    np.testing.assert_array_equal(np.diagonal(found.counts), [2, 2, 2])
+    assert found.n_matched == 2
+    assert found.accuracy == pytest.approx(4 / 6)

@@ -176,6 +176,12 @@ def test_confusion_has_counts_and_the_colours_of_shares(drawn):
     assert bar.get_ylabel() == "share of the type's neurons"
 
 
+def test_neurons_without_a_cluster_are_no_hits_where_their_row_meets_the_diagonal():
+    confusion = pd.DataFrame([[3, 0, 1], [0, 4, 0], [0, 0, 5]], index=[0, 1, -1], columns=["a", "b", "c"])
+    (ax, _) = plots.confusion_figure(confusion).axes
+    assert "7 of 13 typed neurons on the diagonal" in texts_of(ax)
+
+
 def test_clusters_without_typed_neurons_are_rows_of_zeros():
     confusion = pd.DataFrame([[3, 0], [0, 0], [0, 0]], index=[1, 2, "unmatched"], columns=["a", "b"])
     (ax, _) = plots.confusion_figure(confusion).axes

@@ -115,6 +115,10 @@ _OTHER_NEURONS = frames.coordinates(n=20).drop(index=0)
             "the column 'stability' of the frame of the consensus must hold shares between 0 and 1.",
         ),
         (
+            lambda: plots.consensus_figure(frames.consensus().assign(cluster=-1)),
+            "most seeds leave every neuron without a cluster, so there is no consensus to draw.",
+        ),
+        (
             lambda: plots.calibration_figure(frames.calibration().assign(n_neurons=0)),
             "the table of calibration has no bin with neurons.",
         ),
