@@ -1,7 +1,7 @@
 """Brings the tables of an earlier version up to date, in place, without losing a result.
 
-What is outdated is read off the tables themselves, by comparing them with their definitions: columns that are missing,
-and keys that have changed. A migration that was interrupted continues when it is run again.
+What is outdated is read off the tables themselves, by comparing them with their definitions: columns that are missing
+or too narrow, and keys that have changed. A migration that was interrupted continues when it is run again.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ ADDED_COLUMNS = {
     "known_types": "types_version",
     "pool_worker": "gpu_workers",
 }
+# Columns whose type has become too narrow, with the type that they had.
+NARROW_COLUMNS = {"neuron_cluster__neuron": ("label", "smallint")}  # unsigned: no room for the lack of a cluster, -1
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,13 @@ def outdated(tables: Any) -> list[Change]:
     changes = [_REKEY[table.__name__](tables, table) for table in _per_set(tables) if table.table_name in stale]
     for table in _declared(tables):
         if not table.table_name.startswith(tuple(stale) or ("-",)):
-            changes.extend(_missing_columns(tables, table))
+            changes.extend(_other_columns(tables, table))
     return changes
 
 
 def check_current(tables: Any) -> None:
     """Raise an :class:`OutdatedSchemaError` if the tables cannot be used before they are brought up to date."""
-    if _other_keys(tables.schema) or _lacks_columns(tables.schema):
+    if _other_keys(tables.schema) or _has_other_columns(tables.schema):
         name = tables.schema.database
         raise OutdatedSchemaError(
             f"the tables in the schema {name!r} were made by an earlier version of december_plugin. `december db "
@@ -93,15 +95,18 @@ def _other_keys(schema: Any) -> list[str]:
     return [name for name in names if not current.get(name, True) or ASIDE + name in current]
 
 
-def _lacks_columns(schema: Any) -> bool:
-    """Return whether a table was made before one of its columns was added; one query."""
+def _has_other_columns(schema: Any) -> bool:
+    """Return whether a table was made before one of its columns was added, or widened; one query."""
+    names = (*ADDED_COLUMNS, *NARROW_COLUMNS)
     there = schema.connection.query(
-        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = %s AND table_name IN "
-        f"({', '.join(['%s'] * len(ADDED_COLUMNS))})",
-        args=(schema.database, *ADDED_COLUMNS),
+        "SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = %s AND "
+        f"table_name IN ({', '.join(['%s'] * len(names))})",
+        args=(schema.database, *names),
     ).fetchall()
-    made = {str(table) for table, _ in there}
-    return any((table, column) not in there for table, column in ADDED_COLUMNS.items() if table in made)
+    types = {(str(table), str(column)): str(of) for table, column, of in there}
+    made = {table for table, _ in types}
+    is_missing = any((table, column) not in types for table, column in ADDED_COLUMNS.items() if table in made)
+    return is_missing or any(types.get((table, column)) == of for table, (column, of) in NARROW_COLUMNS.items())
 
 
 def _declared(tables: Any) -> Iterator[Any]:
@@ -112,16 +117,25 @@ def _declared(tables: Any) -> Iterator[Any]:
             yield from (part for part in vars(table).values() if isinstance(part, type) and issubclass(part, dj.Part))
 
 
-def _missing_columns(tables: Any, table: Any) -> list[Change]:
+def _other_columns(tables: Any, table: Any) -> list[Change]:
+    """Return what adds the columns that a table lacks, and widens those that were narrower."""
     context = {**vars(tables.nnfabrik), **tables.context(), "master": getattr(table, "_master", None)}
     _, _, columns, *_ = prepare_declare(table.definition, context)
-    there = set(table().heading.names)
+    there = table().heading.attributes
+    narrow, narrow_type = NARROW_COLUMNS.get(table.table_name, ("", ""))
     changes = []
     for sql in columns:
         name = re.match(r"`(\w+)`", sql.strip())
-        if name is not None and name[1] not in there:
+        if name is None:
+            continue
+        if name[1] not in there:
             statement = f"ALTER TABLE {table.full_table_name} ADD COLUMN {sql}"
             changes.append(Change(table.table_name, f"gets the column {name[1]}", _statement(tables.schema, statement)))
+        elif name[1] == narrow and there[narrow].type.startswith(narrow_type):
+            statement = f"ALTER TABLE {table.full_table_name} MODIFY COLUMN {sql}"
+            changes.append(
+                Change(table.table_name, f"gets more room in the column {narrow}", _statement(tables.schema, statement))
+            )
     return changes
 
 

@@ -136,6 +136,23 @@ def test_columns_of_later_are_added(lab, table, column):
     assert new.KnownTypes().overview()["version"].tolist() == ["", "2"]
 
 
+def test_labels_of_an_earlier_version_get_room_for_neurons_without_a_cluster(lab):
+    assert lab.tables.NeuronCluster().fill() == 210
+    before = lab.tables.NeuronCluster.Neuron.fetch("label", order_by="session_uuid, unit_id")
+    schema, name = lab.tables.schema, lab.tables.NeuronCluster.Neuron.full_table_name
+    schema.connection.query(f"ALTER TABLE {name} MODIFY COLUMN label SMALLINT UNSIGNED NOT NULL COMMENT 'cluster'")
+    with pytest.raises(OutdatedSchemaError, match="were made by an earlier version of december_plugin"):
+        reopened(lab)
+    (change,) = outdated(reopened(lab, allow_outdated=True))
+    assert (change.table, change.what) == ("neuron_cluster__neuron", "gets more room in the column label")
+    change.apply()
+    new = reopened(lab)
+    assert outdated(new) == []
+    np.testing.assert_array_equal(new.NeuronCluster.Neuron.fetch("label", order_by="session_uuid, unit_id"), before)
+    schema.connection.query(f"UPDATE {name} SET label = -1")
+    assert set(new.NeuronCluster.Neuron.fetch("label")) == {-1}
+
+
 def test_the_command_says_what_it_does(lab, capsys):
     make_old(lab)
     name = lab.tables.schema.database
