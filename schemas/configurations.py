@@ -13,7 +13,7 @@ import hashlib
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -149,29 +149,53 @@ class ConfigurationAgreement(dj.Computed):
         members: dict[tuple[str, ...], list[tuple[int, str]]] = defaultdict(list)
         for row in rows:
             members[tuple(row[name] for name in DIFFERS)].append((int(row["seed"]), str(row["labels_md5"])))
-        own = tuple(key[name] for name in DIFFERS)
-        others = [other for other in members if other != own]
-        now = ((other, members[own], members[other]) for other in others)
-        before = (
-            (other, mine, theirs)
-            for other in others
-            for mine, theirs in itertools.product(earlier_sets(members[own]), earlier_sets(members[other]))
-        )
-        for other, mine, theirs in itertools.chain(now, before):
-            if pair_digest(own, dict(mine), other, dict(theirs)) == key["pair"]:
-                return dict(mine), dict(theirs), dict(zip(DIFFERS, other, strict=True))
+        found = pair_members(members, tuple(key[name] for name in DIFFERS), key["pair"])
+        if found is not None:
+            mine, other, theirs = found
+            return mine, theirs, dict(zip(DIFFERS, other, strict=True))
         raise SettingsError(
             "the assignments of two configurations that are to be compared are not there any more: some were deleted, "
             "or computed again with another outcome. Populate again."
         )
 
 
-def pair_digest(
-    first: Sequence[str], seeds: Mapping[int, str], second: Sequence[str], seeds_b: Mapping[int, str]
-) -> str:
-    """Return the digest of a pair of configurations and of their seeds with their labels; the same as the server's."""
-    parts = (_digest(" ".join(first)), set_digest(seeds), _digest(" ".join(second)), set_digest(seeds_b))
-    return _digest("".join(parts))
+def pair_members(
+    members: Mapping[tuple[str, ...], list[tuple[int, str]]], own: tuple[str, ...], pair: str
+) -> tuple[dict[int, str], tuple[str, ...], dict[int, str]] | None:
+    """Return which seeds a digest of a pair is of, and the second configuration; None if it is of none of them.
+
+    Parameters
+    ----------
+    members
+        Configuration to its seeds with the digests of their labels, by the time of their assignment.
+    own
+        The first configuration.
+    pair
+        The digest: of the present seeds, or of those of a while ago.
+    """
+    if own not in members:
+        return None
+    for of_then in (_present, earlier_sets):
+        # Digested once each: there are many sets of a while ago, and many times more pairs of them.
+        digests = {name: [set_digest(dict(each)) for each in of_then(seeds)] for name, seeds in members.items()}
+        for other in members.keys() - {own}:
+            for (at, mine), (at_b, theirs) in itertools.product(enumerate(digests[own]), enumerate(digests[other])):
+                if _pair_digest(own, mine, other, theirs) == pair:
+                    first, second = (
+                        next(itertools.islice(of_then(members[name]), place, None))
+                        for name, place in ((own, at), (other, at_b))
+                    )
+                    return dict(first), other, dict(second)
+    return None
+
+
+def _present(members: list[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    yield members
+
+
+def _pair_digest(first: Sequence[str], seeds: str, second: Sequence[str], seeds_b: str) -> str:
+    """Return the digest of a pair of configurations, from those of their seeds; the same as the server's."""
+    return _digest("".join((_digest(" ".join(first)), seeds, _digest(" ".join(second)), seeds_b)))
 
 
 def seed_pairs(first: Sequence[int], second: Sequence[int], *, most: int = MOST_PAIRS) -> list[tuple[int, int]]:

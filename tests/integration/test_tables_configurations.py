@@ -11,7 +11,8 @@ import sklearn.metrics as reference
 from december_plugin.errors import SettingsError
 from december_plugin.findings.selection import shown_clustering
 from december_plugin.results import configuration_table
-from december_plugin.schemas.configurations import seed_pairs
+from december_plugin.schemas import configurations
+from december_plugin.schemas.configurations import pair_members, seed_pairs
 from helpers import planted_lab
 from helpers.lab_tables import open_lab
 
@@ -202,3 +203,12 @@ def test_of_many_seeds_each_is_compared_about_as_often():
     assert len(set(pairs)) == 18
     assert not any(a == b for a, b in pairs)
     assert set(seed_pairs(range(3), range(4, 6), most=99)) == set(itertools.product(range(3), range(4, 6)))
+
+
+def test_of_many_seeds_every_set_of_a_while_ago_is_digested_once(monkeypatch):
+    made = []
+    monkeypatch.setattr(configurations, "set_digest", lambda seeds: made.append(seeds) or "0")
+    members = {(name,): [(seed, f"{name}{seed}") for seed in range(12)] for name in "abc"}
+    assert pair_members(members, ("a",), "of nobody") is None
+    assert len(made) < 3 * 12**2  # and not as many as there are pairs of sets
+    assert pair_members(members, ("d",), "of nobody") is None
