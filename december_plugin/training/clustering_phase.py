@@ -259,6 +259,13 @@ class ClusteringPhase:
         if COVARIANCE in state:
             self._take_covariance(state[COVARIANCE])
 
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back along with the model's weights: to their space, and to their mixture if that is wanted."""
+        if self.settings.restore_mixture:
+            self.load_state_dict(state)
+        elif COVARIANCE in state:
+            self._take_covariance(state[COVARIANCE])
+
     def output(self) -> dict[str, Any]:
         """Return the fitted mixture and the strength that was used, for the trainer's output."""
         assert self.regularizer is not None

@@ -378,8 +378,8 @@ class TrainingRun:
         state = schedule.stopping.best_state
         assert state is not None
         self.model.load_state_dict(state["model"])
-        if self.clustering is not None and self.clustering.began and self.clustering.settings.restore_mixture:
-            self.clustering.load_state_dict(state["mixture"])
+        if self.clustering is not None and self.clustering.began:
+            self.clustering.restore(state["mixture"])
 
     @contextmanager
     def _phases(self) -> Iterator[None]:

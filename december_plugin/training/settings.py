@@ -255,6 +255,7 @@ class ClusteringSettings:
         neurons, with wide scales, as in the published code.
     restore_mixture
         Whether the best epoch's mixture is restored along with its weights. In the published code the last one stays.
+        The feature covariance of a functional space is always that of the weights.
     """
 
     n_clusters: Count

@@ -184,6 +184,16 @@ def test_mixture_and_covariance_are_restored_together_with_the_weights(monkeypat
     np.testing.assert_equal(output["mixture"], expected["mixture"])
 
 
+def test_weights_that_are_restored_alone_have_their_own_covariance(monkeypatch):
+    settings = {"share_pretraining": False, "restore_mixture": False}
+    scored(monkeypatch, 0.1, 0.1, 0.1, 0.9, 0.2)
+    last = december(**settings)[1]["mixture"]
+    scored(monkeypatch, 0.1, 0.1, 0.1, 0.9)
+    best = december(**settings, max_iter=4)[1]["mixture"]
+    np.testing.assert_array_equal(last["covariance"], best["covariance"])
+    assert not np.array_equal(last["centers"], best["centers"])
+
+
 def test_the_pretraining_is_that_of_every_other_space():
     plain = december(space="readout", share_pretraining=False)[1]
     functional = december(share_pretraining=False)[1]
