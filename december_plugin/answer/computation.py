@@ -121,7 +121,6 @@ def _clustered(
     vectors: npt.NDArray[np.float64], method: str, count: int, settings: StudySettings
 ) -> tuple[PostHocClustering, ClusterQuality]:
     own = settings.methods[method]
-    vectors = np.require(vectors, requirements="W")  # other processes map them from a file, which torch warns of
     with _few_threads(vectors):
         clusters = cluster_readouts(vectors, method=method, n_clusters=count, **own)
         quality = cluster_quality(

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from december_plugin.errors import EmbeddingError
-from december_plugin.validation.byte_order import in_native_order
+from december_plugin.validation.tensors import tensor_of
 
 # Numbers of float64 that one block's temporaries may take: a few MB stay in a processor's cache, while a GPU wants
 # few large kernels (half a GB: 100,000 neurons of 128 features and 100 clusters are one block).
@@ -59,7 +59,7 @@ def as_vectors(w: Tensor | np.ndarray, *, n_features: int | None = None) -> Tens
     EmbeddingError
         If they are not two-dimensional, empty, or of another ``D``.
     """
-    w = torch.as_tensor(in_native_order(w))
+    w = tensor_of(w)
     if w.ndim != 2:
         raise EmbeddingError(
             f"Readout vectors must form a matrix (neurons, features), but have the shape {tuple(w.shape)}. "

@@ -20,6 +20,7 @@ from torch.nn import functional
 from december_plugin.embeddings.readout_vectors import readout_vectors
 from december_plugin.embeddings.stimuli import VALUES_AT_ONCE
 from december_plugin.errors import EmbeddingError
+from december_plugin.validation.tensors import tensor_of
 
 CUSTOM = (
     "A readout class can define `embedding_features(core_output)`, which returns what its vectors are multiplied with, "
@@ -105,7 +106,7 @@ def core_outputs(model: nn.Module, stimuli: Tensor | npt.NDArray[Any]) -> Iterat
             f"{type(model).__name__} has no core that stimuli could be shown to without a session; give the loaders "
             "of its sessions."
         )
-    stimuli = torch.as_tensor(stimuli)
+    stimuli = tensor_of(stimuli)
     for few in stimuli.split(max(1, VALUES_AT_ONCE // max(1, stimuli[0].numel()))):
         try:
             yield core(_like_parameters(model, few))

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from december_plugin.errors import EmbeddingError
 from december_plugin.validation.models import Says, settings_class
+from december_plugin.validation.tensors import tensor_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,9 +94,7 @@ class EmbeddingSpace:
         import torch
 
         if not isinstance(vectors, torch.Tensor):
-            embedded: npt.NDArray[np.floating[Any]] = self.embed(
-                torch.from_numpy(np.ascontiguousarray(vectors)), root
-            ).numpy()
+            embedded: npt.NDArray[np.floating[Any]] = self.embed(tensor_of(np.ascontiguousarray(vectors)), root).numpy()
             return embedded
         if self.is_functional:
             vectors = vectors @ _fitting(root, vectors)
@@ -214,9 +213,7 @@ def _fitting(root: Any, vectors: Tensor) -> Tensor:
             "functional embeddings need the model's feature covariance; december_plugin.embeddings.feature_covariance "
             "computes it from the model and some stimuli."
         )
-    import torch
-
-    fitting = torch.as_tensor(root).detach().to(vectors)
+    fitting = tensor_of(root).detach().to(vectors)
     if fitting.shape != (vectors.shape[1], vectors.shape[1]):
         raise EmbeddingError(
             f"the root of the feature covariance has the shape {tuple(fitting.shape)} and the readout vectors have "

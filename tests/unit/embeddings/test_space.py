@@ -1,5 +1,7 @@
 """Embeddings in each space: distances, directions, gradients, and covariances that are none."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -83,3 +85,20 @@ def test_spaces_have_names_and_unknown_ones_are_refused() -> None:
         EmbeddingSpace(space="functonal")
     with pytest.raises(SettingsError, match="normalize is 'l1', which is unknown"):
         EmbeddingSpace(normalize="l1")
+
+
+@pytest.mark.parametrize("normalize", ["none", "l2"])
+def test_arrays_of_every_memory_are_embedded_alike(normalize: str) -> None:
+    space = EmbeddingSpace(space="functional", normalize=normalize)
+    vectors, root = np.random.default_rng(0).normal(size=(6, 3)), covariance_root(np.diag([1.0, 2.0, 3.0]))
+    expected = space.embed(vectors, root)
+    read_only = vectors.copy()
+    read_only.flags.writeable = False
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for other in (read_only, vectors.astype(">f8"), np.asfortranarray(vectors), vectors[::-1][::-1]):
+                np.testing.assert_array_equal(space.embed(other, root), expected)
+    finally:
+        torch.set_warn_always(False)
