@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from december_plugin.clustering.methods import DECEMBER
 from december_plugin.text.formatting import numbered
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ the t mixture (the same mixture, fitted afterwards) and above "k-means, end of p
 it starts from). Agreement between seeds alone is no evidence of cell types: it can be highest at a wrong K, and a
 strong loss can raise it by freezing the partition that it started from.
 """
+HOW_TO_READ_POST_HOC = """\
+How to read it: the methods cluster the models as they are; compare rows of the same K. Agreement between seeds by
+itself is no evidence of cell types: it can be highest at a wrong K, and models of a continuum agree, too. Compare it
+with its null, the agreement on surrogates without clusters.
+"""
 
 
 PERFORMANCE_WORDS = """\
@@ -34,6 +40,11 @@ last two are over neurons with an explainable variance of at least 0.15; all but
 
 BEST = "* the highest agreement at its K"
 NULL = "null: agreement on surrogates without clusters, mean ± sd over draws; p: share of these that agree as well"
+
+
+def how_to_read(table: pd.DataFrame) -> str:
+    """Return what to make of rows of ``agreement_table``; of a clustering loss only where one was trained with."""
+    return HOW_TO_READ if (table["method"] == DECEMBER).any() else HOW_TO_READ_POST_HOC
 
 
 def with_null(table: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataFrame:

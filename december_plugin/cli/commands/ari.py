@@ -8,8 +8,8 @@ from december_plugin.cli.commands import Subparsers
 from december_plugin.cli.options import add_lab_options, open_lab_of
 from december_plugin.errors import ServerError
 from december_plugin.results.agreement_text import (
-    HOW_TO_READ,
     agreement_lines,
+    how_to_read,
     performance_notes,
     performance_text,
     with_null,
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         tested = performance_notes(performance, untested_sessions(lab.tables, of_group))
         more = performance_text(group, performance) if args.performance else ""
         print(*[f"\n{text}" for text in (tested, more) if text], "", sep="\n")
-    print(HOW_TO_READ, end="")
+    print(how_to_read(table), end="")
     if args.csv:
         try:
             write_csv(table.drop(columns="identity"), args.csv)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from december_plugin.findings.summaries import highest_nulls
-from december_plugin.results.agreement_text import agreement_lines, agreement_text, with_null
+from december_plugin.results.agreement_text import agreement_lines, agreement_text, how_to_read, with_null
 
 
 def row(n_clusters: int, label: str, mean: float, **values: Any) -> dict[str, Any]:
@@ -92,3 +92,12 @@ def test_of_several_nulls_the_highest_counts() -> None:
     beside = with_null(pd.DataFrame({"trainer_hash": ["a", "b", "c"]}), nulls)
     assert beside["p_value"].tolist()[:2] == [0.2, 0.05]
     assert beside["p_value"].isna().tolist() == [False, False, True]
+
+
+def test_a_clustering_loss_is_spoken_of_only_where_there_is_one() -> None:
+    trained = how_to_read(pd.DataFrame({"method": ["kmeans", "december"]}))
+    elsewhere = how_to_read(pd.DataFrame({"method": ["kmeans", "gmm"]}))
+    assert "clustering loss" in trained
+    for word in ("loss", "DECEMber", "pretraining", "test correlation"):
+        assert word not in elsewhere
+    assert all("no evidence of cell types" in " ".join(text.split()) for text in (trained, elsewhere))
