@@ -17,8 +17,8 @@ from december_plugin.embeddings.space import EmbeddingSpace, vectors_in_space
 from december_plugin.errors import DecemberError, EmbeddingError, SettingsError
 from december_plugin.imports.arrays import checked_matrix, read_matrix
 from december_plugin.imports.identity import check_same_neurons
-from december_plugin.imports.readouts import of_matrix, read_readouts
-from december_plugin.imports.units import Units, read_units
+from december_plugin.imports.readouts import of_matrix, read_readouts, units_of_rows
+from december_plugin.imports.units import Units, read_units, units_of_mapping
 from december_plugin.text.array_repr import ArrayRepr
 
 SESSION = "all"  # of neurons of which no session is said
@@ -124,7 +124,7 @@ def read_models(
         names=labels,
         vectors=tuple(vectors),
         ids=ids,
-        given=_positions(ids, units),
+        given=_positions(ids, units_of_rows(next(iter(given.values())), units)),
         from_recording=first.unit_ids is not None and (sessions is None or unit_ids is not None),
         sources=tuple(_source(model) for model in given.values()),
     )
@@ -228,19 +228,35 @@ def _vector(name: str, values: Any) -> npt.NDArray[Any]:
 def _read(model: Any, name: str, *, units: Any, batches: Any) -> ReadoutEmbeddings:
     if isinstance(model, ReadoutEmbeddings):
         checked_matrix(model.vectors, f"the model {name!r}")
-        has_own = model.unit_ids is not None or not isinstance(units, Units)
-        return model if has_own else of_matrix(model.vectors, f"the model {name!r}", units)
+        if model.unit_ids is not None or units is None:
+            return model
+        if isinstance(units, Mapping):
+            units = _in_sessions_of(model, units_of_mapping(units).by_session(), name)
+        return of_matrix(model.vectors, f"the model {name!r}", units)
     try:
         if hasattr(model, "state_dict"):
-            known = (
-                units if isinstance(units, Mapping) else unit_ids_of(batches) if isinstance(batches, Mapping) else None
-            )
+            known = units.by_session() if isinstance(units, Units) else units
+            if known is None and isinstance(batches, Mapping):
+                known = unit_ids_of(batches)
             found = readout_embeddings(model, unit_ids=known or None)
             checked_matrix(found.vectors, "its readout")
             return found
         return read_readouts(model, units=units, session=SESSION)
     except DecemberError as error:
         raise EmbeddingError(f"the model {name!r}: {error}") from None
+
+
+def _in_sessions_of(model: ReadoutEmbeddings, unit_ids: Mapping[str, Any], name: str) -> Units:
+    """Return unit ids by session as those of the rows of embeddings that know their sessions."""
+    counts = {data_key: own.stop - own.start for data_key, own in model.sessions.items()}
+    for data_key in sorted(counts.keys() | unit_ids.keys()):
+        given = len(unit_ids.get(data_key, ()))
+        if given != counts.get(data_key, 0):
+            raise EmbeddingError(
+                f"the model {name!r} has {counts.get(data_key, 0)} neurons of session {data_key!r}, of which {given} "
+                "unit ids are given, so they cannot be the same neurons."
+            )
+    return Units(np.asarray(model.data_keys), np.concatenate([unit_ids[data_key] for data_key in counts]))
 
 
 def _identities(embeddings: ReadoutEmbeddings) -> NeuronIds:

@@ -83,10 +83,11 @@ def study_readouts(
         ids, a table of units, or its path. With unit ids, neurons are matched; else rows (and neurons of state dicts)
         must be in the same order in all models.
     types
-        Known type of every neuron: (N,), None where unknown, in the order of the rows; or a frame or CSV file with
-        ``data_key``, ``unit_id`` and ``type``.
+        Known type of every neuron: (N,), None where unknown, in the order of the first model's rows; or a frame or CSV
+        file with ``data_key``, ``unit_id`` and ``type``.
     test_correlations
-        How well neurons are predicted: (N,), or (models, N), NaN where unknown; or a mapping of names to (N,).
+        How well neurons are predicted: (N,), or (models, N), NaN where unknown; or a mapping of names to (N,). All in
+        the order of the first model's rows.
     shown
         The number of clusters that the report shows one by one. None: that of the known types, else the one on which
         criteria agree, else the middle one.

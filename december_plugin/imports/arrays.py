@@ -18,6 +18,7 @@ NUMPY = (".npy", ".npz")
 TABLES = (".csv", ".parquet")
 SUFFIXES = (*NUMPY, *TABLES)
 ROWS_AT_ONCE = 4096
+NAMELESS = "Unnamed: "  # what pandas calls them
 
 
 def read_array(path: str | Path, *, name: str | None = None) -> npt.NDArray[Any]:
@@ -74,7 +75,10 @@ def _array_name(names: list[str], name: str | None, path: Path) -> str:
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
-    """Return a CSV or Parquet file as a frame; the first line of a CSV file names its columns, unless it has numbers.
+    """Return a CSV or Parquet file as a frame.
+
+    The first line of a CSV file names its columns, unless it has numbers; those of a frame without names, which counts
+    its columns from 0, name them, too.
 
     Raises
     ------
@@ -89,13 +93,19 @@ def read_table(path: str | Path) -> pd.DataFrame:
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
-        has_names = not all(
-            _is_number(str(value)) for value in pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0]
-        )
+        first = pd.read_csv(path, header=None, nrows=1, dtype=str, encoding="utf-8-sig").iloc[0]
+        has_names = _are_names([str(value) for value in first])
         return pd.read_csv(path, header=0 if has_names else None, encoding="utf-8-sig")
     except (OSError, ValueError, EOFError, pd.errors.ParserError) as error:  # pyarrow's errors are ValueErrors
         reason = " ".join(str(error).split())
         raise EmbeddingError(f"{path} cannot be read as a table: {reason[:200]}.") from None
+
+
+def _are_names(line: list[str]) -> bool:
+    """Whether the first line of a CSV file (an empty cell is "nan") has names of columns, and not numbers."""
+    counted = line[1:] if line[0] == "nan" else line  # without the index
+    is_counted = len(counted) > 1 and counted == [str(number) for number in range(len(counted))]
+    return is_counted or not all(_is_number(value) for value in line)
 
 
 def _is_number(text: str) -> bool:
@@ -130,7 +140,13 @@ def read_matrix(path: str | Path, *, name: str | None = None) -> npt.NDArray[np.
 
 
 def table_matrix(frame: pd.DataFrame, name: str) -> npt.NDArray[np.floating[Any]]:
-    """Return a frame, all of whose columns must be numbers, as :func:`checked_matrix` does."""
+    """Return a frame, all of whose columns must be numbers and have a name, as :func:`checked_matrix` does."""
+    nameless = [column for column in frame.columns if str(column).startswith(NAMELESS)]
+    if nameless:
+        raise EmbeddingError(
+            f"{name} has a column without a name, as an index is written to CSV; it would be taken for weights. Leave "
+            "it out, with pandas by to_csv(..., index=False)."
+        )
     words = [str(column) for column, kind in frame.dtypes.items() if kind.kind not in "iuf"]
     if words:
         raise EmbeddingError(f"{name} has the column {words[0]!r}, which holds no numbers. Leave it out of the table.")

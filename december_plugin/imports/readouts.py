@@ -17,6 +17,7 @@ from december_plugin.imports.units import SESSION_COLUMNS, UNIT_COLUMN, Units, r
 if TYPE_CHECKING:
     import pandas as pd
 
+NAMING = (*dict.fromkeys(column for usual in SESSION_COLUMNS for column in usual), UNIT_COLUMN)
 DEFAULT_SESSION = "imported"  # of neurons of which no session is known
 
 
@@ -93,7 +94,7 @@ def of_state_dict(state_dict: Mapping[str, Any], name: str, units: Units | None 
         raise EmbeddingError(f"{name}: {error}") from None
     if units is None:
         return found
-    known = {str(data_key): units.unit_ids[units.data_keys == data_key] for data_key in np.unique(units.data_keys)}
+    known = units.by_session()
     counts = {data_key: own.stop - own.start for data_key, own in found.sessions.items()}
     for data_key in sorted(counts.keys() | known.keys()):
         n_units = len(known.get(data_key, ()))
@@ -138,12 +139,40 @@ def session_order(data_keys: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     return np.argsort(first[inverse.ravel()], kind="stable").astype(np.int64)
 
 
-def _of_table(frame: pd.DataFrame, name: str, units: Units | None, session: str) -> ReadoutEmbeddings:
+def units_of_rows(source: Any, units: Units | None = None) -> Units | None:
+    """Return who the rows of a source of :func:`read_readouts` are, in the order of the rows.
+
+    Returns
+    -------
+    Units or None
+        ``units``, where they are given; else those that a table names itself; None of a source that names none.
+    """
+    if units is not None or not (
+        hasattr(source, "columns") or (isinstance(source, (str, Path)) and Path(source).suffix in arrays.TABLES)
+    ):
+        return units
+    frame = source if hasattr(source, "columns") else arrays.read_table(source)
+    return _units_and_weights(frame, str(source) if isinstance(source, (str, Path)) else "the source")[0]
+
+
+def _units_and_weights(frame: pd.DataFrame, name: str) -> tuple[Units | None, pd.DataFrame]:
+    """Return who the rows of a table are, None if it does not name them, and its other columns."""
     frame = frame.set_axis([str(column) for column in frame.columns], axis=1)
     naming = next((usual for usual in SESSION_COLUMNS if {*usual, UNIT_COLUMN} <= set(frame.columns)), ())
-    if naming:
-        own = read_units(frame[[*naming, UNIT_COLUMN]])
-        frame = frame.drop(columns=[*naming, UNIT_COLUMN])
+    own = [*naming, UNIT_COLUMN] if naming else []
+    left = [column for column in NAMING if column in frame.columns and column not in own]
+    if left:
+        with_what = f"sessions are named by {' and '.join(naming)}" if naming else "session and unit are not both named"
+        raise EmbeddingError(
+            f"{name} has the column {left[0]!r}, which would be taken for weights: {with_what}. Leave it out, or name "
+            f"the neurons by data_key (or session, with scan_idx or scan if there are several) and {UNIT_COLUMN}."
+        )
+    return (read_units(frame[own]) if own else None), frame.drop(columns=own)
+
+
+def _of_table(frame: pd.DataFrame, name: str, units: Units | None, session: str) -> ReadoutEmbeddings:
+    own, frame = _units_and_weights(frame, name)
+    if own is not None:
         if units is not None and len(units) != len(own):
             raise EmbeddingError(f"{name} has {len(own)} rows and the table of units has {len(units)}.")
         if units is not None and not (

@@ -47,6 +47,10 @@ class Units(ArrayRepr):
     def __len__(self) -> int:
         return len(self.unit_ids)
 
+    def by_session(self) -> dict[str, npt.NDArray[np.int64]]:
+        """Return the unit ids of every session, each in the order of the rows."""
+        return {str(data_key): self.unit_ids[self.data_keys == data_key] for data_key in np.unique(self.data_keys)}
+
 
 def read_units(
     table: str | Path | pd.DataFrame,

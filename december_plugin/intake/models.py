@@ -155,7 +155,7 @@ class _Reader:
         for position, source in enumerate(sources):
             name = _name_of(source, f"{item.name}, number {position + 1}")
             model = self._model(source, name, seeds[position])
-            model = self._with_covariance(model, covariances[position], prints[position])
+            model = self._with_covariance(model, source, covariances[position], prints[position])
             if found:
                 names = (found[0].file, name)
                 check_same_neurons(found[0].embeddings, model.embeddings, names=names)
@@ -355,11 +355,11 @@ class _Reader:
 
     # --- feature covariance -----------------------------------------------------------------------------------
 
-    def _with_covariance(self, model: ImportedModel, covariance: Any, prints: Any) -> ImportedModel:
+    def _with_covariance(self, model: ImportedModel, source: Any, covariance: Any, prints: Any) -> ImportedModel:
         if covariance is not None:
             sigma = self._at("covariances", self._covariance, covariance, model)
         elif prints is not None:
-            sigma = self._at("fingerprints", self._of_fingerprints, prints, model)
+            sigma = self._at("fingerprints", self._of_fingerprints, prints, model, source)
         else:
             return model
         return dataclasses.replace(model, covariance=sigma, covariance_from=FROM_IMPORT)
@@ -371,15 +371,16 @@ class _Reader:
         except EmbeddingError as error:
             raise EmbeddingError(f"{_name_of(source, 'the covariance')}: {error}") from None
 
-    def _of_fingerprints(self, source: Any, model: ImportedModel) -> np.ndarray:
+    def _of_fingerprints(self, source: Any, model: ImportedModel, weights: Any) -> np.ndarray:
         from december_plugin.imports.fingerprints import covariance_of_fingerprints
 
         name = _name_of(source, "the fingerprints")
         prints = (
             arrays.read_matrix(source) if isinstance(source, Path) else arrays.checked_matrix(np.asarray(source), name)
         )
-        if self.units is not None and self.item.readouts is not None:
-            prints = prints[readouts.session_order(self.units.data_keys)] if len(prints) == len(self.units) else prints
+        units = None if self.item.readouts is None else readouts.units_of_rows(weights, self.units)
+        if units is not None and len(prints) == len(units):  # in the order of the rows, as the weights were
+            prints = prints[readouts.session_order(units.data_keys)]
         return covariance_of_fingerprints(model.embeddings.vectors, prints, name=name)
 
 

@@ -155,3 +155,33 @@ MATCHING = ReadoutEmbeddings(matrix(), np.full(N, "s"), np.arange(N), np.arange(
 def test_what_is_refused(models: Any, settings: dict[str, Any], message: str) -> None:
     with pytest.raises((SettingsError, EmbeddingError), match=message):
         read(models, **settings)
+
+
+def test_rows_of_a_table_whose_sessions_take_turns_keep_what_is_known_of_them(tmp_path: Path) -> None:
+    sessions, units = np.array(["a", "b"] * (N // 2)), np.arange(N)[::-1]
+    table = pd.DataFrame({"data_key": sessions, "unit_id": units, **{f"w{at}": matrix()[:, at] for at in range(D)}})
+    table.to_csv(tmp_path / "models.csv", index=False)
+    types = np.array([f"{session}{unit}" for session, unit in zip(sessions, units, strict=True)])
+    for models in (table, tmp_path / "models.csv"):
+        found = read(models)
+        expected = [f"{key}{unit}" for key, unit in zip(found.ids.data_keys, found.ids.unit_ids, strict=True)]
+        assert types[found.given].tolist() == expected
+        np.testing.assert_allclose(found.vectors[0], matrix()[found.given])
+
+
+def test_unit_ids_of_models_and_embeddings_are_those_that_are_given() -> None:
+    model, units = SmallModel(), np.array([7, 3, 9, 1, 5])
+    embeddings = ReadoutEmbeddings(
+        model.readout["1-1-1"].features[0, :, 0].T.detach().numpy(), np.full(5, "1-1-1"), np.arange(5), None
+    )
+    table = pd.DataFrame({"data_key": "1-1-1", "unit_id": units})
+    for source in (model, embeddings, model.state_dict()):
+        for given in (table, {"1-1-1": units}):
+            found = read([source], unit_ids=given)
+            assert found.from_recording
+            assert found.ids.unit_ids.tolist() == units.tolist()
+            assert found.given.tolist() == list(range(5))
+    with pytest.raises(EmbeddingError, match="5 neurons of session '1-1-1', of which 4 unit ids are given"):
+        read([embeddings], unit_ids={"1-1-1": units[:4]})
+    with pytest.raises(EmbeddingError, match="no unit ids for session '1-1-1'"):
+        read([model], unit_ids={"other": units})

@@ -164,3 +164,29 @@ def test_a_checkpoint_of_openretina(tmp_path: Path, kind: str, n: int) -> None:
     found = read_readouts(tmp_path / "openretina.ckpt")
     assert list(found.sessions) == list(sessions)
     np.testing.assert_array_equal(found.vectors, np.concatenate([VECTORS[:n]] * 2))
+
+
+@pytest.mark.parametrize("index", [False, True])
+def test_columns_that_a_frame_counts_are_no_neuron(tmp_path: Path, index: bool) -> None:
+    pd.DataFrame(VECTORS).to_csv(tmp_path / "weights.csv", index=index)
+    if index:
+        with pytest.raises(EmbeddingError, match=r"a column without a name, as an index is written .* index=False"):
+            read_readouts(tmp_path / "weights.csv")
+    else:
+        np.testing.assert_allclose(read_readouts(tmp_path / "weights.csv").vectors, VECTORS)
+
+
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [
+        ({"unit_id": UNITS}, "the column 'unit_id', .* session and unit are not both named"),
+        ({"session": SESSIONS}, "the column 'session', .* session and unit are not both named"),
+        (
+            {"data_key": SESSIONS.astype(str), "session": SESSIONS, "unit_id": UNITS},
+            "the column 'session', .* sessions are named by data_key",
+        ),
+    ],
+)
+def test_what_names_neurons_is_never_taken_for_weights(columns: dict[str, np.ndarray], named: str) -> None:
+    with pytest.raises(EmbeddingError, match=named):
+        read_readouts(pd.DataFrame({**columns, "w": VECTORS[:, 0]}))

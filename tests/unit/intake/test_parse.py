@@ -290,3 +290,6 @@ def test_fingerprints_are_put_into_the_order_of_the_neurons(folder: Path) -> Non
     drives = VECTORS.astype(float) @ features.T
     found = parse_import({"models": [{"name": "one", "readouts": [VECTORS], "fingerprints": [drives]}], "units": units})
     np.testing.assert_allclose(found.models[0].covariance, np.cov(features.T, ddof=0), atol=1e-9)
+    own = units.join(pd.DataFrame(VECTORS).add_prefix("w"))  # the table of weights names the neurons itself
+    found = parse_import({"models": [{"name": "one", "readouts": [own], "fingerprints": [drives]}]})
+    np.testing.assert_allclose(found.models[0].covariance, np.cov(features.T, ddof=0), atol=1e-9)
