@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from december_plugin.embeddings.batches import generators_of, split_batch
 from december_plugin.errors import EmbeddingError
@@ -61,7 +62,7 @@ def sampled_stimuli(
     """Yield some stimuli of a loader, a few at a time.
 
     Nothing of the loader changes, no random state either: of a torch ``DataLoader``, items of its dataset are taken,
-    whatever its order. Other iterables of batches yield their first stimuli.
+    whatever its order. Other iterables of batches, and loaders of an ``IterableDataset``, yield their first stimuli.
 
     Parameters
     ----------
@@ -78,7 +79,8 @@ def sampled_stimuli(
         Inputs (few, channels, height, width), or of clips (few, channels, frames, height, width), and what else the
         batch has by name, responses apart.
     """
-    if all(hasattr(loader, name) for name in ("dataset", "batch_sampler", "collate_fn")) and loader.batch_sampler:
+    has_items = all(hasattr(loader, name) for name in ("dataset", "batch_sampler", "collate_fn"))
+    if has_items and not isinstance(loader.dataset, IterableDataset) and loader.batch_sampler:
         yield from _items(loader, n, seed)
     else:
         yield from _first(loader, n)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from neuralpredictors.layers import readouts
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from december_plugin.embeddings import feature_covariance, functional_embeddings
 from december_plugin.embeddings.functional import estimate_covariance
@@ -226,6 +226,15 @@ class TestSamples:
         embeddings = functional_embeddings(model, batches)
         np.testing.assert_array_equal(embeddings.unit_ids, [*range(100, 140), *range(100, 130)])
         np.testing.assert_allclose(np.linalg.norm(embeddings.vectors, axis=1), 1)
+
+    def test_loaders_of_a_stream_give_their_first_stimuli(self):
+        class Stream(IterableDataset):
+            def __iter__(self):
+                return iter([{"images": image, "responses": torch.zeros(N)} for image in stimuli(50)])
+
+        model, streamed = self.model(), {key: DataLoader(Stream(), batch_size=9) for key in "ab"}
+        expected = feature_covariance(model, {key: [{"images": stimuli(50)[:10]}] for key in "ab"}, n_images=None)
+        np.testing.assert_allclose(feature_covariance(model, streamed, n_images=20), expected, rtol=1e-5, atol=1e-9)
 
     def test_arrays_are_shown_to_every_session(self):
         model = self.model()
