@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from december_plugin.embeddings.neuron_ids import IntArray, match_neurons
+from december_plugin.embeddings.neuron_ids import IntArray, NeuronIds, match_neurons
 from december_plugin.errors import EmbeddingError, SettingsError
 from december_plugin.validation.checks import check_integer, check_seed
 
 # Pairs of neurons whose distances are compared; the standard error of a correlation over so many is below 0.005.
 N_PAIRS = 50_000
+ROUNDING = 1e-12  # of equal numbers, relative, when their mean is taken off
 PAIRS_AT_ONCE = 1 << 21  # numbers of one embedding that are gathered together: 16 MiB
 
 Floats = npt.NDArray[np.float64]
@@ -89,7 +90,8 @@ def compare_embeddings(
     check_seed("seed", seed)
     first, second = _checked(a, "a"), _checked(b, "b")
     if ids_a is not None or ids_b is not None:
-        at_a, at_b = match_neurons(ids_a, ids_b, common_only=True)
+        known = [_ids(ids, vectors, name) for ids, vectors, name in ((ids_a, first, "a"), (ids_b, second, "b"))]
+        at_a, at_b = match_neurons(*known, common_only=True)
         first, second = first[at_a], second[at_b]
     elif len(first) != len(second):
         raise SettingsError(
@@ -136,7 +138,7 @@ def pair_cosines(vectors: Floats, pairs: tuple[IntArray, IntArray]) -> Floats:
 
 def linear_cka(a: Floats, b: Floats) -> float:
     """Return the linear centred kernel alignment of embeddings (N, D) and (N, E); NaN if one is of equal vectors."""
-    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    a, b = _centred(a), _centred(b)
     norms = [float(np.linalg.norm(each.T @ each)) for each in (a, b)]
     return float(np.sum((a.T @ b) ** 2)) / (norms[0] * norms[1]) if all(norms) else math.nan
 
@@ -154,9 +156,25 @@ def _correlation(a: Floats, b: Floats) -> float:
     """Return the Pearson correlation, NaN if there are fewer than two values or all are equal."""
     if len(a) < 2:
         return math.nan
-    a, b = a - a.mean(), b - b.mean()
+    a, b = _centred(a), _centred(b)
     norms = float(np.linalg.norm(a)), float(np.linalg.norm(b))
     return float(np.clip(a @ b / (norms[0] * norms[1]), -1, 1)) if all(norms) else math.nan
+
+
+def _centred(values: Floats) -> Floats:
+    """Return values less their mean over the first axis; zeros where all that is left is rounding."""
+    centred = values - values.mean(axis=0)
+    return centred if np.linalg.norm(centred) > ROUNDING * np.linalg.norm(values) else np.zeros_like(centred)
+
+
+def _ids(ids: Any, vectors: Floats, name: str) -> NeuronIds:
+    known = NeuronIds.of(ids)
+    if len(known) != len(vectors):
+        raise SettingsError(
+            f"ids_{name} has the identities of {len(known)} neurons, and {name} has {len(vectors)}; every row needs "
+            "one of its own."
+        )
+    return known
 
 
 def _checked(vectors: npt.ArrayLike, name: str) -> Floats:

@@ -85,6 +85,10 @@ def test_neurons_are_matched_by_identity():
 def test_what_is_not_defined_is_nan():
     equal = compare_embeddings(np.ones((5, 2)), A[:5])
     assert all(map(math.isnan, (equal.distance_correlation, equal.cosine_correlation, equal.linear_cka)))
+    for rounded in (np.full((23, 3), 0.1), np.tile(A[:1], (23, 1))):  # whose mean is another number
+        assert math.isnan(compare_embeddings(rounded, B).linear_cka)
+    parallel = np.outer(1 + np.arange(23), [0.3, 0.7, 0.9])  # cosines are 1 and next to 1
+    assert math.isnan(compare_embeddings(parallel, B).cosine_correlation)
     assert math.isnan(compare_embeddings(A[:2], B[:2]).distance_correlation)
     zero = np.vstack([A[:5], np.zeros(5)])
     assert math.isfinite(compare_embeddings(zero, zero).cosine_correlation)
@@ -99,5 +103,7 @@ def test_bad_input():
         compare_embeddings(A, B[:, 0])
     with pytest.raises(EmbeddingError, match="a holds NaN or infinite values"):
         compare_embeddings(A * np.nan, B)
+    with pytest.raises(SettingsError, match="ids_b has the identities of 22 neurons, and b has 23"):
+        compare_embeddings(A, B, ids_a={"s": np.arange(23)}, ids_b={"s": np.arange(22)})
     with pytest.raises(SettingsError, match="n_pairs is 0; it must be at least 1"):
         compare_embeddings(A, B, n_pairs=0)
