@@ -21,6 +21,7 @@ from december_plugin.validation.checks import check_integer, check_seed
 
 N_PROBES = 500
 MEMORY = 0.9  # correlation of successive frames
+DEEP = ("I", "F")  # Pillow's modes of gray with more than 8 bits, of which it would cut off what is above 255
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy")
 
 
@@ -189,7 +190,10 @@ def _with_behavior(images: npt.NDArray[np.float64], sizes: tuple[int, ...], beha
 def _read(path: Path, sizes: tuple[int, ...]) -> npt.NDArray[np.float64]:
     """Return one image, (channels, height, width)."""
     if path.suffix.lower() == ".npy":
-        image: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+        try:
+            image: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise EmbeddingError(f"{path} cannot be read as an array: {error}") from error
         image = image[None] if image.ndim == 2 else image
     else:
         image = _decoded(path, gray=sizes[0] == 1)
@@ -198,6 +202,8 @@ def _read(path: Path, sizes: tuple[int, ...]) -> npt.NDArray[np.float64]:
             f"{path.name} has (channels, height, width) {image.shape}, but the model takes {sizes}; scale or crop the "
             "images as those that the model was trained on."
         )
+    if image.dtype.kind not in "biuf" or not np.isfinite(image).all():
+        raise EmbeddingError(f"{path} holds NaN or infinite values, or no real numbers; leave it out of the probes.")
     return image.astype(np.float64)
 
 
@@ -206,6 +212,9 @@ def _decoded(path: Path, *, gray: bool) -> npt.NDArray[Any]:
 
     try:
         with Image.open(path) as image:
+            if image.mode.split(";")[0] in DEEP:
+                values = np.asarray(image)
+                return values[None] if gray else np.broadcast_to(values, (3, *values.shape))
             values = np.asarray(image.convert("L" if gray else "RGB"))
     except (UnidentifiedImageError, OSError) as error:
         raise EmbeddingError(f"{path} cannot be read as an image: {error}") from error

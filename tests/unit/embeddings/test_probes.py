@@ -106,3 +106,21 @@ class TestImages:
             np.save(tmp_path / f"{name}.npy", np.ones((6, 7)))
         with pytest.raises(EmbeddingError, match="are the same; they cannot be z-scored"):
             image_probes(tmp_path, (1, 6, 7))
+
+    def test_deep_gray_is_not_cut_off(self, tmp_path):
+        deep = RNG.integers(0, 2**16, size=(3, 6, 7), dtype=np.uint16)
+        for at, image in enumerate(deep):
+            Image.fromarray(image).save(tmp_path / f"{at}.png")
+        expected = (deep - deep.mean()) / deep.std()
+        np.testing.assert_allclose(image_probes(tmp_path, (1, 6, 7))[:, 0], expected, atol=1e-5)
+        np.testing.assert_allclose(image_probes(tmp_path, (3, 6, 7))[:, 2], expected, atol=1e-5)
+
+    def test_arrays_that_are_no_images(self, tmp_path):
+        for name in ("a", "b"):
+            np.save(tmp_path / f"{name}.npy", RNG.normal(size=(6, 7)))
+        np.save(tmp_path / "b.npy", np.full((6, 7), np.nan))
+        with pytest.raises(EmbeddingError, match=r"b.npy holds NaN or infinite values"):
+            image_probes(tmp_path, (1, 6, 7))
+        np.save(tmp_path / "b.npy", np.array([{}]), allow_pickle=True)
+        with pytest.raises(EmbeddingError, match=r"b.npy cannot be read as an array"):
+            image_probes(tmp_path, (1, 6, 7))
