@@ -1,6 +1,8 @@
 """State dicts out of checkpoints, and the files that are refused."""
 
+import contextlib
 import datetime
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +105,20 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "half.safetensors").write_bytes(whole[:100])
     with pytest.raises(EmbeddingError, match=r"half.safetensors cannot be read as safetensors: .*It may be incomplete"):
         read_checkpoint(tmp_path / "half.safetensors")
+
+
+@pytest.mark.parametrize("is_archive", [True, False])
+def test_a_damaged_file_is_refused_whatever_torch_makes_of_it(tmp_path: Path, is_archive: bool) -> None:
+    torch.save(held(), tmp_path / "model.pth", _use_new_zipfile_serialization=is_archive)
+    whole, rng = (tmp_path / "model.pth").read_bytes(), np.random.default_rng(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(200):
+            damaged = np.frombuffer(whole, dtype=np.uint8)[: rng.integers(1, len(whole) + 1)].copy()
+            damaged[rng.integers(0, len(damaged), size=5)] = rng.integers(0, 256, size=5)
+            (tmp_path / "model.pth").write_bytes(damaged.tobytes())
+            with contextlib.suppress(EmbeddingError):  # and no other
+                read_checkpoint(tmp_path / "model.pth")
 
 
 def test_what_has_no_readouts(tmp_path: Path) -> None:
