@@ -93,9 +93,15 @@ def read_models(
         If a model cannot be read, models cannot be of the same neurons, or a covariance is missing or does not fit.
     """
     given = listed_models(models)
+    _check_distinct(given)
     labels = model_names(given, names)
     units = read_given_units(sessions, unit_ids)
     named_units = unit_ids if isinstance(unit_ids, Mapping) else None
+    if isinstance(batches, (list, tuple)) and len(batches) != len(given):
+        raise SettingsError(
+            f"batches has {len(batches)} entries for {len(given)} models; a list has those of each model.",
+            setting="batches",
+        )
     read = [
         _read(model, name, units=units if units is not None else named_units, batches=_own(batches, at))
         for at, (name, model) in enumerate(zip(labels, given.values(), strict=True))
@@ -142,6 +148,17 @@ def listed_models(models: Any) -> dict[Any, Any]:
             setting="models",
         )
     return found
+
+
+def _check_distinct(models: Mapping[Any, Any]) -> None:
+    """Raise a :class:`SettingsError` if a file is given twice: a model agrees with itself in everything."""
+    files = [Path(model).resolve() for model in models.values() if isinstance(model, (str, Path))]
+    repeated = [path for path in files if files.count(path) > 1]
+    if repeated:
+        raise SettingsError(
+            f"the file {repeated[0]} is given twice; a model agrees with itself, so leave one of them out.",
+            setting="models",
+        )
 
 
 def _is_many(models: Any) -> bool:

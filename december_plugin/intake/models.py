@@ -147,7 +147,7 @@ class _Reader:
         """Return the models, one for each file, after comparing them with the first."""
         item = self.item
         key = "checkpoints" if item.checkpoints else "readouts"
-        sources = self._at(key, self._files, item.checkpoints or item.readouts)
+        sources = self._at(key, self._models_files, item.checkpoints or item.readouts)
         seeds = self._at("seeds", self._seeds, len(sources))
         covariances = self._at("covariances", self._beside, item.covariances, len(sources))
         prints = self._at("fingerprints", self._beside, item.fingerprints, len(sources))
@@ -174,13 +174,22 @@ class _Reader:
                 sources.append(each)
                 continue
             path = self._path(each)
-            if not set("*?[") & set(str(each)):
+            if path.exists() or not set("*?[") & set(str(each)):  # a name may have brackets
                 sources.append(path)
                 continue
             matching = sorted(path.parent.glob(path.name), key=_natural)
             if not matching:
                 raise EmbeddingError(f"no file matches {each}, looked for in {path.parent}.")
             sources += matching
+        return sources
+
+    def _models_files(self, given: Sequence[Any]) -> list[Any]:
+        """Return the sources of the models, of which no two are the same file."""
+        sources = self._files(given)
+        files = [path.resolve() for path in sources if isinstance(path, Path)]
+        repeated = [path for path in files if files.count(path) > 1]
+        if repeated:
+            raise EmbeddingError(f"{repeated[0]} is named twice; a model agrees with itself, so leave one of them out.")
         return sources
 
     def _path(self, name: str | Path) -> Path:

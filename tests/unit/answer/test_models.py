@@ -135,6 +135,8 @@ MATCHING = ReadoutEmbeddings(matrix(), np.full(N, "s"), np.arange(N), np.arange(
         ([matrix(), matrix()], {"names": ["a", "a"]}, "the name 'a' is given to several models"),
         ([matrix(), matrix()], {"names": ["a"]}, "it must have one name for each of the 2 models"),
         ([MATCHING, matrix()], {}, "cannot be of the same neurons"),
+        (["one.npy", "./one.npy"], {}, "one.npy is given twice; a model agrees with itself"),
+        ([matrix(), matrix()], {"batches": [{}]}, "batches has 1 entries for 2 models"),
         (["missing.npy"], {}, "the model 'missing': there is no file missing.npy"),
         ([matrix()], {"space": FUNCTIONAL}, "functional embeddings need the feature covariance of every model"),
         ([matrix()], {"space": FUNCTIONAL, "batches": {}}, "from which no features can be computed"),

@@ -233,6 +233,7 @@ def test_what_a_model_needs(folder: Path) -> None:
 def test_files_that_are_wrong(folder: Path) -> None:
     torch.save(weights().state_dict(), folder / "net.pth")
     mistakes(folder, "no file matches v*.npy, looked for in", models=model(readouts="v*.npy"))
+    mistakes(folder, "w2.npy is named twice", models=model(readouts=["w*.npy", "w2.npy"]))
     mistakes(folder, "there is no checkpoint", models=model(checkpoints="missing.pth"))
     mistakes(folder, "there is no file", models=model(), units="missing.csv")
     mistakes(folder, "there are 2 seeds (2 different ones) for 3 files", models=model(seeds=[1, 2]))
@@ -293,3 +294,9 @@ def test_fingerprints_are_put_into_the_order_of_the_neurons(folder: Path) -> Non
     own = units.join(pd.DataFrame(VECTORS).add_prefix("w"))  # the table of weights names the neurons itself
     found = parse_import({"models": [{"name": "one", "readouts": [own], "fingerprints": [drives]}]})
     np.testing.assert_allclose(found.models[0].covariance, np.cov(features.T, ddof=0), atol=1e-9)
+
+
+def test_a_file_may_have_brackets_in_its_name(folder: Path) -> None:
+    np.save(folder / "w[1].npy", VECTORS)
+    found = read(folder, models=model(readouts="w[1].npy", covariances=None))
+    assert Path(found.models[0].file).name == "w[1].npy"
