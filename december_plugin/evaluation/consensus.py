@@ -49,8 +49,8 @@ class Consensus(ArrayRepr):
 
     @property
     def unanimous(self) -> npt.NDArray[np.bool_]:
-        """Which neurons all seeds put into the same consensus cluster, (N,)."""
-        return np.asarray((self.votes == self.clusters).all(axis=0))
+        """Which neurons all seeds put into the same consensus cluster, (N,); to be without one is no cluster."""
+        return np.asarray((self.votes == self.clusters).all(axis=0) & (self.clusters != NO_CLUSTER))
 
     @property
     def unanimous_fraction(self) -> float:

@@ -99,3 +99,10 @@ def test_no_cluster_is_a_vote_too():
     np.testing.assert_allclose(found.stability, [1, 1, 2 / 3, 1, 1, 2 / 3, 2 / 3])
     assert found.unanimous.tolist() == [True, True, False, True, True, False, False]
     assert [(each.cluster, each.n_neurons) for each in consensus_clusters(found)] == [(0, 3), (1, 2)]
+
+
+def test_to_be_without_a_cluster_in_all_seeds_is_no_common_cluster():
+    found = consensus_partition([[0, 0, 1, -1], [1, 1, 0, -1]])
+    assert found.clusters.tolist()[3] == -1
+    assert found.unanimous.tolist() == [True, True, True, False]
+    assert found.unanimous_fraction == 0.75
