@@ -233,7 +233,8 @@ def _null(analysis: Analysis) -> str:
         f"({number} draws) have the real ones' mean, covariance and marginals, within and across {many}, but no "
         f"clusters; they are made by iterated amplitude adjustment {cite('surrogates')} and clustered like the real "
         "ones. p is the share of draws that agree at least as well as the data, one-sided, with one added to both "
-        "counts. Neither bends nor sparse axes are preserved, so a continuum that has these can beat the null."
+        "counts. Elliptical surrogates preserve neither bends nor sparse axes, other kinds some of these: a continuum "
+        "of a shape that is not preserved can beat the null."
     )
 
 
