@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from december_plugin.embeddings.space import EmbeddingSpace
+from december_plugin.embeddings.space import READOUT_SPACE, EmbeddingSpace
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.methods import NAMES
 from december_plugin.findings.verdict import agreed_counts
+
+OWN_SPACES = "each in its own space"
 
 
 def chosen_row(
@@ -43,6 +47,11 @@ def chosen_row(
     return row
 
 
+def space_in_words(space: Any, normalize: Any) -> str:
+    """Return the space in which two configurations are compared, in words; None for two different ones."""
+    return OWN_SPACES if pd.isna(space) else EmbeddingSpace(space=space, normalize=normalize).phrase
+
+
 def shown_clustering(pairs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Return the rows of the clustering with which most configurations are compared, and its name.
 
@@ -68,6 +77,7 @@ def shown_clustering(pairs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     sizes = compared.groupby(["n_clusters", "method", "clustering_hash"], sort=True).size()
     n_clusters, method, clustering_hash = sizes.idxmax()
     rows = pairs[(pairs["n_clusters"] == n_clusters) & (pairs["clustering_hash"] == clustering_hash)]
-    space = EmbeddingSpace(space=rows["space"].iloc[0], normalize=rows["normalize"].iloc[0])
-    in_space = "" if space == EmbeddingSpace() else f", {space.phrase}"
+    spaces = {space_in_words(row.space, row.normalize) for row in rows.itertuples(index=False)}
+    in_space = OWN_SPACES if len(spaces) > 1 else spaces.pop()
+    in_space = "" if in_space == READOUT_SPACE.phrase else f", {in_space}"
     return rows.reset_index(drop=True), f"{NAMES.get(method, method)}, K = {n_clusters}{in_space}"

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from december_plugin.clustering.result import NO_CLUSTER
-from december_plugin.embeddings.space import EmbeddingSpace
 from december_plugin.evaluation.methods import NAMES
 from december_plugin.evaluation.model_selection import CRITERIA, HELD_OUT, OF_ONE_MODEL, Criterion, format_n_clusters
 from december_plugin.findings.data import Analysis, Confusion, SelectedConfiguration, whose_clusters
+from december_plugin.findings.selection import space_in_words
 from december_plugin.findings.verdict import REFERENCES
 from december_plugin.findings.wording import Wording
 from december_plugin.text.formatting import numbered
@@ -249,7 +249,7 @@ def configurations_table_of(pairs: pd.DataFrame) -> Table:
         Column("neurons", "n_common_neurons", "integer"),
         Column("pairs of seeds", "n_seed_pairs", "integer"),
     ]
-    spaces = [EmbeddingSpace(space=row.space, normalize=row.normalize).phrase for row in pairs.itertuples(index=False)]
+    spaces = [space_in_words(row.space, row.normalize) for row in pairs.itertuples(index=False)]
     named = pairs.assign(method_name=[NAMES.get(each, each) for each in pairs["method"]], space_name=spaces)
     return make_table(named, "Every pair of models, with every clustering (means over pairs of seeds)", columns)
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from december_plugin.evaluation.agreement import MEASURES
 from december_plugin.evaluation.similarity import SIMILARITIES
-from december_plugin.results.labels import names_of
+from december_plugin.results.labels import labelled_configurations, names_of
 from december_plugin.results.queries import assignments_of, configuration_key, frame_of, seed_agreement_of
 from december_plugin.schemas.configurations import DIFFERS
 from december_plugin.schemas.declare import DecemberTables
 
+SPACE = ("space", "normalize")
 KINDS = ("model", "trainer", "dataset")
 NUMBERS = ("n_common_neurons", "n_seed_pairs", *MEASURES, "adjusted_rand_index_sd", *SIMILARITIES)
 
@@ -33,35 +35,39 @@ def configuration_table(tables: DecemberTables, restriction: Any = True) -> pd.D
         One row for each clustering and pair of configurations that have neurons in common, and one for each
         configuration with itself, ``name_a`` = ``name_b``, with the mean over its pairs of seeds
         (``adjusted_rand_index`` alone). ``name_a``, ``name_b``: model, trainer and dataset, as far as they differ;
-        ``method``, ``n_clusters``, ``space``; ``n_common_neurons``, ``n_seed_pairs``, the measures of
+        ``method``, ``n_clusters``, ``space`` and ``normalize``, None where DECEMber's mixtures are of different ones;
+        ``n_common_neurons``, ``n_seed_pairs``, the measures of
         :mod:`december_plugin.evaluation.agreement` and of :mod:`december_plugin.evaluation.similarity`, means over
         pairs of seeds; ``clustering_hash``. Pairs of which a seed is new, and that are not computed anew yet, are
         missing.
     """
     models = assignments_of(tables, restriction)
     key = configuration_key(tables)
-    configurations = models.groupby(key, sort=False, dropna=False)[["method", "n_clusters"]].first().reset_index()
-    configurations = configurations.assign(name=_names(tables, configurations))
+    configurations = labelled_configurations(tables, models)
+    spaces = {name: [getattr(method.space, name) for method in configurations["identity"]] for name in SPACE}
+    configurations = configurations[[*key, "method", "n_clusters"]].assign(
+        name=_names(tables, configurations), **spaces
+    )
     query = tables.ConfigurationAgreement & tables.ConfigurationAgreement().key_source
     found = frame_of(query.proj(*NUMBERS) * tables.ConfigurationPair)
     first = configurations.rename(columns={"name": "name_a"})
-    second = configurations[[*key, "name"]].rename(
-        columns={"name": "name_b", **{name: f"{name}_b" for name in DIFFERS}}
-    )
+    renamed = {name: f"{name}_b" for name in ("name", *SPACE, *DIFFERS)}
+    second = configurations[[*key, "name", *SPACE]].rename(columns=renamed)
     pairs = found.merge(first, on=key).merge(second, on=[f"{name}_b" if name in DIFFERS else name for name in key])
-    pairs = pairs[pairs["n_common_neurons"] > 0]
+    pairs = pairs[pairs["n_common_neurons"] > 0].copy()
+    differ = np.any([pairs[name] != pairs[f"{name}_b"] for name in SPACE], axis=0)
+    pairs.loc[differ, list(SPACE)] = None
     within = seed_agreement_of(tables, models, "adjusted_rand_index").merge(configurations, on=key)
     renamed = {"agreement_mean": "adjusted_rand_index", "agreement_sd": "adjusted_rand_index_sd"}
     within = within.rename(columns={**renamed, "n_pairs": "n_seed_pairs"})
     within = within.assign(name_a=within["name"], name_b=within["name"])
-    columns = ["name_a", "name_b", "method", "n_clusters", *NUMBERS, "clustering_hash"]
+    columns = ["name_a", "name_b", "method", "n_clusters", *NUMBERS, "clustering_hash", *SPACE]
     table = pd.concat(
         [each.reindex(columns=columns) for each in (within, pairs) if len(each)] or [within.reindex(columns=columns)]
     )
     numbers = {name: "float64" for name in NUMBERS if not name.startswith("n_")}
     table = table.astype(numbers).sort_values(["method", "n_clusters", "clustering_hash", "name_a", "name_b"])
-    spaces = frame_of(tables.Clustering.proj("space", "normalize"))
-    return table.merge(spaces, on="clustering_hash", how="left").reset_index(drop=True)
+    return table.reset_index(drop=True)
 
 
 def _names(tables: DecemberTables, configurations: pd.DataFrame) -> pd.Series:

@@ -10,6 +10,7 @@ import sklearn.metrics as reference
 
 from december_plugin.errors import SettingsError
 from december_plugin.findings.selection import shown_clustering
+from december_plugin.report.tables import configurations_table_of
 from december_plugin.results import configuration_table
 from december_plugin.schemas import configurations
 from december_plugin.schemas.configurations import pair_members, seed_pairs
@@ -87,6 +88,24 @@ def test_the_table_names_what_differs(lab):
     assert configuration_table(tables, {"trainer_hash": row["trainer_hash"]}).shape[0] == 1
     rows, title = shown_clustering(table)
     assert (len(rows), title) == (3, "DECEMber, K = 3")
+
+
+def test_the_space_of_december_is_that_of_its_mixtures(lab):
+    lab.tables.TrainingSummary.populate()
+    moved = (lab.nnfabrik.Trainer & "trainer_comment LIKE '%n_moved%'").fetch1("KEY")
+    keys = (lab.tables.TrainingSummary & moved).fetch("KEY")
+    for key in keys:
+        lab.tables.TrainingSummary.update1({**key, "space_trained": "functional"})
+    table = configuration_table(lab.tables)
+    own, pair = table["name_a"] == table["name_b"], table["name_a"] != table["name_b"]
+    assert table.loc[own].set_index("name_a")["space"].to_dict() == {
+        name: "functional" if "n_moved" in name else "readout" for name in table.loc[own, "name_a"]
+    }
+    assert table.loc[pair, ["space", "normalize"]].isna().all(axis=None)
+    assert shown_clustering(table)[1] == "DECEMber, K = 3, each in its own space"
+    assert "each in its own space" in {row[2] for row in configurations_table_of(table).rows}
+    for key in keys:
+        lab.tables.TrainingSummary.update1({**key, "space_trained": "readout"})
 
 
 def test_stale_entries_are_not_in_the_table(empty_lab):
