@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 INPUT_FIELDS = ("images", "inputs", "videos")
 RESPONSE_FIELDS = ("responses", "targets")
+NO_RESPONSES = ("behavior", "pupil_center")  # what models take beside their inputs
 
 
 def split_batch(batch: Any) -> tuple[Tensor, Any, dict[str, Any]]:
@@ -45,7 +46,7 @@ def field_names(batch: Any) -> list[str]:
 def inputs_and_responses(names: list[str]) -> tuple[str, str]:
     """Return which of the fields are inputs and responses: those of a known name, or the first and the second."""
     inputs = next((name for name in INPUT_FIELDS if name in names), names[0])
-    second = names[1] if len(names) > 1 else RESPONSE_FIELDS[0]
+    second = names[1] if len(names) > 1 and names[1] not in (inputs, *NO_RESPONSES) else RESPONSE_FIELDS[0]
     return inputs, next((name for name in RESPONSE_FIELDS if name in names), second)
 
 
