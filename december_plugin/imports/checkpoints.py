@@ -79,6 +79,7 @@ def checked_state_dict(state_dict: Mapping[str, Any], name: str, *, prefix: str 
     prefix
         As for :func:`read_checkpoint`.
     """
+    state_dict = {key: value for key, value in state_dict.items() if isinstance(key, str)}  # others name no weights
     prefix = _prefix_of(state_dict, name) if prefix is None else prefix
     entries = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
     if not entries:

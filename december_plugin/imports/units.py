@@ -155,4 +155,7 @@ def units_of_mapping(unit_ids: Mapping[str, Any]) -> Units:
         ids = NeuronIds.of(unit_ids)
     except SettingsError as error:
         raise EmbeddingError(f"the unit ids: {error}") from None
-    return Units(ids.data_keys, ids.unit_ids)
+    numbers = whole_numbers(ids.unit_ids)
+    if numbers is None:
+        raise EmbeddingError("the unit ids have values that are no whole numbers.")
+    return Units(ids.data_keys, numbers)

@@ -18,7 +18,7 @@ WEIGHTS = {"core.kernel": torch.arange(6.0), "readout.one.features": torch.arang
 
 
 def held(prefix: str = "") -> dict[str, torch.Tensor]:
-    return {f"{prefix}{name}": value for name, value in WEIGHTS.items()}
+    return {f"{prefix}{name}": value.clone() for name, value in WEIGHTS.items()}
 
 
 def saved(path: Path, content: object) -> Path:
@@ -139,3 +139,8 @@ def test_weights_that_are_not_finite(tmp_path: Path) -> None:
         EmbeddingError, match=r"has 2 weights that are NaN or infinite, the first in 'model.readout.one"
     ):
         read_checkpoint(saved(tmp_path / "diverged.pth", {name: value.clone() for name, value in content.items()}))
+
+
+def test_entries_without_a_name_are_no_weights(tmp_path: Path) -> None:
+    content = {0: torch.ones(2), **held()}
+    assert list(read_checkpoint(saved(tmp_path / "numbered.pth", content))) == list(WEIGHTS)

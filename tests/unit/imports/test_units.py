@@ -8,6 +8,7 @@ import pytest
 
 from december_plugin.errors import EmbeddingError
 from december_plugin.imports import read_units
+from december_plugin.imports.units import units_of_mapping
 
 FRAME = pd.DataFrame({"session": ["a", "a", "b"], "unit_id": [7, 8, 7], "cc_abs": [0.5, np.nan, -0.1]})
 
@@ -59,3 +60,10 @@ def test_what_is_no_table_of_units(tmp_path: Path) -> None:
         read_units(FRAME.assign(n=[1, 2, 3]), test_correlation="n")
     with pytest.raises(EmbeddingError, match=r"the column 'session' of the table of units holds no numbers"):
         read_units(FRAME, test_correlation="session")
+
+
+def test_a_mapping_has_whole_numbers() -> None:
+    assert units_of_mapping({"a": [7.0, 8.0], "b": [7]}).unit_ids.dtype == np.int64
+    for wrong in ([0.5, 1.5], [1, np.nan], ["x", "y"]):
+        with pytest.raises(EmbeddingError, match="the unit ids have values that are no whole numbers"):
+            units_of_mapping({"a": wrong})
