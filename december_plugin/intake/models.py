@@ -20,7 +20,7 @@ from december_plugin.embeddings.functional import estimate_covariance
 from december_plugin.embeddings.probes import image_probes, noise_probes
 from december_plugin.embeddings.readout_vectors import ReadoutEmbeddings, unit_ids_of
 from december_plugin.embeddings.space import checked_covariance
-from december_plugin.errors import DecemberError, EmbeddingError
+from december_plugin.errors import DecemberError, EmbeddingError, SettingsError
 from december_plugin.evaluation.neuron_order import in_trained_order
 from december_plugin.imports import arrays, checkpoints, entries, readouts
 from december_plugin.imports.architecture import completed, data_info_of, fitted_model
@@ -303,13 +303,13 @@ class _Reader:
         assert dataset is not None
         assert function is not None
         config = self._at("dataset", self._dataset_config, dataset)
-        loaders = self._at("dataset", get_data, dataset.fn, {"seed": seed, **copy.deepcopy(config)})
+        loaders = self._at("dataset", _called, get_data, dataset.fn, {"seed": seed, **copy.deepcopy(config)})
         known = unit_ids_of(loaders)
         if found.unit_ids is None and set(known) >= set(found.sessions):
             found = self._at("dataset", readouts.of_state_dict, state_dict, name, units_of_mapping(known))
         neurons = {key: {"unit_ids": units, "n_neurons": len(units)} for key, units in _unit_ids(found).items()}
         loaders = self._at("dataset", in_trained_order, loaders, neurons)
-        net = self._at("model", get_model, function.fn, copy.deepcopy(dict(function.config)), loaders, seed)
+        net = self._at("model", _called, get_model, function.fn, copy.deepcopy(dict(function.config)), loaders, seed)
         return ImportedModel(
             dataset=Entry(dataset.fn, config, self.recording or "recording of imported models"),
             model=Entry(function.fn, dict(function.config), self.item.name),
@@ -391,6 +391,16 @@ class _Reader:
         if units is not None and len(prints) == len(units):  # in the order of the rows, as the weights were
             prints = prints[readouts.session_order(units.data_keys)]
         return covariance_of_fingerprints(model.embeddings.vectors, prints, name=name)
+
+
+def _called(build: Callable[..., Any], fn: str, *arguments: Any) -> Any:
+    """Return what the function of an entry returns; an error of its own is one of the entry's settings."""
+    try:
+        return build(fn, *arguments)
+    except DecemberError:
+        raise
+    except Exception as error:
+        raise SettingsError(f"{fn!r} failed with these settings: {type(error).__name__}: {error}.") from error
 
 
 def _input_shape(function: ModelFunctionItem) -> list[int]:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from december_plugin.database.schema_names import check_schema_name
 from december_plugin.errors import EmbeddingError, SettingsError
+from december_plugin.intake.file_format import NAME_LENGTH
 from december_plugin.schemas.restrictions import restricted
 from december_plugin.schemas.stored_models import neurons_of, stored_state_dict
 
@@ -69,14 +70,15 @@ def models_of_schema(
     names = [entry["name"] for entry in entries]
     for entry, configuration in zip(entries, groups, strict=True):
         if names.count(entry["name"]) > 1 or not entry["name"]:
-            entry["name"] = f"{entry['name']} {' '.join(str(each)[:6] for each in configuration[1::2])}".strip()
+            hashes = " ".join(str(each)[:6] for each in configuration[1::2])
+            entry["name"] = f"{entry['name'][: NAME_LENGTH - len(hashes) - 1]} {hashes}".strip()
     return entries
 
 
 def _entry(trained: Any, keys: list[dict[str, Any]]) -> dict[str, Any]:
     rows = [(trained & key).fetch1("output", "comment") for key in keys]
     entry: dict[str, Any] = {
-        "name": str(rows[0][1])[:128],
+        "name": str(rows[0][1])[:NAME_LENGTH],
         "checkpoints": [stored_state_dict(trained, key) for key in keys],
         "seeds": [int(key["seed"]) for key in keys],
         "trained": f"{keys[0]['trainer_fn']} {keys[0]['trainer_hash'][:8]}, {trained.database}",

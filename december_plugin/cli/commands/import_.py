@@ -83,4 +83,5 @@ def _lines(found: Import) -> list[str]:
             f"{name}: {numbered(len(models), 'seed')}, {len(first):,} neurons of {sessions} (known by {known}), "
             f"{features} features{covariance}"
         )
+        lines += [f"  from {model.probes}." for model in models[:1] if model.probes]
     return lines

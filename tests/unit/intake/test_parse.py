@@ -12,6 +12,7 @@ import torch
 import yaml
 from torch import nn
 
+from december_plugin.cli import main
 from december_plugin.clustering.methods import POST_HOC
 from december_plugin.imports import entries
 from december_plugin.intake.file_format import ImportFileError
@@ -140,13 +141,16 @@ def test_a_folder_of_images(folder: Path) -> None:
     )
 
 
-def test_behaviour_is_said_to_stay_at_its_mean(folder: Path) -> None:
+def test_behaviour_is_said_to_stay_at_its_mean(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shape = [2, *SHAPE[1:]]
     info = {"input_dimensions": [1, *shape], "input_channels": 2, "output_dimension": [1, N]}
     torch.save(stacked_core_gaussian_readout(None, 1, data_info={"a": info}, **CONFIG).state_dict(), folder / "net.pth")
     probes = {"n": 20, "image_channels": 1}
     (each,) = read(folder, models=model(checkpoints="net.pth", model=function(input_shape=shape), probes=probes)).models
-    assert each.probes.startswith("20 noise with the spectrum of natural images. 1 channel(s) of behaviour stay at 0")
+    says = "20 noise with the spectrum of natural images. 1 channel(s) of behaviour stay at 0"
+    assert each.probes.startswith(says)
+    assert main(["import", str(folder / "models.yaml"), "--dry-run"]) == 0
+    assert f"  from {says}" in capsys.readouterr().out
 
 
 def test_biases_that_an_earlier_version_did_not_have(folder: Path) -> None:
@@ -294,6 +298,13 @@ def test_fingerprints_are_put_into_the_order_of_the_neurons(folder: Path) -> Non
     own = units.join(pd.DataFrame(VECTORS).add_prefix("w"))  # the table of weights names the neurons itself
     found = parse_import({"models": [{"name": "one", "readouts": [own], "fingerprints": [drives]}]})
     np.testing.assert_allclose(found.models[0].covariance, np.cov(features.T, ddof=0), atol=1e-9)
+
+
+def test_what_a_function_of_the_recording_raises_is_a_mistake_of_the_file(folder: Path) -> None:
+    torch.save(weights().state_dict(), folder / "net.pth")
+    dataset = {"fn": "helpers.planted_lab.loaders", "config": {"no_such_setting": 1}}
+    text = "'helpers.planted_lab.loaders' failed with these settings: TypeError: "
+    mistakes(folder, text, models=model(checkpoints="net.pth", model=function(), dataset=dataset))
 
 
 def test_a_file_may_have_brackets_in_its_name(folder: Path) -> None:
