@@ -59,9 +59,7 @@ class StudyFrames:
         frame["n_pairs"] = frame["n_pairs"].fillna(0).astype(int)
         types = [self._types_agreement(method, count) for method, count in self._keys(frame)]
         frame[["types_agreement_mean", "types_agreement_sd"]] = np.array(types, dtype=np.float64)
-        scores = self.known.test_correlations
-        means = np.full(len(self.models), np.nan) if scores is None else np.nanmean(scores, axis=1)
-        frame["test_correlation_mean"], frame["test_correlation_sd"] = _mean_sd(means)
+        frame["test_correlation_mean"], frame["test_correlation_sd"] = _mean_sd(self.known.model_correlations())
         return frame
 
     def nulls(self) -> pd.DataFrame:
@@ -209,5 +207,5 @@ class StudyFrames:
 
 
 def _mean_sd(values: np.ndarray) -> tuple[float, float]:
-    """Return mean and standard deviation (divisor n - 1; NaN of a single value)."""
-    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else np.nan
+    """Return mean and standard deviation (divisor n - 1; NaN of a single value); both NaN without any value."""
+    return float(values.mean()) if len(values) else np.nan, float(values.std(ddof=1)) if len(values) > 1 else np.nan

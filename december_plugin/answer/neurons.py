@@ -40,11 +40,17 @@ class KnownNeurons:
         """How many types there are; None without types."""
         return None if self.types is None else len({name for name in self.types if name is not None})
 
+    def model_correlations(self) -> npt.NDArray[np.float64]:
+        """Return the mean test correlation of every model of which some are known."""
+        if self.test_correlations is None:
+            return np.empty(0)
+        return pd.DataFrame(self.test_correlations).mean(axis=1).dropna().to_numpy()
+
     def frame(self, ids: NeuronIds) -> pd.DataFrame:
-        """Return ``data_key``, ``unit_id`` and, where known, ``type`` and ``test_correlation`` (mean over models)."""
+        """Return ``data_key``, ``unit_id`` and, where known, ``type`` and ``test_correlation``, its mean over models."""
         frame = pd.DataFrame({"data_key": ids.data_keys, "unit_id": ids.unit_ids})
         if self.test_correlations is not None:
-            frame["test_correlation"] = self.test_correlations.mean(axis=0)
+            frame["test_correlation"] = pd.DataFrame(self.test_correlations).mean(axis=0)  # over those that are known
         if self.types is not None:
             frame["type"] = self.types
         return frame

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from december_plugin.embeddings.readout_vectors import ReadoutEmbeddings, readout_embeddings
 from december_plugin.errors import EmbeddingError
@@ -35,7 +37,7 @@ def read_readouts(
     ----------
     source
         A checkpoint (see :func:`~december_plugin.imports.checkpoints.read_checkpoint`) or its state dict; a matrix
-        (N, D), one row per neuron, as an array or in a ``.npy`` or ``.npz`` file; or a table, one row per neuron, as a
+        (N, D), one row per neuron, as an array or tensor, or in a ``.npy`` or ``.npz`` file; or a table, one row per neuron, as a
         frame or in a ``.csv`` or ``.parquet`` file, of which columns that name session and unit are taken for that and
         all others for weights.
     units
@@ -77,6 +79,9 @@ def read_readouts(
         return _of_table(source, what, units, session)
     if isinstance(source, (str, Path)):
         return of_matrix(arrays.read_matrix(source, name=name), what, units, session)
+    if isinstance(source, Tensor):
+        source = source.detach().cpu()
+        source = (source.float() if source.dtype == torch.bfloat16 else source).numpy()
     return of_matrix(arrays.checked_matrix(np.asarray(source), "the array"), "the array", units, session)
 
 

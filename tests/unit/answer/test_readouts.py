@@ -193,3 +193,14 @@ def test_covariances_ask_for_directions_of_functional_embeddings() -> None:
 def test_what_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(DecemberError, match=message):
         study_readouts(readouts(2), **{"n_clusters": 3, "methods": "kmeans", "null_draws": 0, **settings})
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_correlations_that_are_known_of_one_model_alone() -> None:
+    known = np.array([np.full(N, np.nan), np.linspace(0, 1, N)])
+    found = study_readouts(readouts(2), n_clusters=2, methods="kmeans", null_draws=0, test_correlations=known)
+    assert found.agreement["test_correlation_mean"].item() == pytest.approx(0.5)
+    np.testing.assert_allclose(found.neurons["test_correlation"], known[1])
+    unknown = np.full((2, N), np.nan)
+    none = study_readouts(readouts(2), n_clusters=2, methods="kmeans", null_draws=0, test_correlations=unknown)
+    assert none.agreement["test_correlation_mean"].isna().all()

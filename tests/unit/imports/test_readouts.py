@@ -190,3 +190,10 @@ def test_columns_that_a_frame_counts_are_no_neuron(tmp_path: Path, index: bool) 
 def test_what_names_neurons_is_never_taken_for_weights(columns: dict[str, np.ndarray], named: str) -> None:
     with pytest.raises(EmbeddingError, match=named):
         read_readouts(pd.DataFrame({**columns, "w": VECTORS[:, 0]}))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_a_tensor_of_a_training(dtype: torch.dtype) -> None:
+    weights = torch.tensor(VECTORS, dtype=dtype, requires_grad=True)
+    found = read_readouts(weights)
+    np.testing.assert_array_equal(found.vectors, weights.detach().double().numpy())
