@@ -47,7 +47,7 @@ class KnownNeurons:
         return pd.DataFrame(self.test_correlations).mean(axis=1).dropna().to_numpy()
 
     def frame(self, ids: NeuronIds) -> pd.DataFrame:
-        """Return ``data_key``, ``unit_id`` and, where known, ``type`` and ``test_correlation``, its mean over models."""
+        """Return ``data_key``, ``unit_id``, and where known ``type`` and ``test_correlation``, a mean over models."""
         frame = pd.DataFrame({"data_key": ids.data_keys, "unit_id": ids.unit_ids})
         if self.test_correlations is not None:
             frame["test_correlation"] = pd.DataFrame(self.test_correlations).mean(axis=0)  # over those that are known

@@ -37,9 +37,9 @@ def read_readouts(
     ----------
     source
         A checkpoint (see :func:`~december_plugin.imports.checkpoints.read_checkpoint`) or its state dict; a matrix
-        (N, D), one row per neuron, as an array or tensor, or in a ``.npy`` or ``.npz`` file; or a table, one row per neuron, as a
-        frame or in a ``.csv`` or ``.parquet`` file, of which columns that name session and unit are taken for that and
-        all others for weights.
+        (N, D), one row per neuron, as an array or tensor, or in a ``.npy`` or ``.npz`` file; or a table, one row per
+        neuron, as a frame or in a ``.csv`` or ``.parquet`` file, of which columns that name session and unit are taken
+        for that and all others for weights.
     units
         Who the neurons are: a table of units (see :func:`~december_plugin.imports.units.read_units`), row by row those
         of a matrix, and in the order of each session's readout for a checkpoint; or a mapping of data key to unit ids.
