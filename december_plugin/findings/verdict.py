@@ -104,8 +104,8 @@ def _verdict(
         )
     if null.state == "for":
         return "mixed", (
-            f"No clear evidence of types: {wording.many} agree more than on surrogates without clusters, so the "
-            "readout vectors have structure that these lack, but no two criteria agree on a number of clusters."
+            f"No clear evidence of types: {wording.many} agree more than on surrogates without clusters, so "
+            "their neurons have structure that these lack, but no two criteria agree on a number of clusters."
         )
     if count.state == "for":
         return "none", f"No evidence of types: {on}, but {within}."

@@ -44,7 +44,7 @@ def test_types_need_both_the_null_and_a_number_of_clusters() -> None:
     above = replace(parts.full_analysis(), nulls=parts.nulls(table, p_value=0.0099))
     assert answer(above).verdict == "mixed"
     assert answer(above).headline == (
-        "No clear evidence of types: seeds agree more than on surrogates without clusters, so the readout vectors have "
+        "No clear evidence of types: seeds agree more than on surrogates without clusters, so their neurons have "
         "structure that these lack, but no two criteria agree on a number of clusters."
     )
     picked = replace(parts.full_analysis(), choices=parts.choices(table, picked=6.0))
