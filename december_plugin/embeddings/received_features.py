@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from december_plugin.embeddings.readout_vectors import readout_vectors
-from december_plugin.embeddings.stimuli import VALUES_AT_ONCE
+from december_plugin.embeddings.stimuli import FEWEST_AT_ONCE, VALUES_AT_ONCE
 from december_plugin.errors import EmbeddingError
 from december_plugin.validation.tensors import tensor_of
 
@@ -107,7 +107,9 @@ def core_outputs(model: nn.Module, stimuli: Tensor | npt.NDArray[Any]) -> Iterat
             "of its sessions."
         )
     stimuli = tensor_of(stimuli)
-    for few in stimuli.split(max(1, VALUES_AT_ONCE // max(1, stimuli[0].numel()))):
+    if not len(stimuli):
+        raise EmbeddingError("there are no stimuli to show the model.")
+    for few in stimuli.split(max(FEWEST_AT_ONCE, VALUES_AT_ONCE // max(1, stimuli[0].numel()))):
         try:
             yield core(_like_parameters(model, few))
         except RuntimeError as error:

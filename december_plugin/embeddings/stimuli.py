@@ -18,6 +18,7 @@ from december_plugin.embeddings.batches import generators_of, split_batch
 from december_plugin.errors import EmbeddingError
 
 VALUES_AT_ONCE = 1 << 16  # of the inputs that are shown together: 28 images of 36 x 64, or a clip
+FEWEST_AT_ONCE = 2  # but not fewer, so that what differs between stimuli is seen in the first of them
 TRAIN = "train"
 
 
@@ -91,7 +92,7 @@ def _items(loader: Any, n: int | None, seed: int | Sequence[int]) -> Iterator[tu
         items = np.unique(np.fromiter(itertools.chain.from_iterable(loader.batch_sampler), dtype=np.int64))
     if n is not None and n < len(items):
         items = np.sort(np.random.default_rng(seed).choice(items, size=n, replace=False))
-    size = 2  # to see how large they are
+    size = FEWEST_AT_ONCE  # to see how large they are
     while len(items):
         taken, items = items[:size].tolist(), items[size:]
         fetch = getattr(loader.dataset, "__getitems__", None)
@@ -106,7 +107,7 @@ def _first(loader: Any, n: int | None) -> Iterator[tuple[Tensor, dict[str, Any]]
     with _undisturbed(loader):
         for batch in loader:
             inputs, _, extras = split_batch(batch)
-            size = max(1, VALUES_AT_ONCE // max(1, inputs[0].numel()))
+            size = max(FEWEST_AT_ONCE, VALUES_AT_ONCE // max(1, inputs[0].numel()))
             stop = int(min(len(inputs), left))
             for start in range(0, stop, size):
                 part = slice(start, min(start + size, stop))

@@ -11,6 +11,8 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from december_plugin.embeddings import feature_covariance, functional_embeddings
+from december_plugin.embeddings import received_features as received
+from december_plugin.embeddings import stimuli as sampled
 from december_plugin.embeddings.functional import estimate_covariance
 from december_plugin.embeddings.readout_vectors import readout_vectors
 from december_plugin.embeddings.received_features import received_features
@@ -349,8 +351,25 @@ class TestOtherPackages:
         with pytest.raises(EmbeddingError, match="session 'a': the responses of Elsewhere are not the products of"):
             feature_covariance(model, loaders(model))
 
+    @pytest.mark.parametrize("as_array", [True, False])
+    def test_and_of_large_stimuli_too(self, monkeypatch, as_array):
+        class Elsewhere(readouts.FullGaussian2d):
+            def forward(self, x, **settings):
+                return super().forward(x.flip(-1), **settings)
+
+        for module in (received, sampled):
+            monkeypatch.setattr(module, "VALUES_AT_ONCE", 1)
+        torch.manual_seed(0)
+        model = Model(a=prepared(Elsewhere(CORE_SHAPE, N, True))).double()
+        with pytest.raises(EmbeddingError, match="session 'a': the responses of Elsewhere are not the products of"):
+            feature_covariance(model, stimuli() if as_array else loaders(model))
+
 
 class TestBadInput:
+    def test_no_stimuli(self):
+        with pytest.raises(EmbeddingError, match="there are no stimuli to show the model"):
+            feature_covariance(model_of_kind("full Gaussian"), stimuli()[:0])
+
     def test_loaders(self):
         model = model_of_kind("full Gaussian")
         with pytest.raises(
