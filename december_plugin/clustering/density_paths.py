@@ -197,25 +197,26 @@ class MergeTree(ArrayRepr):
             A pass that would leave a cluster with a smaller share of the neurons keeps nothing apart, as long as there
             are others: far from everything else a few neurons have a component that deep passes surround.
         """
-        clusters = np.zeros(len(self.merged) + 1, dtype=np.int64)
-        for least in (min_share, 0.0):
-            clusters = self._apart(n_clusters, shares, least)
-            if clusters.max() + 1 == n_clusters:
-                break
-        return clusters
+        return self._apart(n_clusters, shares, (min_share, 0.0))
 
     def apart(self, min_depth: float, shares: FloatArray | None = None, *, min_share: float = 0.0) -> IntArray:
         """Return the clusters (M,) that passes of at least this depth keep apart; see :meth:`into`."""
-        return self._apart(len(self.merged) + 1, shares, min_share, min_depth)
+        return self._apart(len(self.merged) + 1, shares, (min_share,), min_depth)
 
     def _apart(
-        self, most_clusters: int, shares: FloatArray | None, min_share: float, min_depth: float = 0.0
+        self, most_clusters: int, shares: FloatArray | None, min_shares: tuple[float, ...], min_depth: float = 0.0
     ) -> IntArray:
+        """Part the components at one pass after the other; with the next smallest share where the first is not enough.
+
+        What is apart stays apart, so that clusters for fewer K are unions of those for more.
+        """
         kept = np.zeros(len(self.merged), dtype=bool)
         clusters = self._without(kept)
-        for at in np.argsort(-self.depths, kind="stable"):
-            if clusters.max() + 1 == most_clusters or self.depths[at] < min_depth:
+        for min_share, at in itertools.product(min_shares, np.argsort(-self.depths, kind="stable")):
+            if clusters.max() + 1 == most_clusters:
                 break
+            if kept[at] or self.depths[at] < min_depth:
+                continue
             kept[at] = True
             parted = self._without(kept)
             if shares is not None and np.bincount(parted, weights=shares).min() < min_share:

@@ -1,5 +1,6 @@
 """Merging of mixture components along paths of high density: against closed forms, SciPy, and shapes with two parts."""
 
+import itertools
 import re
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.stats import multivariate_t
 from sklearn.datasets import make_moons
 from sklearn.metrics import adjusted_rand_score
 
-from december_plugin.clustering.density_paths import MixtureDensity, merge_tree, passes
+from december_plugin.clustering.density_paths import MergeTree, MixtureDensity, merge_tree, passes
 from december_plugin.clustering.post_hoc import cluster_readouts
 from december_plugin.clustering.student_t_mixture import StudentTMixture
 from december_plugin.errors import SettingsError
@@ -172,3 +173,14 @@ class TestClustering:
         vectors = np.random.default_rng(3).normal(size=(60, 4))
         with pytest.raises(SettingsError, match=re.escape(message)):
             cluster_readouts(vectors, method="t_neb", **settings)
+
+
+def test_clusters_for_fewer_are_unions_of_those_for_more_also_where_small_ones_have_to_do():
+    merged = np.array([[0, 1], [1, 2], [2, 3], [2, 4]])
+    tree = MergeTree(merged, heights=np.array([4.0, 3.0, 2.0, 1.0]), depths=np.array([1.0, 2.0, 9.0, 8.0]))
+    shares = np.array([0.4, 0.29, 0.295, 0.005, 0.01])  # the deepest passes surround handfuls of neurons
+    found = [tree.into(count, shares, min_share=0.02) for count in (1, 2, 3, 4, 5)]
+    assert found[2].tolist() == [0, 1, 2, 2, 2]
+    assert found[3].tolist() == [0, 1, 2, 3, 2]
+    for fewer, more in itertools.pairwise(found):
+        assert len(set(zip(fewer, more, strict=True))) == len(set(more)) == len(set(fewer)) + 1
