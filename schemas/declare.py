@@ -31,6 +31,7 @@ from december_plugin.schemas.relocation import Relocation
 from december_plugin.schemas.restrictions import install_quoting
 from december_plugin.schemas.running_job import LeasedTable
 from december_plugin.schemas.seed_sets import SeedCount, SeedSet
+from december_plugin.schemas.stability import Resampling, WithinModelStability
 from december_plugin.schemas.store_identity import StoreIdentity
 from december_plugin.schemas.training import (
     RelocatedTraining,
@@ -121,6 +122,10 @@ class DecemberTables:
         Numbers and sets of seeds; surrogates that are asked for.
     SurrogateAgreement
         Agreement between seeds on surrogates without clusters.
+    Resampling
+        Resamplings of neurons that are asked for.
+    WithinModelStability
+        How well the clusters of one model are found again in parts of its neurons.
     Pool, PoolWorker, PoolJob
         Pools of workers, workers with their heartbeats, and what happened to jobs.
     StoreIdentity
@@ -149,6 +154,8 @@ class DecemberTables:
     ClusterQuality: Any
     Surrogate: Any
     SurrogateAgreement: Any
+    Resampling: Any
+    WithinModelStability: Any
     Pool: Any
     PoolWorker: Any
     PoolJob: Any
@@ -167,6 +174,7 @@ class DecemberTables:
             self.LabelAgreement,
             self.Consensus,
             self.ClusterQuality,
+            self.WithinModelStability,
             self.SurrogateAgreement,
             self.ConfigurationAgreement,
         )
@@ -259,6 +267,7 @@ def _declare_evaluations(
     counts, sets = bind(SeedCount, schema, context), bind(SeedSet, schema, context)
     surrogate = bind(Surrogate, schema, context)
     pairs = bind(ConfigurationPair, schema, context)
+    resampling = bind(Resampling, schema, context)
     lookups = {
         "Clustering": clustering,
         "KnownTypes": types,
@@ -266,6 +275,7 @@ def _declare_evaluations(
         "SeedSet": sets,
         "Surrogate": surrogate,
         "ConfigurationPair": pairs,
+        "Resampling": resampling,
     }
     context = {**context, **lookups}
     others = {"clustering_table": clustering, "nnfabrik": lab, "december_trainers": tuple(december_trainers)}
@@ -295,6 +305,7 @@ def _declare_evaluations(
         "LabelAgreement": bind(LabelAgreement, schema, context, known_types_table=types, **assignments),
         "Consensus": bind(Consensus, schema, context, seed_set_table=sets, **assignments),
         "ClusterQuality": bind(ClusterQuality, schema, context, **readouts),
+        "WithinModelStability": bind(WithinModelStability, schema, context, resampling_table=resampling, **readouts),
         "SurrogateAgreement": bind(
             SurrogateAgreement, schema, context, surrogate_table=surrogate, seed_set_table=sets, **readouts
         ),

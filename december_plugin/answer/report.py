@@ -137,7 +137,7 @@ def _resampled(study: StudyData, missing: list[MissingItem]) -> pd.DataFrame:
     if len(study.models) > 1:
         return pd.DataFrame()
     n_neurons = study.frames.models.n_neurons
-    remedy = f"It takes long for {n_neurons:,} neurons: `Study.stability` computes it."
+    remedy = f"It takes long for {n_neurons:,} neurons. {MODELS.resample}"
     if n_neurons <= MOST_RESAMPLED:
         try:
             return study.frames.resampled(str(study.shown["method"]), int(study.shown["n_clusters"]))

@@ -39,7 +39,7 @@ def _checked_name(name: Any) -> str | None:
     return None if name is None else checked_text("name", name, NAME_LENGTH, empty=False, setting="name")
 
 
-def _in_one_form(clusterings: list[str] | None) -> tuple[str, ...] | None:
+def in_one_form(clusterings: list[str] | None) -> tuple[str, ...] | None:
     """Return the methods in order, each once; None for all of them."""
     chosen = set(clusterings or METHODS)
     return None if chosen == set(METHODS) else tuple(sorted(chosen))
@@ -67,4 +67,4 @@ class SurrogateSettings:
     n_draws: Draws = DEFAULT_DRAWS
     seed: Seed = 0
     method: Annotated[SurrogateMethod, Says("there is no surrogate method {value!r}. {suggestion}")] = "elliptical"
-    clusterings: Annotated[Clusterings | None, AfterValidator(_in_one_form)] = None
+    clusterings: Annotated[Clusterings | None, AfterValidator(in_one_form)] = None

@@ -15,8 +15,8 @@ class Wording:
         What the models of a configuration are called.
     trains
         Whether models could have been trained with the clustering loss, so that what it adds is a question.
-    draw_surrogates, try_more_counts, compute_criteria, widen_range, add_models, compare_models, give_types, draw_tsne,
-    test_models
+    draw_surrogates, try_more_counts, compute_criteria, resample, widen_range, add_models, compare_models, give_types,
+    draw_tsne, test_models
         What to do, in sentences.
     """
 
@@ -26,6 +26,7 @@ class Wording:
     draw_surrogates: str
     try_more_counts: str
     compute_criteria: str
+    resample: str
     widen_range: str
     add_models: str
     compare_models: str
@@ -53,6 +54,8 @@ SEEDS = Wording(
     try_more_counts="Register at least three numbers of clusters for one method, and let `december worker` compute "
     "ClusterQuality.",
     compute_criteria="`december worker` computes ClusterQuality once there are assignments.",
+    resample="Add `stability: [{n_draws: 20}]` to the sweep, `december register` it again, and let `december worker` "
+    "compute it.",
     widen_range="Where the best is at the smallest or largest K that was tried, register a wider range.",
     add_models="Add seeds to the sweep, and register it again.",
     compare_models="At least two seeds are needed, and `december worker` to compare them.",
@@ -70,6 +73,8 @@ IMPORTED = replace(
     "`december worker` draw them.",
     try_more_counts="Add at least three numbers of clusters for one method to the import file, `december import` it "
     "again, and let `december worker` compute ClusterQuality.",
+    resample="Add `stability: [{n_draws: 20}]` to the import file, `december import` it again, and let `december "
+    "worker` compute it.",
     widen_range="Where the best is at the smallest or largest K that was tried, import a wider range of clusterings.",
     add_models="Add models from other seeds to the import file, and import it again.",
     test_models="In the import file, name the recording under `dataset`, or under `test_correlation` the column of the "
@@ -84,6 +89,7 @@ MODELS = Wording(
     draw_surrogates="Study them again with `null_draws=99` (on the command line `--null-draws 99`).",
     try_more_counts="Study at least three numbers of clusters, e.g. `n_clusters=range(3, 21)` (`--n-clusters 3-20`).",
     compute_criteria="Study at least three numbers of clusters, e.g. `n_clusters=range(3, 21)` (`--n-clusters 3-20`).",
+    resample="`Study.stability` computes it.",
     widen_range="Where the best is at the smallest or largest K that was tried, study a wider range.",
     add_models="Add a second model of the same neurons, such as one trained from another seed.",
     compare_models="At least two models of the same neurons are needed.",

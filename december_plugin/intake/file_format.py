@@ -175,6 +175,7 @@ class ImportContent(StrictModel):
     recording: str = ""
     clusterings: Any = None  # as in a sweep, see december_plugin.sweeps.parse
     surrogates: Any = None
+    stability: Any = None
 
 
 SECTIONS = tuple(ImportContent.model_fields)

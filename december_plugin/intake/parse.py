@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from december_plugin.evaluation.stability_settings import StabilitySettings
 from december_plugin.evaluation.surrogate_settings import SurrogateSettings
 from december_plugin.intake.file_format import ImportFileError, checked_content, read_source
 from december_plugin.intake.models import ImportedModel, read_models
@@ -42,7 +43,7 @@ class Import:
     ----------
     models
         The trained models.
-    clusterings, surrogates
+    clusterings, surrogates, stability
         What is done with them.
     source
         The file, for mistakes that only the tables show.
@@ -51,6 +52,7 @@ class Import:
     models: tuple[ImportedModel, ...]
     clusterings: tuple[ClusteringEntry, ...] = ()
     surrogates: tuple[SurrogateSettings, ...] = ()
+    stability: tuple[StabilitySettings, ...] = ()
     source: Source | None = field(default=None, repr=False)
 
 
@@ -94,7 +96,7 @@ def parse_import(content: Any, *, folder: str | Path = ".", source: Source | Non
     for violation in violations:
         where = f"models, entry {violation.path[1] + 1}: " if _is_in_model(violation.path) else ""
         wrong(f"{where}{violation.text}", *violation.path, at_key=violation.is_unknown)
-    clusterings, surrogates, others = parse_evaluations(content if isinstance(content, Mapping) else {})
+    clusterings, surrogates, stability, others = parse_evaluations(content if isinstance(content, Mapping) else {})
     mistakes += others
     models: list[ImportedModel] = []
     if found is not None:
@@ -106,7 +108,7 @@ def parse_import(content: Any, *, folder: str | Path = ".", source: Source | Non
         _check_counts(models, clusterings, wrong)
     if mistakes:
         raise ImportFileError(mistakes, source)
-    return Import(tuple(models), tuple(entry for entry, _ in clusterings), surrogates, source)
+    return Import(tuple(models), tuple(entry for entry, _ in clusterings), surrogates, stability, source)
 
 
 def _is_in_model(place: tuple[Any, ...]) -> bool:

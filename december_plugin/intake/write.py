@@ -138,6 +138,7 @@ def _as_sweep(found: Import) -> Sweep:
         seeds=tuple(dict.fromkeys(model.seed for model in models)),
         clusterings=found.clusterings,
         surrogates=found.surrogates,
+        stability=found.stability,
         source=found.source,
     )
 

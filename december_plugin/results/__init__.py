@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from december_plugin.results.performance import untested_sessions as untested_sessions
     from december_plugin.results.report import collect_report as collect_report
     from december_plugin.results.stability import stability_frame as stability_frame
+    from december_plugin.results.stability import stability_table as stability_table
 
 _NAMES = {
     "agreement": ["agreement_table", "best_configurations"],
@@ -43,6 +44,6 @@ _NAMES = {
     "nulls": ["null_table"],
     "performance": ["performance_table", "session_performance", "untested_sessions"],
     "report": ["collect_report"],
-    "stability": ["stability_frame"],
+    "stability": ["stability_frame", "stability_table"],
 }
 __getattr__, __dir__, __all__ = _lazy.attach(__name__, submod_attrs=_NAMES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from december_plugin.clustering.methods import DECEMBER
 from december_plugin.text.formatting import numbered
 
 if TYPE_CHECKING:
@@ -40,10 +39,30 @@ last two are over neurons with an explainable variance of at least 0.15; all but
 
 BEST = "* the highest agreement at its K"
 NULL = "null: agreement on surrogates without clusters, mean ± sd over draws; p: share of these that agree as well"
+STABILITY = """\
+stability: within each model, how well its clusters are found again in random parts of its neurons: mean Jaccard
+similarity, weighted with neurons, mean ± sd over seeds; from 0.75 a cluster is stable, below 0.5 it dissolves. It needs
+no second seed and says less than their agreement: slices of a continuum are found again, too"""
+NO_STABILITY = """\
+Where there is one seed nothing can agree. `stability: [{n_draws: 20}]` in the sweep or import file, registered or
+imported again, lets workers compute how well its clusters are found again in random parts of its neurons; the report
+of one model does so for those that it shows."""
+
+
+def with_stability(table: pd.DataFrame, stability: pd.DataFrame) -> pd.DataFrame:
+    """Return rows of ``agreement_table`` with mean and sd over seeds of the ``jaccard`` of ``stability_table``."""
+    import pandas as pd
+
+    own = [name for name in table.columns if name.endswith(("_fn", "_hash"))]
+    groups = stability.groupby(own)["jaccard"]
+    found = pd.DataFrame({"stability_mean": groups.mean(), "stability_sd": groups.std()}).reset_index()
+    return table.merge(found, on=own, how="left")
 
 
 def how_to_read(table: pd.DataFrame) -> str:
     """Return what to make of rows of ``agreement_table``; of a clustering loss only where one was trained with."""
+    from december_plugin.clustering.methods import DECEMBER
+
     return HOW_TO_READ if (table["method"] == DECEMBER).any() else HOW_TO_READ_POST_HOC
 
 
@@ -66,7 +85,8 @@ def agreement_lines(
 ) -> list[tuple[str, bool]]:
     """Return the lines of the table, and of each whether it is the best of its K, which a star says, too.
 
-    With columns ``null_mean``, ``null_sd`` and ``p_value`` the null stands beside the agreement between seeds.
+    With columns ``null_mean``, ``null_sd`` and ``p_value`` the null stands beside the agreement between seeds, with
+    ``stability_mean`` and ``stability_sd`` the stability within each model.
     """
     name = MEASURE_NAMES.get(measure, measure)
     width = max([len(label) for label in table["label"]] + [6])
@@ -74,6 +94,9 @@ def agreement_lines(
     columns = [(f"{name} between seeds", "agreement"), ("test correlation", "test_correlation")]
     if table["types_agreement_mean"].notna().any():
         columns.insert(1, (f"{name} to {types_name or 'known types'}", "types_agreement"))
+    has_stability = "stability_mean" in table and bool(table["stability_mean"].notna().any())
+    if has_stability:
+        columns.insert(1, ("stability", "stability"))
     widths = [max(len(head), len("0.000 ± 0.000")) + 3 for head, _ in columns]
     heads = [f"{head:>{size}}" for (head, _), size in zip(columns, widths, strict=True)]
     null_heads = f"{'null':>16}{'p':>9}" if has_null else ""
@@ -93,7 +116,9 @@ def agreement_lines(
         mark = "*" if at in best else " "
         line = f"{previous:>4}  {row['label']:<{width}}{cells[0]}{mark}{row['n_pairs']:>7}{beside}{''.join(cells[1:])}"
         lines.append((line, at in best))
-    notes = [BEST] * bool(best) + [NULL] * has_null
+    notes = [BEST] * bool(best) + [NULL] * has_null + STABILITY.splitlines() * has_stability
+    if not has_stability and "n_models" in table and (table["n_models"] == 1).any():
+        notes += NO_STABILITY.splitlines()
     return lines + [(line, False) for line in ["", *notes] if notes]
 
 

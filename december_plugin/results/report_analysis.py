@@ -230,16 +230,18 @@ class AnalysisReader:
         """Return the stability of a single model's clusters; empty, and noted as missing, where it is not computed."""
         from datajoint.errors import DataJointError
 
-        from december_plugin.results.stability import stability_frame
+        from december_plugin.results.stability import stability_frame, stored_resampling
 
         n_neurons = int((self.tables.ClusterAssignment & key).fetch1("n_neurons"))
-        if n_neurons > MOST_RESAMPLED:
-            remedy = f"It takes long for {n_neurons:,} neurons: `december_plugin.results.stability_frame` computes it."
+        stored = stored_resampling(self.tables, key)
+        if stored is None and n_neurons > MOST_RESAMPLED:
+            remedy = f"It takes long for {n_neurons:,} neurons. {self.wording.resample}"
             self.missing.append(MissingItem("the stability of clusters in random parts of the neurons", remedy))
             return pd.DataFrame()
-        self.log("clusters in random parts of the neurons")
+        if stored is None:
+            self.log("clusters in random parts of the neurons")
         try:
-            return stability_frame(self.tables, key)
+            return stability_frame(self.tables, key, **(stored or {}))
         except (DecemberError, DataJointError, OSError) as error:
             words = " ".join(str(error).split())
             self.missing.append(MissingItem("the stability of clusters in random parts of the neurons", words))

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from december_plugin.evaluation.stability import DEFAULT_RESAMPLINGS, DEFAULT_SHARE, cluster_stability
+from december_plugin.evaluation.stability import DEFAULT_RESAMPLINGS, DEFAULT_SHARE
 from december_plugin.findings.summaries import stability_summary
-from december_plugin.results.queries import one_assignment
+from december_plugin.results.queries import configuration_key, frame_of, one_assignment, selected_assignments
 from december_plugin.schemas.declare import DecemberTables
-from december_plugin.schemas.stored_labels import assigned_labels
-from december_plugin.schemas.stored_models import clustering_recipe, full_config, in_session_order
+
+NO_NULL = {"null_mean": math.nan, "p_value": math.nan}
+STORED = {
+    **{name: name for name in ("jaccard", "n_stable_clusters", "n_resampled_clusters")},
+    "n_draws": "n_resamplings",
+    "share": "resampled_share",
+    "null_mean": "stability_null_mean",
+    "p_value": "stability_p_value",
+    "n_surrogates": "n_resampled_surrogates",
+}
 
 
 def stability_frame(
@@ -26,7 +33,8 @@ def stability_frame(
 ) -> pd.DataFrame:
     """Return how well the clusters of one assignment are found again in random parts of its neurons.
 
-    It needs no second seed, but the store, and clusters ``n_draws`` times. Of DECEMber it is its clustering part, as in
+    What workers have computed is read from ``WithinModelStability``; for other settings it is computed now, which needs
+    the store, and clusters ``n_draws`` times. Of DECEMber it is its clustering part, as in
     the null: the mixture, started by k-means, on the vectors as the training left them.
 
     Parameters
@@ -44,7 +52,7 @@ def stability_frame(
         One row per cluster: ``cluster``, ``n_neurons``, ``jaccard_mean`` and ``jaccard_sd`` over draws: from 0.75 on a
         cluster is stable, below 0.5 it dissolves (Hennig 2007). ``attrs`` has ``jaccard``, their mean weighted with
         neurons, ``agreement``, the mean adjusted Rand index between the clusters and those of the parts, ``n_draws``
-        and ``share``.
+        and ``share``; ``null_mean`` and ``p_value`` of surrogates where workers have drawn them, else NaN.
 
     Raises
     ------
@@ -52,21 +60,42 @@ def stability_frame(
         If the restriction leaves none or several assignments, a setting is not allowed, or a part has fewer neurons
         than there are clusters.
     """
-    from december_plugin.clustering.post_hoc import cluster_readouts
-
     key = one_assignment(tables, restriction)
-    method, settings = (tables.Clustering & key).fetch1("method", "settings")
-    n_clusters = (tables.ClusterAssignment & key).fetch1("n_clusters_used")
-    output = (tables.TrainedModel & key).fetch1("output")
-    mixture = output.get("mixture") if isinstance(output, Mapping) else None
-    recipe = clustering_recipe(method, n_clusters, settings, mixture=mixture, seed=int(key["seed"]))
-    data_keys = (tables.ClusterAssignment.Session & key).fetch("data_key", order_by="data_key")
-    embeddings = tables.vectors.of(key, full_config(tables.nnfabrik, key, trainer=False))
-    vectors = in_session_order(embeddings, [str(name) for name in data_keys])
+    settings = {"n_draws": n_draws, "share": share, "seed": seed}
+    stored = tables.WithinModelStability().stored(key, **settings)
+    found, null = stored or (tables.WithinModelStability().computed(key, **settings), NO_NULL)
+    frame = stability_summary(found, n_draws=n_draws, share=share)
+    frame.attrs |= null
+    return frame
 
-    def cluster(part: np.ndarray) -> np.ndarray:
-        return cluster_readouts(part, **recipe).labels
 
-    labels = assigned_labels(tables.ClusterAssignment, key).labels
-    found = cluster_stability(vectors, labels, cluster, n_draws=n_draws, share=share, seed=seed)
-    return stability_summary(found, n_draws=n_draws, share=share)
+def stored_resampling(tables: DecemberTables, key: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the settings, for :func:`stability_frame`, of the most draws that are stored of an assignment, or None."""
+    stored = tables.WithinModelStability * tables.Resampling & key
+    columns = {"n_draws": "n_resamplings", "share": "resampled_share", "seed": "resampling_seed"}
+    rows = stored.fetch(*columns.values(), as_dict=True, order_by="n_resamplings DESC, resampling_hash", limit=1)
+    return {name: rows[0][column] for name, column in columns.items()} if rows else None
+
+
+def stability_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
+    """Return the stability of every assignment that workers have computed; of several resamplings that of most draws.
+
+    Parameters
+    ----------
+    tables
+        The tables.
+    restriction
+        Which assignments to take.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per assignment: its key, ``jaccard``, ``n_stable_clusters``, ``n_resampled_clusters``, ``n_draws``,
+        ``share``, and ``null_mean`` and ``p_value``, NaN without a null.
+    """
+    key = [*configuration_key(tables), "seed"]
+    found = tables.WithinModelStability * tables.Resampling & selected_assignments(tables, restriction).proj()
+    frame = frame_of(found.proj(**STORED), *key, *STORED)
+    frame = frame.astype({"null_mean": float, "p_value": float, "jaccard": float})
+    frame = frame.sort_values(["n_draws", "n_surrogates"], ascending=False, kind="stable")
+    return frame.drop_duplicates(key).sort_values(key, ignore_index=True).drop(columns="n_surrogates")

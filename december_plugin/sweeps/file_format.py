@@ -118,6 +118,7 @@ class SweepContent(StrictModel):
     trainers: Annotated[list[TrainerEntry], OF_ENTRIES]
     clusterings: Annotated[list[ClusteringItem], OF_CLUSTERINGS] = Field(default_factory=list)
     surrogates: Any = None  # see december_plugin.sweeps.surrogates
+    stability: Any = None  # see december_plugin.sweeps.stability
 
 
 SECTIONS = tuple(SweepContent.model_fields)

@@ -12,6 +12,7 @@ from december_plugin.clustering.methods import DECEMBER, canonical_settings, emb
 from december_plugin.importing.datajoint_internals import job_hash
 from december_plugin.schemas.clusters import clustering_hash
 from december_plugin.schemas.nulls import surrogate_row
+from december_plugin.schemas.stability import resampling_row
 from december_plugin.sweeps.parse import Sweep
 
 CLUSTERINGS, EVALUATIONS, NULL = "clusterings", "evaluations", "the null"
@@ -21,6 +22,7 @@ GROUPS = {
     CLUSTERINGS: ("ClusterAssignment",),
     EVALUATIONS: (
         *("TrainingSummary", "TestPerformance", "FeatureCovariance", "SeedAgreement", "Consensus", "ClusterQuality"),
+        "WithinModelStability",
     ),
     NULL: ("SurrogateAgreement",),
 }
@@ -100,6 +102,13 @@ class _Jobs:
         asked = [*tables.Surrogate.fetch(as_dict=True), *(surrogate_row(**asdict(each)) for each in sweep.surrogates)]
         self.draws = {str(row["surrogate_hash"]): int(row["n_draws"]) for row in asked}
         self.drawn_for = {str(row["surrogate_hash"]): row["surrogate_clusterings"] for row in asked}
+        resamplings = [*tables.Resampling.fetch(as_dict=True), *(resampling_row(**asdict(x)) for x in sweep.stability)]
+        self.resampled = [
+            {**key, "resampling_hash": name}
+            for key in self.configurations
+            for name, of in {str(row["resampling_hash"]): row["resampled_clusterings"] for row in resamplings}.items()
+            if of is None or clusterings[key["clustering_hash"]] in of.split(",")
+        ]
         self.methods = clusterings
         self.all_seeds = self._all_seeds()
         self.finished = _finished(tables)
@@ -136,6 +145,8 @@ class _Jobs:
         """Return the keys of a table without the seed."""
         if name == "FeatureCovariance":
             return self.with_covariance
+        if name == "WithinModelStability":
+            return self.resampled
         return self.trained if name in PER_TRAINING else self.configurations
 
     def _sets_left(self, table: Any, surrogates: list[str | None]) -> int:

@@ -39,17 +39,19 @@ from string import Formatter
 from typing import Any
 
 from december_plugin.errors import SettingsError, UnknownSettingError
+from december_plugin.evaluation.stability_settings import StabilitySettings
 from december_plugin.evaluation.surrogate_settings import SurrogateSettings
 from december_plugin.sweeps import functions
 from december_plugin.sweeps.file_format import SECTIONS, ClusteringItem, content_mistakes
 from december_plugin.sweeps.source import SweepError, read_source
+from december_plugin.sweeps.stability import read_stability
 from december_plugin.sweeps.surrogates import read_surrogates
 from december_plugin.text.stored_text import checked_text
 from december_plugin.text.yaml_reader import Mistake, Source
 from december_plugin.validation.checks import expand_preset
 
 MAX_COMMENT_LENGTH = 256
-EVALUATIONS = ("clusterings", "surrogates")  # sections that say what is done with trained models
+EVALUATIONS = ("clusterings", "surrogates", "stability")  # sections that say what is done with trained models
 MAX_CELLS = 3  # combinations of a grid that are named where many have the same mistake
 
 
@@ -84,6 +86,7 @@ class Sweep:
     seeds: tuple[int, ...]
     clusterings: tuple[ClusteringEntry, ...] = ()
     surrogates: tuple[SurrogateSettings, ...] = ()
+    stability: tuple[StabilitySettings, ...] = ()
     source: Source | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -405,6 +408,7 @@ def parse_sweep(content: Any, *, folder: Path | None = None, source: Source | No
     clusterings = reader.clusterings()
     reader.combinations(datasets, models, trainers, clusterings)
     surrogates = read_surrogates(content, reader.wrong)
+    stability = read_stability(content, reader.wrong)
     if reader.mistakes:
         raise SweepError(reader.mistakes, source)
     return Sweep(
@@ -414,26 +418,33 @@ def parse_sweep(content: Any, *, folder: Path | None = None, source: Source | No
         seeds=seeds,
         clusterings=tuple(entry for entry, _ in clusterings),
         surrogates=surrogates,
+        stability=stability,
         source=source,
     )
 
 
 def parse_evaluations(
     content: Mapping[str, Any],
-) -> tuple[list[tuple[ClusteringEntry, tuple[Any, ...]]], tuple[SurrogateSettings, ...], list[Mistake]]:
-    """Check the sections ``clusterings`` and ``surrogates`` alone, of a file that plans no trainings.
+) -> tuple[
+    list[tuple[ClusteringEntry, tuple[Any, ...]]],
+    tuple[SurrogateSettings, ...],
+    tuple[StabilitySettings, ...],
+    list[Mistake],
+]:
+    """Check the sections ``clusterings``, ``surrogates`` and ``stability`` alone, of a file that plans no trainings.
 
     Returns
     -------
-    clusterings, surrogates, mistakes
-        Clusterings with their places in the file, surrogates, and what is wrong with the two sections.
+    clusterings, surrogates, stability, mistakes
+        Clusterings with their places in the file, surrogates, resamplings, and what is wrong with the sections.
     """
     reader = _Reader({name: content[name] for name in EVALUATIONS if name in content})
     reader.structure()
     reader.mistakes = [mistake for mistake in reader.mistakes if mistake.path[:1] == EVALUATIONS[:1]]
     clusterings = reader.clusterings()
     surrogates = read_surrogates(reader.content, reader.wrong)
-    return clusterings, surrogates, reader.mistakes
+    stability = read_stability(reader.content, reader.wrong)
+    return clusterings, surrogates, stability, reader.mistakes
 
 
 def filled_comment(comment: str, settings: Mapping[str, Any]) -> str:

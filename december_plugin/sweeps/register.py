@@ -28,7 +28,7 @@ class RegistrationResult:
     ----------
     new, existing
         Number of rows, by table.
-    plan, clusterings, surrogates
+    plan, clusterings, surrogates, resamplings
         Keys.
     comments
         Comments that differ between the sweep and the tables; those without ``kept_because`` were replaced.
@@ -41,6 +41,7 @@ class RegistrationResult:
     plan: list[dict[str, Any]] = field(default_factory=list)
     clusterings: list[dict[str, Any]] = field(default_factory=list)
     surrogates: list[dict[str, Any]] = field(default_factory=list)
+    resamplings: list[dict[str, Any]] = field(default_factory=list)
     comments: list[Comment] = field(default_factory=list)
     same_comments: list[SameComment] = field(default_factory=list)
 
@@ -236,7 +237,7 @@ def write_entries(
 
 
 def write_evaluations(sweep: Sweep, written: RegistrationResult, *, tables: Any) -> None:
-    """Write the clusterings and surrogates of a sweep, inside of a transaction; ``written`` notes what is new."""
+    """Write what a sweep asks for of trained models, inside of a transaction; ``written`` notes what is new."""
     if sweep.clusterings:
         _write_clusterings(sweep, tables.Clustering(), written)
     if sweep.surrogates:
@@ -245,6 +246,12 @@ def write_evaluations(sweep: Sweep, written: RegistrationResult, *, tables: Any)
             tables.Surrogate().add_entry(**asdict(surrogate), skip_duplicates=True) for surrogate in sweep.surrogates
         ]
         written.count("Surrogate", new=len(tables.Surrogate()) - before, of=len(written.surrogates))
+    if sweep.stability:
+        before = len(tables.Resampling())
+        written.resamplings = [
+            tables.Resampling().add_entry(**asdict(resampling), skip_duplicates=True) for resampling in sweep.stability
+        ]
+        written.count("Resampling", new=len(tables.Resampling()) - before, of=len(written.resamplings))
 
 
 def _write_clusterings(sweep: Sweep, table: Any, written: RegistrationResult) -> None:

@@ -302,11 +302,12 @@ def test_tables_are_chosen_by_name_or_kind(lab):
         "LabelAgreement",
         "Consensus",
         "ClusterQuality",
+        "WithinModelStability",
         "SurrogateAgreement",
         "ConfigurationAgreement",
     ]
     skipped = ("SeedAgreement", "LabelAgreement", "Consensus", "ClusterQuality", "SurrogateAgreement")
-    skipped += ("ConfigurationAgreement",)
+    skipped += ("ConfigurationAgreement", "WithinModelStability")
     assert names(only=("cpu",), skip=skipped) == ["TrainingSummary", "ClusterAssignment"]
     with pytest.raises(SettingsError, match=r"there is no table 'TrainedModels'\. Did you mean 'TrainedModel'\?"):
         names(only=("TrainedModels",))

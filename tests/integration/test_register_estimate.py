@@ -140,6 +140,8 @@ clusterings:
 surrogates:
   - {n_draws: 1}
   - {n_draws: 2}
+stability:
+  - {n_draws: 2, clusterings: [kmeans]}
 """
 
 
@@ -155,7 +157,7 @@ def test_the_jobs_that_follow_are_those_that_workers_find(empty_lab: Any, tmp_pa
     # 3 trainings of DECEMber with its own clustering, 3 others with two: 3 configurations.
     assert [(jobs.name, jobs.n_left, jobs.n_unknown) for jobs in before] == [
         ("clusterings", 9, 9),
-        ("evaluations", 6 + 6 + 3 * 3 + 3 + 9, 33),
+        ("evaluations", 6 + 6 + 3 * 3 + 3 + 9 + 6, 39),
         ("the null", 6, 6),
     ]
     assert main(["register", str(path), "--schema", tables.schema.database]) == 0
@@ -166,7 +168,8 @@ def test_the_jobs_that_follow_are_those_that_workers_find(empty_lab: Any, tmp_pa
     # A seed more: its trainings, its pairs, and every set of seeds anew.
     path.write_text(FOLLOWING.replace("[1, 2, 3]", "[1, 2, 3, 4]"))
     more = following()
-    assert [(jobs.n_left, jobs.n_unknown) for jobs in more] == [(3, 0), (2 + 2 + 3 * 3 + 3 + 3, 0), (6, 0)]
+    assert [(jobs.n_left, jobs.n_unknown) for jobs in more] == [(3, 0), (2 + 2 + 3 * 3 + 3 + 3 + 2, 0), (6, 0)]
     # A null takes as long as it has draws: 1 and 2 before, 1, 2 and 1997 now.
-    path.write_text(FOLLOWING.replace("[1, 2, 3]", "[1, 2, 3, 4]") + "  - {n_draws: 1997}\n")
+    longer = FOLLOWING.replace("  - {n_draws: 2}\n", "  - {n_draws: 2}\n  - {n_draws: 1997}\n")
+    path.write_text(longer.replace("[1, 2, 3]", "[1, 2, 3, 4]"))
     assert following()[2].seconds == pytest.approx(more[2].seconds * 2000 / 3)

@@ -190,6 +190,7 @@ def test_worker_fills_the_tables(computed: Lab) -> None:
         "LabelAgreement": 0,
         "Consensus": 1,
         "ClusterQuality": 2,
+        "WithinModelStability": 0,
         "SurrogateAgreement": 0,
         "ConfigurationAgreement": 0,
     }

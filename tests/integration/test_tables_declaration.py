@@ -17,7 +17,7 @@ OURS = ("TrainingPlan", "TrainingSummary", "Clustering", "ClusterAssignment", "N
 OURS += ("SeedAgreement", "KnownTypes", "LabelAgreement", "TestPerformance", "TrainedModel")
 OURS += ("SeedCount", "SeedSet", "Surrogate", "SurrogateAgreement", "ClusterQuality", "Consensus")
 OURS += ("Pool", "PoolWorker", "PoolJob", "StoreIdentity", "Relocation", "FeatureCovariance")
-OURS += ("ConfigurationPair", "ConfigurationAgreement")
+OURS += ("ConfigurationPair", "ConfigurationAgreement", "Resampling", "WithinModelStability")
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,7 @@ def test_all_tables_are_in_the_schema_and_in_the_namespace(lab):
         "LabelAgreement",
         "Consensus",
         "ClusterQuality",
+        "WithinModelStability",
         "SurrogateAgreement",
         "ConfigurationAgreement",
     ]

@@ -13,7 +13,7 @@ from december_plugin.results.cluster_counts import cluster_count_table
 from december_plugin.results.cluster_trees import cluster_tree_of
 from december_plugin.results.consensus import consensus_frame, consensus_table
 from december_plugin.results.nulls import null_table
-from december_plugin.results.stability import stability_frame
+from december_plugin.results.stability import stability_frame, stability_table, stored_resampling
 from helpers.lab_tables import open_lab
 
 HDBSCAN = {"method": "hdbscan"}
@@ -28,6 +28,8 @@ def found(new_schema_name):
     for count in (2, 3):
         lab.tables.Clustering().add_entry("kmeans", count)
     lab.tables.Surrogate().add_entry(n_draws=2, clusterings=["hdbscan"])
+    lab.tables.Resampling().add_entry(n_draws=3, n_surrogates=2, clusterings=["hdbscan", "kmeans"])
+    lab.tables.Resampling().add_entry(n_draws=2, clusterings=["kmeans"])
     for table in lab.tables.computed[3:]:
         table.populate()
     return lab
@@ -103,3 +105,46 @@ def test_one_model_alone_has_stable_clusters(found):
     assert (frame.attrs["n_draws"], frame.attrs["share"]) == (4, 0.5)
     found_anew = stability_frame(found.tables, {**HDBSCAN, "seed": 2}, n_draws=2)
     assert found_anew["jaccard_mean"].between(0, 1).all()
+
+
+def test_workers_store_the_stability_that_is_asked_for(found):
+    assert len(found.tables.WithinModelStability()) == 9 + 6
+    assert len(found.tables.WithinModelStability.key_source - found.tables.WithinModelStability) == 0
+    one = {"method": "kmeans", "n_clusters": 3, "seed": 1}
+    stored, computed = stability_frame(found.tables, one, n_draws=3), stability_frame(found.tables, one, n_draws=4)
+    assert 0 < stored.attrs["null_mean"] <= 1
+    assert stored.attrs["p_value"] in (1 / 3, 2 / 3, 1)
+    assert np.isnan(computed.attrs["p_value"])  # of no entry: computed now, without a null
+    (key,) = (found.tables.ClusterAssignment & (found.tables.Clustering & one) & {"seed": 1}).fetch("KEY")
+    assert stored_resampling(found.tables, key) == {"n_draws": 3, "share": 0.5, "seed": 0}
+    assert stability_frame(found.tables, one, n_draws=2).attrs["share"] == 0.5
+    anew = found.tables.WithinModelStability().computed(
+        found.tables.WithinModelStability.fetch("KEY", limit=1)[0], n_draws=3, share=0.5, seed=0
+    )
+    assert anew.similarities.shape[0] == 3
+    table = stability_table(found.tables)
+    assert len(table) == 9
+    assert set(table["n_draws"]) == {3}  # the more
+    row = table[table["clustering_hash"] == (found.tables.Clustering & one).fetch1("clustering_hash")].iloc[0]
+    assert (row["seed"], row["jaccard"]) == (1, stored.attrs["jaccard"])
+    assert (row["n_stable_clusters"], row["n_resampled_clusters"]) == ((stored["jaccard_mean"] >= 0.75).sum(), 3)
+    assert stability_table(found.tables, HDBSCAN)["seed"].tolist() == [1, 2, 3]
+
+
+def test_stored_stability_is_what_is_computed_now(found):
+    table = found.tables.WithinModelStability()
+    for key in (table & {"seed": 2}).fetch("KEY"):
+        asked = dict(
+            zip(
+                ("n_draws", "share", "seed"),
+                (found.tables.Resampling & key).fetch1("n_resamplings", "resampled_share", "resampling_seed"),
+                strict=True,
+            )
+        )
+        stored, _ = table.stored(key, **asked)
+        anew = table.computed(key, **asked)
+        np.testing.assert_array_equal(stored.similarities, anew.similarities)
+        np.testing.assert_array_equal(stored.clusters, anew.clusters)
+        np.testing.assert_array_equal(stored.agreements, anew.agreements)
+    with pytest.raises(SettingsError, match="this resampling is registered already"):
+        found.tables.Resampling().add_entry(n_draws=2, clusterings=["kmeans"])

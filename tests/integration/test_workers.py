@@ -127,6 +127,7 @@ def test_two_workers_fill_all_tables_once(command, recordings):
         "LabelAgreement": 0,
         "Consensus": 2,
         "ClusterQuality": 4,
+        "WithinModelStability": 0,  # nothing is resampled unless the sweep asks
         "SurrogateAgreement": 0,  # nothing is drawn unless the sweep asks
         "ConfigurationAgreement": 0,  # no two configurations have the same clustering
     }

@@ -13,6 +13,7 @@ from december_plugin.results.agreement_text import (
     performance_notes,
     performance_text,
     with_null,
+    with_stability,
 )
 from december_plugin.text.csv_files import write_csv
 
@@ -20,7 +21,8 @@ DESCRIPTION = """\
 Prints, for each number of clusters K and each method, the agreement between the seeds (adjusted Rand index, mean and sd
 over all pairs), with known types if there are any, and the single-trial correlation on the test tier (mean and sd over
 seeds; over which neurons and sessions stands below). One table for each dataset and model. Where surrogates were
-drawn, their agreement (the null) stands beside it, with the p value. The best of each K is marked; compare at an equal
+drawn, their agreement (the null) stands beside it, with the p value; where neurons were resampled, the stability within
+each model, which one seed has, too. The best of each K is marked; compare at an equal
 test correlation only.
 """
 EPILOG = """\
@@ -55,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from december_plugin.results.nulls import null_table
     from december_plugin.results.performance import performance_table, untested_sessions
     from december_plugin.results.queries import known_types_name
+    from december_plugin.results.stability import stability_table
 
     lab = open_lab_of(args, read_only=True)
     table = agreement_table(lab.tables, types_name=args.types, measure=args.measure)
@@ -63,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.measure == "adjusted_rand_index" and len(lab.tables.SurrogateAgreement()):
         table = with_null(table, null_table(lab.tables))
+    if len(lab.tables.WithinModelStability()):
+        table = with_stability(table, stability_table(lab.tables))
     console = new_console()
     names = {kind: names_of(lab.tables, kind, table) for kind in ("dataset", "model")}
     types_name = known_types_name(lab.tables, args.types)

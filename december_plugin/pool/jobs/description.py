@@ -19,6 +19,7 @@ KINDS = {
     "LabelAgreement": ("comparison with known types", "comparisons with known types"),
     "Consensus": ("consensus", "consensus partitions"),
     "ClusterQuality": ("check of a number of clusters", "checks of numbers of clusters"),
+    "WithinModelStability": ("check of stability", "checks of stability"),
     "SurrogateAgreement": ("null job", "null jobs"),
     "ConfigurationAgreement": ("comparison of configurations", "comparisons of configurations"),
 }

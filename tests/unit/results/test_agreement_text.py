@@ -8,7 +8,13 @@ import numpy as np
 import pandas as pd
 
 from december_plugin.findings.summaries import highest_nulls
-from december_plugin.results.agreement_text import agreement_lines, agreement_text, how_to_read, with_null
+from december_plugin.results.agreement_text import (
+    agreement_lines,
+    agreement_text,
+    how_to_read,
+    with_null,
+    with_stability,
+)
 
 
 def row(n_clusters: int, label: str, mean: float, **values: Any) -> dict[str, Any]:
@@ -101,3 +107,17 @@ def test_a_clustering_loss_is_spoken_of_only_where_there_is_one() -> None:
     for word in ("loss", "DECEMber", "pretraining", "test correlation"):
         assert word not in elsewhere
     assert all("no evidence of cell types" in " ".join(text.split()) for text in (trained, elsewhere))
+
+
+def test_one_seed_has_stability() -> None:
+    one = pd.DataFrame([row(3, "k-means", np.nan, n_pairs=0, n_models=1), row(4, "k-means", np.nan, n_pairs=0)])
+    one = one.assign(clustering_hash=["a", "b"])
+    text = agreement_text(one)
+    assert "Where there is one seed nothing can agree. `stability: [{n_draws: 20}]` in the sweep or" in text
+    stability = pd.DataFrame({"clustering_hash": ["a", "a"], "jaccard": [0.8, 0.9]})
+    lines = agreement_text(with_stability(one, stability)).splitlines()
+    assert lines[0].split() == ["K", "method", "ARI", "between", "seeds", "pairs", "stability", "test", "correlation"]
+    assert lines[2].split() == ["3", "k-means", "-", "0", "0.850", "±", "0.071", "0.250"]
+    assert lines[4].split() == ["4", "k-means", "-", "0", "-", "0.250"]
+    assert lines[6].startswith("stability: within each model, how well its clusters are found again in random parts")
+    assert "nothing can agree" not in "".join(lines)

@@ -1,0 +1,63 @@
+"""Sections of a sweep that ask for evaluations: lists of settings, each at most once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from december_plugin.validation.models import constructed
+
+Settings = TypeVar("Settings")
+
+
+def read_asked(
+    content: Mapping[str, Any],
+    section: str,
+    kind: type[Settings],
+    wrong: Callable[..., None],
+    *,
+    again: Callable[[Settings, list[Settings]], str],
+    example: str,
+) -> tuple[Settings, ...]:
+    """Return what a section asks for; nothing without the section.
+
+    Parameters
+    ----------
+    content
+        The mapping of the sweep's file.
+    section
+        Its name.
+    kind
+        The class of its settings.
+    wrong
+        Called with the text of every mistake and the path to its place in the file; with ``at_key=True`` where a key
+        is wrong.
+    again
+        Returns what of an entry is that of one before it, in words; "" where nothing is.
+    example
+        An entry, for messages.
+    """
+    found = content.get(section)
+    if found is None:
+        return ()
+    if not isinstance(found, list):
+        wrong(f"{section} must be a list of entries, e.g. [{example}].", section)
+        return ()
+    entries: list[Settings] = []
+    for position, item in enumerate(found):
+        where, here = f"{section}, entry {position + 1}", (section, position)
+        if not isinstance(item, Mapping):
+            keys = ", ".join(each.name for each in fields(kind))  # type: ignore[arg-type]
+            wrong(f"{where}: an entry is a mapping with keys of {keys}.", *here)
+            continue
+        entry, mistakes = constructed(kind, item, unknown="there is no key {name!r}. {suggestion}")
+        for mistake in mistakes:
+            wrong(f"{where}: {mistake.text}", *here, *mistake.path[:1], at_key=mistake.is_unknown)
+        if entry is None:
+            continue
+        if what := again(entry, entries):
+            wrong(f"{where} {what}.", *here)
+            continue
+        entries.append(entry)
+    return tuple(entries)
