@@ -8,6 +8,7 @@ import json
 import re
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import datajoint as dj
@@ -17,14 +18,17 @@ from datajoint.errors import DuplicateError
 from december_plugin.clustering.methods import (
     DECEMBER,
     METHODS,
+    QualityFilter,
     canonical_settings,
     checked_n_clusters,
     embedding_space,
     own_settings,
+    quality_filter,
     setting_mistakes,
 )
 from december_plugin.clustering.result import NO_CLUSTER
-from december_plugin.errors import EmbeddingError, SettingsError, did_you_mean
+from december_plugin.errors import EmbeddingError, MisfitError, SettingsError, did_you_mean
+from december_plugin.imports.entries import NEURONS as IMPORTED_NEURONS
 from december_plugin.schemas.clustering_vectors import ClusteringVectors, in_space_of_mixture
 from december_plugin.schemas.restrictions import of_trainers, restricted
 from december_plugin.schemas.serialization import decode_blob, encode_blob
@@ -34,12 +38,14 @@ from december_plugin.schemas.stored_models import (
     full_config,
     session_neurons,
 )
+from december_plugin.text.formatting import numbered
 from december_plugin.text.stored_text import checked_text
 
 if TYPE_CHECKING:
     from december_plugin.clustering.result import ClusteringResult
 
 MAX_DESCRIPTION_LENGTH = 255
+NO_FILTER = "minimum_test_correlation IS NULL"
 
 
 def clustering_hash(method: str, n_clusters: int, settings: Mapping[str, Any]) -> str:
@@ -61,6 +67,7 @@ def _row(method: str, n_clusters: int, settings: dict[str, Any], description: st
         "settings": settings,
         "space": space.space,
         "normalize": space.normalize,
+        "minimum_test_correlation": quality_filter(settings).minimum_test_correlation,
         "description": description,
     }
 
@@ -82,6 +89,7 @@ class Clustering(dj.Lookup):
     settings: longblob                    # settings of the method, defaults written out
     space='readout': enum('readout', 'functional')  # vectors that are clustered; of december the trainer says it
     normalize='none': enum('none', 'l2')  # l2 = their directions
+    minimum_test_correlation=null: double  # only neurons that are predicted at least so well (-1 to 1); null = all
     description='': varchar(255)          # short description
     clustering_ts=CURRENT_TIMESTAMP: timestamp  # time of registration (server's clock)
     """
@@ -111,8 +119,9 @@ class Clustering(dj.Lookup):
         skip_duplicates
             Return the key of an entry that is there already, rather than raise.
         **settings
-            Settings of the method, and ``space`` and ``normalize`` of
-            :class:`~december_plugin.embeddings.space.EmbeddingSpace`; what is not given has its default.
+            Settings of the method, ``space`` and ``normalize`` of
+            :class:`~december_plugin.embeddings.space.EmbeddingSpace`, and ``minimum_test_correlation`` of
+            :class:`~december_plugin.clustering.methods.QualityFilter`; what is not given has its default.
 
         Raises
         ------
@@ -150,7 +159,10 @@ def _checked_count(method: str, n_clusters: int | None, settings: Mapping[str, A
 
 
 class ClusterAssignment(dj.Computed):
-    """The clusters of all neurons of one trained model, one array per session.
+    """The clusters of the neurons of one trained model, one array per session.
+
+    They are all its neurons, or, of a clustering with ``minimum_test_correlation``, those that the model predicts so
+    well; sessions of which none is left have no array.
 
     The clustering ``december`` goes with models of a DECEMber trainer, post hoc clusterings with all others. Neurons
     are identified by session and unit id.
@@ -163,11 +175,12 @@ class ClusterAssignment(dj.Computed):
     december_trainers: ClassVar[tuple[str, ...]]
 
     definition = """
-    # Clusters of all neurons of a trained model
+    # Clusters of the neurons of a trained model
     -> TrainedModel
     -> Clustering
     ---
-    n_neurons: int unsigned            # number of neurons, all sessions together
+    n_neurons: int unsigned            # number of neurons that were clustered, all sessions together
+    n_left_out=0: int unsigned         # number of neurons below the clustering's minimum_test_correlation, or untested
     n_clusters_used: int unsigned      # number of clusters K of the mixture or method, given or found
     n_clusters_found: int unsigned     # number of clusters that hold at least one neuron
     mean_confidence: double            # mean over neurons of the largest responsibility (0 to 1)
@@ -197,11 +210,17 @@ class ClusterAssignment(dj.Computed):
     def key_source(self) -> Any:
         """Trained models of a DECEMber trainer with the clustering ``december``, all others with the other ones.
 
-        Those in functional space wait for the model's feature covariance.
+        Those in functional space wait for the model's feature covariance, those with ``minimum_test_correlation`` for
+        its test correlations. A model that was imported without its recording either came with these or never gets any:
+        then the job is there, too, and its error says so.
         """
-        pairs = self.trained_model_table.proj() * self.clustering_table.proj("method", "space")
+        columns = ("method", "space", "minimum_test_correlation")
+        pairs = self.trained_model_table.proj() * self.clustering_table.proj(*columns)
         fitting = pairs & f"(method = '{DECEMBER}') = ({of_trainers(self.december_trainers)})"
-        return (fitting & ["space = 'readout'", self.vectors.feature_covariance.proj()]).proj()
+        fitting &= ["space = 'readout'", self.vectors.feature_covariance.proj()]
+        never_tested = f"dataset_fn = '{IMPORTED_NEURONS}'"
+        tested = [NO_FILTER, never_tested, self.vectors.test_performance.proj()]
+        return (fitting & tested).proj()
 
     @classmethod
     def is_december(cls, trainer_fn: str) -> bool:
@@ -228,19 +247,43 @@ class ClusterAssignment(dj.Computed):
 
         inputs = decode_blob(fetched)
         method, n_clusters, settings = inputs["clustering"]
-        embeddings = self.vectors.of(key, inputs["config"])
+        embeddings = self.vectors.of_all_neurons(key, inputs["config"])
         neurons = session_neurons(embeddings.data_keys, inputs["neurons"], lambda: build_loaders(inputs["config"], key))
+        kept = self.vectors.kept(key, embeddings)
+        if not kept.all():
+            neurons, embeddings = _kept_neurons(neurons, kept), embeddings.take(kept)
+            _check_enough(len(embeddings), int(n_clusters), quality_filter(settings))
         if method == DECEMBER:
             found = _most_responsible(embeddings.vectors, inputs["mixture"])
         else:
             own = own_settings(settings)
             found = cluster_readouts(embeddings.vectors, method=method, n_clusters=int(n_clusters), **own)
-        return assignment_rows(found, neurons)
+        row, sessions = assignment_rows(found, neurons)
+        return {**row, "n_left_out": len(kept) - len(embeddings)}, sessions
 
     def make_insert(self, key: dict[str, Any], row: dict[str, Any], sessions: list[dict[str, Any]]) -> None:
         """Insert the entry and its sessions."""
         self.insert1({**key, **row})
         self.Session.insert({**key, **session} for session in sessions)
+
+
+def _kept_neurons(neurons: list[SessionNeurons], kept: np.ndarray) -> list[SessionNeurons]:
+    """Return the neurons of a mask (N,), without sessions that have none; positions stay those among all neurons."""
+    own = np.split(kept, np.cumsum([len(session.unit_ids) for session in neurons])[:-1])
+    return [
+        replace(session, unit_ids=session.unit_ids[mask])
+        for session, mask in zip(neurons, own, strict=True)
+        if mask.any()
+    ]
+
+
+def _check_enough(n_neurons: int, n_clusters: int, wanted: QualityFilter) -> None:
+    if n_neurons < n_clusters:
+        raise MisfitError(
+            f"n_clusters is {n_clusters}, but minimum_test_correlation = {wanted.minimum_test_correlation:g} leaves "
+            f"only {numbered(n_neurons, 'neuron')}. Register a clustering with a smaller minimum_test_correlation, or "
+            "with fewer clusters."
+        )
 
 
 def trained_mixture_clusters(vectors: np.ndarray, mixture: Mapping[str, Any] | None) -> ClusteringResult:

@@ -280,7 +280,8 @@ def _declare_evaluations(
     context = {**context, **lookups}
     others = {"clustering_table": clustering, "nnfabrik": lab, "december_trainers": tuple(december_trainers)}
     covariance = bind(FeatureCovariance, schema, context, **others, **models)
-    vectors = ClusteringVectors(context["TrainedModel"], clustering, covariance, lab)
+    performance = bind(TestPerformance, schema, context, nnfabrik=lab, **models)
+    vectors = ClusteringVectors(context["TrainedModel"], clustering, covariance, performance, lab)
     assignment = bind(ClusterAssignment, schema, context, vectors=vectors, **others, **models)
     context["ClusterAssignment"] = assignment
     assignments = {"cluster_assignment_table": assignment}
@@ -288,7 +289,7 @@ def _declare_evaluations(
     return {
         **lookups,
         "TrainingSummary": bind(TrainingSummary, schema, context, **models),
-        "TestPerformance": bind(TestPerformance, schema, context, nnfabrik=lab, **models),
+        "TestPerformance": performance,
         "FeatureCovariance": covariance,
         "ClusterAssignment": assignment,
         "NeuronCluster": bind(NeuronCluster, schema, context, **assignments),

@@ -24,7 +24,8 @@ SET_KEY = "seed_set"
 ADDED_COLUMNS = {
     "__cluster_assignment__session": "margins",
     "#surrogate": "surrogate_clusterings",
-    "#clustering": "normalize",  # was added after space
+    "#clustering": "minimum_test_correlation",  # was added after space and normalize
+    "__cluster_assignment": "n_left_out",
     "__training_summary": "normalize_trained",  # was added along with space_trained
     "known_types": "types_version",
     "pool_worker": "gpu_workers",

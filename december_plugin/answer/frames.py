@@ -54,7 +54,7 @@ class StudyFrames:
 
     def agreement(self) -> pd.DataFrame:
         """Return agreement, with types too, and test correlation of every configuration."""
-        frame = self._configurations().assign(n_models=len(self.models))
+        frame = self._configurations().assign(n_models=len(self.models), n_left_out=0.0)
         frame = frame.merge(self._pair_summary(), on=list(KEY), how="left")
         frame["n_pairs"] = frame["n_pairs"].fillna(0).astype(int)
         types = [self._types_agreement(method, count) for method, count in self._keys(frame)]

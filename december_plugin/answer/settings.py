@@ -143,6 +143,12 @@ def checked_methods(methods: Any, *, seed: int) -> dict[str, dict[str, Any]]:
             )
         own = {"seed": seed} if "seed" in POST_HOC[method].defaults else {}
         own |= methods[method] if isinstance(methods, Mapping) else {}
+        if "minimum_test_correlation" in own:
+            raise SettingsError(
+                "minimum_test_correlation is a setting of clusterings in the tables; a study compares the neurons that "
+                "it is given. Leave the others out of its vectors.",
+                setting="minimum_test_correlation",
+            )
         shared = [name for name in own if name not in own_settings(own)]
         if shared:
             raise SettingsError(

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field, PlainValidator
 
 from december_plugin.embeddings.space import EmbeddingSpace
@@ -44,6 +45,7 @@ DegreesOfFreedom = Annotated[
 ]
 MIN_DEPTH = "{name} is {value!r}, but must be a number of nats, 0 or more."
 MIN_SHARE = "{name} is {value!r}, but must be a share of the neurons, 0 or more and below 1."
+CORRELATION = "{name} is {value!r}, but must be a test correlation from -1 to 1, or None for all neurons."
 MIN_CLUSTER_SIZE = "{name} is {value!r}, but must be an integer of at least 2."
 Bounds = Annotated[tuple[float, float], PlainValidator(lambda bounds: check_bounds("scale_bounds", bounds))]
 
@@ -246,8 +248,50 @@ POST_HOC: Mapping[str, ClusteringMethod] = MappingProxyType(
 )
 """Those that cluster the readouts of a trained model."""
 
-SHARED: tuple[type, ...] = (EmbeddingSpace,)
-"""Settings that every post hoc clustering has, whatever the method: what is clustered, and in which space."""
+
+@settings_class
+class QualityFilter:
+    """Which neurons of a model are clustered: those that the model predicts well enough.
+
+    Attributes
+    ----------
+    minimum_test_correlation
+        Smallest correlation over single trials of the test tier, -1 to 1. A neuron whose correlation is not known is
+        left out. None: all neurons are clustered, whatever their correlation.
+    """
+
+    minimum_test_correlation: Annotated[
+        Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False), AS_GIVEN] | None, Says(CORRELATION)
+    ] = None
+
+    @property
+    def phrase(self) -> str:
+        """The filter in words: "test correlation 0.3 and above"; "" where it leaves no neuron out."""
+        least = self.minimum_test_correlation
+        return "" if least is None else f"test correlation {float(least):g} and above"
+
+    def keeps(self, correlations: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Return which neurons (N,) are clustered, by their test correlations (N,); NaN is not known."""
+        given = np.asarray(correlations)
+        if self.minimum_test_correlation is None:
+            return np.ones(given.shape, dtype=bool)
+        # Compared in the precision in which they are stored: a correlation of 0.3 is at least 0.3.
+        return given >= np.asarray(self.minimum_test_correlation, dtype=given.dtype)
+
+
+def filter_of_column(value: float | None) -> QualityFilter:
+    """Return the filter of a value of the column ``minimum_test_correlation``; NULL is read as None or as NaN."""
+    return QualityFilter(minimum_test_correlation=None if value is None or math.isnan(value) else float(value))
+
+
+ALL_NEURONS = QualityFilter()
+"""The filter that leaves no neuron out."""
+
+SHARED: tuple[type, ...] = (EmbeddingSpace, QualityFilter)
+"""Settings that every post hoc clustering has, whatever the method: which neurons are clustered, and in which space."""
+
+# Numbers that may be integers, although their default, None, does not say it.
+_FORMS: Mapping[str, Any] = MappingProxyType({"minimum_test_correlation": 0.0})
 
 SHARED_DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {each.name: each.default for shared in SHARED for each in fields(shared)}
@@ -282,6 +326,11 @@ def embedding_space(settings: Mapping[str, Any]) -> EmbeddingSpace:
     )
 
 
+def quality_filter(settings: Mapping[str, Any]) -> QualityFilter:
+    """Return which neurons the settings of a clustering ask for; all where they say nothing."""
+    return QualityFilter(**{each.name: settings[each.name] for each in fields(QualityFilter) if each.name in settings})
+
+
 def canonical_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a post hoc method with every default written out and every value in one form.
 
@@ -301,7 +350,7 @@ def canonical_settings(method: str, settings: Mapping[str, Any]) -> dict[str, An
             allowed = did_you_mean(name, known) if known else "It has none: the trainer has them all."
             raise UnknownSettingError(f"{method} has no setting {name!r}. {allowed}", setting=name)
     merged = {**defaults, **settings}
-    found = {name: _canonical(name, merged[name], known[name]) for name in sorted(merged)}
+    found = {name: _canonical(name, merged[name], _FORMS.get(name, known[name])) for name in sorted(merged)}
     return {name: value for name, value in found.items() if not _is_left_out(name, value)}
 
 

@@ -40,7 +40,7 @@ class ReadoutEmbeddings(ArrayRepr):
     data_keys
         Session of every neuron, (N,) str.
     unit_positions
-        Position within its session, (N,) int64.
+        Position within its session in the model, (N,) int64.
     unit_ids
         Unit id within its session, (N,) int64; None if unknown.
     """
@@ -53,8 +53,9 @@ class ReadoutEmbeddings(ArrayRepr):
     @property
     def sessions(self) -> dict[str, slice]:
         """Rows of ``vectors`` that belong to each session, by data key."""
-        starts = np.flatnonzero(self.unit_positions == 0)
-        stops = np.append(starts[1:], len(self.unit_positions))
+        # Not where positions are 0: the first neuron of a session may have been left out.
+        starts = np.flatnonzero(np.append(True, self.data_keys[1:] != self.data_keys[:-1])[: len(self.data_keys)])
+        stops = np.append(starts[1:], len(self.data_keys))
         return {
             str(self.data_keys[start]): slice(int(start), int(stop)) for start, stop in zip(starts, stops, strict=True)
         }
@@ -63,6 +64,15 @@ class ReadoutEmbeddings(ArrayRepr):
     def neuron_ids(self) -> NeuronIds:
         """Identities for :mod:`december_plugin.evaluation.agreement`; a SettingsError if there are no unit ids."""
         return NeuronIds.of(self)
+
+    def take(self, kept: np.ndarray) -> ReadoutEmbeddings:
+        """Return some of the neurons, by a mask (N,) or their ascending rows; sessions without any are left out."""
+        return ReadoutEmbeddings(
+            vectors=self.vectors[kept],
+            data_keys=self.data_keys[kept],
+            unit_positions=self.unit_positions[kept],
+            unit_ids=None if self.unit_ids is None else self.unit_ids[kept],
+        )
 
     def __len__(self) -> int:
         return len(self.vectors)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from december_plugin.clustering.methods import METHODS
+from december_plugin.clustering.methods import ALL_NEURONS, METHODS, QualityFilter
 from december_plugin.embeddings.space import READOUT_SPACE, EmbeddingSpace
 
 # Kinds, in the order of legends, and what each is called.
@@ -43,6 +43,8 @@ class Method:
         What distinguishes the model's core, e.g. "rotation-equivariant", where several are compared; else "".
     space
         The space of the vectors that are clustered.
+    neurons
+        Which neurons are clustered.
     """
 
     kind: str
@@ -51,13 +53,19 @@ class Method:
     constant_target: bool = False
     core: str = ""
     space: EmbeddingSpace = READOUT_SPACE
+    neurons: QualityFilter = ALL_NEURONS
 
     @property
     def name(self) -> str:
-        """What it is called by itself: "k-means", "k-means, functional, direction"; readout vectors are not named."""
+        """What it is called by itself: "k-means", "k-means, functional, direction"; readout vectors are not named.
+
+        Where only some neurons are clustered, it says which.
+        """
         name = NAMES.get(self.kind, self.kind)
         if self.space != READOUT_SPACE:
             name = f"{name}, {self.space.phrase}"
+        if self.neurons != ALL_NEURONS:
+            name = f"{name}, {self.neurons.phrase}"
         return f"{name}, {END_OF_PRETRAINING}" if self.role == "control" else name
 
     @property

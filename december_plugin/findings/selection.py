@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from december_plugin.clustering.methods import filter_of_column
 from december_plugin.embeddings.space import READOUT_SPACE, EmbeddingSpace
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.methods import NAMES
@@ -79,5 +80,6 @@ def shown_clustering(pairs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     rows = pairs[(pairs["n_clusters"] == n_clusters) & (pairs["clustering_hash"] == clustering_hash)]
     spaces = {space_in_words(row.space, row.normalize) for row in rows.itertuples(index=False)}
     in_space = OWN_SPACES if len(spaces) > 1 else spaces.pop()
-    in_space = "" if in_space == READOUT_SPACE.phrase else f", {in_space}"
-    return rows.reset_index(drop=True), f"{NAMES.get(method, method)}, K = {n_clusters}{in_space}"
+    parts = [f"{NAMES.get(method, method)}, K = {n_clusters}", "" if in_space == READOUT_SPACE.phrase else in_space]
+    parts.append(filter_of_column(rows["minimum_test_correlation"].iloc[0]).phrase)
+    return rows.reset_index(drop=True), ", ".join(filter(None, parts))

@@ -53,6 +53,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "locked_in": ("", "1 if that is so high that the loss only freezes the first partition"),
     "pretrain_epochs": ("epochs", "epochs without the clustering loss at the beginning"),
     "n_models": ("models", "number of models (seeds)"),
+    "n_left_out": ("neurons", "number of neurons left out for their test correlation, mean over models"),
     **_mean_sd("agreement", _ONE, "adjusted Rand index between seeds", "pairs of seeds"),
     "n_pairs": ("pairs", "number of pairs of seeds"),
     **_mean_sd("types_agreement", _ONE, "adjusted Rand index with the known types", "models"),

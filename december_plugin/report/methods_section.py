@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from december_plugin.clustering.methods import DECEMBER, POST_HOC
+from december_plugin.clustering.methods import ALL_NEURONS, DECEMBER, POST_HOC
 from december_plugin.embeddings.space import READOUT_SPACE, EmbeddingSpace
 from december_plugin.evaluation.model_selection import format_n_clusters
 from december_plugin.findings.data import Analysis
@@ -196,12 +196,23 @@ def _post_hoc(analysis: Analysis) -> str:
     kinds = sorted(set(analysis.agreement["method"]) - {DECEMBER})
     used = [POST_HOC[kind].phrase if kind in POST_HOC else str(kind) for kind in kinds]
     if not analysis.wording.trains:
-        return f"Fitted to the vectors of every model by itself: {', '.join(used)}."
+        return f"Fitted to the vectors of every model by itself: {', '.join(used)}.{_left_out(analysis)}"
     if not used:
         return "None: there is nothing to compare DECEMber with."
     return (
         f"Fitted to the {_fitted_to(analysis)} of models that were trained without the clustering loss: "
         f"{', '.join(used)}. They are the comparison that tells what the clustering loss has added."
+        f"{_left_out(analysis)}"
+    )
+
+
+def _left_out(analysis: Analysis) -> str:
+    if all(method.neurons == ALL_NEURONS for method in analysis.agreement["identity"]):
+        return ""
+    return (
+        " Where a test correlation is named, only neurons that the model predicts at least so well (single trials of "
+        "the test tier) are clustered, and models are compared over the neurons that both have. Neurons left out are "
+        "counted with the agreement."
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from december_plugin.clustering.methods import filter_of_column
 from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.evaluation.methods import NAMES
 from december_plugin.evaluation.model_selection import CRITERIA, HELD_OUT, OF_ONE_MODEL, Criterion, format_n_clusters
@@ -119,6 +120,8 @@ def agreement_table_of(analysis: Analysis) -> Table:
         Column("test correlation", "test_correlation", "mean"),
         Column("models", "n_models", "integer"),
     ]
+    if (analysis.agreement["n_left_out"] > 0).any():
+        columns.append(Column("neurons left out", "n_left_out", "integer"))
     return make_table(analysis.agreement, "Agreement by number of clusters and method (mean ± SD)", columns)
 
 
@@ -249,7 +252,11 @@ def configurations_table_of(pairs: pd.DataFrame) -> Table:
         Column("neurons", "n_common_neurons", "integer"),
         Column("pairs of seeds", "n_seed_pairs", "integer"),
     ]
-    spaces = [space_in_words(row.space, row.normalize) for row in pairs.itertuples(index=False)]
+    neurons = [filter_of_column(least).phrase for least in pairs["minimum_test_correlation"]]
+    spaces = [
+        ", ".join(filter(None, (space_in_words(row.space, row.normalize), phrase)))
+        for row, phrase in zip(pairs.itertuples(index=False), neurons, strict=True)
+    ]
     named = pairs.assign(method_name=[NAMES.get(each, each) for each in pairs["method"]], space_name=spaces)
     return make_table(named, "Every pair of models, with every clustering (means over pairs of seeds)", columns)
 

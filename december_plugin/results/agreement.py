@@ -55,8 +55,9 @@ def agreement_table(
         called (see :mod:`december_plugin.results.labels`; the same for configurations that differ in the number of
         clusters alone), and ``identity``, what that stands for, by which figures choose colour and marker; ``method``,
         ``n_clusters`` and what the trainer did (``trainer_role`` is "control" for a baseline that ended with the
-        pretraining); ``n_models``; agreement between seeds ``agreement_mean``, ``agreement_sd``, ``n_pairs``; agreement
-        with known types ``types_agreement_mean``, ``types_agreement_sd`` over models; single-trial correlation on the
+        pretraining); ``n_models``; ``n_left_out``, how many neurons of a model the clustering leaves out for their test
+        correlation, mean over models; agreement between seeds ``agreement_mean``, ``agreement_sd``, ``n_pairs``; with
+        known types ``types_agreement_mean``, ``types_agreement_sd`` over models; single-trial correlation on the
         test tier ``test_correlation_mean``, ``test_correlation_sd`` over models; the trainer's comment, and the
         configuration's key. Standard deviations have the divisor n - 1. What is not computed yet is NaN.
 
@@ -71,6 +72,7 @@ def agreement_table(
     models = assignments_of(tables, restriction)
     types = tables.LabelAgreement & {"types_name": types_name or ""}
     models = with_columns_of(models, types.proj(types_agreement=measure), tables)
+    models = with_columns_of(models, tables.ClusterAssignment.proj("n_left_out"), tables)
     models = with_columns_of(models, tables.TestPerformance.proj(test_correlation="single_trial_correlation"), tables)
     key = configuration_key(tables)
     groups = models.groupby(key, sort=False, dropna=False)
@@ -79,6 +81,7 @@ def agreement_table(
     for name in ("strength", "gradient_ratio"):
         frame[name] = groups[name].mean()
     frame["n_models"] = groups.size()
+    frame["n_left_out"] = groups["n_left_out"].mean()
     for name in ("types_agreement", "test_correlation"):
         frame[f"{name}_mean"], frame[f"{name}_sd"] = groups[name].mean(), groups[name].std()
     frame = frame.reset_index().merge(seed_agreement_of(tables, models, measure), on=key, how="left")
@@ -96,7 +99,7 @@ def agreement_table(
         "test_correlation_sd",
         "trainer_comment",
     ]
-    return in_order(frame[[*FIRST_COLUMNS, "n_models", *order, *key]])
+    return in_order(frame[[*FIRST_COLUMNS, "n_models", "n_left_out", *order, *key]])
 
 
 def best_configurations(

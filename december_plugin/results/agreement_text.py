@@ -194,6 +194,25 @@ def performance_notes(performance: pd.DataFrame, untested: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def left_out_notes(table: pd.DataFrame) -> str:
+    """Return how many neurons clusterings with ``minimum_test_correlation`` leave out; "" if there are none.
+
+    Parameters
+    ----------
+    table
+        Rows of ``agreement_table`` of one dataset and model.
+    """
+    filters = table["identity"].map(lambda method: method.neurons.phrase)
+    lines = []
+    for phrase, rows in table[filters != ""].groupby(filters, sort=True):
+        low, high = (f"{count:,.0f}" for count in (rows["n_left_out"].min(), rows["n_left_out"].max()))
+        counts = low if low == high else f"{low} to {high}"
+        lines.append(f"Only neurons of {phrase}: {counts} of a model are left out (mean over models).")
+    if lines:
+        lines.append("Neurons without a test correlation are left out, too. Seeds are compared over those both have.")
+    return "\n".join(lines)
+
+
 def _number(value: float | None) -> str:
     return "-" if value is None or value != value else f"{value:.3f}"
 

@@ -36,6 +36,7 @@ def configuration_table(tables: DecemberTables, restriction: Any = True) -> pd.D
         configuration with itself, ``name_a`` = ``name_b``, with the mean over its pairs of seeds
         (``adjusted_rand_index`` alone). ``name_a``, ``name_b``: model, trainer and dataset, as far as they differ;
         ``method``, ``n_clusters``, ``space`` and ``normalize``, None where DECEMber's mixtures are of different ones;
+        ``minimum_test_correlation`` (NaN: all neurons);
         ``n_common_neurons``, ``n_seed_pairs``, the measures of
         :mod:`december_plugin.evaluation.agreement` and of :mod:`december_plugin.evaluation.similarity`, means over
         pairs of seeds; ``clustering_hash``. Pairs of which a seed is new, and that are not computed anew yet, are
@@ -67,7 +68,9 @@ def configuration_table(tables: DecemberTables, restriction: Any = True) -> pd.D
     )
     numbers = {name: "float64" for name in NUMBERS if not name.startswith("n_")}
     table = table.astype(numbers).sort_values(["method", "n_clusters", "clustering_hash", "name_a", "name_b"])
-    return table.reset_index(drop=True)
+    filters = frame_of(tables.Clustering.proj("minimum_test_correlation"))
+    filters = filters.astype({"minimum_test_correlation": float})
+    return table.merge(filters, on="clustering_hash", how="left").reset_index(drop=True)
 
 
 def _names(tables: DecemberTables, configurations: pd.DataFrame) -> pd.Series:

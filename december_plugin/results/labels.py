@@ -14,7 +14,7 @@ from typing import Any
 import datajoint as dj
 import pandas as pd
 
-from december_plugin.clustering.methods import DECEMBER, embedding_space
+from december_plugin.clustering.methods import DECEMBER, QualityFilter, embedding_space, quality_filter
 from december_plugin.embeddings.space import READOUT_SPACE, EmbeddingSpace
 from december_plugin.evaluation.methods import Method, role_order
 from december_plugin.results.queries import configuration_key, frame_of
@@ -120,6 +120,7 @@ def configuration_methods(configurations: pd.DataFrame) -> list[Method]:
                 strength=strengths[at] if is_december and several_strengths else "",
                 constant_target=is_december and several_targets and targets[at],
                 space=_space(record),
+                neurons=_neurons(record),
             )
     return methods.tolist()
 
@@ -183,6 +184,10 @@ def _space(record: Mapping[str, Any]) -> EmbeddingSpace:
     return embedding_space({**known, **given_settings(record["trainer_config"])})
 
 
+def _neurons(record: Mapping[str, Any]) -> QualityFilter:
+    return quality_filter(given_settings(record["clustering_settings"]))
+
+
 def _has_constant_target(record: Mapping[str, Any]) -> bool:
     return given_settings(record["trainer_config"]).get("detach_target") is True
 
@@ -234,7 +239,7 @@ def _base(record: Mapping[str, Any]) -> str:
     """Return the name that a configuration has by itself."""
     comment, method, role = one_line(record["trainer_comment"]), str(record["method"]), str(record["trainer_role"])
     space = _space(record)
-    name = Method(method, role, space=space).name
+    name = Method(method, role, space=space, neurons=_neurons(record)).name
     if method == DECEMBER:
         name = Method(method, space=space).name
         if not comment.lower().startswith("december"):

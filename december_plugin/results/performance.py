@@ -10,6 +10,8 @@ from december_plugin.schemas.declare import DecemberTables
 if TYPE_CHECKING:
     import pandas as pd
 
+    from december_plugin.evaluation.methods import Method
+
 # Scores of TestPerformance, means over neurons, by their names in the tables of this module.
 SCORES = {
     "test_correlation": "single_trial_correlation",
@@ -94,11 +96,16 @@ def with_model_labels(labelled: pd.DataFrame, performance: pd.DataFrame) -> pd.D
 
 
 def _in_one_space(labelled: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of each trainer and method that are in the first of their spaces."""
-    spaces = labelled["identity"].map(lambda method: method.space)
-    order = spaces.map(lambda space: 2 * space.is_functional + (space.normalize == "l2"))
+    """Return the rows of each trainer and method that are in the first of their spaces, those of all neurons first."""
+    order = labelled["identity"].map(_order_of_space)
     first = order.groupby([labelled[name] for name in (*TRAINER, "method")]).transform("min")
     return labelled[order == first]
+
+
+def _order_of_space(method: Method) -> float:
+    order = 2 * method.space.is_functional + (method.space.normalize == "l2")
+    least = method.neurons.minimum_test_correlation
+    return float(order if least is None else order + 4 * (2 + least))  # correlations are above -2
 
 
 def session_performance(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:

@@ -183,12 +183,20 @@ class AnalysisReader:
         """Return the sessions of the models of one configuration, with what is known about their test trials."""
         keys = self._keys(row)
         sessions = pd.DataFrame(
-            (self.tables.ClusterAssignment.Session & keys[0]).fetch(
+            (self.tables.ClusterAssignment.Session & self._of_all_neurons(keys[0])).fetch(
                 *("data_key", "n_session_neurons", "unit_ids_from"), as_dict=True, order_by="data_key"
             )
         ).rename(columns={"n_session_neurons": "n_neurons"})
         scores = session_performance(self.tables, keys)
         return sessions[["data_key", "n_neurons", "unit_ids_from"]].merge(scores, on="data_key", how="left")
+
+    def _of_all_neurons(self, key: dict[str, Any]) -> dict[str, Any]:
+        """Return the key of an assignment of the same model that leaves no neuron out; itself if there is none."""
+        model = {name: key[name] for name in self.tables.TrainedModel.primary_key}
+        complete = self.tables.ClusterAssignment & model & {"n_left_out": 0}
+        if complete & key:
+            return key
+        return next(iter(complete.fetch("KEY", limit=1)), key)
 
     def _performance(self) -> pd.DataFrame:
         """Return how well the models of every trainer predict the test tier, with the methods that show them."""
@@ -304,7 +312,7 @@ class AnalysisReader:
             neurons,
             seed=int(key["seed"]),
             max_per_session=self.max_neurons_per_session,
-            what=self.tables.vectors.space_of(key).vectors,
+            what=self.tables.vectors.in_words(key),
             log=self.log,
         )
 

@@ -44,6 +44,7 @@ def agreement(**changes: Any) -> pd.DataFrame:
                     "locked_in": float(strength == 100) if is_december else np.nan,
                     "pretrain_epochs": 20,
                     "n_models": 3,
+                    "n_left_out": 0.0,
                     "agreement_mean": 0.9 - 0.05 * count + more,
                     "agreement_sd": 0.02,
                     "n_pairs": 3,

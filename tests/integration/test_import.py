@@ -19,7 +19,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from december_plugin import results
 from december_plugin.cli import main
-from december_plugin.errors import SettingsError
+from december_plugin.errors import EmbeddingError, SettingsError
 from december_plugin.intake import import_models, models_of_schema
 from december_plugin.schemas.stored_models import stored_neurons, stored_state_dict
 from december_plugin.sweeps.forget import Planned
@@ -64,6 +64,21 @@ def bring(lab: lab_tables.Lab, folder: Path, **changes: Any) -> Any:
 def populate(lab: lab_tables.Lab) -> None:
     for table in lab.tables.computed:
         table.populate()
+
+
+def test_a_filter_by_test_correlations_takes_those_of_the_units_and_says_where_there_are_none(
+    empty_lab: lab_tables.Lab, files: Path
+) -> None:
+    tables = empty_lab.tables
+    clusterings = [{"method": "kmeans", "n_clusters": 3, "n_init": 2, "minimum_test_correlation": 0.3}]
+    known = {"table": "units.csv", "test_correlation": "cc"}
+    bring(empty_lab, files, units=known, clusterings=clusterings, model={"readouts": "weights-1.npy", "seeds": [1]})
+    bring(empty_lab, files, clusterings=clusterings, model={"readouts": "weights-2.npy", "seeds": [2]})
+    with pytest.raises(EmbeddingError, match="has them only if its table of units had: delete it and import it with"):
+        tables.ClusterAssignment.populate(order="original")
+    row = tables.ClusterAssignment.fetch1()
+    assert (row["seed"], row["n_neurons"], row["n_left_out"]) == (1, 35, 35)
+    assert tables.ClusterAssignment.Session.fetch("n_session_neurons", order_by="data_key").tolist() == [5, 30]
 
 
 def test_arrays_are_clustered_and_compared(empty_lab: lab_tables.Lab, files: Path) -> None:

@@ -110,7 +110,8 @@ def test_an_old_schema_is_refused_and_brought_up_to_date(lab, capsys):
     [
         ("__cluster_assignment__session", "margins"),
         ("#surrogate", "surrogate_clusterings"),
-        ("#clustering", "normalize"),
+        ("#clustering", "minimum_test_correlation"),
+        ("__cluster_assignment", "n_left_out"),
         ("__training_summary", "normalize_trained"),
         ("known_types", "types_version"),
         ("pool_worker", "gpu_workers"),

@@ -10,6 +10,7 @@ from december_plugin.errors import ServerError
 from december_plugin.results.agreement_text import (
     agreement_lines,
     how_to_read,
+    left_out_notes,
     performance_notes,
     performance_text,
     with_null,
@@ -82,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
         performance = performance_table(lab.tables, of_group)
         tested = performance_notes(performance, untested_sessions(lab.tables, of_group))
         more = performance_text(group, performance) if args.performance else ""
-        print(*[f"\n{text}" for text in (tested, more) if text], "", sep="\n")
+        notes = (left_out_notes(group), tested, more)
+        print(*[f"\n{text}" for text in notes if text], "", sep="\n")
     print(how_to_read(table), end="")
     if args.csv:
         try:

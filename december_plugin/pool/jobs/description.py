@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from december_plugin.clustering.methods import filter_of_column
 from december_plugin.embeddings.space import READOUT_SPACE, EmbeddingSpace
 
 # What one job, and several jobs, of our tables are called; a table of a lab's own goes by its name.
@@ -35,7 +36,8 @@ def describe_jobs(tables: Any) -> Callable[[str, Mapping[str, Any]], str]:
     """Return a function that puts a job, given as a table's name and a key, into words."""
     # A hash is that of the configuration alone: two functions may share it.
     trainers = _Columns(tables.nnfabrik.Trainer, ("trainer_fn", "trainer_hash"), ("trainer_comment", "trainer_config"))
-    clusterings = _Columns(tables.Clustering, ("clustering_hash",), ("method", "n_clusters", "space", "normalize"))
+    columns = ("method", "n_clusters", "space", "normalize", "minimum_test_correlation")
+    clusterings = _Columns(tables.Clustering, ("clustering_hash",), columns)
 
     def describe(table: str, key: Mapping[str, Any]) -> str:
         comment, config = trainers.of(key) or ("", {})
@@ -43,10 +45,11 @@ def describe_jobs(tables: Any) -> Callable[[str, Mapping[str, Any]], str]:
         if isinstance(config, Mapping) and "n_clusters" in config:
             parts.append(f"K {config['n_clusters']}")
         if "clustering_hash" in key and (clustering := clusterings.of(key)):
-            method, n_clusters, space, normalize = clustering
+            method, n_clusters, space, normalize, least = clustering
             parts.append(f"{method}, K {n_clusters}" if n_clusters else method)
             compared = EmbeddingSpace(space=space, normalize=normalize)
             parts.append(compared.phrase if compared != READOUT_SPACE else "")
+            parts.append(filter_of_column(least).phrase)
         parts += [f"{name} {key[name]}" for name in ("seed", "seed_a", "seed_b") if name in key]
         return f"{table}: {', '.join(part for part in parts if part)}"
 

@@ -75,6 +75,14 @@ def test_references_are_in_the_same_space() -> None:
     assert beside(moved, "end") == {"D": None, "D functional": "kmeans of end"}
 
 
+def test_references_are_of_all_neurons() -> None:
+    found = sweep(("D", {"pretrain_epochs": 40}), ("base", {}))
+    assert beside(found, "t mixture") == {"D": "t_mixture of base"}
+    own = {**found.clustering_settings["t_mixture"], "minimum_test_correlation": 0.3}
+    filtered = replace(found, clustering_settings={**found.clustering_settings, "t_mixture": own})
+    assert beside(filtered, "t mixture") == {"D": None}
+
+
 def test_each_pretraining_has_its_own_control() -> None:
     found = sweep(
         ("D8", {"pretrain_epochs": 8}),

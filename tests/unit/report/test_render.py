@@ -95,11 +95,14 @@ def test_all_sections_are_there(page: str) -> None:
 def test_models_of_the_same_neurons_are_compared_in_a_matrix_with_their_names() -> None:
     numbers = {"n_common_neurons": 70, "n_seed_pairs": 4, "adjusted_rand_index": 0.42, "cosine_correlation": 0.91}
     row = {"method": "kmeans", "n_clusters": 5, "space": "functional", "normalize": "l2", "clustering_hash": "k"}
+    row["minimum_test_correlation"] = np.nan
     names = [("linear core", "linear core"), ("linear core", "nonlinear core")]
     pairs = pd.DataFrame([{"name_a": a, "name_b": b, **row, **numbers} for a, b in names])
     page = without_scripts(render_report(parts.report(parts.analysis(), configurations=pairs)))
     section = page.partition('<section id="configurations">')[2].partition("</section>")[0]
     assert "k-means, K = 5, functional, direction" in section
+    filtered = parts.report(parts.analysis(), configurations=pairs.assign(minimum_test_correlation=0.3))
+    assert "k-means, K = 5, functional, direction, test correlation 0.3 and above" in render_report(filtered)
     assert '<img class="still matrix" src="data:image/svg+xml;base64,' in section
     assert "<td>nonlinear core</td>" in section
     assert ">0.420<" in section

@@ -48,6 +48,7 @@ def test_the_space_is_part_of_a_method_by_the_settings_of_its_clustering_or_trai
         configuration("december", "december", trainer_config=l2),
         configuration("kmeans", "december", trainer_config=l2),
         configuration("december", "december", space_trained="functional", normalize_trained="none"),
+        configuration("kmeans", "baseline", clustering_settings={"normalize": "l2", "minimum_test_correlation": 0.25}),
     ]
     names = [method.name for method in configuration_methods(pd.DataFrame(rows))]
     assert names == [
@@ -56,6 +57,7 @@ def test_the_space_is_part_of_a_method_by_the_settings_of_its_clustering_or_trai
         "DECEMber, functional, direction",
         "k-means",
         "DECEMber, functional",
+        "k-means, readout vectors, direction, test correlation 0.25 and above",
     ]
 
 

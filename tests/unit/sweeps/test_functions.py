@@ -183,7 +183,7 @@ def test_every_setting_of_a_clustering_is_checked_with_its_place(mistakes) -> No
         "sweep.yaml:14:74: clusterings, entry 1: seed is -1, but must be an integer from 0 to 2**32 - 1.",
         "sweep.yaml:14:83: clusterings, entry 1: tol is inf; it must be finite.",
         "sweep.yaml:14:89: clusterings, entry 1: gmm has no setting 'inits'. Did you mean 'n_init'? Allowed: "
-        "max_iter, n_init, normalize, reg_covar, seed, space, tol.",
+        "max_iter, minimum_test_correlation, n_init, normalize, reg_covar, seed, space, tol.",
     ]
 
 

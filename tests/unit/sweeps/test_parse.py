@@ -157,6 +157,16 @@ def test_the_settings_of_a_clustering_can_be_a_grid():
     assert found[-1] == ClusteringEntry("kmeans", 5, {"n_init": 5, "space": "functional", "normalize": "l2"})
 
 
+def test_the_neurons_of_a_clustering_can_be_a_grid():
+    grid = {"minimum_test_correlation": [None, 0.3]}
+    sweep = parse_sweep(changed(lambda c: c["clusterings"][1].update(n_clusters=4, grid=grid)))
+    found = [entry for entry in sweep.clusterings if entry.method == "kmeans"]
+    assert [entry.settings["minimum_test_correlation"] for entry in found] == [None, 0.3]
+    text = r"clusterings, entry 2: minimum_test_correlation is 1\.5, but must be a test correlation from -1 to 1"
+    with pytest.raises(SettingsError, match=text):
+        parse_sweep(changed(lambda c: c["clusterings"][1].update(minimum_test_correlation=1.5)))
+
+
 def test_a_file_that_is_not_there_or_not_yaml(tmp_path):
     with pytest.raises(SettingsError, match=r"the sweep .*missing\.yaml cannot be read: No such file"):
         load_sweep(tmp_path / "missing.yaml")
