@@ -28,7 +28,7 @@ from december_plugin.clustering.methods import (
 )
 from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.errors import EmbeddingError, MisfitError, SettingsError, did_you_mean
-from december_plugin.imports.entries import NEURONS as IMPORTED_NEURONS
+from december_plugin.imports.stored_names import NEURONS as IMPORTED_NEURONS
 from december_plugin.schemas.clustering_vectors import ClusteringVectors, in_space_of_mixture
 from december_plugin.schemas.restrictions import of_trainers, restricted
 from december_plugin.schemas.serialization import decode_blob, encode_blob

@@ -10,7 +10,7 @@ import numpy as np
 
 from december_plugin.embeddings.space import checked_covariance
 from december_plugin.errors import EmbeddingError
-from december_plugin.imports.entries import NEURONS as IMPORTED_NEURONS
+from december_plugin.imports.stored_names import NEURONS as IMPORTED_NEURONS
 from december_plugin.schemas.restrictions import of_trainers
 from december_plugin.schemas.serialization import decode_blob, encode_blob
 from december_plugin.schemas.stored_models import (

@@ -29,7 +29,7 @@ from december_plugin.evaluation.predictions import (
     repeated_clips,
     stimulus_ids_of,
 )
-from december_plugin.imports.entries import NEURONS as IMPORTED_NEURONS
+from december_plugin.imports.stored_names import NEURONS as IMPORTED_NEURONS
 from december_plugin.schemas.serialization import decode_blob, encode_blob
 from december_plugin.schemas.stored_models import (
     build_trained,

@@ -19,13 +19,10 @@ from torch import Tensor, nn
 
 from december_plugin.errors import SettingsError
 from december_plugin.importing import failures
+from december_plugin.imports.stored_names import MODEL
 from december_plugin.security.allowed_modules import current_restriction, is_dotted_name
 from december_plugin.validation.checks import checked_settings
 
-NEURONS = f"{__name__}.imported_neurons"
-READOUTS = f"{__name__}.imported_readouts"
-MODEL = f"{__name__}.imported_model"
-TRAINER = f"{__name__}.imported_trainer"
 # Functions of packages that need not be installed, and ours that builds the same model from the same settings.
 SAME_AS_OURS = {
     "sensorium.models.stacked_core_full_gauss_readout": "december_plugin.models.stacked_core_gaussian_readout",

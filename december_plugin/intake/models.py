@@ -22,7 +22,7 @@ from december_plugin.embeddings.readout_vectors import ReadoutEmbeddings, unit_i
 from december_plugin.embeddings.space import checked_covariance
 from december_plugin.errors import DecemberError, EmbeddingError, SettingsError
 from december_plugin.evaluation.neuron_order import in_trained_order
-from december_plugin.imports import arrays, checkpoints, entries, readouts
+from december_plugin.imports import arrays, checkpoints, entries, readouts, stored_names
 from december_plugin.imports.architecture import completed, data_info_of, fitted_model
 from december_plugin.imports.identity import check_same_grid, check_same_neurons, neurons_digest
 from december_plugin.imports.units import Units, read_units, units_of_mapping
@@ -259,7 +259,7 @@ class _Reader:
         }
         return ImportedModel(
             dataset=self._neurons_entry(found),
-            model=Entry(entries.READOUTS, config, self.item.name),
+            model=Entry(stored_names.READOUTS, config, self.item.name),
             trainer=self._trainer_entry(),
             seed=seed,
             file=name,
@@ -285,7 +285,7 @@ class _Reader:
         net, complete = fitted_model(state_dict, **config, seed=seed, missing_as_zero=self.item.missing_as_zero)
         model = ImportedModel(
             dataset=self._neurons_entry(found),
-            model=Entry(entries.MODEL, config, self.item.name),
+            model=Entry(stored_names.MODEL, config, self.item.name),
             trainer=self._trainer_entry(),
             seed=seed,
             file=name,
@@ -352,10 +352,10 @@ class _Reader:
 
     def _neurons_entry(self, found: ReadoutEmbeddings) -> Entry:
         config = {"sessions": neurons_digest(found), "recording": self.recording}
-        return Entry(entries.NEURONS, config, self.recording or "imported neurons")
+        return Entry(stored_names.NEURONS, config, self.recording or "imported neurons")
 
     def _trainer_entry(self) -> Entry:
-        return Entry(entries.TRAINER, {"trained": self.item.trained}, self.item.trained)
+        return Entry(stored_names.TRAINER, {"trained": self.item.trained}, self.item.trained)
 
     def _scores(self, found: ReadoutEmbeddings) -> np.ndarray | None:
         if self.units is None or self.units.test_correlations is None:

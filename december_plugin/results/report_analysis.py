@@ -16,7 +16,7 @@ from december_plugin.findings.data import Analysis, Confusion, Embedding, Missin
 from december_plugin.findings.embedding import drawn_embedding
 from december_plugin.findings.selection import chosen_row
 from december_plugin.findings.wording import IMPORTED, SEEDS, Wording
-from december_plugin.imports.entries import TRAINER as IMPORTED_TRAINER
+from december_plugin.imports.stored_names import TRAINER as IMPORTED_TRAINER
 from december_plugin.results.assignments import assignment_frame
 from december_plugin.results.confusion import confusion_frame
 from december_plugin.results.performance import performance_table, session_performance, with_model_labels

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from december_plugin.errors import SettingsError
-from december_plugin.imports import entries
+from december_plugin.imports import entries, stored_names
 from december_plugin.security.allowed_modules import AllowedModules, restricted_to
 from december_plugin.sweeps import functions
 
@@ -12,7 +12,9 @@ SESSIONS = {"a": [3, "abc"], "b": [2, ""]}
 INFO = {"a": {"input_dimensions": [1, 1, 12, 12], "input_channels": 1, "output_dimension": [1, 3]}}
 
 
-@pytest.mark.parametrize("name", [entries.NEURONS, entries.READOUTS, entries.MODEL, entries.TRAINER])
+@pytest.mark.parametrize(
+    "name", [stored_names.NEURONS, stored_names.READOUTS, stored_names.MODEL, stored_names.TRAINER]
+)
 def test_the_stored_names_lead_to_the_functions(name: str) -> None:
     assert name.startswith("december_plugin.imports.entries.imported_")
     assert len(name) <= 64

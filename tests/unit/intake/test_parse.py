@@ -14,7 +14,7 @@ from torch import nn
 
 from december_plugin.cli import main
 from december_plugin.clustering.methods import POST_HOC
-from december_plugin.imports import entries
+from december_plugin.imports import entries, stored_names
 from december_plugin.intake.file_format import ImportFileError
 from december_plugin.intake.parse import Import, load_import, parse_import
 from december_plugin.models import stacked_core_gaussian_readout
@@ -51,10 +51,10 @@ def test_one_model_for_each_file(folder: Path) -> None:
         (3, "w10.npy"),
     ]
     first = found.models[0]
-    assert first.model.fn == entries.READOUTS
+    assert first.model.fn == stored_names.READOUTS
     assert first.model.config == {"name": "twin", "n_features": D, "precision": "float32"}
-    assert (first.trainer.fn, first.trainer.config) == (entries.TRAINER, {"trained": "by hand"})
-    assert first.dataset.fn == entries.NEURONS
+    assert (first.trainer.fn, first.trainer.config) == (stored_names.TRAINER, {"trained": "by hand"})
+    assert first.dataset.fn == stored_names.NEURONS
     assert first.dataset.config["sessions"].keys() == {"a"}
     assert first.dataset.config["sessions"]["a"][0] == N
     assert {each.dataset.config["sessions"]["a"][1] for each in found.models} == {
@@ -106,7 +106,7 @@ def test_a_model_function_with_noise_probes(folder: Path) -> None:
     torch.save(net.state_dict(), folder / "net.pth")
     found = read(folder, models=model(checkpoints="net.pth", model=function(), probes={"n": 20}))
     (each,) = found.models
-    assert each.model.fn == entries.MODEL
+    assert each.model.fn == stored_names.MODEL
     assert each.covariance_from == "probes"
     assert each.probes == "20 noise with the spectrum of natural images"
     assert each.covariance.shape == (D, D)

@@ -50,6 +50,7 @@ FIGURES = {
     "cluster_count_figure": lambda n: plots.cluster_count_figure(
         renamed(frames.cluster_counts(), n), renamed(frames.choices(), n)
     ),
+    "cluster_tree_figure": lambda n: plots.cluster_tree_figure(**frames.tree(), title=n),
     "configurations_figure": lambda n: plots.configurations_figure(pairs(n), title=n),
     "confusion_figure": lambda n: plots.confusion_figure(matrix(n), title=n),
     "consensus_figure": lambda n: plots.consensus_figure(renamed(frames.consensus(), n), title=n),
