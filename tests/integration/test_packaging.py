@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow(5)
 
 ROOT = Path(__file__).parents[2]
 DISTRIBUTIONS = {
+    "PIL": "pillow",
     "git": "gitpython",
     "lazy_loader": "lazy-loader",
     "openTSNE": "opentsne",
