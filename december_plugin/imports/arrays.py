@@ -54,17 +54,6 @@ def read_array(path: str | Path, *, name: str | None = None) -> npt.NDArray[Any]
         ) from None
 
 
-def array_names(path: str | Path) -> list[str]:
-    """Return the names of the arrays in a ``.npz`` file; none for other files."""
-    if Path(path).suffix != ".npz":
-        return []
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return list(arrays.files)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return []  # told where the array itself is read
-
-
 def _array_name(names: list[str], name: str | None, path: Path) -> str:
     if name is None and len(names) == 1:
         return names[0]

@@ -10,7 +10,7 @@ import argparse
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,12 +77,17 @@ def main() -> int:
 
 def filled(page: str, results: Results, chosen: list[Condition], nulls: pd.DataFrame | None = None) -> str:
     """Return the page with the study's blocks replaced; an error if it has none of a name, or one too many."""
-    for name, text in blocks(results, chosen, nulls).items():
-        begin, end = BEGIN.format(name), END.format(name)
-        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-        page, count = pattern.subn(lambda _, new=f"{begin}\n{text}\n\n{end}": new, page)  # type: ignore[misc]
+    return with_blocks(page, blocks(results, chosen, nulls), begin=BEGIN)
+
+
+def with_blocks(page: str, texts: Mapping[str, str], *, begin: str) -> str:
+    """Return the page with these texts, by name, between ``begin`` of their name and ``END``; errors as above."""
+    for name, text in texts.items():
+        first, last = begin.format(name), END.format(name)
+        pattern = re.compile(f"{re.escape(first)}.*?{re.escape(last)}", re.DOTALL)
+        page, count = pattern.subn(lambda _, new=f"{first}\n{text}\n\n{last}": new, page)  # type: ignore[misc]
         if count != 1:
-            raise SystemExit(f"the page has {count} blocks named {name!r}; write one: {begin.strip()} {end}")
+            raise SystemExit(f"the page has {count} blocks named {name!r}; write one: {first.strip()} {last}")
     return page
 
 

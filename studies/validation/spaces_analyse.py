@@ -7,21 +7,20 @@ the page come from ``results/`` alone.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from analyse import PAGE, RESULTS, markdown
+from analyse import PAGE, RESULTS, markdown, with_blocks
 from design import BASELINE, CONTROL
 from spaces_design import CLUSTERINGS, POPULATIONS, SPACES, draws_of
 from spaces_nulls import SHOWN, collect_nulls
 from spaces_nulls import TABLE as NULLS
 from spaces_results import DECEMBER, Estimate, collect, difference, load, mean_of, save, values_of
 
-BEGIN, END = "<!-- begin {}: written by studies/validation/spaces_analyse.py -->\n", "<!-- end {} -->"
+BEGIN = "<!-- begin {}: written by studies/validation/spaces_analyse.py -->\n"
 READOUT, READOUT_L2, FUNCTIONAL, FUNCTIONAL_L2 = (space.phrase for space in SPACES)
 TYPED = [population.name for population in POPULATIONS if population.typed]
 UNTYPED = [population.name for population in POPULATIONS if not population.typed]
@@ -55,13 +54,7 @@ def main() -> int:
 
 def filled(page: str, table: pd.DataFrame, nulls: pd.DataFrame) -> str:
     """Return the page with the blocks replaced; an error if it has none of a name, or one too many."""
-    for name, text in blocks(table, nulls).items():
-        begin, end = BEGIN.format(name), END.format(name)
-        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-        page, count = pattern.subn(lambda _, new=f"{begin}\n{text}\n\n{end}": new, page)  # type: ignore[misc]
-        if count != 1:
-            raise SystemExit(f"the page has {count} blocks named {name!r}; write one: {begin.strip()} {end}")
-    return page
+    return with_blocks(page, blocks(table, nulls), begin=BEGIN)
 
 
 def blocks(table: pd.DataFrame, nulls: pd.DataFrame) -> dict[str, str]:
