@@ -241,6 +241,11 @@ class ReportData:
     models: pd.DataFrame = field(default_factory=pd.DataFrame)
     configurations: pd.DataFrame = field(default_factory=pd.DataFrame)
 
+    @property
+    def has_database(self) -> bool:
+        """Whether it was read out of tables."""
+        return bool(self.schema)
+
 
 @dataclass(frozen=True)
 class ExportTable:
