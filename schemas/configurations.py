@@ -2,8 +2,9 @@
 
 The number of pairs of models grows with the square of their number, so there is one entry for each pair of
 *configurations* (dataset, model and trainer) and clustering, a mean over pairs of their seeds, of at most
-:data:`MOST_PAIRS`. Two complete keys of configurations do not fit into one key of InnoDB, which ends at 3072 bytes: the
-second configuration, and the seeds that were compared, stand behind a digest.
+:data:`MOST_PAIRS`. A configuration makes a pair with itself, too, for which different seeds are compared. Two complete
+keys of configurations do not fit into one key of InnoDB, which ends at 3072 bytes: the second configuration, and the
+seeds that were compared, stand behind a digest.
 """
 
 from __future__ import annotations
@@ -55,9 +56,10 @@ class ConfigurationAgreement(dj.Computed):
 
     Compared are the neurons that both have, by session and unit id, each model's embedding in the space of its
     clustering. Seeds of different number are paired where there are such: models of one seed may have the same initial
-    weights. DECEMber's mixtures are compared where they have the same number of clusters. When a seed is added there is
-    a new entry, for the larger set of seeds; :mod:`december_plugin.results.configurations` takes those of the present
-    seeds.
+    weights. DECEMber's mixtures are compared where they have the same number of clusters. A configuration of at least
+    two seeds is compared with itself, seed with seed: that says how alike its embeddings are, where ``SeedAgreement``
+    has the clusters alone. When a seed is added there is a new entry, for the larger set of seeds;
+    :mod:`december_plugin.results.configurations` takes those of the present seeds.
     """
 
     cluster_assignment_table: ClassVar[Any]
@@ -86,18 +88,19 @@ class ConfigurationAgreement(dj.Computed):
 
     @property
     def key_source(self) -> Any:
-        """Every pair of configurations of one clustering, with their present seeds."""
+        """Every pair of configurations of one clustering, with their present seeds; also each with itself."""
         assignments = self.cluster_assignment_table()
         configuration = [name for name in assignments.primary_key if name != "seed"]
         sets = dj.U(*configuration).aggr(
             assignments, n_seeds="count(*)", first_seed="MIN(seed)", k="MIN(n_clusters_used)", seed_set=SET_DIGEST
         )
-        first = (sets & f"n_seeds <= {MOST_SEEDS}").proj("first_seed", "k", "seed_set", digest=DIGEST)
+        first = (sets & f"n_seeds <= {MOST_SEEDS}").proj("n_seeds", "first_seed", "k", "seed_set", digest=DIGEST)
         second = (sets & f"n_seeds <= {MOST_SEEDS}").proj(
             **{f"{name}_b": name for name in DIFFERS}, k_b="k", seed_set_b="seed_set", digest_b=DIGEST
         )
         methods = self.clustering_table.proj("method")
-        pairs = first * second * methods & "digest < digest_b" & f"method <> '{DECEMBER}' OR k = k_b"
+        pairs = first * second * methods & "digest < digest_b OR digest = digest_b AND n_seeds > 1"
+        pairs &= f"method <> '{DECEMBER}' OR k = k_b"
         named = pairs.proj("first_seed", pair="MD5(CONCAT(digest, seed_set, digest_b, seed_set_b))")
         return dj.U(*configuration, "first_seed", "pair") & named
 
@@ -110,7 +113,7 @@ class ConfigurationAgreement(dj.Computed):
         found = decode_blob(fetched)
         first = {name: key[name] for name in self.cluster_assignment_table.primary_key if name != "seed"}
         second = {**first, **found["other"]}
-        pairs = seed_pairs(list(found["first"]), list(found["second"]))
+        pairs = seed_pairs(list(found["first"]), list(found["second"]), same=first == second)
         reader = _Reader(self.cluster_assignment_table, self.vectors)
         compared = [reader.compare({**first, "seed": a}, {**second, "seed": b}) for a, b in pairs]
         row: dict[str, Any] = {
@@ -169,7 +172,7 @@ def pair_members(
     members
         Configuration to its seeds with the digests of their labels, by the time of their assignment.
     own
-        The first configuration.
+        The first configuration; the second one may be the same.
     pair
         The digest: of the present seeds, or of those of a while ago.
     """
@@ -178,9 +181,9 @@ def pair_members(
     for of_then in (_present, earlier_sets):
         # Digested once each: there are many sets of a while ago, and many times more pairs of them.
         digests = {name: [set_digest(dict(each)) for each in of_then(seeds)] for name, seeds in members.items()}
-        for other in members.keys() - {own}:
+        for other in members:
             for (at, mine), (at_b, theirs) in itertools.product(enumerate(digests[own]), enumerate(digests[other])):
-                if _pair_digest(own, mine, other, theirs) == pair:
+                if (other != own or mine == theirs) and _pair_digest(own, mine, other, theirs) == pair:
                     first, second = (
                         next(itertools.islice(of_then(members[name]), place, None))
                         for name, place in ((own, at), (other, at_b))
@@ -198,13 +201,17 @@ def _pair_digest(first: Sequence[str], seeds: str, second: Sequence[str], seeds_
     return _digest("".join((_digest(" ".join(first)), seeds, _digest(" ".join(second)), seeds_b)))
 
 
-def seed_pairs(first: Sequence[int], second: Sequence[int], *, most: int = MOST_PAIRS) -> list[tuple[int, int]]:
+def seed_pairs(
+    first: Sequence[int], second: Sequence[int], *, same: bool = False, most: int = MOST_PAIRS
+) -> list[tuple[int, int]]:
     """Return which seeds of two configurations are compared: each about as often, and no seed with itself.
 
     Parameters
     ----------
     first, second
         The seeds.
+    same
+        Whether both are seeds of one configuration, of which each pair is compared once, the smaller seed first.
     most
         At most so many pairs.
 
@@ -217,6 +224,8 @@ def seed_pairs(first: Sequence[int], second: Sequence[int], *, most: int = MOST_
     places = itertools.product(enumerate(sorted(first)), enumerate(sorted(second)))
     cyclic = sorted(places, key=lambda pair: ((pair[1][0] - pair[0][0]) % n, pair[0][0]))
     pairs = [(a, b) for (_, a), (_, b) in cyclic]
+    if same:
+        pairs = list(dict.fromkeys((min(pair), max(pair)) for pair in pairs))
     return ([(a, b) for a, b in pairs if a != b] or pairs)[:most]
 
 

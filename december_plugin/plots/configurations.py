@@ -33,7 +33,7 @@ def configurations_figure(pairs: pd.DataFrame, *, title: str = "") -> Figure:
     pairs
         One row for each pair of models of one clustering, in one order of the two: ``name_a``, ``name_b``,
         ``adjusted_rand_index`` and ``cosine_correlation``, NaN where unknown. A model with itself stands on the
-        diagonal: the agreement between its seeds. At most 24 models are drawn, the first ones.
+        diagonal: its seeds among each other. At most 24 models are drawn, the first ones.
     title
         Which clustering, below the title of the first panel.
 
@@ -69,9 +69,7 @@ def configurations_figure(pairs: pd.DataFrame, *, title: str = "") -> Figure:
         axes = figure.subplots(1, 2)
         for ax, (letter, _, what, label), matrix in zip(axes, PANELS, matrices, strict=True):
             _draw(ax, matrix, label)
-            title_panel(
-                ax, letter, what, (title or None) if letter == "A" else "diagonal of A: between seeds of one model"
-            )
+            title_panel(ax, letter, what, (title or None) if letter == "A" else "diagonals: between seeds of one model")
             ax.set_ylabel("model")
         if len(names) > len(shown):
             axes[0].set_xlabel(f"the first {len(shown)} of {len(names)} models")

@@ -21,6 +21,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from december_plugin import __version__
+from december_plugin.evaluation.similarity import SIMILARITIES
 from december_plugin.findings.data import ReportData
 from december_plugin.findings.selection import shown_clustering
 from december_plugin.findings.verdict import overall
@@ -128,14 +129,19 @@ def _policy(*scripts: str) -> str:
 
 
 def _configurations(data: ReportData) -> dict[str, Any] | None:
-    """Return what is said across models; None where no two are compared."""
+    """Return what is said across models, or across the seeds of a single one; None where nothing is compared."""
     pairs = data.configurations
-    if pairs.empty or not (pairs["name_a"] != pairs["name_b"]).any():
+    if pairs.empty:
         return None
-    rows, title = shown_clustering(pairs)
+    across = bool((pairs["name_a"] != pairs["name_b"]).any())
+    if not across and pairs[list(SIMILARITIES)].isna().all(axis=None):
+        return None  # the agreement between seeds is in the page anyway
+    rows, title = shown_clustering(pairs) if across else (pairs, "")
     return {
+        "across": across,
+        "heading": "Across models" if across else "Embeddings across seeds",
         "title": title,
-        "picture": configurations_picture(rows, title),
+        "picture": configurations_picture(rows, title) if across else None,
         "table": tables.configurations_table_of(pairs),
     }
 

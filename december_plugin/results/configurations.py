@@ -20,7 +20,7 @@ NUMBERS = ("n_common_neurons", "n_seed_pairs", *MEASURES, "adjusted_rand_index_s
 
 
 def configuration_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
-    """Return agreement of clusters and similarity of embeddings of every pair of configurations.
+    """Return agreement of clusters and similarity of embeddings of every pair of configurations, and of their seeds.
 
     Parameters
     ----------
@@ -33,14 +33,14 @@ def configuration_table(tables: DecemberTables, restriction: Any = True) -> pd.D
     -------
     pandas.DataFrame
         One row for each clustering and pair of configurations that have neurons in common, and one for each
-        configuration with itself, ``name_a`` = ``name_b``, with the mean over its pairs of seeds
-        (``adjusted_rand_index`` alone). ``name_a``, ``name_b``: model, trainer and dataset, as far as they differ;
+        configuration of several seeds with itself, ``name_a`` = ``name_b``, with the agreement over all its pairs of
+        seeds that are selected. ``name_a``, ``name_b``: model, trainer and dataset, as far as they differ;
         ``method``, ``n_clusters``, ``space`` and ``normalize``, None where DECEMber's mixtures are of different ones;
         ``minimum_test_correlation`` (NaN: all neurons);
         ``n_common_neurons``, ``n_seed_pairs``, the measures of
         :mod:`december_plugin.evaluation.agreement` and of :mod:`december_plugin.evaluation.similarity`, means over
-        pairs of seeds; ``clustering_hash``. Pairs of which a seed is new, and that are not computed anew yet, are
-        missing.
+        pairs of seeds (similarity: of at most 10); ``clustering_hash``. Pairs of which a seed is new, and that are not
+        computed anew yet, are missing; of a configuration with itself, its similarity is NaN.
     """
     models = assignments_of(tables, restriction)
     key = configuration_key(tables)
@@ -56,12 +56,13 @@ def configuration_table(tables: DecemberTables, restriction: Any = True) -> pd.D
     second = configurations[[*key, "name", *SPACE]].rename(columns=renamed)
     pairs = found.merge(first, on=key).merge(second, on=[f"{name}_b" if name in DIFFERS else name for name in key])
     pairs = pairs[pairs["n_common_neurons"] > 0].copy()
+    is_own = np.all([pairs[name] == pairs[f"{name}_b"] for name in DIFFERS], axis=0)
+    own, pairs = pairs[is_own], pairs[~is_own].copy()
     differ = np.any([pairs[name] != pairs[f"{name}_b"] for name in SPACE], axis=0)
     pairs.loc[differ, list(SPACE)] = None
-    within = seed_agreement_of(tables, models, "adjusted_rand_index").merge(configurations, on=key)
-    renamed = {"agreement_mean": "adjusted_rand_index", "agreement_sd": "adjusted_rand_index_sd"}
-    within = within.rename(columns={**renamed, "n_pairs": "n_seed_pairs"})
+    within = _agreement_within(tables, models).merge(configurations, on=key)
     within = within.assign(name_a=within["name"], name_b=within["name"])
+    within = within.merge(own[[*key, "n_common_neurons", *SIMILARITIES]], on=key, how="left")
     columns = ["name_a", "name_b", "method", "n_clusters", *NUMBERS, "clustering_hash", *SPACE]
     table = pd.concat(
         [each.reindex(columns=columns) for each in (within, pairs) if len(each)] or [within.reindex(columns=columns)]
@@ -71,6 +72,18 @@ def configuration_table(tables: DecemberTables, restriction: Any = True) -> pd.D
     filters = frame_of(tables.Clustering.proj("minimum_test_correlation"))
     filters = filters.astype({"minimum_test_correlation": float})
     return table.merge(filters, on="clustering_hash", how="left").reset_index(drop=True)
+
+
+def _agreement_within(tables: DecemberTables, models: pd.DataFrame) -> pd.DataFrame:
+    """Return the agreement between the seeds of every configuration, by all measures."""
+    key = configuration_key(tables)
+    first, *others = MEASURES
+    columns = {"agreement_mean": first, "agreement_sd": f"{first}_sd", "n_pairs": "n_seed_pairs"}
+    found = seed_agreement_of(tables, models, first).rename(columns=columns)
+    for measure in others:
+        means = seed_agreement_of(tables, models, measure).rename(columns={"agreement_mean": measure})
+        found = found.merge(means[[*key, measure]], on=key)
+    return found
 
 
 def _names(tables: DecemberTables, configurations: pd.DataFrame) -> pd.Series:

@@ -140,7 +140,7 @@ def computed(lab: Lab) -> Lab:
     printed = lab.run("worker", "worker")
     assert (
         "Done: TrainedModel 2, TrainingSummary 2, TestPerformance 2, ClusterAssignment 2, SeedAgreement 1, "
-        "Consensus 1, ClusterQuality 2." in printed
+        "Consensus 1, ClusterQuality 2, ConfigurationAgreement 1." in printed
     )
     return lab
 
@@ -192,7 +192,7 @@ def test_worker_fills_the_tables(computed: Lab) -> None:
         "ClusterQuality": 2,
         "WithinModelStability": 0,
         "SurrogateAgreement": 0,
-        "ConfigurationAgreement": 0,
+        "ConfigurationAgreement": 1,
     }
     assert computed.execute("SELECT COUNT(*) FROM december.`~jobs`") == ((0,),)
     assert computed.execute("SELECT DISTINCT job_state FROM december.pool_job") == (("done",),)

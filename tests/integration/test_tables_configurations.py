@@ -28,12 +28,18 @@ def lab(new_schema_name):
     return lab
 
 
+def rows_of(tables, *, own: bool = False) -> list[dict]:
+    """Return the stored entries of pairs of two configurations, or of one with itself, with what the second one is."""
+    rows = (tables.ConfigurationAgreement * tables.ConfigurationPair).fetch(as_dict=True)
+    return [row for row in rows if all(row[name] == row[f"{name}_b"] for name in configurations.DIFFERS) == own]
+
+
 def planted(seed: int, n_moved: int) -> np.ndarray:
     return np.concatenate([planted_lab.planted_labels(seed, key, n_moved) for key in planted_lab.SESSIONS])
 
 
 def test_a_pair_is_the_mean_over_pairs_of_different_seeds(lab):
-    row = lab.tables.ConfigurationAgreement.fetch1()
+    (row,) = rows_of(lab.tables)
     configs = dict(zip(*lab.nnfabrik.Trainer.fetch("trainer_hash", "trainer_config"), strict=True))
     moved = configs[row["trainer_hash"]].get("n_moved", 4)
     pairs = [tuple(pair) for pair in row["seed_pairs"].tolist()]
@@ -48,12 +54,11 @@ def test_a_pair_is_the_mean_over_pairs_of_different_seeds(lab):
 
 
 def test_similarity_is_that_of_the_vectors_in_the_space_of_the_clustering(lab):
-    row = lab.tables.ConfigurationAgreement.fetch1()
-    second = (lab.tables.ConfigurationPair & {"pair": row["pair"]}).fetch1()
+    (row,) = rows_of(lab.tables)
     values = []
     for a, b in row["seed_pairs"].tolist():
         vectors = []
-        for seed, trainer_hash in ((a, row["trainer_hash"]), (b, second["trainer_hash_b"])):
+        for seed, trainer_hash in ((a, row["trainer_hash"]), (b, row["trainer_hash_b"])):
             key = {"seed": seed, "trainer_hash": trainer_hash}
             moved = (lab.nnfabrik.Trainer & key).fetch1("trainer_config").get("n_moved", 4)
             of_sessions = [planted_lab.planted_vectors(seed, name, moved) for name in sorted(planted_lab.SESSIONS)]
@@ -68,10 +73,10 @@ def test_the_table_names_what_differs(lab):
     tables = lab.tables
     tables.SeedAgreement.populate()
     table = configuration_table(tables)
-    row, second = tables.ConfigurationAgreement.fetch1(), tables.ConfigurationPair.fetch1()
+    (row,) = rows_of(tables)
     comments = dict(zip(*lab.nnfabrik.Trainer.fetch("trainer_hash", "trainer_comment"), strict=True))
     pair = table[table["name_a"] != table["name_b"]].iloc[0]
-    names = [comments[row["trainer_hash"]], comments[second["trainer_hash_b"]]]
+    names = [comments[row["trainer_hash"]], comments[row["trainer_hash_b"]]]
     assert [pair["name_a"], pair["name_b"]] == [
         name[: len(shown)] for name, shown in zip(names, pair[["name_a", "name_b"]], strict=True)
     ]
@@ -85,9 +90,45 @@ def test_the_table_names_what_differs(lab):
     within = table[table["name_a"] == table["name_b"]]
     assert sorted(within["n_seed_pairs"]) == [1, 3]
     assert within["adjusted_rand_index"].max() == 1.0
+    assert within.groupby("n_seed_pairs")["fowlkes_mallows"].first().to_dict() == {
+        len(agreed): pytest.approx(np.mean(agreed))
+        for _, agreed in tables.SeedAgreement.proj("fowlkes_mallows")
+        .fetch(format="frame")
+        .groupby("trainer_hash")["fowlkes_mallows"]
+    }
     assert configuration_table(tables, {"trainer_hash": row["trainer_hash"]}).shape[0] == 1
     rows, title = shown_clustering(table)
     assert (len(rows), title) == (3, "DECEMber, K = 3")
+
+
+def test_the_embeddings_of_a_configuration_are_compared_between_its_seeds(lab):
+    lab.tables.SeedAgreement.populate()
+    table = configuration_table(lab.tables)
+    rows = {row["n_seed_pairs"]: row for row in rows_of(lab.tables, own=True)}
+    assert {number: row["seed_pairs"].tolist() for number, row in rows.items()} == {
+        1: [[1, 2]],
+        3: [[1, 2], [2, 3], [1, 3]],
+    }
+    i, j = np.triu_indices(70, k=1)
+    for number, row in rows.items():
+        moved = (lab.nnfabrik.Trainer & row).fetch1("trainer_config").get("n_moved", 4)
+        seeds = range(1, 4 if number == 3 else 3)
+        vectors = {
+            seed: np.concatenate(
+                [planted_lab.planted_vectors(seed, name, moved) for name in sorted(planted_lab.SESSIONS)]
+            )
+            for seed in seeds
+        }
+        values = [
+            np.corrcoef(*[np.linalg.norm(vectors[seed][i] - vectors[seed][j], axis=1) for seed in pair])[0, 1]
+            for pair in itertools.combinations(seeds, 2)
+        ]
+        (shown,) = table[(table["name_a"] == table["name_b"]) & (table["n_seed_pairs"] == number)].to_dict("records")
+        assert shown["distance_correlation"] == row["distance_correlation"] == pytest.approx(np.mean(values), abs=1e-6)
+        assert (shown["cosine_correlation"], shown["linear_cka"]) == (row["cosine_correlation"], row["linear_cka"])
+        assert shown["n_common_neurons"] == 70
+        agreement = lab.tables.SeedAgreement & {name: row[name] for name in configurations.DIFFERS}
+        assert row["adjusted_rand_index"] == pytest.approx(np.mean(agreement.fetch("adjusted_rand_index")))
 
 
 def test_the_space_of_december_is_that_of_its_mixtures(lab):
@@ -115,9 +156,12 @@ def test_stale_entries_are_not_in_the_table(empty_lab):
     lab.tables.ClusterAssignment.populate()
     lab.tables.ConfigurationAgreement.populate()
     assert len(configuration_table(lab.tables)) == 1
+    assert rows_of(lab.tables, own=True) == []  # there is one seed only
     lab.train("december", [2])
     lab.tables.ClusterAssignment.populate()
-    assert configuration_table(lab.tables).empty
+    lab.tables.SeedAgreement.populate()
+    (row,) = configuration_table(lab.tables).to_dict("records")  # of the two seeds, without a pair of configurations
+    assert np.isnan(row["linear_cka"])
     with pytest.raises(SettingsError, match="no two configurations with neurons in common have been compared yet"):
         shown_clustering(configuration_table(lab.tables))
 
@@ -134,10 +178,10 @@ def test_a_seed_added_later_is_a_new_entry_and_the_pair_is_there_once(empty_lab)
     assert first["adjusted_rand_index_sd"] is None
     lab.train("december", [2], n_moved=0)
     tables.ClusterAssignment.populate()
-    assert len(tables.ConfigurationAgreement.key_source - tables.ConfigurationAgreement) == 1
+    assert len(tables.ConfigurationAgreement.key_source - tables.ConfigurationAgreement) == 2
     tables.ConfigurationAgreement.populate()
-    assert len(tables.ConfigurationAgreement()) == 2
-    assert sorted(pairs.tolist() for pairs in tables.ConfigurationAgreement.fetch("seed_pairs")) in (
+    assert [row["seed_pairs"].tolist() for row in rows_of(tables, own=True)] == [[[1, 2]]]
+    assert sorted(row["seed_pairs"].tolist() for row in rows_of(tables)) in (
         [[[1, 1]], [[1, 2]]],
         [[[1, 1]], [[2, 1]]],
     )
@@ -149,15 +193,20 @@ def test_the_set_of_a_moment_ago_is_computed_when_a_seed_arrives_meanwhile(empty
     lab.train("december", [1, 2])
     lab.train("december", [1, 2], n_moved=0)
     tables.ClusterAssignment.populate()
-    (key,) = tables.ConfigurationAgreement.key_source.fetch("KEY")
+    keys = tables.ConfigurationAgreement.key_source.fetch("KEY")
+    assert len(keys) == 3
     lab.train("december", [3])
     tables.ClusterAssignment.populate()
-    fetched = tables.ConfigurationAgreement().make_fetch(key)
-    row, _ = tables.ConfigurationAgreement().make_compute(key, *fetched)
-    assert set(row["seed_pairs"].ravel().tolist()) == {1, 2}
+    compared = []
+    for key in keys:
+        fetched = tables.ConfigurationAgreement().make_fetch(key)
+        row, _ = tables.ConfigurationAgreement().make_compute(key, *fetched)
+        compared.append(row["seed_pairs"].tolist())
+    assert sorted(compared) == [[[1, 2]], [[1, 2]], [[1, 2], [2, 1]]]
     (tables.ClusterAssignment & {"seed": 2}).delete()
-    with pytest.raises(SettingsError, match="are not there any more: some were deleted, or computed again"):
-        tables.ConfigurationAgreement().make_fetch(key)
+    for key in keys:
+        with pytest.raises(SettingsError, match="are not there any more: some were deleted, or computed again"):
+            tables.ConfigurationAgreement().make_fetch(key)
 
 
 def test_other_training_data(empty_lab):
@@ -167,7 +216,7 @@ def test_other_training_data(empty_lab):
         lab.train("december", [1, 2], dataset=dataset)
     tables.ClusterAssignment.populate()
     tables.ConfigurationAgreement.populate()
-    rows = tables.ConfigurationAgreement.fetch(as_dict=True)
+    rows = rows_of(tables)
     n_first, n_second = planted_lab.SESSIONS["first"], planted_lab.SESSIONS["second"]
     assert sorted(row["n_common_neurons"] for row in rows) == sorted([0, n_first, n_second])
     for row in rows:
@@ -191,14 +240,21 @@ def test_positions_mean_nothing_in_another_dataset(empty_lab):
 
 
 def test_mixtures_of_different_numbers_of_clusters_are_not_compared(lab):
-    assert len(lab.tables.ConfigurationAgreement.key_source) == 1
+    assert len(lab.tables.ConfigurationAgreement.key_source) == 3
     key = (lab.tables.ClusterAssignment & {"seed": 1}).fetch("KEY")[0]
     config = {name: value for name, value in key.items() if name not in ("seed", "clustering_hash")}
     for each in (lab.tables.ClusterAssignment & config).fetch("KEY"):
         lab.tables.ClusterAssignment.update1({**each, "n_clusters_used": 4})
-    assert len(lab.tables.ConfigurationAgreement.key_source) == 0
+    assert len(lab.tables.ConfigurationAgreement.key_source) == 2  # each with itself
     for each in (lab.tables.ClusterAssignment & config).fetch("KEY"):
         lab.tables.ClusterAssignment.update1({**each, "n_clusters_used": 3})
+
+
+def test_of_one_configuration_every_pair_of_seeds_is_compared_once():
+    assert seed_pairs([3, 1, 2], [1, 2, 3], same=True) == [(1, 2), (2, 3), (1, 3)]
+    pairs = seed_pairs(range(10), range(10), same=True)
+    assert len(set(pairs)) == 10
+    assert np.bincount(np.ravel(pairs)).tolist() == [2] * 10
 
 
 @pytest.mark.parametrize(

@@ -125,20 +125,28 @@ def test_configurations_are_compared_over_the_neurons_that_both_have(lab):
     pairs = configuration_table(lab.tables, filtered(lab))
     row = pairs[pairs["name_a"] != pairs["name_b"]].iloc[0]
     assert row["minimum_test_correlation"] == LEAST
-    stored = (lab.tables.ConfigurationAgreement & filtered(lab)).fetch1()
-    second = (lab.tables.ConfigurationPair & {"pair": stored["pair"]}).fetch1("model_fn_b")
-    similar = []
-    for a, b in stored["seed_pairs"].tolist():
-        first, other = (
-            expected(lab, (lab.tables.TrainedModel & {"model_fn": name, "seed": seed}).fetch1("KEY"))
-            for name, seed in ((stored["model_fn"], a), (second, b))
-        )
-        both = first.merge(other, on=NEURON)
-        similar.append(
-            (len(both), compare_embeddings(np.stack(both["vector_x"]), np.stack(both["vector_y"])).linear_cka)
-        )
-    assert row["n_common_neurons"] == min(n for n, _ in similar)
-    assert row["linear_cka"] == pytest.approx(np.mean([cka for _, cka in similar]))
+    between, within = 0, 0
+    for stored in (lab.tables.ConfigurationAgreement * lab.tables.ConfigurationPair & filtered(lab)).fetch(
+        as_dict=True
+    ):
+        similar = []
+        for a, b in stored["seed_pairs"].tolist():
+            first, other = (
+                expected(lab, (lab.tables.TrainedModel & {"model_fn": name, "seed": seed}).fetch1("KEY"))
+                for name, seed in ((stored["model_fn"], a), (stored["model_fn_b"], b))
+            )
+            both = first.merge(other, on=NEURON)
+            similar.append(
+                (len(both), compare_embeddings(np.stack(both["vector_x"]), np.stack(both["vector_y"])).linear_cka)
+            )
+        (shown,) = pairs[np.isclose(pairs["linear_cka"], stored["linear_cka"], rtol=1e-12)].to_dict("records")
+        assert shown["n_common_neurons"] == stored["n_common_neurons"] == min(n for n, _ in similar)
+        assert stored["linear_cka"] == pytest.approx(np.mean([cka for _, cka in similar]))
+        is_own = stored["model_fn"] == stored["model_fn_b"]
+        assert (shown["name_a"] == shown["name_b"]) == is_own
+        within, between = within + is_own, between + (not is_own)
+    assert between == 1
+    assert within > 0
 
 
 def test_names_counts_and_pictures_say_what_is_left_out(lab):

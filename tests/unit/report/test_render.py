@@ -94,6 +94,7 @@ def test_all_sections_are_there(page: str) -> None:
 
 def test_models_of_the_same_neurons_are_compared_in_a_matrix_with_their_names() -> None:
     numbers = {"n_common_neurons": 70, "n_seed_pairs": 4, "adjusted_rand_index": 0.42, "cosine_correlation": 0.91}
+    numbers |= {"distance_correlation": 0.87, "linear_cka": np.nan}
     row = {"method": "kmeans", "n_clusters": 5, "space": "functional", "normalize": "l2", "clustering_hash": "k"}
     row["minimum_test_correlation"] = np.nan
     names = [("linear core", "linear core"), ("linear core", "nonlinear core")]
@@ -108,7 +109,12 @@ def test_models_of_the_same_neurons_are_compared_in_a_matrix_with_their_names() 
     assert ">0.420<" in section
     assert '<a href="#configurations">' in page
     alone = render_report(parts.report(parts.analysis(), configurations=pairs.iloc[:1]))
-    assert 'id="configurations"' not in alone
+    section = alone.partition('<section id="configurations">')[2].partition("</section>")[0]
+    assert "<h2>Embeddings across seeds</h2>" in section
+    assert ">0.870<" in section
+    assert "<img" not in section
+    unknown = pairs.iloc[:1].assign(cosine_correlation=np.nan, distance_correlation=np.nan)
+    assert 'id="configurations"' not in render_report(parts.report(parts.analysis(), configurations=unknown))
 
 
 @pytest.mark.usefixtures("no_pictures")
