@@ -195,6 +195,7 @@ class WithinModelStability(dj.Computed):
         )
         for row in rows:
             null = {name: row[f"stability_{name}"] for name in ("null_mean", "p_value")}
+            null["n_surrogates"] = int(row["n_resampled_surrogates"])
             parts = (row["clusters"], row["cluster_sizes"], row["similarities"], row["part_agreements"])
             return ClusterStability(*parts), {name: math.nan if x is None else x for name, x in null.items()}
         return None

@@ -18,14 +18,23 @@ import pandas as pd
 
 from december_plugin.answer.models import StudiedModels
 from december_plugin.answer.settings import StudySettings
-from december_plugin.clustering.methods import METHODS
+from december_plugin.clustering.methods import FOUND, METHODS
 from december_plugin.clustering.post_hoc import PostHocClustering, cluster_readouts
 from december_plugin.clustering.result import NO_CLUSTER
+from december_plugin.errors import NoClustersError
 from december_plugin.evaluation.agreement import compare_partitions
 from december_plugin.evaluation.model_selection import ClusterQuality, cluster_quality
-from december_plugin.evaluation.null import SurrogateReadouts, agreement_of_draws, surrogates_of
+from december_plugin.evaluation.null import NullBand, SurrogateReadouts, agreement_of_draws, null_band, surrogates_of
+from december_plugin.evaluation.stability import (
+    DEFAULT_RESAMPLINGS,
+    DEFAULT_SHARE,
+    MOST_RESAMPLED,
+    ClusterStability,
+    cluster_stability,
+    surrogate_stability,
+)
 
-# What makes a configuration.
+# What makes a configuration; the number of clusters is 0 where the method finds it.
 KEY = ("method", "n_clusters")
 THREADS_FROM = 1 << 20  # numbers in the vectors of a model
 
@@ -46,28 +55,46 @@ class Computation:
     null
         Method and K to the adjusted Rand indices on surrogates, (draws, pairs of models), pairs as
         ``itertools.combinations``; empty without a null.
+    failed
+        Method and K to the reason why there is no clustering: a method that finds the number of clusters found none in
+        one of the models.
     """
 
     clusterings: dict[Configuration, list[PostHocClustering]] = field(default_factory=dict)
     quality: dict[Configuration, list[ClusterQuality]] = field(default_factory=dict)
     null: dict[Configuration, npt.NDArray[np.float64]] = field(default_factory=dict)
+    failed: dict[Configuration, str] = field(default_factory=dict)
 
-    def pairs(self, names: tuple[str, ...]) -> pd.DataFrame:
+    def count_of(self, method: str, count: int) -> int:
+        """Return the number of clusters that a configuration is called by: where it was found, the median over models.
+
+        Of two in the middle it is the smaller one, so that it has one place among the others.
+        """
+        if count != FOUND:
+            return count
+        found = [_n_clusters(clusters) for clusters in self.clusterings[method, count]]
+        return int(np.quantile(found, 0.5, method="lower"))
+
+    def pairs(self, models: StudiedModels) -> pd.DataFrame:
         """Return one row per configuration and pair of models: all measures of their agreement."""
         rows = []
         for (method, count), found in self.clusterings.items():
-            for (name_a, a), (name_b, b) in itertools.combinations(zip(names, found, strict=True), 2):
-                described = {"method": method, "n_clusters": count, "model_a": name_a, "model_b": name_b}
-                rows.append({**described, **asdict(compare_partitions(a.labels, b.labels, no_cluster=NO_CLUSTER))})
+            described = {"method": method, "n_clusters": self.count_of(method, count)}
+            for a, b in itertools.combinations(range(len(models)), 2):
+                both = models.shared(a, b)
+                labels = [found[at].labels[models.places(at, both)] for at in (a, b)]
+                agreement = compare_partitions(*labels, no_cluster=NO_CLUSTER)
+                rows.append({**described, "model_a": models.names[a], "model_b": models.names[b], **asdict(agreement)})
         return pd.DataFrame(rows)
 
-    def models(self, names: tuple[str, ...]) -> pd.DataFrame:
+    def models(self, models: StudiedModels) -> pd.DataFrame:
         """Return one row per configuration and model: what came out of the clustering, and the criteria for K."""
         rows = []
         for (method, count), found in self.clusterings.items():
-            for name, clusters, quality in zip(names, found, self.quality[method, count], strict=True):
-                described = {"method": method, "n_clusters": count, "model": name}
-                described["n_clusters_found"] = len(np.unique(clusters.labels))
+            for name, clusters, quality in zip(models.names, found, self.quality[method, count], strict=True):
+                described = {"method": method, "n_clusters": self.count_of(method, count), "model": name}
+                described["n_clusters_found"] = _n_clusters(clusters)
+                described["n_without_cluster"] = int((clusters.labels == NO_CLUSTER).sum())
                 described["mean_confidence"] = float(clusters.confidences.mean())
                 described["log_likelihood"] = np.nan if clusters.log_likelihood is None else clusters.log_likelihood
                 described["converged"] = clusters.converged
@@ -77,8 +104,15 @@ class Computation:
 
 def n_clusterings(models: StudiedModels, settings: StudySettings) -> int:
     """Return how many clusterings a study takes, those of surrogates included."""
-    n_draws = settings.null_draws if len(models) > 1 else 0
-    return len(models) * len(settings.methods) * len(settings.n_clusters) * (1 + n_draws)
+    n_found = len(models) * len(settings.configurations)
+    if len(models) > 1:
+        return n_found * (1 + settings.null_draws)
+    return n_found + (settings.null_draws * (1 + DEFAULT_RESAMPLINGS) if has_stability_null(models, settings) else 0)
+
+
+def has_stability_null(models: StudiedModels, settings: StudySettings) -> bool:
+    """Return whether a study resamples surrogates: of a single model, and unless it has too many neurons."""
+    return len(models) == 1 and settings.null_draws > 0 and len(models.common) <= MOST_RESAMPLED
 
 
 def compute(models: StudiedModels, settings: StudySettings, told: Told = lambda what, n: None) -> Computation:
@@ -90,39 +124,136 @@ def compute(models: StudiedModels, settings: StudySettings, told: Told = lambda 
         Of the study.
     told
         Is told after every task: what is being computed, and how many clusterings have been added.
+
+    Raises
+    ------
+    NoClustersError
+        If only methods that find the number of clusters are asked for, and each finds none in one of the models.
     """
     found = Computation()
-    configurations = list(itertools.product(settings.methods, settings.n_clusters))
-    tasks = [(vectors, *each, settings) for each in configurations for vectors in models.vectors]
-    for (_, method, count, _), (clusters, quality) in zip(tasks, _run(_clustered, tasks, settings.n_jobs), strict=True):
-        found.clusterings.setdefault((method, count), []).append(clusters)
-        found.quality.setdefault((method, count), []).append(quality)
-        told(f"{METHODS[method].name}, K = {count}", 1)
+    tasks = [(vectors, *each, settings) for each in settings.configurations for vectors in models.vectors]
+    names = models.names * len(settings.configurations)
+    outcomes = _run(_clustered, tasks, settings.n_jobs)
+    for (_, method, count, _), name, outcome in zip(tasks, names, outcomes, strict=True):
+        if isinstance(outcome, str):
+            found.failed.setdefault((method, count), f"In the model {name!r}: {outcome}")
+        else:
+            found.clusterings.setdefault((method, count), []).append(outcome[0])
+            found.quality.setdefault((method, count), []).append(outcome[1])
+        told(METHODS[method].name if count == FOUND else f"{METHODS[method].name}, K = {count}", 1)
+    for configuration in found.failed:
+        found.clusterings.pop(configuration, None)
+        found.quality.pop(configuration, None)
+    if not found.clusterings:
+        raise NoClustersError(" ".join(found.failed.values()))
     if settings.null_draws and len(models) > 1:
-        found.null = _null(models, settings, told)
+        found.null = _null(models, settings, tuple(found.clusterings), told)
     return found
 
 
-def _null(models: StudiedModels, settings: StudySettings, told: Told) -> dict[Configuration, npt.NDArray[np.float64]]:
-    surrogates = surrogates_of(models.vectors, method=settings.null_method, seed=settings.seed)
+def _null(
+    models: StudiedModels, settings: StudySettings, configurations: tuple[Configuration, ...], told: Told
+) -> dict[Configuration, npt.NDArray[np.float64]]:
+    vectors = models.vectors_of(models.common)
+    surrogates = surrogates_of(vectors, method=settings.null_method, seed=settings.seed)
+    counts = {method: tuple(count for own, count in configurations if own == method) for method, _ in configurations}
     tasks = [
-        (surrogates, number, method, settings) for number in range(settings.null_draws) for method in settings.methods
+        (surrogates, number, method, own, settings)
+        for number in range(settings.null_draws)
+        for method, own in counts.items()
     ]
     found: dict[Configuration, list[npt.NDArray[np.float64]]] = {}
-    for (_, number, method, _), agreements in zip(tasks, _run(_drawn, tasks, settings.n_jobs), strict=True):
-        for count, values in zip(settings.n_clusters, agreements, strict=True):
+    for (_, number, method, own, _), agreements in zip(tasks, _run(_drawn, tasks, settings.n_jobs), strict=True):
+        for count, values in zip(own, agreements, strict=True):
             found.setdefault((method, count), []).append(values)
         draw = f"surrogates {number + 1} of {settings.null_draws}, {METHODS[method].name}"
-        told(draw, len(models) * len(settings.n_clusters))
+        told(draw, len(models) * len(own))
     return {configuration: np.array(values) for configuration, values in found.items()}
+
+
+def stability_of(
+    models: StudiedModels,
+    settings: StudySettings,
+    labels: npt.NDArray[np.int64],
+    *,
+    at: int,
+    configuration: Configuration,
+    n_draws: int,
+    null_draws: int,
+    told: Told = lambda what, n: None,
+) -> tuple[ClusterStability, NullBand | None]:
+    """Return how well the clusters of one model are found again in halves of its neurons, and how well surrogates' are.
+
+    Parameters
+    ----------
+    models, settings
+        Of the study.
+    labels
+        The clusters (n,) of the model.
+    at
+        Which model.
+    configuration
+        What clustered it.
+    n_draws
+        Number of halves.
+    null_draws
+        Surrogates without clusters, each of which is clustered ``1 + n_draws`` times; 0 for no null.
+    told
+        As for :func:`compute`.
+    """
+    vectors = models.vectors[at]
+    found = _resampled(vectors, labels, *configuration, n_draws, settings)
+    if not null_draws:
+        return found, None
+    surrogates = surrogates_of([vectors], method=settings.null_method, seed=settings.seed)
+    tasks = [(surrogates, number, *configuration, n_draws, settings) for number in range(null_draws)]
+    values = []
+    for value in _run(_resampled_surrogate, tasks, settings.n_jobs):
+        values.append(value)
+        told(f"surrogates {len(values)} of {null_draws}, {METHODS[configuration[0]].name}", 1 + n_draws)
+    return found, null_band(values, found.overall)
+
+
+def _clusterer(method: str, count: int, settings: StudySettings) -> Callable[[npt.NDArray[Any]], npt.NDArray[np.int64]]:
+    def cluster(vectors: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        return cluster_readouts(vectors, method=method, n_clusters=count, **settings.methods[method]).labels
+
+    return cluster
+
+
+def _resampled(
+    vectors: npt.NDArray[np.float64],
+    labels: npt.NDArray[np.int64],
+    method: str,
+    count: int,
+    n_draws: int,
+    settings: StudySettings,
+) -> ClusterStability:
+    cluster = _clusterer(method, count, settings)
+    with _few_threads(vectors):
+        return cluster_stability(vectors, labels, cluster, n_draws=n_draws, share=DEFAULT_SHARE, seed=settings.seed)
+
+
+def _resampled_surrogate(
+    surrogates: list[SurrogateReadouts], number: int, method: str, count: int, n_draws: int, settings: StudySettings
+) -> float:
+    cluster = _clusterer(method, count, settings)
+    with _few_threads(surrogates[0].draw(number).readouts[0]):
+        return surrogate_stability(
+            surrogates, number, cluster, n_draws=n_draws, share=DEFAULT_SHARE, seed=settings.seed
+        )
 
 
 def _clustered(
     vectors: npt.NDArray[np.float64], method: str, count: int, settings: StudySettings
-) -> tuple[PostHocClustering, ClusterQuality]:
+) -> tuple[PostHocClustering, ClusterQuality] | str:
+    """Return a clustering and its quality, or why there is none."""
     own = settings.methods[method]
     with _few_threads(vectors):
-        clusters = cluster_readouts(vectors, method=method, n_clusters=count, **own)
+        try:
+            clusters = cluster_readouts(vectors, method=method, n_clusters=count, **own)
+        except NoClustersError as error:
+            return str(error)
         quality = cluster_quality(
             *(vectors, clusters.labels),
             method=method,
@@ -134,19 +265,24 @@ def _clustered(
 
 
 def _drawn(
-    surrogates: list[SurrogateReadouts], number: int, method: str, settings: StudySettings
+    surrogates: list[SurrogateReadouts], number: int, method: str, counts: tuple[int, ...], settings: StudySettings
 ) -> list[npt.NDArray[np.float64]]:
     """Return, for every K, the adjusted Rand index of every pair of models on the surrogates of one number."""
     draws = [kind.draw(number) for kind in surrogates]
     found = []
-    for count in settings.n_clusters:
+    for count in counts:
+        own = _clusterer(method, count, settings)
 
-        def cluster(vectors: npt.NDArray[Any], _: int, count: int = count) -> npt.NDArray[np.int64]:
-            return cluster_readouts(vectors, method=method, n_clusters=count, **settings.methods[method]).labels
+        def cluster(vectors: npt.NDArray[Any], _: int, own: Any = own) -> npt.NDArray[np.int64]:
+            return np.asarray(own(vectors))
 
         with _few_threads(draws[0].readouts[0]):
             found.append(agreement_of_draws(draws, cluster)[0])
     return found
+
+
+def _n_clusters(clusters: PostHocClustering) -> int:
+    return len(np.unique(clusters.labels[clusters.labels != NO_CLUSTER]))
 
 
 @contextmanager

@@ -18,10 +18,12 @@ class StudyData:
     Attributes
     ----------
     models
-        One row per model: ``name``, ``source``, ``n_neurons``, ``n_features``.
+        One row per model: ``name``, ``source``, ``n_neurons``, ``n_left_out`` for their test correlation,
+        ``n_features``.
     agreement
-        One row per method and number of clusters K: ``label``, ``method``, ``n_clusters``, ``n_models``; mean and
-        standard deviation over pairs of models of the adjusted Rand index ``agreement_mean``, ``agreement_sd``, with
+        One row per method and number of clusters K: ``label``, ``method``, ``n_clusters`` (of a method that finds it
+        the median over models), ``n_models``, ``n_left_out`` neurons (mean over models); mean and standard deviation
+        over pairs of models of the adjusted Rand index ``agreement_mean``, ``agreement_sd``, with
         ``n_pairs``; over models ``types_agreement_*`` and ``test_correlation_*``, NaN where nothing was given.
     pairs
         One row per method, K and pair of models ``model_a``, ``model_b``: all measures of their agreement.
@@ -39,10 +41,12 @@ class StudyData:
         How much the models share: ``mean_stability``, and ``core_fraction``, the share of neurons that all models put
         into the same cluster. No rows for a single model.
     neurons
-        One row per neuron, for the method and K that the report shows one by one: ``data_key``, ``unit_id``,
-        ``cluster``, ``stability``, ``confidence``, ``margin``, and where given ``type`` and ``test_correlation``.
+        One row per neuron that all models keep, for the method and K that the report shows one by one: ``data_key``,
+        ``unit_id``, ``cluster``, ``stability``, ``confidence``, ``margin``, and where given ``type`` and
+        ``test_correlation``.
     clusterings
-        One row per method, K and model: clusters found, convergence, and the criteria of this model.
+        One row per method, K and model: ``n_clusters_found``, ``n_without_cluster`` neurons, convergence, and the
+        criteria of this model.
     settings
         What was asked for.
     frames

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from december_plugin.answer.computation import KEY, Computation
+from december_plugin.answer.computation import KEY, Computation, Told, stability_of
 from december_plugin.answer.models import StudiedModels
 from december_plugin.answer.neurons import KnownNeurons
 from december_plugin.answer.settings import StudySettings
-from december_plugin.clustering.methods import METHODS
-from december_plugin.clustering.post_hoc import cluster_readouts
+from december_plugin.clustering.methods import FOUND
+from december_plugin.clustering.post_hoc import PostHocClustering
+from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.evaluation.agreement import agreement_with_types
 from december_plugin.evaluation.cluster_tree import ClusterTree, cluster_tree
 from december_plugin.evaluation.confusion import confusion_matrix
 from december_plugin.evaluation.consensus import Consensus, consensus_clusters, consensus_partition
 from december_plugin.evaluation.methods import Method
 from december_plugin.evaluation.similarity import SIMILARITIES, compare_embeddings
-from december_plugin.evaluation.stability import DEFAULT_RESAMPLINGS, DEFAULT_SHARE, cluster_stability
+from december_plugin.evaluation.stability import DEFAULT_RESAMPLINGS, DEFAULT_SHARE
 from december_plugin.findings.summaries import (
     NULL_COLUMNS,
     above_null_columns,
@@ -48,13 +50,14 @@ class StudyFrames:
         self, models: StudiedModels, settings: StudySettings, computation: Computation, known: KnownNeurons
     ) -> None:
         self.models, self.settings, self.computation, self.known = models, settings, computation, known
-        self.pairs = computation.pairs(models.names)
-        self.clusterings = computation.models(models.names)
+        self.pairs = computation.pairs(models)
+        self.clusterings = computation.models(models)
         self._resampled_once: dict[tuple[str, int], pd.DataFrame] = {}
 
     def agreement(self) -> pd.DataFrame:
         """Return agreement, with types too, and test correlation of every configuration."""
-        frame = self._configurations().assign(n_models=len(self.models), n_left_out=0.0)
+        left_out = float(self.models.n_left_out.mean())
+        frame = self._configurations().assign(n_models=len(self.models), n_left_out=left_out)
         frame = frame.merge(self._pair_summary(), on=list(KEY), how="left")
         frame["n_pairs"] = frame["n_pairs"].fillna(0).astype(int)
         types = [self._types_agreement(method, count) for method, count in self._keys(frame)]
@@ -65,7 +68,8 @@ class StudyFrames:
     def nulls(self) -> pd.DataFrame:
         """Return the agreement beside its null; no rows without one."""
         rows = []
-        for (method, count), agreements in self.computation.null.items():
+        for (method, given), agreements in self.computation.null.items():
+            count = self.computation.count_of(method, given)
             own = self.pairs[(self.pairs["method"] == method) & (self.pairs["n_clusters"] == count)]
             row = null_columns(agreements, own["adjusted_rand_index"].tolist())
             rows.append({"method": method, "n_clusters": count, "surrogate_name": self.settings.null_method, **row})
@@ -85,11 +89,14 @@ class StudyFrames:
     def similarity(self) -> pd.DataFrame:
         """Return how similar the embeddings of every pair of models are; no rows of a single model."""
         rows = []
-        for (name_a, a), (name_b, b) in itertools.combinations(
-            zip(self.models.names, self.models.vectors, strict=True), 2
-        ):
-            found = compare_embeddings(a, b, seed=self.settings.seed)
-            rows.append({"model_a": name_a, "model_b": name_b, **{name: getattr(found, name) for name in SIMILARITIES}})
+        names, vectors = self.models.names, self.models.vectors
+        for a, b in itertools.combinations(range(len(self.models)), 2):
+            both = self.models.shared(a, b)
+            found = compare_embeddings(
+                *(vectors[at][self.models.places(at, both)] for at in (a, b)), seed=self.settings.seed
+            )
+            described = {"model_a": names[a], "model_b": names[b]}
+            rows.append({**described, **{name: getattr(found, name) for name in SIMILARITIES}})
         return pd.DataFrame(rows, columns=["model_a", "model_b", *SIMILARITIES])
 
     def consensus(self) -> pd.DataFrame:
@@ -97,7 +104,7 @@ class StudyFrames:
         rows = []
         for method, count in self._keys(self._configurations()) if len(self.models) > 1 else ():
             partition = self.partition(method, count)
-            row: dict[str, Any] = {"n_seeds": len(self.models), "n_neurons": self.models.n_neurons}
+            row: dict[str, Any] = {"n_seeds": len(self.models), "n_neurons": len(self.models.common)}
             row["n_clusters_found"] = len(consensus_clusters(partition))
             row["mean_stability"] = float(partition.stability.mean())
             row["core_fraction"] = partition.unanimous_fraction
@@ -106,74 +113,121 @@ class StudyFrames:
         return self._configurations().merge(pd.DataFrame(rows, columns=columns), on=list(KEY))
 
     def neurons(self, method: str, n_clusters: int) -> pd.DataFrame:
-        """Return one row per neuron with its cluster: of the consensus, or of the only model."""
-        found = self.computation.clusterings[method, n_clusters]
+        """Return one row per neuron of all models with its cluster: of the consensus, or of the only model."""
+        found = self.clusterings_of(method, n_clusters)
         confidences, margins = (
-            np.mean([getattr(each, name) for each in found], axis=0) for name in ("confidences", "margins")
+            np.mean(self._of_common([getattr(each, name) for each in found]), axis=0)
+            for name in ("confidences", "margins")
         )
-        ids = self.models.ids
+        ids = self.models.ids.take(self.models.common)
         if len(found) > 1:
             frame = consensus_neurons(self.partition(method, n_clusters), ids, confidences=confidences, margins=margins)
         else:
             frame = pd.DataFrame({"data_key": ids.data_keys, "unit_id": ids.unit_ids, "cluster": found[0].labels})
             frame = frame.assign(stability=np.nan, n_seeds=1, confidence=confidences, margin=margins)
-        return frame.merge(self.known.frame(ids), on=["data_key", "unit_id"], how="left")
+        return frame.merge(self.known.frame(self.models.ids), on=["data_key", "unit_id"], how="left")
 
     def partition(self, method: str, n_clusters: int) -> Consensus:
-        """Return the partition that the models of a configuration share."""
-        return consensus_partition([each.labels for each in self.computation.clusterings[method, n_clusters]])
+        """Return the partition that the models of a configuration share, of the neurons that all of them have."""
+        return consensus_partition(self._of_common([each.labels for each in self.clusterings_of(method, n_clusters)]))
 
-    def stability(self, method: str, n_clusters: int, *, n_draws: int) -> pd.DataFrame:
+    def clusterings_of(self, method: str, n_clusters: int) -> list[PostHocClustering]:
+        """Return the clustering of every model; where the method finds their number, whatever ``n_clusters`` is."""
+        return self.computation.clusterings[self._configuration(method, n_clusters)]
+
+    def labels(self, method: str, n_clusters: int) -> pd.DataFrame:
+        """Return the cluster of every neuron (rows) in every model (columns), missing where the model leaves it out."""
+        index = self.models.ids.index.set_names(["data_key", "unit_id"])
+        columns = {
+            name: pd.Series(each.labels, index=index[rows])
+            for name, rows, each in zip(
+                self.models.names, self.models.rows, self.clusterings_of(method, n_clusters), strict=True
+            )
+        }
+        if not self.models.n_left_out.any():
+            return pd.DataFrame(columns, index=index)
+        return pd.DataFrame(columns, index=index).dropna(how="all").astype("Int64")
+
+    def stability(self, method: str, n_clusters: int, *, n_draws: int, null_draws: int) -> pd.DataFrame:
         """Return how well the clusters of every model are found again in random halves of its neurons.
 
         Returns
         -------
         pandas.DataFrame
-            One row per model and cluster: ``model``, ``cluster``, ``n_neurons``, ``jaccard_mean``, ``jaccard_sd``.
+            One row per model and cluster: ``model``, ``cluster``, ``n_neurons``, ``jaccard_mean``, ``jaccard_sd``; with
+            ``null_draws`` of the model's mean also ``jaccard``, ``null_mean`` and ``p_value``.
         """
-        parts = [
-            self._resampled(method, n_clusters, at, n_draws).assign(model=name)
-            for at, name in enumerate(self.models.names)
-        ]
+        parts = []
+        of_model = ["jaccard", "null_mean", "p_value"] if null_draws else []
+        for at, name in enumerate(self.models.names):
+            part = self._resampled(method, n_clusters, at, n_draws=n_draws, null_draws=null_draws)
+            parts.append(part.assign(model=name, **{column: part.attrs[column] for column in of_model}))
         frame = pd.concat(parts, ignore_index=True)
-        return frame[["model", "cluster", "n_neurons", "jaccard_mean", "jaccard_sd"]]
+        return frame[["model", "cluster", "n_neurons", "jaccard_mean", "jaccard_sd", *of_model]]
 
-    def resampled(self, method: str, n_clusters: int) -> pd.DataFrame:
-        """Return the stability of the only model's clusters, as reports have it; computed once."""
+    def resampled(self, method: str, n_clusters: int, told: Told = lambda what, n: None) -> pd.DataFrame:
+        """Return the stability of the only model's clusters, as reports have it, with its null; computed once."""
         key = method, n_clusters
         if key not in self._resampled_once:
-            self._resampled_once[key] = self._resampled(method, n_clusters, 0, DEFAULT_RESAMPLINGS)
+            self._resampled_once[key] = self._resampled(
+                *(method, n_clusters, 0),
+                n_draws=DEFAULT_RESAMPLINGS,
+                null_draws=self.settings.null_draws,
+                told=told,
+            )
         return self._resampled_once[key]
 
     def tree(self, method: str) -> ClusterTree | None:
         """Return how the clusters of a method split as their number grows; None for fewer than two K."""
-        counts = self.settings.n_clusters
+        counts = self.settings.counts_of(method)
         if len(counts) < 2:
             return None
         if len(self.models) > 1:
             return cluster_tree({count: self.partition(method, count).clusters for count in counts})
-        return cluster_tree({count: self.computation.clusterings[method, count][0].labels for count in counts})
+        return cluster_tree({count: self.clusterings_of(method, count)[0].labels for count in counts})
 
-    def _resampled(self, method: str, n_clusters: int, at: int, n_draws: int) -> pd.DataFrame:
-        settings = self.settings.methods[method]
-
-        def cluster(vectors: np.ndarray) -> np.ndarray:
-            return cluster_readouts(vectors, method=method, n_clusters=n_clusters, **settings).labels
-
-        labels = self.computation.clusterings[method, n_clusters][at].labels
-        found = cluster_stability(
-            self.models.vectors[at], labels, cluster, n_draws=n_draws, share=DEFAULT_SHARE, seed=self.settings.seed
+    def _resampled(
+        self,
+        method: str,
+        n_clusters: int,
+        at: int,
+        *,
+        n_draws: int,
+        null_draws: int,
+        told: Told = lambda what, n: None,
+    ) -> pd.DataFrame:
+        found, null = stability_of(
+            self.models,
+            self.settings,
+            self.clusterings_of(method, n_clusters)[at].labels,
+            at=at,
+            configuration=self._configuration(method, n_clusters),
+            n_draws=n_draws,
+            null_draws=null_draws,
+            told=told,
         )
-        return stability_summary(found, n_draws=n_draws, share=DEFAULT_SHARE)
+        frame = stability_summary(found, n_draws=n_draws, share=DEFAULT_SHARE)
+        if null is not None:
+            frame.attrs |= {"null_mean": null.mean, "p_value": null.p_value, "n_surrogates": null_draws}
+        return frame
+
+    def _configuration(self, method: str, n_clusters: int) -> tuple[str, int]:
+        return method, FOUND if self.settings.finds_count(method) else n_clusters
+
+    def _of_common(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return values of every model's neurons (n,) for the neurons that all models have."""
+        common = self.models.common
+        return [own[self.models.places(at, common)] for at, own in enumerate(values)]
 
     def confusion(self, method: str, n_clusters: int) -> pd.DataFrame:
         """Return the clusters of a configuration against the known types."""
-        labels, reference = self.computation.clusterings[method, n_clusters][0].labels, 0
+        labels, reference = self.clusterings_of(method, n_clusters)[0].labels, 0
         if len(self.models) > 1:
             partition = self.partition(method, n_clusters)
             labels, reference = partition.clusters, partition.reference
+        types = None if self.known.types is None else self.known.types[self.models.common]
         return confusion_counts(
-            confusion_matrix(labels, self.known.types),
+            confusion_matrix(labels, types, no_cluster=NO_CLUSTER),
             n_seeds=len(self.models),
             reference_seed=self.models.names[reference],
             types_name=self.known.types_name,
@@ -181,12 +235,13 @@ class StudyFrames:
 
     def _configurations(self) -> pd.DataFrame:
         """Return one row per configuration, by number of clusters, methods in the order in which they were given."""
-        rows = [
-            {"label": METHODS[method].name, "identity": Method(method), "method": method, "n_clusters": count}
-            for count in self.settings.n_clusters
-            for method in self.settings.methods
-        ]
-        return pd.DataFrame(rows, columns=list(DESCRIBED))
+        rows = []
+        for method, given in self.computation.clusterings:
+            finds_count = self.settings.finds_count(method)
+            identity = Method(method, neurons=self.settings.neurons, finds_count=finds_count)
+            count = self.computation.count_of(method, given)
+            rows.append({"label": identity.name, "identity": identity, "method": method, "n_clusters": count})
+        return pd.DataFrame(rows, columns=list(DESCRIBED)).sort_values("n_clusters", kind="stable", ignore_index=True)
 
     def _pair_summary(self) -> pd.DataFrame:
         if self.pairs.empty:
@@ -198,9 +253,13 @@ class StudyFrames:
     def _types_agreement(self, method: str, count: int) -> tuple[float, float]:
         if self.known.types is None:
             return np.nan, np.nan
-        found = self.computation.clusterings[method, count]
-        agreements = [agreement_with_types(each.labels, self.known.types).agreement for each in found]
-        return _mean_sd(np.array([each.adjusted_rand_index for each in agreements]))
+        agreements = []
+        for rows, each in zip(self.models.rows, self.clusterings_of(method, count), strict=True):
+            types = self.known.types[rows]
+            if any(name is not None for name in types):
+                found = agreement_with_types(each.labels, types, no_cluster=NO_CLUSTER)
+                agreements.append(found.agreement.adjusted_rand_index)
+        return _mean_sd(np.array(agreements))
 
     def _keys(self, frame: pd.DataFrame) -> list[tuple[str, int]]:
         return list(zip(frame["method"], frame["n_clusters"], strict=True))

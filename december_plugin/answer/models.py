@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,11 @@ class StudiedModels(ArrayRepr):
     names
         Of the models.
     vectors
-        For each model the N neurons in the space of the study, (N, D) float64; D may differ.
+        For each model its neurons in the space of the study, (n, D) float64; D may differ.
+    rows
+        For each model which of the N neurons these are, (n,), ascending: all, unless some are left out.
     ids
-        Who the neurons are.
+        Who the N neurons are.
     given
         Position of every neuron among the rows of arrays that were given with the models, such as known types, (N,).
     from_recording
@@ -47,6 +50,7 @@ class StudiedModels(ArrayRepr):
 
     names: tuple[str, ...]
     vectors: tuple[npt.NDArray[np.float64], ...]
+    rows: tuple[npt.NDArray[np.int64], ...]
     ids: NeuronIds
     given: npt.NDArray[np.int64]
     from_recording: bool
@@ -60,13 +64,41 @@ class StudiedModels(ArrayRepr):
         """Number of neurons N."""
         return len(self.ids)
 
+    @property
+    def n_left_out(self) -> npt.NDArray[np.int64]:
+        """How many neurons of each model are left out, (models,)."""
+        return np.array([self.n_neurons - len(rows) for rows in self.rows], dtype=np.int64)
+
+    @property
+    def common(self) -> npt.NDArray[np.int64]:
+        """Which of the N neurons no model leaves out, ascending."""
+        return self.shared(*range(len(self)))
+
+    def shared(self, *models: int) -> npt.NDArray[np.int64]:
+        """Return which of the N neurons none of these models, by position, leaves out, ascending."""
+        return reduce(np.intersect1d, [self.rows[at] for at in models])
+
+    def places(self, model: int, neurons: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return where some of the N neurons are among those of a model, which must have them."""
+        return np.searchsorted(self.rows[model], neurons)
+
+    def vectors_of(self, neurons: npt.NDArray[np.int64]) -> list[npt.NDArray[np.float64]]:
+        """Return the vectors of neurons that no model leaves out, of every model."""
+        return [own[self.places(at, neurons)] for at, own in enumerate(self.vectors)]
+
+    def keeping(self, kept: npt.NDArray[np.bool_]) -> StudiedModels:
+        """Return the models with some of their neurons, (models, N)."""
+        vectors = tuple(own[mask] for own, mask in zip(self.vectors, kept, strict=True))
+        return replace(self, vectors=vectors, rows=tuple(np.flatnonzero(mask) for mask in kept))
+
     def frame(self) -> pd.DataFrame:
-        """Return one row per model: ``name``, ``source``, ``n_neurons``, ``n_features``."""
+        """Return one row per model: ``name``, ``source``, ``n_neurons``, ``n_left_out``, ``n_features``."""
         return pd.DataFrame(
             {
                 "name": self.names,
                 "source": self.sources,
-                "n_neurons": self.n_neurons,
+                "n_neurons": self.n_neurons - self.n_left_out,
+                "n_left_out": self.n_left_out,
                 "n_features": [vectors.shape[1] for vectors in self.vectors],
             }
         )
@@ -129,6 +161,7 @@ def read_models(
     return StudiedModels(
         names=labels,
         vectors=tuple(vectors),
+        rows=(np.arange(len(ids), dtype=np.int64),) * len(vectors),
         ids=ids,
         given=_positions(ids, units_of_rows(next(iter(given.values())), units)),
         from_recording=first.unit_ids is not None and (sessions is None or unit_ids is not None),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from december_plugin.answer.models import StudiedModels
+from december_plugin.answer.models import FEWEST_NEURONS, StudiedModels
+from december_plugin.clustering.methods import QualityFilter
 from december_plugin.datasets.type_labels import COLUMNS, UNKNOWN, read_type_labels
 from december_plugin.embeddings.neuron_ids import NeuronIds
-from december_plugin.errors import SettingsError
+from december_plugin.errors import EmbeddingError, SettingsError
+from december_plugin.imports.arrays import TABLES, read_array
+from december_plugin.imports.units import read_units
+
+CORRELATION_COLUMN = "test_correlation"
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +77,44 @@ def known_neurons(models: StudiedModels, *, types: Any = None, test_correlations
     )
 
 
+def well_predicted(models: StudiedModels, known: KnownNeurons, wanted: QualityFilter) -> StudiedModels:
+    """Return the models with the neurons that each of them predicts well enough.
+
+    Raises
+    ------
+    SettingsError
+        If neurons are to be left out, and no test correlations are given.
+    EmbeddingError
+        If no neuron of a model is left, or fewer than three that all models keep.
+    """
+    least = wanted.minimum_test_correlation
+    if least is None:
+        return models
+    if known.test_correlations is None:
+        raise SettingsError(
+            f"minimum_test_correlation is {least:g}, but no test correlations are given; pass them as "
+            "`test_correlations` (on the command line `--test-correlations`), or leave it out.",
+            setting="minimum_test_correlation",
+        )
+    correlations = known.test_correlations.astype(np.float32)  # as tables store them
+    kept = wanted.keeps(correlations)
+    for name, own, values in zip(models.names, kept, correlations, strict=True):
+        if not own.any():
+            n_known = int((~np.isnan(values)).sum())
+            best = f"the best of {n_known:,} has {np.nanmax(values):.3f}" if n_known else "none of them is known"
+            raise EmbeddingError(
+                f"no neuron of the model {name!r} has a test correlation of at least {least:g}: {best}. Choose a "
+                "smaller minimum_test_correlation."
+            )
+    left = models.keeping(kept)
+    if len(left.common) < FEWEST_NEURONS:
+        raise EmbeddingError(
+            f"the models have {len(left.common)} neurons in common whose test correlation is at least {least:g}; "
+            f"{FEWEST_NEURONS} are the least that can be compared. Choose a smaller minimum_test_correlation."
+        )
+    return left
+
+
 def _types(types: Any, models: StudiedModels) -> npt.NDArray[np.object_]:
     if isinstance(types, (str, Path)):
         types = read_type_labels(types)
@@ -110,6 +153,10 @@ def _is_unknown(value: Any) -> bool:
 
 
 def _correlations(given: Any, models: StudiedModels) -> npt.NDArray[np.float64]:
+    if _is_table(given):
+        given = [given]
+    if isinstance(given, (list, tuple)) and given and all(map(_is_table, given)):
+        return _correlations_of_tables(given, models)
     if isinstance(given, Mapping):
         unknown = [name for name in models.names if name not in given]
         if unknown:
@@ -129,3 +176,37 @@ def _correlations(given: Any, models: StudiedModels) -> npt.NDArray[np.float64]:
     if (np.abs(values[~np.isnan(values)]) > 1).any():
         raise SettingsError("test_correlations has values outside of -1 to 1.", setting="test_correlations")
     return np.broadcast_to(values, shape)[:, models.given]
+
+
+def _is_table(given: Any) -> bool:
+    return isinstance(given, (str, Path)) or hasattr(given, "columns")
+
+
+def _correlations_of_tables(given: Sequence[Any], models: StudiedModels) -> npt.NDArray[np.float64]:
+    """Return the correlations in tables of units or files, one for all models or one for each."""
+    if len(given) not in (1, len(models)):
+        raise SettingsError(
+            f"test_correlations has {len(given)} tables for {len(models)} models; give one for all, or one for each.",
+            setting="test_correlations",
+        )
+    found = [_correlations_of_table(table, models) for table in given]
+    return np.array(found * (len(models) if len(found) == 1 else 1)).reshape(len(models), models.n_neurons)
+
+
+def _correlations_of_table(table: Any, models: StudiedModels) -> npt.NDArray[np.float64]:
+    if isinstance(table, (str, Path)) and Path(table).suffix not in TABLES:
+        values = np.asarray(read_array(table))
+        if values.ndim != 1:
+            raise SettingsError(
+                f"{table} has the shape {values.shape}; test correlations of a model are (neurons,).",
+                setting="test_correlations",
+            )
+        return _correlations(values, models)[0]
+    units = read_units(table, test_correlation=CORRELATION_COLUMN)
+    at = NeuronIds(units.data_keys, units.unit_ids).index.get_indexer(models.ids.index)
+    if (at < 0).all():
+        raise SettingsError("test_correlations has no neuron of the models.", setting="test_correlations")
+    assert units.test_correlations is not None
+    found = units.test_correlations[at]
+    found[at < 0] = np.nan
+    return found

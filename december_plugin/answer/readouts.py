@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from december_plugin.answer.computation import compute, n_clusterings
+from december_plugin.answer.computation import compute, has_stability_null, n_clusterings
 from december_plugin.answer.frames import StudyFrames
 from december_plugin.answer.models import read_models
-from december_plugin.answer.neurons import known_neurons
+from december_plugin.answer.neurons import known_neurons, well_predicted
 from december_plugin.answer.progress import reported
 from december_plugin.answer.settings import StudySettings
 from december_plugin.answer.study import Study
+from december_plugin.clustering.methods import QualityFilter
 from december_plugin.embeddings.space import EmbeddingSpace
-from december_plugin.errors import SettingsError
+from december_plugin.errors import DecemberError, SettingsError
 from december_plugin.evaluation.null import DEFAULT_DRAWS
 from december_plugin.findings.cluster_counts import choose_cluster_count
 from december_plugin.findings.selection import chosen_row
@@ -26,7 +28,7 @@ METHODS = ("kmeans", "gmm", "t_mixture")
 def study_readouts(
     models: Any,
     *,
-    n_clusters: int | Iterable[int],
+    n_clusters: int | Iterable[int] | None = None,
     methods: str | Sequence[str] | Mapping[str, Mapping[str, Any]] = METHODS,
     space: str | None = None,
     normalize: str | None = None,
@@ -37,6 +39,7 @@ def study_readouts(
     unit_ids: Any = None,
     types: Any = None,
     test_correlations: Any = None,
+    minimum_test_correlation: float | None = None,
     shown: int | None = None,
     null_draws: int = DEFAULT_DRAWS,
     null_method: str = "elliptical",
@@ -60,10 +63,13 @@ def study_readouts(
         one of these (``.npy``, ``.npz``, ``.csv``, ``.parquet``, ``.pth``, ``.pt``, ``.ckpt``, ``.safetensors``); or a
         model itself, with ``readout``. A single model has criteria for the number of clusters, and no agreement.
     n_clusters
-        The numbers of clusters K, such as ``range(3, 21)``. Criteria for K need at least three.
+        The numbers of clusters K, such as ``range(3, 21)``. Criteria for K need at least three. Left out where all
+        methods find the number of clusters.
     methods
         Of "kmeans", "gmm", "t_mixture" and the others in :data:`december_plugin.clustering.methods.POST_HOC`; as a
-        mapping with their settings, ``{"t_mixture": {"weights": "learned"}}``.
+        mapping with their settings, ``{"t_mixture": {"weights": "learned"}}``. Methods that find the number of
+        clusters, "hdbscan" and "t_neb" with ``min_depth``, cluster every model once; frames have the median over
+        models as K, and what each model has in ``clusterings``.
     space
         "readout": the readout vectors, whose basis training picks by chance. "functional": distances of predicted
         drives, for which ``covariances`` or ``batches`` are needed. None: "functional" where one of these is given.
@@ -87,12 +93,18 @@ def study_readouts(
         file with ``data_key``, ``unit_id`` and ``type``.
     test_correlations
         How well neurons are predicted: (N,), or (models, N), NaN where unknown; or a mapping of names to (N,). All in
-        the order of the first model's rows.
+        the order of the first model's rows. Or tables of units with a column ``test_correlation``, or paths of these or
+        of ``.npy`` files (N,): one for all models, or a list with one for each.
+    minimum_test_correlation
+        Only neurons with at least this test correlation are clustered, in every model its own; a neuron whose
+        correlation is unknown is left out. Models are compared over the neurons that both keep, surrogates and
+        consensus are of those that all keep. None: all neurons.
     shown
         The number of clusters that the report shows one by one. None: that of the known types, else the one on which
         criteria agree, else the middle one.
     null_draws
-        Surrogates; 0 for none. The smallest p value is ``1 / (1 + null_draws)``, and most of the time goes here.
+        Surrogates; 0 for none. The smallest p value is ``1 / (1 + null_draws)``, and most of the time goes here. With a
+        single model it is the stability of the clusters that are shown that is compared with that of surrogates.
     null_method
         How surrogates are drawn, such as "elliptical", or "combined", the strictest: see
         :mod:`december_plugin.evaluation.null`.
@@ -119,8 +131,8 @@ def study_readouts(
         For a setting that is not allowed, K above the number of neurons, names or unit ids that are there twice, or
         where the report cannot be written, before anything is computed.
     EmbeddingError
-        If a model cannot be read or is not finite, models cannot be of the same neurons, or a covariance is missing,
-        not symmetric or of another D.
+        If a model cannot be read or is not finite, models cannot be of the same neurons, a covariance is missing, not
+        symmetric or of another D, or no neuron has the ``minimum_test_correlation``.
 
     Examples
     --------
@@ -135,6 +147,7 @@ def study_readouts(
     """
     if report is not None:
         check_replaceable(Path(report), force=False)
+    neurons = QualityFilter(minimum_test_correlation=minimum_test_correlation)
     compared = _space(space, normalize, is_given=covariances is not None or batches is not None)
     read = read_models(
         models,
@@ -146,24 +159,29 @@ def study_readouts(
         unit_ids=unit_ids,
         seed=seed,
     )
+    known = known_neurons(read, types=types, test_correlations=test_correlations)
+    read = well_predicted(read, known, neurons)
     settings = StudySettings.of(
         n_clusters=n_clusters,
         methods=methods,
         space=compared,
+        neurons=neurons,
         null_draws=null_draws,
         null_method=null_method,
         seed=seed,
         n_jobs=n_jobs,
         tsne=tsne,
-        n_neurons=read.n_neurons,
+        n_neurons=min(map(len, read.rows)),
     )
-    known = known_neurons(read, types=types, test_correlations=test_correlations)
     if shown is not None and shown not in settings.n_clusters:
-        counts = ", ".join(map(str, settings.n_clusters))
+        counts = ", ".join(map(str, settings.n_clusters)) or "of which there are none: leave it out"
         raise SettingsError(f"shown is {shown!r}; it must be one of the n_clusters, {counts}.", setting="shown")
     with reported(progress, n_clusterings(read, settings)) as told:
         computation = compute(read, settings, told)
-    study = _assembled(StudyFrames(read, settings, computation, known), shown)
+        study = _assembled(StudyFrames(read, settings, computation, known), shown)
+        if has_stability_null(read, settings):
+            with suppress(DecemberError):  # the report says why it is missing
+                study.frames.resampled(str(study.shown["method"]), int(study.shown["n_clusters"]), told)
     if report is not None:
         study.write_report(report)
     return study

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from december_plugin.answer.data import StudyData
+from december_plugin.clustering.methods import METHODS
 from december_plugin.errors import DecemberError
 from december_plugin.evaluation.stability import MOST_RESAMPLED
 from december_plugin.findings.data import (
@@ -94,12 +95,14 @@ def study_report(study: StudyData, analysis: Analysis, *, title: str = "", comma
 
 def _entries(study: StudyData) -> pd.DataFrame:
     settings = study.settings
-    space = {"space": settings.space.space, "normalize": settings.space.normalize}
+    shared: dict[str, Any] = {"space": settings.space.space, "normalize": settings.space.normalize}
+    if settings.neurons.minimum_test_correlation is not None:
+        shared["minimum_test_correlation"] = settings.neurons.minimum_test_correlation
     rows = [
-        {"kind": "clustering", "fn": method, "hash": "", "comment": "", "config": json.dumps({**own, **space})}
+        {"kind": "clustering", "fn": method, "hash": "", "comment": "", "config": json.dumps({**own, **shared})}
         for method, own in settings.methods.items()
     ]
-    if settings.null_draws and len(study.models) > 1:
+    if settings.null_draws:
         config = json.dumps({"method": settings.null_method, "n_draws": settings.null_draws, "seed": settings.seed})
         rows.append({"kind": "surrogates", "fn": "", "hash": "", "comment": "", "config": config})
     return pd.DataFrame(rows)
@@ -129,6 +132,7 @@ def _chosen(study: StudyData, missing: list[MissingItem]) -> SelectedConfigurati
         neurons=study.neurons,
         from_recording=study.frames.models.from_recording,
         resampled=_resampled(study, missing),
+        finds_count=row["identity"].finds_count,
     )
 
 
@@ -136,7 +140,7 @@ def _resampled(study: StudyData, missing: list[MissingItem]) -> pd.DataFrame:
     """Return the stability of a single model's clusters; empty, and for one model noted as missing, where not known."""
     if len(study.models) > 1:
         return pd.DataFrame()
-    n_neurons = study.frames.models.n_neurons
+    n_neurons = len(study.frames.models.common)
     remedy = f"It takes long for {n_neurons:,} neurons. {MODELS.resample}"
     if n_neurons <= MOST_RESAMPLED:
         try:
@@ -149,7 +153,8 @@ def _resampled(study: StudyData, missing: list[MissingItem]) -> pd.DataFrame:
 
 def _embedding(study: StudyData) -> Embedding:
     models = study.frames.models
-    return drawn_embedding(models.vectors[0], study.neurons, seed=models.names[0], what=study.settings.vectors_in_words)
+    vectors = models.vectors_of(models.common)[0]
+    return drawn_embedding(vectors, study.neurons, seed=models.names[0], what=study.settings.vectors_in_words)
 
 
 def _confusions(study: StudyData) -> tuple[Confusion, ...]:
@@ -159,14 +164,20 @@ def _confusions(study: StudyData) -> tuple[Confusion, ...]:
     count = int(study.shown["n_clusters"])
     rows = study.agreement[study.agreement["n_clusters"] == count]
     return tuple(
-        Confusion(str(row["label"]), count, known.types_name, study.frames.confusion(str(row["method"]), count))
+        Confusion(
+            *(str(row["label"]), count, known.types_name, study.frames.confusion(str(row["method"]), count)),
+            finds_count=row["identity"].finds_count,
+        )
         for row in rows.to_dict("records")
     )
 
 
 def _missing(study: StudyData) -> list[MissingItem]:
     known = study.frames.known
-    found = []
+    found = [
+        MissingItem(f"{METHODS[method].name}, which found no clusters", reason)
+        for (method, _), reason in study.frames.computation.failed.items()
+    ]
     if len(study.models) < 2:
         found.append(
             MissingItem("the stability of each neuron's cluster, for which two models are needed", MODELS.add_models)

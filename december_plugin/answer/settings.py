@@ -6,7 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from december_plugin.clustering.methods import POST_HOC, canonical_settings, own_settings, setting_mistakes
+from december_plugin.clustering.methods import (
+    FOUND,
+    POST_HOC,
+    QualityFilter,
+    canonical_settings,
+    finds_count,
+    own_settings,
+    setting_mistakes,
+)
 from december_plugin.embeddings.space import EmbeddingSpace
 from december_plugin.errors import SettingsError, did_you_mean
 from december_plugin.evaluation.null import SURROGATE_METHODS
@@ -28,11 +36,13 @@ class StudySettings:
     Attributes
     ----------
     n_clusters
-        The numbers of clusters K, ascending.
+        The numbers of clusters K, ascending, of methods that are given it.
     methods
         Method to its settings, all of them.
     space
         What of a neuron is compared.
+    neurons
+        Which neurons are clustered.
     null_draws, null_method
         Surrogates of all models, 0 for none; how they are drawn, see :mod:`december_plugin.evaluation.null`.
     seed
@@ -46,6 +56,7 @@ class StudySettings:
     n_clusters: tuple[int, ...]
     methods: Mapping[str, Mapping[str, Any]]
     space: EmbeddingSpace
+    neurons: QualityFilter
     null_draws: int
     null_method: str
     seed: int
@@ -59,6 +70,7 @@ class StudySettings:
         n_clusters: Any,
         methods: Any,
         space: EmbeddingSpace,
+        neurons: QualityFilter,
         null_draws: Any,
         null_method: Any,
         seed: Any,
@@ -73,10 +85,13 @@ class StudySettings:
             raise SettingsError(f"null_draws is {null_draws}; at most {MOST_DRAWS} are allowed.", setting="null_draws")
         if n_jobs != -1:
             n_jobs = check_count("n_jobs", n_jobs)
+        chosen = checked_methods(methods, seed=seed)
+        is_given = any(not finds_count(method, own) for method, own in chosen.items())
         return cls(
-            n_clusters=checked_counts(n_clusters, n_neurons=n_neurons),
-            methods=checked_methods(methods, seed=seed),
+            n_clusters=checked_counts(n_clusters, n_neurons=n_neurons, is_needed=is_given),
+            methods=chosen,
             space=space,
+            neurons=neurons,
             null_draws=null_draws,
             null_method=check_choice("null_method", null_method, SURROGATE_METHODS),
             seed=seed,
@@ -89,13 +104,43 @@ class StudySettings:
         """What is clustered: "readout vectors", "directions of functional embeddings"."""
         return self.space.vectors
 
+    def finds_count(self, method: str) -> bool:
+        """Return whether one of the methods finds the number of clusters itself."""
+        return finds_count(method, self.methods[method])
+
+    def counts_of(self, method: str) -> tuple[int, ...]:
+        """Return the numbers of clusters with which a method clusters: 0 alone where it finds them."""
+        return (FOUND,) if self.finds_count(method) else self.n_clusters
+
+    @property
+    def configurations(self) -> list[tuple[str, int]]:
+        """What is compared within: every method with every number of clusters, 0 where it finds them."""
+        return [(method, count) for method in self.methods for count in self.counts_of(method)]
+
     def in_words(self, method: str) -> str:
         """Return the settings of a method, as they are compared."""
         return ", ".join(f"{name}={value}" for name, value in sorted(self.methods[method].items()))
 
 
-def checked_counts(n_clusters: Any, *, n_neurons: int) -> tuple[int, ...]:
-    """Return numbers of clusters, ascending, each once; each from 1 to the number of neurons."""
+def checked_counts(n_clusters: Any, *, n_neurons: int, is_needed: bool = True) -> tuple[int, ...]:
+    """Return numbers of clusters, ascending, each once; each from 1 to the number of neurons.
+
+    Parameters
+    ----------
+    n_clusters
+        What is given.
+    n_neurons
+        Of the model with the fewest.
+    is_needed
+        Whether a method is given the number of clusters; otherwise None is none at all, and nothing else is allowed.
+    """
+    if not is_needed:
+        if n_clusters is None:
+            return ()
+        raise SettingsError(
+            f"n_clusters is {n_clusters!r}; leave it out: all methods of the study find the number of clusters.",
+            setting="n_clusters",
+        )
     given: list[Any] = [n_clusters]
     if isinstance(n_clusters, Iterable) and not isinstance(n_clusters, (str, bytes, Mapping)):
         given = list(n_clusters)
@@ -136,19 +181,8 @@ def checked_methods(methods: Any, *, seed: int) -> dict[str, dict[str, Any]]:
             raise SettingsError(
                 f"there is no method {method!r}. {did_you_mean(str(method), POST_HOC)}", setting="methods"
             )
-        if POST_HOC[method].count == "found":
-            raise SettingsError(
-                f"{method} finds the number of clusters itself; a study compares models at numbers that are given.",
-                setting="methods",
-            )
         own = {"seed": seed} if "seed" in POST_HOC[method].defaults else {}
         own |= methods[method] if isinstance(methods, Mapping) else {}
-        if "minimum_test_correlation" in own:
-            raise SettingsError(
-                "minimum_test_correlation is a setting of clusterings in the tables; a study compares the neurons that "
-                "it is given. Leave the others out of its vectors.",
-                setting="minimum_test_correlation",
-            )
         shared = [name for name in own if name not in own_settings(own)]
         if shared:
             raise SettingsError(

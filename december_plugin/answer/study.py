@@ -10,11 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from december_plugin.answer.data import StudyData
-from december_plugin.embeddings.neuron_ids import NeuronIds
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.stability import DEFAULT_RESAMPLINGS
 from december_plugin.findings.data import Analysis, ReportData
 from december_plugin.findings.verdict import Answer, answer
+from december_plugin.validation.checks import check_integer
 
 SHOWN = ("method", "n_clusters", "agreement_mean", "null_mean", "p_value", "silhouette_mean")
 
@@ -28,28 +28,39 @@ class Study(StudyData):
     See :class:`~december_plugin.answer.data.StudyData` for its frames.
     """
 
-    def labels(self, method: str, n_clusters: int) -> pd.DataFrame:
+    def labels(self, method: str, n_clusters: int | None = None) -> pd.DataFrame:
         """Return the cluster of every neuron in every model, as each numbers them.
+
+        Parameters
+        ----------
+        method, n_clusters
+            Of the clustering; without a number where the method finds it.
 
         Returns
         -------
         pandas.DataFrame
-            One row per neuron, indexed by ``data_key`` and ``unit_id``, one column per model.
+            One row per neuron, indexed by ``data_key`` and ``unit_id``, one column per model; -1 for a neuron without a
+            cluster, missing for one that the model leaves out.
 
         Raises
         ------
         SettingsError
             If this was not computed.
         """
-        found = self.frames.computation.clusterings[self._checked(method, n_clusters)]
-        columns = {name: each.labels for name, each in zip(self.models["name"], found, strict=True)}
-        return pd.DataFrame(columns, index=self._ids.index.set_names(["data_key", "unit_id"]))
+        return self.frames.labels(*self._checked(method, n_clusters))
 
-    def clusters_of(self, method: str, n_clusters: int) -> pd.DataFrame:
+    def clusters_of(self, method: str, n_clusters: int | None = None) -> pd.DataFrame:
         """Return the frame ``neurons`` for another method and K; a SettingsError if this was not computed."""
         return self.frames.neurons(*self._checked(method, n_clusters))
 
-    def stability(self, method: str, n_clusters: int, *, n_draws: int = DEFAULT_RESAMPLINGS) -> pd.DataFrame:
+    def stability(
+        self,
+        method: str,
+        n_clusters: int | None = None,
+        *,
+        n_draws: int = DEFAULT_RESAMPLINGS,
+        null_draws: int = 0,
+    ) -> pd.DataFrame:
         """Return how well the clusters of every model are found again in random halves of its neurons.
 
         What can be said of a single model; less than agreement between models, as all halves share its training.
@@ -60,22 +71,27 @@ class Study(StudyData):
             Of the clustering.
         n_draws
             Number of halves.
+        null_draws
+            Surrogates without clusters, each of which is clustered ``1 + n_draws`` times; 0 for none.
 
         Returns
         -------
         pandas.DataFrame
             One row per model and cluster: ``model``, ``cluster``, ``n_neurons``, and over draws mean and standard
             deviation of the Jaccard similarity with the most similar cluster of the half (Hennig 2007: from 0.75 on a
-            cluster is stable, below 0.5 it dissolves; slices of a continuum can be stable, too).
+            cluster is stable, below 0.5 it dissolves; slices of a continuum can be stable, too). With ``null_draws``
+            also ``jaccard``, the mean over the model's clusters weighted with their neurons, that of surrogates
+            ``null_mean``, and the ``p_value``.
 
         Raises
         ------
         SettingsError
-            If this was not computed, or ``n_draws`` is below 1.
+            If this was not computed, ``n_draws`` is below 1, or ``null_draws`` is below 0.
         """
-        return self.frames.stability(*self._checked(method, n_clusters), n_draws=n_draws)
+        check_integer("null_draws", null_draws, minimum=0)
+        return self.frames.stability(*self._checked(method, n_clusters), n_draws=n_draws, null_draws=null_draws)
 
-    def confusion(self, method: str, n_clusters: int) -> pd.DataFrame:
+    def confusion(self, method: str, n_clusters: int | None = None) -> pd.DataFrame:
         """Return the numbers of neurons by cluster and known type, matched, as ``results.confusion_frame`` does."""
         if self.frames.known.types is None:
             raise SettingsError("this study has no known types; give them as `types`.")
@@ -139,17 +155,18 @@ class Study(StudyData):
         write_report(target, render_report(self.report_data(title=title, command=command)))
         return target
 
-    @property
-    def _ids(self) -> NeuronIds:
-        return self.frames.models.ids
-
-    def _checked(self, method: str, n_clusters: int) -> tuple[str, int]:
-        if (method, n_clusters) not in self.frames.computation.clusterings:
-            counts = ", ".join(map(str, self.settings.n_clusters))
-            raise SettingsError(
-                f"there is no clustering {method!r} with K = {n_clusters}. Computed are "
-                f"{', '.join(self.settings.methods)}, each with K = {counts}."
+    def _checked(self, method: str, n_clusters: int | None) -> tuple[str, int]:
+        """Return method and K of a clustering that was computed, or raise."""
+        own = self.agreement[self.agreement["method"] == method]
+        if n_clusters is None and len(own) == 1 and self.settings.finds_count(method):
+            return method, int(own["n_clusters"].iloc[0])
+        if n_clusters is None or not (own["n_clusters"] == n_clusters).any():
+            asked = "without a number of clusters" if n_clusters is None else f"with K = {n_clusters}"
+            computed = "; ".join(
+                f"{name} with K = {', '.join(map(str, rows['n_clusters']))}"
+                for name, rows in self.agreement.groupby("method", sort=False)
             )
+            raise SettingsError(f"there is no clustering {method!r} {asked}. Computed are {computed}.")
         return method, int(n_clusters)
 
     def __repr__(self) -> str:

@@ -377,6 +377,14 @@ def _canonical(name: str, value: Any, default: Any) -> Any:
     return value
 
 
+def finds_count(method: str, settings: Mapping[str, Any]) -> bool:
+    """Return whether a method finds the number of clusters itself; of an unknown method that is not known, False."""
+    described = METHODS.get(method)
+    if described is None or described.count == "given":
+        return False
+    return described.count == "found" or settings.get(described.finds_by) is not None
+
+
 def checked_n_clusters(method: str, n_clusters: Any, settings: Mapping[str, Any] | None = None) -> int:
     """Return the number of clusters as it is stored for a post hoc method: 0 where the method finds it.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from december_plugin.clustering.methods import ALL_NEURONS, METHODS, QualityFilter
 from december_plugin.embeddings.space import READOUT_SPACE, EmbeddingSpace
+from december_plugin.text.formatting import numbered
 
 # Kinds, in the order of legends, and what each is called.
 NAMES = {
@@ -45,6 +46,8 @@ class Method:
         The space of the vectors that are clustered.
     neurons
         Which neurons are clustered.
+    finds_count
+        Whether it finds the number of clusters itself, which may be another one in every model.
     """
 
     kind: str
@@ -54,6 +57,7 @@ class Method:
     core: str = ""
     space: EmbeddingSpace = READOUT_SPACE
     neurons: QualityFilter = ALL_NEURONS
+    finds_count: bool = False
 
     @property
     def name(self) -> str:
@@ -86,6 +90,26 @@ class Method:
         """Sort key of legends: DECEMber, the other methods by kind, then the controls."""
         kinds = list(NAMES)
         return self.is_control, kinds.index(self.kind) if self.kind in kinds else len(kinds)
+
+
+def with_count(label: str, n_clusters: int, *, is_found: bool = False, n_models: int = 1) -> str:
+    """Return a label with its number of clusters, as titles have it.
+
+    Parameters
+    ----------
+    label
+        Of the method.
+    n_clusters
+        The number of clusters; where the method finds it, the median over models.
+    is_found
+        Whether the method finds it.
+    n_models
+        Number of models.
+    """
+    if not is_found:
+        return f"{label}, K = {n_clusters}"
+    median = f" (median over {n_models} models)" if n_models > 1 else ""
+    return f"{label}, which found {numbered(n_clusters, 'cluster')}{median}"
 
 
 def role_order(role: object) -> int:

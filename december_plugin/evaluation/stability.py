@@ -11,7 +11,7 @@ slices of a continuum are found again, too, the better the fewer there are. :fun
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.errors import NoClustersError, SettingsError
 from december_plugin.evaluation.agreement import compare_partitions
-from december_plugin.evaluation.null import NullBand, SurrogateReadouts, null_band
+from december_plugin.evaluation.null import NullBand, SurrogateReadouts, null_band, surrogates_of
 from december_plugin.text.array_repr import ArrayRepr
 from december_plugin.validation.checks import check_count, check_seed, is_number
 
@@ -170,13 +170,39 @@ def stability_null(
     method, seed
         Of the surrogates, see :class:`~december_plugin.evaluation.null.SurrogateReadouts`.
     """
-    surrogates = SurrogateReadouts([np.asarray(vectors, dtype=np.float64)], method=method, seed=seed)
-    values = []
-    for number in range(check_count("n_surrogates", n_surrogates)):
-        (drawn,) = surrogates.draw(number).readouts
-        labels = _clustered(cluster, drawn)
-        if (labels == NO_CLUSTER).all():
-            values.append(0.0)
-            continue
-        values.append(cluster_stability(drawn, labels, cluster, n_draws=n_draws, share=share, seed=seed).overall)
+    surrogates = surrogates_of([np.asarray(vectors, dtype=np.float64)], method=method, seed=seed)
+    values = [
+        surrogate_stability(surrogates, number, cluster, n_draws=n_draws, share=share, seed=seed)
+        for number in range(check_count("n_surrogates", n_surrogates))
+    ]
     return null_band(values, observed)
+
+
+def surrogate_stability(
+    surrogates: Sequence[SurrogateReadouts],
+    number: int,
+    cluster: PartClusterer,
+    *,
+    n_draws: int = DEFAULT_RESAMPLINGS,
+    share: float = DEFAULT_SHARE,
+    seed: int = 0,
+) -> float:
+    """Return :attr:`ClusterStability.overall` of one surrogate, of several kinds of it the highest; 0 without clusters.
+
+    Parameters
+    ----------
+    surrogates
+        One of each kind, of one model, as :func:`december_plugin.evaluation.null.surrogates_of` returns them.
+    number
+        Of the draw.
+    cluster, n_draws, share, seed
+        As for :func:`cluster_stability`.
+    """
+    return max(_overall(kind.draw(number).readouts[0], cluster, n_draws, share, seed) for kind in surrogates)
+
+
+def _overall(drawn: FloatArray, cluster: PartClusterer, n_draws: int, share: float, seed: int) -> float:
+    labels = _clustered(cluster, drawn)
+    if (labels == NO_CLUSTER).all():
+        return 0.0
+    return cluster_stability(drawn, labels, cluster, n_draws=n_draws, share=share, seed=seed).overall

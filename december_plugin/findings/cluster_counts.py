@@ -53,7 +53,8 @@ def choose_cluster_count(frame: pd.DataFrame) -> pd.DataFrame:
     ----------
     frame
         As :func:`december_plugin.results.cluster_count_table` returns it. Of the columns that describe a curve
-        (:data:`CURVE`), those that it has.
+        (:data:`CURVE`), those that it has. Methods that find the number of clusters themselves, by ``identity``, have
+        no curve and are left out.
 
     Returns
     -------
@@ -66,6 +67,8 @@ def choose_cluster_count(frame: pd.DataFrame) -> pd.DataFrame:
         least two criteria agree on, with its uncertainty ``count_low`` to ``count_high`` and ``agreeing``, the names of
         these criteria; NaN and "" for none. ``statement``, a sentence.
     """
+    if "identity" in frame:
+        frame = frame[[not method.finds_count for method in frame["identity"]]]
     described_by = [name for name in CURVE if name in frame]
     columns = ["label", *described_by, "smallest", "largest", "n_counts"]
     columns += [f"{name}{part}" for name in _PHRASES for part in ("", "_low", "_high", "_says")]

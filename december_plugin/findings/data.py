@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from december_plugin.evaluation.cluster_tree import ClusterTree
+from december_plugin.evaluation.methods import with_count
 from december_plugin.findings.wording import SEEDS, Wording
 
 
@@ -36,7 +37,9 @@ class SelectedConfiguration:
         Whether all unit ids are the recording's, and not positions.
     resampled
         Of a single model, how well its clusters are found again in random parts of its neurons, as ``stability_frame``
-        has it; empty where it is not known.
+        has it, with its null where surrogates were drawn; empty where it is not known.
+    finds_count
+        Whether the method finds the number of clusters itself.
     """
 
     label: str
@@ -47,6 +50,12 @@ class SelectedConfiguration:
     neurons: pd.DataFrame
     from_recording: bool = True
     resampled: pd.DataFrame = field(default_factory=pd.DataFrame)
+    finds_count: bool = False
+
+    @property
+    def title(self) -> str:
+        """Method and number of clusters, as titles have them."""
+        return with_count(self.label, self.n_clusters, is_found=self.finds_count, n_models=self.n_seeds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +88,22 @@ class Embedding:
 
 @dataclass(frozen=True, eq=False)
 class Confusion:
-    """Clusters against known types; ``frame`` as ``confusion_frame`` returns it."""
+    """Clusters against known types; ``frame`` as ``confusion_frame`` returns it.
+
+    ``finds_count`` says whether the method finds the number of clusters itself.
+    """
 
     label: str
     n_clusters: int
     types_name: str
     frame: pd.DataFrame
+    finds_count: bool = False
+
+    @property
+    def title(self) -> str:
+        """Method and number of clusters, as titles have them."""
+        n_models = int(self.frame.attrs.get("n_seeds", 1))
+        return with_count(self.label, self.n_clusters, is_found=self.finds_count, n_models=n_models)
 
 
 def whose_clusters(attrs: Mapping[Any, Any], wording: Wording = SEEDS) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 from december_plugin.clustering.methods import filter_of_column
 from december_plugin.embeddings.space import READOUT_SPACE, EmbeddingSpace
 from december_plugin.errors import SettingsError
-from december_plugin.evaluation.methods import NAMES
+from december_plugin.evaluation.methods import NAMES, with_count
 from december_plugin.findings.verdict import agreed_counts
 
 OWN_SPACES = "each in its own space"
@@ -40,11 +40,15 @@ def chosen_row(
     elif agreed is not None and agreed[0] in counts:
         count, why = int(agreed[0]), "on which criteria agree"
     else:
-        count, why = int(counts[len(counts) // 2]), f"the middle one of {', '.join(map(str, counts))}"
+        count = int(counts[len(counts) // 2])
+        why = f"the middle one of {', '.join(map(str, counts))}" if len(counts) > 1 else "the only one"
     rows = rows[rows["n_clusters"] == count]
     row = rows.loc[rows["gradient_ratio"].fillna(np.inf).idxmin()].copy()
     gentlest = " with the gentlest clustering loss" if is_december.any() and len(rows) > 1 else ""
-    row["reason"] = f"K = {count}, {why}; {row['label']}{gentlest}"
+    named = row["label"]
+    if row["identity"].finds_count:
+        named = with_count(named, count, is_found=True, n_models=int(row["n_models"]))
+    row["reason"] = f"K = {count}, {why}; {named}{gentlest}"
     return row
 
 

@@ -9,6 +9,7 @@ freezes the partition it started from raises it, too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -158,6 +159,9 @@ def _one_model(question: str, analysis: Analysis) -> Evidence:
     lacking = f"there is only one {wording.one}"
     if chosen is not None and len(chosen.resampled):
         lacking += f" ({_found_again(chosen.resampled)} are found again in parts of its neurons)"
+        if _beside_surrogates(chosen.resampled):
+            text = f"There is one {wording.one}: nothing to agree with. How stable its clusters are beside those of "
+            text += "surrogates is said below."
     return Evidence(question, "missing", text, wording.add_models, lacking)
 
 
@@ -235,11 +239,11 @@ def _seeds_agree(analysis: Analysis) -> Evidence:
         text = f"With one {wording.one} it is not known which neurons keep their cluster."
         if chosen is None or chosen.resampled.empty:
             return Evidence(question, "missing", text, wording.add_models)
-        text = f"{text} {chosen.label}, K = {chosen.n_clusters}: {resampled_words(chosen)}"
+        text = f"{text} {chosen.title}: {resampled_words(chosen)}"
         return Evidence(question, "open", text, wording.add_models)
     stability = chosen.neurons["stability"]
     text = (
-        f"{chosen.label}, K = {chosen.n_clusters}: {(stability >= 1).mean():.0%} of {len(stability):,} neurons are in "
+        f"{chosen.title}: {(stability >= 1).mean():.0%} of {len(stability):,} neurons are in "
         f"the same cluster in all {chosen.n_seeds} {wording.many} (clusters matched between {wording.many} first). "
         "Stable cores are needed for types, but a continuum has them, too."
     )
@@ -255,8 +259,20 @@ def resampled_words(chosen: SelectedConfiguration) -> str:
     return (
         f"Clustered again, {frame.attrs['share']:.0%} of the neurons at a time ({frame.attrs['n_draws']} draws), "
         f"{_found_again(frame)} are found again (Jaccard similarity of at least {STABLE:g} on average) and "
-        f"{n_dissolved} dissolve (below {DISSOLVED:g}). Slices of a continuum can be found again, too, and all parts "
-        "share one training: this says less than agreement between models."
+        f"{n_dissolved} dissolve (below {DISSOLVED:g}).{_beside_surrogates(frame)} Slices of a continuum can be found "
+        "again, too, and all parts share one training: this says less than agreement between models."
+    )
+
+
+def _beside_surrogates(frame: pd.DataFrame) -> str:
+    """Return how the stability of a single model's clusters compares with that of surrogates; "" without any."""
+    attrs = frame.attrs
+    p_value = attrs.get("p_value", math.nan)
+    if math.isnan(p_value):
+        return ""
+    return (
+        f" The mean similarity of all clusters is {attrs['jaccard']:.3f}, that of the clusters of surrogates without "
+        f"clusters {attrs['null_mean']:.3f} (p = {p_value:.3g}, one-sided, {attrs['n_surrogates']} draws)."
     )
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from december_plugin.clustering.methods import ALL_NEURONS, DECEMBER, POST_HOC
+from december_plugin.clustering.methods import ALL_NEURONS, DECEMBER, METHODS, POST_HOC
 from december_plugin.embeddings.space import READOUT_SPACE, EmbeddingSpace
 from december_plugin.evaluation.model_selection import format_n_clusters
 from december_plugin.findings.data import Analysis
 from december_plugin.findings.verdict import agreed_counts
 from december_plugin.findings.wording import Wording
 from december_plugin.text.entry_names import complete_settings, short_function
-from december_plugin.text.formatting import numbered
+from december_plugin.text.formatting import listed, numbered
 
 READOUT_VECTORS = (
     "A readout vector is a neuron's weights on the features of its model's core, in a basis that training picks by "
@@ -107,7 +107,7 @@ def methods_in_words(analysis: Analysis, entries: pd.DataFrame) -> list[tuple[st
     if not analysis.nulls.empty:
         parts.append(("The null", _null(analysis)))
     if not analysis.counts.empty:
-        parts.append(("Number of clusters", _counts(analysis.wording)))
+        parts.append(("Number of clusters", _counts(analysis)))
     if analysis.chosen is not None and analysis.chosen.n_seeds > 1:
         parts.append(("Consensus and stability", _consensus(analysis.wording)))
     return parts
@@ -249,15 +249,33 @@ def _null(analysis: Analysis) -> str:
     )
 
 
-def _counts(wording: Wording) -> str:
+def _counts(analysis: Analysis) -> str:
+    wording = analysis.wording
     return (
         f"Four criteria: agreement between {wording.many} above the mean of its null; log likelihood of held-out "
-        "neurons; Bayesian information criterion; silhouette. k-means has neither likelihood nor BIC. A criterion "
+        f"neurons; Bayesian information criterion; silhouette.{_without_likelihood(analysis)} A criterion "
         "picks a K if it is the only one as good as the best within the error; where several are, it has a range. "
         "Criteria agree on a K if at least two pick it, or narrow it down to less than half of what was tried; the "
         "uncertainty is the range that one of them cannot distinguish. "
         f"{wording.between} can be highest at a K below the true one."
     )
+
+
+def _without_likelihood(analysis: Analysis) -> str:
+    """Return which of the methods have no likelihood, and which find the number of clusters, in sentences."""
+    identities = list(dict.fromkeys(analysis.agreement["identity"]))
+    without = [each.kind for each in identities if each.kind in METHODS and not METHODS[each.kind].has_likelihood]
+    names = [METHODS[kind].name for kind in METHODS if kind in without]
+    text = f" {listed(names)} {'has' if len(names) == 1 else 'have'} neither likelihood nor BIC." if names else ""
+    found = {each.kind for each in identities if each.finds_count}
+    finding = [METHODS[kind].name for kind in METHODS if kind in found]
+    if finding:
+        text += (
+            f" {listed(finding)} {'finds' if len(finding) == 1 else 'find'} the number of clusters in every model by "
+            f"{'itself' if len(finding) == 1 else 'themselves'}: the K of tables and titles is the median over models, "
+            "and no criterion has a curve."
+        )
+    return text
 
 
 def counts_in_words(choices: pd.DataFrame) -> str:

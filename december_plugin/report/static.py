@@ -98,7 +98,7 @@ def embedding_picture(analysis: Analysis) -> Picture | None:
 
     neurons = embedding.neurons.merge(chosen.neurons, on=["data_key", "unit_id"], how="left")
     clusters = neurons["cluster"]
-    groupings: dict[str, Any] = {f"{chosen.label}, K = {chosen.n_clusters}": clusters.fillna(-1).astype(int).to_numpy()}
+    groupings: dict[str, Any] = {chosen.title: clusters.fillna(-1).astype(int).to_numpy()}
     if "type" in neurons and neurons["type"].notna().any():
         groupings["known type"] = neurons["type"].where(neurons["type"].notna(), None).to_numpy(dtype=object)
     groupings["session"] = neurons["data_key"].to_numpy(dtype=object)
@@ -136,7 +136,7 @@ def consensus_picture(analysis: Analysis) -> Picture | None:
         return None
     from december_plugin.plots.confidence import consensus_figure
 
-    title = f"{chosen.label}, K = {chosen.n_clusters}"
+    title = chosen.title
     many = analysis.wording.many
     alt = "Stability and confidence of the neurons by cluster."
     return picture(lambda: consensus_figure(chosen.neurons, title=title, many=many), alt)

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.evaluation.model_selection import CRITERIA, Criterion
 from december_plugin.findings.data import Analysis, Embedding, ReportData, SelectedConfiguration, whose_clusters
+from december_plugin.findings.left_out import left_out_notes
 from december_plugin.findings.verdict import Answer, answer, resampled_words, shown_warnings
 from december_plugin.plots.shown import OTHERS_COLOR, ShownMethods
 from december_plugin.plots.style import MethodStyle
@@ -94,6 +95,7 @@ def _agreement_view(analysis: Analysis, shown: ShownMethods, payload: Payload) -
         "picture": static.agreement_picture(analysis),
         "table": tables.agreement_table_of(analysis),
         "similarity": tables.similarity_table_of(analysis),
+        "left_out": left_out_notes(table, many=wording.many),
         "has_agreement": bool(table["agreement_mean"].notna().any()),
     }
 
@@ -164,7 +166,7 @@ def _confusions_view(analysis: Analysis, payload: Payload) -> list[dict[str, Any
     views = []
     for confusion in analysis.confusions:
         attrs = confusion.frame.attrs
-        title = f"{confusion.label}, K = {confusion.n_clusters}, {whose_clusters(attrs, analysis.wording)}"
+        title = f"{confusion.title}, {whose_clusters(attrs, analysis.wording)}"
         views.append(
             {
                 "title": title,

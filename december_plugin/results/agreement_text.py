@@ -43,6 +43,9 @@ STABILITY = """\
 stability: within each model, how well its clusters are found again in random parts of its neurons: mean Jaccard
 similarity, weighted with neurons, mean ± sd over seeds; from 0.75 a cluster is stable, below 0.5 it dissolves. It needs
 no second seed and says less than their agreement: slices of a continuum are found again, too"""
+STABILITY_NULL = """\
+p of stability: share of surrogates without clusters whose clusters are as stable within a model; of several seeds the
+largest"""
 NO_STABILITY = """\
 Where there is one seed nothing can agree. `stability: [{n_draws: 20}]` in the sweep or import file, registered or
 imported again, lets workers compute how well its clusters are found again in random parts of its neurons; the report
@@ -50,13 +53,23 @@ of one model does so for those that it shows."""
 
 
 def with_stability(table: pd.DataFrame, stability: pd.DataFrame) -> pd.DataFrame:
-    """Return rows of ``agreement_table`` with mean and sd over seeds of the ``jaccard`` of ``stability_table``."""
+    """Return rows of ``agreement_table`` with the stability of ``stability_table``, over seeds.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The rows with mean and standard deviation of the ``jaccard``, ``stability_mean`` and ``stability_sd``; of the
+        null the mean, ``stability_null_mean``, and the largest p value, ``stability_p_value``, NaN where a seed has
+        none.
+    """
     import pandas as pd
 
     own = [name for name in table.columns if name.endswith(("_fn", "_hash"))]
-    groups = stability.groupby(own)["jaccard"]
-    found = pd.DataFrame({"stability_mean": groups.mean(), "stability_sd": groups.std()}).reset_index()
-    return table.merge(found, on=own, how="left")
+    groups = stability.groupby(own)
+    found = pd.DataFrame({"stability_mean": groups["jaccard"].mean(), "stability_sd": groups["jaccard"].std()})
+    found["stability_null_mean"] = groups["null_mean"].agg(lambda values: values.mean(skipna=False))
+    found["stability_p_value"] = groups["p_value"].agg(lambda values: values.max(skipna=False))
+    return table.merge(found.reset_index(), on=own, how="left")
 
 
 def how_to_read(table: pd.DataFrame) -> str:
@@ -86,7 +99,7 @@ def agreement_lines(
     """Return the lines of the table, and of each whether it is the best of its K, which a star says, too.
 
     With columns ``null_mean``, ``null_sd`` and ``p_value`` the null stands beside the agreement between seeds, with
-    ``stability_mean`` and ``stability_sd`` the stability within each model.
+    ``stability_mean`` and ``stability_sd`` the stability within each model, with ``stability_p_value`` its p value.
     """
     name = MEASURE_NAMES.get(measure, measure)
     width = max([len(label) for label in table["label"]] + [6])
@@ -95,10 +108,13 @@ def agreement_lines(
     if table["types_agreement_mean"].notna().any():
         columns.insert(1, (f"{name} to {types_name or 'known types'}", "types_agreement"))
     has_stability = "stability_mean" in table and bool(table["stability_mean"].notna().any())
+    has_stability_null = has_stability and "stability_p_value" in table and table["stability_p_value"].notna().any()
     if has_stability:
         columns.insert(1, ("stability", "stability"))
     widths = [max(len(head), len("0.000 ± 0.000")) + 3 for head, _ in columns]
     heads = [f"{head:>{size}}" for (head, _), size in zip(columns, widths, strict=True)]
+    if has_stability_null:
+        heads[1] += f"{'p':>9}"
     null_heads = f"{'null':>16}{'p':>9}" if has_null else ""
     header = f"{'K':>4}  {'method':<{width}}{heads[0]} {'pairs':>7}{null_heads}{''.join(heads[1:])}"
     lines = [(header, False), ("-" * len(header), False)]
@@ -112,11 +128,14 @@ def agreement_lines(
             f"{_mean_sd(row[f'{name}_mean'], row[f'{name}_sd']):>{size}}"
             for (_, name), size in zip(columns, widths, strict=True)
         ]
+        if has_stability_null:
+            cells[1] += f"{_number(row['stability_p_value']):>9}"
         beside = f"{_mean_sd(row['null_mean'], row['null_sd']):>16}{_number(row['p_value']):>9}" if has_null else ""
         mark = "*" if at in best else " "
         line = f"{previous:>4}  {row['label']:<{width}}{cells[0]}{mark}{row['n_pairs']:>7}{beside}{''.join(cells[1:])}"
         lines.append((line, at in best))
     notes = [BEST] * bool(best) + [NULL] * has_null + STABILITY.splitlines() * has_stability
+    notes += STABILITY_NULL.splitlines() * bool(has_stability_null)
     if not has_stability and "n_models" in table and (table["n_models"] == 1).any():
         notes += NO_STABILITY.splitlines()
     return lines + [(line, False) for line in ["", *notes] if notes]
@@ -191,25 +210,6 @@ def performance_notes(performance: pd.DataFrame, untested: pd.DataFrame) -> str:
     if ceiling == ceiling:
         lines[0] += f" Their noise ceiling is {ceiling:.3f} (`december ari --performance`)."
     lines += [f"Not tested: session {each.data_key}: {each.reason}." for each in untested.itertuples()]
-    return "\n".join(lines)
-
-
-def left_out_notes(table: pd.DataFrame) -> str:
-    """Return how many neurons clusterings with ``minimum_test_correlation`` leave out; "" if there are none.
-
-    Parameters
-    ----------
-    table
-        Rows of ``agreement_table`` of one dataset and model.
-    """
-    filters = table["identity"].map(lambda method: method.neurons.phrase)
-    lines = []
-    for phrase, rows in table[filters != ""].groupby(filters, sort=True):
-        low, high = (f"{count:,.0f}" for count in (rows["n_left_out"].min(), rows["n_left_out"].max()))
-        counts = low if low == high else f"{low} to {high}"
-        lines.append(f"Only neurons of {phrase}: {counts} of a model are left out (mean over models).")
-    if lines:
-        lines.append("Neurons without a test correlation are left out, too. Seeds are compared over those both have.")
     return "\n".join(lines)
 
 

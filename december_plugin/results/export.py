@@ -19,6 +19,7 @@ from december_plugin.results.nulls import null_table
 from december_plugin.results.performance import stored_columns
 from december_plugin.results.queries import configuration_key
 from december_plugin.results.report import ReportSettings, read_trainings, selected_agreement
+from december_plugin.results.stability import STORED, stability_table
 from december_plugin.schemas.declare import DecemberTables
 
 SUMMARY = ["configuration", "label", "method", "n_clusters", "trainer_role"]
@@ -63,6 +64,7 @@ def export_tables(
         ExportTable("cluster_counts", lambda: iter([reader.counts()])),
         ExportTable("cluster_count_choices", lambda: iter([reader.choices()])),
         ExportTable("consensus", lambda: iter([reader.consensus()])),
+        ExportTable("stability", lambda: iter([reader.stability()])),
         ExportTable("trainings", lambda: iter([trainings])),
         ExportTable("consensus_neurons", reader.consensus_neurons),
         ExportTable("assignments", reader.assignments),
@@ -108,6 +110,11 @@ class _Reader:
     def consensus(self) -> pd.DataFrame:
         found = ["n_seeds", "n_neurons", "n_clusters_found", "mean_stability", "core_fraction"]
         return self._numbered(consensus_table(self.tables))[[*SUMMARY, *found]]
+
+    def stability(self) -> pd.DataFrame:
+        """Return the stability of every model's clusters, as workers have computed it."""
+        found = stability_table(self.tables).merge(self.agreement[[*self.key, *SUMMARY]], on=self.key)
+        return found.rename(columns=STORED)[[*SUMMARY, "seed", *STORED.values()]]
 
     def consensus_neurons(self) -> Iterator[pd.DataFrame]:
         columns = ["configuration", *NEURON, "cluster", "stability", "n_seeds", "confidence", "margin"]

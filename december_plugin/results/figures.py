@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from december_plugin import plots
 from december_plugin.errors import SettingsError
-from december_plugin.evaluation.methods import Method
+from december_plugin.evaluation.methods import Method, with_count
 from december_plugin.findings.data import whose_clusters
 from december_plugin.findings.selection import chosen_row, shown_clustering
 from december_plugin.results import figure_frames
@@ -160,7 +160,7 @@ def known_types(analysis: Analysis) -> Figure:
     row = _chosen(analysis)
     key = {name: row[name] for name in configuration_key(analysis.tables)}
     confusion = confusion_frame(analysis.tables, key, types_name=analysis.types_name)
-    title = f"{row['label']}, K = {row['n_clusters']}, {whose_clusters(confusion.attrs)}"
+    title = f"{_title(row)}, {whose_clusters(confusion.attrs)}"
     return plots.known_types_figure(table, confusion, n_types=_n_types(analysis), title=title)
 
 
@@ -266,9 +266,15 @@ def consensus(analysis: Analysis) -> Figure:
     row = _chosen(analysis)
     key = {name: row[name] for name in configuration_key(analysis.tables)}
     if row["n_models"] < 2:
-        raise LeftOutError(f"there is one seed of {row['label']} with K = {row['n_clusters']} only")
+        raise LeftOutError(f"there is one seed of {_title(row)} only")
     frame = consensus_frame(analysis.tables, key)
-    return plots.consensus_figure(frame, title=f"{row['label']}, K = {row['n_clusters']}")
+    return plots.consensus_figure(frame, title=_title(row))
+
+
+def _title(row: pd.Series) -> str:
+    """Return method and number of clusters of a configuration, as titles have them."""
+    is_found = row["identity"].finds_count
+    return with_count(str(row["label"]), int(row["n_clusters"]), is_found=is_found, n_models=int(row["n_models"]))
 
 
 # --- several datasets or models ---------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any
 import datajoint as dj
 import pandas as pd
 
-from december_plugin.clustering.methods import DECEMBER, QualityFilter, embedding_space, quality_filter
+from december_plugin.clustering.methods import DECEMBER, QualityFilter, embedding_space, finds_count, quality_filter
 from december_plugin.embeddings.space import READOUT_SPACE, EmbeddingSpace
 from december_plugin.evaluation.methods import Method, role_order
 from december_plugin.results.queries import configuration_key, frame_of
@@ -121,6 +121,7 @@ def configuration_methods(configurations: pd.DataFrame) -> list[Method]:
                 constant_target=is_december and several_targets and targets[at],
                 space=_space(record),
                 neurons=_neurons(record),
+                finds_count=finds_count(str(record["method"]), given_settings(record["clustering_settings"])),
             )
     return methods.tolist()
 

@@ -232,6 +232,7 @@ class AnalysisReader:
             neurons=neurons,
             from_recording=all(source == FROM_RECORDING for source in sources),
             resampled=self._resampled(keys[0]) if len(keys) == 1 else pd.DataFrame(),
+            finds_count=row["identity"].finds_count,
         )
 
     def _resampled(self, key: dict[str, Any]) -> pd.DataFrame:
@@ -326,7 +327,8 @@ class AnalysisReader:
         for row in rows.head(MOST_CONFUSIONS).to_dict("records"):
             configuration = {name: row[name] for name in self.key}
             frame = confusion_frame(self.tables, configuration, types_name=types_name)
-            found.append(Confusion(str(row["label"]), n_clusters, types_name, frame))
+            found_count = row["identity"].finds_count
+            found.append(Confusion(str(row["label"]), n_clusters, types_name, frame, found_count))
         return tuple(found)
 
 

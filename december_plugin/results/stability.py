@@ -12,7 +12,7 @@ from december_plugin.findings.summaries import stability_summary
 from december_plugin.results.queries import configuration_key, frame_of, one_assignment, selected_assignments
 from december_plugin.schemas.declare import DecemberTables
 
-NO_NULL = {"null_mean": math.nan, "p_value": math.nan}
+NO_NULL = {"null_mean": math.nan, "p_value": math.nan, "n_surrogates": 0}
 STORED = {
     **{name: name for name in ("jaccard", "n_stable_clusters", "n_resampled_clusters")},
     "n_draws": "n_resamplings",
@@ -52,7 +52,8 @@ def stability_frame(
         One row per cluster: ``cluster``, ``n_neurons``, ``jaccard_mean`` and ``jaccard_sd`` over draws: from 0.75 on a
         cluster is stable, below 0.5 it dissolves (Hennig 2007). ``attrs`` has ``jaccard``, their mean weighted with
         neurons, ``agreement``, the mean adjusted Rand index between the clusters and those of the parts, ``n_draws``
-        and ``share``; ``null_mean`` and ``p_value`` of surrogates where workers have drawn them, else NaN.
+        and ``share``; ``null_mean``, ``p_value`` and ``n_surrogates`` of surrogates where workers have drawn them, else
+        NaN and 0.
 
     Raises
     ------
@@ -91,11 +92,11 @@ def stability_table(tables: DecemberTables, restriction: Any = True) -> pd.DataF
     -------
     pandas.DataFrame
         One row per assignment: its key, ``jaccard``, ``n_stable_clusters``, ``n_resampled_clusters``, ``n_draws``,
-        ``share``, and ``null_mean`` and ``p_value``, NaN without a null.
+        ``share``, and ``null_mean``, ``p_value`` and ``n_surrogates``, NaN and 0 without a null.
     """
     key = [*configuration_key(tables), "seed"]
     found = tables.WithinModelStability * tables.Resampling & selected_assignments(tables, restriction).proj()
     frame = frame_of(found.proj(**STORED), *key, *STORED)
     frame = frame.astype({"null_mean": float, "p_value": float, "jaccard": float})
     frame = frame.sort_values(["n_draws", "n_surrogates"], ascending=False, kind="stable")
-    return frame.drop_duplicates(key).sort_values(key, ignore_index=True).drop(columns="n_surrogates")
+    return frame.drop_duplicates(key).sort_values(key, ignore_index=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def format_duration(seconds: float) -> str:
     """Return a time in seconds with the unit that fits it, in at most seven characters: ``12 min``, ``1.5 h``."""
@@ -32,6 +34,12 @@ def format_size(n_bytes: int) -> str:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
         number /= 1000
     return f"{number:.1f} TB"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return ``a``, ``a and b``, ``a, b and c``."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def numbered(count: int, thing: str, *, s: str = "s") -> str:

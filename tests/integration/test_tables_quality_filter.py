@@ -16,10 +16,10 @@ from december_plugin.clustering import cluster_readouts
 from december_plugin.embeddings import readout_embeddings
 from december_plugin.errors import EmbeddingError, MisfitError
 from december_plugin.evaluation.similarity import compare_embeddings
+from december_plugin.findings.left_out import left_out_notes
 from december_plugin.pool.jobs.description import describe_jobs
 from december_plugin.results import configuration_table
 from december_plugin.results.agreement import agreement_table
-from december_plugin.results.agreement_text import left_out_notes
 from december_plugin.results.assignments import assignment_frame
 from december_plugin.results.consensus import consensus_table
 from december_plugin.results.figure_frames import embeddings_frame

@@ -7,10 +7,10 @@ import argparse
 from december_plugin.cli.commands import Subparsers
 from december_plugin.cli.options import add_lab_options, open_lab_of
 from december_plugin.errors import ServerError
+from december_plugin.findings.left_out import left_out_notes
 from december_plugin.results.agreement_text import (
     agreement_lines,
     how_to_read,
-    left_out_notes,
     performance_notes,
     performance_text,
     with_null,
@@ -23,8 +23,8 @@ Prints, for each number of clusters K and each method, the agreement between the
 over all pairs), with known types if there are any, and the single-trial correlation on the test tier (mean and sd over
 seeds; over which neurons and sessions stands below). One table for each dataset and model. Where surrogates were
 drawn, their agreement (the null) stands beside it, with the p value; where neurons were resampled, the stability within
-each model, which one seed has, too. The best of each K is marked; compare at an equal
-test correlation only.
+each model, which one seed has, too, with its p value where surrogates were resampled. The best of each K is marked;
+compare at an equal test correlation only.
 """
 EPILOG = """\
 examples:

@@ -24,6 +24,8 @@ examples:
   december study a.npy b.npy --n-clusters 5,10,20 --units units.csv --types labels.csv
   december study a.npy b.npy --n-clusters 3-12 --covariances a-sigma.npy b-sigma.npy    functional embeddings
   december study a.npy b.npy --n-clusters 3-20 --methods kmeans --null-draws 0          quick, and without a null
+  december study a.npy b.npy --methods hdbscan                                          finds K itself
+  december study a.npy b.npy --n-clusters 3-20 --test-correlations r.npy --minimum-test-correlation 0.3
 """
 _PART = re.compile(r"(\d+)(?:-(\d+))?", re.ASCII)
 
@@ -37,9 +39,8 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--n-clusters",
         type=counts_of,
-        required=True,
         metavar="K",
-        help="numbers of clusters, as 3-20 or 5,10,20; criteria for K need three",
+        help="numbers of clusters, as 3-20 or 5,10,20; criteria for K need three (needed unless all methods find it)",
     )
     parser.add_argument(
         "-o", "--report", type=Path, default=Path("answer.html"), metavar="FILE", help="default: %(default)s"
@@ -57,9 +58,24 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     what.add_argument("--space", metavar="NAME", help="readout or functional (default: functional with covariances)")
     what.add_argument("--normalize", metavar="NAME", help="none or l2, directions (default: l2 if functional)")
+    what.add_argument(
+        "--test-correlations",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="how well neurons are predicted, one file for all models or one for each: .npy (neurons,), or a table of "
+        "units with test_correlation",
+    )
+    what.add_argument(
+        "--minimum-test-correlation", type=float, metavar="R", help="leave out neurons that are predicted worse"
+    )
     how = parser.add_argument_group("how")
-    how.add_argument("--methods", type=_words, metavar="A,B", help="default: kmeans,gmm,t_mixture")
-    how.add_argument("--null-draws", type=int, metavar="N", help="surrogates; 0 for none (20)")
+    how.add_argument(
+        "--methods", type=_words, metavar="A,B", help="default: kmeans,gmm,t_mixture; hdbscan finds K itself"
+    )
+    how.add_argument(
+        "--null-draws", type=int, metavar="N", help="surrogates, of a single model for its stability; 0 for none (20)"
+    )
     how.add_argument(
         "--null", metavar="NAME", help="kind of surrogates: elliptical, planar, combined, ... (elliptical)"
     )
@@ -106,6 +122,8 @@ def run(args: argparse.Namespace) -> int:
         names=args.names,
         unit_ids=args.units,
         types=args.types,
+        test_correlations=args.test_correlations,
+        minimum_test_correlation=args.minimum_test_correlation,
         shown=args.clusters,
         seed=args.seed,
         n_jobs=args.jobs,

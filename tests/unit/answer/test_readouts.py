@@ -15,6 +15,7 @@ from december_plugin.answer import Study, study_readouts
 from december_plugin.clustering.post_hoc import cluster_readouts
 from december_plugin.errors import DecemberError, SettingsError
 from december_plugin.evaluation.null import null_agreement
+from december_plugin.evaluation.stability import cluster_stability, stability_null
 
 N, TYPES = 60, 3
 QUICK: dict[str, Any] = {"kmeans": {"n_init": 2}, "gmm": {"n_init": 1}}
@@ -111,7 +112,8 @@ def test_report_is_complete(study: Study, tmp_path: Path) -> None:
 
 
 def test_one_model_has_criteria_and_no_agreement(tmp_path: Path) -> None:
-    found = study_readouts(readouts(1), n_clusters=[2, 3, 4], methods={"gmm": QUICK["gmm"]}, tsne=False)
+    settings: dict[str, Any] = {"n_clusters": [2, 3, 4], "methods": {"gmm": QUICK["gmm"]}, "tsne": False}
+    found = study_readouts(readouts(1), null_draws=1, **settings)
     assert found.nulls.empty
     assert found.agreement["agreement_mean"].isna().all()
     assert found.choices["silhouette"].tolist() == [3]
@@ -124,10 +126,32 @@ def test_one_model_has_criteria_and_no_agreement(tmp_path: Path) -> None:
     page = found.write_report(tmp_path / "one.html").read_text()
     assert "Add a second model of the same neurons" in page
     assert "Jaccard in half of the neurons" in page
+    assert "that of the clusters of surrogates without clusters" in page
     assert "How clusters split" in page
     assert found.analysis.tree.nodes.groupby("n_clusters")["n_neurons"].sum().to_dict() == {2: N, 3: N, 4: N}
     expected = found.stability("gmm", 3).drop(columns="model")
     pd.testing.assert_frame_equal(found.analysis.chosen.resampled, expected)
+
+
+def test_stability_of_one_model_is_compared_with_surrogates() -> None:
+    (vectors,) = readouts(1)
+    settings: dict[str, Any] = {"n_clusters": [2, 3, 4], "methods": {"kmeans": QUICK["kmeans"]}, "tsne": False}
+    told: list[tuple[str, int, int]] = []
+    found = study_readouts(vectors, null_draws=3, shown=4, progress=lambda *what: told.append(what), **settings)
+    assert told[-1] == ("surrogates 3 of 3, k-means", 3 + 3 * 21, 3 + 3 * 21)
+
+    def cluster(part: np.ndarray) -> np.ndarray:
+        return cluster_readouts(part, method="kmeans", n_clusters=4, n_init=2).labels
+
+    observed = cluster_stability(vectors, cluster(vectors), cluster).overall
+    null = stability_null(vectors, cluster, observed, n_surrogates=3)
+    attrs = found.analysis.chosen.resampled.attrs
+    assert attrs["jaccard"] == observed
+    assert (attrs["null_mean"], attrs["p_value"], attrs["n_surrogates"]) == (null.mean, null.p_value, 3)
+    said = f"clusters of surrogates without clusters {null.mean:.3f} (p = {null.p_value:.3g}, one-sided, 3 draws)."
+    assert said in " ".join(found.summary().split())
+    asked = found.stability("kmeans", 3, n_draws=2, null_draws=1)
+    assert asked["p_value"].isin([0.5, 1.0]).all()
 
 
 def test_processes_change_nothing() -> None:
@@ -176,7 +200,11 @@ def test_covariances_ask_for_directions_of_functional_embeddings() -> None:
         ({"space": "readout", "covariances": [np.eye(4)] * 2}, "leave out one of the two"),
         ({"normalize": "l1"}, "normalize is 'l1', which is unknown"),
         ({"null_draws": -1}, "null_draws is -1; it must be at least 0"),
-        ({"methods": "hdbscan"}, "hdbscan finds the number of clusters itself"),
+        ({"methods": "hdbscan"}, "leave it out: all methods of the study find the number of clusters"),
+        ({"n_clusters": None}, "n_clusters is None; it must be a number of clusters, or several"),
+        ({"minimum_test_correlation": 0.3}, "no test correlations are given; pass them as `test_correlations`"),
+        ({"minimum_test_correlation": 2}, "must be a test correlation from -1 to 1"),
+        ({"methods": {"kmeans": {"minimum_test_correlation": 0.3}}}, "is the same for all methods"),
         ({"null_method": "planr"}, "null_method is 'planr'. Did you mean 'planar'"),
         ({"null_draws": 10**6}, "at most 10000 are allowed"),
         ({"seed": -1}, "seed is -1"),

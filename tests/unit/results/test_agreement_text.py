@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from december_plugin.findings.summaries import highest_nulls
 from december_plugin.results.agreement_text import (
@@ -114,10 +115,28 @@ def test_one_seed_has_stability() -> None:
     one = one.assign(clustering_hash=["a", "b"])
     text = agreement_text(one)
     assert "Where there is one seed nothing can agree. `stability: [{n_draws: 20}]` in the sweep or" in text
-    stability = pd.DataFrame({"clustering_hash": ["a", "a"], "jaccard": [0.8, 0.9]})
+    values = {"jaccard": [0.8, 0.9], "null_mean": [np.nan, np.nan], "p_value": [np.nan, np.nan]}
+    stability = pd.DataFrame({"clustering_hash": ["a", "a"], **values})
     lines = agreement_text(with_stability(one, stability)).splitlines()
     assert lines[0].split() == ["K", "method", "ARI", "between", "seeds", "pairs", "stability", "test", "correlation"]
     assert lines[2].split() == ["3", "k-means", "-", "0", "0.850", "±", "0.071", "0.250"]
     assert lines[4].split() == ["4", "k-means", "-", "0", "-", "0.250"]
     assert lines[6].startswith("stability: within each model, how well its clusters are found again in random parts")
     assert "nothing can agree" not in "".join(lines)
+
+
+def test_stability_has_the_largest_p_value_of_the_seeds() -> None:
+    rows = pd.DataFrame([row(3, "k-means", 0.9), row(4, "k-means", 0.8)]).assign(clustering_hash=["a", "b"])
+    values = {
+        "jaccard": [0.8, 0.9, 0.7, 0.7],
+        "null_mean": [0.5, 0.7, 0.6, np.nan],
+        "p_value": [0.05, 0.2, 0.1, np.nan],
+    }
+    stability = pd.DataFrame({"clustering_hash": ["a", "a", "b", "b"], **values})
+    table = with_stability(rows, stability)
+    assert table["stability_null_mean"].iloc[0] == pytest.approx(0.6)
+    lines = agreement_text(table).splitlines()
+    assert lines[0].split()[-4:] == ["stability", "p", "test", "correlation"]
+    assert lines[2].split() == ["3", "k-means", "0.900", "±", "0.010", "3", "0.850", "±", "0.071", "0.200", "0.250"]
+    assert lines[4].split() == ["4", "k-means", "0.800", "±", "0.010", "3", "0.700", "±", "0.000", "-", "0.250"]
+    assert any(line.startswith("p of stability: share of surrogates without clusters") for line in lines)
