@@ -8,11 +8,14 @@ import pytest
 
 from december_plugin.errors import SettingsError
 from december_plugin.results.agreement import agreement_table
+from december_plugin.results.agreement_text import agreement_text, with_stability
 from december_plugin.results.assignments import neuron_clusters
 from december_plugin.results.cluster_counts import cluster_count_table
 from december_plugin.results.cluster_trees import cluster_tree_of
 from december_plugin.results.consensus import consensus_frame, consensus_table
+from december_plugin.results.export import export_tables
 from december_plugin.results.nulls import null_table
+from december_plugin.results.report import ReportSettings, collect_report
 from december_plugin.results.stability import stability_frame, stability_table, stored_resampling
 from helpers.lab_tables import open_lab
 
@@ -129,6 +132,30 @@ def test_workers_store_the_stability_that_is_asked_for(found):
     assert (row["seed"], row["jaccard"]) == (1, stored.attrs["jaccard"])
     assert (row["n_stable_clusters"], row["n_resampled_clusters"]) == ((stored["jaccard_mean"] >= 0.75).sum(), 3)
     assert stability_table(found.tables, HDBSCAN)["seed"].tolist() == [1, 2, 3]
+
+
+def test_p_values_of_stability_are_shown_and_exported(found):
+    table, stored = agreement_table(found.tables), stability_table(found.tables)
+    lines = agreement_text(with_stability(table, stored)).splitlines()
+    assert lines[0].split()[-4:-2] == ["stability", "p"]
+    of_kmeans = stored[stored["clustering_hash"].isin(table.loc[table["method"] == "kmeans", "clustering_hash"])]
+    largest = of_kmeans.groupby("clustering_hash")["p_value"].max()
+    assert all(any(f" {value:.3f} " in line for line in lines if "k-means" in line) for value in largest)
+    exported = {each.name: each for each in export_tables(found.tables, settings=ReportSettings())}
+    (frame,) = exported["stability"].parts()
+    assert list(frame)[:6] == ["configuration", "label", "method", "n_clusters", "trainer_role", "seed"]
+    assert sorted(frame["jaccard"]) == sorted(stored["jaccard"])
+    assert sorted(frame["stability_p_value"]) == sorted(stored["p_value"])
+    assert set(frame["n_resampled_surrogates"]) == {2}
+
+
+def test_titles_say_that_the_number_was_found(found):
+    rows = agreement_table(found.tables).set_index("method")
+    assert [method.finds_count for method in rows["identity"]] == [name == "hdbscan" for name in rows.index]
+    (shown,) = collect_report(found.tables, settings=ReportSettings(n_clusters=5, tsne=False)).analyses
+    assert shown.chosen.title == f"{shown.chosen.label}, which found 5 clusters (median over 3 models)"
+    assert shown.chosen.reason == f"K = 5, as asked for; {shown.chosen.title}"
+    assert set(shown.choices["method"]) == {"kmeans"}
 
 
 def test_stored_stability_is_what_is_computed_now(found):
