@@ -26,6 +26,7 @@ from december_plugin.clustering.distances import as_vectors, check_magnitude, sq
 from december_plugin.clustering.kmeans import kmeans_start
 from december_plugin.clustering.lean_sklearn import lean_sklearn
 from december_plugin.clustering.methods import FOUND, POST_HOC, checked_n_clusters, mistakes_in_settings
+from december_plugin.clustering.mutual_reachability import reachability_tree
 from december_plugin.clustering.result import NO_CLUSTER, ClusteringResult
 from december_plugin.clustering.student_t_mixture import StudentTMixture
 from december_plugin.errors import EmbeddingError, MisfitError, NoClustersError, SettingsError, did_you_mean
@@ -33,6 +34,7 @@ from december_plugin.validation.checks import check_count, check_seed
 
 WARD_BYTES_PER_PAIR = 8  # of neurons in either order: SciPy holds their distances twice
 MOST_WARD_BYTES = 8e9
+HDBSCAN_NEURONS = 5_000  # of more, scikit-learn's time for the spanning tree grows to hours
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -253,7 +255,11 @@ def _hdbscan(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> Clustering
                 f"{name} is {value}, but there are only {len(vectors)} neurons. Choose a smaller one.", setting=name
             )
     with lean_sklearn():
-        fitted = HDBSCAN(**settings, copy=True).fit(vectors)
+        if len(vectors) <= HDBSCAN_NEURONS:
+            fitted = HDBSCAN(**settings, copy=True).fit(vectors)
+        else:
+            tree = reachability_tree(vectors, settings["min_samples"] or smallest)
+            fitted = HDBSCAN(**{**settings, "min_samples": 1}, metric="precomputed", copy=True).fit(tree)
     if (fitted.labels_ == NO_CLUSTER).all():
         raise NoClustersError(
             f"HDBSCAN finds no cluster of at least {smallest} among {len(vectors):,} neurons: nowhere are they clearly "

@@ -13,6 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 
+from december_plugin.clustering import post_hoc
 from december_plugin.clustering.kmeans import kmeans_start
 from december_plugin.clustering.methods import POST_HOC
 from december_plugin.clustering.post_hoc import cluster_readouts, in_order_of_size
@@ -266,7 +267,9 @@ class TestWard:
 
 
 class TestHdbscan:
-    def test_is_scikit_learns(self):
+    @pytest.mark.parametrize("few", [post_hoc.HDBSCAN_NEURONS, 299])
+    def test_is_scikit_learns(self, few, monkeypatch):
+        monkeypatch.setattr(post_hoc, "HDBSCAN_NEURONS", few)
         vectors, _ = planted(n=300, d=3)
         vectors[::10] += np.random.default_rng(0).normal(size=(30, 3)) * 4
         found = cluster_readouts(vectors, method="hdbscan", min_cluster_size=10, min_samples=5)
