@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.cluster_tree import EDGE_COLUMNS, NODE_COLUMNS
-from december_plugin.plots.panels import PAGE_WIDTH, figure_page, title_panel
+from december_plugin.plots.panels import PAGE_WIDTH, extra_lines, figure_page, title_panel, wrapped
 from december_plugin.plots.style import figure_style, group_colors
 
 _LEVEL = 0.62  # inches between two numbers of clusters
@@ -52,8 +52,9 @@ def cluster_tree_figure(nodes: pd.DataFrame, edges: pd.DataFrame, *, title: str 
     roots = nodes.loc[nodes["n_clusters"] == counts[0]].sort_values("position")["cluster"].tolist()
     colors = dict(zip(roots, group_colors(len(roots)), strict=True))
     color_of = {(row.n_clusters, row.cluster): colors.get(row.root, "#9A9A9A") for row in nodes.itertuples(index=False)}
+    head = wrapped(title or "How clusters split", PAGE_WIDTH - 0.6)
     with figure_style():
-        figure = figure_page(max(2.2, _LEVEL * len(counts) + 0.9), width=PAGE_WIDTH)
+        figure = figure_page(max(2.2, _LEVEL * len(counts) + 0.9) + extra_lines(head), width=PAGE_WIDTH)
         ax = figure.subplots()
         shown = edges[edges["share_of_child"] >= _LEAST_SHARE].sort_values("share_of_child", kind="stable")
         rows = list(shown.itertuples(index=False))
@@ -84,7 +85,7 @@ def cluster_tree_figure(nodes: pd.DataFrame, edges: pd.DataFrame, *, title: str 
         ax.set_xticks([])
         for side in ("top", "right", "bottom"):
             ax.spines[side].set_visible(False)
-        title_panel(ax, "", title or "How clusters split", "area: neurons; line: share of the lower cluster")
+        title_panel(ax, "", head, "area: neurons; line: share of the lower cluster")
     return figure
 
 

@@ -12,11 +12,14 @@ from december_plugin.errors import SettingsError
 from december_plugin.evaluation.methods import Method
 from december_plugin.plots.frames import check_known, checked_frame, methods_of
 from december_plugin.plots.panels import (
+    PAGE_WIDTH,
+    extra_lines,
     figure_page,
     legend_below,
     legend_height,
     line_handles,
     title_panel,
+    wrapped,
 )
 from december_plugin.plots.style import NOTE, figure_style, method_style, method_styles
 
@@ -67,8 +70,10 @@ def consensus_figure(frame: pd.DataFrame, *, title: str = "", many: str = "seeds
         raise SettingsError(f"the column 'stability' of {what} must hold shares between 0 and 1.")
     has_confidence = bool(frame["confidence"].notna().any())
     n_clusters = frame["cluster"].nunique()
+    title = wrapped(title, 0.93 * PAGE_WIDTH) if title else title  # of larger letters than those of panels
     with figure_style():
-        figure = figure_page(max(_ROW, min(0.13 * n_clusters, 3.4) + 0.9) + (0.3 if title else 0.0))
+        head = 0.3 + extra_lines(title) if title else 0.0
+        figure = figure_page(max(_ROW, min(0.13 * n_clusters, 3.4) + 0.9) + head)
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontsize=9, weight="bold")
         ratios = (1, 1.25, 1) if has_confidence else (1, 1.25)

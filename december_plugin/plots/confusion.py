@@ -17,12 +17,13 @@ from december_plugin.plots.clusters_axis import ClustersAxis, draw_means, set_va
 from december_plugin.plots.frames import check_counts, check_known, check_once, checked_frame
 from december_plugin.plots.panels import (
     PAGE_WIDTH,
+    extra_lines,
     figure_page,
     legend_below,
     legend_height,
     settled,
-    shortened,
     title_panel,
+    wrapped,
 )
 from december_plugin.plots.shown import draw_others, shown_methods
 from december_plugin.plots.style import INK, NOTE, MethodStyle, figure_style
@@ -62,8 +63,10 @@ def confusion_figure(confusion: pd.DataFrame, *, title: str = "Clusters and know
     """
     confusion = _checked_confusion(confusion)
     width, height = _panel_size(confusion)
+    figure_width = max(width + 1.5, 3.5)
+    title = wrapped(title, figure_width - 0.6)
     with figure_style():
-        figure = figure_page(height + 1.0, width=max(width + 1.5, 3.5))
+        figure = figure_page(height + 1.0 + extra_lines(title), width=figure_width)
         ax = figure.add_subplot()
         _draw_confusion(ax, confusion)
         title_panel(ax, "", title, _confusion_note(confusion))
@@ -122,7 +125,9 @@ def known_types_figure(
     )
     right = min(matrix_width + 1.2, 0.6 * PAGE_WIDTH)
     with figure_style():
-        figure = figure_page(max(matrix_height + 0.9, rows if one_count else 2.6) + legend)
+        matrix_title = wrapped(title or "Clusters and known types", right - 0.6)
+        height = max(matrix_height + 0.9, rows if one_count else 2.6)
+        figure = figure_page(height + legend + extra_lines(matrix_title))
         left_ax, right_ax = figure.subplots(1, 2, width_ratios=(PAGE_WIDTH - right, right))
         if one_count:
             _draw_method_rows(left_ax, agreement, styles, len(shown.others))
@@ -132,7 +137,6 @@ def known_types_figure(
             _draw_against_count(left_ax, agreement, styles, PAGE_WIDTH - right, n_types or confusion.shape[1])
             legend_below(figure, handles, width=0.9 * PAGE_WIDTH)
         _draw_confusion(right_ax, confusion)
-        matrix_title = shortened(title or "Clusters and known types", right)
         title_panel(right_ax, "B", matrix_title, _confusion_note(confusion))
         settled(figure)
     return figure

@@ -16,7 +16,7 @@ from matplotlib.patheffects import withStroke
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.tsne import checked_vectors, tsne_coordinates
 from december_plugin.plots.groups import Grouping, as_groupings
-from december_plugin.plots.panels import PAGE_WIDTH, add_legend, letters, wrapped
+from december_plugin.plots.panels import PAGE_WIDTH, TITLE_LINE, add_legend, letters, settled, wrapped
 from december_plugin.plots.style import INK, PALE, figure_style
 
 MAX_LEGEND_GROUPS = 12
@@ -154,7 +154,7 @@ def _draw(points: np.ndarray, panels: list[tuple[Grouping, np.ndarray]], n_neuro
     titles = [
         _title(grouping.title, letter, side) for (grouping, _), letter in zip(panels, _letters(panels), strict=True)
     ]
-    head = 0.14 * (max(title.count("\n") for title in titles) + 1)
+    head = TITLE_LINE * (max(title.count("\n") for title in titles) + 1)
     legends = max(_legend_height(grouping, codes, side) for grouping, codes in panels)
     figure = Figure(figsize=(side * n_columns, (side + head + 0.16 + legends) * n_rows + 0.2), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.04)  # type: ignore[union-attr,call-arg]
@@ -169,7 +169,7 @@ def _draw(points: np.ndarray, panels: list[tuple[Grouping, np.ndarray]], n_neuro
         ax.remove()
     of = f" of {n_neurons:,}" if len(points) < n_neurons else ""
     figure.supxlabel(f"t-SNE of {len(points):,}{of} {what}", fontsize=7.5, color="#777777")
-    return figure
+    return settled(figure)
 
 
 def _letters(panels: Sequence[Any]) -> list[str]:

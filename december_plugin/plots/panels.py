@@ -22,6 +22,9 @@ _TITLE_SHIFT = 24.0
 # Inches: two columns of a journal, and a character of a title.
 PAGE_WIDTH = 7.1
 _TITLE_CHARACTER = 0.083
+# Inches: a line of a title of 8.5 points; lines of the longest title.
+TITLE_LINE = 0.15
+_MOST_LINES = 8
 _PANEL_HEIGHT = 2.9
 _LEGEND_ROW = 0.19
 # Widths in inches of a character of 8 points, and of the line and the gaps beside a text.
@@ -182,9 +185,17 @@ def letters(n: int) -> list[str]:
 
 
 def wrapped(title: str, width: float) -> str:
-    """Return a title in as many lines as it takes above a panel of this width in inches; a fourth line is cut."""
+    """Return a title in as many lines as it takes above a panel of this width in inches; a ninth line is cut.
+
+    Names of methods say space and neurons, and comments may be of any length.
+    """
     lines = textwrap.wrap(title, max(9, int(width / _TITLE_CHARACTER) - 1)) or [title]
-    return "\n".join([*lines[:3], "…"] if len(lines) > 3 else lines)
+    return "\n".join([*lines[:_MOST_LINES], "…"] if len(lines) > _MOST_LINES else lines)
+
+
+def extra_lines(title: str) -> float:
+    """Return the height in inches of all lines of a wrapped title but the first, for which figures have room."""
+    return TITLE_LINE * title.count("\n")
 
 
 def spread_note(counts: pd.Series, unit: str, units: str, *, has_sd: bool = True) -> str:
