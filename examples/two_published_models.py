@@ -78,7 +78,8 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("answer"), help="folder of the reports")
     parser.add_argument("--n-clusters", type=int, nargs="+", default=N_CLUSTERS)
     parser.add_argument("--methods", nargs="+", default=["kmeans"])
-    parser.add_argument("--null-draws", type=int, default=19)
+    parser.add_argument("--null-draws", type=int, default=20, help="surrogates without clusters; 0 for none")
+    parser.add_argument("--null", default="elliptical", metavar="NAME", help="kind of surrogates, such as combined")
     parser.add_argument("--probes", type=int, default=500, help="number of noise images")
     parser.add_argument("--jobs", type=int, default=-1)
     args = parser.parse_args(words)
@@ -92,6 +93,7 @@ def main(words: Sequence[str] | None = None) -> None:
         n_clusters=args.n_clusters,
         methods=args.methods,
         null_draws=args.null_draws,
+        null_method=args.null,
         n_jobs=args.jobs,
     )
     print(compared(found).round(3).to_string(index=False))
