@@ -19,6 +19,7 @@ from december_plugin.validation.checks import check_integer, check_seed
 
 # Pairs of neurons whose distances are compared; the standard error of a correlation over so many is below 0.005.
 N_PAIRS = 50_000
+FEW_PER_PAIR = 8  # comparisons of all with all for each pair that is compared
 ROUNDING = 1e-12  # of equal numbers, relative, when their mean is taken off
 PAIRS_AT_ONCE = 1 << 21  # numbers of one embedding that are gathered together: 16 MiB
 
@@ -126,6 +127,10 @@ def sampled_pairs(n: int, n_pairs: int, *, seed: int) -> tuple[IntArray, IntArra
 
 def pair_distances(vectors: Floats, pairs: tuple[IntArray, IntArray]) -> Floats:
     """Return the Euclidean distances (pairs,) between vectors (N, D)."""
+    if _are_few(vectors, pairs):
+        from scipy.spatial.distance import cdist
+
+        return np.asarray(cdist(vectors, vectors)[pairs])
     return _over_pairs(vectors, pairs, lambda a, b: np.linalg.norm(a - b, axis=1))
 
 
@@ -133,6 +138,8 @@ def pair_cosines(vectors: Floats, pairs: tuple[IntArray, IntArray]) -> Floats:
     """Return the cosines (pairs,) of the angles between vectors (N, D); 0 for a vector of zeros."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     directions = vectors / np.where(lengths > 0, lengths, 1)
+    if _are_few(vectors, pairs):
+        return np.asarray((directions @ directions.T)[pairs])
     return _over_pairs(directions, pairs, lambda a, b: np.einsum("pd,pd->p", a, b))
 
 
@@ -141,6 +148,11 @@ def linear_cka(a: Floats, b: Floats) -> float:
     a, b = _centred(a), _centred(b)
     norms = [float(np.linalg.norm(each.T @ each)) for each in (a, b)]
     return float(np.sum((a.T @ b) ** 2)) / (norms[0] * norms[1]) if all(norms) else math.nan
+
+
+def _are_few(vectors: Floats, pairs: tuple[IntArray, IntArray]) -> bool:
+    """Tell whether comparing all vectors with all takes less time than comparing the pairs."""
+    return len(vectors) ** 2 <= FEW_PER_PAIR * len(pairs[0])
 
 
 def _over_pairs(vectors: Floats, pairs: tuple[IntArray, IntArray], compare: Any) -> Floats:

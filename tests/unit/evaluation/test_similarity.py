@@ -32,7 +32,9 @@ def naive(a, b):
     return pearsonr(*distances).statistic, pearsonr(*cosines).statistic, hsic(k, m) / math.sqrt(hsic(k, k) * hsic(m, m))
 
 
-def test_measures_are_those_of_loops_over_all_pairs(monkeypatch):
+@pytest.mark.parametrize("few", [0, 8])
+def test_measures_are_those_of_loops_over_all_pairs(few, monkeypatch):
+    monkeypatch.setattr(similarity, "FEW_PER_PAIR", few)
     monkeypatch.setattr(similarity, "PAIRS_AT_ONCE", 100)
     found = compare_embeddings(A, B)
     assert (found.distance_correlation, found.cosine_correlation, found.linear_cka) == pytest.approx(naive(A, B))
