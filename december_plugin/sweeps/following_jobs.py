@@ -1,33 +1,38 @@
-"""The jobs that a sweep brings after its trainings, and how long they take, read without writing anything."""
+"""The jobs that a sweep brings after its trainings, and how long they take, read without writing anything.
+
+They are those of its models and, of clusterings, surrogates and resamplings that nobody has asked for before, those of
+all other models in the tables, too: workers compute what is asked for wherever it fits.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import datajoint as dj
 
-from december_plugin.clustering.methods import DECEMBER, canonical_settings, embedding_space
+from december_plugin.clustering.methods import DECEMBER, canonical_settings, embedding_space, quality_filter
 from december_plugin.importing.datajoint_internals import job_hash
+from december_plugin.imports.stored_names import NEURONS as IMPORTED_NEURONS
 from december_plugin.schemas.clusters import clustering_hash
+from december_plugin.schemas.configurations import DIFFERS
 from december_plugin.schemas.nulls import surrogate_row
 from december_plugin.schemas.stability import resampling_row
 from december_plugin.sweeps.parse import Sweep
 
 CLUSTERINGS, EVALUATIONS, NULL = "clusterings", "evaluations", "the null"
-# Without LabelAgreement and ConfigurationAgreement: which models will share sessions with known types, or neurons and a
-# number of clusters with others, only their labels say.
+# Without LabelAgreement: which models will share sessions with known types, only their labels say.
 GROUPS = {
     CLUSTERINGS: ("ClusterAssignment",),
     EVALUATIONS: (
         *("TrainingSummary", "TestPerformance", "FeatureCovariance", "SeedAgreement", "Consensus", "ClusterQuality"),
-        "WithinModelStability",
+        *("WithinModelStability", "ConfigurationAgreement"),
     ),
     NULL: ("SurrogateAgreement",),
 }
 PER_TRAINING = ("TrainingSummary", "TestPerformance")
-PER_SET_OF_SEEDS = ("Consensus", "SurrogateAgreement")
 Key = Mapping[str, Any]
 
 
@@ -67,7 +72,7 @@ def following_jobs(
     tables
         What :func:`december_plugin.schemas.december_tables` returned.
     """
-    jobs = _Jobs(sweep, _distinct(datasets), _distinct(models), _distinct(trainers), tables)
+    jobs = _Jobs(sweep, datasets, models, trainers, tables)
     found = []
     for name, members in GROUPS.items():
         left = {member: jobs.left(member) for member in members}
@@ -77,94 +82,245 @@ def following_jobs(
     return found
 
 
+@dataclass(frozen=True)
+class _Models:
+    """Models that differ in nothing but the seed: a dataset, a model and a trainer.
+
+    Attributes
+    ----------
+    key
+        Of the three.
+    seeds
+        All that are planned or trained.
+    own
+        Those of the sweep.
+    """
+
+    key: Key
+    seeds: frozenset[int]
+    own: frozenset[int]
+
+    def brought(self, is_new: bool) -> frozenset[int]:
+        """Return the seeds for which there are jobs of an entry: of one that is new, those of other sweeps, too."""
+        return self.seeds if is_new else self.own
+
+    def pairs(self, is_new: bool) -> int:
+        """Return the number of pairs of seeds of which at least one brings a job."""
+        return _pairs(len(self.seeds)) - _pairs(len(self.seeds - self.brought(is_new)))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A clustering, surrogate or resampling: its hash, whether nobody has asked for it before, and of whom it is."""
+
+    name: str
+    is_new: bool
+    methods: frozenset[str] | None
+    n_draws: int = 0
+
+    def is_of(self, method: str) -> bool:
+        """Return whether it is computed for clusterings of this method."""
+        return self.methods is None or method in self.methods
+
+
+@dataclass(frozen=True)
+class _Clustering:
+    """A clustering: its hash, its method, whether it is new, and what its assignments wait for."""
+
+    name: str
+    method: str
+    is_new: bool
+    needs_covariance: bool
+    needs_tests: bool
+
+
+@dataclass(frozen=True)
+class _Configuration:
+    models: _Models
+    clustering: _Clustering
+    n_clusters: int | None
+
+    @property
+    def key(self) -> Key:
+        return {**self.models.key, "clustering_hash": self.clustering.name}
+
+
 class _Jobs:
-    def __init__(self, sweep: Sweep, datasets: list[Key], models: list[Key], trainers: list[Key], tables: Any):
+    def __init__(
+        self, sweep: Sweep, datasets: Sequence[Key], models: Sequence[Key], trainers: Sequence[Key], tables: Any
+    ):
         self.tables = tables
-        self.seeds = sorted(set(sweep.seeds))
-        self.trained = [
-            {**dataset, **model, **trainer} for dataset in datasets for model in models for trainer in trainers
+        self.finished = _finished(tables)
+        self.seeds = frozenset(sweep.seeds)
+        self.models = self._models([{**a, **b, **c} for a in datasets for b in models for c in trainers])
+        self.clusterings = self._clusterings(sweep)
+        rows = [(False, row) for row in tables.Surrogate.fetch(as_dict=True)]
+        rows += [(True, surrogate_row(**asdict(each))) for each in sweep.surrogates]
+        self.surrogates = _asked(rows, "surrogate_hash", "surrogate_clusterings", "n_draws")
+        rows = [(False, row) for row in tables.Resampling.fetch(as_dict=True)]
+        rows += [(True, resampling_row(**asdict(each))) for each in sweep.stability]
+        self.resamplings = _asked(rows, "resampling_hash", "resampled_clusterings", "n_resamplings")
+        self.configurations = self._configurations(sweep, trainers)
+
+    def _models(self, of_sweep: Sequence[Key]) -> list[_Models]:
+        """Return all models that are planned or trained, and those of the sweep."""
+        found: dict[tuple[Any, ...], tuple[Key, set[int]]] = {}
+        for key in of_sweep:
+            found[_values(key)] = (key, set(self.seeds))
+        wanted = set(found)
+        for table in (self.tables.TrainingPlan, self.tables.TrainedModel):
+            for row in table.fetch(*DIFFERS, "seed", as_dict=True):
+                seed = int(row.pop("seed"))
+                found.setdefault(_values(row), (row, set()))[1].add(seed)
+        return [
+            _Models(key, frozenset(seeds), self.seeds if name in wanted else frozenset())
+            for name, (key, seeds) in found.items()
         ]
-        rows = _rows(tables.Clustering, "method", "space")
-        clusterings = {str(row["clustering_hash"]): str(row["method"]) for row in rows}
-        spaces = {str(row["space"]) for row in rows}
+
+    def _clusterings(self, sweep: Sweep) -> list[_Clustering]:
+        found = {}
+        for row in self.tables.Clustering.fetch(as_dict=True):
+            name, method, settings = str(row["clustering_hash"]), str(row["method"]), row["settings"]
+            found[name] = _clustering(name, method, settings, is_new=False)
         for entry in sweep.clusterings:
             settings = canonical_settings(entry.method, entry.settings)
-            clusterings[clustering_hash(entry.method, entry.n_clusters or 0, settings)] = entry.method
-            spaces.add(embedding_space(settings).space)
-        fitted_to = [key for key in self.trained if not tables.ClusterAssignment.is_december(key["trainer_fn"])]
-        self.with_covariance = fitted_to if "functional" in spaces else []
-        self.configurations = [
-            {**key, "clustering_hash": name}
-            for key in self.trained
-            for name, method in clusterings.items()
-            if (method == DECEMBER) == tables.ClusterAssignment.is_december(key["trainer_fn"])
-        ]
-        asked = [*tables.Surrogate.fetch(as_dict=True), *(surrogate_row(**asdict(each)) for each in sweep.surrogates)]
-        self.draws = {str(row["surrogate_hash"]): int(row["n_draws"]) for row in asked}
-        self.drawn_for = {str(row["surrogate_hash"]): row["surrogate_clusterings"] for row in asked}
-        resamplings = [*tables.Resampling.fetch(as_dict=True), *(resampling_row(**asdict(x)) for x in sweep.stability)]
-        self.resampled = [
-            {**key, "resampling_hash": name}
-            for key in self.configurations
-            for name, of in {str(row["resampling_hash"]): row["resampled_clusterings"] for row in resamplings}.items()
-            if of is None or clusterings[key["clustering_hash"]] in of.split(",")
-        ]
-        self.methods = clusterings
-        self.all_seeds = self._all_seeds()
-        self.finished = _finished(tables)
+            name = clustering_hash(entry.method, entry.n_clusters or 0, settings)
+            found.setdefault(name, _clustering(name, entry.method, settings, is_new=True))
+        return list(found.values())
 
-    def _all_seeds(self) -> dict[tuple[Any, ...], int]:
-        """Return the number of seeds that a combination will have, those of earlier sweeps included."""
-        found = {_values(key): set(self.seeds) for key in self.trained}
-        for row in self.tables.TrainingPlan.fetch("KEY"):
-            seeds = found.get(_values({name: row[name] for name in self.trained[0]}))
-            if seeds is not None:
-                seeds.add(int(row["seed"]))
-        return {key: len(seeds) for key, seeds in found.items()}
+    def _configurations(self, sweep: Sweep, trainers: Sequence[Key]) -> list[_Configuration]:
+        """Return which models are clustered how, as far as they will be.
+
+        Of models that were imported without their recording, only those that came with the covariance or the test
+        correlations that a clustering needs.
+        """
+        covered, tested = (
+            _by_models(table & {"dataset_fn": IMPORTED_NEURONS})
+            for table in (self.tables.FeatureCovariance, self.tables.TestPerformance)
+        )
+        counts = self._counts(sweep, trainers)
+        found = []
+        for models, clustering in itertools.product(self.models, self.clusterings):
+            is_december = self.tables.ClusterAssignment.is_december(models.key["trainer_fn"])
+            if is_december != (clustering.method == DECEMBER):
+                continue
+            if models.key["dataset_fn"] == IMPORTED_NEURONS:
+                seeds, name = models.seeds, _values(models.key)
+                seeds &= covered.get(name, frozenset()) if clustering.needs_covariance else seeds
+                seeds &= tested.get(name, frozenset()) if clustering.needs_tests else seeds
+                models = replace(models, seeds=seeds, own=models.own & seeds)
+            n_clusters = counts.get(_values(models.key)) if is_december else None
+            found.append(_Configuration(models, clustering, n_clusters))
+        return found
+
+    def _counts(self, sweep: Sweep, trainers: Sequence[Key]) -> dict[tuple[Any, ...], int]:
+        """Return the number of clusters of DECEMber's models, as far as clusters or trainers say it."""
+        said = {
+            _values({name: row[name] for name in ("trainer_fn", "trainer_hash")}): row["trainer_config"]
+            for row in self.tables.nnfabrik.Trainer.fetch("trainer_fn", "trainer_hash", "trainer_config", as_dict=True)
+        }
+        said |= {_values(key): entry.config for key, entry in zip(trainers, sweep.trainers, strict=True)}
+        found = {}
+        december = self.tables.ClusterAssignment * self.tables.Clustering.proj("method") & {"method": DECEMBER}
+        for row in december.fetch(*DIFFERS, "n_clusters_used", as_dict=True):
+            number = int(row.pop("n_clusters_used"))
+            found[_values(row)] = number
+        for models in self.models:
+            trainer = {name: models.key[name] for name in ("trainer_fn", "trainer_hash")}
+            config = said.get(_values(trainer))
+            if isinstance(config, Mapping) and isinstance(config.get("n_clusters"), int):
+                found.setdefault(_values(models.key), config["n_clusters"])
+        return found
 
     def left(self, name: str) -> int:
         """Return how many jobs of a table are not done."""
-        table = getattr(self.tables, name)
-        if name in PER_SET_OF_SEEDS:
-            return self._sets_left(table, list(self.draws) if name == "SurrogateAgreement" else [None])
-        keys = self._keys_of(name)
-        n_seeds = len(self.seeds)
-        number = len(keys) * (n_seeds * (n_seeds - 1) // 2 if name == "SeedAgreement" else n_seeds)
-        if not number:
-            return 0
-        among = ", ".join(map(str, self.seeds))
-        seed_columns = [column for column in ("seed", "seed_a", "seed_b") if column in table.primary_key]
-        of_sweep = dj.AndList([f"{column} IN ({among})" for column in seed_columns])
-        counts = dj.U(*keys[0]).aggr(table & of_sweep, n="count(*)").fetch(*keys[0], "n", as_dict=True)
-        wanted = {_values(key) for key in keys}
-        return number - sum(
-            int(row.pop("n")) for row in counts if _values({name: row[name] for name in keys[0]}) in wanted
-        )
+        if name == "ConfigurationAgreement":
+            return self._pairs_left()
+        if name in ("Consensus", "SurrogateAgreement"):
+            return self._sets_left(name)
+        return sum(self._brought(name).values()) - self._done(name)
 
-    def _keys_of(self, name: str) -> Sequence[Key]:
-        """Return the keys of a table without the seed."""
+    def _brought(self, name: str) -> dict[tuple[Any, ...], int]:
+        """Return the number of jobs of a table by its key without the seed."""
+        if name in PER_TRAINING:
+            return {_values(models.key): len(models.own) for models in self.models}
         if name == "FeatureCovariance":
-            return self.with_covariance
+            functional = [each for each in self.clusterings if each.needs_covariance]
+            is_new = bool(functional) and all(each.is_new for each in functional)
+            return {
+                _values(models.key): len(models.brought(is_new))
+                for models in self.models
+                if functional and models.key["dataset_fn"] != IMPORTED_NEURONS
+                if not self.tables.ClusterAssignment.is_december(models.key["trainer_fn"])
+            }
         if name == "WithinModelStability":
-            return self.resampled
-        return self.trained if name in PER_TRAINING else self.configurations
+            return {
+                _values({**each.key, "resampling_hash": asked.name}): len(
+                    each.models.brought(each.clustering.is_new or asked.is_new)
+                )
+                for each, asked in itertools.product(self.configurations, self.resamplings)
+                if asked.is_of(each.clustering.method)
+            }
+        number = _Models.pairs if name == "SeedAgreement" else lambda models, is_new: len(models.brought(is_new))
+        return {_values(each.key): number(each.models, each.clustering.is_new) for each in self.configurations}
 
-    def _sets_left(self, table: Any, surrogates: list[str | None]) -> int:
-        names = [*self.trained[0], "clustering_hash", "n_seeds"]
-        if surrogates != [None]:
-            names.append("surrogate_hash")
-        done = {tuple(row[name] for name in names) for row in table.proj().fetch(as_dict=True)}
+    def _done(self, name: str) -> int:
+        """Return how many of these jobs are done. Of an entry that is new, none is."""
+        table = getattr(self.tables, name)
+        names = [column for column in table.primary_key if column not in ("seed", "seed_a", "seed_b")]
+        among = ", ".join(map(str, sorted(self.seeds)))
+        of_sweep = [f"{column} IN ({among})" for column in ("seed", "seed_a", "seed_b") if column in table.primary_key]
+        # A covariance may be there before the first clustering that needs it.
+        rows = table if name == "FeatureCovariance" else table & of_sweep
+        brought = self._brought(name)
+        counts = dj.U(*names).aggr(rows, n="count(*)").fetch(*names, "n", as_dict=True)
+        return sum(min(int(row.pop("n")), brought.get(_values(row), 0)) for row in counts)
+
+    def _sets_left(self, name: str) -> int:
+        """Return how many sets of seeds are left, of every configuration that the sweep adds something to."""
+        table = getattr(self.tables, name)
+        asked = self.surrogates if name == "SurrogateAgreement" else [_Asked("", is_new=False, methods=None)]
+        names = [*DIFFERS, "clustering_hash", *(["surrogate_hash"] if name == "SurrogateAgreement" else [])]
+        rows = table.fetch(*names, "n_seeds", as_dict=True)
+        done = {(int(row.pop("n_seeds")), _values(row)) for row in rows}
         left = 0
-        for key in self.configurations:
-            n_seeds = self.all_seeds[_values({name: key[name] for name in self.trained[0]})]
-            if n_seeds < 2:
+        for each, surrogate in itertools.product(self.configurations, asked):
+            models = each.models
+            if len(models.seeds) < 2 or not surrogate.is_of(each.clustering.method):
                 continue
-            for surrogate in surrogates:
-                of = self.drawn_for.get(str(surrogate))
-                if of is not None and self.methods[key["clustering_hash"]] not in of.split(","):
+            if models.brought(each.clustering.is_new or surrogate.is_new):
+                key = {**each.key, "surrogate_hash": surrogate.name} if surrogate.name else each.key
+                left += (len(models.seeds), _values(key)) not in done
+        return left
+
+    def _pairs_left(self) -> int:
+        """Return how many pairs of configurations are left, of which the sweep adds something to one."""
+        names = [*DIFFERS, "clustering_hash"]
+        assigned = {
+            (row.pop("n"), _values(row))
+            for row in dj.U(*names).aggr(self.tables.ClusterAssignment, n="count(*)").fetch(*names, "n", as_dict=True)
+        }
+        compared = self.tables.ConfigurationAgreement & self.tables.ConfigurationAgreement().key_source
+        others = [f"{name}_b" for name in DIFFERS]
+        done = set()
+        for row in (compared * self.tables.ConfigurationPair).fetch(*names, *others, as_dict=True):
+            second = {name: row.pop(f"{name}_b") for name in DIFFERS}
+            of_clustering = {"clustering_hash": row["clustering_hash"]}
+            done.add(frozenset((_values(row), _values({**second, **of_clustering}))))
+        by_clustering: dict[str, list[tuple[_Configuration, tuple[Any, ...], bool]]] = {}
+        for each in self.configurations:
+            if each.models.seeds:
+                name = _values(each.key)
+                is_complete = (len(each.models.seeds), name) in assigned
+                by_clustering.setdefault(each.clustering.name, []).append((each, name, is_complete))
+        left = 0
+        for members in by_clustering.values():
+            for (a, name, is_a), (b, name_b, is_b) in itertools.combinations_with_replacement(members, 2):
+                if not a.models.brought(a.clustering.is_new) and not b.models.brought(b.clustering.is_new):
                     continue
-                row = {**key, "n_seeds": n_seeds, "surrogate_hash": surrogate}
-                left += tuple(row[name] for name in names) not in done
+                if (a is b and len(a.models.seeds) < 2) or _differ(a.n_clusters, b.n_clusters):
+                    continue
+                left += not (is_a and is_b and frozenset((name, name_b)) in done)
         return left
 
     def seconds(self, name: str, number: int) -> float | None:
@@ -185,8 +341,9 @@ class _Jobs:
                 seconds += took
         if not fits:
             return None
-        draws, seeds = (sum(counts.values()) / len(counts) for counts in (self.draws, self.all_seeds))
-        return number * draws * seeds * seconds / fits
+        draws = sum(each.n_draws for each in self.surrogates) / len(self.surrogates)
+        of_sweep = [len(models.seeds) for models in self.models if models.own]
+        return number * draws * sum(of_sweep) / len(of_sweep) * seconds / fits
 
 
 def _finished(tables: Any) -> dict[str, dict[str, float]]:
@@ -203,8 +360,35 @@ def _rows(table: Any, *columns: str) -> list[dict[str, Any]]:
     return list(table.fetch(*table.primary_key, *columns, as_dict=True))
 
 
-def _distinct(keys: Sequence[Key]) -> list[Key]:
-    return list({_values(key): key for key in keys}.values())
+def _clustering(name: str, method: str, settings: Mapping[str, Any], *, is_new: bool) -> _Clustering:
+    needs_tests = quality_filter(settings).minimum_test_correlation is not None
+    return _Clustering(name, method, is_new, embedding_space(settings).is_functional, needs_tests)
+
+
+def _asked(rows: Sequence[tuple[bool, Key]], name: str, of: str, draws: str) -> list[_Asked]:
+    """Return what is asked for, each once; rows of the tables before those of the sweep, which are new."""
+    found: dict[str, _Asked] = {}
+    for is_new, row in rows:
+        methods = frozenset(row[of].split(",")) if row[of] is not None else None
+        found.setdefault(str(row[name]), _Asked(str(row[name]), is_new, methods, int(row[draws])))
+    return list(found.values())
+
+
+def _by_models(table: Any) -> dict[tuple[Any, ...], frozenset[int]]:
+    """Return the seeds of the rows of a table, by their models."""
+    found: dict[tuple[Any, ...], set[int]] = {}
+    for row in table.fetch(*DIFFERS, "seed", as_dict=True):
+        seed = int(row.pop("seed"))
+        found.setdefault(_values(row), set()).add(seed)
+    return {name: frozenset(seeds) for name, seeds in found.items()}
+
+
+def _pairs(n: int) -> int:
+    return n * (n - 1) // 2
+
+
+def _differ(a: int | None, b: int | None) -> bool:
+    return a is not None and b is not None and a != b
 
 
 def _values(key: Key) -> tuple[Any, ...]:

@@ -157,7 +157,7 @@ def test_the_jobs_that_follow_are_those_that_workers_find(empty_lab: Any, tmp_pa
     # 3 trainings of DECEMber with its own clustering, 3 others with two: 3 configurations.
     assert [(jobs.name, jobs.n_left, jobs.n_unknown) for jobs in before] == [
         ("clusterings", 9, 9),
-        ("evaluations", 6 + 6 + 3 * 3 + 3 + 9 + 6, 39),
+        ("evaluations", 6 + 6 + 3 * 3 + 3 + 9 + 6 + 3, 42),
         ("the null", 6, 6),
     ]
     assert main(["register", str(path), "--schema", tables.schema.database]) == 0
@@ -168,8 +168,63 @@ def test_the_jobs_that_follow_are_those_that_workers_find(empty_lab: Any, tmp_pa
     # A seed more: its trainings, its pairs, and every set of seeds anew.
     path.write_text(FOLLOWING.replace("[1, 2, 3]", "[1, 2, 3, 4]"))
     more = following()
-    assert [(jobs.n_left, jobs.n_unknown) for jobs in more] == [(3, 0), (2 + 2 + 3 * 3 + 3 + 3 + 2, 0), (6, 0)]
+    assert [(jobs.n_left, jobs.n_unknown) for jobs in more] == [(3, 0), (2 + 2 + 3 * 3 + 3 + 3 + 2 + 3, 0), (6, 0)]
     # A null takes as long as it has draws: 1 and 2 before, 1, 2 and 1997 now.
     longer = FOLLOWING.replace("  - {n_draws: 2}\n", "  - {n_draws: 2}\n  - {n_draws: 1997}\n")
     path.write_text(longer.replace("[1, 2, 3]", "[1, 2, 3, 4]"))
     assert following()[2].seconds == pytest.approx(more[2].seconds * 2000 / 3)
+
+
+EARLIER = """\
+seeds: [1, 3]
+datasets:
+  - {fn: helpers.planted_lab.loaders}
+models:
+  - {fn: helpers.planted_lab.model}
+trainers:
+  - {fn: helpers.planted_lab.baseline}
+  - {fn: helpers.planted_lab.december}
+clusterings:
+  - {method: kmeans, n_clusters: 2}
+"""
+LATER = """\
+seeds: [3]
+datasets:
+  - {fn: helpers.planted_lab.loaders}
+models:
+  - {fn: helpers.planted_lab.model}
+trainers:
+  - {fn: helpers.planted_lab.baseline}
+  - {fn: helpers.planted_lab.december, config: {n_moved: 0}}
+clusterings:
+  - {method: kmeans, n_clusters: 2}
+  - {method: kmeans, n_clusters: 3, space: functional, minimum_test_correlation: -1}
+surrogates:
+  - {n_draws: 1, clusterings: [kmeans]}
+stability:
+  - {n_draws: 2, clusterings: [kmeans]}
+"""
+
+
+@pytest.mark.slow(5)
+def test_what_is_new_is_counted_for_the_models_of_earlier_sweeps_too(empty_lab: Any, tmp_path: Path) -> None:
+    path, tables = tmp_path / "sweep.yaml", empty_lab.tables
+
+    def counts() -> dict[str, int]:
+        names = [member for members in GROUPS.values() for member in members]
+        return {name: len(getattr(tables, name)()) for name in names}
+
+    path.write_text(EARLIER)
+    assert main(["register", str(path), "--schema", tables.schema.database]) == 0
+    Worker(tables, WorkerSettings()).run()
+    path.write_text(LATER)
+    before = counts()
+    expected = estimate_sweep(load_sweep(path), nnfabrik=empty_lab.nnfabrik, tables=tables).following
+    assert main(["register", str(path), "--schema", tables.schema.database]) == 0
+    Worker(tables, WorkerSettings()).run()
+    after = counts()
+    done = {name: sum(after[member] - before[member] for member in members) for name, members in GROUPS.items()}
+    assert {jobs.name: jobs.n_left for jobs in expected} == done
+    assert after["FeatureCovariance"] == 2
+    again = estimate_sweep(load_sweep(path), nnfabrik=empty_lab.nnfabrik, tables=tables).following
+    assert [jobs.n_left for jobs in again] == [0, 0, 0]
