@@ -27,9 +27,10 @@ from december_plugin.errors import SettingsError
 from december_plugin.evaluation.agreement import MEASURES, compare_partitions
 from december_plugin.evaluation.similarity import SIMILARITIES, compare_embeddings
 from december_plugin.schemas.clustering_vectors import ClusteringVectors
+from december_plugin.schemas.recently_used import RecentlyUsed
 from december_plugin.schemas.seed_sets import MOST_SEEDS, SET_DIGEST, earlier_sets, set_digest
 from december_plugin.schemas.serialization import decode_blob, encode_blob
-from december_plugin.schemas.stored_labels import AssignedLabels, RecentlyUsed, assigned_labels
+from december_plugin.schemas.stored_labels import AssignedLabels, assigned_labels
 from december_plugin.schemas.stored_models import in_session_order
 
 MOST_PAIRS = 10  # pairs of seeds of two configurations that are compared

@@ -3,44 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 
 from december_plugin.embeddings.neuron_ids import NeuronIds, match_neurons
 from december_plugin.errors import SettingsError
+from december_plugin.schemas.recently_used import RecentlyUsed
 from december_plugin.schemas.stored_models import FROM_RECORDING
-
-T = TypeVar("T")
-
-
-class RecentlyUsed(Generic[T]):
-    """The ``size`` entries that were used last.
-
-    Parameters
-    ----------
-    size
-        Number of entries.
-    """
-
-    def __init__(self, size: int):
-        self.size = size
-        self._entries: OrderedDict[Hashable, T] = OrderedDict()
-
-    def get(self, name: Hashable, make: Callable[[], T]) -> T:
-        """Return the entry of this name; make it if it is not there."""
-        if name not in self._entries:
-            self._entries[name] = make()
-            if len(self._entries) > self.size:
-                self._entries.popitem(last=False)
-        self._entries.move_to_end(name)
-        return self._entries[name]
-
-    def __len__(self) -> int:
-        return len(self._entries)
 
 
 @dataclass(frozen=True, eq=False)

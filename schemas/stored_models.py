@@ -9,7 +9,7 @@ import pickle
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +22,14 @@ from december_plugin.clustering.methods import DECEMBER, FOUND, METHODS, own_set
 from december_plugin.errors import EmbeddingError, RecordingError, SettingsError
 from december_plugin.evaluation.neuron_order import in_trained_order
 from december_plugin.schemas.allowed_functions import TABLES, check_functions
+from december_plugin.schemas.recently_used import RecentlyUsed
 from december_plugin.schemas.relocation import paths_in, relocated, rules_for
 from december_plugin.storage.atomic import DamagedError
 
 if TYPE_CHECKING:
     from december_plugin.embeddings.readout_vectors import ReadoutEmbeddings
+
+EMBEDDINGS_BYTES = 2**27  # of readout vectors that stay in memory
 
 
 def full_config(nnfabrik: Any, key: Mapping[str, Any], *, trainer: bool = True) -> dict[str, Any]:
@@ -165,9 +168,7 @@ def stored_state_dict(trained_model: Any, key: Mapping[str, Any]) -> dict[str, A
     """
     import torch
 
-    stored = trained_model.ModelStorage & key
-    if len(stored) != 1:
-        raise EmbeddingError(f"{len(stored)} state dicts are stored for the trained model {dict(key)}; one is needed.")
+    stored = _stored(trained_model, key)
     content = _checked_content(stored, key)
     with tempfile.TemporaryDirectory() as folder:
         path = stored.fetch1("model_state", download_path=folder)
@@ -187,6 +188,13 @@ def stored_state_dict(trained_model: Any, key: Mapping[str, Any]) -> dict[str, A
             ) from error
 
 
+def _stored(trained_model: Any, key: Mapping[str, Any]) -> Any:
+    stored = trained_model.ModelStorage & key
+    if len(stored) != 1:
+        raise EmbeddingError(f"{len(stored)} state dicts are stored for the trained model {dict(key)}; one is needed.")
+    return stored
+
+
 def _checked_content(stored: Any, key: Mapping[str, Any]) -> uuid.UUID:
     """Return the hash of what was stored; refuse a file name that is a path, where DataJoint would write the file."""
     external = stored.connection.schemas[stored.database].external[stored.heading["model_state"].store]
@@ -201,6 +209,10 @@ def _checked_content(stored: Any, key: Mapping[str, Any]) -> uuid.UUID:
                 f"plain file name. It was not fetched: find out who wrote it into {external.full_table_name}."
             )
     return uuid.UUID(bytes=rows[0][0])
+
+
+# Many clusterings, comparisons and nulls of one worker are of the same few models.
+_embeddings: RecentlyUsed[ReadoutEmbeddings] = RecentlyUsed(EMBEDDINGS_BYTES, lambda found: found.vectors.nbytes)
 
 
 def stored_embeddings(trained_model: Any, config: Mapping[str, Any], key: Mapping[str, Any]) -> ReadoutEmbeddings:
@@ -224,11 +236,14 @@ def stored_embeddings(trained_model: Any, config: Mapping[str, Any], key: Mappin
     """
     from december_plugin.embeddings.readout_vectors import readout_embeddings
 
-    state_dict = stored_state_dict(trained_model, key)
+    # By the hash of the state dict, so that a model that is trained anew is never mistaken for the old one.
+    content = _checked_content(_stored(trained_model, key), key)
     try:
-        return readout_embeddings(state_dict)
+        found = _embeddings.get(content, lambda: readout_embeddings(stored_state_dict(trained_model, key)))
+        return replace(found, vectors=found.vectors.copy())
     except EmbeddingError as from_state_dict:
         # A readout class may know its vectors where the names and shapes in the state dict do not tell them.
+        state_dict = stored_state_dict(trained_model, key)
         try:
             neurons = stored_neurons(trained_model, key)
             model = build_trained(config, key, state_dict=state_dict, neurons=neurons)[1]

@@ -11,7 +11,7 @@ import sklearn.metrics as reference
 from datajoint.hash import key_hash
 
 from december_plugin.errors import SettingsError
-from december_plugin.schemas.stored_labels import RecentlyUsed
+from december_plugin.schemas.recently_used import RecentlyUsed
 from helpers import planted_lab
 from helpers.lab_tables import open_lab, truth
 
@@ -165,6 +165,10 @@ def test_recently_used_entries_stay():
         recent.get(name, lambda name=name: made.append(name))
     assert made == ["a", "b", "c", "b"]
     assert len(recent) == 2
+    by_length = RecentlyUsed(4, len)
+    for text in ("one", "two", "x", "longer"):
+        by_length.get(text, lambda text=text: text)
+        assert len(by_length) == (2 if text == "x" else 1)
 
 
 # --- KnownTypes and LabelAgreement -------------------------------------------------------------------------------
