@@ -74,8 +74,8 @@ class Surrogate(dj.Lookup):
             For values that are not allowed, a name that other settings have, or an entry that is there already.
         """
         row = surrogate_row(name, n_draws=n_draws, seed=seed, method=method, clusterings=clusterings)
-        key = {"surrogate_hash": row["surrogate_hash"]}
-        if self & key:
+        key = self.stored_key(row)
+        if key is not None:
             if not skip_duplicates:
                 known = (self & key).fetch1("surrogate_name")
                 raise SettingsError(
@@ -88,7 +88,20 @@ class Surrogate(dj.Lookup):
                 f"there are surrogates named {row['surrogate_name']!r} with other settings. Choose another name."
             )
         self.insert1(row, skip_duplicates=skip_duplicates)
-        return key
+        return {"surrogate_hash": row["surrogate_hash"]}
+
+    def stored_key(self, row: Mapping[str, Any]) -> dict[str, str] | None:
+        """Return the key of the entry that has the settings of a row of :func:`surrogate_row`; None without one.
+
+        An entry of an earlier version whose list had all methods of then is there as one of all methods.
+        """
+        from december_plugin.evaluation.surrogate_settings import ONCE_ALL
+
+        hashes = [row["surrogate_hash"]]
+        if row["surrogate_clusterings"] in [",".join(once) for once in ONCE_ALL]:
+            hashes.append(_surrogate_hash(row["surrogate_method"], row["n_draws"], row["surrogate_seed"]))
+        keys = [{"surrogate_hash": each} for each in hashes]
+        return next((key for key in keys if self & key), None)
 
 
 def surrogate_row(name: str | None, *, n_draws: Any, seed: Any, method: Any, clusterings: Any = None) -> dict[str, Any]:
@@ -103,15 +116,19 @@ def surrogate_row(name: str | None, *, n_draws: Any, seed: Any, method: Any, clu
         whose = f", of {' and '.join(NAMES[each] for each in of)}" if of else ""
         shown = f", seed {chosen.seed}" if chosen.seed else ""
         name = f"{chosen.method}, {chosen.n_draws} draws{shown}{whose}"[:NAME_LENGTH]
-    text = json.dumps([chosen.method, chosen.n_draws, chosen.seed, *([of] if of else [])], separators=(",", ":"))
     return {
-        "surrogate_hash": hashlib.md5(text.encode("utf-8"), usedforsecurity=False).hexdigest(),
+        "surrogate_hash": _surrogate_hash(chosen.method, chosen.n_draws, chosen.seed, of),
         "surrogate_name": name,
         "n_draws": chosen.n_draws,
         "surrogate_seed": chosen.seed,
         "surrogate_method": chosen.method,
         "surrogate_clusterings": ",".join(of) if of else None,
     }
+
+
+def _surrogate_hash(method: str, n_draws: int, seed: int, clusterings: Sequence[str] | None = None) -> str:
+    text = json.dumps([method, n_draws, seed, *([clusterings] if clusterings else [])], separators=(",", ":"))
+    return hashlib.md5(text.encode("utf-8"), usedforsecurity=False).hexdigest()
 
 
 class SurrogateAgreement(SeedSetTable, dj.Computed):

@@ -14,6 +14,11 @@ from december_plugin.validation.models import PLAIN, Says, settings_class
 MOST_DRAWS = 10_000
 LARGEST_SEED = 2**32 - 1
 NAME_LENGTH = 64
+# The methods of earlier versions. A list of all methods is stored as None, which includes those that are added later.
+ONCE_ALL = (
+    ("december", "gmm", "kmeans", "t_mixture"),
+    ("december", "gmm", "hdbscan", "kmeans", "t_mixture", "ward"),
+)
 
 Draws = Annotated[
     int,

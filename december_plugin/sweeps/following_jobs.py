@@ -155,7 +155,8 @@ class _Jobs:
         self.models = self._models([{**a, **b, **c} for a in datasets for b in models for c in trainers])
         self.clusterings = self._clusterings(sweep)
         rows = [(False, row) for row in tables.Surrogate.fetch(as_dict=True)]
-        rows += [(True, surrogate_row(**asdict(each))) for each in sweep.surrogates]
+        asked = [surrogate_row(**asdict(each)) for each in sweep.surrogates]
+        rows += [(True, row) for row in asked if tables.Surrogate().stored_key(row) is None]
         self.surrogates = _asked(rows, "surrogate_hash", "surrogate_clusterings", "n_draws")
         rows = [(False, row) for row in tables.Resampling.fetch(as_dict=True)]
         rows += [(True, resampling_row(**asdict(each))) for each in sweep.stability]

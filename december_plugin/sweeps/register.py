@@ -128,8 +128,7 @@ def surrogate_mistakes(sweep: Sweep, *, tables: Any) -> list[Mistake]:
     for position, surrogate in enumerate(sweep.surrogates):
         row = surrogate_row(**asdict(surrogate))
         stored = (tables.Surrogate & {"surrogate_name": row["surrogate_name"]}).fetch("surrogate_hash")
-        is_known = bool(len(tables.Surrogate & {"surrogate_hash": row["surrogate_hash"]}))
-        if len(stored) and not is_known:
+        if len(stored) and tables.Surrogate().stored_key(row) is None:
             text = f"there are surrogates named {row['surrogate_name']!r} with other settings. Choose another name."
             found.append(Mistake(f"surrogates, entry {position + 1}: {text}", ("surrogates", position, "name")))
     return found

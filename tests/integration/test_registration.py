@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from december_plugin.cli import main
 from december_plugin.errors import ServerError, SettingsError
 from december_plugin.schemas.setup_lock import one_at_a_time
 from december_plugin.sweeps.entries import compare, may_change
+from december_plugin.sweeps.estimate import estimate_sweep
 from december_plugin.sweeps.parse import Entry, Sweep, load_sweep
 from december_plugin.sweeps.register import check_fabrikant, register
 from december_plugin.sweeps.source import SweepError
@@ -205,6 +207,31 @@ def test_names_of_nulls_that_are_taken_are_mistakes_with_their_place(empty_lab: 
     )
     assert not len(empty_lab.tables.TrainingPlan & {"seed": 7})
     assert main(["register", str(path), "--dry-run", "--schema", empty_lab.tables.schema.database]) == 1
+
+
+@pytest.mark.parametrize("added", ["", ", ward, hdbscan"])
+def test_nulls_of_all_methods_of_an_earlier_version_are_found_again(empty_lab: Any, tmp_path: Path, added: str) -> None:
+    surrogates, path = empty_lab.tables.Surrogate(), tmp_path / "sweep.yaml"
+    four = ["kmeans", "gmm", "t_mixture", "december"]
+    # As earlier versions stored this list, which was of all methods.
+    old = {"surrogate_hash": hashlib.md5(b'["elliptical",9,0]', usedforsecurity=False).hexdigest()}
+    row = {"n_draws": 9, "surrogate_seed": 0, "surrogate_method": "elliptical", "surrogate_clusterings": None}
+    surrogates.insert1({**old, **row, "surrogate_name": "mine"})
+    before = surrogates.fetch(as_dict=True)
+    path.write_text(f"{SWEEP}surrogates:\n  - {{name: mine, n_draws: 9, clusterings: [{', '.join(four)}{added}]}}\n")
+    null = estimate_sweep(load_sweep(path), nnfabrik=empty_lab.nnfabrik, tables=empty_lab.tables).following[-1]
+    assert null.n_left == 2  # K 2 and 3 of two seeds
+    written = registered(empty_lab, load_sweep(path))
+    assert (written.new["Surrogate"], written.existing["Surrogate"], written.surrogates) == (0, 1, [old])
+    assert surrogates.fetch(as_dict=True) == before
+    with pytest.raises(SettingsError, match=r"^these surrogates are registered already, as 'mine'\. "):
+        surrogates.add_entry(n_draws=9, clusterings=four)
+    # Other settings and shorter lists are others, and so is what was registered since then, by the list.
+    own = surrogates.add_entry(n_draws=8, clusterings=four)
+    every = surrogates.add_entry(n_draws=8)
+    again = surrogates.add_entry(n_draws=8, clusterings=four, skip_duplicates=True)
+    assert again == own != every
+    assert surrogates.add_entry(n_draws=9, clusterings=["kmeans", "gmm", "t_mixture"]) != old
 
 
 def test_what_is_new_is_counted_and_nothing_is_planned_twice(empty_lab: Any) -> None:

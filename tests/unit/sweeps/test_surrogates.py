@@ -8,7 +8,7 @@ import pytest
 
 from december_plugin.clustering.methods import METHODS
 from december_plugin.errors import SettingsError
-from december_plugin.evaluation.surrogate_settings import SurrogateSettings
+from december_plugin.evaluation.surrogate_settings import ONCE_ALL, SurrogateSettings
 from december_plugin.sweeps.parse import parse_sweep
 
 
@@ -35,6 +35,14 @@ def test_surrogates_of_some_clusterings():
     assert [each.clusterings for each in asked] == [("december", "kmeans"), None]
     every = parse_sweep(sweep([{"clusterings": [*reversed(METHODS)]}])).surrogates
     assert every[0].clusterings is None
+
+
+def test_lists_of_all_methods_of_earlier_versions_are_lists_of_some_now():
+    for once in ONCE_ALL:
+        assert SurrogateSettings(clusterings=once).clusterings == once
+    # Whoever adds a method adds those that were all before to ONCE_ALL, and the same for resamplings, whose entries are
+    # not older than these methods.
+    assert sorted(METHODS) == ["december", "gmm", "hdbscan", "kmeans", "t_mixture", "t_neb", "ward"]
 
 
 def test_nothing_is_asked_for_without_the_section():
