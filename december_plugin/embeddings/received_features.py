@@ -152,14 +152,14 @@ def received_features(
     Raises
     ------
     EmbeddingError
-        If the class is unknown, or ``embedding_features`` returns something else.
+        If the class is unknown, the core's output has another shape, or ``embedding_features`` returns something else.
     """
     if hasattr(readout, "embedding_features"):
         return _of_another_package(readout, core_output, shift, neurons)
     source = getattr(readout, "_source", None)
     if isinstance(source, nn.Module):
         return received_features(source, core_output, shift=shift, neurons=neurons)
-    maps, shift = _as_images(core_output, shift)
+    maps, shift = _as_images(readout, core_output, shift, advice=CUSTOM)
     if hasattr(readout, "attention"):
         return _under_attention(readout.attention, maps, neurons)  # type: ignore[arg-type]
     masks = _masks(readout, shift)
@@ -193,7 +193,7 @@ def features_at(readout: nn.Module, core_output: Tensor, positions: Tensor) -> T
     Raises
     ------
     EmbeddingError
-        If the readout is of another package and has features of its own.
+        If the readout is of another package and has features of its own, or the core's output has another shape.
     """
     if hasattr(readout, "embedding_features"):
         raise EmbeddingError(
@@ -203,7 +203,7 @@ def features_at(readout: nn.Module, core_output: Tensor, positions: Tensor) -> T
     source = getattr(readout, "_source", None)
     if isinstance(source, nn.Module):
         return features_at(source, core_output, positions)
-    maps, _ = _as_images(core_output, None)
+    maps, _ = _as_images(readout, core_output, None, advice="Fingerprints need maps.")
     grid = positions.to(maps)[None, :, None].expand(len(maps), -1, -1, -1)
     return _sampled(_scales(readout, maps), grid, align_corners=getattr(readout, "align_corners", True))
 
@@ -226,11 +226,14 @@ def check_drives(readout: nn.Module, core_output: Tensor, *, shift: Tensor | Non
     Raises
     ------
     EmbeddingError
-        If the numbers of neurons or features differ, or the linear responses of a class that is known are others: it
-        has a forward pass of its own.
+        As of :func:`received_features`; if the numbers of neurons or features differ; or if the linear responses of a
+        class that is known are others: it has a forward pass of its own.
     """
     vectors = readout_vectors(readout).detach()
-    features = received_features(readout, core_output, shift=shift)
+    try:
+        features = received_features(readout, core_output, shift=shift)
+    except EmbeddingError as error:
+        raise EmbeddingError(f"session {name!r}: {error}") from error
     if features.shape[1:] != vectors.shape:
         raise EmbeddingError(
             f"session {name!r}: {type(readout).__name__} receives (samples, neurons, features) "
@@ -265,10 +268,18 @@ def _of_another_package(
     return features if neurons is None else features[:, neurons]
 
 
-def _as_images(core_output: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _as_images(
+    readout: nn.Module, core_output: Tensor, shift: Tensor | None, *, advice: str
+) -> tuple[Tensor, Tensor | None]:
     """Return every frame as an image of its own, (samples, channels, height, width), and its shift (samples, 2)."""
     if core_output.ndim == 4:
         return core_output, shift
+    if core_output.ndim != 5:
+        raise EmbeddingError(
+            f"what {type(readout).__name__} receives from the core cannot be found: the core's output has the shape "
+            f"{tuple(core_output.shape)}; it must be (batch, channels, height, width), or (batch, channels, frames, "
+            f"height, width) of movies. {advice}"
+        )
     batch, _, frames = core_output.shape[:3]
     if shift is not None:
         shift = (shift if shift.ndim == 3 else shift[:, None].expand(-1, frames, -1)).reshape(batch * frames, 2)

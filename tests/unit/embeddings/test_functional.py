@@ -1,5 +1,6 @@
 """Functional embeddings: invariant to the core's basis, true to the drives, the same bytes for the same seed."""
 
+import math
 from collections import namedtuple
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from december_plugin.embeddings import feature_covariance, functional_embeddings
 from december_plugin.embeddings import received_features as received
 from december_plugin.embeddings import stimuli as sampled
 from december_plugin.embeddings.functional import estimate_covariance
+from december_plugin.embeddings.probe_fingerprints import fingerprints
 from december_plugin.embeddings.readout_vectors import readout_vectors
 from december_plugin.embeddings.received_features import received_features
 from december_plugin.errors import EmbeddingError, SettingsError
@@ -320,14 +322,16 @@ class TestOtherPackages:
         [
             (
                 Foreign(torch.randn(N, CHANNELS)),
-                r"what Foreign receives from the core cannot be found: where its neurons read is not known. "
+                r"^session 'a': what Foreign receives from the core cannot be found: where its neurons read is not "
+                r"known\. "
                 r"A readout class can define `embedding_features\(core_output\)`, which returns",
             ),
             (
                 type("Short", (ForeignWithFeatures,), {"embedding_features": lambda self, x: x.mean(dim=(2, 3))})(
                     torch.randn(N, CHANNELS)
                 ),
-                r"Short.embedding_features\(core_output\) returned \(2, 6\); it must return a tensor \(samples, ",
+                r"^session 'a': Short.embedding_features\(core_output\) returned \(2, 6\); it must return a tensor "
+                r"\(samples, ",
             ),
             (
                 ForeignWithFeatures(torch.randn(N, CHANNELS + 1)),
@@ -340,6 +344,34 @@ class TestOtherPackages:
         model = Model(a=readout).double()
         with pytest.raises(EmbeddingError, match=message):
             feature_covariance(model, loaders(model))
+
+    def test_cores_that_return_no_maps(self):
+        torch.manual_seed(0)
+
+        class Flat(Foreign):
+            def forward(self, core_output):
+                return core_output @ self.vectors.T
+
+        class FlatWithFeatures(Flat):
+            def embedding_features(self, core_output):
+                return core_output[:, None].expand(-1, len(self.vectors), -1)
+
+        vectors = torch.randn(N, 4)
+        pooled = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(IMAGE_SHAPE), 4))
+        model = Model(a=Flat(vectors)).double()
+        model.core = pooled.double()
+        message = (
+            r"what Flat receives from the core cannot be found: the core's output has the shape \(\d+, 4\); it must be "
+            r"\(batch, channels, height, width\), or \(batch, channels, frames, height, width\) of movies\. "
+        )
+        with pytest.raises(EmbeddingError, match=f"^session 'a': {message}A readout class can define"):
+            feature_covariance(model, loaders(model))
+        with pytest.raises(EmbeddingError, match=f"^{message}Fingerprints need maps"):
+            fingerprints(model, stimuli(), positions=[[0, 0]])
+        known = Model(a=FlatWithFeatures(vectors)).double()
+        known.core = pooled
+        expected = np.cov(pooled(stimuli()).T.detach().numpy())
+        np.testing.assert_allclose(feature_covariance(known, loaders(known)), expected, rtol=1e-9)
 
     def test_a_subclass_with_another_forward_pass_is_noticed(self):
         class Elsewhere(readouts.FullGaussian2d):
