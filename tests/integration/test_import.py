@@ -21,6 +21,7 @@ from december_plugin import results
 from december_plugin.cli import main
 from december_plugin.errors import EmbeddingError, SettingsError
 from december_plugin.intake import import_models, models_of_schema
+from december_plugin.pool.jobs.description import describe_jobs
 from december_plugin.schemas.stored_models import stored_neurons, stored_state_dict
 from december_plugin.sweeps.forget import Planned
 from december_plugin.sweeps.relocate import plan_move
@@ -111,6 +112,25 @@ def test_arrays_are_clustered_and_compared(empty_lab: lab_tables.Lab, files: Pat
     np.testing.assert_array_equal(model.readout["first"].features[0, :, 0].T.detach(), vectors(2)[:40])
     with pytest.raises(SettingsError, match="imported as readout vectors, without its core, so it cannot predict"):
         model(torch.ones(1))
+
+
+def test_jobs_have_the_name_of_the_imported_model(
+    empty_lab: lab_tables.Lab, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = empty_lab.tables
+    bring(empty_lab, files, model={"readouts": "weights-1.npy", "seeds": [1]})
+    bring(empty_lab, files, model={"name": "other", "readouts": "weights-2.npy", "seeds": [2], "trained": "by hand"})
+    assert main(["jobs", "show", "--state", "waiting", "--schema", tables.schema.database]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(line.partition("  ")[2] for line in lines if "ClusterAssignment" in line) == [
+        "ClusterAssignment: other, by hand, kmeans, K 3, seed 2",
+        "ClusterAssignment: twin, kmeans, K 3, seed 1",
+    ]
+    # Comments may be changed, and may be empty.
+    model = (tables.nnfabrik.Model & {"model_comment": "twin"}).fetch1("KEY")
+    tables.nnfabrik.Model.update1({**model, "model_comment": ""})
+    key = (tables.TrainedModel & "seed = 1").fetch1("KEY")
+    assert describe_jobs(tables)("TrainedModel", key) == "TrainedModel: imported_trainer, seed 1"
 
 
 def test_the_same_again_adds_nothing(empty_lab: lab_tables.Lab, files: Path) -> None:

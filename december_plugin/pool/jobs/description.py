@@ -8,6 +8,7 @@ from typing import Any
 
 from december_plugin.clustering.methods import filter_of_column
 from december_plugin.embeddings.space import READOUT_SPACE, EmbeddingSpace
+from december_plugin.imports.stored_names import TRAINER as IMPORTED
 
 # What one job, and several jobs, of our tables are called; a table of a lab's own goes by its name.
 KINDS = {
@@ -36,12 +37,16 @@ def describe_jobs(tables: Any) -> Callable[[str, Mapping[str, Any]], str]:
     """Return a function that puts a job, given as a table's name and a key, into words."""
     # A hash is that of the configuration alone: two functions may share it.
     trainers = _Columns(tables.nnfabrik.Trainer, ("trainer_fn", "trainer_hash"), ("trainer_comment", "trainer_config"))
+    models = _Columns(tables.nnfabrik.Model, ("model_fn", "model_hash"), ("model_comment",))
     columns = ("method", "n_clusters", "space", "normalize", "minimum_test_correlation")
     clusterings = _Columns(tables.Clustering, ("clustering_hash",), columns)
 
     def describe(table: str, key: Mapping[str, Any]) -> str:
         comment, config = trainers.of(key) or ("", {})
         parts = [comment or str(key.get("trainer_fn", "")).split(".")[-1]]
+        if key.get("trainer_fn") == IMPORTED and (of_model := models.of(key)) and of_model[0]:
+            # All imported models have the same trainer, whose comment is how they were trained, if that is known.
+            parts = [of_model[0], comment]
         if isinstance(config, Mapping) and "n_clusters" in config:
             parts.append(f"K {config['n_clusters']}")
         if "clustering_hash" in key and (clustering := clusterings.of(key)):
