@@ -79,6 +79,7 @@ SETTINGS = {
     "best_epoch_from": "earliest epoch that can be the best",
     "precision": "precision of the convolutions",
     "kmeans_seeds": "seeds of the restarts",
+    "mixture_n_init": "runs of EM of which the likeliest starts the clusters",
     "start_scales": "scales at the start",
     "scale_centers": "centres that the scales are about",
     "empty_clusters": "empty clusters",

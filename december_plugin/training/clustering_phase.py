@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from december_plugin.clustering.losses import DECEMber
@@ -81,7 +82,7 @@ class ClusteringPhase:
         self._measure = measure
 
     def begin(self, model: nn.Module, *, seed: int) -> None:
-        """Start the mixture by k-means on the readout vectors as they are now."""
+        """Start the mixture on the readout vectors as they are now: from k-means, or from fits that begin there."""
         self.regularizer = self._new_regularizer(stack_readout_vectors(model))
         self._measure_covariance(model)
         self._just_measured = True
@@ -93,6 +94,10 @@ class ClusteringPhase:
             kmeans_seeds=self.settings.kmeans_seeds,
             start_scales=self.settings.start_scales,
         )
+        if self.settings.mixture_n_init:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # the training goes on with EM
+                self.regularizer.mixture.fit(vectors, seed=seed, n_init=self.settings.mixture_n_init)
         self.initial_labels = self.regularizer.assign(vectors)[0]
 
     def resume(self, model: nn.Module, state: Mapping[str, Any]) -> None:

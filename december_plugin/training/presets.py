@@ -39,6 +39,7 @@ PAPER_CLUSTERING: dict[str, Any] = {
     "detach_target": False,
     "kmeans_n_init": 20,
     "kmeans_seeds": "spawned",
+    "mixture_n_init": 0,
     "start_scales": "clamped",
     "scale_centers": "new",
     "empty_clusters": "keep",

@@ -244,6 +244,9 @@ class ClusteringSettings:
     kmeans_seeds
         "spawned": a seed of its own for each restart. "joint": scikit-learn draws all of them from one generator, as in
         the published code.
+    mixture_n_init
+        Runs of EM, each from k-means, of which the likeliest mixture is what the clusters start from; 0: they start
+        from k-means itself.
     start_scales
         "clamped": the population variances of the k-means clusters, within ``scale_bounds``. "unclamped": the unbiased
         variances, whatever the bounds, as in the published code; the first M-step clamps them.
@@ -269,6 +272,7 @@ class ClusteringSettings:
     detach_target: bool = False
     kmeans_n_init: Count = 20
     kmeans_seeds: KMeansSeeds = _added("spawned")
+    mixture_n_init: CountOrZero = _added(0)
     start_scales: StartScales = _added("clamped")
     scale_centers: ScaleCenters = _added("new")
     empty_clusters: EmptyClusters = _added("keep")

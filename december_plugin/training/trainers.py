@@ -135,6 +135,7 @@ def december_trainer(
     detach_target: bool = False,
     kmeans_n_init: int = 20,
     kmeans_seeds: str = "spawned",
+    mixture_n_init: int = 0,
     start_scales: str = "clamped",
     scale_centers: str = "new",
     empty_clusters: str = "keep",
@@ -179,7 +180,7 @@ def december_trainer(
     model, dataloaders, seed, uid, cb
         As for :func:`baseline_trainer`.
     n_clusters, strength, space, normalize, covariance_refresh, dof, weights, scale_bounds, detach_target,
-    kmeans_n_init, kmeans_seeds, start_scales, scale_centers, empty_clusters, restore_mixture
+    kmeans_n_init, kmeans_seeds, mixture_n_init, start_scales, scale_centers, empty_clusters, restore_mixture
         See :class:`~december_plugin.training.settings.ClusteringSettings`.
     preset
         As for :func:`baseline_trainer`. Both cluster readout vectors, with uniform weights. "published" needs a

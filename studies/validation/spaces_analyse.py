@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from analyse import PAGE, RESULTS, markdown, with_blocks
 from design import BASELINE, CONTROL
-from spaces_design import CLUSTERINGS, POPULATIONS, SPACES, draws_of
+from spaces_design import CLUSTERINGS, FROM_MIXTURES, NEVER_REFRESHED, POPULATIONS, SPACES, december_tasks, draws_of
 from spaces_nulls import SHOWN, collect_nulls
 from spaces_nulls import TABLE as NULLS
 from spaces_results import DECEMBER, Estimate, collect, difference, load, mean_of, save, values_of
@@ -25,7 +25,8 @@ READOUT, READOUT_L2, FUNCTIONAL, FUNCTIONAL_L2 = (space.phrase for space in SPAC
 TYPED = [population.name for population in POPULATIONS if population.typed]
 UNTYPED = [population.name for population in POPULATIONS if not population.typed]
 TITLES = {population.name: population.title for population in POPULATIONS}
-DECEMBERS = ("DECEMber, uniform", "DECEMber, learned", "DECEMber, learned, covariance never refreshed")
+NEVER, MIXTURES = (f"DECEMber, learned, {what}" for what in (NEVER_REFRESHED, FROM_MIXTURES))
+DECEMBERS = ("DECEMber, uniform", "DECEMber, learned", NEVER, MIXTURES)
 GROUPS: Mapping[str, Sequence[str]] = {
     "all types": TYPED,
     "whitened, equal and unequal": ["types", "unequal"],
@@ -67,6 +68,7 @@ def blocks(table: pd.DataFrame, nulls: pd.DataFrame) -> dict[str, str]:
         "spaces-differences": _differences(table),
         "spaces-weights": _weights(table),
         "spaces-december": _december(table),
+        "spaces-found": _found(table),
         "spaces-nulls": _nulls(nulls),
     }
 
@@ -78,16 +80,17 @@ def _extent(table: pd.DataFrame) -> str:
         own = table[table["population"] == population.name]
         base = own[own["role"] == BASELINE].groupby("draw")["n_seeds"].max()
         trained = own[own["role"] == DECEMBER].groupby("draw")["n_seeds"].sum()
+        trainings = len(december_tasks((population,)))
         rows.append(
             [
                 population.title,
                 population.n_clusters,
                 f"{len(base)} of {len(planned)}",
                 f"{int(base.sum())} of {sum(len(draw.seeds) for draw in planned)}",
-                f"{int(trained.sum())} on {len(trained)}" if population.central else "none planned",
+                f"{int(trained.sum())} of {trainings}",
             ]
         )
-    header = ["population", "K", "recordings", "models", "DECEMber trainings, recordings"]
+    header = ["population", "K", "recordings", "models", "DECEMber trainings"]
     return markdown(header, rows)
 
 
@@ -171,7 +174,7 @@ def _weights(table: pd.DataFrame) -> str:
 
 
 def _december(table: pd.DataFrame) -> str:
-    learned, never = "DECEMber, learned", "DECEMber, learned, covariance never refreshed"
+    learned = "DECEMber, learned"
     pairs: list[tuple[str, Chosen, Chosen]] = []
     for space in (READOUT, FUNCTIONAL, FUNCTIONAL_L2):
         own = (DECEMBER, space, learned)
@@ -186,12 +189,32 @@ def _december(table: pd.DataFrame) -> str:
     pairs.append(
         (
             "functional, direction: covariance never refreshed minus every epoch",
-            (DECEMBER, FUNCTIONAL_L2, never),
+            (DECEMBER, FUNCTIONAL_L2, NEVER),
             (DECEMBER, FUNCTIONAL_L2, learned),
         )
     )
+    for space in (READOUT, FUNCTIONAL_L2):
+        own = (DECEMBER, space, MIXTURES), (DECEMBER, space, learned)
+        pairs.append((f"{space}: {FROM_MIXTURES} minus from k-means", *own))
     central = {population.title: [population.name] for population in POPULATIONS if population.central}
-    return _compared(table, pairs, {"all of these": [name for (name,) in central.values()], **central}, "DECEMber")
+    groups = {"all types": TYPED, "without types": UNTYPED}
+    return _compared(table, pairs, {**groups, **central}, "DECEMber")
+
+
+def _found(table: pd.DataFrame) -> str:
+    """Return how many clusters the methods find that are not given K, and how many neurons have one."""
+    rows = []
+    for method in (name for name, clustering in CLUSTERINGS.items() if clustering.finds_k):
+        for space in SPACES:
+            row: list[object] = [method, space.phrase]
+            for population in POPULATIONS:
+                count, share = (
+                    mean_of(table, [population.name], (BASELINE, space.phrase, method), quantity).mean
+                    for quantity in ("n_found", "clustered")
+                )
+                row.append("-" if np.isnan(count) else f"{count:.1f}, {share:.0%}")
+            rows.append(row)
+    return markdown(["method", "space", *TITLES.values()], rows)
 
 
 def _outcome(table: pd.DataFrame) -> str:

@@ -17,9 +17,11 @@ from design import BASELINE, CONTROL, Condition
 from spaces_design import SPACES, Clustering, Training
 
 from december_plugin.clustering.post_hoc import cluster_readouts
+from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.embeddings import feature_covariance
 from december_plugin.embeddings.readout_vectors import readout_embeddings
 from december_plugin.embeddings.space import covariance_root
+from december_plugin.errors import NoClustersError
 from december_plugin.models import stacked_core_gaussian_readout
 from december_plugin.schemas.clusters import trained_mixture_clusters
 from december_plugin.trainers import december_trainer
@@ -102,12 +104,14 @@ def cluster_cell(folder: Path, condition: Condition, seed: int, clusterings: Map
     found = {}
     for role in ROLES:
         for phrase, vectors in embedded(arrays, role).items():
-            for name, (method, settings, roles) in clusterings.items():
+            for name, (method, settings, roles, finds_k) in clusterings.items():
                 key = "|".join((role, phrase, name))
                 if role in roles and key not in known:
-                    labels = cluster_readouts(
-                        vectors, method=method, n_clusters=condition.n_clusters[0], **settings
-                    ).labels
+                    n_clusters = None if finds_k else condition.n_clusters[0]
+                    try:
+                        labels = cluster_readouts(vectors, method=method, n_clusters=n_clusters, **settings).labels
+                    except NoClustersError:
+                        labels = np.full(len(vectors), NO_CLUSTER)
                     found[key] = labels.astype(np.int16)
     if found:
         write_result(target, **known, **found)

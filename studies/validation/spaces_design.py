@@ -37,7 +37,7 @@ class Population:
     n_draws, n_seeds
         Recordings, and model seeds of each.
     central
-        Whether DECEMber is trained, too.
+        Whether DECEMber is trained with all settings, or only with those of :attr:`Training.everywhere`.
     pretrain_epochs, max_iter
         Of every training.
     """
@@ -47,7 +47,7 @@ class Population:
     recording: Mapping[str, Any] = field(default_factory=dict)
     n_clusters: int = 6
     typed: bool = True
-    n_draws: int = 3
+    n_draws: int = 4
     n_seeds: int = 2
     central: bool = False
     pretrain_epochs: int = 20
@@ -67,6 +67,7 @@ class Clustering(NamedTuple):
     method: str
     settings: Mapping[str, Any]
     roles: tuple[str, ...] = (BASELINE,)
+    finds_k: bool = False
 
 
 CLUSTERINGS = {
@@ -74,28 +75,40 @@ CLUSTERINGS = {
     "Gaussian mixture": Clustering("gmm", {}),
     "t mixture, uniform": Clustering("t_mixture", {}),
     "t mixture, learned": Clustering("t_mixture", {"weights": "learned"}),
+    "Ward": Clustering("ward", {}),
+    "t-NEB": Clustering("t_neb", {}),
+    "HDBSCAN": Clustering("hdbscan", {}, finds_k=True),
 }
 
 
 @dataclass(frozen=True)
 class Training:
-    """A DECEMber training of the central populations: settings other than the defaults, how many draws and seeds."""
+    """A DECEMber training: settings other than the defaults, whether of all populations, how many model seeds."""
 
     name: str
     space: EmbeddingSpace
     settings: Mapping[str, Any]
-    n_draws: int = 4
+    everywhere: bool = False
     n_seeds: int = 2
+
+
+NEVER_REFRESHED = "covariance never refreshed"
+FROM_MIXTURES = "from the likeliest of 10 mixtures"
 
 
 def _trainings() -> Iterator[Training]:
     readout, _, functional, direction = SPACES
-    chosen = [(readout, "uniform", 4), (readout, "learned", 4), (direction, "learned", 4)]
-    for space, weights, n_draws in (*chosen, (functional, "learned", 2), (direction, "uniform", 2)):
+    everywhere = [(readout, "uniform", True), (readout, "learned", True), (direction, "learned", True)]
+    for space, weights, of_all in (*everywhere, (functional, "learned", False), (direction, "uniform", False)):
         settings = {"space": space.space, "normalize": space.normalize, "weights": weights}
-        yield Training(f"{space.phrase}, {weights}", space, settings, n_draws)
-    settings = {"space": "functional", "normalize": "l2", "weights": "learned", "covariance_refresh": "never"}
-    yield Training(f"{direction.phrase}, learned, covariance never refreshed", direction, settings, n_draws=2)
+        yield Training(f"{space.phrase}, {weights}", space, settings, of_all)
+    for space, what, setting in (
+        (direction, NEVER_REFRESHED, {"covariance_refresh": "never"}),
+        (direction, FROM_MIXTURES, {"mixture_n_init": 10}),
+        (readout, FROM_MIXTURES, {"mixture_n_init": 10}),
+    ):
+        settings = {"space": space.space, "normalize": space.normalize, "weights": "learned", **setting}
+        yield Training(f"{space.phrase}, learned, {what}", space, settings)
 
 
 TRAININGS = tuple(_trainings())
@@ -146,15 +159,13 @@ def tasks(populations: tuple[Population, ...] = POPULATIONS) -> list[tuple[Popul
 def december_tasks(
     populations: tuple[Population, ...] = POPULATIONS, trainings: tuple[Training, ...] = TRAININGS
 ) -> list[tuple[Training, Condition, int]]:
-    """Return the DECEMber trainings of the central populations, those of four draws first, paired ones together."""
+    """Return the DECEMber trainings, draw by draw, paired ones together."""
     found = [
         (training, draw, seed)
-        for number in range(max((population.n_draws for population in populations), default=0))
         for population in populations
-        if population.central and number < population.n_draws
-        for draw in [draws_of(population)[number]]
+        for draw in draws_of(population)
         for seed in draw.seeds
         for training in trainings
-        if number < training.n_draws and seed <= training.n_seeds
+        if (population.central or training.everywhere) and seed <= training.n_seeds
     ]
-    return sorted(found, key=lambda task: -task[0].n_draws)
+    return sorted(found, key=lambda task: int(task[1].level))

@@ -18,6 +18,7 @@ from design import Condition
 from spaces_cells import december_path, embeddings_path, labels_path
 from spaces_design import TRAININGS, Population, draws_of
 
+from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.evaluation.agreement import compare_partitions
 
 KEY = ["population", "draw", "role", "space", "method"]
@@ -51,31 +52,33 @@ def collect(folder: Path, populations: Sequence[Population]) -> pd.DataFrame:
     """Return one row per recording and clustering.
 
     Columns are those of ``KEY``; ``truth``, mean over model seeds of the ARI to the planted types, NaN without types;
-    ``seeds``, mean over pairs of model seeds of the ARI; ``test_correlation`` and ``n_seeds``.
+    ``seeds``, mean over pairs of model seeds of the ARI, both over the neurons that have a cluster; ``n_found``, the
+    mean number of clusters with neurons; ``clustered``, the mean share of neurons that have a cluster;
+    ``test_correlation`` and ``n_seeds``.
     """
     rows = []
     for population in populations:
         for draw in draws_of(population):
             for (role, space, method), (labels, correlations, truth) in _clusterings(folder, draw).items():
-                pairs = [
-                    compare_partitions(a, b).adjusted_rand_index for a, b in itertools.combinations(labels.values(), 2)
-                ]
+                pairs = [_agreement(a, b) for a, b in itertools.combinations(labels.values(), 2)]
                 planted = truth >= 0
-                to_truth = [
-                    compare_partitions(own[planted], truth[planted]).adjusted_rand_index
-                    for own in labels.values()
-                    if planted.any()
-                ]
+                to_truth = [_agreement(own[planted], truth[planted]) for own in labels.values() if planted.any()]
                 rows.append(
                     {
                         **dict(zip(KEY, (population.name, int(draw.level), role, space, method), strict=True)),
                         "truth": np.mean(to_truth) if to_truth else np.nan,
                         "seeds": np.mean(pairs) if pairs else np.nan,
+                        "n_found": np.mean([len(np.unique(own[own != NO_CLUSTER])) for own in labels.values()]),
+                        "clustered": np.mean([np.mean(own != NO_CLUSTER) for own in labels.values()]),
                         "test_correlation": np.mean(correlations),
                         "n_seeds": len(labels),
                     }
                 )
-    return pd.DataFrame(rows, columns=[*KEY, *QUANTITIES, "test_correlation", "n_seeds"])
+    return pd.DataFrame(rows, columns=[*KEY, *QUANTITIES, "n_found", "clustered", "test_correlation", "n_seeds"])
+
+
+def _agreement(a: np.ndarray, b: np.ndarray) -> float:
+    return compare_partitions(a, b, no_cluster=NO_CLUSTER).adjusted_rand_index
 
 
 def _clusterings(folder: Path, draw: Condition) -> dict[tuple[str, str, str], tuple[Found, list[float], np.ndarray]]:

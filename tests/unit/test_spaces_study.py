@@ -159,8 +159,11 @@ def test_the_plan(study):
     assert all(population.n_draws >= 4 and population.n_seeds >= 4 for population in central)
     seeds = [draw.first_seed for draw in design.draws_of(central[0])]
     assert len({seed + session for seed in seeds for session in (0, 1)}) == 8  # no session twice
-    trained = {training.name for training, _, _ in design.december_tasks()}
-    assert {"readout vectors, uniform", f"{DIRECTION}, learned"} <= trained
+    trained = {population: set() for population in ("types", "ring")}
+    for training, draw, _ in design.december_tasks():
+        trained.get(draw.population, set()).add(training.name)
+    of_all = {"readout vectors, uniform", "readout vectors, learned", f"{DIRECTION}, learned"}
+    assert trained["ring"] == of_all < trained["types"] == {training.name for training in design.TRAININGS}
 
 
 # --- the null's validity -----------------------------------------------------------------------------------------

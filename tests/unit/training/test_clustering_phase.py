@@ -10,6 +10,7 @@ import torch
 from scipy.linalg import sqrtm
 from torch import nn
 
+from december_plugin.clustering.student_t_mixture import StudentTMixture
 from december_plugin.errors import EmbeddingError
 from december_plugin.trainers import december_trainer
 from december_plugin.training import loop
@@ -106,6 +107,21 @@ def test_a_reparametrised_core_changes_neither_partition_nor_loss(settings):
     spaces = [phase_on(model, SIGMA) for model in models]
     losses = [phase.backward(model).item() for phase, model in zip(spaces, models, strict=True)]
     assert losses[1] != pytest.approx(losses[0], rel=0.01)
+
+
+def test_the_clusters_start_from_the_likeliest_of_several_mixtures():
+    fitted = StudentTMixture(K, D, weights="learned")
+    fitted.fit(torch.tensor(W), seed=4, n_init=3)
+    plain, chosen = (
+        ClusteringPhase(ClusteringSettings(n_clusters=K, weights="learned", mixture_n_init=n)) for n in (0, 3)
+    )
+    for phase in (plain, chosen):
+        phase.begin(model_of(W), seed=4)
+    for name, value in fitted.named_buffers():
+        torch.testing.assert_close(dict(chosen.regularizer.mixture.named_buffers())[name], value)
+    vectors = torch.tensor(W)
+    assert chosen.regularizer.mixture.score(vectors) > plain.regularizer.mixture.score(vectors)
+    assert torch.equal(chosen.initial_labels, fitted.predict(vectors))
 
 
 def test_a_new_covariance_leaves_the_neurons_in_their_clusters():
