@@ -17,6 +17,10 @@ principal axis by itself, with a random sign, and keeps a cloud whose axes are s
 surrogates of each of these three kinds every time and keeps the one whose seeds agree best, so that agreement must be
 more than any of these continua gives.
 
+Under ``"valleys"`` the same three kinds are drawn, but what is compared with them is not the agreement between seeds: it
+is whether fewer neurons lie between the clusters than in them (:mod:`december_plugin.evaluation.valleys`). Parts of a
+continuum agree between seeds if its shape makes them, but have no valleys between them, whatever its shape.
+
 Two steps alternate from a start, as in the iterated surrogates of time series (IAAFT, Schreiber and Schmitz,
 Physical Review Letters 77, 1996): the covariance is imposed by the nearest linear map, and the marginals by ranks.
 
@@ -41,13 +45,15 @@ import numpy.typing as npt
 from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.errors import EmbeddingError, NoClustersError, SettingsError, did_you_mean
 from december_plugin.evaluation.agreement import compare_partitions
+from december_plugin.evaluation.valleys import valleys_between
 from december_plugin.text.array_repr import ArrayRepr
 from december_plugin.validation.checks import check_count, check_seed
 
-SurrogateMethod = Literal["elliptical", "gaussian", "planar", "axial", "combined"]
+SurrogateMethod = Literal["elliptical", "gaussian", "planar", "axial", "combined", "valleys"]
 SURROGATE_METHODS: tuple[str, ...] = get_args(SurrogateMethod)
-# Those of which the draw that agrees better counts; every other method is one kind of draws.
-COMBINED = {"combined": ("elliptical", "planar", "axial")}
+VALLEYS = "valleys"  # the method under which valleys are compared, rather than the agreement
+# Those of which the best draw counts; every other method is one kind of draws.
+COMBINED = {name: ("elliptical", "planar", "axial") for name in ("combined", VALLEYS)}
 KINDS = tuple(method for method in SURROGATE_METHODS if method not in COMBINED)
 DEFAULT_DRAWS = 20
 MAX_ROUNDS = 30
@@ -231,11 +237,14 @@ class NullAgreement(ArrayRepr):
         Adjusted Rand index, (draws, pairs); pairs of seeds in the order of ``itertools.combinations``.
     correlation_error, largest_correlation_error
         Means over draws, see :class:`Draw`.
+    valleys
+        Under the method "valleys" those between the clusters of every seed, (draws, seeds), else None.
     """
 
     agreements: FloatArray
     correlation_error: float
     largest_correlation_error: float
+    valleys: FloatArray | None = None
 
 
 def null_agreement(
@@ -259,7 +268,7 @@ def null_agreement(
     n_draws
         Number of surrogates of all seeds, at least 1; of each kind, where there are several.
     method
-        As for :class:`SurrogateReadouts`, or "combined", which takes three times as long.
+        As for :class:`SurrogateReadouts`, or "combined" or "valleys", which take three times as long.
     seed
         Of the draws.
 
@@ -274,13 +283,16 @@ def null_agreement(
         raise SettingsError(f"agreement between seeds needs at least two seeds; there is {len(readouts)}.")
     check_count("n_draws", n_draws)
     kinds = surrogates_of(readouts, method=method, seed=seed)
-    agreements, errors = [], []
-    for number in range(n_draws):
-        found, draw = agreement_of_draws([surrogates.draw(number) for surrogates in kinds], cluster)
-        agreements.append(found)
-        errors.append((draw.correlation_error, draw.largest_correlation_error))
-    means = np.mean(errors, axis=0)
-    return NullAgreement(np.array(agreements), float(means[0]), float(means[1]))
+    found = [
+        agreement_of_draws([surrogates.draw(number) for surrogates in kinds], cluster, method=method)
+        for number in range(n_draws)
+    ]
+    return NullAgreement(
+        np.array([each.agreements for each in found]),
+        float(np.mean([each.draw.correlation_error for each in found])),
+        float(np.mean([each.draw.largest_correlation_error for each in found])),
+        None if method != VALLEYS else np.array([each.valleys for each in found]),
+    )
 
 
 def surrogates_of(
@@ -290,8 +302,30 @@ def surrogates_of(
     return [SurrogateReadouts(readouts, method=kind, seed=seed) for kind in COMBINED.get(method, (method,))]
 
 
-def agreement_of_draws(draws: Sequence[Draw], cluster: Clusterer | Sequence[Clusterer]) -> tuple[FloatArray, Draw]:
-    """Cluster the surrogates of one number, and return how the seeds agree on those on which they agree most.
+@dataclass(frozen=True, eq=False, repr=False)
+class ClusteredDraw(ArrayRepr):
+    """What the clusters of a surrogate of all seeds show.
+
+    Attributes
+    ----------
+    agreements
+        Adjusted Rand index of every pair of seeds, (pairs,), of the kind of surrogates on which they agree most.
+    draw
+        The surrogates of that kind.
+    valleys
+        Between the clusters of every seed, (S,), of the kind with the most distinct ones; None unless these are
+        compared.
+    """
+
+    agreements: FloatArray
+    draw: Draw
+    valleys: FloatArray | None
+
+
+def agreement_of_draws(
+    draws: Sequence[Draw], cluster: Clusterer | Sequence[Clusterer], *, method: str = "elliptical"
+) -> ClusteredDraw:
+    """Cluster the surrogates of one number, and return how the seeds agree on them.
 
     Parameters
     ----------
@@ -299,16 +333,18 @@ def agreement_of_draws(draws: Sequence[Draw], cluster: Clusterer | Sequence[Clus
         One of each kind that :func:`surrogates_of` returned.
     cluster
         As for :func:`null_agreement`.
-
-    Returns
-    -------
-    agreements, draw
-        Adjusted Rand index of every pair of seeds, (pairs,), and the draw that they are of.
+    method
+        That of the surrogates: "valleys" looks at these, too.
     """
     clusterers = [cluster] * len(draws[0].readouts) if callable(cluster) else list(cluster)
-    found = [_agreements(draw.readouts, clusterers) for draw in draws]
-    best = int(np.argmax([own.mean() for own in found]))
-    return found[best], draws[best]
+    labels = [_labels(draw.readouts, clusterers) for draw in draws]
+    agreements = [agreements_of(own) for own in labels]
+    best = int(np.argmax([own.mean() for own in agreements]))
+    valleys = None
+    if method == VALLEYS:
+        found = [valleys_between(draw.readouts, own) for draw, own in zip(draws, labels, strict=True)]
+        valleys = max(found, key=lambda own: float(own.mean()))
+    return ClusteredDraw(agreements[best], draws[best], valleys)
 
 
 def _clustered(cluster: Clusterer, vectors: FloatArray, at: int) -> npt.NDArray[np.int64]:
@@ -318,10 +354,13 @@ def _clustered(cluster: Clusterer, vectors: FloatArray, at: int) -> npt.NDArray[
         return np.full(len(vectors), NO_CLUSTER, dtype=np.int64)
 
 
-def _agreements(readouts: Sequence[FloatArray], clusterers: Sequence[Clusterer]) -> FloatArray:
-    """Return the adjusted Rand index of every pair of seeds, (pairs,)."""
+def _labels(readouts: Sequence[FloatArray], clusterers: Sequence[Clusterer]) -> list[npt.NDArray[np.int64]]:
     drawn = zip(clusterers, readouts, strict=True)
-    labels = [_clustered(own, vectors, at) for at, (own, vectors) in enumerate(drawn)]
+    return [_clustered(own, vectors, at) for at, (own, vectors) in enumerate(drawn)]
+
+
+def agreements_of(labels: Sequence[npt.NDArray[np.int64]]) -> FloatArray:
+    """Return the adjusted Rand index of every pair of seeds, (pairs,), over the neurons that have a cluster in both."""
     pairs = itertools.combinations(labels, 2)
     return np.array([compare_partitions(a, b, no_cluster=NO_CLUSTER).adjusted_rand_index for a, b in pairs])
 
