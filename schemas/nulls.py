@@ -61,8 +61,7 @@ class Surrogate(dj.Lookup):
         seed
             Of the draws, 0 to 2**32 - 1.
         method
-            "elliptical", "gaussian", "planar", "axial", "combined" or "valleys", see
-            :mod:`december_plugin.evaluation.null`.
+            "elliptical", "gaussian", "planar", "axial" or "combined", see :mod:`december_plugin.evaluation.null`.
         clusterings
             Methods of the clusterings that it is drawn for, of :data:`december_plugin.clustering.methods.METHODS`; None
             for all.

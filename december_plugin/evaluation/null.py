@@ -17,9 +17,9 @@ principal axis by itself, with a random sign, and keeps a cloud whose axes are s
 surrogates of each of these three kinds every time and keeps the one whose seeds agree best, so that agreement must be
 more than any of these continua gives.
 
-Under ``"valleys"`` the same three kinds are drawn, but what is compared with them is not the agreement between seeds: it
-is whether fewer neurons lie between the clusters than in them (:mod:`december_plugin.evaluation.valleys`). Parts of a
-continuum agree between seeds if its shape makes them, but have no valleys between them, whatever its shape.
+Surrogates have clusters, too, which any clustering finds; what they do not have is valleys between them, in which fewer
+neurons lie (:mod:`december_plugin.evaluation.valleys`). So these are compared, beside the agreement: seeds agree on
+parts of a continuum if its shape makes them, but there are no valleys between such parts, whatever the shape.
 
 Two steps alternate from a start, as in the iterated surrogates of time series (IAAFT, Schreiber and Schmitz,
 Physical Review Letters 77, 1996): the covariance is imposed by the nearest linear map, and the marginals by ranks.
@@ -49,11 +49,10 @@ from december_plugin.evaluation.valleys import valleys_between
 from december_plugin.text.array_repr import ArrayRepr
 from december_plugin.validation.checks import check_count, check_seed
 
-SurrogateMethod = Literal["elliptical", "gaussian", "planar", "axial", "combined", "valleys"]
+SurrogateMethod = Literal["elliptical", "gaussian", "planar", "axial", "combined"]
 SURROGATE_METHODS: tuple[str, ...] = get_args(SurrogateMethod)
-VALLEYS = "valleys"  # the method under which valleys are compared, rather than the agreement
 # Those of which the best draw counts; every other method is one kind of draws.
-COMBINED = {name: ("elliptical", "planar", "axial") for name in ("combined", VALLEYS)}
+COMBINED = {"combined": ("elliptical", "planar", "axial")}
 KINDS = tuple(method for method in SURROGATE_METHODS if method not in COMBINED)
 DEFAULT_DRAWS = 20
 MAX_ROUNDS = 30
@@ -238,13 +237,14 @@ class NullAgreement(ArrayRepr):
     correlation_error, largest_correlation_error
         Means over draws, see :class:`Draw`.
     valleys
-        Under the method "valleys" those between the clusters of every seed, (draws, seeds), else None.
+        Between the clusters of every seed, (draws, seeds), see
+        :func:`~december_plugin.evaluation.valleys.valleys_between`.
     """
 
     agreements: FloatArray
     correlation_error: float
     largest_correlation_error: float
-    valleys: FloatArray | None = None
+    valleys: FloatArray
 
 
 def null_agreement(
@@ -268,7 +268,7 @@ def null_agreement(
     n_draws
         Number of surrogates of all seeds, at least 1; of each kind, where there are several.
     method
-        As for :class:`SurrogateReadouts`, or "combined" or "valleys", which take three times as long.
+        As for :class:`SurrogateReadouts`, or "combined", which takes three times as long.
     seed
         Of the draws.
 
@@ -284,14 +284,13 @@ def null_agreement(
     check_count("n_draws", n_draws)
     kinds = surrogates_of(readouts, method=method, seed=seed)
     found = [
-        agreement_of_draws([surrogates.draw(number) for surrogates in kinds], cluster, method=method)
-        for number in range(n_draws)
+        clustered_draws([surrogates.draw(number) for surrogates in kinds], cluster) for number in range(n_draws)
     ]
     return NullAgreement(
         np.array([each.agreements for each in found]),
         float(np.mean([each.draw.correlation_error for each in found])),
         float(np.mean([each.draw.largest_correlation_error for each in found])),
-        None if method != VALLEYS else np.array([each.valleys for each in found]),
+        np.array([each.valleys for each in found]),
     )
 
 
@@ -313,19 +312,16 @@ class ClusteredDraw(ArrayRepr):
     draw
         The surrogates of that kind.
     valleys
-        Between the clusters of every seed, (S,), of the kind with the most distinct ones; None unless these are
-        compared.
+        Between the clusters of every seed, (S,), of the kind with the most distinct ones.
     """
 
     agreements: FloatArray
     draw: Draw
-    valleys: FloatArray | None
+    valleys: FloatArray
 
 
-def agreement_of_draws(
-    draws: Sequence[Draw], cluster: Clusterer | Sequence[Clusterer], *, method: str = "elliptical"
-) -> ClusteredDraw:
-    """Cluster the surrogates of one number, and return how the seeds agree on them.
+def clustered_draws(draws: Sequence[Draw], cluster: Clusterer | Sequence[Clusterer]) -> ClusteredDraw:
+    """Cluster the surrogates of one number, and return how the seeds agree on them, and how distinct clusters are.
 
     Parameters
     ----------
@@ -333,18 +329,13 @@ def agreement_of_draws(
         One of each kind that :func:`surrogates_of` returned.
     cluster
         As for :func:`null_agreement`.
-    method
-        That of the surrogates: "valleys" looks at these, too.
     """
     clusterers = [cluster] * len(draws[0].readouts) if callable(cluster) else list(cluster)
     labels = [_labels(draw.readouts, clusterers) for draw in draws]
     agreements = [agreements_of(own) for own in labels]
     best = int(np.argmax([own.mean() for own in agreements]))
-    valleys = None
-    if method == VALLEYS:
-        found = [valleys_between(draw.readouts, own) for draw, own in zip(draws, labels, strict=True)]
-        valleys = max(found, key=lambda own: float(own.mean()))
-    return ClusteredDraw(agreements[best], draws[best], valleys)
+    valleys = [valleys_between(draw.readouts, own) for draw, own in zip(draws, labels, strict=True)]
+    return ClusteredDraw(agreements[best], draws[best], max(valleys, key=lambda own: float(own.mean())))
 
 
 def _clustered(cluster: Clusterer, vectors: FloatArray, at: int) -> npt.NDArray[np.int64]:

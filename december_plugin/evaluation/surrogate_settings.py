@@ -63,8 +63,7 @@ class SurrogateSettings:
     seed
         Of the draws, 0 to 2**32 - 1.
     method
-        "elliptical", "gaussian", "planar", "axial", "combined" or "valleys", see
-        :mod:`december_plugin.evaluation.null`.
+        "elliptical", "gaussian", "planar", "axial" or "combined", see :mod:`december_plugin.evaluation.null`.
     clusterings
         Methods of the clusterings that it is drawn for, in alphabetical order; None: all.
     """

@@ -69,7 +69,9 @@ def _valleys(seeds: Sequence[FloatArray], labels: npt.NDArray[np.int64]) -> floa
     return float(np.mean((tree.data - 1.0) * np.sqrt(smaller)))
 
 
-def pass_depths(seeds: Sequence[FloatArray], members: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> FloatArray:
+def pass_depths(
+    seeds: Sequence[FloatArray], members: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]
+) -> FloatArray:
     """Return how far the density falls on the straight line between any two clusters.
 
     Parameters
@@ -106,7 +108,7 @@ def pass_depths(seeds: Sequence[FloatArray], members: npt.NDArray[np.int64], cou
 
 
 def _depth(first: FloatArray, second: FloatArray) -> float:
-    """Return how far the density falls between its peaks, from the places of two clusters' neurons; centres are 0, 1."""
+    """Return how far the density falls between its peaks; the neurons' places are in units of the centres, 0 and 1."""
     points, middle = np.linspace(0.0, 1.0, N_POINTS), N_POINTS // 2
     density = np.zeros(N_POINTS)
     for places in (first, second):

@@ -12,7 +12,6 @@ and writes the table in ``docs/validation.md``; ``--help`` lists the settings.
 from __future__ import annotations
 
 import argparse
-import itertools
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -22,8 +21,8 @@ import numpy as np
 import pandas as pd
 
 from december_plugin.clustering.post_hoc import cluster_readouts
-from december_plugin.evaluation.agreement import compare_partitions
-from december_plugin.evaluation.null import COMBINED, SurrogateReadouts, null_band
+from december_plugin.evaluation.null import SurrogateReadouts, agreements_of, null_band
+from december_plugin.evaluation.valleys import valleys_between
 from december_plugin.simulate.image_model import TYPE_SIZES
 from december_plugin.simulate.population import Population, neurons_per_type, type_tuning_of
 
@@ -36,7 +35,7 @@ MARMOSET = (78, 40, 22, 5)
 SPREAD, GAIN_SD = 0.6, 0.2  # of the study's types and neurons
 NOISE = 0.35  # of a seed, in the study's scenarios, times a factor of the neuron's own
 KINDS = ("elliptical", "planar", "axial")
-METHODS = (*KINDS, *COMBINED)
+METHODS = (*KINDS, "combined", *(f"valleys, {kind}" for kind in ("elliptical", "combined")))
 Rng = np.random.Generator
 Readouts = list[np.ndarray]
 
@@ -132,21 +131,25 @@ DESIGN = ["scenario", "directions", "n_seeds", "n_neurons", "n_draws", "clusteri
 
 
 def p_values(readouts: Readouts, *, clustering: str, n_clusters: int, n_draws: int) -> dict[str, float]:
-    """Return the p value of the agreement between seeds by method; the combined one takes the draws of its kinds."""
+    """Return the p value by method of surrogates; those that combine several kinds take the draws of these."""
     settings = {"n_init": 1}
 
-    def agreement(vectors: Readouts) -> float:
+    def found(vectors: Readouts) -> tuple[float, float]:
+        """Return the agreement between seeds and the valleys between clusters, means over pairs and over seeds."""
         labels = [cluster_readouts(own, method=clustering, n_clusters=n_clusters, **settings).labels for own in vectors]
-        pairs = itertools.combinations(labels, 2)
-        return float(np.mean([compare_partitions(a, b).adjusted_rand_index for a, b in pairs]))
+        return float(agreements_of(labels).mean()), float(valleys_between(vectors, labels).mean())
 
-    observed = agreement(readouts)
-    drawn = {}
-    for kind in KINDS:
+    observed = found(readouts)
+    drawn = np.empty((len(KINDS), n_draws, 2))
+    for place, kind in enumerate(KINDS):
         surrogates = SurrogateReadouts(readouts, method=kind)
-        drawn[kind] = np.array([agreement(surrogates.draw(number).readouts) for number in range(n_draws)])
-    drawn |= {name: np.max([drawn[kind] for kind in kinds], axis=0) for name, kinds in COMBINED.items()}
-    return {method: null_band(values, observed).p_value for method, values in drawn.items()}
+        drawn[place] = [found(surrogates.draw(number).readouts) for number in range(n_draws)]
+    values = {kind: (own[:, 0], observed[0]) for kind, own in zip(KINDS, drawn, strict=True)}
+    highest = drawn.max(axis=0)
+    values["combined"] = highest[:, 0], observed[0]
+    values["valleys, elliptical"] = drawn[KINDS.index("elliptical"), :, 1], observed[1]
+    values["valleys, combined"] = highest[:, 1], observed[1]
+    return {method: null_band(null, value).p_value for method, (null, value) in values.items()}
 
 
 def simulation(
