@@ -28,6 +28,7 @@ ADDED_COLUMNS = {
     "__cluster_assignment": "n_left_out",
     "__training_summary": "normalize_trained",  # was added along with space_trained
     "known_types": "types_version",
+    "__surrogate_agreement": "null_valleys",  # was added along with the other columns of valleys
     "pool_worker": "gpu_workers",
 }
 # Columns whose type has become too narrow, with the type that they had.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -12,11 +11,10 @@ from typing import Any, ClassVar
 import datajoint as dj
 import numpy as np
 
-from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.embeddings.space import EmbeddingSpace
 from december_plugin.errors import SettingsError
-from december_plugin.evaluation.agreement import compare_partitions
-from december_plugin.evaluation.null import DEFAULT_DRAWS, null_agreement, null_band
+from december_plugin.evaluation.null import DEFAULT_DRAWS, agreements_of, null_agreement, null_band
+from december_plugin.evaluation.valleys import valleys_between
 from december_plugin.schemas.clustering_vectors import ClusteringVectors
 from december_plugin.schemas.seed_sets import SeedSetTable
 from december_plugin.schemas.serialization import decode_blob, encode_blob
@@ -170,6 +168,11 @@ class SurrogateAgreement(SeedSetTable, dj.Computed):
     seeds: longblob                    # the seeds (S,) int64, ascending
     labels_md5s: longblob              # digests of their labels, list of str: equal if the assignments are equal
     agreements: longblob               # adjusted Rand index (draws, pairs) float64, pairs as itertools.combinations
+    valleys_mean=null: double          # valleys between the real clusters, mean over seeds; null: not looked at then
+    null_valleys_mean=null: double     # the same of the surrogates' clusters, mean over draws
+    valleys_p_value=null: double       # (1 + draws that are at least the real mean) / (1 + draws)
+    valleys=null: longblob             # valleys between the real clusters of every seed (S,) float64
+    null_valleys=null: longblob        # those of the surrogates (draws, S) float64
     """
 
     @property
@@ -216,11 +219,9 @@ class SurrogateAgreement(SeedSetTable, dj.Computed):
             return cluster_readouts(directions.embed(vectors), **recipes[at]).labels
 
         null = null_agreement(readouts, cluster, **inputs["surrogates"])
-        pairs = itertools.combinations(neurons.labels, 2)
-        observed = float(
-            np.mean([compare_partitions(a, b, no_cluster=NO_CLUSTER).adjusted_rand_index for a, b in pairs])
-        )
+        observed, valleys = float(agreements_of(neurons.labels).mean()), valleys_between(readouts, neurons.labels)
         band = null_band(null.agreements.mean(axis=1), observed)
+        of_valleys = null_band(null.valleys.mean(axis=1), float(valleys.mean()))
         row = {
             "observed_mean": observed,
             "null_mean": band.mean,
@@ -235,6 +236,11 @@ class SurrogateAgreement(SeedSetTable, dj.Computed):
             "seeds": np.array([own["seed"] for own in keys], dtype=np.int64),
             "labels_md5s": digests,
             "agreements": null.agreements,
+            "valleys_mean": valleys.mean(),
+            "null_valleys_mean": of_valleys.mean,
+            "valleys_p_value": of_valleys.p_value,
+            "valleys": valleys,
+            "null_valleys": null.valleys,
         }
         return (row,)
 

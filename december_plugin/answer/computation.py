@@ -7,7 +7,7 @@ nothing.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -24,7 +24,7 @@ from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.errors import NoClustersError
 from december_plugin.evaluation.agreement import compare_partitions
 from december_plugin.evaluation.model_selection import ClusterQuality, cluster_quality
-from december_plugin.evaluation.null import NullBand, SurrogateReadouts, agreement_of_draws, null_band, surrogates_of
+from december_plugin.evaluation.null import NullBand, SurrogateReadouts, clustered_draws, null_band, surrogates_of
 from december_plugin.evaluation.stability import (
     DEFAULT_RESAMPLINGS,
     DEFAULT_SHARE,
@@ -33,6 +33,7 @@ from december_plugin.evaluation.stability import (
     cluster_stability,
     surrogate_stability,
 )
+from december_plugin.evaluation.valleys import valleys_between
 
 # What makes a configuration; the number of clusters is 0 where the method finds it.
 KEY = ("method", "n_clusters")
@@ -40,6 +41,25 @@ THREADS_FROM = 1 << 20  # numbers in the vectors of a model
 
 Configuration = tuple[str, int]
 Told = Callable[[str, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Agreement between models and valleys between their clusters on surrogates, and the real valleys.
+
+    Attributes
+    ----------
+    agreements
+        Adjusted Rand indices on surrogates, (draws, pairs of models), pairs as ``itertools.combinations``.
+    null_valleys
+        On surrogates, (draws, models), see :func:`~december_plugin.evaluation.valleys.valleys_between`.
+    valleys
+        Between the real clusters, (models,).
+    """
+
+    agreements: npt.NDArray[np.float64]
+    null_valleys: npt.NDArray[np.float64]
+    valleys: npt.NDArray[np.float64]
 
 
 @dataclass(eq=False)
@@ -53,8 +73,7 @@ class Computation:
     quality
         Method and K to the criteria of every model.
     null
-        Method and K to the adjusted Rand indices on surrogates, (draws, pairs of models), pairs as
-        ``itertools.combinations``; empty without a null.
+        Method and K to the comparison with surrogates; empty without a null.
     failed
         Method and K to the reason why there is no clustering: a method that finds the number of clusters found none in
         one of the models.
@@ -62,7 +81,7 @@ class Computation:
 
     clusterings: dict[Configuration, list[PostHocClustering]] = field(default_factory=dict)
     quality: dict[Configuration, list[ClusterQuality]] = field(default_factory=dict)
-    null: dict[Configuration, npt.NDArray[np.float64]] = field(default_factory=dict)
+    null: dict[Configuration, Comparison] = field(default_factory=dict)
     failed: dict[Configuration, str] = field(default_factory=dict)
 
     def count_of(self, method: str, count: int) -> int:
@@ -147,28 +166,38 @@ def compute(models: StudiedModels, settings: StudySettings, told: Told = lambda 
     if not found.clusterings:
         raise NoClustersError(" ".join(found.failed.values()))
     if settings.null_draws and len(models) > 1:
-        found.null = _null(models, settings, tuple(found.clusterings), told)
+        found.null = _null(models, settings, found.clusterings, told)
     return found
 
 
 def _null(
-    models: StudiedModels, settings: StudySettings, configurations: tuple[Configuration, ...], told: Told
-) -> dict[Configuration, npt.NDArray[np.float64]]:
+    models: StudiedModels,
+    settings: StudySettings,
+    clusterings: Mapping[Configuration, Sequence[PostHocClustering]],
+    told: Told,
+) -> dict[Configuration, Comparison]:
     vectors = models.vectors_of(models.common)
     surrogates = surrogates_of(vectors, method=settings.null_method, seed=settings.seed)
-    counts = {method: tuple(count for own, count in configurations if own == method) for method, _ in configurations}
+    counts = {method: tuple(count for own, count in clusterings if own == method) for method, _ in clusterings}
     tasks = [
         (surrogates, number, method, own, settings)
         for number in range(settings.null_draws)
         for method, own in counts.items()
     ]
-    found: dict[Configuration, list[npt.NDArray[np.float64]]] = {}
-    for (_, number, method, own, _), agreements in zip(tasks, _run(_drawn, tasks, settings.n_jobs), strict=True):
-        for count, values in zip(own, agreements, strict=True):
+    found: dict[Configuration, list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]] = {}
+    for (_, number, method, own, _), drawn in zip(tasks, _run(_drawn, tasks, settings.n_jobs), strict=True):
+        for count, values in zip(own, drawn, strict=True):
             found.setdefault((method, count), []).append(values)
         draw = f"surrogates {number + 1} of {settings.null_draws}, {METHODS[method].name}"
         told(draw, len(models) * len(own))
-    return {configuration: np.array(values) for configuration, values in found.items()}
+    comparisons = {}
+    for configuration, draws in found.items():
+        agreements, null_valleys = (np.array(values) for values in zip(*draws, strict=True))
+        labels = [
+            clusters.labels[models.places(at, models.common)] for at, clusters in enumerate(clusterings[configuration])
+        ]
+        comparisons[configuration] = Comparison(agreements, null_valleys, valleys_between(vectors, labels))
+    return comparisons
 
 
 def stability_of(
@@ -266,8 +295,8 @@ def _clustered(
 
 def _drawn(
     surrogates: list[SurrogateReadouts], number: int, method: str, counts: tuple[int, ...], settings: StudySettings
-) -> list[npt.NDArray[np.float64]]:
-    """Return, for every K, the adjusted Rand index of every pair of models on the surrogates of one number."""
+) -> list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+    """Return, for every K, agreements of all pairs of models and valleys of all models on surrogates of one number."""
     draws = [kind.draw(number) for kind in surrogates]
     found = []
     for count in counts:
@@ -277,7 +306,8 @@ def _drawn(
             return np.asarray(own(vectors))
 
         with _few_threads(draws[0].readouts[0]):
-            found.append(agreement_of_draws(draws, cluster)[0])
+            clusters = clustered_draws(draws, cluster)
+        found.append((clusters.agreements, clusters.valleys))
     return found
 
 

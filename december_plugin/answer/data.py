@@ -29,7 +29,8 @@ class StudyData:
         One row per method, K and pair of models ``model_a``, ``model_b``: all measures of their agreement.
     nulls
         The agreement beside that of surrogates without clusters: ``null_mean``, ``null_sd``, ``null_low``,
-        ``null_high`` (95 % of the draws), ``n_draws``, one-sided ``p_value``; no rows without a null.
+        ``null_high`` (95 % of the draws), ``n_draws``, one-sided ``p_value`` and ``valleys_p_value``, ...; no rows
+        without a null.
     counts
         The criteria for K side by side, as :func:`december_plugin.results.cluster_count_table` has them.
     choices

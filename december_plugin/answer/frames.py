@@ -68,10 +68,11 @@ class StudyFrames:
     def nulls(self) -> pd.DataFrame:
         """Return the agreement beside its null; no rows without one."""
         rows = []
-        for (method, given), agreements in self.computation.null.items():
+        for (method, given), null in self.computation.null.items():
             count = self.computation.count_of(method, given)
             own = self.pairs[(self.pairs["method"] == method) & (self.pairs["n_clusters"] == count)]
-            row = null_columns(agreements, own["adjusted_rand_index"].tolist())
+            observed = own["adjusted_rand_index"].tolist()
+            row = null_columns(null.agreements, observed, null.null_valleys, null.valleys.tolist())
             rows.append({"method": method, "n_clusters": count, "surrogate_name": self.settings.null_method, **row})
         columns = [*KEY, "surrogate_name", "agreement_mean", *NULL_COLUMNS]
         frame = pd.DataFrame(rows, columns=columns)

@@ -283,9 +283,7 @@ def null_agreement(
         raise SettingsError(f"agreement between seeds needs at least two seeds; there is {len(readouts)}.")
     check_count("n_draws", n_draws)
     kinds = surrogates_of(readouts, method=method, seed=seed)
-    found = [
-        clustered_draws([surrogates.draw(number) for surrogates in kinds], cluster) for number in range(n_draws)
-    ]
+    found = [clustered_draws([surrogates.draw(number) for surrogates in kinds], cluster) for number in range(n_draws)]
     return NullAgreement(
         np.array([each.agreements for each in found]),
         float(np.mean([each.draw.correlation_error for each in found])),

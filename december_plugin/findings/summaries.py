@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ from december_plugin.evaluation.model_selection import OF_ONE_MODEL
 from december_plugin.evaluation.null import null_band
 from december_plugin.evaluation.stability import ClusterStability
 
-NULL_COLUMNS = ("null_mean", "null_sd", "null_low", "null_high", "n_draws", "n_pairs", "p_value")
+VALLEY_COLUMNS = ("valleys_mean", "null_valleys_mean", "valleys_p_value")
+NULL_COLUMNS = ("null_mean", "null_sd", "null_low", "null_high", "n_draws", "n_pairs", "p_value", *VALLEY_COLUMNS)
 ABOVE_NULL = ("above_null_mean", "above_null_sd", "p_value", "n_draws")
 QUALITY_COLUMNS = (*(criterion.curve for criterion in OF_ONE_MODEL), "heldout_log_likelihood_se")
 
@@ -65,7 +67,12 @@ def quality_summary(models: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
     return frame.reset_index()
 
 
-def null_columns(agreements: np.ndarray, observed: Sequence[float]) -> dict[str, Any]:
+def null_columns(
+    agreements: np.ndarray,
+    observed: Sequence[float],
+    null_valleys: np.ndarray | None = None,
+    valleys: Sequence[float] = (),
+) -> dict[str, Any]:
     """Return the columns of the null beside ``agreement_mean``.
 
     Parameters
@@ -74,6 +81,10 @@ def null_columns(agreements: np.ndarray, observed: Sequence[float]) -> dict[str,
         Of surrogates, (draws, pairs).
     observed
         The agreements of the same pairs.
+    null_valleys
+        Valleys between clusters of surrogates, (draws, seeds); None: they were not looked at, and are NaN.
+    valleys
+        Those between the real clusters of the same seeds.
     """
     mean = float(np.mean(observed))
     band = null_band(agreements.mean(axis=1), mean)
@@ -86,7 +97,16 @@ def null_columns(agreements: np.ndarray, observed: Sequence[float]) -> dict[str,
         "n_draws": len(agreements),
         "n_pairs": len(observed),
         "p_value": band.p_value,
+        **dict(zip(VALLEY_COLUMNS, _valleys(null_valleys, valleys), strict=True)),
     }
+
+
+def _valleys(null_valleys: np.ndarray | None, valleys: Sequence[float]) -> tuple[float, float, float]:
+    if null_valleys is None:
+        return (math.nan,) * 3
+    mean = float(np.mean(valleys))
+    band = null_band(null_valleys.mean(axis=1), mean)
+    return mean, band.mean, band.p_value
 
 
 def highest_nulls(nulls: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from december_plugin.evaluation.stability import DISSOLVED, STABLE
 from december_plugin.findings.comparisons import EQUAL_CORRELATION, loss_comparisons
 from december_plugin.findings.data import Analysis, SelectedConfiguration
 from december_plugin.findings.wording import Wording
-from december_plugin.text.formatting import numbered
+from december_plugin.text.formatting import listed, numbered
 
 
 @dataclass(frozen=True)
@@ -80,17 +80,21 @@ class Answer:
 def answer(analysis: Analysis) -> Answer:
     """Return what the numbers of one dataset and model say."""
     comparisons = loss_comparisons(analysis)
-    null, count = _above_null(analysis), _picked_count(analysis)
-    known = _known_types(analysis)
-    evidence = (null, count, _seeds_agree(analysis), *([known] if known is not None else []))
-    verdict, headline = _verdict(null, count, agreed_counts(analysis.choices), analysis.wording)
+    null, valleys, count = _above_null(analysis), _few_between(analysis), _picked_count(analysis)
+    last = _known_types(analysis)
+    evidence = tuple(each for each in (null, valleys, count, _seeds_agree(analysis), last) if each is not None)
+    verdict, headline = _verdict(null, valleys, count, agreed_counts(analysis.choices), analysis.wording)
     return Answer(
         verdict, headline, evidence, _loss_evidence(analysis, comparisons), comparisons, count_warnings(analysis)
     )
 
 
 def _verdict(
-    null: Evidence, count: Evidence, agreed: tuple[float, float, float] | None, wording: Wording
+    null: Evidence,
+    valleys: Evidence | None,
+    count: Evidence,
+    agreed: tuple[float, float, float] | None,
+    wording: Wording,
 ) -> tuple[str, str]:
     """Return verdict and headline."""
     within = f"{wording.many} agree no more than on surrogates without clusters"
@@ -98,6 +102,8 @@ def _verdict(
     if null.state == "missing" or count.state == "missing":
         lacking = [each.lacking for each in (null, count) if each.state == "missing"]
         return "open", f"Not decided yet: {' and '.join(lacking)}."
+    if valleys is not None and "for" in (null.state, valleys.state):
+        return _verdict_with_valleys(null, valleys, on if count.state == "for" else "", wording)
     if null.state == "for" and count.state == "for":
         return "for", (
             f"The numbers speak for types: {wording.many} agree more than on surrogates without clusters, and {on}. "
@@ -113,6 +119,27 @@ def _verdict(
     return "none", (
         f"No evidence of types: {within}, and no two criteria agree on a number of clusters. The numbers are "
         "compatible with a continuum."
+    )
+
+
+def _verdict_with_valleys(null: Evidence, valleys: Evidence, on: str, wording: Wording) -> tuple[str, str]:
+    """Return verdict and headline where agreement or valleys are beyond those of surrogates.
+
+    ``on`` is what criteria agree on; "" if they do not.
+    """
+    more = f"{wording.many} agree more than on surrogates without clusters"
+    if valleys.state != "for":
+        return "mixed", (
+            f"No clear evidence of types: {more}, but no fewer neurons lie between the clusters than between those of "
+            "surrogates. Parts of a continuum of another shape do the same, and so do types that overlap."
+        )
+    said = [*([more] if null.state == "for" else []), "few neurons lie between the clusters"]
+    if not on:
+        text = f"No clear evidence of types: {listed(said)}, but no two criteria agree on a number of clusters."
+        return "mixed", text
+    return "for", (
+        f"The numbers speak for types: {listed([*said, on])}. This is no proof: a continuum that is dense in some "
+        "places and sparse between them can do the same."
     )
 
 
@@ -150,6 +177,24 @@ def _above_null(analysis: Analysis) -> Evidence:
     if state == "against" and len(above):
         text += " No method is above it at more than half of its numbers of clusters."
     return Evidence(question, state, text)
+
+
+def _few_between(analysis: Analysis) -> Evidence | None:
+    """Return whether fewer neurons lie between clusters than between surrogates'; None where nobody looked."""
+    nulls = analysis.nulls
+    if analysis.agreement["n_models"].max() < 2 or nulls.empty or not nulls["valleys_p_value"].notna().any():
+        return None
+    nulls = nulls[nulls["valleys_p_value"].notna()]
+    deeper = nulls["valleys_p_value"] <= SIGNIFICANT
+    text = (
+        f"In {deeper.sum()} of {len(nulls)} configurations fewer neurons lie between the clusters than between those "
+        f"of surrogates (p at most {SIGNIFICANT:g}, one-sided). A continuum has no such valleys, whatever its shape; "
+        "nor have types that overlap."
+    )
+    state = "for" if (deeper.groupby(nulls["label"]).mean() > 0.5).any() else "against"
+    if state == "against" and deeper.any():
+        text += " No method has them at more than half of its numbers of clusters."
+    return Evidence("Valleys between clusters", state, text)
 
 
 def _one_model(question: str, analysis: Analysis) -> Evidence:

@@ -246,7 +246,18 @@ def _null(analysis: Analysis) -> str:
         f"clusters; they are made by iterated amplitude adjustment {cite('surrogates')} and clustered like the real "
         "ones. p is the share of draws that agree at least as well as the data, one-sided, with one added to both "
         "counts. Elliptical surrogates preserve neither bends nor sparse axes, other kinds some of these: a continuum "
-        "of a shape that is not preserved can beat the null."
+        f"of a shape that is not preserved can beat the null.{_valleys(analysis)}"
+    )
+
+
+def _valleys(analysis: Analysis) -> str:
+    if not analysis.nulls["valleys_p_value"].notna().any():
+        return ""
+    return (
+        f" Valleys: the vectors of all {analysis.wording.many} side by side, on the line between the centres of two "
+        "clusters; how far the density of their neurons falls between its peaks, times the root of the number of "
+        "neurons in the smaller one, mean over the passes that connect all clusters over passes as shallow as possible "
+        f"and over {analysis.wording.many}; compared with the clusters of the same surrogates."
     )
 
 

@@ -150,6 +150,7 @@ def null_table_of(analysis: Analysis) -> Table:
         Column("null, mean", "null_mean", "number"),
         Column("null, 95 % of draws", "band"),
         Column("p", "p_value", "small"),
+        Column("p, valleys", "valleys_p_value", "small"),
         Column("draws", "n_draws", "integer"),
         Column("pairs", "n_pairs", "integer"),
         Column("surrogate", "surrogate_name"),

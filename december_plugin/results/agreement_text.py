@@ -39,6 +39,9 @@ last two are over neurons with an explainable variance of at least 0.15; all but
 
 BEST = "* the highest agreement at its K"
 NULL = "null: agreement on surrogates without clusters, mean ± sd over draws; p: share of these that agree as well"
+VALLEYS = """\
+p valleys: share of these surrogates between whose clusters fewer neurons lie than between the real ones; there are no
+valleys between parts of a continuum, nor between types that overlap"""
 STABILITY = """\
 stability: within each model, how well its clusters are found again in random parts of its neurons: mean Jaccard
 similarity, weighted with neurons, mean ± sd over seeds; from 0.75 a cluster is stable, below 0.5 it dissolves. It needs
@@ -81,11 +84,12 @@ def how_to_read(table: pd.DataFrame) -> str:
 
 def with_null(table: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataFrame:
     """Return rows of ``agreement_table`` with their null from ``null_table``: of several, the highest."""
-    from december_plugin.findings.summaries import highest_nulls
+    from december_plugin.findings.summaries import VALLEY_COLUMNS, highest_nulls
 
     own = [name for name in nulls.columns if name.endswith(("_fn", "_hash"))]
     nulls = highest_nulls(nulls, own)
-    return table.merge(nulls[[*own, "surrogate_name", "null_mean", "null_sd", "p_value"]], on=own, how="left")
+    columns = [*own, "surrogate_name", "null_mean", "null_sd", "p_value", *VALLEY_COLUMNS]
+    return table.merge(nulls[columns], on=own, how="left")
 
 
 def agreement_text(table: pd.DataFrame, *, types_name: str | None = None, measure: str = "adjusted_rand_index") -> str:
@@ -98,12 +102,14 @@ def agreement_lines(
 ) -> list[tuple[str, bool]]:
     """Return the lines of the table, and of each whether it is the best of its K, which a star says, too.
 
-    With columns ``null_mean``, ``null_sd`` and ``p_value`` the null stands beside the agreement between seeds, with
-    ``stability_mean`` and ``stability_sd`` the stability within each model, with ``stability_p_value`` its p value.
+    With columns ``null_mean``, ``null_sd`` and ``p_value`` the null follows the agreement between seeds, with
+    ``valleys_p_value`` the p value of valleys between clusters; with ``stability_mean`` and ``stability_sd`` the
+    stability within each model follows, with ``stability_p_value`` its p value.
     """
     name = MEASURE_NAMES.get(measure, measure)
     width = max([len(label) for label in table["label"]] + [6])
     has_null = "p_value" in table and bool(table["p_value"].notna().any())
+    has_valleys = has_null and "valleys_p_value" in table and bool(table["valleys_p_value"].notna().any())
     columns = [(f"{name} between seeds", "agreement"), ("test correlation", "test_correlation")]
     if table["types_agreement_mean"].notna().any():
         columns.insert(1, (f"{name} to {types_name or 'known types'}", "types_agreement"))
@@ -115,7 +121,7 @@ def agreement_lines(
     heads = [f"{head:>{size}}" for (head, _), size in zip(columns, widths, strict=True)]
     if has_stability_null:
         heads[1] += f"{'p':>9}"
-    null_heads = f"{'null':>16}{'p':>9}" if has_null else ""
+    null_heads = f"{'null':>16}{'p':>9}" * has_null + f"{'p valleys':>12}" * has_valleys
     header = f"{'K':>4}  {'method':<{width}}{heads[0]} {'pairs':>7}{null_heads}{''.join(heads[1:])}"
     lines = [(header, False), ("-" * len(header), False)]
     best = _best_of_each_k(table)
@@ -131,10 +137,16 @@ def agreement_lines(
         if has_stability_null:
             cells[1] += f"{_number(row['stability_p_value']):>9}"
         beside = f"{_mean_sd(row['null_mean'], row['null_sd']):>16}{_number(row['p_value']):>9}" if has_null else ""
+        beside += f"{_number(row['valleys_p_value']):>12}" if has_valleys else ""
         mark = "*" if at in best else " "
         line = f"{previous:>4}  {row['label']:<{width}}{cells[0]}{mark}{row['n_pairs']:>7}{beside}{''.join(cells[1:])}"
         lines.append((line, at in best))
-    notes = [BEST] * bool(best) + [NULL] * has_null + STABILITY.splitlines() * has_stability
+    notes = (
+        [BEST] * bool(best)
+        + [NULL] * has_null
+        + VALLEYS.splitlines() * has_valleys
+        + STABILITY.splitlines() * has_stability
+    )
     notes += STABILITY_NULL.splitlines() * bool(has_stability_null)
     if not has_stability and "n_models" in table and (table["n_models"] == 1).any():
         notes += NO_STABILITY.splitlines()

@@ -11,7 +11,7 @@ import pandas as pd
 
 from december_plugin.evaluation.model_selection import OF_ONE_MODEL
 from december_plugin.findings.data import ExportTable
-from december_plugin.findings.summaries import ABOVE_NULL
+from december_plugin.findings.summaries import ABOVE_NULL, VALLEY_COLUMNS
 from december_plugin.results.assignments import assignment_frame
 from december_plugin.results.cluster_counts import choose_cluster_count, cluster_count_table
 from december_plugin.results.consensus import consensus_frame, consensus_table
@@ -23,7 +23,8 @@ from december_plugin.results.stability import STORED, stability_table
 from december_plugin.schemas.declare import DecemberTables
 
 SUMMARY = ["configuration", "label", "method", "n_clusters", "trainer_role"]
-NULLS = ["surrogate_name", "agreement_mean", "null_mean", "null_sd", "null_low", "null_high", "p_value", "n_draws"]
+NULL = ["surrogate_name", "agreement_mean", "null_mean", "null_sd", "null_low", "null_high", "p_value", "n_draws"]
+NULLS = [*NULL, *VALLEY_COLUMNS]
 NEURON = ["data_key", "unit_id"]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,9 @@ def null_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
         One row per configuration and ``surrogate_name``: ``label``, ``identity``, ``method``, ``n_clusters``,
         ``trainer_role``, the observed mean adjusted Rand index over pairs ``agreement_mean``, of the draws' means over
         the same pairs ``null_mean``, ``null_sd`` (divisor n - 1), ``null_low`` and ``null_high`` (2.5 and 97.5 %
-        quantiles), ``n_draws``, ``n_pairs``, the one-sided ``p_value``, and the configuration's key.
+        quantiles), ``n_draws``, ``n_pairs``, the one-sided ``p_value``; valleys between clusters, mean over the seeds,
+        ``valleys_mean``, of surrogates ``null_valleys_mean``, and their ``valleys_p_value``, NaN where they were not
+        looked at; and the configuration's key.
     """
     models = assignments_of(tables, restriction)
     key = configuration_key(tables)
@@ -50,7 +53,8 @@ def null_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
     current, observed = current_labels(tables, models), _observed(tables)
     entries = tables.SurrogateAgreement() & models[key].drop_duplicates().to_dict("records")
     best: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for entry in entries.fetch("KEY", "seeds", "labels_md5s", "agreements", as_dict=True, order_by="n_seeds"):
+    stored = ("seeds", "labels_md5s", "agreements", "valleys", "null_valleys")
+    for entry in entries.fetch("KEY", *stored, as_dict=True, order_by="n_seeds"):
         configuration = tuple(entry[name] for name in key)
         seeds = [int(seed) for seed in entry["seeds"]]
         valid = {
@@ -65,13 +69,24 @@ def null_table(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
         if used and len(used) >= best.get(kind, {"n_pairs": 0})["n_pairs"]:
             best[kind] = {
                 **dict(zip(key, configuration, strict=True)),
-                **null_columns(np.asarray(entry["agreements"])[:, used], [values[at] for at in used]),
+                **null_columns(
+                    np.asarray(entry["agreements"])[:, used],
+                    [values[at] for at in used],
+                    *_valleys(entry, sorted({seeds.index(seed) for at in used for seed in pairs[at]})),
+                ),
                 "surrogate_name": names[entry["surrogate_hash"]],
             }
     columns = [*key, "surrogate_name", "agreement_mean", *NULL_COLUMNS]
     frame = pd.DataFrame(list(best.values()), columns=columns).sort_values("surrogate_name")
     frame = in_order(frame.merge(labelled_configurations(tables, models), on=key, how="left"))
     return frame[[*CONFIGURATION, "surrogate_name", "agreement_mean", *NULL_COLUMNS, *key]]
+
+
+def _valleys(entry: Mapping[str, Any], used: list[int]) -> tuple[np.ndarray | None, list[float]]:
+    """Return the valleys of the seeds at these places, of surrogates and real ones; None and none if not looked at."""
+    if entry["null_valleys"] is None:
+        return None, []
+    return np.asarray(entry["null_valleys"])[:, used], np.asarray(entry["valleys"])[used].tolist()
 
 
 def _observed(tables: DecemberTables) -> dict[tuple[Any, ...], float]:

@@ -121,7 +121,9 @@ def tested(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def nulls(table: pd.DataFrame, *, p_value: float = 0.4, n_draws: int = 100) -> pd.DataFrame:
+def nulls(
+    table: pd.DataFrame, *, p_value: float = 0.4, n_draws: int = 100, valleys_p_value: float = np.nan
+) -> pd.DataFrame:
     rows = table[[*KEY, "method", "n_clusters", "trainer_role", "label", "identity", "agreement_mean"]].copy()
     low = rows["agreement_mean"] - 0.03 if p_value > 0.05 else rows["agreement_mean"] - 0.3
     return rows.assign(
@@ -133,6 +135,9 @@ def nulls(table: pd.DataFrame, *, p_value: float = 0.4, n_draws: int = 100) -> p
         n_draws=n_draws,
         n_pairs=3,
         p_value=p_value,
+        valleys_mean=2.0,
+        null_valleys_mean=1.5,
+        valleys_p_value=valleys_p_value,
     )
 
 

@@ -16,6 +16,7 @@ from december_plugin.clustering.post_hoc import cluster_readouts
 from december_plugin.errors import DecemberError, SettingsError
 from december_plugin.evaluation.null import null_agreement
 from december_plugin.evaluation.stability import cluster_stability, stability_null
+from december_plugin.evaluation.valleys import valleys_between
 
 N, TYPES = 60, 3
 QUICK: dict[str, Any] = {"kmeans": {"n_init": 2}, "gmm": {"n_init": 1}}
@@ -64,10 +65,15 @@ def test_null_is_that_of_the_tables(study: Study) -> None:
     def cluster(vectors: np.ndarray, _: int) -> np.ndarray:
         return cluster_readouts(vectors, method="kmeans", n_clusters=3, n_init=2).labels
 
-    expected = null_agreement(readouts(), cluster, n_draws=4).agreements.mean(axis=1)
+    null = null_agreement(readouts(), cluster, n_draws=4)
+    expected = null.agreements.mean(axis=1)
     row = study.nulls[(study.nulls["method"] == "kmeans") & (study.nulls["n_clusters"] == 3)].iloc[0]
     assert row["null_mean"] == pytest.approx(expected.mean())
     assert row["p_value"] == (1 + (expected >= row["agreement_mean"]).sum()) / 5
+    labels = [cluster(vectors, 0) for vectors in readouts()]
+    assert row["valleys_mean"] == pytest.approx(valleys_between(readouts(), labels).mean())
+    assert row["null_valleys_mean"] == pytest.approx(null.valleys.mean())
+    assert row["valleys_p_value"] == (1 + (null.valleys.mean(axis=1) >= row["valleys_mean"]).sum()) / 5
 
 
 def test_what_is_shown_one_by_one(study: Study) -> None:

@@ -62,6 +62,43 @@ def test_types_need_both_the_null_and_a_number_of_clusters() -> None:
     assert found.warnings == ()
 
 
+def test_valleys_decide_where_somebody_looked_for_them() -> None:
+    table = parts.agreement()
+
+    def found(p_value: float, valleys_p_value: float, picked: float | None = None) -> Answer:
+        nulls = parts.nulls(table, p_value=p_value, valleys_p_value=valleys_p_value)
+        choices = parts.choices(table) if picked is None else parts.choices(table, picked=picked)
+        return answer(replace(parts.full_analysis(), nulls=nulls, choices=choices))
+
+    both = found(0.01, 0.02, picked=6.0)
+    assert both.verdict == "for"
+    assert both.headline == (
+        "The numbers speak for types: seeds agree more than on surrogates without clusters, few neurons lie between "
+        "the clusters and criteria agree on K = 6. This is no proof: a continuum that is dense in some places and "
+        "sparse between them can do the same."
+    )
+    assert of(both, "Valleys between clusters") == (
+        "for",
+        "In 15 of 15 configurations fewer neurons lie between the clusters than between those of surrogates (p at most "
+        "0.05, one-sided). A continuum has no such valleys, whatever its shape; nor have types that overlap.",
+    )
+    # A ring: seeds agree more than its elliptical surrogates do.
+    ring = found(0.01, 0.4, picked=6.0)
+    assert ring.verdict == "mixed"
+    assert ring.headline == (
+        "No clear evidence of types: seeds agree more than on surrogates without clusters, but no fewer neurons lie "
+        "between the clusters than between those of surrogates. Parts of a continuum of another shape do the same, and "
+        "so do types that overlap."
+    )
+    assert found(0.4, 0.02, picked=6.0).headline.startswith("The numbers speak for types: few neurons lie between")
+    assert found(0.4, 0.02).headline == (
+        "No clear evidence of types: few neurons lie between the clusters, but no two criteria agree on a number of "
+        "clusters."
+    )
+    assert found(0.4, 0.4).headline == found(0.4, np.nan).headline
+    assert "Valleys between clusters" not in [item.question for item in found(0.01, np.nan).evidence]
+
+
 def test_the_number_of_clusters_has_an_uncertainty_and_what_contradicts_it_is_said() -> None:
     table = parts.agreement()
     choices = parts.choices(table, picked=5.0, low=4.0)

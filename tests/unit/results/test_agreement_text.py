@@ -10,6 +10,7 @@ import pytest
 
 from december_plugin.findings.summaries import highest_nulls
 from december_plugin.results.agreement_text import (
+    VALLEYS,
     agreement_lines,
     agreement_text,
     how_to_read,
@@ -77,6 +78,22 @@ def test_the_null_stands_beside_the_agreement() -> None:
     ]
 
 
+def test_valleys_have_a_p_value_of_their_own() -> None:
+    null = {"null_mean": 0.3, "null_sd": 0.02, "p_value": 0.05}
+    values = {"DECEMber": (0.9, 0.2), "k-means": (0.7, np.nan)}
+    rows = [row(3, label, mean, **null, valleys_p_value=p) for label, (mean, p) in values.items()]
+    assert agreement_text(pd.DataFrame(rows)).splitlines() == [
+        "   K  method     ARI between seeds   pairs            null        p   p valleys   test correlation",
+        "--------------------------------------------------------------------------------------------------",
+        "   3  DECEMber       0.900 ± 0.010*      3   0.300 ± 0.020    0.050       0.200      0.250        ",
+        "   3  k-means        0.700 ± 0.010       3   0.300 ± 0.020    0.050           -      0.250        ",
+        "",
+        "* the highest agreement at its K",
+        "null: agreement on surrogates without clusters, mean ± sd over draws; p: share of these that agree as well",
+        *VALLEYS.splitlines(),
+    ]
+
+
 def test_nothing_is_marked_where_there_is_nothing_to_choose() -> None:
     same = pd.DataFrame([row(3, "a", 0.5), row(3, "b", 0.5), row(4, "a", 0.7)])
     assert "*" not in agreement_text(same)
@@ -93,6 +110,9 @@ def test_of_several_nulls_the_highest_counts() -> None:
             "null_mean": [0.1, 0.3, 0.2],
             "null_sd": [0.01, 0.02, 0.03],
             "p_value": [0.001, 0.2, 0.05],
+            "valleys_mean": 2.0,
+            "null_valleys_mean": 1.0,
+            "valleys_p_value": np.nan,
         }
     )
     assert highest_nulls(nulls, ["trainer_hash"])["surrogate_name"].tolist() == ["only", "high"]

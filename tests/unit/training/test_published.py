@@ -365,7 +365,8 @@ def test_the_method_of_the_paper_is_that_of_the_first_defaults():
     assert clustering == {
         **{"strength": "auto", "space": "readout", "normalize": "none", "dof": 2.1, "weights": "uniform"},
         **{"scale_bounds": [1e-4, 1e4], "detach_target": False, "kmeans_n_init": 20, "kmeans_seeds": "spawned"},
-        **{"mixture_n_init": 0, "start_scales": "clamped", "scale_centers": "new", "empty_clusters": "keep", "restore_mixture": True},
+        **{"mixture_n_init": 0, "start_scales": "clamped", "scale_centers": "new", "empty_clusters": "keep"},
+        **{"restore_mixture": True},
     }
     assert not {"space", "weights", "strength"} & expand_preset(baseline_trainer, {"preset": "paper"}).keys()
     # Its trainings are those of release 1, byte for byte, and no strength needs to be given.
