@@ -8,7 +8,10 @@ as well, but are connected over others. So the passes that count are those of th
 passes as shallow as possible, as in t-NEB (:mod:`december_plugin.clustering.density_paths`).
 
 Neurons are looked at in all seeds at once, their vectors side by side: what seeds do not share averages out. A depth
-that few neurons show is uncertain, so each counts as much as the root of their number.
+that few neurons show is uncertain, so each has the root of their number as its weight.
+
+Parts of a ring have shallow valleys between them, too: on the line between their centres a bend is dense at its ends.
+So what counts as a valley is not only deeper than those of surrogates, but much deeper (:func:`is_deep`).
 """
 
 from __future__ import annotations
@@ -21,12 +24,16 @@ import numpy.typing as npt
 from scipy.sparse.csgraph import minimum_spanning_tree
 
 from december_plugin.clustering.result import NO_CLUSTER
+from december_plugin.evaluation.agreement import SIGNIFICANT
 
 FloatArray = npt.NDArray[np.float64]
 
 BANDWIDTH = 0.15  # of the density along a line, in units of the distance between the centres
 N_POINTS = 21  # at which it is looked at, both centres included
 FEWEST = 3  # neurons of a cluster that can have a peak
+LEAST_EXCESS = (
+    1.75  # times as deep as valleys of surrogates; chosen in studies/surrogates, on rings and sparse continua
+)
 
 
 def valleys_between(readouts: Sequence[npt.ArrayLike], labels: Sequence[npt.ArrayLike]) -> FloatArray:
@@ -42,9 +49,9 @@ def valleys_between(readouts: Sequence[npt.ArrayLike], labels: Sequence[npt.Arra
     Returns
     -------
     ndarray
-        (S,) float64: of the passes that connect the clusters, the mean of depth times the root of the number of neurons
-        in the smaller cluster. A depth is between 0, where the density does not fall, and 1, where no neuron is near.
-        0 for fewer than two clusters; clusters of fewer than three neurons count as connected.
+        (S,) float64: mean depth of the passes that connect the clusters, weighted by the root of the number of neurons
+        in the smaller cluster, from 0, where the density does not fall, to 1, where no neuron is near. 0 for fewer than
+        two clusters; clusters of fewer than three neurons count as connected.
     """
     seeds = [_scaled(np.asarray(own, dtype=np.float64)) for own in readouts]
     return np.array([_valleys(seeds, np.asarray(own)) for own in labels])
@@ -66,7 +73,23 @@ def _valleys(seeds: Sequence[FloatArray], labels: npt.NDArray[np.int64]) -> floa
     # Edges of length 0 would be left out, so all are longer by 1.
     tree = minimum_spanning_tree(depths + 1.0).tocoo()
     smaller = np.minimum(counts[tree.row], counts[tree.col])
-    return float(np.mean((tree.data - 1.0) * np.sqrt(smaller)))
+    return float(np.average(tree.data - 1.0, weights=np.sqrt(smaller)))
+
+
+def is_deep(valleys: npt.ArrayLike, null_valleys: npt.ArrayLike, p_value: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Return whether valleys are significantly and much deeper than those of surrogates; NaN is not.
+
+    Parameters
+    ----------
+    valleys
+        Of the real clusters, mean over seeds.
+    null_valleys
+        Of surrogates, mean over seeds and draws.
+    p_value
+        Of the real ones among those of the draws.
+    """
+    much = np.asarray(valleys) >= LEAST_EXCESS * np.asarray(null_valleys)
+    return np.asarray(much & (np.asarray(p_value) <= SIGNIFICANT))
 
 
 def pass_depths(

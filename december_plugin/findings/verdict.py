@@ -18,6 +18,7 @@ import pandas as pd
 from december_plugin.evaluation.agreement import SIGNIFICANT
 from december_plugin.evaluation.model_selection import FEWEST_TRIED, format_n_clusters
 from december_plugin.evaluation.stability import DISSOLVED, STABLE
+from december_plugin.evaluation.valleys import LEAST_EXCESS, is_deep
 from december_plugin.findings.comparisons import EQUAL_CORRELATION, loss_comparisons
 from december_plugin.findings.data import Analysis, SelectedConfiguration
 from december_plugin.findings.wording import Wording
@@ -185,14 +186,15 @@ def _few_between(analysis: Analysis) -> Evidence | None:
     if analysis.agreement["n_models"].max() < 2 or nulls.empty or not nulls["valleys_p_value"].notna().any():
         return None
     nulls = nulls[nulls["valleys_p_value"].notna()]
-    deeper = nulls["valleys_p_value"] <= SIGNIFICANT
+    found = is_deep(nulls["valleys_mean"], nulls["null_valleys_mean"], nulls["valleys_p_value"])
+    deep = pd.Series(found, index=nulls.index)
     text = (
-        f"In {deeper.sum()} of {len(nulls)} configurations fewer neurons lie between the clusters than between those "
-        f"of surrogates (p at most {SIGNIFICANT:g}, one-sided). A continuum has no such valleys, whatever its shape; "
-        "nor have types that overlap."
+        f"In {deep.sum()} of {len(nulls)} configurations the valleys between clusters are at least {LEAST_EXCESS:g} "
+        f"times as deep as those of surrogates, and p is at most {SIGNIFICANT:g} (one-sided). A continuum has no such "
+        "valleys, whatever its shape; nor have types that overlap."
     )
-    state = "for" if (deeper.groupby(nulls["label"]).mean() > 0.5).any() else "against"
-    if state == "against" and deeper.any():
+    state = "for" if (deep.groupby(nulls["label"]).mean() > 0.5).any() else "against"
+    if state == "against" and deep.any():
         text += " No method has them at more than half of its numbers of clusters."
     return Evidence("Valleys between clusters", state, text)
 

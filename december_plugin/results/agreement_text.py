@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 from december_plugin.text.formatting import numbered
 
@@ -40,8 +41,8 @@ last two are over neurons with an explainable variance of at least 0.15; all but
 BEST = "* the highest agreement at its K"
 NULL = "null: agreement on surrogates without clusters, mean ± sd over draws; p: share of these that agree as well"
 VALLEYS = """\
-p valleys: share of these surrogates between whose clusters fewer neurons lie than between the real ones; there are no
-valleys between parts of a continuum, nor between types that overlap"""
+valleys: how far the density of neurons falls between clusters, 0 to 1 / the same on these surrogates; p: share of these
+with valleys as deep. There are none between parts of a continuum, nor between types that overlap"""
 STABILITY = """\
 stability: within each model, how well its clusters are found again in random parts of its neurons: mean Jaccard
 similarity, weighted with neurons, mean ± sd over seeds; from 0.75 a cluster is stable, below 0.5 it dissolves. It needs
@@ -102,9 +103,9 @@ def agreement_lines(
 ) -> list[tuple[str, bool]]:
     """Return the lines of the table, and of each whether it is the best of its K, which a star says, too.
 
-    With columns ``null_mean``, ``null_sd`` and ``p_value`` the null follows the agreement between seeds, with
-    ``valleys_p_value`` the p value of valleys between clusters; with ``stability_mean`` and ``stability_sd`` the
-    stability within each model follows, with ``stability_p_value`` its p value.
+    With columns ``null_mean``, ``null_sd`` and ``p_value`` the null follows the agreement between seeds; with
+    ``valleys_mean``, ``null_valleys_mean`` and ``valleys_p_value`` the valleys between clusters do; with
+    ``stability_mean`` and ``stability_sd`` the stability within each model, with ``stability_p_value`` its p value.
     """
     name = MEASURE_NAMES.get(measure, measure)
     width = max([len(label) for label in table["label"]] + [6])
@@ -121,7 +122,7 @@ def agreement_lines(
     heads = [f"{head:>{size}}" for (head, _), size in zip(columns, widths, strict=True)]
     if has_stability_null:
         heads[1] += f"{'p':>9}"
-    null_heads = f"{'null':>16}{'p':>9}" * has_null + f"{'p valleys':>12}" * has_valleys
+    null_heads = f"{'null':>16}{'p':>9}" * has_null + f"{'valleys':>14}{'p':>9}" * has_valleys
     header = f"{'K':>4}  {'method':<{width}}{heads[0]} {'pairs':>7}{null_heads}{''.join(heads[1:])}"
     lines = [(header, False), ("-" * len(header), False)]
     best = _best_of_each_k(table)
@@ -137,7 +138,7 @@ def agreement_lines(
         if has_stability_null:
             cells[1] += f"{_number(row['stability_p_value']):>9}"
         beside = f"{_mean_sd(row['null_mean'], row['null_sd']):>16}{_number(row['p_value']):>9}" if has_null else ""
-        beside += f"{_number(row['valleys_p_value']):>12}" if has_valleys else ""
+        beside += _valleys(row) if has_valleys else ""
         mark = "*" if at in best else " "
         line = f"{previous:>4}  {row['label']:<{width}}{cells[0]}{mark}{row['n_pairs']:>7}{beside}{''.join(cells[1:])}"
         lines.append((line, at in best))
@@ -151,6 +152,13 @@ def agreement_lines(
     if not has_stability and "n_models" in table and (table["n_models"] == 1).any():
         notes += NO_STABILITY.splitlines()
     return lines + [(line, False) for line in ["", *notes] if notes]
+
+
+def _valleys(row: dict[str, Any]) -> str:
+    if not math.isfinite(row["valleys_p_value"]):
+        return f"{'-':>14}{'-':>9}"
+    depths = f"{row['valleys_mean']:.2f} / {row['null_valleys_mean']:.2f}"
+    return f"{depths:>14}{_number(row['valleys_p_value']):>9}"
 
 
 def _best_of_each_k(table: pd.DataFrame) -> set[int]:

@@ -22,7 +22,7 @@ import pandas as pd
 
 from december_plugin.clustering.post_hoc import cluster_readouts
 from december_plugin.evaluation.null import SurrogateReadouts, agreements_of, null_band
-from december_plugin.evaluation.valleys import valleys_between
+from december_plugin.evaluation.valleys import is_deep, valleys_between
 from december_plugin.simulate.image_model import TYPE_SIZES
 from december_plugin.simulate.population import Population, neurons_per_type, type_tuning_of
 
@@ -35,7 +35,8 @@ MARMOSET = (78, 40, 22, 5)
 SPREAD, GAIN_SD = 0.6, 0.2  # of the study's types and neurons
 NOISE = 0.35  # of a seed, in the study's scenarios, times a factor of the neuron's own
 KINDS = ("elliptical", "planar", "axial")
-METHODS = (*KINDS, "combined", *(f"valleys, {kind}" for kind in ("elliptical", "combined")))
+METHODS = (*KINDS, "combined")
+OF_VALLEYS = ("elliptical", "combined")  # surrogates with whose valleys those of the clusters are compared
 Rng = np.random.Generator
 Readouts = list[np.ndarray]
 
@@ -127,11 +128,15 @@ SCENARIOS: dict[str, tuple[Callable[[int, int, Rng], Readouts], int]] = {
     "types, 3 SD apart": (types(3.0), 5),
     "types, 5 SD apart": (types(5.0), 5),
 }
+FIRST = 100  # simulation; those before it were used up for choosing how valleys are measured, and how deep they must be
 DESIGN = ["scenario", "directions", "n_seeds", "n_neurons", "n_draws", "clustering"]
 
 
 def p_values(readouts: Readouts, *, clustering: str, n_clusters: int, n_draws: int) -> dict[str, float]:
-    """Return the p value by method of surrogates; those that combine several kinds take the draws of these."""
+    """Return the p value of the agreement by method of surrogates; the combined one takes the draws of its kinds.
+
+    Of some also the p value of the valleys, and how many times as deep as those of surrogates they are.
+    """
     settings = {"n_init": 1}
 
     def found(vectors: Readouts) -> tuple[float, float]:
@@ -144,12 +149,12 @@ def p_values(readouts: Readouts, *, clustering: str, n_clusters: int, n_draws: i
     for place, kind in enumerate(KINDS):
         surrogates = SurrogateReadouts(readouts, method=kind)
         drawn[place] = [found(surrogates.draw(number).readouts) for number in range(n_draws)]
-    values = {kind: (own[:, 0], observed[0]) for kind, own in zip(KINDS, drawn, strict=True)}
-    highest = drawn.max(axis=0)
-    values["combined"] = highest[:, 0], observed[0]
-    values["valleys, elliptical"] = drawn[KINDS.index("elliptical"), :, 1], observed[1]
-    values["valleys, combined"] = highest[:, 1], observed[1]
-    return {method: null_band(null, value).p_value for method, (null, value) in values.items()}
+    null = {**dict(zip(KINDS, drawn, strict=True)), "combined": drawn.max(axis=0)}
+    values = {method: null_band(null[method][:, 0], observed[0]).p_value for method in METHODS}
+    for method in OF_VALLEYS:
+        band = null_band(null[method][:, 1], observed[1])
+        values |= {f"valleys, {method}": band.p_value, f"excess, {method}": observed[1] / band.mean}
+    return values
 
 
 def simulation(
@@ -167,13 +172,17 @@ def simulation(
 
 
 def table(results: pd.DataFrame) -> str:
-    """Return a markdown table: in how many simulations p is at most 0.05, by scenario and method."""
+    """Return a markdown table: in how many simulations p is at most 0.05, and valleys are deep, by scenario."""
     header = ["simulated", "vectors", "seeds", "neurons", "simulations", *(f"`{method}`" for method in METHODS)]
+    header += [f"valleys, `{method}`" for method in OF_VALLEYS]
     lines = [header, ["---"] * len(header)]
     order = {name: place for place, name in enumerate(SCENARIOS)}
     groups = sorted(results.groupby(DESIGN), key=lambda group: (group[0][1], group[0][2], order[group[0][0]]))
     for (name, directions, n_seeds, n_neurons, *_), own in groups:
         shares = [f"{100 * np.mean(own[method] <= 0.05 + 1e-9):.0f} %" for method in METHODS]
+        for method in OF_VALLEYS:
+            deep = is_deep(own[f"excess, {method}"], 1.0, own[f"valleys, {method}"])
+            shares.append(f"{100 * np.mean(deep):.0f} %")
         what = "directions" if directions else "as they are"
         lines.append([name, what, str(n_seeds), str(n_neurons), str(len(own)), *shares])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -208,7 +217,7 @@ def main() -> None:
     results = pd.read_csv(arguments.results) if arguments.results.exists() else pd.DataFrame(columns=DESIGN)
     began = time.monotonic()
     # All scenarios a little, and again, so that an interrupted study has something of each.
-    for number in range(arguments.simulations):
+    for number in range(FIRST, FIRST + arguments.simulations):
         for name in chosen:
             about = {"scenario": name, **design, "simulation": number}
             known = not results.empty and (results[list(about)] == pd.Series(about)).all(axis=1).any()

@@ -135,8 +135,8 @@ def nulls(
         n_draws=n_draws,
         n_pairs=3,
         p_value=p_value,
-        valleys_mean=2.0,
-        null_valleys_mean=1.5,
+        valleys_mean=0.4,
+        null_valleys_mean=0.2,
         valleys_p_value=valleys_p_value,
     )
 

@@ -9,7 +9,7 @@ import pytest
 
 from december_plugin.evaluation import null
 from december_plugin.evaluation.null import null_agreement
-from december_plugin.evaluation.valleys import valleys_between
+from december_plugin.evaluation.valleys import is_deep, valleys_between
 
 RNG = np.random.default_rng(5)
 PLACES = np.array([[0.0, 0.0], [6.0, 0.0], [0.0, 6.0]])
@@ -35,14 +35,15 @@ def plain_valleys(readouts, labels):
     vectors = np.concatenate([(own - own.mean(axis=0)) / np.sqrt(own.var(axis=0).sum()) for own in readouts], axis=1)
     members = {label: np.flatnonzero(labels == label) for label in sorted(set(labels) - {-1})}
     vectors = vectors.copy()
-    connected, values = [min(members)], []
+    connected, values, weights = [min(members)], [], []
     while len(connected) < len(members):
         pairs = [(a, b) for a in connected for b in members if b not in connected]
         passes = {(a, b): plain_depth(vectors, members[a], members[b]) for a, b in pairs}
         a, b = min(passes, key=passes.get)
-        values.append(passes[a, b] * np.sqrt(min(len(members[a]), len(members[b]))))
+        values.append(passes[a, b])
+        weights.append(np.sqrt(min(len(members[a]), len(members[b]))))
         connected.append(b)
-    return np.mean(values)
+    return np.average(values, weights=weights)
 
 
 def types_in(n_features, noise=1.0):
@@ -109,3 +110,8 @@ def test_the_null_has_the_valleys_of_the_kind_with_the_most_distinct_ones():
         np.testing.assert_array_equal(own, max(each, key=np.mean))
     pairs = list(itertools.combinations(range(2), 2))
     assert found.agreements.shape == (2, len(pairs))
+
+
+def test_deep_valleys_are_significant_and_much_deeper():
+    found = is_deep([0.36, 0.36, 0.34, np.nan, 0.36], 0.2, [0.05, 0.06, 0.01, 0.01, np.nan])
+    assert found.tolist() == [True, False, False, False, False]

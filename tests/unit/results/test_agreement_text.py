@@ -81,12 +81,13 @@ def test_the_null_stands_beside_the_agreement() -> None:
 def test_valleys_have_a_p_value_of_their_own() -> None:
     null = {"null_mean": 0.3, "null_sd": 0.02, "p_value": 0.05}
     values = {"DECEMber": (0.9, 0.2), "k-means": (0.7, np.nan)}
+    null |= {"valleys_mean": 0.4, "null_valleys_mean": 0.2}
     rows = [row(3, label, mean, **null, valleys_p_value=p) for label, (mean, p) in values.items()]
     assert agreement_text(pd.DataFrame(rows)).splitlines() == [
-        "   K  method     ARI between seeds   pairs            null        p   p valleys   test correlation",
-        "--------------------------------------------------------------------------------------------------",
-        "   3  DECEMber       0.900 ± 0.010*      3   0.300 ± 0.020    0.050       0.200      0.250        ",
-        "   3  k-means        0.700 ± 0.010       3   0.300 ± 0.020    0.050           -      0.250        ",
+        "   K  method     ARI between seeds   pairs            null        p       valleys        p   test correlation",
+        "-------------------------------------------------------------------------------------------------------------",
+        "   3  DECEMber       0.900 ± 0.010*      3   0.300 ± 0.020    0.050   0.40 / 0.20    0.200      0.250        ",
+        "   3  k-means        0.700 ± 0.010       3   0.300 ± 0.020    0.050             -        -      0.250        ",
         "",
         "* the highest agreement at its K",
         "null: agreement on surrogates without clusters, mean ± sd over draws; p: share of these that agree as well",
@@ -110,8 +111,8 @@ def test_of_several_nulls_the_highest_counts() -> None:
             "null_mean": [0.1, 0.3, 0.2],
             "null_sd": [0.01, 0.02, 0.03],
             "p_value": [0.001, 0.2, 0.05],
-            "valleys_mean": 2.0,
-            "null_valleys_mean": 1.0,
+            "valleys_mean": 0.4,
+            "null_valleys_mean": 0.2,
             "valleys_p_value": np.nan,
         }
     )
