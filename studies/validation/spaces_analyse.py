@@ -16,9 +16,11 @@ import pandas as pd
 from analyse import PAGE, RESULTS, markdown, with_blocks
 from design import BASELINE, CONTROL
 from spaces_design import CLUSTERINGS, FROM_MIXTURES, NEVER_REFRESHED, POPULATIONS, SPACES, december_tasks, draws_of
-from spaces_nulls import SHOWN, collect_nulls
+from spaces_nulls import METHODS, SHOWN, collect_nulls
 from spaces_nulls import TABLE as NULLS
 from spaces_results import DECEMBER, Estimate, collect, difference, load, mean_of, save, values_of
+
+from december_plugin.evaluation.valleys import is_deep
 
 BEGIN = "<!-- begin {}: written by studies/validation/spaces_analyse.py -->\n"
 READOUT, READOUT_L2, FUNCTIONAL, FUNCTIONAL_L2 = (space.phrase for space in SPACES)
@@ -34,6 +36,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "unequal types": ["unequal", "unequal-correlated"],
     "without types": UNTYPED,
 }
+STRICTEST = METHODS[-1]
 Chosen = tuple[str, str, str]
 
 
@@ -280,10 +283,16 @@ def _nulls(nulls: pd.DataFrame) -> str:
             for _, drawn in own.groupby("surrogates", sort=True):
                 values = ", ".join(f"{value:.2f}" for value in drawn.sort_values("draw")["p_value"])
                 row += [f"{drawn['null_mean'].mean():.2f}", values]
+            drawn = own[own["surrogates"] == STRICTEST]
+            deep = is_deep(drawn["valleys"], drawn["null_valleys"], drawn["valleys_p_value"])
+            row += [f"{drawn[name].mean():.2f}" for name in ("valleys", "null_valleys")] + [
+                f"{deep.sum()} of {len(drawn)}"
+            ]
             rows.append(row)
     methods = sorted(nulls["surrogates"].unique())
     header = ["population", "space", "ARI between seeds"]
     header += [text for method in methods for text in (f"of `{method}` surrogates", f"p of each recording, `{method}`")]
+    header += ["valleys", f"of `{STRICTEST}` surrogates", "recordings with deep valleys"]
     return markdown(header, rows) if rows else "Not run: `spaces_run.py --stages null`."
 
 

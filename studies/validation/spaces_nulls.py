@@ -1,4 +1,4 @@
-"""Whether k-means agrees more between the model seeds of one recording than on surrogates, in every space."""
+"""Whether k-means agrees more between the model seeds of one recording, and has deeper valleys, than on surrogates."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from spaces_design import Population, draws_of
 from december_plugin.clustering.post_hoc import cluster_readouts
 from december_plugin.evaluation.agreement import agreement_across_seeds
 from december_plugin.evaluation.null import null_agreement, null_band
+from december_plugin.evaluation.valleys import valleys_between
 
 N_DRAWS = 19
 N_RESTARTS = 3
@@ -53,6 +54,8 @@ def null_draw(folder: Path, draw: Condition, n_draws: int = N_DRAWS) -> Path:
         observed = agreement_across_seeds(labels).mean.adjusted_rand_index
         null = null_agreement(readouts, cluster, n_draws=n_draws, method=method)
         band = null_band(null.agreements.mean(axis=1), observed)
+        valleys = valleys_between(readouts, list(labels.values())).mean()
+        of_valleys = null_band(null.valleys.mean(axis=1), valleys)
         rows.append(
             {
                 "space": space,
@@ -62,6 +65,9 @@ def null_draw(folder: Path, draw: Condition, n_draws: int = N_DRAWS) -> Path:
                 "null_mean": band.mean,
                 "null_high": band.high,
                 "p_value": band.p_value,
+                "valleys": valleys,
+                "null_valleys": of_valleys.mean,
+                "valleys_p_value": of_valleys.p_value,
             }
         )
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -81,4 +87,4 @@ def collect_nulls(folder: Path, populations: tuple[Population, ...]) -> pd.DataF
         for row in json.loads(null_path(folder, draw).read_text(encoding="utf-8"))
     ]
     columns = ["population", "draw", "space", "surrogates", "n_seeds", "seeds", "null_mean", "null_high", "p_value"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=[*columns, "valleys", "null_valleys", "valleys_p_value"])
