@@ -185,6 +185,13 @@ def _december(table: pd.DataFrame) -> str:
             pairs.append((f"{space}: DECEMber minus {method}", own, (BASELINE, space, method)))
         pairs.append((f"{space}: DECEMber minus k-means, end of pretraining", own, (CONTROL, space, "k-means")))
     published = (DECEMBER, READOUT, "DECEMber, uniform")
+    pairs.append(
+        (
+            "functional, direction minus readout vectors, both learned",
+            (DECEMBER, FUNCTIONAL_L2, learned),
+            (DECEMBER, READOUT, learned),
+        )
+    )
     pairs.append(("functional, direction minus the published one", (DECEMBER, FUNCTIONAL_L2, learned), published))
     pairs.append(
         ("k-means, functional, direction minus the published one", (BASELINE, FUNCTIONAL_L2, "k-means"), published)
