@@ -12,6 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from december_plugin.clustering.post_hoc import cluster_readouts
 from december_plugin.evaluation.null import null_agreement, null_band
+from december_plugin.evaluation.valleys import valleys_between
 from helpers.studies import imported
 
 pytestmark = pytest.mark.slow(6)
@@ -183,10 +184,15 @@ def test_p_values_are_those_of_the_null(validity):
         return cluster_readouts(vectors, method="kmeans", n_clusters=3, n_init=1).labels
 
     observed = adjusted_rand_score(*(cluster(own) for own in readouts))
-    assert set(found) == {"elliptical", "planar", "axial", "combined"}
-    for method, p in found.items():
+    valleys = valleys_between(readouts, [cluster(own) for own in readouts]).mean()
+    for method in ("elliptical", "planar", "axial", "combined"):
         null = null_agreement(readouts, cluster, n_draws=4, method=method)
-        assert p == null_band(null.agreements.mean(axis=1), observed).p_value
+        assert found.pop(method) == null_band(null.agreements.mean(axis=1), observed).p_value
+        if f"valleys, {method}" in found:
+            band = null_band(null.valleys.mean(axis=1), valleys)
+            assert found.pop(f"valleys, {method}") == band.p_value
+            assert found.pop(f"excess, {method}") == pytest.approx(valleys / band.mean)
+    assert not found
 
 
 def test_simulated_populations_have_the_seeds_in_other_axes(validity):
