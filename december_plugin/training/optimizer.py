@@ -1,4 +1,4 @@
-"""Adam as one kernel for all parameters, with a learning rate that can change while its launches are replayed."""
+"""Adam in the form that suits the device, with a learning rate that can change while its launches are replayed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _FORM = ("foreach", "fused", "capturable")
 
 
 class Adam(torch.optim.Adam):
-    """torch's Adam, fused: one kernel for all parameters, a fraction of the calls of torch's default.
+    """torch's Adam: one kernel for all parameters on CUDA, and one call for each of its operations on the CPU.
 
-    It rounds otherwise than the default does. On CUDA the step count and the learning rate lie on the device, so that
-    the step can be recorded (:mod:`december_plugin.training.launches`).
+    On the CPU the numbers are those of torch's default, a loop over the parameters, to the last bit, at a fraction of
+    the calls. On CUDA the step count and the learning rate lie on the device, so that the step can be recorded
+    (:mod:`december_plugin.training.launches`).
 
     Parameters
     ----------
@@ -34,7 +35,7 @@ class Adam(torch.optim.Adam):
             self._rate = torch.tensor(learning_rate, dtype=torch.float32, device=device)
             super().__init__(parameters, lr=self._rate, fused=True, capturable=True)
         else:
-            super().__init__(parameters, lr=learning_rate, fused=True)
+            super().__init__(parameters, lr=learning_rate, foreach=True)
 
     @property
     def learning_rate(self) -> float:

@@ -23,7 +23,7 @@ from december_plugin.training.settings import WITHOUT_EFFECT, ClusteringSettings
 logger = logging.getLogger(__name__)
 
 # Raise this number when a state has other entries, or when the training loop goes on from one in another way.
-FORMAT = 3
+FORMAT = 2
 TIERS = ("train", "validation")
 _MAGIC = b"december-training-1\n"
 _PACKAGES = ("december-plugin", "neuralpredictors", "torch")

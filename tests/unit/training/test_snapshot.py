@@ -243,7 +243,7 @@ def test_the_state_of_another_kind_of_device_or_format_is_refused(monkeypatch, c
     assert "belongs to another training (different: device)" in caplog.text
     monkeypatch.setattr(snapshot, "FORMAT", 99)
     assert train(Recorder(states[3]), **SHORT, share_pretraining=False) == expected
-    assert "has the format 3, but this release reads 99; it is not used" in caplog.text
+    assert "has the format 2, but this release reads 99; it is not used" in caplog.text
 
 
 class Trap:
