@@ -66,6 +66,8 @@ def test_null_of_every_configuration(lab):
     for row in table[table["n_clusters"] == 3].itertuples():
         assert row.agreement_mean == pytest.approx(np.mean(observed))
         assert row.p_value == pytest.approx(1 / 10)  # planted clusters beat every draw
+        assert row.valleys_p_value == pytest.approx(1 / 10)
+        assert row.valleys_mean > 1.75 * row.null_valleys_mean
     (two,) = table[table["n_clusters"] == 2].itertuples()
     assert two.p_value > 0.1  # which two of the three types k-means puts together is chance
 
@@ -92,6 +94,28 @@ def test_the_null_of_some_seeds_is_over_their_pairs(lab):
     assert row["n_pairs"] == 1
     assert row["null_mean"] == pytest.approx(draws.mean())
     assert row["agreement_mean"] == pytest.approx(adjusted_rand_score(planted(1), planted(2)))
+    stored = (lab.tables.SurrogateAgreement & {"trainer_fn": "helpers.planted_lab.december"}).fetch1()
+    assert row["valleys_mean"] == pytest.approx(stored["valleys"][:2].mean())
+    assert row["null_valleys_mean"] == pytest.approx(stored["null_valleys"][:, :2].mean())
+    deeper = (stored["null_valleys"][:, :2].mean(axis=1) >= row["valleys_mean"]).sum()
+    assert row["valleys_p_value"] == pytest.approx((1 + deeper) / 10)
+
+
+def test_a_null_of_an_earlier_version_has_no_valleys(lab):
+    table, key = lab.tables.SurrogateAgreement, {"trainer_fn": "helpers.planted_lab.december"}
+    stored = (table & key).fetch1()
+    names = ["valleys_mean", "null_valleys_mean", "valleys_p_value", "valleys", "null_valleys"]
+    before = null_table(lab.tables, {"method": "december"})
+    with_valleys = {name: stored.pop(name) for name in names}
+    (table & key).delete_quick()
+    table.insert1(stored, allow_direct_insert=True)
+    try:
+        (row,) = null_table(lab.tables, {"method": "december"}).to_dict("records")
+        assert np.isnan([row[name] for name in names[:3]]).all()
+        assert row["p_value"] == before["p_value"].item()
+    finally:
+        (table & key).delete_quick()
+        table.insert1({**stored, **with_valleys}, allow_direct_insert=True)
 
 
 def test_nothing_is_drawn_unless_asked_for(empty_lab):
