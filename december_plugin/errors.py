@@ -81,6 +81,10 @@ class EmbeddingError(DecemberError, ValueError):
     """Readout vectors cannot be found in a model, or cannot be clustered."""
 
 
+class StimulusError(DecemberError, ValueError):
+    """Stimuli cannot be found for a neuron, or shown to a model."""
+
+
 class NoClustersError(EmbeddingError):
     """A method that finds the number of clusters finds none in the vectors."""
 

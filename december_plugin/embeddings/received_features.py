@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy.typing as npt
@@ -171,6 +172,91 @@ def received_features(
     if shift is not None:
         positions = positions + shift[:, None, None]
     return _sampled(_scales(readout, maps), positions, align_corners=getattr(readout, "align_corners", True))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Where neurons of a readout read, found once: what each stimulus drives in a neuron of its own costs no more.
+
+    Attributes
+    ----------
+    readout
+        Of a session; its weights must stay what they are.
+    neurons
+        Which of its neurons, (n,) int64.
+    positions
+        Where they read, (n, 2), x and y from -1 to 1; None unless they read at points.
+    masks
+        Over what they sum, (n, height, width); None unless they have masks.
+    attention
+        Weights and biases of their attention's last layer; None unless they have one.
+    """
+
+    readout: nn.Module
+    neurons: Tensor
+    positions: Tensor | None = None
+    masks: Tensor | None = None
+    attention: tuple[Tensor, Tensor | None] | None = None
+
+    @classmethod
+    def of(cls, readout: nn.Module, neurons: Tensor) -> Reading:
+        """Find where neurons of a readout read, without a shift.
+
+        Raises
+        ------
+        EmbeddingError
+            If the class is unknown, or has features of its own (``embedding_features``).
+        """
+        source = getattr(readout, "_source", None)
+        if isinstance(source, nn.Module):
+            return cls.of(source, neurons)
+        if hasattr(readout, "embedding_features"):
+            raise EmbeddingError(f"{type(readout).__name__} has features of its own: where it reads is not known.")
+        with torch.no_grad():
+            if hasattr(readout, "attention"):
+                last: Any = readout.attention[-1]  # type: ignore[index]
+                bias = None if last.bias is None else last.bias[neurons]
+                return cls(readout, neurons, attention=(last.weight[neurons], bias))
+            masks = _masks(readout, None)
+            if masks is not None:
+                return cls(readout, neurons, masks=masks[neurons])
+            return cls(readout, neurons, positions=_positions(readout)[0, neurons, 0])
+
+    @property
+    def align_corners(self) -> bool:
+        """Whether -1 and 1 are the middles of the outermost pixels."""
+        return bool(getattr(self.readout, "align_corners", True))
+
+    def scales(self, core_output: Tensor) -> list[Tensor]:
+        """Return the maps (samples, channels, height, width) at all scales that are read; frames are samples."""
+        return _scales(self.readout, _as_images(core_output, None)[0])
+
+    def features(self, core_output: Tensor, at: Tensor) -> Tensor:
+        """Return what one neuron receives from each stimulus.
+
+        Parameters
+        ----------
+        core_output
+            As of :func:`received_features`.
+        at
+            Which of ``neurons``, (batch,) int64.
+
+        Returns
+        -------
+        Tensor
+            (samples, D), a sample for every image, or for every frame of every clip.
+        """
+        maps, _ = _as_images(core_output, None)
+        at = at.repeat_interleave(len(maps) // len(at))
+        if self.attention is not None:
+            weights, bias = self.attention
+            layers: Any = self.readout.attention
+            return _own_attention(layers, maps, weights[at], None if bias is None else bias[at])
+        if self.masks is not None:
+            return torch.einsum("bchw,bhw->bc", maps, self.masks[at])
+        assert self.positions is not None
+        grid = self.positions[at][:, None, None]
+        return _sampled(_scales(self.readout, maps), grid, align_corners=self.align_corners)[:, 0]
 
 
 def features_at(readout: nn.Module, core_output: Tensor, positions: Tensor) -> Tensor:
@@ -348,3 +434,19 @@ def _under_attention(attention: nn.Sequential, maps: Tensor, neurons: Tensor | N
     )
     weights = functional.softmax(attended.flatten(start_dim=2), dim=-1)
     return torch.einsum("bnp,bcp->bnc", weights, maps.flatten(start_dim=2))
+
+
+def _own_attention(attention: nn.Sequential, maps: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the mean (samples, channels) of maps, weighted by the attention of one neuron for each sample."""
+    last: Any = attention[-1]
+    hidden = attention[:-1](maps)
+    attended = functional.conv2d(
+        hidden.flatten(end_dim=1)[None],
+        weights.to(hidden),
+        None if bias is None else bias.to(hidden),
+        stride=last.stride,
+        padding=tuple(int(size) for size in last.padding),
+        dilation=last.dilation,
+        groups=len(hidden),
+    )[0]
+    return torch.einsum("bp,bcp->bc", functional.softmax(attended.flatten(start_dim=1), dim=-1), maps.flatten(2))

@@ -1,0 +1,238 @@
+"""Gradient ascent of many images at once, each on an objective of its own, on the sphere of images of one norm.
+
+For image ``x`` with deviation ``u`` from grey, ``||u|| = norm``, and gradient ``g`` of its objective ``a``::
+
+    t = g - <g, u> u / ||u||^2         what changes the image without changing its norm
+    d = t-part of F^-1 (|f|^-power 1[|f| <= highest] F t)
+    x' = grey + norm (u + step norm d / ||d||) / ||.||
+
+The filter is positive, so ``<g, d> > 0`` unless ``t`` is zero within the pass band: images end where the gradient is
+along the image, as at the maximum on the sphere of images of the pass band, and the power only says which frequencies
+come first. (Filtering ``g`` and not ``t`` would end at filtered images.) Pixels at a bound of the canvas that would
+leave it are left out of ``u``, ``g`` and ``d``. A step that raises the activity is taken and the next is longer; one
+that does not is undone and halved, for each image by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from december_plugin.insilico.canvas import Canvas
+from december_plugin.validation.models import PLAIN, Count, Positive, PositiveOrZero, Says, settings_class
+
+LONGER, SHORTER = 1.5, 0.5
+LONGEST_STEP, SHORTEST_STEP = 0.5, 1e-4  # of the norm
+
+# From (images (n, *image_shape), which of the objectives (n,)) to their values (n,), differentiable.
+Objective = Callable[[Tensor, Tensor], Tensor]
+
+
+CONVERGED, MAX_STEPS, DEAD = ENDINGS = ("converged", "max_steps", "dead")
+
+
+@settings_class
+class AscentSettings:
+    """How images are optimised.
+
+    Attributes
+    ----------
+    norm
+        L2 norm of the images about grey; None: half that of z-scored images, ``sqrt(pixels) / 2``.
+    frequency_power
+        Which frequencies come first: gradients are divided by their spatial frequency to this power. 0: none.
+    highest_frequency
+        Of the images, in cycles per pixel, up to 0.71 (all).
+    step
+        Length of the first step, as a fraction of the norm.
+    max_steps
+        Steps after which an image is left as it is.
+    patience, tolerance
+        An image is done when in so many steps its activity has risen by at most this fraction of all that it has risen
+        since the start.
+    n_starts
+        From how many different noise images every neuron starts; the best end is kept.
+    seed
+        Of the noise.
+    """
+
+    norm: Positive | None = None
+    frequency_power: PositiveOrZero = 1.0
+    highest_frequency: Annotated[
+        float,
+        Field(gt=0, le=0.71),
+        PLAIN,
+        Says("{name} is {value!r}; it must be a number above 0 and at most 0.71 cycles per pixel, which is all."),
+    ] = 0.71
+    step: Annotated[
+        float,
+        Field(gt=0, le=LONGEST_STEP),
+        PLAIN,
+        Says(f"{{name}} is {{value!r}}; it must be a number above 0 and at most {LONGEST_STEP}."),
+    ] = 0.1
+    max_steps: Count = 300
+    patience: Count = 10
+    tolerance: PositiveOrZero = 1e-3
+    n_starts: Count = 3
+    seed: Annotated[
+        int,
+        Field(ge=0, le=2**32 - 1),
+        PLAIN,
+        Says("{name} is {value!r}; it must be an integer from 0 to 2**32 - 1."),
+    ] = 0
+
+
+@dataclass(frozen=True)
+class Ascended:
+    """Images after their ascent.
+
+    Attributes
+    ----------
+    images
+        (n, *image_shape).
+    activities
+        Of the objectives, (n,).
+    endings
+        One of :data:`ENDINGS` for each image, (n,); "dead": no gradient where it started, where it has stayed.
+    n_steps
+        Evaluations after the first, (n,) int64.
+    is_finite
+        Whether activity and gradient were finite where it started, (n,) bool.
+    """
+
+    images: Tensor
+    activities: Tensor
+    endings: np.ndarray
+    n_steps: np.ndarray
+    is_finite: np.ndarray
+
+
+class FrequencyFilter:
+    """Multiplies the spectrum of images: ``1 / f^power`` up to a highest frequency, nothing above.
+
+    Parameters
+    ----------
+    size
+        Height and width in pixels.
+    power
+        Of the frequency; the mean counts as the lowest frequency above it.
+    highest
+        In cycles per pixel.
+    """
+
+    def __init__(self, size: tuple[int, int], power: float, highest: float) -> None:
+        height, width = size
+        frequency = torch.hypot(
+            torch.fft.fftfreq(height, dtype=torch.float64)[:, None],
+            torch.fft.rfftfreq(width, dtype=torch.float64)[None, :],
+        )
+        lowest = 1 / max(size)
+        weights = (frequency.clamp_min(lowest) / lowest) ** -power
+        self.weights = torch.where(frequency <= highest, weights, 0.0)
+        self.is_identity = bool((self.weights == 1).all())
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Filter images (..., height, width); their edges are joined."""
+        if self.is_identity:
+            return images
+        spectrum = torch.fft.rfft2(images) * self.weights.to(images)
+        return torch.fft.irfft2(spectrum, s=images.shape[-2:])
+
+
+def ascend(objective: Objective, starts: Tensor, canvas: Canvas, settings: AscentSettings) -> Ascended:
+    """Raise each image's objective as far as it goes.
+
+    Parameters
+    ----------
+    objective
+        From images (m, *image_shape) and which of the ``n`` objectives each is for (m,) to activities (m,); of the
+        activities of one call, each depends on its own image alone.
+    starts
+        (n, *image_shape), of any norm but 0.
+    canvas, settings
+        What images may be.
+    """
+    n = len(starts)
+    norm = canvas.usual_norm if settings.norm is None else settings.norm
+    filtered = FrequencyFilter(canvas.size, settings.frequency_power, settings.highest_frequency)
+    images = canvas.with_norm(starts, norm)
+    everyone = torch.arange(n, device=images.device)
+    activities, gradients = _evaluated(objective, images, everyone)
+    is_finite = torch.isfinite(activities) & torch.isfinite(gradients.flatten(start_dim=1)).all(dim=1)
+    is_dead = is_finite & (gradients.flatten(start_dim=1) == 0).all(dim=1)
+    steps = torch.full((n,), settings.step, dtype=images.dtype, device=images.device)
+    started = activities.clone()
+    history = activities[:, None].expand(-1, settings.patience).clone()
+    n_steps, endings = np.zeros(n, dtype=np.int64), np.full(n, MAX_STEPS, dtype="<U9")
+    endings[is_dead.cpu().numpy()] = DEAD
+    active = everyone[is_finite & ~is_dead]
+    for step in range(settings.max_steps):
+        if not len(active):
+            break
+        tried = _moved(images[active], gradients[active], steps[active], canvas, norm, filtered)
+        found, slopes = _evaluated(objective, tried, active)
+        better = (found > activities[active]) & torch.isfinite(slopes.flatten(start_dim=1)).all(dim=1)
+        taken = active[better]
+        images[taken], activities[taken], gradients[taken] = tried[better], found[better], slopes[better]
+        steps[active] *= torch.where(better, LONGER, SHORTER)
+        steps.clamp_(max=LONGEST_STEP)
+        n_steps[active.cpu().numpy()] += 1
+        before = history[active, step % settings.patience]
+        history[active, step % settings.patience] = activities[active]
+        rise = activities[active] - before
+        flat = (rise <= settings.tolerance * (activities[active] - started[active])) & (step + 1 >= settings.patience)
+        flat |= steps[active] < SHORTEST_STEP
+        endings[active[flat].cpu().numpy()] = CONVERGED
+        active = active[~flat]
+    return Ascended(images, activities, endings, n_steps, is_finite.cpu().numpy())
+
+
+def _evaluated(objective: Objective, images: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.enable_grad():
+        shown = images.detach().requires_grad_()
+        activities = objective(shown, which)
+        (gradients,) = torch.autograd.grad(activities.sum(), shown)
+    return activities.detach(), gradients
+
+
+def _moved(
+    images: Tensor, gradients: Tensor, steps: Tensor, canvas: Canvas, norm: float, filtered: FrequencyFilter
+) -> Tensor:
+    """Return the images a step further along their gradients, on the sphere again."""
+    deviations = (images - canvas.grey).flatten(start_dim=1)
+    slopes = gradients.flatten(start_dim=1)
+    largest = slopes.abs().amax(dim=1, keepdim=True)  # squares of tiny gradients would be 0
+    slopes = slopes / torch.where(largest > 0, largest, 1)
+    free = _free_pixels(images.flatten(start_dim=1), deviations, slopes, canvas)
+    if free is not None:
+        deviations, slopes = deviations * free, slopes * free
+    directions = filtered(_across(slopes, deviations).reshape(images.shape)).flatten(start_dim=1)
+    directions = _across(directions if free is None else directions * free, deviations)
+    sizes = torch.linalg.vector_norm(directions, dim=1, keepdim=True)
+    directions = directions / torch.where(sizes > 0, sizes, 1)
+    return canvas.with_norm(images + (steps[:, None] * norm * directions).reshape(images.shape), norm)
+
+
+def _free_pixels(pixels: Tensor, deviations: Tensor, slopes: Tensor, canvas: Canvas) -> Tensor | None:
+    """Return which pixels may change: those within the bounds, and those at a bound that want to leave it."""
+    if canvas.bounds is None:
+        return None
+    low, high = canvas.bounds
+    within = (pixels > low) & (pixels < high)
+    others = deviations * within
+    lengths = others.square().sum(dim=1, keepdim=True)
+    wanted = slopes - (slopes * others).sum(dim=1, keepdim=True) / torch.where(lengths > 0, lengths, 1) * deviations
+    return within | ((pixels <= low) & (wanted > 0)) | ((pixels >= high) & (wanted < 0))
+
+
+def _across(vectors: Tensor, deviations: Tensor) -> Tensor:
+    """Return the part of vectors (n, pixels) that is orthogonal to the deviations from grey."""
+    lengths = deviations.square().sum(dim=1, keepdim=True)
+    along = (vectors * deviations).sum(dim=1, keepdim=True) / torch.where(lengths > 0, lengths, 1)
+    return vectors - along * deviations

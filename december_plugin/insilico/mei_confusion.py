@@ -1,0 +1,238 @@
+"""Which neurons like each other's maximally exciting images, whatever their orientation and receptive field.
+
+``C_ij = max over angles and places of a_j(y_i turned and moved) / a_j(y_j)``, with ``y_i`` the image of neuron ``i``
+and ``a_j`` the activity of neuron ``j`` (Ustyuzhaninov et al. 2020, section 5.2 and Figure 7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from december_plugin.embeddings.neuron_ids import NeuronIds
+from december_plugin.errors import SettingsError, StimulusError
+from december_plugin.insilico.ascent import DEAD
+from december_plugin.insilico.exciting_images import ExcitingImages, Population, batch_size_of, population_of
+from december_plugin.insilico.moved_responses import MovedResponses, places_about_the_middle, places_on_the_canvas
+from december_plugin.insilico.turning import moved, share_outside_the_circle, shifts_to_the_middle, turned
+from december_plugin.text.array_repr import ArrayRepr
+from december_plugin.validation.checks import check_fraction, check_integer, check_number
+
+N_ANGLES = 36
+LEAST_CORRELATION = 0.7
+MOST_OUTSIDE = 0.25
+VALUES_AT_ONCE = 1 << 24  # of maps and of responses: 64 MiB each
+GRID = 12  # places along the shorter side, for models that are shown every moved image
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MeiConfusion(ArrayRepr):
+    """How strongly neurons respond to each other's maximally exciting images.
+
+    Attributes
+    ----------
+    values
+        (M, M) float64: row ``i``, column ``j`` is the activity of neuron ``j`` for the image of neuron ``i`` where that
+        drives ``j`` best, divided by that for its own image.
+    angles
+        By which the image was turned, (M, M) float64, degrees counterclockwise.
+    shifts
+        By which it was moved from its own place, before it was turned about its middle, (M, M, 2) int64 pixels down
+        and to the right.
+    neuron_ids
+        The neurons.
+    at
+        Which of the images they are, (M,) int64.
+    """
+
+    values: npt.NDArray[np.float64]
+    angles: npt.NDArray[np.float64]
+    shifts: npt.NDArray[np.int64]
+    neuron_ids: NeuronIds
+    at: npt.NDArray[np.int64]
+
+
+def mei_confusion(
+    models: nn.Module | Sequence[nn.Module],
+    exciting: ExcitingImages,
+    *,
+    neuron_ids: Any = None,
+    test_correlations: npt.ArrayLike | None = None,
+    least_correlation: float = LEAST_CORRELATION,
+    n_angles: int = N_ANGLES,
+    most_shift: int | None = None,
+    most_outside: float = MOST_OUTSIDE,
+    batch_size: int | None = None,
+) -> MeiConfusion:
+    """Return how strongly neurons respond to each other's maximally exciting images.
+
+    Every image is put into the middle, turned, and moved by whole pixels onto each neuron's receptive field and places
+    about it. Memory is bounded: some images and angles at a time.
+
+    Parameters
+    ----------
+    models, neuron_ids, batch_size
+        As of :func:`~december_plugin.insilico.exciting_images.maximally_exciting_images`, whose result the images are.
+    exciting
+        Images of N neurons; not of models of movies.
+    test_correlations
+        Of the neurons, (N,): those below ``least_correlation``, or without one (NaN), are left out. None: all are kept.
+    least_correlation
+        As the paper, 0.7.
+    n_angles
+        Number of angles over the whole circle.
+    most_shift
+        How far from the middle of its field an image may lie, in pixels; None: a quarter of the shorter side.
+    most_outside
+        How much of an image (of its squared deviations from grey) may lie outside the largest circle about its middle
+        where images are not square: it would be cut off when the image is turned.
+
+    Raises
+    ------
+    SettingsError
+        If a setting is not allowed.
+    StimulusError
+        If no neuron is predicted well enough, one is dead, or an image is too large to be turned.
+    """
+    canvas = exciting.canvas
+    check_integer("n_angles", n_angles, minimum=1)
+    check_fraction("most_outside", most_outside)
+    check_number("least_correlation", least_correlation, minimum=-1)
+    if canvas.n_frames is not None:
+        raise StimulusError("clips of movies are not turned; MEI confusion is known for images alone.")
+    at = _well_predicted(exciting, test_correlations, least_correlation)
+    kept = exciting.take(at)
+    _check_alive(kept)
+    radius = min(canvas.size) // 4 if most_shift is None else check_integer("most_shift", most_shift, minimum=0)
+    images = canvas.checked_images(kept.images)
+    to_the_middle = shifts_to_the_middle(images, grey=canvas.grey)
+    images = moved(images, to_the_middle, grey=canvas.grey)
+    if canvas.size[0] != canvas.size[1]:
+        _check_fits(images, canvas.grey, most_outside, kept.neuron_ids)
+    angles = 360 * np.arange(n_angles) / n_angles
+    with population_of(models, kept.neuron_ids, neuron_ids, canvas) as population, torch.no_grad():
+        size = batch_size_of(batch_size, population.device)
+        shown = _Shown(population, radius, size)
+        best, which, shifts = shown.best(images.to(population.device), angles)
+    values = best.double().cpu().numpy() / kept.activities
+    return MeiConfusion(
+        values=values,
+        angles=angles[which.cpu().numpy()],
+        shifts=shifts.cpu().numpy() + to_the_middle.numpy()[:, None],
+        neuron_ids=kept.neuron_ids,
+        at=at,
+    )
+
+
+class _Shown:
+    """Images about the middle that are shown, turned and moved, to all neurons of a population."""
+
+    def __init__(self, population: Population, radius: int, size: int) -> None:
+        self.population, self.size = population, size
+        self.readers: list[list[MovedResponses]] | None = None
+        everybody = [responses for models in population.responses for responses in models]
+        if all(MovedResponses.can_read(responses) for responses in everybody):
+            self.places = places_about_the_middle(radius).to(population.device)
+            self.readers = []
+            for models in population.responses:
+                first = MovedResponses(models[0], self.places)
+                others = [MovedResponses(each, self.places, first.fields) for each in models[1:]]
+                self.readers.append([first, *others])
+            n_values = max(
+                len(reader.fields) * max(len(self.places), reader.size[0] * reader.size[1])
+                for readers in self.readers
+                for reader in readers
+            )
+            self.size = max(1, min(size, VALUES_AT_ONCE // n_values))
+        else:
+            step = max(1, min(population.canvas.size) // GRID)
+            self.places = places_on_the_canvas(population.canvas, step).to(population.device)
+
+    def best(self, images: Tensor, angles: npt.NDArray[np.float64]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the best responses (M, M), at which of the angles (M, M), and with which shifts (M, M, 2)."""
+        n = len(images)
+        best = images.new_full((n, n), -torch.inf)
+        which = torch.zeros(n, n, dtype=torch.long, device=images.device)
+        shifts = torch.zeros(n, n, 2, dtype=torch.long, device=images.device)
+        for k, angle in enumerate(angles):
+            turned_images = turned(images, float(angle), grey=self.population.canvas.grey)
+            for rows in torch.arange(n, device=images.device).split(self.size):
+                values, moves = self._responses(turned_images[rows])
+                better = values > best[rows]
+                best[rows] = torch.where(better, values, best[rows])
+                which[rows] = torch.where(better, k, which[rows])
+                shifts[rows] = torch.where(better[..., None], moves, shifts[rows])
+        return best, which, shifts
+
+    def _responses(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return each neuron's best response (batch, M), and by how much the image was moved for it (batch, M, 2)."""
+        if self.readers is None:
+            return self._of_shown_places(images)
+        values = images.new_empty(len(images), len(self.population.session_of))
+        moves = torch.empty(*values.shape, 2, dtype=torch.long, device=images.device)
+        for readers, members in zip(self.readers, self.population.sessions, strict=True):
+            found = torch.stack([reader(images).to(images) for reader in readers]).mean(dim=0)
+            values[:, members], place = found.max(dim=2)
+            moves[:, members] = readers[0].fields - self.places[place]
+        return values, moves
+
+    def _of_shown_places(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        n, n_places = len(images), len(self.places)
+        canvas = self.population.canvas
+        found = images.new_empty(n, n_places, len(self.population.session_of))
+        for row, image in enumerate(images):
+            for rows in torch.arange(n_places, device=images.device).split(self.size):
+                shown = moved(image.expand(len(rows), *image.shape), self.places[rows], grey=canvas.grey)
+                for models, members in zip(self.population.responses, self.population.sessions, strict=True):
+                    each = [responses.everyone(shown).to(found) for responses in models]
+                    found[row, rows[:, None], members] = torch.stack(each).mean(dim=0)
+        values, place = found.max(dim=1)
+        return values, self.places[place]
+
+
+def _well_predicted(
+    exciting: ExcitingImages, test_correlations: npt.ArrayLike | None, least: float
+) -> npt.NDArray[np.int64]:
+    if test_correlations is None:
+        return np.arange(len(exciting), dtype=np.int64)
+    correlations = np.asarray(test_correlations, dtype=np.float64)
+    if correlations.shape != (len(exciting),):
+        raise SettingsError(
+            f"test_correlations have shape {correlations.shape}; one for each of the {len(exciting)} images is "
+            "expected.",
+            setting="test_correlations",
+        )
+    kept = np.flatnonzero(correlations >= least).astype(np.int64)
+    if not len(kept):
+        known = correlations[np.isfinite(correlations)]
+        best = f"the best has {known.max():.2f}" if len(known) else "none has one"
+        raise StimulusError(f"no neuron has a test correlation of at least {least:g}; {best}. Lower least_correlation.")
+    return kept
+
+
+def _check_alive(exciting: ExcitingImages) -> None:
+    bad = (exciting.endings == DEAD) | ~(exciting.activities > 0)
+    if bad.any():
+        key, unit = exciting.neuron_ids.index[bad][0]
+        raise StimulusError(
+            f"unit {unit} of session {key!r} does not respond to its own image ({int(bad.sum())} neurons do not), so "
+            "nothing can be measured by it. Leave such neurons out."
+        )
+
+
+def _check_fits(images: Tensor, grey: float, most: float, neurons: NeuronIds) -> None:
+    outside = share_outside_the_circle(images, grey=grey)
+    if (outside > most).any():
+        worst = int(outside.argmax())
+        key, unit = neurons.index[worst]
+        raise StimulusError(
+            f"the image of unit {unit} of session {key!r} has {outside[worst]:.0%} outside the largest circle about "
+            f"its middle, more than most_outside={most:g}: images of {images.shape[-2]} x {images.shape[-1]} pixels "
+            "are not square, and that would be cut off when they are turned. Use square images, or larger ones."
+        )

@@ -1,0 +1,222 @@
+"""What neurons of a model respond to stimuli of which each is meant for one of them.
+
+A forward pass predicts every neuron for every stimulus. Here the readout of a session answers for one neuron of each
+stimulus, or with whatever else is asked of the core's output, and all that the model does to responses after the
+readout is done to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from december_plugin.embeddings.probes import noise_images
+from december_plugin.embeddings.readout_vectors import readout_vectors
+from december_plugin.embeddings.received_features import Reading
+from december_plugin.errors import DecemberError, EmbeddingError, StimulusError
+from december_plugin.insilico.canvas import Canvas
+
+N_CHECKED = 4  # stimuli and neurons on which the shorter way is held against the model's own forward pass
+TOLERANCE = 1e-3  # of the largest response: another class of readout is off by much more
+PUPIL = 2  # coordinates, where the shifter does not say
+
+# From the core's output to what is returned in the place of responses, (batch, n), or (batch, frames, n) of movies.
+Answer = Callable[[Tensor], Tensor]
+
+
+class NeuronResponses:
+    """Responses of some neurons of a session.
+
+    The model must be in evaluation mode while they are computed
+    (:func:`~december_plugin.embeddings.batches.evaluating`). Shifters shift by nothing.
+
+    Parameters
+    ----------
+    model
+        Called as ``model(inputs, data_key=...)``; has ``readout``, data key to the session's readout.
+    data_key
+        Of the session.
+    neurons
+        Positions of the neurons within the session, (n,) int64.
+    canvas
+        What the model is shown.
+
+    Attributes
+    ----------
+    reading
+        Where the neurons read; None where only the model's own forward pass knows it.
+    vectors, biases
+        Their readout vectors (n, D), and biases (n,), with ``reading``.
+
+    Raises
+    ------
+    StimulusError
+        If the model has no such session, neuron or stimuli.
+    """
+
+    def __init__(self, model: nn.Module, data_key: str, neurons: Tensor, canvas: Canvas) -> None:
+        self.model, self.data_key, self.neurons, self.canvas = model, data_key, neurons, canvas
+        self.readout = _readout_of(model, data_key)
+        self.reading: Reading | None = None
+        self.vectors = self.biases = torch.empty(0)
+        responses = self._check_canvas()
+        if not len(neurons):
+            return
+        if int(neurons.max()) >= responses.shape[-1] or int(neurons.min()) < 0:
+            raise StimulusError(
+                f"session {data_key!r} has {responses.shape[-1]} neurons in {type(model).__name__}; there is none at "
+                f"position {int(neurons.max())}."
+            )
+        self._find_reading()
+
+    def __call__(self, images: Tensor, at: Tensor) -> Tensor:
+        """Return what each image's neuron responds; of clips, at the last frame that is predicted.
+
+        Parameters
+        ----------
+        images
+            (batch, *image_shape) of the canvas.
+        at
+            Which of ``neurons``, (batch,) int64.
+
+        Returns
+        -------
+        Tensor
+            (batch,), on the autograd graph of the images.
+        """
+        if self.reading is not None:
+            return self.answered(images, lambda output: self._own_drives(output, at))[:, 0]
+        neurons = self.neurons[at]
+
+        def own(output: Tensor) -> Tensor:
+            everyone = type(self.readout).forward(self.readout, output)
+            index = neurons.reshape(-1, *[1] * (everyone.ndim - 1)).expand(*everyone.shape[:-1], 1)
+            return everyone.gather(-1, index)
+
+        return self.answered(images, own)[:, 0]
+
+    def everyone(self, images: Tensor) -> Tensor:
+        """Return the responses of all ``neurons`` to each image, (batch, n); of clips, at the last frame."""
+        return self._forward(images)[..., self.neurons]
+
+    def answered(self, images: Tensor, answer: Answer) -> Tensor:
+        """Return what the model makes of an answer in the place of its readout's, (batch, n); of clips, the last."""
+        with _answering(self.readout, answer):
+            return self._forward(images)
+
+    def drives(self, features: Tensor, at: Tensor) -> Tensor:
+        """Return what features (batch, D) drive in one neuron each, (batch,)."""
+        return (features * self.vectors[at]).sum(dim=1) + self.biases[at]
+
+    def _own_drives(self, output: Tensor, at: Tensor) -> Tensor:
+        assert self.reading is not None
+        n_frames = output.shape[2] if output.ndim == 5 else 1
+        drives = self.drives(self.reading.features(output, at), at.repeat_interleave(n_frames))
+        return drives.reshape(len(output), n_frames, 1) if output.ndim == 5 else drives[:, None]
+
+    def _forward(self, images: Tensor) -> Tensor:
+        parameter = next(self.model.parameters(), None)
+        inputs = self.canvas.with_behavior(images)
+        if parameter is not None:
+            inputs = inputs.to(parameter.device, parameter.dtype)
+        with _unshifted(self.model, self.data_key, len(inputs)) as extras:
+            responses = self.model(inputs, data_key=self.data_key, **extras)
+        return responses[:, -1] if responses.ndim == 3 else responses
+
+    def _check_canvas(self) -> Tensor:
+        """Return the responses of all neurons of the session to an empty image."""
+        try:
+            with torch.no_grad():
+                responses = self._forward(self.canvas.empty(1))
+        except DecemberError:
+            raise
+        except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+            raise StimulusError(
+                f"{type(self.model).__name__} cannot be shown stimuli of shape {self.canvas.shape} in session "
+                f"{self.data_key!r}: {str(error).splitlines()[0] if str(error) else type(error).__name__}. Give the "
+                "shape of its inputs (channels of behaviour included), of movies with as many frames as its kernels "
+                "need."
+            ) from error
+        return responses
+
+    def _find_reading(self) -> None:
+        """Take the shorter way if it gives the same responses as the model's forward pass."""
+        bias = getattr(self.readout, "bias", None)
+        with torch.no_grad():
+            try:
+                self.reading = Reading.of(self.readout, self.neurons)
+                self.vectors = readout_vectors(self.readout)[self.neurons].detach()
+            except EmbeddingError:
+                self.reading = None
+                return
+            self.biases = (
+                bias.detach()[self.neurons] if isinstance(bias, Tensor) else self.vectors.new_zeros(len(self.neurons))
+            )
+            at = torch.linspace(0, len(self.neurons) - 1, N_CHECKED, device=self.neurons.device).long()
+            images = _noise(self.canvas, N_CHECKED)
+            expected = self.everyone(images)[torch.arange(N_CHECKED), at]
+            try:
+                found = self(images, at)
+            except (EmbeddingError, RuntimeError):  # maps of another shape, or nothing that responses can be made of
+                found = torch.full_like(expected, torch.nan)
+            if not torch.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE * float(expected.abs().max())):
+                self.reading = None
+
+
+def _noise(canvas: Canvas, n: int) -> Tensor:
+    """Return noise of the usual norm, always the same."""
+    shape = (n, *canvas.image_shape)
+    count = int(np.prod(shape[:-2]))
+    noise = noise_images(count, canvas.size, np.random.default_rng(0)).reshape(shape)
+    return canvas.with_norm(torch.from_numpy(canvas.grey + noise).float(), min(canvas.usual_norm, canvas.largest_norm))
+
+
+def _readout_of(model: nn.Module, data_key: str) -> nn.Module:
+    readouts = getattr(model, "readout", None)
+    keys: Sequence[str] = list(readouts) if isinstance(readouts, nn.ModuleDict) else []
+    if data_key not in keys:
+        raise StimulusError(
+            f"{type(model).__name__} has no readout of session {data_key!r}; "
+            + (f"it has some of {', '.join(keys)}." if keys else "its readouts must be an nn.ModuleDict by data key.")
+        )
+    return readouts[data_key]  # type: ignore[index]
+
+
+@contextmanager
+def _answering(readout: nn.Module, answer: Answer) -> Iterator[None]:
+    """Let a readout answer with something else within the block."""
+
+    def forward(output: Tensor, *_: Any, **__: Any) -> Tensor:
+        return answer(output)
+
+    before = vars(readout).get("forward")
+    readout.forward = forward  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        if before is None:
+            del readout.forward
+        else:
+            readout.forward = before
+
+
+@contextmanager
+def _unshifted(model: nn.Module, data_key: str, n: int) -> Iterator[dict[str, Tensor]]:
+    """Let a session's shifter shift by nothing within the block, and yield what it must be given."""
+    shifters = getattr(model, "shifter", None)
+    if not isinstance(shifters, nn.Module) or (isinstance(shifters, nn.ModuleDict) and not len(shifters)):
+        yield {}
+        return
+    shifter = shifters[data_key] if isinstance(shifters, nn.ModuleDict) else shifters
+    first = next((layer for layer in shifter.modules() if isinstance(layer, nn.Linear)), None)
+    parameter = next(model.parameters())
+    hook = shifter.register_forward_hook(lambda module, given, shift: torch.zeros_like(shift))
+    try:
+        yield {"pupil_center": parameter.new_zeros(n, PUPIL if first is None else first.in_features)}
+    finally:
+        hook.remove()
