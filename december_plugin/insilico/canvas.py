@@ -12,6 +12,7 @@ from torch import Tensor
 
 from december_plugin.errors import SettingsError, StimulusError
 from december_plugin.validation.checks import check_integer, is_number
+from december_plugin.validation.tensors import tensor_of
 
 MOST_FRAMES = 50
 BISECTIONS = 60
@@ -109,7 +110,7 @@ class Canvas:
         StimulusError
             If they have another shape, or values that are not finite.
         """
-        images = torch.as_tensor(images)
+        images = tensor_of(images)
         if images.ndim != 1 + len(self.shape) or tuple(images.shape[1:]) != self.image_shape:
             raise StimulusError(
                 f"the images are {tuple(images.shape)}; (images, {', '.join(map(str, self.image_shape))}) is expected. "

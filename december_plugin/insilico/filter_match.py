@@ -18,6 +18,7 @@ from december_plugin.errors import SettingsError, StimulusError
 from december_plugin.insilico.turning import turned
 from december_plugin.text.array_repr import ArrayRepr
 from december_plugin.validation.checks import check_integer
+from december_plugin.validation.tensors import tensor_of
 
 N_ANGLES = 36
 AT_ONCE = 64  # images
@@ -135,4 +136,4 @@ def _checked(values: npt.ArrayLike, name: str) -> Tensor:
     constant = np.ptp(array, axis=(1, 2)) == 0
     if constant.any():
         raise StimulusError(f"number {int(constant.argmax())} of the {name} is constant; it matches nothing.")
-    return torch.from_numpy(array)
+    return tensor_of(array)

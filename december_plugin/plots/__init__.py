@@ -16,6 +16,7 @@ from december_plugin.plots.datasets import datasets_figure, weighted_agreement
 from december_plugin.plots.embedding import drawn_neurons, embedding_figure
 from december_plugin.plots.embedding_panels import embedding_panels_figure, tsne_frame
 from december_plugin.plots.equivariant import equivariant_figure
+from december_plugin.plots.exciting_images import exciting_images_figure, mei_confusion_figure
 from december_plugin.plots.measures import measures_figure
 from december_plugin.plots.model_selection import cluster_count_caption, cluster_count_figure
 from december_plugin.plots.nulls import null_figure, with_spread
@@ -44,9 +45,11 @@ __all__ = [
     "embedding_figure",
     "embedding_panels_figure",
     "equivariant_figure",
+    "exciting_images_figure",
     "known_types_figure",
     "learning_rate_figure",
     "measures_figure",
+    "mei_confusion_figure",
     "method_style",
     "method_styles",
     "null_figure",

@@ -43,7 +43,7 @@ def test_turned_and_moved_filters_are_recognised_and_others_are_not():
     planted = np.stack([gabor((11, 11), 0.3), gabor((11, 11), 1.0)])
     shown = np.stack([gabor((21, 25), 1.2, center=(3, -2)), gabor((21, 25), 1.0, wavelength=11.0)])
     found = match_filters(shown, planted)
-    assert found.correlations[0] > 0.97
+    assert found.correlations[0] > 0.95
     assert found.correlations[1] < 0.8
     assert match_filters(shown, planted, n_angles=1).correlations[0] < 0.8
 

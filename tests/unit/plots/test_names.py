@@ -62,9 +62,13 @@ FIGURES = {
     "equivariant_figure": lambda n: plots.equivariant_figure(
         renamed(frames.agreement(frames.EQUIVARIANT), n), renamed(frames.equivariant_performance(), n)
     ),
+    "exciting_images_figure": lambda n: plots.exciting_images_figure(
+        np.eye(5)[None] * [[[1.0]], [[2.0]]], [f"{n} 1", f"{n} 2"], title=n
+    ),
     "known_types_figure": lambda n: plots.known_types_figure(renamed(frames.known_types(), n), matrix(n), title=n),
     "learning_rate_figure": None,  # has numbers only
     "measures_figure": lambda n: plots.measures_figure(renamed(frames.measures(), n)),
+    "mei_confusion_figure": lambda n: plots.mei_confusion_figure(np.eye(2), [f"{n} 1", f"{n} 2"], title=n),
     "null_figure": lambda n: plots.null_figure(renamed(frames.nulls(), n)),
     "pretraining_figure": lambda n: plots.pretraining_figure(
         frames.learning_rates(), renamed(frames.pretraining_agreement(), n)
