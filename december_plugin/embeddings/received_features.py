@@ -253,7 +253,7 @@ class Reading:
             layers: Any = self.readout.attention
             return _own_attention(layers, maps, weights[at], None if bias is None else bias[at])
         if self.masks is not None:
-            return torch.einsum("bchw,bhw->bc", maps, self.masks[at])
+            return (maps.flatten(start_dim=2) @ self.masks[at].flatten(start_dim=1)[:, :, None])[:, :, 0]
         assert self.positions is not None
         grid = self.positions[at][:, None, None]
         return _sampled(_scales(self.readout, maps), grid, align_corners=self.align_corners)[:, 0]
@@ -449,4 +449,5 @@ def _own_attention(attention: nn.Sequential, maps: Tensor, weights: Tensor, bias
         dilation=last.dilation,
         groups=len(hidden),
     )[0]
-    return torch.einsum("bp,bcp->bc", functional.softmax(attended.flatten(start_dim=1), dim=-1), maps.flatten(2))
+    weights = functional.softmax(attended.flatten(start_dim=1), dim=-1)
+    return (maps.flatten(start_dim=2) @ weights[:, :, None])[:, :, 0]

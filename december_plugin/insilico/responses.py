@@ -20,6 +20,7 @@ from december_plugin.embeddings.readout_vectors import readout_vectors
 from december_plugin.embeddings.received_features import Reading
 from december_plugin.errors import DecemberError, EmbeddingError, StimulusError
 from december_plugin.insilico.canvas import Canvas
+from december_plugin.insilico.windows import Windows
 
 N_CHECKED = 4  # stimuli and neurons on which the shorter way is held against the model's own forward pass
 TOLERANCE = 1e-3  # of the largest response: another class of readout is off by much more
@@ -52,6 +53,8 @@ class NeuronResponses:
         Where the neurons read; None where only the model's own forward pass knows it.
     vectors, biases
         Their readout vectors (n, D), and biases (n,), with ``reading``.
+    windows
+        How the windows of the images lie that the neurons see; None where they see the whole image.
 
     Raises
     ------
@@ -63,6 +66,7 @@ class NeuronResponses:
         self.model, self.data_key, self.neurons, self.canvas = model, data_key, neurons, canvas
         self.readout = _readout_of(model, data_key)
         self.reading: Reading | None = None
+        self.windows: Windows | None = None
         self.vectors = self.biases = torch.empty(0)
         responses = self._check_canvas()
         if not len(neurons):
@@ -73,6 +77,7 @@ class NeuronResponses:
                 f"position {int(neurons.max())}."
             )
         self._find_reading()
+        self._find_windows()
 
     def __call__(self, images: Tensor, at: Tensor) -> Tensor:
         """Return what each image's neuron responds; of clips, at the last frame that is predicted.
@@ -89,6 +94,8 @@ class NeuronResponses:
         Tensor
             (batch,), on the autograd graph of the images.
         """
+        if self.windows is not None:
+            return self._of_windows(self.windows, images, at)
         if self.reading is not None:
             return self.answered(images, lambda output: self._own_drives(output, at))[:, 0]
         neurons = self.neurons[at]
@@ -118,6 +125,17 @@ class NeuronResponses:
         n_frames = output.shape[2] if output.ndim == 5 else 1
         drives = self.drives(self.reading.features(output, at), at.repeat_interleave(n_frames))
         return drives.reshape(len(output), n_frames, 1) if output.ndim == 5 else drives[:, None]
+
+    def _of_windows(self, windows: Windows, images: Tensor, at: Tensor) -> Tensor:
+        first, weights = self.first[at], self.weights[at]
+
+        def own(output: Tensor) -> Tensor:
+            # Not einsum: of a single image, torch 2.13 computes wrong gradients from the strides that it leaves behind.
+            features = (output * weights[:, None].to(output)).flatten(start_dim=2).sum(dim=2)
+            return self.drives(features, at)[:, None]
+
+        with windows.shown(first):
+            return self.answered(windows.cut(images, first), own)[:, 0]
 
     def _forward(self, images: Tensor) -> Tensor:
         parameter = next(self.model.parameters(), None)
@@ -157,15 +175,37 @@ class NeuronResponses:
             self.biases = (
                 bias.detach()[self.neurons] if isinstance(bias, Tensor) else self.vectors.new_zeros(len(self.neurons))
             )
+            if not self._is_right():
+                self.reading = None
+
+    def _find_windows(self) -> None:
+        """Show neurons that read at points only what they see, if that gives the same responses."""
+        core, reading = getattr(self.model, "core", None), self.reading
+        if self.canvas.n_frames is not None or not isinstance(core, nn.Module):
+            return
+        if reading is None or reading.positions is None or not reading.align_corners:
+            return
+        inputs = self.canvas.with_behavior(self.canvas.empty(1)).to(reading.positions)
+        windows = Windows.of(core, inputs)
+        if windows is None or len(reading.scales(core(inputs).detach())) > 1:
+            return
+        last = torch.tensor(windows.map_size, device=self.neurons.device) - 1
+        self.first, self.weights = windows.corners((reading.positions.flip(1) + 1) / 2 * last)
+        self.windows = windows
+        if not self._is_right():
+            self.windows = None
+
+    def _is_right(self) -> bool:
+        """Return whether some neurons respond to noise as in the model's own forward pass."""
+        with torch.no_grad():
             at = torch.linspace(0, len(self.neurons) - 1, N_CHECKED, device=self.neurons.device).long()
             images = _noise(self.canvas, N_CHECKED)
             expected = self.everyone(images)[torch.arange(N_CHECKED), at]
             try:
-                found = self(images, at)
+                found = self(images.to(self.neurons.device), at)
             except (EmbeddingError, RuntimeError):  # maps of another shape, or nothing that responses can be made of
-                found = torch.full_like(expected, torch.nan)
-            if not torch.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE * float(expected.abs().max())):
-                self.reading = None
+                return False
+        return torch.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE * float(expected.abs().max()))
 
 
 def _noise(canvas: Canvas, n: int) -> Tensor:

@@ -141,6 +141,11 @@ def test_neurons_respond_as_in_the_models_own_forward_pass(name):
     expected = model(images, data_key="a")
     found = responses(images, at)
     assert torch.allclose(found, expected[torch.arange(6), neurons[at]], atol=1e-5)
+    for few in (1, 2):  # of one image, torch has computed wrong gradients
+        shown = images[:few].clone().requires_grad_()
+        slopes = torch.autograd.grad(responses(shown, at[:few]).sum(), shown)[0]
+        own = model(shown, data_key="a")[torch.arange(few), neurons[at[:few]]]
+        assert torch.allclose(slopes, torch.autograd.grad(own.sum(), shown)[0], atol=1e-5)
     assert torch.equal(model(images, data_key="a"), expected)
 
 
