@@ -108,8 +108,9 @@ def main(argv: list[str] | None = None) -> int:
         }
     off = max(float((images[way] - images[WAYS[0]]).abs().max()) for way in WAYS[1:])
     print(
-        f"{arguments.size}: {n_images} images of {shape[0]} x {shape[1]}, a session of {n_neurons:,} neurons, {channels} "
-        f"channels; {arguments.threads} CPU thread(s), torch {torch.__version__}; images differ by at most {off:.1g}\n"
+        f"{arguments.size}: {n_images} images of {shape[0]} x {shape[1]}, a session of {n_neurons:,} neurons, "
+        f"{channels} channels; {arguments.threads} CPU thread(s), torch {torch.__version__}; images differ by at most "
+        f"{off:.1g}\n"
     )
     for way, value in seconds.items():
         print(f"{way:<26}{1e3 * value:>9.3f} ms per image and step{seconds[WAYS[0]] / value:>8.1f} times as fast")

@@ -74,7 +74,8 @@ class NeuronResponses:
         if int(neurons.max()) >= responses.shape[-1] or int(neurons.min()) < 0:
             raise StimulusError(
                 f"session {data_key!r} has {responses.shape[-1]} neurons in {type(model).__name__}; there is none at "
-                f"position {int(neurons.max())}."
+                f"position {int(neurons.max() if neurons.max() >= responses.shape[-1] else neurons.min())}. Without "
+                "neuron_ids, a neuron's unit id is its position."
             )
         self._find_reading()
         self._find_windows()
@@ -235,7 +236,7 @@ def _answering(readout: nn.Module, answer: Answer) -> Iterator[None]:
         return answer(output)
 
     before = vars(readout).get("forward")
-    readout.forward = forward  # type: ignore[method-assign]
+    readout.forward = forward
     try:
         yield
     finally:
