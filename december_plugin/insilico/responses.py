@@ -131,7 +131,6 @@ class NeuronResponses:
         first, weights = self.first[at], self.weights[at]
 
         def own(output: Tensor) -> Tensor:
-            # Not einsum: of a single image, torch 2.13 computes wrong gradients from the strides that it leaves behind.
             features = (output * weights[:, None].to(output)).flatten(start_dim=2).sum(dim=2)
             return self.drives(features, at)[:, None]
 
@@ -233,7 +232,7 @@ def _answering(readout: nn.Module, answer: Answer) -> Iterator[None]:
     """Let a readout answer with something else within the block."""
 
     def forward(output: Tensor, *_: Any, **__: Any) -> Tensor:
-        return answer(output)
+        return answer(_InOrder.apply(output))
 
     before = vars(readout).get("forward")
     readout.forward = forward
@@ -244,6 +243,22 @@ def _answering(readout: nn.Module, answer: Answer) -> Iterator[None]:
             del readout.forward
         else:
             readout.forward = before
+
+
+class _InOrder(torch.autograd.Function):
+    """What it is given; its gradient is in order in memory.
+
+    Of a single image, gradients may say that they are in order with strides that are not, as einsum's do; torch 2.13's
+    batch normalisation in evaluation mode goes by these strides, and its gradients are then wrong on the CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor) -> Tensor:
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor) -> Tensor:
+        return above[0].clone(memory_format=torch.contiguous_format)
 
 
 @contextmanager

@@ -149,6 +149,24 @@ def test_neurons_respond_as_in_the_models_own_forward_pass(name):
     assert torch.equal(model(images, data_key="a"), expected)
 
 
+def test_the_gradient_of_a_single_image_is_right_behind_batch_normalisation():
+    norm = nn.BatchNorm2d(3)
+    norm.weight.data[:] = torch.tensor([0.5, 1.0, 2.0])
+    with torch.random.fork_rng():
+        core = nn.Sequential(nn.Conv2d(1, 3, 1), norm)
+
+    class Einsum(FilterReadout):
+        def forward(self, x, shift=None, **_):
+            return torch.einsum("bchw,bhw->bc", x, torch.linspace(0, 1, 144).reshape(1, *SIZE).expand(len(x), -1, -1))
+
+    model = Model({"a": Einsum(filters(3))}, core=core).eval()
+    responses = NeuronResponses(model, "a", torch.arange(3), Canvas((1, *SIZE)))
+    image = torch.randn(1, 1, *SIZE, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    twice = image.detach().repeat(2, 1, 1, 1).requires_grad_()
+    alone = torch.autograd.grad(responses(image, torch.tensor([1])).sum(), image)[0]
+    assert torch.allclose(alone, torch.autograd.grad(model(twice, data_key="a")[:, 1].sum(), twice)[0][:1])
+
+
 def test_gradients_are_those_of_finite_differences():
     model = stacked().eval().double()
     model.readout["a"].features.data += torch.rand(
