@@ -229,7 +229,7 @@ class Reading:
 
     def scales(self, core_output: Tensor) -> list[Tensor]:
         """Return the maps (samples, channels, height, width) at all scales that are read; frames are samples."""
-        return _scales(self.readout, _as_images(core_output, None)[0])
+        return _scales(self.readout, _as_images(self.readout, core_output, None, advice=CUSTOM)[0])
 
     def features(self, core_output: Tensor, at: Tensor) -> Tensor:
         """Return what one neuron receives from each stimulus.
@@ -246,7 +246,7 @@ class Reading:
         Tensor
             (samples, D), a sample for every image, or for every frame of every clip.
         """
-        maps, _ = _as_images(core_output, None)
+        maps, _ = _as_images(self.readout, core_output, None, advice=CUSTOM)
         at = at.repeat_interleave(len(maps) // len(at))
         if self.attention is not None:
             weights, bias = self.attention
