@@ -171,7 +171,7 @@ def study_readouts(
         seed=seed,
         n_jobs=n_jobs,
         tsne=tsne,
-        n_neurons=min(map(len, read.rows)),
+        n_neurons=len(read.common),
     )
     if shown is not None and shown not in settings.n_clusters:
         counts = ", ".join(map(str, settings.n_clusters)) or "of which there are none: leave it out"

@@ -130,7 +130,7 @@ def checked_counts(n_clusters: Any, *, n_neurons: int, is_needed: bool = True) -
     n_clusters
         What is given.
     n_neurons
-        Of the model with the fewest.
+        That all models keep: surrogates have no others.
     is_needed
         Whether a method is given the number of clusters; otherwise None is none at all, and nothing else is allowed.
     """

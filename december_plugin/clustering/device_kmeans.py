@@ -215,8 +215,3 @@ class DeviceKMeans:
             (self._x[rows] - centers[runs, labels[:, rows]]).square().sum(dim=2) for rows in self._blocks(len(labels))
         ]
         return torch.cat(blocks, dim=1)
-
-
-def _labels(members: Tensor) -> Tensor:
-    """Return the clusters (..., N) of members (..., K, N)."""
-    return members.to(torch.uint8).max(dim=-2).indices

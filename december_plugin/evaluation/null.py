@@ -17,9 +17,10 @@ principal axis by itself, with a random sign, and keeps a cloud whose axes are s
 surrogates of each of these three kinds every time and keeps the one whose seeds agree best, so that agreement must be
 more than any of these continua gives.
 
-Surrogates have clusters, too, which any clustering finds; what they do not have is valleys between them, in which fewer
-neurons lie (:mod:`december_plugin.evaluation.valleys`). So these are compared, beside the agreement: seeds agree on
-parts of a continuum if its shape makes them, but there are no valleys between such parts, whatever the shape.
+Surrogates have clusters, too, which any clustering finds; what they do not have is deep valleys between them, in which
+few neurons lie (:mod:`december_plugin.evaluation.valleys`). So valleys are compared as well as the agreement: seeds
+agree on parts of a continuum if its shape makes them, but the valleys between such parts are shallow, whatever the
+shape, unless the continuum is dense in some places and sparse between them.
 
 Two steps alternate from a start, as in the iterated surrogates of time series (IAAFT, Schreiber and Schmitz,
 Physical Review Letters 77, 1996): the covariance is imposed by the nearest linear map, and the marginals by ranks.

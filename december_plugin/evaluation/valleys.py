@@ -51,7 +51,7 @@ def valleys_between(readouts: Sequence[npt.ArrayLike], labels: Sequence[npt.Arra
     ndarray
         (S,) float64: mean depth of the passes that connect the clusters, weighted by the root of the number of neurons
         in the smaller cluster, from 0, where the density does not fall, to 1, where no neuron is near. 0 for fewer than
-        two clusters; clusters of fewer than three neurons count as connected.
+        two clusters; clusters of fewer than three neurons, and those that have no peak, count as connected.
     """
     seeds = [_scaled(np.asarray(own, dtype=np.float64)) for own in readouts]
     return np.array([_valleys(seeds, np.asarray(own)) for own in labels])
@@ -137,4 +137,6 @@ def _depth(first: FloatArray, second: FloatArray) -> float:
     for places in (first, second):
         density += np.exp(-0.5 * ((points[:, None] - places) / BANDWIDTH) ** 2).mean(axis=1)
     peaks = int(np.argmax(density[: middle + 1])), middle + int(np.argmax(density[middle:]))
-    return float(1 - density[peaks[0] : peaks[1] + 1].min() / min(density[peaks[0]], density[peaks[1]]))
+    lower = min(density[peaks[0]], density[peaks[1]])
+    # Between centres that are next to each other in wide clusters there may be nobody at all, and then no peak.
+    return float(1 - density[peaks[0] : peaks[1] + 1].min() / lower) if lower > 0 else 0.0

@@ -1,7 +1,8 @@
 """The answer in plain words, from the numbers alone.
 
 Two questions are kept apart. *Are there types?* is answered by what clusters of readout vectors do whatever method
-found them: do seeds agree more than on surrogates without clusters, and do criteria pick a number of clusters? *What
+found them: do seeds agree more than on surrogates without clusters, are the valleys between clusters much deeper than
+those of surrogates, and do criteria pick a number of clusters? Where somebody looked for valleys, these decide. *What
 has the clustering loss added?* is answered by DECEMber beside the same mixture fitted afterwards, beside k-means at the
 end of the pretraining, and beside strength 0. A gain in agreement is no evidence of types by itself: a loss that
 freezes the partition it started from raises it, too.
@@ -57,7 +58,8 @@ class Answer:
     Attributes
     ----------
     verdict
-        "for", "mixed" (more than a continuum, but no number of clusters), "none" or "open" (something is missing).
+        "for", "mixed" (more than surrogates have, but no number of clusters, or no valleys), "none" or "open"
+        (something is missing).
     headline
         One sentence.
     evidence
@@ -131,7 +133,7 @@ def _verdict_with_valleys(null: Evidence, valleys: Evidence, on: str, wording: W
     more = f"{wording.many} agree more than on surrogates without clusters"
     if valleys.state != "for":
         return "mixed", (
-            f"No clear evidence of types: {more}, but no fewer neurons lie between the clusters than between those of "
+            f"No clear evidence of types: {more}, but the valleys between clusters are not much deeper than those of "
             "surrogates. Parts of a continuum of another shape do the same, and so do types that overlap."
         )
     said = [*([more] if null.state == "for" else []), "few neurons lie between the clusters"]
@@ -181,7 +183,7 @@ def _above_null(analysis: Analysis) -> Evidence:
 
 
 def _few_between(analysis: Analysis) -> Evidence | None:
-    """Return whether fewer neurons lie between clusters than between surrogates'; None where nobody looked."""
+    """Return whether far fewer neurons lie between clusters than between surrogates'; None where nobody looked."""
     nulls = analysis.nulls
     if analysis.agreement["n_models"].max() < 2 or nulls.empty or not nulls["valleys_p_value"].notna().any():
         return None
@@ -191,7 +193,7 @@ def _few_between(analysis: Analysis) -> Evidence | None:
     text = (
         f"In {deep.sum()} of {len(nulls)} configurations the valleys between clusters are at least {LEAST_EXCESS:g} "
         f"times as deep as those of surrogates, and p is at most {SIGNIFICANT:g} (one-sided). A continuum has no such "
-        "valleys, whatever its shape; nor have types that overlap."
+        "valleys unless it is sparse in between; nor have types that overlap."
     )
     state = "for" if (deep.groupby(nulls["label"]).mean() > 0.5).any() else "against"
     if state == "against" and deep.any():

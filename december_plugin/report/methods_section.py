@@ -254,10 +254,11 @@ def _valleys(analysis: Analysis) -> str:
     if not analysis.nulls["valleys_p_value"].notna().any():
         return ""
     return (
-        f" Valleys: the vectors of all {analysis.wording.many} side by side, on the line between the centres of two "
-        "clusters; how far the density of their neurons falls between its peaks, times the root of the number of "
-        "neurons in the smaller one, mean over the passes that connect all clusters over passes as shallow as possible "
-        f"and over {analysis.wording.many}; compared with the clusters of the same surrogates."
+        " The depth of the valley between two clusters is how far, from 0 to 1, the density of their neurons falls "
+        f"between its peaks on the line between the two centres, in the vectors of all {analysis.wording.many} side by "
+        "side. Its mean is over the passes that connect all clusters and are as shallow as possible, weighted with the "
+        f"root of the number of neurons in the smaller cluster, and over {analysis.wording.many}; it is compared with "
+        "that of the clusters of the same surrogates."
     )
 
 

@@ -150,6 +150,8 @@ def null_table_of(analysis: Analysis) -> Table:
         Column("null, mean", "null_mean", "number"),
         Column("null, 95 % of draws", "band"),
         Column("p", "p_value", "small"),
+        Column("valleys", "valleys_mean", "number"),
+        Column("valleys, null", "null_valleys_mean", "number"),
         Column("p, valleys", "valleys_p_value", "small"),
         Column("draws", "n_draws", "integer"),
         Column("pairs", "n_pairs", "integer"),

@@ -42,7 +42,7 @@ BEST = "* the highest agreement at its K"
 NULL = "null: agreement on surrogates without clusters, mean ± sd over draws; p: share of these that agree as well"
 VALLEYS = """\
 valleys: how far the density of neurons falls between clusters, 0 to 1 / the same on these surrogates; p: share of these
-with valleys as deep. There are none between parts of a continuum, nor between types that overlap"""
+with valleys as deep. They are shallow between parts of a continuum, and between types that overlap"""
 STABILITY = """\
 stability: within each model, how well its clusters are found again in random parts of its neurons: mean Jaccard
 similarity, weighted with neurons, mean ± sd over seeds; from 0.75 a cluster is stable, below 0.5 it dissolves. It needs

@@ -246,7 +246,8 @@ class ClusteringSettings:
         the published code.
     mixture_n_init
         Runs of EM, each from k-means, of which the likeliest mixture is what the clusters start from; 0: they start
-        from k-means itself.
+        from k-means itself. Otherwise ``kmeans_n_init``, ``kmeans_seeds`` and ``start_scales`` have no effect: the
+        runs start as those of :meth:`~december_plugin.clustering.student_t_mixture.StudentTMixture.fit` do.
     start_scales
         "clamped": the population variances of the k-means clusters, within ``scale_bounds``. "unclamped": the unbiased
         variances, whatever the bounds, as in the published code; the first M-step clamps them.

@@ -114,6 +114,7 @@ def test_an_old_schema_is_refused_and_brought_up_to_date(lab, capsys):
         ("__cluster_assignment", "n_left_out"),
         ("__training_summary", "normalize_trained"),
         ("known_types", "types_version"),
+        ("__surrogate_agreement", "null_valleys"),
         ("pool_worker", "gpu_workers"),
     ],
 )

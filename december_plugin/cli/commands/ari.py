@@ -22,9 +22,10 @@ DESCRIPTION = """\
 Prints, for each number of clusters K and each method, the agreement between the seeds (adjusted Rand index, mean and sd
 over all pairs), with known types if there are any, and the single-trial correlation on the test tier (mean and sd over
 seeds; over which neurons and sessions stands below). One table for each dataset and model. Where surrogates were
-drawn, their agreement (the null) stands beside it, with the p value; where neurons were resampled, the stability within
-each model, which one seed has, too, with its p value where surrogates were resampled. The best of each K is marked;
-compare at an equal test correlation only.
+drawn, their agreement (the null) stands beside it, with the p value, and the depth of valleys between clusters beside
+that of surrogates, with a p value of its own; where neurons were resampled, the stability within each model, which one
+seed has, too, with its p value where surrogates were resampled. The best of each K is marked; compare at an equal test
+correlation only.
 """
 EPILOG = """\
 examples:

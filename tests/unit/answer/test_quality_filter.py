@@ -124,6 +124,10 @@ def test_correlations_of_files(tmp_path: Path) -> None:
     [
         ({"minimum_test_correlation": 0.9}, "no neuron of the model 'model 1' has a test correlation of at least 0.9"),
         ({"n_clusters": 70}, "n_clusters goes up to 70, but there are only"),
+        (
+            {"test_correlations": np.array([np.arange(N) < 50, np.arange(N) >= 40]).astype(float), "n_clusters": 20},
+            "n_clusters goes up to 20, but there are only 10 neurons",
+        ),
         ({"test_correlations": np.full(N, np.nan)}, "of at least 0.3: none of them is known"),
         ({"test_correlations": [pd.DataFrame({"unit_id": [1]})] * 3}, "3 tables for 2 models"),
         ({"test_correlations": pd.DataFrame({"data_key": ["x"], "unit_id": [1]})}, "no column 'test_correlation'"),

@@ -85,6 +85,12 @@ def test_neurons_without_a_cluster_and_tiny_clusters_make_no_valley():
     assert valleys_between([np.ones((6, 2))], [np.arange(6) % 2]) == 0
 
 
+def test_clusters_around_one_place_with_nobody_at_their_centres_are_connected():
+    angle = (np.arange(8) + 0.5) * np.pi / 4
+    ring = np.column_stack([np.cos(angle), np.sin(angle)])
+    assert valleys_between([np.concatenate([ring, 3 * ring + [0.01, 0.0]])], [np.repeat([0, 1], 8)]) == 0
+
+
 def test_opposite_parts_of_a_ring_are_connected_over_others():
     angle = np.linspace(0, 2 * np.pi, 400, endpoint=False)
     ring = np.column_stack([np.cos(angle), np.sin(angle)]) + 0.05 * RNG.normal(size=(400, 2))

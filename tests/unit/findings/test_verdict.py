@@ -80,15 +80,15 @@ def test_valleys_decide_where_somebody_looked_for_them() -> None:
     assert of(both, "Valleys between clusters") == (
         "for",
         "In 15 of 15 configurations the valleys between clusters are at least 1.75 times as deep as those of "
-        "surrogates, and p is at most 0.05 (one-sided). A continuum has no such valleys, whatever its shape; nor have "
-        "types that overlap.",
+        "surrogates, and p is at most 0.05 (one-sided). A continuum has no such valleys unless it is sparse in "
+        "between; nor have types that overlap.",
     )
     # A ring: seeds agree more than its elliptical surrogates do.
     ring = found(0.01, 0.4, picked=6.0)
     assert ring.verdict == "mixed"
     assert ring.headline == (
-        "No clear evidence of types: seeds agree more than on surrogates without clusters, but no fewer neurons lie "
-        "between the clusters than between those of surrogates. Parts of a continuum of another shape do the same, and "
+        "No clear evidence of types: seeds agree more than on surrogates without clusters, but the valleys between "
+        "clusters are not much deeper than those of surrogates. Parts of a continuum of another shape do the same, and "
         "so do types that overlap."
     )
     assert found(0.4, 0.02, picked=6.0).headline.startswith("The numbers speak for types: few neurons lie between")
