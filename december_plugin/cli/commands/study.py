@@ -35,6 +35,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "study", help="models that exist to a report, without a database", description=DESCRIPTION, epilog=EPILOG
     )
+    parser.set_defaults(usage=parser.error)
     parser.add_argument("models", nargs="+", type=Path, metavar="FILE", help="one file for each model")
     parser.add_argument(
         "--n-clusters",
@@ -109,27 +110,33 @@ def run(args: argparse.Namespace) -> int:
     """Study the models, print the answer and write the report."""
     from december_plugin.answer import study_readouts
     from december_plugin.cli.commands.report import command_line, say
+    from december_plugin.errors import SettingsError
     from december_plugin.report.writing import check_replaceable
 
     check_replaceable(args.report, force=args.force)
     given = {"methods": args.methods, "null_draws": args.null_draws, "null_method": args.null}
-    study = study_readouts(
-        args.models,
-        n_clusters=args.n_clusters,
-        space=args.space,
-        normalize=args.normalize,
-        covariances=args.covariances,
-        names=args.names,
-        unit_ids=args.units,
-        types=args.types,
-        test_correlations=args.test_correlations,
-        minimum_test_correlation=args.minimum_test_correlation,
-        shown=args.clusters,
-        seed=args.seed,
-        n_jobs=args.jobs,
-        tsne=not args.no_tsne,
-        **{name: value for name, value in given.items() if value is not None},
-    )
+    try:
+        study = study_readouts(
+            args.models,
+            n_clusters=args.n_clusters,
+            space=args.space,
+            normalize=args.normalize,
+            covariances=args.covariances,
+            names=args.names,
+            unit_ids=args.units,
+            types=args.types,
+            test_correlations=args.test_correlations,
+            minimum_test_correlation=args.minimum_test_correlation,
+            shown=args.clusters,
+            seed=args.seed,
+            n_jobs=args.jobs,
+            tsne=not args.no_tsne,
+            **{name: value for name, value in given.items() if value is not None},
+        )
+    except SettingsError as error:
+        if args.n_clusters is None and error.setting == "n_clusters":
+            args.usage("--n-clusters is needed, e.g. 3-20, unless all methods find the number of clusters")
+        raise
     print(study.summary())
     say("writing the page")
     path = study.write_report(args.report, title=args.title, command=command_line(), force=args.force)
