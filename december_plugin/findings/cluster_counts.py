@@ -153,7 +153,8 @@ def _pick_columns(name: str, pick: Selection | None) -> dict[str, Any]:
 def _statement(picks: Mapping[str, Selection], counts: list[int], agreed: AgreedSelection | None) -> str:
     if len(counts) < FEWEST_TRIED:
         tried = " and ".join(map(str, counts))
-        return f"Only K = {tried} was tried; choosing a number of clusters takes at least three."
+        were = "was" if len(counts) == 1 else "were"
+        return f"Only K = {tried} {were} tried; choosing a number of clusters takes at least three."
     tried = f"K = {counts[0]} to {counts[-1]}"
     said = [
         f"{_PHRASES[name]} picks K = {pick.n_clusters}" for name, pick in picks.items() if pick.n_clusters is not None

@@ -25,6 +25,8 @@ from december_plugin.findings.data import Analysis, SelectedConfiguration
 from december_plugin.findings.wording import Wording
 from december_plugin.text.formatting import listed, numbered
 
+TOO_FEW_DRAWS = "the null has too few draws"
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -159,7 +161,6 @@ def _above_null(analysis: Analysis) -> Evidence:
         return Evidence(question, "missing", text, analysis.wording.draw_surrogates, "no null was computed")
     nulls = nulls[nulls["p_value"].notna()]
     above = nulls[nulls["p_value"] <= SIGNIFICANT]
-    smallest_p = 1 / (nulls["n_draws"].min() + 1)
     text = (
         f"In {len(above)} of {len(nulls)} configurations the agreement between {many} is above that of surrogates with "
         f"the same mean, covariance and marginals but no clusters (p at most {SIGNIFICANT:g}, one-sided)."
@@ -171,9 +172,8 @@ def _above_null(analysis: Analysis) -> Evidence:
             if len(above)
             else "."
         )
-    if smallest_p > SIGNIFICANT:
-        text += f" With {nulls['n_draws'].min():g} draws p cannot be below {smallest_p:.2f}: draw more."
-        return Evidence(question, "missing", text, analysis.wording.draw_surrogates, "the null has too few draws")
+    if too_few := _too_few_draws(nulls):
+        return Evidence(question, "missing", f"{text} {too_few}", analysis.wording.draw_surrogates, TOO_FEW_DRAWS)
     # One method in most of its numbers of clusters, not any one of many configurations.
     share = (nulls["p_value"] <= SIGNIFICANT).groupby(nulls["label"]).mean()
     state = "for" if (share > 0.5).any() else "against"
@@ -195,10 +195,21 @@ def _few_between(analysis: Analysis) -> Evidence | None:
         f"times as deep as those of surrogates, and p is at most {SIGNIFICANT:g} (one-sided). A continuum has no such "
         "valleys unless it is sparse in between; nor have types that overlap."
     )
+    question = "Valleys between clusters"
+    if too_few := _too_few_draws(nulls):
+        return Evidence(question, "missing", f"{text} {too_few}", analysis.wording.draw_surrogates, TOO_FEW_DRAWS)
     state = "for" if (deep.groupby(nulls["label"]).mean() > 0.5).any() else "against"
     if state == "against" and deep.any():
         text += " No method has them at more than half of its numbers of clusters."
-    return Evidence("Valleys between clusters", state, text)
+    return Evidence(question, state, text)
+
+
+def _too_few_draws(nulls: pd.DataFrame) -> str:
+    """Return that so few surrogates cannot make a small p value; "" where they can."""
+    smallest_p = 1 / (nulls["n_draws"].min() + 1)
+    if smallest_p <= SIGNIFICANT:
+        return ""
+    return f"With {nulls['n_draws'].min():g} draws p cannot be below {smallest_p:.2f}: draw more."
 
 
 def _one_model(question: str, analysis: Analysis) -> Evidence:

@@ -96,6 +96,11 @@ def test_valleys_decide_where_somebody_looked_for_them() -> None:
         "No clear evidence of types: few neurons lie between the clusters, but no two criteria agree on a number of "
         "clusters."
     )
+    few = answer(replace(parts.full_analysis(), nulls=parts.nulls(table, n_draws=3, valleys_p_value=0.25)))
+    assert few.headline.startswith("Not decided yet: the null has too few draws")
+    state, text = of(few, "Valleys between clusters")
+    assert state == "missing"
+    assert text.endswith("With 3 draws p cannot be below 0.25: draw more.")
     assert found(0.4, 0.4).headline == found(0.4, np.nan).headline
     assert "Valleys between clusters" not in [item.question for item in found(0.01, np.nan).evidence]
 
