@@ -44,7 +44,8 @@ class AscentSettings:
     Attributes
     ----------
     norm
-        L2 norm of the images about grey; None: half that of z-scored images, ``sqrt(pixels) / 2``.
+        L2 norm of the images about grey; None: half that of z-scored images, ``sqrt(pixels) / 2``, or half of what the
+        bounds of the canvas allow, if that is less.
     frequency_power
         Which frequencies come first: gradients are divided by their spatial frequency to this power. 0: none.
     highest_frequency

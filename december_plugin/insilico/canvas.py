@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +72,7 @@ class Canvas:
     @classmethod
     def of(cls, shape: Canvas | Sequence[int]) -> Canvas:
         """Return a canvas as it is, or an empty one of a shape."""
-        return shape if isinstance(shape, cls) else cls(tuple(shape))  # type: ignore[arg-type]
+        return shape if isinstance(shape, cls) else cls(shape)  # type: ignore[arg-type]
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -92,8 +92,11 @@ class Canvas:
 
     @property
     def usual_norm(self) -> float:
-        """Half the norm of an image whose pixels have unit variance, as z-scored images have: 24 of 36 x 64."""
-        return 0.5 * math.sqrt(math.prod(self.image_shape))
+        """Half the norm of an image whose pixels have unit variance, as z-scored images have: 24 of 36 x 64.
+
+        Never more than half of the largest norm: stronger images are black and white, whatever the neuron.
+        """
+        return 0.5 * min(math.sqrt(math.prod(self.image_shape)), self.largest_norm)
 
     @property
     def largest_norm(self) -> float:
@@ -161,10 +164,11 @@ def _factors_within(deviations: Tensor, factors: Tensor, norm: float, bounds: tu
 
 
 def _checked_shape(shape: Any) -> tuple[int, ...]:
-    sizes = tuple(check_integer("shape", size, minimum=1) for size in shape)
+    several = isinstance(shape, Iterable) and not isinstance(shape, str)
+    sizes = tuple(check_integer("shape", size, minimum=1) for size in shape) if several else ()
     if len(sizes) not in (3, 4) or min(sizes[-2:]) < 2:
         raise SettingsError(
-            f"shape is {tuple(shape)}; it must be that of a model's input, (channels, height, width), or (channels, "
+            f"shape is {shape!r}; it must be that of a model's input, (channels, height, width), or (channels, "
             "frames, height, width) of movies, of at least 2 x 2 pixels.",
             setting="shape",
         )
@@ -179,7 +183,9 @@ def _checked_shape(shape: Any) -> tuple[int, ...]:
 
 def _checked_grey(grey: Any) -> float:
     if not is_number(grey) or not math.isfinite(grey):
-        raise SettingsError(f"grey is {grey!r}; it must be a finite number, the value of an empty pixel.")
+        raise SettingsError(
+            f"grey is {grey!r}; it must be a finite number, the value of an empty pixel.", setting="grey"
+        )
     return float(grey)
 
 

@@ -5,6 +5,7 @@ For an ensemble, the image that drives the mean of the models most. Clips of mov
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from december_plugin.embeddings.batches import evaluating
-from december_plugin.embeddings.neuron_ids import NeuronIds
+from december_plugin.embeddings.neuron_ids import NeuronIds, whole_numbers
 from december_plugin.errors import SettingsError, StimulusError
 from december_plugin.insilico.ascent import DEAD, Ascended, AscentSettings, FrequencyFilter, ascend
 from december_plugin.insilico.canvas import Canvas
@@ -27,6 +28,7 @@ from december_plugin.validation.checks import check_choice, check_integer
 
 AT_ONCE = {"cpu": 64}  # images in a forward pass: more do not stay in a processor's cache
 AT_ONCE_ELSEWHERE = 512
+VALUES_AT_ONCE = 1 << 25  # of the images that rise together: 128 MiB, of which a step has a dozen
 RAISE, KEEP = DEAD_NEURONS = ("raise", "keep")
 MOST_NAMED = 5
 
@@ -47,7 +49,8 @@ class ExcitingImages(ArrayRepr):
     norms
         L2 norms of the images about grey, (N,) float64: as asked for, or smaller where bounds do not allow it.
     endings
-        Why the ascent ended, (N,): "converged", "max_steps", or "dead" for a neuron that no image changes.
+        Why the ascent ended, (N,): "converged", "max_steps", or "dead" for a neuron whose response
+        changes with none of the noise images.
     n_steps
         Steps of the ascent, (N,) int64.
     start_activities
@@ -113,12 +116,13 @@ class Population:
         positions = [_positions_of(neurons, ids) for ids in neuron_ids]
         for key, members in zip(keys, self.sessions, strict=True):
             at = members.cpu().numpy()
-            self.responses.append(
-                [
-                    NeuronResponses(model, str(key), torch.from_numpy(of_model[at]).to(_device_of(model)), canvas)
-                    for model, of_model in zip(models, positions, strict=True)
-                ]
-            )
+            of_models = [
+                NeuronResponses(model, str(key), torch.from_numpy(of_model[at]).to(self.device), canvas)
+                for model, of_model in zip(models, positions, strict=True)
+            ]
+            for responses, ids in zip(of_models, neuron_ids, strict=True):
+                _check_all_are_named(responses, ids)
+            self.responses.append(of_models)
 
     def __call__(self, images: Tensor, which: Tensor) -> Tensor:
         """Return what each image's neuron responds, (batch,), on the autograd graph of the images."""
@@ -168,7 +172,8 @@ def maximally_exciting_images(
     batch_size
         Images in one forward pass. None: 64 on the CPU, 512 elsewhere.
     dead
-        "raise", or "keep": a neuron that no image changes keeps an empty image.
+        Neurons whose response changes with none of the noise images: "raise", or "keep", which leaves their images
+        empty.
 
     Returns
     -------
@@ -195,14 +200,9 @@ def maximally_exciting_images(
         )
     with population_of(models, wanted, neuron_ids, canvas) as population:
         size = batch_size_of(batch_size, population.device)
-        starts = _starts(wanted, canvas, settings).to(population.device)
-        n_starts = settings.n_starts
-
-        def objective(images: Tensor, which: Tensor) -> Tensor:
-            return in_parts(population, images, which // n_starts, size)
-
-        ascended = ascend(objective, starts, canvas, settings)
-    return _best(ascended, wanted, canvas, settings, dead)
+        n_together = max(1, VALUES_AT_ONCE // (settings.n_starts * math.prod(canvas.image_shape)))
+        parts = [_ascended(population, rows, size, settings) for rows in torch.arange(len(wanted)).split(n_together)]
+    return _best(_joined(parts), wanted, canvas, settings, dead)
 
 
 @contextmanager
@@ -221,6 +221,8 @@ def population_of(
     several = [models] if isinstance(models, nn.Module) else list(models)
     if not several or not all(isinstance(model, nn.Module) for model in several):
         raise SettingsError("models must be a torch.nn.Module, or a list of at least one.", setting="models")
+    if len({_device_of(model) for model in several}) > 1:
+        raise SettingsError("the models are on different devices; move all of them to one.", setting="models")
     ids = _ids_of_models(neuron_ids, len(several))
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=[]))
@@ -264,6 +266,28 @@ class _OfOnePart(torch.autograd.Function):
         return None, above[0].reshape(-1, *[1] * (gradients.ndim - 1)) * gradients, None
 
 
+def _ascended(population: Population, rows: Tensor, size: int, settings: AscentSettings) -> Ascended:
+    """Raise the responses of some neurons of a population, (n,) int64, from all their starts."""
+    starts = _starts(population.neurons.take(rows.numpy()), population.canvas, settings).to(population.device)
+    neurons = rows.repeat_interleave(settings.n_starts).to(population.device)
+
+    def objective(images: Tensor, which: Tensor) -> Tensor:
+        return in_parts(population, images, neurons[which], size)
+
+    return ascend(objective, starts, population.canvas, settings)
+
+
+def _joined(parts: Sequence[Ascended]) -> Ascended:
+    """Return the images of all parts, on the CPU."""
+    return Ascended(
+        images=torch.cat([part.images.cpu() for part in parts]),
+        activities=torch.cat([part.activities.cpu() for part in parts]),
+        endings=np.concatenate([part.endings for part in parts]),
+        n_steps=np.concatenate([part.n_steps for part in parts]),
+        is_finite=np.concatenate([part.is_finite for part in parts]),
+    )
+
+
 def _device_of(model: nn.Module) -> torch.device:
     parameter = next(model.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
@@ -284,7 +308,13 @@ def _ids_of_models(neuron_ids: Any, n_models: int) -> list[NeuronIds | None]:
 def _positions_of(neurons: NeuronIds, ids: NeuronIds | None) -> npt.NDArray[np.int64]:
     """Return the positions of neurons within their sessions in a model."""
     if ids is None:
-        return neurons.unit_ids.astype(np.int64)
+        positions = whole_numbers(neurons.unit_ids)
+        if positions is None:
+            raise StimulusError(
+                "the unit ids are not whole numbers, so they are not positions within a session; say with neuron_ids "
+                "which neurons the model has."
+            )
+        return positions
     rows = ids.index.get_indexer(neurons.index)
     if (rows < 0).any():
         missing = neurons.index[rows < 0]
@@ -298,6 +328,19 @@ def _positions_of(neurons: NeuronIds, ids: NeuronIds | None) -> npt.NDArray[np.i
         of_session = np.flatnonzero(ids.data_keys == key)
         position[of_session] = np.arange(len(of_session))
     return position[rows]
+
+
+def _check_all_are_named(responses: NeuronResponses, ids: NeuronIds | None) -> None:
+    """Refuse the identities of a part of a session: positions among these are not those in the readout."""
+    if ids is None:
+        return
+    n_named = int((ids.data_keys.astype(str) == responses.data_key).sum())
+    if n_named != responses.n_neurons:
+        raise StimulusError(
+            f"neuron_ids name {n_named} neurons of session {responses.data_key!r}, but "
+            f"{type(responses.model).__name__} has {responses.n_neurons}. Name all neurons of the model there, in the "
+            "order of its readouts, and those that are wanted as neurons."
+        )
 
 
 def _starts(neurons: NeuronIds, canvas: Canvas, settings: AscentSettings) -> Tensor:
@@ -316,24 +359,25 @@ def _best(
 ) -> ExcitingImages:
     shape = (len(neurons), settings.n_starts)
     _check_finite(ascended.is_finite.reshape(shape), neurons)
-    activities = ascended.activities.double().cpu().numpy().reshape(shape)
+    activities = ascended.activities.double().numpy().reshape(shape)
     endings = ascended.endings.reshape(shape)
     best = np.where(endings == DEAD, -np.inf, activities).argmax(axis=1)
     rows = np.arange(len(neurons)) * settings.n_starts + best
-    images = ascended.images[torch.from_numpy(rows).to(ascended.images.device)].float()
+    images = ascended.images[torch.from_numpy(rows)].float()
     is_dead = (endings == DEAD).all(axis=1)
     if is_dead.any():
         if dead == RAISE:
             raise StimulusError(
-                f"{_named(neurons, is_dead)}: no image changes the response, so none drives it most. Leave such "
-                'neurons out, or say dead="keep".'
+                f"{_named(neurons, is_dead)}: the response changes with none of the {settings.n_starts} noise images, "
+                'so none can be made better. Leave such neurons out, or say dead="keep". Where responses are 0 to much '
+                "of what is shown, more starts (n_starts) or another norm may help."
             )
         images[torch.from_numpy(is_dead)] = canvas.grey
     return ExcitingImages(
-        images=images.cpu().numpy(),
+        images=images.numpy(),
         neuron_ids=neurons,
         activities=activities[np.arange(len(neurons)), best],
-        norms=torch.linalg.vector_norm((images - canvas.grey).flatten(start_dim=1).double(), dim=1).cpu().numpy(),
+        norms=torch.linalg.vector_norm((images - canvas.grey).flatten(start_dim=1).double(), dim=1).numpy(),
         endings=ascended.endings[rows],
         n_steps=ascended.n_steps[rows],
         start_activities=activities,

@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from december_plugin.embeddings.neuron_ids import NeuronIds
 from december_plugin.errors import SettingsError, StimulusError
 from december_plugin.insilico.ascent import DEAD
-from december_plugin.insilico.exciting_images import ExcitingImages, Population, batch_size_of, population_of
+from december_plugin.insilico.exciting_images import (
+    ExcitingImages,
+    Population,
+    batch_size_of,
+    in_parts,
+    population_of,
+)
 from december_plugin.insilico.moved_responses import MovedResponses, places_about_the_middle, places_on_the_canvas
 from december_plugin.insilico.turning import moved, share_outside_the_circle, shifts_to_the_middle, turned
 from december_plugin.text.array_repr import ArrayRepr
@@ -73,7 +79,9 @@ def mei_confusion(
     """Return how strongly neurons respond to each other's maximally exciting images.
 
     Every image is put into the middle, turned, and moved by whole pixels onto each neuron's receptive field and places
-    about it. Memory is bounded: some images and angles at a time.
+    about it. Where the core's map of an image does not say that (attention, several scales, strides, readouts of other
+    packages), images are shown at the places of a grid over the whole canvas, and about the best one at every pixel,
+    which takes much longer. Memory is bounded: some images and angles at a time.
 
     Parameters
     ----------
@@ -88,7 +96,8 @@ def mei_confusion(
     n_angles
         Number of angles over the whole circle.
     most_shift
-        How far from the middle of its field an image may lie, in pixels; None: a quarter of the shorter side.
+        How far from the middle of its field an image may lie, in pixels; None: a quarter of the shorter side. Not for
+        the grid over the whole canvas.
     most_outside
         How much of an image (of its squared deviations from grey) may lie outside the largest circle about its middle
         where images are not square: it would be cut off when the image is turned.
@@ -134,7 +143,7 @@ class _Shown:
     """Images about the middle that are shown, turned and moved, to all neurons of a population."""
 
     def __init__(self, population: Population, radius: int, size: int) -> None:
-        self.population, self.size = population, size
+        self.population, self.size, self.step = population, size, 1
         self.readers: list[list[MovedResponses]] | None = None
         everybody = [responses for models in population.responses for responses in models]
         if all(MovedResponses.can_read(responses) for responses in everybody):
@@ -151,8 +160,8 @@ class _Shown:
             )
             self.size = max(1, min(size, VALUES_AT_ONCE // n_values))
         else:
-            step = max(1, min(population.canvas.size) // GRID)
-            self.places = places_on_the_canvas(population.canvas, step).to(population.device)
+            self.step = max(1, min(population.canvas.size) // GRID)
+            self.places = places_on_the_canvas(population.canvas, self.step).to(population.device)
 
     def best(self, images: Tensor, angles: npt.NDArray[np.float64]) -> tuple[Tensor, Tensor, Tensor]:
         """Return the best responses (M, M), at which of the angles (M, M), and with which shifts (M, M, 2)."""
@@ -168,7 +177,23 @@ class _Shown:
                 best[rows] = torch.where(better, values, best[rows])
                 which[rows] = torch.where(better, k, which[rows])
                 shifts[rows] = torch.where(better[..., None], moves, shifts[rows])
+        if self.step > 1:
+            for row, image in enumerate(images):
+                self._move_between_places(image, angles[which[row].cpu().numpy()], best[row], shifts[row])
         return best, which, shifts
+
+    def _move_between_places(
+        self, image: Tensor, angles: npt.NDArray[np.float64], best: Tensor, shifts: Tensor
+    ) -> None:
+        """Move an image by single pixels about each neuron's best place of the grid; best and shifts are changed."""
+        grey, neurons = self.population.canvas.grey, torch.arange(len(angles), device=image.device)
+        shown = torch.stack([turned(image, float(angle), grey=grey) for angle in angles])
+        near = torch.arange(1 - self.step, self.step, device=image.device)
+        start = shifts.clone()
+        for offset in torch.cartesian_prod(near, near):
+            found = in_parts(self.population, moved(shown, start + offset, grey=grey), neurons, self.size)
+            better = found > best
+            best[better], shifts[better] = found[better].to(best), (start + offset)[better]
 
     def _responses(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return each neuron's best response (batch, M), and by how much the image was moved for it (batch, M, 2)."""

@@ -1,9 +1,10 @@
 """What neurons respond to images that are moved, for many places at once.
 
 A convolutional core does to a moved image what it does to the image, elsewhere on the map. So a neuron's response to an
-image that is moved by ``-d`` is what it would respond if it read the map of the image further by ``d``: the core runs
-once, whatever the number of places. (Where the content of an image is far from its edges, that is exact.) Models whose
-neurons read in other ways are shown every moved image.
+image that is moved by ``-d`` is what it would respond if it read further by ``d`` what the image changes of the map of
+an empty image: the core runs once, whatever the number of places. (Where the content of an image is far from its edges,
+that is exact.) Models whose neurons read in other ways, or whose maps have other pixels than the image, are shown every
+moved image.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from december_plugin.embeddings.received_features import received_features
 from december_plugin.insilico.canvas import Canvas
-from december_plugin.insilico.responses import NeuronResponses
+from december_plugin.insilico.responses import NeuronResponses, noise_on
 from december_plugin.insilico.turning import moved
+
+TOLERANCE = 1e-2  # of what an image changes of a map: with strides it is off by as much as it changes
 
 
 class MovedResponses:
@@ -40,7 +44,11 @@ class MovedResponses:
         self.responses, self.places = responses, places
         reading = responses.reading
         assert reading is not None
-        output = self._output(responses.canvas.empty(1))
+        output = self._of_core(responses, responses.canvas.empty(1))
+        self.empty = output
+        with torch.no_grad():
+            features = received_features(reading.readout, output, neurons=responses.neurons)[0]
+            self.drives_of_empty = responses.drives(features, torch.arange(len(features), device=features.device))
         height, width = output.shape[-2:]
         middle = torch.tensor([(height - 1) / 2, (width - 1) / 2], device=output.device)
         if reading.masks is None:
@@ -66,7 +74,8 @@ class MovedResponses:
         if reading is None or reading.attention is not None or responses.canvas.n_frames is not None:
             return False
         output = MovedResponses._of_core(responses, responses.canvas.empty(1))
-        return reading.masks is not None or len(reading.scales(output)) == 1
+        has_one_scale = reading.masks is not None or len(reading.scales(output)) == 1
+        return has_one_scale and MovedResponses._moves_with_images(responses)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the responses (batch, n, E) to images (batch, *image_shape) about the middle.
@@ -76,16 +85,13 @@ class MovedResponses:
         valid: list[Tensor] = []
 
         def answer(output: Tensor) -> Tensor:
-            maps = torch.einsum("bchw,nc->bnhw", output, self.responses.vectors)
+            maps = torch.einsum("bchw,nc->bnhw", output - self.empty, self.responses.vectors)
             drives, inside = self._at_points(maps) if self.points is not None else self._under_masks(maps)
             valid.append(inside)
-            return (drives + self.responses.biases[:, None]).flatten(start_dim=1)
+            return (drives + self.drives_of_empty[:, None]).flatten(start_dim=1)
 
         found = self.responses.answered(images, answer).reshape(len(images), len(self.fields), len(self.places))
         return found.masked_fill(~valid[0], -torch.inf)
-
-    def _output(self, images: Tensor) -> Tensor:
-        return self._of_core(self.responses, images)
 
     @staticmethod
     def _of_core(responses: NeuronResponses, images: Tensor) -> Tensor:
@@ -98,6 +104,24 @@ class MovedResponses:
         with torch.no_grad():
             responses.answered(images, keep)
         return kept[0]
+
+    @staticmethod
+    def _moves_with_images(responses: NeuronResponses) -> bool:
+        """Return whether the map of an image that is moved by a pixel is that of the image, moved by a pixel."""
+        canvas = responses.canvas
+        height, width = canvas.size
+        y = torch.arange(height)[:, None] - (height - 1) / 2
+        x = torch.arange(width)[None, :] - (width - 1) / 2
+        envelope = torch.exp(-(y.square() + x.square()) / (2 * (min(height, width) / 8) ** 2))
+        image = canvas.grey + (noise_on(canvas, 1) - canvas.grey) * envelope
+        shown = [canvas.empty(1), image, moved(image, torch.ones(1, 2, dtype=torch.long), grey=canvas.grey)]
+        empty, before, after = MovedResponses._of_core(responses, torch.cat(shown))
+        if min(empty.shape[-2:]) < 2:
+            return False
+        row, column = ((size - 1) // 2 for size in empty.shape[-2:])
+        expected = (before - empty)[:, row, column]
+        found = (after - empty)[:, row + 1, column + 1]
+        return bool((found - expected).abs().max() <= TOLERANCE * (before - empty).abs().max())
 
     def _at_points(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Return values (batch, n, E) of maps (batch, n, height, width) at each neuron's places, and which are inside.
@@ -122,7 +146,8 @@ class MovedResponses:
         spectrum = torch.fft.rfft2(maps, s=padded) * torch.fft.rfft2(masks, s=padded).conj()
         sums = torch.fft.irfft2(spectrum, s=padded)
         sums = sums[:, :, self.places[:, 0] % padded[0], self.places[:, 1] % padded[1]]
-        return sums, torch.ones(len(self.fields), len(self.places), dtype=torch.bool, device=maps.device)
+        inside = (self.places.abs() < torch.tensor(self.size, device=maps.device)).all(dim=1)
+        return sums, inside.expand(len(self.fields), -1)
 
 
 def places_about_the_middle(most: int) -> Tensor:

@@ -25,6 +25,8 @@ from december_plugin.insilico.windows import Windows
 N_CHECKED = 4  # stimuli and neurons on which the shorter way is held against the model's own forward pass
 TOLERANCE = 1e-3  # of the largest response: another class of readout is off by much more
 PUPIL = 2  # coordinates, where the shifter does not say
+# What modules raise that are shown what they cannot take.
+UNFIT = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 
 # From the core's output to what is returned in the place of responses, (batch, n), or (batch, frames, n) of movies.
 Answer = Callable[[Tensor], Tensor]
@@ -49,6 +51,8 @@ class NeuronResponses:
 
     Attributes
     ----------
+    n_neurons
+        How many neurons the session has in the model.
     reading
         Where the neurons read; None where only the model's own forward pass knows it.
     vectors, biases
@@ -68,13 +72,13 @@ class NeuronResponses:
         self.reading: Reading | None = None
         self.windows: Windows | None = None
         self.vectors = self.biases = torch.empty(0)
-        responses = self._check_canvas()
+        self.n_neurons = self._check_canvas().shape[-1]
         if not len(neurons):
             return
-        if int(neurons.max()) >= responses.shape[-1] or int(neurons.min()) < 0:
+        if int(neurons.max()) >= self.n_neurons or int(neurons.min()) < 0:
             raise StimulusError(
-                f"session {data_key!r} has {responses.shape[-1]} neurons in {type(model).__name__}; there is none at "
-                f"position {int(neurons.max() if neurons.max() >= responses.shape[-1] else neurons.min())}. Without "
+                f"session {data_key!r} has {self.n_neurons} neurons in {type(model).__name__}; there is none at "
+                f"position {int(neurons.max() if neurons.max() >= self.n_neurons else neurons.min())}. Without "
                 "neuron_ids, a neuron's unit id is its position."
             )
         self._find_reading()
@@ -99,14 +103,12 @@ class NeuronResponses:
             return self._of_windows(self.windows, images, at)
         if self.reading is not None:
             return self.answered(images, lambda output: self._own_drives(output, at))[:, 0]
-        neurons = self.neurons[at]
-
-        def own(output: Tensor) -> Tensor:
-            everyone = type(self.readout).forward(self.readout, output)
-            index = neurons.reshape(-1, *[1] * (everyone.ndim - 1)).expand(*everyone.shape[:-1], 1)
-            return everyone.gather(-1, index)
-
-        return self.answered(images, own)[:, 0]
+        hook = self.readout.register_forward_pre_hook(_in_order)
+        try:
+            everyone = self._forward(images)
+        finally:
+            hook.remove()
+        return everyone.gather(1, self.neurons[at][:, None])[:, 0]
 
     def everyone(self, images: Tensor) -> Tensor:
         """Return the responses of all ``neurons`` to each image, (batch, n); of clips, at the last frame."""
@@ -153,7 +155,7 @@ class NeuronResponses:
                 responses = self._forward(self.canvas.empty(1))
         except DecemberError:
             raise
-        except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+        except UNFIT as error:
             raise StimulusError(
                 f"{type(self.model).__name__} cannot be shown stimuli of shape {self.canvas.shape} in session "
                 f"{self.data_key!r}: {str(error).splitlines()[0] if str(error) else type(error).__name__}. Give the "
@@ -199,21 +201,21 @@ class NeuronResponses:
         """Return whether some neurons respond to noise as in the model's own forward pass."""
         with torch.no_grad():
             at = torch.linspace(0, len(self.neurons) - 1, N_CHECKED, device=self.neurons.device).long()
-            images = _noise(self.canvas, N_CHECKED)
+            images = noise_on(self.canvas, N_CHECKED)
             expected = self.everyone(images)[torch.arange(N_CHECKED), at]
             try:
                 found = self(images.to(self.neurons.device), at)
-            except (EmbeddingError, RuntimeError):  # maps of another shape, or nothing that responses can be made of
+            except UNFIT:  # maps of another shape, or nothing that responses can be made of
                 return False
         return torch.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE * float(expected.abs().max()))
 
 
-def _noise(canvas: Canvas, n: int) -> Tensor:
-    """Return noise of the usual norm, always the same."""
+def noise_on(canvas: Canvas, n: int) -> Tensor:
+    """Return ``n`` images of noise (n, *image_shape) of the usual norm, always the same."""
     shape = (n, *canvas.image_shape)
     count = int(np.prod(shape[:-2]))
     noise = noise_images(count, canvas.size, np.random.default_rng(0)).reshape(shape)
-    return canvas.with_norm(torch.from_numpy(canvas.grey + noise).float(), min(canvas.usual_norm, canvas.largest_norm))
+    return canvas.with_norm(torch.from_numpy(canvas.grey + noise).float(), canvas.usual_norm)
 
 
 def _readout_of(model: nn.Module, data_key: str) -> nn.Module:
@@ -259,6 +261,11 @@ class _InOrder(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *above: Tensor) -> Tensor:
         return above[0].clone(memory_format=torch.contiguous_format)
+
+
+def _in_order(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Before a readout's forward pass: let the gradient of the core's output be in order in memory."""
+    return tuple(_InOrder.apply(each) if isinstance(each, Tensor) else each for each in given)
 
 
 @contextmanager

@@ -60,7 +60,8 @@ class Windows:
     def of(cls, core: nn.Module, inputs: Tensor) -> Windows | None:
         """Return the windows of a core for inputs of this shape (1, channels, height, width); None if there are none.
 
-        Only convolutions of stride 1 have them that are the only modules that change the size of maps.
+        Only convolutions of stride 1 have them that are the only modules that change the size of maps, each run once,
+        in a core that takes the model's inputs as they are.
         """
         layers: list[tuple[nn.Module, tuple[int, ...], tuple[int, ...]]] = []
 
@@ -72,9 +73,13 @@ class Windows:
         try:
             with torch.no_grad():
                 output = core(inputs)
+        except (RuntimeError, ValueError, TypeError, AssertionError):  # the model hands it something else
+            return None
         finally:
             for hook in hooks:
                 hook.remove()
+        if not isinstance(output, Tensor) or output.ndim != 4:
+            return None
         chain, reach = [], [0, 0]
         for module, before, after in layers:
             if not (hasattr(module, "padding") or hasattr(module, "kernel_size")):
@@ -89,7 +94,8 @@ class Windows:
             chain.append(_Layer(module, padding, (before[2], before[3])))
         size = (reach[0] + 2, reach[1] + 2)
         height, width = inputs.shape[-2:]
-        if not chain or output.ndim != 4 or size[0] * size[1] > SHARE * height * width:
+        is_chain = bool(chain) and len({layer.module for layer in chain}) == len(chain)
+        if not is_chain or size[0] * size[1] > SHARE * height * width:
             return None
         paddings = [layer.padding for layer in chain]
         before_map = (sum(rows for rows, _ in paddings), sum(columns for _, columns in paddings))
@@ -181,7 +187,8 @@ def _unpadded(layer: _Layer, starts: Tensor) -> Iterator[None]:
     if any(layer.padding):
         hook = module.register_forward_pre_hook(outside_is_empty)
     small = isinstance(module, nn.Conv2d) and module.in_channels <= FEW_CHANNELS and module.groups == 1
-    if small and module.dilation == (1, 1) and "forward" not in vars(module):
+    small = small and module.dilation == (1, 1) and "forward" not in vars(module)
+    if small:
         module.forward = lambda maps: _FewChannels.apply(maps, module.weight.detach(), _detached(module.bias))
     try:
         module.padding = 0 if isinstance(padding, int) else (0, 0)
@@ -189,7 +196,7 @@ def _unpadded(layer: _Layer, starts: Tensor) -> Iterator[None]:
     finally:
         module.padding = padding
         if small:
-            vars(module).pop("forward", None)
+            del module.forward
         if hook is not None:
             hook.remove()
 

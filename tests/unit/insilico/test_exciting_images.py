@@ -119,6 +119,36 @@ def stacked():
     )
 
 
+def test_the_usual_norm_leaves_room_within_the_bounds():
+    assert Canvas((1, 36, 64)).usual_norm == 24
+    canvas = Canvas((1, *SIZE), grey=0.5, bounds=(0.0, 1.0))
+    planted = filters(3)
+    found = maximally_exciting_images(Model({"a": FilterReadout(planted)}), {"a": range(3)}, canvas)
+    assert found.norms == pytest.approx(3, rel=1e-4)  # a quarter of the range for each pixel
+    for image, f in zip(found.images - 0.5, planted, strict=True):
+        free = np.abs(image) < 0.499
+        assert cosines(image[free][None], f[free][None])[0] > 0.98
+
+
+def test_neurons_rise_in_parts_where_all_do_not_fit_into_memory(monkeypatch):
+    call = {"neurons": {"a": range(5)}, "canvas": (1, *SIZE), "settings": EXACT}
+    model = Model({"a": FilterReadout(filters(5))})
+    together = maximally_exciting_images(model, **call)
+    monkeypatch.setattr("december_plugin.insilico.exciting_images.VALUES_AT_ONCE", 2 * EXACT.n_starts * 144 + 1)
+    in_parts = maximally_exciting_images(model, **call)
+    assert in_parts.images == pytest.approx(together.images, abs=1e-3)
+    assert in_parts.start_activities == pytest.approx(together.start_activities, rel=1e-4)
+
+
+def test_what_a_model_does_to_each_neurons_response_is_done():
+    slopes = torch.tensor([1.0, 2.0, 3.0])
+    model = Model({"a": FilterReadout(filters(3))}, nonlinearity=lambda drives: drives * slopes).eval()
+    images = torch.randn(4, 1, *SIZE, generator=torch.Generator().manual_seed(0))
+    at = torch.tensor([2, 0, 1, 2])
+    found = NeuronResponses(model, "a", torch.arange(3), Canvas((1, *SIZE)))(images, at)
+    assert torch.allclose(found, model(images, data_key="a")[torch.arange(4), at])
+
+
 MODELS = {
     "gaussian": stacked,
     "factorized": lambda: models.stacked_core_factorized_readout(None, 0, data_info=INFO, bias_start="zero", **SMALL),
@@ -247,6 +277,18 @@ BAD = {
         StimulusError,
         r"the model has no unit 4 of session 'a' \(1 of 1",
     ),
+    "ids of some of the neurons": (
+        {"neurons": {"a": [5]}, "neuron_ids": {"a": [5]}},
+        StimulusError,
+        "neuron_ids name 1 neurons of session 'a', but Model has 2. Name all neurons",
+    ),
+    "half a position": ({"neurons": {"a": [0.5]}}, StimulusError, "not whole numbers.* say with neuron_ids"),
+    "no shape": ({"canvas": 12}, SettingsError, "shape is 12; it must be"),
+    "devices": (
+        {"models": [Model({"a": FilterReadout(filters(2))}), Model({"a": FilterReadout(filters(2))}).to("meta")]},
+        SettingsError,
+        "different devices",
+    ),
     "nobody": ({"neurons": {"a": []}}, SettingsError, "there are no neurons"),
     "another size": ({"canvas": (1, 9, 9)}, StimulusError, r"cannot be shown stimuli of shape \(1, 9, 9\)"),
     "bad shape": ({"canvas": (9, 9)}, SettingsError, r"shape is \(9, 9\)"),
@@ -274,7 +316,9 @@ def test_dead_neurons_are_named_or_kept_empty():
     planted = filters(3)
     planted[1] = 0
     model = Model({"a": FilterReadout(planted)})
-    with pytest.raises(StimulusError, match=r"unit 1 of session 'a': no image changes the response.*dead=\"keep\""):
+    with pytest.raises(
+        StimulusError, match=r"unit 1 of session 'a': the response changes with none of the 2 .*dead=\"keep\""
+    ):
         maximally_exciting_images(model, {"a": range(3)}, (1, *SIZE), settings=EXACT)
     found = maximally_exciting_images(model, {"a": range(3)}, (1, *SIZE), settings=EXACT, dead="keep")
     assert list(found.endings) == ["converged", "dead", "converged"]

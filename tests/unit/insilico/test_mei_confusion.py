@@ -1,6 +1,7 @@
 """MEI confusion against images that are really turned, moved and shown one by one."""
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -23,8 +24,11 @@ def elu(drives):
 
 
 def readout_of(kind, maps):
-    if kind == "gaussian":
+    if kind in ("gaussian", "strided"):
         readout = FullGaussian2d(maps, N, bias=True, init_mu_range=0.15, gauss_type="isotropic")
+    elif kind == "dense":
+        readout = FullFactorized2d(maps, N, bias=True)
+        readout.spatial.data[:] = torch.rand(N, *maps[1:])
     elif kind == "factorized":
         readout = FullFactorized2d(maps, N, bias=True)
         masks = torch.zeros(N, *maps[1:])
@@ -42,8 +46,9 @@ def readout_of(kind, maps):
 def build(kind, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        core = nn.Sequential(nn.Conv2d(1, 5, 5), nn.ELU())
-        model = Model({"a": readout_of(kind, (5, SIZE[0] - 4, SIZE[1] - 4))}, core=core, nonlinearity=elu)
+        core = nn.Sequential(nn.Conv2d(1, 5, 5) if kind != "strided" else nn.Conv2d(1, 5, 4, stride=2), nn.ELU())
+        maps = tuple(core(torch.zeros(1, 1, *SIZE)).shape[1:])
+        model = Model({"a": readout_of(kind, maps)}, core=core, nonlinearity=elu)
     return model.eval()
 
 
@@ -104,6 +109,32 @@ def test_neurons_respond_as_to_images_that_are_turned_and_moved(kind):
             shown = pushed(np.rot90(pushed(exciting.images[i, 0], -1, 2), quarter), dy, dx)
             response = responses_of([model], [shown])[0, j]
             assert response / exciting.activities[j] == pytest.approx(found.values[i, j], rel=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "most_shift"), [("dense", 3), ("strided", None), ("factorized", 30)])
+def test_images_that_are_really_moved_as_is_said_drive_neurons_as_is_said(kind, most_shift):
+    model, exciting = build(kind), made_up()
+    found = mei_confusion(model, exciting, n_angles=2, most_shift=most_shift)
+    for i in range(N):
+        for j in range(N):
+            quarter, (dy, dx) = round(found.angles[i, j] / 90), found.shifts[i, j] - [-1, 2]
+            shown = pushed(np.rot90(pushed(exciting.images[i, 0], -1, 2), quarter), dy, dx)
+            response = responses_of([model], [shown])[0, j]
+            assert response / exciting.activities[j] == pytest.approx(found.values[i, j], rel=1e-4)
+
+
+def test_images_are_moved_by_single_pixels_about_the_best_place_of_a_coarse_grid(monkeypatch):
+    size = (21, 21)
+    planted = np.stack([gabor(size, angle, wavelength=14.0, sd=3.0, center=(1, -2)) for angle in (0.2, 1.1)])
+    model = Model({"a": FilterReadout(planted[:, None])}, nonlinearity=elu)
+    settings = AscentSettings(norm=3.0, n_starts=1, tolerance=1e-6)
+    exciting = maximally_exciting_images(model, {"a": range(2)}, (1, *size), settings=settings)
+    fine = mei_confusion(model, exciting, n_angles=1)
+    monkeypatch.setattr(sys.modules["december_plugin.insilico.mei_confusion"], "GRID", 5)
+    coarse = mei_confusion(model, exciting, n_angles=1)
+    assert coarse.values == pytest.approx(fine.values, rel=1e-5)
+    assert (coarse.shifts == fine.shifts).all()
+    assert np.diag(coarse.values).min() > 0.98
 
 
 def test_an_ensemble_sees_one_and_the_same_moved_image():

@@ -65,9 +65,36 @@ def test_other_cores_have_no_windows():
     for core in (strided, pooled, wide, averaged):
         assert Windows.of(core, image) is None
     assert Windows.of(reflecting, image) is None
+    again = torch.nn.Conv2d(1, 1, 3, padding=1)
+    assert Windows.of(torch.nn.Sequential(again, again), image) is None
     found = Windows.of(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 5), torch.nn.Conv2d(2, 2, 3, padding=1)), image)
     assert found is not None
     assert (found.size, found.before, found.map_size) == ((8, 8), (1, 1), (20, 26))
+
+
+def test_a_core_that_takes_something_else_than_the_inputs_is_shown_whole_images():
+    class Model(torch.nn.Module):
+        def __init__(self, whole):
+            super().__init__()
+            self.core, self.readout = whole.core, whole.readout
+
+        def forward(self, inputs, data_key=None):
+            return self.readout(self.core(inputs[:, :, None].mean(dim=2)[:, [0, 1]]), data_key=data_key)
+
+    whole = CORES["stacked"]().eval()
+    canvas = Canvas((3, *SIZE))  # the third channel is not for the core
+    responses = NeuronResponses(Model(whole), "a", torch.arange(60), canvas)
+    assert responses.windows is None
+    assert responses.reading is not None
+
+
+def test_a_convolution_with_a_forward_pass_of_its_own_keeps_it():
+    model = CORES["stacked"]().eval()
+    first = next(module for module in model.core.modules() if isinstance(module, torch.nn.Conv2d))
+    own = first.forward = lambda maps, forward=first.forward: forward(maps)
+    responses = NeuronResponses(model, "a", torch.arange(60), Canvas((2, *SIZE)))
+    assert responses.windows is not None
+    assert vars(first)["forward"] is own
 
 
 def test_a_core_that_is_no_chain_is_shown_whole_images():
