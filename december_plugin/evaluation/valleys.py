@@ -79,6 +79,10 @@ def _valleys(seeds: Sequence[FloatArray], labels: npt.NDArray[np.int64]) -> floa
 def is_deep(valleys: npt.ArrayLike, null_valleys: npt.ArrayLike, p_value: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     """Return whether valleys are significantly and much deeper than those of surrogates; NaN is not.
 
+    Much deeper are those that are :data:`LEAST_EXCESS` times as deep, or leave so many times less of the density. The
+    latter is for types that hardly touch: their surrogates keep the values of every channel, and with them gaps, and
+    no valley is deeper than 1.
+
     Parameters
     ----------
     valleys
@@ -88,7 +92,8 @@ def is_deep(valleys: npt.ArrayLike, null_valleys: npt.ArrayLike, p_value: npt.Ar
     p_value
         Of the real ones among those of the draws.
     """
-    much = np.asarray(valleys) >= LEAST_EXCESS * np.asarray(null_valleys)
+    depths, null_depths = np.asarray(valleys), np.asarray(null_valleys)
+    much = (depths >= LEAST_EXCESS * null_depths) | (LEAST_EXCESS * (1 - depths) <= 1 - null_depths)
     return np.asarray(much & (np.asarray(p_value) <= SIGNIFICANT))
 
 

@@ -192,8 +192,8 @@ def _few_between(analysis: Analysis) -> Evidence | None:
     deep = pd.Series(found, index=nulls.index)
     text = (
         f"In {deep.sum()} of {len(nulls)} configurations the valleys between clusters are at least {LEAST_EXCESS:g} "
-        f"times as deep as those of surrogates, and p is at most {SIGNIFICANT:g} (one-sided). A continuum has no such "
-        "valleys unless it is sparse in between; nor have types that overlap."
+        f"times as deep, or as empty, as those of surrogates, and p is at most {SIGNIFICANT:g} (one-sided). A "
+        "continuum has no such valleys unless it is sparse in between; nor have types that overlap."
     )
     question = "Valleys between clusters"
     if too_few := _too_few_draws(nulls):

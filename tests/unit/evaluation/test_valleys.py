@@ -121,3 +121,6 @@ def test_the_null_has_the_valleys_of_the_kind_with_the_most_distinct_ones():
 def test_deep_valleys_are_significant_and_much_deeper():
     found = is_deep([0.36, 0.36, 0.34, np.nan, 0.36], 0.2, [0.05, 0.06, 0.01, 0.01, np.nan])
     assert found.tolist() == [True, False, False, False, False]
+    # Of types that hardly touch surrogates have valleys, too, and none is deeper than 1.
+    assert is_deep([0.97, 0.8, 0.97], 0.89, [0.05, 0.05, 0.06]).tolist() == [True, False, False]
+    assert is_deep([0.78, 0.75], 0.6, 0.05).tolist() == [True, False]

@@ -79,9 +79,9 @@ def test_valleys_decide_where_somebody_looked_for_them() -> None:
     )
     assert of(both, "Valleys between clusters") == (
         "for",
-        "In 15 of 15 configurations the valleys between clusters are at least 1.75 times as deep as those of "
-        "surrogates, and p is at most 0.05 (one-sided). A continuum has no such valleys unless it is sparse in "
-        "between; nor have types that overlap.",
+        "In 15 of 15 configurations the valleys between clusters are at least 1.75 times as deep, or as empty, as "
+        "those of surrogates, and p is at most 0.05 (one-sided). A continuum has no such valleys unless it is sparse "
+        "in between; nor have types that overlap.",
     )
     # A ring: seeds agree more than its elliptical surrogates do.
     ring = found(0.01, 0.4, picked=6.0)
