@@ -1,8 +1,8 @@
-"""Batches of nnfabrik's data loaders: their fields, and a model in evaluation mode to show them to."""
+"""Batches of nnfabrik's data loaders: their fields, and a model made ready to be shown them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +74,20 @@ def evaluating(model: nn.Module, device: torch.device | None = None) -> Iterator
             model.to(before)
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def forward_replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Let a module answer by another forward pass within the block; one that it had been given is restored after it."""
+    before = vars(module).get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.forward
+        else:
+            module.forward = before
 
 
 def generators_of(loader: Any) -> list[torch.Generator]:

@@ -31,9 +31,8 @@ FloatArray = npt.NDArray[np.float64]
 BANDWIDTH = 0.15  # of the density along a line, in units of the distance between the centres
 N_POINTS = 21  # at which it is looked at, both centres included
 FEWEST = 3  # neurons of a cluster that can have a peak
-LEAST_EXCESS = (
-    1.75  # times as deep as valleys of surrogates; chosen in studies/surrogates, on rings and sparse continua
-)
+# Times as deep as valleys of surrogates: chosen in studies/surrogates, on rings, sparse continua and unequal types.
+LEAST_EXCESS = 1.75
 
 
 def valleys_between(readouts: Sequence[npt.ArrayLike], labels: Sequence[npt.ArrayLike]) -> FloatArray:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from december_plugin.embeddings.batches import forward_replaced
 from december_plugin.embeddings.probes import noise_images
 from december_plugin.embeddings.readout_vectors import readout_vectors
 from december_plugin.embeddings.received_features import Reading
@@ -236,15 +237,8 @@ def _answering(readout: nn.Module, answer: Answer) -> Iterator[None]:
     def forward(output: Tensor, *_: Any, **__: Any) -> Tensor:
         return answer(_InOrder.apply(output))
 
-    before = vars(readout).get("forward")
-    readout.forward = forward
-    try:
+    with forward_replaced(readout, forward):
         yield
-    finally:
-        if before is None:
-            del readout.forward
-        else:
-            readout.forward = before
 
 
 class _InOrder(torch.autograd.Function):

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from december_plugin.embeddings.batches import forward_replaced
 from december_plugin.errors import MisfitError
 
 Precision = Literal["float32", "tf32", "bf16"]
@@ -53,15 +54,8 @@ def core_precision(model: nn.Module, precision: Precision, device: torch.device)
                 output = forward(*arguments, **settings)
             return output.float() if isinstance(output, torch.Tensor) else output
 
-        replaced = vars(core).get("forward")
-        core.forward = in_bfloat16
-        try:
+        with forward_replaced(core, in_bfloat16):
             yield
-        finally:
-            if replaced is None:
-                del core.forward
-            else:
-                core.forward = replaced
 
 
 @contextmanager
