@@ -89,6 +89,10 @@ class NoClustersError(EmbeddingError):
     """A method that finds the number of clusters finds none in the vectors."""
 
 
+class AlignmentError(EmbeddingError):
+    """Readout vectors could not be turned to a common orientation in the way that was asked for."""
+
+
 class TrainingDivergedError(DecemberError, RuntimeError):
     """The loss or the score became NaN or infinite."""
 

@@ -46,13 +46,14 @@ DegreesOfFreedom = Annotated[
 MIN_DEPTH = "{name} is {value!r}, but must be a number of nats, 0 or more."
 MIN_SHARE = "{name} is {value!r}, but must be a share of the neurons, 0 or more and below 1."
 CORRELATION = "{name} is {value!r}, but must be a test correlation from -1 to 1, or None for all neurons."
+COVARIANCE = "{name} is {value!r}, which is unknown. {suggestion}"
 MIN_CLUSTER_SIZE = "{name} is {value!r}, but must be an integer of at least 2."
 Bounds = Annotated[tuple[float, float], PlainValidator(lambda bounds: check_bounds("scale_bounds", bounds))]
 
 
 @settings_class
 class GaussianMixtureSettings:
-    """A Gaussian mixture with diagonal covariances, scikit-learn's.
+    """A Gaussian mixture with diagonal or spherical covariances, scikit-learn's.
 
     The paper fixes the seed and ``reg_covar=1e-6``; the other defaults are those of the t mixture, so that the two are
     fitted with equal effort (scikit-learn's own are ``n_init=1, max_iter=100, tol=1e-3``).
@@ -69,6 +70,9 @@ class GaussianMixtureSettings:
         A step that adds less than this to the mean log likelihood per neuron (nats) is the last.
     reg_covar
         Added to the variances (squared units of the readout weights).
+    covariance
+        "diagonal": every cluster has a variance of each feature. "spherical": one variance for all features, as for
+        aligned readouts (Ustyuzhaninov et al. 2020, section 4).
     """
 
     seed: Seed = 0
@@ -76,6 +80,12 @@ class GaussianMixtureSettings:
     max_iter: Often = 500
     tol: PositiveOrZero = 1e-5
     reg_covar: PositiveOrZero = 1e-6
+    covariance: Annotated[Literal["diagonal", "spherical"], Says(COVARIANCE)] = "diagonal"
+
+    @property
+    def covariance_type(self) -> Literal["diag", "spherical"]:
+        """What scikit-learn calls the covariances."""
+        return "diag" if self.covariance == "diagonal" else "spherical"
 
 
 @settings_class
@@ -222,7 +232,7 @@ METHODS: Mapping[str, ClusteringMethod] = MappingProxyType(
         DECEMBER: ClusteringMethod("DECEMber", "DECEMber", None, has_likelihood=True),
         "gmm": ClusteringMethod(
             "Gaussian mixture",
-            "a Gaussian mixture with diagonal covariances",
+            "a Gaussian mixture with diagonal covariances (spherical ones where its settings say so)",
             GaussianMixtureSettings,
             has_likelihood=True,
         ),
@@ -291,6 +301,9 @@ ALL_NEURONS = QualityFilter()
 SHARED: tuple[type, ...] = (EmbeddingSpace, QualityFilter)
 """Settings that every post hoc clustering has, whatever the method: which neurons are clustered, and in which space."""
 
+ADDED_LATER: Mapping[str, frozenset[str]] = MappingProxyType({"gmm": frozenset({"covariance"})})
+"""Settings that a method has got since clusterings were first stored, by method."""
+
 # Numbers that may be integers, although their default, None, does not say it.
 _FORMS: Mapping[str, Any] = MappingProxyType({"minimum_test_correlation": 0.0})
 
@@ -336,8 +349,9 @@ def canonical_settings(method: str, settings: Mapping[str, Any]) -> dict[str, An
     """Return the settings of a post hoc method with every default written out and every value in one form.
 
     ``1`` and ``1.0`` are the same where the default is a float, and so are tuples and lists, and NumPy's and Python's
-    numbers: equal settings must get equal hashes, in every process. Of the settings of :data:`SHARED` those that have
-    their default are left out, so that clusterings that are older than these settings keep their hashes.
+    numbers: equal settings must get equal hashes, in every process. Of the settings of :data:`SHARED` and those of
+    :data:`ADDED_LATER` the ones that have their default are left out, so that clusterings that are older than these
+    settings keep their hashes.
 
     Raises
     ------
@@ -352,11 +366,8 @@ def canonical_settings(method: str, settings: Mapping[str, Any]) -> dict[str, An
             raise UnknownSettingError(f"{method} has no setting {name!r}. {allowed}", setting=name)
     merged = {**defaults, **settings}
     found = {name: _canonical(name, merged[name], _FORMS.get(name, known[name])) for name in sorted(merged)}
-    return {name: value for name, value in found.items() if not _is_left_out(name, value)}
-
-
-def _is_left_out(name: str, value: Any) -> bool:
-    return name in SHARED_DEFAULTS and value == SHARED_DEFAULTS[name]
+    later = {*SHARED_DEFAULTS, *ADDED_LATER.get(method, ())}
+    return {name: value for name, value in found.items() if name not in later or value != known[name]}
 
 
 def _canonical(name: str, value: Any, default: Any) -> Any:

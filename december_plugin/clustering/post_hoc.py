@@ -25,7 +25,13 @@ from december_plugin.clustering.density_paths import MixtureDensity, merge_tree,
 from december_plugin.clustering.distances import as_vectors, check_magnitude, squared_distances
 from december_plugin.clustering.kmeans import kmeans_start
 from december_plugin.clustering.lean_sklearn import lean_sklearn
-from december_plugin.clustering.methods import FOUND, POST_HOC, checked_n_clusters, mistakes_in_settings
+from december_plugin.clustering.methods import (
+    FOUND,
+    POST_HOC,
+    GaussianMixtureSettings,
+    checked_n_clusters,
+    mistakes_in_settings,
+)
 from december_plugin.clustering.mutual_reachability import reachability_tree
 from december_plugin.clustering.result import NO_CLUSTER, ClusteringResult
 from december_plugin.clustering.student_t_mixture import StudentTMixture
@@ -123,7 +129,7 @@ def _gmm(w: Tensor, n_clusters: int, settings: dict[str, Any]) -> ClusteringResu
     vectors = w.double().cpu().numpy()
     mixture = GaussianMixture(
         n_clusters,
-        covariance_type="diag",
+        covariance_type=GaussianMixtureSettings(covariance=settings["covariance"]).covariance_type,
         reg_covar=float(settings["reg_covar"]),
         n_init=int(settings["n_init"]),
         max_iter=int(settings["max_iter"]),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from december_plugin.clustering.methods import POST_HOC
+from december_plugin.clustering.methods import POST_HOC, GaussianMixtureSettings
 from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.errors import MisfitError, SettingsError, did_you_mean
 from december_plugin.validation.checks import check_count
@@ -231,7 +231,7 @@ def _score_gmm(train: Tensor, test: Tensor, n_clusters: int, settings: Mapping[s
 
     gaussian = GaussianMixture(
         n_clusters,
-        covariance_type="diag",
+        covariance_type=GaussianMixtureSettings(covariance=settings["covariance"]).covariance_type,
         reg_covar=settings["reg_covar"],
         max_iter=settings["max_iter"],
         tol=settings["tol"],
@@ -253,12 +253,18 @@ _SCORES = {"gmm": _score_gmm, "t_mixture": _score_t_mixture}
 
 
 def bayesian_information_criterion(
-    log_likelihood: float, *, n_neurons: int, n_features: int, n_clusters: int, weights: str
+    log_likelihood: float,
+    *,
+    n_neurons: int,
+    n_features: int,
+    n_clusters: int,
+    weights: str,
+    covariance: str = "diagonal",
 ) -> float:
-    """Return the Bayesian information criterion of a mixture with diagonal scales (Schwarz 1978); smaller is better.
+    """Return the Bayesian information criterion of a mixture (Schwarz 1978); smaller is better.
 
-    ``-2 N L + p log N`` with the mean log likelihood ``L`` per neuron (nats) and ``p = 2 K D`` parameters, and
-    ``K - 1`` more with learned weights. The degrees of freedom of a t mixture are given, not fitted.
+    ``-2 N L + p log N`` with the mean log likelihood ``L`` per neuron (nats) and ``p`` parameters, see
+    :func:`n_parameters`. The degrees of freedom of a t mixture are given, not fitted.
 
     Parameters
     ----------
@@ -268,13 +274,20 @@ def bayesian_information_criterion(
         N, D and K.
     weights
         "uniform" or "learned".
+    covariance
+        "diagonal" or "spherical".
     """
-    return -2 * n_neurons * log_likelihood + n_parameters(n_features, n_clusters, weights) * math.log(n_neurons)
+    fitted = n_parameters(n_features, n_clusters, weights, covariance)
+    return -2 * n_neurons * log_likelihood + fitted * math.log(n_neurons)
 
 
-def n_parameters(n_features: int, n_clusters: int, weights: str) -> int:
-    """Return how many numbers a mixture with diagonal scales is fitted by: centres, scales, and learned weights."""
-    return 2 * n_clusters * n_features + (n_clusters - 1 if weights == "learned" else 0)
+def n_parameters(n_features: int, n_clusters: int, weights: str, covariance: str = "diagonal") -> int:
+    """Return how many numbers a mixture is fitted by: ``K D`` centres, scales, and ``K - 1`` learned weights.
+
+    There are ``K D`` scales, or ``K`` where covariances are spherical.
+    """
+    scales = n_clusters * (n_features if covariance == "diagonal" else 1)
+    return n_clusters * n_features + scales + (n_clusters - 1 if weights == "learned" else 0)
 
 
 def silhouette(
@@ -370,6 +383,7 @@ def cluster_quality(
             n_features=vectors.shape[1],
             n_clusters=n_clusters,
             weights="learned" if method == "gmm" else str(settings.get("weights", "uniform")),
+            covariance=str(settings.get("covariance", "diagonal")),
         )
     return ClusterQuality(held_out.mean, held_out.standard_error, n_splits, bic, silhouette(vectors, labels))
 

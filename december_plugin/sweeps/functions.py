@@ -40,6 +40,7 @@ BUILT = (
     "stacked_core_attention_readout",
     "stacked_core_factorized_readout",
     "equivariant_core_gaussian_readout",
+    "equivariant_core_factorized_readout",
     "movie_core_gaussian_readout",
 )
 MADE_UP = "made-up session"

@@ -1,0 +1,359 @@
+"""Which clusters compute the same thing: correlations between the responses of their means, and blocks of clusters.
+
+A core learns redundant features, so that clusters far from each other may predict the same responses (Ustyuzhaninov et
+al. 2020, section 5.2). The mean of a cluster's readout vectors is taken for a neuron, and its responses are compared
+with those of the other clusters' means. For linear responses that follows from the feature covariance alone,
+
+    C_pq = m_p^T Sigma m_q / sqrt(m_p^T Sigma m_p  m_q^T Sigma m_q);
+
+with an output nonlinearity it needs stimuli. With a rotation-equivariant core clusters may have different canonical
+orientations: ``C_pq`` is then the largest over all shifts of ``m_q`` along the orientations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from december_plugin.clustering.result import NO_CLUSTER
+from december_plugin.embeddings.space import checked_covariance
+from december_plugin.errors import EmbeddingError, MisfitError, SettingsError
+from december_plugin.text.array_repr import ArrayRepr
+from december_plugin.validation.checks import check_integer, is_number
+
+Floats = npt.NDArray[np.float64]
+
+THRESHOLD = 0.5
+POSITION = ((0.0, 0.0),)  # the middle of the core's output
+BLOCK_NUMBERS = 1 << 22  # responses in float64 at a time: 32 MiB
+CONSTANT = 1e-12  # a part of the largest variance below which a response does not vary
+MERGE_COLUMNS = ("n_blocks", "correlation", "first", "second")
+
+
+def cluster_means(vectors: npt.ArrayLike, labels: npt.ArrayLike) -> Floats:
+    """Return the mean readout vector of every cluster.
+
+    Parameters
+    ----------
+    vectors
+        Readout vectors (N, D).
+    labels
+        Clusters (N,), integers from 0; -1 for a neuron without one, which is left out.
+
+    Returns
+    -------
+    ndarray
+        (K, D) float64, K one more than the largest label; zeros, which respond to nothing, for a cluster without
+        neurons.
+    """
+    w, clusters = np.asarray(vectors, dtype=np.float64), np.asarray(labels)
+    if w.ndim != 2 or clusters.shape != (len(w),):
+        raise MisfitError(
+            f"vectors have the shape {w.shape} and labels {clusters.shape}; they must be (neurons, features) and "
+            "(neurons,), of the same neurons."
+        )
+    w, clusters = w[clusters != NO_CLUSTER], clusters[clusters != NO_CLUSTER]
+    if not len(w):
+        raise MisfitError("no neuron has a cluster, so there are no means to compare.")
+    sizes = np.bincount(clusters)
+    sums = np.zeros((len(sizes), w.shape[1]))
+    np.add.at(sums, clusters, w)
+    return np.asarray(sums / np.maximum(sizes, 1)[:, None])
+
+
+def covariance_confusion(means: npt.ArrayLike, covariance: npt.ArrayLike, *, n_orientations: int = 1) -> Floats:
+    """Return the correlations between the linear responses of cluster means, from the feature covariance.
+
+    Parameters
+    ----------
+    means
+        Cluster means (K, D), of :func:`cluster_means`.
+    covariance
+        Feature covariance ``Sigma`` (D, D) of the model.
+    n_orientations
+        Orientations of a rotation-equivariant core, of which D is a multiple; 1 for every other core.
+
+    Returns
+    -------
+    ndarray
+        (K, K) float64, symmetric, the mean of both directions; 1 on the diagonal. A cluster whose mean does not respond
+        has correlations of 0, with itself, too.
+
+    Raises
+    ------
+    EmbeddingError, MisfitError
+        If means or covariance are not finite, are of different numbers of features, or these are not a multiple of the
+        orientations.
+    """
+    turned = _all_turns(means, n_orientations)
+    sigma = checked_covariance(covariance, n_features=turned.shape[2])
+    drives = turned @ sigma
+    products = np.einsum("pd,kqd->kpq", turned[0], drives)
+    variances = np.einsum("kqd,kqd->kq", turned, drives)
+    return _best_correlations(products, variances)
+
+
+def response_confusion(
+    means: npt.ArrayLike,
+    features: npt.ArrayLike | Iterable[npt.ArrayLike],
+    *,
+    n_orientations: int = 1,
+    output: Callable[[Floats], npt.ArrayLike] | None = None,
+    biases: npt.ArrayLike | None = None,
+) -> Floats:
+    """Return the correlations between the responses of cluster means to stimuli.
+
+    Responses of all stimuli are never held together. Without an output nonlinearity it is what
+    :func:`covariance_confusion` returns for the covariance of these features.
+
+    Parameters
+    ----------
+    means
+        Cluster means (K, D).
+    features
+        What a readout receives from the core, (stimuli, places, D) or (stimuli, D), as an array or in parts, one after
+        the other: :func:`received_at` has them for a model. Responses are compared within each place.
+    n_orientations
+        As of :func:`covariance_confusion`.
+    output
+        Output nonlinearity, from drives to responses of the same shape; None for linear responses.
+    biases
+        Of the clusters, (K,), added to the drives; None for 0.
+
+    Returns
+    -------
+    ndarray
+        (K, K) float64, as of :func:`covariance_confusion`.
+
+    Raises
+    ------
+    EmbeddingError, MisfitError
+        If shapes do not fit, there are fewer than two stimuli, or responses are not finite.
+    """
+    turned = _all_turns(means, n_orientations)
+    added = np.zeros(turned.shape[1]) if biases is None else np.asarray(biases, dtype=np.float64)
+    if added.shape != (turned.shape[1],):
+        raise MisfitError(f"biases have the shape {added.shape}; there must be one for each of {turned.shape[1]} means.")
+    sums = _ResponseSums(turned.shape[0], turned.shape[1])
+    for part in _parts(features, turned):
+        drives = np.einsum("spd,kqd->spkq", part, turned, optimize=True) + added
+        sums.add(np.asarray(drives if output is None else output(drives), dtype=np.float64))
+    return _best_correlations(*sums.covariances())
+
+
+def received_at(
+    model: Any, stimuli: Any, *, positions: npt.ArrayLike = POSITION, data_key: str | None = None
+) -> Iterator[Floats]:
+    """Yield what readouts of a model would receive from its core at some positions, a few stimuli at a time.
+
+    Parameters
+    ----------
+    model
+        Has ``core`` and ``readout``, data key to the session's readout; it runs in evaluation mode, and is then as it
+        was before.
+    stimuli
+        (stimuli, channels, height, width), or (clips, channels, frames, height, width) of movies.
+    positions
+        (places, 2): x and y from -1 to 1 in the core's output.
+    data_key
+        Of the readout that says at which scales maps are read; None for the first.
+
+    Yields
+    ------
+    ndarray
+        (stimuli, places, D) float64.
+
+    Raises
+    ------
+    EmbeddingError
+        If the core cannot take the stimuli, or features at other places than the neurons' are not known.
+    """
+    import torch
+
+    from december_plugin.embeddings.batches import evaluating
+    from december_plugin.embeddings.received_features import core_outputs, features_at
+
+    places = torch.as_tensor(np.asarray(positions, dtype=np.float64))
+    readout = model.readout[next(iter(model.readout)) if data_key is None else data_key]
+    with evaluating(model), torch.no_grad():
+        for maps in core_outputs(model, stimuli):
+            yield features_at(readout, maps, places).double().cpu().numpy()
+
+
+class _ResponseSums:
+    """Sums over stimuli of responses (stimuli, places, O, K), of which their covariances within places are made.
+
+    Responses are counted from their mean over the first stimuli, so that a large mean costs no digits.
+    """
+
+    def __init__(self, n_turns: int, n_clusters: int):
+        self._n = 0
+        self._origin: Floats | None = None
+        self._sums: Floats | None = None
+        self._products = np.zeros((n_turns, n_clusters, n_clusters))
+        self._squares = np.zeros((n_turns, n_clusters))
+
+    def add(self, responses: Floats) -> None:
+        if not np.isfinite(responses).all():
+            raise EmbeddingError("the responses of cluster means hold NaN or infinite values.")
+        if self._origin is None or self._sums is None:
+            self._origin, self._sums = responses.mean(axis=0), np.zeros(responses.shape[1:])
+        responses = responses - self._origin
+        self._n += len(responses)
+        self._sums += responses.sum(axis=0)
+        self._products += np.einsum("stp,stkq->kpq", responses[:, :, 0], responses, optimize=True)
+        self._squares += np.einsum("stkq,stkq->kq", responses, responses)
+
+    def covariances(self) -> tuple[Floats, Floats]:
+        """Return the covariances (O, K, K) of the means as they are with all turned ones, and the variances (O, K)."""
+        if self._n < 2 or self._sums is None:
+            raise EmbeddingError(f"correlations need at least two stimuli; there are {self._n}.")
+        mean = self._sums / self._n
+        products = self._products - self._n * np.einsum("tp,tkq->kpq", mean[:, 0], mean)
+        return products, self._squares - self._n * np.einsum("tkq,tkq->kq", mean, mean)
+
+
+def _all_turns(means: npt.ArrayLike, n_orientations: int) -> Floats:
+    """Return the means (O, K, D), shifted by every number of orientations."""
+    m = np.asarray(means, dtype=np.float64)
+    if m.ndim != 2 or not len(m) or not np.isfinite(m).all():
+        raise EmbeddingError(f"cluster means have the shape {m.shape}; they must be (clusters, features) and finite.")
+    if m.shape[1] % check_integer("n_orientations", n_orientations, minimum=1):
+        raise MisfitError(
+            f"n_orientations is {n_orientations}, but cluster means have {m.shape[1]} entries, which is not a multiple "
+            "of it.",
+            setting="n_orientations",
+        )
+    by_orientation = m.reshape(len(m), n_orientations, -1)
+    return np.stack([np.roll(by_orientation, k, axis=1).reshape(m.shape) for k in range(n_orientations)])
+
+
+def _parts(features: Any, turned: Floats) -> Iterator[Floats]:
+    """Yield features as (stimuli, places, D), few enough that the responses to them are not many."""
+    for part in [features] if hasattr(features, "ndim") else features:
+        received = np.asarray(part, dtype=np.float64)
+        if received.ndim == 2:
+            received = received[:, None]
+        if received.ndim != 3 or received.shape[2] != turned.shape[2]:
+            raise MisfitError(
+                f"features have the shape {received.shape}, but cluster means have {turned.shape[2]} entries; they "
+                "must be (stimuli, places, features)."
+            )
+        size = max(1, BLOCK_NUMBERS // (received.shape[1] * turned.shape[0] * turned.shape[1]))
+        for start in range(0, len(received), size):
+            yield received[start : start + size]
+
+
+def _best_correlations(products: Floats, variances: Floats) -> Floats:
+    """Return the largest of the correlations (O, K, K) with turned means, symmetrised."""
+    own = variances[0]
+    scale = np.sqrt(own[None, :, None] * variances[:, None, :])
+    varies = scale > CONSTANT * variances.max(initial=0.0)
+    correlations = np.divide(products, scale, out=np.zeros_like(products), where=varies)
+    best = np.clip(correlations, -1, 1).max(axis=0)
+    return np.asarray((best + best.T) / 2)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ClusterBlocks(ArrayRepr):
+    """Clusters whose responses are correlated, and the tree by which they are merged.
+
+    Attributes
+    ----------
+    labels
+        (K,) int64: the block of every cluster, from 0 in the order of ``order``.
+    order
+        (K,) int64: clusters in the order of the tree's leaves, in which every block, and every block of any other
+        threshold, is contiguous.
+    threshold
+        The mean correlation down to which blocks were merged.
+    merges
+        One row per merge, the highest correlation first: ``n_blocks`` that are left after it, the mean ``correlation``
+        between the two blocks, and the clusters of the ``first`` and ``second``, tuples. The first rows down to the
+        threshold made the blocks: undone from there upwards they are splits; those below would merge them further.
+    """
+
+    labels: npt.NDArray[np.int64]
+    order: npt.NDArray[np.int64]
+    threshold: float
+    merges: pd.DataFrame
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks."""
+        return int(self.labels.max()) + 1
+
+    def next_merges(self, n: int = 3) -> pd.DataFrame:
+        """Return the next merges below the threshold, at most ``n`` (Figure C1 of the paper)."""
+        return self.merges[self.merges["n_blocks"] < self.n_blocks].head(n)
+
+    def last_splits(self, n: int = 3) -> pd.DataFrame:
+        """Return the last merges above the threshold, to be undone one after the other, at most ``n`` (Figure C2)."""
+        return self.merges[self.merges["n_blocks"] >= self.n_blocks].iloc[::-1].head(n)
+
+
+def cluster_blocks(confusion: npt.ArrayLike, *, threshold: float = THRESHOLD) -> ClusterBlocks:
+    """Merge clusters into blocks while the mean correlation between two blocks is at least a threshold.
+
+    Average linkage: the two blocks are merged whose clusters have the highest mean correlation over all pairs.
+
+    Parameters
+    ----------
+    confusion
+        Correlations (K, K) between the responses of clusters, symmetric.
+    threshold
+        Mean correlation, -1 to 1. The paper has 0.5.
+
+    Raises
+    ------
+    SettingsError
+        If the threshold is not a correlation.
+    MisfitError
+        If the matrix is not one of correlations.
+    """
+    from scipy.cluster.hierarchy import average, leaves_list
+    from scipy.spatial.distance import squareform
+
+    if not is_number(threshold) or not -1 <= threshold <= 1:
+        raise SettingsError(f"threshold is {threshold!r}, but must be a correlation from -1 to 1.", setting="threshold")
+    c = np.asarray(confusion, dtype=np.float64)
+    if c.ndim != 2 or len(c) != len(c.T) or not len(c) or not np.isfinite(c).all() or not np.allclose(c, c.T):
+        raise MisfitError(f"the confusion of clusters has the shape {c.shape}; it must be (clusters, clusters), symmetric.")
+    if len(c) == 1:
+        no_merges = pd.DataFrame(columns=list(MERGE_COLUMNS))
+        return ClusterBlocks(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), float(threshold), no_merges)
+    distances = 1 - (c + c.T) / 2
+    tree = average(squareform(distances, checks=False))
+    order = leaves_list(tree).astype(np.int64)
+    merges = _merges(tree, order)
+    labels = _labels_above(merges, order, float(threshold))
+    return ClusterBlocks(labels, order, float(threshold), merges)
+
+
+def _merges(tree: Floats, order: Sequence[int] | npt.NDArray[np.int64]) -> pd.DataFrame:
+    """Return the merges of a linkage matrix as rows."""
+    n = len(tree) + 1
+    place = {int(cluster): at for at, cluster in enumerate(order)}
+    members: list[tuple[int, ...]] = [(cluster,) for cluster in range(n)]
+    rows = []
+    for step, (left, right, distance, _) in enumerate(tree):
+        first, second = sorted((members[int(left)], members[int(right)]), key=lambda block: place[block[0]])
+        rows.append((n - step - 1, 1 - float(distance), first, second))
+        members.append(tuple(sorted((*first, *second), key=place.__getitem__)))
+    return pd.DataFrame(rows, columns=list(MERGE_COLUMNS))
+
+
+def _labels_above(merges: pd.DataFrame, order: npt.NDArray[np.int64], threshold: float) -> npt.NDArray[np.int64]:
+    block = np.arange(len(order))
+    for _, correlation, first, second in merges.itertuples(index=False):
+        if correlation >= threshold - CONSTANT:
+            block[list((*first, *second))] = block[first[0]]
+    labels = np.empty(len(order), dtype=np.int64)
+    # Blocks are contiguous in the order of the leaves.
+    labels[order] = np.cumsum(np.diff(block[order], prepend=block[order][0]) != 0)
+    return labels

@@ -1,0 +1,107 @@
+"""Whether a core is rotation-equivariant, measured: what a turn of the stimulus by 90 degrees does to its output."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from december_plugin.embeddings.batches import evaluating
+from december_plugin.errors import MisfitError
+from december_plugin.validation.checks import check_number
+
+TOLERANCE = 1e-3  # rounding in float32 is below 1e-5
+
+
+def equivariance_error(core: nn.Module, images: Tensor, n_orientations: int) -> float:
+    """Return by how much a core's output differs from what rotation equivariance asks for.
+
+    Turning the stimulus by 90 degrees must turn the maps by 90 degrees and move the orientations by a quarter of them,
+    in either direction.
+
+    Parameters
+    ----------
+    core
+        Returns (batch, orientations * features, height, width), orientation-major; it runs in evaluation mode, and is
+        then as it was before.
+    images
+        (batch, channels, height, width), of the kind that the core was trained on. They need not be square where the
+        core takes images of every size.
+    n_orientations
+        Orientations O of the core, a multiple of 4.
+
+    Returns
+    -------
+    float
+        Root mean square of the difference, as a part of the output's standard deviation: 0 for an equivariant core,
+        about 1.4 for features that have nothing to do with each other. Infinite if the output does not vary.
+
+    Raises
+    ------
+    MisfitError
+        If O is not a multiple of 4, the output has no multiple of O channels, or the core cannot take turned images.
+    """
+    if isinstance(n_orientations, bool) or n_orientations < 4 or n_orientations % 4:
+        raise MisfitError(
+            f"n_orientations is {n_orientations}; it must be a multiple of 4: only a turn by 90 degrees turns the grid "
+            "of pixels onto itself.",
+            setting="n_orientations",
+        )
+    with evaluating(core), torch.no_grad():
+        output = core(images)
+        turned = _turned_output(core, images, output)
+    if output.ndim != 4 or output.shape[1] % n_orientations:
+        raise MisfitError(
+            f"the core's output has the shape {tuple(output.shape)}; it must be (batch, channels, height, width), with "
+            f"a multiple of {n_orientations} channels.",
+            setting="n_orientations",
+        )
+    found = turned.double().unflatten(1, (n_orientations, -1))
+    maps = output.double().rot90(1, (2, 3)).unflatten(1, (n_orientations, -1))
+    quarter = n_orientations // 4
+    errors = [(found - maps.roll(step, dims=1)).square().mean() for step in (quarter, -quarter)]
+    return float((torch.stack(errors).min() / output.double().var(correction=0)).sqrt().nan_to_num(nan=torch.inf))
+
+
+def check_equivariance(core: nn.Module, images: Tensor, n_orientations: int, *, tolerance: float = TOLERANCE) -> float:
+    """Return :func:`equivariance_error`, or refuse a core for which it is too large.
+
+    Parameters
+    ----------
+    core, images, n_orientations
+        As of :func:`equivariance_error`.
+    tolerance
+        Largest error that is allowed.
+
+    Raises
+    ------
+    MisfitError
+        If the core is not rotation-equivariant, with the measured error.
+    """
+    check_number("tolerance", tolerance, above=0)
+    error = equivariance_error(core, images, n_orientations)
+    if not error <= tolerance:
+        raise MisfitError(
+            f"the core is not rotation-equivariant: turning the images by 90 degrees changes its output by {error:.3g} "
+            f"of its standard deviation beyond a shift of {n_orientations} orientations by {n_orientations // 4}; "
+            f"{tolerance:g} is allowed. Readout vectors can be aligned only if the core's channels are orientation-major "
+            "(orientations, then features), and n_orientations is the core's.",
+            setting="n_orientations",
+        )
+    return error
+
+
+def _turned_output(core: nn.Module, images: Tensor, output: Tensor) -> Tensor:
+    try:
+        turned = core(images.rot90(1, (2, 3)))
+    except RuntimeError as error:
+        raise MisfitError(
+            f"the core cannot take images of {images.shape[3]} x {images.shape[2]} pixels, which those of "
+            f"{images.shape[2]} x {images.shape[3]} become when they are turned: give square ones "
+            f"({str(error).splitlines()[0]})."
+        ) from error
+    if turned.shape[2:] != output.shape[:1:-1]:
+        raise MisfitError(
+            f"the core's output for turned images is {tuple(turned.shape[2:])} and for those as they are "
+            f"{tuple(output.shape[2:])}; give square images."
+        )
+    return turned

@@ -1,0 +1,18 @@
+"""Rotation-invariant clustering (Ustyuzhaninov et al. 2020): readout vectors turned to a common orientation."""
+
+from typing import TYPE_CHECKING
+
+import lazy_loader as _lazy
+
+if TYPE_CHECKING:
+    from december_plugin.rotation.alignment import RotationAlignment as RotationAlignment
+    from december_plugin.rotation.amplitudes import fourier_amplitudes as fourier_amplitudes
+    from december_plugin.rotation.shifts import cyclic_mean as cyclic_mean
+    from december_plugin.rotation.shifts import shifted as shifted
+
+_NAMES = {
+    "alignment": ["RotationAlignment"],
+    "amplitudes": ["fourier_amplitudes"],
+    "shifts": ["cyclic_mean", "shifted"],
+}
+__getattr__, __dir__, __all__ = _lazy.attach(__name__, submod_attrs=_NAMES)

@@ -1,0 +1,279 @@
+"""Alignment of the readout vectors of a rotation-equivariant model, as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from december_plugin.embeddings.space import checked_covariance, covariance_root
+from december_plugin.errors import AlignmentError, EmbeddingError
+from december_plugin.rotation.fitting import (
+    PAPER_BETAS,
+    RAMP_BETA,
+    FittedAngles,
+    fit_as_in_the_paper,
+    fit_by_ramp,
+)
+from december_plugin.rotation.objective import AlignmentObjective, alignment_loss
+from december_plugin.rotation.settling import best_angles
+from december_plugin.rotation.shifts import cyclic_mean, shape_of, shifted
+from december_plugin.validation.checks import check_bool, check_choice, check_count, check_number
+
+Floats = npt.NDArray[np.float64]
+Schedule = Literal["ramp", "paper"]
+
+LEAST_TEMPERATURE = 5.0  # of a fit of the paper's schedule that counts
+BETAS: Mapping[str, tuple[float, ...]] = MappingProxyType({"ramp": (RAMP_BETA,), "paper": PAPER_BETAS})
+_FITS: Mapping[str, Callable[..., FittedAngles]] = MappingProxyType(
+    {"ramp": fit_by_ramp, "paper": fit_as_in_the_paper}
+)
+
+
+@dataclass(frozen=True)
+class AlignmentRun:
+    """One of the fits of which the best counts.
+
+    Attributes
+    ----------
+    restart
+        Which of the random starts, from 0.
+    beta
+        Weight of the reconstruction.
+    temperature
+        The temperature T that was reached.
+    alignment_loss
+        Mean over pairs of the distance between linearly shifted vectors.
+    """
+
+    restart: int
+    beta: float
+    temperature: float
+    alignment_loss: float
+
+
+class RotationAlignment(TransformerMixin, BaseEstimator):
+    """Turns the readout vectors of a rotation-equivariant model to a common orientation.
+
+    Neurons that compute the same thing at different orientations have readout vectors that are cyclic shifts of each
+    other along the orientations of the core. Each vector gets an angle, so that distances between all shifted vectors
+    are as small as possible; clusters of what comes out do not depend on preferred orientations.
+
+    As in the published code, every vector is divided by its length first. What is reported, and what restarts are
+    compared by, is the paper's loss, the mean distance between linearly shifted vectors, whatever was minimised.
+
+    Parameters
+    ----------
+    n_orientations
+        Orientations ``O`` of the core. Vectors are orientation-major: entry ``o F + f`` belongs to feature f at
+        orientation o.
+    schedule
+        ``"ramp"``: temperatures 0.5, 1, 2, 4 and 8 of the relaxed shift, one after the other, then a learned one, 400
+        steps in all; with ``power=2`` every neuron takes in the end the best of all angles given the mean of all.
+        ``"paper"``: angles and temperature together, for 20 weights of the reconstruction from 0.001 to 10, of which
+        those count that reach a temperature above 5. It takes many times longer, and in trials it recovered less.
+    power
+        Of the distances that are minimised: 2, as in the published code, in time linear in the number of neurons, or 1,
+        as in the paper, for which all pairs of neurons are looked at in every step.
+    n_restarts
+        Random starts (for each weight of the reconstruction), of which the one with the lowest loss counts.
+    metric
+        Feature covariance (D, D) of the model, of
+        :func:`~december_plugin.embeddings.functional.feature_covariance`. Averaged over cyclic shifts, so that it
+        commutes with them; vectors are then multiplied with its root first, and aligned by what neurons compute. None:
+        the readout vectors as they are.
+    beta
+        Weight of the reconstruction while the temperature is learned, a positive number. None: 10 for the ramp, the
+        paper's 20 for the paper's schedule.
+    normalize
+        Whether what comes out has been divided by its length, too. False: vectors keep their lengths, and angles are
+        those of their directions all the same.
+    random_state
+        Of the starts: an integer from 0 to 2**32 - 1, a :class:`numpy.random.RandomState`, or None. The same integer
+        gives the same angles on the same machine with the same number of threads.
+
+    Attributes
+    ----------
+    angles_
+        (N,) float64, in radians, 0 to 2 pi: by how much each fitted vector is shifted.
+    temperature_
+        The temperature T that was reached. Above 5 the relaxed shift is close to the linear one.
+    beta_
+        Weight of the reconstruction of the fit that counts.
+    loss_before_, alignment_loss_
+        Mean distance between vectors of length 1, before and after their shift.
+    ambiguous_
+        (N,) bool: whether an angle more than 45 degrees away would have been nearly as good; and
+        ``ambiguous_share_``, their share of all neurons. Vectors that hardly change along the orientations, or repeat
+        themselves, have no angle to speak of.
+    mean_
+        (D,) mean of the shifted vectors, to which other ones are aligned.
+    runs_
+        Every fit, as tuple of :class:`AlignmentRun`.
+    n_features_in_
+        Number of entries D of a vector; ``feature_names_in_`` their names, where they came as a data frame.
+
+    Raises
+    ------
+    SettingsError, EmbeddingError
+        Both a :class:`ValueError`: a setting that is not allowed, entries that are not a multiple of the orientations,
+        or vectors of zeros, which have no direction.
+    AlignmentError
+        By ``fit`` with the paper's schedule, if no fit reaches a temperature above 5.
+
+    See Also
+    --------
+    december_plugin.rotation.amplitudes.fourier_amplitudes : needs no alignment; the baseline to compare with.
+
+    References
+    ----------
+    Ustyuzhaninov et al., "Rotation-invariant clustering of neuronal responses in primary visual cortex", ICLR (2020).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.rotation import RotationAlignment
+    >>> tuning = np.array([3.0, 2.0, 1.0, 0.0])  # one feature at four orientations
+    >>> readouts = np.stack([np.roll(tuning, k) for k in (0, 1, 3, 2)])
+    >>> alignment = RotationAlignment(4, random_state=0)
+    >>> aligned = alignment.fit_transform(readouts)
+    >>> bool(np.allclose(aligned, aligned[0]))
+    True
+    >>> round(alignment.loss_before_, 3), round(abs(alignment.alignment_loss_), 3)
+    (0.89, 0.0)
+    """
+
+    def __init__(
+        self,
+        n_orientations: int,
+        *,
+        schedule: Schedule = "ramp",
+        power: int = 2,
+        n_restarts: int = 3,
+        metric: npt.ArrayLike | None = None,
+        beta: float | None = None,
+        normalize: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.n_orientations = n_orientations
+        self.schedule = schedule
+        self.power = power
+        self.n_restarts = n_restarts
+        self.metric = metric
+        self.beta = beta
+        self.normalize = normalize
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> RotationAlignment:
+        """Align readout vectors (N, O * F), N at least 2; ``y`` is ignored."""
+        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        self._check_settings()
+        self._root = self._metric_root(X.shape[1])
+        directions, _ = self._directions(X)
+        objective = AlignmentObjective(torch.from_numpy(self._by_orientation(directions)), self.power)
+        fits = self._fits(objective, directions)
+        counted = self._that_count(list(fits))
+        best = min(counted, key=lambda run: run.alignment_loss)
+        self.runs_ = tuple(fits)
+        self.angles_ = fits[best].angles
+        self.temperature_, self.beta_, self.alignment_loss_ = best.temperature, best.beta, best.alignment_loss
+        self.loss_before_ = alignment_loss(directions, np.zeros(len(directions)), self.n_orientations)
+        self.mean_ = shifted(directions, self.angles_, self.n_orientations).mean(axis=0)
+        self.ambiguous_ = self._towards_mean(directions).ambiguous
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None) -> Floats:
+        """Align readout vectors (N, O * F), and return them shifted by their angles, (N, O * F) float64."""
+        self.fit(X)
+        return self._shifted(validate_data(self, X, dtype=np.float64, reset=False), self.angles_)
+
+    def transform(self, X: Any) -> Floats:
+        """Return readout vectors (N, O * F), each shifted to where it is nearest to the mean of the fitted ones.
+
+        For the fitted vectors this is what ``fit_transform`` returned, except where the angles were not found in this
+        way: with the paper's schedule, or with ``power=1``.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        directions, _ = self._directions(X)
+        return self._shifted(X, self._towards_mean(directions).angles)
+
+    @property
+    def ambiguous_share_(self) -> float:
+        """Share of the fitted neurons whose angle is ambiguous, 0 to 1."""
+        if not hasattr(self, "ambiguous_"):
+            raise AttributeError("ambiguous_share_ is there once the alignment is fitted.")
+        return float(self.ambiguous_.mean())
+
+    def _check_settings(self) -> None:
+        check_choice("schedule", self.schedule, tuple(_FITS))
+        check_choice("power", self.power, (1, 2))
+        check_count("n_restarts", self.n_restarts)
+        check_bool("normalize", self.normalize)
+        if self.beta is not None:
+            check_number("beta", self.beta, above=0)
+
+    def _metric_root(self, n_features: int) -> Floats | None:
+        shape_of(n_features, self.n_orientations)
+        if self.metric is None:
+            return None
+        sigma = checked_covariance(self.metric, n_features=n_features)
+        return covariance_root(cyclic_mean(sigma, self.n_orientations))
+
+    def _by_orientation(self, vectors: Floats) -> Floats:
+        return vectors.reshape(len(vectors), *shape_of(vectors.shape[1], self.n_orientations))
+
+    def _directions(self, X: Floats) -> tuple[Floats, Floats]:
+        """Return the vectors in the coordinates of the alignment, with length 1, and their lengths (N, 1)."""
+        vectors = X if self._root is None else X @ self._root
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        is_zero = lengths[:, 0] <= np.finfo(np.float64).eps * np.linalg.norm(X, axis=1)
+        if is_zero.any():
+            what = "readout vectors are" if self._root is None else "functional embeddings, the drives of neurons, are"
+            raise EmbeddingError(
+                f"{is_zero.sum()} of {len(X)} {what} zero, the first that of row {int(is_zero.argmax())}: they have no "
+                "direction that could be aligned. Leave these neurons out."
+            )
+        return vectors / lengths, lengths
+
+    def _fits(self, objective: AlignmentObjective, directions: Floats) -> dict[AlignmentRun, FittedAngles]:
+        betas = BETAS[self.schedule] if self.beta is None else (float(self.beta),)
+        random = check_random_state(self.random_state)
+        starts = [random.uniform(0, 2 * np.pi, len(directions)) for _ in range(self.n_restarts)]
+        found = {}
+        for restart, start in enumerate(starts):
+            for beta in betas:
+                fitted = _FITS[self.schedule](objective, start=start, beta=beta)
+                loss = alignment_loss(directions, fitted.angles, self.n_orientations)
+                found[AlignmentRun(restart, beta, fitted.temperature, loss)] = fitted
+        return found
+
+    def _that_count(self, runs: list[AlignmentRun]) -> list[AlignmentRun]:
+        if self.schedule != "paper":
+            return runs
+        counted = [run for run in runs if run.temperature > LEAST_TEMPERATURE]
+        if not counted:
+            warmest = max(runs, key=lambda run: run.temperature)
+            raise AlignmentError(
+                f"none of {len(runs)} fits reached a temperature above {LEAST_TEMPERATURE:g}, from which on the relaxed "
+                f"shift is one: the largest was {warmest.temperature:.3g}, with beta {warmest.beta:.3g}. Use "
+                'schedule="ramp", or a larger beta.'
+            )
+        return counted
+
+    def _towards_mean(self, directions: Floats) -> Any:
+        mean = self._by_orientation(self.mean_[None])[0]
+        return best_angles(self._by_orientation(directions), mean)
+
+    def _shifted(self, X: Floats, angles: Floats) -> Floats:
+        directions, lengths = self._directions(X)
+        found = shifted(directions, angles, self.n_orientations)
+        return found if self.normalize else found * lengths

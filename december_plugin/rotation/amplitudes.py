@@ -1,0 +1,41 @@
+"""The baseline to print beside every alignment: amplitudes of the Fourier transform along the orientations.
+
+A shift changes the phases alone, so amplitudes need no alignment. How features lie relative to each other, and
+relative to their own harmonics, is lost with the phases.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from december_plugin.rotation.shifts import checked_readouts
+
+
+def fourier_amplitudes(readouts: npt.ArrayLike, n_orientations: int) -> npt.NDArray[np.float64]:
+    """Return the amplitudes of readout vectors at every frequency along the orientations.
+
+    Parameters
+    ----------
+    readouts
+        (N, O * F), orientation-major.
+    n_orientations
+        O.
+
+    Returns
+    -------
+    ndarray
+        (N, (O // 2 + 1) * F) float64, frequency-major, as long as the readout vectors: a shift by whole steps changes
+        nothing.
+
+    Raises
+    ------
+    EmbeddingError, MisfitError
+        If the vectors are not finite, or their entries not a multiple of O.
+    """
+    vectors = checked_readouts(readouts, n_orientations)
+    amplitudes = np.abs(np.fft.rfft(vectors, axis=1, norm="ortho"))
+    # All frequencies but 0 and the highest of an even O are there twice, as their negatives.
+    counts = [1 if 2 * k % n_orientations == 0 else 2 for k in range(amplitudes.shape[1])]
+    found = amplitudes * np.sqrt(counts)[:, None]
+    return np.asarray(found.reshape(len(vectors), -1))

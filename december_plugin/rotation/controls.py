@@ -1,0 +1,58 @@
+"""Controls: readout vectors whose structure is destroyed, to be aligned and clustered in the same way.
+
+Whatever clusters are found in them are no evidence of types (Ustyuzhaninov et al. 2020, appendix A).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from december_plugin.rotation.shifts import checked_readouts
+from december_plugin.validation.checks import check_choice, check_seed
+
+Control = Literal["features", "neurons"]
+CONTROLS: tuple[Control, ...] = ("features", "neurons")
+
+
+def permuted_readouts(
+    readouts: npt.ArrayLike, n_orientations: int, *, control: Control, seed: int = 0
+) -> npt.NDArray[np.float64]:
+    """Return readout vectors with their features permuted; how a feature is tuned to orientation is kept.
+
+    Parameters
+    ----------
+    readouts
+        (N, O * F), orientation-major.
+    n_orientations
+        O.
+    control
+        "features": every neuron's features are permuted, by a permutation of its own. "neurons": every feature is
+        permuted across neurons, by a permutation of its own, so that each keeps its distribution.
+    seed
+        Of the permutations, 0 to 2**32 - 1.
+
+    Returns
+    -------
+    ndarray
+        (N, O * F) float64.
+
+    Raises
+    ------
+    SettingsError, EmbeddingError
+        For an unknown control, or vectors that are not finite or whose entries are not a multiple of O.
+    """
+    check_choice("control", control, CONTROLS)
+    vectors = checked_readouts(readouts, n_orientations)
+    rng = np.random.default_rng(check_seed("seed", seed))
+    n, _, n_features = vectors.shape
+    neurons, features = np.arange(n)[:, None], np.arange(n_features)[None, :]
+    if control == "features":
+        features = rng.permuted(np.broadcast_to(features, (n, n_features)), axis=1)
+    else:
+        neurons = rng.permuted(np.broadcast_to(neurons, (n, n_features)), axis=0)
+    # Indices around a slice come first in the result: (neurons, features, orientations).
+    permuted = vectors[neurons, :, features].transpose(0, 2, 1)
+    return np.ascontiguousarray(permuted).reshape(n, -1)
