@@ -459,6 +459,30 @@ def select_n_clusters(
     return Selection(best[0], as_good, is_inside=True)
 
 
+def smallest_within_error(tried: Sequence[int], values: Sequence[float], errors: Sequence[float]) -> int | None:
+    """Return the smallest K whose value is within the error of the largest one; None if no value is known.
+
+    The reading of a likelihood that rises to a plateau, where no K is best: the plateau begins there (the choice made
+    for Ustyuzhaninov et al. 2020, section 5.2). Unlike :func:`select_n_clusters` it always gives an answer.
+
+    Parameters
+    ----------
+    tried
+        Numbers of clusters K.
+    values
+        The criterion at each, larger is better, e.g. the mean of :func:`held_out_log_likelihood`; NaN where it is not
+        known.
+    errors
+        Its uncertainty, one standard error. That at the best K counts; NaN counts as 0.
+    """
+    known = [(v, -int(k), e) for k, v, e in zip(tried, values, errors, strict=True) if math.isfinite(v)]
+    if not known:
+        return None
+    best, _, error = max(known)
+    least = best - error if math.isfinite(error) else best
+    return min(-negative for value, negative, _ in known if value >= least)
+
+
 def format_range(as_good: Sequence[int]) -> str:
     """Return a range of K in words: "5" or "3 to 8"."""
     return f"{as_good[0]}" if as_good[0] == as_good[-1] else f"{as_good[0]} to {as_good[-1]}"

@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from december_plugin.embeddings.space import checked_covariance, covariance_root
-from december_plugin.errors import AlignmentError, EmbeddingError
+from december_plugin.errors import AlignmentError, EmbeddingError, SettingsError
 from december_plugin.rotation.fitting import (
     PAPER_BETAS,
     RAMP_BETA,
@@ -76,8 +76,9 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
         Orientations ``O`` of the core. Vectors are orientation-major: entry ``o F + f`` belongs to feature f at
         orientation o.
     schedule
-        ``"ramp"``: temperatures 0.5, 1, 2, 4 and 8 of the relaxed shift, one after the other, then a learned one, 400
-        steps in all; with ``power=2`` every neuron takes in the end the best of all angles given the mean of all.
+        ``"ramp"``: temperatures 0.5, 1, 2, 4 and 8 of the relaxed shift, one after the other, then a learned one. With
+        ``power=2`` every neuron takes in turn the best angle given the mean of all, in the end of the linear shift; with
+        ``power=1`` there are 400 gradient steps.
         ``"paper"``: angles and temperature together, for 20 weights of the reconstruction from 0.001 to 10, of which
         those count that reach a temperature above 5. It takes many times longer, and in trials it recovered less.
     power
@@ -215,7 +216,8 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
 
     def _check_settings(self) -> None:
         check_choice("schedule", self.schedule, tuple(_FITS))
-        check_choice("power", self.power, (1, 2))
+        if self.power not in (1, 2):
+            raise SettingsError(f"power is {self.power!r}, but must be 1 or 2.", setting="power")
         check_count("n_restarts", self.n_restarts)
         check_bool("normalize", self.normalize)
         if self.beta is not None:

@@ -14,15 +14,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from december_plugin.rotation.objective import AlignmentObjective
 from december_plugin.rotation.settling import settled_angles
+from december_plugin.rotation.shifts import relaxed_weights
 
 RAMP = (0.5, 1.0, 2.0, 4.0, 8.0)
-RAMP_STEPS = 60  # at each temperature
+RAMP_PASSES = 20  # at each temperature, at most
+N_ANGLES = 64  # of a turn, that neurons choose from
+RAMP_STEPS = 60  # with power 1, at each temperature
 LAST_STEPS = 100  # with the temperature learned: 400 in all
 RAMP_RATE = 0.1  # radians per step, about
+TEMPERATURES = (1e-2, 1e3)  # of which one is learned
 RAMP_BETA = 10.0
 
 PAPER_BETAS = tuple(float(beta) for beta in np.logspace(-3, 1, 20))
@@ -45,8 +50,9 @@ class FittedAngles:
 def fit_by_ramp(objective: AlignmentObjective, *, start: npt.NDArray[np.float64], beta: float) -> FittedAngles:
     """Minimise the objective at fixed temperatures that rise, and then with a learned one.
 
-    With power 2 every neuron takes in the end the best of all angles given the mean of all, until none changes: angles
-    of the linear shift that no neuron can improve on by itself.
+    With power 2, every neuron takes at each temperature the best of 64 angles given the mean of all, and the mean is
+    taken again (no step can raise the objective); in the end it takes the best of all angles of the linear shift, until
+    none changes, and the temperature is learned for these. With power 1 there is no such mean: gradient steps.
 
     Parameters
     ----------
@@ -57,6 +63,39 @@ def fit_by_ramp(objective: AlignmentObjective, *, start: npt.NDArray[np.float64]
     beta
         Weight of the reconstruction while the temperature is learned.
     """
+    if objective.power == 1:
+        return _descended(objective, start, beta)
+    with torch.no_grad():
+        angles = settled_angles(objective.vectors.numpy(), _alternated(objective, start))
+        found = minimize_scalar(
+            lambda log_t: float(objective(torch.from_numpy(angles), float(np.exp(log_t)), beta)),
+            bounds=np.log(TEMPERATURES),
+            method="bounded",
+        )
+    return FittedAngles(angles, float(np.exp(found.x)))
+
+
+def _alternated(objective: AlignmentObjective, start: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return angles (N,) after passes in which every neuron takes the best angle given the mean of all."""
+    vectors, n_orientations = objective.vectors, objective.vectors.shape[1]
+    flat, angles = vectors.flatten(1), torch.from_numpy(start)
+    grid = torch.arange(N_ANGLES, dtype=angles.dtype) * (2 * math.pi / N_ANGLES)
+    for temperature in RAMP:
+        shifts = relaxed_weights(grid, temperature, n_orientations)
+        squared = objective.squared_lengths_of_all(shifts)
+        before = None
+        for _ in range(RAMP_PASSES):
+            mean = objective.sum_of_shifts(relaxed_weights(angles, temperature, n_orientations)) / len(vectors)
+            back = torch.stack([mean.roll(-k, dims=0).flatten() for k in range(n_orientations)], dim=1)
+            best = torch.addmm(squared, flat @ back, shifts.mT, alpha=-2).argmin(dim=1)
+            angles = grid[best]
+            if before is not None and torch.equal(best, before):
+                break
+            before = best
+    return angles.numpy()
+
+
+def _descended(objective: AlignmentObjective, start: npt.NDArray[np.float64], beta: float) -> FittedAngles:
     angles = torch.tensor(start, requires_grad=True)
     for temperature in RAMP:
         optimizer = torch.optim.Adam([angles], lr=RAMP_RATE)
@@ -66,10 +105,7 @@ def fit_by_ramp(objective: AlignmentObjective, *, start: npt.NDArray[np.float64]
     optimizer = torch.optim.Adam([angles, learned], lr=RAMP_RATE)
     for _ in range(LAST_STEPS):
         _step(optimizer, objective, angles, learned, beta)
-    found = _fitted(angles, learned)
-    if objective.power == 1:
-        return found
-    return FittedAngles(settled_angles(objective.vectors.numpy(), found.angles), found.temperature)
+    return _fitted(angles, learned)
 
 
 def fit_as_in_the_paper(objective: AlignmentObjective, *, start: npt.NDArray[np.float64], beta: float) -> FittedAngles:

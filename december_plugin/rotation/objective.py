@@ -54,6 +54,11 @@ class AlignmentObjective:
         squared = self._squared_lengths(difference)
         return (squared if self.power == 2 else squared.clamp_min(torch.finfo(squared.dtype).tiny).sqrt()).mean()
 
+    def squared_lengths_of_all(self, weights: Tensor) -> Tensor:
+        """Return the squared lengths (N, A) of the means of every vector's shifts, for A rows of weights (A, O)."""
+        transformed = torch.fft.rfft(weights, dim=1)
+        return self._spectra @ (transformed.real.square() + transformed.imag.square()).mT
+
     def _squared_lengths(self, weights: Tensor) -> Tensor:
         transformed = torch.fft.rfft(weights, dim=1)
         return ((transformed.real.square() + transformed.imag.square()) * self._spectra).sum(dim=1)

@@ -53,18 +53,21 @@ def best_angles(vectors: Floats, target: Floats) -> BestAngles:
     target
         (O, F).
     """
-    products, squares = _products(vectors, target), np.einsum("nof,nof->n", vectors, vectors)
-    steps, squared = _best_of_every_step(vectors, products, squares)
-    rows, n = np.arange(len(vectors)), vectors.shape[1]
+    distances = _SquaredDistances(vectors, target)
+    steps = distances.best_of_every_step()
+    squared = distances.at(steps)
+    rows, per_radian = np.arange(len(vectors)), vectors.shape[1] / (2 * np.pi)
+    angles = np.mod(steps / per_radian, 2 * np.pi)
     best = squared.argmin(axis=1)
-    angles = np.mod(steps * (2 * np.pi / n), 2 * np.pi)
     chosen, least = angles[rows, best], squared[rows, best]
     # A parabola is largest at an end: after a whole number of steps.
-    spread = squares - 2 * products.min(axis=1) - least
+    spread = distances.at(np.arange(vectors.shape[1])[None]).max(axis=1) - least
     apart = np.abs(angles - chosen[:, None])
-    is_far = np.minimum(apart, 2 * np.pi - apart) > FAR + ROUNDING
-    rivals = np.where(is_far, squared, np.inf).min(axis=1)
-    return BestAngles(chosen, (rivals - least < AMBIGUOUS * spread) | (spread <= ROUNDING * squares))
+    far = np.where(np.minimum(apart, 2 * np.pi - apart) > FAR, squared, np.inf)
+    nearest_far = distances.at((chosen[:, None] + [-FAR, FAR]) * per_radian)
+    rivals = np.minimum(far.min(axis=1), nearest_far.min(axis=1))
+    is_flat = spread <= ROUNDING * distances.squares[:, 0]
+    return BestAngles(chosen, (rivals - least < AMBIGUOUS * spread) | is_flat)
 
 
 def settled_angles(vectors: Floats, start: Floats) -> Floats:
@@ -92,22 +95,28 @@ def settled_angles(vectors: Floats, start: Floats) -> Floats:
 
 
 
-def _best_of_every_step(vectors: Floats, products: Floats, squares: Floats) -> tuple[Floats, Floats]:
-    """Return where in each of O steps a vector is nearest to the target, and the squared distance there.
+class _SquaredDistances:
+    """Squared distances of linearly shifted vectors to a target, less the squared length of the target."""
 
-    (N, O), in steps from 0 to O, and (N, O), less the squared length of the target.
-    """
-    here, there = products, np.roll(products, -1, axis=1)
-    curvature = (squares - (vectors * np.roll(vectors, 1, axis=1)).sum(axis=(1, 2)))[:, None]
-    # A vector that a shift does not change is as good everywhere: it stays at the start of the step.
-    changes = np.broadcast_to(curvature > ROUNDING * squares[:, None], here.shape)
-    part = np.divide(there - here, 2 * curvature, out=np.full_like(here, -0.5), where=changes)
-    part = np.clip(0.5 + part, 0.0, 1.0)
-    squared = squares[:, None] - 2 * here + 2 * part * (here - there - curvature) + 2 * curvature * part**2
-    return np.arange(vectors.shape[1]) + part, squared
+    def __init__(self, vectors: Floats, target: Floats) -> None:
+        back = np.stack([np.roll(target, -k, axis=0).ravel() for k in range(len(target))], axis=1)
+        self.squares = np.einsum("nof,nof->n", vectors, vectors)[:, None]
+        self._products = vectors.reshape(len(vectors), -1) @ back
+        self._curvature = self.squares - np.einsum("nof,nof->n", vectors, np.roll(vectors, 1, axis=1))[:, None]
 
+    def at(self, steps: Floats) -> Floats:
+        """Return them (N, A) after shifts by steps (N, A), or (1, A), whole or not."""
+        whole = np.floor(steps).astype(np.int64)
+        part, n = steps - whole, self._products.shape[1]
+        rows = np.arange(len(self._products))[:, None]
+        here, there = self._products[rows, whole % n], self._products[rows, (whole + 1) % n]
+        rise = here - there - self._curvature
+        return np.asarray(self.squares - 2 * here + 2 * part * rise + 2 * self._curvature * part**2)
 
-def _products(vectors: Floats, target: Floats) -> Floats:
-    """Return the inner products (N, O) of the target with the vectors, shifted by every whole number of steps."""
-    back = np.stack([np.roll(target, -k, axis=0).ravel() for k in range(len(target))], axis=1)
-    return np.asarray(vectors.reshape(len(vectors), -1) @ back)
+    def best_of_every_step(self) -> Floats:
+        """Return where between each whole number of steps and the next they are least, (N, O), from 0 to O."""
+        gain = np.roll(self._products, -1, axis=1) - self._products
+        # A vector that a shift does not change is as good everywhere: it stays at the start of the step.
+        changes = np.broadcast_to(self._curvature > ROUNDING * self.squares, gain.shape)
+        part = np.divide(gain, 2 * self._curvature, out=np.full_like(gain, -0.5), where=changes)
+        return np.asarray(np.arange(gain.shape[1]) + np.clip(0.5 + part, 0.0, 1.0))

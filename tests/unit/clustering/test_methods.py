@@ -28,6 +28,16 @@ def test_the_space_is_stored_only_where_it_is_not_that_of_the_readout_vectors(me
     assert canonical_settings(method, {"space": "functional"}) == {**defaults, "space": "functional"}
 
 
+def test_the_covariance_is_stored_only_where_it_is_not_diagonal():
+    defaults = canonical_settings("gmm", {})
+    assert defaults == {"max_iter": 500, "n_init": 5, "reg_covar": 1e-6, "seed": 0, "tol": 1e-5}  # as it always was
+    assert canonical_settings("gmm", {"covariance": "diagonal"}) == defaults
+    assert canonical_settings("gmm", {"covariance": "spherical"}) == {**defaults, "covariance": "spherical"}
+    ((name, error),) = setting_mistakes("gmm", {"covariance": "full"})
+    assert name == "covariance"
+    assert str(error) == "covariance is 'full', which is unknown. Allowed: diagonal, spherical."
+
+
 def test_the_space_is_found_in_stored_settings_and_the_rest_is_the_methods():
     stored = canonical_settings("kmeans", {"normalize": "l2", "seed": 3})
     assert embedding_space(stored) == EmbeddingSpace(normalize="l2")

@@ -170,6 +170,15 @@ class TestGaussianMixture:
         with pytest.raises(SettingsError, match=re.escape(message)):
             cluster_readouts(planted()[0], method="gmm", n_clusters=4, **settings)
 
+    def test_spherical_covariances_are_scikit_learns(self):
+        vectors = planted(seed=2)[0] * [1, 1, 1, 1, 3]
+        found = cluster_readouts(vectors, method="gmm", n_clusters=4, covariance="spherical")
+        settings = {"n_init": 5, "max_iter": 500, "tol": 1e-5, "random_state": 0}
+        expected = GaussianMixture(4, covariance_type="spherical", **settings).fit(vectors.astype(np.float64))
+        np.testing.assert_array_equal(found.labels, expected.predict(vectors.astype(np.float64)))
+        assert found.log_likelihood == pytest.approx(expected.score(vectors.astype(np.float64)))
+        assert found.settings["covariance"] == "spherical"
+
     def test_clusters_without_spread(self):
         vectors = np.repeat(np.eye(3), 4, axis=0)
         assert cluster_readouts(vectors, method="gmm", n_clusters=3).converged

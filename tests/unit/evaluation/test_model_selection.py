@@ -24,6 +24,7 @@ from december_plugin.evaluation.model_selection import (
     held_out_log_likelihood,
     select_n_clusters,
     silhouette,
+    smallest_within_error,
 )
 from december_plugin.findings.cluster_counts import choose_cluster_count
 
@@ -69,12 +70,26 @@ def test_held_out_likelihood_of_the_t_mixture():
     assert found.values[0] == pytest.approx(mixture.score(torch.as_tensor(vectors[order[:30]])))
 
 
-@pytest.mark.parametrize("weights", ["uniform", "learned"])
-def test_bic_counts_parameters(weights):
+def test_held_out_likelihood_of_spherical_clusters():
     vectors, _ = planted(60)
-    fitted = GaussianMixture(3, covariance_type="diag", random_state=0).fit(vectors)
+    found = held_out_log_likelihood(
+        vectors, method="gmm", n_clusters=3, n_splits=2, settings={"covariance": "spherical"}
+    )
+    (split_seed, _) = spawn_seeds(0, 2)
+    order = np.random.default_rng(split_seed).permutation(60)
+    settings = {"covariance_type": "spherical", "reg_covar": 1e-6, "max_iter": 500, "tol": 1e-5}
+    fitted = GaussianMixture(3, random_state=split_seed, **settings).fit(vectors[order[20:]])
+    assert found.values[0] == pytest.approx(fitted.score(vectors[order[:20]]))
+
+
+@pytest.mark.parametrize("covariance", ["diagonal", "spherical"])
+@pytest.mark.parametrize("weights", ["uniform", "learned"])
+def test_bic_counts_parameters(weights, covariance):
+    vectors, _ = planted(60)
+    kind = {"diagonal": "diag", "spherical": "spherical"}[covariance]
+    fitted = GaussianMixture(3, covariance_type=kind, random_state=0).fit(vectors)
     found = bayesian_information_criterion(
-        fitted.score(vectors), n_neurons=60, n_features=5, n_clusters=3, weights=weights
+        fitted.score(vectors), n_neurons=60, n_features=5, n_clusters=3, weights=weights, covariance=covariance
     )
     expected = fitted.bic(vectors) - (2 * np.log(60) if weights == "uniform" else 0)
     assert found == pytest.approx(expected)
@@ -152,6 +167,20 @@ TRIED = [2, 3, 4, 5, 6, 7, 8, 10]
 def said(*as_good: int, is_inside: bool = True) -> Selection:
     alone = len(as_good) == 1 and is_inside
     return Selection(as_good[0] if alone else None, as_good, "" if alone else "no", is_inside)
+
+
+@pytest.mark.parametrize(
+    ("values", "errors", "expected"),
+    [
+        ([1.0, 2.0, 3.0, 3.2, 3.1], [0.3] * 5, 4),
+        ([1.0, 2.0, 3.0, 3.2, 3.1], [9.0, 9.0, 9.0, 0.1, 9.0], 5),
+        ([3.2, np.nan, 3.0, 3.2, 3.1], [np.nan] * 5, 2),
+        ([np.nan, np.nan, np.nan, np.nan, 1.0], [0.0] * 5, 6),
+        ([np.nan] * 5, [0.0] * 5, None),
+    ],
+)
+def test_a_plateau_begins_at_the_smallest_within_the_error(values, errors, expected):
+    assert smallest_within_error([2, 3, 4, 5, 6], values, errors) == expected
 
 
 def test_two_criteria_agree_and_their_ranges_are_the_uncertainty():

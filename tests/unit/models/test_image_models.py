@@ -19,6 +19,7 @@ from torch import nn
 from december_plugin.embeddings.readout_vectors import readout_embeddings, unit_ids_of
 from december_plugin.errors import SettingsError
 from december_plugin.models import (
+    equivariant_core_factorized_readout,
     equivariant_core_gaussian_readout,
     stacked_core_attention_readout,
     stacked_core_factorized_readout,
@@ -41,6 +42,7 @@ MODELS = {
     ),
     "factorized": (stacked_core_factorized_readout, {**SMALL, "readout_regularizer": "adaptive_log_norm"}, 4),
     "equivariant": (equivariant_core_gaussian_readout, {**TURNED, "gamma_hidden": 0.1}, 8),
+    "equivariant, factorized": (equivariant_core_factorized_readout, TURNED, 8),
 }
 
 
@@ -173,6 +175,19 @@ class TestEquivariance:
         readout._features.data = rolled.reshape(readout._features.shape)
         after = model(images.rot90(1, (2, 3)), data_key="a")
         torch.testing.assert_close(after, before, rtol=0, atol=1e-12)
+
+    def test_a_turned_mask_and_a_rolled_vector_answer_the_turned_image_alike(self):
+        info = {"a": {"input_dimensions": [1, 1, 11, 11], "output_dimension": 4}}
+        model = equivariant_core_factorized_readout(None, 2, data_info=info, **TURNED).double().eval()
+        readout, images = model.readout["a"], torch.randn(5, 1, 11, 11, dtype=torch.float64)
+        readout.features.data.normal_()
+        readout.spatial.data.normal_()
+        before = model(images, data_key="a")
+        readout.spatial.data = readout.spatial.data.rot90(1, (1, 2))
+        vectors = torch.as_tensor(readout_embeddings(model).vectors.reshape(4, 4, 2))  # orientation-major
+        readout.features.data.copy_(vectors.roll(1, dims=1).reshape(4, 8).reshape(readout.features.shape))
+        after = model(images.rot90(1, (2, 3)), data_key="a")
+        torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
 
     @pytest.mark.parametrize("size", [3, 5, 8, 13])
     def test_the_filters_are_neuralpredictors_hermite_functions(self, size, monkeypatch):

@@ -28,6 +28,7 @@ IMAGE_MODELS = {
     "stacked_core_attention_readout": SMALL,
     "stacked_core_factorized_readout": SMALL,
     "equivariant_core_gaussian_readout": TURNED,
+    "equivariant_core_factorized_readout": TURNED,
     "task_core_attention_readout": {"layer": "bn1"},
 }
 CORES = {**dict.fromkeys(IMAGE_MODELS, INFO), "movie_core_gaussian_readout": MOVIES}

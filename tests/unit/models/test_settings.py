@@ -42,6 +42,7 @@ SETTINGS = {
         },
     ),
     models.task_core_attention_readout: ((TaskCoreSettings, AttentionReadoutSettings), {"gamma_readout": 1.0}),
+    models.equivariant_core_factorized_readout: ((EquivariantCoreSettings, FactorizedReadoutSettings), {}),
     models.equivariant_core_gaussian_readout: (
         (EquivariantCoreSettings, GaussianReadoutSettings),
         {"grid_mean_predictor": None},

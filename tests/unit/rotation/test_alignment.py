@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from december_plugin.clustering.post_hoc import cluster_readouts
 from december_plugin.embeddings.space import covariance_root
 from december_plugin.errors import AlignmentError, EmbeddingError, MisfitError, SettingsError
-from december_plugin.rotation import RotationAlignment, cyclic_mean, shifted
+from december_plugin.rotation import RotationAlignment, cyclic_mean, fitting, shifted
 from december_plugin.rotation.simulation import simulated_readouts, toy_readouts
 
 O = 8
@@ -104,7 +104,9 @@ def test_a_metric_aligns_what_neurons_compute(planted):
     np.testing.assert_allclose(found.transform(planted.readouts), by_hand.transform(planted.readouts @ root), atol=1e-6)
 
 
-def test_the_paper_s_objective_and_schedule():
+def test_the_papers_objective_and_schedule(monkeypatch):
+    monkeypatch.setattr(fitting, "PAPER_RATE", 0.1)  # ten times as fast
+    monkeypatch.setattr(fitting, "MOST_STEPS", 150)
     toy = toy_readouts(12, seed=2)
     with_distances = RotationAlignment(O, power=1, n_restarts=1, random_state=0).fit(toy.readouts)
     assert with_distances.alignment_loss_ < 0.8 * with_distances.loss_before_
@@ -117,6 +119,17 @@ def test_the_paper_s_objective_and_schedule():
         RotationAlignment(O, schedule="paper", beta=1e-3, n_restarts=1, random_state=0).fit(toy.readouts)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_no_neuron_can_improve_on_its_angle_by_itself(planted, seed):
+    found = RotationAlignment(O, n_restarts=1, random_state=seed).fit(planted.readouts)
+    directions = unit(planted.readouts)
+    for angle in np.linspace(0, 2 * np.pi, 50):
+        moved = shifted(directions, np.full(120, angle), O)
+        aligned = shifted(directions, found.angles_, O)
+        gain = ((aligned - found.mean_) ** 2).sum(axis=1) - ((moved - found.mean_) ** 2).sum(axis=1)
+        assert gain.max() < 1e-6
+
+
 def test_data_frames_keep_their_names(planted, fitted):
     frame = pd.DataFrame(planted.readouts).rename(columns=str)
     assert clone(fitted).fit(frame).feature_names_in_[:2].tolist() == ["0", "1"]
@@ -126,7 +139,7 @@ def test_data_frames_keep_their_names(planted, fitted):
     ("settings", "error", "message"),
     [
         ({"schedule": "slow"}, SettingsError, "schedule is 'slow'"),
-        ({"power": 3}, SettingsError, "power is 3"),
+        ({"power": 3}, SettingsError, "power is 3, but must be 1 or 2."),
         ({"n_restarts": 0}, SettingsError, "n_restarts is 0"),
         ({"beta": 0}, SettingsError, "beta is 0"),
         ({"normalize": "l2"}, SettingsError, "normalize is 'l2'"),

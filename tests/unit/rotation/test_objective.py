@@ -10,7 +10,7 @@ from scipy.spatial.distance import pdist
 from december_plugin.rotation import pair_distances
 from december_plugin.rotation.objective import AlignmentObjective, alignment_loss
 from december_plugin.rotation.pair_distances import mean_distance, mean_squared_distance
-from december_plugin.rotation.shifts import shifted
+from december_plugin.rotation.shifts import shifted, weighted_shifts
 
 O, F = 4, 2
 
@@ -77,6 +77,13 @@ def test_the_objective_is_that_of_a_plain_loop(vectors, power):
     expected = loop_objective(vectors.numpy(), angles.detach().numpy(), 1.7, 0.3, power)
     assert objective(angles, temperature, 0.3).item() == pytest.approx(expected, rel=1e-12)
     assert torch.autograd.gradcheck(lambda a, t: objective(a, t, 0.3), (angles, temperature))
+
+
+def test_squared_lengths_of_all_shifts(vectors):
+    weights = torch.tensor(np.random.default_rng(4).normal(size=(3, O)))
+    found = AlignmentObjective(vectors, 2).squared_lengths_of_all(weights)
+    expected = [weighted_shifts(vectors, row[None]).square().sum(dim=(1, 2)) for row in weights]
+    torch.testing.assert_close(found, torch.stack(expected, dim=1))
 
 
 def test_the_alignment_loss_is_the_mean_distance_of_linear_shifts(vectors):

@@ -1,0 +1,137 @@
+"""What it takes to turn readout vectors to a common orientation, beside the plain way to write it.
+
+The plain way shifts every vector in every step, in a tensor of (neurons, orientations, orientations, features), and
+takes distances between all pairs in one matrix, both on the graph of autograd; with power 2 ours has a closed form for
+the distances and needs no shifted vector, with power 1 it looks at the pairs block by block. Each is measured for some
+steps, one after the other in turn. Then alignments from end to end, with the defaults (3 restarts), each
+in a process of its own, so that its peak is the operating system's count. Seconds are those of the processor, divided
+by the threads, so that other processes count less.
+
+    python benchmarks/alignment.py --size paper
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from december_plugin.rotation import RotationAlignment
+from december_plugin.rotation.objective import AlignmentObjective
+from december_plugin.rotation.shifts import relaxed_weights
+from december_plugin.rotation.simulation import simulated_readouts
+
+O, F = 8, 16
+
+
+@dataclass(frozen=True)
+class Size:
+    """Neurons of the alignments with the seconds and bytes that they may take; neurons and steps of the comparison."""
+
+    targets: tuple[tuple[int, float, float], ...]
+    compared: int
+    steps: int
+
+
+SIZES = {
+    "tiny": Size(((200, 60.0, 1e9),), 100, 2),
+    "paper": Size(((6_005, 60.0, 1e9), (54_569, 300.0, 2e9)), 2_000, 5),
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of an alignment, and the most memory that the process took beside the vectors."""
+
+    seconds: float
+    peak_bytes: int
+    loss_before: float
+    loss_after: float
+
+
+def plain_objective(vectors: torch.Tensor, angles: torch.Tensor, power: int) -> torch.Tensor:
+    """Return the mean distance between relaxed shifts at temperature 1, as it is written down."""
+    rolled = torch.stack([vectors.roll(k, dims=1) for k in range(O)], dim=1)
+    shifted = (relaxed_weights(angles, 1.0, O)[:, :, None, None] * rolled).sum(dim=1).flatten(1)
+    pairs = torch.triu_indices(len(shifted), len(shifted), 1)
+    return torch.cdist(shifted, shifted)[pairs[0], pairs[1]].pow(power).mean()
+
+
+def seconds_per_step(objective: Callable[[torch.Tensor], torch.Tensor], n: int, steps: int) -> float:
+    """Return processor seconds of one value and its gradient, per thread."""
+    angles = torch.zeros(n, dtype=torch.float64, requires_grad=True)
+    start = time.process_time()
+    for _ in range(steps):
+        objective(angles).backward()
+    return (time.process_time() - start) / steps / torch.get_num_threads()
+
+
+def compare(size: Size) -> None:
+    """Print seconds of a step of each power, ours and the plain way in turn."""
+    found = simulated_readouts(size.compared, seed=0).readouts
+    vectors = torch.from_numpy(found.reshape(-1, O, F))
+    print(f"{'a step of ' + format(size.compared, ',') + ' neurons':<28}{'ours':>10}{'plain':>10}{'faster':>9}")
+    for power in (2, 1):
+        ours = AlignmentObjective(vectors, power)
+        ways = [lambda a, o=ours: o(a, 1.0, 0.0), lambda a, p=power: plain_objective(vectors, a, p)]
+        for way in ways:
+            seconds_per_step(way, size.compared, 1)  # what torch does once
+        seconds = np.median([[seconds_per_step(way, size.compared, size.steps) for way in ways] for _ in range(3)], 0)
+        print(f"{'power ' + str(power):<28}{seconds[0]:>8.4f} s{seconds[1]:>8.3f} s{seconds[1] / seconds[0]:>8.1f}x")
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has taken so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def align_here(n: int) -> Measured:
+    readouts = simulated_readouts(n, features="dense", noise=1.0, seed=0).readouts
+    RotationAlignment(O, n_restarts=1, random_state=0).fit(readouts[:10])  # what torch takes once
+    before, start = peak_bytes(), time.process_time()
+    fitted = RotationAlignment(O, random_state=0).fit(readouts)
+    seconds = (time.process_time() - start) / torch.get_num_threads()
+    return Measured(seconds, peak_bytes() - before, fitted.loss_before_, fitted.alignment_loss_)
+
+
+def align(n: int, threads: int) -> Measured:
+    """Measure one alignment in a process of its own."""
+    command = [sys.executable, __file__, "--threads", str(threads), "--neurons", str(n)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return Measured(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="paper", help="default: %(default)s")
+    parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
+    parser.add_argument("--neurons", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(arguments.threads)
+    if arguments.neurons:
+        print(json.dumps(asdict(align_here(arguments.neurons))))
+        return 0
+    size = SIZES[arguments.size]
+    print(f"{O} orientations of {F} features, {arguments.threads} CPU threads\n")
+    compare(size)
+    print(f"\n{'alignment':<18}{'seconds':>9}{'allowed':>9}{'of it':>8}{'peak':>10}{'allowed':>9}{'of it':>8}{'loss':>16}")
+    for n, seconds, taken in size.targets:
+        found = align(n, arguments.threads)
+        print(
+            f"{n:>6,} neurons    {found.seconds:>9.1f}{seconds:>9.0f}{found.seconds / seconds:>8.2f}"
+            f"{found.peak_bytes / 1e6:>7.0f} MB{taken / 1e6:>6.0f} MB{found.peak_bytes / taken:>8.2f}"
+            f"{found.loss_before:>8.3f} to {found.loss_after:.3f}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
