@@ -29,7 +29,7 @@ from december_plugin.rotation.objective import AlignmentObjective
 from december_plugin.rotation.shifts import relaxed_weights
 from december_plugin.rotation.simulation import simulated_readouts
 
-O, F = 8, 16
+ORIENTATIONS, F = 8, 16
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Measured:
 
 def plain_objective(vectors: torch.Tensor, angles: torch.Tensor, power: int) -> torch.Tensor:
     """Return the mean distance between relaxed shifts at temperature 1, as it is written down."""
-    rolled = torch.stack([vectors.roll(k, dims=1) for k in range(O)], dim=1)
-    shifted = (relaxed_weights(angles, 1.0, O)[:, :, None, None] * rolled).sum(dim=1).flatten(1)
+    rolled = torch.stack([vectors.roll(k, dims=1) for k in range(ORIENTATIONS)], dim=1)
+    shifted = (relaxed_weights(angles, 1.0, ORIENTATIONS)[:, :, None, None] * rolled).sum(dim=1).flatten(1)
     pairs = torch.triu_indices(len(shifted), len(shifted), 1)
     return torch.cdist(shifted, shifted)[pairs[0], pairs[1]].pow(power).mean()
 
@@ -77,7 +77,7 @@ def seconds_per_step(objective: Callable[[torch.Tensor], torch.Tensor], n: int, 
 def compare(size: Size) -> None:
     """Print seconds of a step of each power, ours and the plain way in turn."""
     found = simulated_readouts(size.compared, seed=0).readouts
-    vectors = torch.from_numpy(found.reshape(-1, O, F))
+    vectors = torch.from_numpy(found.reshape(-1, ORIENTATIONS, F))
     print(f"{'a step of ' + format(size.compared, ',') + ' neurons':<28}{'ours':>10}{'plain':>10}{'faster':>9}")
     for power in (2, 1):
         ours = AlignmentObjective(vectors, power)
@@ -95,9 +95,9 @@ def peak_bytes() -> int:
 
 def align_here(n: int) -> Measured:
     readouts = simulated_readouts(n, features="dense", noise=1.0, seed=0).readouts
-    RotationAlignment(O, n_restarts=1, random_state=0).fit(readouts[:10])  # what torch takes once
+    RotationAlignment(ORIENTATIONS, n_restarts=1, random_state=0).fit(readouts[:10])  # what torch takes once
     before, start = peak_bytes(), time.process_time()
-    fitted = RotationAlignment(O, random_state=0).fit(readouts)
+    fitted = RotationAlignment(ORIENTATIONS, random_state=0).fit(readouts)
     seconds = (time.process_time() - start) / torch.get_num_threads()
     return Measured(seconds, peak_bytes() - before, fitted.loss_before_, fitted.alignment_loss_)
 
@@ -120,9 +120,11 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps(asdict(align_here(arguments.neurons))))
         return 0
     size = SIZES[arguments.size]
-    print(f"{O} orientations of {F} features, {arguments.threads} CPU threads\n")
+    print(f"{ORIENTATIONS} orientations of {F} features, {arguments.threads} CPU threads\n")
     compare(size)
-    print(f"\n{'alignment':<18}{'seconds':>9}{'allowed':>9}{'of it':>8}{'peak':>10}{'allowed':>9}{'of it':>8}{'loss':>16}")
+    print(
+        f"\n{'alignment':<18}{'seconds':>9}{'allowed':>9}{'of it':>8}{'peak':>10}{'allowed':>9}{'of it':>8}{'loss':>16}"
+    )
     for n, seconds, taken in size.targets:
         found = align(n, arguments.threads)
         print(

@@ -138,7 +138,9 @@ def response_confusion(
     turned = _all_turns(means, n_orientations)
     added = np.zeros(turned.shape[1]) if biases is None else np.asarray(biases, dtype=np.float64)
     if added.shape != (turned.shape[1],):
-        raise MisfitError(f"biases have the shape {added.shape}; there must be one for each of {turned.shape[1]} means.")
+        raise MisfitError(
+            f"biases have the shape {added.shape}; there must be one for each of {turned.shape[1]} means."
+        )
     sums = _ResponseSums(turned.shape[0], turned.shape[1])
     for part in _parts(features, turned):
         drives = np.einsum("spd,kqd->spkq", part, turned, optimize=True) + added
@@ -323,7 +325,9 @@ def cluster_blocks(confusion: npt.ArrayLike, *, threshold: float = THRESHOLD) ->
         raise SettingsError(f"threshold is {threshold!r}, but must be a correlation from -1 to 1.", setting="threshold")
     c = np.asarray(confusion, dtype=np.float64)
     if c.ndim != 2 or len(c) != len(c.T) or not len(c) or not np.isfinite(c).all() or not np.allclose(c, c.T):
-        raise MisfitError(f"the confusion of clusters has the shape {c.shape}; it must be (clusters, clusters), symmetric.")
+        raise MisfitError(
+            f"the confusion of clusters has the shape {c.shape}; it must be (clusters, clusters), symmetric."
+        )
     if len(c) == 1:
         no_merges = pd.DataFrame(columns=list(MERGE_COLUMNS))
         return ClusterBlocks(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), float(threshold), no_merges)
@@ -352,7 +356,7 @@ def _labels_above(merges: pd.DataFrame, order: npt.NDArray[np.int64], threshold:
     block = np.arange(len(order))
     for _, correlation, first, second in merges.itertuples(index=False):
         if correlation >= threshold - CONSTANT:
-            block[list((*first, *second))] = block[first[0]]
+            block[[*first, *second]] = block[first[0]]
     labels = np.empty(len(order), dtype=np.int64)
     # Blocks are contiguous in the order of the leaves.
     labels[order] = np.cumsum(np.diff(block[order], prepend=block[order][0]) != 0)

@@ -83,8 +83,8 @@ def check_equivariance(core: nn.Module, images: Tensor, n_orientations: int, *, 
         raise MisfitError(
             f"the core is not rotation-equivariant: turning the images by 90 degrees changes its output by {error:.3g} "
             f"of its standard deviation beyond a shift of {n_orientations} orientations by {n_orientations // 4}; "
-            f"{tolerance:g} is allowed. Readout vectors can be aligned only if the core's channels are orientation-major "
-            "(orientations, then features), and n_orientations is the core's.",
+            f"{tolerance:g} is allowed. Readout vectors can be aligned only if the core's channels are "
+            "orientation-major (orientations, then features), and n_orientations is the core's.",
             setting="n_orientations",
         )
     return error

@@ -33,9 +33,7 @@ Schedule = Literal["ramp", "paper"]
 
 LEAST_TEMPERATURE = 5.0  # of a fit of the paper's schedule that counts
 BETAS: Mapping[str, tuple[float, ...]] = MappingProxyType({"ramp": (RAMP_BETA,), "paper": PAPER_BETAS})
-_FITS: Mapping[str, Callable[..., FittedAngles]] = MappingProxyType(
-    {"ramp": fit_by_ramp, "paper": fit_as_in_the_paper}
-)
+_FITS: Mapping[str, Callable[..., FittedAngles]] = MappingProxyType({"ramp": fit_by_ramp, "paper": fit_as_in_the_paper})
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,8 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
         orientation o.
     schedule
         ``"ramp"``: temperatures 0.5, 1, 2, 4 and 8 of the relaxed shift, one after the other, then a learned one. With
-        ``power=2`` every neuron takes in turn the best angle given the mean of all, in the end of the linear shift; with
-        ``power=1`` there are 400 gradient steps.
+        ``power=2`` all neurons take the best angle given the mean of all, again and again, in the end that of the
+        linear shift; with ``power=1`` there are 400 gradient steps.
         ``"paper"``: angles and temperature together, for 20 weights of the reconstruction from 0.001 to 10, of which
         those count that reach a temperature above 5. It takes many times longer, and in trials it recovered less.
     power
@@ -265,8 +263,8 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
         if not counted:
             warmest = max(runs, key=lambda run: run.temperature)
             raise AlignmentError(
-                f"none of {len(runs)} fits reached a temperature above {LEAST_TEMPERATURE:g}, from which on the relaxed "
-                f"shift is one: the largest was {warmest.temperature:.3g}, with beta {warmest.beta:.3g}. Use "
+                f"none of {len(runs)} fits reached a temperature above {LEAST_TEMPERATURE:g}, from which on the "
+                f"relaxed shift is one: the largest was {warmest.temperature:.3g}, with beta {warmest.beta:.3g}. Use "
                 'schedule="ramp", or a larger beta.'
             )
         return counted

@@ -1,4 +1,4 @@
-"""What alignment minimises: distances between shifted readout vectors, and what the relaxed shift makes of them at 0."""
+"""What alignment minimises: distances between shifted readout vectors, and what the relaxed shift does to them at 0."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from december_plugin.rotation.shifts import power_spectra, relaxed_weights, shif
 class AlignmentObjective:
     """The relaxed objective of Ustyuzhaninov et al. 2020, equation 5, as means.
 
-    ``mean_{i<j} ||r~_i(alpha_i) - r~_j(alpha_j)||^power + beta * mean_i ||r~_i(0) - r_i||^power``: the paper has power 1,
-    its published code power 2, for which the first term is linear in the number of neurons.
+    ``mean_{i<j} ||r~_i(alpha_i) - r~_j(alpha_j)||^power + beta * mean_i ||r~_i(0) - r_i||^power``: the paper has power
+    1, its published code power 2, for which the first term is linear in the number of neurons.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class AlignmentObjective:
         return torch.stack([each.roll(k, dims=0) for k, each in enumerate(by_step)]).sum(dim=0)
 
     def reconstruction(self, temperature: Tensor | float) -> Tensor:
-        """Return the mean over neurons of the distance, to the power, between the relaxed shift by 0 and none at all."""
+        """Return the mean over neurons of the distance, to the power, between the relaxed shift by 0 and none."""
         n_orientations = self.vectors.shape[1]
         weights = relaxed_weights(self.vectors.new_zeros(1), temperature, n_orientations)
         difference = torch.cat([weights[:, :1] - 1, weights[:, 1:]], dim=1)

@@ -94,7 +94,6 @@ def settled_angles(vectors: Floats, start: Floats) -> Floats:
     return angles
 
 
-
 class _SquaredDistances:
     """Squared distances of linearly shifted vectors to a target, less the squared length of the target."""
 

@@ -32,7 +32,7 @@ from december_plugin.rotation.simulation import distance_of_noise, simulated_rea
 
 RESULTS = Path(__file__).parent / "results"
 FIGURES = Path(__file__).parents[2] / "docs" / "figures"
-O, N_NEURONS, N_TYPES = 8, 6005, 10
+ORIENTATIONS, N_NEURONS, N_TYPES = 8, 6005, 10
 CONDITIONS = tuple(itertools.product(("sparse", "dense"), (0.3, 1.0)))
 NOISES = (0.0, 0.1, 0.2, 0.75, 1.0, 2.0, 5.0)  # of Figure B1
 TOY_NEURONS = 100
@@ -46,22 +46,22 @@ def unaligned(readouts: Floats, seed: int) -> Floats:
 
 def amplitudes(readouts: Floats, seed: int) -> Floats:
     """Return the Fourier amplitudes of the directions."""
-    return fourier_amplitudes(unaligned(readouts, seed), O)
+    return fourier_amplitudes(unaligned(readouts, seed), ORIENTATIONS)
 
 
 def ramp(readouts: Floats, seed: int) -> Floats:
     """Return the vectors aligned with the defaults."""
-    return RotationAlignment(O, random_state=seed).fit_transform(readouts)
+    return RotationAlignment(ORIENTATIONS, random_state=seed).fit_transform(readouts)
 
 
 def paper(readouts: Floats, seed: int) -> Floats:
     """Return the vectors aligned with the paper's schedule, one start for each of the 20 weights."""
-    return RotationAlignment(O, schedule="paper", n_restarts=1, random_state=seed).fit_transform(readouts)
+    return RotationAlignment(ORIENTATIONS, schedule="paper", n_restarts=1, random_state=seed).fit_transform(readouts)
 
 
 def permuted(control: Any, then: Callable[[Floats, int], Floats]) -> Callable[[Floats, int], Floats]:
     """Return a way that permutes the features first."""
-    return lambda readouts, seed: then(permuted_readouts(readouts, O, control=control, seed=seed), seed)
+    return lambda readouts, seed: then(permuted_readouts(readouts, ORIENTATIONS, control=control, seed=seed), seed)
 
 
 WAYS: dict[str, Callable[[Floats, int], Floats]] = {
@@ -97,8 +97,8 @@ def toy_rows(seeds: int, done: set[tuple[Any, ...]]) -> Iterator[dict[str, Any]]
         if (noise, seed, 0) in done:
             continue
         toy = toy_readouts(TOY_NEURONS, noise=noise, seed=seed)
-        angles = RotationAlignment(O, random_state=seed).fit(toy.readouts).angles_
-        aligned = shifted(toy.readouts, angles, O)
+        angles = RotationAlignment(ORIENTATIONS, random_state=seed).fit(toy.readouts).angles_
+        aligned = shifted(toy.readouts, angles, ORIENTATIONS)
         for kind in range(2):
             own = toy.types == kind
             turns = np.exp(1j * (angles + toy.angles)[own])
@@ -109,7 +109,7 @@ def toy_rows(seeds: int, done: set[tuple[Any, ...]]) -> Iterator[dict[str, Any]]
                 "type": kind,
                 "raw": pdist(toy.readouts[own]).mean(),
                 "aligned": pdist(aligned[own]).mean(),
-                "noise_alone": distance_of_noise(noise, O),
+                "noise_alone": distance_of_noise(noise, ORIENTATIONS),
                 "angle_error_degrees": np.rad2deg(np.median(errors)),
             }
 
@@ -163,7 +163,11 @@ def toy_figure(table: pd.DataFrame) -> Figure:
     with figure_style():
         figure = figure_page(4.6)
         grid = figure.subplot_mosaic(
-            [["distance"] * 2 + ["angle"] * 2, [f"raw {noise}" for noise in shown], [f"aligned {noise}" for noise in shown]]
+            [
+                ["distance"] * 2 + ["angle"] * 2,
+                [f"raw {noise}" for noise in shown],
+                [f"aligned {noise}" for noise in shown],
+            ]
         )
         means = table.groupby("noise")[["raw", "aligned", "noise_alone", "angle_error_degrees"]].mean()
         for column, style in {"raw": "o-", "aligned": "s-", "noise_alone": "k--"}.items():
@@ -184,7 +188,7 @@ def toy_figure(table: pd.DataFrame) -> Figure:
 def _draw_toy(above: Axes, below: Axes, noise: float) -> None:
     toy = toy_readouts(16, noise=noise, seed=0)
     order = np.argsort(toy.types, kind="stable")
-    aligned = RotationAlignment(O, random_state=0, normalize=False).fit_transform(toy.readouts)
+    aligned = RotationAlignment(ORIENTATIONS, random_state=0, normalize=False).fit_transform(toy.readouts)
     for ax, vectors, name in ((above, toy.readouts, "raw"), (below, aligned, "aligned")):
         ax.imshow(vectors[order], aspect="auto", cmap="RdBu_r", vmin=-2 - noise, vmax=2 + noise)
         ax.axhline((toy.types == 0).sum() - 0.5, color="#333333", linewidth=0.8)

@@ -19,18 +19,20 @@ from december_plugin.evaluation.cluster_functions import (
 from december_plugin.models import equivariant_core_gaussian_readout
 from helpers.image_models import INFO, TURNED
 
-O, F, K = 4, 3, 5
+ORIENTATIONS, F, K = 4, 3, 5
 
 
 @pytest.fixture
 def means():
-    return np.random.default_rng(0).normal(size=(K, O * F))
+    return np.random.default_rng(0).normal(size=(K, ORIENTATIONS * F))
 
 
 @pytest.fixture
 def features():
     rng = np.random.default_rng(1)
-    return rng.normal(size=(200, 3, O * F)) @ rng.normal(size=(O * F, O * F)) + rng.normal(size=(3, O * F))
+    return rng.normal(size=(200, 3, ORIENTATIONS * F)) @ rng.normal(
+        size=(ORIENTATIONS * F, ORIENTATIONS * F)
+    ) + rng.normal(size=(3, ORIENTATIONS * F))
 
 
 def loop_confusion(means, features, n_orientations, output, biases):
@@ -49,7 +51,7 @@ def loop_confusion(means, features, n_orientations, output, biases):
     return (found + found.T) / 2
 
 
-@pytest.mark.parametrize("n_orientations", [1, O])
+@pytest.mark.parametrize("n_orientations", [1, ORIENTATIONS])
 def test_responses_are_those_of_a_plain_loop(means, features, n_orientations):
     biases = np.linspace(-1, 1, K)
     rectified = response_confusion(
@@ -61,7 +63,7 @@ def test_responses_are_those_of_a_plain_loop(means, features, n_orientations):
     np.testing.assert_allclose(in_parts, loop_confusion(means, features, n_orientations, lambda x: x, 0 * biases))
 
 
-@pytest.mark.parametrize("n_orientations", [1, O])
+@pytest.mark.parametrize("n_orientations", [1, ORIENTATIONS])
 def test_linear_responses_follow_from_the_covariance(means, features, n_orientations):
     sigma = np.mean([np.cov(features[:, place], rowvar=False) for place in range(3)], axis=0)
     found = covariance_confusion(means, sigma, n_orientations=n_orientations)
@@ -71,16 +73,18 @@ def test_linear_responses_follow_from_the_covariance(means, features, n_orientat
 
 
 def test_turned_clusters_and_redundant_features_are_one(means):
-    rolled = np.roll(means[0].reshape(O, F), 3, axis=0).ravel()
-    assert covariance_confusion([means[0], rolled], np.eye(O * F), n_orientations=O)[0, 1] == pytest.approx(1)
-    assert covariance_confusion([means[0], rolled], np.eye(O * F))[0, 1] < 0.9
+    rolled = np.roll(means[0].reshape(ORIENTATIONS, F), 3, axis=0).ravel()
+    assert covariance_confusion([means[0], rolled], np.eye(ORIENTATIONS * F), n_orientations=ORIENTATIONS)[
+        0, 1
+    ] == pytest.approx(1)
+    assert covariance_confusion([means[0], rolled], np.eye(ORIENTATIONS * F))[0, 1] < 0.9
     twice = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])  # two channels that are the same
     found = covariance_confusion([[1, 0, 0], [0, 1, 0], [0, 0, 1]], twice)
     np.testing.assert_allclose(found, twice, atol=1e-12)
 
 
 def test_a_cluster_that_does_not_respond_is_correlated_with_none(means):
-    found = covariance_confusion([means[0], np.zeros(O * F)], np.eye(O * F))
+    found = covariance_confusion([means[0], np.zeros(ORIENTATIONS * F)], np.eye(ORIENTATIONS * F))
     np.testing.assert_allclose(found, [[1, 0], [0, 0]])
 
 
@@ -167,11 +171,23 @@ def test_one_cluster_is_one_block():
         (lambda: cluster_blocks([[1, 0.5], [0.2, 1]]), MisfitError, "it must be (clusters, clusters), symmetric."),
         (lambda: cluster_means(np.ones((3, 2)), [0, 1]), MisfitError, "vectors have the shape (3, 2) and labels (2,)"),
         (lambda: cluster_means(np.ones((3, 2)), [-1, -1, -1]), MisfitError, "no neuron has a cluster"),
-        (lambda: covariance_confusion(np.ones((2, 3)), np.eye(3), n_orientations=2), MisfitError, "n_orientations is 2"),
+        (
+            lambda: covariance_confusion(np.ones((2, 3)), np.eye(3), n_orientations=2),
+            MisfitError,
+            "n_orientations is 2",
+        ),
         (lambda: covariance_confusion([[np.nan]], np.eye(1)), EmbeddingError, "cluster means have the shape (1, 1)"),
         (lambda: covariance_confusion(np.ones((2, 3)), np.eye(2)), EmbeddingError, "is of 2 features and"),
-        (lambda: response_confusion(np.ones((2, 3)), np.ones((9, 2))), MisfitError, "features have the shape (9, 1, 2)"),
-        (lambda: response_confusion(np.ones((2, 3)), np.ones((1, 3))), EmbeddingError, "at least two stimuli; there are 1"),
+        (
+            lambda: response_confusion(np.ones((2, 3)), np.ones((9, 2))),
+            MisfitError,
+            "features have the shape (9, 1, 2)",
+        ),
+        (
+            lambda: response_confusion(np.ones((2, 3)), np.ones((1, 3))),
+            EmbeddingError,
+            "at least two stimuli; there are 1",
+        ),
         (
             lambda: response_confusion(np.ones((2, 3)), np.ones((9, 3)), biases=[1.0]),
             MisfitError,

@@ -77,5 +77,7 @@ def test_cores_that_are_refused(core, images):
     with pytest.raises(MisfitError, match="is \\(9, 13\\) and for those as they are \\(9, 13\\); give square images"):
         equivariance_error(whole, images, 4)
     fixed = nn.Sequential(nn.Conv2d(1, 8, 3), nn.LayerNorm([8, 7, 11]))
-    with pytest.raises(MisfitError, match=r"^the core cannot take images of 13 x 9 pixels, which those of 9 x 13 become"):
+    with pytest.raises(
+        MisfitError, match=r"^the core cannot take images of 13 x 9 pixels, which those of 9 x 13 become"
+    ):
         equivariance_error(fixed, images, 4)

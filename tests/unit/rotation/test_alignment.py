@@ -17,7 +17,7 @@ from december_plugin.errors import AlignmentError, EmbeddingError, MisfitError, 
 from december_plugin.rotation import RotationAlignment, cyclic_mean, fitting, shifted
 from december_plugin.rotation.simulation import simulated_readouts, toy_readouts
 
-O = 8
+ORIENTATIONS = 8
 # One orientation: scikit-learn's samples have any number of features.
 ALIGNMENTS = [RotationAlignment(1, n_restarts=1, random_state=0)]
 
@@ -35,7 +35,7 @@ def planted():
 
 @pytest.fixture(scope="module")
 def fitted(planted):
-    return RotationAlignment(O, random_state=0).fit(planted.readouts)
+    return RotationAlignment(ORIENTATIONS, random_state=0).fit(planted.readouts)
 
 
 def unit(vectors):
@@ -60,7 +60,7 @@ def test_types_are_recovered_at_any_orientation(planted, fitted):
 
 def test_what_is_reported(planted, fitted):
     directions = unit(planted.readouts)
-    aligned = shifted(directions, fitted.angles_, O)
+    aligned = shifted(directions, fitted.angles_, ORIENTATIONS)
     np.testing.assert_array_equal(fitted.transform(planted.readouts), fitted.fit_transform(planted.readouts))
     np.testing.assert_allclose(fitted.transform(planted.readouts), aligned, atol=1e-5)
     assert fitted.loss_before_ == pytest.approx(pdist(directions).mean())
@@ -75,15 +75,17 @@ def test_what_is_reported(planted, fitted):
 
 
 def test_the_same_seed_gives_the_same_angles(planted):
-    alignments = [RotationAlignment(O, n_restarts=1, random_state=seed).fit(planted.readouts) for seed in (3, 3, 4)]
+    alignments = [
+        RotationAlignment(ORIENTATIONS, n_restarts=1, random_state=seed).fit(planted.readouts) for seed in (3, 3, 4)
+    ]
     first, again, other = (each.angles_ for each in alignments)
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
 def test_new_neurons_are_turned_to_the_fitted_mean(planted, fitted):
-    whole_steps = np.random.default_rng(0).integers(O, size=120) * 2 * np.pi / O
-    turned = shifted(planted.readouts, whole_steps, O)
+    whole_steps = np.random.default_rng(0).integers(ORIENTATIONS, size=120) * 2 * np.pi / ORIENTATIONS
+    turned = shifted(planted.readouts, whole_steps, ORIENTATIONS)
     np.testing.assert_allclose(fitted.transform(3 * turned), fitted.transform(planted.readouts), atol=1e-9)
 
 
@@ -97,9 +99,9 @@ def test_a_metric_aligns_what_neurons_compute(planted):
     rng = np.random.default_rng(2)
     features = rng.normal(size=(300, 48)) * np.tile([3, 1, 1, 0.5, 0.2, 0], 8)
     sigma = np.cov(features, rowvar=False)
-    found = RotationAlignment(O, metric=sigma, n_restarts=1, random_state=0).fit(planted.readouts)
-    root = covariance_root(cyclic_mean(sigma, O))
-    by_hand = RotationAlignment(O, n_restarts=1, random_state=0).fit(planted.readouts @ root)
+    found = RotationAlignment(ORIENTATIONS, metric=sigma, n_restarts=1, random_state=0).fit(planted.readouts)
+    root = covariance_root(cyclic_mean(sigma, ORIENTATIONS))
+    by_hand = RotationAlignment(ORIENTATIONS, n_restarts=1, random_state=0).fit(planted.readouts @ root)
     np.testing.assert_allclose(found.angles_, by_hand.angles_, atol=1e-6)
     np.testing.assert_allclose(found.transform(planted.readouts), by_hand.transform(planted.readouts @ root), atol=1e-6)
 
@@ -108,24 +110,26 @@ def test_the_papers_objective_and_schedule(monkeypatch):
     monkeypatch.setattr(fitting, "PAPER_RATE", 0.1)  # ten times as fast
     monkeypatch.setattr(fitting, "MOST_STEPS", 150)
     toy = toy_readouts(12, seed=2)
-    with_distances = RotationAlignment(O, power=1, n_restarts=1, random_state=0).fit(toy.readouts)
+    with_distances = RotationAlignment(ORIENTATIONS, power=1, n_restarts=1, random_state=0).fit(toy.readouts)
     assert with_distances.alignment_loss_ < 0.8 * with_distances.loss_before_
-    paper = RotationAlignment(O, schedule="paper", beta=10.0, n_restarts=2, random_state=0).fit(toy.readouts)
+    paper = RotationAlignment(ORIENTATIONS, schedule="paper", beta=10.0, n_restarts=2, random_state=0).fit(toy.readouts)
     assert paper.temperature_ > 5
     assert paper.alignment_loss_ < paper.loss_before_
     assert len(paper.runs_) == 2
-    message = r"^none of 1 fits reached a temperature above 5, .*: the largest was [0-9.e-]+, with beta 0\.001\. Use sche"
+    message = (
+        r"^none of 1 fits reached a temperature above 5, .*: the largest was [0-9.e-]+, with beta 0\.001\. Use sche"
+    )
     with pytest.raises(AlignmentError, match=message):
-        RotationAlignment(O, schedule="paper", beta=1e-3, n_restarts=1, random_state=0).fit(toy.readouts)
+        RotationAlignment(ORIENTATIONS, schedule="paper", beta=1e-3, n_restarts=1, random_state=0).fit(toy.readouts)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_no_neuron_can_improve_on_its_angle_by_itself(planted, seed):
-    found = RotationAlignment(O, n_restarts=1, random_state=seed).fit(planted.readouts)
+    found = RotationAlignment(ORIENTATIONS, n_restarts=1, random_state=seed).fit(planted.readouts)
     directions = unit(planted.readouts)
     for angle in np.linspace(0, 2 * np.pi, 50):
-        moved = shifted(directions, np.full(120, angle), O)
-        aligned = shifted(directions, found.angles_, O)
+        moved = shifted(directions, np.full(120, angle), ORIENTATIONS)
+        aligned = shifted(directions, found.angles_, ORIENTATIONS)
         gain = ((aligned - found.mean_) ** 2).sum(axis=1) - ((moved - found.mean_) ** 2).sum(axis=1)
         assert gain.max() < 1e-6
 
@@ -144,12 +148,16 @@ def test_data_frames_keep_their_names(planted, fitted):
         ({"beta": 0}, SettingsError, "beta is 0"),
         ({"normalize": "l2"}, SettingsError, "normalize is 'l2'"),
         ({"n_orientations": 5}, MisfitError, "n_orientations is 5, but readout vectors have 16 entries"),
-        ({"metric": np.eye(3)}, EmbeddingError, "the feature covariance is of 3 features and the readout vectors have 16"),
+        (
+            {"metric": np.eye(3)},
+            EmbeddingError,
+            "covariance is of 3 features and the readout vectors have 16",
+        ),
     ],
 )
 def test_settings_that_are_not_allowed(settings, error, message):
     with pytest.raises(error, match=re.escape(message)):
-        RotationAlignment(**{"n_orientations": O, **settings}).fit(np.ones((4, 16)))
+        RotationAlignment(**{"n_orientations": ORIENTATIONS, **settings}).fit(np.ones((4, 16)))
 
 
 def test_vectors_that_cannot_be_aligned(fitted):
@@ -157,19 +165,19 @@ def test_vectors_that_cannot_be_aligned(fitted):
     vectors[[1, 3]] = 0
     message = "2 of 5 readout vectors are zero, the first that of row 1: they have no direction that could be aligned."
     with pytest.raises(EmbeddingError, match=re.escape(message)):
-        RotationAlignment(O).fit(vectors)
+        RotationAlignment(ORIENTATIONS).fit(vectors)
     vectors[[1, 3]] = [1.0] + [0.0] * 15
     message = "2 of 5 functional embeddings, the drives of neurons, are zero, the first that of row 1"
     with pytest.raises(EmbeddingError, match=re.escape(message)):
-        RotationAlignment(O, metric=np.diag([0.0, 1.0] * 8)).fit(vectors)
+        RotationAlignment(ORIENTATIONS, metric=np.diag([0.0, 1.0] * 8)).fit(vectors)
     vectors[0, 0] = np.nan
     with pytest.raises(ValueError, match="Input X contains NaN"):
-        RotationAlignment(O).fit(vectors)
+        RotationAlignment(ORIENTATIONS).fit(vectors)
     with pytest.raises(ValueError, match="Found array with 1 sample"):
-        RotationAlignment(O).fit(np.ones((1, 16)))
+        RotationAlignment(ORIENTATIONS).fit(np.ones((1, 16)))
     with pytest.raises(ValueError, match="X has 16 features, but RotationAlignment is expecting 48"):
         fitted.transform(np.ones((2, 16)))
     with pytest.raises(NotFittedError):
-        RotationAlignment(O).transform(np.ones((2, 16)))
+        RotationAlignment(ORIENTATIONS).transform(np.ones((2, 16)))
     with pytest.raises(AttributeError, match=r"^ambiguous_share_ is there once the alignment is fitted\.$"):
-        _ = RotationAlignment(O).ambiguous_share_
+        _ = RotationAlignment(ORIENTATIONS).ambiguous_share_

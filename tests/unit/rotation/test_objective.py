@@ -12,7 +12,7 @@ from december_plugin.rotation.objective import AlignmentObjective, alignment_los
 from december_plugin.rotation.pair_distances import mean_distance, mean_squared_distance
 from december_plugin.rotation.shifts import shifted, weighted_shifts
 
-O, F = 4, 2
+ORIENTATIONS, F = 4, 2
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def few_at_once(monkeypatch):
 
 @pytest.fixture
 def vectors():
-    return torch.tensor(np.random.default_rng(0).normal(size=(7, O, F)))
+    return torch.tensor(np.random.default_rng(0).normal(size=(7, ORIENTATIONS, F)))
 
 
 @pytest.mark.usefixtures("few_at_once")
@@ -59,7 +59,9 @@ def loop_objective(vectors, angles, temperature, beta, power):
     """Return equation 5 of the paper, with means in place of sums."""
 
     def relaxed(vector, angle):
-        densities = [math.exp(temperature * math.cos(angle - 2 * math.pi * k / O)) for k in range(O)]
+        densities = [
+            math.exp(temperature * math.cos(angle - 2 * math.pi * k / ORIENTATIONS)) for k in range(ORIENTATIONS)
+        ]
         return sum(d / sum(densities) * np.roll(vector, k, axis=0) for k, d in enumerate(densities))
 
     aligned = [relaxed(vector, angle) for vector, angle in zip(vectors, angles, strict=True)]
@@ -80,7 +82,7 @@ def test_the_objective_is_that_of_a_plain_loop(vectors, power):
 
 
 def test_squared_lengths_of_all_shifts(vectors):
-    weights = torch.tensor(np.random.default_rng(4).normal(size=(3, O)))
+    weights = torch.tensor(np.random.default_rng(4).normal(size=(3, ORIENTATIONS)))
     found = AlignmentObjective(vectors, 2).squared_lengths_of_all(weights)
     expected = [weighted_shifts(vectors, row[None]).square().sum(dim=(1, 2)) for row in weights]
     torch.testing.assert_close(found, torch.stack(expected, dim=1))
@@ -88,4 +90,6 @@ def test_squared_lengths_of_all_shifts(vectors):
 
 def test_the_alignment_loss_is_the_mean_distance_of_linear_shifts(vectors):
     readouts, angles = vectors.flatten(1).numpy(), np.random.default_rng(3).uniform(0, 6, 7)
-    assert alignment_loss(readouts, angles, O) == pytest.approx(pdist(shifted(readouts, angles, O)).mean(), rel=1e-12)
+    assert alignment_loss(readouts, angles, ORIENTATIONS) == pytest.approx(
+        pdist(shifted(readouts, angles, ORIENTATIONS)).mean(), rel=1e-12
+    )

@@ -18,12 +18,12 @@ from december_plugin.rotation.shifts import (
     weighted_shifts,
 )
 
-O, F = 8, 3
+ORIENTATIONS, F = 8, 3
 
 
 @pytest.fixture
 def vectors():
-    return np.random.default_rng(0).normal(size=(6, O * F))
+    return np.random.default_rng(0).normal(size=(6, ORIENTATIONS * F))
 
 
 def loop_shift(vector, angle, n_orientations):
@@ -48,30 +48,34 @@ def test_the_linear_shift_is_that_of_a_plain_loop(vectors, n_orientations):
 
 
 def test_whole_steps_are_rolls_and_full_turns_nothing(vectors):
-    by_orientation = vectors.reshape(-1, O, F)
-    for k in range(O):
-        found = shifted(vectors, np.full(len(vectors), 2 * np.pi * k / O), O)
-        np.testing.assert_allclose(found.reshape(-1, O, F), np.roll(by_orientation, k, axis=1), atol=1e-12)
-    np.testing.assert_allclose(shifted(vectors, np.full(len(vectors), -2 * np.pi), O), vectors, atol=1e-12)
+    by_orientation = vectors.reshape(-1, ORIENTATIONS, F)
+    for k in range(ORIENTATIONS):
+        found = shifted(vectors, np.full(len(vectors), 2 * np.pi * k / ORIENTATIONS), ORIENTATIONS)
+        np.testing.assert_allclose(found.reshape(-1, ORIENTATIONS, F), np.roll(by_orientation, k, axis=1), atol=1e-12)
+    np.testing.assert_allclose(shifted(vectors, np.full(len(vectors), -2 * np.pi), ORIENTATIONS), vectors, atol=1e-12)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 8.0])
 def test_the_relaxed_shift_is_that_of_a_plain_loop(vectors, temperature):
     angles = np.random.default_rng(2).uniform(0, 2 * np.pi, len(vectors))
-    weights = relaxed_weights(torch.tensor(angles), temperature, O)
-    found = weighted_shifts(torch.tensor(vectors.reshape(-1, O, F)), weights).numpy()
+    weights = relaxed_weights(torch.tensor(angles), temperature, ORIENTATIONS)
+    found = weighted_shifts(torch.tensor(vectors.reshape(-1, ORIENTATIONS, F)), weights).numpy()
     for vector, angle, row, result in zip(vectors, angles, weights.numpy(), found, strict=True):
-        densities = [math.exp(temperature * math.cos(angle - 2 * math.pi * k / O)) for k in range(O)]
+        densities = [
+            math.exp(temperature * math.cos(angle - 2 * math.pi * k / ORIENTATIONS)) for k in range(ORIENTATIONS)
+        ]
         gamma = [density / sum(densities) for density in densities]
         np.testing.assert_allclose(row, gamma, rtol=1e-12)
-        expected = sum(gamma[k] * np.roll(vector.reshape(O, F), k, axis=0) for k in range(O))
+        expected = sum(gamma[k] * np.roll(vector.reshape(ORIENTATIONS, F), k, axis=0) for k in range(ORIENTATIONS))
         np.testing.assert_allclose(result, expected, atol=1e-12)
 
 
 def test_a_hot_relaxation_is_the_linear_shift_at_whole_steps(vectors):
-    angles = torch.tensor([2 * math.pi * k / O for k in range(len(vectors))], dtype=torch.float64)
-    found = weighted_shifts(torch.tensor(vectors.reshape(-1, O, F)), relaxed_weights(angles, 300.0, O))
-    np.testing.assert_allclose(found.flatten(1).numpy(), shifted(vectors, angles.numpy(), O), atol=1e-10)
+    angles = torch.tensor([2 * math.pi * k / ORIENTATIONS for k in range(len(vectors))], dtype=torch.float64)
+    found = weighted_shifts(
+        torch.tensor(vectors.reshape(-1, ORIENTATIONS, F)), relaxed_weights(angles, 300.0, ORIENTATIONS)
+    )
+    np.testing.assert_allclose(found.flatten(1).numpy(), shifted(vectors, angles.numpy(), ORIENTATIONS), atol=1e-10)
 
 
 @pytest.mark.parametrize("n_orientations", [1, 2, 3, 8])
@@ -88,25 +92,34 @@ def test_power_spectra_give_the_lengths_of_weighted_shifts(n_orientations):
 
 def test_the_cyclic_mean_of_a_covariance_commutes_with_shifts():
     rng = np.random.default_rng(4)
-    features = rng.normal(size=(50, O * F)) * rng.uniform(0.1, 3, O * F)
+    features = rng.normal(size=(50, ORIENTATIONS * F)) * rng.uniform(0.1, 3, ORIENTATIONS * F)
     sigma = np.cov(features, rowvar=False)
     expected = np.zeros_like(sigma)
-    for k in range(O):
-        roll = np.eye(O * F)[[((o - k) % O) * F + f for o in range(O) for f in range(F)]]
-        expected += roll @ sigma @ roll.T / O
-    found = cyclic_mean(sigma, O)
+    for k in range(ORIENTATIONS):
+        roll = np.eye(ORIENTATIONS * F)[
+            [((o - k) % ORIENTATIONS) * F + f for o in range(ORIENTATIONS) for f in range(F)]
+        ]
+        expected += roll @ sigma @ roll.T / ORIENTATIONS
+    found = cyclic_mean(sigma, ORIENTATIONS)
     np.testing.assert_allclose(found, expected, atol=1e-12)
-    roll = np.eye(O * F)[[((o - 1) % O) * F + f for o in range(O) for f in range(F)]]
+    roll = np.eye(ORIENTATIONS * F)[[((o - 1) % ORIENTATIONS) * F + f for o in range(ORIENTATIONS) for f in range(F)]]
     np.testing.assert_allclose(roll @ found, found @ roll, atol=1e-12)
-    root, w, angles = covariance_root(found), rng.normal(size=(4, O * F)), rng.uniform(0, 6, 4)
-    np.testing.assert_allclose(shifted(w, angles, O) @ root, shifted(w @ root, angles, O), atol=1e-10)
+    root, w, angles = covariance_root(found), rng.normal(size=(4, ORIENTATIONS * F)), rng.uniform(0, 6, 4)
+    np.testing.assert_allclose(
+        shifted(w, angles, ORIENTATIONS) @ root, shifted(w @ root, angles, ORIENTATIONS), atol=1e-10
+    )
 
 
 @pytest.mark.parametrize(
     ("readouts", "n_orientations", "error", "message"),
     [
         (np.ones(8), 8, EmbeddingError, "readout vectors have the shape (8,); they must be (neurons, orientations"),
-        (np.full((2, 8), np.nan), 8, EmbeddingError, "the readout vectors hold NaN or infinite values; check the model."),
+        (
+            np.full((2, 8), np.nan),
+            8,
+            EmbeddingError,
+            "the readout vectors hold NaN or infinite values; check",
+        ),
         (
             np.ones((2, 12)),
             8,

@@ -9,14 +9,14 @@ from december_plugin.errors import SettingsError
 from december_plugin.rotation import shifted
 from december_plugin.rotation.simulation import distance_of_noise, simulated_readouts, toy_readouts
 
-O = 8
+ORIENTATIONS = 8
 
 
 def test_tuning_curves_have_the_covariance_of_the_periodic_kernel():
     # One curve per seed, read at angles that are random: over seeds, a stationary process of variance 1.
     curves = np.stack([toy_readouts(1, length_scale=0.8, seed=seed).readouts[0] for seed in range(3000)])
     found = curves.T @ curves / len(curves)
-    apart = 2 * np.pi / O * (np.arange(O)[:, None] - np.arange(O))
+    apart = 2 * np.pi / ORIENTATIONS * (np.arange(ORIENTATIONS)[:, None] - np.arange(ORIENTATIONS))
     np.testing.assert_allclose(found, np.exp(-2 * np.sin(apart / 2) ** 2 / 0.8**2), atol=0.09)
 
 
