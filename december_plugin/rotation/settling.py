@@ -61,7 +61,7 @@ def best_angles(vectors: Floats, target: Floats) -> BestAngles:
     best = squared.argmin(axis=1)
     chosen, least = angles[rows, best], squared[rows, best]
     # A parabola is largest at an end: after a whole number of steps.
-    spread = distances.at(np.arange(vectors.shape[1])[None]).max(axis=1) - least
+    spread = distances.at(np.arange(vectors.shape[1], dtype=np.float64)[None]).max(axis=1) - least
     apart = np.abs(angles - chosen[:, None])
     far = np.where(np.minimum(apart, 2 * np.pi - apart) > FAR, squared, np.inf)
     nearest_far = distances.at((chosen[:, None] + [-FAR, FAR]) * per_radian)
