@@ -31,10 +31,10 @@ def sampled(maps: Tensor, positions: Tensor, vectors: Tensor, *, align_corners: 
 
 
 def with_gradients(read: Callable[..., Tensor], sources: Sequence[Tensor], **settings: Any) -> list[Tensor]:
-    """Return the responses of ``read`` and the gradients of its sources."""
+    """Return the responses of ``read`` and the gradients of its sources; nothing is copied from the host."""
     responses = read(*sources, **settings)
-    upstream = torch.linspace(-1, 1, responses.numel(), dtype=torch.float64).view_as(responses)
-    return [responses.detach(), *torch.autograd.grad(responses, sources, upstream.to(responses))]
+    upstream = torch.linspace(-1, 1, responses.numel(), dtype=torch.float64, device=responses.device)
+    return [responses.detach(), *torch.autograd.grad(responses, sources, upstream.view_as(responses).to(responses))]
 
 
 def largest_error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu import command, machine
+from benchmarks.gpu import command, machine, table
 from benchmarks.gpu.fallbacks import heard, reason_against
 from benchmarks.gpu.parts import LONGEST_S, PARTS, TOTAL_S
 from benchmarks.gpu.rows import Row, Target, as_text
-from benchmarks.gpu.running import ROOT, Part
+from benchmarks.gpu.running import ROOT, Outcome, Part
+from benchmarks.gpu.table import as_lines
 
 SOURCES = {
     "quick": """
@@ -150,6 +151,22 @@ def test_the_tables(tmp_path, parts, capsys):
     assert markdown.startswith("**Tiny sizes, to try out the benchmark itself: no figures of a GPU")
     assert "| quick | speed | 1,234 trainings/h |  | at least 2,000 trainings/h |  |\n" in markdown
     assert r"|  | rounding | 2e-07 | plain loop \| autograd | at most 1e-06 | yes |" in markdown
+
+
+def test_long_cells_are_wrapped():
+    failed = Row("failed: tests.unit.a." + "long_name_" * 6, 1, "tests", Target(at_most=0), "RuntimeError: " + "no " * 30)
+    quick = Row("speed", 1234.5, "trainings/h", Target(at_least=2000))
+    outcomes = [Outcome("tests", 1.0, rows=[failed, quick]), Outcome("nothing", 0.0)]
+    facts = {**FACTS, "tiny": False, "commit": None, "date": "2026-01-01"}
+    _, _, part, head, *rest, last, nothing = as_lines(outcomes, facts)
+    assert (part, nothing) == ("tests (1 s)", "nothing (0 s)")
+    lines = [head, *rest, last]
+    assert max(map(len, lines)) <= table.WIDTH
+    assert re.search(r"1 tests .*at most 0 tests +NO$", head)
+    assert re.search(r"^  speed +1,234 trainings/h +at least 2,000 trainings/h  NO$", last)
+    joined = "".join("".join(lines[:-1]).split())
+    assert joined.count("no") == 30
+    assert joined.count("long_name_") > 3
 
 
 def test_targets():
