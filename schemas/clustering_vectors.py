@@ -169,14 +169,21 @@ class ClusteringVectors:
         RecordingError, SettingsError
             As :func:`~december_plugin.schemas.stored_models.stored_embeddings`.
         """
-        config = full_config(self.nnfabrik, key, trainer=False) if config is None else config
-        embeddings = stored_embeddings(self.trained_model, config, key)
+        embeddings = self.readouts_of(key, config)
         row = (self.clustering & key).fetch1()
         if row["method"] == DECEMBER:
             return replace(embeddings, vectors=in_space_of_mixture(embeddings.vectors, self._mixture(key)))
         space = _space_of_row(row)
         covariance = self.covariance_of(key) if space.is_functional else None
         return replace(embeddings, vectors=vectors_in_space(embeddings.vectors, space, covariance))
+
+    def readouts_of(self, key: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> ReadoutEmbeddings:
+        """Return the readout vectors of all neurons of a trained model, of which a clustering's vectors are made.
+
+        Parameters, result and errors as those of :meth:`of_all_neurons`; no feature covariance is needed.
+        """
+        config = full_config(self.nnfabrik, key, trainer=False) if config is None else config
+        return stored_embeddings(self.trained_model, config, key)
 
     def covariance_of(self, key: Mapping[str, Any]) -> np.ndarray:
         """Return the stored feature covariance (D, D) of a trained model, or raise an :class:`EmbeddingError`."""

@@ -1,15 +1,46 @@
-"""Whether a core is rotation-equivariant, measured: what a turn of the stimulus by 90 degrees does to its output."""
+"""Which models are rotation-equivariant: by their function, and measured, by what a turn of the stimulus does.
+
+A core is equivariant if turning the stimulus by 90 degrees turns its output and moves its orientations.
+"""
 
 from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from december_plugin.embeddings.batches import evaluating
 from december_plugin.errors import MisfitError
+from december_plugin.models import equivariant
 from december_plugin.validation.checks import check_number
 
 TOLERANCE = 1e-3  # rounding in float32 is below 1e-5
+ORIENTATIONS = "orientations"  # the setting of the model functions
+OURS = "december_plugin.models."
+
+
+def orientations_of(model_fn: str, model_config: Mapping[str, Any]) -> int:
+    """Return the number of orientations of a registered model's core, by which its readout vectors can be shifted.
+
+    Parameters
+    ----------
+    model_fn, model_config
+        Name and settings of the model function, as in nnfabrik's ``Model``.
+
+    Returns
+    -------
+    int
+        The function's setting ``orientations``, or its default; 1 for cores that are not rotation-equivariant, and for
+        functions of other packages, whose order of channels is not known.
+    """
+    function = getattr(equivariant, model_fn.rpartition(".")[2], None) if model_fn.startswith(OURS) else None
+    if function is None or getattr(function, "__module__", "") != equivariant.__name__:
+        return 1
+    default = inspect.signature(function).parameters[ORIENTATIONS].default
+    return int(model_config.get(ORIENTATIONS, default))
 
 
 def equivariance_error(core: nn.Module, images: Tensor, n_orientations: int) -> float:

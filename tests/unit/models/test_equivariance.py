@@ -8,7 +8,7 @@ from torch import nn
 
 from december_plugin.errors import MisfitError
 from december_plugin.models import equivariant_core_gaussian_readout, stacked_core_gaussian_readout
-from december_plugin.models.equivariance import check_equivariance, equivariance_error
+from december_plugin.models.equivariance import check_equivariance, equivariance_error, orientations_of
 from helpers.image_models import INFO, SMALL, TURNED
 
 
@@ -81,3 +81,18 @@ def test_cores_that_are_refused(core, images):
         MisfitError, match=r"^the core cannot take images of 13 x 9 pixels, which those of 9 x 13 become"
     ):
         equivariance_error(fixed, images, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "expected"),
+    [
+        ("december_plugin.models.equivariant_core_gaussian_readout", {}, 8),
+        ("december_plugin.models.equivariant_core_factorized_readout", {"orientations": 4}, 4),
+        ("december_plugin.models.equivariant.equivariant_core_gaussian_readout", {"orientations": 12}, 12),
+        ("december_plugin.models.stacked_core_gaussian_readout", {}, 1),
+        ("my_lab.models.equivariant_core_gaussian_readout", {"orientations": 4}, 1),
+        ("december_plugin.models.sessions_of", {"orientations": 4}, 1),
+    ],
+)
+def test_orientations_are_those_of_the_model_function(name, config, expected):
+    assert orientations_of(name, config) == expected
