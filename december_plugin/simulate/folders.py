@@ -12,7 +12,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,9 +70,10 @@ def save_array(file: Path, array: np.ndarray) -> None:
 
 
 def save_truth(folder: Path, truth: Any) -> None:
-    """Write what was planted, a dataclass of arrays, into the subfolder for it, one file for each field."""
+    """Write what was planted, a dataclass of arrays, into the subfolder for it, one file for each field but None."""
     for field in fields(truth):
-        save_array(folder / TRUTH / f"{field.name}.npy", getattr(truth, field.name))
+        if getattr(truth, field.name) is not None:
+            save_array(folder / TRUTH / f"{field.name}.npy", getattr(truth, field.name))
 
 
 def truth_folder(folder: str | os.PathLike[str], *, writer: str) -> Path:
@@ -97,10 +98,17 @@ def truth_folder(folder: str | os.PathLike[str], *, writer: str) -> Path:
 
 
 def truth_of(kind: type[T], folder: str | os.PathLike[str], *, writer: str) -> T:
-    """Read what :func:`save_truth` wrote, a dataclass of this kind; otherwise as :func:`truth_folder`."""
+    """Read what :func:`save_truth` wrote, a dataclass of this kind; otherwise as :func:`truth_folder`.
+
+    Fields with a default need not be there.
+    """
     truth = truth_folder(folder, writer=writer)
-    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    return kind(**{name: read_array(truth / f"{name}.npy") for name in names})
+    files = {
+        field.name: truth / f"{field.name}.npy"
+        for field in fields(kind)  # type: ignore[arg-type]
+        if field.default is MISSING or (truth / f"{field.name}.npy").exists()
+    }
+    return kind(**{name: read_array(file) for name, file in files.items()})
 
 
 def checked_seed(seed: int | None, folder: str | os.PathLike[str]) -> int:

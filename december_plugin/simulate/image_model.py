@@ -9,10 +9,15 @@ belongs to a session. ``F`` features, ``K`` types, neuron ``i`` of type ``k(i)``
                                                         cells="simple_and_complex": f mod 4 = 3: energy of a pair;
                                                         0, 1, 2: the pair's even and odd Gabor and the negative of the
                                                         even one, rectified: features that say the same in part
+                                                        cells="single_gabors": f mod 3 = 2: energy of a pair; 0, 1: the
+                                                        pair's even and odd Gabor; every Gabor has its own frequency
+                                                        orientations="random": neuron i sees the features turned by an
+                                                        angle of its own around p_i
     psi(s)     = C^(-1/2) (phi(s) - mean phi)           feature maps, whitened over reference images, or
                = (phi(s) - mean phi) / sd phi           features="correlated": in units of their standard deviations
     m_k        = sqrt(F) z_k / |z_k|, z_k ~ N(0, I_F)   mean tuning of type k: types differ in direction only;
-                                                        simple and complex cells: 0 in the features of the other kind
+                                                        simple and complex cells: 0 in the features of the other kind;
+                                                        single Gabors: 0 in all features but feature k
     v_i        = g_i (m_k(i) + spread * n_i)            tuning of neuron i: n_i ~ N(0, I_F),
                                                         g_i = exp(gain_sd * N(0, 1))
                = g_i c_i                                population="continuum": no types, one Gaussian c_i with the
@@ -41,14 +46,12 @@ from scipy.signal import fftconvolve
 
 from december_plugin.embeddings.probes import noise_images
 from december_plugin.errors import SettingsError
+from december_plugin.simulate.gabors import Gabors
 from december_plugin.simulate.population import (
-    BANK,
     BEHAVIOR,
     IMAGES,
     MIXED,
-    N_KINDS,
     REFERENCE,
-    SEPARATE,
     TRIALS,
     Population,
     complex_features,
@@ -59,8 +62,6 @@ from december_plugin.validation.checks import check_integer
 TYPE_SIZES = (0.30, 0.22, 0.18, 0.14, 0.10, 0.06)
 NOISES = ("overdispersed", "poisson")
 WHITENED, CORRELATED = FEATURES = ("whitened", "correlated")
-WAVELENGTHS = (0.6, 1.0)  # of the fine and the coarse features, as a fraction of their size
-ENVELOPE = 0.25  # SD of the Gabor envelope, as a fraction of the features' size
 GREY, CONTRAST = 128.0, 40.0
 N_REFERENCE_IMAGES = 100
 SMALLEST_VARIANCE = 1e-4  # of the features' least variable combination, relative to the most variable one
@@ -130,25 +131,31 @@ class FeatureBank:
         SettingsError
             If there are more features than their size in pixels can hold.
         """
-        rng = random_stream(seed, BANK)
-        kinds = N_KINDS if cells == SEPARATE else 1
-        n_gabors = -(-n_features // kinds)
-        n_angles = (n_gabors + 1) // 2
-        fine = np.arange(n_gabors) >= n_angles
-        # The orientations of the two frequencies lie between each other.
-        angles = np.pi / n_angles * (np.arange(n_gabors) % n_angles + 0.5 * fine + rng.uniform())
-        wavelengths = size * np.where(fine, *WAVELENGTHS)
+        gabors = Gabors.draw(n_features, size, seed, cells=cells)
         axis = np.arange(size) - (size - 1) / 2
-        y, x = np.meshgrid(axis, axis, indexing="ij")
-        along = np.cos(angles)[:, None, None] * x + np.sin(angles)[:, None, None] * y
-        envelope = np.exp(-(x**2 + y**2) / (2 * (ENVELOPE * size) ** 2))
-        carrier = 2 * np.pi * along / wavelengths[:, None, None]
-        even, odd = envelope * np.cos(carrier), envelope * np.sin(carrier)
-        even = even - even.mean(axis=(1, 2), keepdims=True)
-        if cells == SEPARATE:
-            even = np.stack([even, odd, -even, even], axis=1).reshape(-1, size, size)[:n_features]
-            odd = np.repeat(odd, N_KINDS, axis=0)[:n_features]
-        is_complex = complex_features(n_features, cells)
+        even, odd = gabors.waves(*np.meshgrid(axis, axis, indexing="ij"))
+        even, odd = gabors.by_feature(even - even.mean(axis=(1, 2), keepdims=True), odd)
+        return cls.scaled(even, odd, complex_features(n_features, cells), shape, seed, features=features)
+
+    @classmethod
+    def scaled(
+        cls,
+        even: np.ndarray,
+        odd: np.ndarray,
+        is_complex: np.ndarray,
+        shape: tuple[int, int],
+        seed: int,
+        *,
+        features: str = WHITENED,
+    ) -> FeatureBank:
+        """Return features of these kernels (features, size, size), scaled by reference images of this shape.
+
+        Raises
+        ------
+        SettingsError
+            If there are more features than their size in pixels can hold.
+        """
+        n_features, size = len(even), even.shape[-1]
         reference = noise_images(N_REFERENCE_IMAGES, shape, random_stream(seed, REFERENCE))
         energies = cls(even, odd, np.zeros(n_features), np.eye(n_features), is_complex).maps(reference)
         energies = np.moveaxis(energies, 1, 0).reshape(n_features, -1)

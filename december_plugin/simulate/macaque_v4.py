@@ -206,7 +206,8 @@ def _each_once(images: np.ndarray) -> Trials:
 def _part(truth: RecordingTruth, number: int, n_neurons: int) -> RecordingTruth:
     part = slice(number * n_neurons, (number + 1) * n_neurons)
     values = {field.name: getattr(truth, field.name) for field in fields(RecordingTruth)}
-    selected = {name: value if name == "type_tuning" else value[part] for name, value in values.items()}
+    per_neuron = {name for name, value in values.items() if value is not None and name != "type_tuning"}
+    selected = {name: value[part] if name in per_neuron else value for name, value in values.items()}
     # Unit ids restart in every session, as spike sorting numbers them: only session and unit id name a neuron.
     selected["unit_ids"] = 1 + 2 * np.arange(n_neurons, dtype=np.int64)
     return RecordingTruth(**selected)

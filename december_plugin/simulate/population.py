@@ -10,13 +10,15 @@ import numpy as np
 from december_plugin.errors import SettingsError
 
 TYPED, UNTYPED, RING, SPARSE = POPULATIONS = ("types", "continuum", "ring", "sparse")
-MIXED, SEPARATE = CELLS = ("mixed", "simple_and_complex")
-N_KINDS = 4  # of features of one Gabor, where simple and complex cells are separate; the last is the complex one
+MIXED, SEPARATE, SINGLE = CELLS = ("mixed", "simple_and_complex", "single_gabors")
+COMMON, RANDOM = ORIENTATIONS = ("common", "random")
+# Features of one Gabor where types are of simple or of complex cells; the last is the complex one.
+N_KINDS = {SEPARATE: 4, SINGLE: 3}
 CORTEX_EXTENT = (800.0, 800.0, 200.0)  # micrometres: two directions along the cortex, and depth
 FIELD_EXTENT = 0.25  # of receptive field centres, as a fraction of the image
 SCATTER = 0.02  # of receptive field centres, as a fraction of the image
 # Random streams: one for each cause, so that e.g. the noise model changes nothing but the noise.
-BANK, TYPES, REFERENCE, NEURONS, IMAGES, TRIALS, BEHAVIOR, NOISE, SHAPE = range(9)
+BANK, TYPES, REFERENCE, NEURONS, IMAGES, TRIALS, BEHAVIOR, NOISE, SHAPE, TURNS = range(10)
 
 
 def random_stream(seed: int, purpose: int) -> np.random.Generator:
@@ -26,7 +28,7 @@ def random_stream(seed: int, purpose: int) -> np.random.Generator:
 
 def complex_features(n_features: int, cells: str) -> np.ndarray:
     """Return which features are energies of Gabor pairs (complex cells), (features,) bool; the others are simple."""
-    period, complex_one = (N_KINDS, N_KINDS - 1) if cells == SEPARATE else (2, 0)
+    period, complex_one = (N_KINDS[cells], N_KINDS[cells] - 1) if cells in N_KINDS else (2, 0)
     return np.asarray(np.arange(n_features) % period == complex_one)
 
 
@@ -34,18 +36,26 @@ def type_tuning_of(n_types: int, n_features: int, seed: int, *, cells: str = MIX
     """Return the mean tuning of each type, (types, features): directions that are uniform on a sphere.
 
     With ``cells="simple_and_complex"`` types are in turn of simple cells and of complex cells: their mean tuning has
-    features of that kind alone.
+    features of that kind alone. With ``"single_gabors"`` each type has one feature alone.
 
     Raises
     ------
     SettingsError
-        If there are too few features for a complex one.
+        If there are too few features for a complex one, or for one of each type.
     """
+    if cells == SINGLE:
+        if n_features < n_types:
+            raise SettingsError(
+                f"n_features is {n_features}; cells='single_gabors' needs one for each of the {n_types} types.",
+                setting="n_features",
+                others=["cells"],
+            )
+        return np.sqrt(n_features) * np.eye(n_types, n_features)
     directions = random_stream(seed, TYPES).normal(size=(n_types, n_features))
     if cells == SEPARATE:
-        if n_features < N_KINDS:
+        if n_features < N_KINDS[SEPARATE]:
             raise SettingsError(
-                f"n_features is {n_features}; cells='simple_and_complex' needs at least {N_KINDS}.",
+                f"n_features is {n_features}; cells='simple_and_complex' needs at least {N_KINDS[SEPARATE]}.",
                 setting="n_features",
                 others=["cells"],
             )
@@ -121,6 +131,8 @@ class Population:
         (neurons, 3) place in the cortex in micrometres; the third is the depth.
     centers
         (neurons, 2) row and column of the receptive field's centre in pixels.
+    angles
+        (neurons,) by which a neuron's features are turned, counterclockwise, in radians; 0 with common orientations.
     """
 
     unit_ids: np.ndarray
@@ -130,6 +142,7 @@ class Population:
     dispersions: np.ndarray
     coordinates: np.ndarray
     centers: np.ndarray
+    angles: np.ndarray
 
     @classmethod
     def draw(
@@ -143,10 +156,12 @@ class Population:
         seed: int,
         *,
         kind: str = TYPED,
+        orientations: str = COMMON,
     ) -> Population:
         """Draw neurons, ``counts`` (types,) of each type; ``shape`` is that of the images in pixels.
 
         ``kind`` is one of ``POPULATIONS``; without types it has the moments of a mixture with these ``counts``.
+        ``orientations`` is one of ``ORIENTATIONS``.
         """
         rng = random_stream(seed, NEURONS)
         n_neurons = int(counts.sum())
@@ -170,4 +185,7 @@ class Population:
         centers = np.clip((0.5 + relative) * size - 0.5, 0, size - 1)
         if kind != TYPED:
             types = np.full(n_neurons, -1)
-        return cls(unit_ids, types, tuning, gains, dispersions, place * CORTEX_EXTENT, centers)
+        angles = np.zeros(n_neurons)
+        if orientations == RANDOM:
+            angles = random_stream(seed, TURNS).uniform(0, 2 * np.pi, size=n_neurons)
+        return cls(unit_ids, types, tuning, gains, dispersions, place * CORTEX_EXTENT, centers, angles)

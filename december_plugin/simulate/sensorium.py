@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from december_plugin.errors import SettingsError
 from december_plugin.simulate.folders import (
     checked_seed,
     checked_target,
@@ -24,6 +25,7 @@ from december_plugin.simulate.folders import (
 )
 from december_plugin.simulate.image_model import (
     CONTRAST,
+    CORRELATED,
     FEATURES,
     GREY,
     NOISES,
@@ -37,14 +39,19 @@ from december_plugin.simulate.image_model import (
 )
 from december_plugin.simulate.population import (
     CELLS,
+    COMMON,
     NOISE,
+    ORIENTATIONS,
     POPULATIONS,
+    RANDOM,
     RING,
+    SINGLE,
     Population,
     neurons_per_type,
     random_stream,
     type_tuning_of,
 )
+from december_plugin.simulate.turned_features import TurnedFeatures
 from december_plugin.validation.checks import check_choice, check_positive, check_sizes, check_spreads
 
 
@@ -68,6 +75,8 @@ class RecordingTruth:
         (neurons,) ``alpha_i``, zero for Poisson noise.
     centers
         (neurons, 2) row and column of the receptive field's centre in pixels.
+    angles
+        (neurons,) by which a neuron's features are turned, counterclockwise, in radians; None with common orientations.
     """
 
     unit_ids: np.ndarray
@@ -77,10 +86,13 @@ class RecordingTruth:
     gains: np.ndarray
     dispersions: np.ndarray
     centers: np.ndarray
+    angles: np.ndarray | None = None
 
     @classmethod
-    def of(cls, neurons: Population, type_tuning: np.ndarray, *, noise: str) -> RecordingTruth:
-        """Return the truth about neurons whose responses have this noise."""
+    def of(
+        cls, neurons: Population, type_tuning: np.ndarray, *, noise: str, orientations: str = COMMON
+    ) -> RecordingTruth:
+        """Return the truth about neurons whose responses have this noise, and whose features these orientations."""
         return cls(
             unit_ids=neurons.unit_ids,
             types=neurons.types,
@@ -89,6 +101,7 @@ class RecordingTruth:
             gains=neurons.gains,
             dispersions=neurons.dispersions if noise == "overdispersed" else np.zeros(len(neurons.types)),
             centers=neurons.centers,
+            angles=neurons.angles if orientations == RANDOM else None,
         )
 
 
@@ -167,6 +180,7 @@ def draw_recording(
     types_seed: int = 1,
     features: str = "whitened",
     cells: str = "mixed",
+    orientations: str = "common",
 ) -> SimulatedRecording:
     """Draw a simulated recording with planted cell types, in memory.
 
@@ -177,7 +191,7 @@ def draw_recording(
     n_neurons, n_train, n_validation, n_test, n_repeats, image_shape, population, type_sizes, n_features, feature_size
         As in :func:`write_recording`, which writes this recording to a folder; so are the following.
     spread, gain_sd, noise, dispersion_sd, rate, modulation, behavior, behavior_gain, eye_movement, types_seed
-        How neurons are tuned and respond; so do ``features`` and ``cells``.
+        How neurons are tuned and respond; so do ``features``, ``cells`` and ``orientations``.
 
     Returns
     -------
@@ -207,17 +221,33 @@ def draw_recording(
     check_choice("population", population, POPULATIONS)
     check_choice("features", features, FEATURES)
     check_choice("cells", cells, CELLS)
+    check_choice("orientations", orientations, ORIENTATIONS)
+    if cells == SINGLE and features != CORRELATED:
+        raise SettingsError(
+            f"features is {features!r}; with cells='single_gabors' it must be 'correlated': whitened features are sums "
+            "of several Gabors.",
+            setting="features",
+            others=["cells"],
+        )
     shape = checked_shape(image_shape, feature_size)
     counts = neurons_per_type(type_sizes, n_neurons)
 
-    bank = FeatureBank.draw(n_features, feature_size, shape, types_seed, features=features, cells=cells)
     type_tuning = type_tuning_of(len(counts), n_features, types_seed, cells=cells)
-    neurons = Population.draw(counts, type_tuning, spread, gain_sd, dispersion_sd, shape, seed, kind=population)
+    neurons = Population.draw(
+        counts, type_tuning, spread, gain_sd, dispersion_sd, shape, seed, kind=population, orientations=orientations
+    )
     trials = Trials.draw(n_train, n_validation, n_test, n_repeats, behavior, shape, seed)
     gain = np.exp(behavior_gain * trials.arousal)
-    drive = modulation / np.sqrt(n_features) * drive_of(trials, neurons, bank, eye_movement)
+    about_features = {"features": features, "cells": cells}
+    if orientations == RANDOM:
+        turned = TurnedFeatures.draw(n_features, feature_size, shape, types_seed, **about_features)
+        features_drive = turned.drive_of(trials, neurons, eye_movement)
+    else:
+        bank = FeatureBank.draw(n_features, feature_size, shape, types_seed, **about_features)
+        features_drive = drive_of(trials, neurons, bank, eye_movement)
+    drive = modulation / np.sqrt(n_features) * features_drive
     rates = expected_counts(drive, rate) * gain[:, None]
-    truth = RecordingTruth.of(neurons, type_tuning, noise=noise)
+    truth = RecordingTruth.of(neurons, type_tuning, noise=noise, orientations=orientations)
     return SimulatedRecording(
         images=(GREY + CONTRAST * trials.images[trials.shown, None]).astype(np.float32),
         responses=spike_counts(rates, truth.dispersions, random_stream(seed, NOISE)).astype(np.float32),
@@ -255,6 +285,7 @@ def write_recording(
     types_seed: int = 1,
     features: str = "whitened",
     cells: str = "mixed",
+    orientations: str = "common",
     seed: int | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -308,6 +339,11 @@ def write_recording(
     cells
         ``"mixed"``: types sum simple and complex features, which alternate. ``"simple_and_complex"``: types are in
         turn of simple and of complex cells, and there are four features of each Gabor that say the same in part.
+        ``"single_gabors"``: each type has one Gabor, in turn an even and an odd simple cell and a complex cell of each
+        spatial frequency; ``features`` is then ``"correlated"``.
+    orientations
+        ``"common"``: all neurons see the same features. ``"random"``: each sees them turned by an angle of its own
+        around the centre of its receptive field, so that a type is what a neuron computes whatever its orientation.
     seed
         Seed of everything else; None takes one that the folder's name decides, so that recordings of different names
         differ, and the same name gives the same recording.
@@ -352,6 +388,7 @@ def write_recording(
         types_seed=types_seed,
         features=features,
         cells=cells,
+        orientations=orientations,
     )
     _write(target, recording)
     return target
