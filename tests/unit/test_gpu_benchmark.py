@@ -154,7 +154,8 @@ def test_the_tables(tmp_path, parts, capsys):
 
 
 def test_long_cells_are_wrapped():
-    failed = Row("failed: tests.unit.a." + "long_name_" * 6, 1, "tests", Target(at_most=0), "RuntimeError: " + "no " * 30)
+    name, message = "failed: tests.unit.a." + "long_name_" * 6, "RuntimeError: " + "no " * 30
+    failed = Row(name, 1, "tests", Target(at_most=0), message)
     quick = Row("speed", 1234.5, "trainings/h", Target(at_least=2000))
     outcomes = [Outcome("tests", 1.0, rows=[failed, quick]), Outcome("nothing", 0.0)]
     facts = {**FACTS, "tiny": False, "commit": None, "date": "2026-01-01"}
