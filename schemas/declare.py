@@ -16,6 +16,7 @@ import datajoint as dj
 from december_plugin.database.connection import open_schema
 from december_plugin.errors import SettingsError
 from december_plugin.schemas.agreement import SeedAgreement
+from december_plugin.schemas.cluster_functions import ClusterConfusion, ClusterConfusionSettings
 from december_plugin.schemas.cluster_quality import ClusterQuality
 from december_plugin.schemas.clustering_vectors import ClusteringVectors
 from december_plugin.schemas.clusters import ClusterAssignment, Clustering, NeuronCluster
@@ -126,6 +127,10 @@ class DecemberTables:
         Resamplings of neurons that are asked for.
     WithinModelStability
         How well the clusters of one model are found again in parts of its neurons.
+    ClusterConfusionSettings
+        Comparisons of clusters by what they compute that are asked for.
+    ClusterConfusion
+        Which clusters of one model compute the same thing.
     Pool, PoolWorker, PoolJob
         Pools of workers, workers with their heartbeats, and what happened to jobs.
     StoreIdentity
@@ -156,6 +161,8 @@ class DecemberTables:
     SurrogateAgreement: Any
     Resampling: Any
     WithinModelStability: Any
+    ClusterConfusionSettings: Any
+    ClusterConfusion: Any
     Pool: Any
     PoolWorker: Any
     PoolJob: Any
@@ -175,6 +182,7 @@ class DecemberTables:
             self.Consensus,
             self.ClusterQuality,
             self.WithinModelStability,
+            self.ClusterConfusion,
             self.SurrogateAgreement,
             self.ConfigurationAgreement,
         )
@@ -268,6 +276,7 @@ def _declare_evaluations(
     surrogate = bind(Surrogate, schema, context)
     pairs = bind(ConfigurationPair, schema, context)
     resampling = bind(Resampling, schema, context)
+    confusions = bind(ClusterConfusionSettings, schema, context)
     lookups = {
         "Clustering": clustering,
         "KnownTypes": types,
@@ -276,10 +285,11 @@ def _declare_evaluations(
         "Surrogate": surrogate,
         "ConfigurationPair": pairs,
         "Resampling": resampling,
+        "ClusterConfusionSettings": confusions,
     }
     context = {**context, **lookups}
     others = {"clustering_table": clustering, "nnfabrik": lab, "december_trainers": tuple(december_trainers)}
-    covariance = bind(FeatureCovariance, schema, context, **others, **models)
+    covariance = bind(FeatureCovariance, schema, context, confusion_settings_table=confusions, **others, **models)
     performance = bind(TestPerformance, schema, context, nnfabrik=lab, **models)
     vectors = ClusteringVectors(context["TrainedModel"], clustering, covariance, performance, lab)
     assignment = bind(ClusterAssignment, schema, context, vectors=vectors, **others, **models)
@@ -307,6 +317,7 @@ def _declare_evaluations(
         "Consensus": bind(Consensus, schema, context, seed_set_table=sets, **assignments),
         "ClusterQuality": bind(ClusterQuality, schema, context, **readouts),
         "WithinModelStability": bind(WithinModelStability, schema, context, resampling_table=resampling, **readouts),
+        "ClusterConfusion": bind(ClusterConfusion, schema, context, settings_table=confusions, **readouts),
         "SurrogateAgreement": bind(
             SurrogateAgreement, schema, context, surrogate_table=surrogate, seed_set_table=sets, **readouts
         ),

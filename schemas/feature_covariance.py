@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 import datajoint as dj
 import numpy as np
 
+from december_plugin.clustering.methods import DECEMBER
 from december_plugin.embeddings.space import checked_covariance
 from december_plugin.errors import EmbeddingError
+from december_plugin.evaluation.cluster_functions_settings import LINEAR
 from december_plugin.imports.stored_names import NEURONS as IMPORTED_NEURONS
 from december_plugin.schemas.restrictions import of_trainers
 from december_plugin.schemas.serialization import decode_blob, encode_blob
@@ -26,16 +28,17 @@ SEED = 0  # of the images and neurons that are drawn: the same for all models of
 
 
 class FeatureCovariance(dj.Computed):
-    """The feature covariance of a trained model, for clusterings in functional space.
+    """The feature covariance of a trained model, for clusterings in functional space, and to compare clusters.
 
-    It is computed once, where such a clustering is registered for models of this kind; clusterings then need neither
-    recordings nor a GPU. A mixture that DECEMber trained in functional space has its own, stored with it. A model whose
-    trainer, or import, stored a covariance as ``output["feature_covariance"]`` keeps that one; of all others it is
-    taken over the training tier.
+    It is computed once, where such a clustering, or a comparison of clusters by their linear responses, is registered
+    for models of this kind; clusterings then need neither recordings nor a GPU. A mixture that DECEMber trained in
+    functional space has its own, stored with it. A model whose trainer, or import, stored a covariance as
+    ``output["feature_covariance"]`` keeps that one; of all others it is taken over the training tier.
     """
 
     trained_model_table: ClassVar[Any]
     clustering_table: ClassVar[Any]
+    confusion_settings_table: ClassVar[Any]
     nnfabrik: ClassVar[Any]
     december_trainers: ClassVar[tuple[str, ...]]
 
@@ -54,11 +57,22 @@ class FeatureCovariance(dj.Computed):
     def key_source(self) -> Any:
         """Models that clusterings are fitted to afterwards, where one of these is in functional space.
 
-        Not those that were imported without their recording: where their import knows a covariance, it has entered it.
+        And those whose clusters are to be compared by their linear responses, DECEMber's included. Not those that were
+        imported without their recording: where their import knows a covariance, it has entered it.
         """
-        is_needed = bool(self.clustering_table & {"space": "functional"})
-        others = f"NOT ({of_trainers(self.december_trainers)}) AND dataset_fn <> '{IMPORTED_NEURONS}'"
-        return self.trained_model_table.proj() & others & is_needed
+        is_december = of_trainers(self.december_trainers)
+        compared = self._compared_methods()
+        needed = [is_december] if DECEMBER in compared else []
+        if self.clustering_table & {"space": "functional"} or compared - {DECEMBER}:
+            needed.append(f"NOT ({is_december})")
+        return self.trained_model_table.proj() & f"dataset_fn <> '{IMPORTED_NEURONS}'" & needed
+
+    def _compared_methods(self) -> set[str]:
+        """Return the methods of the clusterings whose clusters are to be compared by their linear responses."""
+        asked = self.confusion_settings_table & {"confusion_responses": LINEAR}
+        registered = set(map(str, self.clustering_table.fetch("method")))
+        wanted = [methods.split(",") if methods else registered for methods in asked.fetch("confusion_clusterings")]
+        return registered & set().union(*wanted)
 
     def make_fetch(self, key: dict[str, Any]) -> tuple[str]:
         """Return, packed, the configurations, the neurons, and the covariance that the model came with."""

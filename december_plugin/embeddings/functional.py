@@ -119,8 +119,8 @@ def estimate_covariance(
             check_integer(name, value, minimum=2 if name == "n_images" else 1)
     check_seed("seed", seed)
     with evaluating(model), torch.no_grad():
-        chosen = _chosen_neurons(model, max_neurons, seed)
-        sums = _sums_of_sessions(model, chosen, _received(model, batches, list(chosen), n_images, seed))
+        chosen = chosen_neurons(model, max_neurons, seed)
+        sums = _sums_of_sessions(model, chosen, received_from_core(model, batches, list(chosen), n_images, seed))
         n_neurons = sum(len(neurons) for neurons in chosen.values())
         covariance = torch.stack([session.covariances() for session in sums.values()]).sum(dim=0) / n_neurons
     if not covariance.isfinite().all():
@@ -221,8 +221,11 @@ class _PooledSums:
         return (self._products - self._sums.mT @ self._sums / self.n_samples) / (self.n_samples - 1)
 
 
-def _chosen_neurons(model: nn.Module, max_neurons: int | None, seed: int) -> dict[str, Tensor]:
-    """Return the positions within their sessions of the neurons over which the mean is taken; no session is empty."""
+def chosen_neurons(model: nn.Module, max_neurons: int | None, seed: int) -> dict[str, Tensor]:
+    """Return the positions within their sessions of the neurons over which :func:`feature_covariance` is a mean.
+
+    Sessions of which none is drawn are not there.
+    """
     sessions = readout_embeddings(model).sessions
     total = max(rows.stop for rows in sessions.values())
     everyone = np.arange(total)
@@ -235,33 +238,56 @@ def _chosen_neurons(model: nn.Module, max_neurons: int | None, seed: int) -> dic
     return {data_key: neurons for data_key, neurons in chosen.items() if len(neurons)}
 
 
-class _Received(NamedTuple):
-    """What the readout of a session receives from the core for a few stimuli."""
+class Received(NamedTuple):
+    """What the readout of a session receives from the core for a few stimuli.
+
+    Attributes
+    ----------
+    data_key
+        Of the session.
+    core_output, shift
+        As of :func:`~december_plugin.embeddings.received_features.core_output_and_shift`.
+    inputs, extras
+        The stimuli, as of :func:`~december_plugin.embeddings.stimuli.sampled_stimuli`; None and nothing of stimuli that
+        are shown without any session.
+    """
 
     data_key: str
     core_output: Tensor
     shift: Tensor | None
+    inputs: Tensor | None = None
+    extras: Mapping[str, Any] = {}
 
 
-def _received(
+def received_from_core(
     model: nn.Module, batches: Any, data_keys: list[str], n_images: int | None, seed: int
-) -> Iterator[_Received]:
+) -> Iterator[Received]:
+    """Yield what the readouts of sessions receive, one session after the other, a few stimuli at a time.
+
+    Parameters
+    ----------
+    model, batches, n_images, seed
+        As of :func:`feature_covariance`, which takes the same stimuli; the model must be in evaluation mode.
+    data_keys
+        Of the sessions.
+    """
     if isinstance(batches, Tensor | np.ndarray):
         for core_output in core_outputs(model, batches):
             for data_key in data_keys:
-                yield _Received(data_key, core_output, None)
+                yield Received(data_key, core_output, None)
         return
     n_of_each = None if n_images is None else max(FEWEST_IMAGES, -(-n_images // len(data_keys)))
     for index, (data_key, loader) in enumerate(loaders_of_a_tier(batches, data_keys).items()):
         for inputs, extras in sampled_stimuli(loader, n_of_each, seed=(seed, index)):
-            yield _Received(data_key, *core_output_and_shift(model, data_key, inputs, extras))
+            output, shift = core_output_and_shift(model, data_key, inputs, extras)
+            yield Received(data_key, output, shift, inputs, extras)
 
 
 def _sums_of_sessions(
-    model: nn.Module, chosen: Mapping[str, Tensor], received: Iterator[_Received]
+    model: nn.Module, chosen: Mapping[str, Tensor], received: Iterator[Received]
 ) -> dict[str, _PooledSums]:
     sums: dict[str, _PooledSums] = {}
-    for data_key, core_output, shift in received:
+    for data_key, core_output, shift, *_ in received:
         readout: nn.Module = model.readout[data_key]  # type: ignore[index, assignment]
         neurons = chosen[data_key].to(core_output.device)
         if data_key not in sums:

@@ -63,7 +63,7 @@ def core_output_and_shift(
         If the model does not call the session's readout.
     """
     readout: nn.Module = model.readout[data_key]  # type: ignore[index, assignment]
-    extras = {name: _like_parameters(model, value) for name, value in extras.items()}
+    extras = {name: like_parameters(model, value) for name, value in extras.items()}
     received: list[tuple[Tensor, Tensor | None]] = []
 
     def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -73,7 +73,7 @@ def core_output_and_shift(
 
     hook = readout.register_forward_pre_hook(keep, with_kwargs=True)
     try:
-        model(_like_parameters(model, inputs), data_key=data_key, **extras)
+        model(like_parameters(model, inputs), data_key=data_key, **extras)
     except _ReceivedError:
         pass
     finally:
@@ -112,7 +112,7 @@ def core_outputs(model: nn.Module, stimuli: Tensor | npt.NDArray[Any]) -> Iterat
         raise EmbeddingError("there are no stimuli to show the model.")
     for few in stimuli.split(max(FEWEST_AT_ONCE, VALUES_AT_ONCE // max(1, stimuli[0].numel()))):
         try:
-            yield core(_like_parameters(model, few))
+            yield core(like_parameters(model, few))
         except RuntimeError as error:
             raise EmbeddingError(
                 f"the core of {type(model).__name__} cannot take stimuli of shape {tuple(stimuli.shape[1:])}: "
@@ -120,7 +120,7 @@ def core_outputs(model: nn.Module, stimuli: Tensor | npt.NDArray[Any]) -> Iterat
             ) from error
 
 
-def _like_parameters(model: nn.Module, value: Any) -> Any:
+def like_parameters(model: nn.Module, value: Any) -> Any:
     """Return a tensor where the model is, floating-point numbers of its precision."""
     parameter = next(model.parameters(), None)
     if parameter is None or not isinstance(value, Tensor):

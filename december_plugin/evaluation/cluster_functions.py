@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +26,21 @@ from december_plugin.errors import EmbeddingError, MisfitError, SettingsError
 from december_plugin.text.array_repr import ArrayRepr
 from december_plugin.validation.checks import check_integer, is_number
 
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from december_plugin.embeddings.functional import Received
+
 Floats = npt.NDArray[np.float64]
 
 THRESHOLD = 0.5
 POSITION = ((0.0, 0.0),)  # the middle of the core's output
 BLOCK_NUMBERS = 1 << 22  # responses in float64 at a time: 32 MiB
 CONSTANT = 1e-12  # a part of the largest variance below which a response does not vary
+STIMULI_AT_ONCE = 32  # about as many as loaders' stimuli are read at a time
+N_CHECKED = 2  # stimuli on which drives and output are held against the model's own forward pass
+TOLERANCE = 1e-3  # of the largest response: another output is off by much more
 MERGE_COLUMNS = ("n_blocks", "correlation", "first", "second")
 
 
@@ -136,11 +145,7 @@ def response_confusion(
         If shapes do not fit, there are fewer than two stimuli, or responses are not finite.
     """
     turned = _all_turns(means, n_orientations)
-    added = np.zeros(turned.shape[1]) if biases is None else np.asarray(biases, dtype=np.float64)
-    if added.shape != (turned.shape[1],):
-        raise MisfitError(
-            f"biases have the shape {added.shape}; there must be one for each of {turned.shape[1]} means."
-        )
+    added = _checked_biases(biases, turned)
     sums = _ResponseSums(turned.shape[0], turned.shape[1])
     for part in _parts(features, turned):
         drives = np.einsum("spd,kqd->spkq", part, turned, optimize=True) + added
@@ -187,6 +192,163 @@ def received_at(
             yield features_at(readout, maps, places).double().cpu().numpy()
 
 
+class StimulusConfusion(NamedTuple):
+    """How clusters respond to the stimuli of a recording.
+
+    Attributes
+    ----------
+    correlations
+        (K, K) float64, as of :func:`covariance_confusion`.
+    n_images
+        Number of stimuli of all sessions: images, or frames of movies.
+    """
+
+    correlations: Floats
+    n_images: int
+
+
+def stimulus_confusion(
+    model: nn.Module,
+    batches: Any,
+    means: npt.ArrayLike,
+    *,
+    biases: npt.ArrayLike | None = None,
+    n_orientations: int = 1,
+    seed: int = 0,
+) -> StimulusConfusion:
+    """Return the correlations between what a model predicts of cluster means for the stimuli of a recording.
+
+    The stimuli, and the neurons in whose places the means read, are those from which
+    :func:`~december_plugin.embeddings.functional.feature_covariance` takes the covariance with this seed, and what the
+    model does to drives after its readout (its output nonlinearity) is done to those of the means. For a model that
+    does nothing to them, it is what :func:`covariance_confusion` returns.
+
+    Parameters
+    ----------
+    model
+        Has ``readout``, data key to the session's readout; it runs in evaluation mode, and is then as it was before.
+    batches
+        Data key to loader of one tier, or tier to data key to loader: then the training tier.
+    means, n_orientations
+        As of :func:`covariance_confusion`.
+    biases
+        As of :func:`response_confusion`.
+    seed
+        Of the samples of stimuli and neurons.
+
+    Raises
+    ------
+    EmbeddingError
+        If the class of a readout is unknown, its responses are not made of drives that other neurons could have, a
+        session has no loader or fewer than two stimuli, or responses are not finite.
+    MisfitError
+        If shapes do not fit.
+    """
+    import torch
+
+    from december_plugin.embeddings.batches import evaluating
+    from december_plugin.embeddings.functional import MAX_NEURONS, N_IMAGES, chosen_neurons, received_from_core
+    from december_plugin.embeddings.received_features import received_features
+
+    turned = _all_turns(means, n_orientations)
+    added = _checked_biases(biases, turned)
+    n_places = max(1, BLOCK_NUMBERS // (STIMULI_AT_ONCE * turned.shape[0] * turned.shape[1]))
+    sums: dict[str, list[_ResponseSums]] = {}
+    with evaluating(model), torch.no_grad():
+        chosen = chosen_neurons(model, MAX_NEURONS, seed)
+        for received in received_from_core(model, batches, list(chosen), N_IMAGES, seed):
+            places = chosen[received.data_key].to(received.core_output.device).split(n_places)
+            if received.data_key not in sums:
+                _check_output(model, received)
+                sums[received.data_key] = [_ResponseSums(turned.shape[0], turned.shape[1]) for _ in places]
+            readout: nn.Module = model.readout[received.data_key]  # type: ignore[index, assignment]
+            for neurons, own in zip(places, sums[received.data_key], strict=True):
+                features = received_features(readout, received.core_output, shift=received.shift, neurons=neurons)
+                for part in _parts(features.double().cpu().numpy(), turned):
+                    drives = np.einsum("spd,kqd->spkq", part, turned, optimize=True) + added
+                    own.add(_after_the_readout(model, received, drives))
+    every = [own.covariances() for parts in sums.values() for own in parts]
+    products, variances = (sum(each) for each in zip(*every, strict=True))
+    n_images = sum(parts[0].n_stimuli for parts in sums.values())
+    return StimulusConfusion(_best_correlations(np.asarray(products), np.asarray(variances)), n_images)
+
+
+def readout_biases(model: nn.Module) -> Floats:
+    """Return the biases (N,) of all neurons of a model, sessions in its order; 0 of readouts without any."""
+    from december_plugin.embeddings.readout_vectors import readout_vectors
+
+    found = []
+    for readout in model.readout.values():  # type: ignore[operator]
+        bias = _bias_of(readout)
+        n_neurons = len(readout_vectors(readout))
+        found.append(np.zeros(n_neurons) if bias is None else bias.double().cpu().numpy())
+    return np.concatenate(found)
+
+
+def _bias_of(readout: nn.Module) -> Any:
+    """Return the bias (n,) of a readout, or None."""
+    import torch
+
+    bias = getattr(readout, "bias", None)
+    return bias.detach().flatten() if isinstance(bias, torch.Tensor) else None
+
+
+def _after_the_readout(model: nn.Module, received: Received, drives: npt.NDArray[Any]) -> Floats:
+    """Return what a model makes of drives in the place of its readout's, an array of the same shape."""
+    import torch
+
+    from december_plugin.embeddings.batches import forward_replaced
+    from december_plugin.embeddings.received_features import like_parameters
+
+    given = like_parameters(model, torch.from_numpy(np.ascontiguousarray(drives))).flatten()
+
+    def answer(core_output: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        return given[None, None] if core_output.ndim == 5 else given[None]
+
+    readout: nn.Module = model.readout[received.data_key]  # type: ignore[index, assignment]
+    with forward_replaced(readout, answer):
+        responses = _forward(model, received, 1)
+    return responses.double().cpu().numpy().reshape(drives.shape)
+
+
+def _forward(model: nn.Module, received: Received, n: int) -> torch.Tensor:
+    """Return what a model responds to the first few of its stimuli."""
+    import torch
+
+    from december_plugin.embeddings.received_features import like_parameters
+
+    assert received.inputs is not None
+    extras = {
+        name: value[:n] if isinstance(value, torch.Tensor) and len(value) == len(received.inputs) else value
+        for name, value in received.extras.items()
+    }
+    given = {name: like_parameters(model, value) for name, value in extras.items()}
+    found: torch.Tensor = model(like_parameters(model, received.inputs[:n]), data_key=received.data_key, **given)
+    return found
+
+
+def _check_output(model: nn.Module, received: Received) -> None:
+    """Refuse a model whose responses are not what it makes of the drives of its neurons."""
+    from december_plugin.embeddings.readout_vectors import readout_vectors
+    from december_plugin.embeddings.received_features import check_drives, received_features
+
+    readout: nn.Module = model.readout[received.data_key]  # type: ignore[index, assignment]
+    few = received.core_output[:N_CHECKED]
+    shift = None if received.shift is None else received.shift[:N_CHECKED]
+    check_drives(readout, few, shift=shift, name=received.data_key)
+    drives = (received_features(readout, few, shift=shift) * readout_vectors(readout)).sum(dim=2)
+    bias = _bias_of(readout)
+    drives = drives if bias is None else drives + bias
+    expected = _forward(model, received, N_CHECKED).double().cpu().numpy().reshape(drives.shape)
+    found = _after_the_readout(model, received, drives.double().cpu().numpy())
+    if not np.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE * float(np.abs(expected).max(initial=0.0))):
+        raise EmbeddingError(
+            f"session {received.data_key!r}: {type(readout).__name__} does more to its responses than adding a bias, "
+            "so what the mean of a cluster would respond is not known. Compare clusters by their linear responses "
+            "(responses: linear)."
+        )
+
+
 class _ResponseSums:
     """Sums over stimuli of responses (stimuli, places, O, K), of which their covariances within places are made.
 
@@ -194,7 +356,7 @@ class _ResponseSums:
     """
 
     def __init__(self, n_turns: int, n_clusters: int):
-        self._n = 0
+        self.n_stimuli = 0
         self._origin: Floats | None = None
         self._sums: Floats | None = None
         self._products = np.zeros((n_turns, n_clusters, n_clusters))
@@ -206,18 +368,20 @@ class _ResponseSums:
         if self._origin is None or self._sums is None:
             self._origin, self._sums = responses.mean(axis=0), np.zeros(responses.shape[1:])
         responses = responses - self._origin
-        self._n += len(responses)
+        self.n_stimuli += len(responses)
         self._sums += responses.sum(axis=0)
         self._products += np.einsum("stp,stkq->kpq", responses[:, :, 0], responses, optimize=True)
         self._squares += np.einsum("stkq,stkq->kq", responses, responses)
 
     def covariances(self) -> tuple[Floats, Floats]:
-        """Return the covariances (O, K, K) of the means as they are with all turned ones, and the variances (O, K)."""
-        if self._n < 2 or self._sums is None:
-            raise EmbeddingError(f"correlations need at least two stimuli; there are {self._n}.")
-        mean = self._sums / self._n
-        products = self._products - self._n * np.einsum("tp,tkq->kpq", mean[:, 0], mean)
-        return products, self._squares - self._n * np.einsum("tkq,tkq->kq", mean, mean)
+        """Return covariances (O, K, K) of means as they are with turned ones, and variances (O, K), over places."""
+        n = self.n_stimuli
+        if n < 2 or self._sums is None:
+            raise EmbeddingError(f"correlations need at least two stimuli; there are {n}.")
+        mean = self._sums / n
+        products = self._products - n * np.einsum("tp,tkq->kpq", mean[:, 0], mean)
+        variances = self._squares - n * np.einsum("tkq,tkq->kq", mean, mean)
+        return products / (n - 1), variances / (n - 1)
 
 
 def _all_turns(means: npt.ArrayLike, n_orientations: int) -> Floats:
@@ -233,6 +397,15 @@ def _all_turns(means: npt.ArrayLike, n_orientations: int) -> Floats:
         )
     by_orientation = m.reshape(len(m), n_orientations, -1)
     return np.stack([np.roll(by_orientation, k, axis=1).reshape(m.shape) for k in range(n_orientations)])
+
+
+def _checked_biases(biases: npt.ArrayLike | None, turned: Floats) -> Floats:
+    added = np.zeros(turned.shape[1]) if biases is None else np.asarray(biases, dtype=np.float64)
+    if added.shape != (turned.shape[1],):
+        raise MisfitError(
+            f"biases have the shape {added.shape}; there must be one for each of {turned.shape[1]} means."
+        )
+    return added
 
 
 def _parts(features: Any, turned: Floats) -> Iterator[Floats]:

@@ -176,6 +176,7 @@ class ImportContent(StrictModel):
     clusterings: Any = None  # as in a sweep, see december_plugin.sweeps.parse
     surrogates: Any = None
     stability: Any = None
+    cluster_confusion: Any = None
 
 
 SECTIONS = tuple(ImportContent.model_fields)

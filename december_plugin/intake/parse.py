@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from december_plugin.evaluation.cluster_functions_settings import ClusterFunctionsSettings
 from december_plugin.evaluation.stability_settings import StabilitySettings
 from december_plugin.evaluation.surrogate_settings import SurrogateSettings
 from december_plugin.intake.file_format import ImportFileError, checked_content, read_source
@@ -43,7 +44,7 @@ class Import:
     ----------
     models
         The trained models.
-    clusterings, surrogates, stability
+    clusterings, surrogates, stability, cluster_confusion
         What is done with them.
     source
         The file, for mistakes that only the tables show.
@@ -53,6 +54,7 @@ class Import:
     clusterings: tuple[ClusteringEntry, ...] = ()
     surrogates: tuple[SurrogateSettings, ...] = ()
     stability: tuple[StabilitySettings, ...] = ()
+    cluster_confusion: tuple[ClusterFunctionsSettings, ...] = ()
     source: Source | None = field(default=None, repr=False)
 
 
@@ -96,8 +98,8 @@ def parse_import(content: Any, *, folder: str | Path = ".", source: Source | Non
     for violation in violations:
         where = f"models, entry {violation.path[1] + 1}: " if _is_in_model(violation.path) else ""
         wrong(f"{where}{violation.text}", *violation.path, at_key=violation.is_unknown)
-    clusterings, surrogates, stability, others = parse_evaluations(content if isinstance(content, Mapping) else {})
-    mistakes += others
+    asked = parse_evaluations(content if isinstance(content, Mapping) else {})
+    mistakes += asked.mistakes
     models: list[ImportedModel] = []
     if found is not None:
         _check_texts(found.models, wrong)
@@ -105,10 +107,17 @@ def parse_import(content: Any, *, folder: str | Path = ".", source: Source | Non
         models = read_models(
             found.models, folder=Path(folder), units=found.units, recording=found.recording, wrong=wrong
         )
-        _check_counts(models, clusterings, wrong)
+        _check_counts(models, asked.clusterings, wrong)
     if mistakes:
         raise ImportFileError(mistakes, source)
-    return Import(tuple(models), tuple(entry for entry, _ in clusterings), surrogates, stability, source)
+    return Import(
+        models=tuple(models),
+        clusterings=tuple(entry for entry, _ in asked.clusterings),
+        surrogates=asked.surrogates,
+        stability=asked.stability,
+        cluster_confusion=asked.cluster_confusion,
+        source=source,
+    )
 
 
 def _is_in_model(place: tuple[Any, ...]) -> bool:

@@ -139,6 +139,7 @@ def _as_sweep(found: Import) -> Sweep:
         clusterings=found.clusterings,
         surrogates=found.surrogates,
         stability=found.stability,
+        cluster_confusion=found.cluster_confusion,
         source=found.source,
     )
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from december_plugin.results.assignments import stable_neurons as stable_neurons
     from december_plugin.results.cluster_counts import choose_cluster_count as choose_cluster_count
     from december_plugin.results.cluster_counts import cluster_count_table as cluster_count_table
+    from december_plugin.results.cluster_functions import cluster_confusion as cluster_confusion
+    from december_plugin.results.cluster_functions import cluster_pairs as cluster_pairs
     from december_plugin.results.cluster_trees import cluster_tree_of as cluster_tree_of
     from december_plugin.results.configurations import configuration_table as configuration_table
     from december_plugin.results.confusion import confusion_frame as confusion_frame
@@ -35,6 +37,7 @@ _NAMES = {
     "agreement": ["agreement_table", "best_configurations"],
     "assignments": ["load_assigned_model", "neuron_clusters", "stable_neurons"],
     "cluster_counts": ["choose_cluster_count", "cluster_count_table"],
+    "cluster_functions": ["cluster_confusion", "cluster_pairs"],
     "cluster_trees": ["cluster_tree_of"],
     "configurations": ["configuration_table"],
     "confusion": ["confusion_frame"],

@@ -14,6 +14,7 @@ from december_plugin.findings.data import ExportTable
 from december_plugin.findings.summaries import ABOVE_NULL, VALLEY_COLUMNS
 from december_plugin.results.assignments import assignment_frame
 from december_plugin.results.cluster_counts import choose_cluster_count, cluster_count_table
+from december_plugin.results.cluster_functions import PAIR, cluster_pairs
 from december_plugin.results.consensus import consensus_frame, consensus_table
 from december_plugin.results.nulls import null_table
 from december_plugin.results.performance import stored_columns
@@ -66,6 +67,7 @@ def export_tables(
         ExportTable("cluster_count_choices", lambda: iter([reader.choices()])),
         ExportTable("consensus", lambda: iter([reader.consensus()])),
         ExportTable("stability", lambda: iter([reader.stability()])),
+        ExportTable("cluster_confusion", lambda: iter([reader.cluster_confusion()])),
         ExportTable("trainings", lambda: iter([trainings])),
         ExportTable("consensus_neurons", reader.consensus_neurons),
         ExportTable("assignments", reader.assignments),
@@ -116,6 +118,13 @@ class _Reader:
         """Return the stability of every model's clusters, as workers have computed it."""
         found = stability_table(self.tables).merge(self.agreement[[*self.key, *SUMMARY]], on=self.key)
         return found.rename(columns=STORED)[[*SUMMARY, "seed", *STORED.values()]]
+
+    def cluster_confusion(self) -> pd.DataFrame:
+        """Return every pair of clusters of every model, as far as workers have compared them."""
+        found = cluster_pairs(self.tables).rename(columns={"responses": "confusion_responses"})
+        found = found.rename(columns={"threshold": "confusion_threshold"})
+        found = found.merge(self.agreement[[*self.key, *SUMMARY]], on=self.key)
+        return found[[*SUMMARY, "seed", "confusion_responses", "confusion_threshold", *PAIR]]
 
     def consensus_neurons(self) -> Iterator[pd.DataFrame]:
         columns = ["configuration", *NEURON, "cluster", "stability", "n_seeds", "confidence", "margin"]

@@ -119,6 +119,7 @@ class SweepContent(StrictModel):
     clusterings: Annotated[list[ClusteringItem], OF_CLUSTERINGS] = Field(default_factory=list)
     surrogates: Any = None  # see december_plugin.sweeps.surrogates
     stability: Any = None  # see december_plugin.sweeps.stability
+    cluster_confusion: Any = None  # see december_plugin.sweeps.cluster_functions
 
 
 SECTIONS = tuple(SweepContent.model_fields)

@@ -1,7 +1,7 @@
 """The jobs that a sweep brings after its trainings, and how long they take, read without writing anything.
 
-They are those of its models and, of clusterings, surrogates and resamplings that nobody has asked for before, those of
-all other models in the tables, too: workers compute what is asked for wherever it fits.
+They are those of its models and, of clusterings and of what is asked for beside them that nobody has asked for before,
+those of all other models in the tables, too: workers compute what is asked for wherever it fits.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from typing import Any
 import datajoint as dj
 
 from december_plugin.clustering.methods import DECEMBER, canonical_settings, embedding_space, quality_filter
+from december_plugin.evaluation.cluster_functions_settings import LINEAR
 from december_plugin.importing.datajoint_internals import job_hash
 from december_plugin.imports.stored_names import NEURONS as IMPORTED_NEURONS
+from december_plugin.schemas.cluster_functions import confusion_row
 from december_plugin.schemas.clusters import clustering_hash
 from december_plugin.schemas.configurations import DIFFERS
 from december_plugin.schemas.nulls import surrogate_row
@@ -28,7 +30,7 @@ GROUPS = {
     CLUSTERINGS: ("ClusterAssignment",),
     EVALUATIONS: (
         *("TrainingSummary", "TestPerformance", "FeatureCovariance", "SeedAgreement", "Consensus", "ClusterQuality"),
-        *("WithinModelStability", "ConfigurationAgreement"),
+        *("WithinModelStability", "ClusterConfusion", "ConfigurationAgreement"),
     ),
     NULL: ("SurrogateAgreement",),
 }
@@ -111,12 +113,13 @@ class _Models:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A clustering, surrogate or resampling: its hash, whether nobody has asked for it before, and of whom it is."""
+    """Settings of an evaluation: their hash, whether nobody has asked for it before, and of whom it is."""
 
     name: str
     is_new: bool
     methods: frozenset[str] | None
     n_draws: int = 0
+    is_linear: bool = False  # of comparisons of clusters
 
     def is_of(self, method: str) -> bool:
         """Return whether it is computed for clusterings of this method."""
@@ -161,6 +164,13 @@ class _Jobs:
         rows = [(False, row) for row in tables.Resampling.fetch(as_dict=True)]
         rows += [(True, resampling_row(**asdict(each))) for each in sweep.stability]
         self.resamplings = _asked(rows, "resampling_hash", "resampled_clusterings", "n_resamplings")
+        rows = [(False, row) for row in tables.ClusterConfusionSettings.fetch(as_dict=True)]
+        rows += [(True, confusion_row(**asdict(each))) for each in sweep.cluster_confusion]
+        self.confusions = _asked(rows, "confusion_hash", "confusion_clusterings")
+        self.covered, self.tested = (
+            _by_models(table & {"dataset_fn": IMPORTED_NEURONS})
+            for table in (tables.FeatureCovariance, tables.TestPerformance)
+        )
         self.configurations = self._configurations(sweep, trainers)
 
     def _models(self, of_sweep: Sequence[Key]) -> list[_Models]:
@@ -195,10 +205,6 @@ class _Jobs:
         Of models that were imported without their recording, only those that came with the covariance or the test
         correlations that a clustering needs.
         """
-        covered, tested = (
-            _by_models(table & {"dataset_fn": IMPORTED_NEURONS})
-            for table in (self.tables.FeatureCovariance, self.tables.TestPerformance)
-        )
         counts = self._counts(sweep, trainers)
         found = []
         for models, clustering in itertools.product(self.models, self.clusterings):
@@ -207,8 +213,8 @@ class _Jobs:
                 continue
             if models.key["dataset_fn"] == IMPORTED_NEURONS:
                 seeds, name = models.seeds, _values(models.key)
-                seeds &= covered.get(name, frozenset()) if clustering.needs_covariance else seeds
-                seeds &= tested.get(name, frozenset()) if clustering.needs_tests else seeds
+                seeds &= self.covered.get(name, frozenset()) if clustering.needs_covariance else seeds
+                seeds &= self.tested.get(name, frozenset()) if clustering.needs_tests else seeds
                 models = replace(models, seeds=seeds, own=models.own & seeds)
             n_clusters = counts.get(_values(models.key)) if is_december else None
             found.append(_Configuration(models, clustering, n_clusters))
@@ -246,13 +252,13 @@ class _Jobs:
         if name in PER_TRAINING:
             return {_values(models.key): len(models.own) for models in self.models}
         if name == "FeatureCovariance":
-            functional = [each for each in self.clusterings if each.needs_covariance]
-            is_new = bool(functional) and all(each.is_new for each in functional)
+            return self._covariances()
+        if name == "ClusterConfusion":
             return {
-                _values(models.key): len(models.brought(is_new))
-                for models in self.models
-                if functional and models.key["dataset_fn"] != IMPORTED_NEURONS
-                if not self.tables.ClusterAssignment.is_december(models.key["trainer_fn"])
+                _values({**each.key, "confusion_hash": asked.name}): len(
+                    self._compared(each, asked) & each.models.brought(each.clustering.is_new or asked.is_new)
+                )
+                for each, asked in itertools.product(self.configurations, self.confusions)
             }
         if name == "WithinModelStability":
             return {
@@ -264,6 +270,33 @@ class _Jobs:
             }
         number = _Models.pairs if name == "SeedAgreement" else lambda models, is_new: len(models.brought(is_new))
         return {_values(each.key): number(each.models, each.clustering.is_new) for each in self.configurations}
+
+    def _covariances(self) -> dict[tuple[Any, ...], int]:
+        """Return the number of feature covariances: of clusterings that need them, and to compare clusters."""
+        found = {}
+        for models in self.models:
+            if models.key["dataset_fn"] == IMPORTED_NEURONS:
+                continue
+            is_december = self.tables.ClusterAssignment.is_december(models.key["trainer_fn"])
+            own = [each for each in self.clusterings if (each.method == DECEMBER) == is_december]
+            are_new = [each.is_new for each in own if each.needs_covariance]
+            are_new += [
+                each.is_new or asked.is_new
+                for each, asked in itertools.product(own, self.confusions)
+                if asked.is_linear and asked.is_of(each.method)
+            ]
+            if are_new:
+                found[_values(models.key)] = len(models.brought(all(are_new)))
+        return found
+
+    def _compared(self, configuration: _Configuration, asked: _Asked) -> frozenset[int]:
+        """Return the seeds of whose models a comparison of clusters is made."""
+        models = configuration.models
+        if not asked.is_of(configuration.clustering.method):
+            return frozenset()
+        if models.key["dataset_fn"] != IMPORTED_NEURONS:
+            return models.seeds
+        return self.covered.get(_values(models.key), frozenset()) if asked.is_linear else frozenset()
 
     def _done(self, name: str) -> int:
         """Return how many of these jobs are done. Of an entry that is new, none is."""
@@ -366,12 +399,13 @@ def _clustering(name: str, method: str, settings: Mapping[str, Any], *, is_new: 
     return _Clustering(name, method, is_new, embedding_space(settings).is_functional, needs_tests)
 
 
-def _asked(rows: Sequence[tuple[bool, Key]], name: str, of: str, draws: str) -> list[_Asked]:
+def _asked(rows: Sequence[tuple[bool, Key]], name: str, of: str, draws: str = "") -> list[_Asked]:
     """Return what is asked for, each once; rows of the tables before those of the sweep, which are new."""
     found: dict[str, _Asked] = {}
     for is_new, row in rows:
         methods = frozenset(row[of].split(",")) if row[of] is not None else None
-        found.setdefault(str(row[name]), _Asked(str(row[name]), is_new, methods, int(row[draws])))
+        n_draws, is_linear = int(row[draws]) if draws else 0, row.get("confusion_responses") == LINEAR
+        found.setdefault(str(row[name]), _Asked(str(row[name]), is_new, methods, n_draws, is_linear))
     return list(found.values())
 
 

@@ -36,12 +36,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import Any, NamedTuple
 
 from december_plugin.errors import SettingsError, UnknownSettingError
+from december_plugin.evaluation.cluster_functions_settings import ClusterFunctionsSettings
 from december_plugin.evaluation.stability_settings import StabilitySettings
 from december_plugin.evaluation.surrogate_settings import SurrogateSettings
 from december_plugin.sweeps import functions
+from december_plugin.sweeps.cluster_functions import read_cluster_confusion
 from december_plugin.sweeps.file_format import SECTIONS, ClusteringItem, content_mistakes
 from december_plugin.sweeps.source import SweepError, read_source
 from december_plugin.sweeps.stability import read_stability
@@ -51,7 +53,12 @@ from december_plugin.text.yaml_reader import Mistake, Source
 from december_plugin.validation.checks import expand_preset
 
 MAX_COMMENT_LENGTH = 256
-EVALUATIONS = ("clusterings", "surrogates", "stability")  # sections that say what is done with trained models
+EVALUATIONS = (
+    "clusterings",
+    "surrogates",
+    "stability",
+    "cluster_confusion",
+)  # sections that say what is done with trained models
 MAX_CELLS = 3  # combinations of a grid that are named where many have the same mistake
 
 
@@ -87,6 +94,7 @@ class Sweep:
     clusterings: tuple[ClusteringEntry, ...] = ()
     surrogates: tuple[SurrogateSettings, ...] = ()
     stability: tuple[StabilitySettings, ...] = ()
+    cluster_confusion: tuple[ClusterFunctionsSettings, ...] = ()
     source: Source | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -409,6 +417,7 @@ def parse_sweep(content: Any, *, folder: Path | None = None, source: Source | No
     reader.combinations(datasets, models, trainers, clusterings)
     surrogates = read_surrogates(content, reader.wrong)
     stability = read_stability(content, reader.wrong)
+    cluster_confusion = read_cluster_confusion(content, reader.wrong)
     if reader.mistakes:
         raise SweepError(reader.mistakes, source)
     return Sweep(
@@ -419,32 +428,43 @@ def parse_sweep(content: Any, *, folder: Path | None = None, source: Source | No
         clusterings=tuple(entry for entry, _ in clusterings),
         surrogates=surrogates,
         stability=stability,
+        cluster_confusion=cluster_confusion,
         source=source,
     )
 
 
-def parse_evaluations(
-    content: Mapping[str, Any],
-) -> tuple[
-    list[tuple[ClusteringEntry, tuple[Any, ...]]],
-    tuple[SurrogateSettings, ...],
-    tuple[StabilitySettings, ...],
-    list[Mistake],
-]:
-    """Check the sections ``clusterings``, ``surrogates`` and ``stability`` alone, of a file that plans no trainings.
+class Evaluations(NamedTuple):
+    """What a file says is done with trained models.
 
-    Returns
-    -------
-    clusterings, surrogates, stability, mistakes
-        Clusterings with their places in the file, surrogates, resamplings, and what is wrong with the sections.
+    Attributes
+    ----------
+    clusterings
+        With their places in the file.
+    surrogates, stability, cluster_confusion
+        What is asked for.
+    mistakes
+        What is wrong with the sections.
     """
+
+    clusterings: list[tuple[ClusteringEntry, tuple[Any, ...]]]
+    surrogates: tuple[SurrogateSettings, ...]
+    stability: tuple[StabilitySettings, ...]
+    cluster_confusion: tuple[ClusterFunctionsSettings, ...]
+    mistakes: list[Mistake]
+
+
+def parse_evaluations(content: Mapping[str, Any]) -> Evaluations:
+    """Check the sections of what is done with trained models alone, of a file that plans no trainings."""
     reader = _Reader({name: content[name] for name in EVALUATIONS if name in content})
     reader.structure()
     reader.mistakes = [mistake for mistake in reader.mistakes if mistake.path[:1] == EVALUATIONS[:1]]
-    clusterings = reader.clusterings()
-    surrogates = read_surrogates(reader.content, reader.wrong)
-    stability = read_stability(reader.content, reader.wrong)
-    return clusterings, surrogates, stability, reader.mistakes
+    return Evaluations(
+        clusterings=reader.clusterings(),
+        surrogates=read_surrogates(reader.content, reader.wrong),
+        stability=read_stability(reader.content, reader.wrong),
+        cluster_confusion=read_cluster_confusion(reader.content, reader.wrong),
+        mistakes=reader.mistakes,
+    )
 
 
 def filled_comment(comment: str, settings: Mapping[str, Any]) -> str:

@@ -28,7 +28,7 @@ class RegistrationResult:
     ----------
     new, existing
         Number of rows, by table.
-    plan, clusterings, surrogates, resamplings
+    plan, clusterings, surrogates, resamplings, cluster_confusions
         Keys.
     comments
         Comments that differ between the sweep and the tables; those without ``kept_because`` were replaced.
@@ -42,12 +42,18 @@ class RegistrationResult:
     clusterings: list[dict[str, Any]] = field(default_factory=list)
     surrogates: list[dict[str, Any]] = field(default_factory=list)
     resamplings: list[dict[str, Any]] = field(default_factory=list)
+    cluster_confusions: list[dict[str, Any]] = field(default_factory=list)
     comments: list[Comment] = field(default_factory=list)
     same_comments: list[SameComment] = field(default_factory=list)
 
     def count(self, table: str, *, new: int, of: int) -> None:
         """Note how many rows of a table are new."""
         self.new[table], self.existing[table] = new, of - new
+
+    def lines(self) -> list[str]:
+        """Return a line for each table: how many rows are new, and how many were there already."""
+        width = max(14, *map(len, self.new))
+        return [f"  {name:<{width}}{self.new[name]:>5} new{self.existing[name]:>6} there already" for name in self.new]
 
 
 def current_fabrikant(nnfabrik: Any) -> str:
@@ -239,18 +245,19 @@ def write_evaluations(sweep: Sweep, written: RegistrationResult, *, tables: Any)
     """Write what a sweep asks for of trained models, inside of a transaction; ``written`` notes what is new."""
     if sweep.clusterings:
         _write_clusterings(sweep, tables.Clustering(), written)
-    if sweep.surrogates:
-        before = len(tables.Surrogate())
-        written.surrogates = [
-            tables.Surrogate().add_entry(**asdict(surrogate), skip_duplicates=True) for surrogate in sweep.surrogates
-        ]
-        written.count("Surrogate", new=len(tables.Surrogate()) - before, of=len(written.surrogates))
-    if sweep.stability:
-        before = len(tables.Resampling())
-        written.resamplings = [
-            tables.Resampling().add_entry(**asdict(resampling), skip_duplicates=True) for resampling in sweep.stability
-        ]
-        written.count("Resampling", new=len(tables.Resampling()) - before, of=len(written.resamplings))
+    written.surrogates = _write_asked(sweep.surrogates, tables.Surrogate(), written)
+    written.resamplings = _write_asked(sweep.stability, tables.Resampling(), written)
+    written.cluster_confusions = _write_asked(sweep.cluster_confusion, tables.ClusterConfusionSettings(), written)
+
+
+def _write_asked(asked: Sequence[Any], table: Any, written: RegistrationResult) -> list[dict[str, Any]]:
+    """Write the settings of evaluations that are asked for, and return their keys."""
+    if not asked:
+        return []
+    before = len(table)
+    keys = [table.add_entry(**asdict(settings), skip_duplicates=True) for settings in asked]
+    written.count(type(table).__name__, new=len(table) - before, of=len(keys))
+    return keys
 
 
 def _write_clusterings(sweep: Sweep, table: Any, written: RegistrationResult) -> None:

@@ -303,11 +303,12 @@ def test_tables_are_chosen_by_name_or_kind(lab):
         "Consensus",
         "ClusterQuality",
         "WithinModelStability",
+        "ClusterConfusion",
         "SurrogateAgreement",
         "ConfigurationAgreement",
     ]
     skipped = ("SeedAgreement", "LabelAgreement", "Consensus", "ClusterQuality", "SurrogateAgreement")
-    skipped += ("ConfigurationAgreement", "WithinModelStability")
+    skipped += ("ConfigurationAgreement", "WithinModelStability", "ClusterConfusion")
     assert names(only=("cpu",), skip=skipped) == ["TrainingSummary", "ClusterAssignment"]
     with pytest.raises(SettingsError, match=r"there is no table 'TrainedModels'\. Did you mean 'TrainedModel'\?"):
         names(only=("TrainedModels",))

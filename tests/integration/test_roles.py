@@ -191,6 +191,7 @@ def test_worker_fills_the_tables(computed: Lab) -> None:
         "Consensus": 1,
         "ClusterQuality": 2,
         "WithinModelStability": 0,
+        "ClusterConfusion": 0,
         "SurrogateAgreement": 0,
         "ConfigurationAgreement": 1,
     }

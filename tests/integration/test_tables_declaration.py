@@ -18,6 +18,7 @@ OURS += ("SeedAgreement", "KnownTypes", "LabelAgreement", "TestPerformance", "Tr
 OURS += ("SeedCount", "SeedSet", "Surrogate", "SurrogateAgreement", "ClusterQuality", "Consensus")
 OURS += ("Pool", "PoolWorker", "PoolJob", "StoreIdentity", "Relocation", "FeatureCovariance")
 OURS += ("ConfigurationPair", "ConfigurationAgreement", "Resampling", "WithinModelStability")
+OURS += ("ClusterConfusionSettings", "ClusterConfusion")
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,7 @@ def test_all_tables_are_in_the_schema_and_in_the_namespace(lab):
         "Consensus",
         "ClusterQuality",
         "WithinModelStability",
+        "ClusterConfusion",
         "SurrogateAgreement",
         "ConfigurationAgreement",
     ]

@@ -128,6 +128,7 @@ def test_two_workers_fill_all_tables_once(command, recordings):
         "Consensus": 2,
         "ClusterQuality": 4,
         "WithinModelStability": 0,  # nothing is resampled unless the sweep asks
+        "ClusterConfusion": 0,  # nothing is compared unless the sweep asks
         "SurrogateAgreement": 0,  # nothing is drawn unless the sweep asks
         "ConfigurationAgreement": 2,  # each with itself: no two have the same clustering
     }

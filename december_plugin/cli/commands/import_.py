@@ -62,8 +62,7 @@ def run(args: argparse.Namespace) -> int:
     written = write_import(
         found, nnfabrik=lab.nnfabrik, tables=lab.tables, fabrikant=args.fabrikant, add_fabrikant=lab.is_embedded
     )
-    for table in written.new:
-        print(f"  {table:<14}{written.new[table]:>5} new{written.existing[table]:>6} there already")
+    print("\n".join(written.lines()))
     if not len(lab.tables.Clustering & "method <> 'december'"):
         print("Note: no clusterings are registered; add the section clusterings to the file, and import it again.")
     print("Next: `december pool` or `december worker` clusters them; `december ari` shows the agreement.")

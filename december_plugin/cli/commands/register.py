@@ -134,8 +134,7 @@ def write_sweep(sweep: Sweep, lab: Lab, *, fabrikant: str | None) -> None:
         sweep, nnfabrik=lab.nnfabrik, tables=lab.tables, fabrikant=fabrikant, add_fabrikant=lab.is_embedded
     )
     print(f"The sweep has {_trainings(sweep)}.")
-    for table in written.new:
-        print(f"  {table:<14}{written.new[table]:>5} new{written.existing[table]:>6} there already")
+    print("\n".join(written.lines()))
     _print_comments(written.comments, written.same_comments, is_done=True)
     sweep = as_registered(sweep, nnfabrik=lab.nnfabrik, tables=lab.tables)
     _print_advice(sweep, lab.tables.Relocation().paths())

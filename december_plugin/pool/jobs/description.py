@@ -22,6 +22,7 @@ KINDS = {
     "Consensus": ("consensus", "consensus partitions"),
     "ClusterQuality": ("check of a number of clusters", "checks of numbers of clusters"),
     "WithinModelStability": ("check of stability", "checks of stability"),
+    "ClusterConfusion": ("comparison of clusters", "comparisons of clusters"),
     "SurrogateAgreement": ("null job", "null jobs"),
     "ConfigurationAgreement": ("comparison of configurations", "comparisons of configurations"),
 }

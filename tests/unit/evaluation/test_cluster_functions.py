@@ -1,5 +1,7 @@
 """What clusters compute: correlations of their means' responses, against NumPy over stimuli; blocks, against loops."""
 
+import copy
+import functools
 import re
 
 import numpy as np
@@ -8,13 +10,17 @@ import torch
 from torch import nn
 
 from december_plugin.embeddings import feature_covariance
+from december_plugin.embeddings.received_features import received_features
 from december_plugin.errors import EmbeddingError, MisfitError, SettingsError
+from december_plugin.evaluation import cluster_functions
 from december_plugin.evaluation.cluster_functions import (
     cluster_blocks,
     cluster_means,
     covariance_confusion,
+    readout_biases,
     received_at,
     response_confusion,
+    stimulus_confusion,
 )
 from december_plugin.models import equivariant_core_gaussian_readout
 from helpers.image_models import INFO, TURNED
@@ -109,6 +115,95 @@ def test_of_a_model_and_images():
     np.testing.assert_allclose(from_images, covariance_confusion(w, sigma, n_orientations=4), atol=1e-5)
     rectified = response_confusion(w, received_at(model, images), output=lambda x: nn.functional.elu(torch.tensor(x)))
     assert 1e-3 < np.abs(rectified - response_confusion(w, received_at(model, images))).max() < 1
+
+
+@pytest.fixture(scope="module")
+def recording():
+    """Return a model of two sessions, whose readouts read everywhere, and loaders of a tier."""
+    sessions = {"a": INFO["a"], "b": {**INFO["a"], "output_dimension": 3}}
+    model = equivariant_core_gaussian_readout(None, 1, data_info=sessions, **TURNED)
+    for readout in model.readout.values():
+        readout.bias.data.normal_(generator=torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(0)
+    batches = {key: [{"images": torch.randn(n, 1, 9, 9, generator=generator)} for n in (5, 9)] for key in model.readout}
+    return model.train(), batches
+
+
+def loop_confusion_of(model, batches, means, output, biases, n_orientations=4):
+    """Correlate responses of means pair by pair and shift by shift, in the place of every neuron."""
+    model = copy.deepcopy(model).eval()
+    values = []  # of every session, every neuron: (stimuli, means, shifts)
+    turned = [np.roll(means.reshape(len(means), n_orientations, -1), k, axis=1) for k in range(n_orientations)]
+    turned = np.stack([each.reshape(means.shape) for each in turned], axis=1)
+    for key, loader in batches.items():
+        with torch.no_grad():
+            maps = model.core(torch.cat([batch["images"] for batch in loader]))
+            for at in range(len(model.readout[key].bias)):
+                place = model.readout[key].mu[:, at : at + 1].expand(len(maps), -1, -1, -1)
+                received = nn.functional.grid_sample(maps, place, align_corners=True)[:, :, 0, 0].double().numpy()
+                drives = np.einsum("sd,kod->sko", received, turned) + biases[:, None]
+                found = output(drives)
+                values.append((found - found.mean(axis=0)) / np.sqrt(len(found) - 1))
+    stacked = np.concatenate(values)
+    result = np.empty((len(means), len(means)))
+    for p, q in np.ndindex(result.shape):
+        result[p, q] = max(
+            np.sum(stacked[:, p, 0] * stacked[:, q, k])
+            / np.sqrt(np.sum(stacked[:, p, 0] ** 2) * np.sum(stacked[:, q, k] ** 2))
+            for k in range(n_orientations)
+        )
+    return (result + result.T) / 2
+
+
+def test_responses_to_a_recording_are_those_of_plain_loops(recording):
+    model, batches = recording
+    means, biases = np.random.default_rng(2).normal(size=(3, 8)), np.array([-0.5, 0.0, 1.0])
+    found = stimulus_confusion(model, batches, means, biases=biases, n_orientations=4)
+    assert (found.n_images, model.training, model.core.training) == (28, True, True)
+    expected = loop_confusion_of(model, batches, means, lambda x: np.where(x > 0, x, np.exp(x) - 1), biases)
+    np.testing.assert_allclose(found.correlations, expected, atol=1e-5)  # the model's output is elu + 1, in float32
+
+
+def test_of_a_model_with_a_linear_output_they_follow_from_its_covariance(recording):
+    model, batches = recording
+
+    class Linear(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.core, self.readout = model.core, model.readout
+
+        def forward(self, images, data_key):
+            return 2 * self.readout(self.core(images), data_key=data_key)
+
+    linear, means = Linear(), np.random.default_rng(2).normal(size=(3, 8))
+    found = stimulus_confusion(linear, batches, means, biases=[1.0, 2.0, 3.0], n_orientations=4)
+    expected = covariance_confusion(means, feature_covariance(linear, batches), n_orientations=4)
+    np.testing.assert_allclose(found.correlations, expected, atol=1e-5)
+    np.testing.assert_allclose(expected, loop_confusion_of(linear, batches, means, lambda x: x, np.zeros(3)), atol=1e-5)
+    in_few_places = functools.partial(stimulus_confusion, linear, batches, means, n_orientations=4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster_functions, "BLOCK_NUMBERS", 32 * 4 * 3 * 2)  # two neurons and few stimuli at a time
+        np.testing.assert_allclose(in_few_places().correlations, found.correlations, atol=1e-5)
+
+
+def test_a_readout_with_an_output_of_its_own_is_refused(recording):
+    model, batches = copy.deepcopy(recording)
+    readout = model.readout["b"]
+    features = functools.partial(received_features, copy.deepcopy(readout))
+    readout.embedding_features = features  # of such readouts it is not checked that responses are linear
+    forward = readout.forward
+    readout.forward = lambda maps, **more: forward(maps, **more).square()
+    with pytest.raises(EmbeddingError, match=r"session 'b': .* does more to its responses than adding a bias"):
+        stimulus_confusion(model, batches, np.ones((2, 8)), n_orientations=4)
+
+
+def test_biases_are_those_of_all_readouts(recording):
+    model, _ = recording
+    expected = [*model.readout["a"].bias.tolist(), *model.readout["b"].bias.tolist()]
+    np.testing.assert_allclose(readout_biases(model), expected)
+    model = copy.deepcopy(model)
+    model.readout["b"].bias = None
+    np.testing.assert_allclose(readout_biases(model), [*expected[:5], 0, 0, 0])
 
 
 def loop_blocks(confusion, threshold):

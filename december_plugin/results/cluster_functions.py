@@ -1,0 +1,144 @@
+"""Which clusters of stored models compute the same thing: their confusion, and blocks of clusters for any threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from december_plugin.evaluation.cluster_functions import ClusterBlocks, cluster_blocks
+from december_plugin.results.queries import configuration_key, selected_assignments
+from december_plugin.schemas.declare import DecemberTables
+from december_plugin.schemas.restrictions import restricted
+from december_plugin.text.array_repr import ArrayRepr
+
+PAIR = ["first", "second", "first_neurons", "second_neurons", "correlation", "is_one_block"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FunctionalConfusion(ArrayRepr):
+    """How similarly the clusters of one trained model respond.
+
+    Attributes
+    ----------
+    key
+        Of the row in ``ClusterConfusion``.
+    method, n_clusters, seed
+        Of the assignment.
+    responses
+        "linear", or "images": as the model predicts them for the stimuli of its training tier.
+    n_orientations
+        Orientations over which correlations are the best; 1 unless the core is rotation-equivariant.
+    n_images
+        Number of stimuli; None where it is not known.
+    clusters
+        The clusters that have neurons, (K,) int64.
+    sizes
+        Their neurons, (K,) int64.
+    correlations
+        Between their responses, (K, K) float64.
+    blocks
+        Blocks of positions in ``clusters``, with the tree by which they are merged: ``next_merges`` and ``last_splits``
+        are those about the threshold.
+    """
+
+    key: dict[str, Any]
+    method: str
+    n_clusters: int
+    seed: int
+    responses: str
+    n_orientations: int
+    n_images: int | None
+    clusters: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
+    correlations: npt.NDArray[np.float64]
+    blocks: ClusterBlocks
+
+    @property
+    def pairs(self) -> pd.DataFrame:
+        """One row per pair: ``first``, ``second``, their neurons, ``correlation``, and ``is_one_block``."""
+        first, second = np.triu_indices(len(self.clusters), 1)
+        labels = self.blocks.labels
+        columns = (
+            *(self.clusters[first], self.clusters[second], self.sizes[first], self.sizes[second]),
+            *(self.correlations[first, second], labels[first] == labels[second]),
+        )
+        return pd.DataFrame(dict(zip(PAIR, columns, strict=True)))
+
+
+def cluster_confusion(
+    tables: DecemberTables, restriction: Any = True, *, threshold: float | None = None
+) -> list[FunctionalConfusion]:
+    """Return which clusters compute the same thing, of every assignment for which workers have compared them.
+
+    Parameters
+    ----------
+    tables
+        The tables.
+    restriction
+        Which assignments and comparisons: it may name the key, ``method``, ``n_clusters``, and ``confusion_threshold``
+        and ``confusion_responses`` ("linear" or "images") of ``ClusterConfusionSettings``.
+    threshold
+        Mean correlation down to which clusters are merged into blocks, -1 to 1; None: the one that was asked for.
+
+    Returns
+    -------
+    list of FunctionalConfusion
+        By key.
+
+    Raises
+    ------
+    SettingsError
+        If the threshold is not a correlation.
+    """
+    stored = tables.ClusterConfusion * tables.ClusterConfusionSettings.proj(
+        "confusion_threshold", "confusion_responses"
+    )
+    names = tables.ClusterConfusion.primary_key
+    rows = restricted(stored * selected_assignments(tables, True), restriction).fetch(as_dict=True, order_by=names)
+    return [
+        FunctionalConfusion(
+            key={name: row[name] for name in names},
+            method=str(row["method"]),
+            n_clusters=int(row["n_clusters"]),
+            seed=int(row["seed"]),
+            responses=str(row["confusion_responses"]),
+            n_orientations=int(row["n_orientations"]),
+            n_images=None if row["n_confusion_images"] is None else int(row["n_confusion_images"]),
+            clusters=row["confusion_clusters"],
+            sizes=row["confusion_sizes"],
+            correlations=row["correlations"],
+            blocks=cluster_blocks(
+                row["correlations"], threshold=float(row["confusion_threshold"]) if threshold is None else threshold
+            ),
+        )
+        for row in rows
+    ]
+
+
+def cluster_pairs(tables: DecemberTables, restriction: Any = True) -> pd.DataFrame:
+    """Return all pairs of clusters that workers have compared, one row each.
+
+    Parameters
+    ----------
+    tables, restriction
+        As of :func:`cluster_confusion`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The key of the configuration, ``seed``, ``responses``, ``threshold`` and the columns of
+        :attr:`FunctionalConfusion.pairs`.
+    """
+    key = [*configuration_key(tables), "seed"]
+    frames = [
+        found.pairs.assign(
+            **{name: found.key[name] for name in key}, responses=found.responses, threshold=found.blocks.threshold
+        )
+        for found in cluster_confusion(tables, restriction)
+    ]
+    columns = [*key, "responses", "threshold", *PAIR]
+    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)

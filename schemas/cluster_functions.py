@@ -1,0 +1,208 @@
+"""Which clusters of a trained model compute the same thing: what is asked for, and what was found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import datajoint as dj
+import numpy as np
+
+from december_plugin.clustering.result import NO_CLUSTER
+from december_plugin.errors import EmbeddingError, MisfitError, SettingsError
+from december_plugin.evaluation.cluster_functions import (
+    THRESHOLD,
+    cluster_blocks,
+    cluster_means,
+    covariance_confusion,
+    readout_biases,
+    stimulus_confusion,
+)
+from december_plugin.evaluation.cluster_functions_settings import LINEAR, ClusterFunctionsSettings
+from december_plugin.imports.stored_names import NEURONS as IMPORTED_NEURONS
+from december_plugin.models.equivariance import orientations_of
+from december_plugin.schemas.clustering_vectors import ClusteringVectors
+from december_plugin.schemas.feature_covariance import SEED
+from december_plugin.schemas.serialization import decode_blob, encode_blob
+from december_plugin.schemas.stored_labels import assigned_labels
+from december_plugin.schemas.stored_models import build_trained, full_config, neurons_of, stored_state_dict
+
+OF_METHOD = "confusion_clusterings IS NULL OR FIND_IN_SET(method, confusion_clusterings)"
+
+
+class ClusterConfusionSettings(dj.Lookup):
+    """Comparisons of clusters by what they compute that are asked for. Without an entry nothing is compared."""
+
+    definition = """
+    # Comparisons of clusters by what they compute
+    confusion_hash: char(32)              # hash of the settings
+    ---
+    confusion_threshold: double           # mean correlation down to which blocks of clusters are merged (-1 to 1)
+    confusion_responses: enum('linear', 'images')  # images = as the model predicts them for training stimuli
+    confusion_clusterings=null: varchar(64)  # methods of the clusterings it is for, comma-separated; null = all
+    confusion_ts=CURRENT_TIMESTAMP: timestamp  # time of registration (server's clock)
+    """
+
+    def add_entry(
+        self,
+        *,
+        threshold: float = THRESHOLD,
+        responses: str = LINEAR,
+        clusterings: Sequence[str] | None = None,
+        skip_duplicates: bool = False,
+    ) -> dict[str, str]:
+        """Ask for the comparison of the clusters of every assignment; return the key.
+
+        Parameters
+        ----------
+        threshold, responses, clusterings
+            See :class:`december_plugin.evaluation.cluster_functions_settings.ClusterFunctionsSettings`.
+        skip_duplicates
+            Return the key of an entry that is there already, rather than raise.
+
+        Raises
+        ------
+        SettingsError
+            For values that are not allowed, or an entry that is there already.
+        """
+        row = confusion_row(threshold=threshold, responses=responses, clusterings=clusterings)
+        key = {"confusion_hash": row["confusion_hash"]}
+        if self & key and not skip_duplicates:
+            raise SettingsError(
+                "this comparison of clusters is registered already. Pass skip_duplicates=True to get its key."
+            )
+        self.insert1(row, skip_duplicates=True)
+        return key
+
+
+def confusion_row(**settings: Any) -> dict[str, Any]:
+    """Return the row of settings of a comparison; errors as :meth:`ClusterConfusionSettings.add_entry`."""
+    chosen = ClusterFunctionsSettings(**settings)
+    row = {
+        "confusion_threshold": float(chosen.threshold),
+        "confusion_responses": chosen.responses,
+        "confusion_clusterings": ",".join(chosen.clusterings) if chosen.clusterings else None,
+    }
+    text = json.dumps(list(row.values()), separators=(",", ":"))
+    return {"confusion_hash": hashlib.md5(text.encode("utf-8"), usedforsecurity=False).hexdigest(), **row}
+
+
+class ClusterConfusion(dj.Computed):
+    """Correlations between the responses of the means of a model's clusters, and blocks of clusters that are one.
+
+    The mean of a cluster is that of its readout vectors, aligned where the clustering is of aligned ones; that of its
+    biases goes with it. With a rotation-equivariant core, correlations are the best over orientations. Clusters
+    without neurons are left out. :mod:`december_plugin.evaluation.cluster_functions` has the formula.
+    """
+
+    trained_model_table: ClassVar[Any]
+    clustering_table: ClassVar[Any]
+    vectors: ClassVar[ClusteringVectors]
+    cluster_assignment_table: ClassVar[Any]
+    settings_table: ClassVar[Any]
+    nnfabrik: ClassVar[Any]
+
+    definition = """
+    # Which clusters of a trained model compute the same thing
+    -> ClusterAssignment
+    -> ClusterConfusionSettings
+    ---
+    n_orientations: int unsigned       # orientations over which correlations are the best; 1 = no equivariant core
+    n_blocks: int unsigned             # number of blocks of clusters at the threshold
+    n_confusion_images=null: int unsigned  # number of stimuli: images, or frames of movies; null = not known
+    confusion_clusters: longblob       # clusters (K,) int64 that have neurons
+    confusion_sizes: longblob          # their neurons (K,) int64
+    correlations: longblob             # correlations between their responses (K, K) float64 (-1 to 1)
+    blocks: longblob                   # block of each (K,) int64, from 0
+    """
+
+    @property
+    def key_source(self) -> Any:
+        """All assignments, with every comparison that is asked for their method.
+
+        Those of linear responses wait for the model's feature covariance. Of models that were imported without their
+        recording there are these alone, if the covariance came with them.
+        """
+        asked = self.settings_table.proj("confusion_clusterings") * self.clustering_table.proj("method") & OF_METHOD
+        linear = (self.settings_table & {"confusion_responses": LINEAR}).proj() * self.vectors.feature_covariance.proj()
+        others = (self.settings_table & f"confusion_responses <> '{LINEAR}'").proj() * (
+            self.trained_model_table.proj() & f"dataset_fn <> '{IMPORTED_NEURONS}'"
+        )
+        wanted = self.cluster_assignment_table.proj() * self.settings_table.proj() & asked.proj()
+        return wanted & [linear, others]
+
+    def make_fetch(self, key: dict[str, Any]) -> tuple[str]:
+        """Return, packed, the settings, the configurations and what the trainer said about the neurons."""
+        names = ("confusion_threshold", "confusion_responses")
+        threshold, responses = (self.settings_table & key).fetch1(*names)
+        fetched = {
+            "threshold": float(threshold),
+            "responses": str(responses),
+            "config": full_config(self.nnfabrik, key, trainer=False),
+            "neurons": neurons_of((self.trained_model_table & key).fetch1("output")),
+        }
+        return (encode_blob(fetched),)
+
+    def make_compute(self, key: dict[str, Any], fetched: str) -> tuple[dict[str, Any]]:
+        """Return the correlations and blocks."""
+        inputs = decode_blob(fetched)
+        config = inputs["config"]
+        embeddings = self.vectors.readouts_of(key, config)
+        labels = self._labels(key, embeddings)
+        clusters = np.unique(labels[labels != NO_CLUSTER])
+        places = np.where(labels == NO_CLUSTER, NO_CLUSTER, np.searchsorted(clusters, labels))
+        means = cluster_means(embeddings.vectors, places)
+        n_orientations = orientations_of(config["model_fn"], config["model_config"])
+        if means.shape[1] % n_orientations:
+            raise EmbeddingError(
+                f"the model has {n_orientations} orientations, but its readout vectors have {means.shape[1]} entries, "
+                "which is not a multiple of them; they are not those of a rotation-equivariant core."
+            )
+        if inputs["responses"] == LINEAR:
+            found = covariance_confusion(means, self.vectors.covariance_of(key), n_orientations=n_orientations)
+            n_images = (self.vectors.feature_covariance & key).fetch1("n_images")
+        else:
+            found, n_images = self._of_images(key, inputs, means, places, n_orientations)
+        blocks = cluster_blocks(found, threshold=inputs["threshold"])
+        row = {
+            "n_orientations": n_orientations,
+            "n_blocks": blocks.n_blocks,
+            "n_confusion_images": n_images,
+            "confusion_clusters": clusters,
+            "confusion_sizes": np.bincount(places[places != NO_CLUSTER]).astype(np.int64),
+            "correlations": found,
+            "blocks": blocks.labels,
+        }
+        return (row,)
+
+    def make_insert(self, key: dict[str, Any], row: dict[str, Any]) -> None:
+        """Insert the entry."""
+        self.insert1({**key, **row})
+
+    def _labels(self, key: Mapping[str, Any], embeddings: Any) -> np.ndarray:
+        """Return the cluster of every neuron of the model, (N,) int64, -1 for those that the clustering has not."""
+        kept = self.vectors.kept(key, embeddings)
+        own = embeddings if kept.all() else embeddings.take(kept)
+        stored = assigned_labels(self.cluster_assignment_table, key)
+        labels = np.full(len(embeddings), NO_CLUSTER, dtype=np.int64)
+        found = np.empty(len(own), dtype=np.int64)
+        for data_key, rows in own.sessions.items():
+            of_session = stored.labels[stored.ids.data_keys == data_key]
+            if len(of_session) != rows.stop - rows.start:
+                raise MisfitError(
+                    f"session {data_key!r} has {rows.stop - rows.start} neurons in the model and {len(of_session)} in "
+                    "its assignment: delete the assignment, so that it is computed again."
+                )
+            found[rows] = of_session
+        labels[kept] = found
+        return labels
+
+    def _of_images(
+        self, key: dict[str, Any], inputs: Mapping[str, Any], means: np.ndarray, places: np.ndarray, n_orientations: int
+    ) -> tuple[np.ndarray, int]:
+        state_dict = stored_state_dict(self.trained_model_table, key)
+        loaders, model = build_trained(inputs["config"], key, state_dict=state_dict, neurons=inputs["neurons"])
+        biases = cluster_means(readout_biases(model)[:, None], places)[:, 0]
+        return stimulus_confusion(model, loaders, means, biases=biases, n_orientations=n_orientations, seed=SEED)
