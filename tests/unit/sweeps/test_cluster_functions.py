@@ -33,9 +33,9 @@ def test_comparisons_are_read_with_their_defaults() -> None:
     [
         ({"threshold": 0.5}, "cluster_confusion must be a list of entries, e.g. [{threshold: 0.5}]."),
         ([0.5], "cluster_confusion, entry 1: an entry is a mapping with keys of threshold, responses, clusterings."),
-        ([{"treshold": 0.5}], "there is no key 'treshold'. Did you mean 'threshold'?"),
+        ([{"thresh": 0.5}], "there is no key 'thresh'. Did you mean 'threshold'?"),
         ([{"threshold": "high"}], "threshold is 'high'; it must be a correlation from -1 to 1."),
-        ([{"responses": "linaer"}], "responses is 'linaer', which is unknown. Did you mean 'linear'?"),
+        ([{"responses": "line"}], "responses is 'line', which is unknown."),
         ([{"clusterings": []}], "clusterings is []; it must be a list of december, "),
         ([{}, {"threshold": 0.5}], "cluster_confusion, entry 2 has the settings of an entry before it."),
     ],
