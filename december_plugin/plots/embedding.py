@@ -264,7 +264,7 @@ def _write_names(ax: Axes, points: np.ndarray, grouping: Grouping, codes: np.nda
     for code in np.argsort(-counts, kind="stable"):
         if counts[code] == 0:
             continue
-        x, y = _densest_point(points[codes == code])
+        x, y = densest_point(points[codes == code])
         width = letter * len(grouping.names[code])
         if any(abs(x - u) < (width + w) / 2 and abs(y - v) < 1.8 * letter for u, v, w in placed):
             continue
@@ -275,7 +275,8 @@ def _write_names(ax: Axes, points: np.ndarray, grouping: Grouping, codes: np.nda
         text.set_path_effects([withStroke(linewidth=2.0, foreground="white", alpha=0.85)])
 
 
-def _densest_point(members: np.ndarray) -> np.ndarray:
+def densest_point(members: np.ndarray) -> np.ndarray:
+    """Return the one of some points (n, 2) whose median distance to the others (to the first 500) is smallest."""
     # A mean can lie where the group has no point; the median distance ignores stray points.
     distances = np.linalg.norm(members[:, None] - members[None, :500], axis=2)
     return members[np.median(distances, axis=1).argmin()]

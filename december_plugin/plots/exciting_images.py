@@ -6,24 +6,28 @@ After Figures 6 and 7 of Ustyuzhaninov et al. 2020.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.errors import SettingsError
+from december_plugin.plots.cluster_centres import draw_islands
 from december_plugin.plots.confusion import SHARES
+from december_plugin.plots.groups import Grouping
 from december_plugin.plots.panels import PAGE_WIDTH, figure_page, title_panel
-from december_plugin.plots.style import INK, figure_style, group_colors, natural_order
+from december_plugin.plots.style import INK, NOTE, figure_style, group_colors, natural_order
 from december_plugin.validation.checks import check_integer
 
 N_BEST = 16  # as in the paper
 _BLOCKS_IN_A_ROW = 5
+_MAPS_IN_A_ROW = 3  # with a map beside each
 _BLOCK_TITLE = 0.34  # inches
 _MOST_NAMED = 30
 _SIDE = 4.6
@@ -37,6 +41,9 @@ def exciting_images_figure(
     n_best: int = N_BEST,
     grey: float = 0.0,
     crop: int | None = None,
+    sizes: Mapping[Any, int] | None = None,
+    blocks: Mapping[Any, Any] | None = None,
+    islands: pd.DataFrame | None = None,
     title: str = "Maximally exciting images",
 ) -> Figure:
     """Draw the maximally exciting images of the best-predicted neurons of each cluster.
@@ -59,6 +66,14 @@ def exciting_images_figure(
         The value of an empty pixel.
     crop
         Side of the squares in pixels; None: the shorter side of the images.
+    sizes
+        Cluster to its number of neurons; None counts the images.
+    blocks
+        Cluster to the block of clusters that respond alike
+        (:func:`~december_plugin.evaluation.cluster_functions.cluster_blocks`): clusters are sorted by it.
+    islands
+        t-SNE coordinates ``x`` and ``y`` of all neurons, with their ``cluster``: a map beside the images of each
+        cluster shows where it lies.
     title
         Of the figure.
 
@@ -81,30 +96,88 @@ def exciting_images_figure(
                 f"{name} have shape {values.shape}; one for each of the {len(shown)} images is expected."
             )
     names = _names(labels)
-    side = min(shown.shape[1:]) if crop is None else check_integer("crop", crop, minimum=2)
+    colors = dict(zip(names, group_colors(len(names)), strict=True))
+    if blocks is not None:
+        names.sort(key=lambda name: natural_order(blocks.get(name, "")))
     per_row = math.ceil(math.sqrt(n_best))
-    n_columns = min(_BLOCKS_IN_A_ROW, len(names))
+    n_panels, at_most = (1, _BLOCKS_IN_A_ROW) if islands is None else (2, _MAPS_IN_A_ROW)
+    n_columns = min(at_most, len(names))
     n_rows = -(-len(names) // n_columns)
-    width = PAGE_WIDTH * n_columns / _BLOCKS_IN_A_ROW
-    block = (width - 0.1) / n_columns - 0.12
+    width = PAGE_WIDTH * n_columns / at_most
+    side = (width - 0.1) / (n_columns * n_panels) - 0.12
     with figure_style():
-        figure = figure_page(n_rows * (block + _BLOCK_TITLE) + 0.4, width=max(width, 2.4))
-        axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+        figure = figure_page(n_rows * (side + _BLOCK_TITLE) + 0.4, width=max(width, 2.4))
+        axes = figure.subplots(n_rows, n_columns * n_panels, squeeze=False).reshape(-1, n_panels)
         figure.suptitle(title, x=0.01, ha="left", fontsize=9, fontweight="bold")
-        for ax, name, color in zip(axes, names, group_colors(len(names)), strict=False):
+        for panels, name in zip(axes, names, strict=False):
             members = np.flatnonzero(labels == name)
-            order = members[np.argsort(-np.nan_to_num(scores[members], nan=-np.inf), kind="stable")][:n_best]
-            _draw_block(ax, _squares(shown[order], side, grey), per_row, color)
-            ax.set_title(f"{name} (n = {len(members):,})", fontsize=7.5, pad=5)
-        for ax in axes[len(names) :]:
+            best = members[np.argsort(-np.nan_to_num(scores[members], nan=-np.inf), kind="stable")][:n_best]
+            _draw_block(panels[-1], page_of_images(shown[best], per_row=per_row, grey=grey, crop=crop), colors[name])
+            if islands is not None:
+                draw_island(panels[0], islands, name, colors[name])
+            size = len(members) if sizes is None else sizes.get(name, len(members))
+            block = "" if blocks is None or name not in blocks else f", block {blocks[name]}"
+            panels[0].set_title(f"{name}{block} (n = {size:,})", fontsize=7.5, pad=5)
+        for ax in axes[len(names) :].flat:
             ax.set_axis_off()
     return figure
+
+
+def draw_island(ax: Axes, islands: pd.DataFrame, cluster: Any, color: str) -> None:
+    """Draw a t-SNE map in which one cluster has its colour, and all other neurons are grey.
+
+    Parameters
+    ----------
+    ax
+        The panel.
+    islands
+        ``x``, ``y`` and ``cluster``, a row per neuron.
+    cluster, color
+        Of the island.
+    """
+    if missing := [name for name in ("x", "y", "cluster") if name not in islands]:
+        raise SettingsError(f"the frame of islands has no column {missing[0]!r}; it has: {', '.join(islands)}.")
+    own = (islands["cluster"] == cluster).to_numpy()
+    points = islands[["x", "y"]].to_numpy(dtype=np.float64)
+    draw_islands(ax, points, Grouping("", (str(cluster),), np.where(own, 0, -1), (color,)))
+
+
+def page_of_images(
+    images: npt.ArrayLike, *, per_row: int, grey: float = 0.0, crop: int | None = None
+) -> npt.NDArray[np.float64]:
+    """Return images as one: each in the middle of a square, with a range of its own about grey, row by row.
+
+    Parameters
+    ----------
+    images
+        As of :func:`exciting_images_figure`.
+    per_row
+        Squares in a row, and rows; places without an image stay empty.
+    grey
+        The value of an empty pixel.
+    crop
+        Side of the squares in pixels; None: the shorter side of the images.
+
+    Returns
+    -------
+    ndarray
+        (height, width) float64, from -1 to 1, grey at 0; NaN between the squares.
+    """
+    shown = _checked_images(images)
+    side = min(shown.shape[1:]) if crop is None else check_integer("crop", crop, minimum=2)
+    gap = max(1, side // 12)
+    page = np.full((per_row * (side + gap) - gap, per_row * (side + gap) - gap), np.nan)
+    for number, square in enumerate(_squares(shown, side, grey)):
+        top, left = (place * (side + gap) for place in divmod(number, per_row))
+        page[top : top + side, left : left + side] = square
+    return page
 
 
 def mei_confusion_figure(
     values: npt.ArrayLike,
     clusters: Sequence[Any] | npt.NDArray[Any],
     *,
+    blocks: Mapping[Any, Any] | None = None,
     title: str = "Responses to each other's maximally exciting images",
 ) -> Figure:
     """Draw an MEI confusion matrix, neurons ordered by cluster.
@@ -116,6 +189,8 @@ def mei_confusion_figure(
         to its own (:class:`~december_plugin.insilico.mei_confusion.MeiConfusion`).
     clusters
         Of the neurons, (M,); those without a cluster (-1) are left out.
+    blocks
+        Cluster to its block, as for :func:`exciting_images_figure`: clusters are sorted by it, and blocks outlined.
     title
         Of the figure.
 
@@ -131,12 +206,15 @@ def mei_confusion_figure(
             "neuron are expected."
         )
     names = _names(labels)
+    if blocks is not None:
+        names.sort(key=lambda name: natural_order(blocks.get(name, "")))
     order = np.concatenate([np.flatnonzero(labels == name) for name in names])
     sizes = np.array([int((labels == name).sum()) for name in names])
     with figure_style():
         figure = figure_page(_SIDE + 0.6, width=_SIDE + 1.4)
         ax = figure.add_subplot()
         _draw_matrix(ax, matrix[np.ix_(order, order)], names, sizes)
+        _outline_blocks(ax, [None if blocks is None else blocks.get(name) for name in names], sizes)
         within = np.repeat(np.arange(len(names)), sizes)
         same = within[:, None] == within
         np.fill_diagonal(same, False)
@@ -149,14 +227,7 @@ def mei_confusion_figure(
     return figure
 
 
-def _draw_block(ax: Axes, squares: npt.NDArray[np.float64], per_row: int, color: Any) -> None:
-    """Draw squares (n, side, side), each of a range from -1 to 1, row by row."""
-    n_rows, side = per_row, squares.shape[1]
-    gap = max(1, side // 12)
-    page = np.full((n_rows * (side + gap) - gap, per_row * (side + gap) - gap), np.nan)
-    for number, square in enumerate(squares):
-        top, left = (place * (side + gap) for place in divmod(number, per_row))
-        page[top : top + side, left : left + side] = square
+def _draw_block(ax: Axes, page: npt.NDArray[np.float64], color: Any) -> None:
     ax.imshow(page, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
@@ -201,6 +272,21 @@ def _draw_matrix(ax: Axes, matrix: npt.NDArray[np.float64], names: list[Any], si
     bar = ax.figure.colorbar(image, ax=ax, fraction=0.045, pad=0.03)
     bar.outline.set_linewidth(0.6)
     bar.set_label("response relative to that to the own image", fontsize=7.5)
+
+
+def _outline_blocks(ax: Axes, blocks: list[Any], sizes: npt.NDArray[np.int64]) -> None:
+    """Outline the neurons of each block, and name it at the right."""
+    ends = np.cumsum(sizes)
+    settings: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points", "va": "center"}
+    for block in dict.fromkeys(name for name in blocks if name is not None):
+        own = [at for at, name in enumerate(blocks) if name == block]
+        first, length = ends[own[0]] - sizes[own[0]], sizes[own].sum()
+        corner = (first - 0.5, first - 0.5)
+        ax.add_patch(Rectangle(corner, length, length, fill=False, edgecolor=INK, linewidth=1.3, clip_on=False))
+        ax.annotate(f"{block}", (1, first + length / 2 - 0.5), (3, 0), fontsize=6, color=NOTE, **settings)
+    if any(name is not None for name in blocks):
+        settings |= {"xycoords": "axes fraction", "va": "top"}
+        ax.annotate("block", (1, 0), (3, -3), fontsize=6, color=NOTE, **settings)
 
 
 def _names(labels: npt.NDArray[Any]) -> list[Any]:

@@ -1,6 +1,7 @@
 """Figures of maximally exciting images and of their confusion."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from december_plugin.errors import SettingsError
@@ -46,6 +47,29 @@ def test_the_confusion_is_ordered_by_cluster():
     assert drawn(ax) == pytest.approx(values[np.ix_([1, 0, 2], [1, 0, 2])])
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2"]
     assert any("3 neurons; mean 0.70 within and 0.25 between clusters" in text.get_text() for text in ax.texts)
+
+
+def test_clusters_are_sorted_by_block_beside_their_islands():
+    images = np.zeros((3, 6, 6))
+    images[:, 3, 3] = 1.0
+    islands = pd.DataFrame({"x": [0.0, 1.0, 5.0, 6.0], "y": 0.0, "cluster": [4, 4, 2, -1]})
+    blocks = {4: 0, 2: 1}
+    figure = exciting_images_figure(images, [2, 4, 4], blocks=blocks, islands=islands, sizes={4: 1200, 2: 1})
+    titles = [title for ax in figure.axes if (title := ax.get_title(loc="left"))]
+    assert titles == ["4, block 0 (n = 1,200)", "2, block 1 (n = 1)"]
+    others, own = figure.axes[0].collections
+    assert sorted(own.get_offsets()[:, 0]) == [0, 1]
+    assert sorted(others.get_offsets()[:, 0]) == [5, 6]
+    with pytest.raises(SettingsError, match="frame of islands has no column 'y'"):
+        exciting_images_figure(images, [2, 4, 4], islands=islands[["x", "cluster"]])
+
+
+def test_the_confusion_is_ordered_by_block():
+    values = np.arange(9.0).reshape(3, 3)
+    ax = mei_confusion_figure(values, [1, 2, 3], blocks={1: 1, 2: 0, 3: 1}).axes[0]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["2", "1", "3"]
+    assert drawn(ax) == pytest.approx(values[np.ix_([1, 0, 2], [1, 0, 2])])
+    assert sorted(patch.get_width() for patch in ax.patches) == [1, 2]
 
 
 def test_what_cannot_be_drawn_is_said():

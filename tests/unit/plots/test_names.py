@@ -46,7 +46,16 @@ FIGURES = {
     "agreement_figure": lambda n: plots.agreement_figure(
         renamed(frames.agreement(counts=(4, 6), types_agreement_mean=0.5, types_agreement_sd=0.1), n)
     ),
+    "aligned_readouts_figure": lambda n: plots.aligned_readouts_figure(
+        np.eye(4), np.zeros(4), [f"{n} 1", f"{n} 2"] * 2, n_orientations=2, title=n
+    ),
+    "alignments_figure": lambda n: plots.alignments_figure(renamed(frames.alignments().tail(1), n).assign(label=n)),
+    "block_changes_figure": lambda n: plots.block_changes_figure(np.eye(2), names=[f"{n} 1", f"{n} 2"]),
     "calibration_figure": lambda n: plots.calibration_figure(renamed(frames.calibration(), n)),
+    "cluster_centres_figure": lambda n: plots.cluster_centres_figure(renamed(frames.islands(("a",)), n)),
+    "cluster_confusion_figure": lambda n: plots.cluster_confusion_figure(
+        np.eye(2), names=[f"{n} 1", f"{n} 2"], title=n
+    ),
     "cluster_count_figure": lambda n: plots.cluster_count_figure(
         renamed(frames.cluster_counts(), n), renamed(frames.choices(), n)
     ),
@@ -73,12 +82,18 @@ FIGURES = {
     "pretraining_figure": lambda n: plots.pretraining_figure(
         frames.learning_rates(), renamed(frames.pretraining_agreement(), n)
     ),
+    "reconstruction_figure": lambda n: plots.reconstruction_figure(
+        np.eye(4), [0] * 4, {n: (np.zeros(4), 1.0)}, n_orientations=4
+    ),
+    "relaxed_shift_figure": None,  # has numbers only
     "restarts_figure": lambda n: plots.restarts_figure(renamed(frames.restarts(), n)),
     "strength_figure": lambda n: plots.strength_figure(
         renamed(frames.strength_performance(), n),
         renamed(frames.strength_agreement(), n),
         renamed(frames.coordinates(), n),
     ),
+    "synthetic_alignment_figure": None,  # has numbers only
+    "synthetic_readouts_figure": lambda n: plots.synthetic_readouts_figure({n: (np.eye(10), np.eye(10), [0, 1] * 5)}),
     "toy_figure": toy,
     "training_curves_figure": lambda n: plots.training_curves_figure({f"{n} one": [curves()], f"{n} two": [curves()]}),
 }

@@ -41,6 +41,10 @@ FIGURES = {
     "consensus": lambda: plots.consensus_figure(frames.consensus()),
     "cluster-tree": lambda: plots.cluster_tree_figure(**frames.tree()),
     "calibration": lambda: plots.calibration_figure(frames.calibration()),
+    "cluster confusion": lambda: plots.cluster_confusion_figure(frames.confusion_of_clusters()),
+    "block changes": lambda: plots.block_changes_figure(frames.confusion_of_clusters()),
+    "alignments": lambda: plots.alignments_figure(frames.alignments()),
+    "cluster centres": lambda: plots.cluster_centres_figure(frames.islands()),
 }
 
 

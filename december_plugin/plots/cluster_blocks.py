@@ -1,0 +1,251 @@
+"""Which clusters respond alike: their correlations in the order of a tree, and the blocks that it is cut into.
+
+After Figures 7 (left), C1 and C2 of Ustyuzhaninov et al. 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
+
+from december_plugin.errors import SettingsError
+from december_plugin.evaluation.cluster_functions import THRESHOLD, ClusterBlocks, cluster_blocks
+from december_plugin.plots.confusion import SHARES
+from december_plugin.plots.panels import PAGE_WIDTH, extra_lines, figure_page, letters, settled, title_panel, wrapped
+from december_plugin.plots.style import INK, NOTE, figure_style
+from december_plugin.text.formatting import numbered
+from december_plugin.validation.checks import check_integer
+
+# The red of Okabe and Ito: nothing in the blues of the matrices is near it.
+OUTLINE = "#D55E00"
+_MOST_NAMED = 50
+_LEAST_SIDE, _MOST_SIDE, _CELL = 2.0, 4.2, 0.2
+_TREE_WIDTH = 1.5
+_CHANGES = 3
+
+
+def cluster_confusion_figure(
+    correlations: npt.ArrayLike,
+    *,
+    threshold: float = THRESHOLD,
+    names: Sequence[Any] | None = None,
+    title: str = "Which clusters respond alike",
+) -> Figure:
+    """Draw how alike clusters respond, in the order of their tree, and the blocks that the threshold makes.
+
+    Parameters
+    ----------
+    correlations
+        Between the responses of cluster means, (K, K), of
+        :func:`~december_plugin.evaluation.cluster_functions.response_confusion` or ``covariance_confusion``.
+    threshold
+        Mean correlation down to which blocks are merged, -1 to 1.
+    names
+        Of the clusters, (K,); None counts them from 0.
+    title
+        Of the figure.
+
+    Returns
+    -------
+    Figure
+        The tree of the merges with the threshold, and the matrix, every block of more than one cluster outlined.
+
+    Raises
+    ------
+    SettingsError, MisfitError
+        As of :func:`~december_plugin.evaluation.cluster_functions.cluster_blocks`, or if there is not one name each.
+    """
+    blocks, matrix = _ordered(correlations, threshold)
+    shown = _names(names, len(matrix))
+    side = float(np.clip(_CELL * len(matrix), _LEAST_SIDE, _MOST_SIDE))
+    width = side + _TREE_WIDTH + 1.4
+    title = wrapped(title, width - 0.6)
+    with figure_style():
+        figure = figure_page(side + 0.9 + extra_lines(title), width=width)
+        tree, ax = figure.subplots(1, 2, width_ratios=(_TREE_WIDTH, side + 0.4))
+        image = _draw_matrix(ax, matrix)
+        _name_clusters(ax, [shown[at] for at in blocks.order])
+        for first, last in _spans(blocks.labels[blocks.order]):
+            _outline(ax, first, last)
+        bar = figure.colorbar(image, ax=ax, fraction=0.045, pad=0.02)
+        bar.outline.set_linewidth(0.6)
+        bar.set_label("correlation of responses", fontsize=7.5)
+        _name_blocks(ax, blocks)
+        _draw_tree(tree, blocks)
+        title_panel(tree, "", "A  Tree")
+        found = f"{numbered(len(matrix), 'cluster')} in {numbered(blocks.n_blocks, 'block')}"
+        title_panel(ax, "B", title, f"{found} at a correlation of {threshold:g}")
+        settled(figure)
+    return figure
+
+
+def block_changes_figure(
+    correlations: npt.ArrayLike,
+    *,
+    threshold: float = THRESHOLD,
+    names: Sequence[Any] | None = None,
+    n: int = _CHANGES,
+) -> Figure:
+    """Draw the blocks on both sides of a threshold: the next merges below it, and the last ones above it, undone.
+
+    Parameters
+    ----------
+    correlations, threshold, names
+        As of :func:`cluster_confusion_figure`.
+    n
+        At most how many merges and splits.
+
+    Returns
+    -------
+    Figure
+        A row of matrices in which two more blocks are merged from panel to panel, and one in which a block is split
+        from panel to panel; a row for which there is nothing is left out. The blocks that change are red, and the title
+        has their mean correlation.
+
+    Raises
+    ------
+    SettingsError, MisfitError
+        As of :func:`cluster_confusion_figure`, or if there is one cluster only.
+    """
+    check_integer("n", n, minimum=1)
+    blocks, matrix = _ordered(correlations, threshold)
+    shown = _names(names, len(matrix))
+    rows = [(True, blocks.next_merges(n)), (False, blocks.last_splits(n))]
+    rows = [(is_merge, changes) for is_merge, changes in rows if len(changes)]
+    if not rows:
+        raise SettingsError("there is one cluster only; merges and splits need at least two.")
+    place = {int(cluster): at for at, cluster in enumerate(blocks.order)}
+    panel = PAGE_WIDTH / max(_CHANGES, n)
+    with figure_style():
+        figure = figure_page(len(rows) * (panel + 0.3))
+        grid = figure.subplots(len(rows), max(_CHANGES, n), squeeze=False)
+        for axes, letter, (is_merge, changes) in zip(grid, letters(len(rows)), rows, strict=True):
+            for ax, change in zip(axes, changes.itertuples(index=False), strict=False):
+                _draw_matrix(ax, matrix)
+                # A split leaves one block more than its merge did.
+                for first, last in _spans(_cut(blocks, change.n_blocks + (0 if is_merge else 1))):
+                    _outline(ax, first, last)
+                spans = [(place[part[0]], place[part[-1]]) for part in (change.first, change.second)]
+                if is_merge:
+                    spans = [(min(spans)[0], max(spans)[1])]
+                for first, last in spans:
+                    _outline(ax, first, last, OUTLINE)
+                ax.set(xticks=[], yticks=[])
+                joint = " + " if is_merge else " | "
+                which = joint.join(_listed([shown[at] for at in part]) for part in (change.first, change.second))
+                left = change.n_blocks + (0 if is_merge else 1)
+                title = f"{'merged' if is_merge else 'split'} at {change.correlation:.2f}: {numbered(left, 'block')}"
+                title_panel(ax, "", f"{letter}  {title}" if ax is axes[0] else title, which)
+            for ax in axes[len(changes) :]:
+                ax.remove()
+        settled(figure)
+    return figure
+
+
+def _ordered(correlations: npt.ArrayLike, threshold: float) -> tuple[ClusterBlocks, npt.NDArray[np.float64]]:
+    blocks = cluster_blocks(correlations, threshold=threshold)
+    matrix = np.asarray(correlations, dtype=np.float64)
+    return blocks, matrix[np.ix_(blocks.order, blocks.order)]
+
+
+def _names(names: Sequence[Any] | None, n: int) -> list[str]:
+    if names is None:
+        return [str(number) for number in range(n)]
+    if len(names) != n:
+        raise SettingsError(f"names has {len(names)} entries for {n} clusters; there must be one for each.")
+    return [str(name) for name in names]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]}, {names[1]} and {len(names) - 2} more"
+
+
+def _cut(blocks: ClusterBlocks, n_blocks: int) -> npt.NDArray[np.int64]:
+    """Return the blocks of the clusters, in their order, after the merges that leave so many."""
+    block = np.arange(len(blocks.order))
+    for merge in blocks.merges[blocks.merges["n_blocks"] >= n_blocks].itertuples(index=False):
+        block[[*merge.first, *merge.second]] = block[merge.first[0]]
+    return np.asarray(block[blocks.order])
+
+
+def _spans(ordered: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return first and last place of every block of more than one cluster."""
+    edges = np.flatnonzero(np.diff(ordered)) + 1
+    parts = np.split(np.arange(len(ordered)), edges)
+    return [(int(part[0]), int(part[-1])) for part in parts if len(part) > 1]
+
+
+def _outline(ax: Axes, first: int, last: int, color: str = INK) -> None:
+    length = last - first + 1
+    is_plain = color == INK
+    ax.add_patch(
+        Rectangle(
+            *((first - 0.5, first - 0.5), length, length),
+            fill=False,
+            edgecolor=color,
+            linewidth=1.0 if is_plain else 1.8,
+            zorder=3 if is_plain else 4,
+            clip_on=False,
+        )
+    )
+
+
+def _draw_matrix(ax: Axes, matrix: npt.NDArray[np.float64]) -> AxesImage:
+    n = len(matrix)
+    image = ax.imshow(matrix, cmap=SHARES, vmin=0, vmax=1, interpolation="nearest")
+    ax.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5))
+    ax.spines[:].set(visible=True, linewidth=0.6)
+    return image
+
+
+def _name_clusters(ax: Axes, names: Sequence[str]) -> None:
+    step = -(-len(names) // _MOST_NAMED)
+    size = 7 if len(names) <= 25 else 5
+    ax.set_xticks(range(0, len(names), step), names[::step], rotation=90)
+    ax.set_yticks(range(0, len(names), step), names[::step])
+    ax.tick_params(length=2, labelsize=size, pad=2)
+    ax.set_xlabel("cluster")
+
+
+def _name_blocks(ax: Axes, blocks: ClusterBlocks) -> None:
+    """Write the numbers of the blocks at the right of the matrix."""
+    ordered = blocks.labels[blocks.order]
+    # Of many blocks of one cluster each, the numbers would cover each other.
+    step = -(-blocks.n_blocks // _MOST_NAMED)
+    settings: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points", "va": "center"}
+    for block in range(0, blocks.n_blocks, step):
+        middle = float(np.flatnonzero(ordered == block).mean())
+        ax.annotate(f"{block}", (1, middle), (3, 0), fontsize=6, color=NOTE, **settings)
+    ax.annotate(
+        "block", (1, 0), (3, -3), fontsize=6, color=NOTE, **(settings | {"xycoords": "axes fraction", "va": "top"})
+    )
+
+
+def _draw_tree(ax: Axes, blocks: ClusterBlocks) -> None:
+    """Draw the merges, clusters at the right, in the rows of the matrix beside it."""
+    place = {int(cluster): float(at) for at, cluster in enumerate(blocks.order)}
+    at: dict[tuple[int, ...], tuple[float, float]] = {(cluster,): (1.0, row) for cluster, row in place.items()}
+    above: list[list[tuple[float, float]]] = []
+    below: list[list[tuple[float, float]]] = []
+    for merge in blocks.merges.itertuples(index=False):
+        (x_first, y_first), (x_second, y_second) = at[merge.first], at[merge.second]
+        path = [(x_first, y_first), (merge.correlation, y_first), (merge.correlation, y_second), (x_second, y_second)]
+        (above if merge.n_blocks >= blocks.n_blocks else below).append(path)
+        joined = tuple(sorted((*merge.first, *merge.second), key=place.__getitem__))
+        at[joined] = (merge.correlation, (y_first + y_second) / 2)
+    ax.add_collection(LineCollection(below, colors="#9A9A9A", linewidths=0.8))
+    ax.add_collection(LineCollection(above, colors=INK, linewidths=1.1))
+    ax.axvline(blocks.threshold, color=OUTLINE, linewidth=1.0, linestyle="--")
+    lowest = min([blocks.threshold, *(blocks.merges["correlation"] if len(blocks.merges) else [])])
+    ax.set(xlim=(min(lowest, 0.0) - 0.04, 1.02), ylim=(len(blocks.order) - 0.5, -0.5), yticks=[])
+    ax.set_xlabel("mean correlation")
+    for side in ("left", "top", "right"):
+        ax.spines[side].set_visible(False)

@@ -1,0 +1,83 @@
+"""Why shifts are relaxed: the distance between two vectors while one of them is shifted.
+
+After Figure 3 of Ustyuzhaninov et al. 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from december_plugin.errors import SettingsError
+from december_plugin.plots.panels import panel_row, title_panel
+from december_plugin.plots.style import INK, figure_style, ordered_styles
+from december_plugin.validation.checks import check_number
+
+TEMPERATURES = (0.5, 1.0, 2.0, 4.0, 8.0)
+_N_ANGLES = 361
+
+
+def relaxed_shift_figure(
+    fixed: npt.ArrayLike,
+    other: npt.ArrayLike,
+    *,
+    n_orientations: int,
+    temperatures: Sequence[float] = TEMPERATURES,
+) -> Figure:
+    """Draw the distance between two readout vectors against the angle by which one is shifted.
+
+    Parameters
+    ----------
+    fixed, other
+        (O * F,), orientation-major; the second is shifted.
+    n_orientations
+        O.
+    temperatures
+        T of the relaxed shifts that are drawn beside the linear one.
+
+    Returns
+    -------
+    Figure
+        One panel: the linear shift in black, whose distance has a kink at every orientation and several minima, and
+        relaxed shifts, the smoother the lower their temperature.
+
+    Raises
+    ------
+    SettingsError, EmbeddingError, MisfitError
+        If a temperature is negative, or there are not two finite vectors of a multiple of the orientations.
+    """
+    import torch
+
+    from december_plugin.rotation.shifts import checked_readouts, relaxed_weights, shifted, weighted_shifts
+
+    if not temperatures:
+        raise SettingsError("there are no temperatures; at least one relaxed shift is needed beside the linear one.")
+    for temperature in temperatures:
+        check_number("temperatures", temperature, minimum=0)
+    pair = [np.asarray(vector, dtype=np.float64).reshape(1, -1) for vector in (fixed, other)]
+    by_orientation = checked_readouts(np.concatenate(pair), n_orientations)
+    angles = np.linspace(0, 2 * np.pi, _N_ANGLES)
+    linear = shifted(np.repeat(pair[1], _N_ANGLES, axis=0), angles, n_orientations)
+    curves = {}
+    for temperature in sorted(temperatures):
+        weights = relaxed_weights(torch.from_numpy(angles), float(temperature), n_orientations)
+        moved = weighted_shifts(torch.from_numpy(by_orientation[1:]), weights).numpy().reshape(_N_ANGLES, -1)
+        curves[temperature] = np.linalg.norm(moved - pair[0], axis=1)
+    styles = ordered_styles(curves)
+    handles = [Line2D([], [], color=INK, linewidth=1.6, label="linear shift")]
+    handles += [Line2D([], [], color=style.color, label=f"T = {value:g}") for value, style in styles.items()]
+    with figure_style():
+        figure, (ax,) = panel_row(1, handles, handle_length=2.0)
+        degrees = np.rad2deg(angles)
+        for value, curve in curves.items():
+            ax.plot(degrees, curve, color=styles[value].color, linewidth=1.2, label=f"T = {value:g}")
+        ax.plot(degrees, np.linalg.norm(linear - pair[0], axis=1), color=INK, linewidth=1.6, label="linear shift")
+        ax.set(xlim=(0, 360), xticks=range(0, 361, 90), ylim=(0, None))
+        ax.set_xlabel("angle of the shift (degrees)")
+        ax.set_ylabel("distance")
+        title_panel(ax, "", "Relaxed shifts", "distance between two vectors, one of them shifted")
+    return figure
