@@ -23,8 +23,9 @@ from december_plugin.rotation.fitting import (
     fit_as_in_the_paper,
     fit_by_ramp,
 )
+from december_plugin.rotation.group_means import aligned_to_groups
 from december_plugin.rotation.objective import AlignmentObjective, alignment_loss
-from december_plugin.rotation.settling import best_angles
+from december_plugin.rotation.settling import best_angles, nearest_targets
 from december_plugin.rotation.shifts import cyclic_mean, shape_of, shifted
 from december_plugin.validation.checks import check_bool, check_choice, check_count, check_number
 
@@ -32,13 +33,14 @@ Floats = npt.NDArray[np.float64]
 Schedule = Literal["ramp", "paper"]
 
 LEAST_TEMPERATURE = 5.0  # of a fit of the paper's schedule that counts
+N_MEANS = 20  # of the defaults
 BETAS: Mapping[str, tuple[float, ...]] = MappingProxyType({"ramp": (RAMP_BETA,), "paper": PAPER_BETAS})
 _FITS: Mapping[str, Callable[..., FittedAngles]] = MappingProxyType({"ramp": fit_by_ramp, "paper": fit_as_in_the_paper})
 
 
 @dataclass(frozen=True)
 class AlignmentRun:
-    """One of the fits of which the best counts.
+    """One of the fits to a common mean, of which the best counts.
 
     Attributes
     ----------
@@ -68,6 +70,10 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
     As in the published code, every vector is divided by its length first. What is reported, and what restarts are
     compared by, is the paper's loss, the mean distance between linearly shifted vectors, whatever was minimised.
 
+    By default the best of the restarts is where a second stage begins, which the paper does not have: neurons are
+    aligned to the means of groups of neurons like them (:mod:`december_plugin.rotation.group_means`). A single mean is
+    a blend of all types, which noise resembles as well as a type does. ``n_means=1`` leaves it out.
+
     Parameters
     ----------
     n_orientations
@@ -92,6 +98,10 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
     beta
         Weight of the reconstruction while the temperature is learned, a positive number. None: 10 for the ramp, the
         paper's 20 for the paper's schedule.
+    n_means
+        Groups of neurons that are aligned to their own means, at least 1. There may be more or fewer of them than
+        types; there are fewer than asked for where there are fewer than 10 neurons for each. 1: one mean of all. None:
+        20 for the ramp with ``power=2``, otherwise 1, as in the paper.
     normalize
         Whether what comes out has been divided by its length, too. False: vectors keep their lengths, and angles are
         those of their directions all the same.
@@ -104,17 +114,18 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
     angles_
         (N,) float64, in radians, 0 to 2 pi: by how much each fitted vector is shifted.
     temperature_
-        The temperature T that was reached. Above 5 the relaxed shift is close to the linear one.
+        The temperature T that was reached, with one mean. Above 5 the relaxed shift is close to the linear one.
     beta_
         Weight of the reconstruction of the fit that counts.
     loss_before_, alignment_loss_
         Mean distance between vectors of length 1, before and after their shift.
     ambiguous_
-        (N,) bool: whether an angle more than 45 degrees away would have been nearly as good; and
-        ``ambiguous_share_``, their share of all neurons. Vectors that hardly change along the orientations, or repeat
-        themselves, have no angle to speak of.
-    mean_
-        (D,) mean of the shifted vectors, to which other ones are aligned.
+        (N,) bool: whether an angle more than 45 degrees away would have been nearly as good, by the distance to the
+        neuron's mean; and ``ambiguous_share_``, their share of all neurons. Vectors that hardly change along the
+        orientations, or repeat themselves, have no angle to speak of.
+    means_
+        (G, D): the means to the nearest of which vectors are aligned, in the coordinates of the metric's root; the mean
+        of the shifted vectors where there is one.
     runs_
         Every fit, as tuple of :class:`AlignmentRun`.
     n_features_in_
@@ -159,6 +170,7 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
         n_restarts: int = 3,
         metric: npt.ArrayLike | None = None,
         beta: float | None = None,
+        n_means: int | None = None,
         normalize: bool = True,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -168,6 +180,7 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
         self.n_restarts = n_restarts
         self.metric = metric
         self.beta = beta
+        self.n_means = n_means
         self.normalize = normalize
         self.random_state = random_state
 
@@ -177,16 +190,20 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
         self._check_settings()
         self._root = self._metric_root(X.shape[1])
         directions, _ = self._directions(X)
-        objective = AlignmentObjective(torch.from_numpy(self._by_orientation(directions)), self.power)
-        fits = self._fits(objective, directions)
-        counted = self._that_count(list(fits))
-        best = min(counted, key=lambda run: run.alignment_loss)
-        self.runs_ = tuple(fits)
-        self.angles_ = fits[best].angles
-        self.temperature_, self.beta_, self.alignment_loss_ = best.temperature, best.beta, best.alignment_loss
+        vectors = self._by_orientation(directions)
+        random = check_random_state(self.random_state)
+        fits = self._fits(AlignmentObjective(torch.from_numpy(vectors), self.power), directions, random)
+        best = min(self._that_count(list(fits)), key=lambda run: run.alignment_loss)
+        self.runs_, self.temperature_, self.beta_ = tuple(fits), best.temperature, best.beta
+        seed = int(random.randint(2**31))
+        found = aligned_to_groups(vectors, fits[best].angles, n_means=self._number_of_means(), seed=seed)
+        self.angles_, self.means_ = found.angles, found.means.reshape(len(found.means), -1)
         self.loss_before_ = alignment_loss(directions, np.zeros(len(directions)), self.n_orientations)
-        self.mean_ = shifted(directions, self.angles_, self.n_orientations).mean(axis=0)
-        self.ambiguous_ = self._towards_mean(directions).ambiguous
+        self.alignment_loss_ = alignment_loss(directions, self.angles_, self.n_orientations)
+        self.ambiguous_ = np.empty(len(vectors), dtype=bool)
+        for group, mean in enumerate(found.means):
+            own = found.groups == group
+            self.ambiguous_[own] = best_angles(vectors[own], mean).ambiguous
         return self
 
     def fit_transform(self, X: Any, y: Any = None) -> Floats:
@@ -195,15 +212,17 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
         return self._shifted(validate_data(self, X, dtype=np.float64, reset=False), self.angles_)
 
     def transform(self, X: Any) -> Floats:
-        """Return readout vectors (N, O * F), each shifted to where it is nearest to the mean of the fitted ones.
+        """Return readout vectors (N, O * F), each shifted to where it is nearest to one of the means of the fitted ones.
 
         For the fitted vectors this is what ``fit_transform`` returned, except where the angles were not found in this
-        way: with the paper's schedule, or with ``power=1``.
+        way: with one mean and the paper's schedule or ``power=1``.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         directions, _ = self._directions(X)
-        return self._shifted(X, self._towards_mean(directions).angles)
+        means = self.means_.reshape(len(self.means_), *shape_of(X.shape[1], self.n_orientations))
+        _, angles = nearest_targets(self._by_orientation(directions), means)
+        return self._shifted(X, angles)
 
     @property
     def ambiguous_share_(self) -> float:
@@ -220,6 +239,13 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
         check_bool("normalize", self.normalize)
         if self.beta is not None:
             check_number("beta", self.beta, above=0)
+        if self.n_means is not None:
+            check_count("n_means", self.n_means)
+
+    def _number_of_means(self) -> int:
+        if self.n_means is not None:
+            return self.n_means
+        return N_MEANS if self.schedule == "ramp" and self.power == 2 else 1
 
     def _metric_root(self, n_features: int) -> Floats | None:
         shape_of(n_features, self.n_orientations)
@@ -244,9 +270,10 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
             )
         return vectors / lengths, lengths
 
-    def _fits(self, objective: AlignmentObjective, directions: Floats) -> dict[AlignmentRun, FittedAngles]:
+    def _fits(
+        self, objective: AlignmentObjective, directions: Floats, random: np.random.RandomState
+    ) -> dict[AlignmentRun, FittedAngles]:
         betas = BETAS[self.schedule] if self.beta is None else (float(self.beta),)
-        random = check_random_state(self.random_state)
         starts = [random.uniform(0, 2 * np.pi, len(directions)) for _ in range(self.n_restarts)]
         found = {}
         for restart, start in enumerate(starts):
@@ -268,10 +295,6 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
                 'schedule="ramp", or a larger beta.'
             )
         return counted
-
-    def _towards_mean(self, directions: Floats) -> Any:
-        mean = self._by_orientation(self.mean_[None])[0]
-        return best_angles(self._by_orientation(directions), mean)
 
     def _shifted(self, X: Floats, angles: Floats) -> Floats:
         directions, lengths = self._directions(X)

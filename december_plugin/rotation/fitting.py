@@ -66,13 +66,25 @@ def fit_by_ramp(objective: AlignmentObjective, *, start: npt.NDArray[np.float64]
     if objective.power == 1:
         return _descended(objective, start, beta)
     with torch.no_grad():
-        angles = settled_angles(objective.vectors.numpy(), _alternated(objective, start))
+        angles = ramped_angles(objective, start)
         found = minimize_scalar(
             lambda log_t: float(objective(torch.from_numpy(angles), float(np.exp(log_t)), beta)),
             bounds=np.log(TEMPERATURES),
             method="bounded",
         )
     return FittedAngles(angles, float(np.exp(found.x)))
+
+
+@torch.no_grad()
+def ramped_angles(objective: AlignmentObjective, start: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the angles (N,) that minimise the objective of power 2, from the ramp and the passes that follow it.
+
+    Parameters
+    ----------
+    objective, start
+        As of :func:`fit_by_ramp`.
+    """
+    return settled_angles(objective.vectors.numpy(), _alternated(objective, start))
 
 
 def _alternated(objective: AlignmentObjective, start: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

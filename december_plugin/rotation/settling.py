@@ -24,6 +24,7 @@ SETTLED = 1e-6  # radians that an angle may still change by
 FAR = np.pi / 4  # radians between angles that are different answers, not one that is uncertain
 AMBIGUOUS = 0.1  # of the range of the squared distance over angles
 ROUNDING = 1e-12
+BLOCK = 4096  # neurons at a time, whose distances to all targets are held
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +54,8 @@ def best_angles(vectors: Floats, target: Floats) -> BestAngles:
     target
         (O, F).
     """
-    distances = _SquaredDistances(vectors, target)
-    steps = distances.best_of_every_step()
-    squared = distances.at(steps)
+    distances = _SquaredDistances(vectors, target[None])
+    steps, squared = (each[:, 0] for each in distances.least_of_every_step())
     rows, per_radian = np.arange(len(vectors)), vectors.shape[1] / (2 * np.pi)
     angles = np.mod(steps / per_radian, 2 * np.pi)
     best = squared.argmin(axis=1)
@@ -66,8 +66,36 @@ def best_angles(vectors: Floats, target: Floats) -> BestAngles:
     far = np.where(np.minimum(apart, 2 * np.pi - apart) > FAR, squared, np.inf)
     nearest_far = distances.at((chosen[:, None] + [-FAR, FAR]) * per_radian)
     rivals = np.minimum(far.min(axis=1), nearest_far.min(axis=1))
-    is_flat = spread <= ROUNDING * distances.squares[:, 0]
+    is_flat = spread <= ROUNDING * distances.squares[:, 0, 0]
     return BestAngles(chosen, (rivals - least < AMBIGUOUS * spread) | is_flat)
+
+
+def nearest_targets(vectors: Floats, targets: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
+    """Return the target that every vector comes nearest to when it is linearly shifted, and the angle of that.
+
+    Parameters
+    ----------
+    vectors
+        (N, O, F).
+    targets
+        (G, O, F).
+
+    Returns
+    -------
+    targets, angles
+        (N,) int64, and (N,) in radians, 0 to 2 pi.
+    """
+    n_orientations = vectors.shape[1]
+    chosen, steps = np.empty(len(vectors), dtype=np.int64), np.empty(len(vectors))
+    for start in range(0, len(vectors), BLOCK):
+        block = slice(start, start + BLOCK)
+        own_steps, squared = (
+            each.reshape(len(each), -1) for each in _SquaredDistances(vectors[block], targets).least_of_every_step()
+        )
+        best = squared.argmin(axis=1)
+        chosen[block] = best // n_orientations
+        steps[block] = own_steps[np.arange(len(best)), best]
+    return chosen, np.mod(steps * (2 * np.pi / n_orientations), 2 * np.pi)
 
 
 def settled_angles(vectors: Floats, start: Floats) -> Floats:
@@ -86,7 +114,7 @@ def settled_angles(vectors: Floats, start: Floats) -> Floats:
     flat, angles = vectors.reshape(len(vectors), -1), start
     for _ in range(MOST_PASSES):
         mean = shifted(flat, angles, vectors.shape[1]).mean(axis=0).reshape(vectors.shape[1:])
-        better = best_angles(vectors, mean).angles
+        _, better = nearest_targets(vectors, mean[None])
         change = np.abs(better - angles)
         angles = better
         if np.minimum(change, 2 * np.pi - change).max() < SETTLED:
@@ -95,27 +123,38 @@ def settled_angles(vectors: Floats, start: Floats) -> Floats:
 
 
 class _SquaredDistances:
-    """Squared distances of linearly shifted vectors to a target, less the squared length of the target."""
+    """Squared distances of linearly shifted vectors (N, O, F) to targets (G, O, F)."""
 
-    def __init__(self, vectors: Floats, target: Floats) -> None:
-        back = np.stack([np.roll(target, -k, axis=0).ravel() for k in range(len(target))], axis=1)
-        self.squares = np.einsum("nof,nof->n", vectors, vectors)[:, None]
-        self._products = vectors.reshape(len(vectors), -1) @ back
-        self._curvature = self.squares - np.einsum("nof,nof->n", vectors, np.roll(vectors, 1, axis=1))[:, None]
+    def __init__(self, vectors: Floats, targets: Floats) -> None:
+        n, n_orientations = vectors.shape[:2]
+        back = np.stack([np.roll(targets, -k, axis=1) for k in range(n_orientations)], axis=1)
+        self.squares = np.einsum("nof,nof->n", vectors, vectors)[:, None, None]
+        self._lengths = np.einsum("gof,gof->g", targets, targets)[:, None]
+        products = vectors.reshape(n, -1) @ back.reshape(len(targets) * n_orientations, -1).T
+        self._products = products.reshape(n, len(targets), n_orientations)
+        self._curvature = self.squares - np.einsum("nof,nof->n", vectors, np.roll(vectors, 1, axis=1))[:, None, None]
 
     def at(self, steps: Floats) -> Floats:
-        """Return them (N, A) after shifts by steps (N, A), or (1, A), whole or not."""
+        """Return them (N, A) to the first target after shifts by steps (N, A), or (1, A), whole or not."""
         whole = np.floor(steps).astype(np.int64)
-        part, n = steps - whole, self._products.shape[1]
+        part, n = steps - whole, self._products.shape[2]
         rows = np.arange(len(self._products))[:, None]
-        here, there = self._products[rows, whole % n], self._products[rows, (whole + 1) % n]
-        rise = here - there - self._curvature
-        return np.asarray(self.squares - 2 * here + 2 * part * rise + 2 * self._curvature * part**2)
+        here, there = self._products[rows, 0, whole % n], self._products[rows, 0, (whole + 1) % n]
+        return self._parabola(here, there - here, part, self.squares[:, 0] + self._lengths[0], self._curvature[:, 0])
 
-    def best_of_every_step(self) -> Floats:
-        """Return where between each whole number of steps and the next they are least, (N, O), from 0 to O."""
-        gain = np.roll(self._products, -1, axis=1) - self._products
+    def least_of_every_step(self) -> tuple[Floats, Floats]:
+        """Return where between each whole number of steps and the next they are least, 0 to O, and how large there.
+
+        Both are (N, G, O).
+        """
+        gain = np.roll(self._products, -1, axis=2) - self._products
         # A vector that a shift does not change is as good everywhere: it stays at the start of the step.
         changes = np.broadcast_to(self._curvature > ROUNDING * self.squares, gain.shape)
         part = np.divide(gain, 2 * self._curvature, out=np.full_like(gain, -0.5), where=changes)
-        return np.asarray(np.arange(gain.shape[1]) + np.clip(0.5 + part, 0.0, 1.0))
+        part = np.clip(0.5 + part, 0.0, 1.0)
+        least = self._parabola(self._products, gain, part, self.squares + self._lengths, self._curvature)
+        return np.arange(gain.shape[2]) + part, least
+
+    @staticmethod
+    def _parabola(here: Floats, gain: Floats, part: Floats, lengths: Floats, curvature: Floats) -> Floats:
+        return np.asarray(lengths - 2 * here - 2 * part * (gain + curvature * (1 - part)))

@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 
 N_HARMONICS = 64  # beyond them nothing is left for length scales from 0.1 on
 LEAST_LENGTH_SCALE = 0.1
-LENGTH_SCALE = 0.7
+LENGTH_SCALE = 0.85
 N_ACTIVE = 4  # features of a type that is sparse
 
 

@@ -71,10 +71,12 @@ def test_what_is_reported(planted, fitted):
     assert fitted.loss_before_ == pytest.approx(pdist(directions).mean())
     assert fitted.alignment_loss_ == pytest.approx(pdist(aligned).mean())
     assert fitted.alignment_loss_ < 0.95 * fitted.loss_before_
-    assert fitted.alignment_loss_ == min(run.alignment_loss for run in fitted.runs_)
+    single = clone(fitted).set_params(n_means=1).fit(planted.readouts)
+    assert single.alignment_loss_ == min(run.alignment_loss for run in fitted.runs_)
+    np.testing.assert_allclose(single.means_, shifted(directions, single.angles_, ORIENTATIONS).mean(axis=0)[None])
     assert [(run.restart, run.beta) for run in fitted.runs_] == [(0, 10.0), (1, 10.0), (2, 10.0)]
     assert fitted.temperature_ > 0
-    np.testing.assert_allclose(fitted.mean_, aligned.mean(axis=0))
+    assert fitted.means_.shape == (12, 48)
     assert fitted.ambiguous_.shape == (120,)
     assert fitted.ambiguous_share_ == fitted.ambiguous_.mean() < 0.5
 
@@ -130,12 +132,12 @@ def test_the_papers_objective_and_schedule(monkeypatch):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_no_neuron_can_improve_on_its_angle_by_itself(planted, seed):
-    found = RotationAlignment(ORIENTATIONS, n_restarts=1, random_state=seed).fit(planted.readouts)
+    found = RotationAlignment(ORIENTATIONS, n_restarts=1, n_means=1, random_state=seed).fit(planted.readouts)
     directions = unit(planted.readouts)
     for angle in np.linspace(0, 2 * np.pi, 50):
         moved = shifted(directions, np.full(120, angle), ORIENTATIONS)
         aligned = shifted(directions, found.angles_, ORIENTATIONS)
-        gain = ((aligned - found.mean_) ** 2).sum(axis=1) - ((moved - found.mean_) ** 2).sum(axis=1)
+        gain = ((aligned - found.means_) ** 2).sum(axis=1) - ((moved - found.means_) ** 2).sum(axis=1)
         assert gain.max() < 1e-6
 
 
@@ -151,6 +153,7 @@ def test_data_frames_keep_their_names(planted, fitted):
         ({"power": 3}, SettingsError, "power is 3, but must be 1 or 2."),
         ({"n_restarts": 0}, SettingsError, "n_restarts is 0"),
         ({"beta": 0}, SettingsError, "beta is 0"),
+        ({"n_means": 0}, SettingsError, "n_means is 0"),
         ({"normalize": "l2"}, SettingsError, "normalize is 'l2'"),
         ({"n_orientations": 5}, MisfitError, "n_orientations is 5, but readout vectors have 16 entries"),
         (
