@@ -3,9 +3,9 @@
 The plain way shifts every vector in every step, in a tensor of (neurons, orientations, orientations, features), and
 takes distances between all pairs in one matrix, both on the graph of autograd; with power 2 ours has a closed form for
 the distances and needs no shifted vector, with power 1 it looks at the pairs block by block. Each is measured for some
-steps, one after the other in turn. Then alignments from end to end, with the defaults (3 restarts), each
-in a process of its own, so that its peak is the operating system's count. Seconds are those of the processor, divided
-by the threads, so that other processes count less.
+steps, one after the other in turn. Then alignments from end to end, with the defaults (3 restarts, then the means of
+groups), each in a process of its own, whose peak is that of the whole process, by the operating system's count. Seconds
+are those of the processor, divided by the threads, so that other processes count less.
 
     python benchmarks/alignment.py --size paper
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+from em_step import resident_memory
 
 from december_plugin.rotation import RotationAlignment
 from december_plugin.rotation.objective import AlignmentObjective
@@ -49,7 +49,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of an alignment, and the most memory that the process took beside the vectors."""
+    """Seconds of an alignment, and the most memory that its process took, with Python and torch."""
 
     seconds: float
     peak_bytes: int
@@ -88,18 +88,14 @@ def compare(size: Size) -> None:
         print(f"{'power ' + str(power):<28}{seconds[0]:>8.4f} s{seconds[1]:>8.3f} s{seconds[1] / seconds[0]:>8.1f}x")
 
 
-def peak_bytes() -> int:
-    """Return the most memory that this process has taken so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def align_here(n: int) -> Measured:
+    """Measure one alignment in this process."""
     readouts = simulated_readouts(n, features="dense", noise=1.0, seed=0).readouts
     RotationAlignment(ORIENTATIONS, n_restarts=1, random_state=0).fit(readouts[:10])  # what torch takes once
-    before, start = peak_bytes(), time.process_time()
+    start = time.process_time()
     fitted = RotationAlignment(ORIENTATIONS, random_state=0).fit(readouts)
     seconds = (time.process_time() - start) / torch.get_num_threads()
-    return Measured(seconds, peak_bytes() - before, fitted.loss_before_, fitted.alignment_loss_)
+    return Measured(seconds, int(resident_memory()["VmHWM"] * 2**20), fitted.loss_before_, fitted.alignment_loss_)
 
 
 def align(n: int, threads: int) -> Measured:

@@ -212,7 +212,7 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
         return self._shifted(validate_data(self, X, dtype=np.float64, reset=False), self.angles_)
 
     def transform(self, X: Any) -> Floats:
-        """Return readout vectors (N, O * F), each shifted to where it is nearest to one of the means of the fitted ones.
+        """Return readout vectors (N, O * F), each shifted to where it is nearest to one of the fitted means.
 
         For the fitted vectors this is what ``fit_transform`` returned, except where the angles were not found in this
         way: with one mean and the paper's schedule or ``power=1``.

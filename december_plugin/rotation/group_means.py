@@ -3,9 +3,9 @@
 One mean of all neurons is a blend of their types. A type that has little in common with it is turned to where its noise
 resembles the blend, and comes out smeared over angles. The mean of a group is nearly free of noise and resembles its
 members, so that they find their angle by what they have in common. Each neuron chooses a group and an angle, and the
-means are taken again: k-means whose distances are the smallest over all shifts (Frey and Jojic 2002 do this for images).
-Means are turned to each other as neurons are, so that groups of one type come to the same orientation: there may be
-more groups than types, and groups are not the clusters that are sought.
+means are taken again: k-means whose distances are the smallest over all shifts (Frey and Jojic 2002 do the like for
+images). Means are turned to each other as neurons are, so that groups of one type come to the same orientation: there
+may be more groups than types, and groups are not the clusters that are sought.
 """
 
 from __future__ import annotations
