@@ -1,19 +1,22 @@
 """The vectors that are clustered: those of a trained model, of the neurons and in the space of the clustering.
 
-Everything that clusters neurons, scores a clustering, draws surrogates or pictures takes its vectors from here.
+Everything that clusters neurons, scores a clustering, draws surrogates or pictures takes its vectors from here. Those
+of a clustering with an alignment are shifted by the stored angles first, and then brought into the space.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from december_plugin.clustering.methods import DECEMBER, quality_filter
+from december_plugin.clustering.methods import DECEMBER, alignment_recipe, quality_filter
+from december_plugin.embeddings.alignment_recipe import AlignmentRecipe
 from december_plugin.embeddings.space import EmbeddingSpace, vectors_in_space
 from december_plugin.errors import EmbeddingError
+from december_plugin.schemas.feature_covariance import stored_covariance
 from december_plugin.schemas.stored_models import full_config, stored_embeddings
 
 if TYPE_CHECKING:
@@ -44,12 +47,54 @@ def in_space_of_mixture(vectors: np.ndarray, mixture: Any) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class StoredAngles:
+    """What is stored of a model's alignment.
+
+    Attributes
+    ----------
+    angles
+        (N,) in radians; NaN where a neuron has none.
+    n_orientations
+        Of the model's core.
+    """
+
+    angles: np.ndarray
+    n_orientations: int
+
+
+@dataclass(frozen=True)
+class DrawnFrom:
+    """Vectors that surrogates are drawn from and parts are taken of, and what is done with these before clustering.
+
+    An alignment is part of how neurons are clustered: it can bring vectors together that are none of one type. So what
+    is drawn are vectors before it, and surrogates, and parts of the neurons, are aligned as the real ones were.
+
+    Attributes
+    ----------
+    embeddings
+        Of the neurons that the clustering has: in its space, or, where it aligns them, the readout vectors as they are
+        before (divided by their length where it compares directions).
+    clustered
+        The vectors that are clustered, of the same neurons.
+    is_aligned
+        Whether the clustering aligns them.
+    embed
+        Returns of vectors (N, D) of the first kind those of the second, (N, D).
+    """
+
+    embeddings: ReadoutEmbeddings
+    clustered: ReadoutEmbeddings
+    is_aligned: bool
+    embed: Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
 class ClusteringVectors:
     """Reads the vectors that were clustered, or are to be.
 
     Attributes
     ----------
-    trained_model, clustering, feature_covariance, test_performance
+    trained_model, clustering, feature_covariance, test_performance, alignment
         The tables.
     nnfabrik
         Namespace with ``Dataset`` and ``Model``.
@@ -59,6 +104,7 @@ class ClusteringVectors:
     clustering: Any
     feature_covariance: Any
     test_performance: Any
+    alignment: Any
     nnfabrik: Any
 
     def space_of(self, key: Mapping[str, Any]) -> EmbeddingSpace:
@@ -74,8 +120,10 @@ class ClusteringVectors:
 
     def in_words(self, key: Mapping[str, Any]) -> str:
         """Return what the vectors of a clustering are called, and of which neurons they are if not of all."""
-        neurons = quality_filter((self.clustering & key).fetch1("settings")).phrase
+        settings = (self.clustering & key).fetch1("settings")
+        neurons, recipe = quality_filter(settings).phrase, alignment_recipe(settings)
         vectors = self.space_of(key).vectors
+        vectors = f"{vectors}, {recipe.phrase}" if recipe else vectors
         return f"{vectors} ({neurons})" if neurons else vectors
 
     def of(self, key: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> ReadoutEmbeddings:
@@ -169,31 +217,107 @@ class ClusteringVectors:
         RecordingError, SettingsError
             As :func:`~december_plugin.schemas.stored_models.stored_embeddings`.
         """
-        embeddings = self.readouts_of(key, config)
+        config = full_config(self.nnfabrik, key, trainer=False) if config is None else config
         row = (self.clustering & key).fetch1()
         if row["method"] == DECEMBER:
+            embeddings = stored_embeddings(self.trained_model, config, key)
             return replace(embeddings, vectors=in_space_of_mixture(embeddings.vectors, self._mixture(key)))
-        space = _space_of_row(row)
-        covariance = self.covariance_of(key) if space.is_functional else None
-        return replace(embeddings, vectors=vectors_in_space(embeddings.vectors, space, covariance))
+        embeddings = self.readouts_of(key, config)
+        covariance = self._metric_of(key, row)
+        return replace(embeddings, vectors=vectors_in_space(embeddings.vectors, _space_of_row(row), covariance))
 
     def readouts_of(self, key: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> ReadoutEmbeddings:
         """Return the readout vectors of all neurons of a trained model, of which a clustering's vectors are made.
 
-        Parameters, result and errors as those of :meth:`of_all_neurons`; no feature covariance is needed.
+        They are shifted by the stored angles where the clustering aligns them. Parameters, result and errors as those
+        of :meth:`of_all_neurons`; no feature covariance is needed.
         """
         config = full_config(self.nnfabrik, key, trainer=False) if config is None else config
-        return stored_embeddings(self.trained_model, config, key)
+        embeddings = stored_embeddings(self.trained_model, config, key)
+        recipe = alignment_recipe((self.clustering & key).fetch1("settings"))
+        if recipe is None:
+            return embeddings
+        from december_plugin.rotation.recipes import before_alignment, turned
+
+        stored = self.angles_of(key, embeddings)
+        vectors = before_alignment(embeddings.vectors, stored.n_orientations, recipe)
+        return replace(embeddings, vectors=turned(vectors, stored.angles, stored.n_orientations))
+
+    def drawn_from(self, key: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> DrawnFrom:
+        """Return what the surrogates of an assignment are drawn from, and parts of its neurons are taken of.
+
+        Parameters and errors as those of :meth:`of`.
+        """
+        config = full_config(self.nnfabrik, key, trainer=False) if config is None else config
+        row = (self.clustering & key).fetch1()
+        recipe, clustered = alignment_recipe(row["settings"]), self.of(key, config)
+        if recipe is None:
+            # A surrogate of directions has their means and correlations, and lengths near 1; it gets the length 1.
+            directions = EmbeddingSpace(normalize=self.space_of(key).normalize)
+            return DrawnFrom(clustered, clustered, False, directions.embed)
+        from december_plugin.rotation.recipes import before_alignment
+
+        embeddings = stored_embeddings(self.trained_model, config, key)
+        n_orientations = self.angles_of(key, embeddings).n_orientations
+        vectors = before_alignment(embeddings.vectors, n_orientations, recipe)
+        lengths = EmbeddingSpace(normalize=row["normalize"])
+        embeddings = replace(embeddings, vectors=np.asarray(lengths.embed(vectors)))
+        kept = self.kept(key, embeddings)
+        covariance = stored_covariance(self.feature_covariance, key) if recipe.is_functional else None
+        aligned = _Aligned(recipe, n_orientations, covariance, _space_of_row(row), self._metric_of(key, row))
+        return DrawnFrom(embeddings if kept.all() else embeddings.take(kept), clustered, True, aligned)
+
+    def angles_of(self, key: Mapping[str, Any], embeddings: ReadoutEmbeddings) -> StoredAngles:
+        """Return the angles by which a clustering shifts the readout vectors of a model.
+
+        Parameters
+        ----------
+        key
+            Of the trained model, and of a clustering with an alignment.
+        embeddings
+            Of all neurons (N,) of the model.
+
+        Raises
+        ------
+        EmbeddingError
+            If they are not stored, or are those of other neurons.
+        """
+        asked = {"alignment_hash": (self.clustering & key).fetch1("alignment_hash")}
+        of_model = {name: key[name] for name in self.trained_model.primary_key}
+        stored = self.alignment & of_model & asked
+        if not stored:
+            raise EmbeddingError(
+                f"the readout vectors of the trained model {of_model} are not aligned yet; `december worker` does it "
+                "(Alignment), for models with a rotation-equivariant core alone."
+            )
+        names, values = (self.alignment.Session & of_model & asked).fetch("data_key", "angles")
+        angles = dict(zip(map(str, names), values, strict=True))
+        found = np.full(len(embeddings), np.nan)
+        for data_key, own in embeddings.sessions.items():
+            if len(angles.get(data_key, ())) != own.stop - own.start:
+                raise EmbeddingError(
+                    f"session {data_key!r} of the trained model {of_model} has {own.stop - own.start} neurons, and "
+                    f"angles of {len(angles.get(data_key, ()))}: delete its Alignment, so that it is computed again."
+                )
+            found[own] = angles[data_key]
+        return StoredAngles(found, int(stored.fetch1("n_orientations")))
 
     def covariance_of(self, key: Mapping[str, Any]) -> np.ndarray:
         """Return the stored feature covariance (D, D) of a trained model, or raise an :class:`EmbeddingError`."""
-        found = (self.feature_covariance & key).fetch("covariance")
-        if len(found) != 1:
-            raise EmbeddingError(
-                f"the feature covariance of the trained model {dict(key)} is not stored yet; `december worker` "
-                "computes it (FeatureCovariance) where a clustering with space: functional is registered."
-            )
-        return np.asarray(found[0])
+        return stored_covariance(self.feature_covariance, key)
+
+    def _metric_of(self, key: Mapping[str, Any], row: Mapping[str, Any]) -> np.ndarray | None:
+        """Return the covariance of a clustering in functional space, that of aligned vectors the same at all angles."""
+        if not _space_of_row(row).is_functional:
+            return None
+        covariance = self.covariance_of(key)
+        if row["alignment_hash"] is None:
+            return covariance
+        from december_plugin.rotation.shifts import cyclic_mean
+
+        of_model = {name: key[name] for name in self.trained_model.primary_key}
+        asked = {"alignment_hash": row["alignment_hash"]}
+        return cyclic_mean(covariance, int((self.alignment & of_model & asked).fetch1("n_orientations")))
 
     def _mixture(self, key: Mapping[str, Any]) -> Any:
         output = (self.trained_model & key).fetch1("output")
@@ -202,3 +326,20 @@ class ClusteringVectors:
 
 def _space_of_row(row: Mapping[str, Any]) -> EmbeddingSpace:
     return EmbeddingSpace(space=row["space"], normalize=row["normalize"])
+
+
+@dataclass(frozen=True)
+class _Aligned:
+    """Aligns readout vectors, and brings them into the space of a clustering."""
+
+    recipe: AlignmentRecipe
+    n_orientations: int
+    covariance: np.ndarray | None  # of the alignment
+    space: EmbeddingSpace
+    metric: np.ndarray | None  # of the space
+
+    def __call__(self, vectors: np.ndarray) -> np.ndarray:
+        from december_plugin.rotation.recipes import align_neurons, turned
+
+        found = align_neurons(vectors, self.n_orientations, self.recipe, self.covariance)
+        return vectors_in_space(turned(vectors, found.angles, self.n_orientations), self.space, self.metric)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,6 +18,7 @@ from december_plugin.clustering.methods import (
     DECEMBER,
     METHODS,
     QualityFilter,
+    alignment_recipe,
     canonical_settings,
     checked_n_clusters,
     embedding_space,
@@ -29,8 +29,9 @@ from december_plugin.clustering.methods import (
 from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.errors import EmbeddingError, MisfitError, SettingsError, did_you_mean
 from december_plugin.imports.stored_names import NEURONS as IMPORTED_NEURONS
+from december_plugin.schemas.alignment import alignment_hash
 from december_plugin.schemas.clustering_vectors import ClusteringVectors, in_space_of_mixture
-from december_plugin.schemas.restrictions import of_trainers, restricted
+from december_plugin.schemas.restrictions import fits, of_trainers, restricted
 from december_plugin.schemas.serialization import decode_blob, encode_blob
 from december_plugin.schemas.stored_models import (
     SessionNeurons,
@@ -59,7 +60,7 @@ def clustering_hash(method: str, n_clusters: int, settings: Mapping[str, Any]) -
 
 
 def _row(method: str, n_clusters: int, settings: dict[str, Any], description: str) -> dict[str, Any]:
-    space = embedding_space(settings)
+    space, recipe = embedding_space(settings), alignment_recipe(settings)
     return {
         "clustering_hash": clustering_hash(method, n_clusters, settings),
         "method": method,
@@ -68,6 +69,7 @@ def _row(method: str, n_clusters: int, settings: dict[str, Any], description: st
         "space": space.space,
         "normalize": space.normalize,
         "minimum_test_correlation": quality_filter(settings).minimum_test_correlation,
+        "alignment_hash": None if recipe is None else alignment_hash(recipe),
         "description": description,
     }
 
@@ -77,8 +79,11 @@ class Clustering(dj.Lookup):
 
     The entry ``december`` is always there: it reads the mixture that the trainer fitted, and has no settings of its
     own. The others are methods of :mod:`december_plugin.clustering.post_hoc`, fitted afterwards to the readout vectors,
-    or to the functional embeddings where ``space`` says so.
+    or to the functional embeddings where ``space`` says so. Those with an alignment are fitted to the vectors of
+    rotation-equivariant models alone.
     """
+
+    alignment_settings_table: ClassVar[Any]
 
     definition = """
     # Ways to cluster the neurons of a trained model
@@ -90,6 +95,7 @@ class Clustering(dj.Lookup):
     space='readout': enum('readout', 'functional')  # vectors that are clustered; of december the trainer says it
     normalize='none': enum('none', 'l2')  # l2 = their directions
     minimum_test_correlation=null: double  # only neurons that are predicted at least so well (-1 to 1); null = all
+    -> [nullable] AlignmentSettings       # how vectors are turned to a common orientation before; null = they are not
     description='': varchar(255)          # short description
     clustering_ts=CURRENT_TIMESTAMP: timestamp  # time of registration (server's clock)
     """
@@ -120,8 +126,10 @@ class Clustering(dj.Lookup):
             Return the key of an entry that is there already, rather than raise.
         **settings
             Settings of the method, ``space`` and ``normalize`` of
-            :class:`~december_plugin.embeddings.space.EmbeddingSpace`, and ``minimum_test_correlation`` of
-            :class:`~december_plugin.clustering.methods.QualityFilter`; what is not given has its default.
+            :class:`~december_plugin.embeddings.space.EmbeddingSpace`, ``minimum_test_correlation`` of
+            :class:`~december_plugin.clustering.methods.QualityFilter`, and ``alignment``, a mapping of the settings of
+            :class:`~december_plugin.embeddings.alignment_recipe.AlignmentRecipe`; what is not given has its default,
+            and without ``alignment`` nothing is aligned.
 
         Raises
         ------
@@ -144,6 +152,8 @@ class Clustering(dj.Lookup):
                     "skip_duplicates=True to get its key."
                 )
             return key
+        if (recipe := alignment_recipe(row["settings"])) is not None:
+            self.alignment_settings_table().add_entry(**recipe.as_settings(), skip_duplicates=True)
         self.insert1(row, skip_duplicates=skip_duplicates)
         return key
 
@@ -212,12 +222,14 @@ class ClusterAssignment(dj.Computed):
 
         Those in functional space wait for the model's feature covariance, those with ``minimum_test_correlation`` for
         its test correlations. A model that was imported without its recording either came with these or never gets any:
-        then the job is there, too, and its error says so.
+        then the job is there, too, and its error says so. Those with an alignment wait for that of the model, which
+        rotation-equivariant ones alone get.
         """
-        columns = ("method", "space", "minimum_test_correlation")
+        columns = ("method", "space", "minimum_test_correlation", "alignment_hash")
         pairs = self.trained_model_table.proj() * self.clustering_table.proj(*columns)
         fitting = pairs & f"(method = '{DECEMBER}') = ({of_trainers(self.december_trainers)})"
         fitting &= ["space = 'readout'", self.vectors.feature_covariance.proj()]
+        fitting &= ["alignment_hash IS NULL", self.vectors.alignment.proj()]
         never_tested = f"dataset_fn = '{IMPORTED_NEURONS}'"
         tested = [NO_FILTER, never_tested, self.vectors.test_performance.proj()]
         return (fitting & tested).proj()
@@ -225,8 +237,7 @@ class ClusterAssignment(dj.Computed):
     @classmethod
     def is_december(cls, trainer_fn: str) -> bool:
         """Return whether models of this trainer are clustered by the mixture that they were trained with."""
-        patterns = (".*".join(map(re.escape, name.split("*"))) for name in cls.december_trainers)
-        return any(re.fullmatch(pattern, trainer_fn) for pattern in patterns)
+        return fits(trainer_fn, cls.december_trainers)
 
     def make_fetch(self, key: dict[str, Any]) -> tuple[str]:
         """Return, packed, the clustering, what the trainer said about neurons and mixture, and the configurations."""

@@ -16,6 +16,7 @@ import datajoint as dj
 from december_plugin.database.connection import open_schema
 from december_plugin.errors import SettingsError
 from december_plugin.schemas.agreement import SeedAgreement
+from december_plugin.schemas.alignment import Alignment, AlignmentSettings
 from december_plugin.schemas.cluster_functions import ClusterConfusion, ClusterConfusionSettings
 from december_plugin.schemas.cluster_quality import ClusterQuality
 from december_plugin.schemas.clustering_vectors import ClusteringVectors
@@ -74,6 +75,7 @@ def bind(template: type, schema: dj.Schema, context: Mapping[str, Any], **attrib
 NNFABRIK_TABLES = ("Seed", "Fabrikant", "Model", "Dataset", "Trainer")
 # Also functions that were registered under the name of the module they are defined in.
 DECEMBER_TRAINERS = ("december_plugin.*december_trainer",)
+EQUIVARIANT_MODELS = ("december_plugin.*equivariant_core_*_readout",)
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ class DecemberTables:
         Ways to cluster.
     FeatureCovariance
         The metric of functional embeddings, one for each model.
+    AlignmentSettings, Alignment
+        Alignments that are asked for; the angles of the neurons of rotation-equivariant models.
     ClusterAssignment
         Clusters of all neurons of a model.
     NeuronCluster
@@ -145,6 +149,8 @@ class DecemberTables:
     TrainingSummary: Any
     Clustering: Any
     FeatureCovariance: Any
+    AlignmentSettings: Any
+    Alignment: Any
     ClusterAssignment: Any
     NeuronCluster: Any
     SeedAgreement: Any
@@ -176,6 +182,7 @@ class DecemberTables:
             self.TrainingSummary,
             self.TestPerformance,
             self.FeatureCovariance,
+            self.Alignment,
             self.ClusterAssignment,
             self.SeedAgreement,
             self.LabelAgreement,
@@ -204,6 +211,7 @@ def december_tables(
     trained_model: Any = None,
     storage: str = "minio",
     december_trainers: tuple[str, ...] = DECEMBER_TRAINERS,
+    equivariant_models: tuple[str, ...] = EQUIVARIANT_MODELS,
     allow_outdated: bool = False,
 ) -> DecemberTables:
     """Declare the tables in a schema, or find them there; calling it again changes nothing.
@@ -223,6 +231,9 @@ def december_tables(
     december_trainers
         Trainer functions that store a mixture; ``*`` stands for anything. Their models are clustered by it, all others
         post hoc.
+    equivariant_models
+        Model functions, with ``*``, whose core is rotation-equivariant: its channels are orientations of features,
+        orientation-major. Their readout vectors, also those of imported models, are aligned where that is asked for.
     allow_outdated
         Whether to return tables that an earlier version made and that cannot be filled before they are migrated.
 
@@ -249,7 +260,8 @@ def december_tables(
     else:
         trained_model = _planned_only(_check_trained_model(trained_model), plan, lab.Relocation)
     context["TrainedModel"] = trained_model
-    evaluations = _declare_evaluations(opened, context, lab, december_trainers)
+    patterns = {"december_trainers": tuple(december_trainers), "equivariant_models": tuple(equivariant_models)}
+    evaluations = _declare_evaluations(opened, context, lab, **patterns)
     pools = {table.__name__: bind(table, opened, context) for table in (Pool, PoolWorker, PoolJob, StoreIdentity)}
     tables = DecemberTables(
         schema=opened,
@@ -266,11 +278,18 @@ def december_tables(
 
 
 def _declare_evaluations(
-    schema: dj.Schema, context: dict[str, Any], lab: SimpleNamespace, december_trainers: tuple[str, ...]
+    schema: dj.Schema,
+    context: dict[str, Any],
+    lab: SimpleNamespace,
+    *,
+    december_trainers: tuple[str, ...],
+    equivariant_models: tuple[str, ...],
 ) -> dict[str, Any]:
     """Declare what is computed from trained models; return the tables by name."""
     models = {"trained_model_table": context["TrainedModel"]}
-    clustering = bind(Clustering, schema, context)
+    alignments = bind(AlignmentSettings, schema, context)
+    context = {**context, "AlignmentSettings": alignments}
+    clustering = bind(Clustering, schema, context, alignment_settings_table=alignments)
     types = bind(KnownTypes, schema, context)
     counts, sets = bind(SeedCount, schema, context), bind(SeedSet, schema, context)
     surrogate = bind(Surrogate, schema, context)
@@ -278,6 +297,7 @@ def _declare_evaluations(
     resampling = bind(Resampling, schema, context)
     confusions = bind(ClusterConfusionSettings, schema, context)
     lookups = {
+        "AlignmentSettings": alignments,
         "Clustering": clustering,
         "KnownTypes": types,
         "SeedCount": counts,
@@ -288,10 +308,22 @@ def _declare_evaluations(
         "ClusterConfusionSettings": confusions,
     }
     context = {**context, **lookups}
-    others = {"clustering_table": clustering, "nnfabrik": lab, "december_trainers": tuple(december_trainers)}
-    covariance = bind(FeatureCovariance, schema, context, confusion_settings_table=confusions, **others, **models)
+    others = {"clustering_table": clustering, "nnfabrik": lab, "december_trainers": december_trainers}
+    aligning = {"alignment_settings_table": alignments, "equivariant_models": equivariant_models}
+    asking = {"confusion_settings_table": confusions, **aligning}
+    covariance = bind(FeatureCovariance, schema, context, **others, **asking, **models)
     performance = bind(TestPerformance, schema, context, nnfabrik=lab, **models)
-    vectors = ClusteringVectors(context["TrainedModel"], clustering, covariance, performance, lab)
+    alignment = bind(
+        Alignment,
+        schema,
+        context,
+        nnfabrik=lab,
+        feature_covariance_table=covariance,
+        december_trainers=december_trainers,
+        **aligning,
+        **models,
+    )
+    vectors = ClusteringVectors(context["TrainedModel"], clustering, covariance, performance, alignment, lab)
     assignment = bind(ClusterAssignment, schema, context, vectors=vectors, **others, **models)
     context["ClusterAssignment"] = assignment
     assignments = {"cluster_assignment_table": assignment}
@@ -301,6 +333,7 @@ def _declare_evaluations(
         "TrainingSummary": bind(TrainingSummary, schema, context, **models),
         "TestPerformance": performance,
         "FeatureCovariance": covariance,
+        "Alignment": alignment,
         "ClusterAssignment": assignment,
         "NeuronCluster": bind(NeuronCluster, schema, context, **assignments),
         "SeedAgreement": bind(SeedAgreement, schema, context, **assignments),

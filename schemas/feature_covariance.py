@@ -13,6 +13,7 @@ from december_plugin.embeddings.space import checked_covariance
 from december_plugin.errors import EmbeddingError
 from december_plugin.evaluation.cluster_functions_settings import LINEAR
 from december_plugin.imports.stored_names import NEURONS as IMPORTED_NEURONS
+from december_plugin.schemas.equivariant_models import of_equivariant_models
 from december_plugin.schemas.restrictions import of_trainers
 from december_plugin.schemas.serialization import decode_blob, encode_blob
 from december_plugin.schemas.stored_models import (
@@ -39,8 +40,10 @@ class FeatureCovariance(dj.Computed):
     trained_model_table: ClassVar[Any]
     clustering_table: ClassVar[Any]
     confusion_settings_table: ClassVar[Any]
+    alignment_settings_table: ClassVar[Any]
     nnfabrik: ClassVar[Any]
     december_trainers: ClassVar[tuple[str, ...]]
+    equivariant_models: ClassVar[tuple[str, ...]]
 
     definition = """
     # Covariance of the features that a model's readouts receive
@@ -55,16 +58,19 @@ class FeatureCovariance(dj.Computed):
 
     @property
     def key_source(self) -> Any:
-        """Models that clusterings are fitted to afterwards, where one of these is in functional space.
+        """Models that clusterings are fitted to afterwards, where one of them, or an alignment, is functional.
 
         And those whose clusters are to be compared by their linear responses, DECEMber's included. Not those that were
         imported without their recording: where their import knows a covariance, it has entered it.
         """
         is_december = of_trainers(self.december_trainers)
         compared = self._compared_methods()
-        needed = [is_december] if DECEMBER in compared else []
+        needed: list[Any] = [is_december] if DECEMBER in compared else []
         if self.clustering_table & {"space": "functional"} or compared - {DECEMBER}:
             needed.append(f"NOT ({is_december})")
+        if self.alignment_settings_table & {"alignment_space": "functional"}:
+            equivariant = of_equivariant_models(self.nnfabrik.Model, self.equivariant_models)
+            needed += [dj.AndList([f"NOT ({is_december})", each]) for each in equivariant]
         return self.trained_model_table.proj() & f"dataset_fn <> '{IMPORTED_NEURONS}'" & needed
 
     def _compared_methods(self) -> set[str]:
@@ -113,6 +119,17 @@ class FeatureCovariance(dj.Computed):
     def make_insert(self, key: dict[str, Any], row: dict[str, Any]) -> None:
         """Insert the entry."""
         self.insert1({**key, **row})
+
+
+def stored_covariance(feature_covariance: Any, key: Mapping[str, Any]) -> np.ndarray:
+    """Return the stored feature covariance (D, D) of a trained model, or raise an :class:`EmbeddingError`."""
+    found = (feature_covariance & key).fetch("covariance")
+    if len(found) != 1:
+        raise EmbeddingError(
+            f"the feature covariance of the trained model {dict(key)} is not stored yet; `december worker` "
+            "computes it (FeatureCovariance) where a clustering, or an alignment, with space: functional is registered."
+        )
+    return np.asarray(found[0])
 
 
 def given_covariance(covariance: Any, given_from: Any, n_features: int) -> dict[str, Any]:

@@ -24,7 +24,7 @@ SET_KEY = "seed_set"
 ADDED_COLUMNS = {
     "__cluster_assignment__session": "margins",
     "#surrogate": "surrogate_clusterings",
-    "#clustering": "minimum_test_correlation",  # was added after space and normalize
+    "#clustering": "alignment_hash",  # was added after space, normalize and minimum_test_correlation
     "__cluster_assignment": "n_left_out",
     "__training_summary": "normalize_trained",  # was added along with space_trained
     "known_types": "types_version",
@@ -122,7 +122,7 @@ def _declared(tables: Any) -> Iterator[Any]:
 def _other_columns(tables: Any, table: Any) -> list[Change]:
     """Return what adds the columns that a table lacks, and widens those that were narrower."""
     context = {**vars(tables.nnfabrik), **tables.context(), "master": getattr(table, "_master", None)}
-    _, _, columns, *_ = prepare_declare(table.definition, context)
+    _, _, columns, foreign_keys, *_ = prepare_declare(table.definition, context)
     there = table().heading.attributes
     narrow, narrow_type = NARROW_COLUMNS.get(table.table_name, ("", ""))
     changes = []
@@ -131,7 +131,8 @@ def _other_columns(tables: Any, table: Any) -> list[Change]:
         if name is None:
             continue
         if name[1] not in there:
-            statement = f"ALTER TABLE {table.full_table_name} ADD COLUMN {sql}"
+            added = [f"COLUMN {sql}", *(each for each in foreign_keys if each.startswith(f"FOREIGN KEY (`{name[1]}`)"))]
+            statement = f"ALTER TABLE {table.full_table_name} {', '.join(f'ADD {each}' for each in added)}"
             changes.append(Change(table.table_name, f"gets the column {name[1]}", _statement(tables.schema, statement)))
         elif name[1] == narrow and there[narrow].type.startswith(narrow_type):
             statement = f"ALTER TABLE {table.full_table_name} MODIFY COLUMN {sql}"

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import datajoint as dj
 import numpy as np
 
-from december_plugin.embeddings.space import EmbeddingSpace
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.null import DEFAULT_DRAWS, agreements_of, null_agreement, null_band
 from december_plugin.evaluation.valleys import valleys_between
@@ -132,7 +131,8 @@ def _surrogate_hash(method: str, n_draws: int, seed: int, clusterings: Sequence[
 class SurrogateAgreement(SeedSetTable, dj.Computed):
     """Agreement between the seeds of a configuration on surrogates of their vectors that have no clusters.
 
-    Surrogates are drawn in the space of the clustering; where that is of directions, they are directions, too.
+    Surrogates are drawn in the space of the clustering; where that is of directions, they are directions, too. Where it
+    aligns the vectors, surrogates of the vectors before it are aligned in the same way.
 
     Surrogates are drawn for all seeds of a configuration at once, because the seeds' readouts of a neuron are related;
     so there is one entry for every set of seeds. When a seed is added, there is a new entry for the larger set;
@@ -206,20 +206,23 @@ class SurrogateAgreement(SeedSetTable, dj.Computed):
         inputs = decode_blob(fetched)
         keys, digests = self.seeds_of(key)
         neurons = common_neurons(self.cluster_assignment_table, keys)
-        readouts, recipes = [], []
+        drawn, readouts, clustered, recipes = [], [], [], []
         for own, at in zip(keys, neurons.positions, strict=True):
             data_keys = (self.cluster_assignment_table.Session & own).fetch("data_key", order_by="data_key")
-            embeddings = self.vectors.of(own, inputs["config"])
-            readouts.append(in_session_order(embeddings, [str(name) for name in data_keys])[at])
+            drawn.append(self.vectors.drawn_from(own, inputs["config"]))
+            readouts.append(in_session_order(drawn[-1].embeddings, [str(name) for name in data_keys])[at])
+            clustered.append(in_session_order(drawn[-1].clustered, [str(name) for name in data_keys])[at])
             recipes.append(self._recipe(own, *inputs["clustering"]))
-        directions = EmbeddingSpace(normalize=self.vectors.space_of(keys[0]).normalize)
+        is_aligned = drawn[0].is_aligned
+
+        def embed(vectors: np.ndarray, at: int) -> np.ndarray:
+            return drawn[at].embed(vectors)
 
         def cluster(vectors: np.ndarray, at: int) -> np.ndarray:
-            # A surrogate of directions has their means and correlations, and lengths near 1; it gets the length 1.
-            return cluster_readouts(directions.embed(vectors), **recipes[at]).labels
+            return cluster_readouts(vectors if is_aligned else embed(vectors, at), **recipes[at]).labels
 
-        null = null_agreement(readouts, cluster, **inputs["surrogates"])
-        observed, valleys = float(agreements_of(neurons.labels).mean()), valleys_between(readouts, neurons.labels)
+        null = null_agreement(readouts, cluster, embed=embed if is_aligned else None, **inputs["surrogates"])
+        observed, valleys = float(agreements_of(neurons.labels).mean()), valleys_between(clustered, neurons.labels)
         band = null_band(null.agreements.mean(axis=1), observed)
         of_valleys = null_band(null.valleys.mean(axis=1), float(valleys.mean()))
         row = {

@@ -6,6 +6,7 @@ DataJoint 0.14 writes a text of a restriction between double quotes without doub
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -65,5 +66,15 @@ def _has_quote(value: Any) -> bool:
 
 def of_trainers(patterns: Iterable[str]) -> str:
     """Return the SQL condition that a trainer's function fits one of the patterns, in which ``*`` is anything."""
-    like = (pattern.replace("*", "%") for pattern in patterns)
-    return " OR ".join(f"trainer_fn LIKE '{pattern}'" for pattern in like) or "FALSE"
+    return like("trainer_fn", patterns)
+
+
+def like(column: str, patterns: Iterable[str]) -> str:
+    """Return the SQL condition that a column fits one of the patterns, in which ``*`` is anything."""
+    found = (pattern.replace("*", "%") for pattern in patterns)
+    return " OR ".join(f"{column} LIKE '{pattern}'" for pattern in found) or "FALSE"
+
+
+def fits(name: str, patterns: Iterable[str]) -> bool:
+    """Return whether a name fits one of the patterns, in which ``*`` is anything."""
+    return any(re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name) for pattern in patterns)

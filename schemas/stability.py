@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import datajoint as dj
 import numpy as np
 
-from december_plugin.embeddings.space import EmbeddingSpace
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.stability import (
     DEFAULT_RESAMPLINGS,
@@ -21,7 +20,7 @@ from december_plugin.evaluation.stability import (
     cluster_stability,
     stability_null,
 )
-from december_plugin.schemas.clustering_vectors import ClusteringVectors
+from december_plugin.schemas.clustering_vectors import ClusteringVectors, DrawnFrom
 from december_plugin.schemas.serialization import decode_blob, encode_blob
 from december_plugin.schemas.stored_labels import assigned_labels
 from december_plugin.schemas.stored_models import clustering_recipe, full_config, in_session_order
@@ -102,8 +101,9 @@ def resampling_row(**settings: Any) -> dict[str, Any]:
 class WithinModelStability(dj.Computed):
     """How well the clusters of one model are found again in random parts of its neurons.
 
-    Parts are clustered as all neurons were, in the space of the clustering. Of DECEMber it is its clustering part, as
-    in the null: the mixture, started by k-means, on the vectors as the training left them.
+    Parts are clustered as all neurons were, in the space of the clustering; where it aligns vectors, every part is
+    aligned by itself. Of DECEMber it is its clustering part, as in the null: the mixture, started by k-means, on the
+    vectors as the training left them.
     :mod:`december_plugin.evaluation.stability` says what it can tell, and what not.
     """
 
@@ -150,8 +150,8 @@ class WithinModelStability(dj.Computed):
         from december_plugin.clustering.post_hoc import cluster_readouts
 
         inputs = decode_blob(fetched)
-        vectors = self._vectors(key, inputs)
-        found = self._found(key, vectors, inputs["recipe"], inputs["settings"])
+        drawn, vectors = self._drawn_from(key, inputs)
+        found = self._found(key, drawn, vectors, inputs["recipe"], inputs["settings"])
         row = {
             "jaccard": found.overall,
             "part_agreement": float(found.agreements.mean()),
@@ -163,11 +163,9 @@ class WithinModelStability(dj.Computed):
             "part_agreements": found.agreements,
         }
         if inputs["n_surrogates"]:
-            directions = EmbeddingSpace(normalize=self.vectors.space_of(key).normalize)
 
-            def cluster(drawn: np.ndarray) -> np.ndarray:
-                # A surrogate of directions has lengths near 1; it gets the length 1.
-                return cluster_readouts(directions.embed(drawn), **inputs["recipe"]).labels
+            def cluster(part: np.ndarray) -> np.ndarray:
+                return cluster_readouts(drawn.embed(part), **inputs["recipe"]).labels
 
             null = stability_null(
                 vectors, cluster, found.overall, n_surrogates=inputs["n_surrogates"], **inputs["settings"]
@@ -183,7 +181,7 @@ class WithinModelStability(dj.Computed):
         """Return the stability of one assignment, computed now and not stored."""
         inputs = self._inputs(key)
         settings = {"n_draws": n_draws, "share": share, "seed": seed}
-        return self._found(key, self._vectors(key, inputs), inputs["recipe"], settings)
+        return self._found(key, *self._drawn_from(key, inputs), inputs["recipe"], settings)
 
     def stored(
         self, key: Mapping[str, Any], *, n_draws: int, share: float, seed: int
@@ -212,16 +210,23 @@ class WithinModelStability(dj.Computed):
             "data_keys": [str(name) for name in data_keys],
         }
 
-    def _vectors(self, key: Mapping[str, Any], inputs: Mapping[str, Any]) -> np.ndarray:
-        return in_session_order(self.vectors.of(key, inputs["config"]), inputs["data_keys"])
+    def _drawn_from(self, key: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[DrawnFrom, np.ndarray]:
+        """Return what parts are taken of, and its vectors (N, D) with the sessions in the order of the labels."""
+        drawn = self.vectors.drawn_from(key, inputs["config"])
+        return drawn, in_session_order(drawn.embeddings, inputs["data_keys"])
 
     def _found(
-        self, key: Mapping[str, Any], vectors: np.ndarray, recipe: Mapping[str, Any], settings: Mapping[str, Any]
+        self,
+        key: Mapping[str, Any],
+        drawn: DrawnFrom,
+        vectors: np.ndarray,
+        recipe: Mapping[str, Any],
+        settings: Mapping[str, Any],
     ) -> ClusterStability:
         from december_plugin.clustering.post_hoc import cluster_readouts
 
         def cluster(part: np.ndarray) -> np.ndarray:
-            return cluster_readouts(part, **recipe).labels
+            return cluster_readouts(drawn.embed(part) if drawn.is_aligned else part, **recipe).labels
 
         labels = assigned_labels(self.cluster_assignment_table, key).labels
         return cluster_stability(vectors, labels, cluster, **settings)

@@ -21,6 +21,7 @@ from nnfabrik.utility.nn_helpers import load_state_dict
 from december_plugin.clustering.methods import DECEMBER, FOUND, METHODS, own_settings
 from december_plugin.errors import EmbeddingError, RecordingError, SettingsError
 from december_plugin.evaluation.neuron_order import in_trained_order
+from december_plugin.imports.stored_names import MODEL as IMPORTED_MODEL
 from december_plugin.schemas.allowed_functions import TABLES, check_functions
 from december_plugin.schemas.recently_used import RecentlyUsed
 from december_plugin.schemas.relocation import paths_in, relocated, rules_for
@@ -128,6 +129,13 @@ def neurons_of(output: Any) -> Mapping[str, Any] | None:
     """Return ``output["neurons"]`` of our trainers; None if there is nothing of the kind."""
     neurons = output.get("neurons") if isinstance(output, Mapping) else None
     return neurons if isinstance(neurons, Mapping) else None
+
+
+def model_function_of(model_fn: str, model_config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Return name and settings of the model function of an entry; of an imported model, of its own model function."""
+    if model_fn == IMPORTED_MODEL:
+        return str(model_config["fn"]), model_config["config"]
+    return model_fn, model_config
 
 
 def build_loaders(config: Mapping[str, Any], key: Mapping[str, Any]) -> Any:

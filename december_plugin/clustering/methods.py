@@ -1,6 +1,7 @@
 """The methods by which neurons are clustered: what each is called, and what it can be told.
 
-Beside the settings of its method, every clustering has those of :data:`SHARED`, which say what is clustered.
+Beside the settings of its method, every clustering has those of :data:`SHARED`, which say what is clustered, and
+:data:`ALIGNMENT`, which says how its vectors are turned to a common orientation before.
 
 A new method is an entry in :data:`METHODS`, a fit in :mod:`december_plugin.clustering.post_hoc`, and a colour and a
 marker in :mod:`december_plugin.plots.style`; if it has a likelihood, also a score of held-out neurons in
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, PlainValidator
 
+from december_plugin.embeddings.alignment_recipe import AlignmentRecipe
 from december_plugin.embeddings.space import EmbeddingSpace
 from december_plugin.errors import SettingsError, UnknownSettingError, did_you_mean
 from december_plugin.validation.checks import check_bounds, check_integer
@@ -301,6 +303,10 @@ ALL_NEURONS = QualityFilter()
 SHARED: tuple[type, ...] = (EmbeddingSpace, QualityFilter)
 """Settings that every post hoc clustering has, whatever the method: which neurons are clustered, and in which space."""
 
+ALIGNMENT = "alignment"
+"""A setting that every post hoc clustering has, too: a mapping of the settings of an :class:`AlignmentRecipe`, or None.
+"""
+
 ADDED_LATER: Mapping[str, frozenset[str]] = MappingProxyType({"gmm": frozenset({"covariance"})})
 """Settings that a method has got since clusterings were first stored, by method."""
 
@@ -308,7 +314,7 @@ ADDED_LATER: Mapping[str, frozenset[str]] = MappingProxyType({"gmm": frozenset({
 _FORMS: Mapping[str, Any] = MappingProxyType({"minimum_test_correlation": 0.0})
 
 SHARED_DEFAULTS: Mapping[str, Any] = MappingProxyType(
-    {each.name: each.default for shared in SHARED for each in fields(shared)}
+    {**{each.name: each.default for shared in SHARED for each in fields(shared)}, ALIGNMENT: None}
 )
 
 if TYPE_CHECKING:
@@ -329,7 +335,7 @@ def mistakes_in_settings(method: str, settings: Mapping[str, Any]) -> list[Setti
 
 
 def own_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a clustering that are its method's, without those of :data:`SHARED`."""
+    """Return the settings of a clustering that are its method's, without :data:`SHARED` and :data:`ALIGNMENT`."""
     return {name: value for name, value in settings.items() if name not in SHARED_DEFAULTS}
 
 
@@ -345,18 +351,46 @@ def quality_filter(settings: Mapping[str, Any]) -> QualityFilter:
     return QualityFilter(**{each.name: settings[each.name] for each in fields(QualityFilter) if each.name in settings})
 
 
-def canonical_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a post hoc method with every default written out and every value in one form.
-
-    ``1`` and ``1.0`` are the same where the default is a float, and so are tuples and lists, and NumPy's and Python's
-    numbers: equal settings must get equal hashes, in every process. Of the settings of :data:`SHARED` and those of
-    :data:`ADDED_LATER` the ones that have their default are left out, so that clusterings that are older than these
-    settings keep their hashes.
+def alignment_recipe(settings: Mapping[str, Any]) -> AlignmentRecipe | None:
+    """Return how the settings of a clustering ask for vectors to be aligned; None where they say nothing.
 
     Raises
     ------
     SettingsError
-        For an unknown setting, or a value that is not a finite number, a string, a bool, None or a list of these.
+        If there is no such recipe.
+    """
+    given = settings.get(ALIGNMENT)
+    if given is None:
+        return None
+    found, mistakes = _recipe(given)
+    if found is None:
+        raise mistakes[0]
+    return found
+
+
+def _recipe(given: Any) -> tuple[AlignmentRecipe | None, list[SettingsError]]:
+    if not isinstance(given, Mapping):
+        keys = ", ".join(each.name for each in fields(AlignmentRecipe))
+        text = f"{ALIGNMENT} is {given!r}; it must be a mapping with keys of {keys}, {{}} for the defaults, or None."
+        return None, [SettingsError(text, setting=ALIGNMENT)]
+    found, mistakes = constructed(AlignmentRecipe, given, unknown="there is no setting {name!r}. {suggestion}")
+    errors = [each.as_error() for each in mistakes]
+    return found, [type(error)(f"{ALIGNMENT}: {error}", setting=error.setting) for error in errors]
+
+
+def canonical_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a post hoc method with every default written out and every value in one form.
+
+    ``1`` and ``1.0`` are the same where the default is a float, and so are tuples and lists, and NumPy's and Python's
+    numbers: equal settings must get equal hashes, in every process. Of the settings of :data:`SHARED`,
+    :data:`ALIGNMENT` and those of :data:`ADDED_LATER` the ones that have their default are left out, so that
+    clusterings that are older than these settings keep their hashes.
+
+    Raises
+    ------
+    SettingsError
+        For an unknown setting, a value that is not a finite number, a string, a bool, None or a list of these, or an
+        alignment that there is not.
     """
     defaults = METHODS[method].defaults
     known = {**defaults, **SHARED_DEFAULTS} if defaults else defaults
@@ -365,7 +399,11 @@ def canonical_settings(method: str, settings: Mapping[str, Any]) -> dict[str, An
             allowed = did_you_mean(name, known) if known else "It has none: the trainer has them all."
             raise UnknownSettingError(f"{method} has no setting {name!r}. {allowed}", setting=name)
     merged = {**defaults, **settings}
+    if (recipe := alignment_recipe(settings)) is not None:
+        del merged[ALIGNMENT]
     found = {name: _canonical(name, merged[name], _FORMS.get(name, known[name])) for name in sorted(merged)}
+    if recipe is not None:
+        found[ALIGNMENT] = recipe.as_settings()
     later = {*SHARED_DEFAULTS, *ADDED_LATER.get(method, ())}
     return {name: value for name, value in found.items() if name not in later or value != known[name]}
 
@@ -443,10 +481,13 @@ def setting_mistakes(method: str, settings: Mapping[str, Any]) -> list[tuple[str
     method
         One of :data:`METHODS`; "december" has no settings.
     settings
-        What is given of them, and of those of :data:`SHARED`.
+        What is given of them, and of :data:`SHARED` and :data:`ALIGNMENT`.
     """
     found: list[tuple[str, SettingsError]] = []
     for name, value in settings.items():
+        if name == ALIGNMENT and METHODS[method].defaults:
+            found += [(name, error) for error in ([] if value is None else _recipe(value)[1])]
+            continue
         try:
             right = canonical_settings(method, {name: value}).get(name, value)
         except SettingsError as error:

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from december_plugin.clustering.methods import ALL_NEURONS, METHODS, QualityFilter
+from december_plugin.embeddings.alignment_recipe import AlignmentRecipe
 from december_plugin.embeddings.space import READOUT_SPACE, EmbeddingSpace
 from december_plugin.text.formatting import numbered
 
@@ -46,6 +47,8 @@ class Method:
         The space of the vectors that are clustered.
     neurons
         Which neurons are clustered.
+    alignment
+        How vectors are turned to a common orientation before; None: they are not.
     finds_count
         Whether it finds the number of clusters itself, which may be another one in every model.
     """
@@ -57,17 +60,20 @@ class Method:
     core: str = ""
     space: EmbeddingSpace = READOUT_SPACE
     neurons: QualityFilter = ALL_NEURONS
+    alignment: AlignmentRecipe | None = None
     finds_count: bool = False
 
     @property
     def name(self) -> str:
         """What it is called by itself: "k-means", "k-means, functional, direction"; readout vectors are not named.
 
-        Where only some neurons are clustered, it says which.
+        Where only some neurons are clustered, or vectors are aligned before, it says which, and how.
         """
         name = NAMES.get(self.kind, self.kind)
         if self.space != READOUT_SPACE:
             name = f"{name}, {self.space.phrase}"
+        if self.alignment is not None:
+            name = f"{name}, {self.alignment.phrase}"
         if self.neurons != ALL_NEURONS:
             name = f"{name}, {self.neurons.phrase}"
         return f"{name}, {END_OF_PRETRAINING}" if self.role == "control" else name

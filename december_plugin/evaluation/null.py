@@ -64,6 +64,7 @@ BAND = (2.5, 97.5)  # percentiles
 
 FloatArray = npt.NDArray[np.float64]
 Clusterer = Callable[[FloatArray, int], npt.NDArray[np.int64]]
+Embedder = Callable[[FloatArray, int], FloatArray]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -255,6 +256,7 @@ def null_agreement(
     n_draws: int,
     method: str = "elliptical",
     seed: int = 0,
+    embed: Embedder | None = None,
 ) -> NullAgreement:
     """Cluster surrogates of every seed as the real readouts were clustered, and return how the seeds agree.
 
@@ -272,6 +274,10 @@ def null_agreement(
         As for :class:`SurrogateReadouts`, or "combined", which takes three times as long.
     seed
         Of the draws.
+    embed
+        Returns of surrogates (N, D) of the seed at a position the vectors that are clustered, and between which valleys
+        are looked for, where these are not the surrogates themselves: as the vectors that were clustered are made of
+        the real readouts.
 
     Raises
     ------
@@ -284,7 +290,9 @@ def null_agreement(
         raise SettingsError(f"agreement between seeds needs at least two seeds; there is {len(readouts)}.")
     check_count("n_draws", n_draws)
     kinds = surrogates_of(readouts, method=method, seed=seed)
-    found = [clustered_draws([surrogates.draw(number) for surrogates in kinds], cluster) for number in range(n_draws)]
+    found = [
+        clustered_draws([surrogates.draw(number) for surrogates in kinds], cluster, embed) for number in range(n_draws)
+    ]
     return NullAgreement(
         np.array([each.agreements for each in found]),
         float(np.mean([each.draw.correlation_error for each in found])),
@@ -319,21 +327,24 @@ class ClusteredDraw(ArrayRepr):
     valleys: FloatArray
 
 
-def clustered_draws(draws: Sequence[Draw], cluster: Clusterer | Sequence[Clusterer]) -> ClusteredDraw:
+def clustered_draws(
+    draws: Sequence[Draw], cluster: Clusterer | Sequence[Clusterer], embed: Embedder | None = None
+) -> ClusteredDraw:
     """Cluster the surrogates of one number, and return how the seeds agree on them, and how distinct clusters are.
 
     Parameters
     ----------
     draws
         One of each kind that :func:`surrogates_of` returned.
-    cluster
+    cluster, embed
         As for :func:`null_agreement`.
     """
     clusterers = [cluster] * len(draws[0].readouts) if callable(cluster) else list(cluster)
-    labels = [_labels(draw.readouts, clusterers) for draw in draws]
+    vectors = [draw.readouts if embed is None else [*map(embed, draw.readouts, itertools.count())] for draw in draws]
+    labels = [_labels(own, clusterers) for own in vectors]
     agreements = [agreements_of(own) for own in labels]
     best = int(np.argmax([own.mean() for own in agreements]))
-    valleys = [valleys_between(draw.readouts, own) for draw, own in zip(draws, labels, strict=True)]
+    valleys = [valleys_between(drawn, own) for drawn, own in zip(vectors, labels, strict=True)]
     return ClusteredDraw(agreements[best], draws[best], max(valleys, key=lambda own: float(own.mean())))
 
 

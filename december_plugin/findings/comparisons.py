@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.clustering.methods import ALL_NEURONS, DECEMBER, embedding_space, quality_filter
+from december_plugin.clustering.methods import ALL_NEURONS, DECEMBER, alignment_recipe, embedding_space, quality_filter
 from december_plugin.embeddings.space import EmbeddingSpace
 from december_plugin.findings.data import Analysis
 from december_plugin.training.settings import WITHOUT_EFFECT, ClusteringSettings, TrainingSettings
@@ -92,12 +92,12 @@ def _reference(december: Row, candidates: list[dict[str, Any]], kind: str, analy
     found = []
     for candidate in candidates:
         other = _settings(candidate, analysis)
-        # DECEMber clusters all neurons.
-        of_all = quality_filter(analysis.clustering_settings.get(str(candidate["clustering_hash"]), {})) == ALL_NEURONS
+        # DECEMber clusters all neurons, and their vectors as they are.
+        clustering = analysis.clustering_settings.get(str(candidate["clustering_hash"]), {})
+        of_all = quality_filter(clustering) == ALL_NEURONS and alignment_recipe(clustering) is None
         is_comparable = of_all and _space(candidate, analysis) == _space(december, analysis)
         if is_comparable and _QUALIFIES[kind](december, candidate, own, other, analysis):
             unequal = sum(own[name] != other[name] for name in own.keys() & other.keys())
-            clustering = analysis.clustering_settings.get(str(candidate["clustering_hash"]), {})
             start = (abs(clustering.get("n_init", 0) - own.get("kmeans_n_init", 0)), clustering.get("seed", 0))
             found.append(((unequal, *start, str(candidate["label"])), candidate))
     return min(found, key=lambda entry: entry[0])[1] if found else None

@@ -85,5 +85,5 @@ def shown_clustering(pairs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     spaces = {space_in_words(row.space, row.normalize) for row in rows.itertuples(index=False)}
     in_space = OWN_SPACES if len(spaces) > 1 else spaces.pop()
     parts = [f"{NAMES.get(method, method)}, K = {n_clusters}", "" if in_space == READOUT_SPACE.phrase else in_space]
-    parts.append(filter_of_column(rows["minimum_test_correlation"].iloc[0]).phrase)
+    parts += [rows["alignment"].iloc[0], filter_of_column(rows["minimum_test_correlation"].iloc[0]).phrase]
     return rows.reset_index(drop=True), ", ".join(filter(None, parts))

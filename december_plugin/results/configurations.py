@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from december_plugin.clustering.methods import alignment_recipe
 from december_plugin.evaluation.agreement import MEASURES
 from december_plugin.evaluation.similarity import SIMILARITIES
 from december_plugin.results.labels import labelled_configurations, names_of
@@ -36,7 +37,8 @@ def configuration_table(tables: DecemberTables, restriction: Any = True) -> pd.D
         configuration of several seeds with itself, ``name_a`` = ``name_b``, with the agreement over all its pairs of
         seeds that are selected. ``name_a``, ``name_b``: model, trainer and dataset, as far as they differ;
         ``method``, ``n_clusters``, ``space`` and ``normalize``, None where DECEMber's mixtures are of different ones;
-        ``minimum_test_correlation`` (NaN: all neurons);
+        ``minimum_test_correlation`` (NaN: all neurons); ``alignment``, how vectors are aligned before, in words ("":
+        they are not);
         ``n_common_neurons``, ``n_seed_pairs``, the measures of
         :mod:`december_plugin.evaluation.agreement` and of :mod:`december_plugin.evaluation.similarity`, means over
         pairs of seeds (similarity: of at most 10); ``clustering_hash``. Pairs of which a seed is new, and that are not
@@ -69,8 +71,10 @@ def configuration_table(tables: DecemberTables, restriction: Any = True) -> pd.D
     )
     numbers = {name: "float64" for name in NUMBERS if not name.startswith("n_")}
     table = table.astype(numbers).sort_values(["method", "n_clusters", "clustering_hash", "name_a", "name_b"])
-    filters = frame_of(tables.Clustering.proj("minimum_test_correlation"))
+    filters = frame_of(tables.Clustering.proj("minimum_test_correlation", "settings"))
+    recipes = [alignment_recipe(settings) for settings in filters.pop("settings")]
     filters = filters.astype({"minimum_test_correlation": float})
+    filters = filters.assign(alignment=[recipe.phrase if recipe else "" for recipe in recipes])
     return table.merge(filters, on="clustering_hash", how="left").reset_index(drop=True)
 
 

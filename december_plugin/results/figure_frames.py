@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from december_plugin.clustering.methods import DECEMBER, embedding_space, quality_filter
+from december_plugin.clustering.methods import DECEMBER, alignment_recipe, embedding_space, quality_filter
 from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.embeddings.neuron_ids import NeuronIds, match_neurons
 from december_plugin.errors import SettingsError
@@ -164,7 +164,12 @@ def restarts_frame(tables: DecemberTables, restriction: Any = True) -> pd.DataFr
             # One model: the same neurons in the same order.
             ari = compare_partitions(assigned[a].labels, assigned[b].labels, no_cluster=NO_CLUSTER).adjusted_rand_index
             own = settings[first["clustering_hash"]]
-            method = Method(str(first["method"]), space=embedding_space(own), neurons=quality_filter(own))
+            method = Method(
+                str(first["method"]),
+                space=embedding_space(own),
+                neurons=quality_filter(own),
+                alignment=alignment_recipe(own),
+            )
             row = {"label": method.name, "identity": method, "method": method.kind}
             row |= {"n_clusters": int(first["n_clusters"])}
             row |= {"start_a": first["start"], "start_b": second["start"], "ari": ari}

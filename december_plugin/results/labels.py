@@ -14,7 +14,15 @@ from typing import Any
 import datajoint as dj
 import pandas as pd
 
-from december_plugin.clustering.methods import DECEMBER, QualityFilter, embedding_space, finds_count, quality_filter
+from december_plugin.clustering.methods import (
+    DECEMBER,
+    QualityFilter,
+    alignment_recipe,
+    embedding_space,
+    finds_count,
+    quality_filter,
+)
+from december_plugin.embeddings.alignment_recipe import AlignmentRecipe
 from december_plugin.embeddings.space import READOUT_SPACE, EmbeddingSpace
 from december_plugin.evaluation.methods import Method, role_order
 from december_plugin.results.queries import configuration_key, frame_of
@@ -121,6 +129,7 @@ def configuration_methods(configurations: pd.DataFrame) -> list[Method]:
                 constant_target=is_december and several_targets and targets[at],
                 space=_space(record),
                 neurons=_neurons(record),
+                alignment=_alignment(record),
                 finds_count=finds_count(str(record["method"]), given_settings(record["clustering_settings"])),
             )
     return methods.tolist()
@@ -189,6 +198,10 @@ def _neurons(record: Mapping[str, Any]) -> QualityFilter:
     return quality_filter(given_settings(record["clustering_settings"]))
 
 
+def _alignment(record: Mapping[str, Any]) -> AlignmentRecipe | None:
+    return alignment_recipe(given_settings(record["clustering_settings"]))
+
+
 def _has_constant_target(record: Mapping[str, Any]) -> bool:
     return given_settings(record["trainer_config"]).get("detach_target") is True
 
@@ -240,7 +253,7 @@ def _base(record: Mapping[str, Any]) -> str:
     """Return the name that a configuration has by itself."""
     comment, method, role = one_line(record["trainer_comment"]), str(record["method"]), str(record["trainer_role"])
     space = _space(record)
-    name = Method(method, role, space=space, neurons=_neurons(record)).name
+    name = Method(method, role, space=space, neurons=_neurons(record), alignment=_alignment(record)).name
     if method == DECEMBER:
         name = Method(method, space=space).name
         if not comment.lower().startswith("december"):

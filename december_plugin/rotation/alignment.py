@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from december_plugin.embeddings.alignment_recipe import Schedule
 from december_plugin.embeddings.space import checked_covariance, covariance_root
 from december_plugin.errors import AlignmentError, EmbeddingError, SettingsError
 from december_plugin.rotation.fitting import (
@@ -30,7 +31,6 @@ from december_plugin.rotation.shifts import cyclic_mean, shape_of, shifted
 from december_plugin.validation.checks import check_bool, check_choice, check_count, check_number
 
 Floats = npt.NDArray[np.float64]
-Schedule = Literal["ramp", "paper"]
 
 LEAST_TEMPERATURE = 5.0  # of a fit of the paper's schedule that counts
 N_MEANS = 20  # of the defaults
@@ -188,7 +188,7 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
         """Align readout vectors (N, O * F), N at least 2; ``y`` is ignored."""
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         self._check_settings()
-        self._root = self._metric_root(X.shape[1])
+        self._root = metric_root(self.metric, X.shape[1], self.n_orientations)
         directions, _ = self._directions(X)
         vectors = self._by_orientation(directions)
         random = check_random_state(self.random_state)
@@ -247,21 +247,12 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
             return self.n_means
         return N_MEANS if self.schedule == "ramp" and self.power == 2 else 1
 
-    def _metric_root(self, n_features: int) -> Floats | None:
-        shape_of(n_features, self.n_orientations)
-        if self.metric is None:
-            return None
-        sigma = checked_covariance(self.metric, n_features=n_features)
-        return covariance_root(cyclic_mean(sigma, self.n_orientations))
-
     def _by_orientation(self, vectors: Floats) -> Floats:
         return vectors.reshape(len(vectors), *shape_of(vectors.shape[1], self.n_orientations))
 
     def _directions(self, X: Floats) -> tuple[Floats, Floats]:
         """Return the vectors in the coordinates of the alignment, with length 1, and their lengths (N, 1)."""
-        vectors = X if self._root is None else X @ self._root
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        is_zero = lengths[:, 0] <= np.finfo(np.float64).eps * np.linalg.norm(X, axis=1)
+        vectors, lengths, is_zero = in_metric(X, self._root)
         if is_zero.any():
             what = "readout vectors are" if self._root is None else "functional embeddings, the drives of neurons, are"
             raise EmbeddingError(
@@ -300,3 +291,32 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
         directions, lengths = self._directions(X)
         found = shifted(directions, angles, self.n_orientations)
         return found if self.normalize else found * lengths
+
+
+def metric_root(metric: npt.ArrayLike | None, n_features: int, n_orientations: int) -> Floats | None:
+    """Return the symmetric root (D, D) of a feature covariance that was averaged over cyclic shifts; None without one.
+
+    Raises
+    ------
+    EmbeddingError, MisfitError
+        If it is no covariance of so many features, or their number not a multiple of the orientations.
+    """
+    shape_of(n_features, n_orientations)
+    if metric is None:
+        return None
+    return covariance_root(cyclic_mean(checked_covariance(metric, n_features=n_features), n_orientations))
+
+
+def in_metric(vectors: Floats, root: Floats | None) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
+    """Return vectors (N, D) in the coordinates of an alignment, their lengths (N, 1), and which of them (N,) are zero.
+
+    Parameters
+    ----------
+    vectors
+        Readout vectors.
+    root
+        Of :func:`metric_root`; None: the vectors as they are.
+    """
+    found = vectors if root is None else vectors @ root
+    lengths = np.linalg.norm(found, axis=1, keepdims=True)
+    return found, lengths, lengths[:, 0] <= np.finfo(np.float64).eps * np.linalg.norm(vectors, axis=1)

@@ -5,16 +5,16 @@ Whatever clusters are found in them are no evidence of types (Ustyuzhaninov et a
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from december_plugin.embeddings.alignment_recipe import Control
 from december_plugin.rotation.shifts import checked_readouts
 from december_plugin.validation.checks import check_choice, check_seed
 
-Control = Literal["features", "neurons"]
-CONTROLS: tuple[Control, ...] = ("features", "neurons")
+CONTROLS: tuple[Control, ...] = get_args(Control)
 
 
 def permuted_readouts(

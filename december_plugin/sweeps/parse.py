@@ -299,7 +299,7 @@ class _Reader:
     def _check_clustering(
         self, method: str, settings: Mapping[str, Any], grid: Mapping[str, list[Any]], here: tuple[str, int]
     ) -> None:
-        from december_plugin.clustering.methods import setting_mistakes
+        from december_plugin.clustering.methods import ALIGNMENT, setting_mistakes
 
         where = entry_name(*here)
         self._check_grid(grid, settings, here, beside="in the entry itself")
@@ -317,7 +317,10 @@ class _Reader:
         for path, name, value in given:
             for _, error in setting_mistakes(method, {name: value}):
                 is_unknown = isinstance(error, UnknownSettingError)
-                place = path[:2] if is_unknown and path[0] == "grid" else path
+                is_inside = name == ALIGNMENT and isinstance(value, Mapping) and error.setting in value
+                place = path[:2] if is_unknown and path[0] == "grid" and not is_inside else path
+                if is_inside:
+                    place = (*path, error.setting)
                 if str(error) not in said:
                     self.wrong(f"{where}: {error}", *here, *place, at_key=is_unknown)
                 said.add(str(error))

@@ -297,6 +297,7 @@ def test_tables_are_chosen_by_name_or_kind(lab):
     assert names(only=("gpu",)) == ["TrainedModel", "TestPerformance", "FeatureCovariance"]
     assert names(skip=("gpu",)) == [
         "TrainingSummary",
+        "Alignment",
         "ClusterAssignment",
         "SeedAgreement",
         "LabelAgreement",
@@ -309,7 +310,7 @@ def test_tables_are_chosen_by_name_or_kind(lab):
     ]
     skipped = ("SeedAgreement", "LabelAgreement", "Consensus", "ClusterQuality", "SurrogateAgreement")
     skipped += ("ConfigurationAgreement", "WithinModelStability", "ClusterConfusion")
-    assert names(only=("cpu",), skip=skipped) == ["TrainingSummary", "ClusterAssignment"]
+    assert names(only=("cpu",), skip=skipped) == ["TrainingSummary", "Alignment", "ClusterAssignment"]
     with pytest.raises(SettingsError, match=r"there is no table 'TrainedModels'\. Did you mean 'TrainedModel'\?"):
         names(only=("TrainedModels",))
     with pytest.raises(SettingsError, match="--only gpu and --skip gpu leave no table to fill"):

@@ -185,6 +185,7 @@ def test_worker_fills_the_tables(computed: Lab) -> None:
         "TrainingSummary": 2,
         "TestPerformance": 2,
         "FeatureCovariance": 0,
+        "Alignment": 0,
         "ClusterAssignment": 2,
         "SeedAgreement": 1,
         "LabelAgreement": 0,

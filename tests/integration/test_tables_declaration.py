@@ -19,6 +19,7 @@ OURS += ("SeedCount", "SeedSet", "Surrogate", "SurrogateAgreement", "ClusterQual
 OURS += ("Pool", "PoolWorker", "PoolJob", "StoreIdentity", "Relocation", "FeatureCovariance")
 OURS += ("ConfigurationPair", "ConfigurationAgreement", "Resampling", "WithinModelStability")
 OURS += ("ClusterConfusionSettings", "ClusterConfusion")
+OURS += ("AlignmentSettings", "Alignment")
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,7 @@ def test_all_tables_are_in_the_schema_and_in_the_namespace(lab):
         "TrainingSummary",
         "TestPerformance",
         "FeatureCovariance",
+        "Alignment",
         "ClusterAssignment",
         "SeedAgreement",
         "LabelAgreement",

@@ -122,6 +122,7 @@ def test_two_workers_fill_all_tables_once(command, recordings):
         "TrainingSummary": 4,
         "TestPerformance": 4,
         "FeatureCovariance": 0,  # no clustering is in functional space
+        "Alignment": 0,  # and none aligns vectors
         "ClusterAssignment": 4,  # DECEMber's own for two models, k-means for the two others
         "SeedAgreement": 2,
         "LabelAgreement": 0,

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from december_plugin.clustering.methods import filter_of_column
+from december_plugin.clustering.methods import alignment_recipe, filter_of_column
 from december_plugin.embeddings.space import READOUT_SPACE, EmbeddingSpace
 from december_plugin.imports.stored_names import TRAINER as IMPORTED
+from december_plugin.schemas.alignment import COLUMNS, recipe_of_row
 
 # What one job, and several jobs, of our tables are called; a table of a lab's own goes by its name.
 KINDS = {
@@ -16,6 +17,7 @@ KINDS = {
     "TrainingSummary": ("training summary", "training summaries"),
     "TestPerformance": ("test of a model", "tests of models"),
     "FeatureCovariance": ("feature covariance", "feature covariances"),
+    "Alignment": ("alignment", "alignments"),
     "ClusterAssignment": ("clustering", "clusterings"),
     "SeedAgreement": ("comparison of seeds", "comparisons of seeds"),
     "LabelAgreement": ("comparison with known types", "comparisons with known types"),
@@ -39,8 +41,9 @@ def describe_jobs(tables: Any) -> Callable[[str, Mapping[str, Any]], str]:
     # A hash is that of the configuration alone: two functions may share it.
     trainers = _Columns(tables.nnfabrik.Trainer, ("trainer_fn", "trainer_hash"), ("trainer_comment", "trainer_config"))
     models = _Columns(tables.nnfabrik.Model, ("model_fn", "model_hash"), ("model_comment",))
-    columns = ("method", "n_clusters", "space", "normalize", "minimum_test_correlation")
+    columns = ("method", "n_clusters", "space", "normalize", "minimum_test_correlation", "settings")
     clusterings = _Columns(tables.Clustering, ("clustering_hash",), columns)
+    alignments = _Columns(tables.AlignmentSettings, ("alignment_hash",), tuple(COLUMNS.values()))
 
     def describe(table: str, key: Mapping[str, Any]) -> str:
         comment, config = trainers.of(key) or ("", {})
@@ -51,11 +54,14 @@ def describe_jobs(tables: Any) -> Callable[[str, Mapping[str, Any]], str]:
         if isinstance(config, Mapping) and "n_clusters" in config:
             parts.append(f"K {config['n_clusters']}")
         if "clustering_hash" in key and (clustering := clusterings.of(key)):
-            method, n_clusters, space, normalize, least = clustering
+            method, n_clusters, space, normalize, least, settings = clustering
             parts.append(f"{method}, K {n_clusters}" if n_clusters else method)
             compared = EmbeddingSpace(space=space, normalize=normalize)
             parts.append(compared.phrase if compared != READOUT_SPACE else "")
-            parts.append(filter_of_column(least).phrase)
+            recipe = alignment_recipe(settings)
+            parts += [recipe.phrase if recipe else "", filter_of_column(least).phrase]
+        if "alignment_hash" in key and (row := alignments.of(key)):
+            parts.append(recipe_of_row(dict(zip(COLUMNS.values(), row, strict=True))).phrase)
         parts += [f"{name} {key[name]}" for name in ("seed", "seed_a", "seed_b") if name in key]
         return f"{table}: {', '.join(part for part in parts if part)}"
 

@@ -82,7 +82,7 @@ def test_mistakes_name_the_setting_and_what_is_allowed():
     assert [(name, str(error)) for name, error in found] == [
         (
             "normalise",
-            "gmm has no setting 'normalise'. Did you mean 'normalize'? Allowed: covariance, max_iter, "
+            "gmm has no setting 'normalise'. Did you mean 'normalize'? Allowed: alignment, covariance, max_iter, "
             "minimum_test_correlation, n_init, normalize, reg_covar, seed, space, tol.",
         ),
         ("space", "space is 'functonal', which is unknown. Did you mean 'functional'? Allowed: functional, readout."),

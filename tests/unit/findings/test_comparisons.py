@@ -83,6 +83,13 @@ def test_references_are_of_all_neurons() -> None:
     assert beside(filtered, "t mixture") == {"D": None}
 
 
+def test_references_are_not_aligned() -> None:
+    found = sweep(("D", {"pretrain_epochs": 40}), ("base", {}))
+    own = {**found.clustering_settings["t_mixture"], "alignment": {"schedule": "ramp"}}
+    aligned = replace(found, clustering_settings={**found.clustering_settings, "t_mixture": own})
+    assert beside(aligned, "t mixture") == {"D": None}
+
+
 def test_each_pretraining_has_its_own_control() -> None:
     found = sweep(
         ("D8", {"pretrain_epochs": 8}),

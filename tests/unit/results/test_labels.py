@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from december_plugin.evaluation.methods import Method
-from december_plugin.results.labels import configuration_methods
+from december_plugin.results.labels import configuration_labels, configuration_methods
 
 
 def configuration(method: str, role: str, strength: str | None = None, **more: Any) -> dict[str, Any]:
@@ -59,6 +59,21 @@ def test_the_space_is_part_of_a_method_by_the_settings_of_its_clustering_or_trai
         "DECEMber, functional",
         "k-means, readout vectors, direction, test correlation 0.25 and above",
     ]
+
+
+def test_an_aligned_clustering_never_looks_like_one_that_is_not() -> None:
+    settings = [{}, {"alignment": {}}, {"alignment": {"schedule": "paper"}}, {"alignment": {"control": "features"}}]
+    more = {"n_clusters": 4, "trainer_comment": "", "trainer_fn": "t", "trainer_hash": "t", "clustering_hash": "c"}
+    more["clustering_description"] = ""
+    rows = pd.DataFrame([configuration("gmm", "baseline", clustering_settings=own, **more) for own in settings])
+    names = [
+        "Gaussian mixture",
+        "Gaussian mixture, aligned",
+        "Gaussian mixture, aligned (paper's schedule)",
+        "Gaussian mixture, aligned (features permuted in every neuron)",
+    ]
+    assert [method.name for method in configuration_methods(rows)] == names
+    assert configuration_labels(rows) == names
 
 
 def test_the_text_of_a_comment_says_nothing() -> None:

@@ -183,7 +183,19 @@ def test_every_setting_of_a_clustering_is_checked_with_its_place(mistakes) -> No
         "sweep.yaml:14:74: clusterings, entry 1: seed is -1, but must be an integer from 0 to 2**32 - 1.",
         "sweep.yaml:14:83: clusterings, entry 1: tol is inf; it must be finite.",
         "sweep.yaml:14:89: clusterings, entry 1: gmm has no setting 'inits'. Did you mean 'n_init'? Allowed: "
-        "max_iter, minimum_test_correlation, n_init, normalize, reg_covar, seed, space, tol.",
+        "alignment, covariance, max_iter, minimum_test_correlation, n_init, normalize, reg_covar, seed, space, tol.",
+    ]
+
+
+def test_the_settings_of_an_alignment_are_checked_with_their_places(mistakes) -> None:
+    settings = "alignment: {schedule: slope, n_restarts: 0, powr: 1}"
+    found = mistakes(GOOD.replace("gmm, n_clusters: [4, 6]", f"gmm, n_clusters: [4, 6], {settings}"))
+    assert found == [
+        "sweep.yaml:14:61: clusterings, entry 1: alignment: schedule is 'slope', which is unknown. Allowed: paper, "
+        "ramp.",
+        "sweep.yaml:14:80: clusterings, entry 1: alignment: n_restarts is 0, but must be an integer from 1 to 1000.",
+        "sweep.yaml:14:83: clusterings, entry 1: alignment: there is no setting 'powr'. Did you mean 'power'? Allowed: "
+        "beta, control, n_means, n_restarts, power, schedule, seed, space.",
     ]
 
 

@@ -167,6 +167,20 @@ def test_the_neurons_of_a_clustering_can_be_a_grid():
         parse_sweep(changed(lambda c: c["clusterings"][1].update(minimum_test_correlation=1.5)))
 
 
+def test_the_vectors_of_a_clustering_can_be_aligned():
+    grid = {"alignment": [None, {}, {"schedule": "paper"}]}
+    sweep = parse_sweep(changed(lambda c: c["clusterings"][1].update(n_clusters=4, grid=grid)))
+    found = [entry for entry in sweep.clusterings if entry.method == "kmeans"]
+    assert [entry.settings["alignment"] for entry in found] == [None, {}, {"schedule": "paper"}]
+    for wrong, text in [
+        ("ramp", r"clusterings, entry 2: alignment is 'ramp'; it must be a mapping with keys of schedule, power"),
+        ({"power": 3}, r"clusterings, entry 2: alignment: power is 3, but must be 1 or 2\."),
+        ({"metric": 1}, r"clusterings, entry 2: alignment: there is no setting 'metric'\. Allowed: beta, control"),
+    ]:
+        with pytest.raises(SettingsError, match=text):
+            parse_sweep(changed(lambda c, wrong=wrong: c["clusterings"][1].update(alignment=wrong)))
+
+
 def test_a_file_that_is_not_there_or_not_yaml(tmp_path):
     with pytest.raises(SettingsError, match=r"the sweep .*missing\.yaml cannot be read: No such file"):
         load_sweep(tmp_path / "missing.yaml")

@@ -1,0 +1,38 @@
+"""Which registered models are rotation-equivariant: by their functions, that of an imported model included."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from december_plugin.imports.stored_names import MODEL as IMPORTED_MODEL
+from december_plugin.schemas.restrictions import fits, like
+from december_plugin.schemas.stored_models import model_function_of
+
+
+def is_equivariant(model_fn: str, model_config: Mapping[str, Any], patterns: Sequence[str]) -> bool:
+    """Return whether an entry of ``Model`` is of a function that fits one of the patterns.
+
+    Parameters
+    ----------
+    model_fn, model_config
+        Its function and settings; of an imported model, the function that they name counts.
+    patterns
+        Names of functions, in which ``*`` is anything.
+    """
+    return fits(model_function_of(model_fn, model_config)[0], patterns)
+
+
+def of_equivariant_models(models: Any, patterns: Sequence[str]) -> list[Any]:
+    """Return restrictions of which a model meets one if :func:`is_equivariant` holds.
+
+    Parameters
+    ----------
+    models
+        nnfabrik's ``Model``.
+    patterns
+        Names of functions, in which ``*`` is anything.
+    """
+    imported = (models & {"model_fn": IMPORTED_MODEL}).fetch("model_hash", "model_config", as_dict=True)
+    hashes = [row["model_hash"] for row in imported if is_equivariant(IMPORTED_MODEL, row["model_config"], patterns)]
+    return [like("model_fn", patterns), *({"model_fn": IMPORTED_MODEL, "model_hash": each} for each in hashes)]
