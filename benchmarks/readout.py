@@ -84,9 +84,13 @@ class ReadoutStep:
         self.drawn = drawn
 
     def __call__(self) -> Tensor:
+        torch.manual_seed(0)
+        return self.forward_and_backward()
+
+    def forward_and_backward(self) -> Tensor:
+        """Do the same with other positions at each call."""
         self.maps.grad = None
         self.readout.zero_grad()
-        torch.manual_seed(0)
         responses = self.readout(self.maps, sample=self.drawn)
         responses.backward(self.upstream)
         return responses.detach()

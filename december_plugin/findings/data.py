@@ -11,6 +11,7 @@ import pandas as pd
 
 from december_plugin.evaluation.cluster_tree import ClusterTree
 from december_plugin.evaluation.methods import with_count
+from december_plugin.findings.cluster_functions import FunctionalBlocks
 from december_plugin.findings.wording import SEEDS, Wording
 
 
@@ -164,6 +165,9 @@ class Analysis:
         computed.
     chosen, embedding, confusions
         See there.
+    functions, functions_table
+        Which clusters of one model respond alike, and one row for every model for which that is known: ``label``,
+        ``n_clusters``, ``seed``, ``responses``, ``threshold``, ``n_orientations``, ``n_found``, ``n_blocks``.
     types_name, n_types
         The known types that are compared with.
     missing
@@ -198,6 +202,8 @@ class Analysis:
     chosen: SelectedConfiguration | None = None
     embedding: Embedding | None = None
     confusions: tuple[Confusion, ...] = ()
+    functions: FunctionalBlocks | None = None
+    functions_table: pd.DataFrame = field(default_factory=pd.DataFrame)
     types_name: str | None = None
     n_types: int | None = None
     missing: tuple[MissingItem, ...] = ()

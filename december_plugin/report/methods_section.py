@@ -10,6 +10,7 @@ import pandas as pd
 from december_plugin.clustering.methods import ALL_NEURONS, DECEMBER, METHODS, POST_HOC
 from december_plugin.embeddings.space import READOUT_SPACE, EmbeddingSpace
 from december_plugin.evaluation.model_selection import format_n_clusters
+from december_plugin.findings.cluster_functions import FunctionalBlocks
 from december_plugin.findings.data import Analysis
 from december_plugin.findings.verdict import agreed_counts
 from december_plugin.findings.wording import Wording
@@ -55,6 +56,11 @@ CITATIONS = (
         "surrogates",
         "Schreiber, T. and Schmitz, A. Improved surrogate data for nonlinearity tests. Physical Review Letters 77, "
         "635, 1996",
+    ),
+    (
+        "rotation",
+        "Ustyuzhaninov, I. et al. Rotation-invariant clustering of neuronal responses in primary visual cortex. ICLR "
+        "2020",
     ),
 )
 SETTINGS = {
@@ -111,6 +117,8 @@ def methods_in_words(analysis: Analysis, entries: pd.DataFrame) -> list[tuple[st
         parts.append(("Number of clusters", _counts(analysis)))
     if analysis.chosen is not None and analysis.chosen.n_seeds > 1:
         parts.append(("Consensus and stability", _consensus(analysis.wording)))
+    if analysis.functions is not None:
+        parts.append(("Clusters that compute the same thing", _functions(analysis.functions)))
     return parts
 
 
@@ -305,6 +313,25 @@ def counts_in_words(choices: pd.DataFrame) -> str:
     n = int(choices["count"].notna().sum())
     methods = "methods" if len(choices) > 1 else "method"
     return f"{begin} Here criteria agree on {format_n_clusters(*agreed)}, for {n} of {len(choices)} {methods}."
+
+
+def _functions(functions: FunctionalBlocks) -> str:
+    if functions.responses == "images":
+        responses = "the responses that the model predicts for the stimuli of its training tier"
+    else:
+        responses = "linear responses, whose covariance is that of the features between two cluster means"
+    turned = ""
+    if functions.n_orientations > 1:
+        turned = (
+            f" One of the two means is shifted to each of the core's {functions.n_orientations} orientations, and the "
+            "highest correlation counts: what clusters prefer may be turned against each other."
+        )
+    return (
+        f"As in rotation-invariant clustering {cite('rotation')}, the mean readout vector of every cluster stands for "
+        f"its neurons, and the correlation of {responses} says how alike two clusters are.{turned} Blocks are made by "
+        "average linkage: the two blocks whose clusters have the highest mean correlation are merged, until it is "
+        f"below {functions.blocks.threshold:g}."
+    )
 
 
 def _consensus(wording: Wording) -> str:

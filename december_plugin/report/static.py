@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.methods import Method
+from december_plugin.findings.cluster_functions import FunctionalBlocks
 from december_plugin.findings.data import Analysis
 
 # Letters as outlines: inside of a page the file's own fonts are not there.
@@ -148,3 +149,24 @@ def configurations_picture(pairs: pd.DataFrame, title: str) -> Picture | None:
 
     alt = f"Agreement of clusters and similarity of embeddings between all models, as matrices: {title}."
     return picture(lambda: configurations_figure(pairs, title=title), alt)
+
+
+def cluster_confusion_picture(functions: FunctionalBlocks) -> Picture | None:
+    """Return how alike clusters respond, in blocks."""
+    from december_plugin.plots import cluster_confusion_figure
+
+    names = functions.clusters.tolist()
+    settings: dict[str, Any] = {"threshold": functions.blocks.threshold, "names": names, "title": functions.title}
+    alt = (
+        f"Correlations between the responses of clusters, in blocks, and the tree that makes these: {functions.title}."
+    )
+    return picture(lambda: cluster_confusion_figure(functions.correlations, **settings), alt)
+
+
+def block_changes_picture(functions: FunctionalBlocks) -> Picture | None:
+    """Return the next merges of blocks, and the last ones undone."""
+    from december_plugin.plots import block_changes_figure
+
+    settings: dict[str, Any] = {"threshold": functions.blocks.threshold, "names": functions.clusters.tolist()}
+    alt = "The next merges of blocks below the threshold, and the last ones above it undone."
+    return picture(lambda: block_changes_figure(functions.correlations, **settings), alt)

@@ -14,6 +14,7 @@ from december_plugin.clustering.methods import filter_of_column
 from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.evaluation.methods import NAMES
 from december_plugin.evaluation.model_selection import CRITERIA, HELD_OUT, OF_ONE_MODEL, Criterion, format_n_clusters
+from december_plugin.findings.cluster_functions import FunctionalBlocks
 from december_plugin.findings.data import Analysis, Confusion, SelectedConfiguration, whose_clusters
 from december_plugin.findings.selection import space_in_words
 from december_plugin.findings.verdict import REFERENCES
@@ -339,6 +340,56 @@ def confusion_table_of(confusion: Confusion, wording: Wording) -> Table:
     numeric = (False, *([True] * len(frame.columns)))
     whose = whose_clusters(confusion.frame.attrs, wording)
     return Table(f"Neurons by cluster and type, {confusion.label}, {whose}", heads, tuple(rows), numeric)
+
+
+def blocks_table_of(functions: FunctionalBlocks) -> Table:
+    """Return the blocks of clusters that respond alike."""
+    within = [functions.correlations[np.ix_(own, own)] for own in _positions(functions)]
+    means = [(values.sum() - np.trace(values)) / max(values.size - len(values), 1) for values in within]
+    members, sizes = functions.members, dict(zip(functions.clusters.tolist(), functions.sizes.tolist(), strict=True))
+    frame = pd.DataFrame(
+        {
+            "block": range(len(members)),
+            "clusters": [", ".join(map(str, own)) for own in members],
+            "neurons": [sum(sizes[name] for name in own) for own in members],
+            "correlation": [mean if len(own) > 1 else np.nan for mean, own in zip(means, members, strict=True)],
+        }
+    )
+    columns = [
+        Column("block", "block", "integer"),
+        Column("clusters", "clusters"),
+        Column("neurons", "neurons", "integer"),
+        Column("mean correlation within", "correlation", "number"),
+    ]
+    return make_table(frame, f"Blocks of clusters that respond alike, {functions.title}", columns)
+
+
+def _positions(functions: FunctionalBlocks) -> list[Any]:
+    return [np.flatnonzero(functions.blocks.labels == block) for block in range(functions.blocks.n_blocks)]
+
+
+def functions_table_of(functions_table: pd.DataFrame) -> Table:
+    """Return the number of blocks of every configuration, over its models."""
+    keys = ["label", "n_clusters", "responses", "threshold", "n_orientations"]
+    groups = functions_table.groupby(keys, sort=False)
+    frame = groups[["n_found", "n_blocks"]].mean().reset_index()
+    spread = groups["n_blocks"].agg(["min", "max", "size"]).reset_index(drop=True)
+    blocks = [
+        f"{low}" if low == high else f"{low} to {high}" for low, high in zip(spread["min"], spread["max"], strict=True)
+    ]
+    responses = frame["responses"].map({"linear": "linear", "images": "predicted for training stimuli"})
+    frame = frame.assign(blocks=blocks, n_models=spread["size"], responses=responses)
+    columns = [
+        Column("K", "n_clusters", "integer"),
+        Column("method", "label"),
+        Column("clusters with neurons", "n_found", "small"),
+        Column("blocks", "blocks"),
+        Column("threshold", "threshold", "small"),
+        Column("responses", "responses"),
+        Column("orientations", "n_orientations", "integer"),
+        Column("models", "n_models", "integer"),
+    ]
+    return make_table(frame, "Blocks of clusters that respond alike, of every clustering", columns)
 
 
 def cluster_frame(chosen: SelectedConfiguration, colors: Sequence[str]) -> pd.DataFrame:

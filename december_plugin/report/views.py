@@ -23,6 +23,22 @@ from december_plugin.report.null_panels import null_figure_of
 from december_plugin.report.swatches import line_swatch, swatch
 
 MOST_SHOWN_CLUSTERS = 200  # of one configuration, one by one
+# Name of a section, and its entry in the menu.
+SECTIONS = (
+    ("answer", "Answer"),
+    ("data", "Data"),
+    ("agreement", "Agreement"),
+    ("null", "Null"),
+    ("count", "How many?"),
+    ("strength", "Strength"),
+    ("tsne", "t-SNE"),
+    ("types", "Known types"),
+    ("clusters", "Clusters"),
+    ("functions", "What they compute"),
+    ("methods", "Methods"),
+)
+# Sections that nobody misses where they were not asked for.
+ONLY_WHERE_COMPUTED = ("functions",)
 
 
 @dataclass
@@ -45,7 +61,7 @@ def analysis_view(number: int, analysis: Analysis, data: ReportData, payload: Pa
     """Return what the template of an analysis needs; charts and embeddings go into the payload."""
     shown = charts.methods_of(analysis.agreement)
     found = answer(analysis)
-    return {
+    view = {
         "id": f"a{number}",
         "number": number,
         "analysis": analysis,
@@ -67,7 +83,12 @@ def analysis_view(number: int, analysis: Analysis, data: ReportData, payload: Pa
         "embedding": embedding_view(f"embedding-{number}", analysis, payload),
         "confusions": _confusions_view(analysis, payload),
         "clusters": _clusters_view(analysis, payload),
+        "functions": _functions_view(analysis),
     }
+    hidden = {name for name in ONLY_WHERE_COMPUTED if view[name] is None}
+    if not analysis.wording.trains:
+        hidden.add("strength")
+    return {**view, "sections": [(name, head) for name, head in SECTIONS if name not in hidden]}
 
 
 def _legend(shown: ShownMethods) -> list[dict[str, Any]]:
@@ -197,6 +218,20 @@ def _clusters_view(analysis: Analysis, payload: Payload) -> dict[str, Any] | Non
         "resampled": resampled_words(chosen),
         "n_without": int((chosen.neurons["cluster"] == NO_CLUSTER).sum()),
         "n_neurons": len(chosen.neurons),
+    }
+
+
+def _functions_view(analysis: Analysis) -> dict[str, Any] | None:
+    functions = analysis.functions
+    if functions is None:
+        return None
+    several = len(functions.clusters) > 1
+    return {
+        "functions": functions,
+        "picture": static.cluster_confusion_picture(functions),
+        "changes": static.block_changes_picture(functions) if several else None,
+        "blocks": tables.blocks_table_of(functions),
+        "table": tables.functions_table_of(analysis.functions_table),
     }
 
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from december_plugin import plots
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.methods import Method, with_count
+from december_plugin.findings.cluster_functions import FunctionalBlocks
 from december_plugin.findings.data import whose_clusters
 from december_plugin.findings.selection import chosen_row, shown_clustering
 from december_plugin.results import figure_frames
@@ -26,6 +27,7 @@ from december_plugin.results.consensus import consensus_frame
 from december_plugin.results.nulls import null_table
 from december_plugin.results.queries import configuration_key, known_types_name
 from december_plugin.results.report_analysis import known_types_of
+from december_plugin.results.report_functions import ShownAssignments, functional_blocks
 
 FORMATS = ("svg", "pdf", "png")
 NO_TABLE = "the toy experiment (Figure 2) needs no tables: python examples/toy_dec.py draws it"
@@ -271,6 +273,33 @@ def consensus(analysis: Analysis) -> Figure:
     return plots.consensus_figure(frame, title=_title(row))
 
 
+def cluster_confusion(analysis: Analysis) -> Figure:
+    """Draw which clusters respond alike (Figure 7 of rotation-invariant clustering)."""
+    found = _functions(analysis)
+    return plots.cluster_confusion_figure(
+        found.correlations, threshold=found.blocks.threshold, names=found.clusters.tolist(), title=found.title
+    )
+
+
+def block_changes(analysis: Analysis) -> Figure:
+    """Draw the blocks of clusters about the threshold (Figures C1 and C2 of rotation-invariant clustering)."""
+    found = _functions(analysis)
+    return plots.block_changes_figure(
+        found.correlations, threshold=found.blocks.threshold, names=found.clusters.tolist()
+    )
+
+
+def _functions(analysis: Analysis) -> FunctionalBlocks:
+    found, _ = functional_blocks(_shown(analysis), analysis.key)
+    if found is None:
+        raise LeftOutError("no clusters have been compared; a sweep asks for it in its section cluster_confusion")
+    return found
+
+
+def _shown(analysis: Analysis) -> ShownAssignments:
+    return ShownAssignments(analysis.tables, analysis.table, _chosen(analysis), None)
+
+
 def _title(row: pd.Series) -> str:
     """Return method and number of clusters of a configuration, as titles have them."""
     is_found = row["identity"].finds_count
@@ -414,6 +443,8 @@ ANALYSIS_FIGURES: dict[str, Callable[[Analysis], Figure | Captioned]] = {
     "cluster-count": cluster_count,
     "cluster-tree": cluster_tree,
     "consensus": consensus,
+    "cluster-confusion": cluster_confusion,
+    "block-changes": block_changes,
 }
 COMMON_FIGURES: dict[str, Callable[[Any, pd.DataFrame], Figure]] = {
     "datasets": datasets,

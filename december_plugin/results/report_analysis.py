@@ -21,6 +21,7 @@ from december_plugin.results.assignments import assignment_frame
 from december_plugin.results.confusion import confusion_frame
 from december_plugin.results.performance import performance_table, session_performance, with_model_labels
 from december_plugin.results.queries import configuration_key, frame_of, known_types_name
+from december_plugin.results.report_functions import ShownAssignments, functional_blocks
 from december_plugin.schemas.declare import DecemberTables
 from december_plugin.schemas.feature_covariance import FROM_PROBES
 from december_plugin.schemas.stored_models import FROM_RECORDING
@@ -66,6 +67,7 @@ class AnalysisReader:
         self.missing: list[MissingItem] = []
         self.key = configuration_key(self.tables)
         self.group = {name: self.agreement[name].iloc[0] for name in group_columns()}
+        self.reference_seed: int | None = None  # whose numbers the chosen clusters have
 
     def read(self) -> Analysis:
         """Return the analysis."""
@@ -91,6 +93,7 @@ class AnalysisReader:
             chosen=chosen,
             embedding=self._embedding(row),
             confusions=self._confusions(types_name, chosen.n_clusters),
+            **self._functions(row),
             types_name=types_name,
             n_types=n_types,
             missing=tuple(self.missing),
@@ -219,6 +222,7 @@ class AnalysisReader:
             self.missing.append(
                 MissingItem("the stability of each neuron's cluster, for which two seeds are needed", remedy)
             )
+        self.reference_seed = int(neurons.attrs.get("reference_seed", keys[0]["seed"]))
         neurons = neurons.merge(self._tested_neurons(keys), on=NEURON, how="left")
         if types is not None:
             neurons = neurons.merge(types, on=NEURON, how="left")
@@ -316,6 +320,12 @@ class AnalysisReader:
             what=self.tables.vectors.in_words(key),
             log=self.log,
         )
+
+    def _functions(self, row: pd.Series) -> dict[str, Any]:
+        """Return which clusters of the chosen model respond alike, and of how many models that is known."""
+        shown = ShownAssignments(self.tables, self.agreement, row, self.reference_seed)
+        functions, table = functional_blocks(shown, self.group)
+        return {"functions": functions, "functions_table": table}
 
     def _confusions(self, types_name: str | None, n_clusters: int) -> tuple[Confusion, ...]:
         if types_name is None:

@@ -169,16 +169,16 @@ class RecordedSteps(OptimizerSteps):
         name = f"a batch of {len(batch[0])} trials of session {data_key!r}"
         return places, self._launches.recorded(of_places, name)
 
-    def _changing(self) -> list[Tensor]:
-        """Return all tensors that a step changes."""
-        parameters = list(self.model.parameters())
+    def _changing(self) -> list[list[Tensor]]:
+        """Return all tensors that a step changes, by kind."""
+        parameters: list[Tensor] = list(self.model.parameters())
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        moments = [
+        others = [*self.model.buffers(), self.total, self.clustering_total]
+        others += [
             value for state in self.optimizer.state.values() for value in state.values() if isinstance(value, Tensor)
         ]
-        mixture = self.clustering.tensors() if self.clustering is not None else []
-        totals = [self.total, self.clustering_total]
-        return [*parameters, *gradients, *self.model.buffers(), *moments, *mixture, *totals]
+        others += self.clustering.tensors() if self.clustering is not None else []
+        return [parameters, gradients, *([tensor] for tensor in others)]
 
 
 def optimizer_steps(

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from december_plugin.evaluation.cluster_functions import cluster_blocks
 from december_plugin.evaluation.methods import Method
+from december_plugin.findings.cluster_functions import FunctionalBlocks
 from december_plugin.findings.data import Analysis, Confusion, Embedding, MissingItem, ReportData, SelectedConfiguration
 from december_plugin.text.entry_names import complete_settings
 
@@ -208,6 +210,38 @@ def confusion() -> Confusion:
     frame = pd.DataFrame([[9, 1], [2, 8], [0, 3]], index=pd.Index([2, 0, 1], name="cluster"), columns=["ON", "OFF"])
     frame.attrs = {"accuracy": 17 / 23, "n_seeds": 3, "n_unlabelled": 4.0}
     return Confusion("DECEMber, strength auto", 6, "by hand", frame)
+
+
+def functions(n: int = 6, **changes: Any) -> FunctionalBlocks:
+    """Clusters of which two and three respond alike."""
+    common = np.array([0, 1, 0, 2, 1, 1] * n)[:n]
+    correlations = np.where(common[:, None] == common, 0.8, 0.2) + 0.2 * np.eye(n)
+    found = FunctionalBlocks(
+        title="DECEMber, strength auto, K = 6, seed 1",
+        responses="images",
+        n_orientations=8,
+        n_images=1200,
+        clusters=np.arange(n),
+        sizes=np.full(n, 10),
+        correlations=correlations,
+        blocks=cluster_blocks(correlations),
+    )
+    return replace(found, **changes)
+
+
+def functions_table() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "label": "DECEMber, strength auto",
+            "n_clusters": 6,
+            "seed": [1, 2, 3],
+            "responses": "images",
+            "threshold": 0.5,
+            "n_orientations": 8,
+            "n_found": [6, 6, 5],
+            "n_blocks": [3, 3, 4],
+        }
+    )
 
 
 def analysis(**changes: Any) -> Analysis:

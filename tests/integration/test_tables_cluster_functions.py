@@ -7,9 +7,10 @@ import pytest
 
 from december_plugin.errors import SettingsError
 from december_plugin.pool.worker.loop import Worker, WorkerSettings
-from december_plugin.results import cluster_confusion, cluster_pairs
+from december_plugin.report import render_report
+from december_plugin.results import cluster_confusion, cluster_pairs, figures
 from december_plugin.results.export import export_tables
-from december_plugin.results.report import ReportSettings
+from december_plugin.results.report import ReportSettings, collect_report
 from helpers import planted_lab
 from helpers.lab_tables import open_lab
 
@@ -92,6 +93,23 @@ def test_pairs_are_listed_and_exported(lab):
         *("configuration", "label", "method", "n_clusters", "trainer_role", "seed"),
         *("confusion_responses", "confusion_threshold"),
     ]
+
+
+def test_the_report_shows_those_of_the_chosen_clusters(lab, tmp_path, monkeypatch):
+    data = collect_report(lab.tables, settings=ReportSettings(tsne=False))
+    (analysis,) = data.analyses
+    shown = analysis.functions
+    label = "DECEMber, helpers.planted_lab.december {}"
+    assert (shown.title, shown.responses, shown.n_images) == (f"{label}, K = 3, seed 1", "linear", 40)
+    assert analysis.functions_table[["label", "responses", "seed"]].to_numpy().tolist() == [
+        [label, "linear", 1],
+        *[["k-means", responses, seed] for responses in ("images", "linear") for seed in (1, 2)],
+    ]
+    assert "Which clusters compute the same thing" in render_report(data)
+    monkeypatch.setattr(figures, "FORMATS", ("svg",))
+    drawn = {name: (paths, why) for name, paths, why in figures.draw_all(lab, tmp_path, with_tsne=False)}
+    for name in ("cluster-confusion", "block-changes"):
+        assert [path.name for path in drawn[name][0]] == [f"{name}.svg"]
 
 
 def test_nothing_is_compared_or_needed_unless_it_is_asked_for(empty_lab):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
+from benchmarks.em_step import recorded
 from benchmarks.gpu.errors import relative_error
 from benchmarks.gpu.fallbacks import reason_against
 from benchmarks.gpu.rows import Row, Target
@@ -38,6 +39,12 @@ def measure(device: str, *, tiny: bool) -> Iterator[Row]:
         memory = peak_bytes(steps[kind], device)
         if memory is not None:
             yield Row(f"memory at its peak, {kind}", memory / 1e6, "MB")
+    if device == "cuda":
+        # Launch by launch the host is what takes most of the time, which trainings do not wait for.
+        replays = {kind: recorded(step.forward_and_backward) for kind, step in steps.items()}
+        seconds = seconds_of(replays, device, repeats=20)
+        for kind, value in seconds.items():
+            yield Row(f"the same in a CUDA graph, as in a training, {kind}", 1e3 * value, "ms")
     faster = seconds["neuralpredictors"] / seconds["fused"]
     yield Row("times less time than neuralpredictors' readout", faster, "times", Target(at_least=3))
     if reason:

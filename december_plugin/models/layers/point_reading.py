@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import functools
 import importlib
-import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from december_plugin.models.layers import trial
 from december_plugin.models.settings import READOUT_KERNELS
 from december_plugin.validation.checks import check_choice
 
@@ -26,7 +26,6 @@ FUSED = {"cpu": ("point_rows", "RowReading"), "cuda": ("point_kernels", "KernelR
 # the time goes into the maps. Measured by benchmarks/readout.py.
 FEWEST_CHANNELS = 32
 FEWEST_SAMPLES = 1 << 21  # images x channels x neurons: 8 MiB in float32, more than a processor's cache holds
-TOLERANCE = 1e-3  # of the trial that a kernel has to pass on a device before it is used there
 
 
 def reads_fused(kernel: str, maps: Tensor, n: int, *, frames: int = 1) -> bool:
@@ -99,23 +98,12 @@ def passes_trial(device: torch.device) -> bool:
     UserWarning
         If it does not, with the reason.
     """
-    try:
-        off = _largest_difference(device)
-    # A compiler that is missing, a driver too old, a device too small: each raises something of its own, and none of
-    # them is a reason to end a training.
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    else:
-        if off <= TOLERANCE:
-            return True
-        reason = f"in a trial its results were off by {off:.2g}"
-    warnings.warn(
-        f"The fused readout cannot be used on {device} ({reason}); grid_sample reads the maps instead: slower, "
-        "in more memory. Results are the same to rounding. readout_kernel='grid_sample' asks for it without a warning.",
-        UserWarning,
-        stacklevel=2,
+    return trial.passed(
+        lambda: _largest_difference(device),
+        failing=f"The fused readout cannot be used on {device}",
+        instead="grid_sample reads the maps instead: slower, in more memory. Results are the same to rounding. "
+        "readout_kernel='grid_sample' asks for it without a warning.",
     )
-    return False
 
 
 def _largest_difference(device: torch.device) -> float:

@@ -232,6 +232,17 @@ class TestEquivariance:
             {"orientation": 8},
             "equivariant_core_gaussian_readout has no setting 'orientation'. Did you mean 'orientations'?",
         ),
+        (equivariant_core_factorized_readout, {"orientations": 2}, "orientations is 2; it must be at least 4."),
+        (
+            equivariant_core_factorized_readout,
+            {"init_mu_range": 0.3},
+            "equivariant_core_factorized_readout has no setting 'init_mu_range'.",
+        ),
+        (
+            equivariant_core_factorized_readout,
+            {"input_kern": 13},
+            "have 9 x 9 pixels, but input_kern=13",
+        ),
         (stacked_core_attention_readout, {"attention_kernel": 2}, "attention_kernel is 2; it must be odd."),
         (stacked_core_attention_readout, {"init_noise": 0}, "init_noise is 0; it must be a number above 0."),
         (stacked_core_factorized_readout, {"gamma_masks": -1}, "gamma_masks is -1; it must be a number of at least 0."),
@@ -239,7 +250,7 @@ class TestEquivariance:
     ],
 )
 def test_settings_that_do_not_fit(build, settings, message):
-    small = TURNED if build is equivariant_core_gaussian_readout else SMALL
+    small = TURNED if "equivariant" in build.__name__ else SMALL
     with pytest.raises(SettingsError, match=re.escape(message)):
         build(None, 0, data_info=INFO, **{**small, **settings})
 

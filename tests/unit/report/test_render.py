@@ -92,6 +92,27 @@ def test_all_sections_are_there(page: str) -> None:
     ]
 
 
+def test_clusters_that_respond_alike_have_a_section_where_that_was_asked_for(page: str) -> None:
+    assert 'id="a1-functions"' not in page
+    assert "#a1-functions" not in page
+    analysis = parts.analysis(functions=parts.functions(), functions_table=parts.functions_table())
+    page = without_scripts(render_report(parts.report(analysis)))
+    assert '<li><a href="#a1-functions">What they compute</a></li>' in page
+    section = page.partition('<section id="a1-functions">')[2].partition("</section>")[0]
+    assert "each pair at the best of 8 orientations: as the model predicts" in section
+    assert "for 1,200 training stimuli" in section
+    assert section.count('<img class="still matrix" src="data:image/') == 2
+    assert "<td>3 to 4</td>" in section
+    assert ">0.800<" in section
+    methods = page.partition('<section id="a1-methods">')[2]
+    assert "shifted to each of the core&#39;s 8 orientations" in methods
+    assert "Ustyuzhaninov, I. et al." in methods
+    linear = parts.functions(responses="linear", n_orientations=1, n_images=None)
+    analysis = parts.analysis(functions=linear, functions_table=parts.functions_table())
+    section = render_report(parts.report(analysis)).partition('<section id="a1-functions">')[2]
+    assert "its linear responses, before the model" in section
+
+
 def test_models_of_the_same_neurons_are_compared_in_a_matrix_with_their_names() -> None:
     numbers = {"n_common_neurons": 70, "n_seed_pairs": 4, "adjusted_rand_index": 0.42, "cosine_correlation": 0.91}
     numbers |= {"distance_correlation": 0.87, "linear_cka": np.nan}

@@ -1,0 +1,171 @@
+"""What a report says about clusters that compute the same thing, and about what they prefer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from december_plugin.evaluation.cluster_functions import ClusterBlocks
+from december_plugin.text.formatting import listed, numbered
+
+MOST_NAMED = 6  # clusters of a block, or blocks, in a sentence
+
+
+@dataclass(frozen=True, eq=False)
+class FunctionalBlocks:
+    """Which clusters of one model respond alike.
+
+    Attributes
+    ----------
+    title
+        Whose clusters they are: method, K and seed.
+    responses
+        "linear", or "images": as the model predicts them for the stimuli of its training tier.
+    n_orientations
+        Over which correlations are the best; 1 unless the core is rotation-equivariant.
+    n_images
+        Number of stimuli; None where it is not known.
+    clusters
+        Their numbers, (K,).
+    sizes
+        Their neurons, (K,).
+    correlations
+        Between their responses, (K, K).
+    blocks
+        Blocks of positions in ``clusters``, with the tree by which they are merged.
+    """
+
+    title: str
+    responses: str
+    n_orientations: int
+    n_images: int | None
+    clusters: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
+    correlations: npt.NDArray[np.float64]
+    blocks: ClusterBlocks
+
+    @property
+    def block_of(self) -> dict[int, int]:
+        """Cluster to its block."""
+        return {int(name): int(block) for name, block in zip(self.clusters, self.blocks.labels, strict=True)}
+
+    @property
+    def members(self) -> list[list[int]]:
+        """The clusters of each block, in the order of the tree."""
+        ordered: list[list[int]] = [[] for _ in range(self.blocks.n_blocks)]
+        for at in self.blocks.order:
+            ordered[self.blocks.labels[at]].append(int(self.clusters[at]))
+        return ordered
+
+    @property
+    def words(self) -> str:
+        """What was found, in sentences."""
+        n, found = len(self.clusters), self.blocks.n_blocks
+        several = [sorted(block) for block in self.members if len(block) > 1]
+        if not several:
+            return (
+                f"No two of the {numbered(n, 'cluster')} respond alike at a mean correlation of "
+                f"{self.blocks.threshold:g}: each computes something of its own."
+            )
+        text = f"The {numbered(n, 'cluster')} make {numbered(found, 'block')} at a mean correlation of "
+        text += f"{self.blocks.threshold:g}. "
+        if len(several) <= MOST_NAMED:
+            text += f"Clusters that respond alike: {'; '.join(_named(block) for block in several)}. "
+        else:
+            text += f"{len(several)} of the blocks have several clusters. "
+        return text + self._near()
+
+    def _near(self) -> str:
+        """Return how far the threshold is from the next merge and the last one."""
+        merges, splits = self.blocks.next_merges(1), self.blocks.last_splits(1)
+        parts = []
+        if len(splits):
+            parts.append(f"the last merge was at {splits['correlation'].iloc[0]:.2f}")
+        if len(merges):
+            parts.append(f"the next one would be at {merges['correlation'].iloc[0]:.2f}")
+        return f"{listed(parts).capitalize()}: the wider the gap, the less the threshold matters." if parts else ""
+
+
+def _named(block: Sequence[int]) -> str:
+    if len(block) <= MOST_NAMED:
+        return listed([str(name) for name in block])
+    return f"{', '.join(map(str, block[: MOST_NAMED - 1]))} and {len(block) - MOST_NAMED + 1} more"
+
+
+@dataclass(frozen=True, eq=False)
+class PreferredImages:
+    """Maximally exciting images of neurons of every cluster of one model, and how neurons like each other's.
+
+    Attributes
+    ----------
+    title
+        Whose clusters they are: method, K and seed.
+    neurons
+        One row per image: ``cluster``, ``test_correlation``, ``response``, ``ending``; the best predicted first within
+        each cluster.
+    images
+        (N, channels, height, width), or clips (N, channels, frames, height, width).
+    grey
+        The value of an empty pixel.
+    norm
+        L2 norm of the images about grey.
+    n_models
+        How many models' mean response they raise.
+    sizes
+        Cluster to its number of neurons.
+    islands
+        t-SNE coordinates of neurons, ``x`` and ``y``, with their ``cluster``; empty where they are not known.
+    blocks
+        Cluster to its block; empty where it is not known.
+    compared
+        ``cluster`` of the neurons of ``responses``; empty where none are compared.
+    responses
+        (M, M): row i, column j is the response of neuron j to the image of neuron i, over that to its own.
+    outcome
+        Why no responses are compared; "" where they are, or nobody asked.
+    """
+
+    title: str
+    neurons: pd.DataFrame
+    images: npt.NDArray[np.float32]
+    grey: float
+    norm: float
+    n_models: int
+    sizes: dict[int, int]
+    islands: pd.DataFrame
+    blocks: dict[int, int]
+    compared: pd.DataFrame
+    responses: npt.NDArray[np.float64]
+    outcome: str = ""
+
+    @property
+    def shown_clusters(self) -> list[int]:
+        """The clusters that have images, by block and number."""
+        names = sorted({int(name) for name in self.neurons["cluster"]})
+        return sorted(names, key=lambda name: (self.blocks.get(name, -1), name))
+
+    def of(self, cluster: int) -> tuple[npt.NDArray[Any], pd.DataFrame]:
+        """Return images and rows of a cluster."""
+        own = (self.neurons["cluster"] == cluster).to_numpy()
+        return self.images[own], self.neurons[own]
+
+    @property
+    def comparison_words(self) -> str:
+        """How strongly neurons respond to each other's images, in a sentence; "" where none are compared."""
+        if not len(self.compared):
+            return ""
+        clusters = self.compared["cluster"].to_numpy()
+        same = clusters[:, None] == clusters
+        own, parts = np.eye(len(clusters), dtype=bool), []
+        for mask, words in ((same & ~own, "of its own cluster"), (~same, "of other clusters")):
+            if mask.any():
+                parts.append(f"{self.responses[mask].mean():.2f} to images of neurons {words}")
+        if not parts:
+            return ""
+        count = f"{len(clusters):,} well-predicted neurons"
+        return f"Of {count}, a neuron responds on average with {listed(parts)}, where its own image gives 1."
