@@ -2,10 +2,11 @@
 
 SENSORIUM's way is what its trainer and neuralpredictors do: the dataset fetches and normalises trial by trial, torch's
 ``DataLoader`` puts batches together, they are copied to the device, readouts sample with ``grid_sample``, the steps are
-a Python loop, and NumPy computes the validation correlation. Ours is ``baseline_trainer`` with its defaults, in each
-precision, and ``december_trainer``, whose epochs after the pretraining are measured. Both validate after every epoch.
-Epochs are measured one training after the other, their first ones are left out, seconds are medians; on a CPU those of
-the processor. Memory is the most that torch has taken of a GPU's. The correlation is that of the last epoch.
+a Python loop, and NumPy computes the validation correlation; on a GPU its convolutions are TF32, torch's default. Ours
+is ``baseline_trainer`` with its defaults, in each precision, and ``december_trainer``, whose epochs after the
+pretraining are measured. Both validate after every epoch. Epochs are measured one training after the other, their first
+ones are left out, seconds are medians; on a CPU those of the processor. Memory is the most that torch has taken of a
+GPU's. The correlation is that of the last epoch.
 
     python benchmarks/training.py --size tiny
     python benchmarks/training.py --size paper --device cuda

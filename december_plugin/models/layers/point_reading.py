@@ -100,9 +100,11 @@ def passes_trial(device: torch.device) -> bool:
     """
     return trial.passed(
         lambda: _largest_difference(device),
-        failing=f"The fused readout cannot be used on {device}",
-        instead="grid_sample reads the maps instead: slower, in more memory. Results are the same to rounding. "
-        "readout_kernel='grid_sample' asks for it without a warning.",
+        warning=lambda reason: (
+            f"The fused readout cannot be used on {device} ({reason}); grid_sample reads the maps instead: slower, "
+            "in more memory. Results are the same to rounding. readout_kernel='grid_sample' asks for it without a "
+            "warning."
+        ),
     )
 
 

@@ -8,17 +8,15 @@ from collections.abc import Callable
 TOLERANCE = 1e-3  # of what a kernel computes in its trial, compared with torch's operations
 
 
-def passed(difference: Callable[[], float], *, failing: str, instead: str) -> bool:
+def passed(difference: Callable[[], float], *, warning: Callable[[str], str]) -> bool:
     """Return whether a kernel runs and agrees with torch's operations.
 
     Parameters
     ----------
     difference
         Runs it in a small example, and returns by how much it differs.
-    failing
-        What cannot be used otherwise, for the warning.
-    instead
-        What is used instead, a sentence or more.
+    warning
+        Says, with the reason, what cannot be used otherwise and what is used instead.
 
     Warns
     -----
@@ -35,5 +33,5 @@ def passed(difference: Callable[[], float], *, failing: str, instead: str) -> bo
         if off <= TOLERANCE:
             return True
         reason = f"in a trial its results were off by {off:.2g}"
-    warnings.warn(f"{failing} ({reason}); {instead}", UserWarning, stacklevel=3)
+    warnings.warn(warning(reason), UserWarning, stacklevel=3)
     return False
