@@ -1,10 +1,14 @@
 """Whether alignment recovers planted types at random orientations, and where it breaks down.
 
-    python studies/rotation/run.py --only recovery     # types recovered, with both controls; minutes for each row
+    python studies/rotation/run.py --only recovery     # types recovered, with both controls; seconds for each row,
+                                                       # minutes for those of the paper's schedule
+    python studies/rotation/run.py --only counts       # held-out likelihood of 2 to 20 clusters of aligned readouts
     python studies/rotation/run.py --only toy          # the synthetic dataset of the paper (its Figures 4 and B1)
     python studies/rotation/run.py --figures           # the figures, from the tables under results/
 
-Rows are appended to the tables as soon as they are computed, and those that are there are not computed again.
+Rows are appended to the tables as soon as they are computed, and those that are there are not computed again. The
+simulation was fixed by what types look like unaligned and at their true angles, before any was aligned; the alignment
+was developed on the seeds from 100 on.
 """
 
 from __future__ import annotations
@@ -12,83 +16,124 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.spatial.distance import pdist
 
 from december_plugin.clustering.post_hoc import cluster_readouts
 from december_plugin.errors import AlignmentError
 from december_plugin.evaluation.agreement import compare_partitions
+from december_plugin.evaluation.model_selection import held_out_log_likelihood, smallest_within_error
 from december_plugin.plots.panels import figure_page, letters, title_panel
 from december_plugin.plots.style import figure_style
+from december_plugin.plots.synthetic_alignment import synthetic_alignment_figure, synthetic_readouts_figure
 from december_plugin.rotation import RotationAlignment, fourier_amplitudes, shifted
 from december_plugin.rotation.controls import CONTROLS, permuted_readouts
-from december_plugin.rotation.simulation import distance_of_noise, simulated_readouts, toy_readouts
+from december_plugin.rotation.simulation import (
+    SimulatedReadouts,
+    distance_of_noise,
+    simulated_readouts,
+    toy_readouts,
+)
 
 RESULTS = Path(__file__).parent / "results"
 FIGURES = Path(__file__).parents[2] / "docs" / "figures"
 ORIENTATIONS, N_NEURONS, N_TYPES = 8, 6005, 10
-CONDITIONS = tuple(itertools.product(("sparse", "dense"), (0.3, 1.0)))
+CONDITIONS = tuple(itertools.product(("sparse", "dense"), (0.3, 1.0, 2.0)))
+COUNTS = (2, 4, 6, 8, 9, 10, 11, 12, 14, 17, 20)
+GMM = {"method": "gmm", "covariance": "spherical", "n_init": 10}  # starts enough for types at their true angles
 NOISES = (0.0, 0.1, 0.2, 0.75, 1.0, 2.0, 5.0)  # of Figure B1
 TOY_NEURONS = 100
 Floats = np.ndarray
 
 
-def unaligned(readouts: Floats, seed: int) -> Floats:
+def unaligned(planted: SimulatedReadouts, seed: int) -> Floats:
     """Return the directions of the readout vectors as they are."""
-    return readouts / np.linalg.norm(readouts, axis=1, keepdims=True)
+    return planted.readouts / np.linalg.norm(planted.readouts, axis=1, keepdims=True)
 
 
-def amplitudes(readouts: Floats, seed: int) -> Floats:
+def amplitudes(planted: SimulatedReadouts, seed: int) -> Floats:
     """Return the Fourier amplitudes of the directions."""
-    return fourier_amplitudes(unaligned(readouts, seed), ORIENTATIONS)
+    return fourier_amplitudes(unaligned(planted, seed), ORIENTATIONS)
 
 
-def ramp(readouts: Floats, seed: int) -> Floats:
-    """Return the vectors aligned with the defaults."""
-    return RotationAlignment(ORIENTATIONS, random_state=seed).fit_transform(readouts)
+def at_true_angles(planted: SimulatedReadouts, seed: int) -> Floats:
+    """Return the directions shifted back by the planted angles: what no alignment can know."""
+    return shifted(unaligned(planted, seed), -planted.angles, ORIENTATIONS)
 
 
-def paper(readouts: Floats, seed: int) -> Floats:
-    """Return the vectors aligned with the paper's schedule, one start for each of the 20 weights."""
-    return RotationAlignment(ORIENTATIONS, schedule="paper", n_restarts=1, random_state=seed).fit_transform(readouts)
+def aligned(**settings: Any) -> Callable[[SimulatedReadouts, int], Floats]:
+    """Return a way that aligns the vectors."""
+    return lambda planted, seed: RotationAlignment(ORIENTATIONS, random_state=seed, **settings).fit_transform(
+        planted.readouts
+    )
 
 
-def permuted(control: Any, then: Callable[[Floats, int], Floats]) -> Callable[[Floats, int], Floats]:
+def permuted(
+    control: Any, then: Callable[[SimulatedReadouts, int], Floats]
+) -> Callable[[SimulatedReadouts, int], Floats]:
     """Return a way that permutes the features first."""
-    return lambda readouts, seed: then(permuted_readouts(readouts, ORIENTATIONS, control=control, seed=seed), seed)
+    return lambda planted, seed: then(
+        replace(planted, readouts=permuted_readouts(planted.readouts, ORIENTATIONS, control=control, seed=seed)), seed
+    )
 
 
-WAYS: dict[str, Callable[[Floats, int], Floats]] = {
+DEFAULTS = aligned()
+WAYS: dict[str, Callable[[SimulatedReadouts, int], Floats]] = {
     "unaligned": unaligned,
     "Fourier amplitudes": amplitudes,
-    "aligned (ramp)": ramp,
-    "aligned (paper's schedule)": paper,
+    "aligned, paper's schedule": aligned(schedule="paper", n_restarts=1),  # one start for each of 20 weights
+    "aligned, one mean": aligned(n_means=1),
+    "aligned, defaults": DEFAULTS,
+    "true angles": at_true_angles,
     **{f"permuted {control}, unaligned": permuted(control, unaligned) for control in CONTROLS},
-    **{f"permuted {control}, aligned": permuted(control, ramp) for control in CONTROLS},
+    **{f"permuted {control}, aligned": permuted(control, DEFAULTS) for control in CONTROLS},
 }
 
 
 def recovery_rows(n_neurons: int, seeds: int, ways: list[str], done: set[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
-    """Yield the agreement of clusters with the planted types for every condition, seed and way."""
-    for (features, noise), seed, way in itertools.product(CONDITIONS, range(seeds), ways):
+    """Yield the agreement of clusters with the planted types for every seed, condition and way."""
+    for seed, (features, noise), way in itertools.product(range(seeds), CONDITIONS, ways):
         if (features, noise, seed, way) in done:
             continue
         planted = simulated_readouts(n_neurons, n_types=N_TYPES, features=features, noise=noise, seed=seed)
         row = {"features": features, "noise": noise, "seed": seed, "way": way, "ari": np.nan}
         try:
-            vectors = WAYS[way](planted.readouts, seed)
+            vectors = WAYS[way](planted, seed)
         except AlignmentError as error:
             print(f"{way}: {error}")
         else:
-            found = cluster_readouts(vectors, method="gmm", n_clusters=N_TYPES, covariance="spherical")
-            row["ari"] = compare_partitions(planted.types, found.labels).ari
+            found = cluster_readouts(vectors, n_clusters=N_TYPES, **GMM)
+            row["ari"] = compare_partitions(planted.types, found.labels).adjusted_rand_index
         yield row
+
+
+def count_rows(n_neurons: int, done: set[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+    """Yield the held-out log likelihood of numbers of clusters, and the agreement with the types after a fit to all."""
+    for features, noise in CONDITIONS:
+        missing = [count for count in COUNTS if (features, noise, count) not in done]
+        if not missing:
+            continue
+        planted = simulated_readouts(n_neurons, n_types=N_TYPES, features=features, noise=noise, seed=0)
+        vectors = DEFAULTS(planted, 0)
+        for count in missing:
+            held_out = held_out_log_likelihood(
+                vectors, method="gmm", n_clusters=count, settings={"covariance": "spherical"}
+            )
+            found = cluster_readouts(vectors, n_clusters=count, **GMM)
+            yield {
+                "features": features,
+                "noise": noise,
+                "n_clusters": count,
+                "heldout_log_likelihood": held_out.mean,
+                "standard_error": held_out.standard_error,
+                "ari": compare_partitions(planted.types, found.labels).adjusted_rand_index,
+            }
 
 
 def toy_rows(seeds: int, done: set[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
@@ -98,7 +143,7 @@ def toy_rows(seeds: int, done: set[tuple[Any, ...]]) -> Iterator[dict[str, Any]]
             continue
         toy = toy_readouts(TOY_NEURONS, noise=noise, seed=seed)
         angles = RotationAlignment(ORIENTATIONS, random_state=seed).fit(toy.readouts).angles_
-        aligned = shifted(toy.readouts, angles, ORIENTATIONS)
+        turned = shifted(toy.readouts, angles, ORIENTATIONS)
         for kind in range(2):
             own = toy.types == kind
             turns = np.exp(1j * (angles + toy.angles)[own])
@@ -108,7 +153,7 @@ def toy_rows(seeds: int, done: set[tuple[Any, ...]]) -> Iterator[dict[str, Any]]
                 "seed": seed,
                 "type": kind,
                 "raw": pdist(toy.readouts[own]).mean(),
-                "aligned": pdist(aligned[own]).mean(),
+                "aligned": pdist(turned[own]).mean(),
                 "noise_alone": distance_of_noise(noise, ORIENTATIONS),
                 "angle_error_degrees": np.rad2deg(np.median(errors)),
             }
@@ -116,6 +161,7 @@ def toy_rows(seeds: int, done: set[tuple[Any, ...]]) -> Iterator[dict[str, Any]]
 
 def append(path: Path, rows: Iterator[dict[str, Any]]) -> None:
     """Append rows to a table one by one, and print them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     for row in rows:
         pd.DataFrame([row]).to_csv(path, mode="a", header=not path.exists(), index=False, float_format="%.4f")
         print(*(f"{value:.3f}" if isinstance(value, float) else value for value in row.values()), flush=True)
@@ -127,13 +173,28 @@ def done_in(path: Path, names: list[str]) -> set[tuple[Any, ...]]:
 
 
 def recovery_table(table: pd.DataFrame) -> str:
-    """Return the mean agreement with the planted types as a table in Markdown."""
-    means = table.groupby(["way", "features", "noise"])["ari"].mean()
+    """Return the mean agreement with the planted types, and the smallest, as a table in Markdown."""
+    groups = table.groupby(["way", "features", "noise"])["ari"]
+    means, least = groups.mean(), groups.min()
     lines = ["| | " + " | ".join(f"{features}, noise {noise:g}" for features, noise in CONDITIONS) + " |"]
     lines.append("| --- " * (len(CONDITIONS) + 1) + "|")
     for way in [name for name in WAYS if name in set(table["way"])]:
-        values = [means.get((way, *condition), np.nan) for condition in CONDITIONS]
-        lines.append(f"| {way} | " + " | ".join("none" if np.isnan(v) else f"{v:.3f}" for v in values) + " |")
+        keys = [(way, *condition) for condition in CONDITIONS]
+        cells = [f"{means[key]:.2f} ({least[key]:.2f})" if key in means.index else "" for key in keys]
+        lines.append(f"| {way} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def count_table(table: pd.DataFrame) -> str:
+    """Return the numbers of clusters that the held-out likelihood selects as a table in Markdown."""
+    lines = ["| | best | smallest within one standard error | ARI to the types there |", "| --- | --- | --- | --- |"]
+    for features, noise in CONDITIONS:
+        own = table[(table["features"] == features) & (table["noise"] == noise)].set_index("n_clusters")
+        if own.empty:
+            continue
+        values = own["heldout_log_likelihood"]
+        chosen = smallest_within_error(own.index, values, own["standard_error"])
+        lines.append(f"| {features}, noise {noise:g} | {values.idxmax()} | {chosen} | {own['ari'][chosen]:.2f} |")
     return "\n".join(lines)
 
 
@@ -157,66 +218,42 @@ def recovery_figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def toy_figure(table: pd.DataFrame) -> Figure:
-    """Draw what noise does to alignment: the paper's Figure 4B over all noises, and vectors as in Figure B1."""
-    shown = (0.0, 0.2, 1.0, 5.0)
-    with figure_style():
-        figure = figure_page(4.6)
-        grid = figure.subplot_mosaic(
-            [
-                ["distance"] * 2 + ["angle"] * 2,
-                [f"raw {noise}" for noise in shown],
-                [f"aligned {noise}" for noise in shown],
-            ]
-        )
-        means = table.groupby("noise")[["raw", "aligned", "noise_alone", "angle_error_degrees"]].mean()
-        for column, style in {"raw": "o-", "aligned": "s-", "noise_alone": "k--"}.items():
-            grid["distance"].plot(means.index, means[column], style, label=column.replace("_", " "), markersize=3.5)
-        grid["distance"].legend(frameon=False)
-        grid["distance"].set_ylabel("mean distance within types")
-        grid["angle"].plot(means.index, means["angle_error_degrees"], "s-", markersize=3.5)
-        grid["angle"].axhline(90, color="#333333", linestyle="--", linewidth=0.8)  # of random angles
-        grid["angle"].set_ylabel("error of angles (degrees)")
-        for name, letter in zip(("distance", "angle"), letters(2), strict=True):
-            grid[name].set_xlabel("noise (standard deviation)")
-            title_panel(grid[name], letter, {"distance": "Distances", "angle": "Angles, median"}[name])
-        for noise in shown:
-            _draw_toy(grid[f"raw {noise}"], grid[f"aligned {noise}"], noise)
-    return figure
-
-
-def _draw_toy(above: Axes, below: Axes, noise: float) -> None:
-    toy = toy_readouts(16, noise=noise, seed=0)
-    order = np.argsort(toy.types, kind="stable")
-    aligned = RotationAlignment(ORIENTATIONS, random_state=0, normalize=False).fit_transform(toy.readouts)
-    for ax, vectors, name in ((above, toy.readouts, "raw"), (below, aligned, "aligned")):
-        ax.imshow(vectors[order], aspect="auto", cmap="RdBu_r", vmin=-2 - noise, vmax=2 + noise)
-        ax.axhline((toy.types == 0).sum() - 0.5, color="#333333", linewidth=0.8)
-        ax.set(xticks=[], yticks=[], title=f"{name}, noise {noise:g}")
+def toy_examples(noises: tuple[float, ...] = (0.0, 0.2, 1.0, 5.0)) -> dict[str, tuple[Floats, Floats, Floats]]:
+    """Return vectors of the paper's dataset, as they are and aligned, with the two clusters of the aligned ones."""
+    examples = {}
+    for noise in noises:
+        toy = toy_readouts(TOY_NEURONS, noise=noise, seed=0)
+        turned = RotationAlignment(ORIENTATIONS, random_state=0, normalize=False).fit_transform(toy.readouts)
+        found = cluster_readouts(turned, n_clusters=2, **GMM)
+        examples[f"noise {noise:g}"] = (toy.readouts, turned, found.labels)
+    return examples
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the study from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("recovery", "toy"), help="one of the two tables; default: both")
+    parser.add_argument("--only", choices=("recovery", "counts", "toy"), help="one of the tables; default: all")
     parser.add_argument("--seeds", type=int, default=3, help="simulations of each condition (default: %(default)s)")
     parser.add_argument("--neurons", type=int, default=N_NEURONS, help="of the recovery (default: %(default)s)")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY", help="default: all")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the tables (default: %(default)s)")
     parser.add_argument("--figures", action="store_true", help="only draw the figures and print the table")
     arguments = parser.parse_args(argv)
-    recovery, toy = arguments.results / "recovery.csv", arguments.results / "toy.csv"
+    recovery, counts, toy = (arguments.results / f"{name}.csv" for name in ("recovery", "counts", "toy"))
     if not arguments.figures:
-        if arguments.only != "toy":
+        if arguments.only in (None, "recovery"):
             done = done_in(recovery, ["features", "noise", "seed", "way"])
             append(recovery, recovery_rows(arguments.neurons, arguments.seeds, arguments.ways, done))
-        if arguments.only != "recovery":
+        if arguments.only in (None, "counts"):
+            append(counts, count_rows(arguments.neurons, done_in(counts, ["features", "noise", "n_clusters"])))
+        if arguments.only in (None, "toy"):
             append(toy, toy_rows(arguments.seeds, done_in(toy, ["noise", "seed", "type"])))
         return 0
-    print(recovery_table(pd.read_csv(recovery)))
+    print(recovery_table(pd.read_csv(recovery)), "", count_table(pd.read_csv(counts)), sep="\n")
     for name, figure in {
         "recovery": recovery_figure(pd.read_csv(recovery)),
-        "synthetic": toy_figure(pd.read_csv(toy)),
+        "synthetic": synthetic_alignment_figure(pd.read_csv(toy)),
+        "synthetic-readouts": synthetic_readouts_figure(toy_examples()),
     }.items():
         figure.savefig(FIGURES / f"rotation-{name}.png", dpi=150)
     return 0
