@@ -149,13 +149,14 @@ def held_out_log_likelihood(
     n_clusters: int,
     n_splits: int = N_SPLITS,
     test_share: float = TEST_SHARE,
+    n_init: int = 1,
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
 ) -> HeldOut:
     """Fit a mixture to some of the neurons, and take its log likelihood on the others; several random splits.
 
-    The splits depend on the seed alone, so different K and methods are compared on the same neurons. Each fit starts
-    once, at the best of 20 k-means restarts ("t_mixture") or one of scikit-learn's ("gmm").
+    The splits depend on the seed alone, so different K and methods are compared on the same neurons. By default each
+    fit starts once, at the best of 20 k-means restarts ("t_mixture") or one of scikit-learn's ("gmm").
 
     Parameters
     ----------
@@ -170,11 +171,13 @@ def held_out_log_likelihood(
     test_share
         Share of the neurons that are held out, between 0 and 1. The default is that of the rotation paper (2,005 of
         6,005 neurons).
+    n_init
+        Starts of each fit, of which the most likely counts. A single start may miss a type where K is the number of
+        types, and finds it where K is larger, so that the likelihood seems to rise beyond it.
     seed
         Of splits and fits, 0 to 2**32 - 1.
     settings
-        Settings of the method, see :mod:`december_plugin.clustering.methods`; ``seed`` and ``n_init``
-        do not count.
+        Settings of the method, see :mod:`december_plugin.clustering.methods`; its ``seed`` and ``n_init`` do not count.
 
     Raises
     ------
@@ -197,7 +200,7 @@ def held_out_log_likelihood(
         raise SettingsError("n_splits is 1, but must be at least 2.", setting="n_splits")
     if not 0 < test_share < 1:
         raise SettingsError(f"test_share is {test_share!r}, but must be between 0 and 1.", setting="test_share")
-    used = {**POST_HOC[method].defaults, **(settings or {})}
+    used = {**POST_HOC[method].defaults, **(settings or {}), "n_init": check_count("n_init", n_init)}
     n = len(vectors)
     n_test = max(1, round(n * test_share))
     if check_count("n_clusters", n_clusters) > n - n_test:
@@ -233,6 +236,7 @@ def _score_gmm(train: Tensor, test: Tensor, n_clusters: int, settings: Mapping[s
         n_clusters,
         covariance_type=GaussianMixtureSettings(covariance=settings["covariance"]).covariance_type,
         reg_covar=settings["reg_covar"],
+        n_init=settings["n_init"],
         max_iter=settings["max_iter"],
         tol=settings["tol"],
         random_state=seed,
@@ -245,7 +249,7 @@ def _score_t_mixture(train: Tensor, test: Tensor, n_clusters: int, settings: Map
 
     shape = {name: settings[name] for name in ("dof", "weights", "scale_bounds")}
     mixture = StudentTMixture(n_clusters, train.shape[1], **shape)
-    mixture.fit(train, seed=seed, n_init=1, max_iter=settings["max_iter"], tol=settings["tol"])
+    mixture.fit(train, seed=seed, **{name: settings[name] for name in ("n_init", "max_iter", "tol")})
     return mixture.score(test)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from december_plugin.rotation.shifts import checked_readouts
+from december_plugin.rotation.shifts import checked_readouts, frequency_counts
 
 
 def fourier_amplitudes(readouts: npt.ArrayLike, n_orientations: int) -> npt.NDArray[np.float64]:
@@ -35,7 +35,5 @@ def fourier_amplitudes(readouts: npt.ArrayLike, n_orientations: int) -> npt.NDAr
     """
     vectors = checked_readouts(readouts, n_orientations)
     amplitudes = np.abs(np.fft.rfft(vectors, axis=1, norm="ortho"))
-    # All frequencies but 0 and the highest of an even O are there twice, as their negatives.
-    counts = [1 if 2 * k % n_orientations == 0 else 2 for k in range(amplitudes.shape[1])]
-    found = amplitudes * np.sqrt(counts)[:, None]
+    found = amplitudes * np.sqrt(frequency_counts(n_orientations))[:, None]
     return np.asarray(found.reshape(len(vectors), -1))

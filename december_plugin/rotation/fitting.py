@@ -1,9 +1,9 @@
 """How angles and temperature are found: by a ramp of temperatures, or as the paper says.
 
-Both start at random angles. At a low temperature the relaxed shift is smooth, and few minima are there to be caught in;
-a high one tells the angles apart. The ramp holds the temperature at one value after the other, and lets it go only when
-the angles have found their places. In the paper's schedule angles and temperature are learned together from the start,
-and the weight of the reconstruction decides where the temperature ends.
+Both start at random angles. At a low temperature the relaxed shift is smooth, and there are few minima to be caught in;
+at a high one angles are distinguishable. The ramp holds the temperature at one value after the other, and releases it
+only when the angles have found their places. In the paper's schedule angles and temperature are learned together from
+the start, and the weight of the reconstruction decides where the temperature ends.
 """
 
 from __future__ import annotations

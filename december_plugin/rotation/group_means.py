@@ -42,7 +42,7 @@ class GroupedAngles:
     groups
         (N,) int64: the mean that every neuron was aligned to.
     means
-        (G, O, F).
+        (G, O, F), each of which some neuron was aligned to.
     """
 
     angles: Floats
@@ -82,7 +82,8 @@ def aligned_to_groups(vectors: Floats, start: Floats, *, n_means: int, seed: int
         aligned = shifted(flat, angles, n_orientations)
         if np.array_equal(groups, before):
             break
-    return GroupedAngles(angles, groups, means)
+    chosen, groups = np.unique(groups, return_inverse=True)
+    return GroupedAngles(angles, groups, means[chosen])
 
 
 def _means(aligned: Floats, groups: npt.NDArray[np.int64], shape: tuple[int, ...]) -> Floats:

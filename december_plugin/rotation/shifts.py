@@ -138,6 +138,14 @@ def weighted_shifts(vectors: Tensor, weights: Tensor) -> Tensor:
     return circulant @ vectors
 
 
+def frequency_counts(n_orientations: int) -> list[int]:
+    """Return how often a real Fourier transform along the orientations has each of its O // 2 + 1 frequencies.
+
+    Twice, with its negative; frequency 0, and the highest one where O is even, are their own negatives.
+    """
+    return [1 if 2 * k % n_orientations == 0 else 2 for k in range(n_orientations // 2 + 1)]
+
+
 def power_spectra(vectors: Tensor) -> Tensor:
     """Return how the squared lengths of vectors (N, O, F) spread over the frequencies along the orientations.
 
@@ -149,8 +157,7 @@ def power_spectra(vectors: Tensor) -> Tensor:
     """
     transformed = torch.fft.rfft(vectors, dim=1)
     n = vectors.shape[1]
-    # Every frequency but 0, and the highest one where O is even, is there a second time, as its negative.
-    counts = torch.tensor([1 if 2 * k % n == 0 else 2 for k in range(transformed.shape[1])], device=vectors.device)
+    counts = torch.tensor(frequency_counts(n), device=vectors.device)
     return (transformed.real.square() + transformed.imag.square()).sum(dim=2) * counts / n
 
 

@@ -44,7 +44,8 @@ from december_plugin.rotation.simulation import (
 RESULTS = Path(__file__).parent / "results"
 FIGURES = Path(__file__).parents[2] / "docs" / "figures"
 ORIENTATIONS, N_NEURONS, N_TYPES = 8, 6005, 10
-CONDITIONS = tuple(itertools.product(("sparse", "dense"), (0.3, 1.0, 2.0)))
+FEATURES, LEVELS = ("sparse", "dense"), (0.3, 1.0, 2.0)
+CONDITIONS = tuple(itertools.product(FEATURES, LEVELS))
 COUNTS = (2, 4, 6, 8, 9, 10, 11, 12, 14, 17, 20)
 GMM = {"method": "gmm", "covariance": "spherical", "n_init": 10}  # starts enough for types at their true angles
 NOISES = (0.0, 0.1, 0.2, 0.75, 1.0, 2.0, 5.0)  # of Figure B1
@@ -96,9 +97,11 @@ WAYS: dict[str, Callable[[SimulatedReadouts, int], Floats]] = {
 }
 
 
-def recovery_rows(n_neurons: int, seeds: int, ways: list[str], done: set[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+def recovery_rows(
+    n_neurons: int, levels: list[float], seeds: int, ways: list[str], done: set[tuple[Any, ...]]
+) -> Iterator[dict[str, Any]]:
     """Yield the agreement of clusters with the planted types for every seed, condition and way."""
-    for seed, (features, noise), way in itertools.product(range(seeds), CONDITIONS, ways):
+    for seed, features, noise, way in itertools.product(range(seeds), FEATURES, levels, ways):
         if (features, noise, seed, way) in done:
             continue
         planted = simulated_readouts(n_neurons, n_types=N_TYPES, features=features, noise=noise, seed=seed)
@@ -113,9 +116,9 @@ def recovery_rows(n_neurons: int, seeds: int, ways: list[str], done: set[tuple[A
         yield row
 
 
-def count_rows(n_neurons: int, done: set[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+def count_rows(n_neurons: int, levels: list[float], done: set[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
     """Yield the held-out log likelihood of numbers of clusters, and the agreement with the types after a fit to all."""
-    for features, noise in CONDITIONS:
+    for features, noise in itertools.product(FEATURES, levels):
         missing = [count for count in COUNTS if (features, noise, count) not in done]
         if not missing:
             continue
@@ -123,7 +126,7 @@ def count_rows(n_neurons: int, done: set[tuple[Any, ...]]) -> Iterator[dict[str,
         vectors = DEFAULTS(planted, 0)
         for count in missing:
             held_out = held_out_log_likelihood(
-                vectors, method="gmm", n_clusters=count, settings={"covariance": "spherical"}
+                vectors, method="gmm", n_clusters=count, n_init=5, settings={"covariance": "spherical"}
             )
             found = cluster_readouts(vectors, n_clusters=count, **GMM)
             yield {
@@ -234,6 +237,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("recovery", "counts", "toy"), help="one of the tables; default: all")
     parser.add_argument("--seeds", type=int, default=3, help="simulations of each condition (default: %(default)s)")
+    parser.add_argument("--levels", nargs="+", type=float, default=LEVELS, help="of noise, not of toy; default: all")
     parser.add_argument("--neurons", type=int, default=N_NEURONS, help="of the recovery (default: %(default)s)")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY", help="default: all")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the tables (default: %(default)s)")
@@ -243,9 +247,12 @@ def main(argv: list[str] | None = None) -> int:
     if not arguments.figures:
         if arguments.only in (None, "recovery"):
             done = done_in(recovery, ["features", "noise", "seed", "way"])
-            append(recovery, recovery_rows(arguments.neurons, arguments.seeds, arguments.ways, done))
+            append(recovery, recovery_rows(arguments.neurons, arguments.levels, arguments.seeds, arguments.ways, done))
         if arguments.only in (None, "counts"):
-            append(counts, count_rows(arguments.neurons, done_in(counts, ["features", "noise", "n_clusters"])))
+            append(
+                counts,
+                count_rows(arguments.neurons, arguments.levels, done_in(counts, ["features", "noise", "n_clusters"])),
+            )
         if arguments.only in (None, "toy"):
             append(toy, toy_rows(arguments.seeds, done_in(toy, ["noise", "seed", "type"])))
         return 0

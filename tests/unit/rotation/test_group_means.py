@@ -7,7 +7,8 @@ from sklearn.metrics import adjusted_rand_score
 from december_plugin.clustering.post_hoc import cluster_readouts
 from december_plugin.rotation import RotationAlignment, shifted
 from december_plugin.rotation.group_means import aligned_to_groups
-from december_plugin.rotation.simulation import simulated_readouts
+from december_plugin.rotation.settling import nearest_targets
+from december_plugin.rotation.simulation import simulated_readouts, toy_readouts
 
 ORIENTATIONS = 8
 
@@ -45,6 +46,14 @@ def test_vectors_that_are_the_same_share_a_group():
     two = unit_vectors(2, noise=0)
     found = aligned_to_groups(two[np.arange(60) % 2], np.zeros(60), n_means=5, seed=0)
     assert len(np.unique(found.groups)) <= 2
+
+
+def test_means_that_no_neuron_is_nearest_to_are_left_out():
+    readouts = toy_readouts(100, noise=0.1, seed=4).readouts  # of which one is left over by the last pass
+    found = RotationAlignment(ORIENTATIONS, random_state=4).fit(readouts)
+    directions = readouts / np.linalg.norm(readouts, axis=1, keepdims=True)
+    nearest, _ = nearest_targets(directions[:, :, None], found.means_[:, :, None])
+    np.testing.assert_array_equal(np.unique(nearest), np.arange(len(found.means_)))
 
 
 @pytest.mark.slow(2)
