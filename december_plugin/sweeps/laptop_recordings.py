@@ -128,6 +128,15 @@ def _mouse_v1(folder: Path) -> Recipe:
     return [(folder / f"static{seed}-1-1-simulated", _images, {**size, "seed": seed}) for seed in (1, 2)]
 
 
+def _all_orientations(folder: Path) -> Recipe:
+    """Return two sessions of mouse V1 whose types, single Gabors, occur at all orientations."""
+    types = {"cells": "single_gabors", "features": "correlated", "n_features": 6, "feature_size": 9, "spread": 0.0}
+    size = {"n_neurons": 90, "n_train": 400, "n_validation": 60, "n_test": 15}
+    responses = {"orientations": "random", "noise": "poisson", "rate": 2.0}
+    settings: dict[str, Any] = {**types, **size, **responses, "type_sizes": (1,) * 6}
+    return [(folder / f"static{seed}-1-1-simulated", _images, {**settings, "seed": seed}) for seed in (21, 22)]
+
+
 def _macaque_v4(folder: Path) -> Recipe:
     """Return four sessions of spike counts to shared images."""
     size = {"n_sessions": 4, "n_neurons": 40, "n_images": 400, "n_shown": 400, "n_test": 10, "seed": 1}
@@ -156,7 +165,8 @@ def _mouse_retina(folder: Path) -> Recipe:
 RECIPES: Mapping[str, Callable[[Path], Recipe]] = {
     "mouse-v1-strength": _mouse_v1,
     "mouse-v1-pretraining": _mouse_v1,
-    "equivariant-baseline": _mouse_v1,
+    "equivariant-baseline": _all_orientations,
+    "rotation-invariant": _all_orientations,
     "spaces": _mouse_v1,
     "marmoset-1": _marmoset_1,
     "marmoset-2": _marmoset_2,

@@ -1,6 +1,7 @@
-"""The sweeps that come with this package: every experiment of the DECEMber paper, and small versions for a laptop.
+"""The sweeps that come with this package: the experiments of two papers, and small versions of them for a laptop.
 
-They are named by folder and file, ``paper/mouse-v1-strength`` or ``laptop/mouse-v1-strength``.
+Every experiment of the DECEMber paper, and rotation-invariant clustering with the settings of its own paper. They are
+named by folder and file, ``paper/mouse-v1-strength`` or ``laptop/mouse-v1-strength``.
 """
 
 from __future__ import annotations

@@ -93,6 +93,13 @@ COMMON = {
 }
 CORE = {"input_kern": 9, "hidden_kern": 5, "layers": 2, "pad_input": True}
 EQUIVARIANT = {**CORE, "features": 4, "orientations": ORIENTATIONS}
+SPARSE = {
+    "positive_masks": True,
+    "normalize_masks": False,
+    "init_noise": 0.05,
+    "gamma_masks": 1.0,
+    "gamma_readout": 1.0,
+}
 PLAIN = {**CORE, "hidden_channels": 4 * ORIENTATIONS, "depth_separable": False, "grid_mean_predictor": None}
 BY_DECEMBER = "DECEMber"
 # Name: model function, its settings, settings of DECEMber (None: no clustering loss).
@@ -103,6 +110,7 @@ MODELS: dict[str, Model] = {
     "plain, DECEMber": (stacked_core_gaussian_readout, PLAIN, {}),
     "plain, DECEMber, functional": (stacked_core_gaussian_readout, PLAIN, {"space": "functional", "normalize": "l2"}),
     "equivariant, factorized": (equivariant_core_factorized_readout, EQUIVARIANT, None),
+    "equivariant, factorized, sparse masks": (equivariant_core_factorized_readout, {**EQUIVARIANT, **SPARSE}, None),
 }
 
 
@@ -219,7 +227,7 @@ class Study:
 def cells(size: Size) -> Iterator[tuple[str, str, int]]:
     """Yield teacher, model and seed of every training: all models of one seed before the next."""
     for teacher, seed, name in itertools.product(TEACHERS, size.seeds, MODELS):
-        if seed == size.seeds[0] or name != "equivariant, factorized":
+        if seed == size.seeds[0] or "factorized" not in name:
             yield teacher, name, seed
 
 

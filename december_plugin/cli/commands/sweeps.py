@@ -8,9 +8,10 @@ from december_plugin.cli.commands import Subparsers
 from december_plugin.text.formatting import numbered
 
 DESCRIPTION = """\
-The sweeps that come with december. Those under paper/ are the experiments of the DECEMber paper with its settings, for
-a lab's own recordings and GPUs; each says which figure it belongs to, what the paper does not tell, and what it costs.
-Those under laptop/ are small versions of them on simulated recordings, which run in a few minutes without a GPU.
+The sweeps that come with december. Those under paper/ are the experiments of the DECEMber paper with its settings, and
+rotation-invariant clustering with those of its own paper, for a lab's own recordings and GPUs; each says which figure
+it belongs to, what the paper does not tell, and what it costs. Those under laptop/ are small versions of them on
+simulated recordings, which run in a few minutes without a GPU.
 
 A laptop sweep in three commands:
 
