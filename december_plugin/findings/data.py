@@ -11,7 +11,7 @@ import pandas as pd
 
 from december_plugin.evaluation.cluster_tree import ClusterTree
 from december_plugin.evaluation.methods import with_count
-from december_plugin.findings.cluster_functions import FunctionalBlocks
+from december_plugin.findings.cluster_functions import FunctionalBlocks, PreferredImages
 from december_plugin.findings.wording import SEEDS, Wording
 
 
@@ -168,6 +168,8 @@ class Analysis:
     functions, functions_table
         Which clusters of one model respond alike, and one row for every model for which that is known: ``label``,
         ``n_clusters``, ``seed``, ``responses``, ``threshold``, ``n_orientations``, ``n_found``, ``n_blocks``.
+    preferred
+        Maximally exciting images of neurons of every cluster of one model, where they are computed.
     types_name, n_types
         The known types that are compared with.
     missing
@@ -204,6 +206,7 @@ class Analysis:
     confusions: tuple[Confusion, ...] = ()
     functions: FunctionalBlocks | None = None
     functions_table: pd.DataFrame = field(default_factory=pd.DataFrame)
+    preferred: PreferredImages | None = None
     types_name: str | None = None
     n_types: int | None = None
     missing: tuple[MissingItem, ...] = ()

@@ -143,7 +143,7 @@ def draw_island(ax: Axes, islands: pd.DataFrame, cluster: Any, color: str) -> No
 
 
 def page_of_images(
-    images: npt.ArrayLike, *, per_row: int, grey: float = 0.0, crop: int | None = None
+    images: npt.ArrayLike, *, per_row: int, n_rows: int | None = None, grey: float = 0.0, crop: int | None = None
 ) -> npt.NDArray[np.float64]:
     """Return images as one: each in the middle of a square, with a range of its own about grey, row by row.
 
@@ -151,8 +151,8 @@ def page_of_images(
     ----------
     images
         As of :func:`exciting_images_figure`.
-    per_row
-        Squares in a row, and rows; places without an image stay empty.
+    per_row, n_rows
+        Squares in a row, and rows, as many if None; places without an image stay empty.
     grey
         The value of an empty pixel.
     crop
@@ -166,7 +166,8 @@ def page_of_images(
     shown = _checked_images(images)
     side = min(shown.shape[1:]) if crop is None else check_integer("crop", crop, minimum=2)
     gap = max(1, side // 12)
-    page = np.full((per_row * (side + gap) - gap, per_row * (side + gap) - gap), np.nan)
+    rows = per_row if n_rows is None else n_rows
+    page = np.full((rows * (side + gap) - gap, per_row * (side + gap) - gap), np.nan)
     for number, square in enumerate(_squares(shown, side, grey)):
         top, left = (place * (side + gap) for place in divmod(number, per_row))
         page[top : top + side, left : left + side] = square

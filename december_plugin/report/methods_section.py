@@ -10,7 +10,7 @@ import pandas as pd
 from december_plugin.clustering.methods import ALL_NEURONS, DECEMBER, METHODS, POST_HOC
 from december_plugin.embeddings.space import READOUT_SPACE, EmbeddingSpace
 from december_plugin.evaluation.model_selection import format_n_clusters
-from december_plugin.findings.cluster_functions import FunctionalBlocks
+from december_plugin.findings.cluster_functions import FunctionalBlocks, PreferredImages
 from december_plugin.findings.data import Analysis
 from december_plugin.findings.verdict import agreed_counts
 from december_plugin.findings.wording import Wording
@@ -61,6 +61,11 @@ CITATIONS = (
         "rotation",
         "Ustyuzhaninov, I. et al. Rotation-invariant clustering of neuronal responses in primary visual cortex. ICLR "
         "2020",
+    ),
+    (
+        "inception",
+        "Walker, E. Y. et al. Inception loops discover what excites neurons most using deep predictive models. Nature "
+        "Neuroscience 22, 2060-2065, 2019",
     ),
 )
 SETTINGS = {
@@ -119,6 +124,8 @@ def methods_in_words(analysis: Analysis, entries: pd.DataFrame) -> list[tuple[st
         parts.append(("Consensus and stability", _consensus(analysis.wording)))
     if analysis.functions is not None:
         parts.append(("Clusters that compute the same thing", _functions(analysis.functions)))
+    if analysis.preferred is not None:
+        parts.append(("Maximally exciting images", _preferred(analysis.preferred)))
     return parts
 
 
@@ -332,6 +339,22 @@ def _functions(functions: FunctionalBlocks) -> str:
         "average linkage: the two blocks whose clusters have the highest mean correlation are merged, until it is "
         f"below {functions.blocks.threshold:g}."
     )
+
+
+def _preferred(preferred: PreferredImages) -> str:
+    whose = "the mean response of models from all seeds" if preferred.n_models > 1 else "the model's response"
+    text = (
+        f"Maximally exciting images {cite('inception')} are found by gradient ascent on {whose} from noise, with the "
+        f"norm of the image's deviations from grey fixed at {preferred.norm:.3g} and gradients divided by spatial "
+        "frequency. "
+    )
+    if len(preferred.compared):
+        text += (
+            f"As in rotation-invariant clustering {cite('rotation')}, each image was then shown to every other "
+            "well-predicted neuron at all angles and places, and the largest response was divided by that to the "
+            "neuron's own image."
+        )
+    return text.rstrip()
 
 
 def _consensus(wording: Wording) -> str:

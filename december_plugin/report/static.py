@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.methods import Method
-from december_plugin.findings.cluster_functions import FunctionalBlocks
+from december_plugin.findings.cluster_functions import FunctionalBlocks, PreferredImages
 from december_plugin.findings.data import Analysis
 
 # Letters as outlines: inside of a page the file's own fonts are not there.
@@ -170,3 +170,13 @@ def block_changes_picture(functions: FunctionalBlocks) -> Picture | None:
     settings: dict[str, Any] = {"threshold": functions.blocks.threshold, "names": functions.clusters.tolist()}
     alt = "The next merges of blocks below the threshold, and the last ones above it undone."
     return picture(lambda: block_changes_figure(functions.correlations, **settings), alt)
+
+
+def mei_confusion_picture(preferred: PreferredImages) -> Picture | None:
+    """Return how strongly neurons respond to each other's maximally exciting images."""
+    from december_plugin.plots import mei_confusion_figure
+
+    clusters = preferred.compared["cluster"].to_numpy()
+    blocks, title = preferred.blocks or None, preferred.title
+    alt = f"Responses of neurons to each other's maximally exciting images, ordered by cluster: {title}."
+    return picture(lambda: mei_confusion_figure(preferred.responses, clusters, blocks=blocks, title=title), alt)

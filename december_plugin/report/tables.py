@@ -14,7 +14,7 @@ from december_plugin.clustering.methods import filter_of_column
 from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.evaluation.methods import NAMES
 from december_plugin.evaluation.model_selection import CRITERIA, HELD_OUT, OF_ONE_MODEL, Criterion, format_n_clusters
-from december_plugin.findings.cluster_functions import FunctionalBlocks
+from december_plugin.findings.cluster_functions import FunctionalBlocks, PreferredImages
 from december_plugin.findings.data import Analysis, Confusion, SelectedConfiguration, whose_clusters
 from december_plugin.findings.selection import space_in_words
 from december_plugin.findings.verdict import REFERENCES
@@ -366,6 +366,34 @@ def blocks_table_of(functions: FunctionalBlocks) -> Table:
 
 def _positions(functions: FunctionalBlocks) -> list[Any]:
     return [np.flatnonzero(functions.blocks.labels == block) for block in range(functions.blocks.n_blocks)]
+
+
+def preferred_table_of(preferred: PreferredImages) -> Table:
+    """Return, for each cluster, how well the neurons are predicted whose images are shown."""
+    rows = []
+    for name in preferred.shown_clusters:
+        _, neurons = preferred.of(name)
+        correlations = neurons["test_correlation"].astype(float)
+        rows.append(
+            {
+                "cluster": name,
+                "block": preferred.blocks.get(name),
+                "size": preferred.sizes.get(name),
+                "n_images": len(neurons),
+                "test_correlation_mean": correlations.mean(),
+                "test_correlation_sd": correlations.std(),
+                "converged": (neurons["ending"] == "converged").mean(),
+            }
+        )
+    columns = [
+        Column("cluster", "cluster", "integer"),
+        Column("block", "block", "integer"),
+        Column("neurons", "size", "integer"),
+        Column("images", "n_images", "integer"),
+        Column("test correlation of their neurons", "test_correlation", "mean"),
+        Column("converged", "converged", "percent"),
+    ]
+    return make_table(pd.DataFrame(rows), f"Maximally exciting images, {preferred.title}", columns)
 
 
 def functions_table_of(functions_table: pd.DataFrame) -> Table:

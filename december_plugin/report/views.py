@@ -14,15 +14,18 @@ from december_plugin.findings.data import Analysis, Embedding, ReportData, Selec
 from december_plugin.findings.left_out import left_out_notes
 from december_plugin.findings.verdict import Answer, answer, resampled_words, shown_warnings
 from december_plugin.plots.shown import OTHERS_COLOR, ShownMethods
-from december_plugin.plots.style import MethodStyle
+from december_plugin.plots.style import MethodStyle, group_colors
 from december_plugin.report import charts, static, tables
 from december_plugin.report.cluster_colours import cluster_colors
 from december_plugin.report.explorer import embedding_payload, embedding_words
+from december_plugin.report.image_tiles import images_tile, island_tile
 from december_plugin.report.methods_section import counts_in_words, methods_in_words
 from december_plugin.report.null_panels import null_figure_of
 from december_plugin.report.swatches import line_swatch, swatch
+from december_plugin.text.formatting import numbered
 
 MOST_SHOWN_CLUSTERS = 200  # of one configuration, one by one
+MOST_TILES = 100  # clusters whose images are shown: 10 to 30 kB each
 # Name of a section, and its entry in the menu.
 SECTIONS = (
     ("answer", "Answer"),
@@ -35,10 +38,11 @@ SECTIONS = (
     ("types", "Known types"),
     ("clusters", "Clusters"),
     ("functions", "What they compute"),
+    ("preferred", "Preferred stimuli"),
     ("methods", "Methods"),
 )
 # Sections that nobody misses where they were not asked for.
-ONLY_WHERE_COMPUTED = ("functions",)
+ONLY_WHERE_COMPUTED = ("functions", "preferred")
 
 
 @dataclass
@@ -84,6 +88,7 @@ def analysis_view(number: int, analysis: Analysis, data: ReportData, payload: Pa
         "confusions": _confusions_view(analysis, payload),
         "clusters": _clusters_view(analysis, payload),
         "functions": _functions_view(analysis),
+        "preferred": _preferred_view(analysis),
     }
     hidden = {name for name in ONLY_WHERE_COMPUTED if view[name] is None}
     if not analysis.wording.trains:
@@ -232,6 +237,35 @@ def _functions_view(analysis: Analysis) -> dict[str, Any] | None:
         "changes": static.block_changes_picture(functions) if several else None,
         "blocks": tables.blocks_table_of(functions),
         "table": tables.functions_table_of(analysis.functions_table),
+    }
+
+
+def _preferred_view(analysis: Analysis) -> dict[str, Any] | None:
+    preferred = analysis.preferred
+    if preferred is None:
+        return None
+    names = preferred.shown_clusters
+    colors = group_colors(max(names) + 1)
+    tiles = []
+    for name in names[:MOST_TILES]:
+        images, neurons = preferred.of(name)
+        size, block = preferred.sizes.get(name, len(neurons)), preferred.blocks.get(name)
+        tiles.append(
+            {
+                "cluster": name,
+                "color": colors[name],
+                "words": f"{numbered(size, 'neuron')}" + ("" if block is None else f", block {block}"),
+                "images": images_tile(images, grey=preferred.grey),
+                "alt": f"Maximally exciting images of {numbered(len(images), 'neuron')} of cluster {name}.",
+                "island": island_tile(preferred.islands, name, colors[name]) if len(preferred.islands) else None,
+            }
+        )
+    return {
+        "preferred": preferred,
+        "tiles": tiles,
+        "n_more": len(names) - len(tiles),
+        "table": tables.preferred_table_of(preferred),
+        "confusion": static.mei_confusion_picture(preferred) if len(preferred.compared) else None,
     }
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from december_plugin.evaluation.cluster_functions import cluster_blocks
 from december_plugin.evaluation.methods import Method
-from december_plugin.findings.cluster_functions import FunctionalBlocks
+from december_plugin.findings.cluster_functions import FunctionalBlocks, PreferredImages
 from december_plugin.findings.data import Analysis, Confusion, Embedding, MissingItem, ReportData, SelectedConfiguration
 from december_plugin.text.entry_names import complete_settings
 
@@ -225,6 +225,34 @@ def functions(n: int = 6, **changes: Any) -> FunctionalBlocks:
         sizes=np.full(n, 10),
         correlations=correlations,
         blocks=cluster_blocks(correlations),
+    )
+    return replace(found, **changes)
+
+
+def preferred(n: int = 6, **changes: Any) -> PreferredImages:
+    """Gratings of a frequency for each cluster, at all orientations, compared with each other."""
+    rng = np.random.default_rng(5)
+    clusters = np.repeat(np.arange(n), 10)
+    y, x = np.mgrid[-9:9, -16:16]
+    images = []
+    for cluster in clusters:
+        turn = rng.uniform(0, np.pi)
+        wave = np.cos((0.3 + 0.1 * cluster) * (x * np.cos(turn) + y * np.sin(turn)))
+        images.append(wave * np.exp(-(x**2 + y**2) / 18))
+    rows = {"cluster": clusters, "test_correlation": rng.uniform(0.6, 0.9, 10 * n), "response": 2.0}
+    placed = rng.normal(size=(n, 2))[clusters] + 0.1 * rng.normal(size=(10 * n, 2))
+    found = PreferredImages(
+        title="DECEMber, strength auto, K = 6, seed 1",
+        neurons=pd.DataFrame(rows).assign(ending="converged"),
+        images=np.array(images, dtype=np.float32)[:, None],
+        grey=0.0,
+        norm=12.0,
+        n_models=1,
+        sizes=dict.fromkeys(range(n), 1234),
+        islands=pd.DataFrame({"x": placed[:, 0], "y": placed[:, 1], "cluster": clusters}),
+        blocks=functions(n).block_of,
+        compared=pd.DataFrame({"cluster": clusters}),
+        responses=np.where(clusters[:, None] == clusters, 0.9, 0.25) + 0.1 * np.eye(10 * n),
     )
     return replace(found, **changes)
 
