@@ -79,9 +79,14 @@ class Method:
         return f"{name}, {END_OF_PRETRAINING}" if self.role == "control" else name
 
     @property
+    def is_permuted(self) -> bool:
+        """Whether features were permuted before vectors were aligned: clusters of these are no evidence of types."""
+        return self.alignment is not None and self.alignment.control != "none"
+
+    @property
     def is_control(self) -> bool:
-        """Whether the clustering loss had no part in it: the end of a pretraining, or a strength of 0."""
-        return self.role == "control" or self.strength_number == 0
+        """Whether it is there to compare with: the end of a pretraining, a strength of 0, or permuted features."""
+        return self.role == "control" or self.strength_number == 0 or self.is_permuted
 
     @property
     def strength_number(self) -> float:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from december_plugin.evaluation.cluster_tree import ClusterTree
 from december_plugin.evaluation.methods import with_count
+from december_plugin.findings.aligned_vectors import AlignedVectors
 from december_plugin.findings.cluster_functions import FunctionalBlocks, PreferredImages
 from december_plugin.findings.wording import SEEDS, Wording
 
@@ -165,6 +166,10 @@ class Analysis:
         computed.
     chosen, embedding, confusions
         See there.
+    alignments
+        As ``alignments`` of :mod:`december_plugin.results` returns them; empty where nothing is aligned.
+    aligned
+        Readout vectors of one model before and after their alignment, where they could be read.
     functions, functions_table
         Which clusters of one model respond alike, and one row for every model for which that is known: ``label``,
         ``n_clusters``, ``seed``, ``responses``, ``threshold``, ``n_orientations``, ``n_found``, ``n_blocks``.
@@ -204,6 +209,8 @@ class Analysis:
     chosen: SelectedConfiguration | None = None
     embedding: Embedding | None = None
     confusions: tuple[Confusion, ...] = ()
+    alignments: pd.DataFrame = field(default_factory=pd.DataFrame)
+    aligned: AlignedVectors | None = None
     functions: FunctionalBlocks | None = None
     functions_table: pd.DataFrame = field(default_factory=pd.DataFrame)
     preferred: PreferredImages | None = None

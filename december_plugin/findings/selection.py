@@ -21,11 +21,16 @@ def chosen_row(
 ) -> pd.Series:
     """Return the configuration whose clusters are shown, with ``reason``: DECEMber's gentlest where there is one.
 
+    Without DECEMber, it is one of aligned vectors where there is one, and never one of permuted features.
     The number of clusters is the one asked for, else that of the known types, else the one that criteria agree on, else
     the middle one.
     """
+    agreement = _without_permuted(agreement)
     is_december = agreement["method"] == "december"
-    rows = agreement[is_december] if is_december.any() else agreement
+    is_aligned = np.array([method.alignment is not None for method in agreement["identity"]], dtype=bool)
+    # Of vectors as they are, clusters would be of orientations as much as of types.
+    preferred = is_december.to_numpy() if is_december.any() else is_aligned
+    rows = agreement[preferred] if preferred.any() else agreement
     counts = sorted(set(rows["n_clusters"]))
     agreed = agreed_counts(choices)
     if n_clusters is not None:
@@ -50,6 +55,12 @@ def chosen_row(
         named = with_count(named, count, is_found=True, n_models=int(row["n_models"]))
     row["reason"] = f"K = {count}, {why}; {named}{gentlest}"
     return row
+
+
+def _without_permuted(agreement: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows whose features were not permuted; all, where there are no others."""
+    kept = agreement[[not method.is_permuted for method in agreement["identity"]]]
+    return kept if len(kept) else agreement
 
 
 def space_in_words(space: Any, normalize: Any) -> str:

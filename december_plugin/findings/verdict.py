@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -83,7 +83,8 @@ class Answer:
 
 
 def answer(analysis: Analysis) -> Answer:
-    """Return what the numbers of one dataset and model say."""
+    """Return what the numbers of one dataset and model say, those of permuted features left out."""
+    analysis = _without_permuted(analysis)
     comparisons = loss_comparisons(analysis)
     null, valleys, count = _above_null(analysis), _few_between(analysis), _picked_count(analysis)
     last = _known_types(analysis)
@@ -92,6 +93,17 @@ def answer(analysis: Analysis) -> Answer:
     return Answer(
         verdict, headline, evidence, _loss_evidence(analysis, comparisons), comparisons, count_warnings(analysis)
     )
+
+
+def _without_permuted(analysis: Analysis) -> Analysis:
+    """Return an analysis without the clusterings of permuted features, which are controls of an alignment."""
+    table = analysis.agreement
+    labels = {row.label for row in table.itertuples(index=False) if row.identity.is_permuted}
+    if not labels or labels == set(table["label"]):
+        return analysis
+    names = ("agreement", "nulls", "counts", "choices", "consensus")
+    kept = {name: frame for name in names if len(frame := getattr(analysis, name))}
+    return replace(analysis, **{name: frame[~frame["label"].isin(labels)] for name, frame in kept.items()})
 
 
 def _verdict(

@@ -176,7 +176,7 @@ def method_style(method: Method | str) -> MethodStyle:
     stronger the clustering loss, with the marker of its decade. The other kinds have a colour and a marker each.
     Controls have the colour of their method, a dashed line and hollow markers. In functional space colours are darker,
     DECEMber's are violets, and lines have long dashes. Directions have dotted lines, or two dots between the dashes,
-    and colours that are paler, or darker still.
+    and colours that are paler, or darker still. Of aligned vectors colours are darker, too, and lines thicker.
 
     Parameters
     ----------
@@ -205,6 +205,8 @@ def method_style(method: Method | str) -> MethodStyle:
             style = replace(style, linestyle="-.")
     if method.core and method.kind in _FAMILIES:
         style = replace(style, linestyle=_OTHER_CORE_LINE, filled=False)
+    if method.alignment is not None:
+        style = replace(style, color=_interpolated((style.color, "#000000"), 0.35), linewidth=1.9)
     if method.is_control:
         style = replace(style, linewidth=0.8 * style.linewidth, filled=False, zorder=style.zorder - 0.5)
         # The line of another space says more than that of controls, whose markers are hollow already.

@@ -115,6 +115,8 @@ def methods_in_words(analysis: Analysis, entries: pd.DataFrame) -> list[tuple[st
     if (analysis.agreement["method"] == "december").any():
         parts.append(("DECEMber", _december(analysis, entries)))
     parts.append(("Clusterings fitted afterwards", _post_hoc(analysis)))
+    if len(analysis.alignments):
+        parts.append(("Alignment", _alignment(analysis.alignments)))
     parts.append(("Agreement", _agreement(analysis.wording)))
     if not analysis.nulls.empty:
         parts.append(("The null", _null(analysis)))
@@ -320,6 +322,26 @@ def counts_in_words(choices: pd.DataFrame) -> str:
     n = int(choices["count"].notna().sum())
     methods = "methods" if len(choices) > 1 else "method"
     return f"{begin} Here criteria agree on {format_n_clusters(*agreed)}, for {n} of {len(choices)} {methods}."
+
+
+def _alignment(alignments: pd.DataFrame) -> str:
+    ways = ", ".join(dict.fromkeys(alignments["phrase"]))
+    text = (
+        f"As in rotation-invariant clustering {cite('rotation')}, readout vectors of length 1 are shifted cyclically "
+        "along the orientations of the core, each by its own angle, so that the distances between them are small. "
+        "A shift by an angle in between interpolates linearly. Angles are found with a relaxation in which all shifts "
+        "have a weight, the nearest ones the more the higher the temperature T is, which rises (schedule ramp) or is "
+        f"learned from the start (the paper's schedule). Used: {ways}. "
+    )
+    if (alignments["control"] != "none").any():
+        text += (
+            "In controls the features of every neuron were permuted before the alignment, or every feature across "
+            "neurons: what is found in them comes from the method. "
+        )
+    return text + (
+        "Surrogates, and parts of the neurons, are aligned like all neurons were, because an alignment can bring "
+        "vectors together that are none of one type."
+    )
 
 
 def _functions(functions: FunctionalBlocks) -> str:

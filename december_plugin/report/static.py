@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.methods import Method
+from december_plugin.findings.aligned_vectors import AlignedVectors
 from december_plugin.findings.cluster_functions import FunctionalBlocks, PreferredImages
 from december_plugin.findings.data import Analysis
 
@@ -180,3 +181,28 @@ def mei_confusion_picture(preferred: PreferredImages) -> Picture | None:
     blocks, title = preferred.blocks or None, preferred.title
     alt = f"Responses of neurons to each other's maximally exciting images, ordered by cluster: {title}."
     return picture(lambda: mei_confusion_figure(preferred.responses, clusters, blocks=blocks, title=title), alt)
+
+
+def alignments_picture(alignments: pd.DataFrame) -> Picture | None:
+    """Return how well alignments went."""
+    from december_plugin.plots import alignments_figure
+
+    alt = "Distances between vectors before and after each alignment, the temperature reached, and ambiguous angles."
+    return picture(lambda: alignments_figure(alignments), alt)
+
+
+def aligned_readouts_picture(aligned: AlignedVectors) -> Picture | None:
+    """Return readout vectors as they are and aligned."""
+    from december_plugin.plots import aligned_readouts_figure
+
+    settings: dict[str, Any] = {"n_orientations": aligned.n_orientations, "title": aligned.title}
+    alt = f"Readout vectors by cluster and angle, as they are and aligned: {aligned.title}."
+    return picture(lambda: aligned_readouts_figure(aligned.readouts, aligned.angles, aligned.clusters, **settings), alt)
+
+
+def cluster_centres_picture(aligned: AlignedVectors) -> Picture | None:
+    """Return the t-SNE of aligned vectors with the centres of their clusters."""
+    from december_plugin.plots import cluster_centres_figure
+
+    alt = f"t-SNE of aligned readout vectors, the centres of their clusters numbered: {aligned.title}."
+    return picture(lambda: cluster_centres_figure(aligned.coordinates.assign(label=aligned.title)), alt)

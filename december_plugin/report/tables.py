@@ -342,6 +342,42 @@ def confusion_table_of(confusion: Confusion, wording: Wording) -> Table:
     return Table(f"Neurons by cluster and type, {confusion.label}, {whose}", heads, tuple(rows), numeric)
 
 
+def alignments_table_of(alignments: pd.DataFrame) -> Table:
+    """Return what was reached by every alignment."""
+    is_said = all(phrase in label for label, phrase in zip(alignments["label"], alignments["phrase"], strict=True))
+    columns = [
+        *(
+            Column("models", "label"),
+            Column("seed", "seed", "integer"),
+            *([] if is_said else [Column("how", "phrase")]),
+        ),
+        *(Column("neurons", "n_neurons", "integer"), Column("orientations", "n_orientations", "integer")),
+        Column("equivariance error", "equivariance_error", "small"),
+        Column("temperature T", "temperature", "small"),
+        *(Column("distance before", "loss_before", "number"), Column("after", "alignment_loss", "number")),
+        Column("ambiguous angles", "ambiguous_share", "percent"),
+        Column("zero vectors", "zeros", "integer"),
+    ]
+    zeros = alignments["n_zero"].where(alignments["n_zero"] > 0)
+    return make_table(alignments.assign(zeros=zeros), "Alignments (distances between vectors of length 1)", columns)
+
+
+def alignment_comparisons_table_of(comparisons: pd.DataFrame, analysis: Analysis) -> Table:
+    """Return clusterings of aligned vectors beside those without alignment, and those of permuted features."""
+    words = {"more": "more", "less": "less", "equal": "equally", "unknown": "too few pairs"}
+    known = f"ARI to {analysis.types_name}" if analysis.types_name else "ARI to known types"
+    columns = [
+        *(Column("K", "n_clusters", "integer"), Column("aligned", "aligned"), Column("beside", "other")),
+        *(Column("ARI, aligned", "aligned_mean", "number"), Column("ARI, the other", "other_mean", "number")),
+        *(Column("difference", "difference", "signed"), Column("spread", "spread", "number")),
+        Column(f"{analysis.wording.many} agree", "words"),
+        Column(f"{known}, aligned", "aligned_types_mean", "number"),
+        Column(f"{known}, the other", "other_types_mean", "number"),
+    ]
+    frame = comparisons.assign(words=comparisons["result"].map(words))
+    return make_table(frame, "Clusters of aligned vectors beside others of the same models, at the same K", columns)
+
+
 def blocks_table_of(functions: FunctionalBlocks) -> Table:
     """Return the blocks of clusters that respond alike."""
     within = [functions.correlations[np.ix_(own, own)] for own in _positions(functions)]

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.evaluation.model_selection import CRITERIA, Criterion
+from december_plugin.findings.alignments import alignment_comparisons, alignment_evidence
 from december_plugin.findings.data import Analysis, Embedding, ReportData, SelectedConfiguration, whose_clusters
 from december_plugin.findings.left_out import left_out_notes
 from december_plugin.findings.verdict import Answer, answer, resampled_words, shown_warnings
@@ -34,6 +35,7 @@ SECTIONS = (
     ("null", "Null"),
     ("count", "How many?"),
     ("strength", "Strength"),
+    ("rotation", "Alignment"),
     ("tsne", "t-SNE"),
     ("types", "Known types"),
     ("clusters", "Clusters"),
@@ -42,7 +44,7 @@ SECTIONS = (
     ("methods", "Methods"),
 )
 # Sections that nobody misses where they were not asked for.
-ONLY_WHERE_COMPUTED = ("functions", "preferred")
+ONLY_WHERE_COMPUTED = ("rotation", "functions", "preferred")
 
 
 @dataclass
@@ -87,6 +89,7 @@ def analysis_view(number: int, analysis: Analysis, data: ReportData, payload: Pa
         "embedding": embedding_view(f"embedding-{number}", analysis, payload),
         "confusions": _confusions_view(analysis, payload),
         "clusters": _clusters_view(analysis, payload),
+        "rotation": _rotation_view(analysis),
         "functions": _functions_view(analysis),
         "preferred": _preferred_view(analysis),
     }
@@ -223,6 +226,23 @@ def _clusters_view(analysis: Analysis, payload: Payload) -> dict[str, Any] | Non
         "resampled": resampled_words(chosen),
         "n_without": int((chosen.neurons["cluster"] == NO_CLUSTER).sum()),
         "n_neurons": len(chosen.neurons),
+    }
+
+
+def _rotation_view(analysis: Analysis) -> dict[str, Any] | None:
+    alignments, aligned = analysis.alignments, analysis.aligned
+    if alignments.empty:
+        return None
+    comparisons = alignment_comparisons(analysis)
+    return {
+        "evidence": alignment_evidence(alignments, comparisons),
+        "n_orientations": int(alignments["n_orientations"].max()),
+        "picture": static.alignments_picture(alignments),
+        "table": tables.alignments_table_of(alignments),
+        "comparisons": tables.alignment_comparisons_table_of(comparisons, analysis) if len(comparisons) else None,
+        "aligned": aligned,
+        "readouts": None if aligned is None else static.aligned_readouts_picture(aligned),
+        "centres": None if aligned is None or aligned.coordinates.empty else static.cluster_centres_picture(aligned),
     }
 
 

@@ -11,8 +11,10 @@ import pandas as pd
 
 from december_plugin.evaluation.cluster_functions import cluster_blocks
 from december_plugin.evaluation.methods import Method
+from december_plugin.findings.aligned_vectors import AlignedVectors
 from december_plugin.findings.cluster_functions import FunctionalBlocks, PreferredImages
 from december_plugin.findings.data import Analysis, Confusion, Embedding, MissingItem, ReportData, SelectedConfiguration
+from december_plugin.rotation.simulation import simulated_readouts
 from december_plugin.text.entry_names import complete_settings
 
 KEY = ("dataset_fn", "dataset_hash", "model_fn", "model_hash", "trainer_fn", "trainer_hash", "clustering_hash")
@@ -255,6 +257,25 @@ def preferred(n: int = 6, **changes: Any) -> PreferredImages:
         responses=np.where(clusters[:, None] == clusters, 0.9, 0.25) + 0.1 * np.eye(10 * n),
     )
     return replace(found, **changes)
+
+
+def alignments(**changes: Any) -> pd.DataFrame:
+    """Alignments of three seeds, as ``alignments`` of the results has them, and one control."""
+    rows = [("aligned", "none", seed, 12.0 + seed, 0.95) for seed in (1, 2, 3)]
+    rows.append(("aligned (features permuted in every neuron)", "features", 1, 18.0, 1.2))
+    frame = pd.DataFrame(rows, columns=["phrase", "control", "seed", "temperature", "alignment_loss"])
+    label = "equivariant core, gaussian readout, " + frame["phrase"]
+    numbers = {"loss_before": 1.38, "ambiguous_share": 0.31, "equivariance_error": 2e-6, "n_orientations": 8}
+    return frame.assign(label=label, n_neurons=60, n_zero=0, **numbers).assign(**changes)
+
+
+def aligned() -> AlignedVectors:
+    simulated = simulated_readouts(60, n_types=6, n_features=4, noise=0.2)
+    points = np.random.default_rng(2).normal(size=(6, 2))[simulated.types]
+    points = points + 0.1 * np.random.default_rng(3).normal(size=(60, 2))
+    coordinates = pd.DataFrame({"x": points[:, 0], "y": points[:, 1], "group": simulated.types})
+    title = "Gaussian mixture, direction, aligned, K = 6, seed 1"
+    return AlignedVectors(title, simulated.readouts, -simulated.angles, 8, simulated.types, coordinates)
 
 
 def functions_table() -> pd.DataFrame:

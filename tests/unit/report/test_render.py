@@ -92,6 +92,7 @@ def test_all_sections_are_there(page: str) -> None:
     ]
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_clusters_that_respond_alike_have_a_section_where_that_was_asked_for(page: str) -> None:
     assert 'id="a1-functions"' not in page
     assert "#a1-functions" not in page
@@ -111,6 +112,48 @@ def test_clusters_that_respond_alike_have_a_section_where_that_was_asked_for(pag
     analysis = parts.analysis(functions=linear, functions_table=parts.functions_table())
     section = render_report(parts.report(analysis)).partition('<section id="a1-functions">')[2]
     assert "its linear responses, before the model" in section
+
+
+def section_of(page: str, name: str) -> str:
+    return page.partition(f'<section id="a1-{name}">')[2].partition("</section>")[0]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_images_stand_beside_the_islands_of_their_clusters() -> None:
+    page = without_scripts(render_report(parts.report(parts.analysis(preferred=parts.preferred()))))
+    section = section_of(page, "preferred")
+    assert re.findall(r"Cluster (\d) <span class=\"count\">1,234 neurons, block (\d)", section) == [
+        *(("1", "0"), ("4", "0"), ("5", "0"), ("3", "1"), ("0", "2"), ("2", "2"))
+    ]
+    assert section.count('<img class="island" src="data:image/png;base64,') == 6
+    assert 'alt="Maximally exciting images of 10 neurons of cluster 3."' in section
+    assert "0.90 to images of neurons of its own cluster and 0.25 to images of neurons of other clusters" in section
+    assert section.count('<img class="still matrix"') == 1
+    assert "Walker, E. Y. et al. Inception loops" in page
+    sizes = [len(found) for found in re.findall(r'src="data:image/png;base64,([^"]*)"', section)]
+    assert max(sizes) < 30_000
+    nothing = {"compared": pd.DataFrame(), "islands": pd.DataFrame(), "blocks": {}}
+    alone = parts.preferred(**nothing, outcome="too few neurons")
+    section = section_of(render_report(parts.report(parts.analysis(preferred=alone))), "preferred")
+    assert "is not shown: too few neurons." in section
+    assert 'class="island"' not in section
+    assert "1,234 neurons</span>" in section
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_alignments_have_a_section_with_what_is_good_and_what_is_suspicious(page: str) -> None:
+    assert 'id="a1-rotation"' not in page
+    analysis = parts.analysis(alignments=parts.alignments(), aligned=parts.aligned())
+    page = without_scripts(render_report(parts.report(analysis)))
+    assert '<li><a href="#a1-rotation">Alignment</a></li>' in page
+    section = section_of(page, "rotation")
+    assert "every feature at 8 orientations" in section
+    assert section.count('<span class="state">good</span>') == 2
+    assert section.count('<img class="still matrix"') == 3
+    assert "<td>equivariant core, gaussian readout, aligned (features permuted in every neuron)</td>" in section
+    assert "Used: aligned, aligned (features permuted in every neuron)." in section_of(page, "methods")
+    stored = section_of(render_report(parts.report(parts.analysis(alignments=parts.alignments()))), "rotation")
+    assert stored.count('<img class="still matrix"') == 1
 
 
 def test_models_of_the_same_neurons_are_compared_in_a_matrix_with_their_names() -> None:
