@@ -183,7 +183,8 @@ class Alignment(dj.Computed):
 
     def make_fetch(self, key: dict[str, Any]) -> tuple[str]:
         """Return, packed, the settings, the configurations and the neurons."""
-        recipe = recipe_of_row((self.alignment_settings_table & key).fetch1())
+        (row,) = (self.alignment_settings_table & key).fetch(as_dict=True)  # fetch1 makes NaN of NULL
+        recipe = recipe_of_row(row)
         fetched = {
             "recipe": recipe.as_settings(),
             "config": full_config(self.nnfabrik, key, trainer=False),
