@@ -9,7 +9,8 @@ december_worker_rights() {
         __test_performance__session __feature_covariance __alignment __alignment__session \
         __cluster_assignment __cluster_assignment__session \
         __seed_agreement __label_agreement __consensus __consensus__cluster __consensus__session __cluster_quality \
-        __within_model_stability __cluster_confusion __surrogate_agreement __configuration_agreement seed_set configuration_pair; do
+        __within_model_stability __cluster_confusion __surrogate_agreement __configuration_agreement __mei __mei__neuron \
+        __mei_confusion seed_set configuration_pair; do
         echo "$table:INSERT"
     done
     echo "~external_minio:INSERT, UPDATE"

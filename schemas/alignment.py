@@ -120,7 +120,9 @@ class AlignmentSettings(dj.Lookup):
 
 def recipe_of_row(row: Mapping[str, Any]) -> AlignmentRecipe:
     """Return the recipe of a row of ``AlignmentSettings``."""
-    return AlignmentRecipe(**{name: row[column] for name, column in COLUMNS.items()})
+    # DataJoint fetches a null of several rows as NaN.
+    values = {name: row[column] for name, column in COLUMNS.items()}
+    return AlignmentRecipe(**{name: None if value != value else value for name, value in values.items()})
 
 
 class Alignment(dj.Computed):

@@ -27,7 +27,13 @@ from december_plugin.schemas.clustering_vectors import ClusteringVectors
 from december_plugin.schemas.feature_covariance import SEED
 from december_plugin.schemas.serialization import decode_blob, encode_blob
 from december_plugin.schemas.stored_labels import assigned_labels
-from december_plugin.schemas.stored_models import build_trained, full_config, neurons_of, stored_state_dict
+from december_plugin.schemas.stored_models import (
+    build_trained,
+    full_config,
+    model_function_of,
+    neurons_of,
+    stored_state_dict,
+)
 
 OF_METHOD = "confusion_clusterings IS NULL OR FIND_IN_SET(method, confusion_clusterings)"
 
@@ -154,7 +160,7 @@ class ClusterConfusion(dj.Computed):
         clusters = np.unique(labels[labels != NO_CLUSTER])
         places = np.where(labels == NO_CLUSTER, NO_CLUSTER, np.searchsorted(clusters, labels))
         means = cluster_means(embeddings.vectors, places)
-        n_orientations = orientations_of(config["model_fn"], config["model_config"])
+        n_orientations = self._orientations(key, config)
         if means.shape[1] % n_orientations:
             raise EmbeddingError(
                 f"the model has {n_orientations} orientations, but its readout vectors have {means.shape[1]} entries, "
@@ -180,6 +186,13 @@ class ClusterConfusion(dj.Computed):
     def make_insert(self, key: dict[str, Any], row: dict[str, Any]) -> None:
         """Insert the entry."""
         self.insert1({**key, **row})
+
+    def _orientations(self, key: Mapping[str, Any], config: Mapping[str, Any]) -> int:
+        """Return the number of orientations of the model's core; of a lab's own function, that of its alignment."""
+        known = orientations_of(*model_function_of(config["model_fn"], config["model_config"]))
+        of_model = {name: key[name] for name in self.trained_model_table.primary_key}
+        aligned = (self.vectors.alignment & of_model).fetch("n_orientations", limit=1)
+        return int(aligned[0]) if len(aligned) else known
 
     def _labels(self, key: Mapping[str, Any], embeddings: Any) -> np.ndarray:
         """Return the cluster of every neuron of the model, (N,) int64, -1 for those that the clustering has not."""

@@ -23,6 +23,7 @@ from december_plugin.schemas.clustering_vectors import ClusteringVectors
 from december_plugin.schemas.clusters import ClusterAssignment, Clustering, NeuronCluster
 from december_plugin.schemas.configurations import ConfigurationAgreement, ConfigurationPair
 from december_plugin.schemas.consensus import Consensus
+from december_plugin.schemas.exciting_images import Mei, MeiConfusion, MeiSettings
 from december_plugin.schemas.feature_covariance import FeatureCovariance
 from december_plugin.schemas.known_types import KnownTypes, LabelAgreement
 from december_plugin.schemas.migration import check_current
@@ -135,6 +136,10 @@ class DecemberTables:
         Comparisons of clusters by what they compute that are asked for.
     ClusterConfusion
         Which clusters of one model compute the same thing.
+    MeiSettings
+        Maximally exciting images that are asked for.
+    Mei, MeiConfusion
+        Images of the neurons of each cluster of one model, and how neurons respond to each other's.
     Pool, PoolWorker, PoolJob
         Pools of workers, workers with their heartbeats, and what happened to jobs.
     StoreIdentity
@@ -169,6 +174,9 @@ class DecemberTables:
     WithinModelStability: Any
     ClusterConfusionSettings: Any
     ClusterConfusion: Any
+    MeiSettings: Any
+    Mei: Any
+    MeiConfusion: Any
     Pool: Any
     PoolWorker: Any
     PoolJob: Any
@@ -192,6 +200,8 @@ class DecemberTables:
             self.ClusterConfusion,
             self.SurrogateAgreement,
             self.ConfigurationAgreement,
+            self.Mei,
+            self.MeiConfusion,
         )
 
     @property
@@ -259,7 +269,7 @@ def december_tables(
         trained_model = bind(trained_model_template(), opened, context, **settings)
     else:
         trained_model = _planned_only(_check_trained_model(trained_model), plan, lab.Relocation)
-    context["TrainedModel"] = trained_model
+    context |= {"TrainedModel": trained_model, "TrainingPlan": plan}
     patterns = {"december_trainers": tuple(december_trainers), "equivariant_models": tuple(equivariant_models)}
     evaluations = _declare_evaluations(opened, context, lab, **patterns)
     pools = {table.__name__: bind(table, opened, context) for table in (Pool, PoolWorker, PoolJob, StoreIdentity)}
@@ -296,6 +306,7 @@ def _declare_evaluations(
     pairs = bind(ConfigurationPair, schema, context)
     resampling = bind(Resampling, schema, context)
     confusions = bind(ClusterConfusionSettings, schema, context)
+    images = bind(MeiSettings, schema, context)
     lookups = {
         "AlignmentSettings": alignments,
         "Clustering": clustering,
@@ -306,6 +317,7 @@ def _declare_evaluations(
         "ConfigurationPair": pairs,
         "Resampling": resampling,
         "ClusterConfusionSettings": confusions,
+        "MeiSettings": images,
     }
     context = {**context, **lookups}
     others = {"clustering_table": clustering, "nnfabrik": lab, "december_trainers": december_trainers}
@@ -328,6 +340,9 @@ def _declare_evaluations(
     context["ClusterAssignment"] = assignment
     assignments = {"cluster_assignment_table": assignment}
     readouts = {**assignments, **models, "clustering_table": clustering, "vectors": vectors, "nnfabrik": lab}
+    tested = {"test_performance_table": performance, "training_plan_table": context["TrainingPlan"]}
+    mei = bind(Mei, schema, context, settings_table=images, **tested, **readouts)
+    context["Mei"] = mei
     return {
         **lookups,
         "TrainingSummary": bind(TrainingSummary, schema, context, **models),
@@ -351,6 +366,8 @@ def _declare_evaluations(
         "ClusterQuality": bind(ClusterQuality, schema, context, **readouts),
         "WithinModelStability": bind(WithinModelStability, schema, context, resampling_table=resampling, **readouts),
         "ClusterConfusion": bind(ClusterConfusion, schema, context, settings_table=confusions, **readouts),
+        "Mei": mei,
+        "MeiConfusion": bind(MeiConfusion, schema, context, mei_table=mei, settings_table=images, **readouts),
         "SurrogateAgreement": bind(
             SurrogateAgreement, schema, context, surrogate_table=surrogate, seed_set_table=sets, **readouts
         ),

@@ -103,15 +103,49 @@ class Ascended:
         One of :data:`ENDINGS` for each image, (n,); "dead": no gradient where it started, where it has stayed.
     n_steps
         Evaluations after the first, (n,) int64.
-    is_finite
-        Whether activity and gradient were finite where it started, (n,) bool.
     """
 
     images: Tensor
     activities: Tensor
     endings: np.ndarray
     n_steps: np.ndarray
-    is_finite: np.ndarray
+
+
+@dataclass(frozen=True)
+class Start:
+    """What images are before their ascent.
+
+    Attributes
+    ----------
+    images
+        (n, *image_shape), of the norm that is asked for.
+    activities, gradients
+        Of the objectives, (n,) and (n, *image_shape).
+    is_finite
+        Whether both are finite, (n,) bool.
+    is_dead
+        Whether the activity changes with no pixel, (n,) bool.
+    """
+
+    images: Tensor
+    activities: Tensor
+    gradients: Tensor
+    is_finite: Tensor
+    is_dead: Tensor
+
+    @classmethod
+    def of(cls, objective: Objective, starts: Tensor, canvas: Canvas, settings: AscentSettings) -> Start:
+        """Evaluate the objectives once; parameters as those of :func:`ascend`."""
+        images = canvas.with_norm(starts, norm_of(canvas, settings))
+        activities, gradients = _evaluated(objective, images, torch.arange(len(starts), device=images.device))
+        slopes = gradients.flatten(start_dim=1)
+        is_finite = torch.isfinite(activities) & torch.isfinite(slopes).all(dim=1)
+        return cls(images, activities, gradients, is_finite, is_finite & (slopes == 0).all(dim=1))
+
+
+def norm_of(canvas: Canvas, settings: AscentSettings) -> float:
+    """Return the norm of the images about grey."""
+    return canvas.usual_norm if settings.norm is None else settings.norm
 
 
 class FrequencyFilter:
@@ -160,19 +194,16 @@ def ascend(objective: Objective, starts: Tensor, canvas: Canvas, settings: Ascen
         What images may be.
     """
     n = len(starts)
-    norm = canvas.usual_norm if settings.norm is None else settings.norm
+    norm = norm_of(canvas, settings)
     filtered = FrequencyFilter(canvas.size, settings.frequency_power, settings.highest_frequency)
-    images = canvas.with_norm(starts, norm)
-    everyone = torch.arange(n, device=images.device)
-    activities, gradients = _evaluated(objective, images, everyone)
-    is_finite = torch.isfinite(activities) & torch.isfinite(gradients.flatten(start_dim=1)).all(dim=1)
-    is_dead = is_finite & (gradients.flatten(start_dim=1) == 0).all(dim=1)
+    start = Start.of(objective, starts, canvas, settings)
+    images, activities, gradients = start.images, start.activities, start.gradients
     steps = torch.full((n,), settings.step, dtype=images.dtype, device=images.device)
     started = activities.clone()
     history = activities[:, None].expand(-1, settings.patience).clone()
     n_steps, endings = np.zeros(n, dtype=np.int64), np.full(n, MAX_STEPS, dtype="<U9")
-    endings[is_dead.cpu().numpy()] = DEAD
-    active = everyone[is_finite & ~is_dead]
+    endings[start.is_dead.cpu().numpy()] = DEAD
+    active = torch.nonzero(start.is_finite & ~start.is_dead)[:, 0]
     for step in range(settings.max_steps):
         if not len(active):
             break
@@ -191,7 +222,7 @@ def ascend(objective: Objective, starts: Tensor, canvas: Canvas, settings: Ascen
         flat |= steps[active] < SHORTEST_STEP
         endings[active[flat].cpu().numpy()] = CONVERGED
         active = active[~flat]
-    return Ascended(images, activities, endings, n_steps, is_finite.cpu().numpy())
+    return Ascended(images, activities, endings, n_steps)
 
 
 def _evaluated(objective: Objective, images: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from december_plugin.embeddings.batches import evaluating
 from december_plugin.embeddings.neuron_ids import NeuronIds, whole_numbers
 from december_plugin.errors import SettingsError, StimulusError
-from december_plugin.insilico.ascent import DEAD, Ascended, AscentSettings, FrequencyFilter, ascend
+from december_plugin.insilico.ascent import DEAD, Ascended, AscentSettings, FrequencyFilter, Objective, Start, ascend
 from december_plugin.insilico.canvas import Canvas
 from december_plugin.insilico.responses import NeuronResponses
 from december_plugin.text.array_repr import ArrayRepr
@@ -201,8 +201,10 @@ def maximally_exciting_images(
     with population_of(models, wanted, neuron_ids, canvas) as population:
         size = batch_size_of(batch_size, population.device)
         n_together = max(1, VALUES_AT_ONCE // (settings.n_starts * math.prod(canvas.image_shape)))
-        parts = [_ascended(population, rows, size, settings) for rows in torch.arange(len(wanted)).split(n_together)]
-    return _best(_joined(parts), wanted, canvas, settings, dead)
+        together = torch.arange(len(wanted)).split(n_together)
+        _check_starts(population, together, size, settings, dead)  # of all, before a long ascent
+        parts = [_ascended(population, rows, size, settings) for rows in together]
+    return _best(_joined(parts), wanted, canvas, settings)
 
 
 @contextmanager
@@ -269,12 +271,36 @@ class _OfOnePart(torch.autograd.Function):
 def _ascended(population: Population, rows: Tensor, size: int, settings: AscentSettings) -> Ascended:
     """Raise the responses of some neurons of a population, (n,) int64, from all their starts."""
     starts = _starts(population.neurons.take(rows.numpy()), population.canvas, settings).to(population.device)
+    return ascend(_objective(population, rows, size, settings), starts, population.canvas, settings)
+
+
+def _objective(population: Population, rows: Tensor, size: int, settings: AscentSettings) -> Objective:
     neurons = rows.repeat_interleave(settings.n_starts).to(population.device)
 
     def objective(images: Tensor, which: Tensor) -> Tensor:
         return in_parts(population, images, neurons[which], size)
 
-    return ascend(objective, starts, population.canvas, settings)
+    return objective
+
+
+def _check_starts(
+    population: Population, together: Sequence[Tensor], size: int, settings: AscentSettings, dead: str
+) -> None:
+    """Refuse neurons that are not finite or, unless they are kept, dead at all their starts."""
+    found = []
+    for rows in together:
+        starts = _starts(population.neurons.take(rows.numpy()), population.canvas, settings).to(population.device)
+        start = Start.of(_objective(population, rows, size, settings), starts, population.canvas, settings)
+        found.append(torch.stack([start.is_finite, start.is_dead]).cpu())
+    is_finite, is_dead = torch.cat(found, dim=1).reshape(2, len(population.neurons), settings.n_starts).numpy()
+    _check_finite(is_finite, population.neurons)
+    all_dead = is_dead.all(axis=1)
+    if dead == RAISE and all_dead.any():
+        raise StimulusError(
+            f"{_named(population.neurons, all_dead)}: the response changes with none of the {settings.n_starts} noise "
+            'images, so none can be made better. Leave such neurons out, or say dead="keep". Where responses are 0 to '
+            "much of what is shown, more starts (n_starts) or another norm may help."
+        )
 
 
 def _joined(parts: Sequence[Ascended]) -> Ascended:
@@ -284,7 +310,6 @@ def _joined(parts: Sequence[Ascended]) -> Ascended:
         activities=torch.cat([part.activities.cpu() for part in parts]),
         endings=np.concatenate([part.endings for part in parts]),
         n_steps=np.concatenate([part.n_steps for part in parts]),
-        is_finite=np.concatenate([part.is_finite for part in parts]),
     )
 
 
@@ -354,25 +379,15 @@ def _starts(neurons: NeuronIds, canvas: Canvas, settings: AscentSettings) -> Ten
     return canvas.grey + filtered(torch.from_numpy(noise).flatten(end_dim=1))
 
 
-def _best(
-    ascended: Ascended, neurons: NeuronIds, canvas: Canvas, settings: AscentSettings, dead: str
-) -> ExcitingImages:
+def _best(ascended: Ascended, neurons: NeuronIds, canvas: Canvas, settings: AscentSettings) -> ExcitingImages:
     shape = (len(neurons), settings.n_starts)
-    _check_finite(ascended.is_finite.reshape(shape), neurons)
     activities = ascended.activities.double().numpy().reshape(shape)
     endings = ascended.endings.reshape(shape)
     best = np.where(endings == DEAD, -np.inf, activities).argmax(axis=1)
     rows = np.arange(len(neurons)) * settings.n_starts + best
     images = ascended.images[torch.from_numpy(rows)].float()
     is_dead = (endings == DEAD).all(axis=1)
-    if is_dead.any():
-        if dead == RAISE:
-            raise StimulusError(
-                f"{_named(neurons, is_dead)}: the response changes with none of the {settings.n_starts} noise images, "
-                'so none can be made better. Leave such neurons out, or say dead="keep". Where responses are 0 to much '
-                "of what is shown, more starts (n_starts) or another norm may help."
-            )
-        images[torch.from_numpy(is_dead)] = canvas.grey
+    images[torch.from_numpy(is_dead)] = canvas.grey
     return ExcitingImages(
         images=images.numpy(),
         neuron_ids=neurons,

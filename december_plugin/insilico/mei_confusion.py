@@ -139,6 +139,24 @@ def mei_confusion(
     )
 
 
+def fits_when_turned(exciting: ExcitingImages, *, most_outside: float = MOST_OUTSIDE) -> npt.NDArray[np.bool_]:
+    """Return which images (N,) can be turned: all square ones, and others that are small enough.
+
+    Parameters
+    ----------
+    exciting
+        The images; not of models of movies.
+    most_outside
+        As of :func:`mei_confusion`, which refuses the others.
+    """
+    canvas = exciting.canvas
+    if canvas.size[0] == canvas.size[1]:
+        return np.ones(len(exciting), dtype=bool)
+    images = canvas.checked_images(exciting.images)
+    images = moved(images, shifts_to_the_middle(images, grey=canvas.grey), grey=canvas.grey)
+    return np.asarray((share_outside_the_circle(images, grey=canvas.grey) <= most_outside).numpy())
+
+
 class _Shown:
     """Images about the middle that are shown, turned and moved, to all neurons of a population."""
 

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from december_plugin.embeddings.batches import forward_replaced
+from december_plugin.embeddings.batches import evaluating, forward_replaced
 from december_plugin.embeddings.probes import noise_images
 from december_plugin.embeddings.readout_vectors import readout_vectors
-from december_plugin.embeddings.received_features import Reading
+from december_plugin.embeddings.received_features import Reading, like_parameters
 from december_plugin.errors import DecemberError, EmbeddingError, StimulusError
 from december_plugin.insilico.canvas import Canvas
 from december_plugin.insilico.windows import Windows
@@ -219,6 +219,46 @@ def noise_on(canvas: Canvas, n: int) -> Tensor:
     return canvas.with_norm(torch.from_numpy(canvas.grey + noise).float(), canvas.usual_norm)
 
 
+def frames_seen(model: nn.Module, data_key: str, shape: tuple[int, ...], grey: float, spread: float) -> int:
+    """Return how many frames of a clip a model's last prediction depends on, that of the last frame included.
+
+    Parameters
+    ----------
+    model, data_key
+        As of :class:`NeuronResponses`; the mode of each of the model's modules is as before afterwards.
+    shape
+        (channels, frames, height, width) of a clip that is longer than is to be expected.
+    grey, spread
+        Mean and standard deviation of its noise.
+
+    Returns
+    -------
+    int
+        At most the number of frames of the clip.
+
+    Raises
+    ------
+    StimulusError
+        If the model cannot take such clips, or its responses change with none of the frames.
+    """
+    noise = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0)) * spread + grey
+    clip = like_parameters(model, noise).requires_grad_()
+    with evaluating(model), torch.enable_grad(), _unshifted(model, data_key, 1) as extras:
+        try:
+            last = model(clip, data_key=data_key, **extras)[:, -1]
+        except UNFIT as error:
+            raise StimulusError(
+                f"{type(model).__name__} cannot be shown clips of shape {shape} in session {data_key!r}: {error}"
+            ) from error
+        (slopes,) = torch.autograd.grad(last.sum(), clip)
+    seen = torch.nonzero(slopes.abs().sum(dim=(0, 1, 3, 4)))
+    if not len(seen):
+        raise StimulusError(
+            f"the responses of {type(model).__name__} in session {data_key!r} change with no frame of a clip of noise."
+        )
+    return int(shape[1] - seen[0])
+
+
 def _readout_of(model: nn.Module, data_key: str) -> nn.Module:
     readouts = getattr(model, "readout", None)
     keys: Sequence[str] = list(readouts) if isinstance(readouts, nn.ModuleDict) else []
@@ -269,11 +309,25 @@ def _unshifted(model: nn.Module, data_key: str, n: int) -> Iterator[dict[str, Te
     if not isinstance(shifters, nn.Module) or (isinstance(shifters, nn.ModuleDict) and not len(shifters)):
         yield {}
         return
+    first = next((layer for layer in shifters.modules() if isinstance(layer, nn.Linear)), None)
+    pupil = next(model.parameters()).new_zeros(n, PUPIL if first is None else first.in_features)
+    if isinstance(shifters, nn.ModuleDict) and data_key not in shifters:
+        shifters[data_key] = _NoShift()
+        try:
+            yield {"pupil_center": pupil}
+        finally:
+            del shifters[data_key]
+        return
     shifter = shifters[data_key] if isinstance(shifters, nn.ModuleDict) else shifters
-    first = next((layer for layer in shifter.modules() if isinstance(layer, nn.Linear)), None)
-    parameter = next(model.parameters())
     hook = shifter.register_forward_hook(lambda module, given, shift: torch.zeros_like(shift))
     try:
-        yield {"pupil_center": parameter.new_zeros(n, PUPIL if first is None else first.in_features)}
+        yield {"pupil_center": pupil}
     finally:
         hook.remove()
+
+
+class _NoShift(nn.Module):
+    """The shifter of a session that has none in a model that has shifters."""
+
+    def forward(self, pupil: Tensor, *_: Any, **__: Any) -> Tensor:
+        return pupil.new_zeros(len(pupil), PUPIL)

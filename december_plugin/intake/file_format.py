@@ -177,6 +177,7 @@ class ImportContent(StrictModel):
     surrogates: Any = None
     stability: Any = None
     cluster_confusion: Any = None
+    exciting_images: Any = None
 
 
 SECTIONS = tuple(ImportContent.model_fields)

@@ -27,6 +27,7 @@ from typing import Any
 from december_plugin.evaluation.cluster_functions_settings import ClusterFunctionsSettings
 from december_plugin.evaluation.stability_settings import StabilitySettings
 from december_plugin.evaluation.surrogate_settings import SurrogateSettings
+from december_plugin.insilico.exciting_images_settings import ExcitingImagesSettings
 from december_plugin.intake.file_format import ImportFileError, checked_content, read_source
 from december_plugin.intake.models import ImportedModel, read_models
 from december_plugin.sweeps.parse import ClusteringEntry, parse_evaluations
@@ -44,7 +45,7 @@ class Import:
     ----------
     models
         The trained models.
-    clusterings, surrogates, stability, cluster_confusion
+    clusterings, surrogates, stability, cluster_confusion, exciting_images
         What is done with them.
     source
         The file, for mistakes that only the tables show.
@@ -55,6 +56,7 @@ class Import:
     surrogates: tuple[SurrogateSettings, ...] = ()
     stability: tuple[StabilitySettings, ...] = ()
     cluster_confusion: tuple[ClusterFunctionsSettings, ...] = ()
+    exciting_images: tuple[ExcitingImagesSettings, ...] = ()
     source: Source | None = field(default=None, repr=False)
 
 
@@ -116,6 +118,7 @@ def parse_import(content: Any, *, folder: str | Path = ".", source: Source | Non
         surrogates=asked.surrogates,
         stability=asked.stability,
         cluster_confusion=asked.cluster_confusion,
+        exciting_images=asked.exciting_images,
         source=source,
     )
 

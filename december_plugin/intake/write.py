@@ -140,6 +140,7 @@ def _as_sweep(found: Import) -> Sweep:
         surrogates=found.surrogates,
         stability=found.stability,
         cluster_confusion=found.cluster_confusion,
+        exciting_images=found.exciting_images,
         source=found.source,
     )
 

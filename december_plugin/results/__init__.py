@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from december_plugin.results.confusion import confusion_frame as confusion_frame
     from december_plugin.results.consensus import consensus_frame as consensus_frame
     from december_plugin.results.consensus import consensus_table as consensus_table
+    from december_plugin.results.exciting_images import exciting_images as exciting_images
+    from december_plugin.results.exciting_images import exciting_neurons as exciting_neurons
+    from december_plugin.results.exciting_images import mei_confusion as mei_confusion
     from december_plugin.results.export import export_tables as export_tables
     from december_plugin.results.figure_frames import datasets_frame as datasets_frame
     from december_plugin.results.figure_frames import embeddings_frame as embeddings_frame
@@ -42,6 +45,7 @@ _NAMES = {
     "configurations": ["configuration_table"],
     "confusion": ["confusion_frame"],
     "consensus": ["consensus_frame", "consensus_table"],
+    "exciting_images": ["exciting_images", "exciting_neurons", "mei_confusion"],
     "export": ["export_tables"],
     "figure_frames": ["datasets_frame", "embeddings_frame", "measures_frame", "performance_frame", "restarts_frame"],
     "nulls": ["null_table"],

@@ -16,6 +16,7 @@ from december_plugin.results.assignments import assignment_frame
 from december_plugin.results.cluster_counts import choose_cluster_count, cluster_count_table
 from december_plugin.results.cluster_functions import PAIR, cluster_pairs
 from december_plugin.results.consensus import consensus_frame, consensus_table
+from december_plugin.results.exciting_images import exciting_neurons
 from december_plugin.results.nulls import null_table
 from december_plugin.results.performance import stored_columns
 from december_plugin.results.queries import configuration_key
@@ -68,6 +69,7 @@ def export_tables(
         ExportTable("consensus", lambda: iter([reader.consensus()])),
         ExportTable("stability", lambda: iter([reader.stability()])),
         ExportTable("cluster_confusion", lambda: iter([reader.cluster_confusion()])),
+        ExportTable("exciting_images", lambda: iter([reader.exciting_images()])),
         ExportTable("trainings", lambda: iter([trainings])),
         ExportTable("consensus_neurons", reader.consensus_neurons),
         ExportTable("assignments", reader.assignments),
@@ -125,6 +127,12 @@ class _Reader:
         found = found.rename(columns={"threshold": "confusion_threshold"})
         found = found.merge(self.agreement[[*self.key, *SUMMARY]], on=self.key)
         return found[[*SUMMARY, "seed", "confusion_responses", "confusion_threshold", *PAIR]]
+
+    def exciting_images(self) -> pd.DataFrame:
+        """Return the neurons whose maximally exciting images workers have found, without the images."""
+        columns = ["mei_hash", "mei_models", *NEURON, "cluster", "rank", "test_correlation", "response", "ending"]
+        found = exciting_neurons(self.tables).merge(self.agreement[[*self.key, *SUMMARY]], on=self.key)
+        return found[[*SUMMARY, "seed", *columns]]
 
     def consensus_neurons(self) -> Iterator[pd.DataFrame]:
         columns = ["configuration", *NEURON, "cluster", "stability", "n_seeds", "confidence", "margin"]

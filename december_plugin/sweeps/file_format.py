@@ -120,6 +120,7 @@ class SweepContent(StrictModel):
     surrogates: Any = None  # see december_plugin.sweeps.surrogates
     stability: Any = None  # see december_plugin.sweeps.stability
     cluster_confusion: Any = None  # see december_plugin.sweeps.cluster_functions
+    exciting_images: Any = None  # see december_plugin.sweeps.exciting_images
 
 
 SECTIONS = tuple(SweepContent.model_fields)

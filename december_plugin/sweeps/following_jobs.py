@@ -20,6 +20,7 @@ from december_plugin.imports.stored_names import NEURONS as IMPORTED_NEURONS
 from december_plugin.schemas.cluster_functions import confusion_row
 from december_plugin.schemas.clusters import clustering_hash
 from december_plugin.schemas.configurations import DIFFERS
+from december_plugin.schemas.exciting_images import mei_row
 from december_plugin.schemas.nulls import surrogate_row
 from december_plugin.schemas.stability import resampling_row
 from december_plugin.sweeps.parse import Sweep
@@ -30,7 +31,7 @@ GROUPS = {
     CLUSTERINGS: ("ClusterAssignment",),
     EVALUATIONS: (
         *("TrainingSummary", "TestPerformance", "FeatureCovariance", "SeedAgreement", "Consensus", "ClusterQuality"),
-        *("WithinModelStability", "ClusterConfusion", "ConfigurationAgreement"),
+        *("WithinModelStability", "ClusterConfusion", "ConfigurationAgreement", "Mei", "MeiConfusion"),
     ),
     NULL: ("SurrogateAgreement",),
 }
@@ -167,6 +168,9 @@ class _Jobs:
         rows = [(False, row) for row in tables.ClusterConfusionSettings.fetch(as_dict=True)]
         rows += [(True, confusion_row(**asdict(each))) for each in sweep.cluster_confusion]
         self.confusions = _asked(rows, "confusion_hash", "confusion_clusterings")
+        rows = [(False, row) for row in tables.MeiSettings.fetch(as_dict=True)]
+        rows += [(True, mei_row(**asdict(each))) for each in sweep.exciting_images]
+        self.images = _asked(rows, "mei_hash", "mei_clusterings")
         self.covered, self.tested = (
             _by_models(table & {"dataset_fn": IMPORTED_NEURONS})
             for table in (tables.FeatureCovariance, tables.TestPerformance)
@@ -267,6 +271,14 @@ class _Jobs:
                 )
                 for each, asked in itertools.product(self.configurations, self.resamplings)
                 if asked.is_of(each.clustering.method)
+            }
+        if name in ("Mei", "MeiConfusion"):
+            return {
+                _values({**each.key, "mei_hash": asked.name}): len(
+                    each.models.brought(each.clustering.is_new or asked.is_new)
+                )
+                for each, asked in itertools.product(self.configurations, self.images)
+                if asked.is_of(each.clustering.method) and each.models.key["dataset_fn"] != IMPORTED_NEURONS
             }
         number = _Models.pairs if name == "SeedAgreement" else lambda models, is_new: len(models.brought(is_new))
         return {_values(each.key): number(each.models, each.clustering.is_new) for each in self.configurations}

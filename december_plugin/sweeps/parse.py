@@ -42,8 +42,10 @@ from december_plugin.errors import SettingsError, UnknownSettingError
 from december_plugin.evaluation.cluster_functions_settings import ClusterFunctionsSettings
 from december_plugin.evaluation.stability_settings import StabilitySettings
 from december_plugin.evaluation.surrogate_settings import SurrogateSettings
+from december_plugin.insilico.exciting_images_settings import ExcitingImagesSettings
 from december_plugin.sweeps import functions
 from december_plugin.sweeps.cluster_functions import read_cluster_confusion
+from december_plugin.sweeps.exciting_images import read_exciting_images
 from december_plugin.sweeps.file_format import SECTIONS, ClusteringItem, content_mistakes
 from december_plugin.sweeps.source import SweepError, read_source
 from december_plugin.sweeps.stability import read_stability
@@ -53,12 +55,8 @@ from december_plugin.text.yaml_reader import Mistake, Source
 from december_plugin.validation.checks import expand_preset
 
 MAX_COMMENT_LENGTH = 256
-EVALUATIONS = (
-    "clusterings",
-    "surrogates",
-    "stability",
-    "cluster_confusion",
-)  # sections that say what is done with trained models
+# Sections that say what is done with trained models.
+EVALUATIONS = ("clusterings", "surrogates", "stability", "cluster_confusion", "exciting_images")
 MAX_CELLS = 3  # combinations of a grid that are named where many have the same mistake
 
 
@@ -95,6 +93,7 @@ class Sweep:
     surrogates: tuple[SurrogateSettings, ...] = ()
     stability: tuple[StabilitySettings, ...] = ()
     cluster_confusion: tuple[ClusterFunctionsSettings, ...] = ()
+    exciting_images: tuple[ExcitingImagesSettings, ...] = ()
     source: Source | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -421,6 +420,7 @@ def parse_sweep(content: Any, *, folder: Path | None = None, source: Source | No
     surrogates = read_surrogates(content, reader.wrong)
     stability = read_stability(content, reader.wrong)
     cluster_confusion = read_cluster_confusion(content, reader.wrong)
+    exciting_images = read_exciting_images(content, reader.wrong)
     if reader.mistakes:
         raise SweepError(reader.mistakes, source)
     return Sweep(
@@ -432,6 +432,7 @@ def parse_sweep(content: Any, *, folder: Path | None = None, source: Source | No
         surrogates=surrogates,
         stability=stability,
         cluster_confusion=cluster_confusion,
+        exciting_images=exciting_images,
         source=source,
     )
 
@@ -443,7 +444,7 @@ class Evaluations(NamedTuple):
     ----------
     clusterings
         With their places in the file.
-    surrogates, stability, cluster_confusion
+    surrogates, stability, cluster_confusion, exciting_images
         What is asked for.
     mistakes
         What is wrong with the sections.
@@ -453,6 +454,7 @@ class Evaluations(NamedTuple):
     surrogates: tuple[SurrogateSettings, ...]
     stability: tuple[StabilitySettings, ...]
     cluster_confusion: tuple[ClusterFunctionsSettings, ...]
+    exciting_images: tuple[ExcitingImagesSettings, ...]
     mistakes: list[Mistake]
 
 
@@ -466,6 +468,7 @@ def parse_evaluations(content: Mapping[str, Any]) -> Evaluations:
         surrogates=read_surrogates(reader.content, reader.wrong),
         stability=read_stability(reader.content, reader.wrong),
         cluster_confusion=read_cluster_confusion(reader.content, reader.wrong),
+        exciting_images=read_exciting_images(reader.content, reader.wrong),
         mistakes=reader.mistakes,
     )
 

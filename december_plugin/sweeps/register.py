@@ -28,7 +28,7 @@ class RegistrationResult:
     ----------
     new, existing
         Number of rows, by table.
-    plan, clusterings, surrogates, resamplings, cluster_confusions
+    plan, clusterings, surrogates, resamplings, cluster_confusions, exciting_images
         Keys.
     comments
         Comments that differ between the sweep and the tables; those without ``kept_because`` were replaced.
@@ -43,6 +43,7 @@ class RegistrationResult:
     surrogates: list[dict[str, Any]] = field(default_factory=list)
     resamplings: list[dict[str, Any]] = field(default_factory=list)
     cluster_confusions: list[dict[str, Any]] = field(default_factory=list)
+    exciting_images: list[dict[str, Any]] = field(default_factory=list)
     comments: list[Comment] = field(default_factory=list)
     same_comments: list[SameComment] = field(default_factory=list)
 
@@ -248,6 +249,7 @@ def write_evaluations(sweep: Sweep, written: RegistrationResult, *, tables: Any)
     written.surrogates = _write_asked(sweep.surrogates, tables.Surrogate(), written)
     written.resamplings = _write_asked(sweep.stability, tables.Resampling(), written)
     written.cluster_confusions = _write_asked(sweep.cluster_confusion, tables.ClusterConfusionSettings(), written)
+    written.exciting_images = _write_asked(sweep.exciting_images, tables.MeiSettings(), written)
 
 
 def _write_asked(asked: Sequence[Any], table: Any, written: RegistrationResult) -> list[dict[str, Any]]:

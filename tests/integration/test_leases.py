@@ -294,7 +294,8 @@ def test_tables_are_chosen_by_name_or_kind(lab):
     def names(**choice):
         return [table.__name__ for table in choose_tables(lab.tables, **choice)]
 
-    assert names(only=("gpu",)) == ["TrainedModel", "TestPerformance", "FeatureCovariance"]
+    on_gpus = ["TrainedModel", "TestPerformance", "FeatureCovariance", "Mei", "MeiConfusion"]
+    assert names(only=("gpu",)) == on_gpus
     assert names(skip=("gpu",)) == [
         "TrainingSummary",
         "Alignment",

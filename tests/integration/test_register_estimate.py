@@ -206,6 +206,8 @@ stability:
 cluster_confusion:
   - {threshold: 0.2}
   - {responses: images, clusterings: [kmeans]}
+exciting_images:
+  - {per_cluster: 1, max_steps: 2, n_starts: 1}
 """
 
 

@@ -195,6 +195,8 @@ def test_worker_fills_the_tables(computed: Lab) -> None:
         "ClusterConfusion": 0,
         "SurrogateAgreement": 0,
         "ConfigurationAgreement": 1,
+        "Mei": 0,
+        "MeiConfusion": 0,
     }
     assert computed.execute("SELECT COUNT(*) FROM december.`~jobs`") == ((0,),)
     assert computed.execute("SELECT DISTINCT job_state FROM december.pool_job") == (("done",),)

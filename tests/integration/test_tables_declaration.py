@@ -18,8 +18,8 @@ OURS += ("SeedAgreement", "KnownTypes", "LabelAgreement", "TestPerformance", "Tr
 OURS += ("SeedCount", "SeedSet", "Surrogate", "SurrogateAgreement", "ClusterQuality", "Consensus")
 OURS += ("Pool", "PoolWorker", "PoolJob", "StoreIdentity", "Relocation", "FeatureCovariance")
 OURS += ("ConfigurationPair", "ConfigurationAgreement", "Resampling", "WithinModelStability")
-OURS += ("ClusterConfusionSettings", "ClusterConfusion")
 OURS += ("AlignmentSettings", "Alignment")
+OURS += ("ClusterConfusionSettings", "ClusterConfusion", "MeiSettings", "Mei", "MeiConfusion")
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,8 @@ def test_all_tables_are_in_the_schema_and_in_the_namespace(lab):
         "ClusterConfusion",
         "SurrogateAgreement",
         "ConfigurationAgreement",
+        "Mei",
+        "MeiConfusion",
     ]
 
 

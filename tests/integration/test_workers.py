@@ -20,6 +20,7 @@ import yaml
 from scipy.linalg import sqrtm
 
 import helpers
+from december_plugin import results
 from december_plugin.cli import main
 from december_plugin.embeddings import readout_embeddings
 from december_plugin.pool import read_overview
@@ -27,6 +28,7 @@ from december_plugin.pool.jobs.actions import clear_failures
 from december_plugin.results.assignments import assignment_frame
 from december_plugin.schemas.lab import open_lab
 from december_plugin.schemas.stored_models import stored_state_dict
+from december_plugin.simulate import write_recording
 from helpers import lab_tables, warm
 from helpers.mixtures import loop_e_step
 from helpers.waiting import wait_until
@@ -132,6 +134,8 @@ def test_two_workers_fill_all_tables_once(command, recordings):
         "ClusterConfusion": 0,  # nothing is compared unless the sweep asks
         "SurrogateAgreement": 0,  # nothing is drawn unless the sweep asks
         "ConfigurationAgreement": 2,  # each with itself: no two have the same clustering
+        "Mei": 0,  # there are no images unless the sweep asks
+        "MeiConfusion": 0,
     }
     assert all(row["waiting"] == 0 and not row["running"] and not row["failed"] for row in counts.values())
     # Quick jobs are folded into one line; the last line of each worker has them all.
@@ -181,6 +185,52 @@ def test_a_killed_worker_leaves_no_reservation_for_ever(command, recordings):
     output, _ = other.communicate(timeout=60)
     assert "is dead (its attempt number 1 that ended so); the job is free again" in output
     assert lab.tables.PoolJob.fetch1("n_deaths", "n_starts", "job_state") == (1, 2, "free")
+
+
+def test_what_clusters_compute_and_prefer_is_found_by_workers_one_of_them_killed(command, tmp_path):
+    sizes = {"n_neurons": 12, "n_train": 40, "n_validation": 10, "n_test": 4, "n_repeats": 3}
+    recording = str(write_recording(tmp_path / "static1-1-1-simulated", seed=1, image_shape=(16, 16), **sizes))
+    baseline = {"fn": "december_plugin.trainers.baseline_trainer", "comment": "baseline", "config": QUICK}
+    content = {**sweep([recording], trainers=[baseline]), "seeds": [1]}
+    turned = {"features": 2, "orientations": 4, "layers": 1, "input_kern": 5, "gauss_type": "isotropic"}
+    content["models"] = [{"fn": "december_plugin.models.equivariant_core_gaussian_readout", "config": turned}]
+    content["clusterings"] = [{"method": "kmeans", "n_clusters": 2, "grid": {"alignment": [None, {}]}}]
+    content["cluster_confusion"] = [{}, {"responses": "images"}]
+    content["exciting_images"] = [{"per_cluster": 4, "max_steps": 100, "least_correlation": -1}]
+    assert "MeiSettings" in command.register(content)
+    lab = open_lab(schema=command.schema, nnfabrik=command.schema)
+    worker = command.start("worker", "--lease", "2")
+    wait_until(
+        lambda: "__mei" in {row["table_name"] for row in reservations(lab)}, "images that are looked for", seconds=90
+    )
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.communicate()
+    assert len(lab.tables.Mei()) == len(lab.tables.Mei.Neuron()) == 0
+    second = command.start("worker", "--lease", "2")
+    output, _ = second.communicate(timeout=120)
+    assert second.returncode == 0, output
+    mei = lab.tables.Mei()
+    assert (len(mei), len(lab.tables.MeiConfusion()), len(lab.tables.ClusterConfusion())) == (2, 2, 4)
+    for key in mei.fetch("KEY"):
+        found = results.exciting_images(lab.tables, key)
+        _, expected = mei.make_compute(key, *mei.make_fetch(key))
+        assert [row["mei_image"].tobytes() for row in expected] == [image.tobytes() for image in found.images]
+        assert found.frame["cluster"].value_counts().max() <= 4
+        assert results.mei_confusion(lab.tables, key).values.shape == (len(found.frame),) * 2
+    assert {each.n_orientations for each in results.cluster_confusion(lab.tables)} == {4}
+    aligned = {"clustering_hash": (lab.tables.Clustering & "alignment_hash IS NOT NULL").fetch1("clustering_hash")}
+    vectors = lab.tables.vectors.readouts_of({**lab.tables.TrainedModel.fetch1("KEY"), **aligned}).vectors
+    (linear,) = results.cluster_confusion(lab.tables, {**aligned, "confusion_responses": "linear"})
+    labels = assignment_frame(lab.tables, aligned)["cluster"]
+    means = np.stack([vectors[labels == cluster].mean(axis=0) for cluster in (0, 1)])
+    sigma = lab.tables.FeatureCovariance.fetch1("covariance")
+    shifted = [np.roll(means[1].reshape(4, -1), shift, axis=0).ravel() for shift in range(4)]
+    spread = means[0] @ sigma @ means[0]
+    best = max((means[0] @ sigma @ each) / np.sqrt(spread * (each @ sigma @ each)) for each in shifted)
+    back = [np.roll(means[0].reshape(4, -1), shift, axis=0).ravel() for shift in range(4)]
+    spread = means[1] @ sigma @ means[1]
+    best_back = max((means[1] @ sigma @ each) / np.sqrt(spread * (each @ sigma @ each)) for each in back)
+    assert linear.correlations[0, 1] == pytest.approx((best + best_back) / 2, abs=1e-6)
 
 
 def test_december_in_functional_space_goes_on_after_its_worker_was_killed_while_it_clustered(

@@ -27,6 +27,8 @@ KINDS = {
     "ClusterConfusion": ("comparison of clusters", "comparisons of clusters"),
     "SurrogateAgreement": ("null job", "null jobs"),
     "ConfigurationAgreement": ("comparison of configurations", "comparisons of configurations"),
+    "Mei": ("job of exciting images", "jobs of exciting images"),
+    "MeiConfusion": ("comparison of exciting images", "comparisons of exciting images"),
 }
 
 

@@ -16,7 +16,7 @@ from december_plugin.errors import SettingsError, did_you_mean
 from december_plugin.importing.datajoint_internals import job_hash
 from december_plugin.pool.jobs.records import PoolRecords
 
-GPU_TABLES = ("TrainedModel", "TestPerformance", "FeatureCovariance")
+GPU_TABLES = ("TrainedModel", "TestPerformance", "FeatureCovariance", "Mei", "MeiConfusion")
 OF_RECORDINGS = ("dataset_fn", "dataset_hash")
 OF_FAMILY = (*OF_RECORDINGS, "model_fn", "model_hash", "seed")  # what trainings that share a pretraining have in common
 REFETCH_FAMILY_SECONDS = 1.0  # after this time, who does what is looked up before a worker begins with another family

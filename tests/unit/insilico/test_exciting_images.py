@@ -9,7 +9,7 @@ from torch import nn
 from december_plugin import models
 from december_plugin.embeddings.neuron_ids import NeuronIds
 from december_plugin.errors import SettingsError, StimulusError
-from december_plugin.insilico import AscentSettings, Canvas, maximally_exciting_images
+from december_plugin.insilico import AscentSettings, Canvas, exciting_images, maximally_exciting_images
 from december_plugin.insilico.responses import NeuronResponses
 from helpers.image_models import INFO, SMALL, TURNED
 from helpers.insilico_models import SIZE, FilterReadout, Model, gabor
@@ -102,6 +102,25 @@ def test_several_sessions_and_a_shifter_that_shifts_by_nothing():
     found = maximally_exciting_images(model, wanted, (1, *SIZE), settings=EXACT)
     assert cosines(found.images, np.stack([b[1], a[0], b[0]])) == pytest.approx(1, abs=1e-3)
     assert list(found.neuron_ids.data_keys) == ["b", "a", "b"]
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_session_without_a_shifter_beside_others(asks):
+    a, b = filters(2, seed=1), filters(2, seed=2)
+    shifter = MLPShifter(["a"], input_channels=3, hidden_channels_shifter=2, shift_layers=2)
+    model = Model({"a": FilterReadout(a), "b": FilterReadout(b)}, shifter=shifter)
+    if asks:  # as models do that know it
+        forward = model.forward
+
+        def without(inputs, data_key=None, **extras):
+            if data_key in shifter:
+                return forward(inputs, data_key=data_key, **extras)
+            return model.readout(inputs, data_key=data_key)
+
+        model.forward = without
+    found = maximally_exciting_images(model, {"a": [0], "b": [0, 1]}, (1, *SIZE), settings=EXACT)
+    assert cosines(found.images, np.stack([a[0], b[0], b[1]])) == pytest.approx(1, abs=1e-3)
+    assert list(shifter) == ["a"]
 
 
 def test_behaviour_stays_as_given():
@@ -312,14 +331,16 @@ def test_what_cannot_be_is_said(name):
         maximally_exciting_images(call.pop("models"), call.pop("neurons"), call.pop("canvas"), **call)
 
 
-def test_dead_neurons_are_named_or_kept_empty():
+def test_dead_neurons_are_named_before_the_ascent_or_kept_empty(monkeypatch):
     planted = filters(3)
     planted[1] = 0
     model = Model({"a": FilterReadout(planted)})
-    with pytest.raises(
-        StimulusError, match=r"unit 1 of session 'a': the response changes with none of the 2 .*dead=\"keep\""
-    ):
-        maximally_exciting_images(model, {"a": range(3)}, (1, *SIZE), settings=EXACT)
+    message = r"unit 1 of session 'a': the response changes with none of the 2 .*dead=\"keep\""
+    with monkeypatch.context() as patch:
+        patch.setattr(exciting_images, "ascend", pytest.fail)
+        patch.setattr(exciting_images, "VALUES_AT_ONCE", 1)  # neurons rise one after the other
+        with pytest.raises(StimulusError, match=message):
+            maximally_exciting_images(model, {"a": range(3)}, (1, *SIZE), settings=EXACT)
     found = maximally_exciting_images(model, {"a": range(3)}, (1, *SIZE), settings=EXACT, dead="keep")
     assert list(found.endings) == ["converged", "dead", "converged"]
     assert (found.images[1] == 0).all()

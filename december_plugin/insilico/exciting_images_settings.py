@@ -1,0 +1,51 @@
+"""The settings of maximally exciting images of clusters: of how many neurons, of one model or all seeds, and how."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from december_plugin.evaluation.surrogate_settings import Clusterings, in_one_form
+from december_plugin.insilico.ascent import AscentSettings
+from december_plugin.insilico.mei_confusion import LEAST_CORRELATION
+from december_plugin.validation.models import PLAIN, Count, Says, settings_class
+
+PER_CLUSTER = 16  # as in the paper
+Models = Literal["single", "seeds"]
+SINGLE: Models = "single"
+SEEDS: Models = "seeds"
+
+
+@settings_class
+class ExcitingImagesSettings(AscentSettings):
+    """The settings of one row of ``MeiSettings``, with those of the ascent.
+
+    Attributes
+    ----------
+    per_cluster
+        Of how many neurons of each cluster: those with the best test correlations.
+    models
+        "single": what drives the model of the assignment. "seeds": what drives the mean of all models that differ from
+        it in nothing but the seed and have the same neurons.
+    least_correlation
+        Test correlation, -1 to 1, of the neurons of ``MeiConfusion``.
+    clusterings
+        Methods of the clusterings that they are computed for, in alphabetical order; None: all.
+    """
+
+    per_cluster: Count = PER_CLUSTER
+    models: Annotated[Models, Says("{name} is {value!r}, which is unknown. {suggestion}")] = SINGLE
+    least_correlation: Annotated[
+        float,
+        Field(ge=-1, le=1),
+        PLAIN,
+        Says("{name} is {value!r}; it must be a correlation from -1 to 1."),
+    ] = LEAST_CORRELATION
+    clusterings: Annotated[Clusterings | None, AfterValidator(in_one_form)] = None
+
+    @property
+    def ascent(self) -> dict[str, Any]:
+        """The settings of the ascent alone."""
+        return {each.name: getattr(self, each.name) for each in fields(AscentSettings)}

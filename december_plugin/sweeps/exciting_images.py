@@ -1,0 +1,39 @@
+"""The section ``exciting_images`` of a sweep: of which neurons maximally exciting images are asked for, and how.
+
+::
+
+    exciting_images:
+      - {per_cluster: 16}
+      - {models: seeds, clusterings: [gmm], n_starts: 1}
+
+Nothing is computed for a sweep without this section. What it asks for is computed for every assignment in the database
+whose model is tested; with ``clusterings`` for those of these methods only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from december_plugin.insilico.exciting_images_settings import ExcitingImagesSettings
+from december_plugin.sweeps.asked_entries import read_asked
+
+
+def read_exciting_images(content: Mapping[str, Any], wrong: Callable[..., None]) -> tuple[ExcitingImagesSettings, ...]:
+    """Return what the section asks for; nothing without the section.
+
+    Parameters
+    ----------
+    content
+        The mapping of the sweep's file.
+    wrong
+        Called with the text of every mistake and the path to its place in the file; with ``at_key=True`` where a key
+        is wrong.
+    """
+
+    def again(entry: ExcitingImagesSettings, before: list[ExcitingImagesSettings]) -> str:
+        return "has the settings of an entry before it" if entry in before else ""
+
+    return read_asked(
+        content, "exciting_images", ExcitingImagesSettings, wrong, again=again, example="{per_cluster: 16}"
+    )
