@@ -121,8 +121,10 @@ class AlignmentSettings(dj.Lookup):
 def recipe_of_row(row: Mapping[str, Any]) -> AlignmentRecipe:
     """Return the recipe of a row of ``AlignmentSettings``."""
     # DataJoint fetches a null of several rows as NaN.
-    values = {name: row[column] for name, column in COLUMNS.items()}
-    return AlignmentRecipe(**{name: None if value != value else value for name, value in values.items()})
+    values: dict[str, Any] = {name: row[column] for name, column in COLUMNS.items()}
+    if values["beta"] != values["beta"]:
+        values["beta"] = None
+    return AlignmentRecipe(**values)
 
 
 class Alignment(dj.Computed):
