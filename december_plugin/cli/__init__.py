@@ -49,6 +49,7 @@ the usual sequence:
   december report                       the answer as one HTML file: what the numbers say, with every plot
   december figures figures              the figures of the paper, as SVG, PDF and PNG
   december export numbers               the same numbers as CSV and Parquet files
+  december bundle result.zip            models, clusters, numbers and report in one file, for others to import
   december health                       whether the workers of this machine are alive, for health checks
   december store clean                  find what killed workers left in the store; remove it on request
   december clean                        old logs, pretrainings and rows of pools; removes them on request

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 PACKAGES = (
     *("december-plugin", "nnfabrik", "neuralpredictors", "datajoint", "torch", "numpy", "scipy", "scikit-learn"),
@@ -20,3 +21,18 @@ def installed_packages() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def source_commit() -> str:
+    """Return the commit of december's source tree, with " with changes" if it has some; "" if it is not one of git."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():  # installed from a wheel
+        return ""
+    try:
+        import git
+
+        with git.Repo(root) as repository:
+            changes = " with changes" if repository.is_dirty() else ""
+            return f"{repository.head.commit.hexsha}{changes}"
+    except Exception:  # no git program, a tree of somebody else's, no commit yet
+        return ""

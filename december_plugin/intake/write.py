@@ -108,7 +108,7 @@ def write_import(
         models = [replace(model, dataset=entry) for model, entry in zip(found.models, sweep.datasets, strict=True)]
         compared = check(sweep, nnfabrik=nnfabrik, tables=tables, fabrikant=fabrikant, may_add=add_fabrikant)
         written = ImportResult()
-        with _files_removed_if_it_fails() as stored, connection.transaction:
+        with files_removed_if_it_fails() as stored, connection.transaction:
             name = fabrikant_for(nnfabrik, fabrikant, may_add=add_fabrikant)
             write_entries(sweep, compared, written, nnfabrik=nnfabrik, fabrikant=name)
             _write_models(models, found.source, written, stored, tables=tables, fabrikant=name)
@@ -117,7 +117,7 @@ def write_import(
 
 
 @contextlib.contextmanager
-def _files_removed_if_it_fails() -> Iterator[list[Callable[[], None]]]:
+def files_removed_if_it_fails() -> Iterator[list[Callable[[], None]]]:
     """Yield a list for what removes the files of state dicts from the store, which a transaction does not take back."""
     stored: list[Callable[[], None]] = []
     try:

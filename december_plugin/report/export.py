@@ -44,6 +44,7 @@ def write_export(
     provenance: Mapping[str, Any],
     *,
     formats: str = "both",
+    annotated: Mapping[str, Any] | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> dict[str, int]:
     """Write all files; they appear in the folder when all of them are complete.
@@ -58,6 +59,8 @@ def write_export(
         Becomes ``provenance.json``.
     formats
         "csv", "parquet" or "both".
+    annotated
+        Neurons of each dataset as AnnData, by its name: become ``neurons.h5ad``, or ``neurons-NAME.h5ad`` of several.
     log
         Is told which table is written.
 
@@ -83,6 +86,9 @@ def write_export(
         for table in tables:
             log(f"writing {table.name}")
             counts[table.name], columns[table.name] = _write_table(partial, table, endings)
+        for name, neurons in (annotated or {}).items():
+            log("writing AnnData")
+            neurons.write_h5ad(partial / (f"neurons-{name}.h5ad" if len(annotated or {}) > 1 else "neurons.h5ad"))
         _write_text(partial / PROVENANCE, redacted(json.dumps(provenance, indent=1, default=str, ensure_ascii=False)))
         _write_text(partial / README, readme(counts, columns, endings))
         _put_in_place(partial, folder)

@@ -34,6 +34,7 @@ def export_tables(
     tables: DecemberTables,
     *,
     settings: ReportSettings,
+    restriction: Any = True,
 ) -> list[ExportTable]:
     """Return what an export writes.
 
@@ -43,6 +44,8 @@ def export_tables(
         The tables.
     settings
         ``types_name``, ``n_clusters``, ``dataset`` and ``model`` choose the configurations.
+    restriction
+        Which assignments to take of these.
 
     Returns
     -------
@@ -54,7 +57,7 @@ def export_tables(
     SettingsError
         If there is no assignment, or none that the settings leave.
     """
-    agreement = selected_agreement(tables, settings)
+    agreement = selected_agreement(tables, settings, restriction)
     if settings.n_clusters is not None:
         agreement = agreement[agreement["n_clusters"] == settings.n_clusters].reset_index(drop=True)
     agreement.insert(0, "configuration", np.arange(1, len(agreement) + 1))

@@ -92,7 +92,7 @@ def collect_report(
         trainings=trainings,
         known_types=tables.KnownTypes().overview(),
         versions=installed_packages(),
-        training_versions=_training_versions(tables, trainings),
+        training_versions=training_versions(tables, trainings),
         configurations=configuration_table(tables, _assignments_of(table)),
     )
 
@@ -108,9 +108,11 @@ def _title(datasets: Mapping[tuple[str, str], str]) -> str:
     return f"Functional types: {what}"
 
 
-def selected_agreement(tables: DecemberTables, settings: ReportSettings) -> pd.DataFrame:
+def selected_agreement(tables: DecemberTables, settings: ReportSettings, restriction: Any = True) -> pd.DataFrame:
     """Return the rows of ``agreement_table`` that the settings leave, or raise a SettingsError that says what to do."""
-    table = agreement_table(tables, types_name=settings.types_name)
+    table = agreement_table(tables, restriction, types_name=settings.types_name)
+    if table.empty and len(tables.ClusterAssignment()):
+        raise SettingsError("no cluster assignment fits what was chosen; `december ari` lists what there is.")
     if table.empty:
         planned = len(tables.TrainingPlan())
         trained = len(tables.TrainedModel())
@@ -238,7 +240,7 @@ def read_trainings(tables: DecemberTables, table: pd.DataFrame) -> pd.DataFrame:
     return models.sort_values(key, ignore_index=True)
 
 
-def _training_versions(tables: DecemberTables, trainings: pd.DataFrame) -> pd.DataFrame:
+def training_versions(tables: DecemberTables, trainings: pd.DataFrame) -> pd.DataFrame:
     """Return which versions of packages the trainings recorded, and how many each."""
     key = [name for name in tables.TrainedModel.primary_key if name in trainings]
     keys = trainings[key].to_dict("records")

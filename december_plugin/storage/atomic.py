@@ -6,7 +6,9 @@ import contextlib
 import hashlib
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from december_plugin.errors import DecemberError
 
@@ -69,10 +71,20 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     OSError
         The disk is full, the folder cannot be written, and so on; the old content is as it was.
     """
+    with writing_atomically(path, mode=mode) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def writing_atomically(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """Yield a file to write, which takes the place of ``path`` when the with block ends without an error.
+
+    As :func:`write_atomically`, for content that is too large for the memory. The file can be read back in the block.
+    """
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
     try:
-        with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
-            file.write(content)
+        with open(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "w+b") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)

@@ -44,6 +44,7 @@ ORDER = (
     "figures",
     "report",
     "export",
+    "bundle",
     "health",
     "store",
     "clean",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from december_plugin.cli.commands import Subparsers
 from december_plugin.cli.commands.report import add_selection_options, command_line, say
@@ -15,13 +13,14 @@ DESCRIPTION = """\
 Writes the numbers of `december report`, and those behind them neuron by neuron, as CSV and Parquet files: agreement,
 null, criteria for the number of clusters, consensus and assignment of every neuron, test correlations, trainings; with
 a README.txt that explains every column and its unit, and provenance.json. An account that may only read can do this;
-the store is not needed.
+the store is not needed, but with --anndata.
 """
 EPILOG = """\
 examples:
   december export numbers
   december export numbers --format parquet
   december export numbers --clusters 20 --force    only K = 20; replace an earlier export
+  december export numbers --anndata                also neurons.h5ad, for scanpy
 """
 
 
@@ -33,18 +32,27 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to; made if it is not there")
     parser.add_argument("--format", choices=("csv", "parquet", "both"), default="both", help="default: both")
     parser.add_argument("--force", action="store_true", help="replace the files of an earlier export")
+    parser.add_argument(
+        "--anndata",
+        action="store_true",
+        help="also the neurons as AnnData, neurons.h5ad: readout vectors, functional embeddings, clusters, known types",
+    )
     add_selection_options(parser, clusters="only this number of clusters")
     add_lab_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the files."""
+    from december_plugin.report.columns import FILES
     from december_plugin.report.export import check_target, write_export
 
+    if args.anndata:
+        from december_plugin.bundles.annotated import check_installed
+
+        check_installed()
     check_target(args.folder, force=args.force)
     lab = open_lab_of(args, read_only=True)
-    from december_plugin.results.export import export_tables
-    from december_plugin.results.report import ReportSettings
+    from december_plugin.results.report import ReportSettings, server_of
 
     settings = ReportSettings(
         command=command_line(),
@@ -54,27 +62,15 @@ def run(args: argparse.Namespace) -> int:
         model=args.model,
         tsne=False,
     )
-    tables = export_tables(lab.tables, settings=settings)
-    counts = write_export(args.folder, tables, _provenance(lab, settings), formats=args.format, log=say)
+    from december_plugin.sharing.result import Result
+
+    result = Result(lab.tables, settings)
+    tables = [table for name, table in result.exported.items() if name in FILES]
+    annotated = result.annotated() if args.anndata else {}
+    provenance = {**result.provenance(), "server": server_of(lab.tables.schema.connection)}
+    counts = write_export(args.folder, tables, provenance, formats=args.format, annotated=annotated, log=say)
     width = max(map(len, counts))
     for name, n_rows in counts.items():
         print(f"{name:<{width}}  {n_rows:>12,} rows")
     print(f"Written: {args.folder} (README.txt explains the columns)")
     return 0
-
-
-def _provenance(lab: Any, settings: Any) -> dict[str, Any]:
-    import json
-
-    from december_plugin.findings.packages import installed_packages
-    from december_plugin.results.report import read_entries, selected_agreement, server_of
-
-    entries = read_entries(lab.tables, selected_agreement(lab.tables, settings))
-    return {
-        "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": settings.command,
-        "schema": lab.tables.schema.database,
-        "server": server_of(lab.tables.schema.connection),
-        "packages": installed_packages(),
-        "entries": [{**row, "config": json.loads(row["config"])} for row in entries.to_dict("records")],
-    }

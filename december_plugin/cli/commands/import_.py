@@ -1,8 +1,9 @@
-"""``december import``: brings models that were trained elsewhere into the tables."""
+"""``december import``: brings models that were trained elsewhere, or a bundle, into the tables."""
 
 from __future__ import annotations
 
 import argparse
+import zipfile
 from typing import TYPE_CHECKING
 
 from december_plugin.cli.commands import Subparsers
@@ -27,11 +28,15 @@ between seeds, null, consensus, figures and report work as they do for your own.
 
 Everything is read and checked before anything is written, no code out of the files is run, and the same import again
 adds nothing. docs/importing-models.md has recipes: published models, an nnfabrik schema, openretina, arrays.
+
+FILE may also be a bundle of `december bundle`: a whole result of another machine, with its clusters and agreement
+(docs/sharing-results.md).
 """
 EPILOG = """\
 examples:
   december import models.yaml
   december import models.yaml --dry-run     read and check the files, and write nothing
+  december import result.zip                a result that `december bundle` has written
 """
 
 
@@ -40,7 +45,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "import", help="bring in models that were trained elsewhere", description=DESCRIPTION, epilog=EPILOG
     )
-    parser.add_argument("file", metavar="FILE.YAML", help="which models, and where their files are")
+    parser.add_argument("file", metavar="FILE", help="YAML: which models, and where their files are; or a bundle")
     parser.add_argument("--dry-run", action="store_true", help="read and check the files, and write nothing")
     parser.add_argument("--fabrikant", metavar="NAME", help="whose entries they are (default: by the database user)")
     add_lab_options(parser)
@@ -48,6 +53,8 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read the file and its models, and write them."""
+    if zipfile.is_zipfile(args.file):
+        return _run_bundle(args)
     from december_plugin.intake.parse import load_import
 
     found = load_import(args.file)
@@ -66,6 +73,30 @@ def run(args: argparse.Namespace) -> int:
     if not len(lab.tables.Clustering & "method <> 'december'"):
         print("Note: no clusterings are registered; add the section clusterings to the file, and import it again.")
     print("Next: `december pool` or `december worker` clusters them; `december ari` shows the agreement.")
+    return 0
+
+
+def _run_bundle(args: argparse.Namespace) -> int:
+    """Check a bundle, and write what is in it."""
+    from december_plugin.bundles.bundle import read_bundle
+    from december_plugin.intake.bundles import check_importable, import_bundle
+
+    with read_bundle(args.file) as bundle:
+        print(f"{bundle.path}: {bundle.about}")
+        check_importable(bundle)  # before any tables are made
+        if args.dry_run:
+            print("The bundle is whole. Nothing was written.")
+            return 0
+    lab = open_lab_of(args, create=True)
+    written = import_bundle(
+        args.file,
+        nnfabrik=lab.nnfabrik,
+        tables=lab.tables,
+        fabrikant=args.fabrikant,
+        add_fabrikant=lab.is_embedded,
+    )
+    print("\n".join(written.lines()))
+    print("Next: `december ari` shows the agreement; `december worker` computes what is asked for here besides.")
     return 0
 
 
