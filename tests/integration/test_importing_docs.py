@@ -168,6 +168,6 @@ def test_the_keys_of_the_tables_are_those_of_the_file() -> None:
         rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", text, flags=re.MULTILINE)
         return {key for row in rows for key in re.findall(r"`(\w+)`", row)}
 
-    sections, models = section("What the file may say").split("Keys of a model:")
+    sections, models = section("What the file may say").split("Each model has these keys:")
     assert keys(sections) == set(ImportContent.model_fields)
     assert keys(models) == set(ModelItem.model_fields)
