@@ -43,6 +43,7 @@ REQUIREMENTS = [
     "certifi>=2023.7.22,<2100",
 ]
 SUBMITIT = "submitit>=1.5,<2"
+TENSORBOARD = "tensorboard>=2.16,<3"
 # openretina brings torchvision and torchaudio, which must be the releases that belong to the torch that is installed.
 RETINA = ["openretina>=1.1.1,<1.2", "h5py>=3.10,<4"]
 
@@ -61,6 +62,7 @@ setup(
     extras_require={
         "slurm": [SUBMITIT],
         "retina": RETINA,
+        "tensorboard": [TENSORBOARD],
         "dev": [
             SUBMITIT,
             "check-jsonschema>=0.29",
@@ -75,6 +77,7 @@ setup(
             "pytest-xdist>=3.6",
             "ruff>=0.6",
             "setuptools>=70.1",
+            TENSORBOARD,
         ],
     },
     entry_points={"console_scripts": ["december=december_plugin.cli:main"]},

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
+
+from december_plugin.errors import SettingsError
 
 
 def seconds(text: str) -> float:
@@ -100,6 +104,13 @@ def add_work_options(parser: argparse.ArgumentParser, *, idle_exit: float | None
         help="memory for recordings that stay from one job to the next, of each worker; 0 reads them anew for every "
         "job (default: an eighth of what is free when the worker starts, and half for all workers of a pool at most)",
     )
+    group.add_argument(
+        "--tensorboard",
+        type=Path,
+        metavar="FOLDER",
+        help="write the curves of every training into a folder in this one while it trains, for `tensorboard --logdir "
+        "FOLDER` (default: december.tensorboard in DataJoint's configuration, or none)",
+    )
     group.add_argument("--retry", action="store_true", help="try jobs again that failed earlier")
     group.add_argument(
         "--allow-modules",
@@ -109,3 +120,27 @@ def add_work_options(parser: argparse.ArgumentParser, *, idle_exit: float | None
         help="packages, beside december_plugin and those of december.allow_modules in DataJoint's configuration, whose "
         "functions entries in the database may name",
     )
+
+
+TENSORBOARD_VARIABLE, TENSORBOARD_SETTING = "DECEMBER_TENSORBOARD", "december.tensorboard"
+
+
+def tensorboard_folder(args: argparse.Namespace) -> Path | None:
+    """Return the absolute folder for the curves of trainings; None if neither the option nor a setting names one.
+
+    Raises
+    ------
+    SettingsError
+        The setting is not a path, or the package tensorboard is not installed.
+    """
+    from december_plugin.importing.datajoint import quiet_datajoint
+    from december_plugin.training.tensorboard import check_tensorboard
+
+    setting = quiet_datajoint().config.get(TENSORBOARD_SETTING)
+    if setting is not None and not isinstance(setting, str):
+        raise SettingsError(f"{TENSORBOARD_SETTING} is {setting!r}; it must be the path of a folder.")
+    chosen = args.tensorboard or os.environ.get(TENSORBOARD_VARIABLE) or setting
+    if not chosen:
+        return None
+    check_tensorboard()
+    return Path(chosen).expanduser().resolve()

@@ -2,8 +2,8 @@
 
 A secret is what this process knows to be one: passwords and keys in DataJoint's configuration (the database's, the
 stores'), those of an open connection, of the embedded server and of the environment (``DJ_PASS``,
-``AWS_SECRET_ACCESS_KEY``, ...). Passwords in URLs and after a name such as ``password=`` are replaced whether known
-or not.
+``AWS_SECRET_ACCESS_KEY``, ...), and what :func:`remember_secret` was told. Passwords in URLs and after a name such as
+``password=`` are replaced whether known or not.
 
 ===================  ============================================================================
 length of a secret   replaced
@@ -36,7 +36,9 @@ LONG, QUOTED = 8, 4  # characters, see above
 
 # Names, of settings and of environment variables, whose values are secrets; SSH_ASKPASS is a program.
 SECRET_NAME = re.compile(
-    r"(?<!ask)pass(word|wd|phrase)?$|_pwd$|secret(_?key|_?access_?key)?$|access_?key(_?id)?$|token$|_jwt$", re.I
+    r"(?<!ask)pass(word|wd|phrase)?$|_pwd$|secret(_?key|_?access_?key)?$|access_?key(_?id)?$|token$|_jwt$"
+    r"|^december[._]notify$",  # the address of a webhook
+    re.I,
 )
 NAME = r"(?i:\b\w*(?:password|passwd|passphrase|_pass|_pwd|secret|secret_?key|access_?key|access_?key_?id|token))"
 IN_URL = re.compile(r"(?P<before>\b[a-z][a-z0-9+.-]*://[^\s:/@'\"]*:)[^\s/'\"]+(?=@)", re.I)
@@ -107,9 +109,18 @@ def _forms(secret: str) -> set[str]:
 def known_secrets() -> set[str]:
     """Return the secrets that this process knows; nothing is imported or connected to find them."""
     found = {value for name, value in os.environ.items() if value and SECRET_NAME.search(name)}
+    found.update(_remembered)
     found.update(_of_datajoint())
     found.update(_of_embedded_server())
     return {secret for secret in found if secret.strip()}
+
+
+_remembered: set[str] = set()
+
+
+def remember_secret(secret: str) -> None:
+    """Treat a text as a secret from now on that this process could not know to be one, such as a webhook's address."""
+    _remembered.add(secret)
 
 
 def _of_datajoint() -> Iterator[str]:

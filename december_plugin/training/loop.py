@@ -223,7 +223,7 @@ class TrainingRun:
 
     def _report(self, score: float) -> None:
         """Tell the monitor of a finished epoch, now that a training could go on from the state as it is."""
-        progress = Progress(self.epoch, self._n_epochs, score, self._seconds_per_epoch)
+        progress = Progress(self.epoch, self._n_epochs, score, self._seconds_per_epoch, self.curves)
         self.monitor.after_epoch(progress, self._snapshot)
 
     @property

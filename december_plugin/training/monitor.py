@@ -8,10 +8,10 @@ A trainer called by hand is watched by nobody. A worker puts a monitor of its ow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,16 @@ class Progress:
         Mean validation correlation after this epoch.
     seconds_per_epoch
         Mean duration of the epochs of this process (s).
+    curves
+        Name to one value for each finished epoch from the first on, also of those of an interrupted process. They grow
+        with the training; a monitor must not change them.
     """
 
     epoch: int
     n_epochs: int
     score: float | None
     seconds_per_epoch: float
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict, repr=False, compare=False)
 
 
 class Monitor:

@@ -51,6 +51,7 @@ SWEEP = {
 }
 # Installing is tested in test_packaging.py; of docker, see below.
 NOT_RUN = ("python3 -m venv", ". ~/", "pip install", "docker ", "cd docker", "./make-secrets", "./pin-images")
+NOT_RUN += ("tensorboard ",)  # it would serve until it is ended
 SIGNALLED = 128 + signal.SIGTERM
 
 
@@ -69,6 +70,7 @@ def lab(database: Any, new_schema_name: Any, tmp_path_factory: pytest.TempPathFa
     for seed, name in enumerate(("static1-1-1", "static2-1-1")):
         write_recording(folder / name, seed=seed, n_neurons=8, n_train=40, n_validation=8, n_test=4, n_repeats=3)
     (folder / "sweep.yaml").write_text(yaml.safe_dump(SWEEP))
+    (folder / "webhook.txt").write_text("https://chat.lab.example/hooks/secret")
     (folder / "bin").mkdir()
     write_driver(folder / "bin", [gpu("NVIDIA A100", parts={})] * 3)
     with pytest.MonkeyPatch.context() as patch:

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from december_plugin.cli import main
 from december_plugin.cli.commands import pool as pool_command
@@ -32,7 +33,7 @@ QUICKLY = ("--lease", "10", "--checkpoint-every", "1")
 
 def test_a_sweep_while_its_workers_are_killed(pool):
     pool.register(seeds=(1, 2, 3), max_iter=200, patience=200)
-    process = pool.start("--cpu", "2", "--idle-exit", "3", *QUICKLY)
+    process = pool.start("--cpu", "2", "--idle-exit", "3", "--tensorboard", str(pool.folder / "runs"), *QUICKLY)
     for epochs in (2, 5):
         os.kill(pool.worker_in_training(epochs=epochs), signal.SIGKILL)
         wait_until(
@@ -56,6 +57,18 @@ def test_a_sweep_while_its_workers_are_killed(pool):
     logs = [(pool.folder / "logs" / f"cpu-{number}.log").read_text() for number in (1, 2)]
     assert sum(len(re.findall("TrainedModel: trainer, seed .*: done", log)) for log in logs) == 3
     assert pool.worker_processes() == []
+    runs = sorted((pool.folder / "runs").iterdir())
+    assert [run.name.rpartition("-")[0] for run in runs] == [f"trainer-seed-{seed}" for seed in (1, 2, 3)]
+    for run in runs:  # also of the trainings that were killed and continued
+        steps = curve_steps(run)
+        assert steps == list(range(1, len(steps) + 1))
+        assert len(steps) > 5
+
+
+def curve_steps(folder: Path) -> list[int]:
+    """Return the epochs of the validation correlation in all event files of a folder, in their order."""
+    events = (event for path in sorted(folder.iterdir()) for event in EventFileLoader(str(path)).Load())
+    return [event.step for event in events for value in event.summary.value if value.tag == "correlation/validation"]
 
 
 def test_ctrl_c_once_saves_and_frees_and_stop_now_kills(pool):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from december_plugin.cli.commands import Subparsers
 from december_plugin.cli.options import add_lab_options, open_lab_of
 from december_plugin.cli.slurm_options import add_slurm_options, check_without_slurm
-from december_plugin.cli.worker_options import add_work_options, positive
+from december_plugin.cli.worker_options import add_work_options, positive, tensorboard_folder
 from december_plugin.errors import SettingsError
 from december_plugin.text.formatting import numbered
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from december_plugin.pool.liveness import PoolStatus, WorkerStatus
+    from december_plugin.pool.notifications.target import NotificationTarget
     from december_plugin.pool.supervisor.supervisor import PoolSettings
     from december_plugin.schemas.lab import Lab
 
@@ -29,6 +30,7 @@ OVER = "ended"  # of an array
 ACTIONS = ("start", "status", "stop")
 # Options, as in args, that mean nothing for the other actions.
 OF_ACTION = {"pool": ("stop",), "now": ("stop",), "json": ("status",), "dry_run": ("start",), "slurm": ("start",)}
+OF_ACTION |= {"notify": ("start",)}
 
 DESCRIPTION = """\
 Keeps workers running: one on each GPU of this machine, or as many as you ask Slurm for. A worker that dies is started
@@ -47,6 +49,7 @@ examples:
   december pool --cpu 4                         four workers on the processor
   december pool --gpus all --cpu 2              two more, for all that needs no GPU
   december pool --idle-exit 600                 end when nothing was to be done for ten minutes
+  december pool --notify file:webhook.txt       tell a chat what failed, and when all is done
   december pool --slurm --workers 8 --partition gpu --time 12:00:00
   december pool status
   december pool stop
@@ -70,6 +73,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--now", action="store_true", help="stop: kill the workers; jobs go on from their checkpoints")
     add_place_options(parser)
     add_work_options(parser)
+    add_notification_option(parser)
     add_slurm_options(parser)
     add_lab_options(parser)
 
@@ -105,6 +109,26 @@ def add_place_options(parser: argparse.ArgumentParser) -> None:
         help="workers on the processor, instead of GPUs; beside GPUs, with --gpus, for what needs none",
     )
     group.add_argument("--log-folder", type=Path, metavar="FOLDER", help="for the logs (default: in december's folder)")
+
+
+def add_notification_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--notify``, for ``pool`` and ``run``."""
+    group = parser.add_argument_group("notifications")
+    group.add_argument(
+        "--notify",
+        metavar="URL|COMMAND",
+        help="tell a webhook (Slack, Mattermost, Discord, ...) or a command when jobs failed or are poisoned, when "
+        "nothing is left to do, and when the pool needs somebody. Others on this machine can see an address that is "
+        "given here: file:PATH reads it from a file (default: DECEMBER_NOTIFY, or december.notify in DataJoint's "
+        "configuration, or nobody)",
+    )
+
+
+def notification_target_of(args: argparse.Namespace) -> NotificationTarget | None:
+    """Return who is told, as the option or a setting says."""
+    from december_plugin.pool.notifications.target import notification_target
+
+    return notification_target(args.notify)
 
 
 def _gpus(text: str) -> tuple[int | str, ...] | str:
@@ -187,6 +211,7 @@ def settings_of(args: argparse.Namespace, schema: str) -> PoolSettings:
         retry=args.retry,
         allow_modules=args.allow_modules,
         log_folder=args.log_folder,
+        tensorboard=tensorboard_folder(args),
     )
 
 
@@ -201,13 +226,19 @@ def _start(args: argparse.Namespace) -> int:
     environment, lab = with_server(lambda: open_for_workers(args), waits=has_connected, on_outage=on_outage)
     settings = settings_of(args, lab.schema)
     chosen_tables(lab, settings)
-    return run_pool(settings, environment=environment)
+    return run_pool(settings, environment=environment, notify=notification_target_of(args))
 
 
 def _submit(args: argparse.Namespace) -> int:
     from december_plugin.cli.slurm_options import array_settings
     from december_plugin.pool.slurm.submission import submit
 
+    if args.notify is not None:
+        raise SettingsError(
+            "--notify is for a pool on this machine: its value would be in files that Slurm keeps. Set december.notify "
+            "in DataJoint's configuration, which the nodes read, or DECEMBER_NOTIFY in the environment."
+        )
+    notification_target_of(args)  # a mistake in the settings is found now and not on the nodes
     lab = open_lab_of(args)
     settings = settings_of(args, lab.schema)
     chosen_tables(lab, settings)
@@ -264,6 +295,8 @@ def _dry_run(args: argparse.Namespace) -> int:
         _print_array(args)
     else:
         _print_places(settings)
+    if (target := notification_target_of(args)) is not None:
+        print(f"\nNotifications go to {target.name}.")
     print("\nNothing was started.")
     return 0
 

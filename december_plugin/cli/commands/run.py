@@ -6,7 +6,14 @@ import argparse
 import sys
 
 from december_plugin.cli.commands import Subparsers
-from december_plugin.cli.commands.pool import add_place_options, chosen_tables, open_for_workers, settings_of
+from december_plugin.cli.commands.pool import (
+    add_notification_option,
+    add_place_options,
+    chosen_tables,
+    notification_target_of,
+    open_for_workers,
+    settings_of,
+)
 from december_plugin.cli.commands.register import add_register_options, read_sweep, write_sweep
 from december_plugin.cli.commands.report import add_report_options
 from december_plugin.cli.options import add_lab_options
@@ -43,6 +50,7 @@ def add_parser(subparsers: Subparsers) -> None:
     add_report_options(parser.add_argument_group("the report"))
     add_place_options(parser)
     add_work_options(parser, idle_exit=IDLE)
+    add_notification_option(parser)
     add_lab_options(parser)
 
 
@@ -53,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
     # Whatever can be a mistake is found before hours of work.
     report.check_options(args)
+    notify = notification_target_of(args)
     sweep = read_sweep(args.sweep, check_recordings=True)
     environment, lab = open_for_workers(args, create=True)
     settings = settings_of(args, lab.schema)
@@ -62,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     _say(1, "register")
     write_sweep(sweep, lab, fabrikant=args.fabrikant)
     _say(2, "train, cluster and compare (`december status --live`, in another terminal, shows how far it is)")
-    code = run_pool(settings, environment=environment)
+    code = run_pool(settings, environment=environment, notify=notify)
     if code >= SIGNALLED:
         print("Stopped before the report. The same command goes on from here.", file=sys.stderr)
     if code not in (ExitCode.DONE, ExitCode.SOME_FAILED):

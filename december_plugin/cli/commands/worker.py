@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from december_plugin.cli.commands import Subparsers
 from december_plugin.cli.options import add_lab_options, open_lab_of
-from december_plugin.cli.worker_options import add_work_options, seconds
+from december_plugin.cli.worker_options import add_work_options, seconds, tensorboard_folder
 from december_plugin.errors import ExitCode
 from december_plugin.text.formatting import numbered
 
@@ -101,6 +101,7 @@ def _work(args: argparse.Namespace, console: WorkerConsole) -> int:
         max_time=args.max_time,
         retry=args.retry,
         data_cache=args.data_cache,
+        tensorboard=tensorboard_folder(args),
     )
     with restricted_to(AllowedModules.from_settings(args.allow_modules)):
         try:

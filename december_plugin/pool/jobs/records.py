@@ -102,6 +102,7 @@ _OF_LEASE = f"{_OF_JOB} AND worker_id = %s AND n_starts = %s"
 # A holder that has other jobs to do first has not begun this one: its token is that of the start to come.
 _HAS_BEGUN = "job_state <> 'free'"
 _TOKEN = f"n_starts + IF({_HAS_BEGUN}, 0, 1)"
+_IS_OVER = "job_state IN ('done', 'failed', 'poisoned')"
 _QUEUED = "table_name = %s AND key_hash = %s"
 _WITHIN_A_DAY = "UTC_TIMESTAMP(6) - INTERVAL 1 DAY"
 
@@ -164,6 +165,18 @@ class PoolRecords:
     def uptime(self) -> float:
         """Return for how long the server has been up (s)."""
         return float(self.connection.query("SHOW GLOBAL STATUS LIKE 'Uptime'").fetchone()[1])
+
+    def take_lock(self, name: str) -> bool:
+        """Take a named lock of the server for as long as the connection lasts; return False if another has it."""
+        return self.connection.query("SELECT GET_LOCK(%s, 0)", args=(name,)).fetchone()[0] == 1
+
+    def holds_lock(self, name: str) -> bool:
+        """Return whether this connection has a named lock."""
+        return self.connection.query("SELECT IS_USED_LOCK(%s) = CONNECTION_ID()", args=(name,)).fetchone()[0] == 1
+
+    def end_when_silent(self, seconds: int) -> None:
+        """Let the server end this connection, and give back its locks, when nothing was asked for this time (s)."""
+        self.connection.query(f"SET SESSION wait_timeout = {int(seconds)}")
 
     def existing(self, databases: Iterable[str]) -> tuple[bool, set[str]]:
         """Return whether all tables of pools exist, and which of these schemas have a queue."""
@@ -559,6 +572,28 @@ class PoolRecords:
             "WHERE job_state IN ('failed', 'poisoned')"
         ).fetchall()
         return [tuple(row) for row in rows]
+
+    def given_up_since(self, time: datetime) -> list[tuple[str, str, str, int, str]]:
+        """Return table, hash, state, number of starts and last words of the jobs that were given up since then."""
+        rows = self.connection.query(
+            f"SELECT job_table, job_hash, job_state, n_starts, last_words FROM {self._jobs} "
+            "WHERE job_state IN ('failed', 'poisoned') AND ended >= %s ORDER BY ended, job_table, job_hash",
+            args=(time,),
+        ).fetchall()
+        return [(table, job_hash, state, int(n_starts), words) for table, job_hash, state, n_starts, words in rows]
+
+    def last_end(self) -> datetime | None:
+        """Return when the last job was done or given up; None for never."""
+        (last,) = self.connection.query(f"SELECT MAX(ended) FROM {self._jobs} WHERE {_IS_OVER}").fetchone()
+        return last
+
+    def count_ended(self, since: datetime) -> dict[str, int]:
+        """Return how many jobs were done or given up since then, by state."""
+        rows = self.connection.query(
+            f"SELECT job_state, COUNT(*) FROM {self._jobs} WHERE {_IS_OVER} AND ended >= %s GROUP BY job_state",
+            args=(since,),
+        ).fetchall()
+        return {str(state): int(number) for state, number in rows}
 
     def durations(self) -> list[tuple[str, int, int, float]]:
         """Return tables, their jobs of the last hour and day, and the seconds per job (of the day, or of all jobs)."""

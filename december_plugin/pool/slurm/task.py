@@ -58,12 +58,13 @@ class PoolTask:
 
     def __call__(self) -> int:
         """Run the pool until nothing is left; if Slurm ended it before that, see that the task comes back."""
+        from december_plugin.pool.notifications.target import notification_target
         from december_plugin.pool.supervisor.supervisor import run_pool
 
         on_usr2 = signal.getsignal(signal.SIGUSR2)  # submitit's; the supervisor sets its own
         try:
             self._check_node()
-            code = int(run_pool(self._settings_of_start()))
+            code = int(run_pool(self._settings_of_start(), notify=notification_target()))
         except DecemberError as error:
             sys.exit(f"error: {error}")
         if code in INTERRUPTED and is_still_running():

@@ -46,6 +46,8 @@ class PoolSettings:
         End after this time (s).
     log_folder
         For the workers' logs; None is in december's folder.
+    tensorboard
+        For the curves of trainings, as TensorBoard's event files; None writes none.
     """
 
     schema: str
@@ -66,6 +68,7 @@ class PoolSettings:
     data_cache: PositiveOrZero | None = None
     allow_modules: tuple[str, ...] = ()
     log_folder: Path | None = None
+    tensorboard: Path | None = None
 
     def options(self) -> str:
         """Return what differs from the defaults, as the table of pools keeps it."""
@@ -87,6 +90,7 @@ class PoolSettings:
         words += ["--checkpoint-every", str(self.checkpoint_every), "--max-attempts", str(self.max_attempts)]
         words += ["--data-cache", f"{self.data_cache:g}"] if self.data_cache is not None else []
         words += ["--nnfabrik", self.nnfabrik] if self.nnfabrik else []
+        words += ["--tensorboard", str(self.tensorboard)] if self.tensorboard is not None else []
         for option, names in (("--only", self.only), ("--skip", skip), ("--allow-modules", self.allow_modules)):
             words += [option, ",".join(names)] if names else []
         return words

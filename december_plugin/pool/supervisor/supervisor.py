@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Protocol
 
 from december_plugin.errors import ExitCode
+from december_plugin.pool.notifications.target import VARIABLE, NotificationTarget
 from december_plugin.pool.supervisor.gpus import visible_gpus
 from december_plugin.pool.supervisor.mps import PoolMps, plan_mps
 from december_plugin.pool.supervisor.settings import (
@@ -93,6 +94,13 @@ def print_event(source: str, text: str) -> None:
         print(f"[{source}] {text}", file=sys.stderr, flush=True)
 
 
+class Notices(Protocol):
+    """Whom the supervisor tells what needs somebody, as ``notifications.notifier.Notifier`` does it in a thread."""
+
+    def trouble(self, text: str) -> None:
+        """Tell, once, what keeps the pool from working."""
+
+
 class LocalPool:
     """The supervisor.
 
@@ -118,6 +126,8 @@ class LocalPool:
         Called about every second.
     mps
         Through which the workers of one GPU compute at the same time; None for none.
+    notices
+        Who is told what needs somebody; None for nobody.
     """
 
     def __init__(
@@ -133,11 +143,13 @@ class LocalPool:
         on_event: Callable[[str, str], None] = print_event,
         on_tick: Callable[[], None] | None = None,
         mps: PoolMps | None = None,
+        notices: Notices | None = None,
     ):
-        self.settings, self.database, self.mps = settings, database, mps
+        self.settings, self.database, self.mps, self.notices = settings, database, mps, notices
         self.on_event, self.on_tick = on_event, on_tick
         own = {"DECEMBER_POOL_ID": pool_id, "DECEMBER_POOL_WORKERS": str(len(slots))}
         environment = {**(os.environ if environment is None else environment), **own}
+        environment.pop(VARIABLE, None)  # a secret that no worker needs
         mixed = len({slot.gpu is None for slot in slots}) == 2
         self.workers = [
             WorkerSlot(
@@ -149,6 +161,7 @@ class LocalPool:
             for slot in slots
         ]
         self.code: int = ExitCode.DONE
+        self.ended_idle = False
         self._began = time.monotonic()
         self._draining = self._killing = False
         self._reminded = self._ticked = self._looked_at_mps = float("-inf")
@@ -231,6 +244,7 @@ class LocalPool:
             everybody = len(running) == len(self.workers)
             self.database.watch(tuple(worker.worker_id for worker in running) if everybody else ())
             if self.database.idle_for() >= self.settings.idle_exit:
+                self.ended_idle = True
                 self._drain(f"nothing to do for {self.settings.idle_exit:g} s")
 
     # --- the workers -----------------------------------------------------------------------------------------------
@@ -253,7 +267,9 @@ class LocalPool:
                 worker.start(*([] if self._retried else ["--retry"]), shared=shared)
             except OSError as error:
                 where = error.filename or worker.command[0]
-                self.on_event(worker.name, f"no worker can be started: {where}: {error.strerror or error}")
+                problem = f"no worker can be started: {where}: {error.strerror or error}"
+                self.on_event(worker.name, problem)
+                self._notify(f"{worker.name}: {problem}")
                 continue
             self._retried = True
             self.on_event(worker.name, f"worker started: process {worker.pid}, log {worker.log}")
@@ -293,10 +309,18 @@ class LocalPool:
             self.on_event(worker.name, f"{words}: it cannot work like this, and neither could the next one")
             self.database.mark_dead(worker.worker_id, ending_in_words(code))
             self.code = self.code or ExitCode.ERROR
-            self._drain(f"{worker.name} says: " + " | ".join(worker.follower.last_lines()[-N_SHOWN:]))
+            said = f"{worker.name} says: " + " | ".join(worker.follower.last_lines()[-N_SHOWN:])
+            self._drain(said)
+            self._notify(f"no worker can begin, and the pool has ended. {said}")
         else:
             self.on_event(worker.name, f"{words}{next_start}; its log: {worker.log}")
             self.database.mark_dead(worker.worker_id, _last_words(ending_in_words(code), worker.follower.last_lines()))
+            if worker.keeps_ending and not self._draining:
+                self._notify(f"the workers of {worker.name} keep ending: {ending_in_words(code)}; log: {worker.log}")
+
+    def _notify(self, text: str) -> None:
+        if self.notices is not None:
+            self.notices.trouble(text)
 
     def _remind(self) -> None:
         if time.monotonic() - self._reminded >= REMINDER:
@@ -372,6 +396,7 @@ def run_pool(
     environment: Mapping[str, str] | None = None,
     on_event: Callable[[str, str], None] = print_event,
     on_tick: Callable[[], None] | None = None,
+    notify: NotificationTarget | None = None,
 ) -> int:
     """Run a pool on this machine until it ends, and return the exit code. Must be called in the main thread.
 
@@ -387,6 +412,8 @@ def run_pool(
         Called with the source of each line, such as ``gpu 0`` or ``pool``, and its text.
     on_tick
         Called about every second, in the main thread.
+    notify
+        Is told of jobs that failed or are poisoned, of the end of the work and of what needs somebody; None: nobody is.
 
     Raises
     ------
@@ -401,6 +428,8 @@ def run_pool(
     from december_plugin.database.connection import connect, has_connected
     from december_plugin.database.outages import with_server
     from december_plugin.pool.jobs.records import PoolRecords
+    from december_plugin.pool.notifications.notifier import Notifier
+    from december_plugin.pool.notifications.observer import Observer, lock_name
     from december_plugin.pool.supervisor.database import SupervisorDatabase, own_connection
 
     visible = visible_gpus()
@@ -433,6 +462,15 @@ def run_pool(
     for words in (notice(settings, visible, slots), sharing_in_words(slots), plan.words):
         if words:
             on_event("pool", words)
+    notifier = None
+    if notify is not None:
+        notifier = Notifier(
+            notify,
+            Observer(settings.schema, lock_name(settings.schema, notify.identity), connect=own_connection),
+            schema=settings.schema,
+            pool_id=pool_id,
+            log=lambda text: on_event("pool", text),
+        )
     pool = LocalPool(
         settings,
         slots,
@@ -444,5 +482,16 @@ def run_pool(
         on_event=on_event,
         on_tick=on_tick,
         mps=PoolMps(plan, log_folder=log_folder, environment=environment, on_event=lambda text: on_event("pool", text)),
+        notices=notifier,
     )
-    return pool.run()
+    if notifier is None:
+        return pool.run()
+    on_event("pool", f"notifications go to {notifier.target.name}")
+    notifier.start()
+    try:
+        return pool.run()
+    except Exception as error:
+        notifier.trouble(f"the pool has ended: {type(error).__name__}: {error}")
+        raise
+    finally:
+        notifier.finish(ends_idle=pool.ended_idle)

@@ -158,6 +158,11 @@ class WorkerSlot:
             self._has_begun = self._listener.was_told()
         return self._has_begun
 
+    @property
+    def keeps_ending(self) -> bool:
+        """Whether one worker after the other has ended soon after its start."""
+        return self.delay >= LONGEST_DELAY
+
     def start(self, *extra: str, shared: Mapping[str, str] | None = None) -> None:
         """Start a worker, with these options beside the others.
 

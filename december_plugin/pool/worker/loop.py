@@ -112,7 +112,12 @@ class Worker:
             log_folder=log_folder,
         )
         self.runner = JobRunner(
-            self.job_settings, self.connection, describe=describe, report=self.report, log_folder=log_folder
+            self.job_settings,
+            self.connection,
+            describe=describe,
+            report=self.report,
+            log_folder=log_folder,
+            tensorboard=self.settings.tensorboard,
         )
 
     # --- from beginning to end --------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 from december_plugin.database.outages import is_outage
 from december_plugin.errors import DecemberError
 from december_plugin.pool.jobs.leases import LeaseLostError
+from december_plugin.pool.liveness import SHORT
 from december_plugin.pool.transactions import leave_transaction
 from december_plugin.pool.worker.claiming import ClaimedJob
 from december_plugin.pool.worker.gpu import is_out_of_memory
@@ -23,7 +24,8 @@ from december_plugin.pool.worker.outages import Result, surviving, wait_for_plac
 from december_plugin.pool.worker.settings import WorkerReport
 from december_plugin.schemas.running_job import use_job
 from december_plugin.security.redaction import redacted
-from december_plugin.training.monitor import monitored
+from december_plugin.training.monitor import Monitor, monitored
+from december_plugin.training.tensorboard import TensorBoardMonitor, run_name
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ class JobRunner:
         What is done and what failed is counted there.
     log_folder
         For the logs of jobs.
+    tensorboard
+        For the curves of trainings, each in a folder in it; None writes none.
 
     Attributes
     ----------
@@ -63,9 +67,11 @@ class JobRunner:
         describe: Callable[[str, Mapping[str, Any]], str],
         report: WorkerReport,
         log_folder: Path,
+        tensorboard: Path | None = None,
     ):
         self.settings, self.connection = settings, connection
         self.describe, self.report, self.log_folder = describe, report, log_folder
+        self.tensorboard = tensorboard
         self.job: WorkerJob | None = None
         self.description = ""
 
@@ -203,12 +209,11 @@ class JobRunner:
         self.settings.heartbeat.beat_soon()
         return self.surviving(lambda: self.settings.leases.is_held(self.connection, job.lease))
 
-    @staticmethod
-    def _populate(table: Any, key: dict[str, Any], job: WorkerJob) -> BaseException | None:
+    def _populate(self, table: Any, key: dict[str, Any], job: WorkerJob) -> BaseException | None:
         # The reservation is this worker's own: DataJoint's would turn every interruption into a failure.
         job.ended = job.began_next = False
         try:
-            with use_job(job), monitored(job.monitor):
+            with use_job(job), self._monitor(type(table).__name__, key, job) as monitor, monitored(monitor):
                 result = table.populate(keys=[key], suppress_errors=True, return_exception_objects=True)
         except (SystemExit, Exception) as error:  # of the job, or of the driver, on the way in or at the commit
             return error
@@ -216,6 +221,16 @@ class JobRunner:
         if errors and isinstance(errors[0], KeyboardInterrupt):
             raise errors[0]
         return errors[0] if errors else None
+
+    @contextmanager
+    def _monitor(self, name: str, key: Mapping[str, Any], job: WorkerJob) -> Iterator[Monitor]:
+        """Yield what watches the job's training."""
+        if self.tensorboard is None:
+            yield job.monitor
+            return
+        folder = self.tensorboard / run_name(self.description.removeprefix(f"{name}: "), job.lease.job_hash[:SHORT])
+        with TensorBoardMonitor(folder, inner=job.monitor, about={"job": job.lease.job_hash, **key}) as monitor:
+            yield monitor
 
     @contextmanager
     def _watched(self) -> Iterator[None]:

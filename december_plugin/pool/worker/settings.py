@@ -33,6 +33,8 @@ class WorkerSettings:
         :func:`~december_plugin.datasets.common.data_cache.default_limit`.
     log_folder
         Where the logs of jobs go; None is ``logs`` in the folder of december.
+    tensorboard
+        Where the curves of trainings go, as TensorBoard's event files; None writes none.
     """
 
     lease: float = 60.0
@@ -46,6 +48,7 @@ class WorkerSettings:
     retry: bool = False
     data_cache: float | None = None
     log_folder: Path | None = None
+    tensorboard: Path | None = None
 
 
 @dataclass

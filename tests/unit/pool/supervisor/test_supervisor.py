@@ -125,6 +125,43 @@ def test_the_program_is_the_script_beside_the_interpreter():
 # ---- workers that end
 
 
+class Notices:
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def trouble(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def test_workers_that_cannot_begin_or_keep_ending_need_somebody(tmp_path, monkeypatch):
+    stage = Stage(tmp_path)
+    stage.pool.notices = notices = Notices()
+    stage.do_next("print('december: no privilege'); sys.exit(1)")
+    assert stage.run() == 1
+    assert notices.texts == [
+        "no worker can begin, and the pool has ended. cpu 1 says: working | december: no privilege"
+    ]
+    monkeypatch.setattr(worker_slot, "FIRST_DELAY", 0.05)
+    monkeypatch.setattr(worker_slot, "LONGEST_DELAY", 0.2)
+    (tmp_path / "again").mkdir()
+    stage = Stage(tmp_path / "again")
+    stage.pool.notices = notices = Notices()
+
+    def kill_it() -> bool:
+        stage.do_next("os.kill(os.getpid(), signal.SIGKILL)")
+        return bool(notices.texts)
+
+    assert stage.run(kill_it, send_self(signal.SIGTERM)) == 143
+    log = tmp_path / "again" / "cpu-1.log"
+    assert set(notices.texts) == {f"the workers of cpu 1 keep ending: killed by signal 9 (SIGKILL); log: {log}"}
+
+
+def test_workers_do_not_get_the_address_of_the_notifications(tmp_path, monkeypatch):
+    monkeypatch.setenv("DECEMBER_NOTIFY", "https://chat.example/a-secret")
+    stage = Stage(tmp_path)
+    assert "DECEMBER_NOTIFY" not in stage.pool.workers[0].environment
+
+
 def test_a_killed_worker_is_reported_and_replaced_by_another(tmp_path):
     stage = Stage(tmp_path, "--helper")
 

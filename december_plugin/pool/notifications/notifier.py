@@ -1,0 +1,169 @@
+"""The thread of a pool that tells what happens: neither the pool nor its workers wait for it until the pool ends.
+
+What cannot be delivered is tried again with growing pauses, as long as the pool runs. Nothing that goes wrong here ends
+anything else, and the log says once that it goes wrong.
+"""
+
+from __future__ import annotations
+
+import platform
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from december_plugin.pool.liveness import SHORT
+from december_plugin.pool.notifications.observer import WAITING_SECONDS, Observer
+from december_plugin.pool.notifications.outbox import Event, Outbox
+from december_plugin.pool.notifications.target import DeliveryError, NotificationTarget
+from december_plugin.security.redaction import redacted
+from december_plugin.text.formatting import format_duration, numbered
+
+LOOK_SECONDS = 2.0
+LONGEST_PAUSE = 15.0  # between two looks while the server is away (s)
+FAREWELL_SECONDS = 12.0  # for the last messages, when the pool has ended
+
+
+class Notifier:
+    """Tells a target what happens to the jobs of a schema and to a pool.
+
+    Parameters
+    ----------
+    target
+        Where the messages go.
+    observer
+        What happens to the jobs.
+    schema, pool_id
+        Of the pool.
+    log
+        Called, from the thread, with what the user should know.
+    outbox
+        Replaced by tests.
+    """
+
+    def __init__(
+        self,
+        target: NotificationTarget,
+        observer: Observer,
+        *,
+        schema: str,
+        pool_id: str,
+        log: Callable[[str], None],
+        outbox: Outbox | None = None,
+    ):
+        self.target, self.observer, self.schema, self.pool_id = target, observer, schema, pool_id
+        self.outbox = outbox if outbox is not None else Outbox(schema, pool_id)
+        self._log = log
+        self._troubles: deque[str] = deque()
+        self._told_troubles: set[str] = set()
+        self._is_failing = False
+        self._away_since: float | None = None
+        self._told_away = False
+        self._ends_idle = False
+        self._wake, self._ending, self._over = threading.Event(), threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
+
+    # --- the pool's side ------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to look and to tell."""
+        self._thread.start()
+
+    def trouble(self, text: str) -> None:
+        """Tell, once, what keeps this pool from working and needs somebody."""
+        if text not in self._told_troubles:
+            self._told_troubles.add(text)
+            self._troubles.append(text)
+            self._wake.set()
+
+    def finish(self, *, ends_idle: bool) -> None:
+        """Tell what is left, for some seconds at most.
+
+        Parameters
+        ----------
+        ends_idle
+            Whether the pool has ended because there was nothing to do.
+        """
+        self._ends_idle = ends_idle
+        self._ending.set()
+        self._wake.set()
+        self._over.wait(FAREWELL_SECONDS)
+        if left := self.outbox.left():
+            n_left = numbered(len(left), "notification")
+            self._log(f"{n_left} could not be delivered before the pool ended: {redacted('; '.join(left))}")
+
+    # --- the thread -----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        pause = LOOK_SECONDS
+        while not self._ending.is_set():
+            pause = LOOK_SECONDS if self._look() else min(2 * pause, LONGEST_PAUSE)
+            self._send()
+            self._wake.wait(pause)
+            self._wake.clear()
+        # What happens while the last messages are sent belongs to this pool as long as it holds the lock.
+        while self._look() and self._send(at_once=True):
+            pass
+        self._send(at_once=True)
+        with suppress(Exception):
+            self.observer.close()
+        self._over.set()
+
+    def _look(self) -> bool:
+        """Take in what has happened; return whether the server has answered."""
+        while self._troubles:
+            where = f"pool {self.pool_id[:SHORT]} of {self.schema} on {platform.node()}"
+            self.outbox.add(Event("trouble", f"december: {where}: {self._troubles.popleft()}"))
+        try:
+            events = self.observer.look(ends_idle=self._ending.is_set() and self._ends_idle)
+        except Exception as error:  # of the server or the network; a defect must not end the thread either
+            self._note_outage(error)
+            return False
+        self._away_since, self._told_away = None, False
+        for event in events:
+            self.outbox.add(event)
+        return True
+
+    def _note_outage(self, error: Exception) -> None:
+        with suppress(Exception):
+            self.observer.close()
+        now = time.monotonic()
+        self._away_since = now if self._away_since is None else self._away_since
+        away = now - self._away_since
+        # Of several pools, the one that was telling.
+        if away >= WAITING_SECONDS and self.observer.is_telling and not self._told_away:
+            self._told_away = True
+            first = "".join(str(error.args[-1] if error.args else error).splitlines()[:1])
+            what = f"the database server of {self.schema} has not answered for {format_duration(away)} ({first})"
+            self.outbox.add(Event("trouble", f"december: {what}. Workers go on, and wait for it"))
+
+    def _send(self, *, at_once: bool = False) -> bool:
+        """Send what is due; return whether anything was, and all of it has arrived."""
+        sent = False
+        while (message := self.outbox.next(at_once=at_once)) is not None:
+            try:
+                self.target.deliver(message)
+            except DeliveryError as error:
+                self._note_failure(str(error))
+                return False
+            except Exception as error:  # a defect; it must not end the thread
+                self._note_failure(f"{type(error).__name__}: {error}")
+                return False
+            sent = True
+            self.outbox.delivered()
+            if self._is_failing:
+                self._is_failing = False
+                self._log(f"notifications reach {self.target.name} again")
+        return sent
+
+    def _note_failure(self, reason: str) -> None:
+        self.outbox.not_delivered()
+        if not self._is_failing:
+            self._is_failing = True
+            self._log(
+                redacted(
+                    f"a notification could not be delivered to {self.target.name} ({reason}); it is tried again, with "
+                    "growing pauses"
+                )
+            )
