@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from december_plugin.security import redaction
+
 # A shell has SIGINT ignored in what it starts in the background, nohup SIGHUP: that is inherited by every process that
 # a test starts, which then never hears what the test sends.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -31,6 +33,12 @@ NEEDS = {"server": "database", "laboratory": "database", "slurm": "slurm", "brow
 def _heard_log() -> None:
     """Let the package log as it does at first: a worker in this process, of an earlier test, sets a level."""
     logging.getLogger("december_plugin").setLevel(logging.NOTSET)
+
+
+@pytest.fixture(autouse=True)
+def _own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process forget what a test has told it to keep secret."""
+    monkeypatch.setattr(redaction, "_remembered", set())
 
 
 @functools.cache

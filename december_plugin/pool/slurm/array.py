@@ -24,6 +24,7 @@ from typing import Any
 
 from december_plugin.errors import DecemberError, SettingsError
 from december_plugin.pool.liveness import PoolStatus
+from december_plugin.pool.notifications.target import VARIABLE as NOTIFY
 from december_plugin.pool.slurm.task import PoolTask
 from december_plugin.pool.supervisor.settings import made_log_folder
 from december_plugin.storage.home import december_home
@@ -295,6 +296,12 @@ def check_credentials() -> None:
             "the password is in DJ_PASS, and this Slurm stores the environment of all jobs in its accounting database "
             "(AccountingStoreFlags has job_env). Put database.password into ~/.datajoint_config.json (chmod 600), "
             "which the workers read on their nodes, unset DJ_PASS, and try again."
+        )
+    if os.environ.get(NOTIFY) and "job_env" in _setting("AccountingStoreFlags"):
+        raise SettingsError(
+            "DECEMBER_NOTIFY may hold a secret, and this Slurm stores the environment of all jobs in its accounting "
+            "database (AccountingStoreFlags has job_env). Put december.notify into ~/.datajoint_config.json (chmod "
+            "600), unset DECEMBER_NOTIFY, and try again."
         )
 
 

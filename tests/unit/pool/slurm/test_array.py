@@ -8,12 +8,14 @@ import pickle
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from december_plugin.cli import slurm_options
 from december_plugin.errors import SettingsError
 from december_plugin.pool.liveness import PoolStatus
+from december_plugin.pool.notifications.target import Webhook
 from december_plugin.pool.slurm import array as slurm
 from december_plugin.pool.slurm import task as slurm_task
 from december_plugin.pool.slurm.array import ArraySettings, ArrayStatus, SlurmError, parse_time
@@ -163,6 +165,10 @@ def test_credentials_that_would_not_reach_the_nodes_are_named(tmp_path, monkeypa
     program("scontrol", "echo 'AccountingStoreFlags    = job_comment,job_env'")
     with pytest.raises(SettingsError, match="the password is in DJ_PASS, and this Slurm stores the environment of all"):
         slurm.check_credentials()
+    monkeypatch.delenv("DJ_PASS")
+    monkeypatch.setenv("DECEMBER_NOTIFY", "https://chat.example/a-secret")
+    with pytest.raises(SettingsError, match="DECEMBER_NOTIFY may hold a secret, and this Slurm stores the environment"):
+        slurm.check_credentials()
 
 
 def test_a_database_on_the_loopback_interface_is_refused_for_other_nodes(program, monkeypatch):
@@ -217,6 +223,7 @@ def test_slurm_that_does_not_answer_is_said(program, monkeypatch):
 
 
 retries: list[bool] = []  # what each start of a pool was told about failed jobs
+targets: list[Any] = []  # who each start of a pool was to notify
 
 
 @pytest.fixture
@@ -224,6 +231,7 @@ def task(monkeypatch):
     """Return a function that runs a task whose pool ends like this while Slurm says that; and what was requeued."""
     requeued: list[int] = []
     retries.clear()
+    targets.clear()
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")  # the last task has the array's own number
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
@@ -236,7 +244,8 @@ def task(monkeypatch):
         raise SystemExit(255)
 
     def run(code: int | Exception, **options: str) -> int:
-        def run_pool(settings: PoolSettings) -> int:
+        def run_pool(settings: PoolSettings, *, notify: Any) -> int:
+            targets.append(notify)
             retries.append(settings.retry)
             if isinstance(code, Exception):
                 raise code
@@ -344,6 +353,14 @@ def test_failed_jobs_are_tried_again_once_and_not_after_each_requeueing(task, mo
     monkeypatch.delenv("SLURM_RESTART_COUNT")
     run(0)
     assert retries == [False, True, False, True]
+
+
+def test_who_is_notified_is_read_on_the_node(task, monkeypatch):
+    run, _ = task
+    run(0)
+    monkeypatch.setenv("DECEMBER_NOTIFY", "https://chat.example/a-secret")
+    run(0)
+    assert targets == [None, Webhook("https://chat.example/a-secret")]
 
 
 def test_what_is_written_for_submitit_holds_no_password(monkeypatch):
