@@ -89,12 +89,15 @@ def sampled_stimuli(
 
 def _items(loader: Any, n: int | None, seed: int | Sequence[int]) -> Iterator[tuple[Tensor, dict[str, Any]]]:
     with _undisturbed(loader):
-        items = np.unique(np.fromiter(itertools.chain.from_iterable(loader.batch_sampler), dtype=np.int64))
+        drawn = itertools.chain.from_iterable(loader.batch_sampler)
+        # Clips of movies may be named by a movie and a first frame.
+        items = sorted({item if isinstance(item, tuple) else int(item) for item in drawn})
     if n is not None and n < len(items):
-        items = np.sort(np.random.default_rng(seed).choice(items, size=n, replace=False))
+        chosen = np.sort(np.random.default_rng(seed).choice(len(items), size=n, replace=False))
+        items = [items[at] for at in chosen]
     size = FEWEST_AT_ONCE  # to see how large they are
-    while len(items):
-        taken, items = items[:size].tolist(), items[size:]
+    while items:
+        taken, items = items[:size], items[size:]
         fetch = getattr(loader.dataset, "__getitems__", None)
         batch = loader.collate_fn(fetch(taken) if fetch else [loader.dataset[item] for item in taken])
         inputs, _, extras = split_batch(batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from december_plugin import results
 from december_plugin.simulate.movies import write_movie_recording
 from helpers.lab_tables import open_lab
 
@@ -55,3 +56,21 @@ def test_every_neuron_is_assigned(lab):
     for session in sessions:
         assert session["labels"].shape == (12,)
         assert set(np.unique(session["labels"])) <= {0, 1}
+
+
+def test_clips_excite_neurons_and_are_not_turned(lab):
+    tables = lab.tables
+    tables.MeiSettings().add_entry(per_cluster=1, max_steps=3, n_starts=1)
+    tables.ClusterConfusionSettings().add_entry()
+    tables.ClusterConfusionSettings().add_entry(responses="images")
+    for table in (tables.FeatureCovariance, tables.ClusterConfusion, tables.Mei, tables.MeiConfusion):
+        table.populate()
+    found = results.exciting_images(tables)
+    assert found.images.shape[1:] == (1, 5, 12, 12)  # as many frames as two kernels of 3 need
+    assert len(found.frame) == found.frame["cluster"].nunique()
+    assert (results.mei_confusion(tables).outcome, len(tables.MeiConfusion())) == ("clips", 1)
+    linear, images = results.cluster_confusion(tables)
+    assert linear.correlations.shape == images.correlations.shape
+    assert linear.n_images == images.n_images > 3
+    if len(linear.clusters) > 1:
+        assert linear.correlations[0, 1] == pytest.approx(images.correlations[0, 1], abs=0.3)
