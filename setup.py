@@ -44,6 +44,7 @@ REQUIREMENTS = [
 ]
 SUBMITIT = "submitit>=1.5,<2"
 TENSORBOARD = "tensorboard>=2.16,<3"
+ANNDATA = ["anndata>=0.11,<0.13"]  # needs pandas 2, so it is not in dev, whose tested versions have pandas 3
 # openretina brings torchvision and torchaudio, which must be the releases that belong to the torch that is installed.
 RETINA = ["openretina>=1.1.1,<1.2", "h5py>=3.10,<4"]
 
@@ -61,6 +62,7 @@ setup(
     install_requires=REQUIREMENTS,
     extras_require={
         "slurm": [SUBMITIT],
+        "anndata": ANNDATA,
         "retina": RETINA,
         "tensorboard": [TENSORBOARD],
         "dev": [

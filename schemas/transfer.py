@@ -20,15 +20,17 @@ from december_plugin.schemas.clusters import clustering_hash
 
 ENTRIES = ("Dataset", "Model", "Trainer")
 SETTINGS = {
+    "AlignmentSettings": "Alignment",
     "Clustering": "ClusterAssignment",
     "KnownTypes": "LabelAgreement",
     "SeedSet": "Consensus",
     "Surrogate": "SurrogateAgreement",
     "Resampling": "WithinModelStability",
     "ClusterConfusionSettings": "ClusterConfusion",
+    "MeiSettings": "Mei",
 }
 """What computed tables refer to: only what one of the result's rows refers to is part of it."""
-OF_MODELS = ("TrainingSummary", "TestPerformance", "FeatureCovariance")
+OF_MODELS = ("TrainingSummary", "TestPerformance", "FeatureCovariance", "Alignment")
 OF_CONFIGURATIONS = (
     "ClusterAssignment",
     "SeedAgreement",
@@ -37,6 +39,8 @@ OF_CONFIGURATIONS = (
     "ClusterQuality",
     "WithinModelStability",
     "ClusterConfusion",
+    "Mei",
+    "MeiConfusion",
     "SurrogateAgreement",
 )
 # Columns that must be equal where a row of the same key is there already.
@@ -191,7 +195,8 @@ def _present(table: Any, name: str, rows: Sequence[Row]) -> list[Row]:
     key, columns = table.primary_key, [*table.primary_key, *_compared(name)]
     columns = list(dict.fromkeys(columns))
     found: list[Row] = []
-    shared = [column for column in key if column not in ("seed", "seed_a", "seed_b", "data_key", "cluster")]
+    # One query for each configuration, or for each row of what is not of a configuration.
+    shared = [column for column in key if column.endswith(("_fn", "_hash"))] or list(key)
     groups = {tuple(row[column] for column in shared): None for row in rows}
     for values in groups:
         found += (table & dict(zip(shared, values, strict=True))).fetch(*columns, as_dict=True)

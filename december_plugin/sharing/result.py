@@ -19,7 +19,14 @@ from december_plugin.results.export import export_tables
 from december_plugin.results.queries import configuration_key
 from december_plugin.results.report import ReportSettings, read_entries, training_versions
 from december_plugin.schemas.declare import DecemberTables
-from december_plugin.schemas.stored_models import build_loaders, full_config, session_neurons, stored_neurons
+from december_plugin.schemas.feature_covariance import stored_covariance
+from december_plugin.schemas.stored_models import (
+    build_loaders,
+    full_config,
+    session_neurons,
+    stored_embeddings,
+    stored_neurons,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -80,13 +87,13 @@ class Result:
     def readouts(self, training: int) -> ReadoutEmbeddings:
         """Return the readout vectors of a trained model; neurons without unit ids are known by their positions."""
         key = self.key_of(training)
-        embeddings = self.tables.vectors.readouts_of(key)
+        config = full_config(self.tables.nnfabrik, key, trainer=False)
+        embeddings = stored_embeddings(self.tables.TrainedModel, config, key)
         stored = (
             self.tables.ClusterAssignment.Session & key & (self.tables.ClusterAssignment & {"n_left_out": 0})
         ).fetch("data_key", "unit_ids")
         known = dict(zip(map(str, stored[0]), stored[1], strict=True))
         if not known.keys() >= embeddings.sessions.keys():
-            config = full_config(self.tables.nnfabrik, key, trainer=False)
             neurons = stored_neurons(self.tables.TrainedModel, key)
             found = session_neurons(embeddings.data_keys, neurons, lambda: build_loaders(config, key))
             known = {session.data_key: session.unit_ids for session in found}
@@ -97,7 +104,7 @@ class Result:
         """Return the feature covariance of a trained model (D, D); None if it was not computed."""
         key = self.key_of(training)
         if self.tables.FeatureCovariance & key:
-            return self.tables.vectors.covariance_of(key)
+            return stored_covariance(self.tables.FeatureCovariance, key)
         output = (self.tables.TrainedModel & key).fetch1("output")
         mixture = output.get("mixture") if isinstance(output, Mapping) else None
         found = mixture.get("covariance") if isinstance(mixture, Mapping) else None

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import json
+import re
+import shlex
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +26,7 @@ from december_plugin.errors import ExitCode, SettingsError
 from december_plugin.importing.datajoint import quiet_datajoint
 from december_plugin.intake.bundles import import_bundle
 from december_plugin.results.queries import configuration_key
+from december_plugin.schemas import transfer
 from december_plugin.schemas.stored_models import stored_state_dict
 from december_plugin.sharing import write_bundle
 from helpers import lab_tables, planted_lab
@@ -48,7 +54,6 @@ def filled(new_schema_name: Callable[[], str]) -> lab_tables.Lab:
     tables.Clustering().add_entry("kmeans", 3, n_init=1)
     tables.Clustering().add_entry("kmeans", 4, n_init=1, space="functional", normalize="l2")
     tables.KnownTypes().add_entry("planted", lab_tables.truth(), source="by hand")
-    tables.KnownTypes().add_entry("others", {"elsewhere": ([1, 2], ["a", "b"])})
     tables.Surrogate().add_entry(name="quick", n_draws=2)
     tables.Resampling().add_entry(n_draws=2, clusterings=["kmeans"])
     tables.ClusterConfusionSettings().add_entry(clusterings=["kmeans"])
@@ -71,7 +76,17 @@ def options(lab: lab_tables.Lab) -> list[str]:
 @pytest.fixture(scope="module")
 def file(filled: lab_tables.Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bundle") / "result.zip"
-    assert cli.main(["bundle", str(path), "--types", "planted", "--no-tsne", *options(filled)]) == 0
+    assert cli.main(["bundle", str(path), "--no-tsne", *options(filled)]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def small(filled: lab_tables.Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a bundle of one configuration."""
+    path = tmp_path_factory.mktemp("bundle") / "kmeans.zip"
+    (baseline,) = set((filled.tables.TrainedModel & "trainer_fn LIKE '%%baseline'").fetch("trainer_hash"))
+    words = ["--method", "kmeans", "--trainer", baseline[:8], "--clusters", "4"]
+    assert cli.main(["bundle", str(path), *words, *options(filled)]) == 0
     return path
 
 
@@ -135,10 +150,6 @@ def test_everything_arrives_in_an_empty_schema_as_it_was(
     assert "6 new" in said
     for name in COPIED:
         expected = rows(filled, name)
-        if name.startswith("KnownTypes"):  # of the other set no neuron is in the result
-            expected = [row for row in expected if "'others'" not in row]
-        if name == "Clustering":
-            assert set(expected) == set(rows(target, name))
         assert expected
         assert rows(target, name) == expected, name
     keys = filled.tables.TrainedModel.fetch("KEY")
@@ -161,12 +172,18 @@ def test_everything_arrives_in_an_empty_schema_as_it_was(
     assert not len(target.tables.TrainingPlan())
 
 
-def test_the_same_bundle_again_adds_nothing(target: lab_tables.Lab, file: Path) -> None:
-    bring(file, target)
+def test_every_computed_table_is_part_of_a_result_or_left_to_the_workers(filled: lab_tables.Lab) -> None:
+    computed = {table.__name__ for table in filled.tables.computed}
+    left = {"TrainedModel", "ConfigurationAgreement"}  # with its state dict, and compared with other configurations
+    assert {*transfer.OF_MODELS, *transfer.OF_CONFIGURATIONS} == computed - left
+
+
+def test_the_same_bundle_again_adds_nothing(target: lab_tables.Lab, small: Path) -> None:
+    bring(small, target)
     before, stored = n_rows(target), contents(target)
-    written = bring(file, target)
+    written = bring(small, target)
     assert not any(written.new.values())
-    assert written.existing["TrainedModel"] == 6
+    assert written.existing["TrainedModel"] == 3
     assert (n_rows(target), contents(target)) == (before, stored)
 
 
@@ -224,38 +241,25 @@ def test_nothing_in_it_is_a_pickle_or_code(file: Path) -> None:
     assert endings == {".json", ".html", ".txt", ".parquet", ".npy", ".safetensors"}
 
 
-def test_a_part_of_the_result(filled: lab_tables.Lab, target: lab_tables.Lab, tmp_path: Path) -> None:
-    path = tmp_path / "kmeans.zip"
-    (hash_of_baseline,) = set((filled.tables.TrainedModel & "trainer_fn LIKE '%%baseline'").fetch("trainer_hash"))
-    words = ["--method", "kmeans", "--trainer", hash_of_baseline[:8], "--clusters", "4", "--types", "planted"]
-    assert cli.main(["bundle", str(path), *words, *options(filled)]) == 0
-    with read_bundle(path) as bundle:
+def test_a_part_of_the_result_and_then_the_rest(target: lab_tables.Lab, small: Path, file: Path) -> None:
+    with read_bundle(small) as bundle:
         assert bundle.report is None  # it would cover more
         assert len(bundle.configurations) == 1
         assert len(bundle.trainings) == 3
-    bring(path, target)
+    bring(small, target)
     assert len(target.tables.ClusterAssignment()) == 3
     assert len(target.tables.Clustering()) == 2  # and december, which is always there
     assert len(target.tables.SurrogateAgreement()) == 1
-    # The rest is added to what is there.
-    rest = tmp_path / "rest.zip"
-    write_bundle(rest, filled.tables, restriction={"method": "december"}, settings=planted())
-    written = bring(rest, target)
-    assert written.new["TrainedModel"] == 3
-    assert len(target.tables.ClusterAssignment()) == 6
-
-
-def planted() -> Any:
-    from december_plugin.results.report import ReportSettings
-
-    return ReportSettings(types_name="planted", tsne=False)
+    written = bring(file, target)
+    assert (written.new["TrainedModel"], written.existing["TrainedModel"]) == (3, 3)
+    assert len(target.tables.ClusterAssignment()) == 9
 
 
 def test_without_models_it_can_be_read_and_not_imported(
     filled: lab_tables.Lab, target: lab_tables.Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "small.zip"
-    write_bundle(path, filled.tables, settings=planted(), models=False, report=False)
+    write_bundle(path, filled.tables, restriction={"n_clusters": 4}, models=False)
     before = n_rows(target)
     assert cli.main(["import", str(path), *options(target)]) == ExitCode.ERROR
     assert "was made without the weights of its models" in capsys.readouterr().err
@@ -268,11 +272,13 @@ def test_without_models_it_can_be_read_and_not_imported(
 
 def test_mistakes_of_who_bundles(filled: lab_tables.Lab, file: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="exists; name another file"):
-        write_bundle(file, filled.tables, settings=planted())
+        write_bundle(file, filled.tables)
     with pytest.raises(SettingsError, match="no cluster assignment fits what was chosen"):
-        write_bundle(tmp_path / "none.zip", filled.tables, settings=planted(), restriction={"n_clusters": 17})
+        write_bundle(tmp_path / "none.zip", filled.tables, restriction={"n_clusters": 17})
+    others = filled.tables.KnownTypes().add_entry("others", {"elsewhere": ([1, 2], ["a", "b"])})
     with pytest.raises(SettingsError, match="there are several sets of known types"):
         write_bundle(tmp_path / "none.zip", filled.tables)
+    (filled.tables.KnownTypes & others).delete(safemode=False)
     with pytest.raises(SettingsError, match="does not exist"):
         write_bundle(tmp_path / "no" / "none.zip", filled.tables)
     assert not list(tmp_path.iterdir())
@@ -284,14 +290,14 @@ def test_a_bundle_that_cannot_be_finished_leaves_nothing(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("december_plugin.bundles.archive.ArchiveWriter.add_file", full)
+    monkeypatch.setattr("december_plugin.bundles.archive.ArchiveWriter.add", full)
     with pytest.raises(BundleError, match="cannot be written: No space left on device"):
-        write_bundle(tmp_path / "result.zip", filled.tables, settings=planted(), report=False)
+        write_bundle(tmp_path / "result.zip", filled.tables, report=False)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_that_is_there_with_other_weights(target: lab_tables.Lab, file: Path, store_folder: Path) -> None:
-    bring(file, target)
+def test_a_model_that_is_there_with_other_weights(target: lab_tables.Lab, small: Path, store_folder: Path) -> None:
+    bring(small, target)
     key = target.tables.TrainedModel.fetch("KEY", order_by="KEY")[-1]
     stored = target.tables.TrainedModel.ModelStorage & key
     state = stored_state_dict(target.tables.TrainedModel, key)
@@ -304,33 +310,33 @@ def test_a_model_that_is_there_with_other_weights(target: lab_tables.Lab, file: 
     path.unlink()
     before = n_rows(target)
     with pytest.raises(SettingsError, match=r"is there already, with other weights.* Nothing was written\."):
-        bring(file, target)
+        bring(small, target)
     assert n_rows(target) == before
 
 
-def test_clusters_that_are_there_and_differ(target: lab_tables.Lab, file: Path, store_folder: Path) -> None:
-    bring(file, target)
+def test_clusters_that_are_there_and_differ(target: lab_tables.Lab, small: Path, store_folder: Path) -> None:
+    bring(small, target)
     key = target.tables.ClusterAssignment.fetch("KEY", limit=1)[0]
     target.tables.ClusterAssignment.update1({**key, "labels_md5": "0" * 32})
     before = n_rows(target)
     with pytest.raises(SettingsError, match=r"ClusterAssignment has a row with the key .* with another labels_md5"):
-        bring(file, target)
+        bring(small, target)
     assert n_rows(target) == before
 
 
 def test_an_error_in_the_middle_leaves_neither_rows_nor_files(
-    target: lab_tables.Lab, file: Path, store_folder: Path, tmp_path: Path
+    target: lab_tables.Lab, small: Path, store_folder: Path, tmp_path: Path
 ) -> None:
     target.tables.KnownTypes().add_entry("planted", {"first": ([7], ["another"])})
     before, files = n_rows(target), files_of(target, store_folder)  # those of the tests before
     with pytest.raises(SettingsError, match=r"KnownTypes has a row with .* and with another type_names"):
-        bring(file, target)
+        bring(small, target)
     assert n_rows(target) == before
     assert files_of(target, store_folder) <= files
 
 
 def test_damaged_and_foreign_files(
-    target: lab_tables.Lab, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    target: lab_tables.Lab, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = n_rows(target)
 
@@ -340,40 +346,38 @@ def test_damaged_and_foreign_files(
         assert message in said, said
         assert n_rows(target) == before
 
-    content = file.read_bytes()
+    content = small.read_bytes()
     (tmp_path / "half.zip").write_bytes(content[: len(content) // 2])
     with pytest.raises(BundleError, match="is not a bundle of december, or only a part of one"):
         read_bundle(tmp_path / "half.zip")
-    refused(altered(file, tmp_path / "a.zip", **{MANIFEST: None}), f"it has no {MANIFEST}")
-    manifest = json.loads(zipfile.ZipFile(file).read(MANIFEST))
+    refused(altered(small, tmp_path / "a.zip", **{MANIFEST: None}), f"it has no {MANIFEST}")
+    manifest = json.loads(zipfile.ZipFile(small).read(MANIFEST))
     newer = json.dumps({**manifest, "format": 2, "version": "9.1"}).encode()
-    refused(altered(file, tmp_path / "b.zip", **{MANIFEST: newer}), "made by december 9.1: install that version")
-    weights = zipfile.ZipFile(file).read("models/1.safetensors")
+    refused(altered(small, tmp_path / "b.zip", **{MANIFEST: newer}), "made by december 9.1: install that version")
+    weights = zipfile.ZipFile(small).read("models/1.safetensors")
     flipped = weights[:-1] + bytes([weights[-1] ^ 1])
-    refused(altered(file, tmp_path / "c.zip", **{"models/1.safetensors": flipped}), "is not what was bundled")
-    refused(altered(file, tmp_path / "d.zip", **{"models/1.safetensors": None}), "models/1.safetensors is missing")
-    refused(altered(file, tmp_path / "e.zip", **{"../evil.py": b"import os"}), "outside of the folder")
-    refused(altered(file, tmp_path / "f.zip", **{"extra.txt": b"x"}), "extra.txt is missing, unknown")
+    refused(altered(small, tmp_path / "c.zip", **{"models/1.safetensors": flipped}), "is not what was bundled")
+    refused(altered(small, tmp_path / "d.zip", **{"models/1.safetensors": None}), "models/1.safetensors is missing")
+    refused(altered(small, tmp_path / "e.zip", **{"../evil.py": b"import os"}), "outside of the folder")
+    refused(altered(small, tmp_path / "f.zip", **{"extra.txt": b"x"}), "extra.txt is missing, unknown")
 
 
 def resealed(path: Path, target: Path, **changes: bytes) -> Path:
     """Copy a bundle with other content, and with the checksums of it."""
-    import hashlib
-
     manifest = json.loads(zipfile.ZipFile(path).read(MANIFEST))
     for name, content in changes.items():
         manifest["files"][name] = [len(content), hashlib.sha256(content).hexdigest()]
     return altered(path, target, **changes, **{MANIFEST: json.dumps(manifest).encode()})
 
 
-def test_a_bundle_that_somebody_has_edited(target: lab_tables.Lab, file: Path, tmp_path: Path) -> None:
+def test_a_bundle_that_somebody_has_edited(target: lab_tables.Lab, small: Path, tmp_path: Path) -> None:
     before = n_rows(target)
-    archive = zipfile.ZipFile(file)
+    archive = zipfile.ZipFile(small)
 
     def refused(name: str, edit: Callable[[list[dict]], Any], message: str) -> None:
         rows = json.loads(archive.read(name))
         edit(rows)
-        path = resealed(file, tmp_path / "edited.zip", **{name: json.dumps(rows).encode()})
+        path = resealed(small, tmp_path / "edited.zip", **{name: json.dumps(rows).encode()})
         with pytest.raises((BundleError, SettingsError), match=message):
             bring(path, target)
         assert n_rows(target) == before
@@ -386,10 +390,10 @@ def test_a_bundle_that_somebody_has_edited(target: lab_tables.Lab, file: Path, t
     refused("rows/SeedAgreement.json", lambda rows: rows[0].update(seed_b=77), "do not fit the table")
     refused("rows/SeedAgreement.json", lambda rows: rows[0].update(v_measure={"$": "code"}), "unknown kind 'code'")
     refused("rows/TrainedModel.json", lambda rows: rows[0].pop("training"), "lacks 'training'")
-    path = resealed(file, tmp_path / "more.zip", **{"rows/Spectra.json": b"[]"})
+    path = resealed(small, tmp_path / "more.zip", **{"rows/Spectra.json": b"[]"})
     with pytest.raises(BundleError, match="rows of Spectra, a table that this december does not have"):
         bring(path, target)
-    pickled = resealed(file, tmp_path / "pickled.zip", **{"models/1.safetensors": b"\x80\x04N."})
+    pickled = resealed(small, tmp_path / "pickled.zip", **{"models/1.safetensors": b"\x80\x04N."})
     with pytest.raises(BundleError, match=r"models/1\.safetensors is not a state dict"):
         bring(pickled, target)
     assert n_rows(target) == before
@@ -397,9 +401,64 @@ def test_a_bundle_that_somebody_has_edited(target: lab_tables.Lab, file: Path, t
 
 
 def test_a_dry_run_checks_and_writes_nothing(
-    target: lab_tables.Lab, file: Path, capsys: pytest.CaptureFixture[str]
+    target: lab_tables.Lab, small: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = n_rows(target)
-    assert cli.main(["import", str(file), "--dry-run", *options(target)]) == 0
+    assert cli.main(["import", str(small), "--dry-run", *options(target)]) == 0
     assert "The bundle is whole. Nothing was written." in capsys.readouterr().out
     assert n_rows(target) == before
+
+
+# --- docs/sharing-results.md
+
+PAGE = (Path(__file__).parents[2] / "docs" / "sharing-results.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
+
+
+def test_every_command_and_block_of_the_page(
+    filled: lab_tables.Lab,
+    target: lab_tables.Lab,
+    file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole, *others = [line for block in blocks("bash") for line in block.splitlines()]
+    assert whole == "december bundle result.zip"  # as the file was made
+    shutil.copy(file, "result.zip")
+    can_annotate = importlib.util.find_spec("anndata") is not None
+    for line in others:
+        program, command, *words = shlex.split(line, comments=True)
+        if program == "pip":
+            continue
+        lab = target if command in ("import", "ari", "report") else filled
+        code = cli.main([command, *words, *options(lab)])
+        said = capsys.readouterr().err
+        if "--anndata" in words and not can_annotate:
+            assert 'pip install "december-plugin[anndata]"' in said
+            assert not Path("numbers").exists()
+        else:
+            assert code == 0, (line, said)
+    with read_bundle("part.zip") as bundle:
+        assert set(bundle.configurations["method"]) == {"kmeans"}
+        assert set(bundle.configurations["n_clusters"]) == {3}
+    monkeypatch.setenv("DECEMBER_SCHEMA", filled.tables.schema.database)
+    for code in blocks("python"):
+        if "annotated()" not in code or can_annotate:
+            exec(compile(code, "docs/sharing-results.md", "exec"), {})
+    said = capsys.readouterr().out
+    assert "2 configurations" in said
+    assert "k-means" in said
+    assert Path("numbers/neurons.h5ad").exists() == can_annotate
+
+
+def test_the_page_has_every_option() -> None:
+    (table,) = [part for part in PAGE.split("\n\n") if part.startswith("| option |")]
+    parser = cli.build_parser()
+    (subparsers,) = [action for action in parser._actions if hasattr(action, "choices") and action.choices]
+    known = {word for action in subparsers.choices["bundle"]._actions for word in action.option_strings}
+    assert set(re.findall(r"`(--[a-z-]+)", table)) == known - {"--help", "-h", "--debug", "--schema", "--nnfabrik"}
