@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from december_plugin.errors import SettingsError
+from december_plugin.pool.jobs.description import describe_jobs
 from december_plugin.pool.worker.loop import Worker, WorkerSettings
 from december_plugin.report import render_report
 from december_plugin.results import cluster_confusion, cluster_pairs, figures
@@ -67,6 +68,14 @@ def test_there_are_those_that_are_asked_for_and_no_others(lab):
     assert [each.responses for each in cluster_confusion(lab.tables, DECEMBER)] == ["linear"]
     assert len(lab.tables.FeatureCovariance()) == 3  # DECEMber's, too
     assert len(lab.tables.ClusterConfusion.key_source - lab.tables.ClusterConfusion) == 0
+
+
+def test_jobs_say_what_they_compare(lab):
+    describe = describe_jobs(lab.tables)
+    said = {
+        describe("ClusterConfusion", key).rpartition("kmeans, ")[2] for key in lab.tables.ClusterConfusion.fetch("KEY")
+    }
+    assert said >= {"K 3, responses to images, threshold 0.9, seed 1", "K 3, linear responses, threshold 0.5, seed 1"}
 
 
 def test_blocks_are_of_any_threshold(lab):

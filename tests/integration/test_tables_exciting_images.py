@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from december_plugin.errors import SettingsError
+from december_plugin.pool.jobs.description import describe_jobs
 from december_plugin.pool.worker.loop import Worker, WorkerSettings
 from december_plugin.results import exciting_images, exciting_neurons, mei_confusion
 from december_plugin.results.export import export_tables
@@ -130,6 +131,15 @@ def test_neurons_are_listed_and_exported(lab):
     (table,) = exported["exciting_images"].parts()
     assert len(table) == 3 * 6 + 2 * 9
     assert set(table["ending"]) <= {"converged", "max_steps"}
+
+
+def test_jobs_say_which_images_they_look_for(lab):
+    describe = describe_jobs(lab.tables)
+    said = sorted(describe("Mei", key) for key in (lab.tables.Mei & {"seed": 1}).fetch("KEY"))
+    assert [text.partition("kmeans, ")[2] for text in said if "kmeans" in text] == [
+        "K 3, 2 per cluster, seed 1",
+        "K 3, 3 per cluster, mean of all seeds, seed 1",
+    ]
 
 
 def test_a_restriction_must_leave_one(lab):

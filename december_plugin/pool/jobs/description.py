@@ -8,7 +8,9 @@ from typing import Any
 
 from december_plugin.clustering.methods import alignment_recipe, filter_of_column
 from december_plugin.embeddings.space import READOUT_SPACE, EmbeddingSpace
+from december_plugin.evaluation.cluster_functions_settings import IMAGES
 from december_plugin.imports.stored_names import TRAINER as IMPORTED
+from december_plugin.insilico.exciting_images_settings import SEEDS
 from december_plugin.schemas.alignment import COLUMNS, recipe_of_row
 
 # What one job, and several jobs, of our tables are called; a table of a lab's own goes by its name.
@@ -46,6 +48,9 @@ def describe_jobs(tables: Any) -> Callable[[str, Mapping[str, Any]], str]:
     columns = ("method", "n_clusters", "space", "normalize", "minimum_test_correlation", "settings")
     clusterings = _Columns(tables.Clustering, ("clustering_hash",), columns)
     alignments = _Columns(tables.AlignmentSettings, ("alignment_hash",), tuple(COLUMNS.values()))
+    of_confusion = ("confusion_responses", "confusion_threshold")
+    confusions = _Columns(tables.ClusterConfusionSettings, ("confusion_hash",), of_confusion)
+    images = _Columns(tables.MeiSettings, ("mei_hash",), ("mei_per_cluster", "mei_models"))
 
     def describe(table: str, key: Mapping[str, Any]) -> str:
         comment, config = trainers.of(key) or ("", {})
@@ -64,6 +69,10 @@ def describe_jobs(tables: Any) -> Callable[[str, Mapping[str, Any]], str]:
             parts += [recipe.phrase if recipe else "", filter_of_column(least).phrase]
         if "alignment_hash" in key and (row := alignments.of(key)):
             parts.append(recipe_of_row(dict(zip(COLUMNS.values(), row, strict=True))).phrase)
+        if "confusion_hash" in key and (row := confusions.of(key)):
+            parts.append(f"{'responses to images' if row[0] == IMAGES else 'linear responses'}, threshold {row[1]:g}")
+        if "mei_hash" in key and (row := images.of(key)):
+            parts.append(f"{row[0]} per cluster{', mean of all seeds' if row[1] == SEEDS else ''}")
         parts += [f"{name} {key[name]}" for name in ("seed", "seed_a", "seed_b") if name in key]
         return f"{table}: {', '.join(part for part in parts if part)}"
 
