@@ -12,7 +12,7 @@ import numpy as np
 
 from december_plugin.embeddings.alignment_recipe import AlignmentRecipe
 from december_plugin.errors import MisfitError, SettingsError
-from december_plugin.schemas.equivariant_models import of_equivariant_models
+from december_plugin.schemas.equivariant_models import is_equivariant, of_equivariant_models
 from december_plugin.schemas.feature_covariance import stored_covariance
 from december_plugin.schemas.restrictions import of_trainers
 from december_plugin.schemas.serialization import decode_blob, encode_blob
@@ -107,6 +107,15 @@ class AlignmentSettings(dj.Lookup):
         self.insert1(row, skip_duplicates=skip_duplicates)
         return key
 
+    def delete(self, *args: Any, **options: Any) -> int:
+        """Delete entries with their alignments and the clusterings of aligned vectors; all other clusterings stay.
+
+        From a table that is not restricted DataJoint would delete every row of those that refer to it, also the rows
+        that refer to nothing.
+        """
+        chosen = self & self.fetch("KEY")
+        return int(super(AlignmentSettings, chosen).delete(*args, **options))
+
     @staticmethod
     def row(recipe: AlignmentRecipe, description: str = "") -> dict[str, Any]:
         """Return the row of a recipe."""
@@ -120,11 +129,10 @@ class AlignmentSettings(dj.Lookup):
 
 def recipe_of_row(row: Mapping[str, Any]) -> AlignmentRecipe:
     """Return the recipe of a row of ``AlignmentSettings``."""
-    # DataJoint fetches a null of several rows as NaN.
-    values: dict[str, Any] = {name: row[column] for name, column in COLUMNS.items()}
-    if values["beta"] != values["beta"]:
-        values["beta"] = None
-    return AlignmentRecipe(**values)
+    values = ((name, row[column]) for name, column in COLUMNS.items())
+    # DataJoint fetches a null of a number as NaN.
+    settings: dict[str, Any] = {name: None if value != value else value for name, value in values}
+    return AlignmentRecipe(**settings)
 
 
 class Alignment(dj.Computed):
@@ -185,10 +193,14 @@ class Alignment(dj.Computed):
         fitting &= of_equivariant_models(self.nnfabrik.Model, self.equivariant_models)
         return (fitting & ["alignment_space = 'readout'", self.feature_covariance_table.proj()]).proj()
 
+    @classmethod
+    def is_equivariant(cls, model_fn: str, model_config: Mapping[str, Any]) -> bool:
+        """Return whether an entry of ``Model`` counts as rotation-equivariant, see :func:`is_equivariant`."""
+        return is_equivariant(model_fn, model_config, cls.equivariant_models)
+
     def make_fetch(self, key: dict[str, Any]) -> tuple[str]:
         """Return, packed, the settings, the configurations and the neurons."""
-        (row,) = (self.alignment_settings_table & key).fetch(as_dict=True)  # fetch1 makes NaN of NULL
-        recipe = recipe_of_row(row)
+        recipe = recipe_of_row((self.alignment_settings_table & key).fetch1())
         fetched = {
             "recipe": recipe.as_settings(),
             "config": full_config(self.nnfabrik, key, trainer=False),

@@ -23,6 +23,7 @@ from december_plugin.schemas.clustering_vectors import ClusteringVectors
 from december_plugin.schemas.clusters import ClusterAssignment, Clustering, NeuronCluster
 from december_plugin.schemas.configurations import ConfigurationAgreement, ConfigurationPair
 from december_plugin.schemas.consensus import Consensus
+from december_plugin.schemas.equivariant_models import EQUIVARIANT_MODELS
 from december_plugin.schemas.exciting_images import Mei, MeiConfusion, MeiSettings
 from december_plugin.schemas.feature_covariance import FeatureCovariance
 from december_plugin.schemas.known_types import KnownTypes, LabelAgreement
@@ -76,7 +77,6 @@ def bind(template: type, schema: dj.Schema, context: Mapping[str, Any], **attrib
 NNFABRIK_TABLES = ("Seed", "Fabrikant", "Model", "Dataset", "Trainer")
 # Also functions that were registered under the name of the module they are defined in.
 DECEMBER_TRAINERS = ("december_plugin.*december_trainer",)
-EQUIVARIANT_MODELS = ("december_plugin.*equivariant_core_*_readout",)
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from december_plugin.errors import SettingsError
 from december_plugin.imports.stored_names import MODEL as IMPORTED_MODEL
 from december_plugin.schemas.restrictions import fits, like
 from december_plugin.schemas.stored_models import model_function_of
+
+EQUIVARIANT_MODELS = ("december_plugin.*equivariant_core_*_readout",)
+VARIABLE, SETTING = "DECEMBER_EQUIVARIANT_MODELS", "december.equivariant_models"
+
+
+def equivariant_patterns() -> tuple[str, ...]:
+    """Return the patterns of our functions, and a lab's from the environment or DataJoint's configuration.
+
+    Raises
+    ------
+    SettingsError
+        If the lab's are no names of functions, in which ``*`` is anything.
+    """
+    import datajoint as dj
+
+    given = os.environ.get(VARIABLE) or dj.config.get(SETTING) or ()
+    own = [name.strip() for name in (given.split(",") if isinstance(given, str) else given)]
+    for name in own:
+        if not re.fullmatch(r"[\w.*]+", name):
+            raise SettingsError(
+                f"{VARIABLE} (in DataJoint's configuration {SETTING}) has {name!r}; it is a list of dotted names of "
+                "model functions, separated by commas, in which * stands for anything."
+            )
+    return (*EQUIVARIANT_MODELS, *own)
 
 
 def is_equivariant(model_fn: str, model_config: Mapping[str, Any], patterns: Sequence[str]) -> bool:

@@ -60,15 +60,17 @@ class FeatureCovariance(dj.Computed):
     def key_source(self) -> Any:
         """Models that clusterings are fitted to afterwards, where one of them, or an alignment, is functional.
 
-        And those whose clusters are to be compared by their linear responses, DECEMber's included. Not those that were
-        imported without their recording: where their import knows a covariance, it has entered it.
+        If only those are that align vectors, rotation-equivariant models alone. And those whose clusters are to be
+        compared by their linear responses, DECEMber's included. Not those that were imported without their recording:
+        where their import knows a covariance, it has entered it.
         """
         is_december = of_trainers(self.december_trainers)
         compared = self._compared_methods()
         needed: list[Any] = [is_december] if DECEMBER in compared else []
-        if self.clustering_table & {"space": "functional"} or compared - {DECEMBER}:
+        functional = self.clustering_table & {"space": "functional"}
+        if functional & "alignment_hash IS NULL" or compared - {DECEMBER}:
             needed.append(f"NOT ({is_december})")
-        if self.alignment_settings_table & {"alignment_space": "functional"}:
+        if functional or self.alignment_settings_table & {"alignment_space": "functional"}:
             equivariant = of_equivariant_models(self.nnfabrik.Model, self.equivariant_models)
             needed += [dj.AndList([f"NOT ({is_december})", each]) for each in equivariant]
         return self.trained_model_table.proj() & f"dataset_fn <> '{IMPORTED_NEURONS}'" & needed

@@ -12,6 +12,10 @@ argument           environment            DataJoint setting     default
 
 ``nnfabrik`` is the name of the schema that holds the lab's nnfabrik tables, or ``module:NAME``, a Python module with
 ``Seed``, ``Fabrikant``, ``Model``, ``Dataset``, ``Trainer`` and, if the lab has one, ``TrainedModel``.
+
+A lab's own model functions with a rotation-equivariant core are named in ``DECEMBER_EQUIVARIANT_MODELS``, or
+``december.equivariant_models`` of DataJoint's configuration: dotted names, separated by commas, in which ``*`` stands
+for anything.
 """
 
 from __future__ import annotations
@@ -108,6 +112,7 @@ def _open_tables(
         raise SettingsError(no_tables(connection, schema))
     source = source or parent or schema
     from december_plugin.schemas import december_tables
+    from december_plugin.schemas.equivariant_models import equivariant_patterns
 
     module = _import_module(source[len("module:") :]) if source.startswith("module:") else None
     found = module.Model.database if module is not None else source
@@ -120,7 +125,13 @@ def _open_tables(
     if module is None:
         module = _nnfabrik_schema(source)
     own = getattr(module, "TrainedModel", None)
-    tables = december_tables(schema, nnfabrik=module, trained_model=own, allow_outdated=allow_outdated)
+    tables = december_tables(
+        schema,
+        nnfabrik=module,
+        trained_model=own,
+        equivariant_models=equivariant_patterns(),
+        allow_outdated=allow_outdated,
+    )
     return module, tables
 
 

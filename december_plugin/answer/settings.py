@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from december_plugin.clustering.methods import (
+    ALIGNMENT,
     FOUND,
     POST_HOC,
     QualityFilter,
@@ -183,6 +184,12 @@ def checked_methods(methods: Any, *, seed: int) -> dict[str, dict[str, Any]]:
             )
         own = {"seed": seed} if "seed" in POST_HOC[method].defaults else {}
         own |= methods[method] if isinstance(methods, Mapping) else {}
+        if own.get(ALIGNMENT) is not None:
+            raise SettingsError(
+                "a study does not align vectors; align them before, with december_plugin.rotation.RotationAlignment, "
+                "and give it the aligned ones.",
+                setting=ALIGNMENT,
+            )
         shared = [name for name in own if name not in own_settings(own)]
         if shared:
             raise SettingsError(

@@ -7,6 +7,7 @@ import lazy_loader as _lazy
 if TYPE_CHECKING:
     from december_plugin.results.agreement import agreement_table as agreement_table
     from december_plugin.results.agreement import best_configurations as best_configurations
+    from december_plugin.results.alignment import alignments as alignments
     from december_plugin.results.assignments import load_assigned_model as load_assigned_model
     from december_plugin.results.assignments import neuron_clusters as neuron_clusters
     from december_plugin.results.assignments import stable_neurons as stable_neurons
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "agreement": ["agreement_table", "best_configurations"],
+    "alignment": ["alignments"],
     "assignments": ["load_assigned_model", "neuron_clusters", "stable_neurons"],
     "cluster_counts": ["choose_cluster_count", "cluster_count_table"],
     "cluster_functions": ["cluster_confusion", "cluster_pairs"],

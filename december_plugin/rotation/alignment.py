@@ -319,4 +319,7 @@ def in_metric(vectors: Floats, root: Floats | None) -> tuple[Floats, Floats, npt
     """
     found = vectors if root is None else vectors @ root
     lengths = np.linalg.norm(found, axis=1, keepdims=True)
-    return found, lengths, lengths[:, 0] <= np.finfo(np.float64).eps * np.linalg.norm(vectors, axis=1)
+    rounding = np.finfo(np.float64).eps
+    if root is not None:  # eigenvalues of a covariance are exact to rounding, those of its root to the root of that
+        rounding = np.sqrt(rounding) * np.linalg.norm(root, 2)
+    return found, lengths, lengths[:, 0] <= rounding * np.linalg.norm(vectors, axis=1)

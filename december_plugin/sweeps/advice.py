@@ -11,11 +11,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from december_plugin.clustering.methods import FOUND
+from december_plugin.clustering.methods import FOUND, alignment_recipe
 from december_plugin.errors import SettingsError
+from december_plugin.schemas.equivariant_models import VARIABLE as EQUIVARIANT_VARIABLE
+from december_plugin.schemas.equivariant_models import equivariant_patterns, is_equivariant
 from december_plugin.security.allowed_modules import OPTION, VARIABLE, AllowedModules
 from december_plugin.sweeps.functions import is_ours, path_settings, resolve
 from december_plugin.sweeps.parse import Entry, Sweep
+from december_plugin.text.formatting import numbered
 
 
 def advice(sweep: Sweep) -> Iterator[str]:
@@ -26,6 +29,7 @@ def advice(sweep: Sweep) -> Iterator[str]:
     sweep
         Checked by :func:`december_plugin.sweeps.parse.parse_sweep`.
     """
+    yield from _unaligned(sweep)
     if len(sweep.seeds) < 2:
         yield "there is one seed, so there will be no agreement between seeds. Use at least three."
     december = [entry for entry in sweep.trainers if _is_our_trainer(entry, "december_trainer")]
@@ -44,6 +48,23 @@ def advice(sweep: Sweep) -> Iterator[str]:
             "the clustering loss has added."
         )
     yield from _post_hoc({entry.config["n_clusters"] for entry in december}, sweep)
+
+
+def _unaligned(sweep: Sweep) -> Iterator[str]:
+    """Yield that clusterings with an alignment have nothing to align, where that is so."""
+    aligned = [entry for entry in sweep.clusterings if alignment_recipe(entry.settings)]
+    patterns = equivariant_patterns()
+    if aligned and not any(is_equivariant(entry.fn, entry.config, patterns) for entry in sweep.models):
+        number = numbered(len(aligned), "clustering")
+        yield (
+            f"the sweep has {number} with alignment, but no rotation-equivariant model, and only these are aligned. A "
+            f"model function of your own with such a core is named in {EQUIVARIANT_VARIABLE}."
+        )
+    elif aligned and all(_is_our_trainer(entry, "december_trainer") for entry in sweep.trainers):
+        yield (
+            "vectors are aligned for clusterings that are fitted afterwards, but all trainers are december_trainer, "
+            "whose models have clusters of their own. Add a baseline_trainer."
+        )
 
 
 def _post_hoc(asked: set[Any], sweep: Sweep) -> Iterator[str]:

@@ -13,10 +13,17 @@ from typing import Any
 
 import datajoint as dj
 
-from december_plugin.clustering.methods import DECEMBER, canonical_settings, embedding_space, quality_filter
+from december_plugin.clustering.methods import (
+    DECEMBER,
+    alignment_recipe,
+    canonical_settings,
+    embedding_space,
+    quality_filter,
+)
 from december_plugin.evaluation.cluster_functions_settings import LINEAR
 from december_plugin.importing.datajoint_internals import job_hash
 from december_plugin.imports.stored_names import NEURONS as IMPORTED_NEURONS
+from december_plugin.schemas.alignment import alignment_hash
 from december_plugin.schemas.cluster_functions import confusion_row
 from december_plugin.schemas.clusters import clustering_hash
 from december_plugin.schemas.configurations import DIFFERS
@@ -28,7 +35,7 @@ from december_plugin.sweeps.parse import Sweep
 CLUSTERINGS, EVALUATIONS, NULL = "clusterings", "evaluations", "the null"
 # Without LabelAgreement: which models will share sessions with known types, only their labels say.
 GROUPS = {
-    CLUSTERINGS: ("ClusterAssignment",),
+    CLUSTERINGS: ("Alignment", "ClusterAssignment"),
     EVALUATIONS: (
         *("TrainingSummary", "TestPerformance", "FeatureCovariance", "SeedAgreement", "Consensus", "ClusterQuality"),
         *("WithinModelStability", "ClusterConfusion", "ConfigurationAgreement", "Mei", "MeiConfusion"),
@@ -129,13 +136,26 @@ class _Asked:
 
 @dataclass(frozen=True)
 class _Clustering:
-    """A clustering: its hash, its method, whether it is new, and what its assignments wait for."""
+    """A clustering: its hash, its method, whether it is new, and what its assignments wait for.
+
+    ``alignment`` is the hash of the alignment, "" for none.
+    """
 
     name: str
     method: str
     is_new: bool
     needs_covariance: bool
     needs_tests: bool
+    alignment: str = ""
+
+
+@dataclass(frozen=True)
+class _Alignment:
+    """An alignment: its hash, whether nobody has asked for it before, and whether it waits for a covariance."""
+
+    name: str
+    is_new: bool
+    needs_covariance: bool
 
 
 @dataclass(frozen=True)
@@ -157,6 +177,8 @@ class _Jobs:
         self.finished = _finished(tables)
         self.seeds = frozenset(sweep.seeds)
         self.models = self._models([{**a, **b, **c} for a in datasets for b in models for c in trainers])
+        self.equivariant = _equivariant(sweep, models, tables)
+        self.alignments = _alignments(sweep, tables)
         self.clusterings = self._clusterings(sweep)
         rows = [(False, row) for row in tables.Surrogate.fetch(as_dict=True)]
         asked = [surrogate_row(**asdict(each)) for each in sweep.surrogates]
@@ -212,8 +234,10 @@ class _Jobs:
         counts = self._counts(sweep, trainers)
         found = []
         for models, clustering in itertools.product(self.models, self.clusterings):
-            is_december = self.tables.ClusterAssignment.is_december(models.key["trainer_fn"])
+            is_december = self._is_december(models)
             if is_december != (clustering.method == DECEMBER):
+                continue
+            if clustering.alignment and not self._is_equivariant(models):
                 continue
             if models.key["dataset_fn"] == IMPORTED_NEURONS:
                 seeds, name = models.seeds, _values(models.key)
@@ -257,6 +281,14 @@ class _Jobs:
             return {_values(models.key): len(models.own) for models in self.models}
         if name == "FeatureCovariance":
             return self._covariances()
+        if name == "Alignment":
+            return {
+                _values({**models.key, "alignment_hash": asked.name}): len(
+                    self._alignable(models, asked) & models.brought(asked.is_new)
+                )
+                for models, asked in itertools.product(self.models, self.alignments)
+                if self._is_equivariant(models) and not self._is_december(models)
+            }
         if name == "ClusterConfusion":
             return {
                 _values({**each.key, "confusion_hash": asked.name}): len(
@@ -289,9 +321,12 @@ class _Jobs:
         for models in self.models:
             if models.key["dataset_fn"] == IMPORTED_NEURONS:
                 continue
-            is_december = self.tables.ClusterAssignment.is_december(models.key["trainer_fn"])
+            is_december, is_equivariant = self._is_december(models), self._is_equivariant(models)
             own = [each for each in self.clusterings if (each.method == DECEMBER) == is_december]
+            own = [each for each in own if is_equivariant or not each.alignment]
             are_new = [each.is_new for each in own if each.needs_covariance]
+            if is_equivariant and not is_december:
+                are_new += [each.is_new for each in self.alignments if each.needs_covariance]
             are_new += [
                 each.is_new or asked.is_new
                 for each, asked in itertools.product(own, self.confusions)
@@ -300,6 +335,18 @@ class _Jobs:
             if are_new:
                 found[_values(models.key)] = len(models.brought(all(are_new)))
         return found
+
+    def _is_december(self, models: _Models) -> bool:
+        return bool(self.tables.ClusterAssignment.is_december(models.key["trainer_fn"]))
+
+    def _is_equivariant(self, models: _Models) -> bool:
+        return (models.key["model_fn"], models.key["model_hash"]) in self.equivariant
+
+    def _alignable(self, models: _Models, asked: _Alignment) -> frozenset[int]:
+        """Return the seeds of whose models there is an alignment."""
+        if not asked.needs_covariance or models.key["dataset_fn"] != IMPORTED_NEURONS:
+            return models.seeds
+        return self.covered.get(_values(models.key), frozenset())
 
     def _compared(self, configuration: _Configuration, asked: _Asked) -> frozenset[int]:
         """Return the seeds of whose models a comparison of clusters is made."""
@@ -408,7 +455,36 @@ def _rows(table: Any, *columns: str) -> list[dict[str, Any]]:
 
 def _clustering(name: str, method: str, settings: Mapping[str, Any], *, is_new: bool) -> _Clustering:
     needs_tests = quality_filter(settings).minimum_test_correlation is not None
-    return _Clustering(name, method, is_new, embedding_space(settings).is_functional, needs_tests)
+    recipe, is_functional = alignment_recipe(settings), embedding_space(settings).is_functional
+    if recipe is None:
+        return _Clustering(name, method, is_new, is_functional, needs_tests)
+    needs_covariance = is_functional or recipe.is_functional
+    return _Clustering(name, method, is_new, needs_covariance, needs_tests, alignment_hash(recipe))
+
+
+def _equivariant(sweep: Sweep, models: Sequence[Key], tables: Any) -> set[tuple[str, str]]:
+    """Return function and hash of the rotation-equivariant models of the tables and of the sweep."""
+    known = {
+        (row["model_fn"], row["model_hash"]): row["model_config"] for row in tables.nnfabrik.Model.fetch(as_dict=True)
+    }
+    known |= {
+        (key["model_fn"], key["model_hash"]): entry.config for key, entry in zip(models, sweep.models, strict=True)
+    }
+    return {key for key, config in known.items() if tables.Alignment.is_equivariant(key[0], config)}
+
+
+def _alignments(sweep: Sweep, tables: Any) -> list[_Alignment]:
+    """Return the alignments that are asked for, each once; those of the tables before those of the sweep."""
+    rows = tables.AlignmentSettings.fetch("alignment_hash", "alignment_space", as_dict=True)
+    found = {
+        row["alignment_hash"]: _Alignment(row["alignment_hash"], False, row["alignment_space"] == "functional")
+        for row in rows
+    }
+    for entry in sweep.clusterings:
+        if (recipe := alignment_recipe(entry.settings)) is not None:
+            name = alignment_hash(recipe)
+            found.setdefault(name, _Alignment(name, True, recipe.is_functional))
+    return list(found.values())
 
 
 def _asked(rows: Sequence[tuple[bool, Key]], name: str, of: str, draws: str = "") -> list[_Asked]:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from december_plugin.clustering.methods import alignment_recipe
 from december_plugin.errors import ServerError, SettingsError
+from december_plugin.schemas.alignment import alignment_hash
 from december_plugin.schemas.nulls import surrogate_row
 from december_plugin.schemas.setup_lock import changing_the_plan
 from december_plugin.schemas.training import combinations, database_user, fabrikant_of
@@ -245,7 +247,7 @@ def write_entries(
 def write_evaluations(sweep: Sweep, written: RegistrationResult, *, tables: Any) -> None:
     """Write what a sweep asks for of trained models, inside of a transaction; ``written`` notes what is new."""
     if sweep.clusterings:
-        _write_clusterings(sweep, tables.Clustering(), written)
+        _write_clusterings(sweep, tables, written)
     written.surrogates = _write_asked(sweep.surrogates, tables.Surrogate(), written)
     written.resamplings = _write_asked(sweep.stability, tables.Resampling(), written)
     written.cluster_confusions = _write_asked(sweep.cluster_confusion, tables.ClusterConfusionSettings(), written)
@@ -262,11 +264,16 @@ def _write_asked(asked: Sequence[Any], table: Any, written: RegistrationResult) 
     return keys
 
 
-def _write_clusterings(sweep: Sweep, table: Any, written: RegistrationResult) -> None:
+def _write_clusterings(sweep: Sweep, tables: Any, written: RegistrationResult) -> None:
+    table, alignments = tables.Clustering(), tables.AlignmentSettings()
+    asked = {alignment_hash(recipe) for entry in sweep.clusterings if (recipe := alignment_recipe(entry.settings))}
+    n_before = len(alignments)
     known = set(table.fetch("clustering_hash"))
     for entry in sweep.clusterings:
         key = table.add_entry(entry.method, entry.n_clusters, skip_duplicates=True, **entry.settings)
         written.clusterings.append(key)
+    if asked:
+        written.count("AlignmentSettings", new=len(alignments) - n_before, of=len(asked))
     hashes = {key["clustering_hash"] for key in written.clusterings}
     written.count("Clustering", new=len(hashes - known), of=len(hashes))
 
