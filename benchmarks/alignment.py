@@ -1,11 +1,11 @@
 """What it takes to turn readout vectors to a common orientation, beside the plain way to write it.
 
 The plain way shifts every vector in every step, in a tensor of (neurons, orientations, orientations, features), and
-takes distances between all pairs in one matrix, both on the graph of autograd; with power 2 ours has a closed form for
-the distances and needs no shifted vector, with power 1 it looks at the pairs block by block. Each is measured for some
-steps, one after the other in turn. Then alignments from end to end, with the defaults (3 restarts, then the means of
-groups), each in a process of its own, whose peak is that of the whole process, by the operating system's count. Seconds
-are those of the processor, divided by the threads, so that other processes count less.
+takes distances between all pairs in one matrix, both on the graph of autograd. Ours has a closed form for the distances
+with power 2 and needs no shifted vector; with power 1 it looks at the pairs block by block. Each is measured for some
+steps, one after the other in turn; the memory is that by which a fresh process grows in a step. Then alignments from
+end to end, with the defaults (3 restarts, then the means of groups), each in a process of its own, whose peak is that
+of the whole process. Seconds are those of the processor, divided by the threads, so that other processes count less.
 
     python benchmarks/alignment.py --size paper
 """
@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ class Size:
 
 SIZES = {
     "tiny": Size(((200, 60.0, 1e9),), 100, 2),
-    "paper": Size(((6_005, 60.0, 1e9), (54_569, 300.0, 2e9)), 2_000, 5),
+    "paper": Size(((6_005, 60.0, 1e9), (54_569, 300.0, 2e9)), 4_000, 3),
 }
 
 
@@ -74,18 +75,47 @@ def seconds_per_step(objective: Callable[[torch.Tensor], torch.Tensor], n: int, 
     return (time.process_time() - start) / steps / torch.get_num_threads()
 
 
-def compare(size: Size) -> None:
-    """Print seconds of a step of each power, ours and the plain way in turn."""
-    found = simulated_readouts(size.compared, seed=0).readouts
-    vectors = torch.from_numpy(found.reshape(-1, ORIENTATIONS, F))
-    print(f"{'a step of ' + format(size.compared, ',') + ' neurons':<28}{'ours':>10}{'plain':>10}{'faster':>9}")
+def ways_of(n: int, power: int) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+    """Return the two ways to a value of the objective without reconstruction, at temperature 1."""
+    vectors = torch.from_numpy(simulated_readouts(n, seed=0).readouts.reshape(-1, ORIENTATIONS, F))
+    ours = AlignmentObjective(vectors, power)
+    return {
+        "ours": lambda angles: ours(angles, 1.0, 0.0),
+        "plain": lambda angles: plain_objective(vectors, angles, power),
+    }
+
+
+def growth_here(n: int, power: int, way: str) -> float:
+    """Return by how many MB the memory of this process, a fresh one, grows in a step."""
+    seconds_per_step(ways_of(50, power)[way], 50, 1)  # what torch takes once
+    objective = ways_of(n, power)[way]
+    with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+        file.write("5")  # resets the peak to the present
+    before = resident_memory()["VmRSS"]
+    seconds_per_step(objective, n, 1)
+    return resident_memory()["VmHWM"] - before
+
+
+def in_its_own_process(threads: int, n: int, *options: str) -> Any:
+    """Return what this script measures in a fresh process."""
+    command = [sys.executable, __file__, "--threads", str(threads), "--neurons", str(n), *options]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+
+
+def compare(size: Size, threads: int) -> None:
+    """Print seconds and memory of a step of each power, ours and the plain way in turn."""
+    n = size.compared
+    print(f"{f'a step of {n:,} neurons':<24}" + 2 * f"{'ours':>11}{'plain':>11}{'ratio':>8}")
     for power in (2, 1):
-        ours = AlignmentObjective(vectors, power)
-        ways = [lambda a, o=ours: o(a, 1.0, 0.0), lambda a, p=power: plain_objective(vectors, a, p)]
-        for way in ways:
-            seconds_per_step(way, size.compared, 1)  # what torch does once
-        seconds = np.median([[seconds_per_step(way, size.compared, size.steps) for way in ways] for _ in range(3)], 0)
-        print(f"{'power ' + str(power):<28}{seconds[0]:>8.4f} s{seconds[1]:>8.3f} s{seconds[1] / seconds[0]:>8.1f}x")
+        ways = ways_of(n, power)
+        for way in ways.values():
+            seconds_per_step(way, n, 1)  # what torch does once
+        ours, plain = np.median([[seconds_per_step(way, n, size.steps) for way in ways.values()] for _ in range(3)], 0)
+        grown = [in_its_own_process(threads, n, "--step", way, "--power", str(power)) for way in ways]
+        print(
+            f"{f'power {power}':<24}{ours:>9.4f} s{plain:>9.4f} s{plain / ours:>7.1f}x"
+            f"{grown[0]:>8.0f} MB{grown[1]:>8.0f} MB{grown[1] / max(grown[0], 1):>7.1f}x"
+        )
 
 
 def align_here(n: int) -> Measured:
@@ -98,31 +128,29 @@ def align_here(n: int) -> Measured:
     return Measured(seconds, int(resident_memory()["VmHWM"] * 2**20), fitted.loss_before_, fitted.alignment_loss_)
 
 
-def align(n: int, threads: int) -> Measured:
-    """Measure one alignment in a process of its own."""
-    command = [sys.executable, __file__, "--threads", str(threads), "--neurons", str(n)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return Measured(**json.loads(done.stdout.splitlines()[-1]))
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="paper", help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
     parser.add_argument("--neurons", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--step", choices=("ours", "plain"), help=argparse.SUPPRESS)
+    parser.add_argument("--power", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
+    if arguments.step:
+        print(json.dumps(growth_here(arguments.neurons, arguments.power, arguments.step)))
+        return 0
     if arguments.neurons:
         print(json.dumps(asdict(align_here(arguments.neurons))))
         return 0
     size = SIZES[arguments.size]
     print(f"{ORIENTATIONS} orientations of {F} features, {arguments.threads} CPU threads\n")
-    compare(size)
+    compare(size, arguments.threads)
     print(
         f"\n{'alignment':<18}{'seconds':>9}{'allowed':>9}{'of it':>8}{'peak':>10}{'allowed':>9}{'of it':>8}{'loss':>16}"
     )
     for n, seconds, taken in size.targets:
-        found = align(n, arguments.threads)
+        found = Measured(**in_its_own_process(arguments.threads, n))
         print(
             f"{n:>6,} neurons    {found.seconds:>9.1f}{seconds:>9.0f}{found.seconds / seconds:>8.2f}"
             f"{found.peak_bytes / 1e6:>7.0f} MB{taken / 1e6:>6.0f} MB{found.peak_bytes / taken:>8.2f}"

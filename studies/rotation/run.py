@@ -205,19 +205,20 @@ def recovery_figure(table: pd.DataFrame) -> Figure:
     """Draw the agreement of every seed and way, a panel for each condition."""
     ways = [way for way in WAYS if way in set(table["way"])]
     with figure_style():
-        figure = figure_page(0.9 + 0.2 * len(ways))
-        panels = figure.subplots(1, len(CONDITIONS), sharey=True)
-        for ax, (features, noise), letter in zip(panels, CONDITIONS, letters(len(CONDITIONS)), strict=True):
+        figure = figure_page(2 * (0.7 + 0.2 * len(ways)))
+        panels = figure.subplots(len(FEATURES), len(LEVELS), sharex=True, sharey=True)
+        for ax, (features, noise), letter in zip(panels.flat, CONDITIONS, letters(len(CONDITIONS)), strict=True):
             own = table[(table["features"] == features) & (table["noise"] == noise)]
             for place, way in enumerate(ways):
                 values = own.loc[own["way"] == way, "ari"]
                 ax.plot(values, np.full(len(values), place), "o", color="#333333", markersize=3.5, alpha=0.7)
             title_panel(ax, letter, f"{features}, noise {noise:g}")
             ax.set_xlim(-0.03, 1.03)
-            ax.set_xlabel("ARI to the types")
             ax.grid(axis="x")
-        panels[0].set_yticks(range(len(ways)), ways)
-        panels[0].invert_yaxis()
+        for ax in panels[-1]:
+            ax.set_xlabel("ARI to the types")
+        panels[0, 0].set_yticks(range(len(ways)), ways)
+        panels[0, 0].invert_yaxis()
     return figure
 
 
