@@ -18,6 +18,7 @@ import torch
 
 from december_plugin.clustering.distances import squared_distances
 from december_plugin.clustering.kmeans import kmeans_start
+from december_plugin.errors import EmbeddingError
 from december_plugin.rotation.fitting import ramped_angles
 from december_plugin.rotation.objective import AlignmentObjective
 from december_plugin.rotation.settling import nearest_targets
@@ -28,7 +29,6 @@ Floats = npt.NDArray[np.float64]
 NEURONS_PER_GROUP = 10  # at least, on average: the mean of fewer is noise
 PASSES = 15
 KMEANS_STARTS = 3
-SAME = 1e-6  # differences between entries of vectors of length 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,20 +60,23 @@ def aligned_to_groups(vectors: Floats, start: Floats, *, n_means: int, seed: int
     start
         Angles (N,) in radians, of an alignment to the mean of all.
     n_means
-        Groups at most. There are fewer where there are fewer than 10 neurons for each, or fewer vectors that differ;
-        one group is the mean of all, and changes nothing.
+        Groups at most; there are fewer where there are fewer than 10 neurons for each. Where fewer vectors differ than
+        that there is one group, the mean of all, which changes nothing.
     seed
         Of the k-means clustering of the vectors at their first angles, by which the groups start.
     """
     n_orientations = vectors.shape[1]
     flat = vectors.reshape(len(vectors), -1)
     angles, aligned = start, shifted(flat, start, n_orientations)
-    n_different = len(np.unique(np.round(aligned / SAME), axis=0))
-    n_groups = min(n_means, len(vectors) // NEURONS_PER_GROUP, n_different)
     groups = np.zeros(len(vectors), dtype=np.int64)
+    of_all = GroupedAngles(angles, groups, _means(aligned, groups, vectors.shape[1:]))
+    n_groups = min(n_means, len(vectors) // NEURONS_PER_GROUP)
     if n_groups < 2:
-        return GroupedAngles(angles, groups, _means(aligned, groups, vectors.shape[1:]))
-    centers, _ = kmeans_start(aligned, n_groups, seed=seed, n_init=KMEANS_STARTS)
+        return of_all
+    try:
+        centers, _ = kmeans_start(aligned, n_groups, seed=seed, n_init=KMEANS_STARTS)
+    except EmbeddingError:  # fewer of them differ: there is no noise that several means could average out
+        return of_all
     groups = squared_distances(torch.from_numpy(aligned), centers, torch.ones_like(centers)).argmin(dim=1).numpy()
     for _ in range(PASSES):
         means = _turned_to_each_other(_means(aligned, groups, vectors.shape[1:]))
