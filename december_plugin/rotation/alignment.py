@@ -84,7 +84,7 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
         ``power=2`` all neurons take the best angle given the mean of all, again and again, in the end that of the
         linear shift; with ``power=1`` there are 400 gradient steps.
         ``"paper"``: angles and temperature together, for 20 weights of the reconstruction from 0.001 to 10, of which
-        those count that reach a temperature above 5. It takes many times longer, and in trials it recovered less.
+        those count that reach a temperature above 5. It takes many times longer.
     power
         Of the distances that are minimised: 2, as in the published code, in time linear in the number of neurons, or 1,
         as in the paper, for which all pairs of neurons are looked at in every step.

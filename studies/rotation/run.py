@@ -182,15 +182,16 @@ def done_in(path: Path, names: list[str]) -> set[tuple[Any, ...]]:
 
 
 def recovery_table(table: pd.DataFrame) -> str:
-    """Return the mean agreement with the planted types, and the smallest, as a table in Markdown."""
+    """Return the mean agreement with the planted types, and of several seeds the smallest, as a table in Markdown."""
     groups = table.groupby(["way", "features", "noise"])["ari"]
-    means, least = groups.mean(), groups.min()
+    cells = {
+        key: f"{values.mean():.2f}" + (f" ({values.min():.2f})" if len(values) > 1 else "") for key, values in groups
+    }
     lines = ["| | " + " | ".join(f"{features}, noise {noise:g}" for features, noise in CONDITIONS) + " |"]
     lines.append("| --- " * (len(CONDITIONS) + 1) + "|")
     for way in [name for name in WAYS if name in set(table["way"])]:
-        keys = [(way, *condition) for condition in CONDITIONS]
-        cells = [f"{means[key]:.2f} ({least[key]:.2f})" if key in means.index else "" for key in keys]
-        lines.append(f"| {way} | " + " | ".join(cells) + " |")
+        found = [cells.get((way, *condition), "") for condition in CONDITIONS]
+        lines.append(f"| {way} | " + " | ".join(found).replace("-0.00", "0.00") + " |")
     return "\n".join(lines)
 
 
