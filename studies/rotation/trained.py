@@ -25,6 +25,7 @@ import torch
 from matplotlib.figure import Figure
 
 from december_plugin.clustering.post_hoc import cluster_readouts
+from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.datasets import static_loaders
 from december_plugin.embeddings import feature_covariance
 from december_plugin.embeddings.readout_vectors import readout_embeddings, unit_ids_of
@@ -116,8 +117,12 @@ MODELS: dict[str, Model] = {
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model of the study: readout vectors (N, D), test correlations (N,), mixture, covariance (D, D)."""
+    """A trained model of the study: readout vectors (N, D), test correlations (N,), mixture, covariance (D, D).
 
+    The vectors are those of the neurons that have one, N of all: sparse readouts may leave a neuron without.
+    """
+
+    has_vector: np.ndarray
     vectors: Floats
     correlations: Floats
     mixture: Mapping[str, Any] | None
@@ -212,15 +217,18 @@ class Study:
         (pair,) = predict_tier(network, loaders["test"]).values()
         vectors = readout_embeddings(kept["state"]).vectors.astype(np.float64)
         covariance = feature_covariance(network, loaders)
-        return network, Trained(vectors, single_trial_correlation(*pair), kept["mixture"], covariance)
+        used = np.any(vectors != 0, axis=1)
+        return network, Trained(used, vectors[used], single_trial_correlation(*pair), kept["mixture"], covariance)
 
     def labels(self, teacher: str, name: str, seed: int, way: str) -> np.ndarray:
-        """Return the clusters of a model's neurons."""
+        """Return the clusters of a model's neurons; NO_CLUSTER of those without a readout vector."""
         key = (teacher, name, seed, way)
         if key not in self._labels:
             _, trained = self.model(teacher, name, seed)
             for each, clusters in ways_of(name).items():
-                self._labels[(teacher, name, seed, each)] = clusters(trained, seed)
+                labels = np.full(len(trained.has_vector), NO_CLUSTER)
+                labels[trained.has_vector] = clusters(trained, seed)
+                self._labels[(teacher, name, seed, each)] = labels
         return self._labels[key]
 
 
@@ -229,6 +237,12 @@ def cells(size: Size) -> Iterator[tuple[str, str, int]]:
     for teacher, seed, name in itertools.product(TEACHERS, size.seeds, MODELS):
         if seed == size.seeds[0] or "factorized" not in name:
             yield teacher, name, seed
+
+
+def ari(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the agreement of two partitions over the neurons that have a cluster in both."""
+    in_both = (first != NO_CLUSTER) & (second != NO_CLUSTER)
+    return compare_partitions(first[in_both], second[in_both]).adjusted_rand_index
 
 
 def recovery_rows(study: Study, done: set[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
@@ -246,7 +260,7 @@ def recovery_rows(study: Study, done: set[tuple[Any, ...]]) -> Iterator[dict[str
                     "model": name,
                     "seed": seed,
                     "way": way,
-                    "ari": compare_partitions(truth.types, found).adjusted_rand_index,
+                    "ari": ari(truth.types, found),
                     "test_correlation": float(trained.correlations.mean()),
                 }
 
@@ -257,9 +271,9 @@ def agreement_rows(study: Study, done: set[tuple[Any, ...]]) -> Iterator[dict[st
         seeds = [seed for each, other, seed in cells(study.size) if (each, other) == (teacher, name)]
         for way, (first, second) in itertools.product(ways_of(name), itertools.combinations(seeds, 2)):
             if (teacher, name, way, first, second) not in done:
-                found = compare_partitions(*(study.labels(teacher, name, seed, way) for seed in (first, second)))
+                both = (study.labels(teacher, name, seed, way) for seed in (first, second))
                 row = {"teacher": teacher, "model": name, "way": way, "first": first, "second": second}
-                yield {**row, "ari": found.adjusted_rand_index}
+                yield {**row, "ari": ari(*both)}
 
 
 def planted_filters(types: np.ndarray) -> tuple[Floats, Floats]:
@@ -352,51 +366,51 @@ def image_table(images: pd.DataFrame) -> str:
 def figure_of(recovery: pd.DataFrame, agreement: pd.DataFrame, images: pd.DataFrame, shown: Floats | None) -> Figure:
     """Draw the agreement with types and between seeds, and images beside the filters of their types."""
     rows = [(name, way) for name in MODELS for way in ways_of(name)]
-    names = [name if way == BY_DECEMBER else f"{name}: {way}" for name, way in rows]
+    height = 0.9 + 0.17 * len(rows)
     with figure_style():
-        figure = figure_page(0.9 + 0.19 * len(rows) + (1.9 if shown is not None else 0))
-        parts = figure.subfigures(2, 1, height_ratios=(0.9 + 0.19 * len(rows), 1.9)) if shown is not None else [figure]
+        figure = figure_page(height + (2.9 if shown is not None else 0))
+        parts = figure.subfigures(2, 1, height_ratios=(height, 2.9)) if shown is not None else [figure]
         panels = parts[0].subplots(1, 2, sharey=True)
-        marks = {teacher: MARKS[teacher] for teacher in TEACHERS}
         for ax, table, title, letter in zip(
-            panels,
-            (recovery, agreement),
-            ("Agreement with the types", "Agreement between seeds"),
-            letters(2),
-            strict=True,
+            panels, (recovery, agreement), ("With the types", "Between seeds"), letters(2), strict=True
         ):
-            for number, (teacher, (marker, color)) in enumerate(marks.items()):
+            for teacher, (marker, color) in MARKS.items():
                 for place, (name, way) in enumerate(rows):
                     own = table[(table["model"] == name) & (table["way"] == way) & (table["teacher"] == teacher)]
-                    height = np.full(len(own), place + 0.22 * (number - 0.5))
-                    ax.plot(own["ari"], height, marker, color=color, markersize=3.5, alpha=0.7)
+                    ax.plot(own["ari"], np.full(len(own), place), marker, color=color, markersize=3.5, alpha=0.7)
             title_panel(ax, letter, title)
             ax.set_xlim(-0.05, 1.03)
-            ax.set_xlabel("ARI")
+            ax.set_xlabel("adjusted Rand index")
             ax.grid(axis="x")
-        for teacher, (marker, color) in marks.items():
+        for teacher, (marker, color) in MARKS.items():
             panels[0].plot([], [], marker, color=color, markersize=3.5, label=teacher)
-        parts[0].legend(loc="outside lower center", ncols=len(marks), frameon=False)
-        panels[0].set_yticks(range(len(rows)), names)
+        parts[0].legend(loc="outside lower center", ncols=len(MARKS), frameon=False)
+        panels[0].set_yticks(range(len(rows)), [_shown_name(*row) for row in rows])
         panels[0].invert_yaxis()
         if shown is not None:
             _draw_images(parts[1], images, shown)
     return figure
 
 
+def _shown_name(model: str, way: str) -> str:
+    return model if way == BY_DECEMBER else f"{model.removeprefix('equivariant, ')}: {way}"
+
+
 def _draw_images(figure: Any, images: pd.DataFrame, shown: Floats) -> None:
     """Draw the planted filter of each type above the images of its best-predicted neurons."""
     filters, _ = planted_filters(np.arange(N_TYPES))
     n_shown = 3
-    grid = figure.subplots(1 + n_shown, N_TYPES)
+    grid = figure.subplots(1 + n_shown, N_TYPES, gridspec_kw={"wspace": 0.05, "hspace": 0.05})
     for kind in range(N_TYPES):
         own = images[images["type"] == kind].nlargest(n_shown, "test_correlation")
         for ax, picture in zip(grid[:, kind], [filters[kind], *shown[own.index]], strict=True):
             limit = np.abs(picture).max()
             ax.imshow(picture, cmap="gray", vmin=-limit, vmax=limit)
             ax.set(xticks=[], yticks=[])
-        grid[0, kind].set_title(KINDS[kind % len(KINDS)], fontsize=7)
+            ax.spines[:].set_visible(False)
+        grid[0, kind].set_title(KINDS[kind % len(KINDS)], fontsize=7, loc="center")
     grid[0, 0].set_ylabel("filter", fontsize=7)
+    grid[1, 0].set_ylabel("images", fontsize=7)
 
 
 def main(argv: list[str] | None = None, size: Size | None = None) -> int:
