@@ -319,7 +319,9 @@ def _forward(model: nn.Module, received: Received, n: int) -> torch.Tensor:
 
     assert received.inputs is not None
     extras = {
-        name: value[:n] if isinstance(value, torch.Tensor) and len(value) == len(received.inputs) else value
+        name: value[:n]
+        if isinstance(value, torch.Tensor) and value.ndim and len(value) == len(received.inputs)
+        else value
         for name, value in received.extras.items()
     }
     given = {name: like_parameters(model, value) for name, value in extras.items()}
