@@ -62,6 +62,7 @@ def test_the_sweep_of_the_page_is_read():
     assert len(found.clusterings) == 9
     assert found.mistakes == []
     assert [each.threshold for each in found.cluster_confusion] == [0.5]
+    assert [each.per_cluster for each in found.exciting_images] == [16]
 
 
 def test_links_and_scripts_exist():
