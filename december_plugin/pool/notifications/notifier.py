@@ -139,7 +139,10 @@ class Notifier:
             self.outbox.add(Event("trouble", f"december: {what}. Workers go on, and wait for it"))
 
     def _send(self, *, at_once: bool = False) -> bool:
-        """Send what is due; return whether anything was, and all of it has arrived."""
+        """Send a message that is due, or with ``at_once`` all; return whether there was one and none is left.
+
+        Between two messages the server is asked again, so that it does not take the lock for one of a lost machine.
+        """
         sent = False
         while (message := self.outbox.next(at_once=at_once)) is not None:
             try:
@@ -155,6 +158,8 @@ class Notifier:
             if self._is_failing:
                 self._is_failing = False
                 self._log(f"notifications reach {self.target.name} again")
+            if not at_once:
+                break
         return sent
 
     def _note_failure(self, reason: str) -> None:

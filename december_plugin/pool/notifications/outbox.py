@@ -139,8 +139,8 @@ class Outbox:
 def _title(kind: str, count: int, schema: str) -> str:
     if kind == "failed":
         return f"december: {numbered(count, 'job')} failed in the schema {schema}"
-    are = "is" if count == 1 else "are"
-    return f"december: {numbered(count, 'job')} {are} poisoned in the schema {schema}: workers keep dying with them"
+    are, them = ("is", "it") if count == 1 else ("are", "them")
+    return f"december: {numbered(count, 'job')} {are} poisoned in the schema {schema}: workers keep dying with {them}"
 
 
 def _in_words(reasons: Sequence[Reason]) -> list[str]:

@@ -229,11 +229,15 @@ def _first_line(error: Exception) -> str:
     return "".join(str(error.args[-1] if error.args else error).splitlines()[:1])
 
 
+_connecting = threading.Lock()  # several threads of a supervisor may be the first to connect
+
+
 def own_connection() -> Any:
     """Open a connection for the thread, with the settings that the workers have, too."""
     from december_plugin.database.connection import connect, second_connection
     from december_plugin.importing.datajoint import quiet_datajoint
 
-    if not hasattr(quiet_datajoint().conn, "connection"):
-        connect(needs_store=False)
+    with _connecting:
+        if not hasattr(quiet_datajoint().conn, "connection"):
+            connect(needs_store=False)
     return second_connection(timeout=ANSWER_TIMEOUT)

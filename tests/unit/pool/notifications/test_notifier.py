@@ -131,7 +131,7 @@ def test_the_last_messages_do_not_wait_for_their_time(make):
     notifier.finish(ends_idle=True)
     assert [text.splitlines()[0] for text in post.texts[:2]] == [
         "december: 1 job failed in the schema lab",
-        "december: 1 job is poisoned in the schema lab: workers keep dying with them",
+        "december: 1 job is poisoned in the schema lab: workers keep dying with it",
     ]
 
 

@@ -83,7 +83,7 @@ def test_the_kinds_do_not_wait_for_each_other(outbox, clock):
     clock.now += 5
     message = outbox.next()
     assert message.text == (
-        "december: 1 job is poisoned in the schema lab: workers keep dying with them\n"
+        "december: 1 job is poisoned in the schema lab: workers keep dying with it\n"
         "1 × TrainedModel: ended with code 9 (`december jobs show 77777777`)"
     )
     outbox.delivered()
