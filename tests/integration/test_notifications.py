@@ -71,10 +71,9 @@ def test_two_pools_tell_each_event_once(choosy, monkeypatch):
 
 
 @pytest.mark.slow(5)
-@pytest.mark.parametrize("trouble", [{"status": 500}, {"hangs": True}])
-def test_a_webhook_that_refuses_or_hangs_changes_nothing(choosy, trouble):
+def test_a_webhook_that_hangs_changes_nothing(choosy):
     register(choosy, 3)
-    with Webhook(**trouble) as webhook:
+    with Webhook(hangs=True) as webhook:
         (choosy.folder / "hook").write_text(webhook.address)
         process = choosy.start("--cpu", "1", "--notify", f"file:{choosy.folder}/hook", *QUICKLY)
         assert choosy.ended(process) == 3, choosy.output
