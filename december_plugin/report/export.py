@@ -6,6 +6,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,8 @@ from december_plugin.text.csv_files import write_csv
 
 FORMATS = ("csv", "parquet", "both")
 README, PROVENANCE = "README.txt", "provenance.json"
+ANNOTATED = re.compile(r"neurons(-[0-9a-f]{6,32})?\.h5ad")
+ARRAYS_OF_ANNDATA = "arrays in them are those of configurations (cluster_, stability_) and trainings (the others)."
 
 
 def check_target(folder: Path, *, force: bool) -> None:
@@ -86,11 +89,12 @@ def write_export(
         for table in tables:
             log(f"writing {table.name}")
             counts[table.name], columns[table.name] = _write_table(partial, table, endings)
-        for name, neurons in (annotated or {}).items():
-            log("writing AnnData")
-            neurons.write_h5ad(partial / (f"neurons-{name}.h5ad" if len(annotated or {}) > 1 else "neurons.h5ad"))
+        by_file = _annotated_files(annotated or {})
+        for name, neurons in by_file.items():
+            log(f"writing {name}")
+            neurons.write_h5ad(partial / name)
         _write_text(partial / PROVENANCE, redacted(json.dumps(provenance, indent=1, default=str, ensure_ascii=False)))
-        _write_text(partial / README, readme(counts, columns, endings))
+        _write_text(partial / README, readme(counts, columns, endings, list(by_file)))
         _put_in_place(partial, folder)
         return counts
     except OSError as error:
@@ -151,13 +155,25 @@ def _put_in_place(partial: Path, folder: Path) -> None:
         return
     names = {path.name for path in partial.iterdir()}
     known = {f"{name}.{ending}" for name in FILES for ending in ("csv", "parquet")}
+    known |= {path.name for path in folder.iterdir() if ANNOTATED.fullmatch(path.name)}
     for name in sorted(known - names):  # of another format: old numbers beside new ones
         (folder / name).unlink(missing_ok=True)
     for name in sorted(names, key=lambda name: name == README):
         os.replace(partial / name, folder / name)
 
 
-def readme(counts: Mapping[str, int], columns: Mapping[str, Sequence[str]], endings: Sequence[str]) -> str:
+def _annotated_files(annotated: Mapping[str, Any]) -> dict[str, Any]:
+    if len(annotated) == 1:
+        return {"neurons.h5ad": next(iter(annotated.values()))}
+    return {f"neurons-{name}.h5ad": neurons for name, neurons in annotated.items()}
+
+
+def readme(
+    counts: Mapping[str, int],
+    columns: Mapping[str, Sequence[str]],
+    endings: Sequence[str],
+    annotated: Sequence[str] = (),
+) -> str:
     """Return the text that explains files, columns and units."""
     lines = [
         f"Numbers of functional clusters, exported by december_plugin {__version__}.",
@@ -166,6 +182,9 @@ def readme(counts: Mapping[str, int], columns: Mapping[str, Sequence[str]], endi
         "data_key (session) and unit_id. An empty field is a value that is not computed, or that does not exist.",
         "Unit 1 means dimensionless. provenance.json says where the numbers come from.",
     ]
+    if annotated:
+        files = " and ".join(annotated)
+        lines += ["", f"{files}: AnnData, one row per neuron. Numbers in the names of columns and", ARRAYS_OF_ANNDATA]
     for name, n_rows in counts.items():
         lines += ["", f"{name} ({n_rows:,} rows)", f"  {FILES[name]}", ""]
         width = max((len(column) for column in columns[name]), default=0)

@@ -73,7 +73,8 @@ class Result:
 
     def frame(self, name: str) -> pd.DataFrame:
         """Return a table of the export, or the known types as "types"."""
-        return pd.concat(list(self.exported[name].parts()), ignore_index=True)
+        parts = list(self.exported[name].parts())
+        return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
 
     def key_of(self, training: int) -> dict[str, Any]:
         """Return the key of a trained model, by its number."""

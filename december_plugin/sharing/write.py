@@ -71,11 +71,11 @@ def write_bundle(
         report.
     restriction
         Which assignments to take of these, as DataJoint has it: by key, ``method`` or ``n_clusters``. All seeds of a
-        configuration are taken. A report covers whole datasets and models, so with a restriction it is left out.
+        configuration are taken.
     models
         Whether the weights of the models are part of it. Without them it can be read, but not imported into tables.
     report
-        Whether the report is part of it.
+        Whether the report is part of it, where it can be: see :func:`can_have_report`.
     force
         Replace the file if it is there.
     log
@@ -97,7 +97,7 @@ def write_bundle(
     check_target(path, force=force)
     result = Result(tables, settings, restriction)
     manifest = Manifest(datetime.now(timezone.utc).isoformat(timespec="seconds"), __version__, models)
-    page = _report(tables, settings, log) if report and restriction is True else None
+    page = _report(tables, settings, log) if report and can_have_report(settings, restriction) else None
     with write_archive(path, manifest) as archive:
         provenance = result.provenance()
         text = redacted(json.dumps(provenance, indent=1, default=str, ensure_ascii=False))
@@ -116,6 +116,11 @@ def write_bundle(
         archive.add(README, _readme(models=models, report=page is not None).encode())
     counts = {"configurations": len(result.configurations), "trained models": len(result.trainings)}
     return {**counts, "bytes": path.stat().st_size}
+
+
+def can_have_report(settings: ReportSettings, restriction: Any) -> bool:
+    """Return whether a report says nothing of what is not part of the result: it covers whole datasets and models."""
+    return restriction is True and settings.n_clusters is None
 
 
 def _report(tables: DecemberTables, settings: ReportSettings, log: Callable[[str], None]) -> str:

@@ -48,7 +48,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the file."""
-    from december_plugin.sharing.write import check_target, write_bundle
+    from december_plugin.sharing.write import can_have_report, check_target, write_bundle
 
     check_target(args.file, force=args.force)
     restriction = _restriction(args)
@@ -73,8 +73,8 @@ def run(args: argparse.Namespace) -> int:
         force=args.force,
         log=say,
     )
-    if restriction is not True and not args.no_report:
-        print("Without the report, which covers all configurations of a dataset and model, not some of them.")
+    if not args.no_report and not can_have_report(settings, restriction):
+        print("Without the report, which covers all configurations of a dataset and model, and not some of them.")
     print(f"{counts['configurations']:,} configurations of {counts['trained models']:,} trained models")
     print(f"Written: {args.file} ({counts['bytes'] / 1e6:.1f} MB)")
     return 0

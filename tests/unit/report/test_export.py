@@ -112,3 +112,25 @@ def test_a_failure_leaves_everything_as_it_was(tmp_path: Path, monkeypatch: pyte
 def test_an_unknown_format(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"there is no format 'xlsx'\. Allowed: csv, parquet, both\."):
         write_export(tmp_path / "out", tables(), {}, formats="xlsx")
+
+
+class Neurons:
+    """Writes what AnnData would write to a file."""
+
+    def write_h5ad(self, path: Path) -> None:
+        path.write_bytes(b"neurons")
+
+
+def test_neurons_as_anndata_are_files_of_the_export(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+
+    def written(**annotated: Neurons) -> set[str]:
+        write_export(folder, tables(), {}, formats="csv", annotated=annotated)
+        return {path.name for path in folder.iterdir() if path.suffix == ".h5ad"}
+
+    assert written(abcdef=Neurons()) == {"neurons.h5ad"}
+    assert "neurons.h5ad: AnnData, one row per neuron." in (folder / "README.txt").read_text(encoding="utf-8")
+    (folder / "neurons-mine.h5ad").touch()
+    both = {"neurons-abcdef.h5ad", "neurons-012345.h5ad"}
+    assert written(**{"abcdef": Neurons(), "012345": Neurons()}) == both | {"neurons-mine.h5ad"}
+    assert written() == {"neurons-mine.h5ad"}  # those of the earlier export are gone
