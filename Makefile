@@ -3,7 +3,7 @@
 PYTHON_IN_VENV := .venv/bin/python
 LINTED := december_plugin schemas tests benchmarks docker docs examples scripts setup.py studies
 
-.PHONY: help demo test chaos unit retina lint format benchmarks gpu gpu-wheels study venv clean
+.PHONY: help demo test chaos unit retina lint format benchmarks docs docs-links gpu gpu-wheels study venv clean
 
 help:
 	@echo "make demo        the whole job on simulated recordings, in a few minutes (DEMO_ARGS=... for options)"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint        ruff, import-linter, mypy, codespell, hadolint, the compose file against its schema"
 	@echo "make format      let ruff lay the code out"
 	@echo "make benchmarks  times and memory, as ratios"
+	@echo "make docs        the documentation's site, into build/docs; make docs-links: whether links to other sites work"
 	@echo "make gpu         on a machine with an NVIDIA GPU: its tests, errors, speed (WHEELS=folder, GPU_ARGS=...)"
 	@echo "make gpu-wheels  collects what such a machine may lack, for one without a network, into build/gpu-wheels"
 	@echo "make study       the validation study anew, over an hour on two cores; goes on where it was interrupted"
@@ -59,6 +60,8 @@ lint:
 	$(PYTHON_IN_VENV) -m codespell_lib $(wildcard $(LINTED) *.md Makefile)
 	.venv/bin/hadolint --failure-threshold style docker/Dockerfile
 	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml
+	.venv/bin/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 format:
 	@scripts/bootstrap venv
@@ -68,6 +71,14 @@ format:
 benchmarks:
 	@scripts/bootstrap venv database
 	set -e; for script in benchmarks/[a-z]*.py; do $(PYTHON_IN_VENV) $$script; done
+
+docs:
+	@scripts/bootstrap venv docs
+	$(PYTHON_IN_VENV) -m sphinx -b html -W --keep-going docs build/docs
+
+docs-links:
+	@scripts/bootstrap venv docs
+	$(PYTHON_IN_VENV) -m sphinx -b linkcheck -W --keep-going docs build/docs-links
 
 # With the machine's own Python, which has the torch for its card. Status 3 (make shows it and returns 2): no GPU.
 gpu: PYTHON ?= python3
@@ -89,5 +100,5 @@ venv:
 	@scripts/bootstrap venv
 
 clean:
-	rm -rf .venv .venv-retina build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-retina build dist docs/api/*.rst docs/api/names docs/jupyter_execute *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -137,6 +137,7 @@ def study_readouts(
     Examples
     --------
     >>> import numpy as np
+    >>> from december_plugin.answer import study_readouts
     >>> rng = np.random.default_rng(0)
     >>> types = np.repeat([0, 1, 2], 30)
     >>> tuning = 8 * rng.normal(size=(3, 6))[types] + rng.normal(size=(90, 6))

@@ -41,6 +41,14 @@ def target_distribution(q: Tensor) -> Tensor:
     -------
     Tensor
         ``p`` (N, K), each row summing to 1; 0 for a cluster that no neuron belongs to. Differentiable in ``q``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from december_plugin.clustering import target_distribution
+    >>> target_distribution(torch.tensor([[0.8, 0.2], [0.2, 0.8]]))
+    tensor([[0.9412, 0.0588],
+            [0.0588, 0.9412]])
     """
     sharpened = q * q / q.sum(dim=0).clamp_min(torch.finfo(q.dtype).tiny)
     return sharpened / sharpened.sum(dim=1, keepdim=True)
@@ -61,6 +69,14 @@ def kl_divergence(p: Tensor, log_q: Tensor) -> Tensor:
     Tensor
         A sum and not a mean, nats, scalar. Entries with ``p_ik = 0`` add nothing, and have no gradient, also where
         ``log_q`` is ``-inf``. Differentiable in both.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from december_plugin.clustering import kl_divergence
+    >>> q = torch.tensor([[0.5, 0.5]])
+    >>> float(kl_divergence(q, q.log())), round(float(kl_divergence(torch.tensor([[1.0, 0.0]]), q.log())), 4)
+    (0.0, 0.6931)
     """
     present = p > 0
     # Both wheres are needed: an infinity in the branch not taken would still turn the gradient into NaN.
@@ -426,6 +442,19 @@ class VanillaDEC(nn.Module):
     References
     ----------
     Xie, Girshick and Farhadi, "Unsupervised deep embedding for clustering analysis", ICML 2016.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from december_plugin.clustering import VanillaDEC
+    >>> _ = torch.manual_seed(0)
+    >>> readouts = torch.nn.Parameter(torch.cat([torch.randn(50, 3), torch.randn(50, 3) + 8]))
+    >>> dec = VanillaDEC(2, 3)
+    >>> dec.initialize(readouts.detach(), seed=0)
+    >>> loss = dec.loss(readouts)
+    >>> loss.backward()
+    >>> bool(loss > 0), tuple(readouts.grad.shape)
+    (True, (100, 3))
     """
 
     def __init__(self, n_clusters: int, n_features: int, *, detach_target: bool = False) -> None:

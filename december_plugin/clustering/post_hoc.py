@@ -91,6 +91,16 @@ def cluster_readouts(
         If a method that finds the number of clusters finds none.
     EmbeddingError
         If the vectors are not finite, do not form a matrix, or fewer than K of them differ ("kmeans", "t_mixture").
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.clustering import cluster_readouts
+    >>> rng = np.random.default_rng(0)
+    >>> readouts = np.concatenate([rng.normal(size=(50, 4)), rng.normal(size=(50, 4)) + 8])
+    >>> found = cluster_readouts(readouts, method="t_mixture", n_clusters=2, weights="learned")
+    >>> np.bincount(found.labels)
+    array([50, 50])
     """
     if not isinstance(method, str) or method not in POST_HOC:
         raise SettingsError(

@@ -33,6 +33,17 @@ class ClusteringResult(ArrayRepr):
     converged
         Whether the fit ended because nothing changed any more, rather than at its largest number of steps; None if
         that is not known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.clustering import cluster_readouts
+    >>> vectors = np.array([[0.0, 0.0], [0.1, 0.0], [5.0, 5.0], [5.1, 5.0]])
+    >>> found = cluster_readouts(vectors, method="kmeans", n_clusters=2)
+    >>> found.labels[0] == found.labels[1], found.labels[0] == found.labels[2]
+    (np.True_, np.False_)
+    >>> found.n_clusters
+    2
     """
 
     labels: npt.NDArray[np.int64]

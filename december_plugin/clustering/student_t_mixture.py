@@ -113,6 +113,18 @@ class StudentTMixture(nn.Module):
     ----------
     *Learning to cluster neuronal function*, section 3 and algorithm 1; Peel and McLachlan, "Robust mixture modelling
     using the t distribution", Statistics and Computing 10 (2000).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from december_plugin.clustering import StudentTMixture
+    >>> _ = torch.manual_seed(0)
+    >>> vectors = torch.cat([torch.randn(50, 3), torch.randn(50, 3) + 8])
+    >>> mixture = StudentTMixture(2, 3).fit(vectors, seed=0)
+    >>> mixture.centers.mean(dim=1).sort().values.round().tolist()
+    [0.0, 8.0]
+    >>> mixture.predict(vectors).bincount().tolist()
+    [50, 50]
     """
 
     centers: Tensor

@@ -101,6 +101,18 @@ def feature_covariance(
     EmbeddingError
         If the class of a readout is unknown, a session has no loader or fewer than two stimuli, or features are not
         finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from december_plugin.embeddings import feature_covariance, noise_probes
+    >>> from december_plugin.models import stacked_core_gaussian_readout
+    >>> shape = {"input_dimensions": [1, 1, 16, 16], "output_dimension": 5, "mean_responses": None}
+    >>> model = stacked_core_gaussian_readout(
+    ...     None, seed=0, data_info={"1-1-1": shape}, hidden_channels=4, layers=1, grid_mean_predictor=None
+    ... )
+    >>> feature_covariance(model, noise_probes((1, 16, 16), n=20)).shape
+    (4, 4)
     """
     return estimate_covariance(model, batches, n_images=n_images, max_neurons=max_neurons, seed=seed).covariance
 
@@ -169,6 +181,18 @@ def functional_embeddings(
         If a setting is not allowed.
     EmbeddingError
         As of :func:`feature_covariance`.
+
+    Examples
+    --------
+    >>> from december_plugin.embeddings import functional_embeddings, noise_probes
+    >>> from december_plugin.models import stacked_core_gaussian_readout
+    >>> shape = {"input_dimensions": [1, 1, 16, 16], "output_dimension": 5, "mean_responses": None}
+    >>> model = stacked_core_gaussian_readout(
+    ...     None, seed=0, data_info={"1-1-1": shape}, hidden_channels=4, layers=1, grid_mean_predictor=None
+    ... )
+    >>> embeddings = functional_embeddings(model, noise_probes((1, 16, 16), n=20))
+    >>> embeddings.vectors.shape
+    (5, 4)
     """
     space = EmbeddingSpace(space="functional", normalize=normalize)
     if unit_ids is None and isinstance(batches, Mapping):

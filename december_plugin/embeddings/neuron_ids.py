@@ -39,6 +39,14 @@ class NeuronIds(ArrayRepr):
     ------
     SettingsError
         If the shapes differ or a neuron occurs twice.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.embeddings import NeuronIds
+    >>> ids = NeuronIds(np.array(["mouse 1", "mouse 1", "mouse 2"]), np.array([7, 9, 7]))
+    >>> len(ids)
+    3
     """
 
     data_keys: np.ndarray

@@ -88,6 +88,17 @@ def fingerprints(
     EmbeddingError
         If a core cannot take the probes, models answer them with different numbers of frames, or features are not
         known at other positions than the neurons'.
+
+    Examples
+    --------
+    >>> from december_plugin.embeddings import fingerprints, noise_probes
+    >>> from december_plugin.models import stacked_core_gaussian_readout
+    >>> shape = {"input_dimensions": [1, 1, 16, 16], "output_dimension": 5, "mean_responses": None}
+    >>> model = stacked_core_gaussian_readout(
+    ...     None, seed=0, data_info={"1-1-1": shape}, hidden_channels=4, layers=1, grid_mean_predictor=None
+    ... )
+    >>> fingerprints(model, noise_probes((1, 16, 16), n=30), n_components=3).vectors.shape
+    (5, 3)
     """
     space = EmbeddingSpace(normalize=normalize)
     single = isinstance(models, nn.Module)

@@ -52,7 +52,7 @@ def noise_probes(
     Returns
     -------
     Tensor
-        (n, *shape) float32, the images of zero mean and unit variance, as z-scored images are.
+        ``(n, *shape)`` float32, the images of zero mean and unit variance, as z-scored images are.
 
     Raises
     ------
@@ -63,6 +63,12 @@ def noise_probes(
     -----
     UserWarning
         If there are channels of behaviour: embeddings then say nothing about how neurons depend on it.
+
+    Examples
+    --------
+    >>> from december_plugin.embeddings import noise_probes
+    >>> tuple(noise_probes((1, 36, 64), n=10).shape)
+    (10, 1, 36, 64)
     """
     sizes = _checked_shape(shape)
     check_integer("n", n, minimum=1)
@@ -105,7 +111,7 @@ def image_probes(
     Returns
     -------
     Tensor
-        (images, *shape) float32.
+        ``(images, *shape)`` float32.
 
     Raises
     ------
@@ -118,6 +124,19 @@ def image_probes(
     -----
     UserWarning
         As of :func:`noise_probes`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from december_plugin.embeddings import image_probes
+    >>> Path("photos").mkdir()
+    >>> for number in range(3):
+    ...     pixels = np.random.default_rng(number).integers(256, size=(36, 64), dtype=np.uint8)
+    ...     Image.fromarray(pixels).save(f"photos/{number}.png")
+    >>> tuple(image_probes("photos", (1, 36, 64)).shape)
+    (3, 1, 36, 64)
     """
     sizes = _checked_shape(shape)
     if len(sizes) != 3:

@@ -169,6 +169,18 @@ def readout_embeddings(
     ------
     EmbeddingError
         If there are no readout vectors, their shape is not clear, or the unit ids do not belong to them.
+
+    Examples
+    --------
+    >>> from december_plugin.embeddings import readout_embeddings
+    >>> from december_plugin.models import stacked_core_gaussian_readout
+    >>> shape = {"input_dimensions": [1, 1, 16, 16], "output_dimension": 5, "mean_responses": None}
+    >>> model = stacked_core_gaussian_readout(
+    ...     None, seed=0, data_info={"1-1-1": shape}, hidden_channels=4, layers=1, grid_mean_predictor=None
+    ... )
+    >>> embeddings = readout_embeddings(model.state_dict(), unit_ids={"1-1-1": [3, 5, 8, 13, 21]})
+    >>> embeddings.vectors.shape, embeddings.sessions
+    ((5, 4), {'1-1-1': slice(0, 5, None)})
     """
     if isinstance(model_or_state_dict, nn.Module):
         sessions = _vectors_of_model(model_or_state_dict)

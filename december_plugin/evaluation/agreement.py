@@ -187,6 +187,7 @@ def compare_partitions(
     --------
     The names of the clusters do not matter:
 
+    >>> from december_plugin import compare_partitions
     >>> compare_partitions([0, 0, 1, 1], ["b", "b", "a", "a"]).adjusted_rand_index
     1.0
 

@@ -131,6 +131,15 @@ def confusion_matrix(
     ------
     SettingsError
         If the lengths differ, only one of the two has identities, no type is known, or no typed neuron has a cluster.
+
+    Examples
+    --------
+    >>> from december_plugin.evaluation import confusion_matrix
+    >>> matrix = confusion_matrix([0, 0, 1, 1, 1], ["ON", "ON", "OFF", "OFF", "ON"])
+    >>> matrix.types, matrix.clusters
+    (('ON', 'OFF'), (0, 1))
+    >>> matrix.counts.tolist()
+    [[2, 0], [1, 2]]
     """
     labels, known = _vector(clusters, "clusters"), _vector(types, "types")
     has_type = ~(pd.isna(known) | np.array([value in missing for value in known.tolist()], dtype=bool))

@@ -88,6 +88,14 @@ def consensus_partition(labels: Sequence[npt.ArrayLike]) -> Consensus:
     SettingsError
         If there are fewer than two seeds, they have different numbers of neurons, or labels are not integers of at
         least -1.
+
+    Examples
+    --------
+    >>> from december_plugin.evaluation import consensus_partition
+    >>> seeds = [[0, 0, 1, 1], [1, 1, 0, 0], [0, 0, 1, 0]]  # the numbers of clusters are arbitrary
+    >>> consensus = consensus_partition(seeds)
+    >>> consensus.clusters.tolist(), consensus.stability.round(2).tolist()
+    ([0, 0, 1, 1], [1.0, 1.0, 1.0, 0.67])
     """
     partitions = _checked(labels)
     reference = medoid_partition(partitions)

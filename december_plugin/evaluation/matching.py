@@ -65,6 +65,7 @@ def match_clusters(reference: npt.ArrayLike, labels: npt.ArrayLike) -> IntArray:
 
     Examples
     --------
+    >>> from december_plugin import match_clusters
     >>> match_clusters([0, 0, 0, 1, 1], [2, 2, 5, 5, 5]).tolist()
     [0, 0, 1, 1, 1]
     """

@@ -35,6 +35,14 @@ def read_array(path: str | Path, *, name: str | None = None) -> npt.NDArray[Any]
     ------
     EmbeddingError
         If the file cannot be read, holds objects, or has several arrays and none is named.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.imports import read_array
+    >>> np.savez("models.npz", first=np.zeros((10, 4)), second=np.ones((10, 4)))
+    >>> read_array("models.npz", name="second").mean()
+    np.float64(1.0)
     """
     path = Path(path)
     try:

@@ -59,6 +59,15 @@ def read_checkpoint(path: str | Path, *, prefix: str | None = None) -> dict[str,
     EmbeddingError
         If the file cannot be read, needs code to be loaded, has no state dict, no entry with the prefix, several
         models, or weights that are not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from december_plugin.imports import read_checkpoint
+    >>> state_dict = {"module.readout.1-1-1.features": torch.zeros(1, 4, 1, 10)}
+    >>> torch.save({"epoch": 3, "state_dict": state_dict}, "seed1.pth")
+    >>> list(read_checkpoint("seed1.pth"))
+    ['readout.1-1-1.features']
     """
     path = Path(path)
     if not path.is_file():

@@ -28,6 +28,13 @@ def check_same_neurons(first: ReadoutEmbeddings, other: ReadoutEmbeddings, *, na
         The sources.
     names
         What the message calls them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.imports import check_same_neurons, read_readouts
+    >>> first, second = (read_readouts(np.random.default_rng(seed).normal(size=(10, 4))) for seed in (1, 2))
+    >>> check_same_neurons(first, second, names=("seed 1", "seed 2"))  # no error: as many neurons
     """
     cannot = f"{names[1]} cannot be of the same neurons as {names[0]}: "
     counts = [{key: own.stop - own.start for key, own in each.sessions.items()} for each in (first, other)]

@@ -61,6 +61,14 @@ def read_readouts(
     ------
     EmbeddingError
         If the source cannot be read, has no readout vectors, or the units are not those of its neurons.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.imports import read_readouts
+    >>> np.save("seed1.npy", np.zeros((10, 4)))
+    >>> read_readouts("seed1.npy").vectors.shape
+    (10, 4)
     """
     if isinstance(units, (str, Path)):
         units = read_units(units)

@@ -78,6 +78,14 @@ def read_units(
     EmbeddingError
         If the table cannot be read, lacks a column, or has values that are no identities: unit ids that are no whole
         numbers or are there twice, sessions without a name or with one that cannot be stored.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from december_plugin.imports import read_units
+    >>> table = pd.DataFrame({"data_key": ["1-1-1", "1-1-1", "2-1-1"], "unit_id": [4, 7, 4]})
+    >>> read_units(table, session="data_key").unit_ids.tolist()
+    [4, 7, 4]
     """
     name = "the table of units"
     if isinstance(table, (str, Path)):

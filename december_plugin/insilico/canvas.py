@@ -106,7 +106,7 @@ class Canvas:
         return max(abs(value - self.grey) for value in self.bounds) * math.sqrt(math.prod(self.image_shape))
 
     def checked_images(self, images: Any) -> Tensor:
-        """Return images of this canvas as a tensor (n, *image_shape).
+        """Return images of this canvas as a tensor ``(n, *image_shape)``.
 
         Raises
         ------
@@ -124,11 +124,11 @@ class Canvas:
         return images
 
     def empty(self, n: int) -> Tensor:
-        """Return ``n`` empty images (n, *image_shape) float32."""
+        """Return ``n`` empty images ``(n, *image_shape)`` float32."""
         return torch.full((n, *self.image_shape), self.grey)
 
     def with_behavior(self, images: Tensor) -> Tensor:
-        """Return images (n, *image_shape) as inputs of the model (n, *shape): with the channels of behaviour."""
+        """Return images ``(n, *image_shape)`` as the model's inputs ``(n, *shape)``: with the channels of behaviour."""
         assert self.behavior is not None
         if not self.behavior:
             return images
@@ -136,7 +136,7 @@ class Canvas:
         return torch.cat([images, values.expand(len(images), -1, *images.shape[2:])], dim=1)
 
     def with_norm(self, images: Tensor, norm: float) -> Tensor:
-        """Scale images (n, *image_shape) about grey until they have a norm.
+        """Scale images ``(n, *image_shape)`` about grey until they have a norm.
 
         Where bounds cut pixels off, the others grow, up to what can be reached. An image of nothing but grey stays it.
         """

@@ -111,6 +111,17 @@ def equivariant_core_gaussian_readout(
     ------
     SettingsError
         If a setting is unknown, has a value that is not allowed, or does not fit the sessions.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from december_plugin.models import equivariant_core_gaussian_readout
+    >>> shape = {"input_dimensions": [1, 1, 16, 16], "output_dimension": 5, "mean_responses": None}
+    >>> model = equivariant_core_gaussian_readout(
+    ...     None, seed=0, data_info={"1-1-1": shape}, features=2, orientations=4, input_kern=5, hidden_kern=3, layers=2
+    ... )
+    >>> tuple(model(torch.zeros(2, 1, 16, 16), data_key="1-1-1").shape)
+    (2, 5)
     """
     given = locals()
     parts = build_parts(
@@ -207,6 +218,17 @@ def equivariant_core_factorized_readout(
     ------
     SettingsError
         If a setting is unknown, has a value that is not allowed, or does not fit the sessions.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from december_plugin.models import equivariant_core_factorized_readout
+    >>> shape = {"input_dimensions": [1, 1, 16, 16], "output_dimension": 5, "mean_responses": None}
+    >>> model = equivariant_core_factorized_readout(
+    ...     None, seed=0, data_info={"1-1-1": shape}, features=2, orientations=4, input_kern=5, hidden_kern=3, layers=2
+    ... )
+    >>> tuple(model(torch.zeros(2, 1, 16, 16), data_key="1-1-1").shape)
+    (2, 5)
     """
     given = locals()
     parts = build_parts(

@@ -170,6 +170,17 @@ def stacked_core_gaussian_readout(
     ------
     SettingsError
         If a setting is unknown, has a value that is not allowed, or does not fit the sessions.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from december_plugin.models import stacked_core_gaussian_readout
+    >>> shape = {"input_dimensions": [1, 1, 16, 16], "output_dimension": 5, "mean_responses": None}
+    >>> model = stacked_core_gaussian_readout(
+    ...     None, seed=0, data_info={"1-1-1": shape}, hidden_channels=4, layers=1, grid_mean_predictor=None
+    ... )
+    >>> tuple(model(torch.zeros(2, 1, 16, 16), data_key="1-1-1").shape)  # images, neurons
+    (2, 5)
     """
     given = locals()
     parts = build_parts(

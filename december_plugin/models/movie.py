@@ -140,6 +140,17 @@ def movie_core_gaussian_readout(
     ------
     SettingsError
         If a setting is unknown, has a value that is not allowed, or does not fit the sessions.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from december_plugin.models import movie_core_gaussian_readout
+    >>> shape = {"input_dimensions": [1, 1, 20, 16, 16], "output_dimension": 5, "mean_responses": None}
+    >>> model = movie_core_gaussian_readout(
+    ...     None, seed=0, data_info={"1-1-1": shape}, hidden_channels=[4], temporal_kernels=[5], spatial_kernels=[7]
+    ... )
+    >>> tuple(model(torch.zeros(2, 1, 20, 16, 16), data_key="1-1-1").shape)  # clips, frames, neurons
+    (2, 16, 5)
     """
     given = locals()
     parts = build_parts(

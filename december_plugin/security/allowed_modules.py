@@ -50,6 +50,13 @@ class AllowedModules:
     ----------
     packages
         Dotted names of packages or modules; what is in them is allowed, too.
+
+    Examples
+    --------
+    >>> from december_plugin.security import AllowedModules
+    >>> allowed = AllowedModules(("december_plugin.models", "my_lab.models"))
+    >>> allowed.packages
+    ('december_plugin.models', 'my_lab.models')
     """
 
     packages: tuple[str, ...] = DEFAULT_PACKAGES

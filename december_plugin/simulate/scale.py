@@ -60,6 +60,14 @@ def write_recordings(
         If a setting is not allowed.
     RecordingError
         If one of the folders exists already and is not to be replaced.
+
+    Examples
+    --------
+    >>> from december_plugin.simulate import write_recordings
+    >>> sizes = {"n_neurons": 5, "n_train": 6, "n_validation": 2, "n_test": 1, "n_repeats": 2, "image_shape": (12, 16)}
+    >>> folders = write_recordings("mice", n_sessions=2, seed=1, processes=1, **sizes)
+    >>> len(folders)
+    2
     """
     check_integer("n_sessions", n_sessions, minimum=1)
     if seed is not None:

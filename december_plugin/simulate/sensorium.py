@@ -117,6 +117,14 @@ def read_truth(folder: str | os.PathLike[str]) -> RecordingTruth:
     ------
     RecordingError
         If the folder has no ``truth``.
+
+    Examples
+    --------
+    >>> from december_plugin.simulate import read_truth, write_recording
+    >>> sizes = {"n_neurons": 12, "n_train": 20, "n_validation": 5, "n_test": 2, "n_repeats": 3}
+    >>> folder = write_recording("static2-1-1-simulated", seed=2, **sizes)
+    >>> read_truth(folder).unit_ids.shape
+    (12,)
     """
     return truth_of(RecordingTruth, folder, writer="write_recording")
 
@@ -202,6 +210,15 @@ def draw_recording(
     ------
     SettingsError
         If a setting is not allowed.
+
+    Examples
+    --------
+    >>> from december_plugin.simulate import draw_recording
+    >>> recording = draw_recording(seed=1, n_neurons=12, n_train=20, n_validation=5, n_test=2, n_repeats=3)
+    >>> recording.responses.shape  # trials of all tiers, neurons
+    (31, 12)
+    >>> len(recording.truth.types)
+    12
     """
     check_sizes(
         n_neurons=(n_neurons, 2),
@@ -361,6 +378,14 @@ def write_recording(
         If a setting is not allowed.
     RecordingError
         If the folder exists already and is not to be replaced.
+
+    Examples
+    --------
+    >>> from december_plugin.simulate import read_truth, write_recording
+    >>> sizes = {"n_neurons": 12, "n_train": 20, "n_validation": 5, "n_test": 2, "n_repeats": 3}
+    >>> folder = write_recording("static1-1-1-simulated", seed=1, **sizes)
+    >>> len(read_truth("static1-1-1-simulated").types)
+    12
     """
     seed = checked_seed(seed, folder)
     target = checked_target(folder, overwrite)

@@ -81,9 +81,10 @@ def baseline_trainer(
         describes it, with this package's choices where the paper leaves one. "published": the authors' published code,
         as far as it is known, with the settings of its experiments. Settings that are given as well take precedence.
         None: the defaults here.
-    max_iter, lr_init, patience, tolerance, lr_decay_steps, lr_decay_factor, min_lr, lr_decay, scale_loss,
-    scale_loss_trials
+    max_iter, lr_init, patience, tolerance, lr_decay_steps, lr_decay_factor, min_lr, lr_decay
         As in the SENSORIUM 2022 trainer; see :class:`~december_plugin.training.settings.TrainingSettings`.
+    scale_loss, scale_loss_trials
+        How the loss is scaled; see :class:`~december_plugin.training.settings.TrainingSettings`.
     pretrain_epochs
         Share this many first epochs with DECEMber runs of the same ``pretrain_epochs``: the baseline is then exactly
         a DECEMber run of strength 0.
@@ -108,6 +109,19 @@ def baseline_trainer(
         For an unknown setting or a value that is not allowed.
     TrainingDivergedError
         If the loss becomes NaN or infinite.
+
+    Examples
+    --------
+    >>> from december_plugin.datasets import static_loaders
+    >>> from december_plugin.models import stacked_core_gaussian_readout
+    >>> from december_plugin.simulate import write_recording
+    >>> from december_plugin.trainers import baseline_trainer
+    >>> sizes = {"n_neurons": 8, "n_train": 20, "n_validation": 5, "n_test": 2, "n_repeats": 3}
+    >>> loaders = static_loaders([write_recording("static4-1-1-simulated", seed=4, **sizes)], batch_size=10, seed=1)
+    >>> model = stacked_core_gaussian_readout(loaders, seed=1, hidden_channels=4, layers=1)
+    >>> score, output, state_dict = baseline_trainer(model, loaders, seed=1, max_iter=2, device="cpu", verbose=False)
+    >>> len(output["curves"]["train_loss"])
+    2
     """
     given = locals()
     settings = _of(TrainingSettings, given)
@@ -179,20 +193,21 @@ def december_trainer(
     ----------
     model, dataloaders, seed, uid, cb
         As for :func:`baseline_trainer`.
-    n_clusters, strength, space, normalize, covariance_refresh, dof, weights, scale_bounds, detach_target,
+    n_clusters, strength, space, normalize, covariance_refresh, dof, weights, scale_bounds, detach_target
+        See :class:`~december_plugin.training.settings.ClusteringSettings`.
     kmeans_n_init, kmeans_seeds, mixture_n_init, start_scales, scale_centers, empty_clusters, restore_mixture
         See :class:`~december_plugin.training.settings.ClusteringSettings`.
     preset
         As for :func:`baseline_trainer`. Both cluster readout vectors, with uniform weights. "published" needs a
         ``strength``.
-    max_iter, lr_init, patience, tolerance, lr_decay_steps, lr_decay_factor, min_lr, lr_decay, scale_loss,
-    scale_loss_trials
+    max_iter, lr_init, patience, tolerance, lr_decay_steps, lr_decay_factor, min_lr, lr_decay
         As for :func:`baseline_trainer`; ``max_iter`` counts the pretraining too.
     pretrain_epochs
         Epochs without the clustering loss; about two thirds of the training has worked well. With 0 the readout
         vectors are all equal at the start and cannot be clustered.
-    pretrain_early_stopping, pretrain_lr_decay_steps, pretrain_lr_decay_factor, lr_after_pretraining, fresh_optimizer,
-    best_epoch_from
+    scale_loss, scale_loss_trials, best_epoch_from
+        As for :func:`baseline_trainer`.
+    pretrain_early_stopping, pretrain_lr_decay_steps, pretrain_lr_decay_factor, lr_after_pretraining, fresh_optimizer
         As for :func:`baseline_trainer`: ``lr_after_pretraining`` is the learning rate of the clustering phase.
     share_pretraining, device, precision, resident_data, cuda_graphs, verbose
         See :class:`~december_plugin.training.settings.TrainingSettings`.
@@ -217,6 +232,20 @@ def december_trainer(
     -----
     UserWarning
         If the clustering loss is so strong that it only freezes the partition found at the end of the pretraining.
+
+    Examples
+    --------
+    >>> from december_plugin.datasets import static_loaders
+    >>> from december_plugin.models import stacked_core_gaussian_readout
+    >>> from december_plugin.simulate import write_recording
+    >>> from december_plugin.trainers import december_trainer
+    >>> sizes = {"n_neurons": 8, "n_train": 20, "n_validation": 5, "n_test": 2, "n_repeats": 3}
+    >>> loaders = static_loaders([write_recording("static5-1-1-simulated", seed=5, **sizes)], batch_size=10, seed=1)
+    >>> model = stacked_core_gaussian_readout(loaders, seed=1, hidden_channels=4, layers=1)
+    >>> settings = {"pretrain_epochs": 1, "max_iter": 3, "device": "cpu", "verbose": False}
+    >>> score, output, state_dict = december_trainer(model, loaders, 1, n_clusters=2, strength=1e-3, **settings)
+    >>> output["mixture"]["centers"].shape  # clusters, features
+    (2, 4)
     """
     given = locals()
     clustering, settings = _of(ClusteringSettings, given), _of(TrainingSettings, given)

@@ -1,4 +1,4 @@
-"""Every command and every code block of the README is run, in its order, on small simulated recordings."""
+"""Every command and code block of the README and of the pages it begins with is run, on small simulated recordings."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from december_plugin.sweeps.parse import load_sweep
 pytestmark = pytest.mark.slow(4)
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+# In the order in which they are run; the sweep is that of the page on sweeps.
+NAMES = ("README.md", "docs/getting-started.md", "docs/sweeps.md", "docs/queries.md", "docs/architecture.md")
+PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
+README, SWEEPS = PAGES["README.md"], PAGES["docs/sweeps.md"]
 # Run elsewhere: test_{server,packaging,demo,pool,status}.py, and tests/unit/answer/test_page.py.
 RUN_ELSEWHERE = ("december db", "pip install", "december demo", "december status --live", "december study")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+def blocks(language: str, text: str = "\n".join(PAGES.values())) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def shell_lines() -> list[str]:
@@ -35,9 +38,9 @@ def shell_lines() -> list[str]:
 
 @pytest.fixture(scope="module")
 def lab(database, new_schema_name, tmp_path_factory):
-    """Run the README's sweep; return the schema and the folder."""
+    """Write the sweep of the page on sweeps with its recordings; return the schema and the folder."""
     folder = tmp_path_factory.mktemp("readme")
-    (sweep,) = [block for block in blocks("yaml") if "seeds:" in block]
+    (sweep,) = [block for block in blocks("yaml", SWEEPS) if "seeds:" in block]
     (folder / "sweep.yaml").write_text(sweep, encoding="utf-8")
     sizes = {"n_neurons": 12, "n_train": 64, "n_validation": 12, "n_test": 4, "n_repeats": 3}
     for seed, path in enumerate(yaml.safe_load(sweep)["datasets"][0]["config"]["paths"], start=1):
@@ -58,9 +61,12 @@ def lab(database, new_schema_name, tmp_path_factory):
 def test_commands(lab, capsys):
     schema, folder = lab
     commands = [line for line in shell_lines() if line.startswith("december ")]
-    assert commands == [line.split("#")[0].strip() for line in re.findall(r"^december [a-z].*", README, re.MULTILINE)]
-    commands = [line for line in commands if not line.startswith(RUN_ELSEWHERE)]
-    for command in commands:
+    assert commands == [
+        line.split("#")[0].strip()
+        for text in PAGES.values()
+        for line in re.findall(r"^december [a-z].*", text, re.MULTILINE)
+    ]
+    for command in dict.fromkeys(line for line in commands if not line.startswith(RUN_ELSEWHERE)):
         words = shlex.split(command)[1:]
         if words == ["pool"]:  # goes on until it is told to stop
             words += ["--cpu", "1", "--idle-exit", "1"]
@@ -74,9 +80,23 @@ def test_commands(lab, capsys):
     assert any((folder / "figures").glob("*.pdf"))
 
 
+def test_the_sweep_of_the_readme(lab):
+    _, folder = lab
+    (block,) = blocks("yaml", README)
+    path = folder / "readme.yaml"
+    path.write_text(block, encoding="utf-8")
+    assert main(["register", str(path), "--dry-run"]) == 0
+    assert [entry.n_draws for entry in load_sweep(path).surrogates] == [99]
+    assert len(block.splitlines()) <= 22
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 150
+
+
 def test_a_sweep_with_surrogates(lab):
     _, folder = lab
-    (block,) = [block for block in blocks("yaml") if "seeds:" not in block]
+    (block,) = [block for block in blocks("yaml", SWEEPS) if "seeds:" not in block]
     path = folder / "with_surrogates.yaml"
     path.write_text((folder / "sweep.yaml").read_text(encoding="utf-8") + block, encoding="utf-8")
     assert [entry.n_draws for entry in load_sweep(path).surrogates] == [99]
@@ -85,8 +105,9 @@ def test_a_sweep_with_surrogates(lab):
 def test_code_blocks(lab, capsys):
     schema, folder = lab
     namespace = {"schema_name": schema, "fabrikant": "december"}
-    for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), namespace)
+    for name, text in PAGES.items():
+        for block in blocks("python", text):
+            exec(compile(block, name, "exec"), namespace)
     assert sorted(set(namespace["study"].agreement["n_clusters"])) == [3, 4, 5, 6]
     assert (folder / "answer.html").stat().st_size > 0
     table, tables = namespace["table"], namespace["tables"]
@@ -108,8 +129,8 @@ def test_code_blocks(lab, capsys):
 
 def test_make_targets_exist():
     targets = [line.split()[1] for line in shell_lines() if line.startswith("make ")]
-    assert targets == ["demo", "test"]
-    for target in targets:
+    assert set(targets) == {"demo", "test"}
+    for target in set(targets):
         subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
 
 
@@ -120,6 +141,20 @@ def test_every_shell_line_is_accounted_for():
 
 def test_files_that_are_named_exist():
     folders = ("december_plugin", "examples", "benchmarks", "docs", "tests", "schemas")
-    names = [name for name in re.findall(r"`([\w./]+)`", README) if name.split("/")[0] in folders and "/" in name]
+    text = "\n".join(PAGES.values())
+    named = set(re.findall(r"`([\w./]+)`", text)) - {"schemas/X"}  # a name for many
+    names = [name for name in named if name.split("/")[0] in folders and "/" in name]
     assert names
     assert [name for name in names if not (ROOT / name).exists()] == []
+
+
+def test_links_lead_somewhere():
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *(ROOT / "docs").glob("*.md")]
+    links = [
+        (page, target.split("#")[0])
+        for page in pages
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+        if not target.startswith(("http", "#", "mailto:"))
+    ]
+    assert len(links) > 100
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []

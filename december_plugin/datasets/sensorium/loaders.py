@@ -115,6 +115,18 @@ def static_loaders(
         responses.
     SettingsError
         If a setting is unknown or has a value that is not allowed.
+
+    Examples
+    --------
+    >>> from december_plugin.datasets import static_loaders
+    >>> from december_plugin.simulate import write_recording
+    >>> sizes = {"n_neurons": 12, "n_train": 20, "n_validation": 5, "n_test": 2, "n_repeats": 3}
+    >>> folder = write_recording("static3-1-1-simulated", seed=3, **sizes)
+    >>> loaders = static_loaders([folder], batch_size=10, seed=1)
+    >>> (data_key,) = loaders["train"]
+    >>> batch = next(iter(loaders["train"][data_key]))
+    >>> tuple(batch.images.shape), tuple(batch.responses.shape)
+    ((10, 1, 16, 16), (10, 12))
     """
     folders = check_paths(paths)
     batch_size = check_integer("batch_size", batch_size, minimum=1)
