@@ -158,7 +158,7 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
     >>> bool(np.allclose(aligned, aligned[0]))
     True
     >>> round(alignment.loss_before_, 3), round(abs(alignment.alignment_loss_), 3)
-    (0.89, 0.0)
+    (0.974, 0.0)
     """
 
     def __init__(
