@@ -129,6 +129,7 @@ class _Reader:
         found = cluster_pairs(self.tables).rename(columns={"responses": "confusion_responses"})
         found = found.rename(columns={"threshold": "confusion_threshold"})
         found = found.merge(self.agreement[[*self.key, *SUMMARY]], on=self.key)
+        found = found.astype({"is_one_block": int})
         return found[[*SUMMARY, "seed", "confusion_responses", "confusion_threshold", *PAIR]]
 
     def exciting_images(self) -> pd.DataFrame:

@@ -98,6 +98,7 @@ def test_pairs_are_listed_and_exported(lab):
     exported = {each.name: each for each in export_tables(lab.tables, settings=ReportSettings())}
     (frame,) = exported["cluster_confusion"].parts()
     assert len(frame) == 3 * (2 * 2 + 1)
+    assert set(frame["is_one_block"]) <= {0, 1}
     assert list(frame)[:8] == [
         *("configuration", "label", "method", "n_clusters", "trainer_role", "seed"),
         *("confusion_responses", "confusion_threshold"),

@@ -13,6 +13,7 @@ from december_plugin.embeddings.neuron_ids import NeuronIds
 from december_plugin.errors import SettingsError, StimulusError
 from december_plugin.insilico import AscentSettings, Canvas, maximally_exciting_images, mei_confusion
 from december_plugin.insilico.exciting_images import ExcitingImages
+from december_plugin.insilico.mei_confusion import fits_when_turned
 from helpers.insilico_models import FilterReadout, Model, gabor
 
 SIZE = (22, 22)
@@ -180,6 +181,9 @@ def test_images_that_cannot_be_turned_and_dead_neurons_are_refused():
     wide.images[2] = np.random.default_rng(0).normal(size=(12, 22))
     with pytest.raises(StimulusError, match=r"unit 2 of session 'a' has \d+% outside .* Use square images"):
         mei_confusion(build("gaussian"), wide)
+    assert fits_when_turned(wide).tolist() == [True, True, False, True]
+    assert fits_when_turned(wide, most_outside=1).all()
+    assert fits_when_turned(made_up()).all()
     dead = dataclasses.replace(made_up(), endings=np.array(["converged", "dead", "converged", "converged"]))
     with pytest.raises(StimulusError, match="unit 1 of session 'a' does not respond to its own image"):
         mei_confusion(build("gaussian"), dead)
