@@ -28,23 +28,23 @@ from december_plugin.text import terminal
 
 DESCRIPTION = """\
 Clusters the neurons of digital-twin models into functional types with DECEMber and its controls, from several seeds, in
-your lab's nnfabrik and DataJoint tables, and tells how well the seeds agree.
+your lab's nnfabrik and DataJoint tables, and shows how well the seeds agree.
 """
 EPILOG = """\
 the usual sequence:
   december demo                         all of it on simulated recordings, in a few minutes
-  december study A.pth B.pth --n-clusters 3-20   models that exist to a report, without a database
+  december study A.pth B.pth --n-clusters 3-20   from trained models to a report, without a database
   december sweeps list                  the sweeps that come with december: the paper's, and small ones for a laptop
   december register sweep.yaml          write the entries of a sweep: data, models, trainers, seeds
-  december import models.yaml           models that were trained elsewhere, in place of a sweep of your own
+  december import models.yaml           models that were trained elsewhere, instead of your own sweep
   december run sweep.yaml               register, train and cluster until nothing is left, and write the report
   december types import labels.csv      known cell types, to compare the clusters with
   december worker                       train and cluster until nothing is left; start several at once
   december pool                         keep a worker running on each GPU, here or on a Slurm cluster
   december status                       what is done, running or failed, and why
   december jobs show                    jobs one by one; the traceback and log of one; retry and ignore
-  december forget sweep.yaml            take out of the plan what was never trained, such as a mistyped path
-  december relocate OLD NEW             tell all workers where recordings are that have moved
+  december forget sweep.yaml            remove from the plan what was never trained, such as a mistyped path
+  december relocate OLD NEW             tell all workers where recordings have moved
   december ari                          the agreement between seeds, by method and number of clusters
   december report                       the answer as one HTML file: what the numbers say, with every plot
   december figures figures              the figures of the paper, as SVG, PDF and PNG
@@ -54,10 +54,10 @@ the usual sequence:
   december store clean                  find what killed workers left in the store; remove it on request
   december clean                        old logs, pretrainings and rows of pools; removes them on request
   december db backup december.tar.gz    the embedded database and its store in one file; `db restore` is the way back
-  december db stop                      end the embedded database (with a lab's server there is none)
+  december db stop                      stop the embedded database (with a lab's server there is none)
 
 `december COMMAND --help` has each command's options and examples. The database is your lab's if DataJoint is configured
-(dj_local_conf.json, ~/.datajoint_config.json, DJ_HOST, DJ_USER, DJ_PASS), else december starts one of its own.
+(dj_local_conf.json, ~/.datajoint_config.json, DJ_HOST, DJ_USER, DJ_PASS); otherwise december starts its own.
 
 exit codes: 0 done, 1 an error that the message explains, 2 wrong usage, 70 a bug in december, 130 interrupted
 """

@@ -82,7 +82,7 @@ def add_work_options(parser: argparse.ArgumentParser, *, idle_exit: float | None
         type=positive,
         default=3,
         metavar="N",
-        help="give a job up that has killed its worker this many times without a new checkpoint (default: 3)",
+        help="give up a job that has killed its worker this many times without a new checkpoint (default: 3)",
     )
     group.add_argument(
         "--idle-exit",
@@ -95,14 +95,14 @@ def add_work_options(parser: argparse.ArgumentParser, *, idle_exit: float | None
         "--max-time",
         type=seconds,
         metavar="TIME",
-        help="end after this time (seconds or HH:MM:SS); what is in work is checkpointed and goes on another time",
+        help="end after this time (seconds or HH:MM:SS); running jobs are checkpointed and continue later",
     )
     group.add_argument(
         "--data-cache",
         type=gigabytes,
         metavar="GB",
-        help="memory for recordings that stay from one job to the next, of each worker; 0 reads them anew for every "
-        "job (default: an eighth of what is free when the worker starts, and half for all workers of a pool at most)",
+        help="memory of each worker for recordings that it keeps from one job to the next; 0 reads them again for "
+        "every job (default: an eighth of what is free when the worker starts; at most half for a whole pool)",
     )
     group.add_argument(
         "--tensorboard",
@@ -117,8 +117,8 @@ def add_work_options(parser: argparse.ArgumentParser, *, idle_exit: float | None
         type=names,
         default=(),
         metavar="PACKAGES",
-        help="packages, beside december_plugin and those of december.allow_modules in DataJoint's configuration, whose "
-        "functions entries in the database may name",
+        help="packages whose functions entries in the database may name, in addition to december_plugin and those of "
+        "december.allow_modules in DataJoint's configuration",
     )
 
 

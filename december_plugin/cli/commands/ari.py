@@ -21,17 +21,17 @@ from december_plugin.text.csv_files import write_csv
 DESCRIPTION = """\
 Prints, for each number of clusters K and each method, the agreement between the seeds (adjusted Rand index, mean and sd
 over all pairs), with known types if there are any, and the single-trial correlation on the test tier (mean and sd over
-seeds; over which neurons and sessions stands below). One table for each dataset and model. Where surrogates were
-drawn, their agreement (the null) stands beside it, with the p value, and the depth of valleys between clusters beside
-that of surrogates, with a p value of its own; where neurons were resampled, the stability within each model, which one
-seed has, too, with its p value where surrogates were resampled. The best of each K is marked; compare at an equal test
-correlation only.
+seeds; the neurons and sessions are given below the table). There is one table for each dataset and model. If surrogates
+were drawn, the table also shows their agreement (the null) with the p value, and the depth of valleys between clusters,
+compared with that of surrogates, with its p value. If neurons were resampled, it shows the stability within each model,
+which is available for a single seed, too, with its p value if surrogates were resampled. The best of each K is marked;
+compare only at equal test correlation.
 """
 EPILOG = """\
 examples:
   december ari
   december ari --types planted            compare with the known types of this name
-  december ari --performance              and how well the models predict, beside what noise allows
+  december ari --performance              and how well the models predict, compared with what noise allows
   december ari --csv agreement.csv        every column, with the keys, for your own analysis
   december ari --measure v_measure        another measure of agreement
 """

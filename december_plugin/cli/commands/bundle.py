@@ -10,13 +10,13 @@ from december_plugin.cli.commands.report import add_selection_options, command_l
 from december_plugin.cli.options import add_lab_options, open_lab_of
 
 DESCRIPTION = """\
-Writes one file with everything of a result: trained models, their settings and neurons, readout vectors, clusters,
-known types, test performance, agreement, nulls, the report, and where all of it comes from. It goes into a paper's
-supplement, or to another machine: `december import FILE` brings it into the tables there, and
-december_plugin.bundles.read_bundle reads it in Python without a database.
+Writes one file with a complete result: trained models, their settings and neurons, readout vectors, clusters, known
+types, test performance, agreement, nulls, the report, and where all of it comes from. Use it for a paper's supplement,
+or on another machine: `december import FILE` brings it into the tables there, and december_plugin.bundles.read_bundle
+reads it in Python without a database.
 
-The file is a ZIP archive of Parquet, NumPy, safetensors and JSON files with a checksum of each. It holds no code and no
-pickles. The settings of datasets are part of it, with the paths of recordings; the recordings are not.
+The file is a ZIP archive of Parquet, NumPy, safetensors and JSON files with a checksum of each. It contains no code and
+no pickles. The settings of datasets are included, with the paths of recordings; the recordings are not.
 docs/sharing-results.md says more.
 """
 EPILOG = """\

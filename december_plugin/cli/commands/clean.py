@@ -22,19 +22,19 @@ DAY = 86400.0
 WHAT = ("logs", "pretrainings", "pools")
 
 DESCRIPTION = """\
-Lists, and on request removes, what nobody needs for ever: logs of jobs and workers and shared pretrainings of this
-machine, and the rows of pools and workers that ended long ago and of jobs done long ago. No result is touched, nothing
-of a pool that works, no failure. Put it into cron, with --delete, for a rotation.
+Lists, and on request removes, what is not needed for ever: logs of jobs and workers and shared pretrainings of this
+machine, and the rows of pools and workers that ended long ago and of jobs done long ago. Results, failures and whatever
+belongs to a running pool are kept. For a rotation, run it from cron with --delete.
 """
 EPILOG = """\
 examples:
   december clean                                     what is older than 30 days; removes nothing
   december clean --delete                            removes it
   december clean --only pretrainings --older-than 7 --delete
-  december store clean                               what killed workers have left in the store is another matter
+  december store clean                               for what killed workers have left in the store
 
-Rows are removed with the admin's account only (docs/security.md). From jobs that are done the times of those to come
-are estimated, so some should stay.
+Rows are removed only with the admin's account (docs/security.md). Estimates of future jobs are based on jobs that are
+done, so keep some of them.
 
 exit codes: 0, or 3 if something could not be removed
 """

@@ -24,17 +24,17 @@ INCOMPLETE = 3
 MAX_PATHS = 20
 
 DESCRIPTION = """\
-Starts, stops and shows the embedded database, a MariaDB of your own.
+Starts, stops and shows the embedded database, your own MariaDB.
 
-december starts it by itself when it is needed, so `december db start` is rarely called for. Data, password and models
-are kept between runs, in the folder that `december db status` names (set DECEMBER_HOME to choose another). With your
-lab's DataJoint settings present (dj_local_conf.json, ~/.datajoint_config.json, DJ_HOST, DJ_USER, DJ_PASS) december uses
-the lab's server and starts none.
+december starts it automatically when it is needed, so `december db start` is rarely necessary. Data, password and
+models are kept between runs, in the folder that `december db status` names (set DECEMBER_HOME to choose another). If
+your lab's DataJoint settings are present (dj_local_conf.json, ~/.datajoint_config.json, DJ_HOST, DJ_USER, DJ_PASS),
+december uses the lab's server and starts none.
 """
 EPILOG = """\
 examples:
   december db status    says which server is used, and where everything is
-  december db stop      ends the embedded server; nothing is left running
+  december db stop      stops the embedded server; nothing is left running
   december db backup /backup/december.tar.gz     database and store in one file, read back; or a folder: no ending
   DECEMBER_HOME=/new december db restore /backup/december.tar.gz
   december db migrate --dry-run                  after an upgrade: what changes in the tables

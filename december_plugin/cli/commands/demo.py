@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 SCHEMA = "december_demo"
 
 DESCRIPTION = """\
-Shows the main job on an embedded database (or your lab's, if DataJoint is configured): recordings in, baseline and
-DECEMber models trained from several seeds, all of it in DataJoint tables filled by worker processes, the neurons
-clustered, and the agreement between the seeds held against that of surrogates without clusters: in a table, in figures
-and in a report. Without --recordings, two populations are simulated, of two sessions each: one with planted cell types,
-and its twin, a continuum without types, so that the answers can be compared with the truth. Running it again computes
-only what is missing.
+Demonstrates the whole workflow on an embedded database (or your lab's, if DataJoint is configured): it reads
+recordings, trains baseline and DECEMber models from several seeds in DataJoint tables filled by worker processes,
+clusters the neurons, and compares the agreement between the seeds with that of surrogates without clusters, in a table,
+in figures and in a report. Without --recordings it simulates two populations of two sessions each: one with planted
+cell types, and its twin, a continuum without types, so that the answers can be compared with the truth. Running it
+again computes only what is missing.
 """
 EPILOG = """\
 examples:
@@ -41,7 +41,7 @@ examples:
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``december demo``."""
     parser = subparsers.add_parser(
-        "demo", help="the whole main job in a few minutes", description=DESCRIPTION, epilog=EPILOG
+        "demo", help="the whole workflow in a few minutes", description=DESCRIPTION, epilog=EPILOG
     )
     parser.add_argument("--folder", type=Path, default=Path("december-demo"), help="for files (default: %(default)s)")
     parser.add_argument(

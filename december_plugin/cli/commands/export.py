@@ -12,8 +12,8 @@ from december_plugin.cli.options import add_lab_options, open_lab_of
 DESCRIPTION = """\
 Writes the numbers of `december report`, and those behind them neuron by neuron, as CSV and Parquet files: agreement,
 null, criteria for the number of clusters, consensus and assignment of every neuron, test correlations, trainings; with
-a README.txt that explains every column and its unit, and provenance.json. An account that may only read can do this;
-the store is not needed, but with --anndata.
+a README.txt that explains every column and its unit, and provenance.json. A read-only account can do this; the store is
+needed only with --anndata.
 """
 EPILOG = """\
 examples:
@@ -29,7 +29,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "export", help="the numbers of the report as CSV and Parquet", description=DESCRIPTION, epilog=EPILOG
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to; made if it is not there")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to write; created if it does not exist")
     parser.add_argument("--format", choices=("csv", "parquet", "both"), default="both", help="default: both")
     parser.add_argument("--force", action="store_true", help="replace the files of an earlier export")
     parser.add_argument(

@@ -9,8 +9,8 @@ from december_plugin.cli.commands import Subparsers
 from december_plugin.cli.options import add_lab_options, open_lab_of
 
 DESCRIPTION = """\
-Draws every figure of the DECEMber paper that the tables allow, and those that go beyond it, as SVG, PDF and PNG; says
-which are left out, and why. docs/figures.md lists the figures and the frames they are drawn from.
+Draws every figure of the DECEMber paper that the tables allow, and further ones, as SVG, PDF and PNG, and says which
+are left out, and why. docs/figures.md lists the figures and the frames they are drawn from.
 """
 EPILOG = """\
 examples:
@@ -25,7 +25,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "figures", help="every figure that the tables allow", description=DESCRIPTION, epilog=EPILOG
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the files go; made if it is not there")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to write; created if it does not exist")
     parser.add_argument("--types", metavar="NAME", help="known types to compare with (default: the only ones)")
     parser.add_argument("--no-tsne", action="store_true", help="leave the embeddings out of the figure of strengths")
     add_lab_options(parser)

@@ -20,19 +20,19 @@ REFUSED = 1
 MOST = 5  # entries that are shown by name
 
 DESCRIPTION = """\
-Takes out of the plan what was planned and never trained: by the file of its sweep, by the path of a recording (one that
-was mistyped, say), or by the names of its jobs. What meets all conditions is shown, and removed after a question.
+Removes from the plan what was never trained: by the file of its sweep, by the path of a recording (for example, a
+mistyped one), or by the names of its jobs. Trainings that meet all conditions are shown, and removed after you confirm.
 
-Trained models and everything that was computed from them stay, always. With a planned training go its failure and its
-records; and the entries of datasets, models and trainers that nothing uses any more, where december's nnfabrik tables
-are its own. What a living worker trains at the moment stays.
+Trained models and everything computed from them are always kept. With a planned training, its failure and its records
+are removed, and so are the entries of datasets, models and trainers that are no longer used, if december's nnfabrik
+tables are its own. What a living worker is training at the moment is kept.
 """
 EPILOG = """\
 examples:
-  december forget sweep.yaml                        what this file has planned and nobody has trained
+  december forget sweep.yaml                        what this file has planned and has not been trained
   december forget --dataset recordings/static3-4    what was planned for this recording
   december forget --job 1a2b3c4d --job 5e6f7a8b     trainings by the names of their jobs
-  december forget sweep.yaml --yes                  without a question
+  december forget sweep.yaml --yes                  without asking
 
 exit codes: 0, or 1 if something had to stay because a worker has it
 """
@@ -41,7 +41,7 @@ exit codes: 0, or 1 if something had to stay because a worker has it
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``december forget``."""
     parser = subparsers.add_parser(
-        "forget", help="take trainings out of the plan", description=DESCRIPTION, epilog=EPILOG
+        "forget", help="remove trainings from the plan", description=DESCRIPTION, epilog=EPILOG
     )
     parser.add_argument("sweep", nargs="?", metavar="SWEEP", help="what this file, or shipped sweep, has planned")
     parser.add_argument(

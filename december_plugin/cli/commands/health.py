@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 UNHEALTHY = 1
 
 DESCRIPTION = """\
-Says whether the workers of this host (or of another, or one worker) are alive: whether the last heartbeat that each has
-written into the database is younger than its lease. Both times are the database's, so clocks do not matter. Meant for
-health checks, as that of the docker image.
+Checks whether the workers of this host (or of another, or one worker) are alive: whether each worker's last heartbeat
+in the database is younger than its lease. Both times are the database's, so clocks do not matter. Intended for health
+checks, such as that of the docker image.
 """
 EPILOG = """\
 examples:
   december health                      the workers of this host
   december health --host gpu3          those of another
-  december health --outage-ok          not being able to ask is no bad sign: workers wait for a server that is away
+  december health --outage-ok          an outage of the database is not a failure: workers wait for the server
 
-exit codes: 0 at least one worker is alive and none is overdue, 1 none is alive, one is overdue, or nobody can tell
+exit codes: 0 at least one worker is alive and none is overdue, 1 none is alive, one is overdue, or the state is unknown
 """
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from december_plugin.intake.parse import Import
 
 DESCRIPTION = """\
-Brings models that were trained elsewhere into the tables, as if they had been trained here: clusterings, agreement
+Imports models that were trained elsewhere into the tables, as if they had been trained here: clusterings, agreement
 between seeds, null, consensus, figures and report work as they do for your own. The file says where the models are:
 
   units: units.csv                       # who the neurons are: columns data_key, unit_id (or session, scan, unit_id)
@@ -26,11 +26,11 @@ between seeds, null, consensus, figures and report work as they do for your own.
   clusterings:
     - {method: kmeans, n_clusters: [5, 10, 20]}
 
-Everything is read and checked before anything is written, no code out of the files is run, and the same import again
-adds nothing. docs/importing-models.md has recipes: published models, an nnfabrik schema, openretina, arrays.
+Everything is read and checked before anything is written, no code from the files is run, and importing the same file
+again adds nothing. docs/importing-models.md has recipes: published models, an nnfabrik schema, openretina, arrays.
 
-FILE may also be a bundle of `december bundle`: a whole result of another machine, with its clusters and agreement
-(docs/sharing-results.md).
+FILE may also be a bundle written by `december bundle`: a whole result from another machine, with its clusters and
+agreement (docs/sharing-results.md).
 """
 EPILOG = """\
 examples:
@@ -43,7 +43,7 @@ examples:
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``december import``."""
     parser = subparsers.add_parser(
-        "import", help="bring in models that were trained elsewhere", description=DESCRIPTION, epilog=EPILOG
+        "import", help="add models that were trained elsewhere", description=DESCRIPTION, epilog=EPILOG
     )
     parser.add_argument("file", metavar="FILE", help="YAML: which models, and where their files are; or a bundle")
     parser.add_argument("--dry-run", action="store_true", help="read and check the files, and write nothing")

@@ -26,19 +26,20 @@ STALE = 86400.0  # default of --stale (s)
 STATES = ("running", "failed", "poisoned", "ignored", "waiting")
 
 DESCRIPTION = """\
-Jobs are named by the first characters of their hash, as `december status` and `december jobs show` print them; any
-beginning that only one job has will do. Where the same key failed in several tables, add --table.
+Shows, retries and ignores jobs. Jobs are named by the first characters of their hash, as printed by `december status`
+and `december jobs show`; any beginning that only one job has will do. If the same key failed in several tables, add
+--table.
 """
 EPILOG = """\
 examples:
   december jobs show                          running, failed, poisoned and ignored jobs
   december jobs show --state failed --reason "out of memory"
   december jobs show 1a2b3c4d                 key, attempts, traceback, and the end of its log
-  december jobs retry 1a2b3c4d                begin it anew, with all attempts
+  december jobs retry 1a2b3c4d                start it again, with all attempts
   december jobs retry --reason "out of memory"
   december jobs retry --all                   all that failed or are poisoned
   december jobs retry --stale 24:00:00        free what no worker holds and was reserved more than a day ago
-  december jobs ignore 1a2b3c4d 5e6f7a8b      no worker begins them; retry takes it back
+  december jobs ignore 1a2b3c4d 5e6f7a8b      no worker starts them; retry undoes this
 
 exit codes: 0, or 1 if a job that was named could not be given back or ignored
 """
@@ -52,7 +53,7 @@ def add_parser(subparsers: Subparsers) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions", required=True)
     _add_show(actions)
     _add_retry(actions)
-    ignore = actions.add_parser("ignore", help="take jobs out of the queue, also ones that wait", epilog=EPILOG)
+    ignore = actions.add_parser("ignore", help="take jobs out of the queue, including waiting ones", epilog=EPILOG)
     ignore.add_argument("jobs", nargs="+", metavar="JOB", help="name of a job")
     ignore.add_argument("--table", metavar="NAME", help="the table, where several have such a job")
     add_lab_options(ignore)
@@ -71,7 +72,7 @@ def _add_show(actions: Subparsers) -> None:
 
 
 def _add_retry(actions: Subparsers) -> None:
-    retry = actions.add_parser("retry", help="give jobs back, to be begun anew", epilog=EPILOG)
+    retry = actions.add_parser("retry", help="give jobs back, to be started again", epilog=EPILOG)
     retry.add_argument("jobs", nargs="*", metavar="JOB", help="name of a job")
     retry.add_argument("--all", action="store_true", help="all that failed or are poisoned")
     retry.add_argument("--failed", action="store_true", help="all that failed")

@@ -34,11 +34,11 @@ OF_ACTION |= {"notify": ("start",)}
 
 DESCRIPTION = """\
 Keeps workers running: one on each GPU of this machine, or as many as you ask Slurm for. A worker that dies is started
-again and its job is free at once; a job that keeps killing its workers is given up. Goes on until you end it, also
-while nothing is to be done: register more at any time. Ctrl-C, or SIGTERM, once: the workers save their states, give
-their jobs back and end; twice: they are killed.
+again and its job is free at once; a job that keeps killing its workers is given up. The pool runs until you stop it,
+even while there is nothing to do, so you can register more at any time. Press Ctrl-C (or send SIGTERM) once, and the
+workers save their states, give their jobs back and end; twice, and they are killed.
 
-`december pool stop` ends all pools of these tables on whatever machine, `december pool status` shows them.
+`december pool stop` stops all pools of these tables on any machine, `december pool status` shows them.
 """
 EPILOG = """\
 examples:
@@ -47,8 +47,8 @@ examples:
   december pool --gpus 0,2 --workers-per-gpu 2  two workers on each of these
   december pool --gpus GPU-5f2c,GPU-91d0        these cards, whatever their numbers are
   december pool --cpu 4                         four workers on the processor
-  december pool --gpus all --cpu 2              two more, for all that needs no GPU
-  december pool --idle-exit 600                 end when nothing was to be done for ten minutes
+  december pool --gpus all --cpu 2              two more, for everything that needs no GPU
+  december pool --idle-exit 600                 end after ten minutes with nothing to do
   december pool --notify file:webhook.txt       tell a chat what failed, and when all is done
   december pool --slurm --workers 8 --partition gpu --time 12:00:00
   december pool status
@@ -70,7 +70,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show what would run, and start nothing")
     parser.add_argument("--json", action="store_true", help="status: print JSON")
     parser.add_argument("--pool", metavar="ID", help="stop: only the pool whose id begins like this (default: all)")
-    parser.add_argument("--now", action="store_true", help="stop: kill the workers; jobs go on from their checkpoints")
+    parser.add_argument(
+        "--now", action="store_true", help="stop: kill the workers; jobs continue from their checkpoints"
+    )
     add_place_options(parser)
     add_work_options(parser)
     add_notification_option(parser)
@@ -99,14 +101,14 @@ def add_place_options(parser: argparse.ArgumentParser) -> None:
         "--mps",
         choices=("auto", "on", "off"),
         default="auto",
-        help="whether the workers of one GPU compute side by side, through NVIDIA's MPS, and not in turns: where it is "
-        "there (auto, the default), or else not begin (on), or not (off)",
+        help="let the workers of one GPU compute in parallel, through NVIDIA's MPS, rather than in turns: auto (the "
+        "default) if MPS is available; on, which does not start without it; off",
     )
     group.add_argument(
         "--cpu",
         type=_number,
         metavar="N",
-        help="workers on the processor, instead of GPUs; beside GPUs, with --gpus, for what needs none",
+        help="workers on the processor, instead of GPUs; with --gpus, in addition to GPUs, for what needs none",
     )
     group.add_argument("--log-folder", type=Path, metavar="FOLDER", help="for the logs (default: in december's folder)")
 
@@ -117,10 +119,10 @@ def add_notification_option(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--notify",
         metavar="URL|COMMAND",
-        help="tell a webhook (Slack, Mattermost, Discord, ...) or a command when jobs failed or are poisoned, when "
-        "nothing is left to do, and when the pool needs somebody. Others on this machine can see an address that is "
+        help="notify a webhook (Slack, Mattermost, Discord, ...) or a command when jobs failed or are poisoned, when "
+        "nothing is left to do, and when the pool needs attention. Others on this machine can see an address that is "
         "given here: file:PATH reads it from a file (default: DECEMBER_NOTIFY, or december.notify in DataJoint's "
-        "configuration, or nobody)",
+        "configuration, or none)",
     )
 
 

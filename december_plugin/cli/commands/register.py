@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from december_plugin.sweeps.parse import Sweep
 
 DESCRIPTION = """\
-Writes the datasets, models, trainers, seeds and clusterings of a sweep into the tables, and plans every
-dataset x model x trainer x seed as a training. Nothing is written twice; run it again after adding a seed or a K.
-The whole file is checked first, and after a mistake nothing of it is written.
+Writes the datasets, models, trainers, seeds and clusterings of a sweep into the tables, and plans every dataset x model
+x trainer x seed as a training. Nothing is written twice, so run it again after adding a seed or a K. The whole file is
+checked first; if there is a mistake, nothing of it is written.
 
   seeds: [1, 2, 3]
   datasets:
@@ -52,8 +52,9 @@ same comment: results are grouped by it.
 The sweeps of the DECEMber paper come with december (`december sweeps list`) and can be registered by name; their
 recording paths are taken from the current folder. Copy one to put your own folders into it.
 
---dry-run tells also how many of the trainings are planned or done already, and how long the others, the clusterings and
-the null will take, judged by what has run: if a database is configured, or december's own is running. It starts none.
+--dry-run also tells how many of the trainings are already planned or done, and how long the others, the clusterings and
+the null will take, judged by what has run. For that, a database must be configured, or december's own must be running;
+it does not start one.
 """
 EPILOG = """\
 examples:

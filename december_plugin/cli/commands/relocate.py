@@ -9,34 +9,35 @@ from december_plugin.cli.options import add_lab_options, open_lab_of
 from december_plugin.errors import SettingsError
 
 DESCRIPTION = """\
-A dataset is known by its settings, the recordings' paths among them, so a folder that moved would be trained anew.
-This command notes where the paths lead now instead: entries, hashes and results stay as they are, and workers on every
-machine take the recordings from the new place. A machine that has them at the old place only goes on using that.
+Records where recordings have moved. A dataset is identified by its settings, including the recordings' paths, so a
+folder that moved would be trained again. With this command, entries, hashes and results stay unchanged, and workers on
+every machine read the recordings from the new place. A machine that has them only at the old place continues to use
+that.
 
 OLD is a recording, or a folder above several, as the dataset's entry names it. The recordings at NEW must be the same:
-they are opened here and compared with those at OLD if these are still there, and with the sessions, unit ids and
-numbers of test trials of the models that were trained on them. Most sessions are named after their folders: keep these
+they are opened here and compared with those at OLD, if these still exist, and with the sessions, unit ids and numbers
+of test trials of the models that were trained on them. Most sessions are named after their folders, so keep these
 names. A sweep's file may have the old paths or the new ones; it is the same dataset.
 """
 EPILOG = """\
 examples:
   december relocate /data/recordings /mnt/lab/recordings     everything below it
-  december relocate /mnt/lab/recordings /data/recordings     takes it back
+  december relocate /mnt/lab/recordings /data/recordings     undoes it
   december relocate --list                                   what has moved
-  december jobs retry --reason "does not exist"              begin anew what failed meanwhile
+  december jobs retry --reason "does not exist"              start again what failed in the meantime
 """
 
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``december relocate``."""
     parser = subparsers.add_parser(
-        "relocate", help="say where recordings are that have moved", description=DESCRIPTION, epilog=EPILOG
+        "relocate", help="say where recordings have moved", description=DESCRIPTION, epilog=EPILOG
     )
     parser.add_argument("old", nargs="?", metavar="OLD", help="where the recordings were")
     parser.add_argument("new", nargs="?", metavar="NEW", help="where they are now")
     parser.add_argument("--list", action="store_true", help="list what has moved, and change nothing")
     parser.add_argument("--dry-run", action="store_true", help="compare, say what would change, and change nothing")
-    parser.add_argument("--allow-modules", metavar="NAMES", help="packages of your own whose loaders may be run here")
+    parser.add_argument("--allow-modules", metavar="NAMES", help="your packages whose loaders may be run here")
     add_lab_options(parser)
 
 

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from december_plugin.schemas.lab import Lab
 
 DESCRIPTION = """\
-Writes one HTML file that says what the tables hold: whether the neurons fall into types as far as the numbers tell,
-and which evidence is missing; agreement between seeds against the number of clusters, DECEMber beside its controls and
-beside surrogates without clusters; performance against strength; a t-SNE that can be zoomed, filtered and searched;
-confusion with known types; every cluster; methods, settings and where every number comes from.
+Writes one HTML file that shows whether the neurons fall into types, as far as the numbers tell, and which evidence is
+missing; agreement between seeds against the number of clusters, with DECEMber next to its controls and to surrogates
+without clusters; performance against strength; a t-SNE that can be zoomed, filtered and searched; confusion with known
+types; every cluster; methods, settings and where every number comes from.
 
-The file needs nothing else: it opens offline, on a phone, and prints. An account that may only read can make it; the
-t-SNE needs the store, and is left out where that is out of reach.
+The file is self-contained: it opens offline, on a phone, and prints. A read-only account can create it; the t-SNE needs
+the store, and is left out if the store cannot be reached.
 """
 EPILOG = """\
 examples:
@@ -45,7 +45,7 @@ def add_report_options(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="default: %(default)s"
     )
-    parser.add_argument("--force", action="store_true", help="replace the file if it is no report of december")
+    parser.add_argument("--force", action="store_true", help="replace the file even if it is not a report of december")
     parser.add_argument("--title", default="", metavar="TEXT", help="heading of the page")
     add_selection_options(parser, clusters="number of clusters to show one by one")
     parser.add_argument("--no-tsne", action="store_true", help="leave the t-SNE out")

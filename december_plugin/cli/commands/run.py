@@ -24,9 +24,9 @@ IDLE = 10.0  # of all workers, after which the pool ends (s)
 
 DESCRIPTION = """\
 Registers a sweep, keeps workers running until nothing is left to do, and writes the report: `december register`,
-`december pool` and `december report` one after the other, on this machine. Ctrl-C once: the workers save their states
-and end; twice: they are killed. Either way, the same command goes on from there. The workers fill all tables of the
-schema, so that what earlier sweeps left undone is done, too.
+`december pool` and `december report` one after the other, on this machine. Press Ctrl-C once, and the workers save
+their states and end; press it twice, and they are killed. In either case, run the same command again to continue. The
+workers fill all tables of the schema, so they also finish what earlier sweeps left undone.
 """
 EPILOG = """\
 examples:

@@ -20,9 +20,9 @@ SHARE = 4  # the live view waits at least this many times as long as its questio
 
 DESCRIPTION = """\
 Shows for each table how many entries are done, running, waiting, failed, poisoned (given up, because they kept killing
-their workers) and ignored; the jobs in work with their progress; why jobs failed, grouped by reason; the workers by
-host and GPU with the age of their last heartbeat on the database's clock; how many jobs get done; and what blocks.
-What a table waits for counts only once the tables before it have it. An account that may only read can run this.
+their workers) and ignored; the running jobs with their progress; why jobs failed, grouped by reason; the workers by
+host and GPU with the age of their last heartbeat on the database's clock; the throughput; and what blocks. What a table
+waits for counts only once the tables before it have it. A read-only account can run this.
 """
 EPILOG = """\
 examples:

@@ -30,12 +30,12 @@ examples:
   december store status             where it is, whether it can be used, how many files and bytes
   december store clean              what could be removed; removes nothing
   december store clean --delete     removes it
-  december store accept             the place that is configured is the store from now on, though it is not known by its
-                                    mark: after models were lost, or copied back without the mark
+  december store accept             use the configured place as the store from now on, although its mark is not the
+                                    known one: after models were lost, or copied back without the mark
 
-Removed are only files that the database knows nothing of or whose models were deleted, halves of files, and checkpoints
-of trainings that are done or no longer planned, in the schemas of december's and your nnfabrik tables, and only what is
-older than --older-than.
+Only these are removed: files that the database does not know or whose models were deleted, incomplete files, and
+checkpoints of trainings that are done or no longer planned, in the schemas of december's and your nnfabrik tables, and
+only if they are older than --older-than.
 
 exit codes: 0, or 3 if the store cannot be used (status) or something could not be removed (clean)
 """
@@ -48,14 +48,14 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     status = actions.add_parser("status", help="where it is, whether it can be used, how much is in it")
-    clean = actions.add_parser("clean", help="find what is of no use, and with --delete remove it")
+    clean = actions.add_parser("clean", help="find what is no longer needed, and with --delete remove it")
     clean.add_argument("--delete", action="store_true", help="remove what was found; without it nothing is removed")
     clean.add_argument(
         "--older-than",
         type=float,
         default=24.0,
         metavar="HOURS",
-        help="leave alone what is younger, as its row may be about to be written (default: 24, at least 1)",
+        help="keep what is younger, since its row may be about to be written (default: 24, at least 1)",
     )
     clean.add_argument(
         "--even-if-most",

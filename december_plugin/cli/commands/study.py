@@ -9,14 +9,14 @@ from pathlib import Path
 from december_plugin.cli.commands import Subparsers
 
 DESCRIPTION = """\
-Asks whether the neurons of models that exist fall into types, without a database: clusters every model at every number
-of clusters, compares the models with each other and with surrogates that have no clusters, and writes the report, one
-HTML file.
+Answers whether the neurons of trained models fall into types, without a database: it clusters every model at every
+number of clusters, compares the models with each other and with surrogates that have no clusters, and writes the
+report, one HTML file.
 
-The models are of the same neurons: checkpoints or state dicts (.pth, .pt, .ckpt, .safetensors), of which only the
+The models must be of the same neurons: checkpoints or state dicts (.pth, .pt, .ckpt, .safetensors), of which only the
 readouts are read and no code is run, or readout vectors, a row per neuron (.npy, .npz, .csv, .parquet). They may differ
-in seed, core or training. The basis of a core is arbitrary: give each model's feature covariance, and what neurons
-compute is compared rather than how a model writes it down (docs/you-already-have-trained-models.md).
+in seed, core or training. The basis of a core is arbitrary: if you give each model's feature covariance, neurons are
+compared by what they compute rather than by how a model writes it down (docs/you-already-have-trained-models.md).
 """
 EPILOG = """\
 examples:
@@ -33,7 +33,7 @@ _PART = re.compile(r"(\d+)(?:-(\d+))?", re.ASCII)
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``december study``."""
     parser = subparsers.add_parser(
-        "study", help="models that exist to a report, without a database", description=DESCRIPTION, epilog=EPILOG
+        "study", help="from trained models to a report, without a database", description=DESCRIPTION, epilog=EPILOG
     )
     parser.set_defaults(usage=parser.error)
     parser.add_argument("models", nargs="+", type=Path, metavar="FILE", help="one file for each model")
@@ -46,7 +46,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "-o", "--report", type=Path, default=Path("answer.html"), metavar="FILE", help="default: %(default)s"
     )
-    parser.add_argument("--force", action="store_true", help="replace the file if it is no report of december")
+    parser.add_argument("--force", action="store_true", help="replace the file even if it is not a report of december")
     parser.add_argument("--title", default="", metavar="TEXT", help="heading of the page")
     what = parser.add_argument_group("what is compared")
     what.add_argument("--names", type=_words, metavar="A,B", help="names of the models (default: of their files)")

@@ -8,10 +8,10 @@ from december_plugin.cli.commands import Subparsers
 from december_plugin.text.formatting import numbered
 
 DESCRIPTION = """\
-The sweeps that come with december. Those under paper/ are the experiments of the DECEMber paper with its settings, and
-rotation-invariant clustering with those of its own paper, for a lab's own recordings and GPUs; each says which figure
-it belongs to, what the paper does not tell, and what it costs. Those under laptop/ are small versions of them on
-simulated recordings, which run in a few minutes without a GPU.
+Lists, shows and copies the sweeps that come with december. Those under paper/ are the experiments of the DECEMber paper
+with its settings, and rotation-invariant clustering with those of its own paper, for your lab's recordings and GPUs;
+each says which figure it belongs to, what the paper does not specify, and what it costs. Those under laptop/ are small
+versions of them on simulated recordings, which run in a few minutes without a GPU.
 
 A laptop sweep in three commands:
 
@@ -44,7 +44,7 @@ def add_parser(subparsers: Subparsers) -> None:
         one = actions.add_parser(action, help=text)
         one.add_argument("name", metavar="NAME", help="as `december sweeps list` has it, e.g. paper/mouse-v1-strength")
         if action != "show":
-            one.add_argument("folder", metavar="FOLDER", help="where to write; it is made if it is not there")
+            one.add_argument("folder", metavar="FOLDER", help="where to write; created if it does not exist")
 
 
 def run(args: argparse.Namespace) -> int:

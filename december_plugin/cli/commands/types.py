@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DESCRIPTION = """\
-Known cell types of neurons: from genetics, from an expert, from another paper, or planted in a simulation. A recording
-can have any number of labelings, each under its name, and most neurons may have none. Workers then compare every
-clustering with each of them (`december ari` and LabelAgreement).
+Imports and lists known cell types of neurons: from genetics, from an expert, from another paper, or planted in a
+simulation. A recording can have any number of labelings, each under its name, and most neurons may have none. Workers
+then compare every clustering with each of them (`december ari` and LabelAgreement).
 
 A labeling is a CSV file with one line per neuron:
 

@@ -26,10 +26,10 @@ Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
 DESCRIPTION = """\
-Fills the tables until nothing is left: trains the models that are planned, clusters their neurons, compares the seeds.
-Start as many as you like, on as many machines; each job is held by one of them. `december pool` starts one for each GPU
-and keeps them running. A job that fails is recorded with its reason, the others go on. Ctrl-C, SIGTERM or SIGUSR2 ends
-a worker: it saves the state of its training, and any worker goes on from there.
+Fills the tables until nothing is left: trains the planned models, clusters their neurons, compares the seeds. Start as
+many workers as you like, on as many machines; each job is held by one of them. `december pool` starts one for each GPU
+and keeps them running. A job that fails is recorded with its reason, and the others continue. Ctrl-C, SIGTERM or
+SIGUSR2 ends a worker: it saves the state of its training, and any worker can continue it.
 """
 EPILOG = """\
 examples:
