@@ -218,7 +218,7 @@ def _with_verdict(estimate: Estimate) -> str:
 
 
 def _tally(results: Results) -> str:
-    """Count, over all populations and conditions, how often DECEMber is higher, lower, or not told apart."""
+    """Count, over all populations and conditions, how often DECEMber is higher, lower, or not distinguishable."""
     rows = []
     for variant in ("strength auto", "strength 100"):
         for name, values in COMPARATORS.items():
@@ -246,7 +246,7 @@ def _conditions(results: Results) -> list[dict[str, object]]:
 
 
 def _outcome(results: Results, chosen: list[Condition]) -> str:
-    """Say in words what DECEMber is above, below, or not told apart from, in the central conditions."""
+    """Say in words what DECEMber is above, below, or not distinguishable from, in the central conditions."""
     lines = []
     for condition in _centrals(results, chosen):
         for variant in IN_WORDS:
@@ -272,7 +272,7 @@ def _outcome(results: Results, chosen: list[Condition]) -> str:
 
 
 def _in_words(found: dict[str, Estimate]) -> str:
-    words = {"higher": "above", "lower": "below", "open": "not told apart from", "-": "too few seeds to tell from"}
+    words = {"higher": "above", "lower": "below", "open": "not distinguishable from", "-": "too few seeds to tell from"}
     parts = []
     for verdict, text in words.items():
         names = [f"{name} ({each})" for name, each in found.items() if each.verdict == verdict and each.n_seeds]
