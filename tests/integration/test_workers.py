@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import datajoint as dj
 import numpy as np
 import pytest
 import torch
@@ -29,6 +30,9 @@ from december_plugin.results.assignments import assignment_frame
 from december_plugin.schemas.lab import open_lab
 from december_plugin.schemas.stored_models import stored_state_dict
 from december_plugin.simulate import write_recording
+from december_plugin.sweeps.estimate import estimate_sweep
+from december_plugin.sweeps.following_jobs import GROUPS
+from december_plugin.sweeps.parse import load_sweep
 from helpers import lab_tables, warm
 from helpers.mixtures import loop_e_step
 from helpers.waiting import wait_until
@@ -231,6 +235,64 @@ def test_what_clusters_compute_and_prefer_is_found_by_workers_one_of_them_killed
     spread = means[1] @ sigma @ means[1]
     best_back = max((means[1] @ sigma @ each) / np.sqrt(spread * (each @ sigma @ each)) for each in back)
     assert linear.correlations[0, 1] == pytest.approx((best + best_back) / 2, abs=1e-6)
+
+
+ALIGNED = """\
+seeds: [1, 2]
+datasets:
+  - {fn: helpers.rotated_lab.loaders}
+models:
+  - fn: december_plugin.models.equivariant_core_gaussian_readout
+    config: {features: 3, orientations: 4, input_kern: 5, layers: 1}
+  - {fn: helpers.rotated_lab.own_model}
+trainers:
+  - {fn: helpers.rotated_lab.planted}
+clusterings:
+  - {method: gmm, n_clusters: 3, covariance: spherical, normalize: l2, alignment: {n_restarts: 100, n_means: 1}}
+  - {method: kmeans, n_clusters: 3, normalize: l2, grid: {alignment: [null, {}]}}
+surrogates:
+  - {n_draws: 1, clusterings: [kmeans]}
+stability:
+  - {n_draws: 2, clusterings: [kmeans]}
+"""
+
+
+def test_a_sweep_with_alignments_goes_on_after_its_worker_was_killed_while_it_aligned(command, monkeypatch):
+    """With the bytes of an alignment that nobody interrupted; no jobs are made for models that cannot be aligned."""
+    monkeypatch.setenv("PYTHONPATH", helpers.FOLDER)
+    monkeypatch.setenv("DECEMBER_ALLOW_MODULES", "helpers.rotated_lab")
+    path = command.folder / "sweep.yaml"
+    path.write_text(ALIGNED)
+    assert "AlignmentSettings    2 new" in command.run("register", str(path)).stdout
+    lab = open_lab(schema=command.schema, nnfabrik=command.schema)
+    expected = estimate_sweep(load_sweep(path), nnfabrik=lab.nnfabrik, tables=lab.tables).following
+    worker = command.start("worker", "--lease", "2")
+    wait_until(lambda: "__alignment" in {row["table_name"] for row in reservations(lab)}, "an alignment", seconds=90)
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.communicate()
+    n_aligned = len(lab.tables.Alignment())
+    assert len(dj.U("seed", "alignment_hash") & lab.tables.Alignment.Session()) == n_aligned < 4
+    output, _ = (second := command.start("worker", "--lease", "2")).communicate(timeout=180)
+    assert second.returncode == 0, output
+    assert "is dead (its attempt number 1 that ended so); the job is free again" in output
+    tables = lab.tables
+    assert {jobs.name: jobs.n_left for jobs in expected} == {
+        name: sum(len(getattr(tables, member)()) for member in members) for name, members in GROUPS.items()
+    }
+    for key in tables.Alignment.fetch("KEY"):
+        _, sessions = tables.Alignment().make_compute(key, *tables.Alignment().make_fetch(key))
+        stored = (tables.Alignment.Session & key).fetch("angles", order_by="data_key")
+        again = [row["angles"] for row in sorted(sessions, key=lambda row: row["data_key"])]
+        assert [angles.tobytes() for angles in stored] == [angles.tobytes() for angles in again]
+    assert results.alignments(tables)["phrase"].tolist().count("aligned") == 2
+    assert set(tables.Alignment.fetch("model_fn")) == {"december_plugin.models.equivariant_core_gaussian_readout"}
+    found = results.agreement_table(tables)
+    is_aligned = found["label"].str.contains("aligned")
+    assert found.loc[is_aligned, "agreement_mean"].tolist() == [1, 1]
+    assert found.loc[~is_aligned, "agreement_mean"].max() < 0.5
+    assert len(tables.SurrogateAgreement()) == 3
+    assert results.stability_table(tables)["jaccard"].max() > 0.9
+    assert "k-means, readout vectors, direction, aligned" in command.run("ari").stdout
 
 
 def test_december_in_functional_space_goes_on_after_its_worker_was_killed_while_it_clustered(
