@@ -12,6 +12,7 @@ import pandas as pd
 from december_plugin.evaluation.model_selection import OF_ONE_MODEL
 from december_plugin.findings.data import ExportTable
 from december_plugin.findings.summaries import ABOVE_NULL, VALLEY_COLUMNS
+from december_plugin.results.alignment import alignments
 from december_plugin.results.assignments import assignment_frame
 from december_plugin.results.cluster_counts import choose_cluster_count, cluster_count_table
 from december_plugin.results.cluster_functions import PAIR, cluster_pairs
@@ -19,7 +20,7 @@ from december_plugin.results.consensus import consensus_frame, consensus_table
 from december_plugin.results.exciting_images import exciting_neurons
 from december_plugin.results.nulls import null_table
 from december_plugin.results.performance import stored_columns
-from december_plugin.results.queries import configuration_key
+from december_plugin.results.queries import configuration_key, frame_of
 from december_plugin.results.report import ReportSettings, read_trainings, selected_agreement
 from december_plugin.results.stability import STORED, stability_table
 from december_plugin.schemas.declare import DecemberTables
@@ -28,6 +29,9 @@ SUMMARY = ["configuration", "label", "method", "n_clusters", "trainer_role"]
 NULL = ["surrogate_name", "agreement_mean", "null_mean", "null_sd", "null_low", "null_high", "p_value", "n_draws"]
 NULLS = [*NULL, *VALLEY_COLUMNS]
 NEURON = ["data_key", "unit_id"]
+ALIGNMENT = {"phrase": "alignment", "n_neurons": "n_aligned_neurons", "n_zero": "n_zero_neurons"}
+ALIGNED = [*ALIGNMENT.values(), "n_orientations", "equivariance_error", "temperature", "beta"]
+ALIGNED += ["loss_before", "alignment_loss", "ambiguous_share"]
 
 
 def export_tables(
@@ -71,6 +75,7 @@ def export_tables(
         ExportTable("cluster_count_choices", lambda: iter([reader.choices()])),
         ExportTable("consensus", lambda: iter([reader.consensus()])),
         ExportTable("stability", lambda: iter([reader.stability()])),
+        ExportTable("alignments", lambda: iter([reader.alignments()])),
         ExportTable("cluster_confusion", lambda: iter([reader.cluster_confusion()])),
         ExportTable("exciting_images", lambda: iter([reader.exciting_images()])),
         ExportTable("trainings", lambda: iter([trainings])),
@@ -123,6 +128,16 @@ class _Reader:
         """Return the stability of every model's clusters, as workers have computed it."""
         found = stability_table(self.tables).merge(self.agreement[[*self.key, *SUMMARY]], on=self.key)
         return found.rename(columns=STORED)[[*SUMMARY, "seed", *STORED.values()]]
+
+    def alignments(self) -> pd.DataFrame:
+        """Return how well the vectors that a configuration clusters could be aligned, in every model."""
+        clusterings = frame_of(self.tables.Clustering.proj("alignment_hash"), "clustering_hash", "alignment_hash")
+        own = self.agreement[[*self.key, *SUMMARY]].merge(clusterings, on="clustering_hash")
+        own = own.dropna(subset="alignment_hash").astype({"alignment_hash": "str"})
+        found = alignments(self.tables).rename(columns=ALIGNMENT).drop(columns="label")
+        of_model = [name for name in self.key if name != "clustering_hash"]
+        found = found.merge(own, on=[*of_model, "alignment_hash"])
+        return found[[*SUMMARY, "seed", *ALIGNED]].sort_values(["configuration", "seed"], ignore_index=True)
 
     def cluster_confusion(self) -> pd.DataFrame:
         """Return every pair of clusters of every model, as far as workers have compared them."""

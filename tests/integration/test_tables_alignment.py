@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy.linalg import sqrtm
 from sklearn.metrics import adjusted_rand_score
 
@@ -11,10 +12,14 @@ from december_plugin.clustering import cluster_readouts, post_hoc
 from december_plugin.embeddings import readout_embeddings
 from december_plugin.embeddings.alignment_recipe import AlignmentRecipe
 from december_plugin.errors import EmbeddingError, MisfitError, SettingsError
+from december_plugin.intake import import_models
+from december_plugin.models import equivariant_core_gaussian_readout
 from december_plugin.pool.jobs.description import describe_jobs
 from december_plugin.results import alignments, configuration_table
 from december_plugin.results.agreement import agreement_table
 from december_plugin.results.assignments import assignment_frame
+from december_plugin.results.export import export_tables
+from december_plugin.results.report import ReportSettings
 from december_plugin.rotation.recipes import align_neurons, before_alignment
 from december_plugin.schemas.stored_models import stored_state_dict
 from helpers import rotated_lab
@@ -223,6 +228,15 @@ def test_the_query_of_alignments(lab):
     assert len(alignments(lab.tables, {"seed": 9})) == 0
 
 
+def test_the_export_of_alignments(lab):
+    found = export_tables(lab.tables, settings=ReportSettings())
+    (frame,) = next(table for table in found if table.name == "alignments").parts()
+    frame = frame[frame["label"].str.contains("aligned")]
+    assert frame["seed"].tolist() == [1, 2] * 3
+    assert frame["alignment"].nunique() == 3
+    assert (frame["n_aligned_neurons"] == 72).all()
+
+
 def test_the_same_alignment_is_one_entry_and_deleting_it_deletes_what_was_made_of_it(empty_lab):
     tables = empty_lab.tables
     first = tables.Clustering().add_entry("kmeans", 3, alignment={})
@@ -257,6 +271,32 @@ def test_dead_neurons_are_counted_and_stay_what_they_are(empty_lab):
     vectors = tables.vectors.of(key).vectors
     assert np.flatnonzero(~vectors.any(axis=1)).tolist() == [0, 1, 40, 41]
     assert tables.ClusterAssignment.fetch1("n_neurons") == 72
+
+
+def test_imported_models_of_our_functions_are_aligned_without_their_recordings(empty_lab, tmp_path):
+    tables = empty_lab.tables
+    loaders = rotated_lab.loaders()
+    for seed in (1, 2):
+        model = equivariant_core_gaussian_readout(loaders, seed, **rotated_lab.SMALL)
+        _, _, state = rotated_lab.planted(model, loaders, seed)
+        torch.save(state, tmp_path / f"net-{seed}.pth")
+        np.save(tmp_path / f"plain-{seed}.npy", rotated_lab.planted_vectors(seed, "first"))
+    function = {"fn": rotated_lab.OURS, "config": rotated_lab.SMALL, "input_shape": [1, *[rotated_lab.SIDE] * 2]}
+    models = [
+        {"name": "with a core", "checkpoints": "net-*.pth", "model": function},
+        {"name": "readouts alone", "readouts": "plain-*.npy"},
+    ]
+    content = {"models": models, "clusterings": [{"method": "kmeans", "n_clusters": 3, "alignment": QUICK}]}
+    settings = {"nnfabrik": empty_lab.nnfabrik, "tables": tables, "folder": tmp_path, "fabrikant": "tester"}
+    written = import_models(content, **settings)
+    assert written.new["AlignmentSettings"] == 1
+    tables.Alignment.populate()
+    tables.ClusterAssignment.populate()
+    rows = tables.Alignment.fetch("seed", "n_orientations", "equivariance_error", as_dict=True)
+    assert [(row["seed"], row["n_orientations"]) for row in rows] == [(1, O), (2, O)]
+    assert max(row["equivariance_error"] for row in rows) < 1e-5
+    assert len(tables.ClusterAssignment()) == 2
+    assert alignments(tables)["label"].unique().tolist() == ["with a core"]
 
 
 def test_vectors_are_not_read_before_they_are_aligned(empty_lab):
