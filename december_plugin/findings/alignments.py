@@ -137,17 +137,16 @@ def _temperature(real: pd.DataFrame) -> Evidence:
     from december_plugin.rotation.alignment import LEAST_TEMPERATURE
 
     low, high = real["temperature"].min(), real["temperature"].max()
-    reached = f"T = {low:.3g}" if len(real) == 1 else f"T from {low:.3g} to {high:.3g}"
+    reached = f"T = {low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"T from {low:.3g} to {high:.3g}"
     question = "Was the relaxed shift a shift in the end?"
     if low > LEAST_TEMPERATURE:
-        text = f"{reached}, above {LEAST_TEMPERATURE:g}: vectors were shifted, and not blurred."
-        return Evidence(question, "for", text)
+        return Evidence(question, "for", f"{reached}, above {LEAST_TEMPERATURE:g}: yes, it hardly blurred vectors.")
     n_low = int((real["temperature"] <= LEAST_TEMPERATURE).sum())
     text = (
         f"{reached}: in {n_low} of {numbered(len(real), 'alignment')} it is {LEAST_TEMPERATURE:g} or less, at which "
-        "shifted vectors are blurred, and alike for that reason alone."
+        "the relaxed shift blurs vectors. What is clustered was shifted linearly, and not blurred."
     )
-    return Evidence(question, "against", text, "Give the alignment a larger `beta`, or the schedule `ramp`.")
+    return Evidence(question, "open", text)
 
 
 def _distances(real: pd.DataFrame, permuted: pd.DataFrame) -> Evidence:
@@ -184,19 +183,24 @@ _QUESTIONS = {
 
 
 def _beside(comparisons: pd.DataFrame, kind: str) -> Evidence | None:
-    rows = comparisons[(comparisons["kind"] == kind) & (comparisons["result"] != "unknown")]
+    rows = comparisons[(comparisons["kind"] == kind) & comparisons["difference"].notna()]
     if rows.empty:
         return None
     question, words = _QUESTIONS[kind]
-    counts = {name: int((rows["result"] == name).sum()) for name in ("more", "equal", "less")}
     best = rows.loc[rows["difference"].idxmax()]
-    text = (
-        f"In {counts['more']} of {numbered(len(rows), 'comparison')} they agree more than {words}, in "
-        f"{counts['equal']} equally within the spread, in {counts['less']} less. At best by "
-        f"{_signed(best['difference'])}: {best['aligned']}, K = {int(best['n_clusters'])}, ARI "
+    example = (
+        f"At best by {_signed(best['difference'])}: {best['aligned']}, K = {int(best['n_clusters'])}, ARI "
         f"{best['aligned_mean']:.2f}."
     )
-    state = "for" if counts["more"] > len(rows) / 2 else "against" if counts["more"] == 0 else "open"
+    judged = rows[rows["result"] != "unknown"]
+    if judged.empty:
+        return Evidence(question, "open", f"There are too few pairs of seeds for a spread. {example}")
+    counts = {name: int((judged["result"] == name).sum()) for name in ("more", "equal", "less")}
+    text = (
+        f"In {counts['more']} of {numbered(len(judged), 'comparison')} they agree more than {words}, in "
+        f"{counts['equal']} equally within the spread, in {counts['less']} less. {example}"
+    )
+    state = "for" if counts["more"] > len(judged) / 2 else "against" if counts["more"] == 0 else "open"
     if state == "against" and kind == PERMUTED:
         text += " Clusters that agree as well after features were permuted are no evidence of types."
     return Evidence(question, state, text)

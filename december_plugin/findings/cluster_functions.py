@@ -13,6 +13,7 @@ import pandas as pd
 from december_plugin.evaluation.cluster_functions import ClusterBlocks
 from december_plugin.text.formatting import listed, numbered
 
+MOST_UNFINISHED = 0.1  # of the images, that nobody is warned of
 MOST_NAMED = 6  # clusters of a block, or blocks, in a sentence
 
 
@@ -153,6 +154,17 @@ class PreferredImages:
         """Return images and rows of a cluster."""
         own = (self.neurons["cluster"] == cluster).to_numpy()
         return self.images[own], self.neurons[own]
+
+    @property
+    def warning(self) -> str:
+        """That many images are not the best ones, in a sentence; "" where few are."""
+        n, ended = len(self.neurons), int((self.neurons["ending"] != "converged").sum())
+        if ended <= MOST_UNFINISHED * n:
+            return ""
+        return (
+            f"For {ended:,} of {n:,} images the ascent ended before it had converged: they are not the best ones. More "
+            "`max_steps` would help."
+        )
 
     @property
     def comparison_words(self) -> str:

@@ -67,7 +67,7 @@ def cluster_confusion_figure(
     shown = _names(names, len(matrix))
     side = float(np.clip(_CELL * len(matrix), _LEAST_SIDE, _MOST_SIDE))
     width = side + _TREE_WIDTH + 1.4
-    title = wrapped(title, width - 0.6)
+    title = wrapped(title, width - _TREE_WIDTH - 0.3)
     with figure_style():
         figure = figure_page(side + 0.9 + extra_lines(title), width=width)
         tree, ax = figure.subplots(1, 2, width_ratios=(_TREE_WIDTH, side + 0.4))

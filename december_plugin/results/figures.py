@@ -14,11 +14,13 @@ from matplotlib.figure import Figure
 from december_plugin import plots
 from december_plugin.errors import SettingsError
 from december_plugin.evaluation.methods import Method, with_count
-from december_plugin.findings.cluster_functions import FunctionalBlocks
+from december_plugin.findings.aligned_vectors import AlignedVectors
+from december_plugin.findings.cluster_functions import FunctionalBlocks, PreferredImages
 from december_plugin.findings.data import whose_clusters
 from december_plugin.findings.selection import chosen_row, shown_clustering
 from december_plugin.results import figure_frames
 from december_plugin.results.agreement import agreement_table
+from december_plugin.results.alignment import alignments
 from december_plugin.results.cluster_counts import choose_cluster_count, cluster_count_table
 from december_plugin.results.cluster_trees import cluster_tree_of
 from december_plugin.results.configurations import configuration_table
@@ -27,9 +29,18 @@ from december_plugin.results.consensus import consensus_frame
 from december_plugin.results.nulls import null_table
 from december_plugin.results.queries import configuration_key, known_types_name
 from december_plugin.results.report_analysis import known_types_of
-from december_plugin.results.report_functions import ShownAssignments, functional_blocks
+from december_plugin.results.report_functions import (
+    ShownAssignments,
+    aligned_assignment,
+    aligned_vectors,
+    functional_blocks,
+    preferred_assignment,
+    preferred_images,
+)
 
 FORMATS = ("svg", "pdf", "png")
+NOT_ALIGNED = "no clusters are of aligned vectors; a sweep asks for it with alignment in its clusterings"
+MOST_CONTROLS = 2  # beside the data
 NO_TABLE = "the toy experiment (Figure 2) needs no tables: python examples/toy_dec.py draws it"
 
 
@@ -289,6 +300,84 @@ def block_changes(analysis: Analysis) -> Figure:
     )
 
 
+def alignment(analysis: Analysis) -> Figure:
+    """Draw how well alignments went, beside controls."""
+    found = alignments(analysis.tables, analysis.key)
+    if found.empty:
+        raise LeftOutError("nothing is aligned; a sweep asks for it with alignment in its clusterings")
+    return plots.alignments_figure(found)
+
+
+def aligned_readouts(analysis: Analysis) -> Figure:
+    """Draw readout vectors before and after their alignment (Figures 1 and 2 of rotation-invariant clustering)."""
+    found = _aligned(analysis)
+    vectors = found.readouts, found.angles, found.clusters
+    return plots.aligned_readouts_figure(*vectors, n_orientations=found.n_orientations, title=found.title)
+
+
+def cluster_centres(analysis: Analysis) -> Figure:
+    """Draw t-SNE of aligned vectors, and of permuted ones, with their clusters (Figures 6 and A3)."""
+    if not analysis.with_tsne:
+        raise LeftOutError("embeddings are not wanted")
+    shown = _shown(analysis)
+    key = aligned_assignment(shown)
+    if key is None:
+        raise LeftOutError(NOT_ALIGNED)
+    names = configuration_key(analysis.tables)
+    keys = {str(shown.row_of(key)["label"]): key}
+    table = analysis.table[analysis.table["n_clusters"] == shown.row_of(key)["n_clusters"]]
+    controls = table[[method.is_permuted for method in table["identity"]]]
+    for row in controls.head(MOST_CONTROLS).to_dict("records"):
+        assignments = analysis.tables.ClusterAssignment & {name: row[name] for name in names} & {"seed": key["seed"]}
+        keys |= {str(row["label"]): each for each in assignments.fetch("KEY", limit=1)}
+    return plots.cluster_centres_figure(figure_frames.embeddings_frame(analysis.tables, keys))
+
+
+def exciting_images(analysis: Analysis) -> Figure:
+    """Draw the maximally exciting images of every cluster beside its island (Figure 6 of the same paper)."""
+    found = _preferred(analysis, with_islands=True)
+    return plots.exciting_images_figure(
+        found.images,
+        found.neurons["cluster"].to_numpy(),
+        found.neurons["test_correlation"].to_numpy(),
+        grey=found.grey,
+        sizes=found.sizes,
+        blocks=found.blocks or None,
+        islands=found.islands if len(found.islands) else None,
+        title=found.title,
+    )
+
+
+def mei_confusion(analysis: Analysis) -> Figure:
+    """Draw how neurons respond to each other's maximally exciting images (Figure 7 of the same paper)."""
+    found = _preferred(analysis)
+    if not len(found.compared):
+        raise LeftOutError(found.outcome or "no neurons have been shown each other's images yet")
+    clusters, blocks = found.compared["cluster"].to_numpy(), found.blocks or None
+    return plots.mei_confusion_figure(found.responses, clusters, blocks=blocks, title=found.title)
+
+
+def _aligned(analysis: Analysis) -> AlignedVectors:
+    shown = _shown(analysis)
+    key = aligned_assignment(shown)
+    if key is None:
+        raise LeftOutError(NOT_ALIGNED)
+    return aligned_vectors(shown, key, None)
+
+
+def _preferred(analysis: Analysis, *, with_islands: bool = False) -> PreferredImages:
+    shown = _shown(analysis)
+    key = preferred_assignment(shown, analysis.key)
+    if key is None:
+        raise LeftOutError("there are no exciting images; a sweep asks for them in its section exciting_images")
+    functions, _ = functional_blocks(shown, analysis.key)
+    points = None
+    if with_islands and analysis.with_tsne:
+        assignment = {name: key[name] for name in analysis.tables.ClusterAssignment.primary_key}
+        points = figure_frames.embeddings_frame(analysis.tables, {"islands": assignment})
+    return preferred_images(shown, key, functions, points)
+
+
 def _functions(analysis: Analysis) -> FunctionalBlocks:
     found, _ = functional_blocks(_shown(analysis), analysis.key)
     if found is None:
@@ -443,8 +532,13 @@ ANALYSIS_FIGURES: dict[str, Callable[[Analysis], Figure | Captioned]] = {
     "cluster-count": cluster_count,
     "cluster-tree": cluster_tree,
     "consensus": consensus,
+    "alignments": alignment,
+    "aligned-readouts": aligned_readouts,
+    "cluster-centres": cluster_centres,
     "cluster-confusion": cluster_confusion,
     "block-changes": block_changes,
+    "exciting-images": exciting_images,
+    "mei-confusion": mei_confusion,
 }
 COMMON_FIGURES: dict[str, Callable[[Any, pd.DataFrame], Figure]] = {
     "datasets": datasets,

@@ -12,16 +12,25 @@ import pandas as pd
 from december_plugin.errors import DecemberError
 from december_plugin.evaluation.cluster_tree import ClusterTree
 from december_plugin.evaluation.stability import MOST_RESAMPLED
+from december_plugin.findings.aligned_vectors import AlignedVectors
 from december_plugin.findings.data import Analysis, Confusion, Embedding, MissingItem, SelectedConfiguration
 from december_plugin.findings.embedding import drawn_embedding
 from december_plugin.findings.selection import chosen_row
 from december_plugin.findings.wording import IMPORTED, SEEDS, Wording
 from december_plugin.imports.stored_names import TRAINER as IMPORTED_TRAINER
+from december_plugin.results.alignment import alignments
 from december_plugin.results.assignments import assignment_frame
 from december_plugin.results.confusion import confusion_frame
 from december_plugin.results.performance import performance_table, session_performance, with_model_labels
 from december_plugin.results.queries import configuration_key, frame_of, known_types_name
-from december_plugin.results.report_functions import ShownAssignments, functional_blocks
+from december_plugin.results.report_functions import (
+    ShownAssignments,
+    aligned_assignment,
+    aligned_vectors,
+    functional_blocks,
+    preferred_assignment,
+    preferred_images,
+)
 from december_plugin.schemas.declare import DecemberTables
 from december_plugin.schemas.feature_covariance import FROM_PROBES
 from december_plugin.schemas.stored_models import FROM_RECORDING
@@ -77,6 +86,7 @@ class AnalysisReader:
         row = chosen_row(self.agreement, n_clusters=self.n_clusters, n_types=n_types, choices=choices)
         chosen = self._chosen(row, types)
         dataset, model = self._entry("dataset"), self._entry("model")
+        embedding = self._embedding(row)
         return Analysis(
             name=self.name,
             dataset=dataset,
@@ -91,9 +101,9 @@ class AnalysisReader:
             consensus=consensus,
             tree=self._tree(row),
             chosen=chosen,
-            embedding=self._embedding(row),
+            embedding=embedding,
             confusions=self._confusions(types_name, chosen.n_clusters),
-            **self._functions(row),
+            **self._functions(row, embedding),
             types_name=types_name,
             n_types=n_types,
             missing=tuple(self.missing),
@@ -321,11 +331,34 @@ class AnalysisReader:
             log=self.log,
         )
 
-    def _functions(self, row: pd.Series) -> dict[str, Any]:
-        """Return which clusters of the chosen model respond alike, and of how many models that is known."""
+    def _functions(self, row: pd.Series, embedding: Embedding | None) -> dict[str, Any]:
+        """Return alignments, which clusters respond alike, and what they prefer, as far as that was asked for."""
         shown = ShownAssignments(self.tables, self.agreement, row, self.reference_seed)
         functions, table = functional_blocks(shown, self.group)
-        return {"functions": functions, "functions_table": table}
+        points = None if embedding is None else embedding.neurons
+        preferred = preferred_assignment(shown, self.group)
+        return {
+            "alignments": alignments(self.tables, self.group),
+            "aligned": self._aligned(shown, row, points),
+            "functions": functions,
+            "functions_table": table,
+            "preferred": None if preferred is None else preferred_images(shown, preferred, functions, points),
+        }
+
+    def _aligned(self, shown: ShownAssignments, row: pd.Series, points: pd.DataFrame | None) -> AlignedVectors | None:
+        """Return vectors before and after their alignment; None, and noted as missing, where they cannot be read."""
+        from datajoint.errors import DataJointError
+
+        key = aligned_assignment(shown)
+        if key is None:
+            return None
+        try:
+            if self.tsne and row["identity"].alignment is None:
+                points = self._computed_embedding(key).neurons
+            return aligned_vectors(shown, key, points)
+        except (DecemberError, DataJointError, OSError) as error:
+            self.missing.append(MissingItem("readout vectors before and after alignment", " ".join(str(error).split())))
+            return None
 
     def _confusions(self, types_name: str | None, n_clusters: int) -> tuple[Confusion, ...]:
         if types_name is None:

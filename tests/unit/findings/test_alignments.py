@@ -77,12 +77,15 @@ def test_what_is_good_is_said() -> None:
 def test_what_is_suspicious_is_said() -> None:
     alignments = reports.alignments().iloc[:3].assign(temperature=[3.0, 9.0, 2.0], alignment_loss=1.375)
     said = by_question(alignments, compared(more=-0.3, less=-0.3))
-    assert said["Was the relaxed shift a shift in the end?"][0] == "against"
+    assert said["Was the relaxed shift a shift in the end?"][0] == "open"
     assert "in 2 of 3 alignments it is 5 or less" in said["Was the relaxed shift a shift in the end?"][1]
     assert said["Have vectors come nearer to each other?"][0] == "against"
     assert said["Do seeds agree more than without alignment?"][0] == "against"
     assert "−0.30" in said["Do seeds agree more than without alignment?"][1]
     assert "no evidence of types" in said["Do seeds agree more than with permuted features?"][1]
+    one_pair = by_question(alignments, compared().assign(result="unknown"))
+    state, text = one_pair["Do seeds agree more than without alignment?"]
+    assert (state, text[:54]) == ("open", "There are too few pairs of seeds for a spread. At best")
     unknown = by_question(reports.alignments(equivariance_error=None), compared().iloc[:0])
     assert unknown["Is the core rotation-equivariant?"][0] == "open"
     assert len(unknown) == 4

@@ -133,9 +133,12 @@ def test_images_stand_beside_the_islands_of_their_clusters() -> None:
     sizes = [len(found) for found in re.findall(r'src="data:image/png;base64,([^"]*)"', section)]
     assert max(sizes) < 30_000
     nothing = {"compared": pd.DataFrame(), "islands": pd.DataFrame(), "blocks": {}}
+    assert "had converged" not in section
     alone = parts.preferred(**nothing, outcome="too few neurons")
+    alone.neurons.loc[:9, "ending"] = "max_steps"
     section = section_of(render_report(parts.report(parts.analysis(preferred=alone))), "preferred")
     assert "is not shown: too few neurons." in section
+    assert "For 10 of 60 images the ascent ended before it had converged" in section
     assert 'class="island"' not in section
     assert "1,234 neurons</span>" in section
 
