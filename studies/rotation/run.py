@@ -28,6 +28,7 @@ from scipy.spatial.distance import pdist
 from december_plugin.clustering.post_hoc import cluster_readouts
 from december_plugin.errors import AlignmentError
 from december_plugin.evaluation.agreement import compare_partitions
+from december_plugin.evaluation.cluster_functions import cluster_blocks, cluster_means, covariance_confusion
 from december_plugin.evaluation.model_selection import held_out_log_likelihood, smallest_within_error
 from december_plugin.plots.panels import figure_page, letters, title_panel
 from december_plugin.plots.style import figure_style
@@ -117,7 +118,10 @@ def recovery_rows(
 
 
 def count_rows(n_neurons: int, levels: list[float], done: set[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
-    """Yield the held-out log likelihood of numbers of clusters; of the chosen one, what a fit to all neurons finds."""
+    """Yield the held-out log likelihood of numbers of clusters; of the chosen one, what a fit to all neurons finds.
+
+    Its clusters are also merged into blocks of those that compute the same, as if features were uncorrelated.
+    """
     for features, noise in itertools.product(FEATURES, levels):
         if (features, noise) in done:
             continue
@@ -133,7 +137,15 @@ def count_rows(n_neurons: int, levels: list[float], done: set[tuple[Any, ...]]) 
             COUNTS, [each.mean for each in held_out], [each.standard_error for each in held_out]
         )
         found = cluster_readouts(vectors, n_clusters=chosen, **GMM)
-        ari = compare_partitions(planted.types, found.labels).adjusted_rand_index
+        confusion = covariance_confusion(
+            cluster_means(vectors, found.labels), np.eye(vectors.shape[1]), n_orientations=ORIENTATIONS
+        )
+        blocks = cluster_blocks(confusion)
+        chosen_alone = {
+            "ari": compare_partitions(planted.types, found.labels).adjusted_rand_index,
+            "n_blocks": blocks.n_blocks,
+            "ari_of_blocks": compare_partitions(planted.types, blocks.labels[found.labels]).adjusted_rand_index,
+        }
         for count, each in zip(COUNTS, held_out, strict=True):
             yield {
                 "features": features,
@@ -141,7 +153,7 @@ def count_rows(n_neurons: int, levels: list[float], done: set[tuple[Any, ...]]) 
                 "n_clusters": count,
                 "heldout_log_likelihood": each.mean,
                 "standard_error": each.standard_error,
-                "ari": ari if count == chosen else np.nan,
+                **(chosen_alone if count == chosen else dict.fromkeys(chosen_alone, np.nan)),
             }
 
 
@@ -197,13 +209,19 @@ def recovery_table(table: pd.DataFrame) -> str:
 
 def count_table(table: pd.DataFrame) -> str:
     """Return the numbers of clusters that the held-out likelihood selects as a table in Markdown."""
-    lines = ["| | best | smallest within one standard error | ARI to the types there |", "| --- | --- | --- | --- |"]
+    lines = [
+        "| | best | smallest within one standard error | ARI to the types | blocks | ARI of blocks to the types |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for features, noise in CONDITIONS:
         own = table[(table["features"] == features) & (table["noise"] == noise)].set_index("n_clusters")
         if own.empty:
             continue
         best, chosen = own["heldout_log_likelihood"].idxmax(), own["ari"].idxmax()
-        lines.append(f"| {features}, noise {noise:g} | {best} | {chosen} | {own['ari'][chosen]:.2f} |")
+        ari, n_blocks, of_blocks = own.loc[chosen, ["ari", "n_blocks", "ari_of_blocks"]]
+        lines.append(
+            f"| {features}, noise {noise:g} | {best} | {chosen} | {ari:.2f} | {n_blocks:.0f} | {of_blocks:.2f} |"
+        )
     return "\n".join(lines)
 
 
