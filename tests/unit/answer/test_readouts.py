@@ -210,6 +210,7 @@ def test_covariances_ask_for_directions_of_functional_embeddings() -> None:
         ({"n_clusters": None}, "n_clusters is None; it must be a number of clusters, or several"),
         ({"minimum_test_correlation": 0.3}, "no test correlations are given; pass them as `test_correlations`"),
         ({"minimum_test_correlation": 2}, "must be a test correlation from -1 to 1"),
+        ({"methods": {"kmeans": {"alignment": {}}}}, "a study does not align vectors; align them before, with"),
         ({"methods": {"kmeans": {"minimum_test_correlation": 0.3}}}, "is the same for all methods"),
         ({"null_method": "planr"}, "null_method is 'planr'. Did you mean 'planar'"),
         ({"null_draws": 10**6}, "at most 10000 are allowed"),

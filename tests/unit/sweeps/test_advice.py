@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from december_plugin.errors import SettingsError
 from december_plugin.sweeps.advice import advice, missing_recordings, refused_functions
 from december_plugin.sweeps.parse import ClusteringEntry, Entry, Sweep
 
@@ -33,6 +35,28 @@ def test_one_seed() -> None:
     assert said(BASELINE, seeds=(1,)) == [
         "there is one seed, so there will be no agreement between seeds. Use at least three."
     ]
+
+
+def test_alignments_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    aligned = (ClusteringEntry("gmm", 4, {"alignment": {}}), ClusteringEntry("gmm", 4))
+    ours, theirs = Entry("december_plugin.models.equivariant_core_gaussian_readout", {}), Entry("my.equivariant", {})
+    sweep = Sweep((), (theirs,), (BASELINE,), (1, 2), aligned)
+    (message,) = advice(sweep)
+    assert message == (
+        "the sweep has 1 clustering with alignment, but no rotation-equivariant model, and only these are aligned. A "
+        "model function of your own with such a core is named in DECEMBER_EQUIVARIANT_MODELS."
+    )
+    assert not list(advice(replace(sweep, models=(theirs, ours))))
+    monkeypatch.setenv("DECEMBER_EQUIVARIANT_MODELS", "other.one, my.*")
+    assert not list(advice(sweep))
+    (message, *_) = advice(replace(sweep, trainers=(DECEMBER,)))
+    assert message == (
+        "vectors are aligned for clusterings that are fitted afterwards, but all trainers are december_trainer, whose "
+        "models have clusters of their own. Add a baseline_trainer."
+    )
+    monkeypatch.setenv("DECEMBER_EQUIVARIANT_MODELS", "my.models; --")
+    with pytest.raises(SettingsError, match=r"has 'my\.models; --'; it is a list of dotted names of model functions"):
+        list(advice(sweep))
 
 
 def test_missing_controls() -> None:
