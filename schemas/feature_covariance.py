@@ -65,20 +65,22 @@ class FeatureCovariance(dj.Computed):
         where their import knows a covariance, it has entered it.
         """
         is_december = of_trainers(self.december_trainers)
-        compared = self._compared_methods()
+        plain, aligned = (self.clustering_table & f"alignment_hash IS {which}" for which in ("NULL", "NOT NULL"))
+        compared = self._compared_methods(plain)
         needed: list[Any] = [is_december] if DECEMBER in compared else []
-        functional = self.clustering_table & {"space": "functional"}
-        if functional & "alignment_hash IS NULL" or compared - {DECEMBER}:
+        is_functional = {"space": "functional"}
+        if plain & is_functional or compared - {DECEMBER}:
             needed.append(f"NOT ({is_december})")
-        if functional or self.alignment_settings_table & {"alignment_space": "functional"}:
+        by_function = aligned & is_functional or self.alignment_settings_table & {"alignment_space": "functional"}
+        if by_function or self._compared_methods(aligned):
             equivariant = of_equivariant_models(self.nnfabrik.Model, self.equivariant_models)
             needed += [dj.AndList([f"NOT ({is_december})", each]) for each in equivariant]
         return self.trained_model_table.proj() & f"dataset_fn <> '{IMPORTED_NEURONS}'" & needed
 
-    def _compared_methods(self) -> set[str]:
-        """Return the methods of the clusterings whose clusters are to be compared by their linear responses."""
+    def _compared_methods(self, clusterings: Any) -> set[str]:
+        """Return the methods of those clusterings whose clusters are to be compared by their linear responses."""
         asked = self.confusion_settings_table & {"confusion_responses": LINEAR}
-        registered = set(map(str, self.clustering_table.fetch("method")))
+        registered = set(map(str, clusterings.fetch("method")))
         wanted = [methods.split(",") if methods else registered for methods in asked.fetch("confusion_clusterings")]
         return registered & set().union(*wanted)
 

@@ -308,6 +308,18 @@ def test_vectors_are_not_read_before_they_are_aligned(empty_lab):
         tables.vectors.of({**tables.TrainedModel.fetch1("KEY"), **clustering})
 
 
+def test_comparing_aligned_clusters_needs_covariances_of_equivariant_models_alone(empty_lab):
+    tables = empty_lab.tables
+    rotated_lab.add_models(empty_lab, [1])
+    empty_lab.train("baseline", [1])
+    tables.ClusterConfusionSettings().add_entry(clusterings=["kmeans"])
+    assert len(tables.FeatureCovariance().key_source) == 0
+    tables.Clustering().add_entry("kmeans", 3, alignment=QUICK)
+    assert tables.FeatureCovariance().key_source.fetch("model_fn").tolist() == [rotated_lab.OURS]
+    tables.Clustering().add_entry("kmeans", 3)
+    assert len(tables.FeatureCovariance().key_source) == 2
+
+
 def test_cores_of_a_lab_are_checked_with_their_recordings(declared_own):
     lab = emptied_own(declared_own)
     rotated_lab.add_models(lab, [1], model=OWN)
