@@ -188,10 +188,13 @@ class Alignment(dj.Computed):
 
         An alignment by what neurons compute waits for the model's feature covariance.
         """
-        pairs = self.trained_model_table.proj() * self.alignment_settings_table.proj("alignment_space")
-        fitting = pairs & f"NOT ({of_trainers(self.december_trainers)})"
-        fitting &= of_equivariant_models(self.nnfabrik.Model, self.equivariant_models)
-        return (fitting & ["alignment_space = 'readout'", self.feature_covariance_table.proj()]).proj()
+        pairs = self.alignable_models() * self.alignment_settings_table.proj("alignment_space")
+        return (pairs & ["alignment_space = 'readout'", self.feature_covariance_table.proj()]).proj()
+
+    def alignable_models(self) -> Any:
+        """Return the keys of the rotation-equivariant models that clusterings are fitted to afterwards."""
+        fitting = self.trained_model_table.proj() & f"NOT ({of_trainers(self.december_trainers)})"
+        return fitting & of_equivariant_models(self.nnfabrik.Model, self.equivariant_models)
 
     @classmethod
     def is_equivariant(cls, model_fn: str, model_config: Mapping[str, Any]) -> bool:

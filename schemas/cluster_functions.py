@@ -24,6 +24,7 @@ from december_plugin.evaluation.cluster_functions_settings import LINEAR, Cluste
 from december_plugin.imports.stored_names import NEURONS as IMPORTED_NEURONS
 from december_plugin.models.equivariance import orientations_of
 from december_plugin.schemas.clustering_vectors import ClusteringVectors
+from december_plugin.schemas.equivariant_models import EQUIVARIANT_MODELS, of_equivariant_models
 from december_plugin.schemas.feature_covariance import SEED
 from december_plugin.schemas.serialization import decode_blob, encode_blob
 from december_plugin.schemas.stored_labels import assigned_labels
@@ -129,7 +130,8 @@ class ClusterConfusion(dj.Computed):
         """All assignments, with every comparison that is asked for their method.
 
         Those of linear responses wait for the model's feature covariance. Of models that were imported without their
-        recording there are these alone, if the covariance came with them.
+        recording there are these alone, if the covariance came with them. A model of a lab's own function with a
+        rotation-equivariant core waits for its first alignment, where one is asked for: that tells its orientations.
         """
         asked = self.settings_table.proj("confusion_clusterings") * self.clustering_table.proj("method") & OF_METHOD
         linear = (self.settings_table & {"confusion_responses": LINEAR}).proj() * self.vectors.feature_covariance.proj()
@@ -137,7 +139,13 @@ class ClusterConfusion(dj.Computed):
             self.trained_model_table.proj() & f"dataset_fn <> '{IMPORTED_NEURONS}'"
         )
         wanted = self.cluster_assignment_table.proj() * self.settings_table.proj() & asked.proj()
-        return wanted & [linear, others]
+        return (wanted & [linear, others]) - self._of_unknown_orientations()
+
+    def _of_unknown_orientations(self) -> Any:
+        """Return the keys of models whose number of orientations an alignment will tell, and that have none yet."""
+        alignment = self.vectors.alignment()
+        asked = alignment.alignable_models() & bool(alignment.alignment_settings_table())
+        return asked - of_equivariant_models(self.nnfabrik.Model, EQUIVARIANT_MODELS) - alignment.proj()
 
     def make_fetch(self, key: dict[str, Any]) -> tuple[str]:
         """Return, packed, the settings, the configurations and what the trainer said about the neurons."""

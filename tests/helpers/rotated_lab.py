@@ -94,6 +94,9 @@ class OwnReadout(nn.Module):
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         return maps.mean(dim=(2, 3)) @ self.features[0, :, 0]
 
+    def embedding_features(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps.mean(dim=(2, 3))[:, None].expand(-1, self.features.shape[-1], -1)
+
 
 class OwnModel(nn.Module):
     def __init__(self, core: nn.Module | None, n_neurons: dict[str, int]):

@@ -320,6 +320,21 @@ def test_comparing_aligned_clusters_needs_covariances_of_equivariant_models_alon
     assert len(tables.FeatureCovariance().key_source) == 2
 
 
+def test_clusters_of_a_labs_own_model_are_compared_once_its_orientations_are_known(declared_own):
+    lab = emptied_own(declared_own)
+    rotated_lab.add_models(lab, [1], model=OWN)
+    tables = lab.tables
+    tables.Clustering().add_entry("kmeans", 3)
+    tables.ClusterAssignment.populate()
+    tables.ClusterConfusionSettings().add_entry(responses="images")
+    assert len(tables.ClusterConfusion().key_source) == 1  # nothing will tell them
+    tables.Clustering().add_entry("kmeans", 3, alignment=QUICK)
+    assert len(tables.ClusterConfusion().key_source) == 0
+    tables.Alignment.populate()
+    tables.ClusterConfusion.populate()
+    assert tables.ClusterConfusion.fetch("n_orientations").tolist() == [O]
+
+
 def test_cores_of_a_lab_are_checked_with_their_recordings(declared_own):
     lab = emptied_own(declared_own)
     rotated_lab.add_models(lab, [1], model=OWN)
