@@ -191,8 +191,8 @@ def test_every_mistake_is_told_with_its_line(folder: Path) -> None:
     found = [(raised.value.mistakes[at].text, line) for at, line in enumerate(lines(str(raised.value)))]
     assert found == [
         (
-            "there is no section 'unit'. Did you mean 'units'? Allowed: clusterings, models, recording, stability, "
-            "surrogates, units.",
+            "there is no section 'unit'. Did you mean 'units'? Allowed: cluster_confusion, clusterings, "
+            "exciting_images, models, recording, stability, surrogates, units.",
             1,
         ),
         (found[1][0], 3),
