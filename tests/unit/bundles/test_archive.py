@@ -71,7 +71,9 @@ def test_values_come_back_exactly(value: Any, tmp_path: Path) -> None:
     assert same(value, second)
 
 
-@pytest.mark.parametrize("value", [object(), np.array([None]), [print], {"a": np.array([{}])}], ids=repr)
+@pytest.mark.parametrize(
+    "value", [object(), np.array([None]), [print], {"a": np.array([{}])}], ids=lambda value: type(value).__name__
+)
 def test_what_would_need_code_is_not_bundled(value: Any, tmp_path: Path) -> None:
     with (
         pytest.raises(BundleError, match=r"^its output holds an? .*which a bundle cannot hold\.$"),
