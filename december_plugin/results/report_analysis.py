@@ -13,6 +13,7 @@ from december_plugin.errors import DecemberError
 from december_plugin.evaluation.cluster_tree import ClusterTree
 from december_plugin.evaluation.stability import MOST_RESAMPLED
 from december_plugin.findings.aligned_vectors import AlignedVectors
+from december_plugin.findings.cluster_functions import FunctionalBlocks, PreferredImages
 from december_plugin.findings.data import Analysis, Confusion, Embedding, MissingItem, SelectedConfiguration
 from december_plugin.findings.embedding import drawn_embedding
 from december_plugin.findings.selection import chosen_row
@@ -76,6 +77,7 @@ class AnalysisReader:
         self.missing: list[MissingItem] = []
         self.key = configuration_key(self.tables)
         self.group = {name: self.agreement[name].iloc[0] for name in group_columns()}
+        self._drawn: dict[tuple[Any, ...], Embedding] = {}
         self.reference_seed: int | None = None  # whose numbers the chosen clusters have
 
     def read(self) -> Analysis:
@@ -317,6 +319,13 @@ class AnalysisReader:
             return None
 
     def _computed_embedding(self, key: dict[str, Any]) -> Embedding:
+        """Return the t-SNE of the vectors of an assignment, by a key that may say more; drawn once."""
+        key = {name: key[name] for name in self.tables.ClusterAssignment.primary_key}
+        if (drawn := self._drawn.get(tuple(key.values()))) is None:
+            drawn = self._drawn[tuple(key.values())] = self._drawn_embedding(key)
+        return drawn
+
+    def _drawn_embedding(self, key: dict[str, Any]) -> Embedding:
         embeddings = self.tables.vectors.of(key)
         # The stored clusters, in the order of the vectors: sessions in the model's order, neurons in the session's.
         assigned = dict(list(assignment_frame(self.tables, key).groupby("data_key")))
@@ -335,17 +344,32 @@ class AnalysisReader:
         """Return alignments, which clusters respond alike, and what they prefer, as far as that was asked for."""
         shown = ShownAssignments(self.tables, self.agreement, row, self.reference_seed)
         functions, table = functional_blocks(shown, self.group)
-        points = None if embedding is None else embedding.neurons
+        with_tsne = embedding is not None
         preferred = preferred_assignment(shown, self.group)
         return {
             "alignments": alignments(self.tables, self.group),
-            "aligned": self._aligned(shown, row, points),
+            "aligned": self._aligned(shown, with_tsne),
             "functions": functions,
             "functions_table": table,
-            "preferred": None if preferred is None else preferred_images(shown, preferred, functions, points),
+            "preferred": None if preferred is None else self._preferred(shown, preferred, functions, with_tsne),
         }
 
-    def _aligned(self, shown: ShownAssignments, row: pd.Series, points: pd.DataFrame | None) -> AlignedVectors | None:
+    def _preferred(
+        self, shown: ShownAssignments, key: dict[str, Any], functions: FunctionalBlocks | None, with_tsne: bool
+    ) -> PreferredImages:
+        """Return what clusters prefer, beside the t-SNE of their own vectors where these can be read."""
+        from datajoint.errors import DataJointError
+
+        points = None
+        if with_tsne:
+            try:
+                points = self._computed_embedding(key).neurons
+            except (DecemberError, DataJointError, OSError) as error:
+                words = " ".join(str(error).split())
+                self.missing.append(MissingItem("the t-SNE beside maximally exciting images", words))
+        return preferred_images(shown, key, functions, points)
+
+    def _aligned(self, shown: ShownAssignments, with_tsne: bool) -> AlignedVectors | None:
         """Return vectors before and after their alignment; None, and noted as missing, where they cannot be read."""
         from datajoint.errors import DataJointError
 
@@ -353,8 +377,7 @@ class AnalysisReader:
         if key is None:
             return None
         try:
-            if self.tsne and row["identity"].alignment is None:
-                points = self._computed_embedding(key).neurons
+            points = self._computed_embedding(key).neurons if with_tsne else None
             return aligned_vectors(shown, key, points)
         except (DecemberError, DataJointError, OSError) as error:
             self.missing.append(MissingItem("readout vectors before and after alignment", " ".join(str(error).split())))

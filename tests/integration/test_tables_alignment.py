@@ -15,11 +15,11 @@ from december_plugin.errors import EmbeddingError, MisfitError, SettingsError
 from december_plugin.intake import import_models
 from december_plugin.models import equivariant_core_gaussian_readout
 from december_plugin.pool.jobs.description import describe_jobs
-from december_plugin.results import alignments, configuration_table
+from december_plugin.results import alignments, configuration_table, consensus, report_analysis
 from december_plugin.results.agreement import agreement_table
 from december_plugin.results.assignments import assignment_frame
 from december_plugin.results.export import export_tables
-from december_plugin.results.report import ReportSettings
+from december_plugin.results.report import ReportSettings, collect_report
 from december_plugin.rotation.recipes import align_neurons, before_alignment
 from december_plugin.schemas.stored_models import stored_state_dict
 from helpers import rotated_lab
@@ -211,6 +211,28 @@ def test_aligned_clusterings_are_compared_and_named_like_all_others(lab):
     job = {**model_of(lab, key), **alignment_of(lab, key)}
     assert describe("Alignment", job).endswith(", aligned (restarts 1, one mean), seed 1")
     assert tables.vectors.in_words(key) == "directions of readout vectors, aligned (restarts 1, one mean)"
+
+
+def test_the_report_draws_the_vectors_of_the_model_whose_clusters_it_shows(lab, monkeypatch):
+    def of_seed_2(*arguments):
+        frame = stored_frame(*arguments)
+        frame.attrs["reference_seed"] = 2
+        return frame
+
+    def recorded(*arguments, **settings):
+        assert settings["seed"] not in drawn
+        return drawn.setdefault(settings["seed"], drawn_embedding(*arguments, **settings))
+
+    drawn, stored_frame, drawn_embedding = {}, consensus.consensus_frame, report_analysis.drawn_embedding
+    monkeypatch.setattr(consensus, "consensus_frame", of_seed_2)
+    monkeypatch.setattr(report_analysis, "drawn_embedding", recorded)
+    model = key_of(lab, 1, **QUICK)["model_hash"]
+    data = collect_report(lab.tables, settings=ReportSettings(model=model))
+    (analysis,) = data.analyses
+    assert analysis.aligned.title.endswith("seed 2")
+    points = ["x", "y"]
+    assert analysis.embedding.neurons[points].equals(drawn[1].neurons[points])
+    assert analysis.aligned.coordinates[points].equals(drawn[2].neurons[points])
 
 
 def test_the_query_of_alignments(lab):
