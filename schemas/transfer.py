@@ -102,9 +102,19 @@ def result_rows(tables: Any, *, models: Keys, configurations: Keys) -> Iterator[
         if name == "SeedSet":  # nulls refer to them, too
             nulls = computed["SurrogateAgreement"]["SurrogateAgreement"]
             used |= {tuple(row[column] for column in key): None for row in nulls}
+        if name == "AlignmentSettings":  # clusterings refer to them, also where an alignment was deleted
+            used |= {
+                (each,): None for each in _alignments_of(tables, computed["ClusterAssignment"]["ClusterAssignment"])
+            }
         yield from _rows(getattr(tables, name), [dict(zip(key, values, strict=True)) for values in used]).items()
     for found in computed.values():
         yield from found.items()
+
+
+def _alignments_of(tables: Any, assignments: Sequence[Row]) -> list[str]:
+    """Return the hashes of the alignments that the clusterings of assignments ask for."""
+    clusterings = [{"clustering_hash": each} for each in dict.fromkeys(row["clustering_hash"] for row in assignments)]
+    return sorted(map(str, (tables.Clustering & clusterings & "alignment_hash IS NOT NULL").fetch("alignment_hash")))
 
 
 def _rows(table: Any, keys: Keys) -> dict[str, list[Row]]:

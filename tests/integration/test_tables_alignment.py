@@ -21,6 +21,7 @@ from december_plugin.results.assignments import assignment_frame
 from december_plugin.results.export import export_tables
 from december_plugin.results.report import ReportSettings, collect_report
 from december_plugin.rotation.recipes import align_neurons, before_alignment
+from december_plugin.schemas import transfer
 from december_plugin.schemas.stored_models import stored_state_dict
 from helpers import rotated_lab
 from helpers.lab_tables import emptied, open_lab
@@ -319,6 +320,20 @@ def test_imported_models_of_our_functions_are_aligned_without_their_recordings(e
     assert max(row["equivariance_error"] for row in rows) < 1e-5
     assert len(tables.ClusterAssignment()) == 2
     assert alignments(tables)["label"].unique().tolist() == ["with a core"]
+
+
+def test_a_result_has_the_settings_of_an_alignment_that_was_deleted(empty_lab):
+    tables = empty_lab.tables
+    rotated_lab.add_models(empty_lab, [1])
+    tables.Clustering().add_entry("kmeans", 3, alignment=QUICK)
+    tables.Alignment.populate()
+    tables.ClusterAssignment.populate()
+    (tables.Alignment & tables.Alignment.fetch("KEY")).delete(safemode=False)
+    models, assignments = tables.TrainedModel.fetch("KEY"), tables.ClusterAssignment.fetch("KEY")
+    rows = dict(transfer.result_rows(tables, models=models, configurations=assignments))
+    settings, clusterings = rows["AlignmentSettings"], rows["Clustering"]
+    assert [row["alignment_hash"] for row in settings] == [row["alignment_hash"] for row in clusterings]
+    assert rows["Alignment"] == []
 
 
 def test_vectors_are_not_read_before_they_are_aligned(empty_lab):
