@@ -12,17 +12,8 @@ import numpy as np
 
 from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.errors import EmbeddingError, MisfitError, SettingsError
-from december_plugin.evaluation.cluster_functions import (
-    THRESHOLD,
-    cluster_blocks,
-    cluster_means,
-    covariance_confusion,
-    readout_biases,
-    stimulus_confusion,
-)
-from december_plugin.evaluation.cluster_functions_settings import LINEAR, ClusterFunctionsSettings
+from december_plugin.evaluation.cluster_functions_settings import LINEAR, THRESHOLD, ClusterFunctionsSettings
 from december_plugin.imports.stored_names import NEURONS as IMPORTED_NEURONS
-from december_plugin.models.equivariance import orientations_of
 from december_plugin.schemas.clustering_vectors import ClusteringVectors
 from december_plugin.schemas.equivariant_models import EQUIVARIANT_MODELS, of_equivariant_models
 from december_plugin.schemas.feature_covariance import SEED
@@ -161,6 +152,8 @@ class ClusterConfusion(dj.Computed):
 
     def make_compute(self, key: dict[str, Any], fetched: str) -> tuple[dict[str, Any]]:
         """Return the correlations and blocks."""
+        from december_plugin.evaluation.cluster_functions import cluster_blocks, cluster_means, covariance_confusion
+
         inputs = decode_blob(fetched)
         config = inputs["config"]
         embeddings = self.vectors.readouts_of(key, config)
@@ -197,6 +190,8 @@ class ClusterConfusion(dj.Computed):
 
     def _orientations(self, key: Mapping[str, Any], config: Mapping[str, Any]) -> int:
         """Return the number of orientations of the model's core; of a lab's own function, that of its alignment."""
+        from december_plugin.models.equivariance import orientations_of
+
         known = orientations_of(*model_function_of(config["model_fn"], config["model_config"]))
         of_model = {name: key[name] for name in self.trained_model_table.primary_key}
         aligned = (self.vectors.alignment & of_model).fetch("n_orientations", limit=1)
@@ -223,6 +218,8 @@ class ClusterConfusion(dj.Computed):
     def _of_images(
         self, key: dict[str, Any], inputs: Mapping[str, Any], means: np.ndarray, places: np.ndarray, n_orientations: int
     ) -> tuple[np.ndarray, int]:
+        from december_plugin.evaluation.cluster_functions import cluster_means, readout_biases, stimulus_confusion
+
         state_dict = stored_state_dict(self.trained_model_table, key)
         loaders, model = build_trained(inputs["config"], key, state_dict=state_dict, neurons=inputs["neurons"])
         biases = cluster_means(readout_biases(model)[:, None], places)[:, 0]

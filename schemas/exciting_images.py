@@ -16,8 +16,7 @@ from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.embeddings.neuron_ids import NeuronIds
 from december_plugin.errors import EmbeddingError, SettingsError
 from december_plugin.imports.stored_names import NEURONS as IMPORTED_NEURONS
-from december_plugin.insilico.ascent import DEAD, AscentSettings
-from december_plugin.insilico.canvas import Canvas
+from december_plugin.insilico.ascent_settings import DEAD, AscentSettings
 from december_plugin.insilico.exciting_images_settings import SEEDS, ExcitingImagesSettings
 from december_plugin.schemas.configurations import DIFFERS
 from december_plugin.schemas.serialization import decode_blob, encode_blob
@@ -349,6 +348,7 @@ def stored_images(table: Any, key: Mapping[str, Any]) -> tuple[ExcitingImages, d
         ``neurons`` has ``cluster`` and ``test_correlation`` (n,). Numbers of steps and what other starts reached are
         not stored: they are 0 and the responses.
     """
+    from december_plugin.insilico.canvas import Canvas
     from december_plugin.insilico.exciting_images import ExcitingImages
 
     row = (table & key).fetch1()

@@ -23,6 +23,7 @@ import pandas as pd
 from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.embeddings.space import checked_covariance
 from december_plugin.errors import EmbeddingError, MisfitError, SettingsError
+from december_plugin.evaluation.cluster_functions_settings import THRESHOLD
 from december_plugin.text.array_repr import ArrayRepr
 from december_plugin.validation.checks import check_integer, is_number
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-THRESHOLD = 0.5
 POSITION = ((0.0, 0.0),)  # the middle of the core's output
 BLOCK_NUMBERS = 1 << 22  # responses in float64 at a time: 32 MiB
 CONSTANT = 1e-12  # a part of the largest variance below which a response does not vary

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from december_plugin.evaluation.cluster_functions import THRESHOLD
 from december_plugin.evaluation.surrogate_settings import Clusterings, in_one_form
 from december_plugin.validation.models import PLAIN, Says, settings_class
 
+THRESHOLD = 0.5  # mean correlation down to which clusters are one (Ustyuzhaninov et al. 2020, section 5.2)
 Responses = Literal["linear", "images"]
 LINEAR: Responses = "linear"
 IMAGES: Responses = "images"

@@ -17,76 +17,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
+from december_plugin.insilico.ascent_settings import CONVERGED, DEAD, LONGEST_STEP, MAX_STEPS, AscentSettings
 from december_plugin.insilico.canvas import Canvas
-from december_plugin.validation.models import PLAIN, Count, Positive, PositiveOrZero, Says, settings_class
 
 LONGER, SHORTER = 1.5, 0.5
-LONGEST_STEP, SHORTEST_STEP = 0.5, 1e-4  # of the norm
+SHORTEST_STEP = 1e-4  # of the norm
 
 # From (images (n, *image_shape), which of the objectives (n,)) to their values (n,), differentiable.
 Objective = Callable[[Tensor, Tensor], Tensor]
-
-
-CONVERGED, MAX_STEPS, DEAD = ENDINGS = ("converged", "max_steps", "dead")
-
-
-@settings_class
-class AscentSettings:
-    """How images are optimised.
-
-    Attributes
-    ----------
-    norm
-        L2 norm of the images about grey; None: half that of z-scored images, ``sqrt(pixels) / 2``, or half of what the
-        bounds of the canvas allow, if that is less.
-    frequency_power
-        Which frequencies come first: gradients are divided by their spatial frequency to this power. 0: none.
-    highest_frequency
-        Of the images, in cycles per pixel, up to 0.71 (all).
-    step
-        Length of the first step, as a fraction of the norm.
-    max_steps
-        Steps after which an image is left as it is.
-    patience, tolerance
-        An image is done when in so many steps its activity has risen by at most this fraction of all that it has risen
-        since the start.
-    n_starts
-        From how many different noise images every neuron starts; the best end is kept.
-    seed
-        Of the noise.
-    """
-
-    norm: Positive | None = None
-    frequency_power: PositiveOrZero = 1.0
-    highest_frequency: Annotated[
-        float,
-        Field(gt=0, le=0.71),
-        PLAIN,
-        Says("{name} is {value!r}; it must be a number above 0 and at most 0.71 cycles per pixel, which is all."),
-    ] = 0.71
-    step: Annotated[
-        float,
-        Field(gt=0, le=LONGEST_STEP),
-        PLAIN,
-        Says(f"{{name}} is {{value!r}}; it must be a number above 0 and at most {LONGEST_STEP}."),
-    ] = 0.1
-    max_steps: Count = 300
-    patience: Count = 10
-    tolerance: PositiveOrZero = 1e-3
-    n_starts: Count = 3
-    seed: Annotated[
-        int,
-        Field(ge=0, le=2**32 - 1),
-        PLAIN,
-        Says("{name} is {value!r}; it must be an integer from 0 to 2**32 - 1."),
-    ] = 0
 
 
 @dataclass(frozen=True)

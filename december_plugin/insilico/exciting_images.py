@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from december_plugin.embeddings.batches import evaluating
 from december_plugin.embeddings.neuron_ids import NeuronIds, whole_numbers
 from december_plugin.errors import SettingsError, StimulusError
-from december_plugin.insilico.ascent import DEAD, Ascended, AscentSettings, FrequencyFilter, Objective, Start, ascend
+from december_plugin.insilico.ascent import Ascended, FrequencyFilter, Objective, Start, ascend
+from december_plugin.insilico.ascent_settings import DEAD, AscentSettings
 from december_plugin.insilico.canvas import Canvas
 from december_plugin.insilico.responses import NeuronResponses
 from december_plugin.text.array_repr import ArrayRepr

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from december_plugin.evaluation.surrogate_settings import Clusterings, in_one_form
-from december_plugin.insilico.ascent import AscentSettings
-from december_plugin.insilico.mei_confusion import LEAST_CORRELATION
+from december_plugin.insilico.ascent_settings import AscentSettings
 from december_plugin.validation.models import PLAIN, Count, Says, settings_class
 
 PER_CLUSTER = 16  # as in the paper
+LEAST_CORRELATION = 0.7  # with the test responses, of neurons that are compared by their images: as in the paper
 Models = Literal["single", "seeds"]
 SINGLE: Models = "single"
 SEEDS: Models = "seeds"

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from december_plugin.embeddings.neuron_ids import NeuronIds
 from december_plugin.errors import SettingsError, StimulusError
-from december_plugin.insilico.ascent import DEAD
+from december_plugin.insilico.ascent_settings import DEAD
 from december_plugin.insilico.exciting_images import (
     ExcitingImages,
     Population,
@@ -25,13 +25,13 @@ from december_plugin.insilico.exciting_images import (
     in_parts,
     population_of,
 )
+from december_plugin.insilico.exciting_images_settings import LEAST_CORRELATION
 from december_plugin.insilico.moved_responses import MovedResponses, places_about_the_middle, places_on_the_canvas
 from december_plugin.insilico.turning import moved, share_outside_the_circle, shifts_to_the_middle, turned
 from december_plugin.text.array_repr import ArrayRepr
 from december_plugin.validation.checks import check_fraction, check_integer, check_number
 
 N_ANGLES = 36
-LEAST_CORRELATION = 0.7
 MOST_OUTSIDE = 0.25
 VALUES_AT_ONCE = 1 << 24  # of maps and of responses: 64 MiB each
 GRID = 12  # places along the shorter side, for models that are shown every moved image

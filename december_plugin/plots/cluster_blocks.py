@@ -17,7 +17,8 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from december_plugin.errors import SettingsError
-from december_plugin.evaluation.cluster_functions import THRESHOLD, ClusterBlocks, cluster_blocks
+from december_plugin.evaluation.cluster_functions import ClusterBlocks, cluster_blocks
+from december_plugin.evaluation.cluster_functions_settings import THRESHOLD
 from december_plugin.plots.confusion import SHARES
 from december_plugin.plots.panels import PAGE_WIDTH, extra_lines, figure_page, letters, settled, title_panel, wrapped
 from december_plugin.plots.style import INK, NOTE, figure_style
