@@ -128,6 +128,13 @@ def tsne_coordinates(vectors: npt.ArrayLike, *, seed: int) -> np.ndarray:
     ------
     SettingsError
         If the vectors are not a matrix of finite numbers, are all the same, or are fewer than 10.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.plots import tsne_coordinates
+    >>> tsne_coordinates(np.random.default_rng(0).normal(size=(60, 4)), seed=0).shape
+    (60, 2)
     """
     points = checked_vectors(vectors)
     if len(points) < MIN_NEURONS:

@@ -36,6 +36,13 @@ class AscentSettings:
         From how many different noise images every neuron starts; the best end is kept.
     seed
         Of the noise.
+
+    Examples
+    --------
+    >>> from december_plugin.insilico import AscentSettings
+    >>> settings = AscentSettings(norm=8.0, n_starts=1)
+    >>> settings.max_steps
+    300
     """
 
     norm: Positive | None = None

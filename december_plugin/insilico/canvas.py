@@ -40,6 +40,13 @@ class Canvas:
     ------
     SettingsError
         If a value is not allowed.
+
+    Examples
+    --------
+    >>> from december_plugin.insilico import Canvas
+    >>> canvas = Canvas(shape=(1, 36, 64))  # channels, height and width of z-scored images
+    >>> tuple(canvas.empty(2).shape)
+    (2, 1, 36, 64)
     """
 
     shape: tuple[int, ...]

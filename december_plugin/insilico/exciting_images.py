@@ -187,6 +187,20 @@ def maximally_exciting_images(
         If a setting is not allowed.
     StimulusError
         If a model has no such neuron, cannot take such images, responds with NaN or infinity, or a neuron is dead.
+
+    Examples
+    --------
+    >>> from december_plugin.insilico import AscentSettings, maximally_exciting_images
+    >>> from december_plugin.models import stacked_core_gaussian_readout
+    >>> shape = {"input_dimensions": [1, 1, 16, 16], "output_dimension": 5, "mean_responses": None}
+    >>> model = stacked_core_gaussian_readout(
+    ...     None, seed=0, data_info={"1-1-1": shape}, hidden_channels=4, layers=1, grid_mean_predictor=None
+    ... )
+    >>> _ = model.readout["1-1-1"].features.data.normal_()  # as a training would; at first all neurons are alike
+    >>> settings = AscentSettings(max_steps=5, n_starts=1)
+    >>> exciting = maximally_exciting_images(model, {"1-1-1": [0, 3]}, (1, 16, 16), settings=settings, dead="keep")
+    >>> exciting.images.shape
+    (2, 1, 16, 16)
     """
     canvas, settings = Canvas.of(canvas), settings or AscentSettings()
     check_choice("dead", dead, DEAD_NEURONS)

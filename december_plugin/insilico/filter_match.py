@@ -73,6 +73,17 @@ def match_filters(
         If the numbers or sizes do not fit.
     StimulusError
         If an image or a filter is constant or not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.insilico import match_filters
+    >>> y, x = np.mgrid[-10:11, -10:11]
+    >>> bar = np.exp(-(x**2) / 4 - y**2 / 30)
+    >>> turned_bar = np.exp(-(y**2) / 4 - x**2 / 30)
+    >>> match = match_filters(turned_bar[None, None], bar[None, None])
+    >>> match.correlations.round(2).tolist()
+    [1.0]
     """
     check_integer("n_angles", n_angles, minimum=1)
     shown = _checked(images, "images")

@@ -72,6 +72,17 @@ def aligned_readouts_figure(
     SettingsError, EmbeddingError, MisfitError
         If vectors, angles and groups are not those of the same neurons, no neuron has a group, or the entries are not a
         multiple of the orientations.
+
+    Examples
+    --------
+    >>> from december_plugin.plots import aligned_readouts_figure, save_figure
+    >>> from december_plugin.rotation import RotationAlignment
+    >>> from december_plugin.rotation.simulation import simulated_readouts
+    >>> simulated = simulated_readouts(60, n_types=3, n_features=4, seed=1)
+    >>> angles = RotationAlignment(8, n_restarts=1, random_state=0).fit(simulated.readouts).angles_
+    >>> figure = aligned_readouts_figure(simulated.readouts, angles, simulated.types, n_orientations=8)
+    >>> [path.name for path in save_figure(figure, ".", "aligned", formats=["png"])]
+    ['aligned.png']
     """
     from december_plugin.rotation.shifts import checked_readouts, shifted
 

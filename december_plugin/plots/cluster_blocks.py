@@ -63,6 +63,13 @@ def cluster_confusion_figure(
     ------
     SettingsError, MisfitError
         As of :func:`~december_plugin.evaluation.cluster_functions.cluster_blocks`, or if there is not one name each.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.plots import cluster_confusion_figure
+    >>> correlations = np.array([[1.0, 0.9, 0.1], [0.9, 1.0, 0.2], [0.1, 0.2, 1.0]])
+    >>> figure = cluster_confusion_figure(correlations, threshold=0.5)  # clusters 0 and 1 are one block
     """
     blocks, matrix = _ordered(correlations, threshold)
     shown = _names(names, len(matrix))
@@ -115,6 +122,13 @@ def block_changes_figure(
     ------
     SettingsError, MisfitError
         As of :func:`cluster_confusion_figure`, or if there is one cluster only.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.plots import block_changes_figure
+    >>> correlations = np.array([[1.0, 0.9, 0.4], [0.9, 1.0, 0.3], [0.4, 0.3, 1.0]])
+    >>> figure = block_changes_figure(correlations, threshold=0.5)
     """
     check_integer("n", n, minimum=1)
     blocks, matrix = _ordered(correlations, threshold)

@@ -60,6 +60,13 @@ def confusion_figure(confusion: pd.DataFrame, *, title: str = "Clusters and know
     ------
     SettingsError
         If it is no frame, is empty, or holds anything but counts.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from december_plugin.plots import confusion_figure
+    >>> counts = pd.DataFrame([[20, 1], [2, 17]], index=pd.Index([0, 1], name="cluster"), columns=["OFF", "ON"])
+    >>> figure = confusion_figure(counts)
     """
     confusion = _checked_confusion(confusion)
     width, height = _panel_size(confusion)

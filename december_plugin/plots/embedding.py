@@ -69,6 +69,15 @@ def embedding_figure(
     ------
     SettingsError
         If vectors are not finite numbers (N, D), or labels, sessions or coordinates do not fit them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.plots import embedding_figure
+    >>> rng = np.random.default_rng(0)
+    >>> types = np.repeat(["ON", "OFF"], 30)
+    >>> vectors = rng.normal(size=(60, 4)) + 6 * (types == "ON")[:, None]
+    >>> figure = embedding_figure(vectors, {"known type": types})
     """
     vectors = checked_vectors(vectors)
     encoded = as_groupings(groupings, len(vectors), reference=reference)
@@ -112,6 +121,12 @@ def drawn_neurons(
     ------
     SettingsError
         If there is not one session per neuron, or ``max_neurons_per_session`` is not an integer of at least 1.
+
+    Examples
+    --------
+    >>> from december_plugin.plots import drawn_neurons
+    >>> drawn_neurons(5, max_neurons_per_session=3, seed=1).shape
+    (3,)
     """
     limit = max_neurons_per_session
     if isinstance(limit, bool) or not isinstance(limit, (int, np.integer)) or limit < 1:

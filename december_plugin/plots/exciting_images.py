@@ -86,6 +86,13 @@ def exciting_images_figure(
     ------
     SettingsError
         If the numbers do not fit, or no neuron has a cluster.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.plots import exciting_images_figure
+    >>> images = np.random.default_rng(0).normal(size=(4, 1, 16, 16))
+    >>> figure = exciting_images_figure(images, clusters=[0, 0, 1, 1], test_correlations=[0.8, 0.7, 0.9, 0.6])
     """
     check_integer("n_best", n_best, minimum=1)
     shown, labels = _checked_images(images), np.asarray(clusters)
@@ -199,6 +206,13 @@ def mei_confusion_figure(
     ------
     SettingsError
         If the numbers do not fit, or no neuron has a cluster.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.plots import mei_confusion_figure
+    >>> responses = np.array([[1.0, 0.8, 0.1], [0.7, 1.0, 0.2], [0.2, 0.1, 1.0]])
+    >>> figure = mei_confusion_figure(responses, clusters=[0, 0, 1])
     """
     matrix, labels = np.asarray(values, dtype=np.float64), np.asarray(clusters)
     if matrix.ndim != 2 or matrix.shape != (len(labels), len(labels)) or labels.ndim != 1:

@@ -49,6 +49,11 @@ def relaxed_shift_figure(
     ------
     SettingsError, EmbeddingError, MisfitError
         If a temperature is negative, or there are not two finite vectors of a multiple of the orientations.
+
+    Examples
+    --------
+    >>> from december_plugin.plots import relaxed_shift_figure
+    >>> figure = relaxed_shift_figure([3.0, 2.0, 1.0, 0.0], [0.0, 3.0, 2.0, 1.0], n_orientations=4)
     """
     import torch
 

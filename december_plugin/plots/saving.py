@@ -52,6 +52,14 @@ def save_figure(figure: Figure, folder: str | Path, name: str, formats: Sequence
     ------
     SettingsError
         If the name is not a plain file name, a format is unknown, or the folder cannot be written to.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from december_plugin.plots import save_figure
+    >>> figure, ax = plt.subplots()
+    >>> [path.name for path in save_figure(figure, "figures", "empty")]
+    ['empty.png', 'empty.svg']
     """
     folder = Path(folder)
     if not name or name != Path(name).name or name in (".", ".."):

@@ -32,6 +32,15 @@ def fourier_amplitudes(readouts: npt.ArrayLike, n_orientations: int) -> npt.NDAr
     ------
     EmbeddingError, MisfitError
         If the vectors are not finite, or their entries not a multiple of O.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.rotation import fourier_amplitudes
+    >>> tuning = np.array([3.0, 2.0, 1.0, 0.0])  # one feature at four orientations
+    >>> one, other = fourier_amplitudes([tuning, np.roll(tuning, 1)], n_orientations=4)
+    >>> bool(np.allclose(one, other))
+    True
     """
     vectors = checked_readouts(readouts, n_orientations)
     amplitudes = np.abs(np.fft.rfft(vectors, axis=1, norm="ortho"))

@@ -87,6 +87,16 @@ def shifted(readouts: npt.ArrayLike, angles: npt.ArrayLike, n_orientations: int)
     ------
     EmbeddingError, MisfitError
         As of :func:`checked_readouts`, or if there is not one finite angle for each neuron.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.rotation import shifted
+    >>> tuning = [[3.0, 2.0, 1.0, 0.0]]  # one feature at four orientations
+    >>> shifted(tuning, [np.pi / 2], n_orientations=4)
+    array([[0., 3., 2., 1.]])
+    >>> shifted(tuning, [np.pi / 4], n_orientations=4)
+    array([[1.5, 2.5, 1.5, 0.5]])
     """
     vectors, turns = checked_readouts(readouts, n_orientations), np.asarray(angles, dtype=np.float64)
     if turns.shape != (len(vectors),) or not np.isfinite(turns).all():
@@ -181,6 +191,16 @@ def cyclic_mean(covariance: npt.ArrayLike, n_orientations: int) -> Floats:
     ------
     EmbeddingError, MisfitError
         If it is no covariance, or the number of features not a multiple of O.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.rotation import cyclic_mean
+    >>> cyclic_mean(np.diag([1.0, 2.0, 3.0, 6.0]), n_orientations=4)  # four orientations of one feature
+    array([[3., 0., 0., 0.],
+           [0., 3., 0., 0.],
+           [0., 0., 3., 0.],
+           [0., 0., 0., 3.]])
     """
     sigma = checked_covariance(covariance)
     o, f = shape_of(len(sigma), n_orientations)

@@ -40,14 +40,14 @@ def examples() -> list[doctest.DocTest]:
     return list(found.values())
 
 
-@pytest.mark.slow(8)
+@pytest.mark.slow(12)
 @pytest.mark.filterwarnings("ignore")
 def test_examples(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DECEMBER_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("DECEMBER_PRETRAINING", str(tmp_path / "pretraining"))
     tests = examples()
-    assert len(tests) >= 40
+    assert len(tests) >= 60
     said: list[str] = []
     runner = doctest.DocTestRunner(optionflags=FLAGS)
     for test in tests:
