@@ -36,7 +36,8 @@ def examples() -> list[doctest.DocTest]:
             if not inspect.isclass(value) and not inspect.isroutine(value):
                 continue
             for test in finder.find(value, f"{value.__module__}.{value.__qualname__}", module=False, globs={}):
-                found[test.name] = test
+                if test.examples:
+                    found[test.name] = test
     return list(found.values())
 
 
