@@ -130,7 +130,10 @@ class ClusterConfusion(dj.Computed):
             self.trained_model_table.proj() & f"dataset_fn <> '{IMPORTED_NEURONS}'"
         )
         wanted = self.cluster_assignment_table.proj() * self.settings_table.proj() & asked.proj()
-        return (wanted & [linear, others]) - self._of_unknown_orientations()
+        wanted = wanted & [linear, others]
+        if set(self.vectors.alignment.equivariant_models) <= set(EQUIVARIANT_MODELS):  # which tell their orientations
+            return wanted
+        return wanted - self._of_unknown_orientations()
 
     def _of_unknown_orientations(self) -> Any:
         """Return the keys of models whose number of orientations an alignment will tell, and that have none yet."""

@@ -408,6 +408,11 @@ class MeiConfusion(_TableOfImages, dj.Computed):
     mei_shifts=null: longblob          # by which it was moved before (n, n, 2) int16 (pixels down and to the right)
     """
 
+    @property
+    def key_source(self) -> Any:
+        """All entries of ``Mei``. DataJoint's own would ask for its columns every time."""
+        return self.mei_table.proj()
+
     def make_fetch(self, key: dict[str, Any]) -> tuple[str]:
         """Return, packed, the settings, the configurations and what the trainers said about the neurons."""
         seeds = (self.mei_table & key).fetch1("mei_seeds")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import datajoint as dj
@@ -65,24 +65,22 @@ class FeatureCovariance(dj.Computed):
         where their import knows a covariance, it has entered it.
         """
         is_december = of_trainers(self.december_trainers)
-        plain, aligned = (self.clustering_table & f"alignment_hash IS {which}" for which in ("NULL", "NOT NULL"))
-        compared = self._compared_methods(plain)
+        registered = self.clustering_table.fetch("method", "space", "alignment_hash", as_dict=True)
+        plain = [row for row in registered if row["alignment_hash"] is None]
+        aligned = [row for row in registered if row["alignment_hash"] is not None]
+        lists = (self.confusion_settings_table & {"confusion_responses": LINEAR}).fetch("confusion_clusterings")
+        compared = _compared_methods(plain, lists)
         needed: list[Any] = [is_december] if DECEMBER in compared else []
-        is_functional = {"space": "functional"}
-        if plain & is_functional or compared - {DECEMBER}:
+        if _is_functional(plain) or compared - {DECEMBER}:
             needed.append(f"NOT ({is_december})")
-        by_function = aligned & is_functional or self.alignment_settings_table & {"alignment_space": "functional"}
-        if by_function or self._compared_methods(aligned):
+        if (
+            _is_functional(aligned)
+            or _compared_methods(aligned, lists)
+            or self.alignment_settings_table & {"alignment_space": "functional"}
+        ):
             equivariant = of_equivariant_models(self.nnfabrik.Model, self.equivariant_models)
             needed += [dj.AndList([f"NOT ({is_december})", each]) for each in equivariant]
         return self.trained_model_table.proj() & f"dataset_fn <> '{IMPORTED_NEURONS}'" & needed
-
-    def _compared_methods(self, clusterings: Any) -> set[str]:
-        """Return the methods of those clusterings whose clusters are to be compared by their linear responses."""
-        asked = self.confusion_settings_table & {"confusion_responses": LINEAR}
-        registered = set(map(str, clusterings.fetch("method")))
-        wanted = [methods.split(",") if methods else registered for methods in asked.fetch("confusion_clusterings")]
-        return registered & set().union(*wanted)
 
     def make_fetch(self, key: dict[str, Any]) -> tuple[str]:
         """Return, packed, the configurations, the neurons, and the covariance that the model came with."""
@@ -134,6 +132,16 @@ def stored_covariance(feature_covariance: Any, key: Mapping[str, Any]) -> np.nda
             "computes it (FeatureCovariance) where a clustering, or an alignment, with space: functional is registered."
         )
     return np.asarray(found[0])
+
+
+def _is_functional(clusterings: Iterable[Mapping[str, Any]]) -> bool:
+    return any(row["space"] == "functional" for row in clusterings)
+
+
+def _compared_methods(clusterings: Iterable[Mapping[str, Any]], lists: Iterable[str | None]) -> set[str]:
+    """Return the methods of clusterings that one of the lists of methods names; None names all."""
+    registered = {str(row["method"]) for row in clusterings}
+    return registered & set().union(*(methods.split(",") if methods else registered for methods in lists))
 
 
 def given_covariance(covariance: Any, given_from: Any, n_features: int) -> dict[str, Any]:
