@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
 from december_plugin.validation.models import constructed
 
 Settings = TypeVar("Settings")
+SAME = "has the settings of an entry before it"
+
+
+def same_settings(entry: Any, before: Sequence[Any]) -> str:
+    """Return in words that an entry is one of those before it; "" where it is not."""
+    return SAME if entry in before else ""
 
 
 def read_asked(
@@ -17,8 +23,8 @@ def read_asked(
     kind: type[Settings],
     wrong: Callable[..., None],
     *,
-    again: Callable[[Settings, list[Settings]], str],
     example: str,
+    again: Callable[[Settings, list[Settings]], str] = same_settings,
 ) -> tuple[Settings, ...]:
     """Return what a section asks for; nothing without the section.
 
@@ -33,10 +39,10 @@ def read_asked(
     wrong
         Called with the text of every mistake and the path to its place in the file; with ``at_key=True`` where a key
         is wrong.
-    again
-        Returns what of an entry is that of one before it, in words; "" where nothing is.
     example
         An entry, for messages.
+    again
+        Returns what of an entry is that of one before it, in words; "" where nothing is.
     """
     found = content.get(section)
     if found is None:

@@ -32,10 +32,4 @@ def read_cluster_confusion(
         Called with the text of every mistake and the path to its place in the file; with ``at_key=True`` where a key
         is wrong.
     """
-
-    def again(entry: ClusterFunctionsSettings, before: list[ClusterFunctionsSettings]) -> str:
-        return "has the settings of an entry before it" if entry in before else ""
-
-    return read_asked(
-        content, "cluster_confusion", ClusterFunctionsSettings, wrong, again=again, example="{threshold: 0.5}"
-    )
+    return read_asked(content, "cluster_confusion", ClusterFunctionsSettings, wrong, example="{threshold: 0.5}")

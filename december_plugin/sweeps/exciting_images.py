@@ -30,10 +30,4 @@ def read_exciting_images(content: Mapping[str, Any], wrong: Callable[..., None])
         Called with the text of every mistake and the path to its place in the file; with ``at_key=True`` where a key
         is wrong.
     """
-
-    def again(entry: ExcitingImagesSettings, before: list[ExcitingImagesSettings]) -> str:
-        return "has the settings of an entry before it" if entry in before else ""
-
-    return read_asked(
-        content, "exciting_images", ExcitingImagesSettings, wrong, again=again, example="{per_cluster: 16}"
-    )
+    return read_asked(content, "exciting_images", ExcitingImagesSettings, wrong, example="{per_cluster: 16}")

@@ -30,8 +30,4 @@ def read_stability(content: Mapping[str, Any], wrong: Callable[..., None]) -> tu
         Called with the text of every mistake and the path to its place in the file; with ``at_key=True`` where a key
         is wrong.
     """
-
-    def again(entry: StabilitySettings, before: list[StabilitySettings]) -> str:
-        return "has the settings of an entry before it" if entry in before else ""
-
-    return read_asked(content, "stability", StabilitySettings, wrong, again=again, example="{n_draws: 20}")
+    return read_asked(content, "stability", StabilitySettings, wrong, example="{n_draws: 20}")

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from december_plugin.evaluation.surrogate_settings import SurrogateSettings
-from december_plugin.sweeps.asked_entries import read_asked
+from december_plugin.sweeps.asked_entries import SAME, read_asked
 
 
 def read_surrogates(content: Mapping[str, Any], wrong: Callable[..., None]) -> tuple[SurrogateSettings, ...]:
@@ -35,7 +35,7 @@ def read_surrogates(content: Mapping[str, Any], wrong: Callable[..., None]) -> t
 
     def again(entry: SurrogateSettings, before: list[SurrogateSettings]) -> str:
         if any(replace(other, name=None) == replace(entry, name=None) for other in before):
-            return "has the settings of an entry before it"
+            return SAME
         is_named = entry.name is not None and any(entry.name == other.name for other in before)
         return f"has the name {entry.name!r} again" if is_named else ""
 
