@@ -125,12 +125,14 @@ class Stage:
 
     def do_next(self, code: str) -> None:
         """Let the next worker do this after it has started."""
-        (self.folder / "next").write_text(code)
+        (self.folder / "being-written").write_text(code)
+        (self.folder / "being-written").rename(self.folder / "next")  # a worker never finds a half of it
 
     def started(self) -> list[dict]:
         """Return what each worker found."""
         path = self.folder / "started"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        lines = path.read_text().split("\n")[:-1] if path.exists() else []  # the last is empty, or not yet complete
+        return [json.loads(line) for line in lines]
 
     def have_started(self, number: int) -> Callable[[], bool]:
         return lambda: len(self.started()) >= number

@@ -1,7 +1,8 @@
 """What the trainings write down themselves: a JSON line when they begin, after every epoch, and when they are through.
 
 Lines are appended with one ``write`` each, so that many processes can share the file and a killed one leaves no half
-line. Nothing here knows of the database: the journal is what the tables are checked against.
+line. A reader can still meet a line of which only the beginning is written; it waits for the next reading. Nothing here
+knows of the database: the journal is what the tables are checked against.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ class Journal:
         """Return all attempts in the order in which they began."""
         found: list[Attempt] = []
         current: dict[tuple[int, str], Attempt] = {}
-        for line in self.path.read_text().splitlines() if self.path.exists() else ():
+        text = self.path.read_text() if self.path.exists() else ""
+        for line in text.split("\n")[:-1]:  # the last one is empty, or not yet written to its end
             row = json.loads(line)
             place = (row["pid"], row["job"])
             if row["event"] == "begin":
