@@ -55,8 +55,8 @@ class AllowedModules:
     --------
     >>> from december_plugin.security import AllowedModules
     >>> allowed = AllowedModules(("december_plugin.models", "my_lab.models"))
-    >>> allowed.packages
-    ('december_plugin.models', 'my_lab.models')
+    >>> [allowed.allows(module) for module in ("my_lab.models.wide", "my_lab.scripts", "os")]
+    [True, False, False]
     """
 
     packages: tuple[str, ...] = DEFAULT_PACKAGES

@@ -23,6 +23,22 @@ def open_store(name: str = DEFAULT_STORE) -> ObjectStore:
     ------
     ServerError
         The store is not configured, or its settings are wrong.
+
+    See Also
+    --------
+    check_store : Checks that a store can be written to.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import datajoint as dj
+    >>> from december_plugin.storage import open_store
+    >>> Path("shared disk").mkdir()
+    >>> with dj.config(stores={"shared disk": {"protocol": "file", "location": "shared disk"}}):
+    ...     store = open_store("shared disk")
+    >>> store.put("notes/lab.txt", b"two-photon rig 3")
+    >>> [(file.path, file.size) for file in store.list("notes")]
+    [('notes/lab.txt', 16)]
     """
     return _store(name, store_settings(name))
 
@@ -43,6 +59,21 @@ def check_store(name: str = DEFAULT_STORE) -> None:
         The store is not configured or its settings are wrong.
     StoreUnavailableError
         Its folder is missing or not writable; its bucket cannot be reached. It may come back.
+
+    See Also
+    --------
+    open_store : Opens a store, to read and write files.
+    december_plugin.database.connect : Connects to the database, and checks the store.
+
+    Examples
+    --------
+    >>> import datajoint as dj
+    >>> from december_plugin.storage import check_store
+    >>> with dj.config(stores={"shared disk": {"protocol": "file", "location": "/mnt/not mounted"}}):
+    ...     check_store("shared disk")
+    Traceback (most recent call last):
+        ...
+    december_plugin.storage.base.StoreUnavailableError: The folder /mnt/not mounted ... does not exist. ...
     """
     _store(name, configured_settings(name)).check()
 

@@ -35,6 +35,17 @@ class WorkerSettings:
         Where the logs of jobs go; None is ``logs`` in the folder of december.
     tensorboard
         Where the curves of trainings go, as TensorBoard's event files; None writes none.
+
+    See Also
+    --------
+    Worker : The worker that these settings are for.
+
+    Examples
+    --------
+    >>> from december_plugin.pool import WorkerSettings
+    >>> overnight = WorkerSettings(only=("gpu",), max_time=10 * 3600, checkpoint_every=1)
+    >>> overnight.max_attempts, overnight.lease
+    (3, 60.0)
     """
 
     lease: float = 60.0
@@ -53,7 +64,15 @@ class WorkerSettings:
 
 @dataclass
 class WorkerReport:
-    """What a worker did: entries computed per table, jobs that failed, and why it ended."""
+    """What a worker did: entries computed per table, jobs that failed, and why it ended.
+
+    Examples
+    --------
+    >>> from december_plugin.pool import WorkerReport
+    >>> report = WorkerReport(computed={"TrainedModel": 4, "ClusterAssignment": 16}, n_failed=1)
+    >>> sum(report.computed.values()), report.ended_by
+    (20, 'nothing is left to do')
+    """
 
     computed: dict[str, int] = field(default_factory=dict)
     n_failed: int = 0
