@@ -71,6 +71,26 @@ def agreement_figure(table: pd.DataFrame, *, n_types: int | None = None, many: s
     ------
     SettingsError
         If the table is empty, lacks a column, has two rows for a method and K, or a column holds no numbers.
+
+    See Also
+    --------
+    december_plugin.plots.null_figure : Draws every method next to its own null.
+    december_plugin.plots.measures_figure : Draws other measures of agreement.
+    december_plugin.plots.datasets_figure : Draws several datasets and their weighted mean.
+    december_plugin.results.agreement_table : Returns the table of a lab.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from december_plugin.plots import agreement_figure
+    >>> table = pd.DataFrame({"label": ["DECEMber", "DECEMber", "k-means", "k-means"], "n_clusters": [5, 10, 5, 10]})
+    >>> table = table.assign(agreement_mean=[0.81, 0.72, 0.64, 0.58], agreement_sd=0.04, n_pairs=3)
+    >>> table = table.assign(test_correlation_mean=[0.37, 0.37, 0.36, 0.36])
+    >>> figure = agreement_figure(table)
+    >>> [ax.get_title(loc="left") for ax in figure.axes]
+    ['A  Agreement between seeds', 'B  Predictive performance']
+    >>> [text.get_text() for text in figure.legends[0].get_texts()]
+    ['DECEMber', 'k-means']
     """
     table = _checked(table)
     shown = shown_methods(table, "agreement_mean")

@@ -73,6 +73,12 @@ def aligned_readouts_figure(
         If vectors, angles and groups are not those of the same neurons, no neuron has a group, or the entries are not a
         multiple of the orientations.
 
+    See Also
+    --------
+    december_plugin.plots.alignments_figure : Draws the diagnostics of alignments.
+    december_plugin.plots.cluster_centres_figure : Draws aligned vectors in the plane.
+    december_plugin.rotation.RotationAlignment : Finds the angles.
+
     Examples
     --------
     >>> from december_plugin.plots import aligned_readouts_figure, save_figure
@@ -81,6 +87,8 @@ def aligned_readouts_figure(
     >>> simulated = simulated_readouts(60, n_types=3, n_features=4, seed=1)
     >>> angles = RotationAlignment(8, n_restarts=1, random_state=0).fit(simulated.readouts).angles_
     >>> figure = aligned_readouts_figure(simulated.readouts, angles, simulated.types, n_orientations=8)
+    >>> [ax.get_title(loc="left") for ax in figure.axes[:2]]
+    ['A  Readout vectors', 'aligned']
     >>> [path.name for path in save_figure(figure, ".", "aligned", formats=["png"])]
     ['aligned.png']
     """

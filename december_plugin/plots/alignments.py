@@ -42,6 +42,26 @@ def alignments_figure(alignments: pd.DataFrame) -> Figure:
     ------
     SettingsError
         If the table is empty, lacks a column, or a column holds no numbers.
+
+    See Also
+    --------
+    december_plugin.plots.aligned_readouts_figure : Draws the vectors before and after their alignment.
+    december_plugin.plots.synthetic_alignment_figure : Draws how well alignment works where the truth is known.
+    december_plugin.rotation.RotationAlignment : Aligns readout vectors.
+    december_plugin.results.alignments : Returns the table of a lab.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from december_plugin.plots import alignments_figure
+    >>> alignments = pd.DataFrame({"label": ["recorded", "permuted features"], "control": ["none", "features"]})
+    >>> alignments = alignments.assign(loss_before=[1.21, 1.20], alignment_loss=[0.64, 1.02])
+    >>> alignments = alignments.assign(temperature=[12.0, 7.5], ambiguous_share=[0.08, 0.41])
+    >>> figure = alignments_figure(alignments)
+    >>> [ax.get_title(loc="left") for ax in figure.axes]
+    ['Distances', 'Temperature', 'Ambiguous angles']
+    >>> [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    ['recorded', 'permuted features']
     """
     from december_plugin.rotation.alignment import LEAST_TEMPERATURE
 

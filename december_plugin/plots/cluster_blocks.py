@@ -64,12 +64,20 @@ def cluster_confusion_figure(
     SettingsError, MisfitError
         As of :func:`~december_plugin.evaluation.cluster_functions.cluster_blocks`, or if there is not one name each.
 
+    See Also
+    --------
+    block_changes_figure : Draws what another threshold would change.
+    december_plugin.evaluation.cluster_functions.cluster_blocks : Finds the blocks.
+    december_plugin.results.cluster_confusion : Returns the correlations of a lab.
+
     Examples
     --------
     >>> import numpy as np
     >>> from december_plugin.plots import cluster_confusion_figure
     >>> correlations = np.array([[1.0, 0.9, 0.1], [0.9, 1.0, 0.2], [0.1, 0.2, 1.0]])
     >>> figure = cluster_confusion_figure(correlations, threshold=0.5)  # clusters 0 and 1 are one block
+    >>> figure.axes[1].texts[-1].get_text()  # below the title
+    '3 clusters in 2 blocks at a correlation of 0.5'
     """
     blocks, matrix = _ordered(correlations, threshold)
     shown = _names(names, len(matrix))
@@ -123,12 +131,19 @@ def block_changes_figure(
     SettingsError, MisfitError
         As of :func:`cluster_confusion_figure`, or if there is one cluster only.
 
+    See Also
+    --------
+    cluster_confusion_figure : Draws the blocks at the threshold.
+    december_plugin.evaluation.cluster_functions.cluster_blocks : Finds the blocks.
+
     Examples
     --------
     >>> import numpy as np
     >>> from december_plugin.plots import block_changes_figure
     >>> correlations = np.array([[1.0, 0.9, 0.4], [0.9, 1.0, 0.3], [0.4, 0.3, 1.0]])
     >>> figure = block_changes_figure(correlations, threshold=0.5)
+    >>> [ax.get_title(loc="left") for ax in figure.axes]
+    ['A  merged at 0.35: 1 block', 'B  split at 0.90: 3 blocks']
     """
     check_integer("n", n, minimum=1)
     blocks, matrix = _ordered(correlations, threshold)

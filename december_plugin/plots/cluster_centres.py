@@ -44,6 +44,26 @@ def cluster_centres_figure(coordinates: pd.DataFrame, *, what: str = "aligned re
     ------
     SettingsError
         If the frame is empty or lacks a column.
+
+    See Also
+    --------
+    december_plugin.plots.tsne_frame : Makes the coordinates.
+    december_plugin.plots.embedding_panels_figure : Gives groups of different panels that share neurons one colour.
+    december_plugin.plots.aligned_readouts_figure : Draws the vectors themselves.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from december_plugin.plots import cluster_centres_figure
+    >>> clusters = np.repeat([0, 1], 20)
+    >>> points = np.random.default_rng(0).normal(size=(40, 2)) + 8 * clusters[:, None]
+    >>> coordinates = pd.DataFrame({"label": "aligned", "x": points[:, 0], "y": points[:, 1], "group": clusters})
+    >>> figure = cluster_centres_figure(coordinates)
+    >>> figure.get_supxlabel()
+    't-SNE of 40 aligned readout vectors; stars: centres of clusters'
+    >>> [number.get_text() for number in figure.axes[0].texts]
+    ['0', '1']
     """
     frame = checked_frame(
         *(coordinates, "the frame of coordinates"),

@@ -41,6 +41,23 @@ def cluster_tree_figure(nodes: pd.DataFrame, edges: pd.DataFrame, *, title: str 
     ------
     SettingsError
         If a column is missing, or there are fewer than two K.
+
+    See Also
+    --------
+    december_plugin.plots.cluster_count_figure : Draws what criteria say about the number of clusters.
+    december_plugin.evaluation.cluster_tree.cluster_tree : Makes nodes and edges of clusterings.
+    december_plugin.results.cluster_tree_of : Makes them of a lab's clusterings.
+
+    Examples
+    --------
+    >>> from december_plugin.evaluation.cluster_tree import cluster_tree
+    >>> from december_plugin.plots import cluster_tree_figure
+    >>> tree = cluster_tree({2: [0, 0, 0, 1, 1, 1], 3: [0, 0, 2, 1, 1, 1], 4: [0, 0, 2, 1, 3, 3]})
+    >>> figure = cluster_tree_figure(tree.nodes, tree.edges, title="k-means")
+    >>> [tick.get_text() for tick in figure.axes[0].get_yticklabels()]  # a row for every K
+    ['2', '3', '4']
+    >>> len(figure.axes[0].collections[0].get_segments())  # lines from clusters to those of the next K
+    7
     """
     for frame, columns, what in ((nodes, NODE_COLUMNS, "nodes"), (edges, EDGE_COLUMNS, "edges")):
         if missing := [name for name in columns if name not in frame]:

@@ -53,6 +53,25 @@ def consensus_figure(frame: pd.DataFrame, *, title: str = "", many: str = "seeds
     SettingsError
         If the frame is empty, lacks a column, a column holds no numbers, a stability is not between 0 and 1, or no
         neuron has a cluster.
+
+    See Also
+    --------
+    calibration_figure : Draws whether the confidences are right, if the truth is known.
+    december_plugin.results.consensus_frame : Returns the frame of a lab.
+    december_plugin.evaluation.consensus_partition : Finds the consensus.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from december_plugin.plots import consensus_figure
+    >>> frame = pd.DataFrame({"cluster": [0, 0, 0, 1, 1, -1], "n_seeds": 5})  # -1: no cluster
+    >>> frame["stability"] = [1.0, 1.0, 0.8, 0.6, 1.0, 0.4]
+    >>> frame["confidence"] = [0.99, 0.98, 0.91, 0.72, 0.97, 0.55]
+    >>> figure = consensus_figure(frame, title="DECEMber, K = 2")
+    >>> [ax.get_title(loc="left") for ax in figure.axes]
+    ['A  Stability of neurons', 'B  Stability of clusters', 'C  Confidence']
+    >>> [tick.get_text() for tick in figure.axes[1].get_yticklabels()]  # cluster (neurons)
+    ['0 (3)', '1 (2)']
     """
     what = "the frame of the consensus"
     frame = checked_frame(
@@ -166,6 +185,20 @@ def calibration_figure(table: pd.DataFrame) -> Figure:
     ------
     SettingsError
         If the table is empty, lacks a column, a column holds no numbers, or a share is not between 0 and 1.
+
+    See Also
+    --------
+    consensus_figure : Draws confidence and stability without knowing the truth.
+    december_plugin.evaluation.calibration.calibration : Computes the bins.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from december_plugin.plots import calibration_figure
+    >>> bins = pd.DataFrame({"confidence": [0.6, 0.75, 0.95], "accuracy": [0.52, 0.71, 0.96], "n_neurons": [4, 9, 87]})
+    >>> figure = calibration_figure(bins.assign(label="DECEMber"))
+    >>> [ax.get_ylabel() for ax in figure.axes], figure.axes[-1].get_xlabel()
+    (['share in the matched cluster', 'neurons'], 'confidence (largest posterior)')
     """
     what = "the table of calibration"
     table = checked_frame(

@@ -46,6 +46,25 @@ def configurations_figure(pairs: pd.DataFrame, *, title: str = "") -> Figure:
     ------
     SettingsError
         If it is no frame, lacks a column, a pair is there twice, or there are no two models.
+
+    See Also
+    --------
+    december_plugin.plots.agreement_figure : Draws the agreement between seeds of one configuration.
+    december_plugin.results.configuration_table : Returns the pairs of a lab.
+    december_plugin.evaluation.similarity.compare_embeddings : Computes how alike two models place the same neurons.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from december_plugin.plots import configurations_figure
+    >>> a, b = "Gaussian readout", "factorized readout"
+    >>> pairs = pd.DataFrame({"name_a": [a, a, b], "name_b": [a, b, b]})
+    >>> pairs = pairs.assign(adjusted_rand_index=[0.82, 0.55, 0.78], cosine_correlation=[0.97, 0.91, 0.96])
+    >>> figure = configurations_figure(pairs)
+    >>> [ax.get_title(loc="left") for ax in figure.axes[:2]]  # the others are colour bars
+    ['A  Clusters', 'B  Embeddings']
+    >>> [text.get_text() for text in figure.axes[0].texts]
+    ['.82', '.55', '.55', '.78']
     """
     numbers = tuple(column for _, column, _, _ in PANELS)
     pairs = checked_frame(

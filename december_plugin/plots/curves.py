@@ -69,6 +69,24 @@ def training_curves_figure(
     ------
     SettingsError
         If there are no curves, one lacks an array, or its arrays are not equally long.
+
+    See Also
+    --------
+    december_plugin.plots.strength_figure : Draws what the strength of the clustering loss does.
+    december_plugin.plots.pretraining_figure : Draws what learning rate and length of the pretraining do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.plots import training_curves_figure
+    >>> epoch = np.arange(1, 21)
+    >>> begun = epoch > 10  # with the clustering loss
+    >>> run = {"epoch": epoch, "phase": begun.astype(int), "validation_correlation": 0.4 - 0.3 / epoch}
+    >>> run["clustering_loss"] = np.where(begun, 5.0 / epoch, np.nan)
+    >>> run["changed_assignments"] = np.where(begun, 0.02 * (epoch - 10), np.nan)
+    >>> figure = training_curves_figure({"DECEMber": [run]})
+    >>> [ax.get_title(loc="left") for ax in figure.axes]
+    ['A  Predictive performance', 'B  Clustering loss', 'C  Left their k-means cluster']
     """
     runs = _checked(curves)
     styles = method_styles({label: (methods or {}).get(label, label) for label in runs})

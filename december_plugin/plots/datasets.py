@@ -51,6 +51,21 @@ def weighted_agreement(table: pd.DataFrame) -> pd.DataFrame:
     ------
     SettingsError
         If the table is empty, lacks a column, a column holds no numbers, or there are two rows where one is needed.
+
+    See Also
+    --------
+    datasets_figure : Draws the datasets and their mean.
+    december_plugin.results.datasets_frame : Returns the table of a lab.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from december_plugin.plots import weighted_agreement
+    >>> table = pd.DataFrame({"dataset": ["retina 1", "retina 2"], "label": "k-means", "n_clusters": 5})
+    >>> table = table.assign(agreement_mean=[0.6, 0.8], agreement_sd=0.05, n_neurons=[300, 100])
+    >>> weighted_agreement(table)[["label", "agreement_mean", "agreement_sd", "n_neurons"]]
+         label  agreement_mean  agreement_sd  n_neurons
+    0  k-means            0.65           0.1        400
     """
     table = _checked(table)
     n_datasets = table["dataset"].nunique()
@@ -82,6 +97,21 @@ def datasets_figure(table: pd.DataFrame) -> Figure:
     ------
     SettingsError
         As for :func:`weighted_agreement`.
+
+    See Also
+    --------
+    weighted_agreement : Returns the weighted mean.
+    december_plugin.plots.agreement_figure : Draws one dataset.
+    december_plugin.results.datasets_frame : Returns the table of a lab.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from december_plugin.plots import datasets_figure
+    >>> table = pd.DataFrame({"dataset": ["retina 1", "retina 2"], "label": "k-means", "n_clusters": 5})
+    >>> table = table.assign(agreement_mean=[0.6, 0.8], agreement_sd=0.05, n_neurons=[300, 100])
+    >>> [ax.get_title(loc="left") for ax in datasets_figure(table).axes]
+    ['A  All 2 datasets', 'B  retina 1', 'C  retina 2']
     """
     table = _checked(table)
     datasets = list(dict.fromkeys(table["dataset"]))

@@ -70,6 +70,12 @@ def embedding_figure(
     SettingsError
         If vectors are not finite numbers (N, D), or labels, sessions or coordinates do not fit them.
 
+    See Also
+    --------
+    december_plugin.plots.tsne_coordinates : Computes the coordinates.
+    december_plugin.plots.embedding_panels_figure : Draws several models of the same neurons.
+    december_plugin.plots.cluster_centres_figure : Marks the centres of clusters.
+
     Examples
     --------
     >>> import numpy as np
@@ -78,6 +84,10 @@ def embedding_figure(
     >>> types = np.repeat(["ON", "OFF"], 30)
     >>> vectors = rng.normal(size=(60, 4)) + 6 * (types == "ON")[:, None]
     >>> figure = embedding_figure(vectors, {"known type": types})
+    >>> figure.axes[0].get_title(loc="left"), figure.axes[0].get_title(loc="right")
+    ('known type', '2 groups')
+    >>> [name.get_text() for name in figure.axes[0].get_legend().get_texts()]
+    ['OFF (30)', 'ON (30)']
     """
     vectors = checked_vectors(vectors)
     encoded = as_groupings(groupings, len(vectors), reference=reference)
@@ -122,11 +132,17 @@ def drawn_neurons(
     SettingsError
         If there is not one session per neuron, or ``max_neurons_per_session`` is not an integer of at least 1.
 
+    See Also
+    --------
+    embedding_figure : Draws these neurons.
+    december_plugin.plots.tsne_frame : Embeds these neurons in several models.
+
     Examples
     --------
     >>> from december_plugin.plots import drawn_neurons
-    >>> drawn_neurons(5, max_neurons_per_session=3, seed=1).shape
-    (3,)
+    >>> sessions = ["mouse 1"] * 5 + ["mouse 2"] * 2
+    >>> [sessions[at] for at in drawn_neurons(7, sessions=sessions, max_neurons_per_session=3)]
+    ['mouse 1', 'mouse 1', 'mouse 1', 'mouse 2', 'mouse 2']
     """
     limit = max_neurons_per_session
     if isinstance(limit, bool) or not isinstance(limit, (int, np.integer)) or limit < 1:

@@ -56,6 +56,28 @@ def tsne_frame(
     ------
     SettingsError
         If there are no models, or vectors and groups are not those of the neurons.
+
+    See Also
+    --------
+    embedding_panels_figure : Draws the frame.
+    december_plugin.plots.cluster_centres_figure : Draws it with the centres of clusters.
+    december_plugin.plots.tsne_coordinates : Embeds the vectors of one model.
+    december_plugin.results.embeddings_frame : Makes the frame of a lab.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from december_plugin.plots import tsne_frame
+    >>> rng = np.random.default_rng(0)
+    >>> neurons = pd.DataFrame({"data_key": "mouse 1", "unit_id": np.arange(24)})
+    >>> vectors = {"seed 1": rng.normal(size=(24, 4)), "seed 2": rng.normal(size=(24, 4))}
+    >>> clusters = {name: np.repeat([0, 1], 12) for name in vectors}
+    >>> frame = tsne_frame(vectors, neurons, clusters, max_neurons_per_session=15)
+    >>> frame.groupby("label")["unit_id"].count().to_dict()
+    {'seed 1': 15, 'seed 2': 15}
+    >>> frame.columns.tolist()
+    ['label', 'data_key', 'unit_id', 'x', 'y', 'group']
     """
     if not vectors:
         raise SettingsError("there are no readout vectors; a mapping of method to vectors (N, D) is needed.")
@@ -98,6 +120,28 @@ def embedding_panels_figure(coordinates: pd.DataFrame) -> Figure:
     ------
     SettingsError
         If the frame is empty, lacks a column, or two methods have different neurons.
+
+    See Also
+    --------
+    tsne_frame : Makes the coordinates.
+    december_plugin.plots.embedding_figure : Draws several groupings of one model.
+    december_plugin.plots.strength_figure : Draws embeddings above what the strength does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from december_plugin.plots import embedding_panels_figure
+    >>> neurons = pd.DataFrame({"data_key": "mouse 1", "unit_id": np.arange(40), "group": np.repeat([0, 1], 20)})
+    >>> points = np.random.default_rng(0).normal(size=(2, 40, 2)) + 8 * neurons["group"].to_numpy()[:, None]
+    >>> coordinates = pd.concat(
+    ...     [neurons.assign(label=f"seed {seed}", x=xy[:, 0], y=xy[:, 1]) for seed, xy in enumerate(points, 1)]
+    ... )
+    >>> figure = embedding_panels_figure(coordinates)
+    >>> [ax.get_title(loc="left") for ax in figure.axes]
+    ['A  seed 1', 'B  seed 2']
+    >>> figure.get_supxlabel()
+    't-SNE of the same 40 neurons; neurons of one colour share a group'
     """
     panels = embedding_panels(coordinates)
     n_columns = min(len(panels.methods), _MAX_COLUMNS)

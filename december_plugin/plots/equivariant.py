@@ -46,6 +46,23 @@ def equivariant_figure(agreement: pd.DataFrame, performance: pd.DataFrame) -> Fi
     ------
     SettingsError
         If a frame is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
+
+    See Also
+    --------
+    december_plugin.plots.agreement_figure : Draws the agreement of one model.
+    december_plugin.plots.alignments_figure : Draws how well the readout vectors of such a model could be aligned.
+    december_plugin.results.performance_frame : Returns the performance of a lab's models.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from december_plugin.plots import equivariant_figure
+    >>> methods = pd.DataFrame({"label": ["DECEMber", "rotation-equivariant core, Gaussian mixture"]})
+    >>> agreement = methods.assign(n_clusters=20, agreement_mean=[0.32, 0.24], agreement_sd=0.01, n_pairs=3)
+    >>> performance = methods.assign(test_correlation_mean=[0.37, 0.33], test_correlation_sd=[0.002, 0.004])
+    >>> figure = equivariant_figure(agreement, performance)
+    >>> [ax.get_xlabel() for ax in figure.axes]
+    ['number of clusters K', 'test correlation']
     """
     agreement = checked_agreement(agreement, "Draw one dataset at a time, and name the model's core.")
     other = "the frame of performance"

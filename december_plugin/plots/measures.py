@@ -49,6 +49,21 @@ def measures_figure(table: pd.DataFrame) -> Figure:
     ------
     SettingsError
         If the table is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
+
+    See Also
+    --------
+    december_plugin.plots.agreement_figure : Draws the adjusted Rand index alone.
+    december_plugin.results.measures_frame : Returns the table of a lab.
+    december_plugin.compare_partitions : Computes the measures.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from december_plugin.plots import measures_figure
+    >>> table = pd.DataFrame({"measure": ["adjusted_rand_index", "v_measure"], "label": "k-means", "n_clusters": 5})
+    >>> table = table.assign(agreement_mean=[0.62, 0.74], agreement_sd=[0.04, 0.03], n_pairs=3)
+    >>> [ax.get_title(loc="left") for ax in measures_figure(table).axes]
+    ['A  Adjusted Rand index', 'B  V-measure']
     """
     what = "the table"
     table = checked_frame(

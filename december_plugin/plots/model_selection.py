@@ -74,6 +74,24 @@ def cluster_count_figure(table: pd.DataFrame, choices: pd.DataFrame | None = Non
     SettingsError
         If the table is empty, lacks a column, a column holds no numbers, there are two rows where one can be drawn, or
         one K only of every method, which leaves nothing to compare.
+
+    See Also
+    --------
+    cluster_count_caption : Says in words what the criteria pick.
+    december_plugin.plots.cluster_tree_figure : Draws how clusters split as K grows.
+    december_plugin.results.cluster_count_table : Returns the table of a lab.
+    december_plugin.results.choose_cluster_count : Returns the choices.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from december_plugin.plots import cluster_count_figure
+    >>> table = pd.DataFrame({"label": "Gaussian mixture", "n_clusters": [4, 6, 8], "bic_mean": [5210, 5020, 5100]})
+    >>> table = table.assign(agreement_mean=[0.7, 0.8, 0.6], agreement_sd=0.05)
+    >>> choices = pd.DataFrame({"label": ["Gaussian mixture"], "agreement": [6], "bic": [6]})
+    >>> figure = cluster_count_figure(table, choices)
+    >>> [ax.get_ylabel() for ax in figure.axes]
+    ['adjusted Rand index', 'BIC − best']
     """
     table = _checked(table)
     agreement = AGREEMENT if table["above_null_mean"].notna().any() else _WITHOUT_NULL
@@ -113,6 +131,19 @@ def cluster_count_caption(choices: pd.DataFrame) -> str:
     ----------
     choices
         As for :func:`cluster_count_figure`, with ``statement``.
+
+    See Also
+    --------
+    cluster_count_figure : Draws the criteria.
+    december_plugin.results.choose_cluster_count : Returns the choices.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from december_plugin.plots import cluster_count_caption
+    >>> choices = pd.DataFrame({"label": ["k-means"], "statement": ["only the silhouette picks a K, 6."]})
+    >>> print(cluster_count_caption(choices).splitlines()[-1])
+    k-means: only the silhouette picks a K, 6.
     """
     statements = [
         f"{row.label}: {row.statement}" if "label" in choices else str(row.statement) for row in choices.itertuples()

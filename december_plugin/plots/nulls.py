@@ -56,6 +56,27 @@ def null_figure(nulls: pd.DataFrame) -> Figure:
     ------
     SettingsError
         If the frame is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
+
+    See Also
+    --------
+    with_spread : Adds the standard deviations, which are drawn as bars.
+    december_plugin.plots.agreement_figure : Draws all methods in one panel.
+    december_plugin.results.null_table : Returns the nulls of a lab.
+    december_plugin.evaluation.null.null_agreement : Draws surrogates and clusters them.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from december_plugin.plots import null_figure
+    >>> nulls = pd.DataFrame({"label": "k-means", "n_clusters": [5, 10], "agreement_mean": [0.64, 0.41]})
+    >>> nulls = nulls.assign(null_mean=[0.35, 0.39], null_low=[0.30, 0.35], null_high=[0.41, 0.44])
+    >>> nulls["p_value"] = [0.01, 0.22]
+    >>> figure = null_figure(nulls)
+    >>> figure.axes[0].get_title(loc="left")
+    'k-means'
+    >>> print(figure.axes[0].texts[0].get_text())
+    above its null at 1 of 2 K
+    smallest p = 0.01
     """
     nulls = _checked(nulls)
     shown = shown_methods(nulls, "agreement_mean")
@@ -90,7 +111,24 @@ def null_panels(nulls: pd.DataFrame, methods: Iterable[str]) -> list[tuple[str, 
 
 
 def with_spread(nulls: pd.DataFrame, agreement: pd.DataFrame) -> pd.DataFrame:
-    """Return the nulls with ``agreement_sd`` of the rows of agreement of the same method, K and number of pairs."""
+    """Return the nulls with ``agreement_sd`` of the rows of agreement of the same method, K and number of pairs.
+
+    See Also
+    --------
+    null_figure : Draws the nulls with these bars.
+    december_plugin.results.agreement_table : Returns the agreement of a lab.
+    december_plugin.results.null_table : Returns the nulls of a lab.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from december_plugin.plots import with_spread
+    >>> nulls = pd.DataFrame({"label": ["k-means"], "n_clusters": [5], "n_pairs": [3], "null_mean": [0.35]})
+    >>> agreement = pd.DataFrame({"label": ["k-means"], "n_clusters": [5], "n_pairs": [3], "agreement_sd": [0.04]})
+    >>> with_spread(nulls, agreement)
+         label  n_clusters  n_pairs  null_mean  agreement_sd
+    0  k-means           5        3       0.35          0.04
+    """
     by = ["label", "n_clusters", "n_pairs"]
     spread = agreement[[*by, "agreement_sd"]].drop_duplicates(by)
     return nulls.drop(columns="agreement_sd", errors="ignore").merge(spread, on=by, how="left")

@@ -64,6 +64,29 @@ def pretraining_figure(performance: pd.DataFrame, agreement: pd.DataFrame) -> Fi
     ------
     SettingsError
         If a frame is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
+
+    See Also
+    --------
+    learning_rate_figure : Draws learning rates for several strengths.
+    december_plugin.plots.strength_figure : Draws what the strength of the clustering loss does.
+    december_plugin.results.performance_frame : Returns the performance of a lab's models.
+    december_plugin.results.agreement_table : Returns the agreement of a lab.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from december_plugin.plots import pretraining_figure
+    >>> performance = pd.DataFrame({"pretrain_epochs": [5, 5, 20, 20], "learning_rate": [0.003, 0.009, 0.003, 0.009]})
+    >>> performance["validation_correlation_mean"] = [0.36, 0.38, 0.37, 0.35]
+    >>> performance["test_correlation_mean"] = [0.35, 0.37, 0.36, 0.34]
+    >>> performance = performance.assign(validation_correlation_sd=0.003, test_correlation_sd=0.003)
+    >>> agreement = pd.DataFrame({"pretrain_epochs": [5, 20], "n_clusters": 10, "agreement_mean": [0.5, 0.6]})
+    >>> agreement = agreement.assign(agreement_sd=0.04, n_pairs=3)
+    >>> figure = pretraining_figure(performance, agreement)
+    >>> [ax.get_title(loc="left") for ax in figure.axes]
+    ['A  Learning rate', 'B  At the best learning rate', 'C  Agreement between seeds']
+    >>> [text.get_text() for text in figure.legends[0].get_texts()]
+    ['pretraining 5 epochs', 'pretraining 20 epochs']
     """
     performance = _checked_performance(performance, ("pretrain_epochs", "learning_rate"))
     several = performance["learning_rate"].nunique() > 1
@@ -114,6 +137,26 @@ def learning_rate_figure(performance: pd.DataFrame) -> Figure:
     ------
     SettingsError
         If the frame is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
+
+    See Also
+    --------
+    pretraining_figure : Draws one strength, with the agreement.
+    december_plugin.plots.strength_figure : Draws what the strength of the clustering loss does.
+    december_plugin.results.performance_frame : Returns the performance of a lab's models.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from december_plugin.plots import learning_rate_figure
+    >>> performance = pd.DataFrame({"strength": [0, 0, 10, 10], "learning_rate": [0.003, 0.009, 0.003, 0.009]})
+    >>> performance["validation_correlation_mean"] = [0.37, 0.38, 0.36, 0.35]
+    >>> performance["test_correlation_mean"] = [0.36, 0.37, 0.35, 0.34]
+    >>> performance = performance.assign(
+    ...     pretrain_epochs=20, validation_correlation_sd=0.003, test_correlation_sd=0.003
+    ... )
+    >>> figure = learning_rate_figure(performance)
+    >>> [ax.get_title(loc="left") for ax in figure.axes[:2]]
+    ['A  no clustering loss', 'B  strength 10']
     """
     titled = isinstance(performance, pd.DataFrame) and "strength" in performance
     if isinstance(performance, pd.DataFrame) and not titled:

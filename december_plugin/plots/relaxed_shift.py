@@ -50,10 +50,19 @@ def relaxed_shift_figure(
     SettingsError, EmbeddingError, MisfitError
         If a temperature is negative, or there are not two finite vectors of a multiple of the orientations.
 
+    See Also
+    --------
+    december_plugin.plots.reconstruction_figure : Draws what the temperature of a fit does to vectors.
+    december_plugin.rotation.RotationAlignment : Aligns vectors with relaxed shifts.
+
     Examples
     --------
     >>> from december_plugin.plots import relaxed_shift_figure
     >>> figure = relaxed_shift_figure([3.0, 2.0, 1.0, 0.0], [0.0, 3.0, 2.0, 1.0], n_orientations=4)
+    >>> figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()
+    ('angle of the shift (degrees)', 'distance')
+    >>> [text.get_text() for text in figure.legends[0].get_texts()][:3]
+    ['linear shift', 'T = 0.5', 'T = 1']
     """
     import torch
 

@@ -50,6 +50,20 @@ def restarts_figure(pairs: pd.DataFrame, types: pd.DataFrame | None = None) -> F
     ------
     SettingsError
         If a frame is empty, lacks a column, or a column holds no numbers.
+
+    See Also
+    --------
+    december_plugin.plots.agreement_figure : Draws the agreement between seeds of the training.
+    december_plugin.results.restarts_frame : Returns the pairs of a lab.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from december_plugin.plots import restarts_figure
+    >>> pairs = pd.DataFrame({"label": "k-means", "n_clusters": 5, "ari": [0.71, 0.65, 0.80]})
+    >>> types = pd.DataFrame({"label": "k-means", "n_clusters": 5, "ari": [0.52, 0.61, 0.55]})
+    >>> [ax.get_title(loc="left") for ax in restarts_figure(pairs, types).axes]
+    ['A  Between random starts', 'B  With known types']
     """
     frames = [_checked(pairs, "the frame of pairs")]
     if types is not None:

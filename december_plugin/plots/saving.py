@@ -53,6 +53,10 @@ def save_figure(figure: Figure, folder: str | Path, name: str, formats: Sequence
     SettingsError
         If the name is not a plain file name, a format is unknown, or the folder cannot be written to.
 
+    See Also
+    --------
+    december_plugin.plots.agreement_figure : Draws one of the figures that can be saved.
+
     Examples
     --------
     >>> import matplotlib.pyplot as plt

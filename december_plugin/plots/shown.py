@@ -27,6 +27,20 @@ class ShownMethods:
         Those in colour with their styles, in the order of every legend.
     others
         The remaining ones, drawn as thin grey lines.
+
+    See Also
+    --------
+    shown_methods : Makes the selection.
+    december_plugin.plots.method_styles : Gives the methods their styles.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from december_plugin.plots import shown_methods
+    >>> table = pd.DataFrame({"label": ["a", "b", "c"], "n_clusters": 5, "agreement_mean": [0.5, 0.7, 0.6]})
+    >>> shown = shown_methods(table, "agreement_mean", most=2)
+    >>> [handle.get_label() for handle in shown.handles()]
+    ['b', 'c', '1 other, grey']
     """
 
     styles: dict[str, MethodStyle]
@@ -67,6 +81,21 @@ def shown_methods(table: pd.DataFrame, value: str, *, by: str = "label", most: i
     -------
     ShownMethods
         The same for the same rows in any order.
+
+    See Also
+    --------
+    december_plugin.plots.method_styles : Returns the styles of all methods of a figure.
+    december_plugin.plots.agreement_figure : Draws such a selection.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from december_plugin.plots import shown_methods
+    >>> table = pd.DataFrame({"label": [f"setting {n}" for n in range(15)], "n_clusters": 5})
+    >>> table["agreement_mean"] = 0.02 * table.index
+    >>> shown = shown_methods(table, "agreement_mean")
+    >>> len(shown.styles), shown.others
+    (12, ('setting 0', 'setting 1', 'setting 2'))
     """
     methods = methods_of(table, by)
     labels = ordered_methods(methods)

@@ -61,6 +61,26 @@ def strength_figure(
     ------
     SettingsError
         If a frame is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
+
+    See Also
+    --------
+    december_plugin.plots.tsne_frame : Makes the coordinates.
+    december_plugin.plots.learning_rate_figure : Draws learning rates by strength.
+    december_plugin.results.performance_frame : Returns the performance of a lab's models.
+    december_plugin.results.agreement_table : Returns the agreement of a lab.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from december_plugin.plots import strength_figure
+    >>> labels = ["no clustering loss", "strength 1", "strength 100"]
+    >>> performance = pd.DataFrame({"label": labels, "strength": [0, 1, 100], "gradient_ratio": [None, 0.002, 0.4]})
+    >>> performance = performance.assign(test_correlation_mean=[0.375, 0.376, 0.318], test_correlation_sd=0.003)
+    >>> agreement = pd.DataFrame({"label": labels[1:], "n_clusters": 20, "agreement_mean": [0.25, 0.31]})
+    >>> agreement = agreement.assign(agreement_sd=0.01, n_pairs=3)
+    >>> figure = strength_figure(performance, agreement)
+    >>> [ax.get_ylabel() for ax in figure.axes]
+    ['test correlation', 'ratio of gradient norms', 'adjusted Rand index']
     """
     performance = _checked_performance(performance)
     agreement = checked_agreement(agreement, "Draw one dataset and model at a time.")

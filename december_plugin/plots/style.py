@@ -138,6 +138,17 @@ class MethodStyle:
         Whether the marker is filled; controls have hollow ones.
     zorder
         DECEMber is drawn above the others.
+
+    See Also
+    --------
+    method_style : Returns the style of a method.
+
+    Examples
+    --------
+    >>> from december_plugin.plots import MethodStyle
+    >>> style = MethodStyle("#0072B2", "o", filled=False)
+    >>> style.line_settings()["markerfacecolor"]
+    'white'
     """
 
     color: str
@@ -182,6 +193,20 @@ def method_style(method: Method | str) -> MethodStyle:
     ----------
     method
         The method, or a name: of that nothing is known, and colour and marker are derived from its text.
+
+    See Also
+    --------
+    method_styles : Returns the styles of all methods of a figure, each different.
+    december_plugin.evaluation.methods.Method : Describes a method.
+
+    Examples
+    --------
+    >>> from december_plugin.evaluation.methods import Method
+    >>> from december_plugin.plots import method_style
+    >>> method_style(Method("december")).color, method_style(Method("kmeans")).marker
+    ('#0072B2', '^')
+    >>> method_style(Method("kmeans", role="control")).linestyle
+    '--'
     """
     if isinstance(method, str):
         return MethodStyle(*_of_a_name(method))
@@ -231,6 +256,19 @@ def method_styles(methods: Methods) -> dict[str, MethodStyle]:
     -------
     dict of str to MethodStyle
         By label, in the order of :func:`ordered_methods`.
+
+    See Also
+    --------
+    method_style : Returns the style of one method.
+    december_plugin.plots.shown_methods : Chooses the methods that a figure shows in colour.
+
+    Examples
+    --------
+    >>> from december_plugin.evaluation.methods import Method
+    >>> from december_plugin.plots import method_styles
+    >>> styles = method_styles({"K = 5": Method("kmeans"), "K = 10": Method("kmeans"), "ours": Method("december")})
+    >>> [(label, style.marker) for label, style in styles.items()]
+    [('ours', 'o'), ('K = 5', '^'), ('K = 10', 'D')]
     """
     known = by_label(methods)
     styles: dict[str, MethodStyle] = {}

@@ -55,6 +55,24 @@ def synthetic_alignment_figure(table: pd.DataFrame) -> Figure:
     ------
     SettingsError
         If the table is empty, lacks a column, or a column holds no numbers.
+
+    See Also
+    --------
+    synthetic_readouts_figure : Draws examples of the vectors.
+    december_plugin.plots.alignments_figure : Draws diagnostics of alignments of recorded neurons.
+    december_plugin.rotation.RotationAlignment : Aligns the vectors.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from december_plugin.plots import synthetic_alignment_figure
+    >>> table = pd.DataFrame({"noise": [0.0, 0.2, 0.5], "raw": [1.1, 1.2, 1.3], "aligned": [0.02, 0.31, 0.74]})
+    >>> table = table.assign(noise_alone=[0.0, 0.29, 0.7], angle_error_degrees=[0.5, 4.0, 21.0])
+    >>> figure = synthetic_alignment_figure(table)
+    >>> [ax.get_title(loc="left") for ax in figure.axes]
+    ['A  Distances between vectors of a type', 'B  Errors of the angles']
+    >>> [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+    ['0', '0.2', '0.5']
     """
     what = "the table of distances"
     table = checked_frame(table, what, text=(), numbers=COLUMNS, empty="no synthetic readouts have been aligned yet.")
@@ -112,6 +130,22 @@ def synthetic_readouts_figure(
     ------
     SettingsError
         If there is no example, or are more than 8, or vectors and groups are not of the same neurons.
+
+    See Also
+    --------
+    synthetic_alignment_figure : Draws how well alignment works at every noise.
+    december_plugin.plots.aligned_readouts_figure : Draws recorded neurons in this way.
+
+    Examples
+    --------
+    >>> from december_plugin.plots import synthetic_readouts_figure
+    >>> from december_plugin.rotation import shifted
+    >>> from december_plugin.rotation.simulation import simulated_readouts
+    >>> simulated = simulated_readouts(20, n_types=2, n_features=4, seed=0)
+    >>> aligned = shifted(simulated.readouts, -simulated.angles, 8)
+    >>> figure = synthetic_readouts_figure({"no noise": (simulated.readouts, aligned, simulated.types)})
+    >>> figure.axes[0].get_title(loc="center"), [ax.get_ylabel() for ax in figure.axes[:2]]
+    ('no noise', ['as they are', 'aligned'])
     """
     if not 1 <= len(examples) <= _MOST_EXAMPLES:
         raise SettingsError(f"there are {len(examples)} examples; 1 to {_MOST_EXAMPLES} can be drawn side by side.")
@@ -190,6 +224,21 @@ def reconstruction_figure(
     ------
     SettingsError, EmbeddingError, MisfitError
         If there is no fit, or vectors, groups and angles do not fit each other.
+
+    See Also
+    --------
+    december_plugin.plots.relaxed_shift_figure : Draws the distance between two vectors while one is shifted.
+    december_plugin.rotation.RotationAlignment : Fits angles and temperature.
+
+    Examples
+    --------
+    >>> from december_plugin.plots import reconstruction_figure
+    >>> from december_plugin.rotation.simulation import simulated_readouts
+    >>> simulated = simulated_readouts(20, n_types=2, n_features=4, seed=0)
+    >>> fits = {"low": (-simulated.angles, 1.0), "high": (-simulated.angles, 20.0)}  # angles_ and temperature_ of fits
+    >>> figure = reconstruction_figure(simulated.readouts, simulated.types, fits, n_orientations=8)
+    >>> [ax.get_title(loc="center").splitlines()[0] for ax in figure.axes]
+    ['as they are', 'low, shifted', 'low, by 0', 'high, shifted', 'high, by 0']
     """
     import torch
 

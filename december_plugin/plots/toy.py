@@ -53,6 +53,25 @@ def toy_figure(weights: pd.DataFrame, distances: pd.DataFrame, *, planted: float
     ------
     SettingsError
         If a frame is empty, lacks a column or holds no numbers, there are more than four stages, or a kind is unknown.
+
+    See Also
+    --------
+    december_plugin.plots.training_curves_figure : Draws how trainings of models went.
+    december_plugin.clustering.DECEMber : The clustering loss.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from december_plugin.plots import toy_figure
+    >>> neurons = pd.DataFrame({"weight_1": [-1.0, -0.9, 1.0], "weight_2": [-1.1, -1.0, 0.9], "group": [0, 0, 1]})
+    >>> centres = pd.DataFrame({"weight_1": [-0.95, 1.0], "weight_2": [-1.05, 0.9], "group": [0, 1]})
+    >>> weights = pd.concat([neurons.assign(kind="neuron"), centres.assign(kind="center")])
+    >>> distances = pd.DataFrame({"label": "DECEMber", "target": "constant", "step": [0, 1], "distance": [2.7, 2.8]})
+    >>> figure = toy_figure(weights.assign(stage="after DECEMber"), distances)
+    >>> [ax.get_title(loc="left") for ax in figure.axes]
+    ['A  after DECEMber', 'B  Distance of the two centres']
+    >>> [text.get_text() for text in figure.legends[0].get_texts()]
+    ['DECEMber, constant target', 'centre']
     """
     weights = _checked_weights(weights)
     distances = checked_frame(

@@ -35,7 +35,26 @@ TEMPLATES = "templates"
 
 
 def render_report(data: ReportData) -> str:
-    """Return the report as HTML; the same data give the same text."""
+    """Return the report as HTML; the same data give the same text.
+
+    See Also
+    --------
+    december_plugin.answer.Study.write_report : Writes the report of a study without a database.
+    december_plugin.results.collect_report : Reads a report's data from a lab.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.answer import study_readouts
+    >>> from december_plugin.report import render_report
+    >>> rng = np.random.default_rng(0)
+    >>> types = np.repeat([0, 1, 2], 20)
+    >>> models = [rng.normal(size=(60, 4)) + 6 * np.eye(3, 4)[types] for _ in range(2)]
+    >>> study = study_readouts(models, n_clusters=3, methods="kmeans", null_draws=0, tsne=False)
+    >>> page = render_report(study.report_data(title="Retina"))
+    >>> "<h1>Retina</h1>" in page, [line.strip() for line in page.splitlines() if "<h2>" in line][:2]
+    (True, ['<h2>The question</h2>', '<h2>The answer</h2>'])
+    """
     payload = Payload()
     analyses = [analysis_view(number, each, data, payload) for number, each in enumerate(data.analyses, 1)]
     secrets = frozenset(known_secrets())  # to look for them is slow, and a table of hundreds of methods has many texts
