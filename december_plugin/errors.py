@@ -14,7 +14,7 @@ from collections.abc import Iterable
 class ExitCode(enum.IntEnum):
     """What the exit code of a process of december means.
 
-    A command may define further codes; its ``--help`` lists them. A process that a signal ended has 128 and the
+    A command may define further codes; its ``--help`` lists them. A process ended by a signal has 128 plus the
     signal's number.
 
     Examples
@@ -100,7 +100,7 @@ class UnknownSettingError(SettingsError):
 
 
 class MissingSettingError(SettingsError):
-    """A setting that has no default is not given.
+    """A setting without a default is missing.
 
     Examples
     --------
@@ -200,7 +200,7 @@ class NoClustersError(EmbeddingError):
 
 
 class AlignmentError(EmbeddingError):
-    """Readout vectors could not be turned to a common orientation in the way that was asked for.
+    """Readout vectors could not be turned to a common orientation in the requested way.
 
     Examples
     --------

@@ -10,7 +10,7 @@ DECEMBER_ALLOW_MODULES    in the environment, with commas
 december.allow_modules    in DataJoint's configuration (``dj_local_conf.json``): a list, or text with commas
 ========================  =====================================================================
 
-All three add up. A name stands for a package or module and what is in it. Without :func:`restricted_to`, as in a
+All three add up. A name allows a package or module and everything in it. Without :func:`restricted_to`, as in a
 notebook where you call ``populate()`` yourself, every name is resolved.
 """
 
@@ -49,7 +49,7 @@ class AllowedModules:
     Parameters
     ----------
     packages
-        Dotted names of packages or modules; what is in them is allowed, too.
+        Dotted names of packages or modules; everything in them is allowed, too.
 
     Examples
     --------
@@ -106,15 +106,15 @@ class AllowedModules:
         """
         if not is_dotted_name(function_name):
             raise SettingsError(
-                f"the {table} names the function {function_name!r}, which is no dotted name of a function, such as "
-                "december_plugin.trainers.december_trainer. Nothing was run. Correct the entry."
+                f"the {table} names the function {function_name!r}, which is not the dotted name of a function, such "
+                "as december_plugin.trainers.december_trainer. Nothing was run. Correct the entry."
             )
         module = function_name.rpartition(".")[0] or NNFABRIK
         if not self.allows(module):
             raise self._refusal(f"the {table} names the function {function_name!r}", module)
 
     def check_function(self, function: Callable[..., Any], *, name: str, table: str) -> None:
-        """Check where a function that a name has led to was defined: a module also holds what it has imported.
+        """Check where the function behind a name was defined: a module also holds what it has imported.
 
         Parameters
         ----------
@@ -144,14 +144,14 @@ class AllowedModules:
     def _refusal(self, beginning: str, module: str) -> SettingsError:
         package = module.partition(".")[0]
         return SettingsError(
-            f"{beginning}. Only functions of {', '.join(self.packages)} are run here. If everybody who may write into "
+            f"{beginning}. Only functions of {', '.join(self.packages)} are run here. If everyone who may write into "
             f"these tables may also run code here, allow it: {OPTION} {package}, or {VARIABLE}={package} in the "
             f'environment, or "{SETTING}": ["{package}"] in dj_local_conf.json.'
         )
 
 
 def is_dotted_name(name: Any) -> bool:
-    """Return whether a name is one as in an import: identifiers with dots between them."""
+    """Return whether a name is written as in an import: identifiers with dots between them."""
     return isinstance(name, str) and all(part.isidentifier() for part in name.split("."))
 
 

@@ -1,6 +1,6 @@
 """Keeps passwords out of logs, job tables, tracebacks and messages.
 
-A secret is what this process knows to be one: passwords and keys in DataJoint's configuration (the database's, the
+Secrets are what this process knows to be secret: passwords and keys in DataJoint's configuration (the database's, the
 stores'), those of an open connection, of the embedded server and of the environment (``DJ_PASS``,
 ``AWS_SECRET_ACCESS_KEY``, ...), and what :func:`remember_secret` was told. Passwords in URLs and after a name such as
 ``password=`` are replaced whether known or not.
@@ -103,7 +103,7 @@ def _forms(secret: str) -> set[str]:
     }
 
 
-# ---- what is known
+# ---- known secrets
 
 
 def known_secrets() -> set[str]:
@@ -119,7 +119,7 @@ _remembered: set[str] = set()
 
 
 def remember_secret(secret: str) -> None:
-    """Treat a text as a secret from now on that this process could not know to be one, such as a webhook's address."""
+    """Treat a text as a secret from now on that this process could not recognise, such as a webhook's address."""
     _remembered.add(secret)
 
 
@@ -237,7 +237,7 @@ def _print_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
 
 
 class _RedactedStream:
-    """A text stream that replaces secrets in what is written to it; everything else is the stream's own."""
+    """A text stream that replaces secrets in what is written to it; everything else is the stream's."""
 
     def __init__(self, stream: Any):
         self._stream = stream

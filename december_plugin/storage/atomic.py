@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writing, and a checksum in front of the content."""
+"""Files that are either complete or absent: atomic writing, and a checksum in front of the content."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def verify_checksum(magic: bytes, content: bytes) -> bytes:
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
-    """Write a file so that at any moment, and after a crash, ``path`` has either its old content or the new one, whole.
+    """Write a file so that ``path`` always has either its complete old or its complete new content, even after a crash.
 
     Two processes that write the same file at once leave the content of one of them. A crash leaves at most a file whose
     name ends in ``.writing``, next to ``path``.
@@ -69,7 +69,7 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     Raises
     ------
     OSError
-        The disk is full, the folder cannot be written, and so on; the old content is as it was.
+        The disk is full, the folder cannot be written, and so on; the old content is unchanged.
     """
     with writing_atomically(path, mode=mode) as file:
         file.write(content)
@@ -77,9 +77,9 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
 
 @contextlib.contextmanager
 def writing_atomically(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
-    """Yield a file to write, which takes the place of ``path`` when the with block ends without an error.
+    """Yield a file to write, which replaces ``path`` when the with block ends without an error.
 
-    As :func:`write_atomically`, for content that is too large for the memory. The file can be read back in the block.
+    As :func:`write_atomically`, for content that is too large for memory. The file can be read back in the block.
     """
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
     try:
@@ -96,7 +96,7 @@ def writing_atomically(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a renaming outlast a power cut, where the file system can."""
+    """Make a rename survive a power cut, where the file system can."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -1,4 +1,4 @@
-"""What every store can do: DataJoint's stores as places for files of our own, and which errors are outages of a store.
+"""What every store can do: DataJoint's stores as places for our own files, and which errors are outages of a store.
 
 DataJoint keeps attachments in a store; we keep checkpoints in the same place, and clean it. A store is a folder
 (:mod:`december_plugin.storage.folder`) or a bucket of an S3 server (:mod:`december_plugin.storage.s3`). What goes wrong
@@ -72,11 +72,11 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Find out whether the place can be used."""
+        """Check that the place can be used."""
 
     @abstractmethod
     def put(self, path: str, payload: bytes) -> None:
-        """Write a file whole; if this fails, the content that it had before is as it was."""
+        """Write a complete file; if this fails, its earlier content is unchanged."""
 
     @abstractmethod
     def get(self, path: str) -> bytes:
@@ -111,11 +111,11 @@ class ObjectStore(ABC):
         return _identity_in(content)
 
     def write_mark(self, identity: str) -> None:
-        """Give the store an identity, of 32 hexadecimal digits; one that it had before is lost."""
+        """Give the store an identity of 32 hexadecimal digits, which replaces any earlier one."""
         self.put(MARK, _MARK_TEXT.format(identity=identity).encode())
 
     def check_identity(self) -> None:
-        """Find out whether this is the store that it should be; without an expected identity any store is.
+        """Check that this is the expected store; without an expected identity, any store passes.
 
         Raises
         ------
@@ -130,7 +130,7 @@ class ObjectStore(ABC):
             self.check_mark(mark)
 
     def check_mark(self, mark: bytes | None) -> None:
-        """Find out whether the content of the file :data:`MARK`, or None if it is missing, has the expected identity.
+        """Check that the content of the file :data:`MARK`, or None if it is missing, has the expected identity.
 
         Raises
         ------
@@ -140,7 +140,7 @@ class ObjectStore(ABC):
         if mark is None:
             raise self.unrecognised(f"its mark {MARK} is missing")
         if _identity_in(mark) != self.identity:
-            raise self.unrecognised(f"its mark {MARK} is another one's")
+            raise self.unrecognised(f"its mark {MARK} is that of another store")
 
     def unrecognised(self, reason: str) -> StoreUnavailableError:
         """Return the error that says that this is not the store that was used before."""
@@ -154,7 +154,7 @@ class ObjectStore(ABC):
         """Return the error that says why the store cannot be used."""
         return StoreUnavailableError(
             f"The store {self.name!r} ({self.place}) cannot be used: {reason}. Check that it runs, is mounted and has "
-            f"room, and dj.config['stores'][{self.name!r}]."
+            f"room, and check dj.config['stores'][{self.name!r}]."
         )
 
 

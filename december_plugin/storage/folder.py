@@ -26,7 +26,7 @@ class FolderStore(ObjectStore):
         return f"the folder {self.location}"
 
     def check(self) -> None:
-        """Find out whether the folder exists and can be written."""
+        """Check that the folder exists and can be written."""
         place = f"The folder {self.location} of the store {self.name!r}"
         remedy = f"or correct dj.config['stores'][{self.name!r}]['location']."
         if not self.location.exists():
@@ -45,7 +45,7 @@ class FolderStore(ObjectStore):
             ) from None
 
     def put(self, path: str, payload: bytes) -> None:
-        """Write a file whole; if this fails, the content that it had before is as it was."""
+        """Write a complete file; if this fails, its earlier content is unchanged."""
         target = self._path(path)
         with self._errors():
             self._require_location()
@@ -59,7 +59,7 @@ class FolderStore(ObjectStore):
             try:
                 return target.read_bytes()
             except FileNotFoundError:
-                self._require_location()  # a disk that is not mounted has no checkpoint, too
+                self._require_location()  # a disk that is not mounted has no checkpoint either
                 raise _MissingError(str(target)) from None
 
     def remove(self, path: str) -> None:
@@ -99,7 +99,7 @@ class FolderStore(ObjectStore):
         return self.location / checked_path(path)
 
     def _make_folders(self, folder: Path) -> None:
-        """Make a folder of the store, and never the store's own, which may go away after it was looked at."""
+        """Make a folder inside the store, but never the store's own folder, which may disappear after the check."""
         made = self.location
         for part in folder.relative_to(self.location).parts:
             made /= part
@@ -107,7 +107,7 @@ class FolderStore(ObjectStore):
 
     def _require_location(self) -> None:
         if not self.location.is_dir():
-            raise self.unavailable("it does not exist or is no folder")
+            raise self.unavailable("it does not exist or is not a folder")
         if self.identity:
             # Not left to the caller: a folder can be unmounted, or moved and created again, at any moment.
             try:

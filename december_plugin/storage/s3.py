@@ -144,15 +144,15 @@ class S3Store(ObjectStore):
         return f"the bucket {self.bucket!r} at {self.endpoint}{below}"
 
     def check(self) -> None:
-        """Find out whether the server answers and has the bucket, and whether it is the right one."""
+        """Check that the server answers and has the bucket, and that it is the right one."""
         with self._errors(""):
             exists = self._client.bucket_exists(self.bucket)
         if not exists:
-            raise self.unavailable("there is no such bucket")
+            raise self.unavailable("the bucket does not exist")
         self.check_identity()
 
     def put(self, path: str, payload: bytes) -> None:
-        """Write a file whole; if this fails, the content that it had before is as it was."""
+        """Write a complete file; if this fails, its earlier content is unchanged."""
         key = self._key(path)
         with self._errors(path):
             # One request where S3 allows it: nothing of it remains if it is cut off.
@@ -272,7 +272,7 @@ def _describe(error: BaseException) -> str:
     if isinstance(error, (exceptions.ReadTimeoutError, TimeoutError)):
         return f"no answer for {ANSWER_SECONDS:g} s"
     if isinstance(error, exceptions.ProtocolError) and isinstance(error.args[-1], TimeoutError):
-        return "the sending came to a standstill"
+        return "sending stalled"
     if isinstance(error, exceptions.ProtocolError):
         return "the connection was cut in the middle"
     first_line = next(iter(str(error).splitlines()), "")

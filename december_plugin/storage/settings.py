@@ -30,7 +30,7 @@ def configured_settings(name: str = DEFAULT_STORE) -> dict[str, Any]:
 
 
 def store_settings(name: str = DEFAULT_STORE) -> dict[str, Any]:
-    """Return the settings of a store, for ``minio`` also where it is not configured; they hold keys: never print them.
+    """Return the settings of a store, which ``minio`` always has; they hold keys, so never print them.
 
     Raises
     ------

@@ -9,12 +9,12 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-# What a spreadsheet takes for the beginning of a formula.
+# What a spreadsheet mistakes for the beginning of a formula.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a frame whose texts no spreadsheet takes for a formula: those that begin like one get an apostrophe."""
+    """Return a frame whose texts no spreadsheet mistakes for a formula: those that begin like one get an apostrophe."""
     changed = {}
     for name in frame.columns:
         column = frame[name]

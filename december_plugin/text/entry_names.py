@@ -2,7 +2,7 @@
 
 Entries whose names coincide are distinguished by the settings in which they differ, in words: "small core (layers 4)".
 Defaults count as settings, so that an entry that leaves a setting out and one that sets it are compared by the same
-values. Nothing is ever named by a hash: what differs in nothing that can be said is numbered.
+values. Nothing is ever named by a hash: entries whose difference cannot be put into words are numbered.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def complete_settings(function: str, config: Any) -> dict[str, Any]:
     Parameters
     ----------
     function
-        Dotted name. Defaults and presets are known for functions of this package; of others the config is all there is.
+        Dotted name. Defaults and presets are known for functions of this package; for others, only the config is known.
     config
         What the entry stores; anything but a mapping has no settings.
     """
@@ -63,7 +63,7 @@ def distinct_names(names: Sequence[str], functions: Sequence[str], settings: Seq
     Parameters
     ----------
     names
-        What each is called by itself, e.g. its comment; entries whose names differ keep them.
+        The name of each on its own, e.g. its comment; entries whose names differ keep them.
     functions
         The dotted name of each entry's function: named where it is what differs.
     settings
@@ -72,7 +72,7 @@ def distinct_names(names: Sequence[str], functions: Sequence[str], settings: Seq
     Returns
     -------
     list of str
-        In the order of the entries; what differs in nothing that can be said is numbered, as in "small [2]".
+        In the order of the entries; those whose difference cannot be put into words are numbered, as in "small [2]".
     """
     found = list(names)
     for members in grouped(range(len(found)), key=lambda i: names[i]):
@@ -107,7 +107,7 @@ def entry_names(entries: pd.DataFrame) -> list[str]:
     functions = [str(name) for name in entries["fn"]]
     comments = [one_line(text) for text in entries["comment"]]
     names = [comment or short_function(function) for comment, function in zip(comments, functions, strict=True)]
-    if len(set(names)) == len(names):  # nothing else is to be said, for which the functions would be imported
+    if len(set(names)) == len(names):  # nothing else is needed for which functions would be imported
         return names
     settings = [distinguishing_settings(fn, config) for fn, config in zip(functions, entries["config"], strict=True)]
     return distinct_names(names, functions, settings)
@@ -218,7 +218,7 @@ def canonical(value: Any) -> str:
 
 
 def one_line(value: Any) -> str:
-    """Return a stored text on one line, without what a terminal would obey, so that columns of names stay in line."""
+    """Return a stored text on one line, without what a terminal would obey, so that columns of names stay aligned."""
     return "" if pd.isna(value) else " ".join(printable(str(value)).split())
 
 

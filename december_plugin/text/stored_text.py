@@ -1,8 +1,8 @@
 """Texts of users on their way into a database column: which characters, how many, and what counts as the same.
 
 MariaDB and MySQL compare text without case, accents and blanks at the end, and many of their collations take all
-characters outside of the Basic Multilingual Plane, such as emoji, for one. Names that are part of a key must differ in
-more than that.
+characters outside the Basic Multilingual Plane, such as emoji, for the same one. Names that are part of a key must
+differ in more than that.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def checked_text(what: str, text: Any, most: int, *, empty: bool = True, setting
     Raises
     ------
     SettingsError
-        If it is no string, too long, empty where it may not be, or holds characters that cannot be stored or would act
-        on a terminal: control characters, line breaks, or halves of surrogate pairs.
+        If it is not a string, is too long or empty where it may not be, or holds characters that cannot be stored or
+        would act on a terminal: control characters, line breaks, or halves of surrogate pairs.
     """
     wrong = why_unfit(text, most, empty=empty)
     if wrong:
@@ -68,7 +68,7 @@ def database_form(name: str) -> str:
 
 
 def check_session_names(names: Iterable[str]) -> None:
-    """Check that the tables can hold the names of sessions, and tell them from each other.
+    """Check that the tables can hold the names of sessions and distinguish them from each other.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def check_session_names(names: Iterable[str]) -> None:
     Raises
     ------
     RecordingError
-        If a name cannot be stored, or two differ in nothing that a database compares.
+        If a name cannot be stored, or the database cannot distinguish two names.
     """
     seen: dict[str, str] = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""What is printed: no text of a user acts on the terminal, and none fails on one that lacks its characters."""
+"""Safe printing: no text of a user controls the terminal, or fails on a terminal that lacks its characters."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ ERRORS = "december.replace"
 
 
 def printable(text: str) -> str:
-    """Return ``text`` without what a terminal would obey instead of show; line breaks and tabs stay."""
+    """Return ``text`` without what a terminal would obey instead of showing it; line breaks and tabs stay."""
     return _CONTROL.sub("", text)
 
 
 class TerminalStream:
-    """A text stream that passes everything on but what a terminal would obey.
+    """A text stream that passes on everything except what a terminal would obey.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def raw_stream(stream: Any) -> Any:
 
 @contextmanager
 def safe_output() -> Iterator[None]:
-    """Make what is printed safe as long as this lasts."""
+    """Make printed text safe within the block."""
     before = sys.stdout, sys.stderr
     for stream in before:
         _use_replacements(raw_stream(stream))
@@ -99,7 +99,7 @@ def safe_output() -> Iterator[None]:
     try:
         yield
     finally:
-        # Whoever has put another stream there meanwhile keeps it.
+        # If someone has put another stream there meanwhile, it stays.
         if sys.stdout is ours[0]:
             sys.stdout = before[0]
         if sys.stderr is ours[1]:

@@ -1,9 +1,10 @@
-"""YAML in which what somebody wrote as a name stays that name.
+"""YAML in which a name stays the name that was written.
 
 YAML 1.1, which PyYAML reads, takes ``2021_03_05`` for 20210305, ``0012`` for 10, ``12:30:45`` for 45045, ``2021-03-05``
-for a date and ``no`` for false. A file that names sessions and movies is read with :class:`PlainLoader`, to which only
-these are no text: ``true`` and ``false``, ``null``, ``~`` and nothing at all, whole numbers as Python prints them, and
-numbers with a decimal point. All of them are the same to YAML 1.1, so that what PyYAML writes is read as it was.
+for a date and ``no`` for false. A file that names sessions and movies is read with :class:`PlainLoader`, for which
+everything is text except ``true`` and ``false``, ``null``, ``~`` and nothing at all, whole numbers as Python prints
+them, and numbers with a decimal point. All of them are the same to YAML 1.1, so that what PyYAML writes is read as it
+was.
 """
 
 from __future__ import annotations

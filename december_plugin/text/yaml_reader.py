@@ -1,19 +1,20 @@
-"""Reads YAML that people write: what it says, where in the file everything stands, and what is wrong with it.
+"""Reads YAML that people write: its content, where in the file everything is, and what is wrong with it.
 
 YAML's nodes know their lines. The content is made from the nodes, and a value or key is found again by its *path*, e.g.
 ``("trainers", 1, "grid", "n_clusters", 0)``, so that a mistake is shown with its line.
 
 YAML 1.1 reads much that people mean as text as something else: ``no`` as false, ``2024-01-01`` as a date, ``010`` as
-8, ``1:30`` as 90. Where the caller says that a value is text, it is the text as it was written. Elsewhere, what can be
-read in two ways is a mistake that asks for quotes. A file whose aliases (``*name``) multiply is refused.
+8, ``1:30`` as 90. Where the caller says that a value is text, it is the text as it was written. Elsewhere, a value
+that can be read in two ways is a mistake, whose message asks for quotes. A file whose aliases (``*name``) multiply is
+refused.
 
 All of this needs the nodes of the file, before any value is made of them, with the tag and the text of each. PyYAML
 gives these, with lines and columns. ruamel.yaml was tried instead and does not fit: its ``.lc`` has the positions in
 values that are made already, from which the text as it was written is gone (``010`` is 8 or 10, ``1.50`` is 1.5, ``=``
 is a tagged object), an alias inside of its anchor is ``None``, the tag ``!!python/object`` is an empty mapping, and of
-several keys that are there twice the first one alone is told. As YAML 1.1 it takes ``y`` and ``n`` for true and false;
+several duplicate keys, only the first is reported. As YAML 1.1 it takes ``y`` and ``n`` for true and false;
 as YAML 1.2 it takes ``no`` and ``on`` for text and ``010`` for 10 without a word, in files that PyYAML reads, and has
-written, otherwise. Its nodes are those of PyYAML, of which it is a fork, at twice the time for a file.
+written, differently. Its nodes are those of PyYAML, of which it is a fork, at twice the time for a file.
 """
 
 from __future__ import annotations
@@ -147,7 +148,7 @@ class Reading:
     content
         The value of the file; None if there are mistakes.
     source
-        Where everything stands.
+        Where everything is.
     mistakes
         What is wrong with the file as YAML.
     """
@@ -203,7 +204,7 @@ def read_yaml(
     Returns
     -------
     Reading
-        Mistakes are: bytes that are not text, invalid YAML, keys that are there twice or are not text, values that
+        Mistakes are: bytes that are not text, invalid YAML, keys that occur twice or are not text, values that
         contain themselves, grow through aliases, or are of a kind that no setting has (a date, a set), numbers that
         can be read in two ways, and text that cannot be stored.
     """
@@ -220,7 +221,7 @@ def read_yaml(
 
 
 def listed(texts: Sequence[str], name: str) -> str:
-    """Return the mistakes of a file, as :meth:`Source.shown` has them, below their number where there are several."""
+    """Return the mistakes of a file, as :meth:`Source.shown` has them, below their number if there are several."""
     return "\n".join([f"{name} has {len(texts)} mistakes:", *texts] if len(texts) > 1 else texts)
 
 
@@ -241,7 +242,7 @@ def undecodable_text(error: UnicodeDecodeError) -> str:
     shown = " ".join(f"0x{byte:02x}" for byte in error.object[error.start : error.start + 1]) or "an end within it"
     return (
         f"the character here ({shown}) is not {error.encoding.upper()}. Save the file as UTF-8, which every editor "
-        "can: it is probably in an encoding of one country, such as Latin-1 or Windows-1252."
+        "can: it is probably in a regional encoding, such as Latin-1 or Windows-1252."
     )
 
 
@@ -333,7 +334,7 @@ def _place(node: yaml.Node) -> tuple[int, int]:
 
 
 def _doubled_keys(root: yaml.Node) -> Iterator[Mistake]:
-    """Yield a mistake for each key that a mapping has twice; a mapping with an anchor is looked at once."""
+    """Yield a mistake for each key that a mapping has twice; a mapping with an anchor is checked once."""
     for node, path in _once(root):
         seen: dict[Any, int] = {}
         for name, key, _ in _children(node):
@@ -341,7 +342,7 @@ def _doubled_keys(root: yaml.Node) -> Iterator[Mistake]:
                 continue
             if name in seen:
                 line = _place(key)[0]
-                text = f"the key {name!r} is there twice, in lines {seen[name]} and {line}; keep one of them."
+                text = f"the key {name!r} occurs twice, in lines {seen[name]} and {line}; keep one of them."
                 yield Mistake(text, (*path, name), at_key=True)
             seen.setdefault(name, _place(key)[0])
 
@@ -360,7 +361,7 @@ def _once(root: yaml.Node) -> Iterator[tuple[yaml.Node, Path]]:
 
 
 def _structure(root: yaml.Node) -> list[Mistake]:
-    """Return what is wrong with how values are inside each other: in themselves, too deep, or too many."""
+    """Return what is wrong with how values are nested: inside themselves, too deep, or too many."""
     expanded: dict[int, int] = {}  # values below a node, aliases written out
     depths: dict[int, int] = {}
     open_nodes: set[int] = set()
@@ -398,7 +399,7 @@ def _structure(root: yaml.Node) -> list[Mistake]:
 
 
 def _too_deep() -> str:
-    return f"lists and mappings are inside each other in more than {MAX_DEPTH} levels."
+    return f"lists and mappings are nested more than {MAX_DEPTH} levels deep."
 
 
 def _flatten(loader: yaml.SafeLoader, root: yaml.Node) -> None:
@@ -473,7 +474,7 @@ def _wrong_value(loader: yaml.SafeLoader, node: yaml.ScalarNode, path: Path) -> 
     except (ValueError, AttributeError, OverflowError) as error:
         reason = "" if isinstance(error, AttributeError) else f" ({error})"
         kind = KINDS.get(node.tag, node.tag)
-        yield Mistake(f"{value[:40]!r} is read as {kind} and is none{reason}. Put it in quotes if it is text.", path)
+        yield Mistake(f"{value[:40]!r} is read as {kind} and is not one{reason}. Put it in quotes if it is text.", path)
         return
     if isinstance(constructed, int) and abs(constructed) >= LARGEST:
         yield Mistake(
@@ -493,7 +494,7 @@ def _control_character(text: str) -> str | None:
 
 
 def _visible(text: str) -> str:
-    """Return a line without what would move what follows, or be obeyed by a terminal."""
+    """Return a line without characters that would move what follows, or that a terminal would obey."""
     return "".join(" " if unicodedata.category(each) in ("Cc", "Cs") else each for each in text)
 
 

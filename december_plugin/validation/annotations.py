@@ -28,7 +28,7 @@ def check_types(function: Callable[..., Any], config: Mapping[str, Any]) -> list
     Returns
     -------
     list of (str, SettingsError)
-        The settings whose value cannot be right, and what may be there.
+        The settings whose value cannot be right, and what is allowed.
     """
     try:
         hints = typing.get_type_hints(function)

@@ -1,4 +1,4 @@
-"""Arrays of other machines: PyTorch and pandas refuse numbers and text whose bytes stand in another order."""
+"""Arrays of other machines: PyTorch and pandas refuse numbers and text whose bytes are in another order."""
 
 from __future__ import annotations
 

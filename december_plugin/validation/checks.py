@@ -16,7 +16,7 @@ from december_plugin.errors import MissingSettingError, SettingsError, UnknownSe
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-# What nnfabrik or its callers pass beside the settings of an entry.
+# What nnfabrik or its callers pass in addition to the settings of an entry.
 PASSED_BY_NNFABRIK = frozenset({"model", "dataloaders", "seed", "uid", "cb", "data_info"})
 
 
@@ -59,8 +59,8 @@ class Preset:
     Attributes
     ----------
     values
-        Setting to value, all of them, those that are the function's defaults too: the preset stays what it is when a
-        default changes.
+        Setting to value, including those equal to the function's defaults, so that the preset does not change when a
+        default does.
     needs
         Settings without which the preset makes no sense and for which it has no value, and why.
     """
@@ -72,7 +72,7 @@ class Preset:
 def with_presets(**presets: Preset) -> Callable[[F], F]:
     """Give a function presets for its setting ``preset``, which :func:`expand_preset` replaces by their values.
 
-    The decorator stands below :func:`checked_settings`, which expands the preset of a direct call.
+    The decorator belongs below :func:`checked_settings`, which expands the preset of a direct call.
     """
 
     def decorate(function: F) -> F:
@@ -83,7 +83,7 @@ def with_presets(**presets: Preset) -> Callable[[F], F]:
 
 
 def expand_preset(function: Callable[..., Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings without ``preset``, and with every value that it stands for; other settings in them win.
+    """Return settings without ``preset`` but with its values; settings that are given explicitly take precedence.
 
     Raises
     ------

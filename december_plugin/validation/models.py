@@ -1,8 +1,8 @@
-"""Settings as data: pydantic says what is wrong with them, this module says it in the words of the package.
+"""Settings as data: pydantic finds what is wrong with them, and this module puts it into the package's words.
 
 A class of settings or a model of a file declares what each place takes (``Annotated[int, Field(ge=1)]``, ``Literal``,
 ``extra="forbid"``). :func:`mistakes_in` turns pydantic's errors into sentences with the value, the rule, and a
-suggestion where a name is close; a place whose rule is better said in words of its own has a :class:`Says`.
+suggestion where a name is close; a place whose rule needs its own sentence has a :class:`Says`.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class StrictModel(BaseModel):
     SAYS_UNKNOWN
         The sentence for a key that it does not have, see :func:`mistakes_in`.
     SAYS_MISSING
-        The sentence for a key that is not there and has no default: a format of ``name``.
+        The sentence for a missing key without a default: a format of ``name``.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -81,7 +81,7 @@ class StrictModel(BaseModel):
 
 
 def _as_given(value: Any, check: Callable[[Any], Any]) -> Any:
-    """Check a number, and keep it as it was given: 1 stays an integer where fractions are allowed, too."""
+    """Check a number and keep it as given: 1 stays an integer even where fractions are allowed."""
     check(_plain(value))
     return value
 
@@ -127,7 +127,7 @@ class Violation:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether there is nothing of this name."""
+        """Whether nothing has this name."""
         return self.rule in UNKNOWN
 
     @property
@@ -170,7 +170,7 @@ def mistakes_in(
         What messages call a place.
     unknown
         The sentence for a name that a place does not have: a format of ``owner`` (what messages call the place),
-        ``name`` and ``suggestion``. A model may have one of its own, ``SAYS_UNKNOWN``.
+        ``name`` and ``suggestion``. A model may have its own, ``SAYS_UNKNOWN``.
     """
     found: dict[tuple[Path, str], Violation] = {}
     for each in error.errors(include_url=False):
@@ -188,7 +188,7 @@ def mistakes_in(
 
 @dataclass(frozen=True)
 class _Place:
-    """A place on the way to a mistake: its annotation, and what the annotation says of it."""
+    """A place on the way to a mistake: its annotation, and what the annotation says about it."""
 
     path: Path
     annotation: Any
@@ -284,7 +284,7 @@ def _in_words(
 def _misspelled(place: _Place, part: Any, model: Any) -> str:
     """Return which key was probably meant for a missing one, where a part takes keys that it does not declare.
 
-    Elsewhere the misspelled key is a mistake of its own.
+    Elsewhere, the misspelled key is itself a mistake.
     """
     if getattr(model, "model_config", {}).get("extra") != "allow" or not isinstance(part, Mapping):
         return ""
@@ -342,7 +342,7 @@ def settings_class(kind: Kind) -> Kind:
     ------
     SettingsError
         When it is constructed: for the first mistake in the order of its fields, and, if there is none, for what its
-        validators say of all settings together.
+        validators say about all settings together.
     """
     made: Any = pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid"))(kind)
     construct = made.__init__
@@ -362,7 +362,7 @@ def settings_class(kind: Kind) -> Kind:
 def constructed(
     kind: type[Settings], given: Mapping[str, Any], *, unknown: str = UNKNOWN_SETTING
 ) -> tuple[Settings | None, list[Violation]]:
-    """Return the settings of a :func:`settings_class`, or None and everything that is wrong with them.
+    """Return the settings of a :func:`settings_class`, or None with everything that is wrong with them.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Arrays as tensors over the same memory, whatever their memory is like."""
+"""Arrays as tensors over the same memory, whatever the layout of that memory."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def tensor_of(values: Any) -> Tensor:
     """Return values as a tensor that is read and never written to.
 
-    PyTorch warns of arrays that are not writable, such as those that processes map from one file, and refuses arrays
-    that run backwards, that have fields between their numbers, or whose bytes stand in the order of another machine.
+    PyTorch warns about arrays that are not writable, such as those that processes map from one file, and refuses arrays
+    that run backwards, that have fields between their numbers, or whose bytes are in the order of another machine.
 
     Parameters
     ----------
@@ -43,6 +43,6 @@ class _Writable:
     """The memory of an array, without the note that it must not be written to."""
 
     def __init__(self, array: npt.NDArray[Any]):
-        self._kept = array  # as long as somebody looks at its memory
+        self._kept = array  # as long as its memory is in use
         interface = array.__array_interface__
         self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}

@@ -196,8 +196,8 @@ def test_a_store_gets_its_mark_at_the_first_use_and_is_known_by_it(marked: Calla
     # A disk that is not mounted, another store, and a mark that says nothing.
     for content, reason in [
         (None, "its mark december-store.txt is missing"),
-        ("0" * 32, "its mark december-store.txt is another one's"),
-        ("x", "its mark december-store.txt is another one's"),
+        ("0" * 32, "its mark december-store.txt is that of another store"),
+        ("x", "its mark december-store.txt is that of another store"),
     ]:
         text = (disk / MARK).read_text()
         (disk / MARK).unlink() if content is None else (disk / MARK).write_text(content)

@@ -253,7 +253,7 @@ def test_check_of_a_server_that_hangs(store: S3Store, proxy: Proxy) -> None:
 def test_upload_that_comes_to_a_standstill(store: S3Store, proxy: Proxy) -> None:
     store.put("x", b"old")
     proxy.fail("stall")
-    assert "cannot be used: the sending came to a standstill. Check" in failure(lambda: store.put("x", LARGE))
+    assert "cannot be used: sending stalled. Check" in failure(lambda: store.put("x", LARGE))
     proxy.fail("pass")
     assert store.get("x") == b"old"
 
@@ -279,7 +279,7 @@ def test_bucket_that_does_not_exist(configured: dict[str, Any], proxy: Proxy) ->
     configured["cloud"] = {**s3_server.store_settings(proxy.port), "bucket": "nowhere"}
     store = open_store("cloud")
     assert "(the bucket 'nowhere' at 127.0.0.1:" in failure(store.check)
-    assert "cannot be used: there is no such bucket. Check that" in failure(lambda: check_store("cloud"))
+    assert "cannot be used: the bucket does not exist. Check that" in failure(lambda: check_store("cloud"))
     # No checkpoint there is something else than a checkpoint that is not there.
     assert "NoSuchBucket: The specified bucket does not exist" in failure(lambda: store.get("x"))
 

@@ -37,7 +37,7 @@ KEY = {"dataset_hash": "d", "model_hash": "m", "trainer_hash": "abc"}
 
 def advice(package: str, allowed: str = DEFAULTS) -> str:
     return (
-        f". Only functions of {allowed} are run here. If everybody who may write into these tables may also run code "
+        f". Only functions of {allowed} are run here. If everyone who may write into these tables may also run code "
         f"here, allow it: --allow-modules {package}, or DECEMBER_ALLOW_MODULES={package} in the environment, or "
         f'"december.allow_modules": ["{package}"] in dj_local_conf.json.'
     )
@@ -121,7 +121,7 @@ def test_what_is_no_dotted_name_is_refused_whatever_is_allowed(name: Any) -> Non
     with pytest.raises(SettingsError) as raised:
         AllowedModules(("nnfabrik", "december_plugin", "lab x")).check(name, table=ENTRY)
     assert str(raised.value) == (
-        f"the {ENTRY} names the function {name!r}, which is no dotted name of a function, such as "
+        f"the {ENTRY} names the function {name!r}, which is not the dotted name of a function, such as "
         "december_plugin.trainers.december_trainer. Nothing was run. Correct the entry."
     )
 

@@ -248,7 +248,7 @@ def test_a_store_is_known_by_its_mark(tmp_path: Path) -> None:
     assert list((tmp_path / "disk").iterdir()) == []
     (tmp_path / "disk" / MARK).write_bytes(b"\xff nonsense")
     assert FolderStore("minio", tmp_path / "disk").read_mark() == UNREADABLE
-    with pytest.raises(StoreUnavailableError, match=r"its mark december-store\.txt is another one's"):
+    with pytest.raises(StoreUnavailableError, match=r"its mark december-store\.txt is that of another store"):
         store.check()
 
 
@@ -256,8 +256,8 @@ def test_a_disk_that_is_not_mounted_is_not_an_empty_store(tmp_path: Path) -> Non
     store = FolderStore("minio", tmp_path / "gone")
     checkpoint = CheckpointFile(store, *JOB)
     message = (
-        f"The store 'minio' (the folder {tmp_path / 'gone'}) cannot be used: it does not exist or is no folder. Check "
-        "that it runs, is mounted and has room, and dj.config['stores']['minio']."
+        f"The store 'minio' (the folder {tmp_path / 'gone'}) cannot be used: it does not exist or is not a folder. "
+        "Check that it runs, is mounted and has room, and check dj.config['stores']['minio']."
     )
     for action in (checkpoint.load, checkpoint.remove, lambda: list(store.list())):
         with pytest.raises(StoreUnavailableError) as raised:
@@ -282,7 +282,7 @@ def test_full_disk_keeps_the_old_checkpoint(small_disk: Path) -> None:
         checkpoint.save(b"n" * 300_000)
     assert str(raised.value) == (
         f"The store 'minio' (the folder {small_disk}) cannot be used: No space left on device. Check that it runs, is "
-        "mounted and has room, and dj.config['stores']['minio']."
+        "mounted and has room, and check dj.config['stores']['minio']."
     )
     assert is_store_outage(raised.value)
     assert checkpoint.load() == b"old" * 10_000

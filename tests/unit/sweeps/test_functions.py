@@ -145,7 +145,7 @@ ONE = [
         changed("gmm, n_clusters: [4, 6]", "gmm, n_clusters: [4, x]"),
         "14:35: clusterings, entry 1: n_clusters is 'x'; it must be an integer of at least 1.",
     ),
-    (changed("seeds:", "seeds: [3]\nseeds:"), "2:1: the key 'seeds' is there twice, in lines 1 and 2; keep one"),
+    (changed("seeds:", "seeds: [3]\nseeds:"), "2:1: the key 'seeds' occurs twice, in lines 1 and 2; keep one"),
     (
         changed("lr_init: 0.01", "lr_init: 2024-01-01"),
         "11:23: 2024-01-01 is read as a date, which no setting is. Put it in quotes if it is text.",

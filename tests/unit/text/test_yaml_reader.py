@@ -96,12 +96,12 @@ WRONG = [
     ("a: 2024-01-01", "1:4: 2024-01-01 is read as a date, which no setting is. Put it in quotes if it is text."),
     (
         "a: 2024-13-45",
-        "1:4: '2024-13-45' is read as a date and is none (month must be in 1..12). Put it in quotes if it is text.",
+        "1:4: '2024-13-45' is read as a date and is not one (month must be in 1..12). Put it in quotes if it is text.",
     ),
-    ("a: !!timestamp x", "1:4: 'x' is read as a date and is none. Put it in quotes if it is text."),
+    ("a: !!timestamp x", "1:4: 'x' is read as a date and is not one. Put it in quotes if it is text."),
     (
         "a: !!int x",
-        "1:4: 'x' is read as a number and is none (invalid literal for int() with base 10: 'x'). Put it in quotes if "
+        "1:4: 'x' is read as a number and is not one (invalid literal for int() with base 10: 'x'). Put it in quotes if "
         "it is text.",
     ),
     (
@@ -124,8 +124,8 @@ WRONG = [
         "1:3: the file f.yaml is not valid YAML: found unhashable key (while constructing a mapping that",
     ),
     ("a: 1\n---\nb: 1", "2:1: the file f.yaml is not valid YAML: but found another document (expected a single"),
-    ("a: " + "[" * 60 + "]" * 60, "1:1: lists and mappings are inside each other in more than 50 levels."),
-    ("a: " + "[" * 5000 + "]" * 5000, "1:1: lists and mappings are inside each other in more than 50 levels."),
+    ("a: " + "[" * 60 + "]" * 60, "1:1: lists and mappings are nested more than 50 levels deep."),
+    ("a: " + "[" * 5000 + "]" * 5000, "1:1: lists and mappings are nested more than 50 levels deep."),
     ("a: &x {b: *x}", "1:4: a value contains itself (an alias, *name, inside of its anchor, &name)."),
 ]
 
@@ -163,7 +163,7 @@ def test_what_editors_write(encoding: str) -> None:
 def test_other_encodings_are_named_with_their_place() -> None:
     assert said("a: 1\nb: Größe\n".encode("latin-1")) == [
         "f.yaml:2:6: the file f.yaml cannot be read: the character here (0xf6) is not UTF-8. Save the file as UTF-8, "
-        "which every editor can: it is probably in an encoding of one country, such as Latin-1 or Windows-1252."
+        "which every editor can: it is probably in a regional encoding, such as Latin-1 or Windows-1252."
     ]
     (mistake,) = said("a: 1".encode("utf-16-be"))  # without a mark
     assert "the character U+0000 is not allowed. It looks like UTF-16 without its mark: save it as UTF-8." in mistake

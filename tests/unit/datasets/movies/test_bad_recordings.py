@@ -52,7 +52,7 @@ CASES = {
     ),
     "a key that is there twice": (
         lambda folder: append(folder, "data_key: retina-8"),
-        "the key 'data_key' is there twice, in lines 3 and ",
+        "the key 'data_key' occurs twice, in lines 3 and ",
     ),
     "a name that is a word of YAML": (
         lambda folder: replace(folder, "data_key: retina-7", "data_key: true"),
