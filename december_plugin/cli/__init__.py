@@ -32,17 +32,17 @@ your lab's nnfabrik and DataJoint tables, and shows how well the seeds agree.
 """
 EPILOG = """\
 the usual sequence:
-  december demo                         all of it on simulated recordings, in a few minutes
+  december demo                         the whole workflow on simulated recordings, in a few minutes
   december study A.pth B.pth --n-clusters 3-20   from trained models to a report, without a database
   december sweeps list                  the sweeps that come with december: the paper's, and small ones for a laptop
   december register sweep.yaml          write the entries of a sweep: data, models, trainers, seeds
-  december import models.yaml           models that were trained elsewhere, instead of your own sweep
+  december import models.yaml           add models that were trained elsewhere, instead of training your own
   december run sweep.yaml               register, train and cluster until nothing is left, and write the report
-  december types import labels.csv      known cell types, to compare the clusters with
+  december types import labels.csv      store known cell types, to compare the clusters with
   december worker                       train and cluster until nothing is left; start several at once
   december pool                         keep a worker running on each GPU, here or on a Slurm cluster
   december status                       what is done, running or failed, and why
-  december jobs show                    jobs one by one; the traceback and log of one; retry and ignore
+  december jobs show                    jobs one by one; the traceback and log of one; also: retry, ignore
   december forget sweep.yaml            remove from the plan what was never trained, such as a mistyped path
   december relocate OLD NEW             tell all workers where recordings have moved
   december ari                          the agreement between seeds, by method and number of clusters
@@ -52,9 +52,9 @@ the usual sequence:
   december bundle result.zip            models, clusters, numbers and report in one file, for others to import
   december health                       whether the workers of this machine are alive, for health checks
   december store clean                  find what killed workers left in the store; remove it on request
-  december clean                        old logs, pretrainings and rows of pools; removes them on request
-  december db backup december.tar.gz    the embedded database and its store in one file; `db restore` is the way back
-  december db stop                      stop the embedded database (with a lab's server there is none)
+  december clean                        find old logs, pretrainings and rows of pools; remove them on request
+  december db backup december.tar.gz    the embedded database and its store in one file; `db restore` reads it
+  december db stop                      stop the embedded database (not needed with a lab's server)
 
 `december COMMAND --help` has each command's options and examples. The database is your lab's if DataJoint is configured
 (dj_local_conf.json, ~/.datajoint_config.json, DJ_HOST, DJ_USER, DJ_PASS); otherwise december starts its own.
@@ -82,7 +82,7 @@ class CommandParser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, f"unknown: {value!r}. {suggestion}Allowed: {', '.join(choices)}.")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse; what is left over is an error of the command that it was given to, with its usage and a suggestion."""
+        """Parse; unknown arguments are an error of the command that got them, with its usage and a suggestion."""
         namespace, left = super().parse_known_args(args, namespace)
         if left:
             known = [option for action in self._actions for option in action.option_strings]

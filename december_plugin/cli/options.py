@@ -17,16 +17,15 @@ def add_lab_options(parser: argparse.ArgumentParser) -> None:
         "--nnfabrik",
         metavar="NAME",
         help="schema of your nnfabrik tables, or module:NAME, a Python module with Seed, Fabrikant, Model, Dataset, "
-        "Trainer and, if you have one, TrainedModel (default: tables of its own in december's schema)",
+        "Trainer and, if you have one, TrainedModel (default: december's own, in its schema)",
     )
 
 
 def open_lab_of(args: argparse.Namespace, *, create: bool = False, read_only: bool = False, **options: Any) -> Lab:
     """Open the tables that the options name.
 
-    Only with ``create`` are they made if they do not exist. ``read_only`` is for commands that need no store, so that
-    one that is away does not keep them from working; most of them change nothing, and an account with the reader's role
-    can run them (docs/security.md).
+    They are created only with ``create``. ``read_only`` is for commands that need no store, so that they work while it
+    is unavailable; most of them change nothing, and an account with the reader's role can run them (docs/security.md).
     """
     from december_plugin.schemas.lab import open_lab
 

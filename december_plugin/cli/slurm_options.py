@@ -1,4 +1,4 @@
-"""The options of ``december pool --slurm``, and what they ask of Slurm."""
+"""The options of ``december pool --slurm``, and what they request from Slurm."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ ONLY_SLURM = {
 
 
 def add_slurm_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--slurm`` and what is asked of Slurm; those left out are None."""
+    """Add ``--slurm`` and what is requested from Slurm; options that are left out are None."""
     group = parser.add_argument_group(
         "on a Slurm cluster",
-        "Submits an array whose tasks keep workers running on the GPUs that Slurm gives them. A task that is "
-        "preempted, or whose time is over, checkpoints, frees its jobs and goes back into the queue, until nothing is "
-        "left to do.",
+        "Submits an array whose tasks keep workers running on the GPUs that Slurm gives them.\nA task that is "
+        "preempted or reaches its time limit saves checkpoints, frees its jobs and returns\nto the queue, until "
+        "nothing is left to do.",
     )
     group.add_argument("--slurm", action="store_true", help="submit to Slurm instead of starting workers here")
     group.add_argument("--workers", type=int, metavar="N", help="tasks of the array")
@@ -77,7 +77,7 @@ def check_without_slurm(args: argparse.Namespace) -> None:
 
 
 def array_settings(args: argparse.Namespace) -> ArraySettings:
-    """Return what the options ask of Slurm.
+    """Return what the options request from Slurm.
 
     Raises
     ------

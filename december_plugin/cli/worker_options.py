@@ -18,7 +18,7 @@ def seconds(text: str) -> float:
             raise ValueError
         total = float(days or 0) * 86400 + sum(float(part) * 60**power for power, part in enumerate(reversed(parts)))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; give seconds or HH:MM:SS") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; give seconds or HH:MM:SS") from None
     if not 0 < total < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
     return total
@@ -42,7 +42,7 @@ def gigabytes(text: str) -> float:
     except ValueError:
         number = -1.0
     if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no amount of memory; give gigabytes, or 0 for none")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount of memory; give gigabytes, or 0 for none")
     return number
 
 
@@ -52,15 +52,14 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def add_work_options(parser: argparse.ArgumentParser, *, idle_exit: float | None = None) -> None:
-    """Add what holds for one worker and for a pool of them; ``idle_exit`` is the default of that option (s)."""
+    """Add the options that workers and pools share; ``idle_exit`` is the default of that option (s)."""
     group = parser.add_argument_group("how to work")
     group.add_argument(
         "--only",
         type=names,
         default=(),
         metavar="TABLES",
-        help="fill these tables only, e.g. TrainedModel,TestPerformance; gpu and cpu stand for those that use a GPU "
-        "and those that do not",
+        help="fill only these tables, e.g. TrainedModel,TestPerformance; gpu means all that use a GPU, cpu all others",
     )
     group.add_argument("--skip", type=names, default=(), metavar="TABLES", help="do not fill these tables")
     group.add_argument(
@@ -89,7 +88,7 @@ def add_work_options(parser: argparse.ArgumentParser, *, idle_exit: float | None
         type=seconds,
         default=idle_exit,
         metavar="SECONDS",
-        help="end after this time without anything to do" + (f" (default: {idle_exit:g})" if idle_exit else ""),
+        help="end after this long with nothing to do" + (f" (default: {idle_exit:g})" if idle_exit else ""),
     )
     group.add_argument(
         "--max-time",
@@ -108,10 +107,10 @@ def add_work_options(parser: argparse.ArgumentParser, *, idle_exit: float | None
         "--tensorboard",
         type=Path,
         metavar="FOLDER",
-        help="write the curves of every training into a folder in this one while it trains, for `tensorboard --logdir "
-        "FOLDER` (default: december.tensorboard in DataJoint's configuration, or none)",
+        help="write the curves of every training into a subfolder of this one while it trains, for `tensorboard "
+        "--logdir FOLDER` (default: december.tensorboard in DataJoint's configuration, or none)",
     )
-    group.add_argument("--retry", action="store_true", help="try jobs again that failed earlier")
+    group.add_argument("--retry", action="store_true", help="retry jobs that failed earlier")
     group.add_argument(
         "--allow-modules",
         type=names,

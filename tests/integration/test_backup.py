@@ -94,7 +94,7 @@ def fresh(december: December, tmp_path: Path) -> Iterator[Home]:
 
 def test_a_restored_database_has_the_rows_and_the_files(filled: Home, archive: Path, fresh: Home) -> None:
     printed = fresh.run("db", "restore", str(archive))
-    assert "Restored, and all of it is there: " in printed
+    assert "Restored completely: " in printed
     assert f"The database is in {fresh.server.data}; the next command starts it.\n" in printed
     assert not fresh.server.status().running
     assert sorted(path.name for path in fresh.folder.iterdir()) == ["server", "store"]
@@ -184,9 +184,9 @@ def test_what_is_no_backup(fresh: Home, archive: Path, tmp_path: Path, monkeypat
 
 def test_a_lab_s_own_server_is_its_administrator_s_business(fresh: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DJ_HOST", "db.lab.example")
-    for action, does in (("backup", "backs up"), ("restore", "restores")):
+    for action, does in (("backup", "backs it up"), ("restore", "restores it")):
         printed = fresh.run("db", action, "x", code=1)
-        assert f"name the database server db.lab.example:3306: its administrator {does} it, and docs/" in printed
+        assert f"name the database server db.lab.example:3306: its administrator {does} (see docs/" in printed
 
 
 def test_the_commands_of_the_page(filled: Home, tmp_path: Path) -> None:

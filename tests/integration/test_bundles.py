@@ -405,7 +405,7 @@ def test_a_dry_run_checks_and_writes_nothing(
 ) -> None:
     before = n_rows(target)
     assert cli.main(["import", str(small), "--dry-run", *options(target)]) == 0
-    assert "The bundle is whole. Nothing was written." in capsys.readouterr().out
+    assert "The bundle is complete. Nothing was written." in capsys.readouterr().out
     assert n_rows(target) == before
 
 

@@ -91,7 +91,7 @@ def test_settings_in_a_file(server: EmbeddedServer, file: str, tmp_path: Path, d
     assert done.returncode == 1
     assert done.stderr == (
         f"december: error: The DataJoint settings ({place}) name the database server 127.0.0.1:{own.port}: december "
-        "uses it and starts none of its own. Remove these settings to use the embedded database.\n"
+        "uses it and does not start its own. Remove these settings to use the embedded database.\n"
     )
     assert not (home / "server").exists()
 

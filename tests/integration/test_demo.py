@@ -79,7 +79,7 @@ def test_the_simulated_sweep_is_valid_and_plans_what_the_readme_says(tmp_path):
     [
         (["--recordings", "missing"], "missing"),
         (["--clusters", "31"], "--clusters 31 is more than the 30 neurons of the recordings."),
-        (["--pretrain-epochs", "4"], "--epochs 4 counts the 4 epochs of the pretraining, too, so that none is left"),
+        (["--pretrain-epochs", "4"], "--epochs 4 includes the 4 epochs of the pretraining, so none are left"),
         (["--workers", "0"], "--workers is 0; it must be at least 1."),
         (["--clusters", "1"], "--clusters is 1; it must be at least 2."),
     ],

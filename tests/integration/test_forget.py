@@ -46,9 +46,12 @@ def test_by_the_file_of_the_sweep(sweep: FakeSweep, tmp_path: Path, capsys: pyte
     words = ["forget", str(path), "--schema", sweep.schema]
     assert main(words) == 1
     out, error = capsys.readouterr()
-    assert error == "december: error: nobody is there to be asked. Add --yes to remove them. Nothing was removed.\n"
+    assert (
+        error
+        == "december: error: there is no terminal for the question. Add --yes to remove them. Nothing was removed.\n"
+    )
     shown = [
-        "2 trainings of these stay: they are trained.",
+        "Kept, because they are done: 2 trainings.",
         "4 trainings planned and never trained (1 failed, 1 running):",
         "  1 dataset   loaders d41d8cd9",
         "  1 model     model 9d0b9a86",
@@ -79,7 +82,7 @@ def test_by_the_path_of_a_recording_with_its_entries(
     words = ["forget", "--dataset", str(tmp_path / "rigth"), "--schema", schema]
     assert main([*words, "--yes"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "Removed 2 planned trainings; entries that nothing uses any more: 1 of Dataset."
+        "Removed 2 planned trainings; entries that are no longer used: 1 of Dataset."
     )
     (config,) = lab.nnfabrik.Dataset.fetch("dataset_config")
     assert config["where"] == [str(tmp_path / "right" / "static1")]
@@ -122,7 +125,8 @@ def test_by_the_names_of_jobs(sweep: FakeSweep, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.splitlines()[-1] == "Removed 2 planned trainings."
     assert seeds(sweep) == [1, 2, 3, 4]
     assert main(["forget", "--job", sweep.hash(0)[:10], *schema]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "Nothing is planned and untrained there. Nothing was removed."
+    nothing = "Nothing that matches is planned and untrained. Nothing was removed."
+    assert capsys.readouterr().out.splitlines()[-1] == nothing
     for job, message in (
         ("xyz", "'xyz' is not the name of a job: that is the beginning of its hash."),
         (

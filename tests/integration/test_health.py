@@ -139,8 +139,8 @@ def test_no_database_is_started_for_a_check(
     monkeypatch.setattr(lab_settings, "_applied", None)
     assert main(["health"]) == 1
     assert capsys.readouterr().err == (
-        "december: error: The embedded database is not running, so nobody can tell. If a pool works, it waits for the "
-        "database: `december db start`. Otherwise `december pool` starts both.\n"
+        "december: error: The embedded database is not running, so the state is unknown. If a pool is running, it "
+        "waits for the database: `december db start`. Otherwise `december pool` starts both.\n"
     )
     assert not (tmp_path / "home").exists()
 

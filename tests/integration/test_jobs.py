@@ -162,9 +162,7 @@ def test_one_that_is_poisoned_reserved_waits_or_is_done(sweep: FakeSweep, jobs: 
     assert "state poisoned (given up, because it kept killing its workers)" in poisoned
     assert "attempts 1 attempt, 1 of them ended with the death of the worker" in poisoned
     assert "last words ended by the signal SIGSEGV" in poisoned
-    assert "state reserved by a process that is no worker with a heartbeat" in " ".join(
-        jobs("show", sweep.hash(1)).split()
-    )
+    assert "state reserved by a process without a heartbeat" in " ".join(jobs("show", sweep.hash(1)).split())
     assert "state  waiting\n" in jobs("show", sweep.hash(2), "--table", "TrainedModel")
     assert "state  done\n" in jobs("show", sweep.hash(3), "--table", "TrainedModel")
 
@@ -206,7 +204,7 @@ def test_retry_by_name(sweep: FakeSweep, jobs: Any) -> None:
     sweep.fail(0, "ValueError: x")
     sweep.fail(1, "ValueError: x")
     name = sweep.hash(0)[:8]
-    assert jobs("retry", name) == f"TrainedModel: 1 job to be begun anew: {name}\n"
+    assert jobs("retry", name) == f"TrainedModel: 1 job will be started again: {name}\n"
     assert sweep.queue() == {sweep.hash(1): "error"}
     assert sweep.record(0)["job_state"] == "free"
     assert sweep.record(0)["n_starts"] == 1  # with the holder the lease's token: it never goes back
@@ -243,14 +241,14 @@ def test_retry_of_many(sweep: FakeSweep, jobs: Any, words: list[str], seeds: lis
     before = set(sweep.queue())
     text = jobs("retry", *words)
     assert before - set(sweep.queue()) == {sweep.hash(seed - 1) for seed in seeds}
-    assert ("There is nothing to give back." in text) == (not seeds)
+    assert ("There is nothing to start again." in text) == (not seeds)
 
 
 def test_retry_in_batches(sweep: FakeSweep, jobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_actions, "BATCH", 2)
     for number in range(5):
         sweep.fail(number, "ValueError: x")
-    assert "TrainedModel: 5 jobs to be begun anew: " in jobs("retry", "--all")
+    assert "TrainedModel: 5 jobs will be started again: " in jobs("retry", "--all")
     assert sweep.queue() == {}
 
 
@@ -258,7 +256,8 @@ def test_retry_needs_a_choice(jobs: Any) -> None:
     assert "which jobs? Give their names, or --all, --failed, --poisoned, --ignored, --table NAME" in jobs(
         "retry", code=1
     )
-    assert "both jobs by name (1a2b) and --all are given. Give one of them." in jobs("retry", "1a2b", "--all", code=1)
+    said = jobs("retry", "1a2b", "--all", code=1)
+    assert "both names of jobs (1a2b) and --all are given. Give only one of the two." in said
 
 
 @pytest.mark.usefixtures("started_long_ago")
@@ -271,7 +270,7 @@ def test_a_live_worker_keeps_its_job(sweep: FakeSweep, jobs: Any) -> None:
             f"TrainedModel {sweep.hash(0)[:8]} is computed by the worker {worker[:8]} on gpu3, which is alive" in text
         )
         assert "stop that worker first" in text
-    assert jobs("retry", "--stale", "0.1") == "There is nothing to give back.\n"
+    assert jobs("retry", "--stale", "0.1") == "There is nothing to start again.\n"
     assert sweep.leases.is_held(sweep.connection, lease)
     assert sweep.queue() == {sweep.hash(0): "reserved"}
 
@@ -305,8 +304,8 @@ def test_reservations_without_a_worker(sweep: FakeSweep, jobs: Any) -> None:
     assert "is reserved since 2.0 h by process " in text
     assert "a plain populate(). If that process is gone, add --stale" in text
     assert "since 2.0 h, less than --stale 24 h" in jobs("retry", old, "--stale", code=1)
-    assert jobs("retry", "--stale") == "There is nothing to give back.\n"
-    assert jobs("retry", "--stale", "1:00:00") == f"TrainedModel: 1 job to be begun anew: {old[:8]}\n"
+    assert jobs("retry", "--stale") == "There is nothing to start again.\n"
+    assert jobs("retry", "--stale", "1:00:00") == f"TrainedModel: 1 job will be started again: {old[:8]}\n"
     assert sweep.queue() == {young: "reserved"}
     jobs("retry", young, "--stale", "300")
     assert sweep.queue() == {}

@@ -273,8 +273,8 @@ def test_options_of_another_action_are_refused(capsys):
         assert main(words) == 1
         assert message in capsys.readouterr().err
     for words, message in (
-        (["pool", "--gpus", "0,x"], "'x' is no number of a GPU, and no UUID. Give numbers such as 0,2, UUIDs"),
-        (["pool", "--gpus", ","], "it is empty. Give numbers such as 0,2, or all"),
+        (["pool", "--gpus", "0,x"], "'x' is neither the number of a GPU nor a UUID. Give numbers such as 0,2, UUIDs"),
+        (["pool", "--gpus", ","], "the list is empty. Give numbers such as 0,2, or all"),
         (["pool", "--cpu", "-1"], "'-1' is not a whole number of at least 0"),
     ):
         assert main(words) == 2

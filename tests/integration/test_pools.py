@@ -80,7 +80,7 @@ def test_a_pool_of_this_host_whose_supervisor_is_gone_is_closed_at_once(tables):
     (pool,) = tables.records.pools()
     assert pool.supervisor_is_gone
     assert [worker.activity for worker in pool.workers] == ["no sign of life for 5 min 0 s", "ended: SIGTERM"]
-    assert "its supervisor is gone, `december pool stop` ends what is left" in tables.run("pool", "status")
+    assert "its supervisor is gone; `december pool stop` ends what is left" in tables.run("pool", "status")
     said = tables.run("pool", "stop")
     assert f"pool {pool_id[:8]} is closed: its supervisor was gone, and no worker is left" in said
     assert tables.ended() == {pool_id}

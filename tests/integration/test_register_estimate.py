@@ -52,11 +52,11 @@ def test_counts_and_hours(sweep: FakeSweep, tmp_path: Path, capsys: pytest.Captu
         "  new                    8",
         "  planned already        2",
         "  trained already        4",
-        "To train 10: about 8 min on the processor, with one worker; 8 min if none stops early. It rests on",
+        "To train 10: about 8 min on the processor, with one worker; 8 min if none stops early. Based on",
         "  2 finished with the same dataset, model and trainer, for 3 of them: 45 s each on average.",
         "  2 finished with the same dataset and model, for 7 of them: 45 s each on average, by time per epoch.",
-        "  No training of a GPU is among them: on one it takes less.",
-        "Trainings that take over a shared pretraining are counted with the time that they really took.",
+        "  None of these ran on a GPU, which would be faster.",
+        "Trainings that reused a shared pretraining count with the time that they really took.",
         "After the trainings, with one worker: evaluations are not estimated yet (28 jobs).",
     ]
     assert before == {name: len(getattr(sweep.tables, name)()) for name in before}
@@ -120,7 +120,7 @@ def test_no_server_is_started_for_it(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "december_plugin.cli", "register", "sweep.yaml", "--dry-run"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == (
-        "How many of them are planned or trained already, and how long they take, is not known: no database is "
+        "How many of them are already planned or trained, and how long they take, is unknown: no database is "
         "configured, and december's own is not running (`december db start`)."
     )
     assert not home.exists()

@@ -190,7 +190,7 @@ def test_the_comment_of_an_earlier_entry(empty_lab: Any, tmp_path: Path, capsys:
     assert main(["register", str(path), "--schema", lab.tables.schema.database]) == 0
     assert (
         "Note: 2 new entries have the same Trainer comment as an earlier one, 'DECEMber', and differ in n_moved (6; "
-        "earlier 4). Give them another comment to have names of their own in tables and figures."
+        "earlier 4). Give them another comment so that tables and figures name them differently."
     ) in capsys.readouterr().out.splitlines()
 
 

@@ -89,7 +89,7 @@ def test_a_folder_that_moved_is_not_trained_anew(
     ]
     assert not len(moved.tables.Relocation())
     assert run(moved, "relocate", old, new) == 0
-    assert f"{old} leads to {new} from now on, for every worker." in capsys.readouterr().out.splitlines()
+    assert f"Every worker now reads {old} from {new}." in capsys.readouterr().out.splitlines()
     populate(moved, "seed = 2")
     after = moved.tables.TrainedModel.fetch(as_dict=True, order_by="seed")
     assert [row["seed"] for row in after] == [1, 2]
@@ -100,7 +100,7 @@ def test_a_folder_that_moved_is_not_trained_anew(
     loaders, _ = moved.tables.TrainedModel().load_model({"seed": 1})
     assert list(loaders["test"]) == ["static1"]
     assert run(moved, "relocate", "--list") == 0
-    assert capsys.readouterr().out.startswith(f"{old} leads to {new} since ")
+    assert capsys.readouterr().out.startswith(f"{old} is read from {new} since ")
 
 
 def test_the_file_of_the_sweep_may_have_the_new_paths(
@@ -137,7 +137,7 @@ def test_it_can_be_taken_back_and_moved_further(moved: Lab, tmp_path: Path, caps
     shutil.move(third, old)
     capsys.readouterr()
     assert run(moved, "relocate", third, old) == 0
-    assert f"{old} is itself again." in capsys.readouterr().out.splitlines()
+    assert f"{old} is no longer relocated." in capsys.readouterr().out.splitlines()
     assert relocations.paths() == {}
 
 

@@ -56,7 +56,7 @@ def test_from_a_sweep_to_its_report(pool: PoolLab) -> None:
     assert pool.ended(process) == 130, pool.output
     assert "[1/3] register" in pool.output
     assert "TrainingPlan      2 new     0 there already" in pool.output
-    assert pool.output.rstrip().endswith("Stopped before the report. The same command goes on from here.")
+    assert pool.output.rstrip().endswith("Stopped before the report. Run the same command again to continue.")
     assert not (pool.folder / "types.html").exists()
     # The same command again: nothing is new, the training goes on, and the report is written.
     pool.capsys.readouterr()
@@ -65,7 +65,7 @@ def test_from_a_sweep_to_its_report(pool: PoolLab) -> None:
     assert "TrainingPlan      0 new     2 there already" in said.out
     assert "went on after epoch" in said.err
     assert f"Written: {pool.folder / 'types.html'}" in said.out
-    assert "Not in it, because it is not done yet" not in said.out
+    assert "Not in the report, because not done yet" not in said.out
     assert "<html" in (pool.folder / "types.html").read_text()[:200]
 
 

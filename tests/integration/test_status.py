@@ -211,7 +211,7 @@ def test_throughput_and_the_time_left(sweep: FakeSweep, status: Any) -> None:
     assert throughput["seconds_left"] == pytest.approx(6 * 600 / 2, abs=5)
     text = status()
     assert "2 jobs done in the last hour, 3 in the last day" in text
-    assert "about 30 min left for what can be begun now, until " in text
+    assert "about 30 min left for what can start now, until " in text
 
 
 def test_no_estimate_without_a_finished_training(sweep: FakeSweep, status: Any) -> None:
@@ -234,7 +234,7 @@ def test_jobs_of_a_kind_that_has_not_run_yet_are_not_counted_as_nothing(sweep: F
     assert throughput.seconds_left == pytest.approx(4 * 600, abs=5)
     assert (throughput.last_day, throughput.last_hour) == ({}, {})
     assert (
-        "about 40 min left for what can be begun now and has run before, with 1 worker; not estimated yet: "
+        "about 40 min left for what can start now and has run before, with 1 worker; not estimated yet: "
         "2 training summaries, 2 tests of models\n"
     ) in status()
 
@@ -372,7 +372,7 @@ def test_live_survives_an_outage(sweep: FakeSweep, status: Any, monkeypatch: pyt
     monkeypatch.setattr(overview_module, "read_overview", read)
     monkeypatch.setattr("december_plugin.cli.commands.status.time.sleep", lambda seconds: None)
     text = status("--watch")
-    assert "The numbers are old: The connection to the database server" in text
+    assert "These numbers are out of date: The connection to the database server" in text
     assert text.count("6 trainings planned") == 2
 
 

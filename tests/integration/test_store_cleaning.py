@@ -421,7 +421,7 @@ def test_user_who_may_not_delete_rows(
     monkeypatch.setattr(ExternalRows, "delete", refused)
     result = command("clean", "--delete")
     assert result.returncode == 3
-    assert "Not all could be removed: User 'w'@'gpu1' may not" in result.stdout
+    assert "Not everything could be removed: User 'w'@'gpu1' may not" in result.stdout
     assert before - stored.files() <= {orphan}
 
 

@@ -14,7 +14,7 @@ A command ``december NAME`` is a module ``december_plugin.cli.commands.NAME`` wi
 leaves interrupts, server errors and bugs to :func:`december_plugin.cli.main`. ``december --help`` imports every
 command's module: these import nothing heavy (torch, datajoint, pandas, matplotlib) at module level, but in `run`.
 Modules whose names begin with an underscore are not commands; one that ends with an underscore is a command whose name
-is a word of Python.
+is a keyword of Python.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import keyword
 import pkgutil
 from typing import Any, Protocol, TypeAlias, cast
 
-# The order of the overview: as they are used. Commands that are not named here follow.
+# The order of the overview is that of their use. Commands that are not named here follow.
 ORDER = (
     "demo",
     "study",
@@ -63,7 +63,7 @@ class Command(Protocol):
         """Add the command's parser to the parsers of ``december``."""
 
     def run(self, args: argparse.Namespace) -> int:
-        """Carry the command out and return its exit code."""
+        """Run the command and return its exit code."""
 
 
 def names() -> list[str]:

@@ -31,7 +31,7 @@ EPILOG = """\
 examples:
   december ari
   december ari --types planted            compare with the known types of this name
-  december ari --performance              and how well the models predict, compared with what noise allows
+  december ari --performance              also how well the models predict, compared with the noise ceiling
   december ari --csv agreement.csv        every column, with the keys, for your own analysis
   december ari --measure v_measure        another measure of agreement
 """
@@ -40,7 +40,7 @@ examples:
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``december ari``."""
     parser = subparsers.add_parser(
-        "ari", help="the agreement between seeds, by method and K", description=DESCRIPTION, epilog=EPILOG
+        "ari", help="print the agreement between seeds, by method and K", description=DESCRIPTION, epilog=EPILOG
     )
     parser.add_argument("--types", metavar="NAME", help="known types to compare with (default: the only ones)")
     parser.add_argument("--measure", default="adjusted_rand_index", metavar="NAME", help="default: adjusted_rand_index")
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         title = f"{names['dataset'][key[:2]]}, {names['model'][key[2:]]}: dataset {key[1][:8]}, model {key[3][:8]}"
         print(text(title).plain, end="\n\n")
         for line, is_best in agreement_lines(group, types_name=types_name, measure=args.measure):
-            # Comments may hold what a terminal would obey.
+            # Comments may contain control sequences of terminals.
             shown = text(line, "bold" if is_best else "dim" if set(line) == {"-"} else "")
             console.print(shown, soft_wrap=True) if console.is_terminal else print(shown.plain)
         of_group = {"dataset_hash": key[1], "model_hash": key[3]}

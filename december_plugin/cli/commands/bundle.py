@@ -17,7 +17,7 @@ reads it in Python without a database.
 
 The file is a ZIP archive of Parquet, NumPy, safetensors and JSON files with a checksum of each. It contains no code and
 no pickles. The settings of datasets are included, with the paths of recordings; the recordings are not.
-docs/sharing-results.md says more.
+See docs/sharing-results.md.
 """
 EPILOG = """\
 examples:
@@ -31,12 +31,12 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add ``december bundle``."""
     parser = subparsers.add_parser(
         "bundle",
-        help="a result in one file, for a supplement or another machine",
+        help="write a result into one file, for a supplement or another machine",
         description=DESCRIPTION,
         epilog=EPILOG,
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="where to, e.g. result.zip")
-    parser.add_argument("--force", action="store_true", help="replace the file if it is there")
+    parser.add_argument("file", type=Path, metavar="FILE", help="file to write, e.g. result.zip")
+    parser.add_argument("--force", action="store_true", help="replace the file if it exists")
     add_selection_options(parser, clusters="only this number of clusters")
     parser.add_argument("--trainer", default="", metavar="HASH", help="only trainers whose hash begins like this")
     parser.add_argument("--method", nargs="+", default=[], metavar="NAME", help="only clusterings of these methods")
@@ -74,14 +74,14 @@ def run(args: argparse.Namespace) -> int:
         log=say,
     )
     if not args.no_report and not can_have_report(settings, restriction):
-        print("Without the report, which covers all configurations of a dataset and model, and not some of them.")
+        print("The report is left out, because it covers all configurations of a dataset and model, not only some.")
     print(f"{counts['configurations']:,} configurations of {counts['trained models']:,} trained models")
     print(f"Written: {args.file} ({counts['bytes'] / 1e6:.1f} MB)")
     return 0
 
 
 def _restriction(args: argparse.Namespace) -> object:
-    """Return the restriction of assignments that the options ask for; True where they ask for none."""
+    """Return the restriction of assignments that the options ask for; True if they ask for none."""
     import datajoint as dj
 
     from december_plugin.clustering.methods import METHODS

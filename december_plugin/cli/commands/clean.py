@@ -22,16 +22,16 @@ DAY = 86400.0
 WHAT = ("logs", "pretrainings", "pools")
 
 DESCRIPTION = """\
-Lists, and on request removes, what is not needed for ever: logs of jobs and workers and shared pretrainings of this
+Lists, and on request removes, what need not be kept forever: logs of jobs and workers and shared pretrainings of this
 machine, and the rows of pools and workers that ended long ago and of jobs done long ago. Results, failures and whatever
-belongs to a running pool are kept. For a rotation, run it from cron with --delete.
+belongs to a running pool are kept. To clean up regularly, run it from cron with --delete.
 """
 EPILOG = """\
 examples:
   december clean                                     what is older than 30 days; removes nothing
   december clean --delete                            removes it
   december clean --only pretrainings --older-than 7 --delete
-  december store clean                               for what killed workers have left in the store
+  december store clean                               for what killed workers left in the store
 
 Rows are removed only with the admin's account (docs/security.md). Estimates of future jobs are based on jobs that are
 done, so keep some of them.
@@ -57,7 +57,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """List what is old, and remove it if that was asked for."""
+    """List what is old, and remove it on request."""
     from december_plugin.pool.old_files import LOGS, POOLS, PRETRAININGS, old_files
 
     if not MIN_DAYS <= args.older_than <= MAX_DAYS:
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _rows(args: argparse.Namespace, seconds: float) -> tuple[dict[str, int] | None, list[str]]:
-    """Return how many rows there are, or were removed; None, and why, if the database cannot be asked."""
+    """Return how many rows there are, or were removed; None, and why, if the database cannot be reached."""
     from december_plugin.database.errors import readable_errors
     from december_plugin.pool.jobs.records import PoolRecords
     from december_plugin.pool.transactions import transaction
@@ -142,7 +142,7 @@ def _print(
     else:
         print(f"\nNothing is older than {args.older_than:g} days.")
     for problem in problems:
-        print(f"Not all could be done: {problem}")
+        print(f"Not everything could be removed: {problem}")
 
 
 def _top(path: Path, kind: str) -> str:

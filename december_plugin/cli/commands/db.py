@@ -29,13 +29,13 @@ Starts, stops and shows the embedded database, your own MariaDB.
 december starts it automatically when it is needed, so `december db start` is rarely necessary. Data, password and
 models are kept between runs, in the folder that `december db status` names (set DECEMBER_HOME to choose another). If
 your lab's DataJoint settings are present (dj_local_conf.json, ~/.datajoint_config.json, DJ_HOST, DJ_USER, DJ_PASS),
-december uses the lab's server and starts none.
+december uses the lab's server and does not start its own.
 """
 EPILOG = """\
 examples:
-  december db status    says which server is used, and where everything is
+  december db status    which server is used, and where everything is
   december db stop      stops the embedded server; nothing is left running
-  december db backup /backup/december.tar.gz     database and store in one file, read back; or a folder: no ending
+  december db backup /backup/december.tar.gz     database and store in one file, or, without such an ending, a folder
   DECEMBER_HOME=/new december db restore /backup/december.tar.gz
   december db migrate --dry-run                  after an upgrade: what changes in the tables
 
@@ -50,23 +50,23 @@ def add_parser(subparsers: Subparsers) -> None:
         "db", help="start, stop or show the embedded database", description=DESCRIPTION, epilog=EPILOG
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    actions.add_parser("start", help="start it; nothing happens if it runs")
+    actions.add_parser("start", help="start it, unless it is running")
     stop = actions.add_parser("stop", help="shut it down; the data are kept")
     stop.add_argument(
-        "--force", action="store_true", help="also while workers are alive; they wait until it runs again"
+        "--force", action="store_true", help="stop it even while workers are alive; they wait until it runs again"
     )
     actions.add_parser("status", help="say which server is used, whether it runs, and where everything is")
     backup = actions.add_parser("backup", help="copy the embedded database and its store into a file or folder")
-    backup.add_argument("path", metavar="FILE|FOLDER", help="a name that ends in .tar, .tar.gz or .tgz, or a folder's")
-    restore = actions.add_parser("restore", help="put a backup where there is no database yet")
-    restore.add_argument("path", metavar="FILE|FOLDER", help="what `december db backup` has written")
-    migrate = actions.add_parser("migrate", help="bring the tables of an earlier version up to date; lab's server too")
+    backup.add_argument("path", metavar="FILE|FOLDER", help="a file that ends in .tar, .tar.gz or .tgz, or a folder")
+    restore = actions.add_parser("restore", help="restore a backup where there is no database yet")
+    restore.add_argument("path", metavar="FILE|FOLDER", help="what `december db backup` wrote")
+    migrate = actions.add_parser("migrate", help="update the tables of an earlier version, also on a lab's server")
     migrate.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     add_lab_options(migrate)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry out one action."""
+    """Run one action."""
     if args.action in ("backup", "restore"):
         return {"backup": _backup, "restore": _restore}[args.action](Path(args.path).expanduser())
     if args.action == "migrate":
@@ -84,7 +84,7 @@ def _start() -> int:
     if lab is not None:
         raise ServerError(
             f"The DataJoint settings ({lab.source}) name the database server {lab.address}: december uses it and "
-            "starts none of its own. Remove these settings to use the embedded database."
+            "does not start its own. Remove these settings to use the embedded database."
         )
     server = EmbeddedServer()
     started = server.start()
@@ -110,12 +110,12 @@ def _backup(target: Path) -> int:
     from december_plugin.database.embedded import EmbeddedServer
     from december_plugin.pool.worker.spool import Spool
 
-    _refuse_lab("backs up")
+    _refuse_lab("backs it up")
     manifest = back_up(target, EmbeddedServer())
     print(f"Backed up and read back: {_in_words(manifest)}, in {target}.")
     print(f"The database was stopped for {manifest.seconds_stopped:.0f} s.")
     if waiting := Spool().waiting():
-        print(f"Not in it: {len(waiting)} finished results in {Spool().folder}, which a worker has still to store.")
+        print(f"Not in it: {len(waiting)} finished results in {Spool().folder}, which a worker has yet to store.")
     return _print_missing(manifest)
 
 
@@ -123,10 +123,10 @@ def _restore(source: Path) -> int:
     from december_plugin.database.backup import restore
     from december_plugin.database.embedded import EmbeddedServer
 
-    _refuse_lab("restores")
+    _refuse_lab("restores it")
     server = EmbeddedServer()
     manifest = restore(source, server)
-    print(f"Restored, and all of it is there: {_in_words(manifest)}, of {manifest.made} UTC.")
+    print(f"Restored completely: {_in_words(manifest)}, of {manifest.made} UTC.")
     print(f"The database is in {server.data}; the next command starts it.")
     return _print_missing(manifest)
 
@@ -171,7 +171,7 @@ def _refuse_lab(what: str) -> None:
     if lab is not None:
         raise ServerError(
             f"The DataJoint settings ({lab.source}) name the database server {lab.address}: its administrator {what} "
-            "it, and docs/operations.md says how. This command is for the embedded database."
+            "(see docs/operations.md). This command is for the embedded database."
         )
 
 
@@ -191,7 +191,7 @@ def _print_missing(manifest: Manifest) -> int:
 
 
 def _living_workers(server: EmbeddedServer) -> list[str]:
-    """Describe the workers that are alive; none if the server does not answer: then it may be stopped."""
+    """Describe the workers that are alive; none if the server does not answer, which then may be stopped."""
     from december_plugin.database.errors import readable_errors
     from december_plugin.importing.datajoint import quiet_datajoint
     from december_plugin.pool.status.living_workers import living_workers
@@ -236,7 +236,7 @@ def _status() -> int:
     print(f"settings   {lab.source}")
     own = EmbeddedServer().status()
     if own.running:
-        print(f"embedded   running beside it, process {own.pid}; `december db stop` ends it")
+        print(f"embedded   also running, process {own.pid}; `december db stop` ends it")
     connection = connect().connection
     version = connection.query("SELECT VERSION()").fetchone()[0]
     print(f"state      can be used (version {version})")
@@ -260,7 +260,7 @@ def _print_embedded(server: EmbeddedServer) -> int:
 
 
 def _sizes(status: ServerStatus) -> str:
-    """Return how much room what is in december's folder takes, and how much is left."""
+    """Return how much space the parts of december's folder take, and how much is free."""
     parts = {"data": status.data, "store": status.home / "store", "logs": status.home / "logs"}
     words = ", ".join(f"{name} {format_size(_folder_size(folder))}" for name, folder in parts.items())
     free = f"; {format_size(shutil.disk_usage(status.home).free)} free" if status.home.is_dir() else ""
@@ -274,6 +274,6 @@ def _folder_size(folder: Path) -> int:
         for name in names:
             try:
                 total += Path(place, name).lstat().st_size
-            except OSError:  # removed meanwhile
+            except OSError:  # removed in the meantime
                 continue
     return total

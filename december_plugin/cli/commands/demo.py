@@ -1,4 +1,4 @@
-"""``december demo``: the whole main job in a few minutes."""
+"""``december demo``: the whole workflow in a few minutes."""
 
 from __future__ import annotations
 
@@ -41,16 +41,18 @@ examples:
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``december demo``."""
     parser = subparsers.add_parser(
-        "demo", help="the whole workflow in a few minutes", description=DESCRIPTION, epilog=EPILOG
+        "demo", help="run the whole workflow in a few minutes", description=DESCRIPTION, epilog=EPILOG
     )
-    parser.add_argument("--folder", type=Path, default=Path("december-demo"), help="for files (default: %(default)s)")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("december-demo"), help="where to write (default: %(default)s)"
+    )
     parser.add_argument(
         "--recordings",
         type=Path,
         nargs="+",
         default=[],
         metavar="FOLDER",
-        help="your own (SENSORIUM 2022 layout)",
+        help="your own recordings, in the SENSORIUM 2022 layout",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="SEED", help="default: 1 2 3")
     parser.add_argument(
@@ -125,15 +127,15 @@ def _say(step: int, what: str, text: str) -> None:
 
 
 def _check_epochs(args: argparse.Namespace) -> None:
-    """Raise a SettingsError that names the options: the sweep would name its own settings, which nobody wrote."""
+    """Raise a SettingsError that names the options: the sweep would name settings that the user did not write."""
     from december_plugin.errors import SettingsError
     from december_plugin.validation.checks import check_integer
 
     check_integer("--pretrain-epochs", args.pretrain_epochs, minimum=1)
     if check_integer("--epochs", args.epochs, minimum=1) <= args.pretrain_epochs:
         raise SettingsError(
-            f"--epochs {args.epochs} counts the {args.pretrain_epochs} epochs of the pretraining, too, so that none is "
-            f"left for DECEMber. Give more than {args.pretrain_epochs}, or fewer --pretrain-epochs."
+            f"--epochs {args.epochs} includes the {args.pretrain_epochs} epochs of the pretraining, so none are left "
+            f"for DECEMber. Give more than {args.pretrain_epochs}, or fewer --pretrain-epochs."
         )
 
 
@@ -154,7 +156,7 @@ def _register(schema: str, sweep: Any) -> tuple[Lab, RegistrationResult]:
     from december_plugin.schemas.lab import open_lab
     from december_plugin.sweeps.register import register
 
-    # Also where the settings name the lab's nnfabrik tables: a demonstration writes nothing there.
+    # Even if the settings name the lab's nnfabrik tables: a demonstration writes nothing there.
     lab = open_lab(schema=schema, nnfabrik=schema, create=True)
     written = register(sweep, nnfabrik=lab.nnfabrik, tables=lab.tables, add_fabrikant=lab.is_embedded)
     return lab, written
@@ -177,7 +179,7 @@ def _train(lab: Lab, settings: DemoSettings, recordings: tuple[Path, ...], plan:
         def show(trained: int, planned: int, assigned: int) -> None:
             bar.update(trained - bar.n)
             bar.set_postfix(assignments=assigned)
-            # Not every change on its own line: a log is to be read.
+            # Not a line for every change, so that a log stays readable.
             step = (trained // 6, assigned // 50)
             if not is_terminal and step != last:
                 print(f"      {trained} of {planned} models trained, {assigned} cluster assignments", flush=True)
@@ -190,14 +192,14 @@ def _train(lab: Lab, settings: DemoSettings, recordings: tuple[Path, ...], plan:
 def _numbers(
     lab: Lab, settings: DemoSettings, written: RegistrationResult, types_name: str | None
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Return the agreement of this demonstration's configurations, with labels, the same beside the null, and nulls."""
+    """Return the agreement of this demonstration's configurations, with labels; that next to the null; and nulls."""
     import datajoint as dj
 
     from december_plugin.results.agreement import agreement_table
     from december_plugin.results.agreement_text import with_null
     from december_plugin.results.nulls import null_table
 
-    # What else is in these tables, from other runs with other settings, is not of this demonstration.
+    # The tables may also contain results of other runs with other settings.
     clusterings = [*written.clusterings, *(lab.tables.Clustering & "method = 'december'").fetch("KEY")]
     restriction = dj.AndList([written.plan, clusterings])
     table = agreement_table(lab.tables, restriction, types_name=types_name)
@@ -208,7 +210,7 @@ def _numbers(
 
 
 def _print_agreement(lab: Lab, beside_null: pd.DataFrame, types_name: str | None) -> None:
-    """Print the agreement of the methods that have a null beside it, by dataset."""
+    """Print the agreement of the methods that have a null next to it, by dataset."""
     from december_plugin.demo.demonstration import WITH_NULL
     from december_plugin.results.agreement_text import agreement_text
     from december_plugin.results.labels import names_of
@@ -256,11 +258,11 @@ def _say_what_next(schema: str, sweep_path: Path, report: Path) -> None:
     option = f"--schema {shlex.quote(schema)}"
     if os.environ.get("DECEMBER_NNFABRIK") or dj.config.get("december.nnfabrik"):
         option += f" --nnfabrik {shlex.quote(schema)}"
-    # In a virtual environment that is not active the command needs its path.
+    # In a virtual environment that is not active, the command needs its path.
     december = "december" if shutil.which("december") else shlex.quote(os.path.relpath(sys.argv[0]))
     commands = {
         f"{december} ari {option}": "all methods, with --csv and other measures",
-        f"{december} report {option}": "the page again, with other clusters or known types",
+        f"{december} report {option}": "writes the page again, with other clusters or known types",
         f"{december} status {option}": "what is in the tables",
         f"{december} register {shlex.quote(str(sweep_path))} {option}": "after adding a seed or a K to this file",
         f"{december} worker {option}": "computes only what is new",

@@ -11,7 +11,7 @@ from december_plugin.cli.options import add_lab_options, open_lab_of
 
 DESCRIPTION = """\
 Writes the numbers of `december report`, and those behind them neuron by neuron, as CSV and Parquet files: agreement,
-null, criteria for the number of clusters, consensus and assignment of every neuron, test correlations, trainings; with
+null, criteria for the number of clusters, consensus and assignment of every neuron, test correlations, trainings; and
 a README.txt that explains every column and its unit, and provenance.json. A read-only account can do this; the store is
 needed only with --anndata.
 """
@@ -27,7 +27,7 @@ examples:
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``december export``."""
     parser = subparsers.add_parser(
-        "export", help="the numbers of the report as CSV and Parquet", description=DESCRIPTION, epilog=EPILOG
+        "export", help="write the numbers of the report as CSV and Parquet", description=DESCRIPTION, epilog=EPILOG
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to write; created if it does not exist")
     parser.add_argument("--format", choices=("csv", "parquet", "both"), default="both", help="default: both")

@@ -23,7 +23,7 @@ examples:
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``december figures``."""
     parser = subparsers.add_parser(
-        "figures", help="every figure that the tables allow", description=DESCRIPTION, epilog=EPILOG
+        "figures", help="draw every figure that the tables allow", description=DESCRIPTION, epilog=EPILOG
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to write; created if it does not exist")
     parser.add_argument("--types", metavar="NAME", help="known types to compare with (default: the only ones)")
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """Draw the figures."""
     lab = open_lab_of(args, read_only=args.no_tsne)
     from december_plugin.results.figures import (
-        draw_all,  # takes seconds: after the mistakes that are told at once
+        draw_all,  # takes seconds to import, so quick checks come first
     )
 
     left_out = []

@@ -1,4 +1,4 @@
-"""``december forget``: takes trainings out of the plan that were never trained."""
+"""``december forget``: removes trainings from the plan that were never done."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ REFUSED = 1
 MOST = 5  # entries that are shown by name
 
 DESCRIPTION = """\
-Removes from the plan what was never trained: by the file of its sweep, by the path of a recording (for example, a
-mistyped one), or by the names of its jobs. Trainings that meet all conditions are shown, and removed after you confirm.
+Removes trainings that were never done from the plan: those of a sweep's file, of a recording's path (for example, a
+mistyped one), or of named jobs. Trainings that meet all conditions are shown, and removed after you confirm.
 
 Trained models and everything computed from them are always kept. With a planned training, its failure and its records
-are removed, and so are the entries of datasets, models and trainers that are no longer used, if december's nnfabrik
-tables are its own. What a living worker is training at the moment is kept.
+are removed, and so are the entries of datasets, models and trainers that are no longer used, if december has its own
+nnfabrik tables. What a living worker is training at the moment is kept.
 """
 EPILOG = """\
 examples:
-  december forget sweep.yaml                        what this file has planned and has not been trained
+  december forget sweep.yaml                        what this file planned and no worker has trained
   december forget --dataset recordings/static3-4    what was planned for this recording
   december forget --job 1a2b3c4d --job 5e6f7a8b     trainings by the names of their jobs
   december forget sweep.yaml --yes                  without asking
 
-exit codes: 0, or 1 if something had to stay because a worker has it
+exit codes: 0, or 1 if something was kept because a worker is training it
 """
 
 
@@ -43,17 +43,17 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "forget", help="remove trainings from the plan", description=DESCRIPTION, epilog=EPILOG
     )
-    parser.add_argument("sweep", nargs="?", metavar="SWEEP", help="what this file, or shipped sweep, has planned")
+    parser.add_argument("sweep", nargs="?", metavar="SWEEP", help="what this file, or shipped sweep, planned")
     parser.add_argument(
         "--dataset", action="append", default=[], metavar="PATH", help="what uses a recording at or below this path"
     )
     parser.add_argument("--job", action="append", default=[], metavar="JOB", help="the training with this job")
-    parser.add_argument("--yes", action="store_true", help="remove without a question")
+    parser.add_argument("--yes", action="store_true", help="remove without asking")
     add_lab_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show what is to go, ask, and remove it."""
+    """Show what would be removed, ask, and remove it."""
     from december_plugin.sweeps.forget import Planned
 
     sweep = _sweep_of(args)
@@ -61,9 +61,9 @@ def run(args: argparse.Namespace) -> int:
     planned = Planned(nnfabrik=lab.nnfabrik, tables=lab.tables)
     found = planned.select(sweep=sweep, paths=args.dataset, jobs=args.job)
     if found.trained:
-        print(f"{numbered(found.trained, 'training')} of these stay: they are trained.")
+        print(f"Kept, because they are done: {numbered(found.trained, 'training')}.")
     if not found.untrained:
-        print("Nothing is planned and untrained there. Nothing was removed.")
+        print("Nothing that matches is planned and untrained. Nothing was removed.")
         return 0
     print("\n".join(_lines(found, lab)))
     if not args.yes and not _agreed():
@@ -111,14 +111,14 @@ def _names(lab: Lab, kind: str, keys: set[tuple[str, str]]) -> str:
 
 def _agreed() -> bool:
     if sys.stdin is None or not sys.stdin.isatty():
-        raise SettingsError("nobody is there to be asked. Add --yes to remove them. Nothing was removed.")
+        raise SettingsError("there is no terminal for the question. Add --yes to remove them. Nothing was removed.")
     return input("Remove them from the plan? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _forget(planned: Planned, found: Forgettable) -> int:
     done = planned.forget(found.untrained)
     entries = ", ".join(f"{count} of {table}" for table, count in done.entries.items())
-    removed = f"; entries that nothing uses any more: {entries}" if entries else ""
+    removed = f"; entries that are no longer used: {entries}" if entries else ""
     print(f"Removed {numbered(done.n_trainings, 'planned training')}{removed}.")
     _print_refusals(done.refused)
     return REFUSED if done.refused else 0

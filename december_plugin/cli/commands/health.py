@@ -34,12 +34,12 @@ exit codes: 0 at least one worker is alive and none is overdue, 1 none is alive,
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``december health``."""
     parser = subparsers.add_parser(
-        "health", help="whether the workers of a host are alive", description=DESCRIPTION, epilog=EPILOG
+        "health", help="check whether the workers of a host are alive", description=DESCRIPTION, epilog=EPILOG
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--host", metavar="NAME", help="workers of this host (default: this one)")
     which.add_argument("--worker", metavar="ID", help="one worker, by its complete id")
-    parser.add_argument("--outage-ok", action="store_true", help="exit with 0 if the database cannot be asked")
+    parser.add_argument("--outage-ok", action="store_true", help="exit with 0 if the database cannot be reached")
     parser.add_argument("--schema", metavar="NAME", help="schema of december's tables (default: december)")
 
 
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             raise
         print(f"december: cannot tell, which counts as healthy (--outage-ok): {error}", file=sys.stderr)
         return 0
-    # The successor of a process that is gone counts, not it.
+    # A process that is gone is replaced by its successor.
     gone = [worker for worker in workers if worker.overdue and worker.process_is_gone]
     for worker in workers:
         print(_in_words(worker, is_gone=worker in gone))
@@ -84,8 +84,8 @@ def _workers(args: argparse.Namespace) -> list[WorkerStatus]:
 
     if lab_settings() is None and not EmbeddedServer().status().running:  # which connect() would start
         raise ServerError(
-            "The embedded database is not running, so nobody can tell. If a pool works, it waits for the database: "
-            "`december db start`. Otherwise `december pool` starts both."
+            "The embedded database is not running, so the state is unknown. If a pool is running, it waits for the "
+            "database: `december db start`. Otherwise `december pool` starts both."
         )
     schema = args.schema or os.environ.get("DECEMBER_SCHEMA") or dj.config.get("december.schema") or DEFAULT_SCHEMA
     with readable_errors():

@@ -17,7 +17,7 @@ DESCRIPTION = """\
 Imports models that were trained elsewhere into the tables, as if they had been trained here: clusterings, agreement
 between seeds, null, consensus, figures and report work as they do for your own. The file says where the models are:
 
-  units: units.csv                       # who the neurons are: columns data_key, unit_id (or session, scan, unit_id)
+  units: units.csv                       # identifies the neurons: columns data_key, unit_id (or session, scan, unit_id)
   models:
     - name: nonlinear core
       checkpoints: models/nonlinear-*.pth  # one file for each seed: .pth, .pt, .ckpt or .safetensors
@@ -36,7 +36,7 @@ EPILOG = """\
 examples:
   december import models.yaml
   december import models.yaml --dry-run     read and check the files, and write nothing
-  december import result.zip                a result that `december bundle` has written
+  december import result.zip                a result that `december bundle` wrote
 """
 
 
@@ -47,7 +47,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("file", metavar="FILE", help="YAML: which models, and where their files are; or a bundle")
     parser.add_argument("--dry-run", action="store_true", help="read and check the files, and write nothing")
-    parser.add_argument("--fabrikant", metavar="NAME", help="whose entries they are (default: by the database user)")
+    parser.add_argument("--fabrikant", metavar="NAME", help="owner of the entries (default: that of the database user)")
     add_lab_options(parser)
 
 
@@ -85,7 +85,7 @@ def _run_bundle(args: argparse.Namespace) -> int:
         print(f"{bundle.path}: {bundle.about}")
         check_importable(bundle)  # before any tables are made
         if args.dry_run:
-            print("The bundle is whole. Nothing was written.")
+            print("The bundle is complete. Nothing was written.")
             return 0
     lab = open_lab_of(args, create=True)
     written = import_bundle(
@@ -96,12 +96,12 @@ def _run_bundle(args: argparse.Namespace) -> int:
         add_fabrikant=lab.is_embedded,
     )
     print("\n".join(written.lines()))
-    print("Next: `december ari` shows the agreement; `december worker` computes what is asked for here besides.")
+    print("Next: `december ari` shows the agreement; `december worker` computes what else is planned here.")
     return 0
 
 
 def _lines(found: Import) -> list[str]:
-    """Return what was read, one line for each model of a name."""
+    """Return what was read, one line for each name."""
     lines = []
     for name in dict.fromkeys(model.model.comment for model in found.models):
         models = [model for model in found.models if model.model.comment == name]

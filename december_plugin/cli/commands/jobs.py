@@ -1,4 +1,4 @@
-"""``december jobs``: shows jobs, one with its traceback and log; gives jobs back, or takes them out of the queue."""
+"""``december jobs``: shows jobs, retries them, or takes them out of the queue."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STATES = ("running", "failed", "poisoned", "ignored", "waiting")
 
 DESCRIPTION = """\
 Shows, retries and ignores jobs. Jobs are named by the first characters of their hash, as printed by `december status`
-and `december jobs show`; any beginning that only one job has will do. If the same key failed in several tables, add
+and `december jobs show`; any unique beginning will do. If the same key failed in several tables, add
 --table.
 """
 EPILOG = """\
@@ -35,13 +35,13 @@ examples:
   december jobs show                          running, failed, poisoned and ignored jobs
   december jobs show --state failed --reason "out of memory"
   december jobs show 1a2b3c4d                 key, attempts, traceback, and the end of its log
-  december jobs retry 1a2b3c4d                start it again, with all attempts
+  december jobs retry 1a2b3c4d                start it again, with all its attempts
   december jobs retry --reason "out of memory"
   december jobs retry --all                   all that failed or are poisoned
-  december jobs retry --stale 24:00:00        free what no worker holds and was reserved more than a day ago
+  december jobs retry --stale 24:00:00        free jobs that were reserved over a day ago and no worker holds
   december jobs ignore 1a2b3c4d 5e6f7a8b      no worker starts them; retry undoes this
 
-exit codes: 0, or 1 if a job that was named could not be given back or ignored
+exit codes: 0, or 1 if a named job could not be retried or ignored
 """
 
 
@@ -55,31 +55,31 @@ def add_parser(subparsers: Subparsers) -> None:
     _add_retry(actions)
     ignore = actions.add_parser("ignore", help="take jobs out of the queue, including waiting ones", epilog=EPILOG)
     ignore.add_argument("jobs", nargs="+", metavar="JOB", help="name of a job")
-    ignore.add_argument("--table", metavar="NAME", help="the table, where several have such a job")
+    ignore.add_argument("--table", metavar="NAME", help="its table, if several have such a job")
     add_lab_options(ignore)
 
 
 def _add_show(actions: Subparsers) -> None:
-    show = actions.add_parser("show", help="list jobs, or say everything about one", epilog=EPILOG)
+    show = actions.add_parser("show", help="list jobs, or show everything about one", epilog=EPILOG)
     show.add_argument("job", nargs="?", metavar="JOB", help="name of a job; without it jobs are listed")
     show.add_argument("--table", metavar="NAME", help="jobs of this table")
     show.add_argument("--state", choices=STATES, help="jobs in this state (default: all but waiting)")
-    show.add_argument("--reason", metavar="TEXT", help="jobs whose message of failure has this text")
-    show.add_argument("--all", action="store_true", help="the list is not cut after 50 jobs")
+    show.add_argument("--reason", metavar="TEXT", help="jobs whose error message contains this text")
+    show.add_argument("--all", action="store_true", help="list all jobs, not only the first 50")
     show.add_argument("--lines", type=_lines, default=20, metavar="N", help="lines of the job's log (default: 20)")
     show.add_argument("--json", action="store_true", help="print JSON")
     add_lab_options(show)
 
 
 def _add_retry(actions: Subparsers) -> None:
-    retry = actions.add_parser("retry", help="give jobs back, to be started again", epilog=EPILOG)
+    retry = actions.add_parser("retry", help="start jobs again", epilog=EPILOG)
     retry.add_argument("jobs", nargs="*", metavar="JOB", help="name of a job")
     retry.add_argument("--all", action="store_true", help="all that failed or are poisoned")
     retry.add_argument("--failed", action="store_true", help="all that failed")
     retry.add_argument("--poisoned", action="store_true", help="all that were given up after killing their workers")
     retry.add_argument("--ignored", action="store_true", help="all that are ignored")
     retry.add_argument("--table", metavar="NAME", help="those of this table")
-    retry.add_argument("--reason", metavar="TEXT", help="those whose message has this text, in upper or lower case")
+    retry.add_argument("--reason", metavar="TEXT", help="those whose error message contains this text (any case)")
     retry.add_argument(
         "--stale",
         nargs="?",
@@ -87,13 +87,13 @@ def _add_retry(actions: Subparsers) -> None:
         const=STALE,
         metavar="TIME",
         help="also reservations that are older than TIME (seconds or HH:MM:SS; default: 24:00:00) and that no worker "
-        "with a heartbeat holds, as those of a killed populate(); make sure that its process is gone",
+        "with a heartbeat holds, such as those of a killed populate(); make sure that its process is gone",
     )
     add_lab_options(retry)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry out the action."""
+    """Run the action."""
     return {"show": _show, "retry": _retry, "ignore": _ignore}[args.action](args)
 
 
@@ -161,7 +161,7 @@ def _retry(args: argparse.Namespace) -> int:
     lookup = JobLookup(lab.tables)
     jobs = [lookup.find(job, table=args.table) for job in args.jobs] or _selected(lookup, args)
     outcome = JobActions(lookup, stale=args.stale).retry(jobs)
-    _report(outcome, "to be begun anew", nothing="There is nothing to give back.", named=bool(args.jobs))
+    _report(outcome, "will be started again", nothing="There is nothing to start again.", named=bool(args.jobs))
     return REFUSED if outcome.refused and args.jobs else 0
 
 
@@ -169,7 +169,7 @@ def _check_selection(args: argparse.Namespace) -> None:
     groups = [f"--{name}" for name in ("all", "failed", "poisoned", "ignored") if getattr(args, name)]
     if args.jobs and (groups or args.reason):
         given = groups[0] if groups else "--reason"
-        raise SettingsError(f"both jobs by name ({args.jobs[0]}) and {given} are given. Give one of them.")
+        raise SettingsError(f"both names of jobs ({args.jobs[0]}) and {given} are given. Give only one of the two.")
     if not (args.jobs or groups or args.reason or args.table or args.stale is not None):
         raise SettingsError(
             "which jobs? Give their names, or --all, --failed, --poisoned, --ignored, --table NAME, --reason TEXT, or "
@@ -200,7 +200,7 @@ def _ignore(args: argparse.Namespace) -> int:
     lab = open_lab_of(args, read_only=True)
     lookup = JobLookup(lab.tables)
     outcome = JobActions(lookup).ignore([lookup.find(job, table=args.table) for job in args.jobs])
-    _report(outcome, "ignored from now on; `december jobs retry` takes it back", nothing="", named=True)
+    _report(outcome, "ignored from now on; `december jobs retry` undoes this", nothing="", named=True)
     return REFUSED if outcome.refused else 0
 
 
@@ -213,7 +213,7 @@ def _report(outcome: Outcome, what: str, *, nothing: str, named: bool) -> None:
         print(f"{table}: {numbered(len(jobs), 'job')} {what}{names}")
     if not outcome.changed and not outcome.refused and nothing:
         print(nothing)
-    # Without names, a job that somebody has taken up meanwhile is no news.
+    # If no jobs were named, one that a worker has taken in the meantime is not worth a line.
     for job, reason in outcome.refused[: None if named else MAX_REFUSALS]:
         print(f"december: {job} {reason}", file=sys.stderr)
     if not named and len(outcome.refused) > MAX_REFUSALS:

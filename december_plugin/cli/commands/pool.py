@@ -62,7 +62,7 @@ poisoned (`december status` says why); 130, 143, 140, 129 ended by SIGINT (Ctrl-
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``december pool``."""
     parser = subparsers.add_parser(
-        "pool", help="keep a worker running on each GPU, or on a cluster", description=DESCRIPTION, epilog=EPILOG
+        "pool", help="keep workers running on each GPU, or on a cluster", description=DESCRIPTION, epilog=EPILOG
     )
     parser.add_argument(
         "action", nargs="?", choices=ACTIONS, default="start", metavar="ACTION", help="start (default), status, stop"
@@ -81,7 +81,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def add_place_options(parser: argparse.ArgumentParser) -> None:
-    """Add what says where on this machine the workers are, for ``pool`` and ``run``."""
+    """Add the options for the places of workers on this machine, for ``pool`` and ``run``."""
     group = parser.add_argument_group("on this machine")
     group.add_argument(
         "--gpus",
@@ -108,9 +108,11 @@ def add_place_options(parser: argparse.ArgumentParser) -> None:
         "--cpu",
         type=_number,
         metavar="N",
-        help="workers on the processor, instead of GPUs; with --gpus, in addition to GPUs, for what needs none",
+        help="workers on the processor, instead of GPUs; with --gpus, in addition to GPUs, for jobs that need none",
     )
-    group.add_argument("--log-folder", type=Path, metavar="FOLDER", help="for the logs (default: in december's folder)")
+    group.add_argument(
+        "--log-folder", type=Path, metavar="FOLDER", help="where to write logs (default: december's folder)"
+    )
 
 
 def add_notification_option(parser: argparse.ArgumentParser) -> None:
@@ -127,7 +129,7 @@ def add_notification_option(parser: argparse.ArgumentParser) -> None:
 
 
 def notification_target_of(args: argparse.Namespace) -> NotificationTarget | None:
-    """Return who is told, as the option or a setting says."""
+    """Return whom to notify, according to the option or a setting."""
     from december_plugin.pool.notifications.target import notification_target
 
     return notification_target(args.notify)
@@ -140,11 +142,11 @@ def _gpus(text: str) -> tuple[int | str, ...] | str:
     for word in words:
         if not word.isdecimal() and not word.startswith(("GPU-", "MIG-")):
             raise argparse.ArgumentTypeError(
-                f"{word!r} is no number of a GPU, and no UUID. Give numbers such as 0,2, UUIDs (GPU-..., MIG-...), "
-                "or all"
+                f"{word!r} is neither the number of a GPU nor a UUID. Give numbers such as 0,2, UUIDs (GPU-..., "
+                "MIG-...), or all"
             )
     if not words:
-        raise argparse.ArgumentTypeError("it is empty. Give numbers such as 0,2, or all")
+        raise argparse.ArgumentTypeError("the list is empty. Give numbers such as 0,2, or all")
     return tuple(int(word) if word.isdecimal() else word for word in words)
 
 
@@ -178,7 +180,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def settings_of(args: argparse.Namespace, schema: str) -> PoolSettings:
-    """Return what the options ask of a pool.
+    """Return the settings of the pool that the options describe.
 
     Parameters
     ----------
@@ -248,7 +250,7 @@ def _submit(args: argparse.Namespace) -> int:
 
 
 def chosen_tables(lab: Lab, settings: PoolSettings) -> list[str]:
-    """Return the names of the tables to fill; names that no worker could use are mistakes before anything starts."""
+    """Return the names of the tables to fill; names that no worker could use are errors before anything starts."""
     from december_plugin.pool.jobs.queue import choose_tables
     from december_plugin.security.allowed_modules import AllowedModules
 
@@ -257,7 +259,7 @@ def chosen_tables(lab: Lab, settings: PoolSettings) -> list[str]:
 
 
 def open_for_workers(args: argparse.Namespace, *, create: bool = False) -> tuple[dict[str, str], Lab]:
-    """Open the tables; return with them the workers' environment: nobody can type a password there."""
+    """Open the tables; return with them the workers' environment: no password can be typed there."""
     from december_plugin.importing.datajoint import quiet_datajoint
 
     dj = quiet_datajoint()
@@ -307,7 +309,7 @@ def _print_array(args: argparse.Namespace) -> None:
     from december_plugin.cli.slurm_options import array_settings
 
     array = array_settings(args)
-    print(f"\nA Slurm array of {array.workers} tasks; for each is asked:")
+    print(f"\nA Slurm array of {array.workers} tasks, each of which requests:")
     for name, value in array.parameters().items():
         print(f"  {name:<22}{value}")
 
@@ -349,7 +351,7 @@ def _status(args: argparse.Namespace) -> int:
     arrays, problem = slurm_words(found)
     for pool in found:
         if _is_over(pool, arrays.get(pool.pool_id)):  # no task of an array knows that it was the last one
-            with suppress(Exception):  # who may only read sees it all the same
+            with suppress(Exception):  # an account that may only read cannot note it
                 records.end_pool(pool.pool_id)
     if args.json:
         print(json.dumps([_as_json(pool, arrays.get(pool.pool_id)) for pool in found], indent=2))
@@ -363,7 +365,7 @@ def _status(args: argparse.Namespace) -> int:
         if pool.stop_requested:
             line += "; asked to stop"
         if pool.supervisor_is_gone:
-            line += "; its supervisor is gone, `december pool stop` ends what is left"
+            line += "; its supervisor is gone; `december pool stop` ends what is left"
         print(line)
         for worker in pool.workers:
             if not worker.has_ended:
@@ -389,7 +391,7 @@ def slurm_words(pools: Sequence[PoolStatus]) -> tuple[dict[str, str], str]:
 def _is_over(pool: PoolStatus, array: str | None) -> bool:
     from december_plugin.pool.jobs.records import user_name
 
-    # Slurm is asked for one's own jobs only.
+    # Slurm was asked only about the user's own jobs.
     return array == OVER and not pool.alive and pool.user == user_name()
 
 

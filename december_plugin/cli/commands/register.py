@@ -52,8 +52,8 @@ same comment: results are grouped by it.
 The sweeps of the DECEMber paper come with december (`december sweeps list`) and can be registered by name; their
 recording paths are taken from the current folder. Copy one to put your own folders into it.
 
---dry-run also tells how many of the trainings are already planned or done, and how long the others, the clusterings and
-the null will take, judged by what has run. For that, a database must be configured, or december's own must be running;
+--dry-run also says how many of the trainings are already planned or done, and how long the others, the clusterings and
+the null will take, judging by what has run. For that, a database must be configured, or december's own must be running;
 it does not start one.
 """
 EPILOG = """\
@@ -75,9 +75,9 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def add_register_options(parser: argparse.ArgumentParser) -> None:
-    """Add what says which sweep is registered and whose it is, for ``register`` and ``run``."""
+    """Add the options for the sweep and its owner, for ``register`` and ``run``."""
     parser.add_argument("sweep", metavar="SWEEP", help="a YAML file, or the name of a sweep that comes with december")
-    parser.add_argument("--fabrikant", metavar="NAME", help="whose entries they are (default: by the database user)")
+    parser.add_argument("--fabrikant", metavar="NAME", help="owner of the entries (default: that of the database user)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
 def read_sweep(name: str, *, check_recordings: bool) -> Sweep:
     """Return the checked sweep of a file, or of this name.
 
-    With ``check_recordings`` those of a sweep that was named, not copied, must be where it looks for them.
+    With ``check_recordings``, the recordings of a sweep that was given by its name must exist.
     """
     from december_plugin.sweeps.parse import load_sweep
     from december_plugin.sweeps.shipped import FOLDER, find_sweep
@@ -156,19 +156,19 @@ def _print_comments(comments: Sequence[Comment], same: Sequence[SameComment], *,
 
 
 def _compare(sweep: Sweep, lab: Lab, args: argparse.Namespace) -> dict[str, Compared]:
-    """Compare the sweep with the tables, and find the mistakes that only they show."""
+    """Compare the sweep with the tables, and find mistakes that show only there."""
     from december_plugin.sweeps.register import check
 
     settings = {"nnfabrik": lab.nnfabrik, "tables": lab.tables, "fabrikant": args.fabrikant}
     try:
         return check(sweep, **settings, may_add=lab.is_embedded)
-    except ServerError as error:  # the database user has no entry in Fabrikant, which looking does not need
+    except ServerError as error:  # the database user has no entry in Fabrikant, which is not needed to look
         print(f"Note: {error}")
         return check(sweep, **settings, may_add=True)
 
 
 def _check_recordings(sweep: Sweep, name: str) -> None:
-    """Check that the recordings of a sweep that was named, not copied, are where it looks for them."""
+    """Check that the recordings of a sweep that was given by its name exist."""
     for entry in sweep.datasets:
         paths = entry.config.get("paths")
         for path in [paths] if isinstance(paths, str) else paths or []:
@@ -180,9 +180,9 @@ def _check_recordings(sweep: Sweep, name: str) -> None:
 
 
 def _print_outlook(sweep: Sweep, lab: Lab | None, reason: str) -> None:
-    """Print what of the sweep is there already, and how long the rest will take; or why that is not known."""
+    """Print how much of the sweep exists, and how long the rest will take; or why that is unknown."""
     if lab is None:
-        print(f"How many of them are planned or trained already, and how long they take, is not known: {reason}")
+        print(f"How many of them are already planned or trained, and how long they take, is unknown: {reason}")
         return
     from december_plugin.cli.views.outlook import outlook_lines
     from december_plugin.sweeps.estimate import estimate_sweep

@@ -1,4 +1,4 @@
-"""``december relocate``: tells all workers where recordings are that have moved."""
+"""``december relocate``: tells all workers where recordings have moved."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DESCRIPTION = """\
 Records where recordings have moved. A dataset is identified by its settings, including the recordings' paths, so a
 folder that moved would be trained again. With this command, entries, hashes and results stay unchanged, and workers on
 every machine read the recordings from the new place. A machine that has them only at the old place continues to use
-that.
+them.
 
 OLD is a recording, or a folder above several, as the dataset's entry names it. The recordings at NEW must be the same:
 they are opened here and compared with those at OLD, if these still exist, and with the sessions, unit ids and numbers
@@ -21,8 +21,8 @@ names. A sweep's file may have the old paths or the new ones; it is the same dat
 """
 EPILOG = """\
 examples:
-  december relocate /data/recordings /mnt/lab/recordings     everything below it
-  december relocate /mnt/lab/recordings /data/recordings     undoes it
+  december relocate /data/recordings /mnt/lab/recordings     everything in it
+  december relocate /mnt/lab/recordings /data/recordings     undo it
   december relocate --list                                   what has moved
   december jobs retry --reason "does not exist"              start again what failed in the meantime
 """
@@ -31,7 +31,7 @@ examples:
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``december relocate``."""
     parser = subparsers.add_parser(
-        "relocate", help="say where recordings have moved", description=DESCRIPTION, epilog=EPILOG
+        "relocate", help="record where recordings have moved", description=DESCRIPTION, epilog=EPILOG
     )
     parser.add_argument("old", nargs="?", metavar="OLD", help="where the recordings were")
     parser.add_argument("new", nargs="?", metavar="NEW", help="where they are now")
@@ -42,7 +42,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare the recordings, and note where they are."""
+    """Compare the recordings, and record where they are."""
     if args.list:
         return _list(args)
     if args.old is None or args.new is None:
@@ -64,9 +64,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     carry_out(move, tables=lab.tables)
     for old, new in move.rules.items():
-        print(f"{old} is itself again." if old == new else f"{old} leads to {new} from now on, for every worker.")
-    print(f"To take it back: december relocate {args.new} {args.old}")
-    print('What failed meanwhile: december jobs retry --reason "does not exist"')
+        print(f"{old} is no longer relocated." if old == new else f"Every worker now reads {old} from {new}.")
+    print(f"To undo this: december relocate {args.new} {args.old}")
+    print('To retry what failed in the meantime: december jobs retry --reason "does not exist"')
     return 0
 
 
@@ -82,6 +82,6 @@ def _list(args: argparse.Namespace) -> int:
     if not rows:
         print("Nothing has moved.")
     for row in rows:
-        print(f"{row['old_path']} leads to {row['new_path']} since {row['relocated_ts']}")
+        print(f"{row['old_path']} is read from {row['new_path']} since {row['relocated_ts']}")
         print(f"  compared with {row['relocated_checked']}")
     return 0

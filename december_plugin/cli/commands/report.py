@@ -29,23 +29,25 @@ examples:
   december report -o report.html
   december report --clusters 20 --types "V4 types"     the clusters and the known types to show
   december report --dataset 3f2a --model 91            only these, by the beginnings of their hashes
-  december report --no-tsne                            quicker, and without the store
+  december report --no-tsne                            faster, and without the store
 """
 
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``december report``."""
-    parser = subparsers.add_parser("report", help="the answer as one HTML file", description=DESCRIPTION, epilog=EPILOG)
+    parser = subparsers.add_parser(
+        "report", help="write the answer as one HTML file", description=DESCRIPTION, epilog=EPILOG
+    )
     add_report_options(parser)
     add_lab_options(parser)
 
 
 def add_report_options(parser: argparse._ActionsContainer) -> None:
-    """Add what says where the report goes and what is in it, for ``report`` and ``run``."""
+    """Add the options for the report's file and content, for ``report`` and ``run``."""
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="default: %(default)s"
     )
-    parser.add_argument("--force", action="store_true", help="replace the file even if it is not a report of december")
+    parser.add_argument("--force", action="store_true", help="replace the file even if it is not a december report")
     parser.add_argument("--title", default="", metavar="TEXT", help="heading of the page")
     add_selection_options(parser, clusters="number of clusters to show one by one")
     parser.add_argument("--no-tsne", action="store_true", help="leave the t-SNE out")
@@ -55,7 +57,7 @@ def add_report_options(parser: argparse._ActionsContainer) -> None:
 
 
 def add_selection_options(parser: argparse._ActionsContainer, *, clusters: str) -> None:
-    """Add what says which configurations are meant, for ``report`` and ``export``."""
+    """Add the options that select configurations, for ``report`` and ``export``."""
     parser.add_argument("--types", metavar="NAME", help="known types to compare with (default: the only ones)")
     parser.add_argument("--clusters", type=int, metavar="K", help=clusters)
     parser.add_argument("--dataset", default="", metavar="HASH", help="only datasets whose hash begins like this")
@@ -63,7 +65,7 @@ def add_selection_options(parser: argparse._ActionsContainer, *, clusters: str) 
 
 
 def check_options(args: argparse.Namespace) -> None:
-    """Raise a SettingsError for an option that is wrong whatever is in the tables."""
+    """Raise a SettingsError for an option that is wrong regardless of the tables."""
     from december_plugin.report.writing import check_replaceable
     from december_plugin.validation.checks import check_integer
 
@@ -79,8 +81,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def write(args: argparse.Namespace, lab: Lab) -> ReportData:
-    """Write the report of tables that are open, and return what it says."""
-    # What draws takes seconds to import: after the mistakes that can be told at once.
+    """Write the report of an open lab, and return its data."""
+    # The plots take seconds to import, so quick checks come first.
     from december_plugin.report.render import render_report
     from december_plugin.report.writing import write_report
     from december_plugin.results.report import ReportSettings, collect_report
@@ -106,10 +108,10 @@ def write(args: argparse.Namespace, lab: Lab) -> ReportData:
 
 
 def say(text: str) -> None:
-    """Tell on the terminal what takes long."""
+    """Say on the terminal what is taking long."""
     print(f"december: {text} ...", file=sys.stderr, flush=True)
 
 
 def command_line() -> str:
-    """Return the command that runs, for the record."""
+    """Return the running command, for the record."""
     return shlex.join(["december", *sys.argv[1:]])

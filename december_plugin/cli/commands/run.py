@@ -35,7 +35,7 @@ examples:
   december run laptop/marmoset-2 --cpu 2           a sweep that comes with december
   december run sweep.yaml --gpus 0,2 --no-tsne
 
-exit codes: 0 the report is written and nothing is left to do; 3 as 0, but some jobs failed or are poisoned (`december
+exit codes: 0 the report was written and nothing is left to do; 3 as 0, but some jobs failed or are poisoned (`december
 status` says why); 1 the workers cannot work with these settings; 130, 143, 140, 129 ended by SIGINT (Ctrl-C), SIGTERM,
 SIGUSR2, SIGHUP before the report
 """
@@ -44,7 +44,7 @@ SIGUSR2, SIGHUP before the report
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``december run``."""
     parser = subparsers.add_parser(
-        "run", help="from a sweep to its report: register, pool, report", description=DESCRIPTION, epilog=EPILOG
+        "run", help="go from a sweep to its report: register, pool, report", description=DESCRIPTION, epilog=EPILOG
     )
     add_register_options(parser)
     add_report_options(parser.add_argument_group("the report"))
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from december_plugin.cli.commands import report
     from december_plugin.pool.supervisor.supervisor import SIGNALLED, run_pool
 
-    # Whatever can be a mistake is found before hours of work.
+    # Mistakes are found before hours of work.
     report.check_options(args)
     notify = notification_target_of(args)
     sweep = read_sweep(args.sweep, check_recordings=True)
@@ -70,10 +70,10 @@ def run(args: argparse.Namespace) -> int:
         lab.tables.KnownTypes().frame(args.types)
     _say(1, "register")
     write_sweep(sweep, lab, fabrikant=args.fabrikant)
-    _say(2, "train, cluster and compare (`december status --live`, in another terminal, shows how far it is)")
+    _say(2, "train, cluster and compare (`december status --live`, in another terminal, shows the progress)")
     code = run_pool(settings, environment=environment, notify=notify)
     if code >= SIGNALLED:
-        print("Stopped before the report. The same command goes on from here.", file=sys.stderr)
+        print("Stopped before the report. Run the same command again to continue.", file=sys.stderr)
     if code not in (ExitCode.DONE, ExitCode.SOME_FAILED):
         return code
     _say(3, "report")
@@ -93,11 +93,11 @@ def _say(step: int, what: str) -> None:
 
 
 def _print_rest(tables: object) -> None:
-    """Say what is not in the report because it is not done: the time was over, or others are at work on it."""
+    """Say what is not in the report because it is not done: time ran out, or other workers have it."""
     from december_plugin.pool.jobs.description import counted
     from december_plugin.pool.status.overview import read_overview
 
     left = {table.table: table.waiting + table.running for table in read_overview(tables).tables}
     rest = ", ".join(counted(table, number) for table, number in left.items() if number)
     if rest:
-        print(f"Not in it, because it is not done yet: {rest}. The same command goes on from here.")
+        print(f"Not in the report, because not done yet: {rest}. Run the same command again to continue.")

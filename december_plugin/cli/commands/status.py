@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from december_plugin.pool.status.overview import Overview
 
 REFRESH = 5.0  # pause of the live view (s)
-SHARE = 4  # the live view waits at least this many times as long as its questions took the server
+SHARE = 4  # the live view waits at least this many times as long as its queries took
 
 DESCRIPTION = """\
 Shows for each table how many entries are done, running, waiting, failed, poisoned (given up, because they kept killing
 their workers) and ignored; the running jobs with their progress; why jobs failed, grouped by reason; the workers by
-host and GPU with the age of their last heartbeat on the database's clock; the throughput; and what blocks. What a table
-waits for counts only once the tables before it have it. A read-only account can run this.
+host and GPU with the age of their last heartbeat on the database's clock; the throughput; and what blocks. A row counts
+as waiting only once the tables before it have what it needs. A read-only account can run this.
 """
 EPILOG = """\
 examples:
   december status
   december status --live         refreshed until Ctrl-C
   december status --live 30      every 30 seconds
-  december status --json         for scripts: everything, also all failed jobs
+  december status --json         for scripts: everything, including all failed jobs
 
 `december jobs show JOB` has the traceback and the log of one job.
 
@@ -40,7 +40,7 @@ exit codes: 0, or 3 if some jobs failed or are poisoned
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``december status``."""
     parser = subparsers.add_parser(
-        "status", help="what is done, running or failed, and why", description=DESCRIPTION, epilog=EPILOG
+        "status", help="show what is done, running or failed, and why", description=DESCRIPTION, epilog=EPILOG
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
@@ -54,7 +54,7 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="SECONDS",
         help=f"refresh every SECONDS (default: {REFRESH:g}) until Ctrl-C",
     )
-    parser.add_argument("--all", action="store_true", help="no table is cut after 20 rows")
+    parser.add_argument("--all", action="store_true", help="show all rows, not only the first 20 of each table")
     add_lab_options(parser)
 
 
@@ -90,7 +90,7 @@ def _parts(overview: Overview, console: Console, *, show_all: bool) -> list[Any]
 
 
 def _watch(tables: Any, interval: float, *, show_all: bool) -> int:
-    """Show the status until Ctrl-C; an outage of the server is shown, too, and passes."""
+    """Show the status until Ctrl-C; an outage of the server is shown and does not end it."""
     from rich.console import Group
     from rich.live import Live
 
@@ -98,7 +98,7 @@ def _watch(tables: Any, interval: float, *, show_all: bool) -> int:
     from december_plugin.pool.status.overview import read_overview
 
     console = new_console()
-    overview = read_overview(tables)  # the first question has to be answered
+    overview = read_overview(tables)  # if the server is unavailable now, this is an error
     try:
         with Live(console=console, screen=console.is_terminal, auto_refresh=False, transient=False) as live:
             problem = ""
@@ -119,7 +119,7 @@ def _watch(tables: Any, interval: float, *, show_all: bool) -> int:
                 time.sleep(max(0.0, min(SHARE * (time.monotonic() - start), 60.0) - interval))
     except KeyboardInterrupt:
         pass
-    if console.is_terminal:  # the screen is gone; what was last seen stays
+    if console.is_terminal:  # the live screen disappears; its last view stays
         _print(overview, show_all=show_all)
     return ExitCode.SOME_FAILED if overview.some_failed else ExitCode.DONE
 
@@ -131,7 +131,7 @@ def _outage(error: Exception) -> str:
 
     if not is_outage(error):
         raise error
-    return f"The numbers are old: {explain_error(error) or error}"
+    return f"These numbers are out of date: {explain_error(error) or error}"
 
 
 def _interval(words: str) -> float:

@@ -44,10 +44,10 @@ exit codes: 0, or 3 if the store cannot be used (status) or something could not 
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``december store`` with its actions."""
     parser = subparsers.add_parser(
-        "store", help="where models are kept; find and remove leftovers", description=DESCRIPTION, epilog=EPILOG
+        "store", help="inspect where models are kept; find and remove leftovers", description=DESCRIPTION, epilog=EPILOG
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    status = actions.add_parser("status", help="where it is, whether it can be used, how much is in it")
+    status = actions.add_parser("status", help="show where it is, whether it can be used, how much is in it")
     clean = actions.add_parser("clean", help="find what is no longer needed, and with --delete remove it")
     clean.add_argument("--delete", action="store_true", help="remove what was found; without it nothing is removed")
     clean.add_argument(
@@ -60,11 +60,11 @@ def add_parser(subparsers: Subparsers) -> None:
     clean.add_argument(
         "--even-if-most",
         action="store_true",
-        help="remove files that the database does not know although they are most of a schema's files",
+        help="remove files that the database does not know even if they are most of a schema's files",
     )
-    accept = actions.add_parser("accept", help="take the place that is configured for the store from now on")
+    accept = actions.add_parser("accept", help="use the configured place as the store from now on")
     for action in (status, clean, accept):
-        action.add_argument("--store", metavar="NAME", help="store of DataJoint (default: the models'; status: minio)")
+        action.add_argument("--store", metavar="NAME", help="DataJoint store (default: the models'; status: minio)")
     for action in (status, clean):
         action.add_argument("--json", action="store_true", help="print JSON")
     for action in (clean, accept):
@@ -72,7 +72,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry out one action."""
+    """Run one action."""
     return {"status": _status, "clean": _clean, "accept": _accept}[args.action](args)
 
 
@@ -185,7 +185,7 @@ def _is_suspicious(leftover: Leftover, findings: Findings) -> bool:
 
 
 def _remove(cleaner: Cleaner, leftovers: list[Leftover]) -> tuple[list[Leftover], list[str]]:
-    """Remove what can be removed; return it, and what went wrong, which ends it."""
+    """Remove what can be removed, until something goes wrong; return it, and what went wrong."""
     from december_plugin.database.errors import explain_error
 
     removed = []
@@ -286,7 +286,7 @@ def _print_outcome(
     if args.delete:
         print(f"\n{len(removed)} removed, {format_size(sum(found.size for found in removed))}.")
         for problem in problems:
-            print(f"Not all could be removed: {problem}")
+            print(f"Not everything could be removed: {problem}")
     elif chosen:
         total = format_size(sum(found.size for found in chosen))
         print(f"\nNothing was removed. `december store clean --delete` removes {len(chosen)}, {total}.")

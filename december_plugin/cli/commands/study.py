@@ -1,4 +1,4 @@
-"""``december study``: models that exist to a report, without a database."""
+"""``december study``: from trained models to a report, without a database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ examples:
   december study seed1.pth seed2.pth seed3.pth --n-clusters 3-20 --report answer.html
   december study a.npy b.npy --n-clusters 5,10,20 --units units.csv --types labels.csv
   december study a.npy b.npy --n-clusters 3-12 --covariances a-sigma.npy b-sigma.npy    functional embeddings
-  december study a.npy b.npy --n-clusters 3-20 --methods kmeans --null-draws 0          quick, and without a null
+  december study a.npy b.npy --n-clusters 3-20 --methods kmeans --null-draws 0          fast, and without a null
   december study a.npy b.npy --methods hdbscan                                          finds K itself
   december study a.npy b.npy --n-clusters 3-20 --test-correlations r.npy --minimum-test-correlation 0.3
 """
@@ -33,7 +33,7 @@ _PART = re.compile(r"(\d+)(?:-(\d+))?", re.ASCII)
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``december study``."""
     parser = subparsers.add_parser(
-        "study", help="from trained models to a report, without a database", description=DESCRIPTION, epilog=EPILOG
+        "study", help="go from trained models to a report, without a database", description=DESCRIPTION, epilog=EPILOG
     )
     parser.set_defaults(usage=parser.error)
     parser.add_argument("models", nargs="+", type=Path, metavar="FILE", help="one file for each model")
@@ -41,21 +41,25 @@ def add_parser(subparsers: Subparsers) -> None:
         "--n-clusters",
         type=counts_of,
         metavar="K",
-        help="numbers of clusters, as 3-20 or 5,10,20; criteria for K need three (needed unless all methods find it)",
+        help="numbers of clusters, such as 3-20 or 5,10,20; criteria for K need three (not needed if methods find K)",
     )
     parser.add_argument(
         "-o", "--report", type=Path, default=Path("answer.html"), metavar="FILE", help="default: %(default)s"
     )
-    parser.add_argument("--force", action="store_true", help="replace the file even if it is not a report of december")
+    parser.add_argument("--force", action="store_true", help="replace the file even if it is not a december report")
     parser.add_argument("--title", default="", metavar="TEXT", help="heading of the page")
     what = parser.add_argument_group("what is compared")
-    what.add_argument("--names", type=_words, metavar="A,B", help="names of the models (default: of their files)")
+    what.add_argument("--names", type=_words, metavar="A,B", help="names of the models (default: those of their files)")
     what.add_argument(
-        "--units", type=Path, metavar="FILE", help="table of units (CSV, Parquet), row by row the neurons"
+        "--units", type=Path, metavar="FILE", help="table of units (CSV, Parquet), one row per neuron, in their order"
     )
     what.add_argument("--types", type=Path, metavar="FILE", help="known types: CSV with data_key, unit_id and type")
     what.add_argument(
-        "--covariances", type=Path, nargs="+", metavar="FILE", help="feature covariance of each model, in their order"
+        "--covariances",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="feature covariance of each model, in the same order",
     )
     what.add_argument("--space", metavar="NAME", help="readout or functional (default: functional with covariances)")
     what.add_argument("--normalize", metavar="NAME", help="none or l2, directions (default: l2 if functional)")
@@ -68,20 +72,18 @@ def add_parser(subparsers: Subparsers) -> None:
         "units with test_correlation",
     )
     what.add_argument(
-        "--minimum-test-correlation", type=float, metavar="R", help="leave out neurons that are predicted worse"
+        "--minimum-test-correlation", type=float, metavar="R", help="leave out neurons predicted worse than this"
     )
     how = parser.add_argument_group("how")
     how.add_argument(
         "--methods", type=_words, metavar="A,B", help="default: kmeans,gmm,t_mixture; hdbscan finds K itself"
     )
-    how.add_argument(
-        "--null-draws", type=int, metavar="N", help="surrogates, of a single model for its stability; 0 for none (20)"
-    )
+    how.add_argument("--null-draws", type=int, metavar="N", help="number of surrogates; 0 for none (20)")
     how.add_argument(
         "--null", metavar="NAME", help="kind of surrogates: elliptical, planar, combined, ... (elliptical)"
     )
     how.add_argument("--clusters", type=int, metavar="K", help="number of clusters to show one by one")
-    how.add_argument("--seed", type=int, default=0, metavar="N", help="of clusterings and surrogates (0)")
+    how.add_argument("--seed", type=int, default=0, metavar="N", help="seed of clusterings and surrogates (0)")
     how.add_argument("--jobs", type=int, default=-1, metavar="N", help="processes (default: one per processor)")
     how.add_argument("--no-tsne", action="store_true", help="leave the t-SNE out")
 
@@ -92,12 +94,12 @@ def counts_of(text: str) -> list[int]:
     for part in text.split(","):
         match = _PART.fullmatch(part.strip())
         if match is None:
-            raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers of clusters, such as 3-20 or 5,10,20")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers of clusters, such as 3-20 or 5,10,20")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise argparse.ArgumentTypeError(f"{part.strip()!r} goes down; write the smaller number first")
         if last - first >= 10_000:
-            raise argparse.ArgumentTypeError(f"{part.strip()!r} are too many numbers of clusters")
+            raise argparse.ArgumentTypeError(f"{part.strip()!r} is too many numbers of clusters")
         counts += range(first, last + 1)
     return counts
 

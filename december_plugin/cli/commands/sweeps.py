@@ -32,17 +32,17 @@ examples:
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``december sweeps``."""
     parser = subparsers.add_parser(
-        "sweeps", help="the paper's sweeps, and small ones to try", description=DESCRIPTION, epilog=EPILOG
+        "sweeps", help="list or copy the paper's sweeps, and small ones to try", description=DESCRIPTION, epilog=EPILOG
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions", required=True)
-    actions.add_parser("list", help="their names, and what each is about")
+    actions.add_parser("list", help="list their names, and what each is about")
     for action, text in (
         ("show", "print one"),
         ("copy", "copy one, to put your own folders into it"),
         ("data", "copy a laptop sweep and write the simulated recordings that it needs"),
     ):
         one = actions.add_parser(action, help=text)
-        one.add_argument("name", metavar="NAME", help="as `december sweeps list` has it, e.g. paper/mouse-v1-strength")
+        one.add_argument("name", metavar="NAME", help="as in `december sweeps list`, e.g. paper/mouse-v1-strength")
         if action != "show":
             one.add_argument("folder", metavar="FOLDER", help="where to write; created if it does not exist")
 
@@ -83,7 +83,7 @@ def _data(args: argparse.Namespace) -> int:
     check_laptop(args.name)
     target = copy_sweep(args.name, args.folder)
     written = write_laptop_data(args.name, args.folder)
-    print(f"Wrote {target}, and beside it {numbered(len(written.recordings), 'recording')} and the planted types.")
+    print(f"Wrote {target}, and next to it {numbered(len(written.recordings), 'recording')} and the planted types.")
     print("Next:")
     print(f"  december register {target}")
     print(f'  december types import {written.types} --name "{written.types_name}" --source simulated')

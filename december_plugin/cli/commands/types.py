@@ -38,7 +38,7 @@ examples:
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``december types``."""
     parser = subparsers.add_parser(
-        "types", help="known cell types: import and list", description=DESCRIPTION, epilog=EPILOG
+        "types", help="import and list known cell types", description=DESCRIPTION, epilog=EPILOG
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions", required=True)
     add = actions.add_parser("import", help="store the labels of a CSV file")
@@ -48,7 +48,7 @@ def add_parser(subparsers: Subparsers) -> None:
     add.add_argument("--version", default="", help="version of the source: a release, a date, a commit")
     add.add_argument("--dry-run", action="store_true", help="check and write nothing")
     add_lab_options(add)
-    add_lab_options(actions.add_parser("list", help="the labelings that are stored"))
+    add_lab_options(actions.add_parser("list", help="list the stored labelings"))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -79,7 +79,7 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _check_neurons(labels: pd.DataFrame, tables: Any) -> None:
-    """Say which neurons no model has; if that is all of them, the labels are for other recordings."""
+    """Say which neurons no model has; if no model has any, raise a SettingsError: they are of other recordings."""
     from december_plugin.datasets.type_labels import unknown_neurons
 
     known: dict[str, set[int]] = {}

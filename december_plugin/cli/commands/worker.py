@@ -46,7 +46,9 @@ why); 130, 143, 140 ended by SIGINT, SIGTERM, SIGUSR2; 75 the GPU broke down, 76
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``december worker``."""
-    parser = subparsers.add_parser("worker", help="train, cluster, compare", description=DESCRIPTION, epilog=EPILOG)
+    parser = subparsers.add_parser(
+        "worker", help="train, cluster and compare until nothing is left", description=DESCRIPTION, epilog=EPILOG
+    )
     parser.add_argument("--poll", type=seconds, metavar="SECONDS", help="when nothing is left, wait and look again")
     parser.add_argument("--quiet", action="store_true", help="print failures only")
     add_work_options(parser)
@@ -84,7 +86,7 @@ def _work(args: argparse.Namespace, console: WorkerConsole) -> int:
     from december_plugin.security.allowed_modules import AllowedModules, restricted_to
 
     if not faulthandler.is_enabled():
-        faulthandler.enable()  # a crash of native code says where
+        faulthandler.enable()  # a crash of native code then says where
     lab = _with_server(lambda: open_lab_of(args, read_only=_has_pool()))
     if _has_pool():  # the worker finds out whether it may wait for the store
         configure_store()
@@ -128,7 +130,7 @@ def _work(args: argparse.Namespace, console: WorkerConsole) -> int:
 
 
 def _work_to_do(tables: Any, settings: WorkerSettings) -> str:
-    """Return in words how many jobs could be begun now, in the tables that this worker fills."""
+    """Return in words how many jobs could be started now, in the tables that this worker fills."""
     from december_plugin.pool.jobs.description import counted
     from december_plugin.pool.jobs.queue import choose_tables
     from december_plugin.pool.status.overview import read_overview
@@ -148,7 +150,7 @@ def _has_pool() -> bool:
 
 
 def _with_server(step: Callable[[], Result]) -> Result:
-    """Return what a step returns; a worker of a pool waits for a server that is away."""
+    """Return what a step returns; a worker of a pool waits for a server that is unavailable."""
     from december_plugin.database.outages import with_server
 
     def on_outage(error: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""``december status --json`` and ``december jobs show --json``: the same as on the terminal, with names that stay."""
+"""``december status --json`` and ``december jobs show --json``: the same as on the terminal, with stable names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from december_plugin.pool.liveness import PoolStatus
     from december_plugin.pool.status.overview import Overview
 
-# What others wrote: may hold anything, a password too.
+# Free texts may contain anything, even a password.
 FREE_TEXT = frozenset(
     {"reason", "example", "detail", "description", "message", "last_words", "error_message", "error_stack", "log"}
 )
@@ -40,7 +40,7 @@ def overview_as_json(overview: Overview) -> str:
 
 
 def dumped(content: Any) -> str:
-    """Return JSON in which the texts that others wrote hold no secrets."""
+    """Return JSON whose free texts contain no secrets."""
     from december_plugin.pool.status.failures import all_redacted
 
     places = list(_free_texts(content))

@@ -1,4 +1,4 @@
-"""What ``december register`` says about entries whose comments are other ones, or those of earlier entries."""
+"""What ``december register`` says about comments that differ from stored ones, or repeat those of earlier entries."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ MOST = 5  # comments that are shown one by one
 
 
 def comment_lines(comments: Sequence[Comment], *, is_done: bool) -> Iterator[str]:
-    """Yield what has become of comments that differ between the sweep and the tables.
+    """Yield what happened to comments that differ between the sweep and the tables.
 
     Parameters
     ----------
     comments
-        What :func:`december_plugin.sweeps.entries.compare` has found.
+        What :func:`december_plugin.sweeps.entries.compare` found.
     is_done
-        Whether they were replaced, or would be.
+        Whether they were replaced, rather than would be.
     """
     replaced = [each for each in comments if not each.kept_because]
     verb = "is now" if is_done else "becomes"
@@ -32,8 +32,8 @@ def comment_lines(comments: Sequence[Comment], *, is_done: bool) -> Iterator[str
         column = f"{comment.table.lower()}_comment"
         row = {**comment.key, column: comment.wanted}
         yield (
-            f"Note: {comment.table} keeps the comment {comment.stored!r}, not {comment.wanted!r} of the sweep: "
-            f"{comment.kept_because}. Whoever may changes it in Python: {comment.table}.update1({row!r})."
+            f"Note: {comment.table} keeps the comment {comment.stored!r}, not {comment.wanted!r} from the sweep: "
+            f"{comment.kept_because}. If you may, change it in Python: {comment.table}.update1({row!r})."
         )
     if len(kept) > MOST:
         yield f"Note: {len(kept) - MOST} more comments are kept for the same reason."
@@ -46,6 +46,6 @@ def same_comment_lines(found: Iterable[SameComment]) -> Iterator[str]:
         entries = "a new entry has" if each.n_new == 1 else f"{each.n_new} new entries have"
         yield (
             f"Note: {entries} the same {each.table} comment as an earlier one, {each.comment!r}, and "
-            f"{'differs' if each.n_new == 1 else 'differ'} in {differing}. Give them another comment to have names of "
-            "their own in tables and figures."
+            f"{'differs' if each.n_new == 1 else 'differ'} in {differing}. Give them another comment so that tables "
+            "and figures name them differently."
         )

@@ -62,7 +62,7 @@ def print_list(overview: Overview, jobs: Sequence[Job], *, show_all: bool) -> No
 
 
 def print_waiting(jobs: Sequence[Job], tables: Any, *, show_all: bool, as_json: bool) -> None:
-    """Print jobs that could be begun now."""
+    """Print jobs that could be started now."""
     from december_plugin.pool.jobs.description import describe_jobs
 
     describe = describe_jobs(tables)
@@ -160,7 +160,7 @@ def _facts(job: Job, description: str) -> list[tuple[str, str]]:
             facts.append(("progress", _worker_progress(worker)))
     elif job.last_worker:
         facts.append(("last worker", _worker(job.last_worker, worker)))
-    # The message of a failure is printed on its own.
+    # The message of a failure is printed separately.
     if job.last_words and job.last_words.strip() != job.reason.strip():
         facts.append(("last words", job.last_words))
     return facts
@@ -169,19 +169,19 @@ def _facts(job: Job, description: str) -> list[tuple[str, str]]:
 def _state(job: Job) -> str:
     state = job.state
     if state == "running" and not job.holder:
-        return "reserved by a process that is no worker with a heartbeat: a plain populate()"
+        return "reserved by a process without a heartbeat, such as a plain populate()"
     if state == "running" and not job.is_alive:
         return "running, but its worker shows no heartbeat: dead, suspended or cut off"
     if state == "poisoned":
         return "poisoned (given up, because it kept killing its workers)"
-    return f"{state}, begun before" if state == "waiting" and job.has_record else state
+    return f"{state}, started before" if state == "waiting" and job.has_record else state
 
 
 def _worker(worker_id: str, worker: WorkerStatus | None) -> str:
     from december_plugin.text.formatting import format_duration
 
     if worker is None:
-        return f"worker {worker_id[:8]}, of which nothing more is known"
+        return f"worker {worker_id[:8]}, about which nothing more is known"
     gpu = f"GPU {worker.gpu}" if worker.gpu else "no GPU"
     slurm = f", Slurm job {worker.slurm_job}" if worker.slurm_job else ""
     words = f"worker {worker_id[:8]} on {worker.host} ({gpu}, process {worker.pid}{slurm})"

@@ -1,4 +1,4 @@
-"""What ``december register --dry-run`` prints about a sweep beside the tables."""
+"""What ``december register --dry-run`` prints about a sweep compared with the tables."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ def outlook_lines(found: SweepEstimate, *, schema: str) -> Iterator[str]:
     if n_left == 0:
         yield "Nothing is left to train."
     elif not found.devices:
-        yield f"How long the {n_left} take is not known: {_why_unknown(found, schema)}"
+        yield f"How long the {n_left} take is unknown: {_why_unknown(found, schema)}"
     else:
         for on_device in found.devices:
             yield from _trainings(on_device, n_left)
         if found.n_interrupted:
-            yield f"  {found.n_interrupted} finished trainings do not count, because they were interrupted."
-        yield "Trainings that take over a shared pretraining are counted with the time that they really took."
+            yield f"  {found.n_interrupted} finished trainings are not considered, because they were interrupted."
+        yield "Trainings that reused a shared pretraining count with the time that they really took."
     yield from _following(found)
 
 
 def _trainings(found: DeviceEstimate, n_left: int) -> Iterator[str]:
-    """Yield how long the trainings take on a kind of device, and what that rests on."""
+    """Yield how long the trainings take on a kind of device, and what that is based on."""
     estimate, device = found.estimate, found.device
     n_judged = n_left - estimate.n_unknown
     of = f"{n_judged}" if n_judged == n_left else f"{n_judged} of the {n_left}"
     yield (
         f"To train {of}: about {format_duration(found.seconds)} on {device}; "
-        f"{format_duration(found.most_seconds)} if none stops early. It rests on"
+        f"{format_duration(found.most_seconds)} if none stops early. Based on"
     )
     for basis in estimate.bases:
         yield f"  {_basis_in_words(basis)}"
     if estimate.n_unknown:
-        yield f"  nothing for the other {estimate.n_unknown}: no finished training is like them."
+        yield f"  nothing for the other {estimate.n_unknown}: no similar training has finished."
     if device.n_workers > 1:
-        yield f"  {device.n_workers} at a time share the GPU, and take that long together."
+        yield f"  {device.n_workers} at a time share the GPU and take that long together."
     if not device.is_gpu:
-        yield "  No training of a GPU is among them: on one it takes less."
+        yield "  None of these ran on a GPU, which would be faster."
 
 
 def _following(found: SweepEstimate) -> Iterator[str]:
-    """Yield what follows the trainings, in one sentence: its time, or that it is not known."""
+    """Yield what follows the trainings, in one sentence: its time, or that it is unknown."""
     parts = []
     for jobs in found.following:
         verb = "is" if jobs.name.startswith("the ") else "are"
@@ -66,8 +66,8 @@ def _following(found: SweepEstimate) -> Iterator[str]:
 
 def _why_unknown(found: SweepEstimate, schema: str) -> str:
     if found.n_interrupted:
-        return "the trainings that have finished were all interrupted, so their times are not known."
-    return f"no worker has finished a training like them in the schema {schema!r} yet."
+        return "the trainings that have finished were all interrupted, so their times are unknown."
+    return f"no worker has finished a similar training in the schema {schema!r} yet."
 
 
 def _basis_in_words(basis: Basis) -> str:

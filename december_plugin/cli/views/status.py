@@ -28,11 +28,11 @@ class StatusView:
     overview
         What is shown.
     width
-        Of the terminal, in characters.
+        Width of the terminal (characters).
     plain
-        Whether the output is no terminal.
+        Whether the output is not a terminal.
     most
-        Rows of a table; the others are counted. None shows all.
+        Most rows of a table; the others are counted. None shows all.
     """
 
     def __init__(self, overview: Overview, *, width: int, plain: bool, most: int | None = 20):
@@ -40,7 +40,7 @@ class StatusView:
         self.is_wide = width >= WIDE
 
     def parts(self) -> list[RenderableType]:
-        """Return all there is to see, from top to bottom."""
+        """Return all parts, from top to bottom."""
         return [
             self._title(),
             self._counts(),
@@ -124,18 +124,18 @@ class StatusView:
             return f"time left: not estimated yet ({unknown})" if unknown and alive(self.overview) else ""
         end = (self.overview.time + timedelta(seconds=throughput.seconds_left)).strftime("%Y-%m-%d %H:%M")
         workers = numbered(len(alive(self.overview)), "worker")
-        if unknown:  # no hour: it would be that of the smaller part
+        if unknown:  # no end: it would be that of the smaller part
             return (
-                f"about {format_duration(throughput.seconds_left)} left for what can be begun now and has run before, "
+                f"about {format_duration(throughput.seconds_left)} left for what can start now and has run before, "
                 f"with {workers}; not estimated yet: {unknown}"
             )
         left = format_duration(throughput.seconds_left)
-        return f"about {left} left for what can be begun now, until {end} UTC, with {workers}"
+        return f"about {left} left for what can start now, until {end} UTC, with {workers}"
 
     def _running(self) -> Iterator[RenderableType]:
         from december_plugin.text.formatting import format_duration
 
-        # Those without a live worker first: they are what somebody must see to.
+        # Those without a live worker come first, because they need attention.
         jobs = sorted(self.overview.jobs_in("running"), key=lambda job: (job.is_alive, -(job.elapsed or job.age)))
         if not jobs:
             return
@@ -170,7 +170,7 @@ class StatusView:
         return f"{self._host(job.worker.host)} " + (f"GPU {job.worker.gpu}" if job.worker.gpu else "(no GPU)")
 
     def _host(self, name: str) -> str:
-        """Return a host's name without its domain, where there is little room and it is still the only one."""
+        """Return a host's name, without its domain if space is short and it is still unique."""
         short = name.split(".")[0]
         others = {worker.host for worker in self.overview.workers} | {job.host for job in self.overview.jobs}
         same = [host for host in others if host.split(".")[0] == short and host != name]
@@ -259,7 +259,7 @@ class StatusView:
 
     def _hints(self) -> Iterator[RenderableType]:
         if self.overview.some_failed:
-            yield text("\nMend the cause, then `december jobs retry --all` (or --reason TEXT) gives these jobs back.")
+            yield text("\nFix the cause, then start these jobs again: `december jobs retry --all` (or --reason TEXT).")
 
     def _first(self, rows: Sequence[Any]) -> Sequence[Any]:
         return rows if self.most is None else rows[: self.most]
@@ -270,7 +270,7 @@ class StatusView:
 
 
 def job_words(overview: Overview, job: Job, *, width: int) -> str:
-    """Return a job in words: where there is little room, what tells jobs apart comes first."""
+    """Return a job in words; if space is short, what distinguishes jobs comes first."""
     words = overview.describe(job.table, job.key or {})
     return words if width >= WIDE else f"{words.removeprefix(job.table + ': ')} ({job.table})"
 

@@ -1,4 +1,4 @@
-"""Tables for the terminal, drawn by rich: they fit its width, and what is too long ends in ``…``."""
+"""Tables for the terminal, drawn by rich: they fit its width, and texts that are too long end in ``…``."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-WIDE = 110  # columns, from which on there is room for more
+WIDE = 110  # from this many columns on, there is space for more
 UNKNOWN_WIDTH = 160
 
 
 def new_console() -> Console:
-    """Return a console on stdout that takes texts as they are; plain where stdout is no terminal."""
+    """Return a console on stdout that prints texts as they are; plain if stdout is not a terminal."""
     from rich.console import Console
 
-    # Where stdout is no terminal nobody has said how wide it is; rich would take 80 columns and cut the reasons.
+    # Without a terminal the width is unknown; rich would assume 80 columns and cut off the reasons.
     is_unknown = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     return Console(
         file=raw_stream(sys.stdout),
@@ -35,7 +35,7 @@ def new_console() -> Console:
 
 
 def text(words: object, style: str = "") -> Text:
-    """Return words as they are, without secrets and without what a terminal would obey."""
+    """Return words as they are, without secrets and control sequences of terminals."""
     from rich.text import Text
 
     from december_plugin.pool.status.failures import all_redacted
@@ -64,7 +64,7 @@ def new_table(*columns: str | tuple[str, dict[str, Any]], plain: bool) -> Table:
     Parameters
     ----------
     columns
-        Headings, those of numbers with ``justify``; with ``wide`` a column is one that takes what is left.
+        Headings, those of numbers with ``justify``; a column with ``wide`` takes the remaining width.
     plain
         Without a line below the headings, for files and other programs.
     """
@@ -86,7 +86,7 @@ def new_table(*columns: str | tuple[str, dict[str, Any]], plain: bool) -> Table:
 
 
 def show(console: Console, parts: Iterable[RenderableType]) -> None:
-    """Print parts below each other; without the spaces that fill lines, where stdout is no terminal."""
+    """Print parts below each other; without the spaces that fill lines if stdout is not a terminal."""
     if console.is_terminal:
         for part in parts:
             console.print(part, soft_wrap=_is_verbatim(part))
@@ -98,5 +98,5 @@ def show(console: Console, parts: Iterable[RenderableType]) -> None:
 
 
 def _is_verbatim(part: RenderableType) -> bool:
-    # rich joins the texts of one call into a new one, which knows nothing of theirs.
+    # rich joins the texts of one call into a new one, without their settings.
     return bool(getattr(part, "no_wrap", False))

@@ -1,4 +1,4 @@
-"""What ``december worker`` prints: a line for each job that takes its time, one for many that do not, and a bar."""
+"""What ``december worker`` prints: a line for each long job, one line for many quick ones, and a progress bar."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from december_plugin.text.terminal import printable
 if TYPE_CHECKING:
     from december_plugin.training.monitor import Progress
 
-QUICK = 1.0  # jobs that take less are folded (s)
-FOLDED_FOR = 3.0  # at most so long (s)
-LONG = 2.0  # a job that takes longer is named when it begins (s)
+QUICK = 1.0  # shorter jobs are folded into one line (s)
+FOLDED_FOR = 3.0  # at most this long (s)
+LONG = 2.0  # a job that takes longer is also named before it ends (s)
 NEVER_FOLDED = ("TrainedModel",)
 
 
 class WorkerConsole(logging.Handler, JobWatch):
     """Prints what a worker logs, and how far its job is.
 
-    Jobs that take no time are counted and become one line for each table; a job that takes long is named as soon as it
-    has. On a terminal, the epochs of a training are a progress bar below the lines; elsewhere, where lines are read by
-    programs and supervisors, there is none.
+    Quick jobs are counted and become one line for each table; a job is named as soon as it has taken long. On a
+    terminal, a progress bar below the lines shows the epochs of a training; elsewhere, where programs and supervisors
+    read the lines, there is none.
 
     Parameters
     ----------
     stream
         Where to print.
     quiet
-        Without a bar.
+        Whether to leave the bar out.
     """
 
     def __init__(self, stream: TextIO, *, quiet: bool = False):
@@ -61,7 +61,7 @@ class WorkerConsole(logging.Handler, JobWatch):
                 self._unfolding = self._later(FOLDED_FOR, self.unfold)
             return
         self._unfold()
-        if not table and self._is_unnamed:  # what is said about a job comes after its name
+        if not table and self._is_unnamed:  # messages about a job come after its name
             self._tell_begun()
         self._print(record)
 
@@ -74,7 +74,7 @@ class WorkerConsole(logging.Handler, JobWatch):
             self.release()
 
     def close(self) -> None:
-        """Print what is left, and take the bar away."""
+        """Print what is left, and remove the bar."""
         self.ends()
         if self._naming is not None:
             self._naming.cancel()
@@ -115,13 +115,13 @@ class WorkerConsole(logging.Handler, JobWatch):
     # --- the job -----------------------------------------------------------------------------------------------------
 
     def begins(self, words: str) -> None:
-        """Name the job as soon as it takes long."""
+        """Name the job as soon as it has taken long."""
         self._words, self._began, self._is_unnamed = words, time.monotonic(), True
         if self._naming is None:
             self._naming = self._later(LONG, self._look)
 
     def progresses(self, progress: Progress) -> None:
-        """Move the bar on."""
+        """Advance the bar."""
         if not self.has_bar:
             return
         if self._bar is None:
@@ -141,11 +141,11 @@ class WorkerConsole(logging.Handler, JobWatch):
         self._bar.update(progress.epoch - self._bar.n)
 
     def ends(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self.acquire()
         try:
             self._is_unnamed = False
-            if self._bar is not None:  # a timer may be about to print beside it
+            if self._bar is not None:  # a timer may be about to print at the same time
                 self._bar.close()
                 self._bar = None
         finally:
@@ -168,5 +168,5 @@ class WorkerConsole(logging.Handler, JobWatch):
     def _tell_begun(self) -> None:
         self._is_unnamed = False
         self._unfold()
-        record = {"name": __name__, "levelno": logging.INFO, "msg": redacted(f"{self._words}: begun")}
+        record = {"name": __name__, "levelno": logging.INFO, "msg": redacted(f"{self._words}: started")}
         self._print(logging.makeLogRecord(record))

@@ -293,7 +293,7 @@ def test_importing_the_package_opens_no_connection() -> None:
     [
         (
             ["--epochs", "3"],
-            "--epochs 3 counts the 20 epochs of the pretraining, too, so that none is left for DECEMber. Give more "
+            "--epochs 3 includes the 20 epochs of the pretraining, so none are left for DECEMber. Give more "
             "than 20, or fewer --pretrain-epochs.",
         ),
         (["--epochs", "0"], "--epochs is 0; it must be at least 1."),

@@ -36,7 +36,7 @@ def test_two_files_to_a_report(folder: Path, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["a.npy", "--n-clusters", "3-"], ExitCode.USAGE, "'3-' is no list of numbers of clusters"),
+        (["a.npy", "--n-clusters", "3-"], ExitCode.USAGE, "'3-' is not a list of numbers of clusters"),
         (["a.npy", "--n-clusters", "5-3"], ExitCode.USAGE, "'5-3' goes down"),
         (["a.npy"], ExitCode.USAGE, "--n-clusters"),
         (["c.npy", "--n-clusters", "3"], ExitCode.ERROR, "the model 'c': there is no file c.npy"),

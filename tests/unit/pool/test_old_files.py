@@ -108,7 +108,8 @@ def test_what_cannot_be_removed_is_said(home, make, capsys, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "unlink", refuse)
-    assert f"Not all could be done: {path} cannot be removed: Permission denied" in run(capsys, "--delete", code=3)
+    said = run(capsys, "--delete", code=3)
+    assert f"Not everything could be removed: {path} cannot be removed: Permission denied" in said
 
 
 @pytest.mark.parametrize(

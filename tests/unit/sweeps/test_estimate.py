@@ -84,16 +84,16 @@ def test_what_is_printed() -> None:
         "  new                    2",
         "  planned already        1",
         "  trained already        7",
-        "To train 2 of the 3: about 3.0 h on one GPU; 3.0 h if none stops early. It rests on",
+        "To train 2 of the 3: about 3.0 h on one GPU; 3.0 h if none stops early. Based on",
         "  1 finished with the same dataset, model and trainer, for 1 of them: 60 min each on average.",
         "  1 finished with the same dataset and model, for 1 of them: 2.0 h each on average, by time per epoch.",
-        "  nothing for the other 1: no finished training is like them.",
-        "  4 finished trainings do not count, because they were interrupted.",
-        "Trainings that take over a shared pretraining are counted with the time that they really took.",
+        "  nothing for the other 1: no similar training has finished.",
+        "  4 finished trainings are not considered, because they were interrupted.",
+        "Trainings that reused a shared pretraining count with the time that they really took.",
     ]
     nothing = SweepEstimate(4, 4, 0, (), n_interrupted=0)
     assert list(outlook_lines(nothing, schema="lab"))[-1] == (
-        "How long the 4 take is not known: no worker has finished a training like them in the schema 'lab' yet."
+        "How long the 4 take is unknown: no worker has finished a similar training in the schema 'lab' yet."
     )
     done = SweepEstimate(4, 0, 4, (), n_interrupted=0)
     assert list(outlook_lines(done, schema="lab"))[-1] == "Nothing is left to train."
@@ -107,12 +107,12 @@ def test_each_kind_of_device_has_its_own_time() -> None:
     assert (on_shared.seconds, on_alone.seconds, on_alone.most_seconds) == (6 * 3600, 6 * 1200, 6 * 2400)
     lines = list(outlook_lines(SweepEstimate(6, 6, 0, (on_shared, on_alone), n_interrupted=0), schema="lab"))
     assert lines[3:] == [
-        "To train 6: about 6.0 h on one NVIDIA L4 with 2 workers; 6.0 h if none stops early. It rests on",
+        "To train 6: about 6.0 h on one NVIDIA L4 with 2 workers; 6.0 h if none stops early. Based on",
         "  3 finished with the same dataset, model and trainer, for 6 of them: 2.0 h each on average.",
-        "  2 at a time share the GPU, and take that long together.",
-        "To train 6: about 2.0 h on one NVIDIA H100 80GB HBM3; 4.0 h if none stops early. It rests on",
+        "  2 at a time share the GPU and take that long together.",
+        "To train 6: about 2.0 h on one NVIDIA H100 80GB HBM3; 4.0 h if none stops early. Based on",
         "  1 finished with the same dataset, model and trainer, for 6 of them: 20 min each on average.",
-        "Trainings that take over a shared pretraining are counted with the time that they really took.",
+        "Trainings that reused a shared pretraining count with the time that they really took.",
     ]
 
 

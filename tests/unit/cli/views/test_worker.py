@@ -100,7 +100,7 @@ def test_a_job_is_named_when_it_takes_long(console: WorkerConsole, monkeypatch: 
     console.begins("TrainedModel: baseline, seed 2")
     console.ends()
     time.sleep(0.05)  # the second job took no longer than that
-    assert lines(console) == ["TrainedModel: baseline, seed 1: begun"]
+    assert lines(console) == ["TrainedModel: baseline, seed 1: started"]
 
 
 def test_a_job_is_named_before_anything_is_said_about_it(console: WorkerConsole) -> None:
@@ -112,7 +112,7 @@ def test_a_job_is_named_before_anything_is_said_about_it(console: WorkerConsole)
     done("TrainedModel", 3.0, "baseline, seed 1")
     assert lines(console) == [
         "SeedAgreement: seeds 1, 2: done in 0.0 s",
-        "TrainedModel: baseline, seed 1: begun",
+        "TrainedModel: baseline, seed 1: started",
         "took over a pretraining of 10 epochs",
         "took over a pretraining of 20 epochs",
         "TrainedModel: baseline, seed 1: done in 3.0 s",

@@ -190,7 +190,7 @@ def test_what_is_said_at_any_width(width: int) -> None:
     text = " ".join(" ".join(drawn(overview(), width)).split())
     assert "schema december, 25,000 trainings planned, 2026-05-04 03:02:01 UTC" in text
     assert "3 jobs done in the last hour, 70 in the last day 70 trainings among these, 33 min each" in text
-    assert "about 2.5 h left for what can be begun now, until 2026-05-04 05:32 UTC, with 2 workers" in text
+    assert "about 2.5 h left for what can start now, until 2026-05-04 05:32 UTC, with 2 workers" in text
     assert "failed (30, one reason)" in text
     assert "workers (2 alive, 1 overdue)" in text
     assert "12/200 0.250 67 min" in text
@@ -201,7 +201,7 @@ def test_what_cannot_be_estimated_is_said() -> None:
     throughput = Throughput({}, {"TrainedModel": 70}, {"TrainedModel": 2000.0}, 0.0, {"SurrogateAgreement": 42})
     text = " ".join(" ".join(drawn(overview(throughput=throughput), 140)).split())
     assert (
-        "about 0 s left for what can be begun now and has run before, with 2 workers; not estimated yet: 42 null jobs"
+        "about 0 s left for what can start now and has run before, with 2 workers; not estimated yet: 42 null jobs"
     ) in text
 
 
