@@ -21,7 +21,7 @@ __all__ = [
     "task_core_attention_readout",
 ]
 
-# What each takes: a sweep combines it with datasets that serve the same.
+# The stimuli that each takes: a sweep combines it with datasets that serve the same.
 STIMULI = {
     "stacked_core_gaussian_readout": "images",
     "stacked_core_attention_readout": "images",

@@ -1,4 +1,4 @@
-"""Attention readouts, on a stacked core or on the features of a network that was trained on a task."""
+"""Attention readouts, on a stacked core or on features of a network that was trained on a task."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def stacked_core_attention_readout(
     ``rate_i = ELU(<w_i, sum_xy a_ixy core(image)_xy> + b_i + elu_offset) + 1``: the position from which neuron i reads,
     ``a_i``, a softmax over the map, is computed from every image. ``w_i`` is the readout vector that is clustered.
     The core's defaults are the published configuration of their V4 model (5 layers, 96 channels, kernels 9 and 5). The
-    readout is neuralpredictors' ``AttentionReadout``: one map per neuron out of a convolution, where theirs has keys
-    and values that all neurons share and a query per neuron.
+    readout is neuralpredictors' ``AttentionReadout``: a convolution computes one map per neuron, whereas in theirs all
+    neurons share keys and values, and each has a query.
 
     Parameters
     ----------
@@ -157,8 +157,8 @@ def task_core_attention_readout(
 ) -> FiringRateEncoder:
     """Build an attention readout on features of a network that was trained on a task, for macaque V4.
 
-    Needs torchvision. Images with one channel are shown to a network of colour images as gray ones. The default layer
-    is that of the task-driven V4 model of Willeke et al. 2023, an adversarially trained ResNet-50, whose weights
+    Needs torchvision. Images with one channel are repeated as gray images for a network that takes colours. The default
+    layer is that of the task-driven V4 model of Willeke et al. 2023, an adversarially trained ResNet-50, whose weights
     torchvision does not have: give them as ``weights_file``.
 
     Parameters
@@ -177,7 +177,7 @@ def task_core_attention_readout(
         random ones, from the seed.
     weights_file
         A state dict of the network, as ``torch.save`` writes it, read with ``weights_only=True``. Prefixes "module."
-        and "model." are removed. It takes the place of ``weights``, of which none may be named then.
+        and "model." are removed. It replaces ``weights``, which may not be given as well.
     fine_tune
         Whether the network's weights are trained too. If not, its batch normalisation uses the stored statistics.
     final_batch_norm, final_nonlinearity, momentum

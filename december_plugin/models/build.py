@@ -1,4 +1,4 @@
-"""Builds a core and readouts from their settings, whichever pair of the two.
+"""Builds cores and readouts from their settings, in any combination.
 
 :func:`build_core` and :func:`build_readout` choose by the class of the settings.
 """
@@ -69,7 +69,7 @@ def build_parts(
     core, readout
         Settings, whose classes say which core and which readouts.
     shifter
-        Settings of the shifter; None for none.
+        Settings of the shifter, if any.
 
     Returns
     -------
@@ -147,7 +147,7 @@ def _check_stacked_size(data_key: str, size: tuple[int, int], settings: StackedC
     skipped = range(settings.layers) if settings.skip > 1 else []
     if len({int(lost[layer]) for layer in (*stacked, *skipped)}) > 1:
         raise SettingsError(
-            f"stack={settings.stack} and skip={settings.skip} put layers side by side whose maps differ in size: "
+            f"stack={settings.stack} and skip={settings.skip} combine layers whose maps differ in size: "
             f"hidden_kern={kernels} with hidden_padding={padding} does not keep the size. Use one odd kernel size.",
             setting="stack",
             others=["skip", "hidden_kern", "hidden_padding"],
@@ -236,7 +236,7 @@ def _movie_core(settings: MovieCoreSettings, sessions: Mapping[str, SessionShape
 
 
 def learn_final_scale(norm_holder: nn.Module, final_batchnorm_scale: bool) -> None:
-    """Hold the scale of the batch norm in a core's last layer at 1, unless it is to be learned.
+    """Fix the scale of the batch norm in a core's last layer at 1, unless it is learned.
 
     The features then have unit variance over the training batches before the last nonlinearity, and readout weights a
     fixed unit; the batch norm's bias is still learned. neuralpredictors' setting of this name does the same, by a batch
@@ -260,7 +260,7 @@ def learn_final_scale(norm_holder: nn.Module, final_batchnorm_scale: bool) -> No
     if not norms:
         raise SettingsError(
             "final_batchnorm_scale is False, but the core's last layer has no batch normalisation whose scale could be "
-            "left out. Leave it at True, or switch the batch normalisation on.",
+            "left out. Leave it at True, or switch batch normalisation on.",
             setting="final_batchnorm_scale",
         )
     for norm in norms:
@@ -383,7 +383,7 @@ def _position_arguments(settings: FrameReadoutSettings) -> dict[str, Any]:
 
 
 def _grid_arguments(predictor: Mapping[str, Any] | None, sessions: Mapping[str, SessionShape]) -> dict[str, Any]:
-    """Return what a readout needs whose positions are predicted; nothing without a predictor."""
+    """Return the settings of a readout whose positions are predicted; empty without a predictor."""
     if predictor is None:
         return {}
     dimensions = predictor.get("input_dimensions", 2)
@@ -393,7 +393,7 @@ def _grid_arguments(predictor: Mapping[str, Any] | None, sessions: Mapping[str, 
         if positions is None:
             raise MisfitError(
                 f"grid_mean_predictor needs cortical positions, but session {data_key!r} has no "
-                "cell_motor_coordinates. Pass grid_mean_predictor=None to learn each position by itself.",
+                "cell_motor_coordinates. Pass grid_mean_predictor=None to learn each position separately.",
                 setting="grid_mean_predictor",
             )
         if positions.shape[1] < dimensions:
@@ -410,7 +410,7 @@ def _grid_arguments(predictor: Mapping[str, Any] | None, sessions: Mapping[str, 
 def bias_starts(
     sessions: Mapping[str, SessionShape], bias_start: str, inverse: Callable[[Tensor], Tensor]
 ) -> dict[str, Tensor]:
-    """Return where the biases of every session start, (n,).
+    """Return the initial biases of every session, (n,).
 
     Parameters
     ----------
@@ -419,12 +419,12 @@ def bias_starts(
     bias_start
         "mean_rate", for which a neuron without drive has its mean response, or "zero".
     inverse
-        Rates (n,), positive, to the biases that give them.
+        Maps rates (n,), positive, to the biases that give them.
     """
     starts = {}
     for data_key, session in sessions.items():
         starts[data_key] = torch.zeros(session.n_neurons)
-        # Without mean responses (a description from elsewhere) the weights will be loaded anyway.
+        # Without mean responses (in a description from elsewhere), weights will be loaded anyway.
         if bias_start == "mean_rate" and session.mean_responses is not None:
             rate = torch.as_tensor(np.asarray(session.mean_responses, dtype=np.float32))
             starts[data_key] = inverse(rate.clamp_min(SMALLEST_START_RATE))

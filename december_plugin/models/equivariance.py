@@ -1,4 +1,4 @@
-"""Which models are rotation-equivariant: by their function, and measured, by what a turn of the stimulus does.
+"""Which models are rotation-equivariant: by their function, or measured by turning the stimulus.
 
 A core is equivariant if turning the stimulus by 90 degrees turns its output and moves its orientations.
 """
@@ -44,7 +44,7 @@ def orientations_of(model_fn: str, model_config: Mapping[str, Any]) -> int:
 
 
 def equivariance_error(core: nn.Module, images: Tensor, n_orientations: int) -> float:
-    """Return by how much a core's output differs from what rotation equivariance asks for.
+    """Return how much a core's output differs from what rotation equivariance requires.
 
     Turning the stimulus by 90 degrees must turn the maps by 90 degrees and move the orientations by a quarter of them,
     in either direction.
@@ -52,10 +52,10 @@ def equivariance_error(core: nn.Module, images: Tensor, n_orientations: int) -> 
     Parameters
     ----------
     core
-        Returns (batch, orientations * features, height, width), orientation-major; it runs in evaluation mode, and is
-        then as it was before.
+        Returns (batch, orientations * features, height, width), orientation-major; it runs in evaluation mode, and
+        its mode is restored.
     images
-        (batch, channels, height, width), of the kind that the core was trained on. They need not be square where the
+        (batch, channels, height, width), of the kind that the core was trained on. They need not be square if the
         core takes images of every size.
     n_orientations
         Orientations O of the core, a multiple of 4.
@@ -63,13 +63,14 @@ def equivariance_error(core: nn.Module, images: Tensor, n_orientations: int) -> 
     Returns
     -------
     float
-        Root mean square of the difference, as a part of the output's standard deviation: 0 for an equivariant core,
-        about 1.4 for features that have nothing to do with each other. Infinite if the output does not vary.
+        Root mean square of the difference, as a fraction of the output's standard deviation: 0 for an equivariant core,
+        about 1.4 for unrelated features. Infinite if the output does not vary.
 
     Raises
     ------
     MisfitError
-        If O is not a multiple of 4, the output has no multiple of O channels, or the core cannot take turned images.
+        If O is not a multiple of 4, the number of channels is not a multiple of O, or the core cannot take turned
+        images.
     """
     if isinstance(n_orientations, bool) or n_orientations < 4 or n_orientations % 4:
         raise MisfitError(
@@ -99,9 +100,9 @@ def check_equivariance(core: nn.Module, images: Tensor, n_orientations: int, *, 
     Parameters
     ----------
     core, images, n_orientations
-        As of :func:`equivariance_error`.
+        As in :func:`equivariance_error`.
     tolerance
-        Largest error that is allowed.
+        Largest allowed error.
 
     Raises
     ------
@@ -127,12 +128,12 @@ def _turned_output(core: nn.Module, images: Tensor, output: Tensor) -> Tensor:
     except RuntimeError as error:
         raise MisfitError(
             f"the core cannot take images of {images.shape[3]} x {images.shape[2]} pixels, which those of "
-            f"{images.shape[2]} x {images.shape[3]} become when they are turned: give square ones "
+            f"{images.shape[2]} x {images.shape[3]} become when turned: give square ones "
             f"({str(error).splitlines()[0]})."
         ) from error
     if turned.shape[2:] != output.shape[:1:-1]:
         raise MisfitError(
-            f"the core's output for turned images is {tuple(turned.shape[2:])} and for those as they are "
+            f"the core's output for turned images is {tuple(turned.shape[2:])} and for the original ones "
             f"{tuple(output.shape[2:])}; give square images."
         )
     return turned

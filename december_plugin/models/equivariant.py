@@ -49,7 +49,7 @@ def equivariant_core_gaussian_readout(
     elu_offset: float = 0.0,
     data_info: Mapping[str, Any] | None = None,
 ) -> FiringRateEncoder:
-    """Build a rotation-equivariant core with a Gaussian readout: neurons are compared whatever they are tuned to.
+    """Build a rotation-equivariant core with a Gaussian readout, to compare neurons of any preferred orientation.
 
     The core of Ecker et al. 2018 has each feature at ``orientations`` orientations; the defaults (3 layers, 16 features
     at 8 orientations, kernels of 13, 5 and 5 pixels) are those of Ustyuzhaninov et al. 2019. Readout vectors have

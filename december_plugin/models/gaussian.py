@@ -12,7 +12,7 @@ from december_plugin.models.sessions import sessions_of
 from december_plugin.models.settings import CORTEX_GRID, GaussianReadoutSettings, ShifterSettings, StackedCoreSettings
 from december_plugin.validation.checks import Preset, checked_settings, with_presets
 
-# Of the published experiments on mouse V1: SENSORIUM 2022's model and, from their script, the last five.
+# Published experiments on mouse V1: SENSORIUM 2022's model and, from their script, the last five.
 PUBLISHED_V1 = Preset(
     {
         "input_kern": 9,
@@ -152,7 +152,7 @@ def stacked_core_gaussian_readout(
         2, "hidden_layers": 1, "hidden_features": 30, "final_tanh": True}`` by default. None learns each position
         separately.
     shifter
-        Move the positions with the pupil. None: if the loaders serve pupil positions.
+        Whether the positions move with the pupil. None: if the loaders serve pupil positions.
     hidden_channels_shifter, shift_layers, gamma_shifter
         The shifter's size, and strength of its regularizer.
     elu_offset

@@ -99,7 +99,7 @@ def hoefling_core_gaussian_readout(
         nonlinearity, and readout weights a fixed unit.
     gamma_temporal, gamma_input, gamma_hidden, gamma_in_sparse
         Strengths of openretina's penalties: high frequencies in time, rough kernels of the first layer, and many input
-        channels per channel, of the layers after the first and of all.
+        channels per channel, in the layers after the first and in all.
     gamma_readout, readout_regularizer, gamma_sigma
         Strength and kind of the readout vectors' penalty: "l1" or "adaptive_log_norm", with the width ``gamma_sigma``
         of its prior (see :mod:`december_plugin.models.layers.regularizers`).
@@ -110,7 +110,7 @@ def hoefling_core_gaussian_readout(
     readout_positive
         Whether readout weights are kept from being negative.
     gaussian_mean_scale, gaussian_var_scale
-        What positions and log variances of the masks are multiplied with: how quickly they are learned.
+        Factors of the positions and log variances of the masks, which set how quickly they are learned.
     bias_start
         Where biases start: "mean_rate" at the value for which a neuron without drive has its mean response over the
         training tier, "zero" at 0.
@@ -135,7 +135,7 @@ def hoefling_core_gaussian_readout(
     core_settings, readout_settings = HoeflingCoreSettings.of(given), HoeflingReadoutSettings.of(given)
     in_shape = (core_settings.hidden_channels[-1], *_output_size(size, core_settings))
     seed = check_integer("seed", seed, minimum=0)
-    openretina_module("modules.core.base_core")  # a clear error where it is missing
+    openretina_module("modules.core.base_core")  # a clear error if it is missing
     parts = importlib.import_module("december_plugin.models.layers.hoefling_2024")
     with undisturbed(), seeded_weights(seed):
         core = parts.SeparableCore(**_core_arguments(channels, core_settings))
@@ -177,7 +177,7 @@ def _readout_arguments(sessions: Mapping[str, SessionShape], settings: HoeflingR
 
 
 def _shared_input(sessions: Mapping[str, SessionShape]) -> tuple[int, ...]:
-    """Return (channels, frames, height, width): the sessions share all but the number of frames."""
+    """Return (channels, frames, height, width), of which the sessions may differ only in the number of frames."""
     shapes = {data_key: session.image_shape for data_key, session in sessions.items()}
     if len(set(shapes.values())) > 1:
         raise MisfitError(

@@ -1,4 +1,4 @@
-"""What a model function must know about the sessions it is built for, from loaders or from a stored description."""
+"""Shapes and statistics of sessions that model functions need, from loaders or from a stored description."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def sessions_of(dataloaders: Mapping[str, Any] | None, data_info: Mapping[str, A
     loaders = dataloaders.get(TRAIN, dataloaders) if dataloaders else None
     if not loaders:
         raise SettingsError("A model needs dataloaders or data_info to know its sessions; both are missing or empty.")
-    # Reading a shuffled loader draws random numbers: the global state is left alone, and sums have a fixed order.
+    # Reading a shuffled loader draws random numbers: the global state is restored, and sums have a fixed order.
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(0)
         return {data_key: _from_loader(loader) for data_key, loader in loaders.items()}

@@ -1,7 +1,7 @@
-"""Settings of cores, readouts and shifters: every name, default and allowed value of the model functions, once.
+"""Settings of cores, readouts and shifters: names, defaults and allowed values of all model functions, once.
 
 The model functions have flat signatures, because nnfabrik stores their configurations by keyword; a test compares them
-with these classes. A model whose published defaults differ has its own in its signature.
+with these classes. A model whose published defaults differ has those in its signature.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def hidden_kernels(hidden_kern: Any, layers: int) -> list[int]:
 
 
 def layer_sizes(lists: Mapping[str, Any], *, minimum: Mapping[str, int] | None = None) -> dict[str, tuple[int, ...]]:
-    """Return sizes of every layer, checked: lists of integers, as many as the first of them has.
+    """Return checked sizes of every layer: lists of integers, all as long as the first.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def check_stack(stack: Any, layers: int) -> int | list[int] | None:
 
 
 def check_grid_predictor(name: str, value: Any) -> Mapping[str, Any] | None:
-    """Return the settings of the network that predicts positions, or raise a :class:`SettingsError`; None for none."""
+    """Return the settings of the network that predicts positions, if any, or raise a :class:`SettingsError`."""
     if value is None:
         return None
     for each in value:
@@ -120,14 +120,14 @@ def optional(check: Callable[..., Any], **bounds: Any) -> Callable[[str, Any], A
 
 
 def setting(default: Any, check: Callable[..., Any] | None = None, **bounds: Any) -> Any:
-    """Return a field of :class:`ModelSettings`: its default, and the check that its value has to pass.
+    """Return a field of :class:`ModelSettings`: its default, and the check of its value.
 
     Parameters
     ----------
     default
-        The default; a mapping as well, which the instances share.
+        The default; if it is a mapping, all instances share it.
     check, **bounds
-        Called as ``check(name, value, **bounds)``; what it returns is the value. None where the value is checked
+        Called as ``check(name, value, **bounds)``, which returns the checked value. None if the value is checked
         together with another one, or by what is built from it.
     """
     metadata = {"check": partial(check, **bounds) if check else None}
@@ -138,7 +138,7 @@ def setting(default: Any, check: Callable[..., Any] | None = None, **bounds: Any
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """Settings that are checked, field by field, when an instance is made.
+    """Settings that are checked, field by field, when an instance is created.
 
     Raises
     ------
@@ -281,14 +281,14 @@ class EquivariantCoreSettings(ModelSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskCoreSettings(ModelSettings):
-    """Settings of a core out of a network that was trained on a task, by default a layer of a ResNet-50.
+    """Settings of a core from a network that was trained on a task, by default a layer of a ResNet-50.
 
     Attributes
     ----------
     network, layer
         Name of a model of ``torchvision.models``, and of the module in it whose output the readout sees.
     weights, weights_file
-        Name of weights that torchvision downloads, or a file with a state dict. None for random ones.
+        Name of weights that torchvision downloads, or a file with a state dict. None: random weights.
     fine_tune
         Whether the network's weights are trained, too.
     final_batch_norm, momentum, final_batchnorm_scale
@@ -383,7 +383,7 @@ class HoeflingCoreSettings(ModelSettings):
         Whether the last batch normalisation learns a scale.
     gamma_temporal, gamma_input, gamma_hidden, gamma_in_sparse
         Strengths of openretina's penalties: high frequencies in time, rough kernels of the first layer, and many input
-        channels per channel, of the layers after the first and of all.
+        channels per channel, in the layers after the first and in all.
     """
 
     hidden_channels: Sequence[int] = setting((16, 16))
@@ -440,7 +440,7 @@ class PenaltySettings(ModelSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class ReadoutSettings(PenaltySettings):
-    """What the readouts of rates ``ELU(x + elu_offset) + 1`` share.
+    """Shared settings of readouts that predict rates ``ELU(x + elu_offset) + 1``.
 
     Attributes
     ----------
@@ -458,7 +458,7 @@ class ReadoutSettings(PenaltySettings):
 
 @dataclass(frozen=True, kw_only=True)
 class FrameReadoutSettings(ReadoutSettings):
-    """Gaussian readout: each neuron reads at one position; of movies in every frame.
+    """Gaussian readout: each neuron reads at one position; in movies, in every frame.
 
     Attributes
     ----------
@@ -478,7 +478,7 @@ class FrameReadoutSettings(ReadoutSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianReadoutSettings(FrameReadoutSettings):
-    """Gaussian readout of images, whose positions may be predicted from the neurons' places in the cortex.
+    """Gaussian readout of images, whose positions may be predicted from the neurons' cortical positions.
 
     Attributes
     ----------
@@ -537,7 +537,7 @@ class HoeflingReadoutSettings(PenaltySettings):
     readout_scale, readout_positive
         Whether each neuron has a gain, and whether readout weights are kept from being negative.
     gaussian_mean_scale, gaussian_var_scale
-        What positions and log variances of the masks are multiplied with: how quickly they are learned.
+        Factors of the positions and log variances of the masks, which set how quickly they are learned.
     bias_start
         Where biases start, as in :class:`ReadoutSettings`.
     """

@@ -1,4 +1,4 @@
-"""The core of a trained model out of its settings and weights, without its recordings."""
+"""The core of a trained model from its settings and weights, without its recordings."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from december_plugin.models.settings import EquivariantCoreSettings
 
 CORE = "core."
 FIRST_FILTERS = f"{CORE}features.layer0.conv.coefficients"
-N_IMAGES, MARGIN = 8, 12  # of the noise that a core is shown: images, and pixels beyond the smallest that it takes
+N_IMAGES, MARGIN = 8, 12  # of the noise shown to a core: images, and pixels beyond the smallest size that it takes
 
 
 def stored_equivariant_core(model_config: Mapping[str, Any], state_dict: Mapping[str, Any]) -> tuple[nn.Module, Tensor]:
-    """Return the core of one of our rotation-equivariant models, and images that it can be shown.
+    """Return the core of one of our rotation-equivariant models, and images for it.
 
     Parameters
     ----------
     model_config
         Settings of the model function.
     state_dict
-        Of the trained model.
+        State dict of the trained model.
 
     Returns
     -------

@@ -21,7 +21,7 @@ from december_plugin.training.settings import AUTO_GRADIENT_RATIO, LOCK_IN_GRADI
 
 logger = logging.getLogger(__name__)
 
-COVARIANCE = "covariance"  # beside the mixture in a state
+COVARIANCE = "covariance"  # next to the mixture in a state
 # Takes a model and returns its feature covariance (D, D).
 Measure = Callable[[nn.Module], npt.NDArray[np.float64]]
 
@@ -37,15 +37,15 @@ class ClusteringPhase:
     Parameters
     ----------
     settings
-        Of the clustering. Where its space is functional, "readout vectors" are the functional embeddings in everything
-        below, and :meth:`measure_by` comes before anything else.
+        Settings of the clustering. If its space is functional, "readout vectors" below are functional embeddings, and
+        :meth:`measure_by` must be called first.
     """
 
     def __init__(self, settings: ClusteringSettings):
         self.settings, self.space = settings, settings.embedding_space
         self.regularizer: DECEMber | None = None
-        # In functional space: what measures the covariance, the present one (D, D) float64 on the CPU, and its root
-        # where the model is, which stays in its memory: a recorded step reads it there.
+        # In functional space: what measures the covariance, the current one (D, D) float64 on the CPU, and its root on
+        # the model's device, always in the same memory, where a recorded step reads it.
         self._measure: Measure | None = None
         self._covariance: Tensor | None = None
         self._root: Tensor | None = None
@@ -71,18 +71,18 @@ class ClusteringPhase:
             raise SettingsError(f"the seed is {seed}; k-means needs one from 0 to {2**32 - 1}.", setting="seed")
 
     def measure_by(self, measure: Measure, model: nn.Module) -> None:
-        """Take the feature covariance from this function, which is tried out on the model.
+        """Measure the feature covariance by this function, after trying it on the model.
 
         Raises
         ------
         EmbeddingError
-            If the model's readouts do not say what they receive from the core, for instance.
+            For instance, if the model's readouts do not say what they receive from the core.
         """
         checked_covariance(measure(model), n_features=stack_readout_vectors(model).shape[1])
         self._measure = measure
 
     def begin(self, model: nn.Module, *, seed: int) -> None:
-        """Start the mixture on the readout vectors as they are now: from k-means, or from fits that begin there."""
+        """Start the mixture on the current readout vectors: from k-means, or from mixtures fitted from there."""
         self.regularizer = self._new_regularizer(stack_readout_vectors(model))
         self._measure_covariance(model)
         self._just_measured = True
@@ -96,12 +96,12 @@ class ClusteringPhase:
         )
         if self.settings.mixture_n_init:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # the training goes on with EM
+                warnings.simplefilter("ignore", ConvergenceWarning)  # the training continues EM
                 self.regularizer.mixture.fit(vectors, seed=seed, n_init=self.settings.mixture_n_init)
         self.initial_labels = self.regularizer.assign(vectors)[0]
 
     def resume(self, model: nn.Module, state: Mapping[str, Any]) -> None:
-        """Go on where :meth:`training_state` was taken, instead of :meth:`begin`."""
+        """Continue from a :meth:`training_state`, instead of :meth:`begin`."""
         vectors = stack_readout_vectors(model)
         self.regularizer = self._new_regularizer(vectors)
         self.load_state_dict(state["mixture"])
@@ -109,7 +109,7 @@ class ClusteringPhase:
         self.strength, self.gradient_ratio = state["strength"], state["gradient_ratio"]
 
     def training_state(self) -> dict[str, Any]:
-        """Return everything that the next epoch depends on, not copied: its part :meth:`state_dict` is restored."""
+        """Return everything that the next epoch depends on, not copied; its part :meth:`state_dict` can be restored."""
         return {
             "mixture": self.state_dict(),
             "initial_labels": self.initial_labels,
@@ -148,7 +148,7 @@ class ClusteringPhase:
         self._root.copy_(torch.as_tensor(covariance_root(covariance)))
 
     def begin_epoch(self, model: nn.Module) -> None:
-        """Take the feature covariance anew, if that is wanted: the neurons stay in their clusters."""
+        """Measure the feature covariance again, if the settings say so; the neurons stay in their clusters."""
         anew = self.space.is_functional and self.settings.covariance_refresh == "epoch" and not self._just_measured
         self._just_measured = False
         if anew:
@@ -161,7 +161,7 @@ class ClusteringPhase:
         """E-step, clustering loss and its gradient, M-step; return the loss, without its strength.
 
         The gradients of the model loss must have been accumulated already: the first call compares the two. On a CUDA
-        device the host does not wait here; what is to be seen and told waits for :meth:`end_epoch`.
+        device the host does not wait here; checks and messages wait until :meth:`end_epoch`.
         """
         assert self.regularizer is not None, "begin() comes first"
         vectors = self.vectors(model)
@@ -176,7 +176,7 @@ class ClusteringPhase:
         return loss.detach()
 
     def end_epoch(self) -> None:
-        """Look at what the steps of an epoch left on the device.
+        """Check what the steps of an epoch left on the device.
 
         Raises
         ------
@@ -191,7 +191,7 @@ class ClusteringPhase:
     def _gradient_norms(self, model: nn.Module, loss: Tensor) -> Tensor:
         """Return the squared norms of dL_model/dW and dKL/dW (2,), float64.
 
-        Both norms are taken over the parameters that the readout vectors are made of.
+        Both norms are over the parameters that make up the readout vectors.
         """
         parameters = [parameter for parameter in model.readout.parameters() if parameter.requires_grad]  # type: ignore[union-attr]
         gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
@@ -205,7 +205,7 @@ class ClusteringPhase:
         return torch.stack([sum((g.double().square().sum() for g in side), zero) for side in sides])
 
     def _strength_on_device(self, loss: Tensor) -> Tensor | float:
-        """Return what :meth:`_choose_strength` will choose, which the host has not seen yet."""
+        """Return the strength that :meth:`_choose_strength` will choose, before the host has seen it."""
         if self.settings.strength != "auto":
             return float(self.settings.strength)
         assert self._first_norms is not None
@@ -241,7 +241,7 @@ class ClusteringPhase:
         return self.gradient_ratio is not None and self.gradient_ratio > LOCK_IN_GRADIENT_RATIO
 
     def changed_assignments(self, model: nn.Module) -> float:
-        """Return the fraction of neurons that are not in the cluster where k-means put them at the beginning."""
+        """Return the fraction of neurons that are no longer in the cluster that k-means gave them at the start."""
         assert self.regularizer is not None
         labels, _ = self.regularizer.assign(self.vectors(model).detach())
         return float((labels != self.initial_labels).double().mean())
@@ -265,7 +265,7 @@ class ClusteringPhase:
             self._take_covariance(state[COVARIANCE])
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back along with the model's weights: to their space, and to their mixture if that is wanted."""
+        """Restore the space of the model's restored weights and, if the settings say so, their mixture."""
         if self.settings.restore_mixture:
             self.load_state_dict(state)
         elif COVARIANCE in state:

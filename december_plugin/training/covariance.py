@@ -17,7 +17,7 @@ from december_plugin.training.objective import n_training_stimuli
 
 N_STIMULI = 400  # images, or clips, of all sessions together
 LARGEST_SHARE = 4  # at most 1 / 4 of a session's training stimuli, but
-FEWEST_STIMULI = 10  # at least as many, if there are
+FEWEST_STIMULI = 10  # at least this many, if there are
 MAX_NEURONS = 2000
 
 
@@ -25,19 +25,19 @@ class CovarianceStimuli:
     """A few hundred stimuli of the training tier, drawn once from a seed, by which a model's features are measured.
 
     They stay in memory, so that measuring reads nothing and costs a small part of an epoch. Neither drawing nor
-    measuring leaves a trace in the random state of the training, in the modes of the model's layers, or in the
-    statistics of its batch norms.
+    measuring changes the random state of the training, the modes of the model's layers, or the statistics of its batch
+    norms.
 
     Parameters
     ----------
     loaders
         Data key to loader of the training tier.
     generators
-        Those that the loaders own (:func:`~december_plugin.training.random_state.loader_generators`).
+        The generators that the loaders own (:func:`~december_plugin.training.random_state.loader_generators`).
     device
-        Of the training.
+        Device of the training.
     seed
-        Of the draw: the same stimuli in every process, also in one in which the training goes on.
+        Seed of the draw: the same stimuli in every process, also in one that continues the training.
     """
 
     def __init__(

@@ -104,9 +104,9 @@ def content_digest(items: Mapping[str, Any]) -> str:
 def data_digest(dataloaders: Mapping[str, Mapping[str, Any]], tiers: tuple[str, ...], *, read: bool = True) -> str:
     """Return a digest of the batches of these tiers.
 
-    A dataset that has a ``fingerprint()`` method, as ours has, is asked; any other loader is read once, in an order
-    fixed by a seed, without disturbing the random state. Without ``read`` such a loader counts by its sizes and, where
-    its dataset knows them, its unit ids.
+    Datasets with a ``fingerprint()`` method, such as ours, count by what it returns. Any other loader is read once, in
+    an order fixed by a seed, without disturbing the random state; without ``read`` it counts by its sizes and, if its
+    dataset knows them, its unit ids.
     """
     digest = hashlib.sha256()
     for tier in tiers:

@@ -2,7 +2,7 @@
 
 A step of a small model launches some hundred short kernels, and launching them takes longer than running them. A CUDA
 graph launches all of them at once. What is recorded must not wait for the device, must use the same memory at every
-call, and must not depend on anything that changes in Python. The first is found out before recording, since a failed
+call, and must not depend on anything that changes in Python. The first is checked before recording, since a failed
 recording leaves torch's random generator unusable; the others by comparing the first replay with the function itself.
 """
 
@@ -20,11 +20,11 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-# What torch warns of where something waits for the device, and that it may not see everything that does.
+# Torch's warnings that something waits for the device, and that it may not notice everything that does.
 WAITED, PROTOTYPE = "called a synchronizing CUDA operation", "Synchronization debug mode is a prototype"
 TOLERANCE = 1e-2  # relative, of what one call changes: replays differ by rounding, sums in an undefined order
 # Relative to what one call changes in all tensors of a kind. The gradient of a bias before batch normalisation is the
-# rounding of larger ones and nothing else: on an H200 two calls differ in it by up to 4e-8 of all gradients.
+# rounding of larger ones: on an H200 two calls differ in it by up to 4e-8 of all gradients.
 ROUNDING = 1e-6
 
 Function = Callable[[], None]
@@ -34,7 +34,7 @@ class Recorder(Protocol):
     """How a kind of device records launches."""
 
     def warm_up(self, function: Function) -> str | None:
-        """Run the function as it is; return why its launches cannot be recorded, or None."""
+        """Run the function without recording; return why its launches cannot be recorded, or None."""
 
     def record(self, function: Function) -> Function:
         """Record the function's launches, without running it, and return what replays them."""
@@ -84,13 +84,13 @@ class CudaRecorder:
         graph = torch.cuda.CUDAGraph()
         generator = torch.cuda.default_generators[self._index]
         fresh, stream = generator.clone_state(), torch.cuda.current_stream(self.device)
-        # What the warm-up has used is given back: the graph has memory of its own.
+        # The graph has its own memory, so that of the warm-up is freed.
         torch.cuda.empty_cache()
         try:
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
                 function()
         except BaseException:
-            # torch leaves both as they were while it was recording.
+            # After recording, torch leaves both as they were meanwhile.
             generator.graphsafe_set_state(fresh)
             torch.cuda.set_stream(stream)
             raise
@@ -112,18 +112,18 @@ def _recording_stream(index: int) -> torch.cuda.Stream:
 
 
 class Launches:
-    """Functions of one training that are recorded, and what becomes of those that cannot be.
+    """Records functions of one training, and calls those directly that cannot be recorded.
 
     Parameters
     ----------
     recorder
-        Of the device.
+        Recorder of the device.
     state
         Returns everything that the functions may change, by kind, such as all gradients: the tensors that a replay is
         compared in.
     warm_up
-        How often a function runs as it is before it is recorded, at least once. What happens only once (a first choice,
-        memory for the gradients, compiling) has happened then.
+        How often a function runs normally before it is recorded, at least once, so that what happens only once (a first
+        choice, memory for the gradients, compiling) is over by then.
     """
 
     def __init__(self, recorder: Recorder, state: Callable[[], Sequence[Sequence[Tensor]]], *, warm_up: int = 2):
@@ -136,26 +136,26 @@ class Launches:
         Parameters
         ----------
         function
-            Without arguments or a result: it works on tensors that stay where they are.
+            Takes no arguments and returns nothing: it works on tensors that stay where they are.
         name
-            For the warning if it cannot be recorded.
+            Its name in the warning if it cannot be recorded.
         """
         return _Recorded(self, function, name)
 
     def record(self, function: Function, name: str) -> Function:
-        """Do one call of a function, by which its recording is compared with it; return what to call from then on."""
+        """Call a function once, compare its recording with that, and return what to call from then on."""
         if self._given_up:
             function()
             return function
         try:
             replay = self.recorder.record(function)
         except Exception as error:
-            # Recordings of before would go on with the random numbers of a generator that is no longer used.
+            # Earlier recordings would draw from a random generator that is no longer used.
             self._given_up = True
             return self.without_recording(function, name, f"{type(error).__name__}: {error}", run=True)
         if self._agrees(replay, function):
             return replay
-        return self.without_recording(function, name, "a replay does something else than the call itself")
+        return self.without_recording(function, name, "a replay does not do the same as the call itself")
 
     @property
     def given_up(self) -> bool:
@@ -163,7 +163,7 @@ class Launches:
         return self._given_up
 
     def without_recording(self, function: Function, name: str, reason: str, *, run: bool = False) -> Function:
-        """Say that a function is called as it is from now on, and return it."""
+        """Warn that a function will be called without recording, and return it."""
         logger.warning(
             "%s is launched kernel by kernel, not as one CUDA graph, and the training may be slower (%s)",
             name,
@@ -174,7 +174,7 @@ class Launches:
         return function
 
     def _agrees(self, replay: Function, function: Function) -> bool:
-        """Do what the function does, once, after a replay that is undone; return whether they changed the same."""
+        """Replay, undo that, and call the function; return whether both changed the same."""
         random_state, before = self.recorder.random_state(), self._copy()
         replay()
         replayed = self._copy()
@@ -211,7 +211,7 @@ class _Recorded:
 
 
 def _are_close(replayed: Sequence[Tensor], called: Sequence[Tensor], before: Sequence[Tensor]) -> bool:
-    """Return whether two results of a kind differ by little of what changed in each tensor, or by rounding."""
+    """Return whether two results of a kind differ only by a little of each tensor's change, or by rounding."""
     changes = [_distance(one, other) for one, other in zip(called, before, strict=True)]
     rounding = ROUNDING * math.hypot(*changes)
     return all(

@@ -63,8 +63,8 @@ class Outcome:
 class TrainingRun:
     """One training of one model.
 
-    It tells the thread's monitor (:mod:`december_plugin.training.monitor`) of every epoch, and goes on from the state
-    of an interrupted training if the monitor has one of the same training.
+    It reports every epoch to the thread's monitor (:mod:`december_plugin.training.monitor`), and continues from the
+    state of an interrupted training if the monitor has one of the same training.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class TrainingRun:
         self.model, self.dataloaders, self.seed, self.settings = model, dataloaders, int(seed), settings
         self.clustering, self.uid, self.cb = clustering, uid, cb
         if clustering is not None:
-            # Now and not after hours of pretraining.
+            # Now rather than after hours of pretraining.
             clustering.check(model, seed=self.seed)
         self.device = resolve_device(settings.device)
         # Before the model moves, so that the same model has the same digest on every device.
@@ -114,7 +114,7 @@ class TrainingRun:
             trials=settings.scale_loss_trials,
         )
         self.optimizer = Adam(model.parameters(), settings.lr_init, self.device)
-        # What serves the batches; those of a phase's steps are made when it begins.
+        # What serves the batches; the steps of a phase are made when it begins.
         self.served: Mapping[str, Mapping[str, Any]] = dataloaders
         self.steps: OptimizerSteps | None = None
         self.curves: dict[str, list[float]] = {name: [] for name in CURVES}
@@ -155,7 +155,7 @@ class TrainingRun:
             return outcome.score, self._output(outcome), state_dict
 
     def _try_covariance(self) -> None:
-        """Measure the feature covariance once, if it is needed: what is wrong shows now and not after a pretraining."""
+        """Measure the feature covariance once, if it is needed, so that errors appear before the pretraining."""
         if self.clustering is not None and self.clustering.space.is_functional:
             stimuli = CovarianceStimuli(self.dataloaders["train"], self.generators, self.device, seed=self.seed)
             self.clustering.measure_by(stimuli.covariance_of, self.model)
@@ -194,18 +194,18 @@ class TrainingRun:
             self.schedule.load_state_dict(state["stopping"])
             if self.clustering is not None:
                 self.clustering.resume(self.model, state["clustering"])
-        logger.info("went on after epoch %d of an interrupted training", self.epoch)
+        logger.info("continued after epoch %d of an interrupted training", self.epoch)
         self._take_thread_count(state.get("threads"))
 
     def _take_thread_count(self, threads: int | None) -> None:
-        """Go on with as many threads as the training began with, or its bytes would be those of no other training."""
+        """Use as many threads as the training began with, because the bytes depend on their number."""
         present = random_state.thread_count(self.device)
         if threads is None or present is None or threads == present:
             return
         random_state.set_thread_count(threads)
         logger.warning(
-            "the interrupted training ran with %d thread(s) and goes on with as many, not with the %d of this process, "
-            "so that it ends with the same bytes",
+            "the interrupted training ran with %d thread(s) and continues with as many, not with the %d of this "
+            "process, so that it ends with the same bytes",
             threads,
             present,
         )
@@ -222,7 +222,7 @@ class TrainingRun:
         return snapshot.pack(state, self._fingerprint)
 
     def _report(self, score: float) -> None:
-        """Tell the monitor of a finished epoch, now that a training could go on from the state as it is."""
+        """Report a finished epoch to the monitor, now that a training could continue from the current state."""
         progress = Progress(self.epoch, self._n_epochs, score, self._seconds_per_epoch, self.curves)
         self.monitor.after_epoch(progress, self._snapshot)
 
@@ -235,7 +235,7 @@ class TrainingRun:
         model_state = self.model.state_dict()
         return {
             "model": model_state,
-            # Those that a model does not count as its state may still change in a training.
+            # Buffers that a model does not count as its state may still change in a training.
             "buffers": {name: buffer for name, buffer in self.model.named_buffers() if name not in model_state},
             "optimizer": self.optimizer.state_dict(),
             "random": random_state.get_random_state(self.generators, self.device),
@@ -267,7 +267,7 @@ class TrainingRun:
         state, found = cache.get_or_compute(self._pretraining_key(), lambda: self._compute_pretraining(cache))
         if found:
             self._load_state(state)
-            logger.info("took over a pretraining of %d epochs", self.epoch)
+            logger.info("reused a pretraining of %d epochs", self.epoch)
 
     def _pretraining_key(self) -> str:
         description: dict[str, Any] = {
@@ -299,7 +299,7 @@ class TrainingRun:
         return self._get_state()
 
     def _end_of_pretraining(self) -> tuple[float, int]:
-        """Return score and epoch of the weights as they are when the pretraining is over."""
+        """Return score and epoch of the weights at the end of the pretraining."""
         if self.pretraining is not None and self.pretraining.stopping.exhausted:
             stopping = self.pretraining.stopping
             assert stopping.best_score is not None
@@ -311,7 +311,7 @@ class TrainingRun:
         return validation_correlation(self.model, self.served["validation"], device=self.device), 0
 
     def _leave_pretraining(self) -> None:
-        """Let the optimizer and its learning rate be those of the training after the pretraining."""
+        """Switch to the optimizer and learning rate of the training after the pretraining."""
         settings = self.settings
         self.pretraining = None
         if settings.fresh_optimizer:
@@ -342,7 +342,7 @@ class TrainingRun:
         return Outcome(stopping.best_score, stopping.best_epoch, self.stopped_by)
 
     def _begin_training(self) -> Schedule:
-        """Begin the clustering, and early stopping anew; return the schedule."""
+        """Begin the clustering, and restart early stopping; return the schedule."""
         if self.clustering is not None:
             with self._explained_divergence():
                 self.clustering.begin(self.model, seed=self.seed)
@@ -357,7 +357,7 @@ class TrainingRun:
         return Schedule(self.settings, self.optimizer, pretraining=False)
 
     def _restorable_from_before(self) -> tuple[int, float, dict[str, Any]] | None:
-        """Return epoch, score and state of the weights from before that may be restored; the mixture is the start's."""
+        """Return epoch, score and state of the earlier weights that may be restored, with the starting mixture."""
         if self.settings.best_epoch_from == "pretraining_end":
             score, epoch = self._end_of_pretraining()
             return epoch, score, self._restorable_state()
@@ -370,7 +370,7 @@ class TrainingRun:
         return best.best_epoch, best.best_score, {**self._restorable_state(), "model": best.best_state["model"]}
 
     def _restorable_state(self) -> dict[str, Any]:
-        # The mixture belongs to the model: weights without the clusters they were pulled to are half a state.
+        # The mixture belongs to the model: weights without the clusters that they were pulled to are incomplete.
         mixture = self.clustering.state_dict() if self.clustering is not None and self.clustering.began else {}
         return {"model": self.model.state_dict(), "mixture": mixture}
 
@@ -383,7 +383,7 @@ class TrainingRun:
 
     @contextmanager
     def _phases(self) -> Iterator[None]:
-        """Give back what the last phase took, however it ends."""
+        """Free what the last phase took, however it ends."""
         try:
             yield
         finally:
@@ -432,7 +432,7 @@ class TrainingRun:
         self._call_back({name: values[-1] for name, values in self.curves.items()})
         return score
 
-    # --- what the outside sees --------------------------------------------------------------------------------
+    # --- what callers see -------------------------------------------------------------------------------------
 
     @contextmanager
     def _explained_divergence(self) -> Iterator[None]:
@@ -463,7 +463,7 @@ class TrainingRun:
             # nnfabrik's callback pings the server: an outage must not cost the training. Anything else is a bug.
             if not isinstance(error, OSError) and type(error).__module__.split(".")[0] not in ("pymysql", "datajoint"):
                 raise
-            logger.warning("the callback after epoch %d failed (%s); the training goes on", self.epoch, error)
+            logger.warning("the callback after epoch %d failed (%s); the training continues", self.epoch, error)
 
     def _output(self, outcome: Outcome) -> dict[str, Any]:
         unit_ids = unit_ids_of(self.dataloaders)

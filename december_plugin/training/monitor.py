@@ -1,6 +1,6 @@
-"""What a training tells the process that runs it, and where the state of an interrupted training comes from.
+"""Monitors of trainings, which learn of every epoch and hold the state of an interrupted training.
 
-A trainer called by hand is watched by nobody. A worker puts a monitor of its own in place::
+A trainer called by hand has no monitor. A worker sets its own::
 
     with monitored(CheckpointsOf(job)):
         trainer(model=model, dataloaders=loaders, seed=seed)
@@ -16,21 +16,21 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training has come.
+    """The progress of a training.
 
     Attributes
     ----------
     epoch
-        The epochs that are finished, from 1; after a resumption those of the interrupted process count.
+        Number of finished epochs, from 1, including those of an interrupted process.
     n_epochs
-        The epochs at most; early stopping may end the training before.
+        Most epochs; early stopping may end the training before.
     score
         Mean validation correlation after this epoch.
     seconds_per_epoch
         Mean duration of the epochs of this process (s).
     curves
-        Name to one value for each finished epoch from the first on, also of those of an interrupted process. They grow
-        with the training; a monitor must not change them.
+        Name to one value for each finished epoch from the first on, including those of an interrupted process. They
+        grow with the training; a monitor must not change them.
     """
 
     epoch: int
@@ -41,25 +41,25 @@ class Progress:
 
 
 class Monitor:
-    """A monitor that does nothing; derive from it what a worker needs."""
+    """A monitor that does nothing, to derive others from."""
 
     def load(self) -> bytes | None:
         """Return the state of an interrupted training, or None to begin one.
 
-        Called once, before the first epoch. A state that cannot be read, or that is one of another training (another
+        Called once, before the first epoch. A state that cannot be read, or that belongs to another training (another
         model, other data, settings, seed or software), is refused with a warning, and the training starts over.
         """
         return None
 
     def after_epoch(self, progress: Progress, get_state: Callable[[], bytes]) -> None:
-        """Take notice of a finished epoch; whatever this raises ends the training and is raised by the trainer.
+        """Learn of a finished epoch; an exception raised here ends the training, and the trainer raises it.
 
         Parameters
         ----------
         progress
-            How far the training is.
+            The progress of the training.
         get_state
-            Returns the state from which the training goes on with the same bytes, for :meth:`load` of a later
+            Returns the state from which the training continues with the same bytes, for :meth:`load` of a later
             process. Call it within ``after_epoch``: it copies the model, the optimizer and more at each call.
         """
 

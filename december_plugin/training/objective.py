@@ -34,10 +34,10 @@ class ModelLoss:
     tiers: that is ``trials="all"``. The loss of the responses then weighs more against the regularizers and the
     clustering loss, by the square root of the ratio of all trials to training trials.
 
-    Of movies every predicted frame counts as a stimulus: the sum is over batch, predicted frames and neurons. All clips
-    of a training tier have one length, so that ``M / m`` is also the ratio of the numbers of clips. Hence a movie cut
-    into few long clips or many short ones weighs the same against the regularizers, for equally many predicted frames
-    in a batch and in the tier, and an image weighs as much as a clip of one predicted frame.
+    In movies, every predicted frame counts as a stimulus: the sum is over batch, predicted frames and neurons. All
+    clips of a training tier have one length, so that ``M / m`` is also the ratio of the numbers of clips. Hence a movie
+    that is cut into few long clips or many short ones has the same weight against the regularizers, given the same
+    number of predicted frames in a batch and in the tier, and an image has the weight of a clip of one predicted frame.
 
     Parameters
     ----------
@@ -73,8 +73,8 @@ class ModelLoss:
     def __call__(self, data_key: str, batch: Any) -> Tensor:
         """Return the loss, a scalar, of a batch whose first two fields are stimuli and responses.
 
-        Responses are (m, n_neurons), or (m, frames, n_neurons) of movies, of which a model that predicts fewer frames
-        is compared with the last ones.
+        Responses are (m, n_neurons), or (m, frames, n_neurons) for movies; a model that predicts fewer frames is
+        compared with the last ones.
         """
         named = batch._asdict() if hasattr(batch, "_asdict") else dict(batch) if isinstance(batch, Mapping) else {}
         inputs, responses, *_ = named.values() if named else batch
@@ -115,9 +115,9 @@ def n_training_stimuli(loader: Any) -> int:
 
 
 def n_stimuli_of_all_tiers(loader: Any) -> int:
-    """Return how many stimuli the session behind a loader has in all tiers: its dataset's length.
+    """Return how many stimuli a loader's session has in all tiers: the length of its dataset.
 
-    A ``Subset`` stands for the dataset that it was taken from. Datasets of movies hold the clips of one tier.
+    A ``Subset`` counts as the dataset that it was taken from. Datasets of movies hold the clips of one tier.
     """
     dataset = loader.dataset
     while isinstance(dataset, Subset):
@@ -126,7 +126,7 @@ def n_stimuli_of_all_tiers(loader: Any) -> int:
 
 
 def check_trainable(model: nn.Module, dataloaders: Any) -> None:
-    """Raise a :class:`SettingsError` unless model and dataloaders have the shape that nnfabrik trainers work on."""
+    """Raise a :class:`SettingsError` unless model and dataloaders have the shape that nnfabrik's trainers expect."""
     if not isinstance(dataloaders, Mapping) or not {"train", "validation"} <= set(dataloaders):
         found = ", ".join(map(str, dataloaders)) if isinstance(dataloaders, Mapping) else type(dataloaders).__name__
         raise SettingsError(
@@ -155,8 +155,8 @@ def check_trainable(model: nn.Module, dataloaders: Any) -> None:
 def validation_correlation(model: nn.Module, loaders: Loaders, *, device: torch.device) -> float:
     """Return the mean over all neurons of the single-trial correlation on a tier (dimensionless, -1 to 1).
 
-    Of movies the correlation is over all predicted frames of all clips. A session of which no neuron's response varies
-    was not measured on the tier and does not count.
+    For movies, the correlation is over all predicted frames of all clips. A session in which no neuron's response
+    varies was not measured on the tier and does not count.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def summed_correlation(model: nn.Module, loaders: Loaders, device: torch.device)
 
 
 def summed_on_device(model: nn.Module, loaders: Loaders, device: torch.device) -> tuple[float, int]:
-    """Do the same on the device, which is waited for once."""
+    """Do the same on the device, and wait for it only once."""
     total = torch.zeros((), dtype=torch.float64, device=device)
     n_neurons = torch.zeros_like(total)
     for _, responses, predictions, _ in predict_on_device(model, loaders, device=device):

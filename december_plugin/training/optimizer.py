@@ -16,7 +16,7 @@ class Adam(torch.optim.Adam):
     """torch's Adam: one kernel for all parameters on CUDA, and one call for each of its operations on the CPU.
 
     On the CPU the numbers are those of torch's default, a loop over the parameters, to the last bit, at a fraction of
-    the calls. On CUDA the step count and the learning rate lie on the device, so that the step can be recorded
+    the calls. On CUDA the step count and the learning rate are on the device, so that the step can be recorded
     (:mod:`december_plugin.training.launches`).
 
     Parameters
@@ -24,7 +24,7 @@ class Adam(torch.optim.Adam):
     parameters
         What is trained.
     learning_rate
-        At the beginning.
+        Initial learning rate.
     device
         Where the parameters are.
     """
@@ -47,11 +47,11 @@ class Adam(torch.optim.Adam):
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
         for group in self.param_groups:
-            # The tensor stays the one that a recorded step reads.
+            # In place, because a recorded step reads this tensor.
             group["lr"] = value if self._rate is None else self._rate.fill_(value)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load the state of an Adam, of any form and from any device; the form stays that of this one."""
+        """Load the state of an Adam of any form and from any device; the form of this one stays."""
         groups = [
             {**stored, **{name: own[name] for name in _FORM}, "lr": float(stored["lr"])}
             for own, stored in zip(self.param_groups, state_dict["param_groups"], strict=True)

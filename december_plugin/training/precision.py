@@ -22,12 +22,12 @@ def core_precision(model: nn.Module, precision: Precision, device: torch.device)
     Parameters
     ----------
     model
-        With "bf16" its ``core`` runs under autocast, and what it returns is float32 again.
+        With "bf16" its ``core`` runs under autocast, and its output is converted back to float32.
     precision
         "float32"; "tf32", a float32 of 10 bits for the factors of cuDNN's convolutions; or "bf16". Without a GPU "tf32"
         is float32.
     device
-        Of the training.
+        Device of the training.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def core_precision(model: nn.Module, precision: Precision, device: torch.device)
     core = getattr(model, "core", None)
     if precision == "bf16" and not isinstance(core, nn.Module):
         raise MisfitError(
-            f"precision is 'bf16', which is that of the model's core, but {type(model).__name__} has none. Use 'tf32' "
+            f"precision is 'bf16', which applies to the model's core, but {type(model).__name__} has none. Use 'tf32' "
             "or 'float32'.",
             setting="precision",
         )
@@ -49,7 +49,7 @@ def core_precision(model: nn.Module, precision: Precision, device: torch.device)
         forward = core.forward
 
         def in_bfloat16(*arguments: Any, **settings: Any) -> Any:
-            # Without the cache, of which a recorded graph would keep stale copies of the weights.
+            # Without the cache, because a recorded graph would keep its stale copies of the weights.
             with torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False):
                 output = forward(*arguments, **settings)
             return output.float() if isinstance(output, torch.Tensor) else output
@@ -60,13 +60,13 @@ def core_precision(model: nn.Module, precision: Precision, device: torch.device)
 
 @contextmanager
 def _convolutions(*, tf32: bool, device: torch.device) -> Iterator[None]:
-    """Say whether cuDNN's convolutions may be TF32, as they are by torch's default."""
+    """Set whether cuDNN's convolutions may use TF32, which is torch's default."""
     if device.type != "cuda":
         yield
         return
     cudnn = torch.backends.cudnn
-    # Since torch 2.9 by operation. What was set so is put back so; the switch for all of cuDNN is the one that other
-    # code can read in between.
+    # Since torch 2.9 there is a switch for each operation, which is restored as it was; other code can still read the
+    # one for all of cuDNN in between.
     operations = [getattr(cudnn, name) for name in ("conv", "rnn") if hasattr(cudnn, name)]
     before = [operation.fp32_precision for operation in operations]
     allowed = before == ["tf32", "tf32"] if operations else cudnn.allow_tf32

@@ -1,11 +1,11 @@
 """Settings of the trainers under one name: the method of the paper, and the published experiments.
 
 ``paper`` is DECEMber as the paper describes it: clusters of readout vectors, uniform weights, exact EM. What the paper
-leaves open is as this package does it; the paper has no single strength, either. It is the method to compare others
-with. ``published`` is the authors' trainer, as far as it is public: the code that the paper names, with its deviations
-from the text, and the settings of its experiments on mouse V1 (strengths of 1e4 to 1e7, learning rates of 0.008 to
-0.003, which depend on the strength). It is what repeats a published figure. ``docs/experiments.md`` compares all three,
-value by value.
+leaves open is this package's choice, including the strength, for which the paper has no single value. Use it as the
+method to compare others with. ``published`` is the authors' trainer, as far as it is public: the code that the paper
+names, with its deviations from the text, and the settings of its experiments on mouse V1 (strengths of 1e4 to 1e7,
+learning rates of 0.008 to 0.003, which depend on the strength). Use it to reproduce a published figure.
+``docs/experiments.md`` compares all three, value by value.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ PAPER_CLUSTERING: dict[str, Any] = {
 PAPER_BASELINE = Preset({**PAPER_TRAINING, "pretrain_epochs": 0})
 PAPER_DECEMBER = Preset({**PAPER_TRAINING, "pretrain_epochs": 40, **PAPER_CLUSTERING})
 
-# Without the settings of the space: readout vectors are their default for good, and the hashes of registered entries
-# stay.
+# Without the settings of the space, whose default will remain readout vectors, so that hashes of registered entries
+# stay the same.
 PUBLISHED_TRAINING: dict[str, Any] = {
     "max_iter": 200,
     "lr_init": 0.009,

@@ -3,8 +3,8 @@
 Runs that differ only in their clustering go through the same first epochs. The first of them computes these epochs and
 stores the state at their end, named by the digest of everything it depends on (on the CPU the number of threads, too);
 the others load it and end with the same bytes as if they had computed it themselves. Workers on one file system share
-the folder; two that want the same pretraining at once compute it once. Who computes says so after every epoch, and who
-waits does not wait for one that no longer gets on.
+the folder; if two need the same pretraining at once, one computes it and the other waits. The one that computes reports
+every epoch, and the other stops waiting when reports no longer come.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PATIENCE_EPOCHS = 5
 
 
 def pretraining_folder() -> Path:
-    """Return the folder of shared pretrainings: ``$DECEMBER_PRETRAINING``, or else one in the user's cache folder."""
+    """Return the folder of shared pretrainings: ``$DECEMBER_PRETRAINING``, or one in the user's cache folder."""
     configured = os.environ.get(FOLDER_VARIABLE)
     return Path(configured).expanduser() if configured else platformdirs.user_cache_path("december") / "pretraining"
 
@@ -47,10 +47,10 @@ class PretrainingCache:
     Parameters
     ----------
     folder
-        Shared by all workers; made if it does not exist. A file can be deleted at any time: it is computed again.
+        Shared by all workers; created if it does not exist. Files can be deleted at any time: they are computed again.
     patience
-        How long to wait for another process that computes the same state and gets no further (s). It has at least five
-        times as long as one of its epochs took.
+        How long to wait for another process that computes the same state and reports no progress (s), but at least five
+        times the duration of one of its epochs.
     poll
         How often to look while waiting (s).
     """
@@ -62,9 +62,9 @@ class PretrainingCache:
     def get_or_compute(self, key: str, compute: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], bool]:
         """Return the state stored under ``key``, and whether it was there; ``compute`` and store it otherwise.
 
-        While another process computes the same state, this one waits for it, as long as that one reports progress.
-        The lock goes with the process that holds it, however that ends. If the folder cannot be written, the state is
-        computed and not shared.
+        While another process computes the same state, this one waits for it, as long as that one reports progress. The
+        lock is released when the process that holds it ends, for whatever reason. If the folder cannot be written, the
+        state is computed and not shared.
         """
         lock = filelock.FileLock(self.folder / f"{key}.lock", mode=0o666)
         state, usable = None, True
@@ -94,7 +94,7 @@ class PretrainingCache:
                 lock.release()
 
     def report_progress(self, epoch: int, seconds_per_epoch: float) -> None:
-        """Let those who wait know that the state which is being computed has come to an epoch."""
+        """Tell waiting processes which epoch the computed state has reached."""
         if self._reporting is None:
             return
         try:
@@ -104,7 +104,7 @@ class PretrainingCache:
             self._reporting = None
 
     def _wait(self, key: str, lock: filelock.BaseFileLock) -> dict[str, Any] | None:
-        """Return the stored state; or None with the lock held, or without it if its holder gets no further."""
+        """Return the stored state; or None with the lock held, or without it if its holder makes no more progress."""
         state = self._load(key)
         if state is not None or self._acquired(lock):
             return state if state is not None else self._load(key)
@@ -112,7 +112,7 @@ class PretrainingCache:
         stored, progress, since = self._signature(key), self._progress(key), time.monotonic()
         while True:
             time.sleep(self.poll)
-            # A holder that was given up may finish after all, or another waiter may.
+            # The holder may finish after all, although others stopped waiting for it; or another waiter may.
             if self._signature(key) != stored:
                 stored = self._signature(key)
                 state = self._load(key)
@@ -120,7 +120,7 @@ class PretrainingCache:
                 return state if state is not None else self._load(key)
             latest = self._progress(key)
             if latest != progress:
-                # Only that it changed counts, and the time here: the clocks of other hosts may be wrong.
+                # Only the change counts, timed here, because clocks of other hosts may be wrong.
                 progress, since = latest, time.monotonic()
             if time.monotonic() - since > max(self.patience, PATIENCE_EPOCHS * latest[1]):
                 logger.warning(
@@ -147,7 +147,7 @@ class PretrainingCache:
         return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
     def _progress(self, key: str) -> tuple[str, float]:
-        """Return what the computing process last wrote, and how long an epoch takes it (s; 0 if that is not known)."""
+        """Return what the computing process last wrote, and the duration of its epochs (s; 0 if unknown)."""
         try:
             written = (self.folder / f"{key}.progress").read_text()
             return written, float(written.split()[1])
@@ -172,7 +172,7 @@ class PretrainingCache:
             logger.warning("%s is damaged and is computed again (%s)", path, error)
             return None
         with contextlib.suppress(OSError):  # of another user, or in a folder that cannot be written
-            os.utime(path)  # what is in use is not old for `december clean`
+            os.utime(path)  # so that `december clean` sees that it is in use
         return torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
 
     def _store(self, key: str, state: dict[str, Any]) -> None:

@@ -61,7 +61,7 @@ def set_random_state(state: Mapping[str, Any], generators: list[torch.Generator]
 def start_persistent_workers(
     dataloaders: Mapping[str, Mapping[str, Any]], generators: list[torch.Generator], device: torch.device
 ) -> None:
-    """Start the persistent workers of the training's loaders without a trace in the random state.
+    """Start the persistent workers of the training's loaders without changing the random state.
 
     Their start draws a random number and happens once: the first epoch of a resumed training would draw one more than
     the same epoch of an uninterrupted one. A dataset that itself draws random numbers within persistent
@@ -82,7 +82,7 @@ def seeded(seed: int, generators: list[torch.Generator], device: torch.device) -
 
     cuDNN is made deterministic within the block. On the CPU the same seed gives the same bytes with the same number of
     threads (:func:`thread_count`); on CUDA some operations add in an undefined order, such as the gradient of
-    ``grid_sample`` where a readout has no fused kernel, so results agree only up to rounding.
+    ``grid_sample`` if a readout has no fused kernel, so results agree only up to rounding.
     """
     before = get_random_state(generators, device)
     cudnn_before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
@@ -113,8 +113,8 @@ def own_thread_count(device: torch.device) -> Iterator[None]:
 def thread_count(device: torch.device) -> int | None:
     """Return the number of threads that share torch's sums on the CPU; None on another device.
 
-    Sums that are shared differently are rounded differently: results on the CPU depend on this number in their last
-    bits, and after some epochs in more of them.
+    Sums that are shared differently are rounded differently, so results on the CPU depend on this number, first in
+    their last bits, and after some epochs in more.
     """
     return torch.get_num_threads() if device.type == "cpu" else None
 

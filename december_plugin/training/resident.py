@@ -2,9 +2,9 @@
 
 A loader whose batches are slices of memory (:class:`~december_plugin.datasets.common.columns.HasColumns`) is replaced
 by a :class:`ResidentLoader`, which draws the same trials from the same random generators and serves the same fields.
-Values of which there are at most 256, such as normalised grey levels or spike counts, take one byte each and lose
-nothing. If the data do not fit, the responses come from the host batch by batch, while the device works; if that is
-not enough, the images are kept as float16.
+Columns with at most 256 different values, such as normalised grey levels or spike counts, take one byte per value
+without loss. If the data do not fit, the responses come from the host batch by batch, while the device works; if that
+is not enough, the images are kept as float16.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ logger = logging.getLogger(__name__)
 
 RESERVE = 2 * 2**30  # bytes of the free memory that are left to the model, and at least as much as the data take
 N_CODES = 256
-CHUNK = 2**22  # values that are looked at together
+CHUNK = 2**22  # values that are examined at once
 GIGABYTE = 1e9
 
 Loaders = Mapping[str, Mapping[str, Any]]
 
 
 class HeldColumn(NamedTuple):
-    """One field of a dataset, on the device or where its batches are taken from.
+    """One field of a dataset, on the device, or on the host if its batches are streamed.
 
     Attributes
     ----------
@@ -43,9 +43,9 @@ class HeldColumn(NamedTuple):
     rows
         (trials,) int64 row of each trial; None: the trial's position.
     table
-        (at most 256,) float32 the different values; None if the values are kept themselves.
+        (at most 256,) float32, the different values; None if the values themselves are kept.
     length, channels_first
-        Of stretches, as of :class:`~december_plugin.datasets.common.columns.Column`.
+        Of stretches, as in :class:`~december_plugin.datasets.common.columns.Column`.
     streamed
         Whether the values are on the host, and batches of them go to the device one by one.
     """
@@ -77,7 +77,7 @@ class HeldColumn(NamedTuple):
 
 
 class _Positions(Dataset):
-    """A dataset of which the item at a position is this position."""
+    """A dataset whose item at a position is this position."""
 
     def __getitems__(self, positions: list[int]) -> list[int]:
         return positions
@@ -88,27 +88,27 @@ def _unchanged(positions: list[int]) -> list[int]:
 
 
 class Draws:
-    """What each batch is made of, drawn as a loader draws it: tuples of tensors.
+    """The contents of each batch, drawn as a loader draws them: tuples of tensors.
 
-    The first is the positions of the trials, (m,) int64 on the device. After it come the values of the streamed
+    The first tensor is the positions of the trials, (m,) int64 on the device. The others are the values of the streamed
     columns, (m, ...) float32, in the host's memory, which is pinned for a GPU: copying them does not wait.
 
     Parameters
     ----------
     loader
         Its batch sampler and its generator are used: iterating consumes the same random numbers as iterating the
-        loader. On the CPU they are drawn batch by batch, as there; elsewhere once for the whole epoch, which is copied
-        to the device in one go.
+        loader. On the CPU they are drawn batch by batch, too; elsewhere once for the whole epoch, and copied to the
+        device at once.
     columns
         The fields of a batch.
     device
-        Where the positions go.
+        Device for the positions.
     """
 
     def __init__(self, loader: DataLoader, columns: Mapping[str, HeldColumn], device: torch.device):
         self.device = device
         self._streamed = [column for column in columns.values() if column.streamed]
-        # A loader itself, so that it draws what torch's loaders draw beside the order, too.
+        # A loader, too, so that it also draws what torch's loaders draw in addition to the order.
         self._loader: DataLoader = DataLoader(
             _Positions(), batch_sampler=loader.batch_sampler, collate_fn=_unchanged, generator=loader.generator
         )
@@ -140,16 +140,16 @@ class ResidentLoader:
     Parameters
     ----------
     loader
-        What it stands for.
+        The loader that it replaces.
     columns
         The fields of the loader's dataset, on the device or streamed to it.
     device
-        Of the batches.
+        Device of the batches.
 
     Attributes
     ----------
     draws
-        What each batch is made of, for whoever makes the batches himself with :meth:`batch`.
+        The contents of each batch, for callers that make the batches with :meth:`batch`.
     dataset, sampler, batch_sampler, batch_size, collate_fn, generator
         Those of the loader.
     """
@@ -184,13 +184,13 @@ def why_not_resident(loader: Any) -> str | None:
     if type(loader) is not DataLoader:
         return f"its loader is a {type(loader).__name__}, not torch's DataLoader"
     if not isinstance(loader.dataset, HasColumns):
-        return f"its dataset, a {type(loader.dataset).__name__}, makes its batches anew in every epoch"
+        return f"its dataset, a {type(loader.dataset).__name__}, makes new batches in every epoch"
     if loader.num_workers:
         return f"its loader has {loader.num_workers} worker(s)"
     if loader.dataset.columns() is None:
         return "its stimuli are not in memory"
     if loader.batch_sampler is None or loader.collate_fn not in (stack_trials, stack_stretches):
-        return "its loader has batches of its own making (batch_sampler, collate_fn)"
+        return "its loader makes batches in its own way (batch_sampler, collate_fn)"
     return None
 
 
@@ -202,22 +202,22 @@ def resident_loaders(dataloaders: Loaders, device: torch.device, setting: bool |
     dataloaders
         Tier to data key to loader.
     device
-        Of the training.
+        Device of the training.
     setting
-        "auto": if it brings anything (not on the CPU, where our loaders are slices of memory already), can be, and
-        leaves the model enough memory. "inputs": the responses come from the host, in any case. True: whatever the
-        memory. False: never.
+        "auto": if it helps (not on the CPU, where our loaders already are slices of memory), is possible, and leaves
+        the model enough memory. "inputs": the responses always come from the host. True: regardless of the memory.
+        False: never.
 
     Returns
     -------
     dict or None
         Tier to data key to :class:`ResidentLoader`; None if the data stay where they are. A warning says why, unless
-        that was asked for.
+        the setting asks for that.
 
     Raises
     ------
     SettingsError
-        If it was asked for and cannot be.
+        If the setting asks for it and it is not possible.
     """
     if setting is False or (setting == "auto" and device.type == "cpu"):
         return None
@@ -226,8 +226,8 @@ def resident_loaders(dataloaders: Loaders, device: torch.device, setting: bool |
         return brought
     if setting is True:
         raise SettingsError(
-            f"resident_data is true, but the data cannot stay on {device} ({brought}). Use 'auto', which lets them "
-            "stay where they are then.",
+            f"resident_data is true, but the data cannot stay on {device} ({brought}). Use 'auto', which leaves "
+            "them where they are if so.",
             setting="resident_data",
         )
     logger.warning("the data do not stay on %s, every batch is copied there (%s)", device, brought)
@@ -266,11 +266,11 @@ def _bring(dataloaders: Loaders, device: torch.device, setting: bool | str) -> L
 def free_memory(device: torch.device) -> int:
     """Return how many bytes of a GPU are left to this process, counting what torch holds and does not use.
 
-    Of workers that share a GPU, each has a share of its memory.
+    Each of several workers on a GPU has a share of its memory.
     """
     free, total = torch.cuda.mem_get_info(device)
     left = free + torch.cuda.memory_reserved(device)
-    if hasattr(torch.cuda, "get_per_process_memory_fraction"):  # older releases of torch do not tell
+    if hasattr(torch.cuda, "get_per_process_memory_fraction"):  # not in older releases of torch
         # Unlike the others it does not take a device without a number, but its number or None.
         left = min(left, int(total * torch.cuda.get_per_process_memory_fraction(device.index)))
     return max(0, left - torch.cuda.memory_allocated(device))
@@ -282,14 +282,14 @@ def data_budget(free: int) -> int:
 
 
 class Shelf:
-    """The columns of datasets on a device; what several datasets share is there once.
+    """The columns of datasets on a device; those that several datasets share are stored once.
 
     Announce all of them, choose how to keep them, then hold each.
 
     Parameters
     ----------
     device
-        Where they go. On the CPU they are the datasets' own, unless they are to be compact.
+        Their device. On the CPU they are the datasets' own, unless they must be compact.
     compact
         Whether columns of few different values take one byte for each; None: not on the CPU.
     """
@@ -305,7 +305,7 @@ class Shelf:
         self._streamed, self._halved = False, False
 
     def announce(self, columns: Mapping[str, Column]) -> None:
-        """Count these columns among those to come; the first field is the input."""
+        """Register these columns, which will be held later; the first field is the input."""
         for name, column in columns.items():
             if id(column.values) not in self._announced:
                 self._announced[id(column.values)], self._names[id(column.values)] = column.values, name
@@ -314,15 +314,15 @@ class Shelf:
 
     @property
     def n_bytes(self) -> int:
-        """What the columns take on the device in the form that was chosen."""
+        """Bytes that the columns take on the device in the chosen form."""
         values = sum(tensor.numel() * self._item_size(key) for key, tensor in self._announced.items())
         return values + sum(rows.numel() * rows.element_size() for rows in self._rows.values())
 
     def choose(self, budget: int | None, *, streamed: bool = False) -> str | None:
-        """Choose how to keep each column, within ``budget`` bytes; return why that cannot be, or None.
+        """Choose how to keep each column, within ``budget`` bytes; return why that is not possible, or None.
 
-        What loses nothing comes first: all of them on the device (unless ``streamed``), then responses from the host,
-        then the images as float16.
+        Lossless forms come first: all columns on the device (unless ``streamed``), then responses from the host, then
+        images as float16.
         """
         if self.compact:
             self._tables = {key: value_table(tensor, self.device) for key, tensor in self._announced.items()}
@@ -386,7 +386,7 @@ def value_table(values: Tensor, device: torch.device) -> Tensor | None:
     values
         (rows, ...) float32.
     device
-        Where they are looked at, part by part, and where the table goes.
+        Where they are examined, part by part, and where the table goes.
 
     Returns
     -------
@@ -406,7 +406,7 @@ def value_table(values: Tensor, device: torch.device) -> Tensor | None:
 
 
 def encode(values: Tensor, table: Tensor) -> Tensor:
-    """Return where each value is in its :func:`value_table`, uint8 in the shape of ``values``, beside the table."""
+    """Return where each value is in its :func:`value_table`, uint8 in the shape of ``values``, on its device."""
     known = _bits(table)  # ascending
     codes = [torch.searchsorted(known, _bits(part.to(table.device))).to(torch.uint8) for part in _parts(values)]
     return torch.cat(codes).view(values.shape)
@@ -418,5 +418,5 @@ def _parts(values: Tensor) -> Sequence[Tensor]:
 
 
 def _bits(values: Tensor) -> Tensor:
-    """Return the bit patterns of float32 values, flat: -0 is another value than 0, and NaN is one."""
+    """Return the bit patterns of float32 values, flat: -0 and 0 are different, and NaN is a value."""
     return values.contiguous().flatten().view(torch.int32)

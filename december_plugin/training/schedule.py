@@ -20,8 +20,8 @@ class EarlyStopping:
     """Keep the best state; after ``patience`` epochs without improvement decay the learning rate, in the end stop.
 
     The scheme of the SENSORIUM 2022 baselines (neuralpredictors' ``early_stopping`` with ``lr_decay_steps``), as an
-    object rather than a generator, so that it knows nothing about models and can start anew when the clustering
-    begins: nothing from before counts then.
+    object rather than a generator, so that it knows nothing about models and can start again, without regard to earlier
+    epochs, when the clustering begins.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class EarlyStopping:
         return self.times_run_out >= self.lr_decay_steps
 
     def start_from(self, epoch: int, score: float, state: dict[str, Any]) -> None:
-        """Let an earlier state count as the best so far (copied), before the first :meth:`update`."""
+        """Take an earlier state, which is copied, as the best so far, before the first :meth:`update`."""
         self.best_score, self.best_epoch, self.best_state = score, epoch, copy.deepcopy(state)
 
     def update(self, epoch: int, score: float, get_state: Callable[[], dict[str, Any]]) -> Verdict:
@@ -77,16 +77,16 @@ class EarlyStopping:
 
 
 class Schedule:
-    """Early stopping of one phase, and what becomes of the optimizer's learning rate.
+    """Early stopping of one phase, and the decay of the optimizer's learning rate.
 
     Parameters
     ----------
     settings
-        Those of the training.
+        Settings of the training.
     optimizer
-        The phase's.
+        Optimizer of the phase.
     pretraining
-        Whether this is the pretraining; one without early stopping of its own has its best epoch watched, nothing else.
+        Whether this is the pretraining; if it has no early stopping, only its best epoch is recorded.
 
     Attributes
     ----------
@@ -118,12 +118,12 @@ class Schedule:
     def update(self, epoch: int, score: float, get_state: Callable[[], dict[str, Any]]) -> Verdict:
         """Take the score of an epoch and let the learning rate decay if it is time; see :meth:`EarlyStopping.update`.
 
-        After "decay" and "stop" the best state is to be restored.
+        After "decay" and "stop", restore the best state.
         """
         verdict = self.stopping.update(epoch, score, get_state)
         if self.plateau is not None:
             self.plateau.step(score)
-            # Earlier releases of torch put a number in the place of the tensor that a recorded step reads.
+            # Earlier releases of torch replace the tensor that a recorded step reads by a number.
             self.optimizer.learning_rate = self.optimizer.learning_rate
         elif verdict == "decay":
             rate = self.optimizer.learning_rate

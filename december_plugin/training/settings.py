@@ -19,19 +19,19 @@ from december_plugin.validation.checks import check_bounds, check_number
 from december_plugin.validation.models import Count, CountOrZero, Positive, PositiveOrZero, Share, settings_class
 
 AUTO_GRADIENT_RATIO = 0.01
-# Settings that change nothing in what a training computes, but for the rounding of a device.
+# Settings that do not change what a training computes, except for the rounding of a device.
 WITHOUT_EFFECT = ("verbose", "share_pretraining", "device", "resident_data", "cuda_graphs")
 LOCK_IN_GRADIENT_RATIO = 0.1
 CovarianceRefresh = Literal["epoch", "never"]
 
 
 def _added(default: Any) -> Any:
-    """Return a field that digests leave out at its default: they stay those of the releases that did not have it."""
+    """Return a field that digests leave out at its default, so that they are those of releases without it."""
     return field(default=default, metadata={"added": True})
 
 
 def protocol_defaults(settings: Any) -> dict[str, Any]:
-    """Return the defaults of the settings that were added to tell the published protocol from this package's.
+    """Return the defaults of the settings that distinguish the published protocol from this package's.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def protocol_defaults(settings: Any) -> dict[str, Any]:
 
 
 def distinguishing(settings: TrainingSettings | ClusteringSettings) -> dict[str, Any]:
-    """Return the settings by name, without those that a later release added and that have their default."""
+    """Return the settings by name, without those of later releases that have their default."""
     added = protocol_defaults(settings)
     return {name: value for name, value in asdict(settings).items() if name not in added or value != added[name]}
 
@@ -60,26 +60,26 @@ def _checked_switch(name: str, *others: str) -> Callable[[Any], Any]:
 
 @settings_class
 class TrainingSettings:
-    """Settings of the training itself, named as in the SENSORIUM 2022 trainer where it has them.
+    """Settings of the training, named as in the SENSORIUM 2022 trainer if it has them.
 
     Attributes
     ----------
     max_iter
-        Epochs at most, pretraining included.
+        Most epochs, including the pretraining.
     lr_init
         Adam's learning rate.
     patience
         Epochs without a better validation score after which the learning rate decays.
     tolerance
-        What a score must exceed the best one by to be better (correlation).
+        How much higher than the best one a score must be to be better (correlation).
     lr_decay_steps
         The training stops when patience has run out this many times.
     lr_decay_factor, min_lr
-        What the learning rate is multiplied by then, and its lower bound.
+        Factor of each decay of the learning rate, and its lower bound.
     lr_decay
         When the learning rate decays. "restore": when patience runs out, together with the return to the best weights.
         "plateau": by torch's ``ReduceLROnPlateau`` with the same patience, as in the SENSORIUM 2022 trainer; it counts
-        for itself, so that the decay comes one epoch or more after the return, and not if that brings a better score.
+        separately, so the decay comes one epoch or more after the return, and not at all if the score is better then.
     scale_loss
         Whether a batch's loss is scaled by ``sqrt(M / m)``.
     scale_loss_trials
@@ -92,12 +92,12 @@ class TrainingSettings:
         Whether the pretraining has early stopping too: its learning rate may decay, and if patience runs out for the
         last time it ends earlier, at its best epoch.
     pretrain_lr_decay_steps, pretrain_lr_decay_factor
-        Those of the pretraining where it has early stopping; None: ``lr_decay_steps`` and ``lr_decay_factor``.
+        The same for the pretraining, if it has early stopping; None: ``lr_decay_steps`` and ``lr_decay_factor``.
     lr_after_pretraining
-        Adam's learning rate when the pretraining is over; None: it goes on as it is, or starts at ``lr_init`` in a
-        fresh optimizer.
+        Adam's learning rate after the pretraining; None: it stays as it is, or starts at ``lr_init`` in a fresh
+        optimizer.
     fresh_optimizer
-        Whether a new Adam, without the moments of the pretraining, begins after it.
+        Whether a new Adam, without the moments of the pretraining, is used after it.
     best_epoch_from
         The earliest weights that may be restored as the best: "training", those of the first epoch after the
         pretraining; "pretraining_end", those with which that epoch began; "first_epoch", those of any epoch.
@@ -106,20 +106,21 @@ class TrainingSettings:
     share_pretraining
         Whether to use the folder of shared pretrainings.
     device
-        "auto" (CUDA where there is a GPU), "cpu", "cuda" or "cuda:0" and so on.
+        "auto" (CUDA if there is a GPU), "cpu", "cuda" or "cuda:0" and so on.
     precision
-        Of the convolutions. "float32"; "tf32", with factors of 10 bits, which only GPUs have (torch's own default
-        there); "bf16", the model's core under autocast. The readout, the loss and the mixture are float32 in any case.
+        Precision of the convolutions. "float32"; "tf32", with factors of 10 bits, which only GPUs have (torch's own
+        default there); "bf16", the model's core under autocast. The readout, the loss and the mixture are float32 in
+        any case.
     resident_data
         Whether the data of all sessions stay on the device, where batches are made by index. "auto": on a GPU, if all
-        loaders are such that they can; as much as takes no more than half of its free memory. "inputs": responses come
-        from the host, batch by batch, while the device works: less memory, about as fast. True: all, or it is an error.
+        loaders allow it, as much as fits into half of its free memory. "inputs": responses come from the host, batch by
+        batch, while the device works: less memory, about as fast. True: all, or it is an error.
     cuda_graphs
         Whether the launches of a step are recorded and replayed. "auto": on a GPU, if the data stay there and all
-        layers of the model are torch's, neuralpredictors' or of this package. True: whatever the layers. What cannot be
-        recorded is launched kernel by kernel, with a warning that says why.
+        layers of the model are torch's, neuralpredictors' or of this package. True: regardless of the layers. What
+        cannot be recorded is launched kernel by kernel, with a warning that says why.
     verbose
-        Whether to show a progress bar where the output is a terminal.
+        Whether to show a progress bar if the output is a terminal.
     """
 
     max_iter: Count = 200
@@ -157,7 +158,7 @@ class TrainingSettings:
             )
         if not self.stop_after_pretraining and self.pretrain_epochs >= self.max_iter:
             raise SettingsError(
-                f"pretrain_epochs is {self.pretrain_epochs} and max_iter, which counts the pretraining too, is "
+                f"pretrain_epochs is {self.pretrain_epochs} and max_iter, which includes the pretraining, is "
                 f"{self.max_iter}: no epoch is left for the training. Raise max_iter or lower pretrain_epochs.",
                 setting="pretrain_epochs",
                 others=["max_iter"],
@@ -208,17 +209,17 @@ def _checked_strength(value: Any) -> Any:
 
 def _checked_bounds(value: Any) -> Any:
     check_bounds("scale_bounds", value)
-    return tuple(value)  # after its way through the database it is a list
+    return tuple(value)  # a list, once it has been in the database
 
 
 @settings_class
 class ClusteringSettings:
-    """Settings of DECEMber's clustering loss (paper, section 3; every choice where the paper is silent is here).
+    """Settings of DECEMber's clustering loss (paper, section 3), including every choice that the paper leaves open.
 
     Attributes
     ----------
     n_clusters
-        K.
+        Number of clusters, K.
     strength
         Factor of the clustering loss (beta), or "auto": the factor at which the gradient of the clustering loss with
         respect to the readout vectors has 0.01 times the norm of the model loss's when the clustering begins.
@@ -227,9 +228,9 @@ class ClusteringSettings:
         functional space the gradient of the clustering loss flows to the readout vectors through the root of the
         feature covariance, which counts as a constant.
     covariance_refresh
-        When the feature covariance is taken again, after that with which the clustering begins: "epoch", at the start
+        When the feature covariance, first measured when the clustering begins, is measured again: "epoch", at the start
         of every epoch, so that distances remain those of what the neurons compute while the core changes; or "never".
-        Without effect on the clusters of readout vectors.
+        No effect on clusters of readout vectors.
     dof
         Degrees of freedom of the t distributions.
     weights
@@ -242,24 +243,24 @@ class ClusteringSettings:
     kmeans_n_init
         Restarts of the k-means that starts the mixture.
     kmeans_seeds
-        "spawned": a seed of its own for each restart. "joint": scikit-learn draws all of them from one generator, as in
+        "spawned": a separate seed for each restart. "joint": scikit-learn draws all of them from one generator, as in
         the published code.
     mixture_n_init
-        Runs of EM, each from k-means, of which the likeliest mixture is what the clusters start from; 0: they start
-        from k-means itself. Otherwise ``kmeans_n_init``, ``kmeans_seeds`` and ``start_scales`` have no effect: the
-        runs start as those of :meth:`~december_plugin.clustering.student_t_mixture.StudentTMixture.fit` do.
+        Runs of EM, each from k-means; the clusters start from the likeliest mixture. 0: they start from k-means itself.
+        Otherwise ``kmeans_n_init``, ``kmeans_seeds`` and ``start_scales`` have no effect: the runs start like those of
+        :meth:`~december_plugin.clustering.student_t_mixture.StudentTMixture.fit` do.
     start_scales
         "clamped": the population variances of the k-means clusters, within ``scale_bounds``. "unclamped": the unbiased
-        variances, whatever the bounds, as in the published code; the first M-step clamps them.
+        variances, regardless of the bounds, as in the published code; the first M-step clamps them.
     scale_centers
-        Which centres the scales of an M-step are about: "new" (exact EM) or "old", those of the E-step (the published
+        Centres about which an M-step computes the scales: "new" (exact EM) or "old", those of the E-step (the published
         code).
     empty_clusters
-        What becomes of a cluster without neurons: "keep" its centre and scales, or "reseed" it at the middle of all
+        What to do with a cluster without neurons: "keep" its centre and scales, or "reseed" it at the middle of all
         neurons, with wide scales, as in the published code.
     restore_mixture
-        Whether the best epoch's mixture is restored along with its weights. In the published code the last one stays.
-        The feature covariance of a functional space is always that of the weights.
+        Whether the best epoch's mixture is restored along with its weights. In the published code, the last one is
+        kept. The feature covariance of a functional space is always that of the weights.
     """
 
     n_clusters: Count
@@ -286,7 +287,7 @@ class ClusteringSettings:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device of this name; "auto" is CUDA where there is a GPU and the CPU otherwise."""
+    """Return the device of this name; "auto" is CUDA if there is a GPU and the CPU otherwise."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -298,7 +299,7 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise SettingsError(
             f"device is {name!r}, but this machine has {torch.cuda.device_count()} GPUs that torch can use. Use "
-            "'auto', which takes a GPU where there is one.",
+            "'auto', which takes a GPU if there is one.",
             setting="device",
         )
     return device

@@ -22,7 +22,7 @@ from december_plugin.training.settings import WITHOUT_EFFECT, ClusteringSettings
 
 logger = logging.getLogger(__name__)
 
-# Raise this number when a state has other entries, or when the training loop goes on from one in another way.
+# Raise this number when a state has other entries, or when the training loop continues from one in another way.
 FORMAT = 2
 TIERS = ("train", "validation")
 _MAGIC = b"december-training-1\n"
@@ -38,7 +38,7 @@ def training_fingerprint(
     clustering: ClusteringSettings | None,
     device: torch.device,
 ) -> dict[str, str]:
-    """Return what a training's result depends on, by name: digests, or the thing itself where it is short.
+    """Return what a training's result depends on, by name: digests, or the value itself if it is short.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def training_fingerprint(
         Tier to data key to loader. Datasets with a ``fingerprint()`` count by their content, others by their size,
         order and unit ids: reading them all would cost as much as an epoch.
     seed, settings, clustering, device
-        Those of the training.
+        The training's.
     """
     described = {name: value for name, value in distinguishing(settings).items() if name not in WITHOUT_EFFECT}
     described |= {"clustering": None if clustering is None else distinguishing(clustering)}
@@ -79,20 +79,20 @@ def pack(state: Mapping[str, Any], fingerprint: Mapping[str, str]) -> bytes:
 
 
 def unpack(content: bytes, fingerprint: Mapping[str, str]) -> dict[str, Any] | None:
-    """Return the state that :func:`pack` made bytes of, tensors on the CPU; None, and a warning, if it is no use.
+    """Return the state that :func:`pack` packed, with tensors on the CPU; None, and a warning, if it is not usable.
 
     Parameters
     ----------
     content
         Bytes from anywhere: they are checked before anything is read from them.
     fingerprint
-        That of the training which is to go on.
+        That of the training which should continue.
     """
     try:
         entry = torch.load(io.BytesIO(verify_checksum(_MAGIC, content)), weights_only=True, map_location="cpu")
     except DamagedError as error:
         return _refused(f"is damaged ({error})")
-    # Whatever the reader stumbles on: these bytes are no state, and the training can do without.
+    # Whatever goes wrong: these bytes are not a state, and the training can start without.
     except Exception as error:
         return _refused(f"cannot be read ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})")
     if not isinstance(entry, dict) or entry.get("format") != FORMAT:

@@ -73,10 +73,10 @@ class OptimizerSteps:
         return (self.total / n_steps).item(), mean_clustering
 
     def release(self) -> None:
-        """Give back what was taken for these steps; they are not used any more."""
+        """Free what these steps took; they are no longer used."""
 
     def served(self) -> Mapping[str, Any]:
-        """Return data key to what :meth:`add_gradients` gets, one after the other."""
+        """Return, for each data key, the sequence of arguments of :meth:`add_gradients`."""
         return self.loaders
 
     def add_gradients(self, data_key: str, batch: Any) -> None:
@@ -100,7 +100,7 @@ class OptimizerSteps:
 class RecordedSteps(OptimizerSteps):
     """The same steps with their launches recorded: one replay for each session's batch, one for the update.
 
-    The last batch of a session may be smaller; batches of each size have a recording of their own.
+    The last batch of a session may be smaller; batches of each size have their own recording.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class RecordedSteps(OptimizerSteps):
         Data key to :class:`~december_plugin.training.resident.ResidentLoader`: the batches are made within the
         recordings.
     recorder
-        Of the device.
+        Recorder of the device.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class RecordedSteps(OptimizerSteps):
         self._update = super().update
 
     def served(self) -> Mapping[str, Any]:
-        """Return data key to what each batch is made of."""
+        """Return, for each data key, the contents of the batches."""
         return {data_key: loader.draws for data_key, loader in self.loaders.items()}
 
     def add_gradients(self, data_key: str, batch: Sequence[Tensor]) -> None:
@@ -151,7 +151,7 @@ class RecordedSteps(OptimizerSteps):
     def update(self) -> None:
         """Add the clustering's gradients, and step."""
         if self.clustering is not None and self.clustering.strength is None:
-            super().update()  # the first epoch's strength is on the device, the later ones' is a number
+            super().update()  # the strength is on the device in the first epoch, and a number in later ones
         else:
             self._update()
 
@@ -191,14 +191,14 @@ def optimizer_steps(
     device: torch.device,
     cuda_graphs: bool | str,
 ) -> OptimizerSteps:
-    """Return the steps of a phase of a training, recorded if that is wanted and can be.
+    """Return the steps of a phase of a training, recorded if the setting allows it and it is possible.
 
     Parameters
     ----------
     model, loss, optimizer, loaders, clustering, device
         As for :class:`OptimizerSteps`.
     cuda_graphs
-        "auto": record if nothing speaks against it (:func:`why_not_recorded`). True: also models with layers of other
+        "auto": record if nothing prevents it (:func:`why_not_recorded`). True: even models with layers of other
         packages. False: never.
     """
     arguments: dict[str, Any] = {"clustering": clustering, "device": device}
@@ -232,7 +232,7 @@ def why_not_recorded(
     for name, module in model.named_modules():
         if type(module).__module__.split(".")[0] not in KNOWN_PACKAGES:
             return (
-                f"{name or 'the model'} is a {type(module).__name__} of {type(module).__module__}, which may do in "
-                "Python what a replay would not repeat; cuda_graphs: true records it nevertheless"
+                f"{name or 'the model'} is a {type(module).__name__} of {type(module).__module__}, which may do "
+                "something in Python that a replay would not repeat; cuda_graphs: true records it nevertheless"
             )
     return None

@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 
 INSTALL = 'pip install "december-plugin[tensorboard]"'
 EVENT_FILES = "events.out.tfevents.*"
-FLUSH_SECONDS = 5.0  # at most this old is what TensorBoard shows of a training whose epochs are short
+FLUSH_SECONDS = 5.0  # how old the curves in TensorBoard may be if epochs are short
 LONGEST_NAME = 100  # characters
-# What TensorBoard calls the curves of a training, in groups.
+# Names of a training's curves in TensorBoard, in groups.
 TAGS = {
     "train_loss": "loss/training",
     "clustering_loss": "loss/clustering",
@@ -52,7 +52,7 @@ def check_tensorboard() -> None:
 
 
 def run_name(description: str, identity: str) -> str:
-    """Return the name of a training's folder: what it is in words that suit a file name, then what is unique.
+    """Return the name of a training's folder: its description as a file name, then what is unique.
 
     Parameters
     ----------
@@ -73,9 +73,9 @@ def run_name(description: str, identity: str) -> str:
 class TensorBoardMonitor(Monitor):
     """Writes the curves of one training into a folder, and leaves everything else to another monitor.
 
-    The folder holds the curves of this training alone. A training that continues from an earlier state knows its curves
-    from the first epoch on, so they are written again and replace the files of the interrupted process: no epoch is
-    missing or there twice. To watch a training that you start yourself::
+    The folder contains only the curves of this training. A training that continues from an earlier state knows its
+    curves from the first epoch on, so they are written again and replace the files of the interrupted process: no epoch
+    is missing or appears twice. To watch a training that you start yourself::
 
         with TensorBoardMonitor("runs/first") as monitor, monitored(monitor):
             trainer(model=model, dataloaders=loaders, seed=seed)
@@ -83,9 +83,9 @@ class TensorBoardMonitor(Monitor):
     Parameters
     ----------
     folder
-        Of this training; made when the first epoch is finished.
+        Folder of this training; created when the first epoch is finished.
     inner
-        The monitor that keeps the training's state; None for none.
+        The monitor that keeps the training's state, if any.
     about
         What is written next to the curves, by name: shown under *Text*.
     """
@@ -103,7 +103,7 @@ class TensorBoardMonitor(Monitor):
         return self.inner.load()
 
     def after_epoch(self, progress: Progress, get_state: Any) -> None:
-        """Let the inner monitor take notice, and write what the epoch has added to the curves."""
+        """Call the inner monitor, and write what the epoch added to the curves."""
         self.inner.after_epoch(progress, get_state)
         if self._given_up:
             return
@@ -111,7 +111,7 @@ class TensorBoardMonitor(Monitor):
             self._write(progress.curves)
         except MissingExtraError:
             raise
-        except Exception as error:  # of the disk, or of TensorBoard: the training is worth more
+        except Exception as error:  # of the disk or TensorBoard: it must not cost the training
             self._given_up = True
             logger.warning(
                 "the curves for TensorBoard cannot be written into %s (%s: %s); the training continues without them",

@@ -63,7 +63,7 @@ def baseline_trainer(
     cuda_graphs: bool | str = "auto",
     verbose: bool = True,
 ) -> TrainerResult:
-    """Train without a clustering loss: the model on whose readouts the post hoc clusterings are made.
+    """Train without a clustering loss, for models whose readout vectors are clustered afterwards.
 
     Parameters
     ----------
@@ -75,12 +75,13 @@ def baseline_trainer(
     seed
         Seeds the training. Same seed, same machine, same number of threads, CPU: same bytes.
     uid, cb
-        nnfabrik's; ``cb(uid=, epoch=, model=, info=)`` is called after every epoch.
+        nnfabrik's identifier of the entry, and its callback: ``cb(uid=, epoch=, model=, info=)`` is called after every
+        epoch.
     preset
         Many settings under one name (:mod:`december_plugin.training.presets`). "paper": the method as the paper
-        describes it, with this package's choices where the paper leaves one. "published": the authors' published code,
-        as far as it is known, with the settings of its experiments. Settings that are given as well take precedence.
-        None: the defaults here.
+        describes it, with this package's choices where the paper leaves them open. "published": the authors' published
+        code, as far as it is known, with the settings of its experiments. Settings that are given as well take
+        precedence. None: the defaults here.
     max_iter, lr_init, patience, tolerance, lr_decay_steps, lr_decay_factor, min_lr, lr_decay
         As in the SENSORIUM 2022 trainer; see :class:`~december_plugin.training.settings.TrainingSettings`.
     scale_loss, scale_loss_trials
@@ -93,7 +94,7 @@ def baseline_trainer(
     lr_after_pretraining, fresh_optimizer, best_epoch_from
         What changes when the pretraining is over; see :class:`~december_plugin.training.settings.TrainingSettings`.
     stop_after_pretraining
-        End after ``pretrain_epochs``: the control that tells what the clustering loss itself adds.
+        End after ``pretrain_epochs``: the control that shows what the clustering loss itself adds.
     share_pretraining, device, precision, resident_data, cuda_graphs, verbose
         See :class:`~december_plugin.training.settings.TrainingSettings`.
 
@@ -185,9 +186,9 @@ def december_trainer(
     the sharpened and the soft assignments to the loss. Best score and patience are reset there, so the restored epoch
     is always one with clustering; the mixture is restored together with the weights.
 
-    With ``space="functional"`` all of this is about the functional embeddings, whose distances do not depend on the
-    basis that the core happens to use: the feature covariance is measured by 400 stimuli of the training tier when the
-    clustering begins and again when each of its epochs begins, and belongs to the mixture.
+    With ``space="functional"`` the mixture is one of functional embeddings, whose distances do not depend on the basis
+    that the core happens to use. The feature covariance is measured with 400 stimuli of the training tier when the
+    clustering begins and at the start of each of its epochs, and belongs to the mixture.
 
     Parameters
     ----------
@@ -201,7 +202,7 @@ def december_trainer(
         As for :func:`baseline_trainer`. Both cluster readout vectors, with uniform weights. "published" needs a
         ``strength``.
     max_iter, lr_init, patience, tolerance, lr_decay_steps, lr_decay_factor, min_lr, lr_decay
-        As for :func:`baseline_trainer`; ``max_iter`` counts the pretraining too.
+        As for :func:`baseline_trainer`; ``max_iter`` includes the pretraining.
     pretrain_epochs
         Epochs without the clustering loss; about two thirds of the training has worked well. With 0 the readout
         vectors are all equal at the start and cannot be clustered.
@@ -215,8 +216,8 @@ def december_trainer(
     Returns
     -------
     score, output, state_dict
-        As for :func:`baseline_trainer`; ``output["mixture"]`` holds the fitted mixture, the space that it is in and, of
-        a functional one, the ``covariance`` (D, D) by which readout vectors get there; ``output["clustering"]`` the
+        As for :func:`baseline_trainer`; ``output["mixture"]`` holds the fitted mixture, its space and, if that is
+        functional, the ``covariance`` (D, D) that maps readout vectors to it; ``output["clustering"]`` the
         strength that was used and its gradient ratio.
 
     Raises
@@ -280,7 +281,7 @@ def check_trainer_config(trainer: Callable[..., TrainerResult], config: Mapping[
 
 
 def training_settings(trainer: Callable[..., TrainerResult], config: Mapping[str, Any]) -> TrainingSettings:
-    """Return the settings of the training that a configuration of one of :data:`TRAINERS` means, presets expanded."""
+    """Return the settings of the training of a configuration of one of :data:`TRAINERS`, with presets expanded."""
     return _of(TrainingSettings, _with_defaults(trainer, config))
 
 

@@ -318,7 +318,7 @@ def test_ignore_and_take_it_back(sweep: FakeSweep, jobs: Any) -> None:
     sweep.fail(0, "ValueError: x")
     waiting = sweep.hash(1)
     text = jobs("ignore", sweep.hash(0)[:8], waiting[:8], "--table", "TrainedModel")
-    assert "TrainedModel: 2 jobs ignored from now on; `december jobs retry` takes it back: " in text
+    assert "TrainedModel: 2 jobs ignored from now on; `december jobs retry` undoes this: " in text
     assert sweep.queue() == {sweep.hash(0): "ignore", waiting: "ignore"}
     assert next_keys(sweep) == [3, 4, 5, 6]
     sweep.table.populate(reserve_jobs=True)

@@ -100,7 +100,7 @@ def test_a_schema_without_tables_and_a_server_that_does_not_answer(
     path = tmp_path / "sweep.yaml"
     path.write_text(SWEEP)
     assert main(["register", str(path), "--dry-run", "--schema", "nothing_there"]) == 0
-    assert "is not known: there are no december tables in the schema 'nothing_there' yet." in capsys.readouterr().out
+    assert "is unknown: there are no december tables in the schema 'nothing_there' yet." in capsys.readouterr().out
 
     def unreachable(**_: Any) -> None:
         from december_plugin.errors import ServerUnreachableError
@@ -109,7 +109,7 @@ def test_a_schema_without_tables_and_a_server_that_does_not_answer(
 
     monkeypatch.setattr(lab_module, "open_lab", unreachable)
     assert main(["register", str(path), "--dry-run"]) == 0
-    assert "is not known: the server is away." in capsys.readouterr().out
+    assert "is unknown: the server is away." in capsys.readouterr().out
 
 
 @pytest.mark.slow(5)

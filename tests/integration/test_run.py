@@ -63,7 +63,7 @@ def test_from_a_sweep_to_its_report(pool: PoolLab) -> None:
     assert main([*words(pool), "--schema", pool.schema, "--nnfabrik", pool.schema]) == 0
     said = pool.capsys.readouterr()
     assert "TrainingPlan      0 new     2 there already" in said.out
-    assert "went on after epoch" in said.err
+    assert "continued after epoch" in said.err
     assert f"Written: {pool.folder / 'types.html'}" in said.out
     assert "Not in the report, because not done yet" not in said.out
     assert "<html" in (pool.folder / "types.html").read_text()[:200]

@@ -169,7 +169,7 @@ def test_preempted_and_timed_out_tasks_come_back_and_go_on_where_they_were(clust
     went_on = set()
     for row in begun:
         log = Path(row["log_file"].partition(":")[2]).read_text()
-        went_on |= set(re.findall(r"went on after epoch (\d+) of an interrupted training", log))
+        went_on |= set(re.findall(r"continued after epoch (\d+) of an interrupted training", log))
     said = "".join(file.read_text() for file in (cluster.folder / "arrays").rglob("*.err"))
     assert went_on
     assert went_on == set(re.findall(r"free again; saved after epoch (\d+), from where the next", said))

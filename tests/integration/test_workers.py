@@ -319,7 +319,7 @@ def test_december_in_functional_space_goes_on_after_its_worker_was_killed_while_
     second = command.start("worker", *quickly)
     output, _ = second.communicate(timeout=120)
     assert second.returncode == 0, output
-    assert "went on after epoch" in output
+    assert "continued after epoch" in output
     key, found = lab.tables.TrainedModel.fetch1("KEY", "output")
     loaders, model, train = lab.tables.TrainedModel().load_model(key, include_trainer=True, include_state_dict=False)
     _, expected, weights = train(model=model, dataloaders=loaders, seed=1)

@@ -1,1 +1,1 @@
-"""Torch modules that the models are built of."""
+"""Torch modules that the models consist of."""

@@ -1,7 +1,7 @@
-"""neuralpredictors' depth-separable convolution, in float32 on a GPU by faster ways to the same numbers.
+"""neuralpredictors' depth-separable convolution, computed faster in float32 on a GPU.
 
-cuDNN has no fast float32 kernels for its parts: on an H200 a product of matrices takes the place of the convolutions of
-one pixel, whose weights' gradients take most of the time otherwise, and Triton kernels that of the depthwise one
+cuDNN has no fast float32 kernels for its parts: on an H200 a matrix product replaces the convolutions of one pixel,
+whose weights' gradients take most of the time otherwise, and Triton kernels replace the depthwise one
 (:mod:`~december_plugin.models.layers.depthwise_kernels`). In TF32 and in half precision cuDNN's tensor cores are
 faster for the convolutions of one pixel; in half precision, with channels last in memory, for all of them.
 """
@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from december_plugin.models.layers import trial
 
-LARGEST = 15  # side of a kernel in pixels: its numbers are unrolled
+LARGEST = 15  # side of a kernel in pixels: the loop over it is unrolled
 
 
 class DepthSeparableConv2d(OfNeuralpredictors):
@@ -48,7 +48,7 @@ def pointwise(layer: nn.Module, maps: Tensor) -> Tensor:
 
 
 def depthwise(layer: nn.Module, maps: Tensor) -> Tensor:
-    """Return a layer's convolution of every channel of maps (images, channels, height, width) float32 by itself."""
+    """Return a layer's separate convolutions of all channels of maps (images, channels, height, width) float32."""
     assert isinstance(layer, nn.Conv2d)
     if not is_plain_depthwise(layer) or not passes_trial(maps.device):
         return layer(maps)
@@ -63,7 +63,7 @@ def _convolved(maps: Tensor, kernels: Tensor) -> Tensor:
 
 
 def is_plain_depthwise(layer: nn.Conv2d) -> bool:
-    """Return whether a layer is what our kernels compute: it keeps the maps' number and size."""
+    """Return whether our kernels compute this layer, which keeps the number and size of the maps."""
     side = layer.kernel_size[0]
     return (
         layer.in_channels == layer.out_channels == layer.groups
@@ -78,7 +78,7 @@ def is_plain_depthwise(layer: nn.Conv2d) -> bool:
 
 @functools.cache
 def passes_trial(device: torch.device) -> bool:
-    """Return whether the depthwise kernels run on a device and agree with torch's there; asked once.
+    """Return whether the depthwise kernels run on a device and agree with torch's there; tried once.
 
     Warns
     -----
@@ -88,16 +88,16 @@ def passes_trial(device: torch.device) -> bool:
     return trial.passed(
         lambda: _largest_difference(device),
         warning=lambda reason: (
-            f"The kernels for depthwise convolutions cannot be used on {device} ({reason}); torch's convolve instead, "
-            "slower in float32. Results are the same to rounding."
+            f"The kernels for depthwise convolutions cannot be used on {device} ({reason}); torch's are used "
+            "instead, which are slower in float32. Results are the same to rounding."
         ),
     )
 
 
 def _largest_difference(device: torch.device) -> float:
-    """Return by how much output and gradients differ from torch's in a small example."""
+    """Return how much output and gradients differ from torch's in a small example."""
     images, channels, height, width, side = 2, 2, 3, 5, 3
-    # No random numbers: a training's have to stay what they are.
+    # No random numbers, because those of a training must not change.
     values = torch.linspace(0, 90, images * channels * height * width, device=device).sin()
     maps = values.view(images, channels, height, width).requires_grad_()
     kernels = torch.linspace(0, 20, channels * side * side, device=device).cos().view(channels, 1, side, side)
@@ -116,7 +116,7 @@ def _largest_difference(device: torch.device) -> float:
 
 def _tf32_is_allowed() -> bool:
     """Return whether cuDNN or cuBLAS may round factors to TF32 now."""
-    # Since torch 2.9 by operation; the switch for all of cuDNN cannot be read where its operations differ.
+    # Since torch 2.9 by operation; the switch for all of cuDNN cannot be read if its operations differ.
     convolutions = getattr(torch.backends.cudnn, "conv", None)
     by_cudnn = torch.backends.cudnn.allow_tf32 if convolutions is None else convolutions.fp32_precision == "tf32"
     return by_cudnn or torch.backends.cuda.matmul.allow_tf32

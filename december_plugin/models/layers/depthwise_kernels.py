@@ -1,6 +1,6 @@
 """Depthwise convolutions on a GPU: Triton kernels, forward and backward; importing it needs Triton.
 
-Each channel is convolved with a small kernel of its own. torch's kernels for float32 compute the gradient of every
+Each channel is convolved with its own small kernel. torch's kernels for float32 compute the gradient of every
 number of a kernel from the whole batch, one number at a time; here a row of them is summed while the maps pass once.
 Every sum has a fixed order: the same input gives the same bytes. Nothing waits for the GPU, and shapes alone decide
 what is launched.
@@ -21,7 +21,7 @@ from torch import Tensor
 PIXELS, WARPS = 256, 2  # of a program that convolves
 GRADIENT_PIXELS, GRADIENT_WARPS = 512, 4  # of a program that computes a row of gradients
 IMAGES = 16  # over which it sums them
-SIZES = ("channels", "height", "width", "images", "images_each", "parts")  # for which nothing is compiled anew
+SIZES = ("channels", "height", "width", "images", "images_each", "parts")  # whose values do not cause recompilation
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -74,7 +74,7 @@ def _kernel_gradients(
 
 
 class DepthwiseConvolution(torch.autograd.Function):
-    """Convolution of every channel with a kernel of its own; zeros around the maps keep their size."""
+    """Convolution of every channel with its own kernel; zeros around the maps keep their size."""
 
     @staticmethod
     def forward(ctx: Any, maps: Tensor, kernels: Tensor) -> Tensor:

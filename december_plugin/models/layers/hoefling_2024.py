@@ -1,4 +1,4 @@
-"""Core and readout of Höfling et al. 2024, out of openretina's modules. Importing this module imports openretina."""
+"""Core and readout of Höfling et al. 2024, built from openretina's modules, which this module imports."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Reads feature maps at points on a GPU: Triton kernels, forward and backward; importing it needs Triton.
 
-Channels lie side by side, so that a point is four rows of memory, and sums over channels stay in registers: there is no
+Channels are contiguous, so that a point is four rows of memory, and sums over channels stay in registers: there is no
 tensor of (images, channels, neurons). The backward pass has no atomic additions. Gradients of positions and vectors are
 summed by the neuron; those of the maps by the pixel, over points sorted by where they are. Every sum has a fixed order:
 the same input gives the same bytes. Nothing waits for the GPU, and shapes alone decide what is launched.
@@ -18,10 +18,10 @@ import triton.language as tl
 from torch import Tensor
 
 TILE = 1024  # numbers in a tile of (neurons, channels): a program holds about six of them in its registers
-POINTS = 16  # that the program of a pixel reads at once
+POINTS = 16  # that a pixel's program reads at once
 SORTED = 1024  # points whose cells a program computes
-SIZES = ("n", "images", "images_each", "points", "height", "width")  # for which nothing is compiled anew
-PROGRAMS = 2048  # at least so many for the gradients of the neurons: a dozen for each multiprocessor
+SIZES = ("n", "images", "images_each", "points", "height", "width")  # whose values do not cause recompilation
+PROGRAMS = 2048  # at least this many for the gradients of the neurons: a dozen for each multiprocessor
 
 
 @triton.jit

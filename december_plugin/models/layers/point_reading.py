@@ -22,8 +22,8 @@ from december_plugin.validation.checks import check_choice
 
 # Device: module and class. Others read with grid_sample.
 FUSED = {"cpu": ("point_rows", "RowReading"), "cuda": ("point_kernels", "KernelReading")}
-# On the CPU, what a point costs beside its channels pays from these sizes on; with fewer neurons than pixels most of
-# the time goes into the maps. Measured by benchmarks/readout.py.
+# On the CPU, the cost of a point apart from its channels pays off from these sizes on; with fewer neurons than pixels,
+# most of the time goes into the maps. Measured by benchmarks/readout.py.
 FEWEST_CHANNELS = 32
 FEWEST_SAMPLES = 1 << 21  # images x channels x neurons: 8 MiB in float32, more than a processor's cache holds
 
@@ -34,13 +34,13 @@ def reads_fused(kernel: str, maps: Tensor, n: int, *, frames: int = 1) -> bool:
     Parameters
     ----------
     kernel
-        "fused": wherever there is one; "grid_sample": nowhere; "auto": where it is faster, on the CPU by the sizes.
+        "fused": if there is one; "grid_sample": never; "auto": if it is faster, on the CPU depending on the sizes.
     maps
         What is read, (batch, channels, ..., height, width).
     n
         Number of neurons.
     frames
-        How many maps there are for each entry of the batch.
+        Number of maps for each entry of the batch.
 
     Warns
     -----
@@ -75,7 +75,7 @@ def read_at(maps: Tensor, positions: Tensor, vectors: Tensor, *, align_corners: 
     -------
     Tensor
         (images, n), of the type to which those of maps and vectors promote. Sums are in float32 at least. Gradients
-        go to maps, positions and vectors; there are no second ones, as of ``grid_sample``.
+        go to maps, positions and vectors; second ones do not exist, as for ``grid_sample``.
     """
     promoted = torch.promote_types(maps.dtype, vectors.dtype)
     exact = torch.promote_types(promoted, torch.float32)
@@ -91,7 +91,7 @@ def _fused(device_type: str) -> Any:
 
 @functools.cache
 def passes_trial(device: torch.device) -> bool:
-    """Return whether the fused implementation runs on a device and agrees with ``grid_sample`` there; asked once.
+    """Return whether the fused implementation runs on a device and agrees with ``grid_sample`` there; tried once.
 
     Warns
     -----
@@ -101,17 +101,17 @@ def passes_trial(device: torch.device) -> bool:
     return trial.passed(
         lambda: _largest_difference(device),
         warning=lambda reason: (
-            f"The fused readout cannot be used on {device} ({reason}); grid_sample reads the maps instead: slower, "
-            "in more memory. Results are the same to rounding. readout_kernel='grid_sample' asks for it without a "
-            "warning."
+            f"The fused readout cannot be used on {device} ({reason}); grid_sample reads the maps instead, which is "
+            "slower and takes more memory. Results are the same to rounding. readout_kernel='grid_sample' selects it "
+            "without a warning."
         ),
     )
 
 
 def _largest_difference(device: torch.device) -> float:
-    """Return by how much responses and gradients differ from those of ``grid_sample`` in a small example."""
+    """Return how much responses and gradients differ from those of ``grid_sample`` in a small example."""
     images, height, width, channels, n = 2, 3, 4, 16, 16
-    # No random numbers: a training's have to stay what they are.
+    # No random numbers, because those of a training must not change.
     values = torch.linspace(0, 50, images * height * width * channels, device=device).sin()
     maps = values.view(images, height, width, channels).requires_grad_()
     positions = torch.linspace(-1.3, 1.3, images * n * 2, device=device).view(images, n, 2).requires_grad_()

@@ -67,7 +67,7 @@ class RowReading(torch.autograd.Function):
 
 
 class _Points:
-    """The pixels around the points of a block of images; arrays are (n, images), so that a neuron's are together.
+    """The pixels around the points of a block of images; arrays are (n, images): a neuron's are contiguous.
 
     Parameters
     ----------
@@ -156,14 +156,14 @@ class _Points:
 
 
 class _Axis:
-    """Where points lie between the pixels of one axis.
+    """Where points are between the pixels of one axis.
 
     Attributes
     ----------
     first
-        Number of the pixel at or before the point, counted with the border; the next one is there as well.
+        Number of the pixel at or before the point, counted with the border; the next one exists, too.
     share
-        Weight of that next one, in [0, 1]. Points beyond the border weigh its zeros alone.
+        Weight of that next one, in [0, 1]. Points beyond the border read only its zeros.
     pixels_per_unit
         By how many pixels a point moves per unit of its position: 0 beyond the border, where nothing changes.
     """
@@ -174,7 +174,7 @@ class _Axis:
         if not align_corners:
             pixels -= 0.5
         within = pixels.clamp(-BORDER, size)
-        # NaN has to stay one of the weights, but is none of an index.
+        # NaN must remain in the weights, but cannot be an index.
         before = within.floor().clamp_(max=size - 1).nan_to_num_(nan=-BORDER)
         self.share = within - before
         self.first = before + BORDER
@@ -190,7 +190,7 @@ def _blocks(positions: Tensor) -> Iterator[slice]:
 
 @functools.cache
 def _expect_sparse() -> None:
-    """Spare the user torch's remark, made once in a process, that matrices in compressed rows are a beta."""
+    """Suppress torch's warning, once in a process, that its matrices in compressed rows are in beta."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.sparse_csr_tensor([0, 0], [], [], (1, 1), dtype=torch.float32, device="cpu")

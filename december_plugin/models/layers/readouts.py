@@ -1,7 +1,8 @@
 """neuralpredictors' readouts with the adaptive log-normal regularizer.
 
 They are drop-in subclasses: the same parameters, forward pass and state dict, plus the coefficients of the regularizer.
-Use them alone, or as ``base_readout`` of neuralpredictors' multi-readouts; those of the model functions are at the end.
+Use them on their own, or as ``base_readout`` of neuralpredictors' multi-readouts; those of the model functions are at
+the end.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The adaptive log-normal readout regularizer, and plain L1 as the other choice.
+"""The adaptive log-normal readout regularizer, and plain L1 as the alternative.
 
 ``gamma_w * sum_i |a_i| * ||w_i||_1 + (1 / gamma_sigma^2) * sum_i (log |a_i|)^2``
 
@@ -21,7 +21,7 @@ from december_plugin.errors import UnknownSettingError, did_you_mean
 from december_plugin.validation.checks import check_choice, check_number
 
 REGULARIZERS = ("adaptive_log_norm", "l1")
-# neuralpredictors' multi-readouts hand these to every readout, whether its class knows them or not.
+# neuralpredictors' multi-readouts pass these to every readout, whether or not its class knows them.
 FROM_MULTI_READOUT = ("source_grids", "shared_match_ids")
 FROM_MULTI_READOUT_IF_NONE = (
     "shared_features",
@@ -80,17 +80,17 @@ class RegularizedReadout:
     gamma_sigma
         Width of the prior of the coefficients' logarithms, above 0.
     feature_reg_weight
-        ``gamma_w``, the strength of the L1 penalty, at least 0. ``gamma_readout`` is its old
-        name, and wins.
+        ``gamma_w``, the strength of the L1 penalty, at least 0. ``gamma_readout`` is its old name, and takes
+        precedence.
     **settings
-        Everything else that neuralpredictors' class takes. Any other setting is an error, where neuralpredictors would
-        drop it silently.
+        Everything else that neuralpredictors' class takes. Any other setting is an error, whereas neuralpredictors
+        would silently drop it.
 
     Attributes
     ----------
     adaptive_neuron_reg_coefs
-        ``a_i``, a parameter (n,), part of the state dict; None with "l1", or where another readout, from which this one
-        has its features, bears the penalty. It starts at 1, where the prior has its mode, so that no random numbers are
+        ``a_i``, a parameter (n,), part of the state dict; None with "l1", or if the penalty belongs to another readout
+        that shares its features with this one. It starts at 1, the mode of the prior, so that no random numbers are
         drawn for it.
 
     Raises
@@ -116,7 +116,7 @@ class RegularizedReadout:
     ) -> None:
         super().__init__(in_shape, outdims, bias, **self._known(settings))  # type: ignore[call-arg]
         if gamma_readout is not None:
-            # Not left to neuralpredictors: which of the two wins depends on its version.
+            # Not left to neuralpredictors, because which of the two takes precedence depends on its version.
             warnings.warn(
                 "Use of 'gamma_readout' is deprecated: call it feature_reg_weight.", UserWarning, stacklevel=2
             )
@@ -129,7 +129,7 @@ class RegularizedReadout:
 
     @property
     def _bears_penalty(self) -> bool:
-        # A readout that shares the features of another one is not penalised for them once more.
+        # A readout that shares the features of another one is not penalised for them again.
         return getattr(self, "_original_features", True)
 
     def _known(self, settings: dict[str, Any]) -> dict[str, Any]:
@@ -187,7 +187,7 @@ class RegularizedReadout:
         ----------
         reduction
             "sum" over neurons (the published loss), "mean" over neurons, or None for every neuron's term, shape (n,).
-            With "l1", Gaussian and attention readouts answer as neuralpredictors' own; its "mean" is over all weights.
+            With "l1", Gaussian and attention readouts return what neuralpredictors' do; its "mean" is over all weights.
         average
             Old name: True is "mean", False is "sum".
         """

@@ -1,4 +1,4 @@
-"""A core out of the first layers of a network of torchvision that was trained on a task."""
+"""A core from the first layers of a network of torchvision that was trained on a task."""
 
 from __future__ import annotations
 
@@ -147,10 +147,10 @@ def load_network(network: str, weights: str | None, weights_file: str | None) ->
     network
         Its name in ``torchvision.models``.
     weights
-        torchvision's name of weights, which it downloads on first use; None for random ones. A file takes the place of
+        torchvision's name of weights, which it downloads on first use; None: random weights. A file replaces
         "DEFAULT".
     weights_file
-        A state dict, read with ``weights_only=True``; None for none.
+        A state dict, read with ``weights_only=True``, if any.
 
     Raises
     ------
@@ -184,11 +184,11 @@ def load_network(network: str, weights: str | None, weights_file: str | None) ->
 def torchvision_models() -> Any:
     """Return ``torchvision.models``, or raise a :class:`SettingsError` that says how to get it."""
     try:
-        # Without torchvision, december_plugin.importing.shims has put a stand-in in its place, without its submodules.
+        # Without torchvision, december_plugin.importing.shims provides a stand-in without its submodules.
         return importlib.import_module("torchvision.models")
     except ImportError:
         what = "which is not installed"
-    # Built for another torch, it raises whatever it stumbles over first: RuntimeError (an operator), OSError (a file).
+    # Built for another torch, it raises various errors: RuntimeError (an operator), OSError (a file).
     except Exception as error:
         what = f"which does not work with torch {torch.__version__} ({error})"
     raise SettingsError(
@@ -211,7 +211,8 @@ def _load_weights(network: nn.Module, name: str, path: Path) -> None:
     state = state.get("state_dict", state) if isinstance(state, Mapping) else state
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise SettingsError(
-            f"weights_file {str(path)!r} holds no state dict: names and tensors are expected.", setting="weights_file"
+            f"weights_file {str(path)!r} does not contain a state dict: names and tensors are expected.",
+            setting="weights_file",
         )
     renamed = {_without_prefixes(key): value for key, value in state.items()}
     wanted = network.state_dict()

@@ -1,11 +1,11 @@
-"""Kernels of our own have to pass a trial on a device before they are used there."""
+"""A trial that our own kernels must pass on a device before they are used there."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
 
-TOLERANCE = 1e-3  # of what a kernel computes in its trial, compared with torch's operations
+TOLERANCE = 1e-3  # relative, of a kernel's results in its trial compared with torch's operations
 
 
 def passed(difference: Callable[[], float], *, warning: Callable[[str], str]) -> bool:
@@ -14,9 +14,9 @@ def passed(difference: Callable[[], float], *, warning: Callable[[str], str]) ->
     Parameters
     ----------
     difference
-        Runs it in a small example, and returns by how much it differs.
+        Runs it on a small example, and returns how much it differs.
     warning
-        Says, with the reason, what cannot be used otherwise and what is used instead.
+        Returns the warning for a reason: what cannot be used, and what is used instead.
 
     Warns
     -----
@@ -25,8 +25,8 @@ def passed(difference: Callable[[], float], *, warning: Callable[[str], str]) ->
     """
     try:
         off = difference()
-    # A compiler that is missing, a driver too old, a device too small: each raises something of its own, and none of
-    # them is a reason to end a training.
+    # A missing compiler, an old driver, a small device: each raises a different error, and none of them is a reason to
+    # end a training.
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
     else:

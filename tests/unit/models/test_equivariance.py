@@ -74,7 +74,7 @@ def test_cores_that_are_refused(core, images):
     with pytest.raises(MisfitError, match=re.escape("with a multiple of 12 channels.")):
         equivariance_error(core, images, 12)
     whole = nn.Sequential(nn.Flatten(), nn.Linear(9 * 13, 8 * 9 * 13), nn.Unflatten(1, (8, 9, 13)))
-    with pytest.raises(MisfitError, match="is \\(9, 13\\) and for those as they are \\(9, 13\\); give square images"):
+    with pytest.raises(MisfitError, match="is \\(9, 13\\) and for the original ones \\(9, 13\\); give square images"):
         equivariance_error(whole, images, 4)
     fixed = nn.Sequential(nn.Conv2d(1, 8, 3), nn.LayerNorm([8, 7, 11]))
     with pytest.raises(

@@ -238,7 +238,7 @@ def test_every_layer_for_the_readout(small_loaders):
         ),
         (
             {"stack": None, "hidden_kern": [3, 5]},
-            "stack=None and skip=0 put layers side by side whose maps differ in size: hidden_kern=[3, 5] with "
+            "stack=None and skip=0 combine layers whose maps differ in size: hidden_kern=[3, 5] with "
             "hidden_padding=1 does not keep the size. Use one odd kernel size.",
         ),
         ({"stack": 3}, "stack is 3, but the core has 3 layer(s): -3 to 2."),

@@ -327,7 +327,7 @@ class TestTaskCore:
             build(b"not a file of torch")
         with pytest.raises(SettingsError, match="cannot be read as a state dict"):
             build(Network())  # a whole module would run code
-        with pytest.raises(SettingsError, match="holds no state dict: names and tensors are expected"):
+        with pytest.raises(SettingsError, match="does not contain a state dict: names and tensors are expected"):
             build([torch.zeros(2)])
         with pytest.raises(SettingsError, match=r"weights_file is '/nowhere/weights\.pt', which does not exist"):
             task_core_attention_readout(None, 1, data_info=INFO, weights_file="/nowhere/weights.pt", **self.settings)

@@ -81,7 +81,7 @@ def test_a_last_batch_norm_that_is_not_there_has_no_scale(build, name):
     without = {"final_batch_norm" if name.startswith("task") else "batch_norm": False}
     message = (
         r"final_batchnorm_scale is False, but the core's last layer has no batch normalisation whose scale could be "
-        r"left out\. Leave it at True, or switch the batch normalisation on\."
+        r"left out\. Leave it at True, or switch batch normalisation on\."
     )
     with pytest.raises(SettingsError, match=message):
         build(name, **without, final_batchnorm_scale=False)

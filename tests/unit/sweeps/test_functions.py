@@ -68,7 +68,7 @@ ONE = [
     (
         changed("pretrain_epochs: [5, 40], max_iter: [60, 90]", "pretrain_epochs: [5, 70], max_iter: [60, 90]"),
         "12:53: trainers, entry 1 (for pretrain_epochs=70, max_iter=60): pretrain_epochs is 70 and max_iter, which "
-        "counts the pretraining too, is 60: no epoch is left for the training. Raise max_iter or lower pretrain_epochs",
+        "includes the pretraining, is 60: no epoch is left for the training. Raise max_iter or lower pretrain_epochs",
     ),
     (changed("[4, 6], pre", "[4, 0], pre"), "12:28: trainers, entry 1: n_clusters is 0; it must be at least 1."),
     (changed("[4, 6], pre", "[4, 4], pre"), "12:28: trainers, entry 1: the grid has n_clusters=4 twice."),
@@ -261,7 +261,7 @@ def test_two_settings_that_exclude_each_other_are_one_mistake() -> None:
         parse_sweep(content)
     said = str(caught.value)
     assert said.count("pretrain_epochs is ") == 1
-    assert "pretrain_epochs is 9 and max_iter, which counts the pretraining too, is 5" in said
+    assert "pretrain_epochs is 9 and max_iter, which includes the pretraining, is 5" in said
     assert "lr_init is -1; it must be a number above 0." in said
 
 

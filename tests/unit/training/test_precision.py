@@ -42,7 +42,7 @@ def test_the_core_is_as_before_after_an_error():
 
 
 def test_a_model_without_a_core():
-    message = r"precision is 'bf16', which is that of the model's core, but Linear has none\. Use 'tf32' or 'float32'\."
+    message = r"precision is 'bf16', which applies to the model's core, but Linear has none\. Use 'tf32' or 'float32'\."
     with pytest.raises(MisfitError, match=message), core_precision(torch.nn.Linear(1, 1), "bf16", CPU):
         pass
 

@@ -512,7 +512,7 @@ def test_an_interrupted_training_goes_on_with_the_threads_that_it_began_with(thr
             assert torch.get_num_threads() == 2
     assert seen == [1, 1, 1, 1]
     assert (
-        "the interrupted training ran with 1 thread(s) and goes on with as many, not with the 2 of this process, so "
+        "the interrupted training ran with 1 thread(s) and continues with as many, not with the 2 of this process, so "
         "that it ends with the same bytes"
     ) in caplog.text
 

@@ -248,10 +248,10 @@ STACKED = {"batch_size": 4, "sampler": SubsetRandomSampler(range(8)), "collate_f
 CANNOT = {
     "its loader is a Own, not torch's DataLoader": lambda: Own(SESSION, **STACKED),
     "its loader is a list, not torch's DataLoader": lambda: [1, 2],
-    "its dataset, a Recording, makes its batches anew in every epoch": lambda: make_loaders()["train"]["one"],
+    "its dataset, a Recording, makes new batches in every epoch": lambda: make_loaders()["train"]["one"],
     "its stimuli are not in memory": on_disk,
     "its loader has 2 worker(s)": lambda: DataLoader(SESSION, num_workers=2, **STACKED),
-    "its loader has batches of its own making (batch_sampler, collate_fn)": lambda: DataLoader(SESSION, batch_size=4),
+    "its loader makes batches in its own way (batch_sampler, collate_fn)": lambda: DataLoader(SESSION, batch_size=4),
 }
 
 
@@ -262,8 +262,8 @@ def test_why_data_cannot_be_resident(reason):
 
 def test_data_that_cannot_be_resident_are_an_error_where_that_is_asked_for():
     message = (
-        "resident_data is true, but the data cannot stay on cpu (session 'one': its dataset, a Recording, makes its "
-        "batches anew in every epoch). Use 'auto', which lets them stay where they are then."
+        "resident_data is true, but the data cannot stay on cpu (session 'one': its dataset, a Recording, makes "
+        "new batches in every epoch). Use 'auto', which leaves them where they are if so."
     )
     with pytest.raises(SettingsError, match=f"^{re.escape(message)}$"):
         resident_loaders(make_loaders(), CPU, True)
@@ -276,7 +276,7 @@ def test_otherwise_they_stay_where_they_are_and_the_log_says_why(caplog):
             "december_plugin.training.resident",
             logging.WARNING,
             "the data do not stay on cuda, every batch is copied there (session 'one': its dataset, a Recording, makes "
-            "its batches anew in every epoch)",
+            "new batches in every epoch)",
         )
     ]
 

@@ -118,7 +118,7 @@ def test_why_steps_are_not_recorded():
     assert reason is not None
     assert reason.startswith("core.extra is a OfALab of ")
     assert reason.endswith(
-        ", which may do in Python what a replay would not repeat; cuda_graphs: true records it nevertheless"
+        ", which may do something in Python that a replay would not repeat; cuda_graphs: true records it nevertheless"
     )
     assert why_not_recorded(model, held, device, any_layers=True) is None
 

@@ -229,7 +229,7 @@ def test_callback_is_called_every_epoch_and_an_outage_does_not_kill_the_training
 
     december(share_pretraining=False, uid={"seed": 1}, cb=callback)
     assert calls == [({"seed": 1}, e, p) for e, p in ((1, 0), (2, 0), (3, 0), (4, 1), (5, 1))]
-    assert "the callback after epoch 1 failed (gone away); the training goes on" in caplog.text
+    assert "the callback after epoch 1 failed (gone away); the training continues" in caplog.text
 
 
 def test_a_bug_in_a_callback_is_not_hidden():

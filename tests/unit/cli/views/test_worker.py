@@ -107,14 +107,14 @@ def test_a_job_is_named_before_anything_is_said_about_it(console: WorkerConsole)
     done("SeedAgreement", 0.01)
     console.begins("TrainedModel: baseline, seed 1")
     for epochs in (10, 20):
-        logging.getLogger("december_plugin.training").info("took over a pretraining of %d epochs", epochs)
+        logging.getLogger("december_plugin.training").info("reused a pretraining of %d epochs", epochs)
     console.ends()
     done("TrainedModel", 3.0, "baseline, seed 1")
     assert lines(console) == [
         "SeedAgreement: seeds 1, 2: done in 0.0 s",
         "TrainedModel: baseline, seed 1: started",
-        "took over a pretraining of 10 epochs",
-        "took over a pretraining of 20 epochs",
+        "reused a pretraining of 10 epochs",
+        "reused a pretraining of 20 epochs",
         "TrainedModel: baseline, seed 1: done in 3.0 s",
     ]
 

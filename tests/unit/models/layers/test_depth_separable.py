@@ -100,7 +100,7 @@ def test_only_plain_depthwise_convolutions_are_replaced():
 def test_a_kernel_that_does_not_run_is_told_and_not_used(monkeypatch):
     monkeypatch.setattr(depth_separable.importlib, "import_module", lambda name: 1 / 0)
     message = (
-        r"^The kernels for depthwise convolutions cannot be used on cpu \(ZeroDivisionError: .*\); torch's convolve"
+        r"^The kernels for depthwise convolutions cannot be used on cpu \(ZeroDivisionError: .*\); torch's are used"
     )
     with pytest.warns(UserWarning, match=message):
         assert not passes_trial.__wrapped__(torch.device("cpu"))

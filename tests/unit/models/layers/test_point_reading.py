@@ -165,8 +165,9 @@ class TestTrial:
         monkeypatch.setitem(point_reading.FUSED, "cpu", ("no_such_kernel", "Reading"))
         message = (
             "The fused readout cannot be used on cpu (ModuleNotFoundError: No module named "
-            "'december_plugin.models.layers.no_such_kernel'); grid_sample reads the maps instead: slower, in more "
-            "memory. Results are the same to rounding. readout_kernel='grid_sample' asks for it without a warning."
+            "'december_plugin.models.layers.no_such_kernel'); grid_sample reads the maps instead, which is slower and "
+            "takes more memory. Results are the same to rounding. readout_kernel='grid_sample' selects it without "
+            "a warning."
         )
         with pytest.warns(UserWarning, match=re.escape(message)) as warned:
             answers = [reads_fused("fused", torch.empty(2, 3, 4, 5), 6) for _ in range(2)]
