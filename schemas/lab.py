@@ -77,6 +77,16 @@ def open_lab(
     SettingsError
         If a schema is one of the server's own or its name cannot be used, if the nnfabrik module cannot be imported or
         lacks a table, if the tables refer to other nnfabrik tables, or if there are none and none may be made.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.results import agreement_table
+    >>> lab = open_lab(schema="retina")
+    >>> agreement_table(lab.tables, {"n_clusters": 3})[["label", "n_models", "agreement_mean"]].round(2)
+          label  n_models  agreement_mean
+    0  DECEMber         3            0.42
+    1   k-means         3            0.42
     """
     import datajoint as dj
 

@@ -22,10 +22,11 @@ class Lab:
     nnfabrik: Any
     tables: Any
 
-    def add(self, kind: str, function: str, **config: Any) -> dict[str, Any]:
+    def add(self, kind: str, function: str, *, comment: str | None = None, **config: Any) -> dict[str, Any]:
         """Register an entry and return its key."""
         table = getattr(self.nnfabrik, kind.capitalize())()
-        arguments = {f"{kind}_fn": function, f"{kind}_config": config, f"{kind}_comment": f"{function} {config}"[:256]}
+        comment = comment or f"{function} {config}"[:256]
+        arguments = {f"{kind}_fn": function, f"{kind}_config": config, f"{kind}_comment": comment}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return table.add_entry(**arguments, **{f"{kind}_fabrikant": "tester"}, skip_duplicates=True)

@@ -1,0 +1,94 @@
+"""The examples in the docstrings of public names: which there are, what each needs, and running them.
+
+The names are those that the documentation's reference lists. An example needs the database if its name is defined in
+one of ``DATABASE_ROOMS``; it is then run by ``tests/integration/test_examples.py``, and otherwise by
+``tests/unit/test_examples.py``.
+"""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import importlib.util
+import inspect
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+DATABASE_ROOMS = ("database", "intake", "pool", "results", "schemas", "sharing")
+# Packages that the tests can do without, and the names whose examples need them.
+EXTRAS = {"anndata": ("december_plugin.bundles.annotated.annotated_neurons",)}
+
+
+def examples_without_database() -> list[doctest.DocTest]:
+    """Return the examples that need no database and no extra."""
+    extras = {name for names in EXTRAS.values() for name in names}
+    return [test for test in _examples() if not _needs_database(test) and test.name not in extras]
+
+
+def examples_with_database() -> list[doctest.DocTest]:
+    """Return the examples that need the database."""
+    return [test for test in _examples() if _needs_database(test)]
+
+
+def examples_of_extra(package: str) -> list[doctest.DocTest]:
+    """Return the examples that need one of the packages of ``EXTRAS``, one for each name."""
+    found = {test.name: test for test in _examples()}
+    return [found[name] for name in EXTRAS[package]]
+
+
+def failures_of(test: doctest.DocTest, folder: Path) -> str:
+    """Run an example in a new folder; return what went wrong, "" if nothing did."""
+    said: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    before = Path.cwd()
+    folder.mkdir(parents=True)
+    os.chdir(folder)
+    try:
+        found = runner.run(test, out=said.append)
+    finally:
+        os.chdir(before)
+    return "".join(said) if found.failed else ""
+
+
+def skipped_lines(tests: Iterable[doctest.DocTest]) -> list[str]:
+    """Return the lines that doctest is told to leave out."""
+    return [
+        f"{test.name}: {example.source.strip()}"
+        for test in tests
+        for example in test.examples
+        if example.options.get(doctest.SKIP)
+    ]
+
+
+def _examples() -> list[doctest.DocTest]:
+    """Return the examples of all public names and of their methods, each once."""
+    listed, finder, found = _reference(), doctest.DocTestFinder(exclude_empty=True), {}
+    for path, _ in listed.PUBLIC:
+        room = importlib.import_module(path)
+        for name in listed.public_names(room):
+            value: Any = getattr(room, name)
+            if not inspect.isclass(value) and not inspect.isroutine(value):
+                continue
+            for test in finder.find(value, f"{value.__module__}.{value.__qualname__}", module=False, globs={}):
+                if test.examples:
+                    found[test.name] = test
+    return list(found.values())
+
+
+def _reference() -> ModuleType:
+    """Return the module that says which names the documentation's reference lists."""
+    spec = importlib.util.spec_from_file_location("docs_conf", ROOT / "docs" / "conf.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _needs_database(test: doctest.DocTest) -> bool:
+    return test.name.startswith(tuple(f"december_plugin.{room}." for room in DATABASE_ROOMS))
