@@ -1,8 +1,8 @@
 """Figures from plain data frames and arrays: every figure of the DECEMber paper, and those that go beyond it.
 
 Every function returns a :class:`matplotlib.figure.Figure` that belongs to no window and leaves matplotlib's global
-state alone; :func:`save_figure` writes it. A method has the same colour, marker and line in all of them. Which figure
-of the paper each one is, and which query makes its frame, is in docs/figures.md.
+state alone; :func:`save_figure` writes it. A method has the same colour, marker and line in all of them.
+docs/figures.md lists which figure of the paper each one is, and which query makes its frame.
 """
 
 from december_plugin.evaluation.tsne import TsneSettings, tsne_coordinates, tsne_settings

@@ -1,4 +1,4 @@
-"""Agreement against the number of clusters: between seeds, with known types, beside the test correlation."""
+"""Agreement against the number of clusters, between seeds and with known types, and the test correlation."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ _PANELS = (
 def agreement_figure(table: pd.DataFrame, *, n_types: int | None = None, many: str = "seeds") -> Figure:
     """Draw the agreement of every method against the number of clusters K.
 
-    Side by side: agreement between seeds; agreement with known types and test correlation, where the table has them.
+    Side by side: agreement between seeds; agreement with known types and test correlation, if the table has them.
     Points are means and bars standard deviations (none where the SD is NaN, as it is for a single pair). At one K,
-    methods are moved apart on paper, so that bars do not hide each other. K is logarithmic if the largest is at least 8
-    times the smallest. Methods that cluster the same trained models have the same test correlations: their markers
-    share one grey line and its bars. Of more than 12 methods the best few of each kind are in colour, the others thin
-    and grey (:func:`~december_plugin.plots.shown_methods`).
+    methods are drawn side by side so that bars do not hide each other. The axis of K is logarithmic if the largest K is
+    at least 8 times the smallest. Methods that cluster the same trained models have the same test correlations: their
+    markers share one grey line and its bars. If there are more than 12 methods, the best few of each kind are in
+    colour, the others thin and grey (:func:`~december_plugin.plots.shown_methods`).
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def agreement_figure(table: pd.DataFrame, *, n_types: int | None = None, many: s
     n_types
         Number of known types, marked on the axis of K in the panel of the agreement with them; None: no mark.
     many
-        What is compared: "seeds", or "models" that differ in more.
+        What is compared: "seeds", or "models" if they differ in more than the seed.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def agreement_figure(table: pd.DataFrame, *, n_types: int | None = None, many: s
     Raises
     ------
     SettingsError
-        If the table is empty, lacks a column, has two rows for a method and K, or a column holds no numbers.
+        If the table is empty, lacks a column, has two rows for a method and K, or a column is not numeric.
 
     See Also
     --------
@@ -117,7 +117,7 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
         text=COLUMNS[:1],
         numbers=COLUMNS[1:],
         optional=optional,
-        empty="no agreement has been computed yet that could be drawn.",
+        empty="no agreement that could be drawn has been computed yet.",
     )
     check_counts(table, what)
     twice = table[table.duplicated(["label", "n_clusters"])]

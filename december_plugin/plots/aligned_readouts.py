@@ -21,7 +21,7 @@ from december_plugin.plots.style import INK, NOTE, figure_style
 from december_plugin.validation.checks import check_integer
 
 WEIGHTS = "RdBu_r"
-MOST_NEURONS = 400  # rows that can be told apart, of all groups together
+MOST_NEURONS = 400  # rows that remain distinguishable, over all groups
 _HEIGHT = 3.3
 _EXAMPLE_GROUPS, _EXAMPLES = 4, 4
 _STRONGEST = 0.995  # quantile of the absolute weights at which colours end
@@ -39,39 +39,40 @@ def aligned_readouts_figure(
 ) -> Figure:
     """Draw readout vectors as they are, and shifted by the angles of their alignment.
 
-    Vectors have length 1, as in the alignment. Within a group neurons are sorted by angle: before the alignment weights
-    run along diagonals, after it they are upright stripes where the neurons of a group differ in their orientation
-    alone.
+    Vectors have length 1, as in the alignment. Within a group neurons are sorted by angle: if the neurons of a group
+    differ only in orientation, their weights run along diagonals before the alignment and form vertical stripes after
+    it.
 
     Parameters
     ----------
     readouts
         (N, O * F), orientation-major.
     angles
-        By which each is shifted, in radians, (N,): ``angles_`` of
+        Angles by which the vectors are shifted, in radians, (N,): ``angles_`` of
         :class:`~december_plugin.rotation.RotationAlignment`.
     groups
         Clusters or types (N,); None, "", -1 and NaN mean no label: these neurons are left out.
     n_orientations
-        O.
+        Number of orientations O.
     title
-        Of the figure.
+        Title of the figure.
     group
         What the groups are: "cluster", or "type".
     seed
-        Of the drawing of neurons where there are more than 400: every group keeps its share.
+        Seed of the choice of neurons if there are more than 400; every group keeps its share.
 
     Returns
     -------
     Figure
-        All vectors, rows neurons by group, columns features with their orientations side by side; and below, vectors of
-        some neurons of the four largest groups, rows features, columns orientations.
+        Above, all vectors: a row per neuron, sorted by group and angle, and a column per feature, with its orientations
+        side by side. Below, vectors of some neurons of the four largest groups: rows are features, columns
+        orientations.
 
     Raises
     ------
     SettingsError, EmbeddingError, MisfitError
-        If vectors, angles and groups are not those of the same neurons, no neuron has a group, or the entries are not a
-        multiple of the orientations.
+        If vectors, angles and groups differ in length, no neuron has a group, or the number of entries is not a
+        multiple of the number of orientations.
 
     See Also
     --------
@@ -99,7 +100,7 @@ def aligned_readouts_figure(
     turned = shifted(raw.reshape(len(raw), -1), angles, n_orientations).reshape(raw.shape)
     (grouping,) = as_groupings({"group": groups}, len(raw))
     if not grouping.names:
-        raise SettingsError("no neuron has a group; there is nothing to draw.")
+        raise SettingsError("no neuron has a group, so nothing can be drawn.")
     turns = np.mod(np.asarray(angles, dtype=np.float64), 2 * np.pi)
     rows = _drawn(grouping, turns, seed)
     limit = float(np.quantile(np.abs(raw), _STRONGEST)) or 1.0
@@ -156,7 +157,7 @@ def _draw_all(ax: Axes, vectors: npt.NDArray[np.float64], limit: float, codes: n
 
 
 def _name_groups(ax: Axes, grouping: Grouping, codes: npt.NDArray[np.int64], group: str) -> None:
-    """Write the groups' names beside their rows, where there is room."""
+    """Write the groups' names next to their rows, where there is room."""
     ticks: list[float] = []
     names: list[str] = []
     room = 0.045 * len(codes)

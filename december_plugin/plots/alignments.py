@@ -1,4 +1,4 @@
-"""How well alignments went: distances before and after, the temperature, and angles that mean nothing."""
+"""How well alignments went: distances before and after, the temperature, and ambiguous angles."""
 
 from __future__ import annotations
 
@@ -30,18 +30,19 @@ def alignments_figure(alignments: pd.DataFrame) -> Figure:
         One row per alignment: ``label`` (what the row is called), the mean distances between vectors of length 1 before
         and after, ``loss_before`` and ``alignment_loss``, the ``temperature`` that was reached, and the
         ``ambiguous_share`` of neurons whose angle is ambiguous (0 to 1). ``control``, "none" unless features were
-        permuted, is optional. Rows of one label, seeds say, are drawn on one line. At most 40 labels are drawn.
+        permuted, is optional. Rows with the same label, such as seeds, are drawn on one line. At most 40 labels are
+        drawn.
 
     Returns
     -------
     Figure
-        Three panels: the mean distance before and after; the temperature beside 5, above which the relaxed shift is
-        close to the linear one; and the share of ambiguous angles. Controls are hollow.
+        Three panels: the mean distance before and after; the temperature, with a line at 5, above which the relaxed
+        shift is close to the linear one; and the share of ambiguous angles. Controls are hollow.
 
     Raises
     ------
     SettingsError
-        If the table is empty, lacks a column, or a column holds no numbers.
+        If the table is empty, lacks a column, or a column is not numeric.
 
     See Also
     --------
@@ -66,7 +67,7 @@ def alignments_figure(alignments: pd.DataFrame) -> Figure:
     from december_plugin.rotation.alignment import LEAST_TEMPERATURE
 
     what = "the table of alignments"
-    table = checked_frame(alignments, what, text=("label",), numbers=_NUMBERS, empty="no readouts are aligned yet.")
+    table = checked_frame(alignments, what, text=("label",), numbers=_NUMBERS, empty="no readouts were aligned yet.")
     check_known(table, what, "alignment_loss")
     control = table["control"] if "control" in table else pd.Series("none", index=table.index)
     table = table.assign(is_control=control.fillna("none") != "none")

@@ -25,7 +25,7 @@ from december_plugin.plots.style import INK, NOTE, figure_style
 from december_plugin.text.formatting import numbered
 from december_plugin.validation.checks import check_integer
 
-# The red of Okabe and Ito: nothing in the blues of the matrices is near it.
+# The orange red of Okabe and Ito, far from the blues of the matrices.
 OUTLINE = "#D55E00"
 _MOST_NAMED = 50
 _LEAST_SIDE, _MOST_SIDE, _CELL = 2.0, 4.2, 0.2
@@ -40,7 +40,7 @@ def cluster_confusion_figure(
     names: Sequence[Any] | None = None,
     title: str = "Which clusters respond alike",
 ) -> Figure:
-    """Draw how alike clusters respond, in the order of their tree, and the blocks that the threshold makes.
+    """Draw how similarly clusters respond, in the order of their tree, and the blocks that a threshold makes.
 
     Parameters
     ----------
@@ -50,9 +50,9 @@ def cluster_confusion_figure(
     threshold
         Mean correlation down to which blocks are merged, -1 to 1.
     names
-        Of the clusters, (K,); None counts them from 0.
+        Names of the clusters, (K,); None: numbers from 0.
     title
-        Of the figure.
+        Title of the figure.
 
     Returns
     -------
@@ -62,7 +62,8 @@ def cluster_confusion_figure(
     Raises
     ------
     SettingsError, MisfitError
-        As of :func:`~december_plugin.evaluation.cluster_functions.cluster_blocks`, or if there is not one name each.
+        As for :func:`~december_plugin.evaluation.cluster_functions.cluster_blocks`, or if names and clusters differ in
+        number.
 
     See Also
     --------
@@ -110,26 +111,25 @@ def block_changes_figure(
     names: Sequence[Any] | None = None,
     n: int = _CHANGES,
 ) -> Figure:
-    """Draw the blocks on both sides of a threshold: the next merges below it, and the last ones above it, undone.
+    """Draw what another threshold would change: the next merges below it, and the last merges above it, undone.
 
     Parameters
     ----------
     correlations, threshold, names
-        As of :func:`cluster_confusion_figure`.
+        As for :func:`cluster_confusion_figure`.
     n
-        At most how many merges and splits.
+        Largest number of merges, and of splits.
 
     Returns
     -------
     Figure
-        A row of matrices in which two more blocks are merged from panel to panel, and one in which a block is split
-        from panel to panel; a row for which there is nothing is left out. The blocks that change are red, and the title
-        has their mean correlation.
+        A row of matrices in which two more blocks are merged from panel to panel, and a row in which one more block is
+        split; an empty row is left out. The blocks that change are orange, and the title has their mean correlation.
 
     Raises
     ------
     SettingsError, MisfitError
-        As of :func:`cluster_confusion_figure`, or if there is one cluster only.
+        As for :func:`cluster_confusion_figure`, or if there is only one cluster.
 
     See Also
     --------
@@ -151,7 +151,7 @@ def block_changes_figure(
     rows = [(True, blocks.next_merges(n)), (False, blocks.last_splits(n))]
     rows = [(is_merge, changes) for is_merge, changes in rows if len(changes)]
     if not rows:
-        raise SettingsError("there is one cluster only; merges and splits need at least two.")
+        raise SettingsError("there is only one cluster; merges and splits need at least two.")
     place = {int(cluster): at for at, cluster in enumerate(blocks.order)}
     panel = PAGE_WIDTH / max(_CHANGES, n)
     with figure_style():
@@ -199,7 +199,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _cut(blocks: ClusterBlocks, n_blocks: int) -> npt.NDArray[np.int64]:
-    """Return the blocks of the clusters, in their order, after the merges that leave so many."""
+    """Return the blocks of the clusters, in their order, after the merges that leave ``n_blocks`` of them."""
     block = np.arange(len(blocks.order))
     for merge in blocks.merges[blocks.merges["n_blocks"] >= n_blocks].itertuples(index=False):
         block[[*merge.first, *merge.second]] = block[merge.first[0]]
@@ -246,7 +246,7 @@ def _name_clusters(ax: Axes, names: Sequence[str]) -> None:
 
 
 def _name_blocks(ax: Axes, blocks: ClusterBlocks) -> None:
-    """Write the numbers of the blocks at the right of the matrix."""
+    """Write the numbers of the blocks to the right of the matrix."""
     ordered = blocks.labels[blocks.order]
     # Of many blocks of one cluster each, the numbers would cover each other.
     step = -(-blocks.n_blocks // _MOST_NAMED)
@@ -260,7 +260,7 @@ def _name_blocks(ax: Axes, blocks: ClusterBlocks) -> None:
 
 
 def _draw_tree(ax: Axes, blocks: ClusterBlocks) -> None:
-    """Draw the merges, clusters at the right, in the rows of the matrix beside it."""
+    """Draw the merges, with the clusters on the right, in the rows of the matrix next to it."""
     place = {int(cluster): float(at) for at, cluster in enumerate(blocks.order)}
     at: dict[tuple[int, ...], tuple[float, float]] = {(cluster,): (1.0, row) for cluster, row in place.items()}
     above: list[list[tuple[float, float]]] = []

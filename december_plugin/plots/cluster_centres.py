@@ -24,14 +24,14 @@ _MAX_VECTOR_POINTS = 1500
 
 
 def cluster_centres_figure(coordinates: pd.DataFrame, *, what: str = "aligned readout vectors") -> Figure:
-    """Draw t-SNE of vectors in the colours of their clusters, a star with its number where each cluster is densest.
+    """Draw t-SNE of vectors in the colours of their clusters, with a numbered star where each cluster is densest.
 
     Parameters
     ----------
     coordinates
         One row per neuron and panel: ``label`` (the title of the panel), ``x``, ``y`` and ``group`` (its cluster; None,
-        "", -1 and NaN mean none), as :func:`~december_plugin.plots.tsne_frame` makes it. Several labels are several
-        panels, data beside controls, say: every panel has colours of its own.
+        "", -1 and NaN mean none), as :func:`~december_plugin.plots.tsne_frame` makes it. Every label has its own panel,
+        with its own colours; for example, data next to controls.
     what
         What was embedded.
 
@@ -98,7 +98,7 @@ def cluster_centres_figure(coordinates: pd.DataFrame, *, what: str = "aligned re
 
 
 def draw_islands(ax: Axes, points: np.ndarray, grouping: Grouping, *, only: int | None = None) -> None:
-    """Draw points (N, 2) in the colours of their groups into a square panel; ``only`` one group, the others grey."""
+    """Draw points (N, 2) in the colours of their groups into a square panel; with ``only``, of one group."""
     size = float(np.clip(5000 / len(points), 1.0, 12.0))
     colored = grouping.codes >= 0 if only is None else grouping.codes == only
     order = np.random.default_rng(0).permutation(np.flatnonzero(colored))

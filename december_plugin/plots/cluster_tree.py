@@ -16,31 +16,31 @@ from december_plugin.plots.style import figure_style, group_colors
 
 _LEVEL = 0.62  # inches between two numbers of clusters
 _LARGEST = 330.0  # points squared, of the largest cluster
-_LEAST_SHARE = 0.02  # of a cluster, that a line stands for
+_LEAST_SHARE = 0.02  # smallest share of a cluster that is drawn as a line
 _MOST_NAMED = 16  # clusters of one K whose numbers can be read
 
 
 def cluster_tree_figure(nodes: pd.DataFrame, edges: pd.DataFrame, *, title: str = "") -> Figure:
-    """Draw which cluster of few becomes which of many.
+    """Draw how the clusters of a small K split into those of a larger one.
 
     Parameters
     ----------
     nodes, edges
-        Of a :class:`~december_plugin.evaluation.cluster_tree.ClusterTree`.
+        Frames of a :class:`~december_plugin.evaluation.cluster_tree.ClusterTree`.
     title
-        Whose clusters they are.
+        Title of the figure, e.g. the method.
 
     Returns
     -------
     Figure
-        A row of clusters for every K, their areas in proportion to their neurons, in the colour of the cluster of the
-        smallest K that they come from. A line is as strong as the share of the lower cluster that comes from the upper
-        one; shares below 2 % have none.
+        A row of clusters for every K, their areas proportional to their numbers of neurons, in the colour of the
+        cluster of the smallest K that they come from. A line is wider the larger the share of the lower cluster that
+        comes from the upper one; shares below 2 % are not drawn.
 
     Raises
     ------
     SettingsError
-        If a column is missing, or there are fewer than two K.
+        If a column is missing, or there are fewer than two values of K.
 
     See Also
     --------
@@ -107,7 +107,7 @@ def cluster_tree_figure(nodes: pd.DataFrame, edges: pd.DataFrame, *, title: str 
 
 
 def _places(nodes: pd.DataFrame) -> dict[tuple[int, int], float]:
-    """Return where every cluster stands, 0 to 1: clusters of one K side by side, as wide as they have neurons."""
+    """Return the place of every cluster, 0 to 1: those of one K are side by side, wider the more neurons they have."""
     places: dict[tuple[int, int], float] = {}
     for count, level in nodes.sort_values("position").groupby("n_clusters"):
         # Half of the width is shared equally, so that small clusters do not touch.

@@ -1,4 +1,4 @@
-"""The axis of K, and means with their standard deviations on it, alike in all figures."""
+"""The axis of K, and means with their standard deviations on it, the same in all figures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from december_plugin.plots.style import INK, MethodStyle
 
-# From this ratio of the largest to the smallest K on, K has a logarithmic axis.
+# K has a logarithmic axis if the largest is at least this many times the smallest.
 _LOG_RATIO = 8.0
 # Distances of methods at one K, in points; the wider one for markers on a shared line.
 _OFFSET_STEP, _WIDE_OFFSET_STEP, _SINGLE_OFFSET_STEP = 3.0, 5.0, 18.0
@@ -63,7 +63,7 @@ class ClustersAxis:
 
     @property
     def ticks(self) -> list[float]:
-        """The values of K, without those that have no room for their numbers."""
+        """The values of K whose numbers fit on the axis."""
         scale = np.log if self.logarithmic else np.asarray
         axis = float(np.ptp(scale(self.limits)))
         ticks: list[float] = []
@@ -103,16 +103,16 @@ def draw_means(
     offset: float = 0.0,
     joined: bool = True,
 ) -> None:
-    """Draw means and bars of one SD of one method; none where the SD is not known.
+    """Draw the means of one method, with bars of one SD where it is known.
 
     Parameters
     ----------
     ax, label, style
-        Where, what the line is called, and how it looks.
+        Panel, label and style of the line.
     rows, x, mean, sd
         The frame, and its columns for the horizontal position, the mean and the SD (which may be missing).
     offset
-        How far it is moved to the right, in points.
+        Shift to the right, in points.
     joined
         Whether a line joins the markers.
     """
@@ -120,7 +120,7 @@ def draw_means(
     if not joined:
         settings["linestyle"] = "none"
     spread = rows[sd] if sd in rows else pd.Series(np.nan, index=rows.index)
-    # Moved on paper, not in K: the data of the lines are what was measured.
+    # Moved on the page, not in K: the data of the lines remain what was measured.
     moved = ScaledTranslation(offset / 72, 0, ax.figure.dpi_scale_trans)
     ax.errorbar(
         rows[x].to_numpy(),
@@ -135,7 +135,7 @@ def draw_means(
 
 
 def set_value_limits(ax: Axes, means: pd.Series, sds: pd.Series | None = None) -> None:
-    """Give the vertical axis room for means and bars, down to 0 where that costs little of the height."""
+    """Give the vertical axis room for means and bars, and for 0 if that takes little of the height."""
     sd = 0.0 if sds is None else sds.fillna(0.0)
     low, high = float((means - sd).min()), float((means + sd).max())
     if 0 < low < 0.35 * high:

@@ -1,4 +1,4 @@
-"""How sure the clusters are: stability across seeds, the mixture's confidence, and whether it is calibrated."""
+"""How certain clusters are: stability across seeds, the mixture's confidence, and whether it is calibrated."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def consensus_figure(frame: pd.DataFrame, *, title: str = "", many: str = "seeds
     title
         Whose clusters they are, e.g. "DECEMber, K = 6".
     many
-        What has voted: "seeds", or "models" that differ in more.
+        What votes: "seeds", or "models" if they differ in more than the seed.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def consensus_figure(frame: pd.DataFrame, *, title: str = "", many: str = "seeds
     Raises
     ------
     SettingsError
-        If the frame is empty, lacks a column, a column holds no numbers, a stability is not between 0 and 1, or no
+        If the frame is empty, lacks a column, a column is not numeric, a stability is not between 0 and 1, or no
         neuron has a cluster.
 
     See Also
@@ -89,7 +89,7 @@ def consensus_figure(frame: pd.DataFrame, *, title: str = "", many: str = "seeds
         raise SettingsError(f"the column 'stability' of {what} must hold shares between 0 and 1.")
     has_confidence = bool(frame["confidence"].notna().any())
     n_clusters = frame["cluster"].nunique()
-    title = wrapped(title, 0.93 * PAGE_WIDTH) if title else title  # of larger letters than those of panels
+    title = wrapped(title, 0.93 * PAGE_WIDTH) if title else title  # its letters are larger than those of panels
     with figure_style():
         head = 0.3 + extra_lines(title) if title else 0.0
         figure = figure_page(max(_ROW, min(0.13 * n_clusters, 3.4) + 0.9) + head)
@@ -168,7 +168,7 @@ def _draw_confidence(ax: Axes, frame: pd.DataFrame) -> None:
 
 
 def calibration_figure(table: pd.DataFrame) -> Figure:
-    """Draw how often a neuron's cluster is right against how sure the mixture is, where the truth is known.
+    """Draw how often a neuron's cluster is right against the mixture's confidence, if the truth is known.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def calibration_figure(table: pd.DataFrame) -> Figure:
     Raises
     ------
     SettingsError
-        If the table is empty, lacks a column, a column holds no numbers, or a share is not between 0 and 1.
+        If the table is empty, lacks a column, a column is not numeric, or a share is not between 0 and 1.
 
     See Also
     --------
@@ -225,7 +225,7 @@ def calibration_figure(table: pd.DataFrame) -> Figure:
             settings = style.line_settings() | {"linewidth": 1.0, "markersize": 3.5}
             lower.plot(rows["confidence"], rows["n_neurons"], label=label, **settings)
         upper.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel="share in the matched cluster")
-        title_panel(upper, "", "Calibration", "dotted: as often right as it is sure")
+        title_panel(upper, "", "Calibration", "dotted: perfect calibration")
         lower.set_ylabel("neurons")
         lower.set_ylim(bottom=0)
         lower.set_xlabel("confidence (largest posterior)")

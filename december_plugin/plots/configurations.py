@@ -1,4 +1,4 @@
-"""Agreement across configurations: matrices of models, their clusters beside their embeddings."""
+"""Agreement across configurations: matrices of models, of their clusters and of their embeddings."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ PANELS = (
     ("A", "adjusted_rand_index", "Clusters", "adjusted Rand index"),
     ("B", "cosine_correlation", "Embeddings", "correlation of cosines"),
 )
-MOST_MODELS = 24  # as many names as a legend has
+MOST_MODELS = 24  # as many names as fit into a legend
 _MAX_NUMBERED = 12
 _CELL, _MIN_SIDE, _MAX_SIDE = 0.3, 1.5, 2.3
 
 
 def configurations_figure(pairs: pd.DataFrame, *, title: str = "") -> Figure:
-    """Draw how much models of the same neurons agree: their clusters, and their embeddings.
+    """Draw how well models of the same neurons agree, in their clusters and in their embeddings.
 
     Parameters
     ----------
     pairs
-        One row for each pair of models of one clustering, in one order of the two: ``name_a``, ``name_b``,
-        ``adjusted_rand_index`` and ``cosine_correlation``, NaN where unknown. A model with itself stands on the
-        diagonal: its seeds among each other. At most 24 models are drawn, the first ones.
+        One row for each pair of models of one clustering, in either order: ``name_a``, ``name_b``,
+        ``adjusted_rand_index`` and ``cosine_correlation``, NaN where unknown. A model paired with itself is on the
+        diagonal: its seeds compared with each other. Only the first 24 models are drawn.
     title
         Which clustering, below the title of the first panel.
 
@@ -45,7 +45,7 @@ def configurations_figure(pairs: pd.DataFrame, *, title: str = "") -> Figure:
     Raises
     ------
     SettingsError
-        If it is no frame, lacks a column, a pair is there twice, or there are no two models.
+        If it is not a frame, lacks a column, has a pair twice, or has fewer than two models.
 
     See Also
     --------
@@ -76,7 +76,7 @@ def configurations_figure(pairs: pd.DataFrame, *, title: str = "") -> Figure:
     )
     names = list(dict.fromkeys([*pairs["name_a"], *pairs["name_b"]]))
     if len(names) < 2:
-        raise SettingsError("there is one configuration only; two are needed to compare them.")
+        raise SettingsError("there is only one configuration; a comparison needs at least two.")
     matrices = [_matrix(pairs, names, column)[:MOST_MODELS, :MOST_MODELS] for column in numbers]
     shown = names[:MOST_MODELS]
     labels = [f"{at}  {name}" for at, name in enumerate(shown, 1)]
@@ -101,7 +101,7 @@ def _matrix(pairs: pd.DataFrame, names: list[str], column: str) -> np.ndarray:
     seen: set[frozenset[str]] = set()
     for first, second, value in pairs[["name_a", "name_b", column]].itertuples(index=False):
         if frozenset((first, second)) in seen:
-            raise SettingsError(f"the pair of {first!r} and {second!r} is there twice; draw one clustering at a time.")
+            raise SettingsError(f"the pair of {first!r} and {second!r} occurs twice; draw one clustering at a time.")
         seen.add(frozenset((first, second)))
         matrix[at[first], at[second]] = matrix[at[second], at[first]] = value
     return matrix

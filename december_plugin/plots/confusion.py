@@ -1,4 +1,4 @@
-"""Clusters beside known types: confusion matrix and every method's agreement (Figures 3, 8, 16)."""
+"""Clusters and known types: confusion matrix and every method's agreement (Figures 3, 8, 16)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from december_plugin.plots.panels import (
 from december_plugin.plots.shown import draw_others, shown_methods
 from december_plugin.plots.style import INK, NOTE, MethodStyle, figure_style
 
-# White to the blue of DECEMber and beyond: order can be seen in grey and by every kind of eye.
+# White to the blue of DECEMber and beyond: the order is visible in grey and to colour-blind readers.
 SHARES = LinearSegmentedColormap.from_list("shares", ["#FFFFFF", "#BBD9EE", "#56A4D6", "#0072B2", "#053F66"])
 _MAX_NUMBERED = 16
 _MAX_TICKS = 40
@@ -45,11 +45,11 @@ def confusion_figure(confusion: pd.DataFrame, *, title: str = "Clusters and know
     Parameters
     ----------
     confusion
-        Numbers of neurons with a known type: index clusters, columns types, both in the matched order (the diagonal
-        holds the pairs); neurons without a cluster are the row -1. Neurons without a known type are in no cell;
-        clusters that hold only such neurons have rows of zeros.
+        Numbers of neurons with a known type: a row per cluster, a column per type, both in the matched order (the
+        diagonal holds the pairs); neurons without a cluster are the row -1. Neurons without a known type are not
+        counted; clusters that hold only such neurons have rows of zeros.
     title
-        Of the figure.
+        Title of the figure.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def confusion_figure(confusion: pd.DataFrame, *, title: str = "Clusters and know
     Raises
     ------
     SettingsError
-        If it is no frame, is empty, or holds anything but counts.
+        If it is not a frame, is empty, or holds anything but counts.
 
     See Also
     --------
@@ -93,7 +93,7 @@ def confusion_figure(confusion: pd.DataFrame, *, title: str = "Clusters and know
 def known_types_figure(
     agreement: pd.DataFrame, confusion: pd.DataFrame, *, n_types: int | None = None, title: str | None = None
 ) -> Figure:
-    """Draw every method's agreement with known types beside the confusion matrix of one of them.
+    """Draw every method's agreement with known types next to the confusion matrix of one of them.
 
     With one K, as in the paper's Figures 3 and 8: a row per method, agreement with the types and between seeds. With
     several, as in Figure 16: agreement with the types against K.
@@ -108,7 +108,7 @@ def known_types_figure(
     n_types
         Number of known types, marked on the axis of K; None: that of the matrix.
     title
-        Title of the matrix, e.g. the method it is of.
+        Title of the matrix, e.g. its method.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def known_types_figure(
     Raises
     ------
     SettingsError
-        If a frame is empty, lacks a column, or a column holds no numbers, or two rows have the same method and K.
+        If a frame is empty, lacks a column, or a column is not numeric, or two rows have the same method and K.
 
     See Also
     --------
@@ -145,7 +145,7 @@ def known_types_figure(
         text=("label",),
         numbers=("n_clusters", "types_agreement_mean", "types_agreement_sd"),
         optional=("agreement_mean", "agreement_sd"),
-        empty="no agreement with known types has been computed yet that could be drawn.",
+        empty="no agreement with known types that could be drawn has been computed yet.",
     )
     check_counts(agreement, what)
     check_known(agreement, what, "types_agreement_mean")
@@ -189,10 +189,10 @@ def _checked_confusion(confusion: Any) -> pd.DataFrame:
     try:
         counts = confusion.astype("float64")
     except (TypeError, ValueError):
-        raise SettingsError("the confusion matrix holds values that are no counts.") from None
+        raise SettingsError("the confusion matrix holds values that are not counts.") from None
     values = counts.to_numpy()
     if not (np.isfinite(values).all() and (values >= 0).all() and (values == np.round(values)).all()):
-        raise SettingsError("the confusion matrix holds values that are no counts.")
+        raise SettingsError("the confusion matrix holds values that are not counts.")
     return counts.astype(int)
 
 
@@ -205,7 +205,7 @@ def _panel_size(confusion: pd.DataFrame) -> tuple[float, float]:
 
 def _confusion_note(confusion: pd.DataFrame) -> str:
     n = int(confusion.to_numpy().sum())
-    # The row of neurons without a cluster is nobody's partner, also where it meets the diagonal.
+    # The row of neurons without a cluster has no partner, even where it meets the diagonal.
     is_cluster = np.array([name != NO_CLUSTER for name in confusion.index])
     hits = int(np.trace(confusion.to_numpy() * is_cluster[:, None]))
     return f"{hits:,} of {n:,} typed neurons on the diagonal"
@@ -216,7 +216,7 @@ def _draw_confusion(ax: Axes, confusion: pd.DataFrame) -> None:
     totals = counts.sum(axis=0)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     n_rows, n_columns = counts.shape
-    # Cells as patches: an image would be blurred by some viewers of vector graphics.
+    # Cells are patches, because some viewers of vector graphics blur images.
     mesh = ax.pcolormesh(
         np.arange(n_columns + 1) - 0.5,
         np.arange(n_rows + 1) - 0.5,

@@ -1,4 +1,4 @@
-"""Training curves: performance, clustering loss, and how many neurons left the cluster they began in."""
+"""Training curves: performance, clustering loss, and how many neurons left their first cluster."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from december_plugin.plots.panels import decades, letters, panel_row, title_pane
 from december_plugin.plots.style import INK, MethodStyle, check_text, figure_style, method_styles
 
 COLUMNS = ("epoch", "phase", "validation_correlation", "clustering_loss", "changed_assignments")
-# From this ratio of the largest to the smallest clustering loss on, it has a logarithmic axis.
+# The clustering loss has a logarithmic axis if the largest is at least this many times the smallest.
 _LOG_RATIO = 30.0
 
 
@@ -42,21 +42,21 @@ _Runs = Mapping[str, Sequence[Mapping[str, np.ndarray]]]
 def training_curves_figure(
     curves: Mapping[str, Sequence[Mapping[str, Any]]], methods: Mapping[str, Method] | None = None
 ) -> Figure:
-    """Draw how trainings went, every seed as a thin line and their mean as a thick one.
+    """Draw training curves, every seed as a thin line and their mean as a thick one.
 
-    Side by side: validation correlation; and where there is a training with a clustering loss, that loss (logarithmic
+    Side by side: the validation correlation and, if a training has a clustering loss, that loss (on a logarithmic axis
     if it spans a factor of 30) and the share of neurons that are no longer in the cluster where k-means put them, both
-    from the beginning of the clustering on. That beginning is marked by a vertical line. The panel of the correlation
-    leaves out its steep rise, the first half of the epochs before the clustering, and says from which epoch on it
-    shows them. Thin lines are above thick ones, so that a method can be seen where others have the same values. A mean
-    ends with the shortest of its runs: beyond, it would jump whenever a run stops.
+    from the start of the clustering, which a vertical line marks. The panel of the correlation leaves out the steep
+    rise in the first half of the epochs before the clustering, and says from which epoch it begins. Thin lines are
+    above thick ones so that a method stays visible where others have the same values. A mean ends with the shortest of
+    its runs; otherwise, it would jump whenever a run stops.
 
     Parameters
     ----------
     curves
         Label to the ``curves`` of the trainer's output, one mapping per seed: equally long arrays ``epoch``, ``phase``
         (0 during the pretraining, 1 after), ``validation_correlation``, ``clustering_loss`` and
-        ``changed_assignments`` (NaN where there is no clustering). Other arrays are not looked at.
+        ``changed_assignments`` (NaN where there is no clustering). Other arrays are ignored.
     methods
         Labels to the methods that they stand for; a label without one is just a name.
 
@@ -68,7 +68,7 @@ def training_curves_figure(
     Raises
     ------
     SettingsError
-        If there are no curves, one lacks an array, or its arrays are not equally long.
+        If there are no curves, one lacks an array, or its arrays differ in length.
 
     See Also
     --------
@@ -130,7 +130,7 @@ def _checked_run(run: Mapping[str, Any], where: str) -> dict[str, np.ndarray]:
     try:
         arrays = {name: np.asarray(run[name], dtype=np.float64) for name in COLUMNS}
     except (TypeError, ValueError):
-        raise SettingsError(f"the curves of {where} hold values that are no numbers.") from None
+        raise SettingsError(f"the curves of {where} hold values that are not numbers.") from None
     shapes = {array.shape for array in arrays.values()}
     if len(shapes) > 1 or len(next(iter(shapes))) != 1 or next(iter(shapes)) == (0,):
         sizes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
@@ -199,7 +199,7 @@ def _set_value_axis(ax: Axes, panel: _Panel, values: np.ndarray) -> None:
 
 
 def _name_start(ax: Axes, start: float) -> None:
-    """Write below, to the right if there is room: to the left the performance is still rising from there."""
+    """Name the line at its foot, to its right if there is room: to its left, the performance is still rising."""
     left, right = ax.get_xlim()
     on_left = right - start < 0.33 * (right - left)
     ax.annotate(

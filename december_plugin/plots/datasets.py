@@ -31,9 +31,9 @@ _WHAT = "the table"
 def weighted_agreement(table: pd.DataFrame) -> pd.DataFrame:
     """Return the mean over datasets, weighted by their numbers of neurons, by method and K.
 
-    The standard deviation is that of the law of total variance: the spread within the datasets and between them
-    (:func:`december_plugin.evaluation.agreement.pool_mean_sd`). A mean is taken only where all datasets have a value:
-    one over others would be one of other neurons.
+    The standard deviation follows the law of total variance: it combines the spread within the datasets and between
+    them (:func:`december_plugin.evaluation.agreement.pool_mean_sd`). A mean is computed only if all datasets have a
+    value; otherwise it would be a mean over different neurons.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def weighted_agreement(table: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     SettingsError
-        If the table is empty, lacks a column, a column holds no numbers, or there are two rows where one is needed.
+        If the table is empty, lacks a column, a column is not numeric, or there are two rows where only one is allowed.
 
     See Also
     --------
@@ -149,7 +149,7 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
         *(table, _WHAT),
         text=("dataset", "label"),
         numbers=("n_clusters", "agreement_mean", "agreement_sd", "n_neurons"),
-        empty="no agreement has been computed yet that could be drawn.",
+        empty="no agreement that could be drawn has been computed yet.",
     )
     check_counts(table, _WHAT)
     check_known(table, _WHAT, "agreement_mean")

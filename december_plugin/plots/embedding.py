@@ -37,26 +37,28 @@ def embedding_figure(
     reference: str | None = None,
     what: str = "readout vectors",
 ) -> Figure:
-    """Draw the t-SNE embedding of readout vectors, or of others of the neurons, coloured by each of several groupings.
+    """Draw the t-SNE embedding of readout vectors, or of other vectors of the neurons, coloured by several groupings.
 
     All panels show the same neurons at the same coordinates; groups of different panels that share most of their
-    neurons have the same colour. Up to 12 groups are named in a legend; of more, the names are written onto the points,
-    the largest groups' first and as far as there is room. Neurons without a label are light grey, below the others.
+    neurons have the same colour. Up to 12 groups are named in a legend; if there are more, names are written onto the
+    points, those of the largest groups first, as far as there is room. Neurons without a label are light grey, below
+    the others.
 
     Parameters
     ----------
     vectors
-        Readout vectors, or others, shape (N, D).
+        Readout vectors, or other vectors of the neurons, shape (N, D).
     groupings
-        Title of the panel to labels (N,), e.g. ``{"planted type": types}``; None, "", -1 and NaN mean no label.
+        Labels (N,) by the title of their panel, e.g. ``{"planted type": types}``; None, "", -1 and NaN mean no label.
     seed
-        Of the drawing of neurons, of t-SNE, and of the order in which points are painted.
+        Seed of the choice of neurons, of t-SNE, and of the order in which points are drawn.
     sessions, max_neurons_per_session
         See :func:`drawn_neurons`.
     coordinates
-        Coordinates (N, 2) to use in place of t-SNE's, NaN for neurons to leave out; then nothing is drawn by chance.
+        Coordinates (N, 2) to use in place of t-SNE's, NaN for neurons to leave out; then no neurons are chosen at
+        random.
     reference
-        Title of the panel whose groups take the colours in their order; None takes the one that labels most neurons.
+        Title of the panel whose groups take the colours in their order; None: the panel that labels most neurons.
     what
         What the vectors are called.
 
@@ -106,10 +108,10 @@ def embedding_figure(
 def drawn_neurons(
     n_neurons: int, *, sessions: Any = None, max_neurons_per_session: int = 2000, seed: int = 0
 ) -> np.ndarray:
-    """Return which neurons are drawn: at most so many of each session, without replacement.
+    """Return which neurons are drawn: a limited number of each session, chosen without replacement.
 
-    What is drawn from a session depends on the seed, the session's name and its number of neurons only, not on the
-    other sessions: the same neurons are in every picture of the same recordings.
+    The choice from a session depends only on the seed, the session's name and its number of neurons, not on the other
+    sessions: every picture of the same recordings shows the same neurons.
 
     Parameters
     ----------
@@ -120,7 +122,7 @@ def drawn_neurons(
     max_neurons_per_session
         At least 1; 2,000 in the DECEMber paper.
     seed
-        Seed of the draw.
+        Seed of the choice.
 
     Returns
     -------
@@ -174,7 +176,7 @@ def _given_coordinates(coordinates: npt.ArrayLike, n_neurons: int) -> tuple[np.n
         raise SettingsError("coordinates holds infinite values; use NaN for a neuron that is not to be drawn.")
     drawn = np.flatnonzero(np.isfinite(points).all(axis=1))
     if len(drawn) == 0:
-        raise SettingsError("coordinates holds NaN only, so that there is no neuron to draw.")
+        raise SettingsError("coordinates holds only NaN, so no neuron can be drawn.")
     return drawn, points[drawn]
 
 
@@ -252,7 +254,7 @@ def _legend_shape(entries: list[tuple[str, str]], side: float) -> tuple[int, int
     """Return rows and columns that fit below a panel, as even as possible."""
     if not entries:
         return 0, 1
-    # In characters: the width of the panel, and the marker and the gap beside each text.
+    # In characters: the width of the panel, and the marker and the gap next to each text.
     fitting = max(1, int(16 * side) // (max(len(text) for text, _ in entries) + 5))
     n_rows = -(-len(entries) // fitting)
     return n_rows, -(-len(entries) // n_rows)
@@ -307,7 +309,7 @@ def _write_names(ax: Axes, points: np.ndarray, grouping: Grouping, codes: np.nda
 
 
 def densest_point(members: np.ndarray) -> np.ndarray:
-    """Return the one of some points (n, 2) whose median distance to the others (to the first 500) is smallest."""
-    # A mean can lie where the group has no point; the median distance ignores stray points.
+    """Return the one of the points (n, 2) whose median distance to the others (to the first 500) is smallest."""
+    # A mean can be where the group has no point; the median distance ignores stray points.
     distances = np.linalg.norm(members[:, None] - members[None, :500], axis=2)
     return members[np.median(distances, axis=1).argmin()]

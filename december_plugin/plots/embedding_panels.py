@@ -37,13 +37,13 @@ def tsne_frame(
     Parameters
     ----------
     vectors
-        Method or model to its readout vectors (N, D), the same N neurons in the same order.
+        Readout vectors (N, D) by method or model, of the same N neurons in the same order.
     neurons
         ``data_key`` and ``unit_id`` of these neurons.
     groups
-        Method to labels (N,), the colours; None, "", -1 and NaN mean no label.
+        Labels (N,) by method or model, which set the colours; None, "", -1 and NaN mean no label.
     seed
-        Of the drawing of neurons and of t-SNE.
+        Seed of the choice of neurons and of t-SNE.
     max_neurons_per_session
         See :func:`~december_plugin.plots.drawn_neurons`.
 
@@ -55,7 +55,7 @@ def tsne_frame(
     Raises
     ------
     SettingsError
-        If there are no models, or vectors and groups are not those of the neurons.
+        If there are no models, or vectors or groups differ from the neurons in number.
 
     See Also
     --------

@@ -1,4 +1,4 @@
-"""The rotation-equivariant baseline beside DECEMber (Figure 14)."""
+"""DECEMber compared with the rotation-equivariant baseline (Figure 14)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST_ROWS = 16
 
 
 def equivariant_figure(agreement: pd.DataFrame, performance: pd.DataFrame) -> Figure:
-    """Draw DECEMber beside a model with a rotation-equivariant core: agreement between seeds, and test correlation.
+    """Compare DECEMber with a model that has a rotation-equivariant core: agreement between seeds, test correlation.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def equivariant_figure(agreement: pd.DataFrame, performance: pd.DataFrame) -> Fi
     Raises
     ------
     SettingsError
-        If a frame is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
+        If a frame is empty, lacks a column, a column is not numeric, or there are two rows where one can be drawn.
 
     See Also
     --------

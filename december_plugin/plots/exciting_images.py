@@ -1,4 +1,4 @@
-"""What neurons of clusters prefer: their maximally exciting images, and how they like each other's.
+"""What the neurons of clusters prefer: their maximally exciting images, and their responses to each other's.
 
 After Figures 6 and 7 of Ustyuzhaninov et al. 2020.
 """
@@ -27,7 +27,7 @@ from december_plugin.validation.checks import check_integer
 
 N_BEST = 16  # as in the paper
 _BLOCKS_IN_A_ROW = 5
-_MAPS_IN_A_ROW = 3  # with a map beside each
+_MAPS_IN_A_ROW = 3  # with a map next to each
 _BLOCK_TITLE = 0.34  # inches
 _MOST_NAMED = 30
 _SIDE = 4.6
@@ -48,34 +48,35 @@ def exciting_images_figure(
 ) -> Figure:
     """Draw the maximally exciting images of the best-predicted neurons of each cluster.
 
-    Each image is put into the middle, as receptive fields lie anywhere, cut to a square, and drawn with a range of its
-    own about grey.
+    Receptive fields can be anywhere in an image, so each image is centred, cut to a square, and drawn with its own
+    range about grey.
 
     Parameters
     ----------
     images
-        (N, height, width), or (N, channels, height, width), of whose channels the mean is drawn; of clips, the frame
-        with the most contrast, (N, channels, frames, height, width).
+        (N, height, width); or (N, channels, height, width), drawn as the mean over channels; or clips, (N, channels,
+        frames, height, width), of which the frame with the highest contrast is drawn.
     clusters
-        Of the neurons, (N,); those without a cluster (-1) are left out.
+        Clusters of the neurons, (N,); those without a cluster (-1) are left out.
     test_correlations
-        Of the neurons, (N,): the best come first; those without one (NaN) come last. None: in the order given.
+        Test correlations of the neurons, (N,): the best come first, those without one (NaN) last. None: in the order
+        given.
     n_best
-        At most how many of a cluster.
+        Largest number of images of a cluster.
     grey
         The value of an empty pixel.
     crop
         Side of the squares in pixels; None: the shorter side of the images.
     sizes
-        Cluster to its number of neurons; None counts the images.
+        Number of neurons by cluster; None: the number of images.
     blocks
-        Cluster to the block of clusters that respond alike
+        Block by cluster, of those that respond alike
         (:func:`~december_plugin.evaluation.cluster_functions.cluster_blocks`): clusters are sorted by it.
     islands
-        t-SNE coordinates ``x`` and ``y`` of all neurons, with their ``cluster``: a map beside the images of each
-        cluster shows where it lies.
+        t-SNE coordinates ``x`` and ``y`` of all neurons, with their ``cluster``: a map next to the images of each
+        cluster shows where the cluster is.
     title
-        Of the figure.
+        Title of the figure.
 
     Returns
     -------
@@ -85,7 +86,7 @@ def exciting_images_figure(
     Raises
     ------
     SettingsError
-        If the numbers do not fit, or no neuron has a cluster.
+        If shapes do not match, or no neuron has a cluster.
 
     See Also
     --------
@@ -148,7 +149,7 @@ def draw_island(ax: Axes, islands: pd.DataFrame, cluster: Any, color: str) -> No
     islands
         ``x``, ``y`` and ``cluster``, a row per neuron.
     cluster, color
-        Of the island.
+        The cluster, and its colour.
     """
     if missing := [name for name in ("x", "y", "cluster") if name not in islands]:
         raise SettingsError(f"the frame of islands has no column {missing[0]!r}; it has: {', '.join(islands)}.")
@@ -160,14 +161,14 @@ def draw_island(ax: Axes, islands: pd.DataFrame, cluster: Any, color: str) -> No
 def page_of_images(
     images: npt.ArrayLike, *, per_row: int, n_rows: int | None = None, grey: float = 0.0, crop: int | None = None
 ) -> npt.NDArray[np.float64]:
-    """Return images as one: each in the middle of a square, with a range of its own about grey, row by row.
+    """Return images as one: each centred in a square, with its own range about grey, row by row.
 
     Parameters
     ----------
     images
-        As of :func:`exciting_images_figure`.
+        As for :func:`exciting_images_figure`.
     per_row, n_rows
-        Squares in a row, and rows, as many if None; places without an image stay empty.
+        Number of squares in a row, and of rows (None: the same number); places without an image stay empty.
     grey
         The value of an empty pixel.
     crop
@@ -204,16 +205,21 @@ def mei_confusion_figure(
         (M, M): row ``i``, column ``j`` is the response of neuron ``j`` to the image of neuron ``i``, relative to that
         to its own (:class:`~december_plugin.insilico.mei_confusion.MeiConfusion`).
     clusters
-        Of the neurons, (M,); those without a cluster (-1) are left out.
+        Clusters of the neurons, (M,); those without a cluster (-1) are left out.
     blocks
-        Cluster to its block, as for :func:`exciting_images_figure`: clusters are sorted by it, and blocks outlined.
+        Block by cluster, as for :func:`exciting_images_figure`: clusters are sorted by it, and blocks outlined.
     title
-        Of the figure.
+        Title of the figure.
+
+    Returns
+    -------
+    Figure
+        The matrix, with the mean response within and between clusters below the title.
 
     Raises
     ------
     SettingsError
-        If the numbers do not fit, or no neuron has a cluster.
+        If shapes do not match, or no neuron has a cluster.
 
     See Also
     --------
@@ -233,8 +239,8 @@ def mei_confusion_figure(
     matrix, labels = np.asarray(values, dtype=np.float64), np.asarray(clusters)
     if matrix.ndim != 2 or matrix.shape != (len(labels), len(labels)) or labels.ndim != 1:
         raise SettingsError(
-            f"the MEI confusion matrix is {matrix.shape} for {labels.size} neurons; (M, M) and one cluster for each "
-            "neuron are expected."
+            f"the MEI confusion matrix has shape {matrix.shape} for {labels.size} neurons; (M, M) and one cluster for "
+            "each neuron are expected."
         )
     names = _names(labels)
     if blocks is not None:
@@ -306,7 +312,7 @@ def _draw_matrix(ax: Axes, matrix: npt.NDArray[np.float64], names: list[Any], si
 
 
 def _outline_blocks(ax: Axes, blocks: list[Any], sizes: npt.NDArray[np.int64]) -> None:
-    """Outline the neurons of each block, and name it at the right."""
+    """Outline the neurons of each block, and name it on the right."""
     ends = np.cumsum(sizes)
     settings: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points", "va": "center"}
     for block in dict.fromkeys(name for name in blocks if name is not None):
@@ -323,7 +329,7 @@ def _outline_blocks(ax: Axes, blocks: list[Any], sizes: npt.NDArray[np.int64]) -
 def _names(labels: npt.NDArray[Any]) -> list[Any]:
     names = [name for name in sorted(np.unique(labels).tolist(), key=natural_order) if name != NO_CLUSTER]
     if not names:
-        raise SettingsError("no neuron has a cluster; there is nothing to draw.")
+        raise SettingsError("no neuron has a cluster, so nothing can be drawn.")
     return names
 
 
@@ -337,7 +343,7 @@ def _checked_images(images: npt.ArrayLike) -> npt.NDArray[np.float64]:
         shown = shown.mean(axis=1)
     if shown.ndim != 3 or not len(shown) or not np.isfinite(shown).all():
         raise SettingsError(
-            f"the images are {np.shape(images)}; (N, height, width) of finite values is expected, or with channels and "
-            "frames after the first axis."
+            f"the images have shape {np.shape(images)}; (N, height, width) of finite values is expected, or with "
+            "channels and frames after the first axis."
         )
     return shown

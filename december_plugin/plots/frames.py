@@ -1,4 +1,4 @@
-"""What the figures ask of data frames: columns, text, numbers, one row where one can be drawn."""
+"""Checks of the data frames of figures: columns, texts, numbers, and one row where only one can be drawn."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def checked_frame(
     optional: Sequence[str] = (),
     empty: str,
 ) -> pd.DataFrame:
-    """Return a copy of a frame with the columns that a figure needs, or say what is wrong with it.
+    """Return a copy of a frame with the columns that a figure needs, or raise an error that says what is wrong.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ def checked_frame(
     Raises
     ------
     SettingsError
-        If it is no frame, has no rows, lacks a column, or a column holds no texts, no numbers or a negative standard
-        deviation (columns ``sd`` and ``..._sd``).
+        If it is not a frame, has no rows, lacks a column, or a column holds something other than texts or numbers, or
+        a negative standard deviation (columns ``sd`` and ``..._sd``).
     """
     needed = (*text, *numbers)
     if not isinstance(frame, pd.DataFrame):
@@ -85,7 +85,7 @@ def checked_agreement(agreement: Any, advice: str) -> pd.DataFrame:
         *(agreement, what),
         text=("label",),
         numbers=("n_clusters", "agreement_mean", "agreement_sd", "n_pairs"),
-        empty="no agreement has been computed yet that could be drawn.",
+        empty="no agreement that could be drawn has been computed yet.",
     )
     check_counts(agreement, what)
     check_known(agreement, what, "agreement_mean")
@@ -97,7 +97,7 @@ def _numbers(column: pd.Series, name: str, what: str) -> pd.Series:
     try:
         values = pd.to_numeric(column).astype("float64")
     except (TypeError, ValueError):
-        raise SettingsError(f"the column {name!r} of {what} holds values that are no numbers.") from None
+        raise SettingsError(f"the column {name!r} of {what} holds values that are not numbers.") from None
     if (name == "sd" or name.endswith("_sd")) and (values < 0).any():
         raise SettingsError(f"the column {name!r} of {what} holds a negative standard deviation.")
     return values.where(np.isfinite(values))

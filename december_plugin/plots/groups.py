@@ -45,15 +45,14 @@ def as_groupings(groupings: Mapping[str, Any], n_neurons: int, *, reference: str
     """Check groupings and give their groups colours.
 
     The reference, by default the grouping that labels most neurons (of several, the one with the fewest groups), takes
-    the colours in their order.
-    In every other one, a group takes the colour of the group that it shares most neurons with, one to one and best in
-    sum (Hungarian algorithm); groups that are left over take colours that no other group has, while there are any.
-    Where two groupings agree, their panels look the same.
+    the colours in their order. In every other one, a group takes the colour of the group that it shares most neurons
+    with, one to one and best in sum (Hungarian algorithm); groups that are left over take unused colours, as long as
+    there are any. If two groupings agree, their panels look the same.
 
     Parameters
     ----------
     groupings
-        Title to labels, each of length N.
+        Labels, each of length N, by title.
     n_neurons
         N.
     reference
@@ -67,7 +66,7 @@ def as_groupings(groupings: Mapping[str, Any], n_neurons: int, *, reference: str
     Raises
     ------
     SettingsError
-        If there is no grouping, or none of the reference's title, or labels are not one per neuron.
+        If there is no grouping, none has the reference's title, or there is not one label per neuron.
     """
     if not isinstance(groupings, Mapping) or not groupings:
         raise SettingsError(

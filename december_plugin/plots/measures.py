@@ -48,7 +48,7 @@ def measures_figure(table: pd.DataFrame) -> Figure:
     Raises
     ------
     SettingsError
-        If the table is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
+        If the table is empty, lacks a column, a column is not numeric, or there are two rows where one can be drawn.
 
     See Also
     --------
@@ -70,7 +70,7 @@ def measures_figure(table: pd.DataFrame) -> Figure:
         *(table, what),
         text=("measure", "label"),
         numbers=("n_clusters", "agreement_mean", "agreement_sd", "n_pairs"),
-        empty="no agreement has been computed yet that could be drawn.",
+        empty="no agreement that could be drawn has been computed yet.",
     )
     check_counts(table, what)
     check_known(table, what, "agreement_mean")

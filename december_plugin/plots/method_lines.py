@@ -1,4 +1,4 @@
-"""One panel of methods against the number of clusters K, as several figures have it."""
+"""One panel of methods against the number of clusters K, shared by several figures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CORRIDOR = 0.16
 
 
 def minus_best(rows: pd.DataFrame, value: str, *, by: str = "label", best: str = "max") -> pd.Series:
-    """Return values minus the best of their method, for what can be compared along a curve and never between curves.
+    """Return values minus the best of their method, to be compared along a curve but never between curves.
 
     Likelihoods of different methods are densities of different readout vectors (other scales, other trainings), BIC
     follows them, and a silhouette depends on how far these vectors spread.
@@ -56,11 +56,11 @@ def draw_against_k(
     rows
         One row per method and K.
     styles
-        Looks of the values of the column ``by``, in the order of the legend; they are the lines' labels, too.
+        Styles by value of the column ``by``, in the order of the legend; the values label the lines.
     width
         Width of the panel, inches.
     by, mean, sd
-        Columns: what tells the lines apart, and what is drawn.
+        Columns: what distinguishes the lines, and what is drawn.
     ylabel
         Of the vertical axis.
     corridor

@@ -27,11 +27,11 @@ from december_plugin.plots.panels import (
 from december_plugin.plots.shown import shown_methods
 from december_plugin.plots.style import INK, figure_style
 
-# Where no null is known, the agreement itself.
+# If no null is known, the agreement itself.
 _WITHOUT_NULL = replace(AGREEMENT, curve="agreement", title="Agreement between {many}", value="adjusted Rand index")
 NOT_BETWEEN = (
     "Likelihood, BIC and silhouette are drawn minus the best value of each curve: compare along a curve, never between "
-    "curves. They are numbers of different readout vectors, which have other scales for every method."
+    "curves. They refer to different readout vectors, whose scales differ between methods."
 )
 _ROW = 2.35
 _LARGE = 1e4
@@ -47,10 +47,10 @@ _WHAT = "the table"
 def cluster_count_figure(table: pd.DataFrame, choices: pd.DataFrame | None = None, *, many: str = "seeds") -> Figure:
     """Draw four criteria against K, with the K that each picks, if any.
 
-    The agreement between seeds is drawn minus the mean of its null where there is one, otherwise as it is. The held-out
-    likelihood, the BIC and the silhouette are numbers of different readout vectors for every method and are drawn minus
-    the best value of their curve: compare along a curve, never between curves. What the choices amount to in sentences
-    is in :func:`cluster_count_caption`.
+    The agreement between seeds is drawn minus the mean of its null if there is one, otherwise as it is. The held-out
+    likelihood, the BIC and the silhouette refer to different readout vectors for every method and are drawn minus the
+    best value of their curve: compare along a curve, never between curves. :func:`cluster_count_caption` puts the
+    choices into sentences.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def cluster_count_figure(table: pd.DataFrame, choices: pd.DataFrame | None = Non
         One row per method: ``label``, the K that a criterion picks or NaN in the columns ``agreement``,
         ``heldout_log_likelihood``, ``bic``, ``silhouette`` (as far as they are there). None: no marks.
     many
-        What is compared: "seeds", or "models" that differ in more.
+        What is compared: "seeds", or "models" if they differ in more than the seed.
 
     Returns
     -------
@@ -72,8 +72,8 @@ def cluster_count_figure(table: pd.DataFrame, choices: pd.DataFrame | None = Non
     Raises
     ------
     SettingsError
-        If the table is empty, lacks a column, a column holds no numbers, there are two rows where one can be drawn, or
-        one K only of every method, which leaves nothing to compare.
+        If the table is empty, lacks a column, a column is not numeric, there are two rows where one can be drawn, or
+        every method has a single K, which leaves nothing to compare.
 
     See Also
     --------
@@ -125,12 +125,17 @@ def cluster_count_figure(table: pd.DataFrame, choices: pd.DataFrame | None = Non
 
 
 def cluster_count_caption(choices: pd.DataFrame) -> str:
-    """Return what stands beside the figure: how to read it, and what the criteria pick, a paragraph per method.
+    """Return the caption of the figure: how to read it, and what the criteria pick, a paragraph per method.
 
     Parameters
     ----------
     choices
         As for :func:`cluster_count_figure`, with ``statement``.
+
+    Returns
+    -------
+    str
+        Paragraphs, separated by empty lines.
 
     See Also
     --------
@@ -165,7 +170,7 @@ def _checked(table: pd.DataFrame) -> pd.DataFrame:
         text=("label",),
         numbers=("n_clusters", "agreement_mean", "agreement_sd"),
         optional=optional,
-        empty="no criterion has been computed yet that could be drawn.",
+        empty="no criterion that could be drawn has been computed yet.",
     )
     check_counts(table, _WHAT)
     known = table[["agreement_mean", *(f"{criterion.curve}_mean" for criterion in OF_ONE_MODEL)]].notna().any()

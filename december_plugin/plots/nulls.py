@@ -1,4 +1,4 @@
-"""Agreement against K beside what readouts without clusters give: a panel, a null and p values for each method."""
+"""Agreement against K compared with readouts without clusters: a panel, a null and p values for each method."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _WHAT = "the table of nulls"
 
 
 def null_figure(nulls: pd.DataFrame) -> Figure:
-    """Draw the agreement between seeds against K, every method beside its own null, a small panel for each.
+    """Draw the agreement between seeds against K, every method next to its own null, in small panels.
 
     The null is the same pipeline on surrogate readouts, which have the real ones' mean, covariance and marginals but no
-    clusters. The band is that of the panel's method and of no other. An asterisk above a point says that its p value is
-    at most 0.05, and a sentence below the title at how many K that is so.
+    clusters. Each panel shows the band of its own method. An asterisk above a point means that its p value is at most
+    0.05; a sentence below the title says at how many K that is so.
 
     Parameters
     ----------
@@ -49,13 +49,13 @@ def null_figure(nulls: pd.DataFrame) -> Figure:
     Returns
     -------
     Figure
-        Panels with one scale, at most four side by side; of more than 12 methods the best few of each kind
-        (:func:`~december_plugin.plots.shown_methods`), which the legend says.
+        Panels with one scale, at most four side by side; if there are more than 12 methods, those of the best few of
+        each kind (:func:`~december_plugin.plots.shown_methods`), as the legend then says.
 
     Raises
     ------
     SettingsError
-        If the frame is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
+        If the frame is empty, lacks a column, a column is not numeric, or there are two rows where one can be drawn.
 
     See Also
     --------
@@ -111,7 +111,19 @@ def null_panels(nulls: pd.DataFrame, methods: Iterable[str]) -> list[tuple[str, 
 
 
 def with_spread(nulls: pd.DataFrame, agreement: pd.DataFrame) -> pd.DataFrame:
-    """Return the nulls with ``agreement_sd`` of the rows of agreement of the same method, K and number of pairs.
+    """Return the nulls with ``agreement_sd`` of the same method, K and number of pairs.
+
+    Parameters
+    ----------
+    nulls
+        One row per method, K and kind of surrogate, with ``label``, ``n_clusters`` and ``n_pairs``.
+    agreement
+        One row per method and K, with the same columns and ``agreement_sd``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The rows of ``nulls``; ``agreement_sd`` is NaN where ``agreement`` has no such row.
 
     See Also
     --------
@@ -158,7 +170,7 @@ def surrogate_words(rows: pd.DataFrame) -> str:
     if draws.empty:
         return name
     said = f"{int(draws.min()):,} draws"
-    # A surrogate without a name of its own is called by its settings.
+    # A surrogate without its own name is called by its settings.
     return said if not name else name if "draws" in name else f"{name}, {said}"
 
 
@@ -168,7 +180,7 @@ def _checked(nulls: pd.DataFrame) -> pd.DataFrame:
         text=("label",),
         numbers=("n_clusters", "agreement_mean", "null_mean", "null_low", "null_high", "p_value"),
         optional=("n_draws", "agreement_sd"),
-        empty="no null has been computed yet; the surrogates of a configuration make it.",
+        empty="no null has been computed yet; it needs surrogates of a configuration.",
     )
     if "surrogate_name" not in nulls:
         nulls["surrogate_name"] = ""

@@ -27,7 +27,7 @@ TITLE_LINE = 0.15
 _MOST_LINES = 8
 _PANEL_HEIGHT = 2.9
 _LEGEND_ROW = 0.19
-# Widths in inches of a character of 8 points, and of the line and the gaps beside a text.
+# Widths in inches of a character of 8 points, and of the line and the gaps next to a text.
 _CHARACTER, _BESIDE = 0.062, 0.62
 # A legend of more entries ends with how many more there are.
 _MOST_ENTRIES = 24
@@ -140,7 +140,7 @@ def line_handles(styles: Mapping[str, MethodStyle]) -> list[Line2D]:
 def title_panel(ax: Axes, letter: str, title: str, note: str | None = None) -> None:
     """Write letter and title above a panel, and a note in small letters below the title.
 
-    Both begin above the numbers of the vertical axis: that leaves room for them beside a neighbour.
+    Both begin above the numbers of the vertical axis, which leaves them room next to a neighbour.
     """
     shift = _TITLE_SHIFT if letter else 0.0
     text = ax.set_title(f"{letter}  {title}" if letter else title, fontsize=8.5)
@@ -158,7 +158,7 @@ def title_panel(ax: Axes, letter: str, title: str, note: str | None = None) -> N
 
 
 def shortened(title: str, width: float) -> str:
-    """Return a title that somebody else wrote so that it fits above a panel of this width in inches.
+    """Return a title, shortened so that it fits above a panel of this width in inches.
 
     Beginning and end stay: names of one sweep often differ at their ends.
     """
@@ -173,28 +173,28 @@ def _cut(text: str, n: int) -> str:
 
 
 def settled(figure: Figure) -> Figure:
-    """Lay a figure with square panels or long labels out a first time: margins are right from the second time on."""
+    """Lay out a figure with square panels or long labels once: its margins are right from the second time on."""
     figure.draw_without_rendering()
     return figure
 
 
 def letters(n: int) -> list[str]:
-    """Return the letters of so many panels: A to Z, then AA, AB, ..."""
+    """Return the letters of n panels: A to Z, then AA, AB, ..."""
     alphabet = [chr(ord("A") + i) for i in range(26)]
     return [(alphabet[i // 26 - 1] if i >= 26 else "") + alphabet[i % 26] for i in range(n)]
 
 
 def wrapped(title: str, width: float) -> str:
-    """Return a title in as many lines as it takes above a panel of this width in inches; a ninth line is cut.
+    """Return a title in as many lines as it needs above a panel of this width in inches; a ninth line is cut.
 
-    Names of methods say space and neurons, and comments may be of any length.
+    Names of methods include space and neurons, and comments may have any length.
     """
     lines = textwrap.wrap(title, max(9, int(width / _TITLE_CHARACTER) - 1)) or [title]
     return "\n".join([*lines[:_MOST_LINES], "…"] if len(lines) > _MOST_LINES else lines)
 
 
 def extra_lines(title: str) -> float:
-    """Return the height in inches of all lines of a wrapped title but the first, for which figures have room."""
+    """Return the height in inches of a wrapped title without its first line, for which figures have room."""
     return TITLE_LINE * title.count("\n")
 
 

@@ -42,8 +42,7 @@ _NUMBERS = (
 def pretraining_figure(performance: pd.DataFrame, agreement: pd.DataFrame) -> Figure:
     """Draw validation correlation against learning rate, test correlation, and agreement, by length of the pretraining.
 
-    The learning rate is chosen on the validation tier, the test correlation is that of the chosen one. With one
-    learning rate there is nothing to choose, and no panel of it.
+    The learning rate is chosen on the validation tier; the test correlation is that of the chosen rate.
 
     Parameters
     ----------
@@ -53,17 +52,17 @@ def pretraining_figure(performance: pd.DataFrame, agreement: pd.DataFrame) -> Fi
         ``test_correlation_sd``.
     agreement
         ``pretrain_epochs``, ``n_clusters``, ``agreement_mean``, ``agreement_sd``, ``n_pairs``; rows without a length
-        (NaN) are of other methods, which the column ``label`` names, and are drawn beside.
+        (NaN) belong to other methods, which the column ``label`` names, and are drawn, too.
 
     Returns
     -------
     Figure
-        Three panels, or two.
+        Three panels; two if there is only one learning rate, which leaves nothing to choose.
 
     Raises
     ------
     SettingsError
-        If a frame is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
+        If a frame is empty, lacks a column, a column is not numeric, or there are two rows where one can be drawn.
 
     See Also
     --------
@@ -125,8 +124,8 @@ def learning_rate_figure(performance: pd.DataFrame) -> Figure:
     Parameters
     ----------
     performance
-        As for :func:`pretraining_figure`, with ``strength`` (a number; 0: no clustering loss), at most five of them;
-        without that column all rows are of one strength.
+        As for :func:`pretraining_figure`, with ``strength`` (a number; 0: no clustering loss), of which at most five
+        are drawn; without that column all rows are of one strength.
 
     Returns
     -------
@@ -136,7 +135,7 @@ def learning_rate_figure(performance: pd.DataFrame) -> Figure:
     Raises
     ------
     SettingsError
-        If the frame is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
+        If the frame is empty, lacks a column, a column is not numeric, or there are two rows where one can be drawn.
 
     See Also
     --------

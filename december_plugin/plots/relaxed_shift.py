@@ -33,22 +33,23 @@ def relaxed_shift_figure(
     Parameters
     ----------
     fixed, other
-        (O * F,), orientation-major; the second is shifted.
+        Readout vectors (O * F,), orientation-major; the second is shifted.
     n_orientations
-        O.
+        Number of orientations O.
     temperatures
-        T of the relaxed shifts that are drawn beside the linear one.
+        Temperatures T of the relaxed shifts, which are drawn next to the linear one.
 
     Returns
     -------
     Figure
         One panel: the linear shift in black, whose distance has a kink at every orientation and several minima, and
-        relaxed shifts, the smoother the lower their temperature.
+        relaxed shifts, which are smoother at lower temperatures.
 
     Raises
     ------
     SettingsError, EmbeddingError, MisfitError
-        If a temperature is negative, or there are not two finite vectors of a multiple of the orientations.
+        If there are no temperatures, one is negative, or the vectors are not finite, or their length is not a multiple
+        of the number of orientations.
 
     See Also
     --------
@@ -69,7 +70,7 @@ def relaxed_shift_figure(
     from december_plugin.rotation.shifts import checked_readouts, relaxed_weights, shifted, weighted_shifts
 
     if not temperatures:
-        raise SettingsError("there are no temperatures; at least one relaxed shift is needed beside the linear one.")
+        raise SettingsError("there are no temperatures; at least one relaxed shift is needed next to the linear one.")
     for temperature in temperatures:
         check_number("temperatures", temperature, minimum=0)
     pair = [np.asarray(vector, dtype=np.float64).reshape(1, -1) for vector in (fixed, other)]

@@ -29,10 +29,10 @@ _JITTER = 3.0
 
 
 def restarts_figure(pairs: pd.DataFrame, types: pd.DataFrame | None = None) -> Figure:
-    """Draw the agreement of clusterings of one model that differ in nothing but their random start.
+    """Draw the agreement of clusterings of one model that differ only in their random start.
 
-    Every pair of starts is a pale point, their mean and SD are drawn over them. With one K the methods stand side by
-    side, with several K is the axis. Of more than 12 methods the best few of each kind are drawn.
+    Every pair of starts is a pale point; mean and SD are drawn over them. With one K, methods are side by side; with
+    several, K is the horizontal axis. If there are more than 12 methods, the best few of each kind are drawn.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def restarts_figure(pairs: pd.DataFrame, types: pd.DataFrame | None = None) -> F
     Raises
     ------
     SettingsError
-        If a frame is empty, lacks a column, or a column holds no numbers.
+        If a frame is empty, lacks a column, or a column is not numeric.
 
     See Also
     --------
@@ -130,7 +130,7 @@ def _draw(ax: Axes, frame: pd.DataFrame, styles: dict[str, MethodStyle], *, by_m
 
 
 def _draw_points(ax: Axes, rows: pd.DataFrame, style: MethodStyle, offset: float) -> None:
-    # Beside each other on paper, by a jitter that is the same every time.
+    # Next to each other on the page, by a jitter that is the same every time.
     jitter = np.random.default_rng(0).uniform(-_JITTER, _JITTER, len(rows))
     for shift in np.array_split(np.argsort(jitter), min(5, len(rows))):
         moved = ScaledTranslation((offset + float(jitter[shift].mean())) / 72, 0, ax.figure.dpi_scale_trans)

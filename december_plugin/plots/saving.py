@@ -29,19 +29,19 @@ _RC: Any = {
 def save_figure(figure: Figure, folder: str | Path, name: str, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
     """Write a figure in one or several formats; existing files are replaced.
 
-    The layout of the figure is fixed by this: panels no longer move when it is drawn again.
+    Saving fixes the layout of the figure: panels no longer move when it is drawn again.
 
     Parameters
     ----------
     figure
         The figure.
     folder
-        Where to; created if it is not there.
+        Folder of the files; created if it does not exist.
     name
         File name without the ending.
     formats
-        Endings without the dot: "png" (200 dots per inch), "svg", "pdf" and whatever else matplotlib can write. SVG and
-        PDF files carry no date and no random identifiers: the same figure gives the same bytes.
+        Endings without the dot: "png" (200 dots per inch), "svg", "pdf" and all others that matplotlib can write. SVG
+        and PDF files carry no date and no random identifiers: the same figure gives the same bytes.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def save_figure(figure: Figure, folder: str | Path, name: str, formats: Sequence
     """
     folder = Path(folder)
     if not name or name != Path(name).name or name in (".", ".."):
-        raise SettingsError(f"the name of a figure is {name!r}; it must be a file name without folder and ending.")
+        raise SettingsError(f"the name of a figure is {name!r}; it must be a file name without folder or ending.")
     if isinstance(formats, str):
         raise SettingsError(f"formats is {formats!r}; it must be a sequence, e.g. ({formats!r},).")
     supported = figure.canvas.get_supported_filetypes()

@@ -1,4 +1,4 @@
-"""Which methods a figure shows in colour when there are more than anybody can tell apart."""
+"""The methods that a figure shows in colour when there are too many to distinguish."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def shown_methods(table: pd.DataFrame, value: str, *, by: str = "label", most: i
     """Return which methods a figure shows in colour: all of at most 12, otherwise the best few of each kind.
 
     Kinds (DECEMber, Gaussian mixture, k-means, ..., and the controls of each) take turns: first the best of each, then
-    the second best, until 12 are found. The best has the largest mean distance from the mean of all methods at the same
-    K, so that a method is not better for having been tried at a favourable K. The best of many were also lucky: what a
-    figure of few says about them needs the table of all.
+    the second best, until 12 are found. The best method is the one with the largest mean difference from the mean of
+    all methods at the same K, so that none benefits from having been tried only at a favourable K. The best of many
+    methods were partly lucky: base conclusions on the table of all methods, not on a figure of a few.
 
     Parameters
     ----------
@@ -71,16 +71,16 @@ def shown_methods(table: pd.DataFrame, value: str, *, by: str = "label", most: i
         One row per method and K: the column ``by``, ``n_clusters``, and the value; optionally ``identity``, see
         :func:`~december_plugin.plots.frames.methods_of`.
     value
-        Column of which more is better.
+        Column of a value of which more is better.
     by
         Column of the methods' labels.
     most
-        At least 1.
+        Largest number of methods in colour, at least 1.
 
     Returns
     -------
     ShownMethods
-        The same for the same rows in any order.
+        The selection; it does not depend on the order of the rows.
 
     See Also
     --------

@@ -30,7 +30,7 @@ from december_plugin.plots.panels import (
 from december_plugin.plots.shown import shown_methods
 from december_plugin.plots.style import INK, NOTE, MethodStyle, figure_style, method_style, method_styles
 
-# The ratio of strength "auto", and the one from which on the trainer warns.
+# The ratio at strength "auto", and the one from which the trainer warns.
 GENTLE_RATIO, LOCK_IN_RATIO = 0.01, 0.1
 _ROW = 2.55
 _MAX_EMBEDDINGS = 5
@@ -60,7 +60,7 @@ def strength_figure(
     Raises
     ------
     SettingsError
-        If a frame is empty, lacks a column, a column holds no numbers, or there are two rows where one can be drawn.
+        If a frame is empty, lacks a column, a column is not numeric, or there are two rows where one can be drawn.
 
     See Also
     --------

@@ -92,7 +92,7 @@ _FAMILIES: dict[str, tuple[str, str]] = {
     "dec": ("#E69F00", "v"),
     "baseline": ("#4D4D4D", "X"),
 }
-# A model with another core by itself; a method on its readouts has the method's colour and a line of its own.
+# A model with another core; a method on its readouts has the method's colour and its own line.
 _OTHER_CORE = ("#8C564B", "P")
 _OTHER_CORE_LINE: Dashes = (0, (6.0, 1.5, 1.2, 1.5))
 # Lines and shades of spaces: long dashes are functional, dots are directions; and every space has another brightness.
@@ -102,7 +102,7 @@ _SPACES: dict[EmbeddingSpace, tuple[str | Dashes, str, float]] = {
     EmbeddingSpace(space="functional"): ((0, (5.0, 1.2)), "#000000", 0.25),
     EmbeddingSpace(space="functional", normalize="l2"): ((0, (3.6, 1.0, 0.9, 1.0, 0.9, 1.0)), "#000000", 0.55),
 }
-_FUNCTIONAL_DECEMBER = "#8F6BE0"  # a hue of its own: a darker blue is a stronger loss
+_FUNCTIONAL_DECEMBER = "#8F6BE0"  # its own hue: a darker blue means a stronger loss
 # Weak to strong, around the blue of strength "auto"; the markers are those of the decades.
 _STRENGTH_COLORS = ("#7CBDE8", "#56B4E9", "#3A78C9", "#2B4FA8", "#1E2F78", "#14184A")
 _FUNCTIONAL_STRENGTHS = ("#C7B6EC", "#AB93E0", "#8A69CF", "#6A45B3", "#482A85", "#2A1555")
@@ -112,7 +112,7 @@ _ORDERED_COLORS = ("#440154", "#3E4A89", "#25848E", "#35B779", "#A5C32A")
 _OTHER_COLORS = ("#8C564B", "#E69F00", "#6A51A3", "#6B8005", "#A61E3C", "#2E7575", "#7A5C00")
 _MARKERS = ("o", "s", "^", "D", "v", "X", "P", "p", "h", "<", ">", "d", "8", "*")
 
-# Where one method is there several times, say with several K.
+# If one method occurs several times, e.g. with several K.
 _VARIANT_LINES: tuple[str | Dashes, ...] = ("-", (0, (1.0, 1.1)), (0, (5, 1.2, 1.2, 1.2)), (0, (4, 1, 1, 1, 1, 1)))
 # Shades end at the 5th variation, markers and lines together repeat after 28 more.
 _N_VARIANTS = 33
@@ -130,8 +130,8 @@ class MethodStyle:
         matplotlib's name of the marker.
     linestyle
         "-" for a method, "--" for a control, "-." for DECEMber with a constant target; a pattern of dashes for every
-        other space than that of the readout vectors, and where :func:`method_styles` has to tell apart methods that
-        would look the same.
+        space other than that of the readout vectors, and where :func:`method_styles` distinguishes methods that would
+        look the same.
     linewidth, markersize
         In points.
     filled
@@ -184,15 +184,20 @@ def method_style(method: Method | str) -> MethodStyle:
     """Return the style of a method, the same in every figure and every process.
 
     DECEMber has blues and thick lines: strength "auto" the blue of Okabe and Ito, a number a shade that is darker the
-    stronger the clustering loss, with the marker of its decade. The other kinds have a colour and a marker each.
+    stronger the clustering loss, with the marker of its decade. Every other kind has its own colour and marker.
     Controls have the colour of their method, a dashed line and hollow markers. In functional space colours are darker,
     DECEMber's are violets, and lines have long dashes. Directions have dotted lines, or two dots between the dashes,
-    and colours that are paler, or darker still. Of aligned vectors colours are darker, too, and lines thicker.
+    and colours that are paler, or darker still. For aligned vectors, colours are darker, too, and lines thicker.
 
     Parameters
     ----------
     method
-        The method, or a name: of that nothing is known, and colour and marker are derived from its text.
+        The method; or just a name, from whose text colour and marker are derived.
+
+    Returns
+    -------
+    MethodStyle
+        Its style.
 
     See Also
     --------
@@ -240,12 +245,12 @@ def method_style(method: Method | str) -> MethodStyle:
 
 
 def method_styles(methods: Methods) -> dict[str, MethodStyle]:
-    """Return the styles of the methods of one figure, no two of them alike as long as eyes can tell them apart.
+    """Return the styles of the methods of one figure, no two of them alike as long as eyes can distinguish them.
 
     Each is that of :func:`method_style`, except where two would look the same (say, one method at two values of K):
     then the later ones, in the order of their labels, get a lighter or darker shade, another marker, and a pattern of
-    dots and dashes. Of more than 33 methods that would look the same, the 34th looks like the first, and so on: figures
-    show few of them (:func:`~december_plugin.plots.shown_methods`).
+    dots and dashes. If more than 33 methods would look the same, the 34th looks like the first, and so on; figures show
+    only a few methods (:func:`~december_plugin.plots.shown_methods`).
 
     Parameters
     ----------
@@ -302,7 +307,7 @@ def by_label(methods: Methods) -> dict[str, Method | str]:
 
 
 def as_method(method: Method | str) -> Method:
-    """Return a method; a name is one of a kind of its own."""
+    """Return a method; a name is its own kind."""
     return method if isinstance(method, Method) else Method("")
 
 
@@ -328,18 +333,18 @@ def lighter(color: str) -> str:
 
 
 def natural_order(value: Any) -> tuple[tuple[int, float, str], ...]:
-    """Return a sort key that puts numbers in numerical order, also inside of text: "K 9" before "K 10"."""
+    """Return a sort key that puts numbers in numerical order, even within text: "K 9" before "K 10"."""
     parts = re.split(r"(\d+(?:\.\d+)?)", str(value))
     return tuple((0, float(part), "") if i % 2 else (1, 0.0, part) for i, part in enumerate(parts))
 
 
 def group_colors(n_groups: int) -> list[str]:
-    """Return one colour per group; beyond 50 groups the colours begin again."""
+    """Return one colour per group; beyond 50 groups the colours repeat."""
     return [GROUP_COLORS[i % len(GROUP_COLORS)] for i in range(n_groups)]
 
 
 def check_text(value: Any, what: str) -> str:
-    """Return a label, or raise a :class:`SettingsError` if it is no text that can be shown."""
+    """Return a label, or raise a :class:`SettingsError` if it is not a text that can be shown."""
     if not isinstance(value, str) or not value.strip():
         raise SettingsError(f"{what} is {value!r}; it must be a text that the figure can show.")
     return value

@@ -35,26 +35,26 @@ _MOST_EXAMPLES = 8
 
 
 def synthetic_alignment_figure(table: pd.DataFrame) -> Figure:
-    """Draw how well alignment works at every noise: distances within types, and errors of angles.
+    """Draw how well alignment works at every level of noise: distances within types, and errors of angles.
 
     Parameters
     ----------
     table
-        One row per noise, simulation and type: ``noise`` (standard deviation), the mean distances between vectors of
-        one type as they are and aligned, ``raw`` and ``aligned``, that of vectors that differ by noise alone,
-        ``noise_alone``, and the median error of the angles, ``angle_error_degrees``.
+        One row per level of noise, simulation and type: ``noise`` (standard deviation); the mean distances between
+        vectors of one type before and after alignment, ``raw`` and ``aligned``, and between vectors that differ only by
+        noise, ``noise_alone``; and the median error of the angles, ``angle_error_degrees``.
 
     Returns
     -------
     Figure
-        Two panels: distances against noise, beside those that noise alone makes (where aligned vectors are nearer to
-        each other than that, their noise has been aligned), and errors of angles beside those of random ones. Points
-        are means over simulations and types, bands their standard deviations.
+        Two panels: distances against noise, with those that noise alone gives (if aligned vectors are closer to each
+        other than that, their noise has been aligned), and errors of angles, with those of random angles. Points are
+        means over simulations and types, bands their standard deviations.
 
     Raises
     ------
     SettingsError
-        If the table is empty, lacks a column, or a column holds no numbers.
+        If the table is empty, lacks a column, or a column is not numeric.
 
     See Also
     --------
@@ -84,7 +84,7 @@ def synthetic_alignment_figure(table: pd.DataFrame) -> Figure:
     with figure_style():
         figure = figure_page(2.5 + legend_height([label for label, _ in _LINES.values()]))
         left, right = figure.subplots(1, 2)
-        # At equal distances: noises of such a study are small and large ones, and zero.
+        # Equally spaced: the levels of noise of such a study are zero, small and large.
         places = np.arange(len(mean))
         for name, (_, style) in _LINES.items():
             _draw_band(left, places, mean[name], spread[name] if name != "noise_alone" else None, style)
@@ -115,10 +115,10 @@ def synthetic_readouts_figure(
     Parameters
     ----------
     examples
-        Title, "noise 0.2" say, to the vectors as they are (N, D), aligned (N, D), and their types or clusters (N,); at
-        most 8.
+        By title, such as "noise 0.2": the vectors as they are (N, D), aligned (N, D), and their types or clusters (N,);
+        at most 8.
     seed
-        Of t-SNE.
+        Seed of t-SNE.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def synthetic_readouts_figure(
     Raises
     ------
     SettingsError
-        If there is no example, or are more than 8, or vectors and groups are not of the same neurons.
+        If there is no example, there are more than 8, or vectors and groups differ in length.
 
     See Also
     --------
@@ -209,21 +209,21 @@ def reconstruction_figure(
     groups
         Types or clusters (N,), by which rows are sorted.
     fits
-        Title, "beta 2" say, to the angles (N,) in radians and the temperature T of a fit.
+        By title, such as "beta 2": the angles (N,) in radians and the temperature T of a fit.
     n_orientations
-        O.
+        Number of orientations O.
 
     Returns
     -------
     Figure
-        The vectors; and for each fit, what the relaxed shift at its temperature makes of them, by their angles and by
-        none. The latter should look like the vectors: where it does not, the temperature is too low, and aligned
-        vectors are alike because they are blurred.
+        The vectors and, for each fit, what the relaxed shift at its temperature makes of them: shifted by their angles
+        and by 0. The latter should look like the vectors: if it does not, the temperature is too low, and aligned
+        vectors are similar because they are blurred.
 
     Raises
     ------
     SettingsError, EmbeddingError, MisfitError
-        If there is no fit, or vectors, groups and angles do not fit each other.
+        If there is no fit, or vectors, groups and angles differ in length.
 
     See Also
     --------

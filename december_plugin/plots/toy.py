@@ -30,19 +30,19 @@ _MAX_STAGES = 4
 
 
 def toy_figure(weights: pd.DataFrame, distances: pd.DataFrame, *, planted: float | None = None) -> Figure:
-    """Draw where losses take the weights of neurons, and the distance of the two centres over the steps.
+    """Draw where losses move the weights of neurons, and the distance between the two centres over the steps.
 
     Parameters
     ----------
     weights
         One row per neuron and stage, and per centre: ``stage`` (the title of its panel, e.g. "after DEC"), ``kind``
-        ("neuron" or "center"), ``weight_1``, ``weight_2`` and ``group`` (a number; of centres it is not looked at). The
-        larger group has the same colour in every panel, whatever its number.
+        ("neuron" or "center"), ``weight_1``, ``weight_2`` and ``group`` (a number, ignored for centres). The larger
+        group has the same colour in every panel, whatever its number.
     distances
         ``label``, ``target`` (what the gradient does at the target, e.g. "gradient flows" or "constant"), ``step`` and
-        ``distance`` of the two centres.
+        ``distance`` between the two centres.
     planted
-        Distance of the true centres, drawn as a dotted line; None: no line.
+        Distance between the true centres, drawn as a dotted line; None: no line.
 
     Returns
     -------
@@ -52,7 +52,8 @@ def toy_figure(weights: pd.DataFrame, distances: pd.DataFrame, *, planted: float
     Raises
     ------
     SettingsError
-        If a frame is empty, lacks a column or holds no numbers, there are more than four stages, or a kind is unknown.
+        If a frame is empty, lacks a column, a column is not numeric, there are more than four stages, or a kind is
+        unknown.
 
     See Also
     --------
@@ -69,7 +70,7 @@ def toy_figure(weights: pd.DataFrame, distances: pd.DataFrame, *, planted: float
     >>> distances = pd.DataFrame({"label": "DECEMber", "target": "constant", "step": [0, 1], "distance": [2.7, 2.8]})
     >>> figure = toy_figure(weights.assign(stage="after DECEMber"), distances)
     >>> [ax.get_title(loc="left") for ax in figure.axes]
-    ['A  after DECEMber', 'B  Distance of the two centres']
+    ['A  after DECEMber', 'B  Distance between the two centres']
     >>> [text.get_text() for text in figure.legends[0].get_texts()]
     ['DECEMber, constant target', 'centre']
     """
@@ -78,7 +79,7 @@ def toy_figure(weights: pd.DataFrame, distances: pd.DataFrame, *, planted: float
         *(distances, "the frame of distances"),
         text=("label", "target"),
         numbers=("step", "distance"),
-        empty="no step has been made that could be drawn.",
+        empty="there are no steps that could be drawn.",
     )
     check_known(distances, "the frame of distances", "distance")
     methods = methods_of(distances)
@@ -99,7 +100,7 @@ def toy_figure(weights: pd.DataFrame, distances: pd.DataFrame, *, planted: float
             ax.set_ylabel("weight 2" if i == 0 else "")
         ax = figure.add_subplot(grid[1, :])
         _draw_distances(ax, distances, styles, labels, planted)
-        title_panel(ax, names[-1], "Distance of the two centres")
+        title_panel(ax, names[-1], "Distance between the two centres")
         handles = [_line(styles[pair], labels[pair]) for pair in styles]
         handles.append(Line2D([], [], linestyle="", marker="X", color=INK, markeredgecolor="white", label="centre"))
         legend_below(figure, handles)
@@ -133,7 +134,7 @@ def _style(method: Method | str, target: str) -> MethodStyle:
     style = method_style(method)
     if target != "constant":
         return style
-    # Paler and above: where both targets end alike, both can be seen.
+    # Paler and above, so that both targets are visible where they end alike.
     return replace(style, linestyle="--", color=lighter(style.color), linewidth=1.3, zorder=style.zorder + 1)
 
 

@@ -312,7 +312,7 @@ def test_the_legend_covers_no_panel(nine_methods, all_panels):
         ),
         (
             agreement_table().iloc[:0],
-            "the table has no rows: no agreement has been computed yet that could be drawn.",
+            "the table has no rows: no agreement that could be drawn has been computed yet.",
         ),
         (
             pd.concat([agreement_table(), agreement_table().iloc[[4]]]),
@@ -326,7 +326,7 @@ def test_the_legend_covers_no_panel(nine_methods, all_panels):
         ),
         (
             agreement_table(agreement_mean="high"),
-            "the column 'agreement_mean' of the table holds values that are no numbers.",
+            "the column 'agreement_mean' of the table holds values that are not numbers.",
         ),
         (agreement_table(n_clusters=0), "the column 'n_clusters' of the table must hold integers of at least 1."),
         (
@@ -387,8 +387,8 @@ def test_png_has_200_dots_per_inch(tmp_path, all_panels):
 @pytest.mark.parametrize(
     ("name", "formats", "message"),
     [
-        ("a/b", ["png"], "the name of a figure is 'a/b'; it must be a file name without folder and ending."),
-        ("", ["png"], "the name of a figure is ''; it must be a file name without folder and ending."),
+        ("a/b", ["png"], "the name of a figure is 'a/b'; it must be a file name without folder or ending."),
+        ("", ["png"], "the name of a figure is ''; it must be a file name without folder or ending."),
         ("a", "png", "formats is 'png'; it must be a sequence, e.g. ('png',)."),
         ("a", ["svgg"], "figures cannot be saved as 'svgg'. Did you mean 'svg'? Allowed: "),
     ],

@@ -44,7 +44,7 @@ def test_seeds_share_a_row_and_controls_are_hollow_and_last():
 def test_without_controls_the_legend_has_none():
     figure = alignments_figure(alignments().iloc[1:].drop(columns="control"))
     assert legend_texts(figure) == ["before", "aligned"]
-    with pytest.raises(SettingsError, match="no readouts are aligned yet"):
+    with pytest.raises(SettingsError, match="no readouts were aligned yet"):
         alignments_figure(alignments().iloc[:0])
 
 

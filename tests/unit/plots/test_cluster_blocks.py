@@ -75,7 +75,7 @@ def test_a_row_without_anything_is_left_out():
 
 
 def test_what_cannot_be_drawn():
-    with pytest.raises(SettingsError, match="there is one cluster only"):
+    with pytest.raises(SettingsError, match="there is only one cluster"):
         block_changes_figure([[1.0]])
     with pytest.raises(SettingsError, match="names has 2 entries for 5 clusters"):
         cluster_confusion_figure(CORRELATIONS, names="ab")

@@ -47,10 +47,10 @@ def test_many_models_are_cut_and_their_number_is_said():
 
 
 def test_what_cannot_be_drawn():
-    with pytest.raises(SettingsError, match="there is one configuration only; two are needed"):
+    with pytest.raises(SettingsError, match="there is only one configuration; a comparison needs at least two"):
         configurations_figure(pairs({("a", "a"): 1.0}))
     twice = pd.concat([pairs(), pairs()])
-    with pytest.raises(SettingsError, match="the pair of 'a' and 'a' is there twice; draw one clustering at a time"):
+    with pytest.raises(SettingsError, match="the pair of 'a' and 'a' occurs twice; draw one clustering at a time"):
         configurations_figure(twice)
     with pytest.raises(SettingsError, match="no two configurations with neurons in common have been compared yet"):
         configurations_figure(pairs().iloc[:0])

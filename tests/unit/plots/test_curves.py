@@ -98,7 +98,7 @@ def without(run, name):
             "the curves of 'a', run 1 must be equally long, with at least one epoch; they have epoch (6,), phase (2,), "
             "validation_correlation (6,), clustering_loss (6,), changed_assignments (6,).",
         ),
-        ({"a": [curves() | {"epoch": ["x"] * 6}]}, "the curves of 'a', run 1 hold values that are no numbers."),
+        ({"a": [curves() | {"epoch": ["x"] * 6}]}, "the curves of 'a', run 1 hold values that are not numbers."),
         ({3: [curves()]}, "a label of the training curves is 3; it must be a text that the figure can show."),
     ],
 )

@@ -316,7 +316,7 @@ def test_thousands_of_points_become_pixels_in_a_vector_graphic():
         ),
         (
             {"coordinates": np.full((100, 2), np.nan)},
-            "coordinates holds NaN only, so that there is no neuron to draw.",
+            "coordinates holds only NaN, so no neuron can be drawn.",
         ),
         (
             {"coordinates": np.full((100, 2), np.inf)},

@@ -49,7 +49,7 @@ def test_the_confusion_is_ordered_by_cluster():
     assert any("3 neurons; mean 0.70 within and 0.25 between clusters" in text.get_text() for text in ax.texts)
 
 
-def test_clusters_are_sorted_by_block_beside_their_islands():
+def test_clusters_are_sorted_by_block_next_to_their_islands():
     images = np.zeros((3, 6, 6))
     images[:, 3, 3] = 1.0
     islands = pd.DataFrame({"x": [0.0, 1.0, 5.0, 6.0], "y": 0.0, "cluster": [4, 4, 2, -1]})
@@ -80,5 +80,5 @@ def test_what_cannot_be_drawn_is_said():
         exciting_images_figure(images, [-1, -1, -1])
     with pytest.raises(SettingsError, match="finite values is expected"):
         exciting_images_figure(images * np.nan, [0, 0, 0])
-    with pytest.raises(SettingsError, match=r"matrix is \(2, 3\) for 2 neurons"):
+    with pytest.raises(SettingsError, match=r"matrix has shape \(2, 3\) for 2 neurons"):
         mei_confusion_figure(np.ones((2, 3)), [0, 1])

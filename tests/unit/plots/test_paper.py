@@ -147,7 +147,7 @@ def test_toy_shows_stages_centres_and_distances(drawn):
     assert [len(after[f"group {i}"].get_xdata()) for i in (1, 2)] == [200, 50]
     np.testing.assert_allclose(after["centre"].get_xdata(), [0, 0], atol=1e-12)
     assert len(lines_of(panel(figure, "learned weights"))["centre"].get_xdata()) == 0
-    distances = lines_of(panel(figure, "Distance of the two centres"))
+    distances = lines_of(panel(figure, "Distance between the two centres"))
     collapsing = distances["DEC, gradient through the target"]
     assert collapsing.get_ydata()[-1] == pytest.approx(0.283 * np.exp(-100 / 15))
     assert collapsing.get_color() == style_of("DEC").color
@@ -396,7 +396,7 @@ def test_methods_on_an_equivariant_core_have_their_colour_and_a_line_of_their_ow
 # --- beyond the paper ----------------------------------------------------------------------------------------------
 
 
-def test_every_method_is_drawn_beside_its_own_null(drawn):
+def test_every_method_is_drawn_next_to_its_own_null(drawn):
     figure = drawn("null")
     titles = [ax.get_title(loc="left").replace("\n", " ") for ax in figure.axes]
     assert titles == [f"{letter}  {method}" for letter, method in zip("ABCD", NULL_METHODS, strict=True)]
@@ -504,7 +504,7 @@ def test_agreement_is_drawn_above_its_null_where_there_is_one():
     assert "bars: SD of the null; more is better" in texts_of(ax)
 
 
-def test_what_criteria_pick_stands_beside_the_figure_in_words(drawn):
+def test_caption_says_what_criteria_pick(drawn):
     caption = plots.cluster_count_caption(frames.choices())
     assert "compare along a curve, never between curves" in caption
     assert "t mixture: only the held-out likelihood picks a K, 40." in caption

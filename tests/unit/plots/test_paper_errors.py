@@ -23,7 +23,7 @@ _OTHER_NEURONS = frames.coordinates(n=20).drop(index=0)
         ),
         (
             lambda: plots.toy_figure(frames.toy()[0], frames.toy()[1].iloc[:0]),
-            "the frame of distances has no rows: no step has been made that could be drawn.",
+            "the frame of distances has no rows: there are no steps that could be drawn.",
         ),
         (
             lambda: plots.confusion_figure([[1, 2]]),
@@ -31,7 +31,7 @@ _OTHER_NEURONS = frames.coordinates(n=20).drop(index=0)
         ),
         (
             lambda: plots.confusion_figure(frames.confusion() * 0.5),
-            "the confusion matrix holds values that are no counts.",
+            "the confusion matrix holds values that are not counts.",
         ),
         (
             lambda: plots.confusion_figure(frames.confusion().iloc[:0]),
@@ -95,7 +95,7 @@ _OTHER_NEURONS = frames.coordinates(n=20).drop(index=0)
             lambda: plots.equivariant_figure(
                 frames.agreement(), frames.equivariant_performance().assign(test_correlation_mean="x")
             ),
-            "the column 'test_correlation_mean' of the frame of performance holds values that are no numbers.",
+            "the column 'test_correlation_mean' of the frame of performance holds values that are not numbers.",
         ),
         (
             lambda: plots.null_figure(frames.nulls().assign(null_mean=np.nan)),
