@@ -1,12 +1,12 @@
 """Backups of the embedded database with its stores, as one file or folder, and restoring them.
 
-A backup has, next to its manifest (see :mod:`december_plugin.database.backup_files`)::
+A backup contains, next to its manifest (see :mod:`december_plugin.database.backup_files`)::
 
-    data/            the data folder of the server, copied while that was stopped
+    data/            the data folder of the server, copied while the server was stopped
     stores/NAME/     every file of each store, with the mark by which the store is known
 
-The server is stopped for the copy of ``data`` alone. Workers wait for it meanwhile, and trainings continue. The stores
-are copied after that: whatever a row in the copy refers to was in its store before.
+The server is stopped only while ``data`` is copied. Workers wait for it meanwhile, and trainings continue. The stores
+are copied after that, so whatever a row in the copy refers to was in its store before.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ def back_up(target: Path, server: EmbeddedServer) -> Manifest:
     Raises
     ------
     BackupError
-        The target exists or cannot be written; it is as it was before.
+        The target exists or cannot be written; it is unchanged.
     ServerError
         The server or a store cannot be used, or a store is not the one that the database knows.
     """
     if target.exists():
-        raise BackupError(f"{target} exists. A backup overwrites nothing: name another file or folder, or remove it.")
+        raise BackupError(f"{target} exists; a backup overwrites nothing. Name another file or folder, or remove it.")
     if not server.data.is_dir():
-        raise BackupError(f"there is no embedded database in {server.home}, so there is nothing to back up.")
+        raise BackupError(f"{server.home} contains no embedded database, so nothing can be backed up.")
     started = server.start()
     try:
         manifest, stores, referred = _survey(server)
@@ -120,7 +120,7 @@ def _add_store(writer: BackupWriter, store: ObjectStore, manifest: Manifest, ref
         inside = f"stores/{store.name}/{stored.path}"
         try:
             content = store.get(stored.path)
-        except FileNotFoundError:  # a checkpoint that is of no use any more
+        except FileNotFoundError:  # a checkpoint that is no longer needed
             continue
         manifest.files[inside] = writer.add(inside, io.BytesIO(content))
         sizes[stored.path] = len(content)
@@ -132,34 +132,34 @@ def _add_store(writer: BackupWriter, store: ObjectStore, manifest: Manifest, ref
 
 
 def restore(source: Path, server: EmbeddedServer) -> Manifest:
-    """Restore a backup where there is neither a database nor a file in its stores, and verify that it is complete.
+    """Restore a backup where neither a database nor a file in its stores exists, and verify that it is complete.
 
     Parameters
     ----------
     source
         What :func:`back_up` has written.
     server
-        The embedded server that is to have the data. It does not run afterwards.
+        The embedded server that receives the data. It does not run afterwards.
 
     Raises
     ------
     BackupError
-        The source is not a backup, or there is a database or a store already.
+        The source is not a backup, or a database or a store exists already.
     DamagedError
-        A file of the backup is not what was written. In every case nothing was restored.
+        A file of the backup is not what was written. In each of these cases, nothing was restored.
     ServerError
         The server does not start on the data, or a store cannot be used.
     """
     if not source.exists():
-        raise BackupError(f"there is no backup {source}.")
+        raise BackupError(f"the backup {source} does not exist.")
     if server.data.exists():
         raise BackupError(
-            f"there is a database in {server.data} already. A backup is restored where there is none: set "
+            f"{server.data} already contains a database. A backup needs an empty place: set "
             "DECEMBER_HOME to another folder, or move this one away."
         )
     partial = server.home / "restoring"
     if partial.exists():
-        raise BackupError(f"{partial} is left from a restoration that was interrupted. Remove it and try again.")
+        raise BackupError(f"{partial} is left over from an interrupted restoration. Remove it and try again.")
     try:
         server.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         manifest = _unpack(source, partial)
@@ -183,14 +183,14 @@ def restore(source: Path, server: EmbeddedServer) -> Manifest:
 
 
 def _try_server(partial: Path, manifest: Manifest) -> EmbeddedServer:
-    """Start a server on the restored data, verify that all is there, and return it, shut down."""
+    """Start a server on the restored data, verify that everything is there, and return it, shut down."""
     trial = EmbeddedServer(partial)
     try:
         trial.start()
         _verify(trial, manifest, partial)
     except ServerError as error:
         raise BackupError(
-            f"MariaDB does not work on the restored data. They are of version {manifest.server}: use that one, or a "
+            f"MariaDB does not work on the restored data. They come from version {manifest.server}: use that one, or a "
             f"newer one. {error}"
         ) from error
     finally:
@@ -199,7 +199,7 @@ def _try_server(partial: Path, manifest: Manifest) -> EmbeddedServer:
 
 
 def _unpack(source: Path, partial: Path) -> Manifest:
-    """Copy a backup into a folder of this machine, with every checksum compared; return what it has."""
+    """Copy a backup into a folder of this machine and compare every checksum; return its contents."""
     found: dict[str, tuple[int, str]] = {}
     encoded = None
     for name, content in files_of(source):
@@ -216,7 +216,7 @@ def _unpack(source: Path, partial: Path) -> Manifest:
 
 
 def _empty_store(name: str) -> ObjectStore:
-    """Return a store that is to be filled; refuse one that has files."""
+    """Return the store to be filled; refuse one that has files."""
     store = open_store(name)
     if isinstance(store, FolderStore):
         store.location.mkdir(parents=True, exist_ok=True)
@@ -253,7 +253,7 @@ def _verify(server: EmbeddedServer, manifest: Manifest, partial: Path) -> None:
                     manifest.missing.append(f"{name}: {path}")
 
 
-# ---- what the database says
+# ---- queries
 
 
 class _Connection:

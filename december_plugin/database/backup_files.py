@@ -30,7 +30,7 @@ class BackupError(DecemberError, RuntimeError):
 
 @dataclass
 class Manifest:
-    """What a backup has, as in its file :data:`MANIFEST`."""
+    """The contents of a backup, as in its file :data:`MANIFEST`."""
 
     made: str = ""  # UTC
     version: str = ""  # of december
@@ -69,7 +69,7 @@ class Manifest:
             It cannot be read.
         """
         if content is None:
-            raise BackupError(f"{source} is no backup of december, or not a whole one: it has no {MANIFEST}.")
+            raise BackupError(f"{source} is not a complete backup by december: it has no {MANIFEST}.")
         try:
             values = json.loads(content)
             number = values.pop("format")
@@ -85,7 +85,7 @@ class Manifest:
         return manifest
 
     def compare(self, found: dict[str, tuple[int, str]], *, source: Path) -> None:
-        """Find out whether these are the files of the backup.
+        """Check that these are the files of the backup.
 
         Parameters
         ----------
@@ -126,7 +126,7 @@ def write_backup(target: Path) -> Iterator[BackupWriter]:
     Raises
     ------
     BackupError
-        It cannot be written, or what an interrupted backup left is in its place.
+        It cannot be written, or an interrupted backup left files in its place.
     """
     partial = target.with_name(f"{target.name}.partial")
     try:
@@ -146,7 +146,9 @@ def write_backup(target: Path) -> Iterator[BackupWriter]:
             shutil.rmtree(partial, ignore_errors=True) if partial.is_dir() else partial.unlink(missing_ok=True)
         if isinstance(error, OSError) and not isinstance(error, DecemberError):
             remedy = (
-                "Remove what an interrupted backup has left." if exists else "Make room there, or name another place."
+                "Remove what an interrupted backup left behind."
+                if exists
+                else "Make room there, or name another place."
             )
             raise BackupError(
                 f"the backup {target} cannot be written ({error.strerror or error}: {partial}). {remedy}"
@@ -213,7 +215,7 @@ def _archive_in(file: IO[bytes], name: str) -> tarfile.TarFile:
 
 
 def files_of(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yield the files of a backup; nothing else than plain files with names that stay inside it."""
+    """Yield the files of a backup: only plain files with names that stay inside it."""
     if source.is_dir():
         for path in sorted(source.rglob("*")):
             if path.is_file() and not path.is_symlink():
@@ -227,7 +229,7 @@ def files_of(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def copy_with_digest(source: IO[bytes], target: IO[bytes] | None) -> tuple[int, str]:
-    """Copy, or only read; return the bytes and their SHA-256."""
+    """Copy, or only read, a file; return its bytes and their SHA-256."""
     digest, size = hashlib.sha256(), 0
     while piece := source.read(PIECE):
         digest.update(piece)
@@ -238,7 +240,7 @@ def copy_with_digest(source: IO[bytes], target: IO[bytes] | None) -> tuple[int, 
 
 
 class _ArchiveMember:
-    """Reads a file in an archive; what is wrong with the archive is damage."""
+    """Reads a file in an archive; any fault of the archive counts as damage."""
 
     def __init__(self, source: Path, content: IO[bytes]):
         self.source, self.content = source, content

@@ -1,7 +1,7 @@
 """Connections to the database: the one of ``datajoint.conn()``, further ones for threads, and schemas.
 
-With a lab's DataJoint settings (:mod:`december_plugin.importing.datajoint`) these are used as they are. Without any,
-the embedded server is started and DataJoint is pointed to it. Errors of the server, the driver and the store become
+A lab's DataJoint settings (:mod:`december_plugin.importing.datajoint`) are used as they are. Without any, the
+embedded server is started and DataJoint is pointed to it. Errors of the server, the driver and the store become
 :class:`~december_plugin.errors.ServerError`.
 """
 
@@ -38,7 +38,7 @@ _connected_in: int | None = None  # the process that opened dj.conn()
 
 @dataclass(frozen=True)
 class Database:
-    """An open connection, and which server it leads to."""
+    """An open connection, and the server at its other end."""
 
     connection: Any  # datajoint.Connection
     server: EmbeddedServer | None  # None with a lab's server
@@ -53,10 +53,10 @@ class Database:
 def connect(
     *, home: str | os.PathLike[str] | None = None, store: str = DEFAULT_STORE, needs_store: bool = True
 ) -> Database:
-    """Connect DataJoint to the lab's server, or else to the embedded one, which is started if it does not run.
+    """Connect DataJoint to the lab's server or, without one, to the embedded server, which is started if necessary.
 
-    An open connection of this process is kept. The store is checked, so that a training never ends with a model that
-    cannot be kept.
+    An open connection of this process is kept. The store is checked, so that no training ends with a model that
+    cannot be stored.
 
     Parameters
     ----------
@@ -64,15 +64,15 @@ def connect(
         The folder of the embedded server and of the default store, see
         :func:`december_plugin.storage.home.december_home`.
     store
-        The DataJoint store for models. A store that is not configured becomes the folder ``store`` in `home`, which is
-        made if the database knows of no store there.
+        The DataJoint store for models. If it is not configured, it is the folder ``store`` in `home`, which is created
+        unless the database remembers a store there.
     needs_store
         Require a writable store; pass False for read-only access.
 
     Returns
     -------
     Database
-        The connection that ``datajoint.conn()`` returns from now on, and whether it is one to the embedded server.
+        The connection that ``datajoint.conn()`` returns from now on, and whether it leads to the embedded server.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def connect(
     if needs_store or lab is None:
         missing = configure_store(store, home=home)
     if needs_store and missing is not None and lab is None and not EmbeddedServer(home).data.exists():
-        make_folder(store, missing)  # no database exists yet that could know of a store
+        make_folder(store, missing)  # no database exists yet that could remember a store
         missing = None
     if needs_store and missing is None:
         check_store(store)
@@ -119,13 +119,13 @@ def connect(
 
 
 def has_connected() -> bool:
-    """Return whether a server has answered this process before: what it cannot reach now is not a wrong address."""
+    """Return whether a server has answered this process before: then the address is right."""
     return hasattr(quiet_datajoint().conn, "connection") or has_used_embedded()
 
 
 @contextlib.contextmanager
 def database_session(*, home: str | os.PathLike[str] | None = None, store: str = DEFAULT_STORE) -> Iterator[Database]:
-    """Connect for the time of a with block, and leave no server running that was not running before.
+    """Connect for the duration of a with block, and leave no server running that was not running before.
 
     The embedded server is stopped at the end if this call started it and no other program is connected to it.
     Parameters and errors are those of :func:`connect`.
@@ -212,7 +212,7 @@ def second_connection(*, timeout: float | None = None) -> Any:
     host = info["host_input"] if "://" in info["host_input"] else info["host"]
 
     class SecondConnection(dj.Connection):  # type: ignore[name-defined]
-        """With the time for answers from the beginning."""
+        """A connection that limits the time for answers from the beginning."""
 
         def connect(self) -> None:
             if timeout is not None:
@@ -225,7 +225,7 @@ def second_connection(*, timeout: float | None = None) -> Any:
     try:
         second = open_with(info["ssl_input"])
     except Exception as error:
-        # The first connection may be encrypted and the server have lost its TLS since.
+        # The first connection may have been encrypted, and the server may have lost its TLS since.
         if not is_tls_error(error) or info["ssl_input"] is not None:
             raise
         second = open_with(False)
@@ -234,7 +234,7 @@ def second_connection(*, timeout: float | None = None) -> Any:
 
 
 def _execute_query(cursor: Any, query: str, args: Any, suppress_warnings: bool) -> None:
-    """Execute as DataJoint does, but leave Python's filters of warnings alone: all threads have the same ones."""
+    """Execute as DataJoint does, but leave Python's filters of warnings alone, which all threads share."""
     import pymysql
     from datajoint.connection import translate_query_error
 
@@ -269,9 +269,9 @@ def open_schema(name: str, *, connection: Any = None) -> Any:
     Raises
     ------
     SettingsError
-        It is one of the server's own schemas, or the name cannot be used.
+        The name is that of one of the server's own schemas, or cannot be used.
     ServerError
-        The user may not create it; the message has the GRANT for the server's administrator.
+        The user may not create it; the message contains the GRANT for the server's administrator.
     """
     check_schema_name(name, places="the argument schema")
     dj = quiet_datajoint()

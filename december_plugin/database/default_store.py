@@ -1,6 +1,6 @@
-"""The store where DataJoint's settings configure none: the folder ``store`` in december's home.
+"""The default store, if DataJoint's settings configure none: the folder ``store`` in december's home.
 
-It is made on first use. Where the database remembers it and it is gone, it is not: models would be missing.
+It is created on first use, but not if the database remembers it and it is gone: models would be missing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def configure_store(name: str = DEFAULT_STORE, *, home: str | os.PathLike[str] |
     """Let DataJoint know the folder in december's home as the store, if none of this name is configured.
 
     Nothing is made. :func:`december_plugin.database.connect` calls this whenever a store is needed; call it where
-    you must know first whether the store is there.
+    you need to know first whether the store exists.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def configure_store(name: str = DEFAULT_STORE, *, home: str | os.PathLike[str] |
     Returns
     -------
     Path or None
-        The folder, if it is the store and does not exist.
+        The folder, if it is the store and does not exist; otherwise None.
     """
     dj = quiet_datajoint()
     stores = dj.config.get("stores") or {}
@@ -102,8 +102,7 @@ def make_unless_known(connection: Any, name: str, folder: Path, *, is_embedded: 
     if known:
         raise StoreUnavailableError(
             f"The folder {folder} of the store {name!r} is gone, with the models that the database refers to. Move it "
-            "back, or mount the disk that holds it; it is not made anew, because models that are stored meanwhile "
-            "would be missing later. If the models are lost, make an empty folder there and run `december store "
-            "accept`."
+            "back, or mount the disk that holds it. A new one is not created, because models stored in it would be "
+            "missing later. If the models are lost, make an empty folder there and run `december store accept`."
         )
     make_folder(name, folder)

@@ -4,7 +4,7 @@ Everything is in one folder (:func:`december_plugin.storage.home.december_home`)
 
     home/server/            readable by the user alone
         data/               the database, kept between runs
-        client.cnf          user, password, host and port; `mariadb --defaults-file=...` reads it, too
+        client.cnf          user, password, host and port; `mariadb --defaults-file=...` also reads it
         mariadb.sock  mariadb.pid  error.log  lock  tmp/
     home/store/             models and other attachments (see december_plugin.database.default_store)
 
@@ -48,10 +48,10 @@ STOP_TIMEOUT = 120.0  # seconds
 END_TIMEOUT = 5.0  # seconds
 LOG_LINES = 12
 READY = "ready for connections"
-# What MariaDB logs when another server has the data open. It would keep trying for half a minute.
+# What MariaDB logs when another server has the data open; it keeps trying for half a minute.
 DATA_IN_USE = ("Can't lock aria control file", "Unable to lock ./ibdata1")
 
-# Servers by the process that started them (a fork inherits this) and their ids, so that they are reaped when they end.
+# Servers by their ids and the process that started them (a fork inherits this), so that they are reaped when they end.
 _children: dict[tuple[int, int], subprocess.Popen[bytes]] = {}
 
 
@@ -103,7 +103,7 @@ class EmbeddedServer:
         self.error_log, self.pid_file, self.socket = self._files.error_log, self._files.pid_file, self._files.socket
 
     def start(self) -> bool:
-        """Start the server, on first use with a new empty database; do nothing if it runs.
+        """Start the server, on first use with a new, empty database; do nothing if it is running.
 
         Returns
         -------
@@ -113,7 +113,7 @@ class EmbeddedServer:
         Raises
         ------
         ServerError
-            MariaDB is not installed, the folder cannot be used, or the server does not come up; the message ends with
+            MariaDB is not installed, the folder cannot be used, or the server does not start; the message ends with
             the last lines of the server's error log.
         """
         with self._files.readable_errors():
@@ -129,12 +129,12 @@ class EmbeddedServer:
                 return True
 
     def stop(self) -> bool:
-        """Shut the server down cleanly and wait until it is gone; the data are kept.
+        """Shut the server down cleanly and wait until it has ended; the data are kept.
 
         Returns
         -------
         bool
-            True if it was running, False if there was nothing to stop.
+            True if it was running, False otherwise.
 
         Raises
         ------
@@ -157,7 +157,7 @@ class EmbeddedServer:
 
     @contextlib.contextmanager
     def at_rest(self) -> Iterator[Path]:
-        """Yield the data folder while no server works on it and none can be started; one that ran is started again.
+        """Yield the data folder while no server uses it and none can start; a server that was running is started again.
 
         Raises
         ------
@@ -186,13 +186,13 @@ class EmbeddedServer:
         Raises
         ------
         ServerError
-            There is a database already, or the folder cannot be used.
+            A database exists already, or the folder cannot be used.
         """
         with self._files.readable_errors():
             self._files.prepare()
             with self._files.locked():
                 if self.data.exists():
-                    raise ServerError(f"There is a database in {self.data} already. Move it away first.")
+                    raise ServerError(f"{self.data} already contains a database. Move it away first.")
                 data.rename(self.data)
 
     def status(self) -> ServerStatus:
@@ -214,7 +214,7 @@ class EmbeddedServer:
         return self._files.read_credentials()
 
     def _pid(self) -> int | None:
-        """Return the process id of the server on our data folder, whatever the pid file says."""
+        """Return the process id of the server that uses our data folder, whatever the pid file says."""
         with contextlib.suppress(OSError, ValueError):
             pid = int(self.pid_file.read_text())
             if is_server(pid, self.data):
@@ -333,7 +333,7 @@ class EmbeddedServer:
     def _wait_until_ready(self, pid: int, *, log_start: int | None = None) -> None:
         """Wait until the server answers; `log_start` is where the log of a server that we just launched begins."""
         launched = log_start is not None
-        # Only the server that we launched listens on its socket; on the port there may be a stranger.
+        # Only the server that we launched listens on its socket; another program may be listening on the port.
         place = {"unix_socket": str(self.socket)} if launched else {"host": self.settings.host}
         end = time.monotonic() + START_TIMEOUT
         while True:
@@ -343,7 +343,9 @@ class EmbeddedServer:
             if not alive and "Bind on TCP/IP port" in log:
                 raise _PortInUseError
             if any(words in log for words in DATA_IN_USE):
-                raise self._failure("cannot start: another server, perhaps of another machine, has its data", log_start)
+                raise self._failure(
+                    "cannot start: another server, perhaps on another machine, uses its data", log_start
+                )
             if not alive:
                 raise self._failure("did not start", log_start)
             refusal = "" if launched and READY not in log else _try_to_connect(self.settings, place)
@@ -367,7 +369,7 @@ class EmbeddedServer:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a server that did not come up; one that waits for a lock heeds no SIGTERM."""
+    """End a server that did not start; one that waits for a lock ignores SIGTERM."""
     process.terminate()
     try:
         process.wait(timeout=END_TIMEOUT)
@@ -391,7 +393,7 @@ def _try_to_connect(settings: ServerSettings, place: dict[str, str]) -> str | No
         )
     except pymysql.err.OperationalError as error:
         if error.args[0] == pymysql.constants.ER.ACCESS_DENIED_ERROR:
-            return "does not accept the password in its own password file (stop it and start it to renew the password)"
+            return "does not accept the password in its own password file (stop and start it to renew the password)"
         return ""
     connection.close()
     return None

@@ -49,7 +49,7 @@ def readable_errors() -> Iterator[None]:
 
 
 def explain_error(error: BaseException) -> ServerError | None:
-    """Return what an error of DataJoint or its driver means for the user; None if it is of another kind.
+    """Return what an error of DataJoint or its driver means for the user; None for other errors.
 
     Parameters
     ----------
@@ -119,12 +119,13 @@ def _handshake_failed(host: str, words: str) -> ServerError:
     if "CERTIFICATE_VERIFY_FAILED" in words:
         return ServerError(
             f"The certificate of the database server {host} is refused ({explanation}). database.use_tls must name the "
-            "authority that signed it, and database.host the name that is in it; if both are right, somebody else "
-            "answers in the server's place."
+            "authority that signed it, and database.host the name that it certifies; if both are right, another "
+            "machine answers in the server's place."
         )
     return ServerError(
         f"No encrypted connection to the database server {host} ({explanation}). The server must allow a version of "
-        "TLS that this Python knows, and trust the authority of the certificate that database.use_tls may name (cert)."
+        "TLS that this Python supports, and trust the authority of the certificate that database.use_tls may name "
+        "(cert)."
     )
 
 
@@ -167,7 +168,7 @@ def _forbidden(words: str) -> ServerError:
         name = f"`{table[1]}`.`{table[2]}`"
         return ServerError(
             f"User {to} may not {command[1]} in the table {name} on the database server {host}. What the roles admin, "
-            "worker and reader may do is in docs/security.md; the server's administrator gives this right alone by:\n"
+            "worker and reader may do is in docs/security.md; the server's administrator grants only this right with:\n"
             f"    GRANT {command[1]} ON {name} TO {to};"
         )
     place = re.search(r"to database '([^']+)'", words) or table
@@ -177,8 +178,8 @@ def _forbidden(words: str) -> ServerError:
             f"User {to} may not use nnfabrik's common schema `{schema}` on the database server {host}, which nnfabrik "
             "opens whenever it is imported. Ask the server's administrator to run:\n"
             f"    {_grant(schema, to, 'SELECT')}\n"
-            "If that changes nothing, the schema is not there yet: `december register`, run by somebody with the admin "
-            "role (docs/security.md), makes it."
+            "If that changes nothing, the schema does not exist yet: `december register`, run by a user with the admin "
+            "role (docs/security.md), creates it."
         )
     target = f"the schema `{schema}`" if schema else "this schema"
     return ServerError(
@@ -199,11 +200,11 @@ def _own_account(user: str) -> str | None:
 
 
 def _missing_table(schema: str, table: str) -> ServerError:
-    """Explain a table that DataJoint left uncreated: it says nothing when the user lacks the right to create it."""
+    """Explain a table that DataJoint did not create: it says nothing when the user lacks the right to create it."""
     host, user = _where()
     return ServerError(
         f"The table `{schema}`.`{table}` does not exist on the database server {host}. It is created when it is first "
-        f"used by a user who may; for {user!r} to be one, ask the server's administrator to run:\n"
+        f"used by a user who may create it; for {user!r} to be one, ask the server's administrator to run:\n"
         "    " + _grant(schema, _own_account(user) or f"'{user}'@'%'")
     )
 

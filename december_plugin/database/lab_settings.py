@@ -1,4 +1,4 @@
-"""Which database server is used: the one that a lab's DataJoint settings name, or the embedded one."""
+"""Which database server to use: the one that a lab's DataJoint settings name, or the embedded one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def lab_settings(home: str | os.PathLike[str] | None = None) -> LabSettings | No
     Parameters
     ----------
     home
-        The folder of the embedded server, whose own settings (also when saved to a DataJoint file) are not a lab's.
+        The folder of the embedded server, whose own settings (even if saved to a DataJoint file) are not a lab's.
     """
     dj = quiet_datajoint()
     config, source = dj.config, settings_source()

@@ -28,12 +28,12 @@ OPTIONS = (
     "--character-set-server=utf8mb4",
     "--collation-server=utf8mb4_general_ci",
     "--max-allowed-packet=128M",  # MariaDB turns away statements from half of this on
-    "--wait-timeout=604800",  # a worker may be silent for as long as one training takes
+    "--wait-timeout=604800",  # a worker may be silent for a whole training
 )
 
 
 def account_sql(password: str) -> str:
-    """Return the statements that the server runs before it listens: our accounts, and no other way in."""
+    """Return the statements that the server runs before it listens: our accounts, and no other access."""
     places = ("localhost", HOST)  # the socket, and the loopback port
     password = password.replace("\\", "\\\\").replace("'", "\\'")
     lines = [
@@ -58,7 +58,7 @@ def find_programs() -> tuple[str, str]:
         )
     installer = shutil.which("mariadb-install-db", path=path) or shutil.which("mysql_install_db", path=path)
     if installer is None:
-        raise ServerError(f"MariaDB is not complete: {server} is there, mariadb-install-db is not. {INSTALL_HINT}")
+        raise ServerError(f"MariaDB is incomplete: {server} is there, mariadb-install-db is not. {INSTALL_HINT}")
     return server, installer
 
 
@@ -82,7 +82,7 @@ def process_ids() -> list[int]:
 
 
 def is_server(pid: int, data: Path) -> bool:
-    """Return whether a process is a MariaDB server on this data folder; a process that has ended is none."""
+    """Return whether a process is a MariaDB server on this data folder; a process that has ended is not one."""
     words = _command_line(pid)
     return bool(words) and os.path.basename(words[0]) in ("mariadbd", "mysqld") and f"--datadir={data}" in words
 

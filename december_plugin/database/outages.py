@@ -1,4 +1,4 @@
-"""Outages of the database server and the store: which errors are one, and waiting until it is over.
+"""Outages of the database server and the store: which errors mean one, and waiting until it is over.
 
 Until the server answers again, workers wait (:func:`with_server`, :func:`wait_for_server`) and trainings continue
 (:class:`SurvivingCallback`).
@@ -37,7 +37,7 @@ CODES_PASSING = (
 
 
 def is_outage(error: BaseException) -> bool:
-    """Return whether ``error`` says that the server or the store is away, or busy, and nothing about the job."""
+    """Return whether ``error`` only says that the server or the store is away or busy, and nothing about the job."""
     if isinstance(error, (LostConnectionError, ServerError, ConnectionError)):
         return True
     if isinstance(error, pymysql.err.InterfaceError):
@@ -50,7 +50,7 @@ def is_outage(error: BaseException) -> bool:
 def may_pass(error: BaseException) -> bool:
     """Return whether ``error``, on the way to the tables, says that the server is away or busy and may come back.
 
-    Unlike for :func:`is_outage`, a server that refuses the account and settings that are wrong do not count.
+    Unlike for :func:`is_outage`, wrong settings, and a server that refuses the account, do not count.
     """
     if isinstance(explain_error(error), ServerUnreachableError):
         return True
@@ -61,7 +61,7 @@ def may_pass(error: BaseException) -> bool:
 def with_server(
     step: Callable[[], Result], *, waits: Callable[[], bool], on_outage: Callable[[BaseException], None]
 ) -> Result:
-    """Return what a step returns that needs the database server; wait, with growing pauses, while that is away.
+    """Return the result of a step that needs the database server; wait, with growing pauses, while the server is away.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def server_failure(connection: Any) -> Exception | None:
             connection.connect()
         except (*CONNECTION_ERRORS, pymysql.err.Error) as error:
             return error
-        # DataJoint still takes the transaction for open that the lost connection had begun.
+        # DataJoint still believes that the transaction of the lost connection is open.
         forget_transaction(connection)
     return None
 
@@ -144,7 +144,7 @@ def wait_for_server(
 
 
 class SurvivingCallback:
-    """nnfabrik's callback, which keeps the connection alive, made to outlive the server.
+    """nnfabrik's callback that keeps the connection alive, made to survive an outage of the server.
 
     A trainer calls it after every epoch. An error of the connection is logged and the training continues; an error of
     the callback itself is the lab's and is raised.
@@ -156,7 +156,7 @@ class SurvivingCallback:
     call_back
         The lab's own callback (``TrainedModel.call_back``), called with what the trainer gives.
     pause
-        After a failure, the server is left alone for this time (s).
+        Leave the server alone for this time (s) after a failure.
     clock
         Replaced by tests.
     """
@@ -186,7 +186,7 @@ class SurvivingCallback:
             except CONNECTION_ERRORS as error:
                 failure = error
         if failure is not None and self.failed_at is None:
-            logger.warning("the database server does not answer (%s); the training goes on without it", failure)
+            logger.warning("the database server does not answer (%s); the training continues without it", failure)
         if failure is None and self.failed_at is not None:
             logger.info("the database server answers again")
         self.failed_at = None if failure is None else self.clock()

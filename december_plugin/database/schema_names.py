@@ -1,4 +1,4 @@
-"""Which names of schemas can be used: not those of the server itself, and none that a statement cannot hold."""
+"""Which names of schemas can be used: not the server's own, and none that a statement cannot contain."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ NNFABRIK_PLACES = "--nnfabrik, DECEMBER_NNFABRIK, or december.nnfabrik in DataJo
 
 
 def check_schema_name(name: str, *, places: str = SCHEMA_PLACES) -> str:
-    """Return the name of a schema that can hold tables.
+    """Return the name of a schema after checking that it can be used.
 
     Parameters
     ----------
     name
-        The schema's name on the server. Upper and lower case are the same for the names of the server's own schemas.
+        The schema's name on the server. For the server's own schemas, upper and lower case do not matter.
     places
         Where it may have been set, for the message.
 
@@ -30,8 +30,8 @@ def check_schema_name(name: str, *, places: str = SCHEMA_PLACES) -> str:
     """
     if name.casefold() in SYSTEM_SCHEMAS:
         raise SettingsError(
-            f"the schema {name!r} belongs to the database server itself, and nothing else may be stored in it. Name "
-            f"another one ({places})."
+            f"the schema {name!r} belongs to the database server itself, and december must not store anything in it. "
+            f"Name another one ({places})."
         )
     reason = _unusable(name)
     if reason:

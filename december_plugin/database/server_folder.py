@@ -104,7 +104,7 @@ class ServerFolder:
         Raises
         ------
         ServerUnreachableError
-            Another process has the lock for too long.
+            Another process has held the lock for too long.
         ServerError
             The lock file cannot be used.
         """
@@ -114,7 +114,7 @@ class ServerFolder:
         except filelock.Timeout:
             raise ServerUnreachableError(
                 f"Another process has been starting or stopping the embedded database in {self.home} for more than "
-                f"{LOCK_TIMEOUT:.0f} s. Look at {self.error_log}, end that process, and try again."
+                f"{LOCK_TIMEOUT:.0f} s. Check {self.error_log}, end that process, and try again."
             ) from None
         except OSError as error:
             raise ServerError(f"The lock file {lock.lock_file} cannot be used: {error.strerror or error}.") from None
@@ -155,7 +155,7 @@ class ServerFolder:
         write_atomically(self.credentials, "".join(f"{line}\n" for line in lines).encode(), mode=0o600)
 
     def rotate_log(self) -> None:
-        """Begin a new log if the old one is large; one old one is kept."""
+        """Begin a new log if the old one is large; one old log is kept."""
         if self.log_size() > MAX_LOG:
             self.error_log.replace(self.error_log.with_name(f"{self.error_log.name}.1"))
 
@@ -181,7 +181,7 @@ def _check_owner(folder: Path, *, follow_symlinks: bool = True) -> None:
     info = folder.stat(follow_symlinks=follow_symlinks)
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid():
         raise ServerError(
-            f"{folder} is not a folder of the user who runs this (user id {os.geteuid()}; it belongs to "
+            f"{folder} does not belong to the user who runs this (user id {os.geteuid()}; it belongs to "
             f"{info.st_uid}). Run december as its owner, or set DECEMBER_HOME to a folder of your own."
         )
 

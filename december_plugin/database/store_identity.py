@@ -1,10 +1,10 @@
 """Whether a store is the one that a schema's models are in: its mark must have the identity that the schema remembers.
 
 A folder where a disk should be mounted looks like an empty store, and so does one created again after a store had
-been moved away. Models that are written there are missing as soon as the right one is back. So each store has an
+been moved. Models that are written there are missing as soon as the right one is back. So each store has an
 identity, in a file (:data:`december_plugin.storage.base.MARK`), and each schema remembers in its table
 ``StoreIdentity`` which store it uses. The first account that may write into that table, such as the admin's with
-``december register``, gives a store without a mark an identity; accounts that may not leave it as it is.
+``december register``, gives an unmarked store an identity; other accounts leave it unchanged.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def known_identity(connection: Any, schema: str, store: str) -> str:
     connection
         A DataJoint connection.
     schema
-        Schema of december's tables; in one that is older than the table no store is known.
+        Schema of december's tables; without this table, as in older schemas, no store is known.
     store
         DataJoint's name of the store.
     """
@@ -57,7 +57,7 @@ def was_used(connection: Any, store: str, place: str, *, by_anybody: bool) -> bo
     store, place
         DataJoint's name of the store, and its folder.
     by_anybody
-        Count every schema that has files in a store of this name: all that are on an embedded server are one user's.
+        Count every schema that has files in a store of this name: on an embedded server, they all belong to one user.
     """
     for schema, table in _tables(connection, TABLE):
         query = f"SELECT 1 FROM `{schema}`.`{table}` WHERE store_name = %s AND store_place = %s LIMIT 1"
@@ -79,12 +79,12 @@ def recognise(table: Any, store: ObjectStore, *, models_schema: str) -> None:
     store
         The store, which can be used.
     models_schema
-        The schema of the trained models: a store without a mark that lacks their files is not theirs.
+        The schema of the trained models: an unmarked store that lacks their files is not theirs.
 
     Raises
     ------
     StoreUnavailableError
-        It is another store, or cannot be used.
+        It is not that store, or cannot be used.
     """
     connection, schema = table.connection, str(table.database)
     known = known_identity(connection, schema, store.name)
@@ -119,7 +119,7 @@ def accept(table: Any, store: ObjectStore) -> str:
 
 
 def _introduce(table: Any, store: ObjectStore, models_schema: str) -> None:
-    """Write down which store a schema uses that remembers none; who may not leaves it at that."""
+    """Record which store a schema uses if it remembers none; without the right to do so, do nothing."""
     from datajoint.errors import AccessError
 
     connection, schema = table.connection, str(table.database)
@@ -143,7 +143,7 @@ def _row(store: ObjectStore, identity: str) -> dict[str, str]:
 
 
 def _refuse_if_files_are_missing(connection: Any, schema: str, store: ObjectStore) -> None:
-    """Refuse a store without a mark that has none of the files that a schema has put into a store of this name."""
+    """Refuse an unmarked store that has none of the files that a schema has put into a store of this name."""
     external = f"~external_{store.name}"
     if (schema, external) not in _tables(connection, external):
         return
@@ -168,7 +168,7 @@ def _tables(connection: Any, table: str) -> list[tuple[str, str]]:
 
 @contextmanager
 def _lock(connection: Any, store: str) -> Iterator[bool]:
-    """Let one process of the server at a time give a store its identity; yield whether it is this one."""
+    """Let only one process at a time give a store its identity; yield whether it is this one."""
     name = f"december store {store}"[:64]
     taken = connection.query("SELECT GET_LOCK(%s, %s)", args=(name, LOCK_SECONDS)).fetchone()[0] == 1
     try:

@@ -1,4 +1,4 @@
-"""Encryption of the connection to the database: what ``database.use_tls`` allows, and that it is what really happens.
+"""Encryption of the connection to the database: what ``database.use_tls`` allows, and checks that it is enforced.
 
 =======================  ========================================================================================
 ``database.use_tls``     meaning
@@ -9,8 +9,8 @@
 ``false``                not required; DataJoint and PyMySQL differ by version in whether they encrypt nevertheless
 =======================  ========================================================================================
 
-The environment variable ``DECEMBER_USE_TLS`` (``true``, ``false`` or the path of an authority's certificate) stands for
-a setting that is not there, as in a container that has no file with settings.
+The environment variable ``DECEMBER_USE_TLS`` (``true``, ``false`` or the path of an authority's certificate) replaces a
+missing setting, as in a container that has no file with settings.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def tls_from_environment() -> bool | dict[str, str] | None:
 
 
 def check_tls_settings(use_tls: Any) -> None:
-    """Check ``database.use_tls``: PyMySQL takes a misspelled option for "any certificate will do".
+    """Check ``database.use_tls``: PyMySQL would treat a misspelled option as "any certificate will do".
 
     Raises
     ------
     SettingsError
-        It has another type, an unknown option, options without an authority, or names a file that cannot be used.
+        It has a wrong type, an unknown option, options without an authority, or a file that cannot be used.
     """
     if use_tls is None or isinstance(use_tls, bool):
         return
@@ -58,7 +58,7 @@ def check_tls_settings(use_tls: Any) -> None:
     if not (use_tls.get("ca") or use_tls.get("capath")):
         raise SettingsError(
             "database.use_tls names no certificate authority (ca), so no certificate would be checked. Add "
-            '"ca": "/path/to/ca.pem", or set database.use_tls to true for an encrypted connection to whoever answers.'
+            '"ca": "/path/to/ca.pem", or set database.use_tls to true for an encrypted connection to any server.'
         )
     for name in FILES:
         if name in use_tls and not os.access(Path(use_tls[name]), os.R_OK):
@@ -72,7 +72,7 @@ def check_tls_settings(use_tls: Any) -> None:
         try:
             context.load_cert_chain(use_tls["cert"], use_tls.get("key"), use_tls.get("password") or "")
         except ssl.SSLError:
-            problem = "is no certificate in PEM form that goes with the key and its password"
+            problem = "is not a certificate in PEM form that goes with the key and its password"
             raise _unusable(use_tls["cert"], "cert", problem) from None
 
 
@@ -84,7 +84,7 @@ def _unusable(path: Any, option: str, problem: str) -> SettingsError:
 
 
 def is_required(connection: Any) -> bool:
-    """Return whether a DataJoint connection was opened with the demand to be encrypted."""
+    """Return whether a DataJoint connection was opened with required encryption."""
     return connection.conn_info["ssl_input"] not in (None, False)
 
 
@@ -104,12 +104,12 @@ def stay_encrypted(connection: Any, *, required: bool = False) -> Any:
     connection
         A DataJoint connection.
     required
-        Require encryption even if the connection was opened without the demand.
+        Require encryption even if the connection was opened without requiring it.
 
     Raises
     ------
     pymysql.err.OperationalError
-        It is not encrypted, and closed now; PyMySQL from 1.2 on raises this itself.
+        It is not encrypted, and was closed; PyMySQL raises this itself from version 1.2 on.
     """
     if required or is_required(connection):
         _check_cipher(connection)
@@ -131,10 +131,10 @@ def _connect_encrypted(connection: Any) -> None:
 
 
 def share_unchecked_context() -> None:
-    """Let all connections that check no certificate have one TLS context; calling it again changes nothing.
+    """Let all connections that check no certificate share one TLS context; calling it again changes nothing.
 
     PyMySQL makes a context for every connection, with or without TLS, and reads all authorities that the machine knows
-    into it: 20 ms, as long as a hundred statements.
+    into it, which takes 20 ms, as long as a hundred statements.
     """
     from pymysql.connections import Connection
 

@@ -103,8 +103,8 @@ def test_a_restored_database_has_the_rows_and_the_files(filled: Home, archive: P
     assert fresh.server.settings.password != filled.server.settings.password
     # Nothing is written over.
     refused = fresh.run("db", "restore", str(archive), code=1)
-    assert f"there is a database in {fresh.server.data} already. A backup is restored where there is none: " in refused
-    assert f"{archive} exists. A backup overwrites nothing" in filled.run("db", "backup", str(archive), code=1)
+    assert f"{fresh.server.data} already contains a database. A backup needs an empty place: " in refused
+    assert f"{archive} exists; a backup overwrites nothing" in filled.run("db", "backup", str(archive), code=1)
 
 
 def test_a_folder_with_a_model_that_was_missing_before(filled: Home, fresh: Home, tmp_path: Path) -> None:
@@ -139,7 +139,10 @@ def altered(archive: Path, target: Path, change: Callable[[str, bytes], bytes | 
     [
         (lambda name, content: content[:-1] if "model.pth" in name else content, "is damaged: stores/minio/lab/"),
         (lambda name, content: None if name == "data/ibdata1" else content, "is damaged: data/ibdata1 is not what was"),
-        (lambda name, content: None if name == MANIFEST else content, f"or not a whole one: it has no {MANIFEST}."),
+        (
+            lambda name, content: None if name == MANIFEST else content,
+            f"is not a complete backup by december: it has no {MANIFEST}.",
+        ),
         (
             lambda name, content: (
                 json.dumps({"format": 9, "files": {}, "version": "7.0"}).encode() if name == MANIFEST else None
@@ -165,12 +168,12 @@ def test_what_is_no_backup(fresh: Home, archive: Path, tmp_path: Path, monkeypat
     from december_plugin.database.backup_files import BackupError
     from december_plugin.storage.atomic import DamagedError
 
-    with pytest.raises(BackupError, match=r"^there is no backup .*/gone\.$"):
+    with pytest.raises(BackupError, match=r"^the backup .*/gone does not exist\.$"):
         restore(tmp_path / "gone", fresh.server)
     (tmp_path / "cut.tar.gz").write_bytes(archive.read_bytes()[:5000])
     with pytest.raises(DamagedError, match=r"cut\.tar\.gz cannot be read \("):
         restore(tmp_path / "cut.tar.gz", fresh.server)
-    with pytest.raises(BackupError, match=r"^there is no embedded database in .*, so there is nothing to back up"):
+    with pytest.raises(BackupError, match=r" contains no embedded database, so nothing can be backed up"):
         back_up(tmp_path / "target", fresh.server)
     # A store that has files already.
     monkeypatch.setenv("DECEMBER_HOME", str(fresh.folder))

@@ -127,8 +127,8 @@ def test_user_who_may_only_read(lab: Any, admin: Any, schema_name: str) -> None:
         len(Neuron())
     assert str(raised.value) == (
         f"The table `{schema_name}`.`neuron` does not exist on the database server "
-        f"127.0.0.1:{lab.config['database.port']}. It is created when it is first used by a user who may; for "
-        "'student' to be one, ask the server's administrator to run:\n"
+        f"127.0.0.1:{lab.config['database.port']}. It is created when it is first used by a user who may "
+        "create it; for 'student' to be one, ask the server's administrator to run:\n"
         f"    GRANT ALL PRIVILEGES ON `{escaped}`.* TO 'student'@'127.0.0.1';"
     )
     admin.execute(f"CREATE TABLE `{schema_name}`.`neuron` (neuron INT PRIMARY KEY)")
@@ -138,7 +138,7 @@ def test_user_who_may_only_read(lab: Any, admin: Any, schema_name: str) -> None:
     assert str(raised.value) == (
         f"User 'student'@'127.0.0.1' may not INSERT in the table `{schema_name}`.`neuron` on the database server "
         f"127.0.0.1:{lab.config['database.port']}. What the roles admin, worker and reader may do is in "
-        "docs/security.md; the server's administrator gives this right alone by:\n"
+        "docs/security.md; the server's administrator grants only this right with:\n"
         f"    GRANT INSERT ON `{schema_name}`.`neuron` TO 'student'@'127.0.0.1';"
     )
 
@@ -151,8 +151,8 @@ def test_user_who_may_not_use_the_common_schema(lab: Any, admin: Any) -> None:
         f"User 'student'@'%' may not use nnfabrik's common schema `nnfabrik_core` on the database server "
         f"127.0.0.1:{lab.config['database.port']}, which nnfabrik opens whenever it is imported. Ask the server's "
         "administrator to run:\n    GRANT SELECT ON `nnfabrik\\_core`.* TO 'student'@'%';\n"
-        "If that changes nothing, the schema is not there yet: `december register`, run by somebody with the admin "
-        "role (docs/security.md), makes it."
+        "If that changes nothing, the schema does not exist yet: `december register`, run by a user with the admin "
+        "role (docs/security.md), creates it."
     )
 
 

@@ -235,7 +235,8 @@ def test_worker_cannot_register(lab: Lab) -> None:
     assert printed == (
         "december: error: User 'december_worker'@'%' may not INSERT in the table `december`.`trainer` on the database "
         f"server {address}. What the roles admin, worker and reader may do is in docs/security.md; the server's "
-        "administrator gives this right alone by:\n    GRANT INSERT ON `december`.`trainer` TO 'december_worker'@'%';\n"
+        "administrator grants only this right with:\n    GRANT INSERT ON `december`.`trainer` TO "
+        "'december_worker'@'%';\n"
     )
 
 

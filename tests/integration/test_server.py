@@ -395,7 +395,7 @@ def test_folder_of_another_user(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     os.chown(home, NOBODY, NOBODY)
-    message = rf"home is not a folder of the user who runs this \(user id 0; it belongs to {NOBODY}\)\. Run december"
+    message = rf"home does not belong to the user who runs this \(user id 0; it belongs to {NOBODY}\)\. Run december"
     with pytest.raises(ServerError, match=message):
         EmbeddedServer(home).start()
 

@@ -380,7 +380,7 @@ def test_the_callback_outlives_the_server_and_leaves_it_alone_for_a_while(caplog
     now[0] = 40
     callback(epoch=3)
     assert called == [{"epoch": 3}]
-    assert caplog.text.count("the training goes on without it") == 1
+    assert caplog.text.count("the training continues without it") == 1
 
 
 def test_the_callbacks_own_errors_are_raised():

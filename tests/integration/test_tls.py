@@ -153,7 +153,8 @@ def test_certificate_of_another_authority(tls_lab: Any, certificates: Path) -> N
     assert re.fullmatch(
         rf"The certificate of the database server 127\.0\.0\.1:{tls_lab.config['database.port']} is refused "
         r"\(certificate verify failed: [a-z -]+\)\. database\.use_tls must name the authority that signed it, and "
-        r"database\.host the name that is in it; if both are right, somebody else answers in the server's place\.",
+        r"database\.host the name that it certifies; if both are right, another machine answers in the server's "
+        r"place\.",
         str(raised.value),
     )
     assert not hasattr(tls_lab.conn, "connection")
@@ -176,7 +177,7 @@ def test_certificate_of_another_host(tls_lab: Any, tls_server: EmbeddedServer, c
 def test_handshake_that_fails_for_another_reason(code: int, words: str) -> None:
     assert re.fullmatch(
         r"No encrypted connection to the database server \S+ \(no good\)\. The server must allow a version of TLS "
-        r"that this Python knows, and trust the authority of the certificate that database\.use_tls may name "
+        r"that this Python supports, and trust the authority of the certificate that database\.use_tls may name "
         r"\(cert\)\.",
         str(explain_error(pymysql.err.OperationalError(code, words))),
     )
@@ -274,7 +275,7 @@ def test_second_connection_without_a_demand_survives_the_loss_of_tls(
         (
             {"cipher": "AES"},
             'database.use_tls names no certificate authority (ca), so no certificate would be checked. Add "ca": '
-            '"/path/to/ca.pem", or set database.use_tls to true for an encrypted connection to whoever answers.',
+            '"/path/to/ca.pem", or set database.use_tls to true for an encrypted connection to any server.',
         ),
         ({}, "database.use_tls names no certificate authority (ca), so no certificate would be checked. Add "),
         (
@@ -296,7 +297,9 @@ def test_settings_that_would_be_ignored_are_errors(use_tls: Any, problem: str, t
 def test_client_certificate_without_its_key(tls_lab: Any, certificates: Path) -> None:
     files = {name: str(certificates / f"{file}") for name, file in (("ca", "ca.pem"), ("cert", "server.pem"))}
     tls_lab.config["database.use_tls"] = {**files, "key": str(certificates / "other.key")}
-    with pytest.raises(SettingsError, match=r"server\.pem of database\.use_tls \(cert\) is no certificate in PEM form"):
+    with pytest.raises(
+        SettingsError, match=r"server\.pem of database\.use_tls \(cert\) is not a certificate in PEM form"
+    ):
         connect()
     tls_lab.config["database.use_tls"] = {**files, "key": str(certificates / "server.key")}
     assert cipher(connect().connection).startswith("TLS_")

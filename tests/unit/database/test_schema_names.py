@@ -21,7 +21,7 @@ def test_other_names_are_taken_as_they_are(name):
 
 @pytest.mark.parametrize("name", ["mysql", "sys", "performance_schema", "information_schema", "INFORMATION_SCHEMA"])
 def test_the_server_s_own_schemas_are_refused(name):
-    said = f"^the schema '{name}' belongs to the database server itself, and nothing else may be stored in it. "
+    said = f"^the schema '{name}' belongs to the database server itself, and december must not store anything in it. "
     with pytest.raises(SettingsError, match=said + "Name another one" + PLACES):
         check_schema_name(name)
 

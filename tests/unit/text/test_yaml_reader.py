@@ -101,8 +101,8 @@ WRONG = [
     ("a: !!timestamp x", "1:4: 'x' is read as a date and is not one. Put it in quotes if it is text."),
     (
         "a: !!int x",
-        "1:4: 'x' is read as a number and is not one (invalid literal for int() with base 10: 'x'). Put it in quotes if "
-        "it is text.",
+        "1:4: 'x' is read as a number and is not one (invalid literal for int() with base 10: 'x'). Put it in quotes "
+        "if it is text.",
     ),
     (
         f"a: {2**63}",
