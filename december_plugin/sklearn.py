@@ -79,12 +79,14 @@ class StudentTMixture(DensityMixin, BaseEstimator):
 
     See Also
     --------
-    december_plugin.clustering.post_hoc.cluster_readouts : the three post hoc clusterings that the tables store.
-    december_plugin.clustering.losses.DECEMber : the same mixture, fitted while a model trains.
+    december_plugin.clustering.StudentTMixture : The same mixture on tensors.
+    december_plugin.clustering.cluster_readouts : The post hoc clusterings that the tables store.
+    december_plugin.clustering.DECEMber : The same mixture, fitted while a model trains.
 
     References
     ----------
-    Peel and McLachlan, "Robust mixture modelling using the t distribution", Statistics and Computing 10 (2000).
+    Peel D, McLachlan GJ (2000). Robust mixture modelling using the t distribution. *Statistics and Computing* 10,
+    339-348. https://doi.org/10.1023/A:1008981510081
 
     Examples
     --------

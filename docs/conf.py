@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import sys
@@ -101,6 +102,49 @@ def canonical_path(module: Any, name: str) -> str:
     return f"{value.__module__}.{value.__qualname__}" if is_defined_here else f"{module.__name__}.{name}"
 
 
+@functools.cache
+def public_objects() -> dict[str, tuple[str, Any]]:
+    """Return where public names are documented, and what they are, by every path under which they can be imported."""
+    found = {}
+    for path, _ in PUBLIC:
+        module = importlib.import_module(path)
+        for name in public_names(module):
+            canonical = canonical_path(module, name)
+            found[canonical] = found[f"{path}.{name}"] = canonical, getattr(module, name)
+    return found
+
+
+def find_public(name: str, module: str) -> str | None:
+    """Return the path under which a name is documented; None if it is not public.
+
+    Parameters
+    ----------
+    name
+        As docstrings write it: ``null_figure`` within the same room, ``december_plugin.plots.null_figure`` anywhere,
+        and members with their class.
+    module
+        The module that has the docstring.
+    """
+    parts = module.split(".")
+    packages = [".".join(parts[:depth]) for depth in range(len(parts), 0, -1)]
+    for path in [name, *(f"{package}.{name}" for package in packages)]:
+        if path in public_objects():
+            return public_objects()[path][0]
+        owner, _, member = path.rpartition(".")
+        canonical, value = public_objects().get(owner, ("", None))
+        if inspect.isclass(value) and hasattr(value, member):
+            return f"{canonical}.{member}"
+    return None
+
+
+def link_public_name(app: Any, env: Any, node: Any, contnode: Any) -> Any:
+    """Link a name that is written with its room, or alone within the room, to the path at which it is defined."""
+    path = find_public(node.get("reftarget", ""), node.get("py:module") or "december_plugin")
+    if node.get("refdomain") != "py" or path is None:
+        return None
+    return env.get_domain("py").resolve_xref(env, node["refdoc"], app.builder, "obj", path, node, contnode)
+
+
 def write_reference(app: Any, config: Any) -> None:
     """Write a page for each room, with a table of its public names."""
     folder = Path(app.srcdir) / "api"
@@ -117,3 +161,4 @@ def write_reference(app: Any, config: Any) -> None:
 def setup(app: Any) -> None:
     """Connect the reference's pages."""
     app.connect("config-inited", write_reference)  # before pages are looked for, which autosummary then reads
+    app.connect("missing-reference", link_public_name)

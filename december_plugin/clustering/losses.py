@@ -42,6 +42,16 @@ def target_distribution(q: Tensor) -> Tensor:
     Tensor
         ``p`` (N, K), each row summing to 1; 0 for a cluster that no neuron belongs to. Differentiable in ``q``.
 
+    See Also
+    --------
+    kl_divergence : Between this target and the responsibilities.
+    DECEMber : The loss that pulls to it.
+
+    References
+    ----------
+    Xie J, Girshick R, Farhadi A (2016). Unsupervised deep embedding for clustering analysis. *ICML*.
+    https://arxiv.org/abs/1511.06335
+
     Examples
     --------
     >>> import torch
@@ -69,6 +79,11 @@ def kl_divergence(p: Tensor, log_q: Tensor) -> Tensor:
     Tensor
         A sum and not a mean, nats, scalar. Entries with ``p_ik = 0`` add nothing, and have no gradient, also where
         ``log_q`` is ``-inf``. Differentiable in both.
+
+    See Also
+    --------
+    target_distribution : The first argument in the clustering losses.
+    DECEMber : The loss that uses it.
 
     Examples
     --------
@@ -255,9 +270,23 @@ class DECEMber(nn.Module):
     SettingsError
         If a setting has a value that is not allowed.
 
+    See Also
+    --------
+    StudentTMixture : The mixture, fitted to readout vectors that do not change.
+    VanillaDEC : The loss without scales, whose centres the optimizer moves.
+    december_plugin.training.december_trainer : Trains a model with this loss.
+
+    References
+    ----------
+    Nellen NS, Turishcheva P, Vystrčilová M, Sridhar S, Gollisch T, Tolias AS, Ecker AS (2025). Learning to cluster
+    neuronal function. *NeurIPS*. https://doi.org/10.48550/arXiv.2506.03293
+
+    Xie J, Girshick R, Farhadi A (2016). Unsupervised deep embedding for clustering analysis. *ICML*.
+    https://arxiv.org/abs/1511.06335
+
     Examples
     --------
-    In a training loop of your own, on the readout vectors::
+    In your own training loop, on the readout vectors::
 
         w = stack_readout_vectors(model)  # december_plugin.embeddings.readout_vectors
         december.initialize(w, seed=seed)  # once, after the pretraining
@@ -265,6 +294,19 @@ class DECEMber(nn.Module):
         loss.backward()
         december.m_step(w)
         optimizer.step()
+
+    A step without a model: the gradient pulls the readout vectors to their clusters, and EM moves the clusters.
+
+    >>> import torch
+    >>> from december_plugin.clustering import DECEMber
+    >>> _ = torch.manual_seed(0)
+    >>> readouts = torch.nn.Parameter(torch.cat([torch.randn(50, 3), torch.randn(50, 3) + 8]))
+    >>> december = DECEMber(2, 3)
+    >>> december.initialize(readouts.detach(), seed=0)
+    >>> december.loss(readouts).backward()
+    >>> december.m_step(readouts)
+    >>> december.mixture.predict(readouts.detach()).bincount().tolist()
+    [50, 50]
 
     In functional space the vectors are embedded before, and nothing else changes: the gradient flows to the readout
     vectors through the root of the feature covariance, a constant (:mod:`december_plugin.embeddings.space`)::
@@ -277,8 +319,9 @@ class DECEMber(nn.Module):
         december.m_step(v)
         optimizer.step()
 
-    Where the covariance is taken again, ``december.carry_over(before, now)`` with the neurons' old and new embeddings
-    keeps them in their clusters. :class:`VanillaDEC`, whose centres the optimizer moves, is used alike otherwise.
+    When the covariance is estimated again, ``december.carry_over(before, now)`` with the neurons' old and new
+    embeddings keeps them in their clusters. :class:`VanillaDEC`, whose centres the optimizer moves, is otherwise used
+    in the same way.
     """
 
     def __init__(
@@ -439,9 +482,15 @@ class VanillaDEC(nn.Module):
     SettingsError
         If a setting has a value that is not allowed.
 
+    See Also
+    --------
+    DECEMber : The loss that learns scales and moves its centres by EM.
+    target_distribution : The target that it pulls to.
+
     References
     ----------
-    Xie, Girshick and Farhadi, "Unsupervised deep embedding for clustering analysis", ICML 2016.
+    Xie J, Girshick R, Farhadi A (2016). Unsupervised deep embedding for clustering analysis. *ICML*.
+    https://arxiv.org/abs/1511.06335
 
     Examples
     --------

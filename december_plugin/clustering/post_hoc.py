@@ -92,6 +92,13 @@ def cluster_readouts(
     EmbeddingError
         If the vectors are not finite, do not form a matrix, or fewer than K of them differ ("kmeans", "t_mixture").
 
+    See Also
+    --------
+    StudentTMixture : The mixture with its parameters and log likelihoods.
+    december_plugin.embeddings.readout_embeddings : Readout vectors of a trained model.
+    december_plugin.evaluation.compare_partitions : How well two clusterings agree.
+    december_plugin.answer.study_readouts : Clusters several models and tests whether they agree better than surrogates.
+
     Examples
     --------
     >>> import numpy as np

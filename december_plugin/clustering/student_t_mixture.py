@@ -109,10 +109,19 @@ class StudentTMixture(nn.Module):
     SettingsError
         If a setting has a value that is not allowed.
 
+    See Also
+    --------
+    cluster_readouts : This mixture and other methods in one call, on arrays.
+    DECEMber : The same mixture, fitted while a model trains.
+    december_plugin.sklearn.StudentTMixture : The same mixture as a scikit-learn estimator.
+
     References
     ----------
-    *Learning to cluster neuronal function*, section 3 and algorithm 1; Peel and McLachlan, "Robust mixture modelling
-    using the t distribution", Statistics and Computing 10 (2000).
+    Nellen NS, Turishcheva P, Vystrčilová M, Sridhar S, Gollisch T, Tolias AS, Ecker AS (2025). Learning to cluster
+    neuronal function. *NeurIPS*. https://doi.org/10.48550/arXiv.2506.03293
+
+    Peel D, McLachlan GJ (2000). Robust mixture modelling using the t distribution. *Statistics and Computing* 10,
+    339-348. https://doi.org/10.1023/A:1008981510081
 
     Examples
     --------

@@ -102,6 +102,11 @@ def feature_covariance(
         If the class of a readout is unknown, a session has no loader or fewer than two stimuli, or features are not
         finite.
 
+    See Also
+    --------
+    functional_embeddings : Readout vectors times the root of this covariance.
+    december_plugin.rotation.cyclic_mean : The covariance averaged over orientations.
+
     Examples
     --------
     >>> import torch
@@ -181,6 +186,12 @@ def functional_embeddings(
         If a setting is not allowed.
     EmbeddingError
         As of :func:`feature_covariance`.
+
+    See Also
+    --------
+    readout_embeddings : The readout vectors, without the covariance.
+    feature_covariance : The covariance by which they are weighted.
+    fingerprints : Predicted responses, which compare models of any architecture.
 
     Examples
     --------

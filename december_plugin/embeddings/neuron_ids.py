@@ -40,6 +40,11 @@ class NeuronIds(ArrayRepr):
     SettingsError
         If the shapes differ or a neuron occurs twice.
 
+    See Also
+    --------
+    readout_embeddings : Readout vectors with these identities.
+    december_plugin.evaluation.compare_partitions : Matches neurons by them.
+
     Examples
     --------
     >>> import numpy as np

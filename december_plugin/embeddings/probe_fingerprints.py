@@ -89,6 +89,12 @@ def fingerprints(
         If a core cannot take the probes, models answer them with different numbers of frames, or features are not
         known at other positions than the neurons'.
 
+    See Also
+    --------
+    noise_probes : Stimuli of noise to show the models.
+    image_probes : Stimuli from recorded images.
+    functional_embeddings : Embeddings of one model's neurons.
+
     Examples
     --------
     >>> from december_plugin.embeddings import fingerprints, noise_probes

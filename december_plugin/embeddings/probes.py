@@ -64,6 +64,11 @@ def noise_probes(
     UserWarning
         If there are channels of behaviour: embeddings then say nothing about how neurons depend on it.
 
+    See Also
+    --------
+    image_probes : Probes from images that a model was trained on.
+    fingerprints : What models predict for the probes.
+
     Examples
     --------
     >>> from december_plugin.embeddings import noise_probes
@@ -124,6 +129,11 @@ def image_probes(
     -----
     UserWarning
         As of :func:`noise_probes`.
+
+    See Also
+    --------
+    noise_probes : Probes that need no images.
+    fingerprints : What models predict for the probes.
 
     Examples
     --------

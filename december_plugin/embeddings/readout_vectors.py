@@ -170,6 +170,11 @@ def readout_embeddings(
     EmbeddingError
         If there are no readout vectors, their shape is not clear, or the unit ids do not belong to them.
 
+    See Also
+    --------
+    functional_embeddings : Vectors whose distances are differences of predicted drives.
+    december_plugin.clustering.cluster_readouts : Clusters them.
+
     Examples
     --------
     >>> from december_plugin.embeddings import readout_embeddings

@@ -182,6 +182,18 @@ def compare_partitions(
     --------
     agreement_across_seeds : The same for all pairs of seeds.
     agreement_with_types : Clusters against known types, some of which may be unknown.
+    match_clusters : Gives both partitions the same numbers.
+
+    References
+    ----------
+    Hubert L, Arabie P (1985). Comparing partitions. *Journal of Classification* 2, 193-218.
+    https://doi.org/10.1007/BF01908075
+
+    Fowlkes EB, Mallows CL (1983). A method for comparing two hierarchical clusterings. *Journal of the American
+    Statistical Association* 78, 553-569. https://doi.org/10.1080/01621459.1983.10478008
+
+    Rosenberg A, Hirschberg J (2007). V-measure: a conditional entropy-based external cluster evaluation measure.
+    *EMNLP-CoNLL*, 410-420. https://aclanthology.org/D07-1043/
 
     Examples
     --------
@@ -234,9 +246,12 @@ def agreement_across_seeds(
     See Also
     --------
     compare_partitions : The agreement of one pair.
+    null_agreement : The agreement to expect without clusters.
+    december_plugin.results.agreement_table : The agreement of the models in the database.
 
     Examples
     --------
+    >>> from december_plugin.evaluation import agreement_across_seeds
     >>> found = agreement_across_seeds({1: [0, 0, 1, 1], 2: [1, 1, 0, 0], 3: [0, 0, 1, 2]})
     >>> found.n_pairs, round(found.mean.adjusted_rand_index, 2)
     (3, 0.71)
@@ -297,10 +312,11 @@ def agreement_with_types(
     See Also
     --------
     compare_partitions : Two partitions of the same neurons.
-    december_plugin.evaluation.confusion.confusion_matrix : The counts by cluster and type.
+    confusion_matrix : The counts by cluster and type.
 
     Examples
     --------
+    >>> from december_plugin.evaluation import agreement_with_types
     >>> found = agreement_with_types([0, 0, 1, 1, 1], ["ON", "ON", "OFF", "OFF", None])
     >>> found.agreement.adjusted_rand_index, found.n_labelled, found.n_neurons
     (1.0, 4, 5)

@@ -59,6 +59,17 @@ def cluster_means(vectors: npt.ArrayLike, labels: npt.ArrayLike) -> Floats:
     ndarray
         (K, D) float64, K one more than the largest label; zeros, which respond to nothing, for a cluster without
         neurons.
+
+    See Also
+    --------
+    covariance_confusion : How differently the means respond.
+    december_plugin.plots.cluster_centres_figure : Draws them.
+
+    Examples
+    --------
+    >>> from december_plugin.evaluation import cluster_means
+    >>> cluster_means([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0]], [0, 0, 1]).tolist()
+    [[2.0, 0.0], [0.0, 2.0]]
     """
     w, clusters = np.asarray(vectors, dtype=np.float64), np.asarray(labels)
     if w.ndim != 2 or clusters.shape != (len(w),):
@@ -98,6 +109,28 @@ def covariance_confusion(means: npt.ArrayLike, covariance: npt.ArrayLike, *, n_o
     EmbeddingError, MisfitError
         If means or covariance are not finite, are of different numbers of features, or these are not a multiple of the
         orientations.
+
+    See Also
+    --------
+    cluster_means : The means.
+    cluster_blocks : Merges clusters that respond alike.
+    december_plugin.embeddings.feature_covariance : The covariance.
+    december_plugin.plots.cluster_confusion_figure : Draws the confusion.
+
+    References
+    ----------
+    Ustyuzhaninov I, Cadena SA, Froudarakis E, Fahey PG, Walker EY, Cobos E, Reimer J, Sinz FH, Tolias AS, Bethge M,
+    Ecker AS (2020). Rotation-invariant clustering of neuronal responses in primary visual cortex. *ICLR*.
+    https://iclr.cc/virtual/2020/poster/1570
+
+    Examples
+    --------
+    Features that are correlated over stimuli make clusters respond alike whose means have nothing in common:
+
+    >>> from december_plugin.evaluation import covariance_confusion
+    >>> means = [[1.0, 0.0], [0.0, 2.0]]
+    >>> covariance_confusion(means, [[1.0, 0.9], [0.9, 1.0]]).round(2).tolist()
+    [[1.0, 0.9], [0.9, 1.0]]
     """
     turned = _all_turns(means, n_orientations)
     sigma = checked_covariance(covariance, n_features=turned.shape[2])
@@ -492,6 +525,24 @@ def cluster_blocks(confusion: npt.ArrayLike, *, threshold: float = THRESHOLD) ->
         If the threshold is not a correlation.
     MisfitError
         If the matrix is not one of correlations.
+
+    See Also
+    --------
+    covariance_confusion : The correlations of clusters.
+    december_plugin.results.cluster_confusion : Blocks of clusters in the database.
+
+    References
+    ----------
+    Ustyuzhaninov I, Cadena SA, Froudarakis E, Fahey PG, Walker EY, Cobos E, Reimer J, Sinz FH, Tolias AS, Bethge M,
+    Ecker AS (2020). Rotation-invariant clustering of neuronal responses in primary visual cortex. *ICLR*.
+    https://iclr.cc/virtual/2020/poster/1570
+
+    Examples
+    --------
+    >>> from december_plugin.evaluation import cluster_blocks
+    >>> blocks = cluster_blocks([[1.0, 0.8, 0.1], [0.8, 1.0, 0.2], [0.1, 0.2, 1.0]])
+    >>> blocks.labels.tolist(), blocks.n_blocks
+    ([1, 1, 0], 2)
     """
     from scipy.cluster.hierarchy import average, leaves_list
     from scipy.spatial.distance import squareform

@@ -132,6 +132,11 @@ def confusion_matrix(
     SettingsError
         If the lengths differ, only one of the two has identities, no type is known, or no typed neuron has a cluster.
 
+    See Also
+    --------
+    agreement_with_types : One number for the same comparison.
+    december_plugin.plots.confusion_figure : Draws it.
+
     Examples
     --------
     >>> from december_plugin.evaluation import confusion_matrix

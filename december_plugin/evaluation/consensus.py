@@ -89,6 +89,12 @@ def consensus_partition(labels: Sequence[npt.ArrayLike]) -> Consensus:
         If there are fewer than two seeds, they have different numbers of neurons, or labels are not integers of at
         least -1.
 
+    See Also
+    --------
+    match_clusters : Gives a partition the numbers of another one.
+    agreement_across_seeds : How well the seeds agree.
+    december_plugin.results.consensus_table : The consensus of models in the database.
+
     Examples
     --------
     >>> from december_plugin.evaluation import consensus_partition

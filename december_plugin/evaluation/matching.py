@@ -63,6 +63,16 @@ def match_clusters(reference: npt.ArrayLike, labels: npt.ArrayLike) -> IntArray:
     SettingsError
         If the two do not have the same shape (N,).
 
+    See Also
+    --------
+    compare_partitions : Agreement that does not depend on the numbers.
+    consensus_partition : The partition on which several seeds agree.
+
+    References
+    ----------
+    Kuhn HW (1955). The Hungarian method for the assignment problem. *Naval Research Logistics Quarterly* 2, 83-97.
+    https://doi.org/10.1002/nav.3800020109
+
     Examples
     --------
     >>> from december_plugin import match_clusters

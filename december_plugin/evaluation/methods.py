@@ -51,6 +51,16 @@ class Method:
         How vectors are turned to a common orientation before; None: they are not.
     finds_count
         Whether it finds the number of clusters itself, which may be another one in every model.
+
+    See Also
+    --------
+    december_plugin.plots.method_style : How figures draw a method.
+
+    Examples
+    --------
+    >>> from december_plugin.evaluation import Method
+    >>> Method("kmeans").name, Method("kmeans", role="control").name
+    ('k-means', 'k-means, end of pretraining')
     """
 
     kind: str

@@ -185,6 +185,27 @@ def held_out_log_likelihood(
         For a method without a likelihood, values that are not allowed, or more clusters than neurons to fit.
     EmbeddingError
         If the vectors are not finite, or fewer than K of a split's differ.
+
+    See Also
+    --------
+    smallest_within_error : Chooses K where the likelihood reaches its plateau.
+    bayesian_information_criterion : A criterion that needs no held-out neurons.
+
+    References
+    ----------
+    Ustyuzhaninov I, Cadena SA, Froudarakis E, Fahey PG, Walker EY, Cobos E, Reimer J, Sinz FH, Tolias AS, Bethge M,
+    Ecker AS (2020). Rotation-invariant clustering of neuronal responses in primary visual cortex. *ICLR*.
+    https://iclr.cc/virtual/2020/poster/1570
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.evaluation import held_out_log_likelihood
+    >>> rng = np.random.default_rng(0)
+    >>> readouts = np.concatenate([rng.normal(size=(60, 3)), rng.normal(size=(60, 3)) + 6])
+    >>> one, two = (held_out_log_likelihood(readouts, method="t_mixture", n_clusters=k, n_splits=3) for k in (1, 2))
+    >>> two.mean > one.mean + 1
+    True
     """
     import torch
 
@@ -280,6 +301,30 @@ def bayesian_information_criterion(
         "uniform" or "learned".
     covariance
         "diagonal" or "spherical".
+
+    See Also
+    --------
+    held_out_log_likelihood : A criterion that does not count parameters.
+    december_plugin.clustering.StudentTMixture : The mixture, with its log likelihood.
+
+    References
+    ----------
+    Schwarz G (1978). Estimating the dimension of a model. *Annals of Statistics* 6, 461-464.
+    https://doi.org/10.1214/aos/1176344136
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.clustering import cluster_readouts
+    >>> from december_plugin.evaluation import bayesian_information_criterion
+    >>> rng = np.random.default_rng(0)
+    >>> readouts = np.concatenate([rng.normal(size=(60, 3)), rng.normal(size=(60, 3)) + 6])
+    >>> def criterion(n_clusters):
+    ...     found = cluster_readouts(readouts, method="t_mixture", n_clusters=n_clusters)
+    ...     sizes = {"n_neurons": 120, "n_features": 3, "n_clusters": n_clusters, "weights": "uniform"}
+    ...     return bayesian_information_criterion(found.log_likelihood, **sizes)
+    >>> min((1, 2, 3), key=criterion)
+    2
     """
     fitted = n_parameters(n_features, n_clusters, weights, covariance)
     return -2 * n_neurons * log_likelihood + fitted * math.log(n_neurons)
@@ -478,6 +523,22 @@ def smallest_within_error(tried: Sequence[int], values: Sequence[float], errors:
         known.
     errors
         Its uncertainty, one standard error. That at the best K counts; NaN counts as 0.
+
+    See Also
+    --------
+    held_out_log_likelihood : The criterion whose plateau it finds.
+
+    References
+    ----------
+    Ustyuzhaninov I, Cadena SA, Froudarakis E, Fahey PG, Walker EY, Cobos E, Reimer J, Sinz FH, Tolias AS, Bethge M,
+    Ecker AS (2020). Rotation-invariant clustering of neuronal responses in primary visual cortex. *ICLR*.
+    https://iclr.cc/virtual/2020/poster/1570
+
+    Examples
+    --------
+    >>> from december_plugin.evaluation import smallest_within_error
+    >>> smallest_within_error([5, 10, 15, 20], values=[-9.0, -7.2, -7.1, -7.0], errors=[0.3, 0.3, 0.3, 0.3])
+    10
     """
     known = [(v, -int(k), e) for k, v, e in zip(tried, values, errors, strict=True) if math.isfinite(v)]
     if not known:

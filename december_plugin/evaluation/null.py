@@ -285,6 +285,39 @@ def null_agreement(
         If there are fewer than two seeds, or a setting is not allowed.
     EmbeddingError
         As :class:`SurrogateReadouts`.
+
+    See Also
+    --------
+    agreement_across_seeds : The agreement to compare with.
+    december_plugin.answer.study_readouts : Clusters models and draws the null in one call.
+    december_plugin.results.null_table : The null of models in the database.
+    december_plugin.plots.null_figure : Draws it.
+
+    References
+    ----------
+    Schreiber T, Schmitz A (1996). Improved surrogate data for nonlinearity tests. *Physical Review Letters* 77,
+    635-638. https://doi.org/10.1103/PhysRevLett.77.635
+
+    Phipson B, Smyth GK (2010). Permutation p-values should never be zero: calculating exact p-values when permutations
+    are randomly drawn. *Statistical Applications in Genetics and Molecular Biology* 9, 39.
+    https://doi.org/10.2202/1544-6115.1585.
+
+    Examples
+    --------
+    Two noisy copies of neurons in two groups agree better than their surrogates, which have no groups:
+
+    >>> import numpy as np
+    >>> from december_plugin import cluster_readouts, compare_partitions
+    >>> from december_plugin.evaluation import null_agreement
+    >>> rng = np.random.default_rng(0)
+    >>> neurons = np.concatenate([rng.normal(size=(50, 3)), rng.normal(size=(50, 3)) + 6])
+    >>> seeds = [neurons + rng.normal(size=neurons.shape) for _ in range(2)]
+    >>> def cluster(vectors, at):
+    ...     return cluster_readouts(vectors, method="kmeans", n_clusters=2).labels
+    >>> found = compare_partitions(cluster(seeds[0], 0), cluster(seeds[1], 1)).adjusted_rand_index
+    >>> null = null_agreement(seeds, cluster, n_draws=9)
+    >>> null.agreements.shape, bool(found > null.agreements.max())
+    ((9, 1), True)
     """
     if len(readouts) < 2:
         raise SettingsError(f"agreement between seeds needs at least two seeds; there is {len(readouts)}.")

@@ -86,6 +86,30 @@ def compare_embeddings(
         If there is no common neuron, the numbers of neurons differ without identities, or a setting is not allowed.
     EmbeddingError
         If an embedding is not a matrix of finite numbers.
+
+    See Also
+    --------
+    compare_partitions : The agreement of clusters.
+    december_plugin.embeddings.functional_embeddings : Embeddings that models of one architecture share.
+    december_plugin.embeddings.fingerprints : Embeddings that models of any architecture share.
+    december_plugin.results.configuration_table : The similarity of models in the database.
+
+    References
+    ----------
+    Kornblith S, Norouzi M, Lee H, Hinton G (2019). Similarity of neural network representations revisited. *ICML*.
+    https://arxiv.org/abs/1905.00414
+
+    Examples
+    --------
+    A rotation changes neither distances nor angles:
+
+    >>> import numpy as np
+    >>> from december_plugin.evaluation import compare_embeddings
+    >>> vectors = np.random.default_rng(0).normal(size=(50, 3))
+    >>> turned = vectors @ np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> found = compare_embeddings(vectors, turned)
+    >>> round(found.distance_correlation, 6), round(found.linear_cka, 6), found.n_neurons
+    (1.0, 1.0, 50)
     """
     check_integer("n_pairs", n_pairs, minimum=1)
     check_seed("seed", seed)

@@ -107,6 +107,32 @@ def cluster_stability(
     ------
     SettingsError
         If a setting is not allowed, there is no label for every vector, or no neuron has a cluster.
+
+    See Also
+    --------
+    consensus_partition : How stable neurons are across seeds.
+    null_agreement : The agreement to expect without clusters.
+    december_plugin.results.stability_table : The stability of clusters in the database.
+
+    References
+    ----------
+    Hennig C (2007). Cluster-wise assessment of cluster stability. *Computational Statistics & Data Analysis* 52,
+    258-271. https://doi.org/10.1016/j.csda.2006.11.025
+
+    Examples
+    --------
+    Two groups are found again in parts of the neurons; an arbitrary cut through one of them would not be.
+
+    >>> import numpy as np
+    >>> from december_plugin.clustering import cluster_readouts
+    >>> from december_plugin.evaluation import cluster_stability
+    >>> rng = np.random.default_rng(0)
+    >>> readouts = np.concatenate([rng.normal(size=(60, 3)), rng.normal(size=(60, 3)) + 6])
+    >>> def cluster(vectors):
+    ...     return cluster_readouts(vectors, method="kmeans", n_clusters=2).labels
+    >>> found = cluster_stability(readouts, cluster(readouts), cluster, n_draws=5)
+    >>> found.similarities.mean(axis=0).round(2).tolist()  # Jaccard similarity of each cluster
+    [1.0, 1.0]
     """
     points, clusters = np.asarray(vectors, dtype=np.float64), np.asarray(labels)
     if points.ndim != 2 or clusters.shape != (len(points),):

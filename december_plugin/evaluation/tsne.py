@@ -63,6 +63,12 @@ class TsneSettings:
         Factor of the attraction in the first stage.
     early_learning_rate, learning_rate
         Of the first and the second stage.
+
+    Examples
+    --------
+    >>> from december_plugin.plots import tsne_settings
+    >>> tsne_settings(1000)
+    TsneSettings(perplexity=30.0, early_exaggeration=100.0, early_learning_rate=1.0, learning_rate=200.0)
     """
 
     perplexity: float
@@ -99,6 +105,27 @@ def tsne_settings(n_neurons: int) -> TsneSettings:
     TsneSettings
         Perplexity ``max(N/100, min(30, N/15))`` (at least 2), early exaggeration N/10, learning rates 1 and
         ``max(N/10, 200)`` (at most 2 N below 100 neurons).
+
+    See Also
+    --------
+    tsne_coordinates : Uses these settings.
+
+    References
+    ----------
+    Linderman GC, Steinerberger S (2019). Clustering with t-SNE, provably. *SIAM Journal on Mathematics of Data Science*
+    1, 313-332. https://doi.org/10.1137/18M1216134
+
+    Belkina AC, Ciccolella CO, Anno R, Halpert R, Spidlen J, Snyder-Cappione JE (2019). Automated optimized parameters
+    for T-distributed stochastic neighbor embedding improve visualization and analysis of large datasets. *Nature
+    Communications* 10, 5415. https://doi.org/10.1038/s41467-019-13055-y
+
+    Examples
+    --------
+    The perplexity grows with the number of neurons:
+
+    >>> from december_plugin.plots import tsne_settings
+    >>> [tsne_settings(n_neurons).perplexity for n_neurons in (150, 1000, 10_000)]
+    [10.0, 30.0, 100.0]
     """
     return TsneSettings(
         perplexity=max(n_neurons / 100, min(DEFAULT_PERPLEXITY, n_neurons / 15), 2.0),
@@ -128,6 +155,21 @@ def tsne_coordinates(vectors: npt.ArrayLike, *, seed: int) -> np.ndarray:
     ------
     SettingsError
         If the vectors are not a matrix of finite numbers, are all the same, or are fewer than 10.
+
+    See Also
+    --------
+    tsne_settings : The settings for a number of neurons.
+    december_plugin.plots.embedding_figure : Draws the coordinates.
+    december_plugin.plots.tsne_frame : Coordinates of models in the database.
+
+    References
+    ----------
+    Linderman GC, Steinerberger S (2019). Clustering with t-SNE, provably. *SIAM Journal on Mathematics of Data Science*
+    1, 313-332. https://doi.org/10.1137/18M1216134
+
+    Belkina AC, Ciccolella CO, Anno R, Halpert R, Spidlen J, Snyder-Cappione JE (2019). Automated optimized parameters
+    for T-distributed stochastic neighbor embedding improve visualization and analysis of large datasets. *Nature
+    Communications* 10, 5415. https://doi.org/10.1038/s41467-019-13055-y
 
     Examples
     --------

@@ -37,6 +37,10 @@ class AscentSettings:
     seed
         Of the noise.
 
+    See Also
+    --------
+    maximally_exciting_images : Finds images with these settings.
+
     Examples
     --------
     >>> from december_plugin.insilico import AscentSettings

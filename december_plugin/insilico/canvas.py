@@ -41,6 +41,10 @@ class Canvas:
     SettingsError
         If a value is not allowed.
 
+    See Also
+    --------
+    maximally_exciting_images : Finds images on a canvas.
+
     Examples
     --------
     >>> from december_plugin.insilico import Canvas

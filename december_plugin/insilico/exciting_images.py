@@ -188,6 +188,18 @@ def maximally_exciting_images(
     StimulusError
         If a model has no such neuron, cannot take such images, responds with NaN or infinity, or a neuron is dead.
 
+    See Also
+    --------
+    mei_confusion : How clusters respond to each other's images.
+    match_filters : Compares the images with known filters.
+    december_plugin.plots.exciting_images_figure : Draws them.
+
+    References
+    ----------
+    Walker EY, Sinz FH, Cobos E, Muhammad T, Froudarakis E, Fahey PG, Ecker AS, Reimer J, Pitkow X, Tolias AS (2019).
+    Inception loops discover what excites neurons most using deep predictive models. *Nature Neuroscience* 22,
+    2060-2065. https://doi.org/10.1038/s41593-019-0517-x
+
     Examples
     --------
     >>> from december_plugin.insilico import AscentSettings, maximally_exciting_images

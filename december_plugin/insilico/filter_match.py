@@ -74,6 +74,10 @@ def match_filters(
     StimulusError
         If an image or a filter is constant or not finite.
 
+    See Also
+    --------
+    maximally_exciting_images : The images to compare with planted filters.
+
     Examples
     --------
     >>> import numpy as np

@@ -108,6 +108,35 @@ def mei_confusion(
         If a setting is not allowed.
     StimulusError
         If no neuron is predicted well enough, one is dead, or an image is too large to be turned.
+
+    See Also
+    --------
+    maximally_exciting_images : The images that are shown.
+    december_plugin.evaluation.covariance_confusion : The confusion of clusters without images.
+    december_plugin.plots.mei_confusion_figure : Draws it.
+
+    References
+    ----------
+    Ustyuzhaninov I, Cadena SA, Froudarakis E, Fahey PG, Walker EY, Cobos E, Reimer J, Sinz FH, Tolias AS, Bethge M,
+    Ecker AS (2020). Rotation-invariant clustering of neuronal responses in primary visual cortex. *ICLR*.
+    https://iclr.cc/virtual/2020/poster/1570
+
+    Examples
+    --------
+    >>> import torch
+    >>> from december_plugin.insilico import AscentSettings, maximally_exciting_images, mei_confusion
+    >>> from december_plugin.models import stacked_core_gaussian_readout
+    >>> shape = {"input_dimensions": [1, 1, 16, 16], "output_dimension": 5, "mean_responses": None}
+    >>> model = stacked_core_gaussian_readout(
+    ...     None, seed=0, data_info={"1-1-1": shape}, hidden_channels=4, layers=1, grid_mean_predictor=None
+    ... )
+    >>> _ = torch.manual_seed(0)
+    >>> _ = model.readout["1-1-1"].features.data.normal_()  # as a training would; at first all neurons are alike
+    >>> settings = AscentSettings(max_steps=5, n_starts=1)
+    >>> exciting = maximally_exciting_images(model, {"1-1-1": [0, 3]}, (1, 16, 16), settings=settings)
+    >>> found = mei_confusion(model, exciting, n_angles=4)
+    >>> found.values.round(1).tolist()  # of the response to a neuron's own image
+    [[1.0, 0.2], [0.5, 1.0]]
     """
     canvas = exciting.canvas
     check_integer("n_angles", n_angles, minimum=1)

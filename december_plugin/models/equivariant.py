@@ -52,7 +52,7 @@ def equivariant_core_gaussian_readout(
     """Build a rotation-equivariant core with a Gaussian readout, to compare neurons of any preferred orientation.
 
     The core of Ecker et al. 2018 has each feature at ``orientations`` orientations; the defaults (3 layers, 16 features
-    at 8 orientations, kernels of 13, 5 and 5 pixels) are those of Ustyuzhaninov et al. 2019. Readout vectors have
+    at 8 orientations, kernels of 13, 5 and 5 pixels) are those of Ustyuzhaninov et al. 2020. Readout vectors have
     ``orientations * features`` entries, orientation-major: entry ``o * features + f`` belongs to feature f at
     orientation o, ``o * 360 / orientations`` degrees counterclockwise. Turning the image by 90 degrees counterclockwise
     turns the maps and moves the orientations by ``orientations / 4``.

@@ -221,7 +221,7 @@ class StackedCoreSettings(ModelSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class EquivariantCoreSettings(ModelSettings):
-    """Settings of the rotation-equivariant core; the defaults are those of Ustyuzhaninov et al. 2019.
+    """Settings of the rotation-equivariant core; the defaults are those of Ustyuzhaninov et al. 2020.
 
     Attributes
     ----------

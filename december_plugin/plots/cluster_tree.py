@@ -45,7 +45,6 @@ def cluster_tree_figure(nodes: pd.DataFrame, edges: pd.DataFrame, *, title: str 
     See Also
     --------
     december_plugin.plots.cluster_count_figure : Draws what criteria say about the number of clusters.
-    december_plugin.evaluation.cluster_tree.cluster_tree : Makes nodes and edges of clusterings.
     december_plugin.results.cluster_tree_of : Makes them of a lab's clusterings.
 
     Examples

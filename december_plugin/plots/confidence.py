@@ -189,7 +189,6 @@ def calibration_figure(table: pd.DataFrame) -> Figure:
     See Also
     --------
     consensus_figure : Draws confidence and stability without knowing the truth.
-    december_plugin.evaluation.calibration.calibration : Computes the bins.
 
     Examples
     --------

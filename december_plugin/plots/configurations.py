@@ -51,7 +51,7 @@ def configurations_figure(pairs: pd.DataFrame, *, title: str = "") -> Figure:
     --------
     december_plugin.plots.agreement_figure : Draws the agreement between seeds of one configuration.
     december_plugin.results.configuration_table : Returns the pairs of a lab.
-    december_plugin.evaluation.similarity.compare_embeddings : Computes how alike two models place the same neurons.
+    december_plugin.evaluation.compare_embeddings : Computes how alike two models place the same neurons.
 
     Examples
     --------

@@ -202,7 +202,7 @@ def method_style(method: Method | str) -> MethodStyle:
     See Also
     --------
     method_styles : Returns the styles of all methods of a figure, each different.
-    december_plugin.evaluation.methods.Method : Describes a method.
+    december_plugin.evaluation.Method : Describes a method.
 
     Examples
     --------

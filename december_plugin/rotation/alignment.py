@@ -141,11 +141,20 @@ class RotationAlignment(TransformerMixin, BaseEstimator):
 
     See Also
     --------
-    december_plugin.rotation.amplitudes.fourier_amplitudes : needs no alignment; the baseline to compare with.
+    fourier_amplitudes : Needs no alignment; the baseline to compare with.
+    shifted : Turns readout vectors by given angles.
+    permuted_readouts : Controls without types, to align and cluster in the same way.
+    december_plugin.clustering.cluster_readouts : Clusters the aligned vectors.
 
     References
     ----------
-    Ustyuzhaninov et al., "Rotation-invariant clustering of neuronal responses in primary visual cortex", ICLR (2020).
+    Ustyuzhaninov I, Cadena SA, Froudarakis E, Fahey PG, Walker EY, Cobos E, Reimer J, Sinz FH, Tolias AS, Bethge M,
+    Ecker AS (2020). Rotation-invariant clustering of neuronal responses in primary visual cortex. *ICLR*.
+    https://iclr.cc/virtual/2020/poster/1570
+
+    Gower JC (1975). Generalized Procrustes analysis. *Psychometrika* 40, 33-51. https://doi.org/10.1007/BF02291478
+
+    Frey BJ, Jojic N (2002). Fast, large-scale transformation-invariant clustering. *NIPS*.
 
     Examples
     --------

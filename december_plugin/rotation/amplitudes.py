@@ -33,6 +33,10 @@ def fourier_amplitudes(readouts: npt.ArrayLike, n_orientations: int) -> npt.NDAr
     EmbeddingError, MisfitError
         If the vectors are not finite, or their entries not a multiple of O.
 
+    See Also
+    --------
+    RotationAlignment : Keeps how features are oriented relative to each other.
+
     Examples
     --------
     >>> import numpy as np

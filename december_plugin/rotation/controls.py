@@ -43,6 +43,25 @@ def permuted_readouts(
     ------
     SettingsError, EmbeddingError
         For an unknown control, or vectors that are not finite or whose entries are not a multiple of O.
+
+    See Also
+    --------
+    RotationAlignment : Aligns the controls as it aligns the neurons.
+    simulated_readouts : Readout vectors with planted types.
+
+    References
+    ----------
+    Ustyuzhaninov I, Cadena SA, Froudarakis E, Fahey PG, Walker EY, Cobos E, Reimer J, Sinz FH, Tolias AS, Bethge M,
+    Ecker AS (2020). Rotation-invariant clustering of neuronal responses in primary visual cortex. *ICLR*.
+    https://iclr.cc/virtual/2020/poster/1570
+
+    Examples
+    --------
+    The three features of a neuron change places, in the same way at both orientations:
+
+    >>> from december_plugin.rotation import permuted_readouts
+    >>> permuted_readouts([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]], 2, control="features").tolist()
+    [[3.0, 1.0, 2.0, 6.0, 4.0, 5.0]]
     """
     check_choice("control", control, CONTROLS)
     vectors = checked_readouts(readouts, n_orientations)

@@ -88,6 +88,11 @@ def shifted(readouts: npt.ArrayLike, angles: npt.ArrayLike, n_orientations: int)
     EmbeddingError, MisfitError
         As of :func:`checked_readouts`, or if there is not one finite angle for each neuron.
 
+    See Also
+    --------
+    RotationAlignment : Finds the angles.
+    fourier_amplitudes : Features that no shift changes.
+
     Examples
     --------
     >>> import numpy as np
@@ -191,6 +196,11 @@ def cyclic_mean(covariance: npt.ArrayLike, n_orientations: int) -> Floats:
     ------
     EmbeddingError, MisfitError
         If it is no covariance, or the number of features not a multiple of O.
+
+    See Also
+    --------
+    RotationAlignment : Aligns in the metric of such a covariance.
+    december_plugin.embeddings.feature_covariance : The covariance of a model's features.
 
     Examples
     --------

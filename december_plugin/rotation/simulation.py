@@ -99,6 +99,30 @@ def simulated_readouts(
         Of the tuning curves in radians, at least 0.1.
     seed
         0 to 2**32 - 1. The same seed gives the same types and angles at every noise.
+
+    See Also
+    --------
+    RotationAlignment : Finds the planted angles.
+    permuted_readouts : Readout vectors without types.
+
+    References
+    ----------
+    Ustyuzhaninov I, Cadena SA, Froudarakis E, Fahey PG, Walker EY, Cobos E, Reimer J, Sinz FH, Tolias AS, Bethge M,
+    Ecker AS (2020). Rotation-invariant clustering of neuronal responses in primary visual cortex. *ICLR*.
+    https://iclr.cc/virtual/2020/poster/1570
+
+    Examples
+    --------
+    >>> from december_plugin.evaluation import compare_partitions
+    >>> from december_plugin.clustering import cluster_readouts
+    >>> from december_plugin.rotation import shifted, simulated_readouts
+    >>> simulated = simulated_readouts(200, n_types=4, n_features=4)
+    >>> simulated.readouts.shape  # 8 orientations of 4 features
+    (200, 32)
+    >>> turned_back = shifted(simulated.readouts, -simulated.angles, 8)
+    >>> clusters = cluster_readouts(turned_back, method="kmeans", n_clusters=4).labels
+    >>> compare_partitions(simulated.types, clusters).adjusted_rand_index
+    1.0
     """
     check_choice("features", features, ("sparse", "dense"))
     check_count("n_types", n_types)

@@ -61,6 +61,11 @@ def write_recordings(
     RecordingError
         If one of the folders exists already and is not to be replaced.
 
+    See Also
+    --------
+    write_recording : One session.
+    december_plugin.datasets.static_loaders : Loads the recordings for training.
+
     Examples
     --------
     >>> from december_plugin.simulate import write_recordings

@@ -77,6 +77,15 @@ class RecordingTruth:
         (neurons, 2) row and column of the receptive field's centre in pixels.
     angles
         (neurons,) by which a neuron's features are turned, counterclockwise, in radians; None with common orientations.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from december_plugin.simulate import draw_recording
+    >>> sizes = {"n_neurons": 12, "n_train": 20, "n_validation": 5, "n_test": 2, "n_repeats": 3}
+    >>> truth = draw_recording(seed=1, type_sizes=(0.5, 0.25, 0.25), **sizes).truth
+    >>> np.bincount(truth.types).tolist(), truth.type_tuning.shape
+    ([6, 3, 3], (3, 8))
     """
 
     unit_ids: np.ndarray
@@ -118,6 +127,11 @@ def read_truth(folder: str | os.PathLike[str]) -> RecordingTruth:
     RecordingError
         If the folder has no ``truth``.
 
+    See Also
+    --------
+    write_recording : Writes the recording and its truth.
+    december_plugin.evaluation.agreement_with_types : Compares clusters with the planted types.
+
     Examples
     --------
     >>> from december_plugin.simulate import read_truth, write_recording
@@ -151,6 +165,16 @@ class SimulatedRecording:
         (neurons, 3) place in the cortex in micrometres; the third is the depth.
     truth
         What was planted, the unit ids among it.
+
+    Examples
+    --------
+    >>> from collections import Counter
+    >>> from december_plugin.simulate import draw_recording
+    >>> recording = draw_recording(seed=1, n_neurons=12, n_train=20, n_validation=5, n_test=2, n_repeats=3)
+    >>> recording.images.shape, recording.responses.shape
+    ((31, 1, 16, 16), (31, 12))
+    >>> sorted(Counter(recording.tiers.tolist()).items())
+    [('test', 6), ('train', 20), ('validation', 5)]
     """
 
     images: np.ndarray
@@ -210,6 +234,11 @@ def draw_recording(
     ------
     SettingsError
         If a setting is not allowed.
+
+    See Also
+    --------
+    write_recording : Writes it to a folder as recordings are stored.
+    RecordingTruth : What was planted.
 
     Examples
     --------
@@ -378,6 +407,12 @@ def write_recording(
         If a setting is not allowed.
     RecordingError
         If the folder exists already and is not to be replaced.
+
+    See Also
+    --------
+    write_recordings : Several sessions with the same types.
+    read_truth : Reads what was planted.
+    december_plugin.datasets.static_loaders : Loads the recording for training.
 
     Examples
     --------

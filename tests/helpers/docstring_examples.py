@@ -8,16 +8,12 @@ one of ``DATABASE_ROOMS``; it is then run by ``tests/integration/test_examples.p
 from __future__ import annotations
 
 import doctest
-import importlib
-import importlib.util
-import inspect
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from helpers.reference import public_objects
+
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 DATABASE_ROOMS = ("database", "intake", "pool", "results", "schemas", "sharing")
 # Packages that the tests can do without, and the names whose examples need them.
@@ -67,27 +63,12 @@ def skipped_lines(tests: Iterable[doctest.DocTest]) -> list[str]:
 
 def _examples() -> list[doctest.DocTest]:
     """Return the examples of all public names and of their methods, each once."""
-    listed, finder, found = _reference(), doctest.DocTestFinder(exclude_empty=True), {}
-    for path, _ in listed.PUBLIC:
-        room = importlib.import_module(path)
-        for name in listed.public_names(room):
-            value: Any = getattr(room, name)
-            if not inspect.isclass(value) and not inspect.isroutine(value):
-                continue
-            for test in finder.find(value, f"{value.__module__}.{value.__qualname__}", module=False, globs={}):
-                if test.examples:
-                    found[test.name] = test
+    finder, found = doctest.DocTestFinder(exclude_empty=True), {}
+    for path, value in public_objects().items():
+        for test in finder.find(value, path, module=False, globs={}):
+            if test.examples:
+                found[test.name] = test
     return list(found.values())
-
-
-def _reference() -> ModuleType:
-    """Return the module that says which names the documentation's reference lists."""
-    spec = importlib.util.spec_from_file_location("docs_conf", ROOT / "docs" / "conf.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def _needs_database(test: doctest.DocTest) -> bool:
