@@ -14,6 +14,8 @@ import torch
 from datajoint.errors import LostConnectionError
 
 from december_plugin.cli import main
+from december_plugin.embeddings.alignment_recipe import AlignmentRecipe
+from december_plugin.errors import SettingsError
 from december_plugin.pool import Worker, WorkerSettings
 from december_plugin.pool.jobs.actions import clear_failures
 from december_plugin.pool.jobs.description import describe_jobs
@@ -21,6 +23,7 @@ from december_plugin.pool.jobs.leases import Leases
 from december_plugin.pool.worker import runner
 from december_plugin.pool.worker.gpu import DeviceBrokenError, MemoryUse, MpsLostError, WorkerGpu
 from december_plugin.pool.worker.heartbeat import Heartbeat, WorkerIdentity, WorkerState
+from december_plugin.pool.worker.job_settings import JobWatch
 
 SETTINGS = WorkerSettings(only=("TrainedModel",), lease=10.0)
 
@@ -178,6 +181,73 @@ def test_a_make_that_inserts_nothing_fails_its_job(lab, monkeypatch):
     assert words.startswith("DecemberError: the make of TrainedModel ended without an error and inserted nothing, so")
 
 
+class BrokenWatch(JobWatch):
+    """Fails at one of the jobs, and at the end of every one."""
+
+    def begins(self, words: str) -> None:
+        if "seed 2" in words:
+            raise RuntimeError("the watch broke")
+
+    def ends(self) -> None:
+        raise RuntimeError("the watch broke at the end")
+
+
+def break_fetch(worker, monkeypatch) -> None:
+    real = worker.tables.TrainedModel.make_fetch
+
+    def make_fetch(self, key):
+        if key["seed"] == 2:
+            raise RuntimeError("the fetch broke")
+        return real(self, key)
+
+    monkeypatch.setattr(worker.tables.TrainedModel, "make_fetch", make_fetch)
+
+
+def break_words(worker, monkeypatch) -> None:
+    real = worker.runner.describe
+
+    def describe(table, key):
+        if key["seed"] == 2:
+            raise RuntimeError("the words broke")
+        return real(table, key)
+
+    monkeypatch.setattr(worker.runner, "describe", describe)
+
+
+def break_watch(worker, monkeypatch) -> None:
+    """Do nothing: its watch is broken."""
+
+
+@pytest.mark.parametrize(("break_it", "what"), [(break_fetch, "fetch"), (break_words, "words"), (break_watch, "watch")])
+def test_an_error_around_a_job_fails_this_job_and_the_worker_goes_on(lab, monkeypatch, caplog, break_it, what):
+    worker = Worker(lab.tables, SETTINGS, watch=BrokenWatch() if break_it is break_watch else None)
+    break_it(worker, monkeypatch)
+    report = worker.run()
+    assert (report.n_failed, report.computed) == (1, {"TrainedModel": 2})
+    assert report.ended_by == "nothing is left to do"
+    (row,) = lab.tables.schema.jobs.fetch(as_dict=True)
+    assert (row["status"], row["key"]["seed"]) == ("error", 2)
+    assert row["error_message"] == f"RuntimeError: the {what} broke"
+    assert "Traceback" in row["error_stack"]
+    assert (
+        f"in {'begins' if what == 'watch' else 'describe' if what == 'words' else 'make_fetch'}" in row["error_stack"]
+    )
+    (failed,) = [each.getMessage() for each in caplog.records if each.getMessage().startswith("failed: ")]
+    assert failed.startswith("failed: TrainedModel: ")
+    assert "seed 2" in failed
+    assert ("the watch broke at the end" in caplog.text) == (what == "watch")
+
+
+def test_a_job_whose_settings_are_not_valid_hides_no_others(lab):
+    recipe = AlignmentRecipe()
+    row = {**lab.tables.AlignmentSettings.row(recipe), "alignment_hash": "f" * 32, "alignment_power": 7}
+    lab.tables.AlignmentSettings.insert1(row)  # of another version
+    key = {"alignment_hash": "f" * 32, "seed": 1}
+    assert describe_jobs(lab.tables)("Alignment", key) == f"Alignment: alignment_hash {'f' * 32}, seed 1"
+    with pytest.raises(SettingsError, match="power"):
+        describe_jobs(lab.tables, strict=True)("Alignment", key)
+
+
 def test_a_job_that_went_to_another_does_not_count_as_failed(lab, leases, other, monkeypatch, caplog):
     worker, real, taken = Worker(lab.tables, SETTINGS), lab.tables.TrainedModel.make_compute, []
 
@@ -282,10 +352,10 @@ def test_a_worker_whose_errors_go_to_no_file_says_goodbye(lab, monkeypatch):
 def test_a_server_that_goes_away_while_a_worker_starts_does_not_end_its_pool(lab, monkeypatch):
     pauses = []
 
-    def describe(tables):
+    def describe(tables, **options):
         if not pauses:
             raise LostConnectionError("Server connection lost")
-        return describe_jobs(tables)
+        return describe_jobs(tables, **options)
 
     monkeypatch.setattr("december_plugin.pool.worker.loop.describe_jobs", describe)
     monkeypatch.setattr("december_plugin.database.outages.time", SimpleNamespace(sleep=pauses.append))

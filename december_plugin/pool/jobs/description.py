@@ -40,8 +40,17 @@ def counted(table: str, count: int) -> str:
     return f"{count:,} {one if count == 1 else several}"
 
 
-def describe_jobs(tables: Any) -> Callable[[str, Mapping[str, Any]], str]:
-    """Return a function that puts a job, given as a table's name and a key, into words."""
+def describe_jobs(tables: Any, *, strict: bool = False) -> Callable[[str, Mapping[str, Any]], str]:
+    """Return a function that puts a job, given as a table's name and a key, into words.
+
+    Parameters
+    ----------
+    tables
+        What :func:`december_plugin.schemas.december_tables` returns.
+    strict
+        Let the function raise if the settings of a job are not valid, as a worker wants it, whose job fails then.
+        Otherwise such a job goes by its table and key, so that it does not hide all others.
+    """
     # A hash is that of the configuration alone: two functions may share it.
     trainers = _Columns(tables.nnfabrik.Trainer, ("trainer_fn", "trainer_hash"), ("trainer_comment", "trainer_config"))
     models = _Columns(tables.nnfabrik.Model, ("model_fn", "model_hash"), ("model_comment",))
@@ -76,7 +85,18 @@ def describe_jobs(tables: Any) -> Callable[[str, Mapping[str, Any]], str]:
         parts += [f"{name} {key[name]}" for name in ("seed", "seed_a", "seed_b") if name in key]
         return f"{table}: {', '.join(part for part in parts if part)}"
 
-    return describe
+    def describe_any(table: str, key: Mapping[str, Any]) -> str:
+        try:
+            return describe(table, key)
+        except Exception:  # of settings of another version, say; of a lab's own table it may be any
+            return plain_words(table, key)
+
+    return describe if strict else describe_any
+
+
+def plain_words(table: str, key: Mapping[str, Any]) -> str:
+    """Return a job in words that no setting can spoil: its table and its key."""
+    return f"{table}: {', '.join(f'{name} {value}' for name, value in key.items())}"
 
 
 class _Columns:

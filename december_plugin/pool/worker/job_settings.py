@@ -12,7 +12,10 @@ from december_plugin.training.monitor import Progress
 
 
 class JobWatch:
-    """Is told what a worker does; this one takes no notice. What it raises would end the job."""
+    """Is told what a worker does; this one takes no notice.
+
+    An error in ``begins`` or ``progresses`` fails the job; one in ``ends``, when the job may be stored, is only logged.
+    """
 
     def begins(self, words: str) -> None:
         """Take notice that a job begins, which is this one in words."""

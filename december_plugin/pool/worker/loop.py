@@ -63,7 +63,7 @@ class Worker:
     def __init__(self, tables: Any, settings: WorkerSettings | None = None, *, watch: JobWatch | None = None):
         self.tables, self.settings = tables, settings or WorkerSettings()
         self.report = WorkerReport()
-        describe = describe_jobs(tables)
+        describe = describe_jobs(tables, strict=True)
         self.identity = WorkerIdentity.from_environment(uuid.uuid4().hex)
         self.connection = tables.schema.connection
         self.schema = tables.schema.database
@@ -239,6 +239,7 @@ class Worker:
             if job is not None:
                 self.claimer.note(job, self.runner.run(job, following=self.claimer.next_in_line))
             elif self._surviving(self.claimer.is_over):
+                self.report.ended_idle = True
                 return
 
     def _deliver_spool(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from december_plugin.database.outages import is_outage
 from december_plugin.errors import DecemberError
+from december_plugin.pool.jobs.description import plain_words
 from december_plugin.pool.jobs.leases import LeaseLostError
 from december_plugin.pool.liveness import SHORT
 from december_plugin.pool.transactions import leave_transaction
@@ -43,7 +44,7 @@ class JobRunner:
     connection
         To the database.
     describe
-        Puts a job, given as a table's name and a key, into words.
+        Puts a job, given as a table's name and a key, into words; what it raises fails the job.
     report
         What is done and what failed is counted there.
     log_folder
@@ -96,9 +97,10 @@ class JobRunner:
         self.settings.state.begin(lease)
         self.settings.heartbeat.beat_soon()
         job = self.job = self._job(claimed, following)
-        self.description = self.describe(name, key)
         with logged_to(job_log_path(self.log_folder, *lease.job, lease.worker_id)), self._watched():
-            error = self._compute(table, key, job)
+            error = self._announce(name, key)
+            if error is None:
+                error = self._compute(table, key, job)
             if error is None and not job.ended and not self.surviving(lambda: key in table.proj()):
                 error = _nothing_inserted(name)
             self.settings.state.busy_seconds += time.monotonic() - start
@@ -155,10 +157,10 @@ class JobRunner:
             return recorded or not self.settings.leases.was_lost(self.connection, job.lease)
 
         if not self.surviving(is_recorded):
-            logger.warning("%s: %s", self.describe(type(table).__name__, key), job.lost())
+            logger.warning("%s: %s", self.description, job.lost())
             return
         job.give_result_up()
-        logger.error("failed: %s: %s", self.describe(type(table).__name__, key), message)
+        logger.error("failed: %s: %s", self.description, message)
         self.report.n_failed += 1
         self.settings.state.n_failed += 1
 
@@ -169,7 +171,7 @@ class JobRunner:
             error = self._populate_on_gpu(table, key, job)
             if error is None or not is_outage(error) or retries >= MAX_RETRIES:
                 return error
-            logger.warning("%s: %s; it is tried again", self.describe(type(table).__name__, key), error)
+            logger.warning("%s: %s; it is tried again", self.description, error)
             leave_transaction(self.connection)
             waited = wait_for_places(self.settings, self.connection, store=job.uses_store)
             retries = 0 if waited else retries + 1
@@ -232,14 +234,25 @@ class JobRunner:
         with TensorBoardMonitor(folder, inner=job.monitor, about={"job": job.lease.job_hash, **key}) as monitor:
             yield monitor
 
+    def _announce(self, name: str, key: Mapping[str, Any]) -> BaseException | None:
+        """Say which job begins; return the error that this ended with."""
+        self.description = plain_words(name, key)
+        try:
+            self.description = self.describe(name, key)
+            self.settings.watch.begins(self.description)
+        except Exception as error:
+            return error
+        return None
+
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        watch = self.settings.watch
-        watch.begins(self.description)
         try:
             yield
         finally:
-            watch.ends()
+            try:
+                self.settings.watch.ends()
+            except Exception:  # the job is stored, or recorded as failed
+                logger.exception("%s: what watches the worker failed at the end of this job", self.description)
 
     def surviving(self, step: Callable[[], Result]) -> Result:
         """Return what a step on the database returns, however long the server is away in between."""

@@ -64,7 +64,7 @@ class WorkerSettings:
 
 @dataclass
 class WorkerReport:
-    """What a worker did: entries computed per table, jobs that failed, and why it ended.
+    """What a worker did: entries computed per table, jobs that failed, why it ended, and if for want of work.
 
     Examples
     --------
@@ -78,3 +78,4 @@ class WorkerReport:
     n_failed: int = 0
     ended_by: str = "nothing is left to do"
     signal: int | None = None
+    ended_idle: bool = False
