@@ -70,9 +70,16 @@ def of_trainers(patterns: Iterable[str]) -> str:
 
 
 def like(column: str, patterns: Iterable[str]) -> str:
-    """Return the SQL condition that a column fits one of the patterns, in which ``*`` is anything."""
-    found = (pattern.replace("*", "%") for pattern in patterns)
-    return " OR ".join(f"{column} LIKE '{pattern}'" for pattern in found) or "FALSE"
+    """Return the SQL condition that a column fits one of the patterns, in which ``*`` is anything; as :func:`fits`."""
+    # SQL's own would ignore case, and take _ for any character. DataJoint takes words in small letters for columns.
+    exactly = f"CONVERT({column} USING UTF8MB4) COLLATE UTF8MB4_BIN LIKE"
+    return " OR ".join(f"{exactly} '{_sql_pattern(pattern)}' ESCAPE '|'" for pattern in patterns) or "FALSE"
+
+
+def _sql_pattern(pattern: str) -> str:
+    """Return a pattern as it stands between single quotes in SQL, with ``|`` as the character that escapes."""
+    escaped = re.sub(r"([|%_])", r"|\1", pattern).replace("*", "%")
+    return escaped.replace("\\", "\\\\").replace("'", "''")
 
 
 def fits(name: str, patterns: Iterable[str]) -> bool:

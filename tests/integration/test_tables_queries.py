@@ -11,6 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 from december_plugin.errors import SettingsError
 from december_plugin.results import agreement as queries
 from december_plugin.results import assignments
+from december_plugin.schemas.restrictions import fits, of_trainers
 from helpers import planted_lab
 from helpers.lab_tables import open_lab, truth
 
@@ -219,3 +220,32 @@ def test_the_model_behind_an_assignment(lab):
     assert not model.training
     vectors = model.readout["first"].features[0, :, 0].T.detach().numpy()
     np.testing.assert_array_equal(vectors, planted_lab.planted_vectors(2, "first").astype(np.float32))
+
+
+def test_patterns_of_functions_mean_the_same_in_sql_and_in_python(lab):
+    names = ["lab.my_trainer", "lab.myXtrainer", "Lab.my_trainer", "lab.my_trainer2", "lab.a|b%", "lab.größe", "x'y"]
+    patterns = [
+        "lab.my_trainer",
+        "lab.my_*",
+        "*.my_trainer",
+        "*_*",
+        "*",
+        "lab.a|b%",
+        "lab.%",
+        "LAB.*",
+        "lab.gr_*",
+        "x'y",
+    ]
+    patterns += ["lab.größe", "*ö*", "*\\*", ""]
+    rows = " UNION ALL ".join(f"SELECT {name!r} AS trainer_fn" for name in names)
+    connection = lab.tables.schema.connection
+    for pattern in patterns:
+        query = f"SELECT trainer_fn FROM ({rows}) AS found WHERE {of_trainers([pattern])}".replace("%", "%%")
+        found = [name for (name,) in connection.query(query).fetchall()]
+        assert found == [name for name in names if fits(name, [pattern])], pattern
+
+
+def test_trainers_that_look_like_those_of_a_pattern_are_other_ones(lab):
+    trained = lab.tables.TrainedModel
+    assert len(trained & of_trainers(["helpers.planted_lab.dec*r"])) == 3
+    assert len(trained & of_trainers(["helpers.planted_lab.decembe_", "Helpers.*"])) == 0
