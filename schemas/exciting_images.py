@@ -14,7 +14,7 @@ import numpy as np
 
 from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.embeddings.neuron_ids import NeuronIds
-from december_plugin.errors import EmbeddingError, SettingsError
+from december_plugin.errors import EmbeddingError, MisfitError, SettingsError
 from december_plugin.imports.stored_names import NEURONS as IMPORTED_NEURONS
 from december_plugin.insilico.ascent_settings import DEAD, AscentSettings
 from december_plugin.insilico.exciting_images_settings import SEEDS, ExcitingImagesSettings
@@ -28,6 +28,7 @@ from december_plugin.schemas.stored_models import (
     session_neurons,
     stored_state_dict,
 )
+from december_plugin.text.formatting import listed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -112,14 +113,27 @@ class _TableOfImages:
     trained_model_table: ClassVar[Any]
     nnfabrik: ClassVar[Any]
 
-    def _stored(self, key: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, Any]:
-        """Return the configurations, and what the trainers said about the neurons of every seed."""
-        of_seeds = {name: key[name] for name in self.trained_model_table.primary_key}
-        neurons = {
-            str(seed): neurons_of((self.trained_model_table & {**of_seeds, "seed": seed}).fetch1("output"))
-            for seed in seeds
-        }
-        return {"config": full_config(self.nnfabrik, key, trainer=False), "neurons": neurons, "seeds": list(seeds)}
+    def _configuration(self, key: Mapping[str, Any]) -> Any:
+        """Return the trained models that differ from that of a key in nothing but the seed, as a query."""
+        return self.trained_model_table & {name: key[name] for name in DIFFERS}
+
+    def _members(self, key: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, Any]:
+        """Return the seeds of an ensemble, and what the trainers said about the neurons of each.
+
+        Raises
+        ------
+        MisfitError
+            If the model of a seed was deleted: no table refers to those of other seeds.
+        """
+        rows = self._configuration(key).fetch("seed", "output", as_dict=True)
+        neurons = {int(row["seed"]): neurons_of(row["output"]) for row in rows}
+        if missing := [seed for seed in seeds if seed not in neurons]:
+            raise MisfitError(
+                f"the images are those of the models with the seeds {_in_words(seeds)}, of which the trained models of "
+                f"seed {_in_words(missing)} were deleted. Train them again, or delete this entry of Mei, so that its "
+                "images are computed again from the models that are there."
+            )
+        return {"neurons": {str(seed): neurons[seed] for seed in seeds}, "seeds": list(seeds)}
 
     def _ensemble(self, key: Mapping[str, Any], stored: Mapping[str, Any]) -> tuple[_Ensemble, Any]:
         """Build the models of all seeds, the assignment's own first, and return its loaders, too.
@@ -145,6 +159,10 @@ class _TableOfImages:
             found.neuron_ids.append(ids)
             found.seeds.append(seed)
         return found, own_loaders
+
+
+def _in_words(seeds: Sequence[int]) -> str:
+    return listed([str(seed) for seed in sorted(seeds)])
 
 
 def _neuron_ids(model: nn.Module, neurons: Mapping[str, Any] | None, loaders: Any) -> NeuronIds:
@@ -215,14 +233,16 @@ class Mei(_TableOfImages, dj.Computed):
         return wanted - (of_seeds.proj() * untrained)
 
     def make_fetch(self, key: dict[str, Any]) -> tuple[str]:
-        """Return, packed, the settings, the configurations and what the trainers said about the neurons."""
+        """Return, packed, the settings, the configurations and what the trainer said about the neurons.
+
+        The other seeds of an ensemble are no part of it: DataJoint refuses a result if what this returns has changed
+        meanwhile, and seeds that are trained while images are sought change nothing of them.
+        """
         row = (self.settings_table & key).fetch1()
-        seeds = [int(key["seed"])]
-        if row["mei_models"] == SEEDS:
-            of_all = self.trained_model_table & {name: key[name] for name in DIFFERS}
-            seeds = sorted(map(int, of_all.fetch("seed")))
         fetched = {
-            **self._stored(key, seeds),
+            "config": full_config(self.nnfabrik, key, trainer=False),
+            "neurons": neurons_of((self.trained_model_table & key).fetch1("output")),
+            "of_seeds": row["mei_models"] == SEEDS,
             "per_cluster": int(row["mei_per_cluster"]),
             "ascent": row["mei_ascent"],
         }
@@ -235,7 +255,7 @@ class Mei(_TableOfImages, dj.Computed):
 
         inputs = decode_blob(fetched)
         chosen = self._best_predicted(key, inputs["per_cluster"])
-        ensemble, loaders = self._ensemble(key, inputs)
+        ensemble, loaders = self._ensemble(key, {**inputs, **self._members(key, self._seeds(key, inputs["of_seeds"]))})
         recorded = recorded_canvas(ensemble.models[0], loaders, list(dict.fromkeys(chosen.ids.data_keys)))
         given = inputs["ascent"]
         norm = recorded.norm if given["norm"] is None else float(given["norm"])
@@ -261,10 +281,15 @@ class Mei(_TableOfImages, dj.Computed):
         return row, chosen.rows(found)
 
     def make_insert(self, key: dict[str, Any], row: dict[str, Any], neurons: list[dict[str, Any]]) -> None:
-        """Insert the entry and its neurons, some images at a time."""
+        """Insert the entry and its neurons, some images at a time, if all of its models are still there."""
+        self._members(key, row["mei_seeds"].tolist())
         self.insert1({**key, **row})
         for start, stop in _parts([each["mei_image"].nbytes for each in neurons]):
             self.Neuron.insert({**key, **neuron} for neuron in neurons[start:stop])
+
+    def _seeds(self, key: Mapping[str, Any], of_all: bool) -> list[int]:
+        """Return the seeds of the models whose mean response is raised."""
+        return sorted(map(int, self._configuration(key).fetch("seed"))) if of_all else [int(key["seed"])]
 
     def _best_predicted(self, key: Mapping[str, Any], per_cluster: int) -> _Chosen:
         """Return the neurons of each cluster with the best test correlations, clusters one after the other."""
@@ -417,7 +442,12 @@ class MeiConfusion(_TableOfImages, dj.Computed):
         """Return, packed, the settings, the configurations and what the trainers said about the neurons."""
         seeds = (self.mei_table & key).fetch1("mei_seeds")
         least = (self.settings_table & key).fetch1("mei_least_correlation")
-        return (encode_blob({**self._stored(key, [int(seed) for seed in seeds]), "least": float(least)}),)
+        fetched = {
+            "config": full_config(self.nnfabrik, key, trainer=False),
+            **self._members(key, seeds.tolist()),
+            "least": float(least),
+        }
+        return (encode_blob(fetched),)
 
     def make_compute(self, key: dict[str, Any], fetched: str) -> tuple[dict[str, Any]]:
         """Show every image to every neuron."""

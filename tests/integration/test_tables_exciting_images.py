@@ -5,10 +5,12 @@ The neurons of these models are linear, so that the image of each is its filter.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
-from december_plugin.errors import SettingsError
+from december_plugin.errors import MisfitError, SettingsError
 from december_plugin.pool.jobs.description import describe_jobs
 from december_plugin.pool.worker.loop import Worker, WorkerSettings
 from december_plugin.results import exciting_images, exciting_neurons, mei_confusion
@@ -168,6 +170,63 @@ def test_nothing_is_computed_unless_it_is_asked_for_and_ensembles_wait_for_all_s
     )
     tables.TrainedModel.populate()
     assert len(tables.Mei().key_source) == 2
+
+
+ENSEMBLE = {"per_cluster": 2, "models": "seeds", **EXACT, "max_steps": 5}
+
+
+@pytest.fixture
+def of_two_seeds(empty_lab):
+    """Images of the mean of two seeds, asked for and not computed yet."""
+    tables = empty_lab.tables
+    empty_lab.train("baseline", [1, 2])
+    tables.Clustering().add_entry("kmeans", 3)
+    tables.MeiSettings().add_entry(**ENSEMBLE)
+    for name in ("ClusterAssignment", "TestPerformance"):
+        getattr(tables, name).populate()
+    return empty_lab
+
+
+def while_images_are_sought(monkeypatch, tables, happens) -> None:
+    """Let something happen, once, after the images of an entry were computed and before they are stored."""
+    real, happened = tables.Mei.make_compute, []
+
+    def make_compute(self, key, *fetched):
+        found = real(self, key, *fetched)
+        if not happened:
+            happened.append(key)
+            happens(key)
+        return found
+
+    monkeypatch.setattr(tables.Mei, "make_compute", make_compute)
+
+
+def test_seeds_that_are_trained_while_images_are_sought_change_nothing(of_two_seeds, monkeypatch):
+    lab, tables = of_two_seeds, of_two_seeds.tables
+    while_images_are_sought(monkeypatch, tables, lambda key: lab.train("baseline", [3]))
+    tables.Mei.populate()
+    assert sorted(sorted(seeds) for seeds in tables.Mei.fetch("mei_seeds")) == [[1, 2], [1, 2, 3]]
+
+
+def test_models_that_are_deleted_while_images_are_sought_are_not_part_of_any(of_two_seeds, monkeypatch):
+    tables = of_two_seeds.tables
+    while_images_are_sought(monkeypatch, tables, lambda key: (tables.TrainedModel & {"seed": 3 - key["seed"]}).delete())
+    errors = tables.Mei.populate(suppress_errors=True)["error_list"]
+    assert "the models with the seeds 1 and 2, of which the trained models of seed" in errors[0][1]
+    assert len(tables.Mei()) == len(tables.Mei.Neuron()) == 0
+
+
+def test_images_are_not_compared_without_one_of_their_models(of_two_seeds):
+    tables = of_two_seeds.tables
+    tables.Mei.populate()
+    (tables.TrainedModel & {"seed": 2}).delete()
+    said = (
+        "the images are those of the models with the seeds 1 and 2, of which the trained models of seed 2 were "
+        "deleted. Train them again, or delete this entry of Mei, so that its images are computed again from the models "
+        "that are there."
+    )
+    with pytest.raises(MisfitError, match=re.escape(said)):
+        tables.MeiConfusion.populate()
 
 
 def test_dead_neurons_have_an_empty_image(empty_lab, monkeypatch):
