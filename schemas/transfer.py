@@ -43,9 +43,22 @@ OF_CONFIGURATIONS = (
     "MeiConfusion",
     "SurrogateAgreement",
 )
-# Columns that must be equal where a row of the same key is there already.
-COMPARED = {"Clustering": ("method", "n_clusters"), "KnownTypes": ("type_names",), "ClusterAssignment": ("labels_md5",)}
-COMPARED_PARTS = {"KnownTypes": ("data_key", "typed_unit_ids", "type_codes")}
+# Columns that must be equal where a row of the same key is there already: clusters of another are no result of it.
+COMPARED = {
+    "Clustering": ("method", "n_clusters"),
+    "KnownTypes": ("type_names",),
+    "FeatureCovariance": ("covariance",),
+    "Alignment": ("n_orientations",),
+    "ClusterAssignment": ("labels_md5",),
+}
+COMPARED_PARTS = {
+    "KnownTypes": ("data_key", "typed_unit_ids", "type_codes"),
+    "Alignment": ("data_key", "aligned_unit_ids", "angles"),
+}
+CIRCULAR = ("angles",)
+ROUNDING = (
+    0.01  # by which numbers of another machine may differ: angles (radians), others as a share of the largest one
+)
 NAMES = {"Surrogate": "surrogate_name"}  # that no two rows may share
 
 Row = dict[str, Any]
@@ -243,7 +256,7 @@ def _check_new(table: Any, name: str, row: Mapping[str, Any]) -> None:
 
 def _check_same(name: str, row: Mapping[str, Any], there: Mapping[str, Any]) -> None:
     for column in _compared(name):
-        if not _equal(row[column], there[column]):
+        if not _equal(row[column], there[column], is_circular=column in CIRCULAR):
             key = {each: value for each, value in row.items() if each in there and each not in _compared(name)}
             shown = json.dumps(key, default=str)
             raise SettingsError(
@@ -252,7 +265,18 @@ def _check_same(name: str, row: Mapping[str, Any], there: Mapping[str, Any]) -> 
             )
 
 
-def _equal(first: Any, other: Any) -> bool:
-    if isinstance(first, np.ndarray) or isinstance(other, np.ndarray):
-        return bool(np.array_equal(first, other))
-    return bool(first == other)
+def _equal(first: Any, other: Any, *, is_circular: bool = False) -> bool:
+    """Return whether two values are equal, those with a fraction but for the rounding of another machine."""
+    if not (isinstance(first, np.ndarray) or isinstance(other, np.ndarray)):
+        return bool(first == other)
+    a, b = np.asarray(first), np.asarray(other)
+    if a.dtype.kind != "f" or b.dtype.kind != "f" or a.shape != b.shape:
+        return bool(np.array_equal(a, b))
+    if not np.array_equal(np.isnan(a), np.isnan(b)):
+        return False
+    known = ~np.isnan(a)
+    a, b = a[known].astype(np.float64), b[known].astype(np.float64)
+    difference, scale = np.abs(a - b), 1.0 if is_circular else np.abs(a).max(initial=0.0)
+    if is_circular:
+        difference = np.minimum(difference, np.abs(2 * np.pi - difference))
+    return bool((difference <= ROUNDING * scale).all())

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import re
 import shlex
 import shutil
+import signal
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +32,7 @@ from december_plugin.results.queries import configuration_key
 from december_plugin.schemas import transfer
 from december_plugin.schemas.stored_models import stored_state_dict
 from december_plugin.sharing import write_bundle
-from helpers import lab_tables, planted_lab
+from helpers import lab_tables, planted_lab, warm
 
 pytestmark = pytest.mark.slow(1)
 
@@ -333,6 +336,61 @@ def test_an_error_in_the_middle_leaves_neither_rows_nor_files(
         bring(small, target)
     assert n_rows(target) == before
     assert files_of(target, store_folder) <= files
+
+
+KILLED = """
+import os, signal, sys
+from december_plugin.database.connection import connect
+from december_plugin.importing.datajoint import quiet_datajoint
+from december_plugin.intake import bundles
+from december_plugin.schemas import transfer
+from helpers import lab_tables
+
+schema, path, point = sys.argv[1:]
+
+def killed(module, name, *, at=0, after=False):
+    original, calls = getattr(module, name), []
+    def function(*arguments, **options):
+        calls.append(arguments)
+        result = original(*arguments, **options) if after else None
+        if len(calls) > at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result if after else original(*arguments, **options)
+    setattr(module, name, function)
+
+connect()
+lab = lab_tables.open_lab(schema)
+if point == "entries":
+    killed(bundles, "write_entries", after=True)
+elif point == "the first model":
+    killed(bundles, "store_trained_model", after=True)
+elif point == "clusters":
+    killed(transfer, "insert_rows", at=transfer.names_of_rows(lab.tables).index("ClusterAssignment.Session"))
+else:
+    killed(quiet_datajoint().conn(), "commit_transaction", after=point == "all")
+bundles.import_bundle(path, nnfabrik=lab.nnfabrik, tables=lab.tables, fabrikant="tester")
+"""
+
+
+@pytest.mark.parametrize("point", ["entries", "the first model", "clusters", "the commit", "all"])
+def test_an_import_that_is_killed_leaves_nothing_or_all_of_it_and_completes_when_run_again(
+    target: lab_tables.Lab, small: Path, store_folder: Path, point: str
+) -> None:
+    before, files = n_rows(target), files_of(target, store_folder)
+    words = [sys.executable, "-c", KILLED, target.tables.schema.database, str(small), point]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = warm.run(words, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (n_rows(target) == before) == (point != "all")
+    written = bring(small, target)
+    assert written.new["TrainedModel"] == (0 if point == "all" else 2)
+    assert (len(target.tables.TrainedModel()), len(target.tables.ClusterAssignment.Session())) == (2, 4)
+    assert len(target.tables.SurrogateAgreement()) == 1
+    assert not any(bring(small, target).new.values())
+    for key in target.tables.TrainedModel.fetch("KEY"):
+        assert stored_state_dict(target.tables.TrainedModel, key)
+    left = len(files_of(target, store_folder) - files) - 2  # of the killed one, whose names are those of the second
+    assert left == 0
 
 
 def test_damaged_and_foreign_files(
