@@ -218,7 +218,7 @@ class Alignment(dj.Computed):
 
         inputs = decode_blob(fetched)
         recipe = AlignmentRecipe(**inputs["recipe"])
-        core, images, n_orientations = self._core(key, inputs)
+        core, images, n_orientations = self.core_of(key, inputs)
         error = check_equivariance(core, images, n_orientations)
         embeddings = stored_embeddings(self.trained_model_table, inputs["config"], key)
         neurons = session_neurons(embeddings.data_keys, inputs["neurons"], lambda: build_loaders(inputs["config"], key))
@@ -238,10 +238,22 @@ class Alignment(dj.Computed):
         }
         return row, _session_rows(found, neurons)
 
-    def _core(self, key: dict[str, Any], inputs: Mapping[str, Any]) -> tuple[nn.Module, Tensor, int]:
-        """Return the core, images that it can be shown, and its number of orientations.
+    def core_of(self, key: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[nn.Module, Tensor, int]:
+        """Return the core of a trained model, images that it can be shown, and its number of orientations.
 
         Of our models the weights tell the core, and it is shown noise; others are built with their recordings.
+
+        Parameters
+        ----------
+        key
+            Of the model.
+        inputs
+            ``config``, its entries, and ``neurons``, what the trainer said about them.
+
+        Raises
+        ------
+        MisfitError
+            If the model has no core, or neither that nor a setting says its number of orientations.
         """
         from december_plugin.models.equivariance import orientations_of
         from december_plugin.models.stored_cores import stored_equivariant_core
@@ -258,7 +270,7 @@ class Alignment(dj.Computed):
                 f"the model of {name} has no core, so that nobody can tell whether it is rotation-equivariant. Give "
                 "the model a module named core, whose output the readouts see."
             )
-        return core, _some_images(loaders), _orientations(name, core, settings)
+        return core, _some_images(loaders), said_orientations(name, core, settings)
 
     def make_insert(self, key: dict[str, Any], row: dict[str, Any], sessions: list[dict[str, Any]]) -> None:
         """Insert the entry and its sessions."""
@@ -266,8 +278,14 @@ class Alignment(dj.Computed):
         self.Session.insert({**key, **session} for session in sessions)
 
 
-def _orientations(name: str, core: nn.Module, settings: Mapping[str, Any]) -> int:
-    """Return the number of orientations that a core, or else a setting of its model function, says."""
+def said_orientations(name: str, core: nn.Module | None, settings: Mapping[str, Any]) -> int:
+    """Return the number of orientations that a core, or else a setting of its model function, says.
+
+    Raises
+    ------
+    MisfitError
+        If neither says it.
+    """
     said = [getattr(core, each, None) for each in ORIENTATIONS] + [settings.get(each) for each in ORIENTATIONS]
     numbers = [each for each in said if isinstance(each, (int, np.integer)) and not isinstance(each, bool)]
     if not numbers:

@@ -14,6 +14,7 @@ from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.errors import EmbeddingError, MisfitError, SettingsError
 from december_plugin.evaluation.cluster_functions_settings import LINEAR, THRESHOLD, ClusterFunctionsSettings
 from december_plugin.imports.stored_names import NEURONS as IMPORTED_NEURONS
+from december_plugin.schemas.alignment import said_orientations
 from december_plugin.schemas.clustering_vectors import ClusteringVectors
 from december_plugin.schemas.equivariant_models import EQUIVARIANT_MODELS, of_equivariant_models
 from december_plugin.schemas.feature_covariance import SEED
@@ -122,7 +123,7 @@ class ClusterConfusion(dj.Computed):
 
         Those of linear responses wait for the model's feature covariance. Of models that were imported without their
         recording there are these alone, if the covariance came with them. A model of a lab's own function with a
-        rotation-equivariant core waits for its first alignment, where one is asked for: that tells its orientations.
+        rotation-equivariant core waits for its first alignment, where it gets one: that tells its orientations.
         """
         asked = self.settings_table.proj("confusion_clusterings") * self.clustering_table.proj("method") & OF_METHOD
         linear = (self.settings_table & {"confusion_responses": LINEAR}).proj() * self.vectors.feature_covariance.proj()
@@ -164,7 +165,7 @@ class ClusterConfusion(dj.Computed):
         clusters = np.unique(labels[labels != NO_CLUSTER])
         places = np.where(labels == NO_CLUSTER, NO_CLUSTER, np.searchsorted(clusters, labels))
         means = cluster_means(embeddings.vectors, places)
-        n_orientations = self._orientations(key, config)
+        n_orientations = self._orientations(key, inputs)
         if means.shape[1] % n_orientations:
             raise EmbeddingError(
                 f"the model has {n_orientations} orientations, but its readout vectors have {means.shape[1]} entries, "
@@ -191,14 +192,27 @@ class ClusterConfusion(dj.Computed):
         """Insert the entry."""
         self.insert1({**key, **row})
 
-    def _orientations(self, key: Mapping[str, Any], config: Mapping[str, Any]) -> int:
-        """Return the number of orientations of the model's core; of a lab's own function, that of its alignment."""
-        from december_plugin.models.equivariance import orientations_of
+    def _orientations(self, key: Mapping[str, Any], inputs: Mapping[str, Any]) -> int:
+        """Return the number of orientations of the model's core.
 
-        known = orientations_of(*model_function_of(config["model_fn"], config["model_config"]))
+        Of a lab's own function it is that of its alignment, or, where there is none, as of DECEMBer's models, what the
+        core says, which is checked as an alignment does it; without the recording, what the function's settings say.
+        """
+        from december_plugin.models.equivariance import check_equivariance, orientations_of
+
+        function = model_function_of(inputs["config"]["model_fn"], inputs["config"]["model_config"])
+        known = orientations_of(*function)
         of_model = {name: key[name] for name in self.trained_model_table.primary_key}
         aligned = (self.vectors.alignment & of_model).fetch("n_orientations", limit=1)
-        return int(aligned[0]) if len(aligned) else known
+        if len(aligned):
+            return int(aligned[0])
+        if known > 1 or not self.vectors.alignment.is_equivariant(*function):
+            return known
+        if key["dataset_fn"] == IMPORTED_NEURONS:
+            return said_orientations(function[0], None, function[1])
+        core, images, n_orientations = self.vectors.alignment().core_of(key, inputs)
+        check_equivariance(core, images, n_orientations)
+        return n_orientations
 
     def _labels(self, key: Mapping[str, Any], embeddings: Any) -> np.ndarray:
         """Return the cluster of every neuron of the model, (N,) int64, -1 for those that the clustering has not."""

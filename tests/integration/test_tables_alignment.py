@@ -372,6 +372,23 @@ def test_clusters_of_a_labs_own_model_are_compared_once_its_orientations_are_kno
     assert tables.ClusterConfusion.fetch("n_orientations").tolist() == [O]
 
 
+def test_clusters_of_a_labs_own_model_that_is_not_aligned_are_compared_at_all_orientations(declared_own):
+    lab = emptied_own(declared_own)
+    rotated_lab.add_models(lab, [1], model=OWN)
+    rotated_lab.add_models(lab, [1], model=OWN, says=False)
+    lab.tables.Clustering().add_entry("kmeans", 3)
+    lab.tables.ClusterAssignment.populate()
+    lab.tables.ClusterConfusionSettings().add_entry(responses="images")
+    lab.tables.AlignmentSettings().add_entry(**QUICK)
+    # As of DECEMBer's models, which are never aligned.
+    lab = emptied_own(declared_own, empty=False, december_trainers=("helpers.rotated_lab.planted",))
+    assert len(lab.tables.Alignment().key_source) == 0
+    errors = lab.tables.ClusterConfusion.populate(suppress_errors=True)["error_list"]
+    assert lab.tables.ClusterConfusion.fetch("n_orientations").tolist() == [O]
+    ((_, error),) = errors
+    assert "the number of orientations of the model of helpers.rotated_lab.own_model is not known" in error
+
+
 def test_cores_of_a_lab_are_checked_with_their_recordings(declared_own):
     lab = emptied_own(declared_own)
     rotated_lab.add_models(lab, [1], model=OWN)
@@ -400,6 +417,41 @@ def test_models_that_are_refused(declared_own, model, config, message):
     assert len(lab.tables.ClusterAssignment().key_source) == 0
 
 
-def emptied_own(lab):
-    emptied(lab)
-    return open_lab(lab.tables.schema.database, equivariant_models=lab.tables.Alignment.equivariant_models)
+def emptied_own(lab, *, empty=True, **settings):
+    if empty:
+        emptied(lab)
+    patterns = lab.tables.Alignment.equivariant_models
+    return open_lab(lab.tables.schema.database, equivariant_models=patterns, **settings)
+
+
+def test_a_result_with_other_angles_or_another_covariance_is_refused(lab):
+    tables = lab.tables
+    models = tables.Alignment.fetch(*tables.TrainedModel.primary_key, as_dict=True)
+    models = list({tuple(key.values()): key for key in models}.values())
+    rows = dict(transfer.result_rows(tables, models=models, configurations=[]))
+
+    def refused(name, column, value, said):
+        changed = [{**rows[name][0], column: value}, *rows[name][1:]]
+        with pytest.raises(SettingsError, match=rf"{name} has a row with the key .* already, and with another {said}"):
+            transfer.insert_rows(tables, name, changed)
+
+    def accepted(name, column, value):
+        changed = [{**rows[name][0], column: value}, *rows[name][1:]]
+        with tables.schema.connection.transaction:
+            assert transfer.insert_rows(tables, name, changed) == 0
+
+    for name in ("FeatureCovariance", "Alignment", "Alignment.Session"):
+        assert rows[name]
+        assert transfer.insert_rows(tables, name, rows[name]) == 0
+    angles = rows["Alignment.Session"][0]["angles"]
+    turned = np.where(np.arange(len(angles)) == 1, (angles + 0.3) % (2 * np.pi), angles)
+    refused("Alignment.Session", "angles", turned, "angles")
+    refused("Alignment.Session", "angles", angles[:-1], "angles")
+    refused("Alignment.Session", "angles", np.where(np.arange(len(angles)) == 1, np.nan, angles), "angles")
+    refused("Alignment.Session", "aligned_unit_ids", rows["Alignment.Session"][0]["aligned_unit_ids"] + 1, "aligned_un")
+    refused("Alignment", "n_orientations", 2, "n_orientations")
+    accepted("Alignment.Session", "angles", (angles + 1e-6) % (2 * np.pi))  # of a machine that rounds otherwise
+    accepted("Alignment.Session", "angles", (angles - angles[1]) % (2 * np.pi) + angles[1])
+    covariance = rows["FeatureCovariance"][0]["covariance"]
+    refused("FeatureCovariance", "covariance", 1.1 * covariance, "covariance")
+    accepted("FeatureCovariance", "covariance", covariance * (1 + 1e-5))
