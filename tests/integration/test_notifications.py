@@ -86,6 +86,31 @@ def test_a_webhook_that_hangs_changes_nothing(choosy):
     assert PATH not in choosy.output
 
 
+@pytest.mark.slow(5)
+@pytest.mark.parametrize("how", ["option", "variable", "worker of a pool"])
+def test_a_worker_tells_what_happens_unless_its_pool_does(choosy, monkeypatch, how):
+    register(choosy, 3)
+    with Webhook() as webhook:
+        (choosy.folder / "hook").write_text(webhook.address)
+        if how != "option":
+            monkeypatch.setenv("DECEMBER_NOTIFY", f"file:{choosy.folder}/hook")
+        if how == "worker of a pool":
+            monkeypatch.setenv("DECEMBER_POOL_ID", "a" * 32)
+        option = ("--notify", f"file:{choosy.folder}/hook") if how == "option" else ()
+        said = choosy.run("worker", *option, "--allow-modules", "choosy_lab", code=3)
+    assert "says ***; the hook is None" in said
+    if how == "worker of a pool":
+        assert webhook.received == []
+        return
+    assert "notifications go to 127.0.0.1" in said
+    assert PATH not in said
+    (failed,), (finished,) = webhook.events("failed"), webhook.events("finished")
+    assert (failed["count"], finished["failed"]) == (1, 1)
+    (worker,) = choosy.query("SELECT worker_id FROM `{}`.pool_worker")
+    assert failed["worker"] == worker[0][:8]
+    assert "pool" not in failed
+
+
 def test_slurm_and_other_actions_take_no_address(pool):
     assert pool.lab.schema == pool.schema
     said = pool.run("pool", "--slurm", "--workers", "1", "--notify", "https://chat.example/a-secret", code=1)

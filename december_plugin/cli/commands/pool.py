@@ -116,13 +116,13 @@ def add_place_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_notification_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--notify``, for ``pool`` and ``run``."""
+    """Add ``--notify``, for ``pool``, ``run`` and ``worker``."""
     group = parser.add_argument_group("notifications")
     group.add_argument(
         "--notify",
         metavar="URL|COMMAND",
         help="notify a webhook (Slack, Mattermost, Discord, ...) or a command when jobs failed or are poisoned, when "
-        "nothing is left to do, and when the pool needs attention. Others on this machine can see an address that is "
+        "nothing is left to do, and when somebody is needed. Others on this machine can see an address that is "
         "given here: file:PATH reads it from a file (default: DECEMBER_NOTIFY, or december.notify in DataJoint's "
         "configuration, or none)",
     )

@@ -8,10 +8,11 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from december_plugin.cli.commands import Subparsers
+from december_plugin.cli.commands.pool import add_notification_option, notification_target_of
 from december_plugin.cli.options import add_lab_options, open_lab_of
 from december_plugin.cli.worker_options import add_work_options, seconds, tensorboard_folder
 from december_plugin.errors import ExitCode
@@ -19,7 +20,8 @@ from december_plugin.text.formatting import numbered
 
 if TYPE_CHECKING:
     from december_plugin.cli.views.worker import WorkerConsole
-    from december_plugin.pool import WorkerSettings
+    from december_plugin.pool import Worker, WorkerSettings
+    from december_plugin.pool.notifications.target import NotificationTarget
 
 Result = TypeVar("Result")
 
@@ -38,6 +40,7 @@ examples:
   december worker --poll 60                     never end; look for work every minute
   december worker --skip gpu                    what needs no GPU: summaries, clusters, agreement
   december worker --retry                       try failed jobs again
+  december worker --notify file:webhook.txt     tell a chat what failed, and when all is done
 
 exit codes: 0 nothing is left to do here, or asked to stop; 3 some jobs failed, now or earlier (`december status` says
 why); 130, 143, 140 ended by SIGINT, SIGTERM, SIGUSR2; 75 the GPU broke down, 76 MPS did: start it again
@@ -52,6 +55,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--poll", type=seconds, metavar="SECONDS", help="when nothing is left, wait and look again")
     parser.add_argument("--quiet", action="store_true", help="print failures only")
     add_work_options(parser)
+    add_notification_option(parser)
     add_lab_options(parser)
 
 
@@ -81,6 +85,7 @@ def _work(args: argparse.Namespace, console: WorkerConsole) -> int:
     from december_plugin.database.errors import readable_errors
     from december_plugin.errors import ServerUnreachableError
     from december_plugin.pool import Worker, WorkerSettings
+    from december_plugin.pool.notifications.target import VARIABLE
     from december_plugin.pool.status.overview import read_overview
     from december_plugin.pool.worker.gpu import DeviceBrokenError, MpsLostError
     from december_plugin.security.allowed_modules import AllowedModules, restricted_to
@@ -105,12 +110,15 @@ def _work(args: argparse.Namespace, console: WorkerConsole) -> int:
         data_cache=args.data_cache,
         tensorboard=tensorboard_folder(args),
     )
+    target = None if _has_pool() else notification_target_of(args)  # a pool tells of its workers' jobs
+    os.environ.pop(VARIABLE, None)  # what trainers run need not know the address
     with restricted_to(AllowedModules.from_settings(args.allow_modules)):
         try:
             worker = _with_server(lambda: Worker(lab.tables, settings, watch=console))
             if not args.quiet:
                 logger.info("started: %s", _with_server(lambda: _work_to_do(lab.tables, settings)))
-            report = worker.run()
+            with _notified(worker, target):
+                report = worker.run()
         except DeviceBrokenError as error:
             print(f"december: {error}", file=sys.stderr)
             return ExitCode.MPS_LOST if isinstance(error, MpsLostError) else ExitCode.DEVICE_BROKEN
@@ -127,6 +135,24 @@ def _work(args: argparse.Namespace, console: WorkerConsole) -> int:
         print(f"{numbered(n_failed, 'job')} failed; `december status` says why.", file=sys.stderr)
         return ExitCode.SOME_FAILED
     return 0
+
+
+def _notified(worker: Worker, target: NotificationTarget | None) -> AbstractContextManager[None]:
+    """Tell a target, if there is one, what happens to the jobs while the worker runs."""
+    from december_plugin.pool.notifications.notifier import Notifier
+    from december_plugin.pool.supervisor.database import own_connection
+
+    if target is None:
+        return nullcontext()
+    notifier = Notifier.of_jobs(
+        target,
+        schema=worker.schema,
+        who="worker",
+        who_id=worker.identity.worker_id,
+        connect=own_connection,
+        log=logger.info,
+    )
+    return notifier.running(ended_idle=lambda: worker.report.ended_idle)
 
 
 def _work_to_do(tables: Any, settings: WorkerSettings) -> str:

@@ -1,7 +1,7 @@
-"""The thread of a pool that tells what happens: neither the pool nor its workers wait for it until the pool ends.
+"""The thread of a pool, or of a single worker, that tells what happens: neither waits for it until it ends.
 
-What cannot be delivered is tried again with growing pauses, as long as the pool runs. Nothing that goes wrong here ends
-anything else, and the log says once that it goes wrong.
+What cannot be delivered is tried again with growing pauses, as long as the pool or worker runs. Nothing that goes
+wrong here ends anything else, and the log says once that it goes wrong.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import platform
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from december_plugin.pool.liveness import SHORT
-from december_plugin.pool.notifications.observer import WAITING_SECONDS, Observer
+from december_plugin.pool.notifications.observer import WAITING_SECONDS, Observer, lock_name
 from december_plugin.pool.notifications.outbox import Event, Outbox
 from december_plugin.pool.notifications.target import DeliveryError, NotificationTarget
 from december_plugin.security.redaction import redacted
@@ -26,7 +27,7 @@ FAREWELL_SECONDS = 12.0  # for the last messages, when the pool has ended
 
 
 class Notifier:
-    """Tells a target what happens to the jobs of a schema and to a pool.
+    """Tells a target what happens to the jobs of a schema, and to a pool or a single worker.
 
     Parameters
     ----------
@@ -34,8 +35,10 @@ class Notifier:
         Where the messages go.
     observer
         What happens to the jobs.
-    schema, pool_id
-        Of the pool.
+    schema
+        Of the tables.
+    who, who_id
+        Who tells, ``"pool"`` or ``"worker"``, and its id.
     log
         Called, from the thread, with what the user should know.
     outbox
@@ -48,12 +51,14 @@ class Notifier:
         observer: Observer,
         *,
         schema: str,
-        pool_id: str,
+        who: str,
+        who_id: str,
         log: Callable[[str], None],
         outbox: Outbox | None = None,
     ):
-        self.target, self.observer, self.schema, self.pool_id = target, observer, schema, pool_id
-        self.outbox = outbox if outbox is not None else Outbox(schema, pool_id)
+        self.target, self.observer = target, observer
+        self.schema, self.who, self.who_id = schema, who, who_id
+        self.outbox = outbox if outbox is not None else Outbox(schema, who_id, who=who)
         self._log = log
         self._troubles: deque[str] = deque()
         self._told_troubles: set[str] = set()
@@ -64,14 +69,48 @@ class Notifier:
         self._wake, self._ending, self._over = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
 
-    # --- the pool's side ------------------------------------------------------------------------------------------
+    @classmethod
+    def of_jobs(
+        cls,
+        target: NotificationTarget,
+        *,
+        schema: str,
+        who: str,
+        who_id: str,
+        connect: Callable[[], Any],
+        log: Callable[[str], None],
+    ) -> Notifier:
+        """Return one that looks at the jobs of a schema with a connection of its own, which ``connect`` opens."""
+        observer = Observer(schema, lock_name(schema, target.identity), connect=connect)
+        return cls(target, observer, schema=schema, who=who, who_id=who_id, log=log)
+
+    # --- the side of who tells ------------------------------------------------------------------------------------
+
+    @contextmanager
+    def running(self, *, ended_idle: Callable[[], bool]) -> Iterator[None]:
+        """Look and tell within the block, and tell of an error that ends it.
+
+        Parameters
+        ----------
+        ended_idle
+            Returns, after the block, whether it has ended because there was nothing to do.
+        """
+        self._log(f"notifications go to {self.target.name}")
+        self.start()
+        try:
+            yield
+        except Exception as error:
+            self.trouble(f"the {self.who} has ended: {type(error).__name__}: {error}")
+            raise
+        finally:
+            self.finish(ends_idle=ended_idle())
 
     def start(self) -> None:
         """Begin to look and to tell."""
         self._thread.start()
 
     def trouble(self, text: str) -> None:
-        """Tell, once, what keeps this pool from working and needs somebody."""
+        """Tell, once, what keeps this pool or worker from working and needs somebody."""
         if text not in self._told_troubles:
             self._told_troubles.add(text)
             self._troubles.append(text)
@@ -83,7 +122,7 @@ class Notifier:
         Parameters
         ----------
         ends_idle
-            Whether the pool has ended because there was nothing to do.
+            Whether it has ended because there was nothing to do.
         """
         self._ends_idle = ends_idle
         self._ending.set()
@@ -91,7 +130,7 @@ class Notifier:
         self._over.wait(FAREWELL_SECONDS)
         if left := self.outbox.left():
             n_left = numbered(len(left), "notification")
-            self._log(f"{n_left} could not be delivered before the pool ended: {redacted('; '.join(left))}")
+            self._log(f"{n_left} could not be delivered before the {self.who} ended: {redacted('; '.join(left))}")
 
     # --- the thread -----------------------------------------------------------------------------------------------
 
@@ -102,7 +141,7 @@ class Notifier:
             self._send()
             self._wake.wait(pause)
             self._wake.clear()
-        # What happens while the last messages are sent belongs to this pool as long as it holds the lock.
+        # What happens while the last messages are sent is this one's to tell as long as it holds the lock.
         while self._look() and self._send(at_once=True):
             pass
         self._send(at_once=True)
@@ -113,7 +152,7 @@ class Notifier:
     def _look(self) -> bool:
         """Take in what has happened; return whether the server has answered."""
         while self._troubles:
-            where = f"pool {self.pool_id[:SHORT]} of {self.schema} on {platform.node()}"
+            where = f"{self.who} {self.who_id[:SHORT]} of {self.schema} on {platform.node()}"
             self.outbox.add(Event("trouble", f"december: {where}: {self._troubles.popleft()}"))
         try:
             events = self.observer.look(ends_idle=self._ending.is_set() and self._ends_idle)

@@ -51,8 +51,8 @@ class Outbox:
 
     Parameters
     ----------
-    schema, pool_id
-        What the messages are about.
+    schema, who_id, who
+        What the messages are about, and who tells: ``"pool"`` or ``"worker"``, by its id.
     interval
         Between two messages of one kind (s).
     gather
@@ -64,13 +64,14 @@ class Outbox:
     def __init__(
         self,
         schema: str,
-        pool_id: str,
+        who_id: str,
         *,
+        who: str = "pool",
         interval: float = INTERVAL_SECONDS,
         gather: float = GATHER_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self.schema, self.pool_id = schema, pool_id
+        self.schema, self.who, self.who_id = schema, who, who_id
         self.interval, self.gather, self.clock = interval, gather, clock
         self._events: dict[str, list[Event]] = {kind: [] for kind in KINDS}
         self._not_before = dict.fromkeys(KINDS, float("-inf"))
@@ -118,7 +119,7 @@ class Outbox:
     def _composed(self, kind: str, events: Sequence[Event]) -> Message:
         fields: dict[str, Any] = {
             "schema": self.schema,
-            "pool": self.pool_id[:SHORT],
+            self.who: self.who_id[:SHORT],
             "host": platform.node(),
             "count": len(events),
         }

@@ -429,7 +429,6 @@ def run_pool(
     from december_plugin.database.outages import with_server
     from december_plugin.pool.jobs.records import PoolRecords
     from december_plugin.pool.notifications.notifier import Notifier
-    from december_plugin.pool.notifications.observer import Observer, lock_name
     from december_plugin.pool.supervisor.database import SupervisorDatabase, own_connection
 
     visible = visible_gpus()
@@ -464,11 +463,12 @@ def run_pool(
             on_event("pool", words)
     notifier = None
     if notify is not None:
-        notifier = Notifier(
+        notifier = Notifier.of_jobs(
             notify,
-            Observer(settings.schema, lock_name(settings.schema, notify.identity), connect=own_connection),
             schema=settings.schema,
-            pool_id=pool_id,
+            who="pool",
+            who_id=pool_id,
+            connect=own_connection,
             log=lambda text: on_event("pool", text),
         )
     pool = LocalPool(
@@ -486,12 +486,5 @@ def run_pool(
     )
     if notifier is None:
         return pool.run()
-    on_event("pool", f"notifications go to {notifier.target.name}")
-    notifier.start()
-    try:
+    with notifier.running(ended_idle=lambda: pool.ended_idle):
         return pool.run()
-    except Exception as error:
-        notifier.trouble(f"the pool has ended: {type(error).__name__}: {error}")
-        raise
-    finally:
-        notifier.finish(ends_idle=pool.ended_idle)

@@ -59,7 +59,9 @@ def make(monkeypatch):
     def start(**settings):
         lines: list[str] = []
         outbox = Outbox("lab", "ab" * 16, **{"gather": 0.0, "interval": 0.0, **settings})
-        notifier = Notifier(Post(), Sight(), schema="lab", pool_id="ab" * 16, log=lines.append, outbox=outbox)
+        notifier = Notifier(
+            Post(), Sight(), schema="lab", who="pool", who_id="ab" * 16, log=lines.append, outbox=outbox
+        )
         notifier.start()
         made.append(notifier)
         return notifier, notifier.observer, notifier.target, lines
