@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,11 +9,12 @@ import datajoint as dj
 import numpy as np
 
 from december_plugin.embeddings.alignment_recipe import AlignmentRecipe
-from december_plugin.errors import MisfitError, SettingsError
+from december_plugin.errors import MisfitError
 from december_plugin.schemas.equivariant_models import is_equivariant, of_equivariant_models
 from december_plugin.schemas.feature_covariance import stored_covariance
 from december_plugin.schemas.restrictions import of_trainers
 from december_plugin.schemas.serialization import decode_blob, encode_blob
+from december_plugin.schemas.settings_tables import SettingsTable, settings_hash
 from december_plugin.schemas.stored_models import (
     SessionNeurons,
     build_loaders,
@@ -52,11 +51,10 @@ COLUMNS = {
 
 def alignment_hash(recipe: AlignmentRecipe) -> str:
     """Return the 32 characters that name an alignment, from its settings."""
-    text = json.dumps(recipe.as_settings(), sort_keys=True, allow_nan=False, separators=(",", ":"))
-    return hashlib.md5(text.encode("utf-8"), usedforsecurity=False).hexdigest()
+    return settings_hash(recipe.as_settings())
 
 
-class AlignmentSettings(dj.Lookup):
+class AlignmentSettings(SettingsTable, dj.Lookup):
     """Ways to align the readout vectors of rotation-equivariant models. Without an entry nothing is aligned.
 
     A clustering that asks for an alignment enters it by itself.
@@ -96,16 +94,8 @@ class AlignmentSettings(dj.Lookup):
             For a setting that is unknown or has a value that is not allowed, or an entry that is there already.
         """
         row = self.row(AlignmentRecipe(**settings), description)
-        key = {"alignment_hash": row["alignment_hash"]}
-        if self & key:
-            if not skip_duplicates:
-                raise SettingsError(
-                    f"this alignment is registered already, as alignment_hash {row['alignment_hash']!r}. Pass "
-                    "skip_duplicates=True to get its key."
-                )
-            return key
-        self.insert1(row, skip_duplicates=skip_duplicates)
-        return key
+        said = f"this alignment is registered already, as alignment_hash {row['alignment_hash']!r}"
+        return self.enter(row, said=said, skip_duplicates=skip_duplicates)
 
     def delete(self, *args: Any, **options: Any) -> int:
         """Delete entries with their alignments and the clusterings of aligned vectors; all other clusterings stay.

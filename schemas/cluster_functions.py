@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -11,7 +9,7 @@ import datajoint as dj
 import numpy as np
 
 from december_plugin.clustering.result import NO_CLUSTER
-from december_plugin.errors import EmbeddingError, MisfitError, SettingsError
+from december_plugin.errors import EmbeddingError, MisfitError
 from december_plugin.evaluation.cluster_functions_settings import LINEAR, THRESHOLD, ClusterFunctionsSettings
 from december_plugin.imports.stored_names import NEURONS as IMPORTED_NEURONS
 from december_plugin.schemas.alignment import said_orientations
@@ -19,6 +17,7 @@ from december_plugin.schemas.clustering_vectors import ClusteringVectors
 from december_plugin.schemas.equivariant_models import EQUIVARIANT_MODELS, of_equivariant_models
 from december_plugin.schemas.feature_covariance import SEED
 from december_plugin.schemas.serialization import decode_blob, encode_blob
+from december_plugin.schemas.settings_tables import SettingsTable, comma_separated, is_for_method, named_by_values
 from december_plugin.schemas.stored_labels import assigned_labels
 from december_plugin.schemas.stored_models import (
     build_trained,
@@ -28,10 +27,10 @@ from december_plugin.schemas.stored_models import (
     stored_state_dict,
 )
 
-OF_METHOD = "confusion_clusterings IS NULL OR FIND_IN_SET(method, confusion_clusterings)"
+OF_METHOD = is_for_method("confusion_clusterings")
 
 
-class ClusterConfusionSettings(dj.Lookup):
+class ClusterConfusionSettings(SettingsTable, dj.Lookup):
     """Comparisons of clusters by what they compute that are asked for. Without an entry nothing is compared."""
 
     definition = """
@@ -67,25 +66,19 @@ class ClusterConfusionSettings(dj.Lookup):
             For values that are not allowed, or an entry that is there already.
         """
         row = confusion_row(threshold=threshold, responses=responses, clusterings=clusterings)
-        key = {"confusion_hash": row["confusion_hash"]}
-        if self & key and not skip_duplicates:
-            raise SettingsError(
-                "this comparison of clusters is registered already. Pass skip_duplicates=True to get its key."
-            )
-        self.insert1(row, skip_duplicates=True)
-        return key
+        said = "this comparison of clusters is registered already"
+        return self.enter(row, said=said, skip_duplicates=skip_duplicates)
 
 
 def confusion_row(**settings: Any) -> dict[str, Any]:
     """Return the row of settings of a comparison; errors as :meth:`ClusterConfusionSettings.add_entry`."""
     chosen = ClusterFunctionsSettings(**settings)
-    row = {
+    values = {
         "confusion_threshold": float(chosen.threshold),
         "confusion_responses": chosen.responses,
-        "confusion_clusterings": ",".join(chosen.clusterings) if chosen.clusterings else None,
+        "confusion_clusterings": comma_separated(chosen.clusterings),
     }
-    text = json.dumps(list(row.values()), separators=(",", ":"))
-    return {"confusion_hash": hashlib.md5(text.encode("utf-8"), usedforsecurity=False).hexdigest(), **row}
+    return named_by_values("confusion_hash", values)
 
 
 class ClusterConfusion(dj.Computed):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
@@ -33,6 +32,7 @@ from december_plugin.schemas.alignment import alignment_hash
 from december_plugin.schemas.clustering_vectors import ClusteringVectors, in_space_of_mixture
 from december_plugin.schemas.restrictions import fits, of_trainers, restricted
 from december_plugin.schemas.serialization import decode_blob, encode_blob
+from december_plugin.schemas.settings_tables import SettingsTable, settings_hash
 from december_plugin.schemas.stored_models import (
     SessionNeurons,
     build_loaders,
@@ -50,13 +50,8 @@ NO_FILTER = "minimum_test_correlation IS NULL"
 
 
 def clustering_hash(method: str, n_clusters: int, settings: Mapping[str, Any]) -> str:
-    """Return the 32 characters that name a clustering, from its canonical settings.
-
-    nnfabrik's ``make_hash`` gives ``1`` and ``"1"``, and ``[]``, ``{}`` and ``""``, the same hash; JSON tells them
-    apart.
-    """
-    text = json.dumps([method, n_clusters, settings], sort_keys=True, allow_nan=False, separators=(",", ":"))
-    return hashlib.md5(text.encode("utf-8"), usedforsecurity=False).hexdigest()
+    """Return the 32 characters that name a clustering, from its canonical settings."""
+    return settings_hash([method, n_clusters, settings])
 
 
 def _row(method: str, n_clusters: int, settings: dict[str, Any], description: str) -> dict[str, Any]:
@@ -74,7 +69,7 @@ def _row(method: str, n_clusters: int, settings: dict[str, Any], description: st
     }
 
 
-class Clustering(dj.Lookup):
+class Clustering(SettingsTable, dj.Lookup):
     """Ways to assign the neurons of a trained model to clusters.
 
     The entry ``december`` is always there: it reads the mixture that the trainer fitted, and has no settings of its
@@ -144,18 +139,10 @@ class Clustering(dj.Lookup):
         )
         for _, mistake in setting_mistakes(method, settings):
             raise mistake
-        key = {"clustering_hash": row["clustering_hash"]}
-        if self & key:
-            if not skip_duplicates:
-                raise SettingsError(
-                    f"this clustering is registered already, as clustering_hash {row['clustering_hash']!r}. Pass "
-                    "skip_duplicates=True to get its key."
-                )
-            return key
         if (recipe := alignment_recipe(row["settings"])) is not None:
             self.alignment_settings_table().add_entry(**recipe.as_settings(), skip_duplicates=True)
-        self.insert1(row, skip_duplicates=skip_duplicates)
-        return key
+        said = f"this clustering is registered already, as clustering_hash {row['clustering_hash']!r}"
+        return self.enter(row, said=said, skip_duplicates=skip_duplicates)
 
 
 def _checked_count(method: str, n_clusters: int | None, settings: Mapping[str, Any]) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,12 +12,13 @@ import numpy as np
 
 from december_plugin.clustering.result import NO_CLUSTER
 from december_plugin.embeddings.neuron_ids import NeuronIds
-from december_plugin.errors import EmbeddingError, MisfitError, SettingsError
+from december_plugin.errors import EmbeddingError, MisfitError
 from december_plugin.imports.stored_names import NEURONS as IMPORTED_NEURONS
 from december_plugin.insilico.ascent_settings import DEAD, AscentSettings
 from december_plugin.insilico.exciting_images_settings import SEEDS, ExcitingImagesSettings
 from december_plugin.schemas.configurations import DIFFERS
 from december_plugin.schemas.serialization import decode_blob, encode_blob
+from december_plugin.schemas.settings_tables import SettingsTable, comma_separated, is_for_method, named_by_values
 from december_plugin.schemas.stored_labels import assigned_labels
 from december_plugin.schemas.stored_models import (
     build_trained,
@@ -37,13 +36,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OF_METHOD = "mei_clusterings IS NULL OR FIND_IN_SET(method, mei_clusterings)"
+OF_METHOD = is_for_method("mei_clusterings")
 STATEMENT_BYTES = 500_000  # of images in one INSERT, well below the 1 MB that the strictest servers take
 WHOLE = ("max_steps", "patience", "n_starts", "seed")  # settings of the ascent that are whole numbers
 COMPARED, TOO_FEW, CLIPS = "compared", "too few neurons", "clips"
 
 
-class MeiSettings(dj.Lookup):
+class MeiSettings(SettingsTable, dj.Lookup):
     """Maximally exciting images that are asked for. Without an entry none are computed."""
 
     definition = """
@@ -74,28 +73,21 @@ class MeiSettings(dj.Lookup):
             For values that are not allowed, or an entry that is there already.
         """
         row = mei_row(**settings)
-        key = {"mei_hash": row["mei_hash"]}
-        if self & key and not skip_duplicates:
-            raise SettingsError(
-                "these exciting images are registered already. Pass skip_duplicates=True to get their key."
-            )
-        self.insert1(row, skip_duplicates=True)
-        return key
+        return self.enter(row, said="these exciting images are registered already", skip_duplicates=skip_duplicates)
 
 
 def mei_row(**settings: Any) -> dict[str, Any]:
     """Return the row of settings of exciting images; errors as :meth:`MeiSettings.add_entry`."""
     chosen = ExcitingImagesSettings(**settings)
     ascent = {name: value if name in WHOLE or value is None else float(value) for name, value in chosen.ascent.items()}
-    row = {
+    values = {
         "mei_per_cluster": chosen.per_cluster,
         "mei_models": chosen.models,
         "mei_least_correlation": float(chosen.least_correlation),
         "mei_ascent": ascent,
-        "mei_clusterings": ",".join(chosen.clusterings) if chosen.clusterings else None,
+        "mei_clusterings": comma_separated(chosen.clusterings),
     }
-    text = json.dumps(list(row.values()), sort_keys=True, separators=(",", ":"))
-    return {"mei_hash": hashlib.md5(text.encode("utf-8"), usedforsecurity=False).hexdigest(), **row}
+    return named_by_values("mei_hash", values)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -17,6 +15,7 @@ from december_plugin.evaluation.valleys import valleys_between
 from december_plugin.schemas.clustering_vectors import ClusteringVectors
 from december_plugin.schemas.seed_sets import SeedSetTable
 from december_plugin.schemas.serialization import decode_blob, encode_blob
+from december_plugin.schemas.settings_tables import comma_separated, is_for_method, settings_hash
 from december_plugin.schemas.stored_labels import common_neurons
 from december_plugin.schemas.stored_models import clustering_recipe, full_config, in_session_order
 
@@ -119,13 +118,12 @@ def surrogate_row(name: str | None, *, n_draws: Any, seed: Any, method: Any, clu
         "n_draws": chosen.n_draws,
         "surrogate_seed": chosen.seed,
         "surrogate_method": chosen.method,
-        "surrogate_clusterings": ",".join(of) if of else None,
+        "surrogate_clusterings": comma_separated(of),
     }
 
 
 def _surrogate_hash(method: str, n_draws: int, seed: int, clusterings: Sequence[str] | None = None) -> str:
-    text = json.dumps([method, n_draws, seed, *([clusterings] if clusterings else [])], separators=(",", ":"))
-    return hashlib.md5(text.encode("utf-8"), usedforsecurity=False).hexdigest()
+    return settings_hash([method, n_draws, seed, *([clusterings] if clusterings else [])])
 
 
 class SurrogateAgreement(SeedSetTable, dj.Computed):
@@ -180,7 +178,7 @@ class SurrogateAgreement(SeedSetTable, dj.Computed):
         """The set of all seeds of every configuration that has at least two, with every surrogate asked for it."""
         pairs = self.current_sets() * self.surrogate_table.proj()
         methods = self.surrogate_table.proj("surrogate_clusterings") * self.clustering_table.proj("method")
-        drawn = "surrogate_clusterings IS NULL OR FIND_IN_SET(method, surrogate_clusterings)"
+        drawn = is_for_method("surrogate_clusterings")
         return pairs & (methods & drawn).proj()
 
     def make_fetch(self, key: dict[str, Any]) -> tuple[str]:

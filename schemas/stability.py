@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -11,7 +9,6 @@ from typing import Any, ClassVar
 import datajoint as dj
 import numpy as np
 
-from december_plugin.errors import SettingsError
 from december_plugin.evaluation.stability import (
     DEFAULT_RESAMPLINGS,
     DEFAULT_SHARE,
@@ -22,11 +19,12 @@ from december_plugin.evaluation.stability import (
 )
 from december_plugin.schemas.clustering_vectors import ClusteringVectors, DrawnFrom
 from december_plugin.schemas.serialization import decode_blob, encode_blob
+from december_plugin.schemas.settings_tables import SettingsTable, comma_separated, is_for_method, named_by_values
 from december_plugin.schemas.stored_labels import assigned_labels
 from december_plugin.schemas.stored_models import clustering_recipe, full_config, in_session_order
 
 
-class Resampling(dj.Lookup):
+class Resampling(SettingsTable, dj.Lookup):
     """Resamplings of neurons that are asked for. Without an entry nothing is resampled.
 
     It is asked for as a null is, by an entry for all assignments rather than by a setting of each clustering: the
@@ -73,13 +71,7 @@ class Resampling(dj.Lookup):
         row = resampling_row(
             n_draws=n_draws, share=share, seed=seed, n_surrogates=n_surrogates, clusterings=clusterings
         )
-        key = {"resampling_hash": row["resampling_hash"]}
-        if self & key and not skip_duplicates:
-            raise SettingsError(
-                "this resampling is registered already. Pass skip_duplicates=True to get its key.",
-            )
-        self.insert1(row, skip_duplicates=True)
-        return key
+        return self.enter(row, said="this resampling is registered already", skip_duplicates=skip_duplicates)
 
 
 def resampling_row(**settings: Any) -> dict[str, Any]:
@@ -87,15 +79,14 @@ def resampling_row(**settings: Any) -> dict[str, Any]:
     from december_plugin.evaluation.stability_settings import StabilitySettings
 
     chosen = StabilitySettings(**settings)
-    row = {
+    values = {
         "n_resamplings": chosen.n_draws,
         "resampled_share": float(chosen.share),
         "resampling_seed": chosen.seed,
         "n_resampled_surrogates": chosen.n_surrogates,
-        "resampled_clusterings": ",".join(chosen.clusterings) if chosen.clusterings else None,
+        "resampled_clusterings": comma_separated(chosen.clusterings),
     }
-    text = json.dumps(list(row.values()), separators=(",", ":"))
-    return {"resampling_hash": hashlib.md5(text.encode("utf-8"), usedforsecurity=False).hexdigest(), **row}
+    return named_by_values("resampling_hash", values)
 
 
 class WithinModelStability(dj.Computed):
@@ -135,7 +126,7 @@ class WithinModelStability(dj.Computed):
     def key_source(self) -> Any:
         """All assignments, with every resampling that is asked for their method."""
         asked = self.resampling_table.proj("resampled_clusterings") * self.clustering_table.proj("method")
-        wanted = "resampled_clusterings IS NULL OR FIND_IN_SET(method, resampled_clusterings)"
+        wanted = is_for_method("resampled_clusterings")
         return self.cluster_assignment_table.proj() * self.resampling_table.proj() & (asked & wanted).proj()
 
     def make_fetch(self, key: dict[str, Any]) -> tuple[str]:

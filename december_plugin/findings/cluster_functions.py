@@ -11,37 +11,38 @@ import numpy.typing as npt
 import pandas as pd
 
 from december_plugin.evaluation.cluster_functions import ClusterBlocks
+from december_plugin.text.array_repr import ArrayRepr
 from december_plugin.text.formatting import listed, numbered
 
 MOST_UNFINISHED = 0.1  # of the images, that nobody is warned of
 MOST_NAMED = 6  # clusters of a block, or blocks, in a sentence
 
 
-@dataclass(frozen=True, eq=False)
-class FunctionalBlocks:
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class FunctionalBlocks(ArrayRepr):
     """Which clusters of one model respond alike.
 
     Attributes
     ----------
-    title
-        Whose clusters they are: method, K and seed.
     responses
         "linear", or "images": as the model predicts them for the stimuli of its training tier.
     n_orientations
-        Over which correlations are the best; 1 unless the core is rotation-equivariant.
+        Orientations over which correlations are the best; 1 unless the core is rotation-equivariant.
     n_images
         Number of stimuli; None where it is not known.
     clusters
-        Their numbers, (K,).
+        The clusters that have neurons, (K,) int64.
     sizes
-        Their neurons, (K,).
+        Their neurons, (K,) int64.
     correlations
-        Between their responses, (K, K).
+        Between their responses, (K, K) float64.
     blocks
-        Blocks of positions in ``clusters``, with the tree by which they are merged.
+        Blocks of positions in ``clusters``, with the tree by which they are merged: ``next_merges`` and ``last_splits``
+        are those about the threshold.
+    title
+        Whose clusters they are: method, K and seed; "" before they are shown.
     """
 
-    title: str
     responses: str
     n_orientations: int
     n_images: int | None
@@ -49,6 +50,7 @@ class FunctionalBlocks:
     sizes: npt.NDArray[np.int64]
     correlations: npt.NDArray[np.float64]
     blocks: ClusterBlocks
+    title: str = ""
 
     @property
     def block_of(self) -> dict[int, int]:

@@ -6,20 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from december_plugin.evaluation.cluster_functions import ClusterBlocks, cluster_blocks
+from december_plugin.evaluation.cluster_functions import cluster_blocks
+from december_plugin.findings.cluster_functions import FunctionalBlocks
 from december_plugin.results.queries import configuration_key, selected_assignments
 from december_plugin.schemas.declare import DecemberTables
 from december_plugin.schemas.restrictions import restricted
-from december_plugin.text.array_repr import ArrayRepr
 
 PAIR = ["first", "second", "first_neurons", "second_neurons", "correlation", "is_one_block"]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class FunctionalConfusion(ArrayRepr):
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class FunctionalConfusion(FunctionalBlocks):
     """How similarly the clusters of one trained model respond.
 
     Attributes
@@ -28,34 +27,14 @@ class FunctionalConfusion(ArrayRepr):
         Of the row in ``ClusterConfusion``.
     method, n_clusters, seed
         Of the assignment.
-    responses
-        "linear", or "images": as the model predicts them for the stimuli of its training tier.
-    n_orientations
-        Orientations over which correlations are the best; 1 unless the core is rotation-equivariant.
-    n_images
-        Number of stimuli; None where it is not known.
-    clusters
-        The clusters that have neurons, (K,) int64.
-    sizes
-        Their neurons, (K,) int64.
-    correlations
-        Between their responses, (K, K) float64.
-    blocks
-        Blocks of positions in ``clusters``, with the tree by which they are merged: ``next_merges`` and ``last_splits``
-        are those about the threshold.
+    responses, n_orientations, n_images, clusters, sizes, correlations, blocks, title
+        Of :class:`~december_plugin.findings.cluster_functions.FunctionalBlocks`.
     """
 
     key: dict[str, Any]
     method: str
     n_clusters: int
     seed: int
-    responses: str
-    n_orientations: int
-    n_images: int | None
-    clusters: npt.NDArray[np.int64]
-    sizes: npt.NDArray[np.int64]
-    correlations: npt.NDArray[np.float64]
-    blocks: ClusterBlocks
 
     @property
     def pairs(self) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +15,7 @@ from december_plugin.evaluation.methods import with_count
 from december_plugin.findings.aligned_vectors import AlignedVectors
 from december_plugin.findings.cluster_functions import FunctionalBlocks, PreferredImages
 from december_plugin.results.assignments import assignment_frame
-from december_plugin.results.cluster_functions import FunctionalConfusion, cluster_confusion
+from december_plugin.results.cluster_functions import cluster_confusion
 from december_plugin.results.exciting_images import exciting_images, mei_confusion
 from december_plugin.results.queries import configuration_key
 from december_plugin.schemas.declare import DecemberTables
@@ -121,20 +121,8 @@ def functional_blocks(
     # What the model predicts comes before what it would predict without its output nonlinearity.
     found = sorted(found, key=lambda each: each.responses == LINEAR)
     table = pd.DataFrame(rows).sort_values(["label", "n_clusters", "responses", "threshold", "seed"], kind="stable")
-    return _shown_blocks(shown, shown.first(found, lambda each: each.key)), table.reset_index(drop=True)
-
-
-def _shown_blocks(shown: ShownAssignments, found: FunctionalConfusion) -> FunctionalBlocks:
-    return FunctionalBlocks(
-        title=shown.title_of(found.key),
-        responses=found.responses,
-        n_orientations=found.n_orientations,
-        n_images=found.n_images,
-        clusters=found.clusters,
-        sizes=found.sizes,
-        correlations=found.correlations,
-        blocks=found.blocks,
-    )
+    first = shown.first(found, lambda each: each.key)
+    return replace(first, title=shown.title_of(first.key)), table.reset_index(drop=True)
 
 
 def aligned_assignment(shown: ShownAssignments) -> dict[str, Any] | None:
