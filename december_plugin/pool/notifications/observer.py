@@ -3,6 +3,10 @@
 Several pools may run on a schema, and each task of a Slurm array is one. The one that holds a named lock of the server
 tells what happens to all jobs, whoever computes them; the others stand by, and one of them takes over when it ends or
 its connection is lost. So each event is told once. What was there before a pool began to tell is not told.
+
+There is one exception: if the one that tells loses its connection, another tells what happens meanwhile and ends, and
+the first one gets the lock back, the first one tells it a second time. Nothing but the lock is shared, so that it cannot
+know of the other; it prefers telling something twice to not telling it.
 """
 
 from __future__ import annotations
@@ -97,7 +101,7 @@ class Observer:
             self._began = None
             return False
         records.end_when_silent(SILENT_SECONDS)
-        if self._began is None:  # otherwise nobody else had the lock since
+        if self._began is None:  # otherwise it had the lock before, and goes on from what it had seen
             self._begin(records)
         return True
 
