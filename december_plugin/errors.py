@@ -269,7 +269,19 @@ class ServerUnreachableError(ServerError):
 
 
 class OutdatedSchemaError(ServerError):
-    """The tables were made by an earlier version and must be migrated before they can be used."""
+    """The tables were made by an earlier version and must be migrated before they can be used.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.errors import OutdatedSchemaError
+    >>> try:
+    ...     lab = open_lab(schema="retina")
+    ... except OutdatedSchemaError as error:
+    ...     raise SystemExit(str(error))  # it names the command that migrates the tables
+    >>> len(lab.tables.TrainedModel())  # they are up to date
+    6
+    """
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:

@@ -144,6 +144,19 @@ class DecemberTables:
         Pools of workers, workers with their heartbeats, and what happened to jobs.
     StoreIdentity
         Which store the models are in.
+
+    See Also
+    --------
+    december_tables : Declares the tables in a schema, or finds them there.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> tables = open_lab(schema="retina").tables
+    >>> [int(n) for n in (tables.Clustering & {"method": "kmeans"}).fetch("n_clusters", order_by="n_clusters")]
+    [2, 3, 4]
+    >>> len(tables.SeedAgreement & {"seed_a": 1, "seed_b": 2})  # one for each clustering of these seeds
+    4
     """
 
     schema: Any
@@ -255,6 +268,20 @@ def december_tables(
         If the schema does not exist and cannot be made, or our ``TrainedModel`` is new and its store cannot be used.
     OutdatedSchemaError
         If an earlier version made tables whose keys have changed since; `december db migrate` brings them up to date.
+
+    See Also
+    --------
+    december_plugin.open_lab : Connects to the database, and finds the nnfabrik tables of a lab.
+    DecemberTables : The tables that are returned.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.schemas import december_tables
+    >>> nnfabrik = open_lab(schema="retina").nnfabrik  # or nnfabrik.main.my_nnfabrik("lab_nnfabrik")
+    >>> tables = december_tables("retina", nnfabrik=nnfabrik)  # a schema without tables gets them
+    >>> len(tables.TrainingPlan()), len(tables.TrainedModel())
+    (6, 6)
     """
     lab = _nnfabrik_namespace(nnfabrik)
     opened = _open_schema(schema, lab)

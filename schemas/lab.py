@@ -78,6 +78,11 @@ def open_lab(
         If a schema is one of the server's own or its name cannot be used, if the nnfabrik module cannot be imported or
         lacks a table, if the tables refer to other nnfabrik tables, or if there are none and none may be made.
 
+    See Also
+    --------
+    december_plugin.schemas.december_tables : Declares the tables on a lab's nnfabrik module.
+    december_plugin.database.connect : Connects without opening tables.
+
     Examples
     --------
     >>> from december_plugin import open_lab

@@ -164,6 +164,23 @@ class ThreePartTraining(RelocatedTraining):
     loses the result. Name this class before nnfabrik's::
 
         class TrainedModel(ThreePartTraining, TrainedModelBase): ...
+
+    See Also
+    --------
+    december_tables : Takes a lab's own table of trained models.
+
+    Examples
+    --------
+    >>> import datajoint as dj
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.schemas import ThreePartTraining
+    >>> lab = open_lab(schema="retina")
+    >>> from nnfabrik.templates.trained_model import TrainedModelBase  # needs the connection
+    >>> class TrainedModel(ThreePartTraining, TrainedModelBase):
+    ...     nnfabrik = lab.nnfabrik
+    >>> own = dj.Schema("lab_models")(TrainedModel)
+    >>> own.full_table_name, len(own().key_source)  # for december_tables(..., trained_model=own)
+    ('`lab_models`.`__trained_model`', 6)
     """
 
     # The base's attributes that are used here.

@@ -81,6 +81,18 @@ def connect(
         ``database.use_tls`` requires an encrypted connection and there is none.
     SettingsError
         ``database.use_tls`` has a value that is not allowed.
+
+    See Also
+    --------
+    database_session : Connects for the duration of a with block.
+    december_plugin.open_lab : Connects, and opens the tables of a lab.
+
+    Examples
+    --------
+    >>> from december_plugin.database import connect
+    >>> database = connect(needs_store=False)
+    >>> database.connection.query("SELECT 6 * 7").fetchone()
+    (42,)
     """
     global _connected_in
     dj = quiet_datajoint()
@@ -129,6 +141,18 @@ def database_session(*, home: str | os.PathLike[str] | None = None, store: str =
 
     The embedded server is stopped at the end if this call started it and no other program is connected to it.
     Parameters and errors are those of :func:`connect`.
+
+    See Also
+    --------
+    connect : Connects, and leaves the server running.
+
+    Examples
+    --------
+    >>> import datajoint as dj
+    >>> from december_plugin.database import database_session
+    >>> with database_session():
+    ...     [name for name in dj.list_schemas() if name == "retina"]
+    ['retina']
     """
     database = connect(home=home, store=store)
     try:

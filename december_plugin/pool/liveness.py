@@ -19,7 +19,23 @@ ENDED = ("ended", "dead")  # states of workers of which no heartbeat is expected
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """A worker as it was at its last heartbeat; times are in seconds."""
+    """A worker as it was at its last heartbeat; times are in seconds.
+
+    See Also
+    --------
+    read_overview : Reads the workers of a lab.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.pool import Worker, WorkerSettings, read_overview
+    >>> lab = open_lab(schema="retina")
+    >>> lab.tables.SeedAgreement.delete_quick()
+    >>> report = Worker(lab.tables, WorkerSettings(only=("SeedAgreement",))).run()
+    >>> (worker,) = read_overview(lab.tables).workers
+    >>> worker.activity, worker.n_done, worker.alive
+    ('ended: nothing is left to do', 12, False)
+    """
 
     worker_id: str
     pool_id: str
@@ -120,6 +136,20 @@ class PoolStatus:
         0, or 1 for saving the states and ending, or 2 for ending at once.
     age, ended_age
         Since it was started, and since it ended (None: it has not).
+
+    See Also
+    --------
+    read_overview : Reads the pools of a lab.
+
+    Examples
+    --------
+    >>> from december_plugin.pool import PoolStatus
+    >>> pool = PoolStatus(
+    ...     pool_id="5b1e0f8c", kind="slurm", host="login1", pid=311, user="ana", slurm_job="1234", n_workers=8,
+    ...     options="{}", stop_requested=0, age=7200.0, ended_age=None,
+    ... )
+    >>> pool.description, pool.has_ended
+    ('Slurm job 1234, of ana, started 2 h 0 min ago', False)
     """
 
     pool_id: str

@@ -174,7 +174,24 @@ def _names(value: Any, source: str) -> list[str]:
 
 @contextlib.contextmanager
 def restricted_to(allowed: AllowedModules) -> Iterator[None]:
-    """Resolve only allowed names from the database inside a with block, in this thread."""
+    """Resolve only allowed names from the database inside a with block, in this thread.
+
+    See Also
+    --------
+    AllowedModules : The packages whose functions may run.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.security import AllowedModules, restricted_to
+    >>> lab = open_lab(schema="retina")
+    >>> key = lab.tables.TrainedModel.fetch("KEY")[0]
+    >>> with restricted_to(AllowedModules(("my_lab.models",))):
+    ...     loaders, model = lab.tables.TrainedModel().load_model(key)
+    Traceback (most recent call last):
+        ...
+    december_plugin.errors.SettingsError: the ... names the function ... Only functions of my_lab.models are run ...
+    """
     token = _restriction.set(allowed)
     try:
         yield

@@ -1,8 +1,8 @@
 """The examples in the docstrings of public names: which there are, what each needs, and running them.
 
 The names are those that the documentation's reference lists. An example needs the database if its name is defined in
-one of ``DATABASE_ROOMS``; it is then run by ``tests/integration/test_examples.py``, and otherwise by
-``tests/unit/test_examples.py``.
+one of ``DATABASE_ROOMS`` or is one of ``DATABASE_NAMES``; it is then run by ``tests/integration/test_examples.py``, and
+otherwise by ``tests/unit/test_examples.py``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ from helpers.reference import public_objects
 
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 DATABASE_ROOMS = ("database", "intake", "pool", "results", "schemas", "sharing")
+DATABASE_NAMES = (
+    "december_plugin.errors.OutdatedSchemaError",
+    "december_plugin.security.allowed_modules.restricted_to",
+)
 # Packages that the tests can do without, and the names whose examples need them.
 EXTRAS = {"anndata": ("december_plugin.bundles.annotated.annotated_neurons",)}
 
@@ -72,4 +76,5 @@ def _examples() -> list[doctest.DocTest]:
 
 
 def _needs_database(test: doctest.DocTest) -> bool:
-    return test.name.startswith(tuple(f"december_plugin.{room}." for room in DATABASE_ROOMS))
+    is_in_room = test.name.startswith(tuple(f"december_plugin.{room}." for room in DATABASE_ROOMS))
+    return is_in_room or test.name in DATABASE_NAMES

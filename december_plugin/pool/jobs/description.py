@@ -1,4 +1,4 @@
-"""Jobs in words: what they are called, and what distinguishes one from another."""
+"""Puts jobs into words: what they are called, and what distinguishes one from another."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from december_plugin.imports.stored_names import TRAINER as IMPORTED
 from december_plugin.insilico.exciting_images_settings import SEEDS
 from december_plugin.schemas.alignment import COLUMNS, recipe_of_row
 
-# What one job, and several jobs, of our tables are called; a table of a lab's own goes by its name.
+# What one job, and several jobs, of our tables are called; a lab's own tables go by their names.
 KINDS = {
     "TrainedModel": ("training", "trainings"),
     "TrainingSummary": ("training summary", "training summaries"),
@@ -50,6 +50,21 @@ def describe_jobs(tables: Any, *, strict: bool = False) -> Callable[[str, Mappin
     strict
         Let the function raise if the settings of a job are not valid, as a worker wants it, whose job fails then.
         Otherwise such a job goes by its table and key, so that it does not hide all others.
+
+    See Also
+    --------
+    read_overview : Reads the state of all jobs, workers and pools.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.pool import describe_jobs
+    >>> lab = open_lab(schema="retina")
+    >>> describe = describe_jobs(lab.tables)
+    >>> clustering = lab.tables.Clustering & {"method": "kmeans", "n_clusters": 3}
+    >>> key = (lab.tables.ClusterAssignment & clustering.proj() & {"seed": 1}).fetch1("KEY")
+    >>> describe("ClusterAssignment", key)
+    'ClusterAssignment: baseline, kmeans, K 3, seed 1'
     """
     # A hash is that of the configuration alone: two functions may share it.
     trainers = _Columns(tables.nnfabrik.Trainer, ("trainer_fn", "trainer_hash"), ("trainer_comment", "trainer_config"))
@@ -100,7 +115,7 @@ def plain_words(table: str, key: Mapping[str, Any]) -> str:
 
 
 class _Columns:
-    """Columns of a table's rows by their keys, read at once, and again for a row that came later."""
+    """Columns of a table's rows by their keys, all read at once, and again for a row that was inserted later."""
 
     def __init__(self, table: Any, key: tuple[str, ...], columns: tuple[str, ...]):
         self.table, self.key, self.columns = table, key, columns
@@ -110,7 +125,7 @@ class _Columns:
         """Return the columns of the row that a job's key refers to, or None."""
         found = tuple(key.get(name) for name in self.key)
         if found not in self._rows and None not in found:
-            self._rows[found] = None  # asked once, also if the server is away
+            self._rows[found] = None  # looked up once, even if the server is away
             with suppress(Exception):
                 self._rows |= self._read(dict(zip(self.key, found, strict=True)))
         return self._rows.get(found)

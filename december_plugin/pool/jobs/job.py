@@ -42,6 +42,17 @@ class Job:
         Of the last attempt: who, how it ended, and ``host:path`` of its log.
     begun, ended
         Of the last attempt (UTC).
+
+    See Also
+    --------
+    read_overview : Reads the jobs of a lab.
+
+    Examples
+    --------
+    >>> from december_plugin.pool import Job
+    >>> job = Job("TrainedModel", "9c1185a5c5e9fc54612808977ee8f548", "failed", host="gpu3", pid=4711, user="ana")
+    >>> str(job), job.reserved_by
+    ('TrainedModel 9c1185a5', 'process 4711 on gpu3 (database user ana)')
     """
 
     table: str

@@ -66,7 +66,24 @@ class Throughput:
 
 @dataclass(frozen=True)
 class Overview:
-    """The state of a lab at one moment; what it holds is said by its parts."""
+    """The state of a lab at one moment; what it holds is said by its parts.
+
+    See Also
+    --------
+    read_overview : Reads the overview of a lab.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.pool import read_overview
+    >>> lab = open_lab(schema="retina")
+    >>> lab.tables.SeedAgreement.delete_quick()
+    >>> overview = read_overview(lab.tables)
+    >>> [(table.table, table.waiting) for table in overview.tables if table.waiting]
+    [('SeedAgreement', 12), ...]
+    >>> len(overview.jobs_in("failed", "poisoned"))
+    0
+    """
 
     schema: str
     time: datetime
@@ -97,6 +114,22 @@ def read_overview(tables: Any) -> Overview:
     ----------
     tables
         What :func:`december_plugin.schemas.december_tables` returns.
+
+    See Also
+    --------
+    describe_jobs : Puts jobs into words.
+    Worker : Does the jobs that wait.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.pool import read_overview
+    >>> lab = open_lab(schema="retina")
+    >>> overview = read_overview(lab.tables)
+    >>> overview.planned, overview.some_failed
+    (6, False)
+    >>> {table.table: table.done for table in overview.tables}["SeedAgreement"]
+    12
     """
     schema, connection = tables.schema.database, tables.schema.connection
     computed = [table() for table in tables.computed]

@@ -58,6 +58,21 @@ class Worker:
         See :class:`~december_plugin.pool.worker.settings.WorkerSettings`.
     watch
         Is told about every job and its epochs.
+
+    See Also
+    --------
+    WorkerSettings : Which tables a worker fills, for how long, and how.
+    read_overview : Reads what waits, runs and has failed.
+
+    Examples
+    --------
+    >>> from december_plugin import open_lab
+    >>> from december_plugin.pool import Worker, WorkerSettings
+    >>> lab = open_lab(schema="retina")
+    >>> lab.tables.SeedAgreement.delete_quick()
+    >>> report = Worker(lab.tables, WorkerSettings(only=("SeedAgreement",))).run()
+    >>> report.computed, report.n_failed, report.ended_by
+    ({'SeedAgreement': 12}, 0, 'nothing is left to do')
     """
 
     def __init__(self, tables: Any, settings: WorkerSettings | None = None, *, watch: JobWatch | None = None):
