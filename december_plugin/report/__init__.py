@@ -1,7 +1,7 @@
 """The report: one HTML file that says what the tables hold, and what they do not.
 
-:mod:`december_plugin.findings.data` is what a report is made from, :func:`december_plugin.report.render.render_report`
-makes the page. Nothing in here reads a database: :mod:`december_plugin.results.report` does.
+:func:`december_plugin.report.render.render_report` makes the page from what :mod:`december_plugin.findings.data`
+describes. Nothing here reads a database: :mod:`december_plugin.results.report` does.
 """
 
 from typing import TYPE_CHECKING

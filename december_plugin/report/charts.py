@@ -1,7 +1,7 @@
 """Interactive charts, as plotly's own objects, in the colours and markers of :mod:`december_plugin.plots`.
 
 Legends are not plotly's: the page has one for all charts of a group, which stays readable on a phone and on paper.
-Names out of the database go through :func:`plotly_text`, because plotly reads some HTML in texts.
+Names from the database go through :func:`plotly_text`, because plotly reads some HTML in texts.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Chart:
     Attributes
     ----------
     title
-        What stands above it.
+        Heading above it.
     alt
-        What it shows, for those who do not see it.
+        What it shows, for readers who cannot see it.
     traces, layout
         What plotly.js draws. A ``plotly.graph_objects.Figure`` of them would add plotly's template, 6 kB
         for each chart.
@@ -94,7 +94,7 @@ class Curve:
 
 
 def plotly_text(value: Any) -> str:
-    """Return a text of the database in a form that plotly shows as it is: it would read tags and entities in it."""
+    """Return a text from the database so that plotly shows it unchanged instead of reading tags and entities in it."""
     return html.escape(str(value), quote=False)
 
 
@@ -188,7 +188,7 @@ def curves_chart(table: pd.DataFrame, curve: Curve, *, shown: ShownMethods, n_ty
     gap = float(min(np.diff(counts))) if len(counts) > 1 else 1.0
     lines = _same_models(known, list(shown.styles)) if curve.of_models else [[label] for label in shown.styles]
     n = len(lines)
-    # Side by side, so that bars do not hide each other, and well on their own side of the way to the next K.
+    # Side by side, so that bars do not hide each other, and closer to their own K than to the next.
     offsets = np.linspace(-_SPREAD, _SPREAD, n) * gap if n > 1 else [0.0]
     traces = _others_trace(known[known["label"].isin(shown.others)], curve, shown.others_label)
     for labels, offset in zip(lines, offsets, strict=True):
@@ -235,7 +235,7 @@ def _curve_trace(
     )
 
 
-# What people have named comes in as data: in the template itself, %{...} in a name would be read as one of its fields.
+# Names are passed as data: in the template itself, %{...} in a name would be read as a field.
 _HOVER = "<b>%{customdata[0]}</b><br>K = %{customdata[1]}<br>%{customdata[2]}<extra></extra>"
 
 
@@ -302,10 +302,10 @@ def _shown(value: Any) -> str:
 
 
 def strength_charts(agreement: pd.DataFrame) -> list[Chart]:
-    """Return test correlation and agreement against the strength of the clustering loss; none of a single strength.
+    """Return test correlation and agreement against the strength of the clustering loss; none for a single strength.
 
-    Training without the loss (strength 0) has no place on a logarithmic axis: it is a horizontal line. What "auto"
-    comes out at differs between K, and is one strength.
+    Training without the loss (strength 0) has no place on a logarithmic axis: it is a horizontal line. The factor of
+    "auto" differs between K, but counts as one strength.
     """
     december = agreement[(agreement["method"] == "december") & (agreement["strength"] > 0)]
     if december["strength_setting"].nunique() < 2:
@@ -378,16 +378,16 @@ def _marks(n: int) -> list[tuple[str, str]]:
 
 
 def cluster_sizes_chart(clusters: pd.DataFrame, *, n_seeds: int, many: str = "seeds") -> Chart:
-    """Return sizes of clusters, the neurons that all models put there apart from the others.
+    """Return sizes of clusters, with the neurons that all models put there separate from the others.
 
     Parameters
     ----------
     clusters
         ``cluster`` (shown name), ``color``, ``size`` and ``core`` (neurons with stability 1).
     n_seeds
-        Number of models; with one there is no core.
+        Number of models; a single one has no core.
     many
-        What they are called.
+        What models are called.
     """
     names = [f"{name}" for name in clusters["cluster"]]
     core = clusters["core"].astype(int)

@@ -1,4 +1,4 @@
-"""What the files and columns of an export are."""
+"""What the files and columns of an export mean."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from december_plugin.evaluation.model_selection import CRITERIA
 
 FILES = {
     "agreement": "One row per configuration (dataset, model, trainer, clustering): agreement and test correlation.",
-    "null": "Agreement between seeds beside surrogates without clusters, one row per configuration and surrogate.",
+    "null": "Agreement between seeds, and of surrogates without clusters, one row per configuration and surrogate.",
     "cluster_counts": "Criteria for the number of clusters, one row per configuration.",
     "cluster_count_choices": "Which number of clusters each criterion picks, one row per method, and in words.",
     "consensus": "How much the seeds share, one row per configuration whose consensus is computed.",
@@ -79,7 +79,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "n_draws": ("draws", "number of draws of surrogates"),
     "valleys_mean": (_ONE, "valleys between clusters, mean over models"),
     "null_valleys_mean": (_ONE, "the same on surrogates, mean over draws"),
-    "valleys_p_value": (_ONE, "one-sided p value of the valleys; empty: nobody looked for valleys"),
+    "valleys_p_value": (_ONE, "one-sided p value of the valleys; empty: valleys were not computed"),
     "above_null_mean": (_ONE, "agreement between seeds minus the mean of its null"),
     "above_null_sd": (_ONE, "standard deviation of the null over draws (divisor n - 1)"),
     "trainer_settings": ("", "settings of the trainer but for the number of clusters"),
@@ -114,12 +114,12 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "n_aligned_neurons": ("neurons", "number of neurons that have an angle"),
     "n_zero_neurons": ("neurons", "number of neurons whose readout vector is zero: they have none"),
     "n_orientations": ("orientations", "orientations of the model's core"),
-    "equivariance_error": (_ONE, "how much more than it should the core's output changes when stimuli are turned"),
+    "equivariance_error": (_ONE, "how much more the core's output changes than it should when stimuli are turned"),
     "temperature": (_ONE, "temperature of the relaxed shift that was reached"),
     "beta": (_ONE, "weight of the reconstruction of the fit that counts"),
     "loss_before": (_ONE, "mean distance between vectors of length 1 before they are aligned, 0 to 2"),
     "alignment_loss": (_ONE, "the same, after they are aligned"),
-    "ambiguous_share": (_ONE, "share of the angles of which another one is nearly as good"),
+    "ambiguous_share": (_ONE, "share of the angles to which another one is nearly as good"),
     "confusion_responses": ("", "linear: before the output nonlinearity; images: as predicted for training stimuli"),
     "confusion_threshold": (_ONE, "mean correlation down to which clusters are merged into blocks"),
     "first": ("", "a cluster"),

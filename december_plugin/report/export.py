@@ -55,7 +55,7 @@ def write_export(
     Parameters
     ----------
     folder
-        Where to; made if it is not there. Files of an earlier export in it are replaced, others stay.
+        Folder of the files; made if it does not exist. Files of an earlier export in it are replaced, others stay.
     tables
         What to write.
     provenance
@@ -63,14 +63,15 @@ def write_export(
     formats
         "csv", "parquet" or "both".
     annotated
-        Neurons of each dataset as AnnData, by its name: become ``neurons.h5ad``, or ``neurons-NAME.h5ad`` of several.
+        Neurons of each dataset as AnnData, by its name: they become ``neurons.h5ad``, or ``neurons-NAME.h5ad`` if there
+        are several datasets.
     log
-        Is told which table is written.
+        Called with a line for each table that is written.
 
     Returns
     -------
     dict of str to int
-        Table to its number of rows.
+        Number of rows of each table.
 
     Raises
     ------
@@ -149,14 +150,14 @@ def _write_text(path: Path, text: str) -> None:
 
 def _put_in_place(partial: Path, folder: Path) -> None:
     with contextlib.suppress(OSError):
-        folder.rmdir()  # an empty one gives its place to the new one
+        folder.rmdir()  # an empty folder makes way for the new one
     if not folder.exists():
         os.rename(partial, folder)
         return
     names = {path.name for path in partial.iterdir()}
     known = {f"{name}.{ending}" for name in FILES for ending in ("csv", "parquet")}
     known |= {path.name for path in folder.iterdir() if ANNOTATED.fullmatch(path.name)}
-    for name in sorted(known - names):  # of another format: old numbers beside new ones
+    for name in sorted(known - names):  # of another format: old numbers next to new ones
         (folder / name).unlink(missing_ok=True)
     for name in sorted(names, key=lambda name: name == README):
         os.replace(partial / name, folder / name)
@@ -178,8 +179,8 @@ def readme(
     lines = [
         f"Numbers of functional clusters, exported by december_plugin {__version__}.",
         "",
-        f"Each table is there as {' and as '.join(f'.{ending}' for ending in endings)}. A neuron is identified by",
-        "data_key (session) and unit_id. An empty field is a value that is not computed, or that does not exist.",
+        f"Each table is stored as {' and as '.join(f'.{ending}' for ending in endings)}. A neuron is identified by",
+        "data_key (session) and unit_id. An empty field is a value that was not computed, or does not exist.",
         "Unit 1 means dimensionless. provenance.json says where the numbers come from.",
     ]
     if annotated:

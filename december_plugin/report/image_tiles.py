@@ -1,4 +1,4 @@
-"""Small pictures of what the neurons of a cluster prefer, and of where it lies in the t-SNE, as PNG."""
+"""Small pictures of what the neurons of a cluster prefer, and of where it is in the t-SNE, as PNG."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from matplotlib.image import imsave
 from december_plugin.plots.exciting_images import N_BEST, draw_island, page_of_images
 from december_plugin.plots.style import figure_style
 
-GREYS = 64  # more cannot be told apart, and take more bytes
+GREYS = 64  # more cannot be distinguished, and take more bytes
 _PER_ROW = math.ceil(math.sqrt(N_BEST))
 _LEAST_WIDTH = 140  # pixels: smaller pictures are enlarged, by a whole number
 _MAP, _DPI = 1.3, 120  # inches, and dots per inch
@@ -49,7 +49,7 @@ def island_tile(islands: pd.DataFrame, cluster: int, color: str) -> Markup:
     islands
         ``x``, ``y`` and ``cluster`` of neurons.
     cluster, color
-        Which one, and in which colour.
+        The cluster, and its colour.
     """
     buffer = io.BytesIO()
     with figure_style():

@@ -84,7 +84,7 @@ SETTINGS = {
     "scale_loss_trials": "trials that scale the loss",
     "pretrain_early_stopping": "early stopping of the pretraining",
     "pretrain_lr_decay_steps": "decreases of the learning rate in the pretraining",
-    "pretrain_lr_decay_factor": "factor of each",
+    "pretrain_lr_decay_factor": "factor of each of these decreases",
     "lr_after_pretraining": "learning rate after the pretraining",
     "fresh_optimizer": "a fresh optimizer after the pretraining",
     "best_epoch_from": "earliest epoch that can be the best",
@@ -96,7 +96,7 @@ SETTINGS = {
     "empty_clusters": "empty clusters",
     "space": "space",
     "normalize": "normalisation",
-    "covariance_refresh": "the feature covariance is taken anew",
+    "covariance_refresh": "the feature covariance is computed again",
     "restore_mixture": "mixture restored with the best epoch",
 }
 NUMBER = {name: number for number, (name, _) in enumerate(CITATIONS, 1)}
@@ -136,21 +136,21 @@ def _models(analysis: Analysis) -> str:
     if not analysis.wording.trains:
         return (
             f"Trained elsewhere: {numbered(int(analysis.agreement['n_models'].max()), 'model')} of {n:,} neurons in "
-            f"{numbered(len(analysis.sessions), 'session')}. What is clustered of a neuron: "
+            f"{numbered(len(analysis.sessions), 'session')}. What is clustered for each neuron: "
             f"{' or '.join(space.phrase for space in _spaces(analysis))}. "
             f"{READOUT_VECTORS} {FUNCTIONAL} {DIRECTIONS}{_of_imports(analysis)}"
         )
     function = short_function(analysis.model["fn"])
     return (
-        f"Models of a shared core and one readout per session ({function}) predict the responses of "
+        f"Models with a shared core and one readout per session ({function}) predict the responses of "
         f"{n:,} neurons in {len(analysis.sessions)} sessions. {_clustered(analysis)} "
         f"The models are built and trained within nnfabrik {cite('nnfabrik')} with layers of "
-        f"neuralpredictors {cite('neuralpredictors')}, and kept in DataJoint tables {cite('datajoint')}."
+        f"neuralpredictors {cite('neuralpredictors')}, and stored in DataJoint tables {cite('datajoint')}."
     )
 
 
 def _of_imports(analysis: Analysis) -> str:
-    """Return what readers must know of models of which only files were there."""
+    """Return what readers must know about models of which only files were available."""
     text = f" The features are those of probe stimuli: {analysis.probes.rstrip('.')}." if analysis.probes else ""
     by_position = analysis.sessions["unit_ids_from"].eq("position")
     if by_position.any():
@@ -170,7 +170,7 @@ def _clustered(analysis: Analysis) -> str:
     spaces = _spaces(analysis)
     if spaces == [READOUT_SPACE]:
         return "A neuron's readout vector, its weights on the core's features, is what is clustered."
-    text = f"What is clustered of a neuron: {', '.join(space.vectors for space in spaces)}. {READOUT_VECTORS}"
+    text = f"What is clustered for each neuron: {', '.join(space.vectors for space in spaces)}. {READOUT_VECTORS}"
     if any(space.is_functional for space in spaces):
         text += f" {FUNCTIONAL}"
     return f"{text} {DIRECTIONS}" if any(space.normalize == "l2" for space in spaces) else text
@@ -197,16 +197,17 @@ def _december(analysis: Analysis, entries: pd.DataFrame) -> str:
     settings = _trainer_settings(entries, hashes)
     text = (
         f"DECEMber {cite('december')} adds a clustering loss after the pretraining, in the manner of deep embedded "
-        f"clustering {cite('dec')}: a mixture of Student t distributions with diagonal scales, started by k-means, is "
-        "fitted to all readout vectors by one EM step per optimizer step, and the Kullback-Leibler divergence between "
-        "sharpened and soft assignments is added to the loss, times the strength. "
+        f"clustering {cite('dec')}: a mixture of Student t distributions with diagonal scales, initialised by k-means, "
+        "is fitted to all readout vectors by one EM step per optimizer step, and the Kullback-Leibler divergence "
+        "between sharpened and soft assignments is added to the loss, times the strength. "
     )
     names = ("n_clusters", "strength", "dof", "weights", "detach_target", "scale_bounds", "kmeans_n_init")
     text += _varied(settings, names)
     text += _other_protocol(settings, "ClusteringSettings")
     return text + (
-        " With strength auto, the gradient of the clustering loss on the readout vectors is 0.01 of the model loss's "
-        "when the clustering begins. A neuron's cluster is the one with the largest responsibility, its confidence."
+        " With strength auto, the gradient of the clustering loss on the readout vectors has 0.01 times the norm of "
+        "that of the model loss when the clustering begins. A neuron's cluster is the one with the largest "
+        "responsibility, which is its confidence."
     )
 
 
@@ -214,12 +215,12 @@ def _post_hoc(analysis: Analysis) -> str:
     kinds = sorted(set(analysis.agreement["method"]) - {DECEMBER})
     used = [POST_HOC[kind].phrase if kind in POST_HOC else str(kind) for kind in kinds]
     if not analysis.wording.trains:
-        return f"Fitted to the vectors of every model by itself: {', '.join(used)}.{_left_out(analysis)}"
+        return f"Fitted to the vectors of each model separately: {', '.join(used)}.{_left_out(analysis)}"
     if not used:
-        return "None: there is nothing to compare DECEMber with."
+        return "None, so DECEMber cannot be compared with them."
     return (
         f"Fitted to the {_fitted_to(analysis)} of models that were trained without the clustering loss: "
-        f"{', '.join(used)}. They are the comparison that tells what the clustering loss has added."
+        f"{', '.join(used)}. Comparing with them shows what the clustering loss has added."
         f"{_left_out(analysis)}"
     )
 
@@ -228,9 +229,9 @@ def _left_out(analysis: Analysis) -> str:
     if all(method.neurons == ALL_NEURONS for method in analysis.agreement["identity"]):
         return ""
     return (
-        " Where a test correlation is named, only neurons that the model predicts at least so well (single trials of "
-        "the test tier) are clustered, and models are compared over the neurons that both have. Neurons left out are "
-        "counted with the agreement."
+        " Where a test correlation is named, only neurons that the model predicts at least that well (single trials "
+        "of the test tier) are clustered, and models are compared over the neurons that both have. The table of "
+        "agreement counts the neurons left out."
     )
 
 
@@ -245,7 +246,7 @@ def _agreement(wording: Wording) -> str:
         f"The adjusted Rand index (ARI {cite('ari')}) of two clusterings of the same neurons is 1 if they are "
         f"identical and 0 on average for random ones. Between {many} it is taken for every pair of {many} of one "
         f"configuration; mean and standard deviation (divisor n − 1) are over these pairs. Pairs share {many}, so this "
-        "spread is no standard error. The test correlation is the mean over neurons of the correlation between "
+        "spread is not a standard error. The test correlation is the mean over neurons of the correlation between "
         "response and prediction over single trials of the test tier; sessions whose test responses are all constant "
         "were not measured there and are left out."
     )
@@ -258,12 +259,12 @@ def _null(analysis: Analysis) -> str:
     if analysis.wording.trains and _spaces(analysis) != [READOUT_SPACE]:
         surrogates = "Surrogate vectors, drawn in the space of each clustering,"
     return (
-        f"Readouts of different {many} agree on clusters also where there are none. {surrogates} "
+        f"Readouts of different {many} agree on clusters even if there are none. {surrogates} "
         f"({number} draws) have the real ones' mean, covariance and marginals, within and across {many}, but no "
         f"clusters; they are made by iterated amplitude adjustment {cite('surrogates')} and clustered like the real "
         "ones. p is the share of draws that agree at least as well as the data, one-sided, with one added to both "
-        "counts. Elliptical surrogates preserve neither bends nor sparse axes, other kinds some of these: a continuum "
-        f"of a shape that is not preserved can beat the null.{_valleys(analysis)}"
+        "counts. Elliptical surrogates preserve neither bends nor sparse axes, other kinds only some of these: a "
+        f"continuum whose shape is not preserved can exceed the null.{_valleys(analysis)}"
     )
 
 
@@ -284,7 +285,7 @@ def _counts(analysis: Analysis) -> str:
     return (
         f"Four criteria: agreement between {wording.many} above the mean of its null; log likelihood of held-out "
         f"neurons; Bayesian information criterion; silhouette.{_without_likelihood(analysis)} A criterion "
-        "picks a K if it is the only one as good as the best within the error; where several are, it has a range. "
+        "picks a K if it is the only one as good as the best within the error; if several are, it has a range. "
         "Criteria agree on a K if at least two pick it, or narrow it down to less than half of what was tried; the "
         "uncertainty is the range that one of them cannot distinguish. "
         f"{wording.between} can be highest at a K below the true one."
@@ -301,9 +302,8 @@ def _without_likelihood(analysis: Analysis) -> str:
     finding = [METHODS[kind].name for kind in METHODS if kind in found]
     if finding:
         text += (
-            f" {listed(finding)} {'finds' if len(finding) == 1 else 'find'} the number of clusters in every model by "
-            f"{'itself' if len(finding) == 1 else 'themselves'}: the K of tables and titles is the median over models, "
-            "and no criterion has a curve."
+            f" {listed(finding)} {'finds' if len(finding) == 1 else 'find'} the number of clusters of every model: the "
+            "K of tables and titles is the median over models, and no criterion has a curve."
         )
     return text
 
@@ -330,8 +330,8 @@ def _alignment(alignments: pd.DataFrame) -> str:
         f"As in rotation-invariant clustering {cite('rotation')}, readout vectors of length 1 are shifted cyclically "
         "along the orientations of the core, each by its own angle, so that the distances between them are small. "
         "A shift by an angle in between interpolates linearly. Angles are found with a relaxation in which all shifts "
-        "have a weight, the nearest ones the more the higher the temperature T is, which rises (schedule ramp) or is "
-        f"learned from the start (the paper's schedule). Used: {ways}. "
+        "have a weight; the higher the temperature T, the more the nearest ones dominate. T rises (schedule ramp) or "
+        f"is learned from the start (the paper's schedule). Used: {ways}. "
     )
     if (alignments["control"] != "none").any():
         text += (
@@ -339,8 +339,8 @@ def _alignment(alignments: pd.DataFrame) -> str:
             "neurons: what is found in them comes from the method. "
         )
     return text + (
-        "Surrogates, and parts of the neurons, are aligned like all neurons were, because an alignment can bring "
-        "vectors together that are none of one type."
+        "Surrogates, and parts of the neurons, are aligned in the same way, because an alignment can bring vectors "
+        "together that do not belong to one type."
     )
 
 
@@ -353,13 +353,13 @@ def _functions(functions: FunctionalBlocks) -> str:
     if functions.n_orientations > 1:
         turned = (
             f" One of the two means is shifted to each of the core's {functions.n_orientations} orientations, and the "
-            "highest correlation counts: what clusters prefer may be turned against each other."
+            "highest correlation counts: clusters may prefer the same at different orientations."
         )
     return (
-        f"As in rotation-invariant clustering {cite('rotation')}, the mean readout vector of every cluster stands for "
-        f"its neurons, and the correlation of {responses} says how alike two clusters are.{turned} Blocks are made by "
-        "average linkage: the two blocks whose clusters have the highest mean correlation are merged, until it is "
-        f"below {functions.blocks.threshold:g}."
+        f"As in rotation-invariant clustering {cite('rotation')}, the mean readout vector of every cluster "
+        f"represents its neurons, and the correlation of {responses} says how alike two clusters are.{turned} Blocks "
+        "are made by average linkage: the two blocks whose clusters have the highest mean correlation are merged, "
+        f"until it is below {functions.blocks.threshold:g}."
     )
 
 
@@ -373,7 +373,7 @@ def _preferred(preferred: PreferredImages) -> str:
     if len(preferred.compared):
         text += (
             f"As in rotation-invariant clustering {cite('rotation')}, each image was then shown to every other "
-            "well-predicted neuron at all angles and places, and the largest response was divided by that to the "
+            "well-predicted neuron at all angles and positions, and the largest response was divided by that to the "
             "neuron's own image."
         )
     return text.rstrip()
@@ -398,12 +398,12 @@ def _trainer_settings(entries: pd.DataFrame, hashes: set[str]) -> list[dict[str,
 
 
 def _other_protocol(settings: list[dict[str, Any]], kind: str) -> str:
-    """Return what differs from this package's protocol, as :func:`_varied` says it; nothing where nothing does."""
+    """Return what differs from this package's protocol, as :func:`_varied` says it; nothing if nothing does."""
     from december_plugin.training import settings as protocols
 
     defaults = protocols.protocol_defaults(getattr(protocols, kind))
     names = tuple(n for n, usual in defaults.items() if any(entry.get(n, usual) != usual for entry in settings))
-    return f" Not by default: {_varied(settings, names).removeprefix('Settings: ')}" if names else ""
+    return f" Other than the defaults: {_varied(settings, names).removeprefix('Settings: ')}" if names else ""
 
 
 def _varied(settings: list[dict[str, Any]], names: tuple[str, ...]) -> str:

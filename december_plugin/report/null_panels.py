@@ -1,7 +1,7 @@
-"""The page's first figure: every method's agreement beside its own null, as small drawings that need no script.
+"""The page's first figure: every method's agreement next to its own null, as small drawings that need no script.
 
-They are markup of our own, so that they can be read on a phone, on paper and without scripts; the only texts in them
-are numbers. Names of methods stand above them, as text of the page.
+They are SVG in the page, so that they can be read on a phone, on paper and without scripts; the only texts in them are
+numbers. Names of methods are above them, as text of the page.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class NullPanel:
 
 @dataclass(frozen=True)
 class NullFigure:
-    """All panels, what the surrogates are, how many methods are in the table only, and what is drawn."""
+    """All panels, what the surrogates are, how many methods are only in the table, and what is drawn."""
 
     panels: tuple[NullPanel, ...]
     surrogates: str
@@ -83,7 +83,7 @@ def null_figure_of(analysis: Analysis) -> NullFigure | None:
 
 
 def _words(rows: pd.DataFrame, *, with_surrogate: bool) -> str:
-    """Return the p values in words, a line each; a number stays beside its p."""
+    """Return the p values in words, a line each; a number stays next to its p."""
     words = null_in_words(rows, separator="\n").replace("p = ", "p\u00a0=\u00a0")
     return f"{words}\n{surrogate_words(rows)}" if with_surrogate else words
 

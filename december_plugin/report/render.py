@@ -1,9 +1,9 @@
-"""Puts the page together: what the templates need, and nothing that they could get wrong.
+"""Puts the page together: gives the templates what they need, and nothing that they could get wrong.
 
-The file opens offline. plotly.js is inside, once; its whole bundle is taken (4.8 MB), because it is the one that comes
-with the Python package: a smaller one would have to be kept up to date by hand, and a chart library of our own would
-have to do again what makes the t-SNE usable (zoom, hover, WebGL). A content security policy in the page forbids every
-request and every script but the page's own, which are named by their hashes.
+The file opens offline. It contains plotly.js once, as the whole bundle (4.8 MB) that comes with the Python package: a
+smaller one would have to be kept up to date by hand, and our own chart library would have to repeat what makes the
+t-SNE usable (zoom, hover, WebGL). A content security policy in the page forbids every request and every script except
+the page's own, which are named by their hashes.
 """
 
 from __future__ import annotations
@@ -37,6 +37,16 @@ TEMPLATES = "templates"
 def render_report(data: ReportData) -> str:
     """Return the report as HTML; the same data give the same text.
 
+    Parameters
+    ----------
+    data
+        What the report says.
+
+    Returns
+    -------
+    str
+        One page that opens offline.
+
     See Also
     --------
     december_plugin.answer.Study.write_report : Writes the report of a study without a database.
@@ -57,7 +67,7 @@ def render_report(data: ReportData) -> str:
     """
     payload = Payload()
     analyses = [analysis_view(number, each, data, payload) for number, each in enumerate(data.analyses, 1)]
-    secrets = frozenset(known_secrets())  # to look for them is slow, and a table of hundreds of methods has many texts
+    secrets = frozenset(known_secrets())  # looking for them is slow, and a table of hundreds of methods has many texts
     environment = _environment(secrets)
     plotly, script = _plotly(), _resource("report.js")
     content = _json_for_html({"charts": payload.figures, "embeddings": payload.embeddings})
@@ -104,7 +114,7 @@ def _environment(secrets: frozenset[str]) -> jinja2.Environment:
 
 
 def _with_code(text: str, *, secrets: frozenset[str]) -> Markup:
-    """Return a text in which what stands between backticks is marked as code; everything is escaped."""
+    """Return a text in which what is between backticks is marked as code; everything is escaped."""
     parts = [Markup.escape(redacted(part, secrets=secrets)) for part in str(text).split("`")]
     return Markup("").join(Markup("<code>%s</code>") % part if i % 2 else part for i, part in enumerate(parts))
 
@@ -127,7 +137,7 @@ def _plotly() -> str:
 
 
 def _json_for_html(value: Any) -> str:
-    """Return JSON that can stand inside of a script element: nothing in it ends the element."""
+    """Return JSON that can be put inside a script element: nothing in it ends the element."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -148,7 +158,7 @@ def _policy(*scripts: str) -> str:
 
 
 def _configurations(data: ReportData) -> dict[str, Any] | None:
-    """Return what is said across models, or across the seeds of a single one; None where nothing is compared."""
+    """Return the section across models, or across the seeds of a single one; None if nothing is compared."""
     pairs = data.configurations
     if pairs.empty:
         return None

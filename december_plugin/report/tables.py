@@ -1,4 +1,4 @@
-"""Tables of numbers beside the plots: text for every cell, escaped by the template."""
+"""Tables of numbers next to the plots: text for every cell, escaped by the template."""
 
 from __future__ import annotations
 
@@ -127,11 +127,11 @@ def agreement_table_of(analysis: Analysis) -> Table:
 
 
 def similarity_table_of(analysis: Analysis) -> Table | None:
-    """Return how similar the embeddings of models are; None where that is not known."""
+    """Return how similar the embeddings of models are; None if that is not known."""
     if analysis.similarity.empty:
         return None
     columns = [
-        *(Column("model", "model_a"), Column("beside", "model_b")),
+        *(Column("model", "model_a"), Column("compared with", "model_b")),
         Column("correlation of cosines", "cosine_correlation", "number"),
         Column("correlation of distances", "distance_correlation", "number"),
         Column("linear CKA", "linear_cka", "number"),
@@ -158,7 +158,7 @@ def null_table_of(analysis: Analysis) -> Table:
         Column("pairs", "n_pairs", "integer"),
         Column("surrogate", "surrogate_name"),
     ]
-    return make_table(frame, f"{analysis.wording.between} beside surrogates without clusters", columns)
+    return make_table(frame, f"{analysis.wording.between} compared with surrogates without clusters", columns)
 
 
 def _pairs(nulls: pd.DataFrame) -> list[tuple[float, float]]:
@@ -220,13 +220,13 @@ def strength_table_of(agreement: pd.DataFrame) -> Table:
 
 
 def comparisons_table_of(comparisons: pd.DataFrame) -> Table:
-    """Return DECEMber beside its references."""
+    """Return DECEMber compared with its references."""
     words = {"more": "more", "less": "less", "equal": "equally", "unknown": "too few pairs", "none": ABSENT}
     absent = {kind: f"no {REFERENCES[kind]}" for kind in REFERENCES}
     columns = [
         Column("K", "n_clusters", "integer"),
         Column("DECEMber", "december"),
-        Column("beside", "reference"),
+        Column("compared with", "reference"),
         Column("ARI, DECEMber", "december_mean", "number"),
         Column("ARI, the other", "reference_mean", "number"),
         Column("difference", "difference", "signed"),
@@ -283,7 +283,7 @@ def sessions_table_of(analysis: Analysis) -> Table:
 
 
 def performance_table_of(analysis: Analysis) -> Table | None:
-    """Return how well the models predict, a row for each trainer's; None where none is tested."""
+    """Return how well the models predict, a row for each trainer's; None if none was tested."""
     if analysis.performance.empty:
         return None
     columns = [
@@ -316,16 +316,16 @@ def tested_words(analysis: Analysis) -> str:
     n_tested, n_untested = int(row["n_tested_sessions"]), int(row["n_untested_sessions"])
     words = f"Means are over {as_text(row['n_tested_neurons'], 'integer')} neurons in {n_tested} of "
     words += numbered(n_tested + n_untested, "session")
-    return f"{words}; the others could not be tested, for the reason in the table above." if n_untested else f"{words}."
+    return f"{words}; the others could not be tested (see the table above)." if n_untested else f"{words}."
 
 
 def nesting_table_of(nesting: pd.DataFrame) -> Table:
-    """Return how much of the clusters for every K lies within one cluster for the next smaller K."""
+    """Return how much of the clusters for every K is within one cluster for the next smaller K."""
     columns = [
         Column("K", "n_clusters", "integer"),
         Column("neurons that follow one cluster of the next smaller K", "nested", "percent"),
     ]
-    return make_table(nesting, "How nearly the clusters are a tree", columns)
+    return make_table(nesting, "How close the clusters are to a tree", columns)
 
 
 def confusion_table_of(confusion: Confusion, wording: Wording) -> Table:
@@ -363,11 +363,11 @@ def alignments_table_of(alignments: pd.DataFrame) -> Table:
 
 
 def alignment_comparisons_table_of(comparisons: pd.DataFrame, analysis: Analysis) -> Table:
-    """Return clusterings of aligned vectors beside those without alignment, and those of permuted features."""
+    """Return clusterings of aligned vectors compared with those without alignment, and with permuted features."""
     words = {"more": "more", "less": "less", "equal": "equally", "unknown": "too few pairs"}
     known = f"ARI to {analysis.types_name}" if analysis.types_name else "ARI to known types"
     columns = [
-        *(Column("K", "n_clusters", "integer"), Column("aligned", "aligned"), Column("beside", "other")),
+        *(Column("K", "n_clusters", "integer"), Column("aligned", "aligned"), Column("compared with", "other")),
         *(Column("ARI, aligned", "aligned_mean", "number"), Column("ARI, the other", "other_mean", "number")),
         *(Column("difference", "difference", "signed"), Column("spread", "spread", "number")),
         Column(f"{analysis.wording.many} agree", "words"),
@@ -375,7 +375,7 @@ def alignment_comparisons_table_of(comparisons: pd.DataFrame, analysis: Analysis
         Column(f"{known}, the other", "other_types_mean", "number"),
     ]
     frame = comparisons.assign(words=comparisons["result"].map(words))
-    return make_table(frame, "Clusters of aligned vectors beside others of the same models, at the same K", columns)
+    return make_table(frame, "Clusters of aligned vectors and others of the same models, at the same K", columns)
 
 
 def blocks_table_of(functions: FunctionalBlocks) -> Table:
@@ -453,7 +453,7 @@ def functions_table_of(functions_table: pd.DataFrame) -> Table:
         Column("orientations", "n_orientations", "integer"),
         Column("models", "n_models", "integer"),
     ]
-    return make_table(frame, "Blocks of clusters that respond alike, of every clustering", columns)
+    return make_table(frame, "Blocks of clusters that respond alike, for every clustering", columns)
 
 
 def cluster_frame(chosen: SelectedConfiguration, colors: Sequence[str]) -> pd.DataFrame:
@@ -492,7 +492,7 @@ def clusters_table_of(clusters: pd.DataFrame, wording: Wording) -> Table:
 
 
 def cluster_counts_by(chosen: SelectedConfiguration, code: int, column: str, head: str, caption: str) -> Table:
-    """Return how the neurons of one cluster spread over sessions or known types, beside all neurons."""
+    """Return how the neurons of one cluster spread over sessions or known types, compared with all neurons."""
     neurons = chosen.neurons[chosen.neurons[column].notna()]
     everyone = neurons[column].astype(str).value_counts(sort=False)
     here = neurons.loc[neurons["cluster"] == code, column].astype(str).value_counts(sort=False)

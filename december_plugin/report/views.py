@@ -1,4 +1,4 @@
-"""What the page shows of one dataset with one model, section by section, as its template takes it."""
+"""What the page shows of one dataset and model, section by section, for its template."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SECTIONS = (
     ("preferred", "Preferred stimuli"),
     ("methods", "Methods"),
 )
-# Sections that nobody misses where they were not asked for.
+# Sections that are left out unless they were computed.
 ONLY_WHERE_COMPUTED = ("rotation", "functions", "preferred")
 
 
@@ -155,7 +155,7 @@ def _curve_of(criterion: Criterion) -> charts.Curve:
 def _counts_view(analysis: Analysis, shown: ShownMethods, payload: Payload) -> dict[str, Any] | None:
     if analysis.counts.empty:
         return None
-    # One number of clusters of every method leaves nothing to compare along a curve.
+    # A single number of clusters per method leaves nothing to compare along a curve.
     criteria = CRITERIA if analysis.counts.groupby("label")["n_clusters"].nunique().max() > 1 else ()
     found = [charts.curves_chart(analysis.counts, _curve_of(criterion), shown=shown) for criterion in criteria]
     has_choices = not analysis.choices.empty
@@ -297,7 +297,7 @@ def _cluster_page(chosen: SelectedConfiguration, row: Mapping[str, Any]) -> dict
 
 
 def _steadiest(chosen: SelectedConfiguration, code: int) -> list[dict[str, Any]]:
-    """Return the neurons of a cluster that are most surely in it: first by stability, then by confidence."""
+    """Return the neurons that are most certainly in a cluster: by stability, then by confidence."""
     members = chosen.neurons[chosen.neurons["cluster"] == code]
     by = [name for name in ("stability", "confidence") if name in members]
     return (

@@ -21,7 +21,7 @@ def check_replaceable(path: Path, *, force: bool) -> None:
     if not path.parent.is_dir():
         raise SettingsError(f"the folder {path.parent} does not exist; make it, or name another file (-o).")
     if path.exists() and not force and MARK not in _beginning(path):
-        raise SettingsError(f"{path} exists and is no report of december; name another file (-o), or add --force.")
+        raise SettingsError(f"{path} exists and is not a december report; name another file (-o), or add --force.")
 
 
 def _beginning(path: Path) -> bytes:

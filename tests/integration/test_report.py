@@ -331,7 +331,7 @@ def test_another_file_is_not_replaced(
     path = tmp_path / "thesis.html"
     path.write_text("mine")
     assert cli.main(["report", "-o", str(path), *options(filled)]) == ExitCode.ERROR
-    message = f"december: error: {path} exists and is no report of december; name another file (-o), or add --force.\n"
+    message = f"december: error: {path} exists and is not a december report; name another file (-o), or add --force.\n"
     assert capsys.readouterr().err == message
     assert path.read_text() == "mine"
 
@@ -352,7 +352,7 @@ def test_a_reader_without_the_store_gets_all_but_the_t_sne(
     assert done.returncode == 0, done.stderr
     assert "the t-SNE. The vectors could not be read or drawn:" in done.stdout
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "Not there: the t-SNE." in text
+    assert "Missing: the t-SNE." in text
     assert "only reading" not in text
 
 

@@ -85,7 +85,7 @@ def test_words_and_page(study: Study, tmp_path: Path) -> None:
     assert "HDBSCAN, which found 3 clusters (median over 3 models), consensus of 3 models" in body
     assert "HDBSCAN, K = 3" not in body
     assert "k-means, t-NEB and HDBSCAN have neither likelihood nor BIC." in body
-    assert "t-NEB and HDBSCAN find the number of clusters in every model by themselves" in body
+    assert "t-NEB and HDBSCAN find the number of clusters of every model" in body
 
 
 def test_a_study_of_methods_that_find_the_number_needs_none() -> None:

@@ -89,7 +89,7 @@ def test_neurons_left_out_are_counted_everywhere(study: Study, tmp_path: Path) -
     assert said in body
     assert "neurons left out" in body
     assert "k-means, test correlation 0.3 and above" in body
-    assert "only neurons that the model predicts at least so well" in body
+    assert "only neurons that the model predicts at least that well" in body
 
 
 def test_a_filter_that_keeps_all_changes_nothing_but_names() -> None:

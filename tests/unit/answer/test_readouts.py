@@ -113,7 +113,7 @@ def test_report_is_complete(study: Study, tmp_path: Path) -> None:
     assert "seeds" not in body.replace("restarts", "")
     study.write_report(tmp_path / "answer.html")  # replaces its own
     (tmp_path / "other.html").write_text("mine")
-    with pytest.raises(SettingsError, match="exists and is no report"):
+    with pytest.raises(SettingsError, match="exists and is not a december report"):
         study.write_report(tmp_path / "other.html")
 
 

@@ -41,7 +41,7 @@ def test_two_files_to_a_report(folder: Path, capsys: pytest.CaptureFixture[str])
         (["a.npy"], ExitCode.USAGE, "--n-clusters"),
         (["c.npy", "--n-clusters", "3"], ExitCode.ERROR, "the model 'c': there is no file c.npy"),
         (["a.npy", "--n-clusters", "3", "--methods", "keans"], ExitCode.ERROR, "Did you mean 'kmeans'?"),
-        (["a.npy", "--n-clusters", "3", "-o", "a.npy"], ExitCode.ERROR, "a.npy exists and is no report"),
+        (["a.npy", "--n-clusters", "3", "-o", "a.npy"], ExitCode.ERROR, "a.npy exists and is not a december report"),
     ],
 )
 def test_mistakes(folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, message: str) -> None:

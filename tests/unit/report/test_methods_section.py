@@ -23,17 +23,17 @@ def said(config: dict[str, Any]) -> dict[str, str]:
 
 def test_the_usual_protocol_is_not_told_in_detail() -> None:
     words = said({"n_clusters": 6, "fresh_optimizer": False})
-    assert "Not by default" not in words["Training"]
-    assert "Not by default" not in words["DECEMber"]
+    assert "Other than the defaults" not in words["Training"]
+    assert "Other than the defaults" not in words["DECEMber"]
 
 
 def test_another_protocol_is_told() -> None:
     words = said({"n_clusters": 6, "lr_after_pretraining": 0.003, "fresh_optimizer": True, "scale_centers": "old"})
     assert (
-        "Not by default: learning rate after the pretraining 0.003; a fresh optimizer after the pretraining yes."
+        "Other than the defaults: learning rate after the pretraining 0.003; a fresh optimizer after the pretraining yes."
         in words["Training"]
     )
-    assert "Not by default: centres that the scales are about old." in words["DECEMber"]
+    assert "Other than the defaults: centres that the scales are about old." in words["DECEMber"]
 
 
 def test_a_preset_that_was_stored_by_its_name_is_told_by_its_values() -> None:

@@ -119,7 +119,7 @@ def section_of(page: str, name: str) -> str:
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_images_stand_beside_the_islands_of_their_clusters() -> None:
+def test_images_are_next_to_the_islands_of_their_clusters() -> None:
     page = without_scripts(render_report(parts.report(parts.analysis(preferred=parts.preferred()))))
     section = section_of(page, "preferred")
     assert re.findall(r"Cluster (\d) <span class=\"count\">1,234 neurons, block (\d)", section) == [
@@ -228,7 +228,7 @@ def test_the_charts_have_the_numbers(page: str) -> None:
     assert traces["DECEMber, strength auto"]["line"]["color"] == "#0072B2"
 
 
-def test_the_first_figure_is_every_method_beside_its_own_null(page: str) -> None:
+def test_the_first_figure_is_every_method_next_to_its_own_null(page: str) -> None:
     elements = Elements(without_scripts(page))
     labels = [label for _, _, label, *_ in parts.METHODS]
     panels = re.findall(r'<div class="panel">(.*?)</div>', without_scripts(page), re.S)
@@ -239,7 +239,7 @@ def test_the_first_figure_is_every_method_beside_its_own_null(page: str) -> None
     # It comes before every table, chart and other picture.
     at = page.index('<figure class="nulls">')
     assert all(at < page.index(mark) for mark in ('<details class="numbers"', 'class="plot', "<img"))
-    assert elements.text.index("beside its own null") < elements.text.index("Are there types?")
+    assert elements.text.index("next to its own null") < elements.text.index("Are there types?")
     titles = re.findall(r"<title>(K = 4.*?)</title>", panels[0])
     assert titles == ["K = 4: 0.700 ± 0.020; null 0.670 to 0.720; p = 0.4"]
 
@@ -290,7 +290,7 @@ def test_methods_on_the_same_models_are_one_line_of_test_correlation(page: str) 
     assert [custom[0] for custom in shared["customdata"]] == ["k-means / t mixture"] * 3
 
 
-def test_performance_stands_beside_its_ceiling_and_says_over_what_it_is_a_mean() -> None:
+def test_performance_is_next_to_its_ceiling_and_says_over_what_it_is_a_mean() -> None:
     sessions = parts.analysis().sessions.assign(untested=["", "all its responses are constant, so they were withheld"])
     analysis = parts.analysis(performance=parts.performance(), sessions=sessions)
     table = tables.performance_table_of(analysis)
@@ -304,7 +304,7 @@ def test_performance_stands_beside_its_ceiling_and_says_over_what_it_is_a_mean()
     assert table.rows[1][:3] == ("k-means, end of pretraining", "0.400", "–")
     assert tables.sessions_table_of(analysis).heads[-1] == "not tested"
     assert tables.sessions_table_of(parts.analysis()).heads[-1] == "mean test correlation"
-    others = "; the others could not be tested, for the reason in the table above."
+    others = "; the others could not be tested (see the table above)."
     assert tables.tested_words(analysis) == f"Means are over 1,030 neurons in 2 of 3 sessions{others}"
     everything = parts.analysis(performance=parts.performance(n_untested=0))
     assert tables.tested_words(everything) == "Means are over 1,030 neurons in 2 of 2 sessions."
@@ -336,7 +336,7 @@ def test_a_single_strength_has_no_charts_of_strengths(method: str, words: str) -
     table = table[table["method"].isin(["kmeans", method])].reset_index(drop=True)
     table["strength"] = table["strength"] * table["n_clusters"]  # what "auto" comes out at differs between K
     page = render_report(parts.report(parts.analysis(agreement=table)))
-    assert f"Not there: {words}" in Elements(page).text
+    assert f"Missing: {words}" in Elements(page).text
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -424,10 +424,10 @@ def test_a_password_is_not_in_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_anything_but_agreement() -> None:
     bare = replace(parts.analysis(), chosen=None, embedding=None)
     text = Elements(render_report(parts.report(bare))).text
-    assert "Not there: surrogates without clusters." in text
-    assert "Not there: criteria for the number of clusters." in text
-    assert "Not there: known types of these neurons." in text
-    assert "Not there: the t-SNE. It was not asked for" in text
+    assert "Missing: surrogates without clusters." in text
+    assert "Missing: criteria for the number of clusters." in text
+    assert "Missing: known types of these neurons." in text
+    assert "Missing: the t-SNE. It was not asked for" in text
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -444,7 +444,7 @@ def test_without_a_second_seed() -> None:
     one = replace(parts.analysis(), agreement=table, chosen=parts.chosen(frame, n_seeds=1, seeds=(4,)))
     page = render_report(parts.report(one))
     text = Elements(page).text
-    assert "Not there: agreement between seeds. At least two seeds are needed" in text
+    assert "Missing: agreement between seeds. At least two seeds are needed" in text
     assert "There is one seed, 4: nothing is known about stability." in text
     resampled = pd.DataFrame({"cluster": [0, 1, 2], "jaccard_mean": [0.9, 0.6, 0.3], "jaccard_sd": [0.1, 0.1, 0.2]})
     resampled.attrs = {"share": 0.5, "n_draws": 20}

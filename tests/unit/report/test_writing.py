@@ -19,7 +19,7 @@ def test_a_report_is_replaced_another_file_only_if_asked_for(tmp_path: Path) -> 
     path.write_text("mine")
     with pytest.raises(SettingsError) as caught:
         check_replaceable(path, force=False)
-    assert str(caught.value) == (f"{path} exists and is no report of december; name another file (-o), or add --force.")
+    assert str(caught.value) == (f"{path} exists and is not a december report; name another file (-o), or add --force.")
     check_replaceable(path, force=True)
 
 
