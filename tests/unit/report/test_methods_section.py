@@ -30,8 +30,8 @@ def test_the_usual_protocol_is_not_told_in_detail() -> None:
 def test_another_protocol_is_told() -> None:
     words = said({"n_clusters": 6, "lr_after_pretraining": 0.003, "fresh_optimizer": True, "scale_centers": "old"})
     assert (
-        "Other than the defaults: learning rate after the pretraining 0.003; a fresh optimizer after the pretraining yes."
-        in words["Training"]
+        "Other than the defaults: learning rate after the pretraining 0.003; a fresh optimizer after the pretraining "
+        "yes." in words["Training"]
     )
     assert "Other than the defaults: centres that the scales are about old." in words["DECEMber"]
 
