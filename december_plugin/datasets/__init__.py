@@ -1,6 +1,6 @@
 """nnfabrik dataset functions, one folder for each recording format.
 
-A new format is a folder with its ``loaders.py``, and its function and what that serves here.
+A new format is a folder with its ``loaders.py``; its function and the kind of its stimuli are listed here.
 """
 
 from december_plugin.datasets.hoefling_2024.loaders import hoefling_2024_loaders, hoefling_2024_types
@@ -18,7 +18,7 @@ __all__ = [
     "static_loaders",
 ]
 
-# What each serves: a sweep combines it with models that take the same.
+# The stimuli that each serves: a sweep combines it with models that take the same.
 STIMULI = {
     "static_loaders": "images",
     "macaque_v4_loaders": "images",

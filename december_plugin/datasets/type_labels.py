@@ -16,7 +16,7 @@ from december_plugin.errors import SettingsError, did_you_mean
 COLUMNS = ("data_key", "unit_id", "type")
 UNKNOWN = ("", "-1", "nan", "none", "null", "na", "n/a", "unknown")  # in any case of letters
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
-# What is an integer and reads as it is written: 007, 1_000 and 1e3 are numbers to some readers and names to others.
+# Only plain integers: 007, 1_000 and 1e3 are numbers to some readers and names to others.
 PLAIN_INTEGER = re.compile(r"0|-?[1-9][0-9]*", re.ASCII)
 WHOLE_WITH_DECIMALS = re.compile(r"(-?[0-9]+)\.0+", re.ASCII)
 INT64_DIGITS = 19
@@ -32,7 +32,7 @@ def read_type_labels(path: str | Path) -> pd.DataFrame:
         A CSV file (commas, semicolons or tabs) whose first line names the columns ``data_key``, ``unit_id`` and
         ``type``, in any order; other columns are ignored. A value that contains the delimiter is in double quotes.
         Neurons whose type is empty, -1, NaN, none, null, NA or unknown are left out: most neurons may have none. Types
-        are text; of ``3.0``, which data frames with missing entries make of 3, ``3`` is kept.
+        are text; ``3.0``, which data frames with missing entries make of 3, becomes ``3``.
 
     Returns
     -------
@@ -43,9 +43,9 @@ def read_type_labels(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     SettingsError
-        If the file cannot be read, a column is missing or there twice, a line has more fields than the first one, a
-        unit id is not an integer in plain digits, a neuron is there twice, or no neuron has a type; the first ten
-        mistakes, each with its line.
+        If the file cannot be read, a column is missing or appears twice, a line has more fields than the first one, a
+        unit id is not an integer in plain digits, a neuron appears twice, or no neuron has a type. The message lists
+        the first ten mistakes, each with its line.
     """
     path = Path(path)
     rows, mistakes, n_unlabelled = [], [], 0
@@ -107,7 +107,7 @@ def unknown_neurons(labels: pd.DataFrame, known: dict[str, set[int]]) -> Iterato
 
 def _read_text(path: Path) -> str:
     try:
-        # Line ends as they are in the file: the CSV reader tells those inside of quotes from the others.
+        # Line ends as they are in the file: the CSV reader distinguishes those inside quotes from the others.
         with path.open(encoding="utf-8-sig", newline="") as file:
             return file.read()
     except OSError as error:
@@ -117,7 +117,7 @@ def _read_text(path: Path) -> str:
 
 
 def _lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, str], str | None]]:
-    """Yield number, values of the needed columns, and what is wrong with the number of fields, of each line."""
+    """Yield each line's number, its values of the needed columns, and what is wrong with its number of fields."""
     delimiter = _delimiter(text)
     reader = _reader(text, delimiter)
     try:
@@ -132,7 +132,7 @@ def _lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, str], str | N
     except csv.Error as error:
         raise SettingsError(
             f"{path}:{reader.line_num}: this is not a line of a CSV file ({error}). A value in double quotes ends with "
-            "one, and a quote inside of it is written twice."
+            "one, and a quote inside it is written twice."
         ) from None
 
 
@@ -158,7 +158,7 @@ def _surplus(fields: list[str], n_columns: int, delimiter: str) -> str | None:
     others = " or ".join(name for other, name in DELIMITERS.items() if other != delimiter)
     return (
         f"there are {len(fields)} fields, but the first line names {n_columns} columns; {left_over[0]!r} is left over. "
-        f"Put a value that contains a {DELIMITERS[delimiter]} into double quotes, or separate the fields by {others}."
+        f"Put a value that contains a {DELIMITERS[delimiter]} into double quotes, or separate the fields with {others}."
     )
 
 
@@ -172,7 +172,7 @@ def _check_columns(path: Path, names: list[str]) -> None:
         )
     doubled = [name for name in COLUMNS if names.count(name) > 1]
     if doubled:
-        raise SettingsError(f"{path}:1: the column {doubled[0]!r} is there twice. Rename the one that does not count.")
+        raise SettingsError(f"{path}:1: the column {doubled[0]!r} appears twice. Rename the one that does not count.")
 
 
 def _problem(values: dict[str, str], seen: dict[tuple[str, int], int], line: int) -> str | None:
@@ -189,7 +189,7 @@ def _problem(values: dict[str, str], seen: dict[tuple[str, int], int], line: int
     unit_id = int(text)
     first = seen.setdefault((values["data_key"], unit_id), line)
     if first != line:
-        return f"unit {unit_id} of session {values['data_key']!r} is there already, in line {first}."
+        return f"unit {unit_id} of session {values['data_key']!r} appears already in line {first}."
     return None
 
 

@@ -111,6 +111,12 @@ def stacked_core_attention_readout(
     SettingsError
         If a setting is unknown, has a value that is not allowed, or does not fit the sessions.
 
+    See Also
+    --------
+    task_core_attention_readout : The same readout, on a network that was trained on a task.
+    stacked_core_gaussian_readout : The same core with a Gaussian readout, the baseline of SENSORIUM 2022.
+    december_plugin.datasets.macaque_v4_loaders : Loads spike counts of macaque V4.
+
     Examples
     --------
     >>> import torch
@@ -209,6 +215,24 @@ def task_core_attention_readout(
     SettingsError
         If torchvision is missing, the weights do not fit the network, or a setting is unknown, has a value that is not
         allowed, or does not fit the sessions.
+
+    See Also
+    --------
+    stacked_core_attention_readout : The same readout, on a core that is trained on the recordings.
+    december_plugin.datasets.macaque_v4_loaders : Loads spike counts of macaque V4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from december_plugin.models import task_core_attention_readout
+    >>> shape = {"input_dimensions": [1, 1, 64, 64], "output_dimension": 5, "mean_responses": None}
+    >>> model = task_core_attention_readout(
+    ...     None, seed=0, data_info={"M1": shape}, network="resnet18", layer="layer1", weights=None
+    ... )
+    >>> tuple(model.readout["M1"].features.shape)  # readout vectors: neurons, channels of the layer
+    (5, 64)
+    >>> tuple(model(torch.zeros(2, 1, 64, 64), data_key="M1").shape)  # images, neurons
+    (2, 5)
     """
     given = locals()
     parts = build_parts(

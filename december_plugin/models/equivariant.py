@@ -112,6 +112,12 @@ def equivariant_core_gaussian_readout(
     SettingsError
         If a setting is unknown, has a value that is not allowed, or does not fit the sessions.
 
+    See Also
+    --------
+    equivariant_core_factorized_readout : The same core, with a spatial mask for each neuron.
+    stacked_core_gaussian_readout : The same readout, on a core without rotations.
+    december_plugin.rotation.RotationAlignment : Turns the readout vectors of such a core onto each other.
+
     Examples
     --------
     >>> import torch
@@ -218,6 +224,12 @@ def equivariant_core_factorized_readout(
     ------
     SettingsError
         If a setting is unknown, has a value that is not allowed, or does not fit the sessions.
+
+    See Also
+    --------
+    equivariant_core_gaussian_readout : The same core, with a Gaussian readout.
+    stacked_core_factorized_readout : The same readout, on a core without rotations.
+    december_plugin.rotation.RotationAlignment : Turns the readout vectors of such a core onto each other.
 
     Examples
     --------

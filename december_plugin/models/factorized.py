@@ -112,6 +112,11 @@ def stacked_core_factorized_readout(
     SettingsError
         If a setting is unknown, has a value that is not allowed, or does not fit the sessions.
 
+    See Also
+    --------
+    stacked_core_gaussian_readout : The same core with a Gaussian readout, the baseline of SENSORIUM 2022.
+    equivariant_core_factorized_readout : The same readout, on a rotation-equivariant core.
+
     Examples
     --------
     >>> import torch

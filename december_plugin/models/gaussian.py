@@ -171,6 +171,13 @@ def stacked_core_gaussian_readout(
     SettingsError
         If a setting is unknown, has a value that is not allowed, or does not fit the sessions.
 
+    See Also
+    --------
+    stacked_core_factorized_readout : The same core, with a spatial mask for each neuron.
+    stacked_core_attention_readout : The same core, with positions computed from every image.
+    equivariant_core_gaussian_readout : The same readout, on a rotation-equivariant core.
+    december_plugin.datasets.static_loaders : Loads recordings in the SENSORIUM 2022 layout.
+
     Examples
     --------
     >>> import torch

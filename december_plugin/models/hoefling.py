@@ -127,6 +127,21 @@ def hoefling_core_gaussian_readout(
     SettingsError
         If a setting is unknown, has a value that is not allowed, or does not fit the sessions; if openretina is
         missing.
+
+    See Also
+    --------
+    movie_core_gaussian_readout : A core for movies that needs no extra, with positions instead of masks.
+    december_plugin.datasets.hoefling_2024_loaders : Loads the recordings that this model was made for.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from december_plugin.models import hoefling_core_gaussian_readout
+    >>> shape = {"input_dimensions": [1, 2, 50, 18, 16], "output_dimension": 5, "mean_responses": None}
+    >>> model = hoefling_core_gaussian_readout(None, seed=0, data_info={"session_1_ventral1_20201021": shape})
+    >>> movies = torch.zeros(3, 2, 50, 18, 16)
+    >>> tuple(model(movies, data_key="session_1_ventral1_20201021").shape)  # clips, frames after the first 30, neurons
+    (3, 20, 5)
     """
     given = locals()
     sessions = sessions_of(dataloaders, data_info)

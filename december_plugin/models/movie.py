@@ -141,6 +141,12 @@ def movie_core_gaussian_readout(
     SettingsError
         If a setting is unknown, has a value that is not allowed, or does not fit the sessions.
 
+    See Also
+    --------
+    hoefling_core_gaussian_readout : The model of Höfling et al. 2024, with Gaussian masks.
+    december_plugin.datasets.movie_loaders : Loads movies in the generic format.
+    december_plugin.datasets.sridhar_2025_loaders : Loads recordings of marmoset retina.
+
     Examples
     --------
     >>> import torch

@@ -111,6 +111,12 @@ def baseline_trainer(
     TrainingDivergedError
         If the loss becomes NaN or infinite.
 
+    See Also
+    --------
+    december_trainer : Trains with the clustering loss.
+    december_plugin.clustering.cluster_readouts : Clusters the readout vectors of the trained model.
+    december_plugin.training.settings.TrainingSettings : Describes every setting.
+
     Examples
     --------
     >>> from december_plugin.datasets import static_loaders
@@ -233,6 +239,12 @@ def december_trainer(
     -----
     UserWarning
         If the clustering loss is so strong that it only freezes the partition found at the end of the pretraining.
+
+    See Also
+    --------
+    baseline_trainer : The control: the same training without the clustering loss.
+    december_plugin.clustering.DECEMber : The loss itself, for your own training loop.
+    december_plugin.training.settings.ClusteringSettings : Describes the settings of the clustering.
 
     Examples
     --------

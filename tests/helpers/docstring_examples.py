@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import doctest
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from helpers.reference import public_objects
@@ -21,7 +21,17 @@ DATABASE_NAMES = (
     "december_plugin.security.allowed_modules.restricted_to",
 )
 # Packages that the tests can do without, and the names whose examples need them.
-EXTRAS = {"anndata": ("december_plugin.bundles.annotated.annotated_neurons",)}
+EXTRAS = {
+    "anndata": ("december_plugin.bundles.annotated.annotated_neurons",),
+    # Run by tests/retina, which writes the recordings that they read; openretina brings torchvision, too.
+    "openretina": (
+        "december_plugin.datasets.hoefling_2024.loaders.hoefling_2024_loaders",
+        "december_plugin.datasets.hoefling_2024.loaders.hoefling_2024_types",
+        "december_plugin.datasets.sridhar_2025.loaders.sridhar_2025_loaders",
+        "december_plugin.models.attention.task_core_attention_readout",
+        "december_plugin.models.hoefling.hoefling_core_gaussian_readout",
+    ),
+}
 
 
 def examples_without_database() -> list[doctest.DocTest]:
@@ -41,12 +51,14 @@ def examples_of_extra(package: str) -> list[doctest.DocTest]:
     return [found[name] for name in EXTRAS[package]]
 
 
-def failures_of(test: doctest.DocTest, folder: Path) -> str:
-    """Run an example in a new folder; return what went wrong, "" if nothing did."""
+def failures_of(test: doctest.DocTest, folder: Path, *, fill: Callable[[Path], object] | None = None) -> str:
+    """Run an example in a new folder, which ``fill`` fills; return what went wrong, "" if nothing did."""
     said: list[str] = []
     runner = doctest.DocTestRunner(optionflags=FLAGS)
     before = Path.cwd()
     folder.mkdir(parents=True)
+    if fill is not None:
+        fill(folder)
     os.chdir(folder)
     try:
         found = runner.run(test, out=said.append)

@@ -68,7 +68,7 @@ def constant(values: np.ndarray) -> np.ndarray:
         ),
         (
             {"natural_inferred_spikes": constant},
-            f"the trace of unit 3 of session '{NAME}' is constant while the movie runs, so that it cannot be divided "
+            f"the trace of unit 3 of session '{NAME}' is constant while the movie runs, so it cannot be divided "
             "by its standard deviation (1 such unit(s)).",
         ),
         (
@@ -93,7 +93,10 @@ def constant(values: np.ndarray) -> np.ndarray:
             {"natural_traces_times": lambda values: values / 60},
             "s: times and triggers must be seconds of one clock, and the traces complete.",
         ),
-        ({"roi_ids": lambda values: np.minimum(values, 3)}, f"the roi_ids of session '{NAME}' must be integers that"),
+        (
+            {"roi_ids": lambda values: np.minimum(values, 3)},
+            f"the roi_ids of session '{NAME}' must be different integers",
+        ),
         (
             {"group_confidences": np.ones(6)},
             f"group_confidences of session '{NAME}' has shape (6,); (neurons, groups) is expected of confidences",
@@ -133,8 +136,7 @@ def test_other_sessions_may_be_bad(copy: Hoefling) -> None:
         ({"random_sequences": None}, "has no entry 'random_sequences'; it has movie_stats, test, train."),
         (
             {"random_sequences": np.zeros((108, 3), dtype=">i4")},
-            "is >i4, whose bytes stand in another order than this machine's; PyTorch cannot read that. Save it again "
-            "as int32.",
+            "is >i4, whose byte order is not this machine's; PyTorch cannot read that. Save it again as int32.",
         ),
         ({"train": "a movie"}, "is str; an array of numbers is expected."),
         ({"train": np.zeros((2, 150, 6, 5))}, "has shape (2, 150, 6, 5); (channels, 16200 frames, height, width) is"),
@@ -167,8 +169,11 @@ def cut(path: Path) -> None:
         (lambda recording: recording.responses.unlink(), "responses.h5 does not exist. See docs/recordings.md"),
         (lambda recording: recording.movie.unlink(), "movie.pkl does not exist. See docs/recordings.md"),
         (lambda recording: cut(recording.responses), "responses.h5 cannot be read as HDF5, or is damaged ("),
-        (lambda recording: cut(recording.movie), "movie.pkl is no complete pickle (UnpicklingError: "),
-        (lambda recording: recording.movie.write_bytes(pickle.dumps([1])), "movie.pkl holds a list; a dictionary of"),
+        (lambda recording: cut(recording.movie), "movie.pkl is not a complete pickle (UnpicklingError: "),
+        (
+            lambda recording: recording.movie.write_bytes(pickle.dumps([1])),
+            "movie.pkl contains a list; a dictionary of",
+        ),
         (lambda recording: recording.responses.write_text("no"), "responses.h5 cannot be read as HDF5"),
     ],
 )
@@ -195,9 +200,7 @@ class Evil:
 
 def test_a_pickle_that_names_code_is_not_opened(copy: Hoefling) -> None:
     copy.movie.write_bytes(pickle.dumps({"train": Evil()}))
-    with pytest.raises(
-        RecordingError, match=r"is a pickle that names posix.system; a recording needs nothing but NumPy"
-    ):
+    with pytest.raises(RecordingError, match=r"is a pickle that names posix.system; a recording needs only NumPy"):
         load(copy)
     assert not Path("/tmp/december-retina-evil").exists()
 
@@ -242,6 +245,6 @@ def test_one_session_under_two_names_is_refused(copy: Hoefling) -> None:
     other = NAME.replace("ventral1", "ventral2")
     with h5py.File(copy.responses, "r+") as file:
         file.copy(file[NAME], other)
-    message = f"session '{NAME}' and session '{other}' hold the same responses: one recording under two names, whose"
+    message = f"session '{NAME}' and session '{other}' have the same responses: one recording under two names, whose"
     with pytest.raises(RecordingError, match=re.escape(message)):
         load(copy, sessions=[NAME, other])

@@ -71,9 +71,9 @@ def scaled_images(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (shutil.rmtree, "is no folder. See docs/recordings.md for where to get the recordings."),
+        (shutil.rmtree, "is not a folder. See docs/recordings.md for where to get the recordings."),
         (lambda folder: response_file(folder, "01").unlink(), "_01_fixation_movie.pkl does not exist. See docs"),
-        (lambda folder: cut(response_file(folder, "01")), "_01_fixation_movie.pkl is no complete pickle (Unpickl"),
+        (lambda folder: cut(response_file(folder, "01")), "_01_fixation_movie.pkl is not a complete pickle (Unpickl"),
         (
             with_responses(lambda content: content.pop("test_responses")),
             "_01_fixation_movie.pkl has no entry 'test_responses'; it has seeds, train_responses, trial_separation.",
@@ -84,7 +84,7 @@ def scaled_images(folder: Path) -> None:
         ),
         (
             with_responses(lambda content: content.update(test_responses=np.zeros((4, 80, 12)))),
-            "have shape (4, 80, 12); (5 cells, frames, trials) is expected, as there are train_responses of so many",
+            "have shape (4, 80, 12); (5 cells, frames, trials) is expected, because the train_responses are",
         ),
         (
             with_responses(lambda content: content.update(test_responses=np.zeros((5, 5101, 12)))),
@@ -108,9 +108,9 @@ def scaled_images(folder: Path) -> None:
         (with_fixation(40, "7.0 0 0 8.0 6.0 1\n"), " names image 7, but there are 7 images, counted from 0."),
         (
             with_fixation(5200, "2.0 0 0 900.0 6.0 1\n"),
-            "has x=900, whose window of 12 pixels does not lie within the 20 of the images: check image_size",
+            "has x=900, whose window of 12 pixels is not within the 20 of the images: check image_size",
         ),
-        (with_fixation(0, "a fixation\n"), "has a line that is no fixation ("),
+        (with_fixation(0, "a fixation\n"), "has a line that is not a fixation ("),
         (
             lambda folder: (folder / "fixations" / "complete_fixations_seed_2022and2023_s4_fixed.txt").unlink(),
             "fixed.txt d",
@@ -121,7 +121,7 @@ def scaled_images(folder: Path) -> None:
         ),
         (
             lambda folder: image(folder).with_name(f"._{image(folder).name}").write_bytes(b"Mac OS X"),
-            "stimuli_padded_4 has 1 file(s) that an operating system left beside the images, e.g. "
+            "stimuli_padded_4 has 1 file(s) that an operating system left next to the images, e.g. "
             "._natural_img_003.npy; openretina would read them as images. Remove them.",
         ),
         (lambda folder: cut(image(folder)), "natural_img_003.npy cannot be read ("),
@@ -185,6 +185,6 @@ def test_excluded_cells_must_exist_and_leave_some(sridhar: Path, cells: list[int
 def test_one_retina_under_two_names_is_refused(copy: Path) -> None:
     first, other = response_file(copy, "01"), response_file(copy, "03")
     shutil.copy(first, other)
-    message = f"{first} and {other} hold the same responses: one recording under two names, whose neurons would count"
+    message = f"{first} and {other} have the same responses: one recording under two names, whose neurons would count"
     with pytest.raises(RecordingError, match=re.escape(message)):
         load(copy, retinas=["01", "03"])

@@ -1,1 +1,1 @@
-"""What several recording formats share: checked arrays, sessions in memory, chunks of movies, images."""
+"""Shared by several recording formats: checked arrays, sessions in memory, chunks of movies, images."""

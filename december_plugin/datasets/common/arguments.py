@@ -18,7 +18,7 @@ def check_paths(paths: Any, *, expected: str = "a list of folders, one for each 
     Parameters
     ----------
     paths
-        What the user gave.
+        The given paths.
     expected
         What is expected, for the message.
     """
@@ -34,7 +34,7 @@ def absolute(paths: Sequence[Path]) -> list[Path]:
     return [Path(os.path.abspath(path.expanduser())) for path in paths]
 
 
-def check_input_statistics(mean: Any, std: Any, *, remedy: str = "Give both, or none.") -> None:
+def check_input_statistics(mean: Any, std: Any, *, remedy: str = "Give both or neither.") -> None:
     """Raise a :class:`SettingsError` if only one of ``inputs_mean`` and ``inputs_std`` is given."""
     if (mean is None) != (std is None):
         given, missing = ("inputs_mean", "inputs_std") if std is None else ("inputs_std", "inputs_mean")
@@ -54,9 +54,9 @@ def check_train_fraction(value: Any, *, rest: str) -> float:
     Parameters
     ----------
     value
-        What the user gave as ``train_fraction``.
+        The given ``train_fraction``.
     rest
-        What validation gets, for the message.
+        What remains for validation, for the message.
     """
     fraction = check_number("train_fraction", value, above=0)
     if fraction >= 1:

@@ -1,4 +1,4 @@
-"""Reading .npy files that somebody else wrote: plain arrays come out, everything else is a clear error; and digests."""
+"""Reads .npy files from anywhere: the result is a plain array or a clear error; and digests of arrays."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def read_array(path: Path, *, mapped: bool = False) -> np.ndarray:
     path
         The file.
     mapped
-        Leave the values on disk: they are read, page by page, when they are looked at, and cannot be written.
+        Leave the values on disk: pages are read when they are accessed, and cannot be written.
 
     Returns
     -------
     numpy.ndarray
-        The array as stored, any shape and dtype (no object arrays), with its bytes in this machine's order unless it is
+        The array as stored, of any shape and dtype except object, with its bytes in this machine's order unless it is
         mapped.
 
     Raises
     ------
     RecordingError
-        If the file is missing, unreadable, truncated, no .npy file, or holds pickled Python objects.
+        If the file is missing, unreadable, truncated, not an .npy file, or contains pickled Python objects.
     """
     try:
         array = np.load(path, allow_pickle=False, mmap_mode="r" if mapped else None)
@@ -63,7 +63,7 @@ def _what_is_wrong(path: Path, cause: Exception) -> str:
                 return _pickled(path)
             if start != NPY_MAGIC:
                 found = "it is empty" if not start else f"it begins with {start!r}"
-                return f"{path} is no .npy file: {found}. Copy the recording again."
+                return f"{path} is not an .npy file: {found}. Copy the recording again."
             file.seek(0)
             shape, dtype = _header(file)
             held = os.fstat(file.fileno()).st_size - file.tell()
@@ -75,15 +75,13 @@ def _what_is_wrong(path: Path, cause: Exception) -> str:
         return _pickled(path)
     announced = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if held < announced:
-        return (
-            f"{path} is truncated: it announces {announced} bytes of data and holds {held}. Copy the recording again."
-        )
+        return f"{path} is truncated: it announces {announced} bytes of data and has {held}. Copy the recording again."
     return f"{path} cannot be read as an array ({cause}). Copy the recording again."
 
 
 def _pickled(path: Path) -> str:
     return (
-        f"{path} holds pickled Python objects, which are never loaded because loading them can run any code. "
+        f"{path} contains pickled Python objects, which are never loaded because loading them can run any code. "
         "Save it again as an array of numbers or text (numpy.save with allow_pickle=False)."
     )
 
@@ -98,7 +96,7 @@ def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
 class ArrayFolder:
     """The .npy files of a folder as attributes and items, read when first asked for and then kept.
 
-    Behaves as neuralpredictors' ``neurons``, ``trial_info`` and ``statistics``: ``folder.unit_ids`` is the content of
+    Behaves like neuralpredictors' ``neurons``, ``trial_info`` and ``statistics``: ``folder.unit_ids`` is the content of
     ``unit_ids.npy``, a sub-folder is another :class:`ArrayFolder`, a name that does not exist is an
     ``AttributeError``. Arrays are read-only.
 
@@ -164,6 +162,6 @@ class ArrayFolder:
 
 
 def update_digest(digest: Any, name: str, array: np.ndarray) -> None:
-    """Feed a hashlib object with an array, its type and shape."""
+    """Update a hashlib object with an array, its type and shape."""
     digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
     digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

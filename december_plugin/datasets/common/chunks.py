@@ -24,16 +24,16 @@ FIELDS = ("videos", "responses")
 
 @dataclass(frozen=True, eq=False)
 class RetinaNeurons:
-    """Who the neurons of a session are, in the order of the responses.
+    """Identities of a session's neurons, in the order of the responses.
 
     Attributes
     ----------
     unit_ids
         (n,) int64, unique within the session: with the data key, a neuron's identity.
     cell_types
-        (n,) int64 group of each neuron as the recording has it; None if it has none.
+        (n,) int64 group of each neuron in the recording; None if it has none.
     type_confidences
-        (n,) float64 confidence of the group, 0 to 1; None likewise.
+        (n,) float64 confidence of the group, 0 to 1; None if there is none.
     """
 
     unit_ids: np.ndarray
@@ -53,11 +53,11 @@ class Movie(ABC):
 
     @abstractmethod
     def update_digest(self, digest: Any) -> None:
-        """Feed a hashlib object with everything that decides the frames."""
+        """Update a hashlib object with everything that determines the frames."""
 
 
 class MovieInMemory(Movie):
-    """A movie that lies in memory, (channels, frames, height, width) float32; sessions may share it."""
+    """A movie in memory, (channels, frames, height, width) float32; sessions may share it."""
 
     def __init__(self, frames: Tensor):
         self.frames = frames
@@ -74,7 +74,7 @@ class MovieInMemory(Movie):
         return self.frames[:, start:stop]
 
     def update_digest(self, digest: Any) -> None:
-        """Feed the frames."""
+        """Update a hashlib object with the frames."""
         update_digest(digest, "movie", self.frames.numpy())
 
 
@@ -87,7 +87,7 @@ class ChunkedMovie(Dataset):
     data_key
         The session's name.
     movie
-        What was shown.
+        The movie that was shown.
     responses
         (frames of the movie, n) float32, in ``response_unit`` per frame.
     chunk
@@ -95,17 +95,17 @@ class ChunkedMovie(Dataset):
     starts
         First frames of the stretches of this tier, (stretches,) int64.
     frame_rate
-        In Hz, of movie and responses.
+        Rate of movie and responses (Hz).
     neurons
-        Who the neurons are.
+        Identities of the neurons.
     response_unit
-        In words.
+        Unit of the responses, in words.
     mean_responses
         (n,) float32 over the training tier, in every tier.
     jitter
-        In training every stretch is moved by 0 to ``jitter - 1`` frames; see :class:`ShuffledStretches`.
+        In training, every stretch is moved by 0 to ``jitter - 1`` frames; see :class:`ShuffledStretches`.
     responses_by_repeat
-        (repeats, frames, n) float32, where ``responses`` is their mean; None elsewhere.
+        (repeats, frames, n) float32 if ``responses`` is their mean; None otherwise.
     """
 
     data_key: str
@@ -156,7 +156,7 @@ class ChunkedMovie(Dataset):
         dict
             ``input_dimensions`` [1, channels, frames, height, width], ``input_channels``, ``output_dimension``
             (neurons), ``mean_responses`` (n,) float32 over the training tier, ``unit_ids`` (n,) int64, ``frame_rate``
-            (Hz), ``response_unit``; ``img_mean`` and ``img_std`` are None: movies are served as the recording has them.
+            (Hz), ``response_unit``; ``img_mean`` and ``img_std`` are None: movies are served as recorded.
         """
         channels, height, width = self.movie.shape
         return {
@@ -194,7 +194,7 @@ class ShuffledStretches(Sampler[int]):
     starts
         First frames of the stretches.
     jitter
-        Every start moves by 0 to ``jitter - 1`` frames, drawn in every epoch; 1 leaves it where it is.
+        Every start moves by 0 to ``jitter - 1`` frames, drawn in every epoch; 1 does not move it.
     last_start
         The last frame with which a stretch may begin.
     """

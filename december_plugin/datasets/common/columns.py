@@ -1,4 +1,4 @@
-"""What the batches of a dataset are made of, for whoever keeps the data elsewhere and makes the batches there."""
+"""Fields of a dataset's batches, for callers that keep the data elsewhere and make batches there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class Column(NamedTuple):
     rows
         (items,) int64 row of each item; None: every item has the row of its own position.
     length
-        None: an item is one row. Else it is so many rows from its position on, (length, ...): a stretch of a movie.
+        None: an item is one row. Otherwise it is this many rows from its position on, (length, ...): a stretch of a
+        movie.
     channels_first
         Whether a stretch of rows (channels, ...) is (channels, length, ...).
     """

@@ -1,4 +1,4 @@
-"""One recording under two names: its neurons would count twice, and every agreement would be about them."""
+"""Refuses one recording under two names, whose neurons would count twice in every agreement."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from december_plugin.errors import RecordingError
 
 @dataclass(frozen=True)
 class Recorded:
-    """The responses of one session, read only as far as they have to be.
+    """The responses of one session, read only as far as necessary.
 
     Attributes
     ----------
     where
-        The folder or file, for messages; with the session where a file has several.
+        The folder or file, for messages; with the session if a file has several.
     responses
         Returns the responses of the session's neurons part by part, each part an array of any shape.
     """
@@ -30,8 +30,8 @@ class Recorded:
 def refuse_copies(sessions: Iterable[Recorded]) -> None:
     """Raise an error if two sessions have identical responses, value for value and in the same order.
 
-    The first part of every session is read; only where two of them are equal is the rest compared, up to the first
-    difference. Sessions of which nothing was measured (all responses zero) are no copies of each other.
+    The first part of every session is read; the rest is compared only if two first parts are equal, up to the first
+    difference. Sessions without any response (all zero) do not count as copies of each other.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def refuse_copies(sessions: Iterable[Recorded]) -> None:
         for other in others:
             if _are_identical(other.responses(), session.responses()):
                 raise RecordingError(
-                    f"{other.where} and {session.where} hold the same responses: one recording under two names, whose "
+                    f"{other.where} and {session.where} have the same responses: one recording under two names, whose "
                     "neurons would count twice. Leave one of them out; if they are simulated, write one again with "
                     "another seed."
                 )

@@ -2,10 +2,10 @@
 
 A sweep trains and tests dozens of models on the same recordings, and reading these takes longer than training a small
 model. A worker opens a :class:`DataCache` for its jobs (:func:`kept_between_jobs`); without one, as in a script or a
-notebook, every call reads anew.
+notebook, every call reads the files.
 
-What is kept are the datasets, which are only read. Loaders and samplers are made anew for every job, so that nothing
-random goes from one to the next, and a job has the same bytes as if it had read the recordings itself.
+Only datasets are kept, and they are never changed. Loaders and samplers are made for every job, so that no random
+state passes from one to the next, and a job has the same bytes as if it had read the recordings itself.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from december_plugin.datasets.common.arguments import absolute
 logger = logging.getLogger(__name__)
 
 SHARE = 1 / 8  # of the memory that is free when the cache is opened
-SHARE_OF_ALL = 1 / 2  # of it, for all workers that begin at the same time
-SETTLED_SECONDS = 2.0  # what was written less than this before it was read may be written again at the same time
+SHARE_OF_ALL = 1 / 2  # of it, for all workers that start at the same time
+SETTLED_SECONDS = 2.0  # a file read less than this after it was written may still be changing
 _CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
@@ -40,7 +40,7 @@ Data = TypeVar("Data")
 
 @dataclass(frozen=True)
 class Stamp:
-    """What files say without being read: their paths, sizes, times and places on the disk.
+    """What is known about files without reading them: paths, sizes, times and places on the disk.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Stamp:
 
 
 def stamp_of(places: Sequence[Path]) -> Stamp | None:
-    """Return the stamp of files, and of everything below folders; None if one of them cannot be looked at."""
+    """Return the stamp of files, and of everything below folders; None if one of them cannot be accessed."""
     try:
         files = sorted(file for place in places for file in _files(place))
     except OSError:
@@ -93,12 +93,12 @@ class _Kept:
     versions: list[tuple[torch.Tensor, int]]
 
     def is_untouched(self) -> bool:
-        """Whether no tensor was written into since; a trainer of another package might."""
+        """Whether no tensor has been written into since, as a trainer of another package might do."""
         return all(tensor._version == version for tensor, version in self.versions)  # noqa: SLF001
 
 
 class DataCache:
-    """Datasets in memory, of which the least recently used go first.
+    """Datasets in memory; the least recently used are removed first.
 
     Parameters
     ----------
@@ -121,21 +121,21 @@ class DataCache:
         Parameters
         ----------
         key
-            All that decides what is loaded, beside the content of the files.
+            Everything that determines what is loaded, apart from the content of the files.
         places
             Files, and folders with everything below them, that are read.
         load
-            Reads them. What it returns must not be changed by anybody.
+            Reads them. What it returns must never be changed.
         """
         stamp = stamp_of(places) if self.limit else None
-        if stamp is None:  # what is wrong with the files is said by who reads them
+        if stamp is None:  # reading the files explains what is wrong with them
             return load()
         kept = self._kept.pop(key, None)
         if kept is not None and kept.stamp == stamp and kept.is_untouched():
             self._kept[key] = kept  # the most recently used is the last
             return kept.data
         del kept
-        # Files are about as large as what is made of them; better too much room than memory that is missing.
+        # Files are about as large as what is made of them; better too much space than too little memory.
         self._make_room(stamp.n_bytes)
         data = load()
         self._keep(key, places, stamp, data)
@@ -152,7 +152,7 @@ class DataCache:
         self._kept[key] = _Kept(data, stamp, n_bytes, [(tensor, tensor._version) for tensor in tensors])  # noqa: SLF001
 
     def _make_room(self, n_bytes: int) -> None:
-        """Let the least recently used go until so many bytes fit beside the others, here and on the machine."""
+        """Remove the least recently used until this many bytes fit, within the limit and on the machine."""
         if self._kept and (free := free_memory()) is not None and free < 2 * n_bytes:
             self._kept.clear()
         while self._kept and self.n_bytes + n_bytes > self.limit:
@@ -160,19 +160,19 @@ class DataCache:
 
 
 def default_limit(n_workers: int = 1) -> int:
-    """Return how many bytes a worker keeps if nothing is said: an eighth of what is free; nothing if that is unknown.
+    """Return how many bytes a worker keeps by default: an eighth of the free memory; none if that is unknown.
 
     Parameters
     ----------
     n_workers
-        Workers that begin on this machine at the same time, and find the same memory free: they keep half of it at
-        most, all together.
+        Workers that start on this machine at the same time, and see the same free memory: together they keep at most
+        half of it.
     """
     return int(min(SHARE, SHARE_OF_ALL / n_workers) * (free_memory() or 0))
 
 
 def free_memory() -> int | None:
-    """Return how many bytes the processes of this machine, or container, can still take; None if it is not known."""
+    """Return how many bytes the processes of this machine, or container, can still take; None if unknown."""
     found = []
     with suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -192,16 +192,16 @@ def current_cache() -> DataCache:
 
 
 def kept_or_loaded(function: str, places: Sequence[Path], settings: Sequence[Any], load: Callable[[], Data]) -> Data:
-    """Return the datasets of a dataset function out of :func:`current_cache`.
+    """Return the datasets of a dataset function from :func:`current_cache`.
 
     Parameters
     ----------
     function
-        Its name.
+        Name of the function.
     places, load
         As for :meth:`DataCache.get`.
     settings
-        All others that decide what is loaded; what they are is read off their ``repr``.
+        Everything else that determines what is loaded, compared by its ``repr``.
     """
     places = absolute(places)
     return current_cache().get((function, *map(str, places), repr(settings)), places, load)
@@ -218,7 +218,7 @@ def kept_between_jobs(cache: DataCache) -> Iterator[None]:
 
 
 def _arrays(value: Any, seen: set[int]) -> Iterator[torch.Tensor | np.ndarray]:
-    """Yield the tensors and arrays that are reached from a value, each once."""
+    """Yield the tensors and arrays that can be reached from a value, each once."""
     if id(value) in seen or isinstance(value, (str, bytes, int, float, type(None), type)):
         return
     seen.add(id(value))

@@ -1,4 +1,4 @@
-"""Files of a recording: which are its own and not the operating system's, and JSON that has every name once."""
+"""Files of a recording, without those of the operating system, and JSON without repeated names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEFT_BY_SYSTEMS = frozenset(
 
 
 def is_left_by_system(name: str) -> bool:
-    """Return whether a file or folder of this name is an operating system's and no part of a recording.
+    """Return whether a file or folder of this name belongs to an operating system, not to a recording.
 
     macOS writes ``._name`` next to every file on disks of other systems and into zip archives.
     """
@@ -22,7 +22,7 @@ def is_left_by_system(name: str) -> bool:
 
 
 def entries_of(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the files and folders of a recording that lie in a folder, sorted by name."""
+    """Return the files and folders of a recording in a folder, sorted by name."""
     return sorted(entry for entry in Path(folder).iterdir() if not is_left_by_system(entry.name))
 
 
@@ -34,7 +34,7 @@ def read_json(path: Path) -> Any:
     OSError
         If the file cannot be read.
     ValueError
-        If it is not JSON in UTF-8, or an object has a name twice, of which readers otherwise take the last one.
+        If it is not JSON in UTF-8, or an object has a name twice, in which case other readers take the last one.
     """
     return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
 
@@ -44,5 +44,5 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) < len(pairs):
         names = [name for name, _ in pairs]
         doubled = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {doubled!r} is there twice; keep one of them")
+        raise ValueError(f"the key {doubled!r} appears twice; keep one of them")
     return content

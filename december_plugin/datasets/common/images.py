@@ -18,7 +18,7 @@ from december_plugin.datasets.common.files import entries_of
 from december_plugin.errors import MisfitError, RecordingError
 
 SUFFIXES = (".npy", ".png")
-DIGITS = 6  # of the number in a file's name
+DIGITS = 6  # of the number in a file name
 
 
 def check_scale(scale: float, size: Sequence[int]) -> None:
@@ -34,7 +34,7 @@ def check_scale(scale: float, size: Sequence[int]) -> None:
 
 @dataclass(frozen=True)
 class Geometry:
-    """What is cut out of an image, in this order: crop, every n-th pixel, rescale.
+    """How an image is cut, in this order: crop, every n-th pixel, rescale.
 
     Attributes
     ----------
@@ -82,9 +82,9 @@ class StimulusImages:
     values
         (images, channels, height, width) float32, normalised.
     mean, std
-        What was subtracted, and what the difference was divided by.
+        The subtracted mean, and the standard deviation that the difference was divided by.
     available
-        How many images the folder has.
+        Number of images in the folder.
     """
 
     def __init__(self, folder: Path, ids: Iterable[int], geometry: Geometry, statistics: tuple[float, float] | None):
@@ -109,7 +109,7 @@ class StimulusImages:
         return channels, height, width
 
     def positions(self, ids: np.ndarray) -> np.ndarray:
-        """Return where the images with these ids lie in ``values``."""
+        """Return the positions of the images with these ids in ``values``."""
         return np.searchsorted(self.ids, ids)
 
     def select(self, positions: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ def _read(file: Path) -> np.ndarray:
             " are expected."
         )
     if not np.isfinite(image).all():
-        raise RecordingError(f"{file} holds NaN or infinite pixels. Get the image again.")
+        raise RecordingError(f"{file} has NaN or infinite pixels. Get the image again.")
     if image.min() < 0 or image.max() > 255:
         raise RecordingError(
             f"{file} has pixels from {image.min():g} to {image.max():g}; grey levels from 0 to 255 are expected."
@@ -187,7 +187,7 @@ def _read_png(file: Path) -> np.ndarray:
         return np.asarray(imread(file))
     except (OSError, SyntaxError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RecordingError(f"{file} is no complete PNG image ({reason}). Get the image again.") from error
+        raise RecordingError(f"{file} is not a complete PNG image ({reason}). Get the image again.") from error
 
 
 def _statistics(values: np.ndarray, folder: Path) -> tuple[float, float]:

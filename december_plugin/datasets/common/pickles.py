@@ -1,8 +1,8 @@
-"""Pickle files that hold plain data alone: dictionaries, lists, numbers, strings and NumPy arrays.
+"""Pickle files that contain only plain data: dictionaries, lists, numbers, strings and NumPy arrays.
 
-Opening a pickle runs whatever code it names. Published recordings name nothing but NumPy's own functions for arrays;
-a file that asks for more is refused before anything of it runs. Only whoever runs the worker can allow it, by the
-environment and not by an entry in the database: ``DECEMBER_TRUST_PICKLES=1``.
+Opening a pickle runs whatever code it names. Published recordings name only NumPy's own functions for arrays; a file
+that names anything else is refused before any of its code runs. Only the person who runs the worker can allow it, in
+the environment rather than by an entry in the database: ``DECEMBER_TRUST_PICKLES=1``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from december_plugin.validation.byte_order import in_native_order
 
 NUMPY_MODULES = ("numpy", *(f"numpy.{core}.{part}" for core in ("core", "_core") for part in ("multiarray", "numeric")))
 NUMPY_NAMES = frozenset({"ndarray", "dtype", "_reconstruct", "scalar", "_frombuffer"})
-# Python 2 and the protocols of its time call the module of the built-in types otherwise.
+# Python 2 and the protocols of its time have another name for the module of the built-in types.
 BUILTIN_MODULES = ("builtins", "__builtin__")
 BUILTIN_NAMES = frozenset({"bytearray", "bytes", "complex", "frozenset", "range", "set", "slice", "xrange"})
 OTHER_NAMES = frozenset({("collections", "OrderedDict"), ("_codecs", "encode")})  # the latter for bytes of Python 2
@@ -27,7 +27,7 @@ DAMAGED = (EOFError, ValueError, IndexError, KeyError, AttributeError, ImportErr
 
 
 class _NotPlainError(pickle.UnpicklingError):
-    """A pickle names something that is no plain data."""
+    """A pickle names something that is not plain data."""
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -49,7 +49,7 @@ def read_plain_pickle(path: Path) -> dict[str, Any]:
     Raises
     ------
     RecordingError
-        If the file is missing or damaged, holds no dictionary, or names something that is no plain data.
+        If the file is missing or damaged, is not a dictionary, or names something that is not plain data.
     """
     try:
         with path.open("rb") as file:
@@ -60,15 +60,15 @@ def read_plain_pickle(path: Path) -> dict[str, Any]:
         raise RecordingError(f"{path} cannot be read: {error.strerror or error}.") from error
     except _NotPlainError as error:
         raise RecordingError(
-            f"{path} is a pickle that names {error}; a recording needs nothing but NumPy arrays, and opening such a "
+            f"{path} is a pickle that names {error}; a recording needs only NumPy arrays, and opening such a "
             f"file would run code. If you know where it comes from, set {TRUST}=1 in the environment."
         ) from None
     except (pickle.UnpicklingError, *DAMAGED) as error:
         raise RecordingError(
-            f"{path} is no complete pickle ({type(error).__name__}: {error}). Get the file again."
+            f"{path} is not a complete pickle ({type(error).__name__}: {error}). Get the file again."
         ) from error
     if not isinstance(content, dict):
-        raise RecordingError(f"{path} holds a {type(content).__name__}; a dictionary of arrays is expected.")
+        raise RecordingError(f"{path} contains a {type(content).__name__}; a dictionary of arrays is expected.")
     return content
 
 

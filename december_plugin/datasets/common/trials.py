@@ -52,8 +52,8 @@ def tier_loader(dataset: Any, tier: str, *, batch_size: int) -> DataLoader:
 
     The training tier is shuffled by a ``SubsetRandomSampler``, which draws from torch's global generator, so that
     ``torch.manual_seed`` fixes the order, batch for batch as with neuralpredictors' file-tree path. Other tiers come
-    in the order of the recording. Loading workers bring nothing, since a batch is a slice of memory; batches lie on
-    the CPU.
+    in the order of the recording. Loading workers have no advantage, since a batch is a slice of memory; batches are
+    on the CPU.
 
     Parameters
     ----------

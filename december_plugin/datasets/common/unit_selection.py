@@ -1,4 +1,4 @@
-"""Neurons chosen by session and unit id: a setting that reads the same for every format with many sessions."""
+"""Selects neurons by session and unit id, with the same setting for every format with many sessions."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def select_neurons(
     for data_key, wanted in neuron_ids.items():
         if data_key not in unit_ids:
             raise MisfitError(
-                f"neuron_ids names the session {data_key!r}, which is not there. {did_you_mean(data_key, unit_ids)}",
+                f"neuron_ids names the session {data_key!r}, which does not exist. {did_you_mean(data_key, unit_ids)}",
                 setting="neuron_ids",
             )
         where = {int(unit_id): position for position, unit_id in enumerate(unit_ids[data_key])}

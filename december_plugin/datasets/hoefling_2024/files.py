@@ -1,7 +1,7 @@
-"""Reading and checking the HDF5 file and the movie of Höfling et al. 2024, for openretina to compute responses from.
+"""Reads and checks the HDF5 file and the movie of Höfling et al. 2024, from which openretina computes responses.
 
-Only the sessions and the entries that are asked for are read: the published file has gigabytes, and openretina copies
-what it gets several times over.
+Only the requested sessions and entries are read: the published file has gigabytes, and openretina makes several copies
+of what it gets.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def choose_sessions(names: Sequence[str], wanted: Any, excluded: Any, path: Path
         for pattern in given or ():
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise MisfitError(
-                    f"{setting}: no session of {path} is {pattern!r}. {did_you_mean(pattern, names)}", setting=setting
+                    f"{setting}: no session of {path} matches {pattern!r}. {did_you_mean(pattern, names)}",
+                    setting=setting,
                 )
     chosen = [name for name in names if patterns is None or any(fnmatchcase(name, p) for p in patterns)]
     chosen = [name for name in chosen if not any(fnmatchcase(name, p) for p in without or ())]
@@ -77,8 +78,8 @@ def _patterns(setting: str, given: Any) -> list[str] | None:
 
 @contextlib.contextmanager
 def open_responses(path: Path) -> Iterator[Any]:
-    """Open the HDF5 file; damage found while reading inside the block is explained too."""
-    import h5py  # a requirement of openretina, not of ours
+    """Open the HDF5 file; damage found while reading inside the block is explained, too."""
+    import h5py  # a requirement of openretina, not ours
 
     if not path.is_file():
         raise RecordingError(f"{path} does not exist. See docs/recordings.md for where to get it.")
@@ -112,7 +113,7 @@ def read_session(group: Any, trace_type: str) -> dict[str, Any]:
     Raises
     ------
     RecordingError
-        If an entry is missing, has another length than the others, or has values that cannot be.
+        If an entry is missing, differs in length from the others, or has impossible values.
     """
     session = group.name.strip("/")
     entries = _read_per_neuron(group, PER_NEURON)
@@ -139,14 +140,14 @@ def read_types(group: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _read_per_neuron(group: Any, names: Sequence[str]) -> dict[str, Any]:
-    """Return entries that have a row or number for each neuron; the first of them are the roi_ids."""
+    """Return entries with a row or number for each neuron; the first must be the roi_ids."""
     session = group.name.strip("/")
     entries = {name: _read(group, session, name) for name in names}
     ids = entries["roi_ids"]
     if ids.ndim != 1 or len(np.unique(ids)) < len(ids) or whole_numbers(ids) is None:
         raise RecordingError(
-            f"the roi_ids of session {session!r} must be integers that occur once; with the session, they say which "
-            "neuron it is."
+            f"the roi_ids of session {session!r} must be different integers: with the session, they identify the "
+            "neuron."
         )
     for name, values in entries.items():
         if values.ndim == 0 or len(values) != len(ids):
@@ -251,7 +252,7 @@ def check_movie(path: Path, sequences: dict[str, int]) -> None:
         dtype = content[name].dtype
         if not dtype.isnative:  # openretina reads the file itself
             raise RecordingError(
-                f"the entry {name!r} of {path} is {dtype.str}, whose bytes stand in another order than this machine's; "
+                f"the entry {name!r} of {path} is {dtype.str}, whose byte order is not this machine's; "
                 f"PyTorch cannot read that. Save it again as {dtype.newbyteorder('=').name}."
             )
     for name, movie, n_frames in (

@@ -68,7 +68,7 @@ def hoefling_2024_loaders(
     validation_clips: Sequence[int] = VALIDATION_CLIPS,
     return_data_info: bool = False,
 ) -> dict[str, dict[str, DataLoader]] | dict[str, dict[str, Any]]:
-    """Load recordings of mouse retina to natural movies: two-photon calcium imaging, 30 Hz, green and UV channel.
+    """Load responses of mouse retina to natural movies: two-photon calcium imaging, 30 Hz, green and UV channel.
 
     Needs the extra ``[retina]``: openretina selects the neurons, brings the traces to the movie's frames, and puts the
     clips into the order in which each session saw them. The paper trains one model per retina: choose its sessions with
@@ -83,13 +83,13 @@ def hoefling_2024_loaders(
     batch_size
         Stretches in a training batch; validation and test clips are longer, and come in proportionally fewer.
     seed
-        nnfabrik passes the run's seed here. Nothing is drawn while loading; the stretches of an epoch are drawn from
+        nnfabrik passes the run's seed here. Loading draws no random numbers; the stretches of an epoch are drawn from
         torch's global generator.
     sessions, exclude_sessions
         Names of sessions (``session_<experiment>_<field>_<date>``) or patterns such as ``"session_1_*_20201021"``, to
-        load or to leave out; None loads all and leaves out none.
+        load or to leave out; None loads all, or leaves out none.
     trace_type
-        What the responses are made of: "spikes" (inferred), "raw", "preprocessed", "detrended".
+        Source of the responses: "spikes" (inferred), "raw", "preprocessed", "detrended".
     cell_types
         Keep neurons of these groups (1 to 46, Baden et al. 2016); None keeps all, as the paper does.
     chirp_qi, d_qi, qi_logic
@@ -114,10 +114,26 @@ def hoefling_2024_loaders(
     Raises
     ------
     RecordingError
-        If a file is missing, damaged or inconsistent, no neuron passes the selection, or two sessions hold the same
+        If a file is missing, damaged or inconsistent, no neuron passes the selection, or two sessions have the same
         responses.
     SettingsError
         If a setting is unknown or has a value that is not allowed, or openretina is missing.
+
+    See Also
+    --------
+    hoefling_2024_types : The cell types of these neurons.
+    movie_loaders : Movies of any recording, without openretina.
+    december_plugin.models.hoefling_core_gaussian_readout : Builds the model of the same paper.
+
+    Examples
+    --------
+    >>> from december_plugin.datasets import hoefling_2024_loaders
+    >>> loaders = hoefling_2024_loaders("rgc-natstim/responses.h5", "rgc-natstim/movie.pkl", batch_size=16)
+    >>> {session: loader.dataset.n_neurons for session, loader in loaders["train"].items()}
+    {'session_1_dorsal1_20200626': 3, 'session_1_ventral1_20201021': 6}
+    >>> batch = next(iter(loaders["train"]["session_1_ventral1_20201021"]))
+    >>> tuple(batch.videos.shape), tuple(batch.responses.shape)  # the published videos have 18 x 16 pixels
+    ((16, 2, 50, 6, 5), (16, 50, 6))
     """
     batch_size = check_integer("batch_size", batch_size, minimum=1)
     chunk = check_integer("chunk_frames", chunk_frames, minimum=1)
@@ -165,7 +181,7 @@ def hoefling_2024_types(
 ) -> dict[str, tuple[np.ndarray, list[str | None]]]:
     """Return the cell types of a recording of Höfling et al. 2024, for ``KnownTypes().add_entry``.
 
-    The groups are those of Baden et al. 2016, assigned by the authors' classifier; they are no ground truth.
+    The groups are those of Baden et al. 2016, assigned by the authors' classifier; they are not ground truth.
 
     Parameters
     ----------
@@ -186,6 +202,19 @@ def hoefling_2024_types(
     ------
     RecordingError, SettingsError
         As :func:`hoefling_2024_loaders`.
+
+    See Also
+    --------
+    hoefling_2024_loaders : Loads the responses of these neurons.
+    december_plugin.evaluation.confusion_matrix : Counts the neurons of each cluster and known type.
+
+    Examples
+    --------
+    >>> from december_plugin.datasets import hoefling_2024_types
+    >>> types = hoefling_2024_types("rgc-natstim/responses.h5", sessions=["*_dorsal1_*"])
+    >>> unit_ids, labels = types["session_1_dorsal1_20200626"]
+    >>> list(zip(unit_ids.tolist(), labels))
+    [(1, '1 OFF local, OS'), (2, '8 OFF alpha trans'), (3, '1 OFF local, OS')]
     """
     level = check_choice("level", level, LEVELS)
     threshold = check_number("min_confidence", min_confidence, minimum=0)
@@ -233,7 +262,7 @@ def _clips(validation_clips: Any, chunk: int) -> list[int]:
 
 def _read(path: Path, sessions: Any, excluded: Any, read: Callable[[Any], Any]) -> dict[str, Any]:
     """Return what ``read`` makes of the group of each chosen session."""
-    openretina_module("data_io.hoefling_2024.responses")  # a clear error first, also where only h5py is missing
+    openretina_module("data_io.hoefling_2024.responses")  # a clear error first, even if only h5py is missing
     with open_responses(path) as file:
         names = choose_sessions(session_names(file, path), sessions, excluded, path)
         return {name: read(file[name]) for name in names}
@@ -282,19 +311,19 @@ def _check_responses(responses: Mapping[str, Any], chosen: Mapping[str, dict[str
         if bad.any():
             unit = int(chosen[session]["roi_ids"][np.flatnonzero(bad)[0]])
             raise RecordingError(
-                f"the trace of unit {unit} of session {session!r} is constant while the movie runs, so that it cannot "
+                f"the trace of unit {unit} of session {session!r} is constant while the movie runs, so it cannot "
                 f"be divided by its standard deviation ({bad.sum()} such unit(s)). Leave the session out with "
                 f"exclude_sessions=[{session!r}], or choose another trace_type."
             )
 
 
 def _used_orders(movies: Any, responses: Mapping[str, Any]) -> Any:
-    """Keep the orders of clips that the sessions saw: openretina lays the movie out in every order that there is."""
+    """Keep the orders of clips that the sessions saw: openretina arranges the movie in every order it gets."""
     used = sorted({split.session_kwargs["scan_sequence_idx"] for split in responses.values()})
     for split in responses.values():
         split.session_kwargs["scan_sequence_idx"] = used.index(split.session_kwargs["scan_sequence_idx"])
     orders = movies.random_sequences[:, used]
-    # A single column would mean the order of the file to openretina's gen_start_indices.
+    # openretina's gen_start_indices takes a single column for the order of the file.
     orders = np.repeat(orders, 2, axis=1) if len(used) == 1 else orders
     return replace(movies, test=None, random_sequences=orders)
 

@@ -1,1 +1,1 @@
-"""Spike counts of macaque V4 to images, in the two layouts in which they are passed on."""
+"""Spike counts of macaque V4 to images, in two layouts."""

@@ -61,9 +61,9 @@ def macaque_v4_loaders(
 ) -> dict[str, dict[str, DataLoader]] | dict[str, dict[str, Any]]:
     """Load many sessions of spike counts to images; the layouts are in docs/recordings.md.
 
-    Images are read once for all sessions, however many show them (float32: 4 bytes x images x pixels; 1 GB for 24,000
+    Each image is read once, however many sessions show it (float32: 4 bytes x images x pixels; 1 GB for 24,000
     images of 100 x 100 pixels). Training images are split into training and validation by image, once for all
-    sessions, as nnvision's ``monkey_static_loader`` does it: no session validates on an image that another trains on.
+    sessions, as in nnvision's ``monkey_static_loader``: no session validates on an image that another trains on.
 
     Parameters
     ----------
@@ -78,11 +78,11 @@ def macaque_v4_loaders(
         Folder of the images, ``<id>.npy`` or ``<id>.png``; None takes ``images`` of the public dataset.
     crop
         Pixels cut off: one number for all sides, (top, bottom, left, right), or ((top, bottom), (left, right)) as
-        nnvision has it.
+        in nnvision.
     subsample, scale
         Keep every n-th pixel, then rescale by this factor.
     time_bins
-        Bins of the response that count, from 0; None takes all. A bin is 10 ms, the first one 40 ms after the image in
+        Bins of the response to sum, from 0; None takes all. A bin is 10 ms, the first one 40 ms after the image in
         the public dataset, where the paper takes 3 to 11 (70 to 160 ms).
     summary
         "sum" for spikes per presentation, "mean" for spikes per bin.
@@ -93,7 +93,7 @@ def macaque_v4_loaders(
     inputs_mean, inputs_std
         Normalise images by these; None takes mean and standard deviation of all pixels of the images shown.
     spike_counts
-        Insist on whole numbers; False accepts rates, too.
+        Require whole numbers; False also accepts rates.
     return_data_info
         Return nnfabrik's ``data_info`` instead of loaders.
 
@@ -108,10 +108,29 @@ def macaque_v4_loaders(
     Raises
     ------
     RecordingError
-        If a file is missing, damaged or inconsistent, a tier has too few trials, or two sessions hold the same
+        If a file is missing, damaged or inconsistent, a tier has too few trials, or two sessions have the same
         responses.
     SettingsError
         If a setting is unknown or has a value that is not allowed.
+
+    See Also
+    --------
+    static_loaders : Images in the SENSORIUM 2022 layout.
+    december_plugin.models.stacked_core_attention_readout : Builds a model of these loaders.
+    december_plugin.simulate.macaque_v4.write_macaque_v4_recording : Writes simulated sessions in either layout.
+
+    Examples
+    --------
+    >>> from december_plugin.datasets import macaque_v4_loaders
+    >>> from december_plugin.simulate.macaque_v4 import write_macaque_v4_recording
+    >>> sizes = {"n_sessions": 2, "n_neurons": 8, "n_images": 40, "n_shown": 30, "n_test": 3, "n_repeats": 3}
+    >>> folder = write_macaque_v4_recording("v4", seed=1, **sizes)
+    >>> loaders = macaque_v4_loaders([folder / "sessions"], batch_size=10, images_path=folder / "images", crop=2)
+    >>> list(loaders["train"])  # sessions
+    ['3631896544452', '3631896545452']
+    >>> batch = next(iter(loaders["train"]["3631896544452"]))
+    >>> tuple(batch.images.shape), tuple(batch.responses.shape)
+    ((10, 1, 12, 12), (10, 8))
     """
     folders = absolute(check_paths(paths, expected="a list of session pickles or folders"))
     batch_size = check_integer("batch_size", batch_size, minimum=1)
@@ -232,7 +251,7 @@ def _images_folder(images_path: Any, folders: Sequence[Path]) -> Path:
     folder = images_folder_of(folders) if images_path is None else Path(images_path).expanduser()
     if folder is None:
         raise SettingsError(
-            "images_path is needed: session pickles name images by id, and do not hold them.", setting="images_path"
+            "images_path is needed: session pickles name images by id, and do not contain them.", setting="images_path"
         )
     return folder
 

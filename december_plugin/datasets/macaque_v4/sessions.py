@@ -1,4 +1,4 @@
-"""Sessions of spike counts to images, in the two layouts in which macaque V4 is passed on.
+"""Sessions of spike counts to images, in the two layouts of macaque V4 recordings.
 
 Session pickles, as nnvision's loaders read them: one dictionary for each session, images as ``<id>.npy`` elsewhere.
 The public dataset of Cadena et al. 2024: ``<folder>/{train,test}/<session>/{responses.csv,meta_data.json}`` and
@@ -32,12 +32,12 @@ SEE_LAYOUT = "See docs/recordings.md for how the recordings are laid out."
 
 @dataclass(frozen=True, eq=False)
 class SpikeSession:
-    """One session: which images were shown, and the spikes that followed.
+    """One session: the images that were shown, and the spikes that followed.
 
     Attributes
     ----------
     path
-        Where it was read from.
+        File or folder that it was read from.
     data_key
         The session's id as text: with the unit id, a neuron's identity.
     subject
@@ -49,7 +49,7 @@ class SpikeSession:
     counts
         "train" and "test" to spikes of every trial in every bin, (trials, n, bins) float32.
     per_neuron
-        What else is known of each neuron, each (n,).
+        What else is known about each neuron, each (n,).
     """
 
     path: Path
@@ -118,7 +118,7 @@ def _sessions_at(path: Path) -> list[SpikeSession]:
     if not path.exists():
         raise RecordingError(f"The recording {path} does not exist. Check the path and that its disk is mounted.")
     if path.is_file() and is_left_by_system(path.name):
-        raise RecordingError(f"{path} was left by an operating system and is no session. Take it out of the paths.")
+        raise RecordingError(f"{path} was left by an operating system and is not a session. Remove it from the paths.")
     if path.is_file():
         return [_read_pickle(path)]
     if is_public_layout(path):
@@ -208,9 +208,9 @@ def _read_csv_session(root: Path, name: str) -> SpikeSession:
     except FileNotFoundError:
         raise RecordingError(f"{meta_file} is missing. {SEE_LAYOUT}") from None
     except (OSError, ValueError) as error:
-        raise RecordingError(f"{meta_file} is no JSON file ({error}). Get it again.") from error
+        raise RecordingError(f"{meta_file} is not a JSON file ({error}). Get it again.") from error
     if not isinstance(meta, dict):
-        raise RecordingError(f"{meta_file} holds a {type(meta).__name__}; a JSON object is expected. {SEE_LAYOUT}")
+        raise RecordingError(f"{meta_file} contains a {type(meta).__name__}; a JSON object is expected. {SEE_LAYOUT}")
     unit_ids: Any = meta.get("unit_ids")
     if unit_ids is None:
         unit_ids = np.arange(counts["train"].shape[1])
@@ -258,7 +258,7 @@ def _read_responses_csv(file: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _image_id(text: str | None) -> int:
-    # The file of an image has its id in six digits, so leading zeros are no mistake here.
+    # The file of an image has its id in six digits, so leading zeros are allowed here.
     plain = (text or "").strip()
     if not IMAGE_ID.fullmatch(plain):
         raise ValueError(f"the image_id {plain[:40]!r}")
@@ -272,7 +272,7 @@ def _response(text: str) -> np.ndarray:
     return values.astype(np.float32)
 
 
-# --- what must hold -----------------------------------------------------------------------------------------------
+# --- checks -------------------------------------------------------------------------------------------------------
 
 
 def _check_session(session: SpikeSession, *, counts: bool) -> None:
@@ -309,7 +309,7 @@ def _check_values(responses: np.ndarray, what: str, *, counts: bool) -> None:
     if not np.isfinite(responses).all():
         trials = ~np.isfinite(responses).all(axis=(1, 2))
         raise RecordingError(
-            f"{what} hold NaN or infinite values in {int(trials.sum())} trial(s), first in trial "
+            f"{what} have NaN or infinite values in {int(trials.sum())} trial(s), first in trial "
             f"{int(np.argmax(trials))}. Remove these trials or neurons from the recording."
         )
     if responses.min(initial=0) < 0:
@@ -320,6 +320,6 @@ def _check_values(responses: np.ndarray, what: str, *, counts: bool) -> None:
     if counts and not (responses == np.floor(responses)).all():
         fraction = responses[responses != np.floor(responses)][0]
         raise RecordingError(
-            f"{what} are no whole numbers (e.g. {fraction:g}), so they are no spike counts. Export counts, or pass "
+            f"{what} are not whole numbers (e.g. {fraction:g}), so they are not spike counts. Export counts, or pass "
             "spike_counts=False if they are rates."
         )

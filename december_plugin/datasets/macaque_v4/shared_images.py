@@ -1,4 +1,4 @@
-"""A session whose images are in memory once for all the sessions that show them."""
+"""A session whose images are in memory once for all sessions that show them."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class SharedImagesDataset(Dataset):
     images
         The images of all sessions.
     image_ids
-        Which image each trial shows, (trials,) int64.
+        Image of each trial, (trials,) int64.
     responses
         (trials, n) float32.
     tiers
         Tier name to the positions of its trials.
     neurons
-        What is known of each neuron, each (n,), with ``unit_ids``.
+        What is known about each neuron, each (n,), including ``unit_ids``.
     response_unit
-        In words.
+        Unit of the responses, in words.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Clips of movies that lie on disk, and the loaders that serve them."""
+"""Clips of movies on disk, and the loaders that serve them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from december_plugin.datasets.movies.recording import MovieRecording, RecordedMo
 
 @dataclass(frozen=True)
 class Cutting:
-    """How movies are cut: ``chunk`` frames to train on; else ``lead + evaluation`` frames, or whole movies (None)."""
+    """How movies are cut: ``chunk`` frames for training, else ``lead + evaluation`` frames or whole movies (None)."""
 
     chunk: int
     evaluation: int | None
@@ -30,7 +30,7 @@ class Cutting:
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """What of a recording is served, in all its tiers.
+    """The part of a recording that is served, in all its tiers.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Served:
     neurons
         Positions of the neurons to keep, in this order.
     statistics
-        What is subtracted from the stimulus, and what the difference is divided by; None leaves it.
+        Mean to subtract from the stimulus, and standard deviation to divide by; None leaves it unchanged.
     mean_responses
         (n,) float32 over the training tier.
     """
@@ -55,7 +55,7 @@ class MovieClips(Dataset):
 
     ``dataset[i]`` is the i-th clip, cut at regular places; ``dataset[take, frame]`` the clip that begins with this
     frame of this take, with which :class:`DrawnClips` draws other training clips in every epoch. A take is one showing
-    of a movie: the repeats of a movie are takes of their own.
+    of a movie: each repeat of a movie is a separate take.
 
     Attributes
     ----------
@@ -64,13 +64,13 @@ class MovieClips(Dataset):
     tier
         Name of the tier.
     frame_rate
-        In Hz.
+        Frames per second (Hz).
     neurons
         ``neurons.unit_ids`` (n,).
     takes
         The movie and the repeat of each take.
     trial_info
-        For each item: ``movie_id`` (equal where the same frames are shown), ``movie`` (its name), ``repeat``,
+        For each item: ``movie_id`` (equal if the same frames are shown), ``movie`` (its name), ``repeat``,
         ``start_frame`` and ``n_frames``, each (items,).
     """
 
@@ -136,7 +136,7 @@ class MovieClips(Dataset):
         -------
         dict
             ``input_dimensions`` [1, channels, frames of a training clip, height, width], ``input_channels``,
-            ``output_dimension`` (neurons), ``img_mean``, ``img_std`` (None where movies are not normalised),
+            ``output_dimension`` (neurons), ``img_mean``, ``img_std`` (None if movies are not normalised),
             ``mean_responses`` (n,) float32 over the training tier, ``unit_ids`` (n,) int64, ``frame_rate`` (Hz),
             ``response_unit``.
         """
@@ -230,7 +230,7 @@ class DrawnClips(Sampler[tuple[int, int]]):
 
 
 def movie_loader(dataset: MovieClips, *, batch_size: int) -> DataLoader:
-    """Return a torch ``DataLoader`` over a tier: drawn clips in training, else all items one after the other.
+    """Return a torch ``DataLoader`` over a tier: drawn clips in training, otherwise all items in order.
 
     A batch of validation or test has about as many frames as one of training; items of different lengths come alone.
     """

@@ -1,4 +1,4 @@
-"""The header of a recording in the generic movie format: ``recording.yaml``, what it may say, and what it must.
+"""The header of a recording in the generic movie format: ``recording.yaml``, and its checks.
 
 Names are text as it is written: ``0012``, ``2021_03_05`` and ``no`` are names (see
 :mod:`december_plugin.text.yaml_plain_loader`).
@@ -81,7 +81,7 @@ class _Part(StrictModel):
 
 
 class Quantity(_Part):
-    """What values are: their unit in words, and the range in which they must lie (None: any)."""
+    """Unit of values in words, and the range that they must be in (None: any)."""
 
     SAYS: ClassVar[tuple[Says, ...]] = (
         NOT_NAMES,
@@ -111,7 +111,7 @@ class Quantity(_Part):
 
 
 class MovieEntry(_Part):
-    """The files of a movie, and how often it was shown (None: once, and responses without an axis for it)."""
+    """The files of a movie, and how often it was shown (None: once, with responses without an axis for repeats)."""
 
     stimulus: Array
     responses: Array
@@ -171,7 +171,7 @@ class HeaderContent(_Part):
 
 @dataclass(frozen=True)
 class MovieHeader:
-    """What a header says.
+    """The content of a header.
 
     Attributes
     ----------
@@ -180,11 +180,11 @@ class MovieHeader:
     data_key
         The session's name.
     frame_rate
-        In Hz.
+        Frames per second (Hz).
     unit_ids
         A file, or the ids themselves.
     stimulus, responses
-        What their values are.
+        Unit and range of their values.
     movies
         Name to files.
     tiers
@@ -211,7 +211,7 @@ def read_header(folder: Path) -> MovieHeader:
         allowed.
     """
     if not folder.is_dir():
-        raise RecordingError(f"The recording {folder} does not exist or is no folder. Check the path.")
+        raise RecordingError(f"The recording {folder} does not exist or is not a folder. Check the path.")
     path = folder / HEADER
     content = _load(path)
     try:
@@ -244,7 +244,7 @@ def _load(path: Path) -> Any:
 
 
 def _name_of(path: tuple[Any, ...]) -> str:
-    """Return what messages call a place in the header."""
+    """Return the name of a place in the header, for messages."""
     match path:
         case ():
             return "the header"
@@ -275,7 +275,7 @@ def _check_own_responses(movies: Mapping[str, MovieEntry]) -> None:
         if other != name:
             raise SettingsError(
                 f"the movies {other!r} and {name!r} both name the responses {entry.responses.name}. Each movie has "
-                "responses of its own: correct one of them."
+                "its own responses: correct one of them."
             )
 
 

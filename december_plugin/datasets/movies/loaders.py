@@ -48,18 +48,18 @@ def movie_loaders(
     seed
         nnfabrik passes the run's seed here; it changes nothing. Clips are drawn from torch's global generator.
     chunk_frames
-        Frames of a training clip. In every epoch each movie gives as many clips as fit into it, each drawn anew from
-        its own part of the movie.
+        Frames of a training clip. In every epoch, each movie gives as many clips as fit into it, each drawn at random
+        from its own part of the movie.
     evaluation_frames, lead_frames
         Validation and test come as whole movies (None), or in stretches of ``lead_frames + evaluation_frames``
         frames, each ``evaluation_frames`` after the one before: a model that needs ``lead_frames`` frames before the
-        first one that it predicts predicts every other frame once. A rest that is too short is left out.
+        first predicted one then predicts every other frame once. A rest that is too short is left out.
     neuron_ids
         Data key to the unit ids to keep, in this order; sessions that are not named are left out. None keeps all.
     normalize
         Subtract the mean of the training movies' values and divide by their standard deviation, session by session.
     inputs_mean, inputs_std
-        Use these instead; both or none.
+        Use these instead; give both or neither.
     return_data_info
         Return nnfabrik's ``data_info`` instead of loaders, see :meth:`MovieClips.data_info`.
 
@@ -68,17 +68,36 @@ def movie_loaders(
     dict
         Tiers ``train``, ``validation`` and, if the recordings have it, ``test``; each data key to torch
         ``DataLoader``. A batch is a named tuple ``(videos, responses)`` of float32 CPU tensors: (batch, channels,
-        frames, height, width) and (batch, frames, neurons). Every repeat of a movie is an item of its own;
+        frames, height, width) and (batch, frames, neurons). Every repeat of a movie is a separate item;
         ``dataset.trial_info.movie_id`` says which items show the same frames. A loader's ``dataset`` is a
         :class:`MovieClips`.
 
     Raises
     ------
     RecordingError
-        If a recording is missing, damaged or inconsistent, or recordings do not fit together, or two hold the same
+        If a recording is missing, damaged or inconsistent, or recordings do not fit together, or two have the same
         responses.
     SettingsError
         If a setting is unknown or has a value that is not allowed.
+
+    See Also
+    --------
+    static_loaders : Images in the SENSORIUM 2022 layout.
+    december_plugin.models.movie_core_gaussian_readout : Builds a model of these loaders.
+    december_plugin.simulate.movies.write_movie_recording : Writes a simulated recording in this format.
+
+    Examples
+    --------
+    >>> from december_plugin.datasets import movie_loaders
+    >>> from december_plugin.simulate.movies import write_movie_recording
+    >>> sizes = {"n_neurons": 12, "n_train": 2, "n_validation": 1, "n_test": 1, "n_repeats": 3, "n_frames": 60}
+    >>> folder = write_movie_recording("retina-8", seed=1, n_test_frames=40, image_shape=(12, 12), **sizes)
+    >>> loaders = movie_loaders([folder], batch_size=4, chunk_frames=30)
+    >>> batch = next(iter(loaders["train"]["retina-8"]))
+    >>> tuple(batch.videos.shape), tuple(batch.responses.shape)
+    ((4, 1, 30, 12, 12), (4, 30, 12))
+    >>> loaders["test"]["retina-8"].dataset.trial_info.repeat
+    array([0, 1, 2])
     """
     folders = absolute(check_paths(paths))
     batch_size = check_integer("batch_size", batch_size, minimum=1)
@@ -91,7 +110,7 @@ def movie_loaders(
     )
     if cutting.evaluation is None and cutting.lead:
         raise SettingsError(
-            f"lead_frames={lead_frames} needs evaluation_frames; whole movies have no frames before.",
+            f"lead_frames={lead_frames} needs evaluation_frames; nothing comes before whole movies.",
             setting="lead_frames",
             others=["evaluation_frames"],
         )

@@ -1,4 +1,4 @@
-"""A recording in the generic movie format: its arrays, left on disk, and what must hold of them."""
+"""A recording in the generic movie format: its arrays, left on disk, and their checks."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from december_plugin.datasets.movies.header import MovieEntry, MovieHeader, Quan
 from december_plugin.embeddings.neuron_ids import repeated_ids, whole_numbers
 from december_plugin.errors import RecordingError
 
-BLOCK = 2**18  # values at a time: they fit into a processor's cache, which makes summing six times as fast
+BLOCK = 2**18  # values at a time, which fit into a processor's cache and are summed six times as fast
 
 
 @dataclass(frozen=True, eq=False)
 class RecordedMovie:
-    """One movie and the responses to it; nothing of them is in memory, and no file stays open.
+    """One movie and the responses to it, not in memory and without open files.
 
     Attributes
     ----------
     name
-        As in the header.
+        Name in the header.
     entry
         Its files.
     n_frames, n_repeats
@@ -40,7 +40,7 @@ class RecordedMovie:
     n_frames: int
     n_repeats: int
 
-    # An open map holds a file descriptor, and a recording may have thousands of movies: they are opened for each use.
+    # An open map needs a file descriptor, and a recording may have thousands of movies: they are opened for each use.
     def stimulus(self) -> np.ndarray:
         """Return (frames, channels, height, width), memory-mapped, in the file's dtype."""
         array = read_array(self.entry.stimulus, mapped=True)
@@ -65,7 +65,7 @@ class RecordedMovie:
 class MovieRecording:
     """A recording on disk. Opening it checks the header, the arrays' shapes and every value.
 
-    Values are looked at block by block, so that memory is bounded, however long the movies are.
+    Values are checked block by block, so that memory is bounded, however long the movies are.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class MovieRecording:
     path : pathlib.Path
         The folder.
     header : MovieHeader
-        What the header says.
+        The content of the header.
     unit_ids : numpy.ndarray
         (n,) int64, unique within the session.
     movies : dict
@@ -142,7 +142,7 @@ class MovieRecording:
             for block in _blocks(movie.stimulus()):
                 values = block.astype(np.float64).ravel()
                 origin = float(values.mean()) if origin is None else origin
-                values -= origin  # against cancellation where the mean is much larger than the deviation
+                values -= origin  # against cancellation if the mean is much larger than the deviation
                 count, total, squares = (
                     count + values.size,
                     total + float(values.sum()),
@@ -171,7 +171,7 @@ class MovieRecording:
         responses = read_array(entry.responses, mapped=True)
         for file, array in ((entry.stimulus, stimulus), (entry.responses, responses)):
             if array.dtype.kind not in "iufb":
-                raise RecordingError(f"{file} holds values of dtype {array.dtype}; numbers are expected.")
+                raise RecordingError(f"{file} has values of dtype {array.dtype}; numbers are expected.")
         if stimulus.ndim not in (3, 4) or 0 in stimulus.shape:
             raise RecordingError(
                 f"{entry.stimulus} has shape {stimulus.shape}; (frames, height, width) or (frames, channels, height, "
@@ -231,14 +231,14 @@ def _check_values(file: Path, repeats: np.ndarray, quantity: Quantity, what: str
             if not finite.all():
                 bad = frame + int(np.argmin(np.asarray(finite).reshape(len(block), -1).all(axis=1)))
                 raise RecordingError(
-                    f"{file} holds NaN or infinite values, first in frame {bad}. Remove these movies or neurons from "
+                    f"{file} has NaN or infinite values, first in frame {bad}. Remove these movies or neurons from "
                     "the recording."
                 )
             low, high = float(block.min()), float(block.max())
             below = quantity.minimum is not None and low < quantity.minimum
             if below or (quantity.maximum is not None and high > quantity.maximum):
                 raise RecordingError(
-                    f"{file} holds the value {low if below else high:g}, but the header says that {what} "
+                    f"{file} has the value {low if below else high:g}, but the header says that {what} "
                     f"({quantity.unit}) are {quantity}. Correct the file or its unit and range in the header."
                 )
             frame += len(block)

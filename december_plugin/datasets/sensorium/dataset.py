@@ -22,8 +22,8 @@ from december_plugin.datasets.sensorium.layout import RecordingFolder
 class InMemoryDataset(Dataset):
     """All trials of one session, read and transformed once, as float32 tensors.
 
-    It answers as neuralpredictors' ``FileTreeDataset`` does where models, trainers and evaluations ask: ``dataset[i]``
-    is a named tuple of one trial, ``neurons``, ``trial_info`` and ``statistics`` hold the recording's meta data,
+    For models, trainers and evaluations it behaves like neuralpredictors' ``FileTreeDataset``: ``dataset[i]`` is a
+    named tuple of one trial; ``neurons``, ``trial_info`` and ``statistics`` contain the recording's meta data,
     restricted to the selected neurons. The tensors are shared by the loaders of all tiers; do not write into them.
 
     Parameters
@@ -114,7 +114,7 @@ class InMemoryDataset(Dataset):
 
     @property
     def image_ids(self) -> np.ndarray | None:
-        """(trials,) which image was shown, None if the recording does not say; equal ids are repeats."""
+        """(trials,) id of the image shown, None if the recording does not say; equal ids are repeats."""
         return self.recording.image_ids
 
     @property
@@ -142,7 +142,7 @@ class InMemoryDataset(Dataset):
         """Return a SHA-256 (hex) over everything that is served.
 
         It covers the transformed values of every item, the unit ids, the cortical positions and which trials belong
-        to which tier; not the batch size and not where the recording lies. Equal fingerprints mean equal data for a
+        to which tier, but not the batch size or the place of the recording. Equal fingerprints mean equal data for a
         model and a trainer. Computed once.
         """
         if self._fingerprint is None:
@@ -168,13 +168,13 @@ def describe_session(
     mean_responses: np.ndarray,
     pupil_channels: int | None,
 ) -> dict[str, Any]:
-    """Return what a model must know of a session to be built without its data: nnfabrik's ``data_info`` of one key.
+    """Return what a model must know about a session to be built without its data: nnfabrik's ``data_info`` of one key.
 
     Returns
     -------
     dict
         nnfabrik's entries: ``input_dimensions`` [1, channels, height, width], ``input_channels``,
-        ``output_dimension`` (neurons), ``img_mean``, ``img_std`` (None where images are not normalised). Ours:
+        ``output_dimension`` (neurons), ``img_mean``, ``img_std`` (None if images are not normalised). Ours:
         ``mean_responses`` (neurons,) float32 over the training tier, ``unit_ids`` (neurons,) int64,
         ``cell_motor_coordinates`` (neurons, 2 or 3) or None, ``pupil_channels`` (None without pupil positions).
     """

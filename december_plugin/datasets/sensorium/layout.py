@@ -1,4 +1,4 @@
-"""One recording in the SENSORIUM 2022 folder layout: where things lie, what must hold, reading single trials.
+"""One recording in the SENSORIUM 2022 folder layout: its files, their checks, and reading single trials.
 
 The layout (Willeke et al. 2022; written by neuralpredictors' ``convert_static_h5_dataset_to_folder``)::
 
@@ -39,8 +39,8 @@ def data_key_of(path: Path) -> str:
     """Return the name of a session, as SENSORIUM derives it from the folder's name.
 
     ``static26872-17-20-GrayImageNet-94c6...`` gives ``26872-17-20``, ``static22564-2-13-preproc0`` gives
-    ``22564-2-13-0``; any other folder gives its own name, with what a ``torch.nn.ModuleDict`` refuses as a key
-    (dots, the names of its own attributes) replaced.
+    ``22564-2-13-0``; any other folder gives its own name, in which what a ``torch.nn.ModuleDict`` refuses as a
+    key (dots, the names of its own attributes) is replaced.
     """
     name = path.name
     end = name.split("static")[-1]
@@ -59,9 +59,9 @@ def trial_image_ids(trial_info: Any, n_trials: int, *, where: object) -> np.ndar
     Parameters
     ----------
     trial_info
-        What lies in ``meta/trials``, as attributes: :attr:`RecordingFolder.trials`, a dataset's ``trial_info``, that of
-        neuralpredictors' ``FileTreeDataset`` included. The first of ``image_id``, ``colorframeprojector_image_id`` and
-        ``frame_image_id`` that it has is taken, as SENSORIUM's loader does.
+        The content of ``meta/trials``, as attributes: :attr:`RecordingFolder.trials`, or a dataset's ``trial_info``,
+        including that of neuralpredictors' ``FileTreeDataset``. The first of ``image_id``,
+        ``colorframeprojector_image_id`` and ``frame_image_id`` that it has is taken, as SENSORIUM's loader does.
     n_trials
         Number of trials of all tiers.
     where
@@ -75,7 +75,7 @@ def trial_image_ids(trial_info: Any, n_trials: int, *, where: object) -> np.ndar
     Raises
     ------
     RecordingError
-        If the file holds another number of values, pickled objects, or ids that are neither text nor finite numbers.
+        If the file has another number of values, pickled objects, or ids that are neither text nor finite numbers.
     """
     found = ((name, getattr(trial_info, name, None)) for name in IMAGE_ID_NAMES)
     name, values = next(((name, ids) for name, ids in found if ids is not None), ("", None))
@@ -91,9 +91,9 @@ def trial_image_ids(trial_info: Any, n_trials: int, *, where: object) -> np.ndar
     unknown = ids.dtype.kind not in "iufbUS" or (ids.dtype.kind == "f" and not np.isfinite(ids).all())
     if unknown or (ids.dtype.kind in "US" and not np.char.str_len(ids).all()):
         raise RecordingError(
-            f"{file} holds NaN, infinite values, objects or empty text (dtype {ids.dtype}); a number or text that "
+            f"{file} has NaN, infinite values, objects or empty text (dtype {ids.dtype}); a number or text that "
             "names the image of each trial is expected, since equal ids are repeats of one image. Remove "
-            "the file if it is not known."
+            "the file if that is unknown."
         )
     return ids
 
@@ -113,13 +113,13 @@ class RecordingFolder:
     data_key : str
         The session's name, see :func:`data_key_of`.
     neurons, trials, statistics : ArrayFolder
-        What lies in ``meta/neurons``, ``meta/trials`` and ``meta/statistics``.
+        The content of ``meta/neurons``, ``meta/trials`` and ``meta/statistics``.
     unit_ids : numpy.ndarray
         (neurons,) int64, unique within the session.
     tiers : numpy.ndarray
         (trials,) str.
     image_ids : numpy.ndarray or None
-        (trials,) which image was shown in each trial, None if the recording does not say; see :func:`trial_image_ids`.
+        (trials,) id of the image shown in each trial, None if the recording does not say; see :func:`trial_image_ids`.
     coordinates : numpy.ndarray or None
         (neurons, 2 or 3) cortical positions in micrometres, None if the recording does not say.
 
@@ -172,7 +172,7 @@ class RecordingFolder:
             )
         values = self.neurons[name]
         if values.ndim != 1 or len(values) != self.n_neurons:
-            held = f"holds {len(values)} values" if values.ndim == 1 else f"has shape {values.shape}"
+            held = f"has {len(values)} values" if values.ndim == 1 else f"has shape {values.shape}"
             raise RecordingError(
                 f"{self.path}: meta/neurons/{name}.npy {held}, meta/neurons/unit_ids.npy {self.n_neurons}. Both need "
                 "one entry for each neuron."
@@ -185,7 +185,7 @@ class RecordingFolder:
         Raises
         ------
         RecordingError
-            If the file is missing, holds NaN or infinite values, or has a shape that does not fit to a trial's.
+            If the file is missing, has NaN or infinite values, or has a shape that does not fit a trial's.
         """
         folder = self.path / "meta" / "statistics" / self._links.get(item, item) / source
         file = folder / f"{name}.npy"
@@ -197,7 +197,7 @@ class RecordingFolder:
         if values.dtype.kind != "f" or not np.isfinite(values).all():
             instead = f", or pass {OPTIONAL[item]}=False" if item in OPTIONAL else ""
             raise RecordingError(
-                f"{file} holds NaN, infinite or non-numeric values. Compute the statistics again{instead}."
+                f"{file} has NaN, infinite or non-numeric values. Compute the statistics again{instead}."
             )
         if item != "responses" and not _fits(values.shape, self.shape_of(item)):
             raise RecordingError(
@@ -207,7 +207,7 @@ class RecordingFolder:
         return values
 
     def check_item(self, item: str) -> None:
-        """Check that an item has one file for each trial, all of one shape, before anything long begins.
+        """Check that an item has one file for each trial, all of one shape, before anything slow begins.
 
         Raises
         ------
@@ -230,10 +230,10 @@ class RecordingFolder:
         if missing is not None or len(sizes) != self.n_trials:
             where = f", {missing}.npy is missing" if missing is not None else ""
             raise RecordingError(
-                f"{folder} holds {len(sizes)} trials{where}, but meta/trials/tiers.npy describes {self.n_trials}. "
+                f"{folder} has {len(sizes)} trials{where}, but meta/trials/tiers.npy describes {self.n_trials}. "
                 "Images, responses and tiers need the same trials: 0.npy, 1.npy, and so on."
             )
-        # A file of another length than the first is damaged or has another shape: read these now, not in an hour.
+        # A file whose length differs from the first is damaged or has another shape: read these now, not in an hour.
         for trial in range(self.n_trials):
             if sizes[f"{trial}.npy"] != sizes["0.npy"] or trial == 0:
                 self.read(item, trial)
@@ -258,7 +258,7 @@ class RecordingFolder:
         file = self.file_of(item, trial)
         value = read_array(file)
         if value.dtype.kind not in "fiub":
-            raise RecordingError(f"{file} holds values of dtype {value.dtype}; numbers are expected.")
+            raise RecordingError(f"{file} has values of dtype {value.dtype}; numbers are expected.")
         if value.ndim != ITEM_DIMENSIONS[item]:
             shape = "(channels, height, width)" if item == "images" else "one axis"
             raise RecordingError(f"{file} has shape {value.shape}; {shape} is expected.")
@@ -271,7 +271,7 @@ class RecordingFolder:
             )
         if item == "responses" and len(value) != self.n_neurons:
             raise RecordingError(
-                f"{file} holds {len(value)} responses, but meta/neurons/unit_ids.npy names {self.n_neurons} neurons. "
+                f"{file} has {len(value)} responses, but meta/neurons/unit_ids.npy names {self.n_neurons} neurons. "
                 "Every trial needs one response of each neuron."
             )
         if trial > 0 and item != "responses" and value.shape != self.shape_of(item):
@@ -327,7 +327,7 @@ class RecordingFolder:
             )
         if len(unit_ids) < 2:
             raise RecordingError(
-                f"{self.path} holds {len(unit_ids)} neuron(s); at least 2 are needed to fit and cluster a session. "
+                f"{self.path} has {len(unit_ids)} neuron(s); at least 2 are needed to fit and cluster a session. "
                 "Leave this recording out."
             )
         repeated = repeated_ids(unit_ids)
@@ -350,7 +350,7 @@ class RecordingFolder:
             )
         if not np.isfinite(positions).all():
             raise RecordingError(
-                f"{file} holds NaN or infinite positions. Remove these neurons from the recording, or the file if "
+                f"{file} has NaN or infinite positions. Remove these neurons from the recording, or the file if "
                 "the model is to learn positions without it."
             )
         return positions
@@ -368,7 +368,7 @@ def _check_folder(path: Path) -> None:
 
 
 def _fits(shape: tuple[int, ...], trial: tuple[int, ...]) -> bool:
-    """Return whether values of a shape can be taken from a trial's, element by element, without making them more."""
+    """Return whether values of a shape can be subtracted from a trial's without broadcasting those to more."""
     return len(shape) <= len(trial) and all(
         own in (1, size) for own, size in zip(reversed(shape), reversed(trial), strict=False)
     )
@@ -385,7 +385,7 @@ def _check_layout(path: Path, links: Mapping[str, str]) -> None:
         inner = next((child for child in entries_of(path) if child.is_dir() and not _missing(child, {})), None)
         hint = f" Did you mean {inner}?" if inner is not None else ""
         raise RecordingError(
-            f"{path} is no recording in the SENSORIUM 2022 layout: {', '.join(missing)} missing.{hint} Expected: "
+            f"{path} is not a recording in the SENSORIUM 2022 layout: {', '.join(missing)} missing.{hint} Expected: "
             "data/images/<trial>.npy, data/responses/<trial>.npy, meta/trials/tiers.npy and meta/neurons/unit_ids.npy."
         )
 
@@ -399,5 +399,5 @@ def _links(path: Path) -> dict[str, str]:
         return {str(name): str(target) for name, target in links.items()}
     except (ValueError, AttributeError, UnicodeDecodeError) as cause:
         raise RecordingError(
-            f'{config} is no valid configuration ({cause}). Write {{"links": {{}}}} into it, or remove it.'
+            f'{config} is not a valid configuration ({cause}). Write {{"links": {{}}}} into it, or remove it.'
         ) from cause

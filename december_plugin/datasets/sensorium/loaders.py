@@ -51,21 +51,21 @@ def static_loaders(
 ) -> dict[str, dict[str, DataLoader]] | dict[str, dict[str, Any]]:
     """Load recordings in the SENSORIUM 2022 layout; each trial is read and transformed once, into memory.
 
-    The arguments carry the names and the meaning of SENSORIUM's ``static_loaders``, and the batches are the same to
-    the last bit, in the same order, as those of neuralpredictors' file-tree dataset with its transforms. What needs
-    no repetition is not repeated: from the second epoch on, a batch is a slice of memory (float32; a session takes
+    The arguments have the names and meanings of those of SENSORIUM's ``static_loaders``, and the batches are the same
+    to the last bit, in the same order, as those of neuralpredictors' file-tree dataset with its transforms. But nothing
+    is computed twice: from the second epoch on, a batch is a slice of memory (float32; a session takes
     4 bytes x trials x (pixels + neurons): 0.25 GB for 6,000 trials of 36 x 64 pixels and 8,000 neurons).
 
     Parameters
     ----------
     paths
-        Folders of the recordings, one for each session (one path may stand alone).
+        Folders of the recordings, one for each session, or a single path.
     batch_size
         Trials in a batch, at least 1.
     seed
-        Seeds the random selection of neurons or images where ``neuron_base_seed`` or ``image_base_seed`` is not
-        given. nnfabrik passes the run's seed here. Loading never touches the global random state; the order of the
-        training batches is drawn from torch's global generator, epoch by epoch.
+        Seeds the random selection of neurons or images if ``neuron_base_seed`` or ``image_base_seed`` is not given.
+        nnfabrik passes the run's seed here. Loading never touches the global random state; the order of the training
+        batches is drawn from torch's global generator, epoch by epoch.
     areas, layers
         Keep neurons of these areas or layers (``meta/neurons/area.npy``, ``layer.npy``).
     neuron_ids
@@ -83,7 +83,7 @@ def static_loaders(
     exclude
         Items that are not normalised: images, responses, behavior, pupil_center.
     inputs_mean, inputs_std
-        Normalise images by these instead of the recording's statistics; both or none.
+        Normalise images by these instead of the recording's statistics; give both or neither.
     include_behavior
         Serve behaviour (pupil size, its change, running speed).
     add_behavior_as_channels
@@ -111,10 +111,17 @@ def static_loaders(
     Raises
     ------
     RecordingError
-        If a recording is missing, damaged, inconsistent, or lacks what was asked for, or two of them hold the same
+        If a recording is missing, damaged, inconsistent, or lacks what was requested, or two of them have the same
         responses.
     SettingsError
         If a setting is unknown or has a value that is not allowed.
+
+    See Also
+    --------
+    macaque_v4_loaders : Spike counts of macaque V4 to images.
+    movie_loaders : Movies in the generic format.
+    december_plugin.models.stacked_core_gaussian_readout : Builds a model of these loaders.
+    december_plugin.simulate.write_recording : Writes a simulated recording in this layout.
 
     Examples
     --------
@@ -146,7 +153,7 @@ def static_loaders(
     if scale is not None:
         scale = check_number("scale", scale, above=0)
     normalized = _normalized_items(items, normalize, exclude)
-    check_input_statistics(inputs_mean, inputs_std, remedy="Give both, or none to use the recording's statistics.")
+    check_input_statistics(inputs_mean, inputs_std, remedy="Give both, or neither to use the recording's statistics.")
     if inputs_mean is not None:
         check_finite("inputs_mean", inputs_mean)
         check_number("inputs_std", inputs_std, above=0)
@@ -269,7 +276,7 @@ def _per_session(name: str, values: Any, n_sessions: int) -> list[tuple[Any, ...
 
 
 def _identity(name: str, identity: Any) -> int | str:
-    """Return an id as it is: a whole number, or, of an image, a name."""
+    """Return a checked id: a whole number or, for an image, a name."""
     if name == "image_ids" and isinstance(identity, str):
         return str(identity)
     if isinstance(identity, (bool, np.bool_)) or not hasattr(identity, "__index__"):

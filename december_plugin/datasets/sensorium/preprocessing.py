@@ -1,4 +1,4 @@
-"""What happens to a trial between the file and the model: the numbers of neuralpredictors' transforms, applied once.
+"""Transforms of a trial between file and model, with the numbers of neuralpredictors', applied once.
 
 Order as in SENSORIUM's loader: normalise, append behaviour as channels, select channels, rescale, select neurons,
 convert to float32.
@@ -17,7 +17,7 @@ from december_plugin.datasets.common.images import check_scale
 from december_plugin.datasets.sensorium.layout import RecordingFolder
 from december_plugin.errors import MisfitError, RecordingError
 
-# A neuron whose responses vary less than this part of the mean standard deviation is divided by that instead.
+# Responses whose standard deviation is below this fraction of the mean one are divided by that instead.
 SMALLEST_RELATIVE_STD = 0.01
 
 
@@ -63,7 +63,7 @@ class Normalization:
         constants: dict[str, Any] = {}
         if "images" in items:
             given = inputs_mean is not None and inputs_std is not None
-            # Grey levels of one byte less a whole number would wrap around.
+            # Subtracting a whole number from grey levels of one byte would wrap around.
             means = tuple(_as_float(value) for value in (inputs_mean, inputs_std))
             constants["images"] = means if given else _z_score(recording, "images")
         if "pupil_center" in items:
@@ -117,7 +117,7 @@ def _response_precision(recording: RecordingFolder) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Turns the stored values of one trial into what the model gets.
+    """Turns the stored values of one trial into the model's input.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""One session as it was asked for: which neurons, trials and items, checked before anything long begins."""
+"""One session as requested: its neurons, trials and items, checked before anything slow begins."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class NeuronSelection:
     count
         Keep this many, drawn at random among those that ``areas`` and ``layers`` leave.
     skip
-        Leave out the first ``skip`` of the drawn ones: two disjoint draws with one seed.
+        Leave out the first ``skip`` of the drawn ones, for two disjoint draws with one seed.
     seed
         Seed of the draw.
     """
@@ -162,7 +162,7 @@ class TrialSelection:
 
 @dataclass(frozen=True)
 class Session:
-    """One recording together with what to serve from it; nothing long was read yet.
+    """One recording together with what to serve from it; nothing large has been read yet.
 
     Attributes
     ----------
@@ -187,7 +187,7 @@ class Session:
         Raises
         ------
         RecordingError
-            If a file is damaged, has another shape than the others, or holds NaN or infinite values, or if test images
+            If a file is damaged, differs in shape from the others, or has NaN or infinite values, or if test images
             repeat and no file says which.
         """
         values: dict[str, np.ndarray] = {}
@@ -206,7 +206,7 @@ class Session:
                 if item not in values:
                     values[item] = np.empty((self.recording.n_trials, *value.shape), dtype=np.float32)
                 values[item][trial] = value
-        # Images last: what behaviour has is in their channels, too.
+        # Images last, because behaviour may be in their channels, too.
         for item in sorted(self.items, key="images".__eq__):
             self._check_finite(item, values[item])
         self._check_repeats(values["images"])
@@ -228,7 +228,7 @@ class Session:
         return Recorded(str(self.recording.path), responses)
 
     def info(self) -> dict[str, Any]:
-        """Return what a model needs to know, reading one image and the training responses only.
+        """Return what a model needs to know, reading only one image and the training responses.
 
         Returns
         -------
@@ -275,9 +275,9 @@ class Session:
         if n_images < len(trials):
             names = ", ".join(f"{name}.npy" for name in IMAGE_ID_NAMES)
             raise RecordingError(
-                f"{self.recording.path}: the {len(trials)} test trials show {n_images} different images, but which is "
-                f"not known: meta/trials has none of {names}. Export one of them, with one id for each trial of all "
-                "tiers; there is no correlation to the average over repeats without it."
+                f"{self.recording.path}: the {len(trials)} test trials show {n_images} different images, but it is "
+                f"unknown which: meta/trials has none of {names}. Export one of them, with one id for each trial of "
+                "all tiers; without it there is no correlation to the average over repeats."
             )
 
     def _check_finite(self, item: str, values: np.ndarray, trials: np.ndarray | None = None) -> None:
@@ -295,7 +295,7 @@ class Session:
         n_trials = int(bad.any(axis=1).sum())
         file = self.recording.file_of(item, first).relative_to(self.recording.path)
         raise RecordingError(
-            f"{self.recording.path}: {item} hold {int(bad.sum())} NaN or infinite value(s) in {n_trials} "
+            f"{self.recording.path}: {int(bad.sum())} NaN or infinite value(s) in {item} of {n_trials} "
             f"trial(s), first in {file}. {remedy}."
         )
 

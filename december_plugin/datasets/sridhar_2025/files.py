@@ -1,4 +1,4 @@
-"""Reading and checking the files of Sridhar et al. 2025: responses, fixations and images of the natural movie."""
+"""Reads and checks the files of Sridhar et al. 2025: responses, fixations and images of the natural movie."""
 
 from __future__ import annotations
 
@@ -29,10 +29,9 @@ class Geometry:
     image
         (width, height) of the images in the files.
     window
-        (width, height) of what is cut out around a fixation.
+        (width, height) of the window around a fixation.
     padding
-        What was added around the images, so that a fixation near the edge has a window: its coordinates do not count
-        it.
+        Margin around the images, so that a fixation near the edge has a window; coordinates do not include it.
     crop
         (top, bottom, left, right) cut off the window.
     """
@@ -52,15 +51,15 @@ class Geometry:
 class FixationMovie(Movie):
     """Images seen through eye movements: frame by frame an image, a place on it, and whether it is mirrored.
 
-    What openretina's ``MarmosetMovieDataset`` computes, with only the pixels that are needed. (Its own of release 1.1.1
-    may serve frames of another trial where two stretches of one number follow each other.)
+    The same as openretina's ``MarmosetMovieDataset``, computing only the pixels that are needed. (In release 1.1.1,
+    that one may serve frames of another trial if two stretches with the same number follow each other.)
 
     Parameters
     ----------
     images
         (images, width, height) float16, 0 to 1.
     fixations
-        (frames, 4) int64: image, x and y of the window's centre, 1 where the image is as stored and 0 where mirrored.
+        (frames, 4) int64: image, x and y of the window's centre, and 1 if the image is as stored, 0 if mirrored.
     geometry
         How a frame is cut out.
     """
@@ -87,7 +86,7 @@ class FixationMovie(Movie):
         return torch.from_numpy(frames)[None]
 
     def update_digest(self, digest: Any) -> None:
-        """Feed fixations, geometry and images."""
+        """Update a hashlib object with fixations, geometry and images."""
         digest.update(repr(self.geometry).encode())
         update_digest(digest, "fixations", self.fixations)
         update_digest(digest, "images", self.images)
@@ -113,7 +112,7 @@ def read_responses(folder: Path, file: str, retina: str, excluded: Sequence[int]
     if test.ndim != 3 or len(test) != len(train) or min(test.shape) == 0:
         raise RecordingError(
             f"the test_responses of {path} have shape {test.shape}; ({len(train)} cells, frames, trials) is expected, "
-            "as there are train_responses of so many cells."
+            "because the train_responses are those of as many cells."
         )
     out_of_range = [cell for cell in excluded if cell >= len(train)]
     if out_of_range:
@@ -151,9 +150,9 @@ def read_fixations(path: Path, *, n_lines: int, n_images: int, geometry: Geometr
     path
         The text file.
     n_lines
-        How many frames there are.
+        Number of frames.
     n_images
-        How many images there are.
+        Number of images.
     geometry
         How frames are cut out.
     """
@@ -168,8 +167,8 @@ def read_fixations(path: Path, *, n_lines: int, n_images: int, geometry: Geometr
         ).reshape(-1, 4)
     except (ValueError, IndexError) as error:
         raise RecordingError(
-            f"{path} has a line that is no fixation ({error}): image, two numbers, x and y of the centre, and the flip "
-            "(0 or 1) are expected, separated by single blanks."
+            f"{path} has a line that is not a fixation ({error}): image, two numbers, x and y of the centre, and the "
+            "flip (0 or 1) are expected, separated by single blanks."
         ) from None
     if len(fixations) < n_lines:
         raise RecordingError(
@@ -190,7 +189,7 @@ def read_fixations(path: Path, *, n_lines: int, n_images: int, geometry: Geometr
             line = int(np.flatnonzero(outside)[0])
             raise RecordingError(
                 f"line {line + 1} of {path} has {name}={fixations[line, 1 + axis]}, whose window of "
-                f"{geometry.window[axis]} pixels does not lie within the {geometry.image[axis]} of the images: check "
+                f"{geometry.window[axis]} pixels is not within the {geometry.image[axis]} of the images: check "
                 "image_size, window_size and padding, and that fixations and images have one resolution."
             )
     return fixations
@@ -208,7 +207,7 @@ def read_images(folder: Path, marker: str, size: tuple[int, int]) -> np.ndarray:
     left = sorted(path.name for path in named if is_left_by_system(path.name))
     if left:  # openretina reads all files of the folder
         raise RecordingError(
-            f"{folder} has {len(left)} file(s) that an operating system left beside the images, e.g. {left[0]}; "
+            f"{folder} has {len(left)} file(s) that an operating system left next to the images, e.g. {left[0]}; "
             "openretina would read them as images. Remove them."
         )
     files = sorted(named)
@@ -226,7 +225,7 @@ def read_images(folder: Path, marker: str, size: tuple[int, int]) -> np.ndarray:
                 " Check image_size: the dataset comes in two resolutions."
             )
         largest = max(largest, float(image.max()))
-        if not 0 <= float(image.min()) <= largest <= 255:  # NaN fails too
+        if not 0 <= float(image.min()) <= largest <= 255:  # NaN fails, too
             raise RecordingError(f"{path} has values outside 0 to 255, or NaN; grey levels are expected.")
     if largest <= 1:
         raise RecordingError(

@@ -57,7 +57,7 @@ def sridhar_2025_loaders(
     crop: Sequence[int] = (35, 35, 55, 55),
     return_data_info: bool = False,
 ) -> dict[str, dict[str, DataLoader]] | dict[str, dict[str, Any]]:
-    """Load recordings of marmoset retina to natural movies: multi-electrode array, spikes per frame at 85 Hz.
+    """Load responses of marmoset retina to natural movies: multi-electrode array, spikes per frame at 85 Hz.
 
     Needs the extra ``[retina]``: openretina reads responses, fixations and images. The defaults are those of its
     configuration for this dataset. The paper trains one model per retina. The layout of the files is in
@@ -73,21 +73,21 @@ def sridhar_2025_loaders(
         nnfabrik passes the run's seed here; it changes nothing. The order of the training batches is drawn from torch's
         global generator.
     retinas
-        Which to load: "01", "02", "03", "04".
+        Retinas to load: "01", "02", "03", "04".
     excluded_cells
         Retina to the cells left out, counted from 0 in the file, such as those that do not respond reliably;
         openretina's configuration ``dataloader/sridhar_nm_2025.yaml`` lists them.
     chunk_frames, lead_frames
         A stretch has ``lead_frames + chunk_frames`` frames, and the next one begins ``chunk_frames`` later: a model
-        whose kernels need ``lead_frames`` frames before the first one that it predicts predicts every other frame
-        once. 34 are those of ``movie_core_gaussian_readout`` (kernels of 27, 5 and 5 frames).
+        whose kernels need ``lead_frames`` frames before the first predicted one then predicts every other frame once.
+        34 are those of ``movie_core_gaussian_readout`` (kernels of 27, 5 and 5 frames).
     train_fraction, split_seed
         Share of the training trials that are trained on, and the seed with which openretina draws them (None: its
         1000). The other trials are for validation. They do not change with ``seed``.
     image_folder, image_size, window_size, padding, crop
         Where the images are, and how a frame is cut out, in pixels: (width, height) of the images and of the window
-        around a fixation, the padding of the images, and (top, bottom, left, right) cut off the window. 80 x 90 pixels
-        (height x width) remain of the defaults.
+        around a fixation, the padding of the images, and (top, bottom, left, right) cut off the window. With the
+        defaults, 80 x 90 pixels (height x width) remain.
     return_data_info
         Return nnfabrik's ``data_info`` instead of loaders, see :meth:`ChunkedMovie.data_info`.
 
@@ -97,15 +97,32 @@ def sridhar_2025_loaders(
         Tiers ``train``, ``validation`` and ``test``, each data key (``retina_01``) to torch ``DataLoader``. A batch is
         a named tuple ``(videos, responses)`` of float32 CPU tensors: (batch, 1, frames, height, width), grey levels
         from 0 to 1, and (batch, frames, neurons). A loader's ``dataset`` is a :class:`ChunkedMovie`; its
-        ``neurons.unit_ids`` count the cells of the file, the excluded ones too. The test responses are means over
+        ``neurons.unit_ids`` count the cells of the file, including the excluded ones. The test responses are means over
         trials (``dataset.responses_by_repeat`` has them).
 
     Raises
     ------
     RecordingError
-        If a file is missing, damaged or inconsistent, or two retinas hold the same responses.
+        If a file is missing, damaged or inconsistent, or two retinas have the same responses.
     SettingsError
         If a setting is unknown or has a value that is not allowed, or openretina is missing.
+
+    See Also
+    --------
+    movie_loaders : Movies of any recording, without openretina.
+    december_plugin.models.movie_core_gaussian_readout : Builds a model of these loaders.
+
+    Examples
+    --------
+    >>> from december_plugin.datasets import sridhar_2025_loaders
+    >>> settings = {"retinas": ["01"], "excluded_cells": {"01": [2]}, "chunk_frames": 10, "lead_frames": 5}
+    >>> small = {"image_size": [20, 16], "window_size": [12, 10], "padding": 3, "crop": [1, 2, 2, 1]}
+    >>> loaders = sridhar_2025_loaders("marmoset-retina", 4, **settings, **small)  # published images need no `small`
+    >>> batch = next(iter(loaders["train"]["retina_01"]))
+    >>> tuple(batch.videos.shape), tuple(batch.responses.shape)
+    ((4, 1, 15, 7, 9), (4, 15, 4))
+    >>> loaders["train"]["retina_01"].dataset.unit_ids
+    array([0, 1, 3, 4])
     """
     batch_size = check_integer("batch_size", batch_size, minimum=1)
     frames = (
@@ -121,10 +138,10 @@ def sridhar_2025_loaders(
     n_test = openretina_module("data_io.sridhar_2025.constants").TEST_DATA_FRAMES
     folder = Path(path)
     if not folder.is_dir():
-        raise RecordingError(f"{folder} is no folder. See docs/recordings.md for where to get the recordings.")
+        raise RecordingError(f"{folder} is not a folder. See docs/recordings.md for where to get the recordings.")
 
     def load() -> dict[str, dict[str, ChunkedMovie]]:
-        # The small files first: what is wrong with them is found before the images are read.
+        # The small files first, so that their mistakes are found before the images are read.
         responses = {
             name: read_responses(folder, RESPONSE_FILE.format(retina=name), name, excluded[name]) for name in names
         }

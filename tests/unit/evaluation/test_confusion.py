@@ -181,7 +181,7 @@ def test_unit_ids_that_are_not_plain_integers(tmp_path, unit_id: str) -> None:
         (
             "data_key,unit_id,type\na,1,PV, fast spiking\na,2,SST\n",
             "labels.csv:2: there are 4 fields, but the first line names 3 columns; 'fast spiking' is left over. Put a "
-            "value that contains a comma into double quotes, or separate the fields by semicolon or tab.",
+            "value that contains a comma into double quotes, or separate the fields with semicolon or tab.",
         ),
         (
             "data_key,unit_id,depth_mm,type\na,1,,ON\na,4,0,31,OFF\n",
@@ -190,16 +190,16 @@ def test_unit_ids_that_are_not_plain_integers(tmp_path, unit_id: str) -> None:
         (
             "data_key\tunit_id\ttype\na\t1\tPV\t\tx\n",
             "labels.csv:2: there are 5 fields, but the first line names 3 columns; 'x' is left over. Put a value that "
-            "contains a tab into double quotes, or separate the fields by comma or semicolon.",
+            "contains a tab into double quotes, or separate the fields with comma or semicolon.",
         ),
         (
             "data_key,unit_id,type,type\na,1,ON,OFF\n",
-            "labels.csv:1: the column 'type' is there twice. Rename the one that does not count.",
+            "labels.csv:1: the column 'type' appears twice. Rename the one that does not count.",
         ),
         (
             'data_key,unit_id,type\na,1,"ON\na,2,OFF\n',
             "labels.csv:3: this is not a line of a CSV file (unexpected end of data). A value in double quotes ends "
-            "with one, and a quote inside of it is written twice.",
+            "with one, and a quote inside it is written twice.",
         ),
     ],
 )
@@ -226,7 +226,7 @@ def test_lines_that_would_be_read_as_something_else(tmp_path, text: str, message
         ("data_key,unit_id,type\n,1,ON\n", r"labels\.csv:2: the data_key is empty\."),
         (
             "data_key,unit_id,type\na,1,ON\na, 1,OFF\n",
-            r"labels\.csv:3: unit 1 of session 'a' is there already, in line 2\.",
+            r"labels\.csv:3: unit 1 of session 'a' appears already in line 2\.",
         ),
         ("data_key,unit_id,type\na,1\n", r"no neuron of .*labels\.csv has a known type \(1 lines without one\)\."),
         (

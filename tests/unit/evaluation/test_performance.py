@@ -473,7 +473,7 @@ class TestImageIdsOf:
             (np.arange(6), "meta/trials/frame_image_id.npy has shape (6,); one value for each of the 7 trials in"),
             (
                 np.array([*"abcdef", None]),
-                "meta/trials/frame_image_id.npy holds NaN, infinite values, objects or empty text (dtype",
+                "meta/trials/frame_image_id.npy has NaN, infinite values, objects or empty text (dtype",
             ),
         ],
         ids=["another length", "objects"],

@@ -23,7 +23,7 @@ SESSIONS = {"n_sessions": 1, "n_neurons": 3, "n_images": 30, "n_shown": 30, "n_t
 
 def said(one, other) -> str:
     return re.escape(
-        f"{one} and {other} hold the same responses: one recording under two names, whose neurons would count twice. "
+        f"{one} and {other} have the same responses: one recording under two names, whose neurons would count twice. "
         "Leave one of them out; if they are simulated, write one again with another seed."
     )
 

@@ -80,7 +80,7 @@ def test_they_are_no_names_of_arrays(recording_folders, tmp_path):
 def test_one_that_is_named_as_a_session(tmp_path):
     file = tmp_path / "._monkey.pickle"
     file.write_bytes(SHADOW)
-    message = f"{file} was left by an operating system and is no session. Take it out of the paths."
+    message = f"{file} was left by an operating system and is not a session. Remove it from the paths."
     with pytest.raises(RecordingError, match=re.escape(message)):
         macaque_v4_loaders([file], 4, images_path=tmp_path)
 

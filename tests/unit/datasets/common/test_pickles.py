@@ -47,7 +47,7 @@ def test_code_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     path, trace = tmp_path / "evil.pkl", tmp_path / "trace"
     path.write_bytes(pickle.dumps({"train": [Shell(f"touch {trace}")]}))
     message = (
-        f"{path} is a pickle that names posix.system; a recording needs nothing but NumPy arrays, and opening such a "
+        f"{path} is a pickle that names posix.system; a recording needs only NumPy arrays, and opening such a "
         "file would run code. If you know where it comes from, set DECEMBER_TRUST_PICKLES=1 in the environment."
     )
     for value in (None, "0", "no"):
@@ -70,7 +70,7 @@ def test_every_truncation_is_a_damaged_file(tmp_path: Path) -> None:
     whole = pickle.dumps({"a": np.arange(3), "b": ["text", 1.5]})
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        with pytest.raises(RecordingError, match=r"cut\.pkl (is no complete pickle|is a pickle that names)"):
+        with pytest.raises(RecordingError, match=r"cut\.pkl (is not a complete pickle|is a pickle that names)"):
             read_plain_pickle(path)
 
 
@@ -80,7 +80,7 @@ def test_other_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="cannot be read: Is a directory"):
         read_plain_pickle(tmp_path)
     (tmp_path / "list.pkl").write_bytes(pickle.dumps([1]))
-    with pytest.raises(RecordingError, match=r"list\.pkl holds a list; a dictionary of arrays is expected"):
+    with pytest.raises(RecordingError, match=r"list\.pkl contains a list; a dictionary of arrays is expected"):
         read_plain_pickle(tmp_path / "list.pkl")
 
 

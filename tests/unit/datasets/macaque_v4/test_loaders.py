@@ -251,7 +251,7 @@ CASES = {
     ),
     "truncated pickle": (
         lambda folder: session_file(folder).write_bytes(session_file(folder).read_bytes()[:2000]),
-        f"{FILE} is no complete pickle (UnpicklingError: pickle data was truncated). Get the file again.",
+        f"{FILE} is not a complete pickle (UnpicklingError: pickle data was truncated). Get the file again.",
     ),
     "a pickle that runs code": (evil, f"{FILE} is a pickle that names pathlib."),
     "missing responses": (
@@ -287,7 +287,7 @@ CASES = {
     ),
     "NaN": (
         change_pickle(training_responses=put((2, 3, [7, 9]), np.nan)),
-        f"training responses of {SESSION} hold NaN or infinite values in 2 trial(s), first in trial 7.",
+        f"training responses of {SESSION} have NaN or infinite values in 2 trial(s), first in trial 7.",
     ),
     "negative counts": (
         change_pickle(testing_responses=put((0, 0, 0), -1.5)),
@@ -295,7 +295,7 @@ CASES = {
     ),
     "rates": (
         change_pickle(training_responses=lambda values: values / 2 + 0.25),
-        f"training responses of {SESSION} are no whole numbers (e.g.",
+        f"training responses of {SESSION} are not whole numbers (e.g.",
     ),
     "no training trials": (
         change_pickle(training_responses=lambda values: values[:, :, :0], training_image_ids=lambda ids: ids[:0]),
@@ -328,7 +328,7 @@ CASES = {
     ),
     "a truncated image": (
         lambda folder: (folder / "images/000061.npy").write_bytes((folder / "images/000061.npy").read_bytes()[:-9]),
-        "FOLDER/images/000061.npy is truncated: it announces 288 bytes of data and holds 279. Copy the recording",
+        "FOLDER/images/000061.npy is truncated: it announces 288 bytes of data and has 279. Copy the recording",
     ),
     "two images of one id": (
         lambda folder: imsave(folder / "images/61.png", np.zeros((16, 18), dtype=np.uint8), check_contrast=False),
@@ -372,7 +372,7 @@ PUBLIC_CASES = {
     ),
     "damaged metadata": (
         edit(f"train/{FIRST}/meta_data.json", lambda text: text[:10]),
-        f"FOLDER/train/{FIRST}/meta_data.json is no JSON file (",
+        f"FOLDER/train/{FIRST}/meta_data.json is not a JSON file (",
     ),
     "no lines": (
         edit(f"test/{FIRST}/responses.csv", lambda text: text.splitlines()[0] + "\n"),
@@ -393,11 +393,11 @@ PUBLIC_CASES = {
     ),
     "a session with two ids": (
         edit(f"train/{FIRST}/meta_data.json", lambda text: text.replace("{", '{"session_id": 7, ', 1)),
-        f"FOLDER/train/{FIRST}/meta_data.json is no JSON file (the key 'session_id' is there twice; keep one of them).",
+        f"FOLDER/train/{FIRST}/meta_data.json is not a JSON file (the key 'session_id' appears twice; keep one",
     ),
     "a damaged image": (
         lambda folder: (folder / "images/000061.png").write_bytes((folder / "images/000061.png").read_bytes()[:60]),
-        "FOLDER/images/000061.png is no complete PNG image (",
+        "FOLDER/images/000061.png is not a complete PNG image (",
     ),
 }
 
@@ -421,15 +421,18 @@ SETTINGS = {
     "fraction": ({"train_fraction": 1}, "train_fraction is 1; it must be below 1, so that validation has images."),
     "unknown session": (
         {"neuron_ids": {"3631896544453": [1]}},
-        "neuron_ids names the session '3631896544453', which is not there. Did you mean '3631896544452'?",
+        "neuron_ids names the session '3631896544453', which does not exist. Did you mean '3631896544452'?",
     ),
     "unknown neuron": (
         {"neuron_ids": {FIRST: [1, 2]}},
         f"neuron_ids names 1 unit id(s) that session '{FIRST}' does not have, e.g. 2. It has 6 neurons: 1, 3, 5, 7, 9,",
     ),
     "neuron twice": ({"neuron_ids": {FIRST: [1, 1]}}, f"neuron_ids names a unit id of session '{FIRST}' twice."),
-    "one statistic": ({"inputs_mean": 1.0}, "inputs_mean was given without inputs_std. Give both, or none."),
-    "no images": ({"images_path": None}, "images_path is needed: session pickles name images by id, and do not hold"),
+    "one statistic": ({"inputs_mean": 1.0}, "inputs_mean was given without inputs_std. Give both or neither."),
+    "no images": (
+        {"images_path": None},
+        "images_path is needed: session pickles name images by id, and do not contain",
+    ),
     "misspelled": ({"image_path": "x"}, "macaque_v4_loaders has no setting 'image_path'. Did you mean 'images_path'?"),
 }
 

@@ -35,7 +35,7 @@ def append(folder: Path, line: str) -> None:
 
 YAML = "FOLDER/recording.yaml: "
 CASES = {
-    "no folder": (shutil.rmtree, "The recording FOLDER does not exist or is no folder. Check the path."),
+    "no folder": (shutil.rmtree, "The recording FOLDER does not exist or is not a folder. Check the path."),
     "no header": (
         lambda folder: (folder / "recording.yaml").unlink(),
         "FOLDER/recording.yaml is missing: a recording in the movie format is a folder with this header.",
@@ -82,9 +82,8 @@ CASES = {
     ),
     "responses of another movie": (
         edit_header(lambda content: content["movies"]["train-1"].update(responses="responses/train-0.npy")),
-        YAML
-        + "the movies 'train-0' and 'train-1' both name the responses train-0.npy. Each movie has responses of its "
-        "own: correct one of them.",
+        YAML + "the movies 'train-0' and 'train-1' both name the responses train-0.npy. Each movie has its own "
+        "responses: correct one of them.",
     ),
     "a data key of blanks": (
         header(data_key="  "),
@@ -192,23 +191,23 @@ CASES = {
     ),
     "truncated movie": (
         cut("stimuli/train-1.npy", 100),
-        "FOLDER/stimuli/train-1.npy is truncated: it announces 3600 bytes of data and holds 3500.",
+        "FOLDER/stimuli/train-1.npy is truncated: it announces 3600 bytes of data and has 3500.",
     ),
     "truncated responses": (
         cut("responses/train-1.npy", 1),
-        "FOLDER/responses/train-1.npy is truncated: it announces 600 bytes of data and holds 599.",
+        "FOLDER/responses/train-1.npy is truncated: it announces 600 bytes of data and has 599.",
     ),
     "empty file": (
         lambda folder: (folder / "responses/train-1.npy").write_bytes(b""),
-        "FOLDER/responses/train-1.npy is no .npy file: it is empty. Copy the recording again.",
+        "FOLDER/responses/train-1.npy is not an .npy file: it is empty. Copy the recording again.",
     ),
     "pickled objects": (
         save("responses/train-1.npy", lambda values: values.astype(object)),
-        "FOLDER/responses/train-1.npy holds pickled Python objects, which are never loaded",
+        "FOLDER/responses/train-1.npy contains pickled Python objects, which are never loaded",
     ),
     "text": (
         save("responses/train-1.npy", lambda values: values.astype(str)),
-        "FOLDER/responses/train-1.npy holds values of dtype <U5; numbers are expected.",
+        "FOLDER/responses/train-1.npy has values of dtype <U5; numbers are expected.",
     ),
     "a movie of two axes": (
         save("stimuli/train-0.npy", lambda movie: movie[:, 0]),
@@ -230,20 +229,20 @@ CASES = {
     ),
     "NaN in the movie": (
         save("stimuli/train-1.npy", put((7, 2, 2), np.nan, np.float32)),
-        "FOLDER/stimuli/train-1.npy holds NaN or infinite values, first in frame 7. Remove these movies or neurons",
+        "FOLDER/stimuli/train-1.npy has NaN or infinite values, first in frame 7. Remove these movies or neurons",
     ),
     "infinite responses": (
         save("responses/test-1.npy", put((2, 5, 1), np.inf, np.float64)),
-        "FOLDER/responses/test-1.npy holds NaN or infinite values, first in frame 5.",
+        "FOLDER/responses/test-1.npy has NaN or infinite values, first in frame 5.",
     ),
     "negative counts": (
         save("responses/train-0.npy", put((3, 3), -2, np.float32)),
-        "FOLDER/responses/train-0.npy holds the value -2, but the header says that responses (spikes per frame) are at "
+        "FOLDER/responses/train-0.npy has the value -2, but the header says that responses (spikes per frame) are at "
         "least 0. Correct the file or its unit and range in the header.",
     ),
     "movie out of range": (
         save("stimuli/validation-0.npy", put((3, 3, 3), 256, np.int16)),
-        "FOLDER/stimuli/validation-0.npy holds the value 256, but the header says that stimulus (grey level) are from "
+        "FOLDER/stimuli/validation-0.npy has the value 256, but the header says that stimulus (grey level) are from "
         "0 to 255.",
     ),
     "a movie that does not change": (
@@ -324,17 +323,17 @@ SETTINGS = {
     ),
     "a lead of whole movies": (
         {"lead_frames": 3},
-        "lead_frames=3 needs evaluation_frames; whole movies have no frames before.",
+        "lead_frames=3 needs evaluation_frames; nothing comes before whole movies.",
     ),
     "no frames": ({"chunk_frames": 0}, "chunk_frames is 0; it must be at least 1."),
-    "one statistic": ({"inputs_std": 1.0}, "inputs_std was given without inputs_mean. Give both, or none."),
+    "one statistic": ({"inputs_std": 1.0}, "inputs_std was given without inputs_mean. Give both or neither."),
     "statistics of nothing": (
         {"inputs_mean": 1.0, "inputs_std": 1.0, "normalize": False},
         "inputs_mean and inputs_std were given together with normalize=False. Leave one of them out.",
     ),
     "unknown session": (
         {"neuron_ids": {"retina_7": [1]}},
-        "neuron_ids names the session 'retina_7', which is not there. Did you mean 'retina-7'?",
+        "neuron_ids names the session 'retina_7', which does not exist. Did you mean 'retina-7'?",
     ),
     "no unit ids": ({"neuron_ids": [1, 2]}, "neuron_ids is [1, 2]; session names with a list of unit ids each are"),
     "misspelled": ({"chunk_frame": 3}, "movie_loaders has no setting 'chunk_frame'. Did you mean 'chunk_frames'?"),

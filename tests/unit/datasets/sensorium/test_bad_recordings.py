@@ -79,13 +79,13 @@ CASES = {
     "no images": (
         remove("data/images"),
         {},
-        "FOLDER is no recording in the SENSORIUM 2022 layout: data/images missing. Expected: data/images/<trial>.npy, "
-        "data/responses/<trial>.npy, meta/trials/tiers.npy and meta/neurons/unit_ids.npy.",
+        "FOLDER is not a recording in the SENSORIUM 2022 layout: data/images missing. Expected: "
+        "data/images/<trial>.npy, data/responses/<trial>.npy, meta/trials/tiers.npy and meta/neurons/unit_ids.npy.",
     ),
     "no unit ids, no tiers": (
         lambda folder: (remove(UNIT_IDS)(folder), remove(TIERS)(folder)),
         {},
-        "FOLDER is no recording in the SENSORIUM 2022 layout: meta/trials/tiers.npy, meta/neurons/unit_ids.npy missing",
+        "FOLDER is not a recording in the SENSORIUM 2022 layout: meta/trials/tiers.npy, meta/neurons/unit_ids.npy",
     ),
     "behaviour asked for and missing": (
         remove("data/behavior"),
@@ -100,28 +100,28 @@ CASES = {
     "one response file missing": (
         remove("data/responses/17.npy"),
         {},
-        "FOLDER/data/responses holds 63 trials, 17.npy is missing, but meta/trials/tiers.npy describes 64. Images, "
+        "FOLDER/data/responses has 63 trials, 17.npy is missing, but meta/trials/tiers.npy describes 64. Images, "
         "responses and tiers need the same trials: 0.npy, 1.npy, and so on.",
     ),
     "one image too many": (
         lambda folder: shutil.copy(folder / "data/images/0.npy", folder / "data/images/64.npy"),
         {},
-        "FOLDER/data/images holds 65 trials, but meta/trials/tiers.npy describes 64.",
+        "FOLDER/data/images has 65 trials, but meta/trials/tiers.npy describes 64.",
     ),
     "truncated image": (
         write_bytes("data/images/33.npy", lambda content: content[:-100]),
         {},
-        "FOLDER/data/images/33.npy is truncated: it announces 672 bytes of data and holds 572. Copy the recording",
+        "FOLDER/data/images/33.npy is truncated: it announces 672 bytes of data and has 572. Copy the recording",
     ),
     "empty file": (
         write_bytes("data/responses/5.npy", lambda content: b""),
         {},
-        "FOLDER/data/responses/5.npy is no .npy file: it is empty. Copy the recording again.",
+        "FOLDER/data/responses/5.npy is not an .npy file: it is empty. Copy the recording again.",
     ),
     "no array": (
         write_bytes("data/responses/5.npy", lambda content: b"x" * len(content)),
         {},
-        "FOLDER/data/responses/5.npy is no .npy file: it begins with b'xxxxxx'. Copy the recording again.",
+        "FOLDER/data/responses/5.npy is not an .npy file: it begins with b'xxxxxx'. Copy the recording again.",
     ),
     "damaged header": (
         write_bytes("data/responses/5.npy", lambda content: content[:12] + b"\xff" * 30 + content[42:]),
@@ -131,13 +131,13 @@ CASES = {
     "pickled unit ids": (
         save(UNIT_IDS, lambda ids: ids.astype(object)),
         {},
-        "FOLDER/meta/neurons/unit_ids.npy holds pickled Python objects, which are never loaded because loading them "
+        "FOLDER/meta/neurons/unit_ids.npy contains pickled Python objects, which are never loaded because loading them "
         "can run any code. Save it again as an array of numbers or text (numpy.save with allow_pickle=False).",
     ),
     "a pickle": (
         write_bytes("data/images/3.npy", lambda content: pickle.dumps([1, 2])),
         {},
-        "FOLDER/data/images/3.npy holds pickled Python objects, which are never loaded",
+        "FOLDER/data/images/3.npy contains pickled Python objects, which are never loaded",
     ),
     "images of different sizes": (
         save("data/images/40.npy", lambda image: image[:, :, 1:]),
@@ -158,34 +158,34 @@ CASES = {
     "text for numbers": (
         save("data/behavior/2.npy", lambda values: values.astype(str)),
         {"include_behavior": True},
-        "FOLDER/data/behavior/2.npy holds values of dtype <U32; numbers are expected.",
+        "FOLDER/data/behavior/2.npy has values of dtype <U32; numbers are expected.",
     ),
     "response vectors of different length": (
         save("data/responses/21.npy", lambda responses: responses[:-1]),
         {},
-        "FOLDER/data/responses/21.npy holds 19 responses, but meta/neurons/unit_ids.npy names 20 neurons. Every trial "
+        "FOLDER/data/responses/21.npy has 19 responses, but meta/neurons/unit_ids.npy names 20 neurons. Every trial "
         "needs one response of each neuron.",
     ),
     "fewer unit ids than responses": (
         lambda folder: (remove(POSITIONS)(folder), save(UNIT_IDS, lambda ids: ids[:-2])(folder)),
         {},
-        "FOLDER/data/responses/0.npy holds 20 responses, but meta/neurons/unit_ids.npy names 18 neurons.",
+        "FOLDER/data/responses/0.npy has 20 responses, but meta/neurons/unit_ids.npy names 18 neurons.",
     ),
     "NaN responses": (
         nan_in_three_trials,
         {},
-        "FOLDER: responses hold 6 NaN or infinite value(s) in 3 trial(s), first in data/responses/9.npy. Remove these "
+        "FOLDER: 6 NaN or infinite value(s) in responses of 3 trial(s), first in data/responses/9.npy. Remove these "
         "trials or neurons from the recording.",
     ),
     "infinite image": (
         save("data/images/8.npy", put((0, 3, 3), np.inf)),
         {},
-        "FOLDER: images hold 1 NaN or infinite value(s) in 1 trial(s), first in data/images/8.npy.",
+        "FOLDER: 1 NaN or infinite value(s) in images of 1 trial(s), first in data/images/8.npy.",
     ),
     "NaN behaviour, which is in the images' channels": (
         save("data/behavior/3.npy", put(0, np.nan)),
         ALL,
-        "FOLDER: behavior hold 1 NaN or infinite value(s) in 1 trial(s), first in data/behavior/3.npy. Remove these "
+        "FOLDER: 1 NaN or infinite value(s) in behavior of 1 trial(s), first in data/behavior/3.npy. Remove these "
         "trials from the recording, or pass include_behavior=False.",
     ),
     "NaN behaviour and pupil": (
@@ -194,13 +194,13 @@ CASES = {
             save("data/pupil_center/3.npy", put(0, np.nan))(folder),
         ),
         {"include_eye_position": True},
-        "FOLDER: pupil_center hold 1 NaN or infinite value(s) in 1 trial(s), first in data/pupil_center/3.npy. Remove "
+        "FOLDER: 1 NaN or infinite value(s) in pupil_center of 1 trial(s), first in data/pupil_center/3.npy. Remove "
         "these trials from the recording, or pass include_eye_position=False.",
     ),
     "statistics over trials without a pupil": (
         save("meta/statistics/behavior/all/std.npy", put(0, np.nan)),
         {"include_behavior": True},
-        "FOLDER/meta/statistics/behavior/all/std.npy holds NaN, infinite or non-numeric values. Compute the statistics "
+        "FOLDER/meta/statistics/behavior/all/std.npy has NaN, infinite or non-numeric values. Compute the statistics "
         "again, or pass include_behavior=False.",
     ),
     "empty images": (
@@ -232,7 +232,7 @@ CASES = {
     "empty image ids": (
         save(IMAGE_IDS, lambda ids: np.where(ids < 5, "", ids.astype(str))),
         {},
-        "FOLDER: meta/trials/frame_image_id.npy holds NaN, infinite values, objects or empty text (dtype <U21)",
+        "FOLDER: meta/trials/frame_image_id.npy has NaN, infinite values, objects or empty text (dtype <U21)",
     ),
     "channels last": (
         lambda folder: [
@@ -256,7 +256,7 @@ CASES = {
     "NaN pupil": (
         save("data/pupil_center/30.npy", put(1, np.nan)),
         ALL,
-        "FOLDER: pupil_center hold 1 NaN or infinite value(s) in 1 trial(s), first in data/pupil_center/30.npy. Remove "
+        "FOLDER: 1 NaN or infinite value(s) in pupil_center of 1 trial(s), first in data/pupil_center/30.npy. Remove "
         "these trials from the recording, or pass include_eye_position=False.",
     ),
     "no validation tier": (
@@ -284,7 +284,7 @@ CASES = {
     "one neuron": (
         save(UNIT_IDS, lambda ids: ids[:1]),
         {},
-        "FOLDER holds 1 neuron(s); at least 2 are needed to fit and cluster a session. Leave this recording out.",
+        "FOLDER has 1 neuron(s); at least 2 are needed to fit and cluster a session. Leave this recording out.",
     ),
     "duplicate unit ids": (
         save(UNIT_IDS, lambda ids: np.r_[ids[:-1], ids[0]]),
@@ -325,7 +325,7 @@ CASES = {
     "NaN statistics": (
         save("meta/statistics/images/all/mean.npy", lambda mean: mean * np.nan),
         {},
-        "FOLDER/meta/statistics/images/all/mean.npy holds NaN, infinite or non-numeric values. Compute the statistics",
+        "FOLDER/meta/statistics/images/all/mean.npy has NaN, infinite or non-numeric values. Compute the statistics",
     ),
     "coordinates of other neurons": (
         save(POSITIONS, lambda positions: positions[:-1]),
@@ -336,7 +336,7 @@ CASES = {
     "NaN coordinates": (
         save(POSITIONS, put((2, 0), np.nan)),
         {},
-        "FOLDER/meta/neurons/cell_motor_coordinates.npy holds NaN or infinite positions. Remove these neurons",
+        "FOLDER/meta/neurons/cell_motor_coordinates.npy has NaN or infinite positions. Remove these neurons",
     ),
     "areas asked for and missing": (
         remove("meta/neurons/area.npy"),
@@ -346,7 +346,7 @@ CASES = {
     "areas of other neurons": (
         save("meta/neurons/area.npy", lambda area: area[:-1]),
         {"areas": ["V1"]},
-        "FOLDER: meta/neurons/area.npy holds 19 values, meta/neurons/unit_ids.npy 20. Both need one entry for each",
+        "FOLDER: meta/neurons/area.npy has 19 values, meta/neurons/unit_ids.npy 20. Both need one entry for each",
     ),
     "image ids of other trials": (
         save(IMAGE_IDS, lambda ids: ids[:-1]),
@@ -362,31 +362,31 @@ CASES = {
     "pickled image ids": (
         save(IMAGE_IDS, lambda ids: ids.astype(object)),
         {},
-        "FOLDER/meta/trials/frame_image_id.npy holds pickled Python objects, which are never loaded",
+        "FOLDER/meta/trials/frame_image_id.npy contains pickled Python objects, which are never loaded",
     ),
     "no image ids, and repeats": (
         remove(IMAGE_IDS),
         ALL,
-        "FOLDER: the 12 test trials show 3 different images, but which is not known: meta/trials has none of "
+        "FOLDER: the 12 test trials show 3 different images, but it is unknown which: meta/trials has none of "
         "image_id.npy, colorframeprojector_image_id.npy, frame_image_id.npy. Export one of them, with one id for each "
-        "trial of all tiers; there is no correlation to the average over repeats without it.",
+        "trial of all tiers; without it there is no correlation to the average over repeats.",
     ),
     "NaN instead of image ids": (
         save(IMAGE_IDS, lambda ids: np.where(ids < 5, np.nan, ids)),
         {},
-        "FOLDER: meta/trials/frame_image_id.npy holds NaN, infinite values, objects or empty text (dtype float64); a "
+        "FOLDER: meta/trials/frame_image_id.npy has NaN, infinite values, objects or empty text (dtype float64); a "
         "number or text that names the image of each trial is expected, since equal ids are repeats of one image. "
-        "Remove the file if it is not known.",
+        "Remove the file if that is unknown.",
     ),
     "links that are there twice": (
         write_bytes("config.json", lambda content: b'{"links": {}, "links": {"images": "frames"}}'),
         {},
-        "FOLDER/config.json is no valid configuration (the key 'links' is there twice; keep one of them).",
+        "FOLDER/config.json is not a valid configuration (the key 'links' appears twice; keep one of them).",
     ),
     "damaged configuration": (
         write_bytes("config.json", lambda content: b"{links"),
         {},
-        "FOLDER/config.json is no valid configuration (",
+        "FOLDER/config.json is not a valid configuration (",
     ),
 }
 
@@ -420,7 +420,7 @@ def test_zip_archive(tmp_path):
 
 def test_folder_that_holds_recordings(recording_folders):
     first = recording_folders[0]
-    message = rf"is no recording in the SENSORIUM 2022 layout: .* missing. Did you mean {re.escape(str(first))}\?"
+    message = rf"is not a recording in the SENSORIUM 2022 layout: .* missing. Did you mean {re.escape(str(first))}\?"
     with pytest.raises(RecordingError, match=message):
         static_loaders([first.parent], 8)
 

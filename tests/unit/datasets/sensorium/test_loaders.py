@@ -306,7 +306,7 @@ def test_data_keys(folder, data_key):
         ({"exclude": "image"}, r"exclude is 'image'. Did you mean 'images'?"),
         ({"paths": []}, r"paths is \[\]; a list of folders, one for each session, is expected."),
         ({"paths": [3]}, r"paths is \[3\]; a list of folders, one for each session, is expected."),
-        ({"inputs_mean": 3.0}, r"inputs_mean was given without inputs_std. Give both, or none"),
+        ({"inputs_mean": 3.0}, r"inputs_mean was given without inputs_std. Give both, or neither"),
         ({"inputs_mean": float("nan"), "inputs_std": 1.0}, r"inputs_mean is nan; it must be a finite number."),
         ({"select_input_channel": 0, "include_behavior": True}, r"select_input_channel and include_behavior cannot be"),
         (
