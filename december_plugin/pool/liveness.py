@@ -1,7 +1,7 @@
 """Workers and pools as their tables show them, and which of them are alive.
 
 A worker is alive as long as it has not ended and its last heartbeat is younger than its lease; both are measured on the
-database's clock. Of a worker or supervisor of this host, the process can be looked at, too.
+database's clock. For a worker or supervisor on this host, the process can be checked, too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from december_plugin.text.formatting import format_age
 
 SHORT = 8  # characters of an id or a hash that name a worker, pool or job in messages
-ENDED = ("ended", "dead")  # states of workers of which no heartbeat is expected
+ENDED = ("ended", "dead")  # states of workers from which no heartbeat is expected
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class WorkerStatus:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it said goodbye, or was found dead."""
+        """Whether it has ended, or was found dead."""
         return self.state in ENDED
 
     @property
@@ -73,7 +73,7 @@ class WorkerStatus:
 
     @property
     def overdue(self) -> bool:
-        """Whether it should have shown a heartbeat and has not."""
+        """Whether its heartbeat is overdue."""
         return not self.has_ended and not self.alive
 
     @property
@@ -85,13 +85,13 @@ class WorkerStatus:
 
     @property
     def name(self) -> str:
-        """The worker, as in messages."""
+        """What messages call the worker."""
         place = f"GPU {self.gpu}" if self.gpu else "processor"
         return f"{self.worker_id[:SHORT]} ({place}, process {self.pid} on {self.host})"
 
     @property
     def gpu_description(self) -> str:
-        """Model and memory of its GPU, and how many workers share it, as far as they are known."""
+        """Model and memory of its GPU, and how many workers share it, as far as known."""
         words = [
             self.gpu_name,
             f"{self.gpu_memory / 2**30:.0f} GiB" if self.gpu_memory else "",
@@ -118,16 +118,16 @@ class WorkerStatus:
 
 @dataclass(frozen=True)
 class PoolStatus:
-    """A pool and, where they were asked for, its workers; ages are in seconds.
+    """A pool and, if they were requested, its workers; ages are in seconds.
 
     Attributes
     ----------
     kind
         ``local`` or ``slurm``.
     host, pid, user
-        Where and by whom it was started; the process of the supervisor of a local one.
+        Where and by whom it was started; for a local one, the supervisor's process.
     slurm_job
-        The array job of the other kind.
+        The array job of a Slurm pool.
     n_workers
         Workers that it keeps running.
     options
@@ -135,7 +135,7 @@ class PoolStatus:
     stop_requested
         0, or 1 for saving the states and ending, or 2 for ending at once.
     age, ended_age
-        Since it was started, and since it ended (None: it has not).
+        Time since it was started, and since it ended (None if it has not).
 
     See Also
     --------
@@ -167,7 +167,7 @@ class PoolStatus:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it said so, or was closed."""
+        """Whether it has ended, or was closed."""
         return self.ended_age is not None
 
     @property
@@ -188,14 +188,14 @@ class PoolStatus:
 
 
 def process_exists(pid: int, *, worker_id: str = "") -> bool:
-    """Return whether a process of this host exists and may be one of ours; its number may have been given to another.
+    """Return whether a process exists on this host and may be ours; its number may have been reused.
 
     Parameters
     ----------
     pid
         Its number.
     worker_id
-        The worker that it was, if it found its id in its environment.
+        The worker's id, if its environment has it.
     """
     try:
         os.kill(pid, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-OVERHEAD = 1 << 29  # set aside for each process: what CUDA takes for itself, which torch does not count (bytes)
+OVERHEAD = 1 << 29  # reserved for each process: what CUDA takes for itself, which torch does not count (bytes)
 
 
 def memory_share(total: int, n_sharing: int) -> int:
@@ -13,6 +13,6 @@ def memory_share(total: int, n_sharing: int) -> int:
     total
         Memory of the GPU (bytes).
     n_sharing
-        Workers on it. One alone may take all.
+        Workers on it. A single one may take everything.
     """
     return total if n_sharing < 2 else max(0, total // n_sharing - OVERHEAD)

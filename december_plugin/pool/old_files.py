@@ -1,6 +1,6 @@
-"""What a lab's work leaves behind and is of no use after a while: old logs, pretrainings, and rows of ended pools.
+"""What a lab's work leaves behind and no longer needs after a while: old logs, pretrainings, and rows of ended pools.
 
-Logs and pretrainings are files of one machine, or of those that share a folder. The rows are the schema's, see
+Logs and pretrainings are files of one machine, or of those that share a folder. The rows belong to the schema, see
 :meth:`december_plugin.pool.jobs.records.PoolRecords.count_old`.
 """
 
@@ -24,7 +24,7 @@ KINDS = {
     PRETRAININGS: "pretrainings, which are computed again if they are needed",
     POOLS: "rows of pools and workers that have ended, and of jobs that are done",
 }
-# Named by the digest of what was computed; half-written files have a dot before and an id behind.
+# Named by the digest of what was computed; half-written files begin with a dot and end with an id.
 _PRETRAINING = re.compile(
     rf"[0-9a-f]{{64}}\.(pt|progress|lock)|\.[0-9a-f]{{64}}\.\w+\.[0-9a-f]{{32}}{re.escape(UNFINISHED)}"
 )
@@ -32,7 +32,7 @@ _PRETRAINING = re.compile(
 
 @dataclass(frozen=True)
 class OldFile:
-    """A file that nobody has written, or used, for a long time."""
+    """A file that has not been written or used for a long time."""
 
     kind: str  # LOGS or PRETRAININGS
     path: Path
@@ -47,7 +47,7 @@ def old_files(kind: str, seconds: float) -> list[OldFile]:
     kind
         ``logs`` or ``pretrainings``.
     seconds
-        Since a file was last written; a pretraining counts as written when it is used.
+        Time since a file was last written; a pretraining counts as written when it is used.
     """
     cutoff, found = time.time() - seconds, []
     for path in _LISTED[kind]():
@@ -61,7 +61,7 @@ def old_files(kind: str, seconds: float) -> list[OldFile]:
 
 
 def remove(file: OldFile, seconds: float) -> bool:
-    """Remove a file, unless it was written meanwhile, and the folder it was the last of; return whether it was removed.
+    """Remove a file unless it was written meanwhile, and its folder if it was the last one; return whether it is gone.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def _logs() -> Iterator[Path]:
 
 
 def _pretrainings() -> Iterator[Path]:
-    # Whoever has named the folder may keep other files there.
+    # If a user has set the folder, it may contain other files.
     yield from (path for path in pretraining_folder().glob("*") if _PRETRAINING.fullmatch(path.name))
 
 

@@ -22,7 +22,7 @@ def transaction(connection: Any) -> Iterator[None]:
 
 
 def leave_transaction(connection: Any) -> None:
-    """Roll back what is open; the server itself does so with what a lost connection has begun."""
+    """Roll back the open transaction; the server itself does so after a lost connection."""
     if has_transaction(connection):
         with suppress(Exception):
             connection.cancel_transaction()
@@ -31,7 +31,7 @@ def leave_transaction(connection: Any) -> None:
 
 @contextmanager
 def snapshot(connection: Any) -> Iterator[None]:
-    """Let all queries of a block see the same moment, so that the numbers fit together."""
+    """Let all queries of a block see the tables at the same moment, so that the numbers fit together."""
     if connection.in_transaction:
         yield
         return

@@ -64,7 +64,7 @@ def test_by_the_file_of_the_sweep(sweep: FakeSweep, tmp_path: Path, capsys: pyte
     assert main([*words, "--yes"]) == 1  # one of them is in work
     out, error = capsys.readouterr()
     assert out.splitlines()[-1] == "Removed 3 planned trainings."
-    assert f"december: TrainedModel {sweep.hash(3)[:8]} is computed by the worker" in error
+    assert f"december: TrainedModel {sweep.hash(3)[:8]} is being computed by the worker" in error
     assert seeds(sweep) == [1, 2, 4]
     # Results, and the entries that they need, are as they were; the failure and its record are gone.
     assert len(sweep.tables.TrainedModel()) == 2

@@ -189,7 +189,7 @@ def test_names(sweep: FakeSweep, jobs: Any) -> None:
     assert "no job of SeedAgreement has a name that begins with" in jobs(
         "show", same, "--table", "SeedAgreement", code=1
     )
-    assert "'seed 3' is not the name of a job: that is the beginning of its hash, such as 1a2b3c4d." in jobs(
+    assert "'seed 3' is not the name of a job, which is the beginning of its hash, such as 1a2b3c4d." in jobs(
         "show", "seed 3", code=1
     )
     assert "there is no table 'TrainedModels'. Did you mean 'TrainedModel'? Allowed: " in jobs(
@@ -209,7 +209,7 @@ def test_retry_by_name(sweep: FakeSweep, jobs: Any) -> None:
     assert sweep.record(0)["job_state"] == "free"
     assert sweep.record(0)["n_starts"] == 1  # with the holder the lease's token: it never goes back
     assert next_keys(sweep) == [1, 3, 4, 5, 6]
-    assert f"TrainedModel {name} is neither failed nor ignored nor reserved (any more)" in jobs("retry", name, code=1)
+    assert f"TrainedModel {name} is not failed, ignored or reserved (any more)" in jobs("retry", name, code=1)
 
 
 def test_retry_gives_a_poisoned_job_new_attempts(sweep: FakeSweep, jobs: Any) -> None:
@@ -267,7 +267,8 @@ def test_a_live_worker_keeps_its_job(sweep: FakeSweep, jobs: Any) -> None:
     for words in (["retry", sweep.hash(0)], ["retry", sweep.hash(0), "--stale", "1"], ["ignore", sweep.hash(0)]):
         text = jobs(*words, code=1)
         assert (
-            f"TrainedModel {sweep.hash(0)[:8]} is computed by the worker {worker[:8]} on gpu3, which is alive" in text
+            f"TrainedModel {sweep.hash(0)[:8]} is being computed by the worker {worker[:8]} on gpu3, which is alive"
+            in text
         )
         assert "stop that worker first" in text
     assert jobs("retry", "--stale", "0.1") == "There is nothing to start again.\n"
@@ -294,16 +295,19 @@ def test_a_server_that_was_just_started_cannot_tell(sweep: FakeSweep) -> None:
     actions = JobActions(lookup)
     actions._uptime = 30.0
     ((_, reason),) = actions.retry([lookup.find(sweep.hash(0))]).refused
-    assert "and the database was started 30 s ago: whether the worker lives is known 60 s after the start" in reason
+    assert (
+        "and the database was started only 30 s ago: it takes 60 s after the start to tell whether the worker is alive"
+        in reason
+    )
     assert sweep.leases.is_held(sweep.connection, lease)
 
 
 def test_reservations_without_a_worker(sweep: FakeSweep, jobs: Any) -> None:
     old, young = sweep.reserve(0, age=7200), sweep.reserve(1, age=600)
     text = jobs("retry", old, code=1)
-    assert "is reserved since 2.0 h by process " in text
+    assert "has been reserved for 2.0 h by process " in text
     assert "a plain populate(). If that process is gone, add --stale" in text
-    assert "since 2.0 h, less than --stale 24 h" in jobs("retry", old, "--stale", code=1)
+    assert "for 2.0 h, which is less than --stale 24 h" in jobs("retry", old, "--stale", code=1)
     assert jobs("retry", "--stale") == "There is nothing to start again.\n"
     assert jobs("retry", "--stale", "1:00:00") == f"TrainedModel: 1 job will be started again: {old[:8]}\n"
     assert sweep.queue() == {young: "reserved"}
@@ -368,7 +372,7 @@ def test_a_worker_that_wakes_up_and_stores_first(sweep: FakeSweep, other: Any) -
         assert sweep.leases.end(sweep.connection, lease)  # as in the transaction that stores the result
         retry.start()
     ((_, reason),) = retry.join().refused
-    assert reason == "is neither failed nor ignored nor reserved (any more)"
+    assert reason == "is not failed, ignored or reserved (any more)"
     assert sweep.record(0)["job_state"] == "done"
 
 
@@ -380,7 +384,7 @@ def test_a_heartbeat_in_the_last_moment(sweep: FakeSweep, other: Any) -> None:
         sweep.execute("UPDATE POOL_worker` SET heartbeat = UTC_TIMESTAMP(6) WHERE worker_id = %s", worker)
         retry.start()
     ((_, reason),) = retry.join().refused
-    assert reason.startswith(f"is computed by the worker {worker[:8]} on gpu3, which is alive")
+    assert reason.startswith(f"is being computed by the worker {worker[:8]} on gpu3, which is alive")
     assert sweep.leases.is_held(sweep.connection, lease)
 
 

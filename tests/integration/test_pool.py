@@ -307,7 +307,7 @@ def test_what_the_server_could_not_be_told_is_delivered_when_it_answers(pool):
     wait_until(lambda: database.has_answered, "an answer", seconds=60)
     assert database.finish(timeout=30)
     assert told == [
-        "the database server does not answer (Connection refused); the workers go on, and wait for it",
+        "the database server does not answer (Connection refused); the workers continue, and wait for it",
         f"the job {'b' * 8} of __trained_model is poisoned: 1 workers died with it. It is not begun again; "
         "`december status` shows it",
         "the database server answers again",

@@ -1,1 +1,1 @@
-"""Jobs: what is waiting, which comes next, who holds the lease, and what people do to them."""
+"""Jobs: what is waiting, which job comes next, who holds its lease, and how users retry or ignore it."""

@@ -1,7 +1,7 @@
 """Gives jobs back, or takes them out of the queue, while workers act on the same rows.
 
 Every change is made in a transaction that holds the lock on the job's row of ``PoolJob``, as workers do when they store
-a result and when they take away a lease. What a live worker holds is never touched.
+a result and when they take a lease away. Jobs that a live worker holds are never touched.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from december_plugin.pool.jobs.records import PoolRecords
 from december_plugin.pool.transactions import transaction
 from december_plugin.text.formatting import format_duration
 
-BATCH = 200  # jobs of one transaction: locks are held for milliseconds
-COLLISIONS = (1020, 1205, 1213)  # another transaction was quicker; the same again succeeds
+BATCH = 200  # jobs per transaction, so that locks are held for milliseconds
+COLLISIONS = (1020, 1205, 1213)  # another transaction was quicker; a retry succeeds
 TRIES = 5
 
 Result = TypeVar("Result")
@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 
 @dataclass
 class Outcome:
-    """What was done: the jobs that were changed, and why others were not."""
+    """The outcome: the jobs that were changed, and why others were not."""
 
     changed: list[Job] = field(default_factory=list)
     refused: list[tuple[Job, str]] = field(default_factory=list)
@@ -67,7 +67,7 @@ class JobActions:
         self._uptime = self.records.uptime()
 
     def retry(self, jobs: Sequence[Job]) -> Outcome:
-        """Give jobs back, to be begun again with all attempts: failed, poisoned, ignored or orphaned ones."""
+        """Return failed, poisoned, ignored or orphaned jobs to the queue, with all attempts."""
         return self._in_batches(jobs, self._retry)
 
     def ignore(self, jobs: Sequence[Job]) -> Outcome:
@@ -75,7 +75,7 @@ class JobActions:
         return self._in_batches(jobs, self._ignore)
 
     def forget(self, jobs: Sequence[Job], plan: Any) -> Outcome:
-        """Take planned jobs that were never done out of the plan, and remove what is recorded of them.
+        """Take planned jobs that were never done out of the plan, and remove their records.
 
         Parameters
         ----------
@@ -131,14 +131,14 @@ class JobActions:
             table = self.lookup.table(jobs[0])
             done = {job_hash(table, key) for key in (table & [job.key for job in jobs]).fetch("KEY")}
             for job in jobs:
-                refusal = "is done by now" if job.job_hash in done else self._in_work(rows[job.job_hash])
+                refusal = "is done already" if job.job_hash in done else self._in_work(rows[job.job_hash])
                 if refusal:
                     outcome.refused.append((job, refusal))
                 else:
                     outcome.changed.append(job)
             if outcome.changed:
                 hashes = [job.job_hash for job in outcome.changed]
-                # Not delete_quick(), which would write to ~log inside of the transaction.
+                # Not delete_quick(), which would write to ~log inside the transaction.
                 keys = [{name: job.key[name] for name in plan.primary_key} for job in outcome.changed if job.key]
                 self.records.connection.query(f"DELETE FROM {plan.full_table_name}{(plan & keys).where_clause()}")
                 if table.database in self.lookup.databases:
@@ -148,11 +148,11 @@ class JobActions:
         return outcome
 
     def _in_work(self, row: _Row) -> str:
-        """Return who computes a job; empty if no process does."""
+        """Return which process computes a job; empty if none does."""
         if row.holder:
             return self._refusal_of_holder(row)
         if row.status == "reserved":
-            return f"is reserved since {format_duration(row.age)} by {row.process}; end that process first"
+            return f"has been reserved by {row.process} for {format_duration(row.age)}; end that process first"
         return ""
 
     def _ignore(self, jobs: list[Job]) -> Outcome:
@@ -172,7 +172,7 @@ class JobActions:
 
     def _cannot_begin(self, job: Job) -> str:
         if job.key is None:
-            return "has a key that is not known"
+            return "has an unknown key"
         return "is done already" if job.key in self.lookup.table(job).proj() else ""
 
     def _set_ignored(self, job: Job, row: _Row) -> bool:
@@ -204,32 +204,32 @@ class JobActions:
         """Return why a job cannot be given back; empty if it can."""
         if row.status == "":
             given_up = not row.holder and row.state in ("failed", "poisoned")
-            return "" if given_up else "is neither failed nor ignored nor reserved (any more)"
+            return "" if given_up else "is not failed, ignored or reserved (any more)"
         if row.status != "reserved":
             return ""
         if row.holder:
             return self._refusal_of_holder(row)
         if self.stale is None:
             return (
-                f"is reserved since {format_duration(row.age)} by {row.process}, which is no worker with a heartbeat: "
-                "a plain populate(). If that process is gone, add --stale"
+                f"has been reserved for {format_duration(row.age)} by {row.process}, which is not a worker with a "
+                "heartbeat but a plain populate(). If that process is gone, add --stale"
             )
         if row.age < self.stale:
             age, stale = format_duration(row.age), format_duration(self.stale)
-            return f"is reserved by {row.process} since {age}, less than --stale {stale}"
+            return f"has been reserved by {row.process} for {age}, which is less than --stale {stale}"
         return ""
 
     def _refusal_of_holder(self, row: _Row) -> str:
         worker = f"the worker {row.holder[:8]}" + (f" on {row.host}" if row.host else "")
         if row.heartbeat_age is not None and row.heartbeat_age <= row.lease:
             return (
-                f"is computed by {worker}, which is alive (last heartbeat {format_duration(row.heartbeat_age)} ago, "
-                f"lease {format_duration(row.lease)}); stop that worker first"
+                f"is being computed by {worker}, which is alive (last heartbeat {format_duration(row.heartbeat_age)} "
+                f"ago, lease {format_duration(row.lease)}); stop that worker first"
             )
         if self._uptime <= row.lease:
             return (
-                f"is held by {worker}, and the database was started {format_duration(self._uptime)} ago: whether the "
-                f"worker lives is known {format_duration(row.lease)} after the start"
+                f"is held by {worker}, and the database was started only {format_duration(self._uptime)} ago: it "
+                f"takes {format_duration(row.lease)} after the start to tell whether the worker is alive"
             )
         return ""
 
@@ -240,7 +240,7 @@ class JobActions:
 
 
 def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """Yield jobs of one table at a time, in the order of their hashes, which all who lock several keep."""
+    """Yield jobs of one table at a time, in the order of their hashes, as for all locks of several jobs."""
     by_table: dict[str, dict[str, Job]] = {}
     for job in jobs:
         by_table.setdefault(job.table, {})[job.job_hash] = job
@@ -251,14 +251,14 @@ def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
 
 
 def clear_failures(table: Any, schema: str) -> int:
-    """Forget the failures of what a worker would compute, so that it is tried again; return how many.
+    """Forget failures of what a worker would compute, so that it is tried again; return how many there were.
 
     Parameters
     ----------
     table
         An instance of a computed table.
     schema
-        Name of the schema with ``PoolJob``, where jobs that were given up get all attempts again.
+        Name of the schema with ``PoolJob``, in which jobs that were given up get all their attempts back.
     """
     records = PoolRecords(table.connection, schema)
     wanted = {job_hash(table, key) for key in missing_keys(table)}
@@ -267,6 +267,6 @@ def clear_failures(table: Any, schema: str) -> int:
         hashes = failed[start : start + BATCH]
         with transaction(table.connection):
             records.renew_attempts_of_given_up(table.table_name, hashes)
-            # Another worker may have done the same a moment ago, and a third have begun such a job.
+            # Another worker may have done the same a moment ago, and a third may have begun such a job.
             records.delete_queued(table.database, table.table_name, hashes, status="error")
     return len(failed)

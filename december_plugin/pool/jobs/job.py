@@ -13,7 +13,7 @@ STATES = {"reserved": "running", "error": "failed", "ignore": "ignored"}  # of ~
 
 @dataclass(frozen=True)
 class Job:
-    """One job; how much is known of it depends on who has read it. Ages and times are those of the database's clock.
+    """One job; how much is known about it depends on what has read it. Ages and times are on the database's clock.
 
     Attributes
     ----------
@@ -29,11 +29,11 @@ class Job:
     reason, stack
         Message and traceback of a failure.
     holder
-        Id of the worker that has the lease; empty for none, as of a plain ``populate()``.
+        Id of the worker that holds the lease; empty if none does, as for a plain ``populate()``.
     worker
-        The holder, or the worker that held it last, if anything is known of it.
+        The holder, or the worker that held it last, if anything is known about it.
     n_starts, n_deaths
-        Attempts, and those that ended with a dead worker; 0 if no worker has begun it.
+        Numbers of attempts, and of those that ended with a dead worker; 0 if no worker has begun it.
     elapsed
         Time since the last attempt began (s).
     has_record

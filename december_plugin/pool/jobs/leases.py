@@ -3,12 +3,12 @@
 A worker that takes up a job reserves it in DataJoint's ``~jobs`` and, in the same transaction, writes itself into
 ``PoolJob`` as the holder. When its heartbeat (``PoolWorker``) is older than its lease, any live worker gives the job
 back. The row in ``PoolJob`` is written by both sides: by the holder in the transaction that stores the result, by the
-others in the one that takes the lease away. So a worker that was only suspended or cut off finds out before it stores.
+others in the one that takes the lease away. So a worker that was only suspended or cut off notices before it stores.
 
-Of jobs that take milliseconds a worker claims several at once (:meth:`Leases.claim_several`). It holds all of them, but
+If jobs take milliseconds, a worker claims several at once (:meth:`Leases.claim_several`). It holds all of them, but
 each counts as begun only from when it is taken up: a worker that dies takes no attempt from the others.
 
-The heartbeat's thread, the supervisor and the worker do this on connections of their own. Times are the database's.
+The heartbeat's thread, the supervisor and the worker each do this on their own connection. Times are the database's.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ class Leases:
     def claim_several(
         self, table: Any, keys: Sequence[Mapping[str, Any]], worker_id: str, *, log_file: Callable[[str], str]
     ) -> list[tuple[Mapping[str, Any], Lease]]:
-        """Reserve jobs, take their leases and begin the first, in one transaction.
+        """Reserve jobs, take their leases and begin the first one, in one transaction.
 
-        The worker must :meth:`begin` each of the others before it does anything for it. Until then it holds the job as
-        it would hold it while it computes, but no attempt counts.
+        The worker must :meth:`begin` each of the others before it works on it. Until then, it holds the job as if it
+        were computing it, but no attempt counts.
 
         Parameters
         ----------
@@ -71,14 +71,14 @@ class Leases:
         worker_id
             The holder.
         log_file
-            Returns ``host:path`` of the log of the job with this hash.
+            Returns ``host:path`` of the log for the job with this hash.
 
         Returns
         -------
         list
-            Keys and leases of those that nobody else has, the one that is begun first; perhaps none.
+            Keys and leases of the jobs that no other worker holds, beginning with the one that was begun; may be empty.
         """
-        # All who lock several jobs take them in the order of their hashes, or they would wait for each other.
+        # Everything that locks several jobs takes them in the order of their hashes; otherwise they would deadlock.
         wanted = dict(sorted((job_hash(table, key), key) for key in keys))
         records = self._records(table.connection)
         records.make_queue(table)
@@ -93,7 +93,7 @@ class Leases:
                     begun = first, log_file(first)
                     n_starts = records.claim(table.database, table.table_name, worker_id, begun=begun, hashes=rest)
             except _NotClaimedError:
-                # In the order of the plan all workers want the same ones; whoever came first has some of these.
+                # In the order of the plan, all workers want the same jobs; the first worker already has some of these.
                 queued = set(records.queued_hashes(table)) if rest else {first}
                 wanted = {each: key for each, key in wanted.items() if each not in queued}
             else:
@@ -105,16 +105,16 @@ class Leases:
         return []
 
     def begin(self, connection: Any, lease: Lease, *, log_file: str) -> bool:
-        """Begin a job that was claimed with others; return False if the lease went to somebody else meanwhile."""
+        """Begin a job that was claimed with others; return False if the lease went to another worker meanwhile."""
         return self._records(connection).begin(lease, log_file=log_file) or self.is_held(connection, lease)
 
     def is_held(self, connection: Any, lease: Lease) -> bool:
-        """Return whether the lease still stands."""
+        """Return whether the lease is still valid."""
         holder = self._records(connection).holder(lease)
         return holder is not None and holder[:2] == (lease.worker_id, lease.n_starts)
 
     def was_lost(self, connection: Any, lease: Lease) -> bool:
-        """Return whether the lease was taken away; one that its holder has ended, as with a result, was not."""
+        """Return whether the lease was taken away; one that its holder ended, as with a result, was not."""
         holder = self._records(connection).holder(lease)
         if holder is None:
             return True
@@ -122,13 +122,13 @@ class Leases:
         return n_starts != lease.n_starts or (worker_id != lease.worker_id and state not in ("done", "failed"))
 
     def note_progress(self, connection: Any, lease: Lease) -> None:
-        """Note that the job has a new checkpoint: deaths before it were not for nothing."""
+        """Note that the job has a new checkpoint: earlier deaths do not count as fruitless."""
         self._records(connection).forget_fruitless(lease)
 
     def end(self, connection: Any, lease: Lease, *, state: str = "done", message: str = "") -> bool:
         """End a lease and its reservation, within the transaction that is open; return False if the lease was lost.
 
-        In the transaction that stores the result this is the fence: either both happen or neither.
+        In the transaction that stores the result, this is the fence: either both happen or neither.
         """
         records = self._records(connection)
         if not records.end_lease(lease, state=state, message=message):
@@ -151,7 +151,7 @@ class Leases:
         return ended
 
     def release_all(self, connection: Any, worker_id: str, *, message: str) -> int:
-        """Give back all that a worker holds, as it does itself when it is interrupted; return how many jobs."""
+        """Give back all jobs that a worker holds, as the worker itself does when it is interrupted; return how many."""
         held = self._records(connection).leases_of(worker_id)
         return sum(
             self.finish(connection, lease, state="free", message=message)
@@ -161,7 +161,7 @@ class Leases:
         )
 
     def release_not_begun(self, connection: Any, worker_id: str) -> int:
-        """Give back what a worker holds and has not begun, for others to do it sooner; return how many jobs."""
+        """Give back the jobs that a worker holds and has not begun, so that others do them sooner; return how many."""
         held = self._records(connection).leases_of(worker_id)
         return sum(self._give_back_not_begun(connection, lease) for lease, has_begun in held if not has_begun)
 
@@ -182,7 +182,7 @@ class Leases:
     def release_expired(self, connection: Any) -> list[ReleasedJob]:
         """Take away the leases of workers whose heartbeat is too old, with the attempt counted.
 
-        A server that has been up for less than a lease cannot tell: no worker could have written a heartbeat before.
+        A server that has been up for less than a lease cannot tell, because no worker could have written a heartbeat.
         """
         records = self._records(connection)
         expired = records.expired_leases(records.uptime())
@@ -195,7 +195,7 @@ class Leases:
         )
 
     def mark_dead(self, connection: Any, worker_id: str, message: str) -> list[ReleasedJob]:
-        """Take away what a worker held whose process is known to have ended, with the attempts counted."""
+        """Take away the leases of a worker whose process is known to have ended, with the attempts counted."""
         records, message = self._records(connection), storable(message)
         records.mark_worker_dead(worker_id, message)
         return self._take_all(records, [(lease, message) for lease, _ in records.leases_of(worker_id)], known_dead=True)
@@ -218,7 +218,7 @@ class Leases:
     def _take_away(self, records: PoolRecords, lease: Lease, message: str, *, known_dead: bool) -> ReleasedJob | None:
         with transaction(records.connection):
             before = records.lock_lease(lease, only_expired=not known_dead)
-            if before is None:  # it lives, or another was quicker
+            if before is None:  # it is alive, or another worker was quicker
                 return None
             n_deaths, n_fruitless, has_begun = before
             if not has_begun:  # what killed the worker was another job

@@ -1,4 +1,4 @@
-"""Finds jobs by the beginning of their hash, and everything that is known about one."""
+"""Finds jobs by the beginning of their hash, with everything that is known about each."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class JobLookup:
         prefix = prefix.lower()
         if not prefix or not set(prefix) <= HEX or len(prefix) > 32:
             raise SettingsError(
-                f"{prefix!r} is not the name of a job: that is the beginning of its hash, such as 1a2b3c4d. `december "
+                f"{prefix!r} is not the name of a job, which is the beginning of its hash, such as 1a2b3c4d. `december "
                 "jobs show` lists jobs with their names."
             )
         chosen = self.chosen_tables(table)
@@ -120,7 +120,7 @@ class JobLookup:
         return found
 
     def _planned(self, prefix: str, chosen: Sequence[Any]) -> list[Job]:
-        """Find it among what waits; DataJoint's hash is not in the tables, so all keys are hashed."""
+        """Find it among the waiting jobs; DataJoint's hash is not in the tables, so all keys are hashed."""
         found = []
         for table in chosen:
             sql, names = missing_query(table)
@@ -187,7 +187,7 @@ def log_tail(log_file: str, lines: int) -> tuple[str, list[str] | None]:
     if not path:
         return "", None
     try:
-        with Path(path).open("rb") as file:  # this host, or a folder that both can see
+        with Path(path).open("rb") as file:  # on this host, or in a shared folder
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL_BYTES))
             content = file.read().decode("utf-8", errors="replace").splitlines()

@@ -1,4 +1,4 @@
-"""The keys that could be computed, by themselves and by DataJoint's hashes of them."""
+"""The keys that could be computed, on their own and by DataJoint's hashes of them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Which job comes next: from the plan, in the order of the tables, at a cost that does not grow with what is stored.
 
 Trainings that differ only in their trainer read the same recordings and may share a pretraining. A worker takes them up
-one after the other, and leaves those of another worker to it as long as there are others: it finds the recordings in
-its memory, and does not wait for a pretraining that the other one computes.
+one after the other, and leaves another worker's family to that worker as long as there are other jobs. So it finds the
+recordings in memory, and does not wait for a pretraining that another worker computes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from december_plugin.pool.jobs.records import PoolRecords
 GPU_TABLES = ("TrainedModel", "TestPerformance", "FeatureCovariance", "Mei", "MeiConfusion")
 OF_RECORDINGS = ("dataset_fn", "dataset_hash")
 OF_FAMILY = (*OF_RECORDINGS, "model_fn", "model_hash", "seed")  # what trainings that share a pretraining have in common
-REFETCH_FAMILY_SECONDS = 1.0  # after this time, who does what is looked up before a worker begins with another family
+REFETCH_FAMILY_SECONDS = 1.0  # look up again who does what before beginning another family, after this time
 BATCH = 200  # keys that are fetched at once
 REFETCH_SECONDS = 3600.0  # after this time, new ones are fetched although some are left
 EMPTY_SECONDS = 5.0  # a table in which nothing was found is asked again after this time
@@ -64,7 +64,7 @@ def _expanded(chosen: Iterable[str], names: Sequence[str]) -> set[str]:
 
 
 class TableQueue:
-    """Keys of one table that may be free, fetched some at a time and in a random order, families together.
+    """Keys of one table that may be free, fetched in batches and in random order, with families together.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class TableQueue:
         return self._last
 
     def more(self, number: int) -> list[dict[str, Any]]:
-        """Return further keys of those that were fetched with the last one, at most so many."""
+        """Return at most so many further keys of those that were fetched with the last one."""
         return [self._keys.pop() for _ in range(min(number, len(self._keys)))]
 
     @property
@@ -99,11 +99,11 @@ class TableQueue:
         return time.monotonic() - self._fetched
 
     def was_taken(self) -> None:
-        """Note that another worker had taken the last key by the time."""
+        """Note that another worker had already taken the last key."""
         self._taken += 1
 
     def was_free(self) -> None:
-        """Note that the last key could be had."""
+        """Note that the last key was free."""
         self._taken = 0
 
     def _leaves_its_family(self) -> bool:
@@ -165,7 +165,7 @@ class JobQueue:
         now = time.monotonic()
         numbers = range(len(self.tables))
         found = self._first(n for n in numbers if now - self._empty.get(n, -EMPTY_SECONDS) >= EMPTY_SECONDS)
-        # A job that was done a moment ago may have made others possible, also in the tables just found empty.
+        # A job that was just done may have made others possible, even in tables that were just found empty.
         return found or self._first(numbers)
 
     def _first(self, numbers: Iterable[int]) -> tuple[TableQueue, dict[str, Any]] | None:

@@ -1,7 +1,7 @@
 """All SQL on the tables of pools (``pool``, ``pool_worker``, ``pool_job``) and on DataJoint's queue (``~jobs``).
 
-:class:`PoolRecords` knows the columns and the statements; when they are executed, in which order and within which
-transaction is the business of its callers: leases, the queue, the status, the supervisor. Everything is plain SQL on a
+:class:`PoolRecords` knows the columns and the statements; its callers (leases, the queue, the status,
+the supervisor) decide when they are executed, in which order and within which transaction. Everything is plain SQL on a
 connection, because the thread of the heartbeat and the supervisor have no tables open. Times are the database's.
 Nothing here begins or ends a transaction.
 """
@@ -99,15 +99,15 @@ _HEARTBEAT_AGE = _AGE.format("w.heartbeat")
 _EXPIRED = f"(w.worker_id IS NULL OR {_HEARTBEAT_AGE} > w.lease)"
 _OF_JOB = "job_table = %s AND job_hash = %s"
 _OF_LEASE = f"{_OF_JOB} AND worker_id = %s AND n_starts = %s"
-# A holder that has other jobs to do first has not begun this one: its token is that of the start to come.
+# A holder that has other jobs to do first has not begun this one: its token is that of the coming start.
 _HAS_BEGUN = "job_state <> 'free'"
 _TOKEN = f"n_starts + IF({_HAS_BEGUN}, 0, 1)"
 _IS_OVER = "job_state IN ('done', 'failed', 'poisoned')"
 _QUEUED = "table_name = %s AND key_hash = %s"
 _WITHIN_A_DAY = "UTC_TIMESTAMP(6) - INTERVAL 1 DAY"
 
-# Rows that are of no use after a while, in the order in which they go: a worker's row when no job has it, a pool's when
-# no worker has it.
+# Rows that are no longer needed after a while, in the order of their deletion: a worker's row when no job refers to
+# it, a pool's when no worker does.
 _OLD = {
     JOB: "job_state = 'done' AND worker_id = '' AND ended < {cutoff}",
     WORKER: (
@@ -125,7 +125,7 @@ _CUTOFF = "UTC_TIMESTAMP(6) - INTERVAL %s SECOND"
 
 
 def storable(message: str, length: int = MAX_MESSAGE) -> str:
-    """Return a message as a table of any character set takes it, at most so long: what latin-1 lacks is escaped.
+    """Return a message that a table of any character set takes, cut to a length; what latin-1 lacks is escaped.
 
     A lab's schema may be older than utf8mb4, and a message that it refuses would end the worker.
     """
@@ -133,7 +133,7 @@ def storable(message: str, length: int = MAX_MESSAGE) -> str:
 
 
 def user_name() -> str:
-    """Return who runs this process; its number, where it has no name, as in a container."""
+    """Return the user who runs this process: the number if there is no name, as in a container."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -141,7 +141,7 @@ def user_name() -> str:
 
 
 class PoolRecords:
-    """The rows of pools, workers and jobs of one schema; cheap to make.
+    """The rows of pools, workers and jobs of one schema; cheap to construct.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ class PoolRecords:
     # --- pools ----------------------------------------------------------------------------------------------------
 
     def add_pool(self, pool_id: str, *, kind: str, n_workers: int, options: str = "", slurm_job: str = "") -> None:
-        """Write the row of a pool that this process begins, or submits to Slurm.
+        """Write the row of a pool that this process starts, or submits to Slurm.
 
         Parameters
         ----------
@@ -225,7 +225,7 @@ class PoolRecords:
         self.connection.query(
             f"INSERT INTO {self._pools} (pool_id, pool_kind, pool_host, pool_pid, pool_user, slurm_job, n_workers, "
             "pool_options, pool_started) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6)) "
-            # Written again after a connection that was lost at the first time, which may have written it.
+            # Repeated after a lost connection, the first attempt may already have written it.
             "ON DUPLICATE KEY UPDATE pool_id = VALUES(pool_id)",
             args=(
                 pool_id,
@@ -293,7 +293,7 @@ class PoolRecords:
     # --- workers --------------------------------------------------------------------------------------------------
 
     def write_heartbeat(self, worker: WorkerStatus) -> None:
-        """Write what a worker does, with the present time as that of its last sign of life."""
+        """Write what a worker does, with the present time as its last sign of life."""
         values = {
             column: getattr(worker, name)
             for name, column in _WORKER_COLUMNS.items()
@@ -310,7 +310,7 @@ class PoolRecords:
         )
 
     def end_worker(self, worker_id: str, *, detail: str, n_done: int, n_failed: int) -> None:
-        """Note that a worker has ended on its own, or as it was asked to."""
+        """Note that a worker has ended on its own or on request."""
         self.connection.query(
             f"UPDATE {self._workers} SET worker_state = 'ended', worker_detail = %s, job_table = '', "
             "job_hash = '', n_done = %s, n_failed = %s, worker_ended = UTC_TIMESTAMP(6) WHERE worker_id = %s",
@@ -326,7 +326,7 @@ class PoolRecords:
         )
 
     def presume_worker_dead(self, worker_id: str, message: str) -> None:
-        """Note that a worker has lost a lease: dead, as far as the others can tell."""
+        """Note that a worker has lost a lease: as far as the others can tell, it is dead."""
         self.connection.query(
             f"UPDATE {self._workers} SET worker_state = 'dead', worker_detail = %s WHERE worker_id = %s "
             f"AND worker_state NOT IN {_ENDED}",
@@ -349,7 +349,7 @@ class PoolRecords:
         )
 
     def worker(self, worker_id: str) -> WorkerStatus | None:
-        """Return a worker; None if it is not known (any more)."""
+        """Return a worker; None if it is unknown, or no longer known."""
         found = self._read_workers("worker_id = %s", worker_id)
         return found[0] if found else None
 
@@ -362,7 +362,7 @@ class PoolRecords:
         ]
 
     def count_idle(self, worker_ids: Sequence[str]) -> int:
-        """Return how many of these workers say that they have nothing to do."""
+        """Return how many of these workers report that they have nothing to do."""
         (number,) = self.connection.query(
             f"SELECT COUNT(*) FROM {self._workers} WHERE worker_state = 'idle' "
             f"AND worker_id IN ({_places(worker_ids)})",
@@ -371,7 +371,7 @@ class PoolRecords:
         return int(number)
 
     def could_begin(self, pool_id: str) -> bool:
-        """Return whether a pool has used the store already: a local one, or one of whose workers there is a row."""
+        """Return whether a pool has used the store already: a local one has, and so has one with a worker's row."""
         query = (
             f"SELECT EXISTS (SELECT 1 FROM {self._pools} WHERE pool_id = %s AND pool_kind = 'local') OR "
             f"EXISTS (SELECT 1 FROM {self._workers} WHERE pool_id = %s)"
@@ -383,7 +383,7 @@ class PoolRecords:
     def claim(
         self, job_schema: str, job_table: str, worker_id: str, *, begun: tuple[str, str], hashes: Sequence[str] = ()
     ) -> dict[str, int]:
-        """Write a worker down as the holder of a job that it begins, and of others that it begins afterwards.
+        """Record a worker as the holder of a job that it begins now, and of others that it begins afterwards.
 
         Parameters
         ----------
@@ -394,7 +394,7 @@ class PoolRecords:
         begun
             Hash and log file of the job that it begins.
         hashes
-            Of the others, in the order in which all who lock several jobs take them.
+            Of the others, in the order in which several jobs are always locked.
 
         Returns
         -------
@@ -427,7 +427,7 @@ class PoolRecords:
         return n_starts
 
     def begin(self, lease: Lease, *, log_file: str) -> bool:
-        """Note that the holder of a job begins it; return False if it does not hold it, or has begun it already."""
+        """Note that the holder of a job begins it; return False if it does not hold the job or has already begun it."""
         cursor = self.connection.query(
             f"UPDATE {self._jobs} SET job_state = 'running', n_starts = n_starts + 1, last_worker = worker_id, "
             f"ended = NULL, last_words = '', log_file = %s, begun = UTC_TIMESTAMP(6) "
@@ -437,7 +437,7 @@ class PoolRecords:
         return cursor.rowcount == 1
 
     def give_back_not_begun(self, lease: Lease) -> bool:
-        """Take the holder off a job that it has not begun, as if it had never had it; return False if it has."""
+        """Remove the holder of a job that it has not begun, as if it had never held it; return False if it has."""
         cursor = self.connection.query(
             f"UPDATE {self._jobs} SET worker_id = '' WHERE {_OF_LEASE} AND job_state = 'free'",
             args=(*lease.job, lease.worker_id, lease.n_starts - 1),
@@ -453,14 +453,14 @@ class PoolRecords:
         return None if row is None else (row[0], int(row[1]), row[2])
 
     def forget_fruitless(self, lease: Lease) -> None:
-        """Note that the deaths of earlier workers were not for nothing, as the job has a new checkpoint."""
+        """Note that the job has a new checkpoint, so that the deaths of earlier workers were not fruitless."""
         self.connection.query(
             f"UPDATE {self._jobs} SET n_fruitless = 0 WHERE {_OF_LEASE}",
             args=(*lease.job, lease.worker_id, lease.n_starts),
         )
 
     def end_lease(self, lease: Lease, *, state: str, message: str) -> bool:
-        """Take the holder off a job, with the state that the job is in then; return False if the lease was lost."""
+        """Remove the holder of a job and set the job's state; return False if the lease was lost."""
         cursor = self.connection.query(
             f"UPDATE {self._jobs} SET worker_id = '', job_state = %s, last_words = %s, ended = UTC_TIMESTAMP(6) "
             f"WHERE {_OF_LEASE}",
@@ -469,7 +469,7 @@ class PoolRecords:
         return cursor.rowcount == 1
 
     def leases_of(self, worker_id: str) -> list[tuple[Lease, bool]]:
-        """Return all that a worker holds, and of each whether it has begun the job."""
+        """Return all leases that a worker holds, each with whether it has begun the job."""
         rows = self.connection.query(
             f"SELECT job_schema, job_table, job_hash, worker_id, {_TOKEN}, {_HAS_BEGUN} FROM {self._jobs} "
             "WHERE worker_id = %s",
@@ -497,7 +497,7 @@ class PoolRecords:
         return [(Lease(*row), age) for *row, age in rows]
 
     def wait_briefly_for_locks(self) -> None:
-        """Let this connection wait for locks for two seconds only: a holder that stores its result has the row."""
+        """Let this connection wait for locks for only two seconds: a holder that is storing its result has the row."""
         self.connection.query(f"SET SESSION innodb_lock_wait_timeout = {LOCK_PATIENCE_SECONDS}")
 
     def lock_lease(self, lease: Lease, *, only_expired: bool) -> tuple[int, int, bool] | None:
@@ -507,7 +507,7 @@ class PoolRecords:
         -------
         tuple or None
             The job's deaths, the fruitless ones among them, and whether the holder has begun it. None if the lease is
-            not the one that stands, or with ``only_expired`` if its worker lives.
+            no longer valid, or with ``only_expired`` if its worker is alive.
         """
         row = self.connection.query(
             f"SELECT j.n_deaths, j.n_fruitless, {_HAS_BEGUN} "
@@ -520,7 +520,7 @@ class PoolRecords:
         return None if row is None else (int(row[0]), int(row[1]), bool(row[2]))
 
     def take_lease_away(self, lease: Lease, *, state: str, n_deaths: int, n_fruitless: int, message: str) -> None:
-        """Take the holder, whose row is locked, off a job."""
+        """Remove the holder of a job whose row is locked."""
         self.connection.query(
             f"UPDATE {self._jobs} SET worker_id = '', job_state = %s, n_deaths = %s, n_fruitless = %s, "
             f"last_words = %s, ended = UTC_TIMESTAMP(6) WHERE {_OF_JOB}",
@@ -528,7 +528,7 @@ class PoolRecords:
         )
 
     def take_leases_away_by_hand(self, job_table: str, hashes: Sequence[str]) -> None:
-        """Take the holders off jobs, whose rows are locked, without counting the attempts as deaths."""
+        """Remove the holders of jobs whose rows are locked, without counting the attempts as deaths."""
         self.connection.query(
             f"UPDATE {self._jobs} SET worker_id = '', job_state = 'free', ended = UTC_TIMESTAMP(6), last_words = "
             "'taken away by hand from a worker without a heartbeat' WHERE job_table = %s "
@@ -543,7 +543,7 @@ class PoolRecords:
         ).fetchone()
         return last
 
-    # --- what became of jobs --------------------------------------------------------------------------------------
+    # --- outcomes of jobs -----------------------------------------------------------------------------------------
 
     def attempts(self) -> dict[tuple[str, str], dict[str, Any]]:
         """Return the attempts at jobs that are held, failed or poisoned, by table and hash, as fields of a job."""
@@ -566,7 +566,7 @@ class PoolRecords:
         return {**_attempt(row[:n]), **dict(zip(_HISTORY_COLUMNS, row[n:], strict=True)), "has_record": True}
 
     def given_up(self) -> list[tuple[str, str, str, str]]:
-        """Return schema, table, hash and state of the jobs that failed or are poisoned, as far as workers know."""
+        """Return schema, table, hash and state of the jobs that workers know to have failed or to be poisoned."""
         rows = self.connection.query(
             f"SELECT job_schema, job_table, job_hash, job_state FROM {self._jobs} "
             "WHERE job_state IN ('failed', 'poisoned')"
@@ -628,7 +628,7 @@ class PoolRecords:
         }
 
     def renew_attempts(self, job_table: str, hashes: Sequence[str]) -> None:
-        """Let jobs, whose rows are locked, be begun with all attempts."""
+        """Allow jobs whose rows are locked all their attempts again."""
         self.connection.query(
             f"UPDATE {self._jobs} SET n_deaths = 0, n_fruitless = 0, job_state = 'free' WHERE job_table = %s "
             f"AND job_hash IN ({_places(hashes)})",
@@ -636,7 +636,7 @@ class PoolRecords:
         )
 
     def renew_attempts_of_given_up(self, job_table: str, hashes: Sequence[str]) -> None:
-        """Let those of these jobs that have no holder and are not done be begun with all attempts."""
+        """Allow those of these jobs that have no holder and are not done all their attempts again."""
         self.connection.query(
             f"UPDATE {self._jobs} SET n_deaths = 0, n_fruitless = 0, job_state = 'free' "
             f"WHERE job_table = %s AND worker_id = '' AND job_state <> 'done' AND job_hash IN ({_places(hashes)})",
@@ -654,7 +654,7 @@ class PoolRecords:
 
     @staticmethod
     def make_queue(table: Any) -> None:
-        """Make the queue of a table's schema if it does not exist, which is not possible within a transaction."""
+        """Create the queue of a table's schema if it does not exist, which is not possible within a transaction."""
         _reservations(table)
 
     @staticmethod
@@ -671,7 +671,7 @@ class PoolRecords:
 
     @staticmethod
     def reserve(table: Any, keys: Mapping[str, Mapping[str, Any]]) -> bool:
-        """Reserve jobs, given by their hashes, with one statement; if one of them cannot be, none is: return False."""
+        """Reserve jobs by their hashes with one statement; if one of them cannot be, reserve none and return False."""
         queue = _reservations(table)
         known = {"table_name": table.table_name, "status": "reserved", "host": platform.node(), "pid": os.getpid()}
         known |= {"connection_id": queue.connection.connection_id, "user": user_of_queue(queue)}
@@ -683,7 +683,7 @@ class PoolRecords:
 
     @staticmethod
     def ignore(table: Any, key: Mapping[str, Any]) -> bool:
-        """Put a job that waits into the queue as one to be ignored; return False if it is there already."""
+        """Put a waiting job into the queue as ignored; return False if it is there already."""
         return bool(_reservations(table).ignore(table.table_name, job_key(table, key)))
 
     @staticmethod
@@ -692,13 +692,13 @@ class PoolRecords:
         _reservations(table).error(table.table_name, job_key(table, key), error_message=message, error_stack=stack)
 
     def end_reservation(self, lease: Lease) -> None:
-        """Remove the reservation that a lease came with."""
+        """Remove the reservation that belongs to a lease."""
         self.connection.query(
             f"DELETE FROM {_queue(lease.job_schema)} WHERE {_QUEUED} AND status = 'reserved'", args=lease.job
         )
 
     def poison(self, lease: Lease, message: str) -> None:
-        """Turn the reservation that a lease came with into a failure."""
+        """Turn the reservation that belongs to a lease into a failure."""
         self.connection.query(
             f"UPDATE {_queue(lease.job_schema)} SET status = 'error', error_message = %s "
             f"WHERE {_QUEUED} AND status = 'reserved'",
@@ -716,7 +716,7 @@ class PoolRecords:
         return found
 
     def queued_like(self, database: str, prefix: str) -> list[tuple[str, str, str, bytes | None]]:
-        """Return table, hash, state and packed key of the queued jobs whose hash begins like this."""
+        """Return table, hash, state and packed key of the queued jobs whose hash begins with this."""
         rows = self.connection.query(
             f"SELECT table_name, key_hash, status, `key` FROM {_queue(database)} WHERE key_hash LIKE %s "
             "ORDER BY key_hash, table_name",
@@ -749,7 +749,7 @@ class PoolRecords:
         return {job_hash: (status, float(age), host, int(pid)) for job_hash, status, age, host, pid in rows}
 
     def set_ignored(self, database: str, job_table: str, job_hash: str) -> None:
-        """Turn a row of the queue into one that is ignored."""
+        """Mark a row of the queue as ignored."""
         self.connection.query(
             f"UPDATE {_queue(database)} SET status = 'ignore' WHERE {_QUEUED}", args=(job_table, job_hash)
         )
@@ -765,7 +765,7 @@ class PoolRecords:
     # --- cleaning -------------------------------------------------------------------------------------------------
 
     def count_old(self, seconds: float) -> dict[str, int]:
-        """Return by table how many rows are older than this (s) and of no use."""
+        """Return by table how many rows are older than this (s) and no longer needed."""
         counts = {}
         for table, condition in self._old():
             query = f"SELECT COUNT(*) FROM `{self.schema}`.`{table}` WHERE {condition}"
@@ -773,7 +773,7 @@ class PoolRecords:
         return counts
 
     def delete_old(self, seconds: float) -> dict[str, int]:
-        """Delete these rows; return by table how many went."""
+        """Delete these rows; return how many by table."""
         counts = {}
         for table, condition in self._old():
             query = f"DELETE FROM `{self.schema}`.`{table}` WHERE {condition}"

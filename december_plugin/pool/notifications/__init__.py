@@ -1,1 +1,1 @@
-"""Messages about failed and poisoned jobs, a finished sweep, and what needs somebody, to a webhook or a command."""
+"""Messages to a webhook or a command: failed and poisoned jobs, a finished sweep, and what needs attention."""

@@ -1,7 +1,7 @@
-"""The thread of a pool, or of a single worker, that tells what happens: neither waits for it until it ends.
+"""The thread of a pool, or of a single worker, that sends notifications; neither waits for it until it ends.
 
 What cannot be delivered is tried again with growing pauses, as long as the pool or worker runs. Nothing that goes
-wrong here ends anything else, and the log says once that it goes wrong.
+wrong here affects anything else; the log mentions it once.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ FAREWELL_SECONDS = 12.0  # for the last messages, when the pool has ended
 
 
 class Notifier:
-    """Tells a target what happens to the jobs of a schema, and to a pool or a single worker.
+    """Notifies a target of what happens to the jobs of a schema, and to a pool or a single worker.
 
     Parameters
     ----------
     target
-        Where the messages go.
+        The recipient of the messages.
     observer
         What happens to the jobs.
     schema
@@ -106,7 +106,7 @@ class Notifier:
             self.finish(ends_idle=ended_idle())
 
     def start(self) -> None:
-        """Begin to look and to tell."""
+        """Start the thread."""
         self._thread.start()
 
     def trouble(self, text: str) -> None:
@@ -117,7 +117,7 @@ class Notifier:
             self._wake.set()
 
     def finish(self, *, ends_idle: bool) -> None:
-        """Tell what is left, for some seconds at most.
+        """Send the remaining messages, for a few seconds at most.
 
         Parameters
         ----------
@@ -156,7 +156,7 @@ class Notifier:
             self.outbox.add(Event("trouble", f"december: {where}: {self._troubles.popleft()}"))
         try:
             events = self.observer.look(ends_idle=self._ending.is_set() and self._ends_idle)
-        except Exception as error:  # of the server or the network; a defect must not end the thread either
+        except Exception as error:  # of the server or the network; a bug must not end the thread either
             self._note_outage(error)
             return False
         self._away_since, self._told_away = None, False
@@ -170,15 +170,15 @@ class Notifier:
         now = time.monotonic()
         self._away_since = now if self._away_since is None else self._away_since
         away = now - self._away_since
-        # Of several pools, the one that was telling.
+        # Of several pools, only the one that was sending.
         if away >= WAITING_SECONDS and self.observer.is_telling and not self._told_away:
             self._told_away = True
             first = "".join(str(error.args[-1] if error.args else error).splitlines()[:1])
             what = f"the database server of {self.schema} has not answered for {format_duration(away)} ({first})"
-            self.outbox.add(Event("trouble", f"december: {what}. Workers go on, and wait for it"))
+            self.outbox.add(Event("trouble", f"december: {what}. Workers continue, and wait for it"))
 
     def _send(self, *, at_once: bool = False) -> bool:
-        """Send a message that is due, or with ``at_once`` all; return whether there was one and none is left.
+        """Send a message that is due, or with ``at_once`` all; return whether one was sent and none is left.
 
         Between two messages the server is asked again, so that it does not take the lock for one of a lost machine.
         """
@@ -189,7 +189,7 @@ class Notifier:
             except DeliveryError as error:
                 self._note_failure(str(error))
                 return False
-            except Exception as error:  # a defect; it must not end the thread
+            except Exception as error:  # a bug; it must not end the thread
                 self._note_failure(f"{type(error).__name__}: {error}")
                 return False
             sent = True

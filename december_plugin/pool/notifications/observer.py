@@ -1,12 +1,12 @@
-"""What happens to the jobs of a schema, seen by one pool among all that would tell the same target.
+"""Watches the jobs of a schema, in one pool among all that would notify the same target.
 
 Several pools may run on a schema, and each task of a Slurm array is one. The one that holds a named lock of the server
-tells what happens to all jobs, whoever computes them; the others stand by, and one of them takes over when it ends or
-its connection is lost. So each event is told once. What was there before a pool began to tell is not told.
+reports what happens to all jobs, no matter which pool computes them; the others wait, and one of them takes over when
+it ends or loses its connection. So each event is reported once. Events before a pool began to report are not reported.
 
-There is one exception: if the one that tells loses its connection, another tells what happens meanwhile and ends, and
-the first one gets the lock back, the first one tells it a second time. Nothing but the lock is shared, so that it cannot
-know of the other; it prefers telling something twice to not telling it.
+There is one exception: if the pool that reports loses its connection, another one reports what happens meanwhile and
+ends, and the first one gets the lock back, then the first one reports it again. Only the lock is shared, so that it
+cannot know about the other; reporting something twice is better than not reporting it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from december_plugin.pool.status.failures import normalised
 from december_plugin.text.formatting import format_duration, numbered
 
 SETTLED_SECONDS = 15.0  # idle workers look for work every five seconds
-WAITING_SECONDS = 600.0  # of workers for server or store, after which somebody should know
+WAITING_SECONDS = 600.0  # of workers for server or store, after which it is reported
 SILENT_SECONDS = 30  # after which the server gives the lock of a machine that is gone to another
-BUSY = ("working", "waiting")  # states of workers, also of one that still looks for its first job
+BUSY = ("working", "waiting")  # states of workers, including one that is still looking for its first job
 OVERLAP = timedelta(seconds=60)  # transactions may become visible later than the times that they wrote
 
 
 def lock_name(schema: str, target: str) -> str:
-    """Return the name of the server's lock for telling a target about a schema; it reveals neither."""
+    """Return the name of the server's lock for notifying a target about a schema; it reveals neither."""
     return "december_notify_" + hashlib.sha256(f"{schema}\0{target}".encode()).hexdigest()[:32]
 
 
@@ -47,7 +47,7 @@ class Observer:
     lock
         Name of the lock, see :func:`lock_name`.
     connect
-        Opens a connection of the thread's own.
+        Opens the thread's own connection.
     clock
         Replaced by tests.
     """
@@ -58,26 +58,26 @@ class Observer:
         self.schema, self.lock, self.clock = schema, lock, clock
         self._connect, self._connection = connect, None
         self.is_telling = False
-        self._began: datetime | None = None  # when this pool began to tell, on the database's clock; None: it does not
+        self._began: datetime | None = None  # when this pool began to report, on the database's clock, or None
         self._horizon = datetime.min
         self._seen: set[tuple[Any, ...]] = set()
-        self._told_end: datetime | None = None  # end of the last job when it was told that nothing is left
+        self._told_end: datetime | None = None  # end of the last job when the end of the work was reported
         self._quiet: tuple[datetime, float] | None = None  # end of the last job, and since when all are idle
         self._waiting: dict[str, float] = {}  # reasons for which workers wait, since when
         self._told_waiting: set[str] = set()
 
     def look(self, *, ends_idle: bool = False) -> list[Event]:
-        """Return what has happened since the last look, or nothing if another pool tells it.
+        """Return what has happened since the last call, or nothing if another pool reports it.
 
         Parameters
         ----------
         ends_idle
-            Whether the pool ends because its workers had nothing to do: no need to wait whether that stays so.
+            Whether the pool ends because its workers had nothing to do; then it is certain that this stays so.
 
         Raises
         ------
         Exception
-            Of the server, the network or the driver; look again later.
+            Of the server, the network or the driver; call again later.
         """
         if self._connection is None:
             self._connection = self._connect()
@@ -93,7 +93,7 @@ class Observer:
             connection.close()
 
     def _may_tell(self, records: PoolRecords) -> bool:
-        # A connection that was lost is opened anew by itself, without the lock.
+        # A lost connection is reopened automatically, without the lock.
         if records.holds_lock(self.lock):
             return True
         self.is_telling = records.take_lock(self.lock)
@@ -139,7 +139,7 @@ class Observer:
         counts = records.count_ended(self._began)
         words = ", ".join(f"{counts.get(state, 0):,} {state}" for state in ("done", "failed", "poisoned"))
         text = (
-            f"december: nothing is left to do in the schema {self.schema} for the workers that run: {words} since "
+            f"december: nothing is left to do in the schema {self.schema} for the running workers: {words} since "
             f"{self._began:%Y-%m-%d %H:%M} UTC"
         )
         return [Event("finished", text, counts=counts)]

@@ -1,4 +1,4 @@
-"""What is to be told, collected: one message per kind of event in some minutes, and each event in one message."""
+"""Collects events into messages: at most one message per kind of event in some minutes, and each event only once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from december_plugin.security.redaction import redacted
 from december_plugin.text.formatting import numbered
 from december_plugin.text.terminal import printable
 
-GATHER_SECONDS = 5.0  # what fails, fails in numbers: the first message waits for those of the same moment
+GATHER_SECONDS = 5.0  # failures come in groups: the first message waits for those of the same moment
 INTERVAL_SECONDS = 300.0  # between two messages of one kind
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0  # before another attempt to deliver (s)
 N_REASONS = 5  # in one message
@@ -25,7 +25,7 @@ KINDS = ("failed", "poisoned", "finished", "trouble")
 
 @dataclass(frozen=True)
 class Event:
-    """Something that somebody should know.
+    """Something worth reporting.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Event:
 
 
 class Outbox:
-    """Collects events, and says which message is to be sent next.
+    """Collects events, and decides which message is sent next.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Outbox:
     interval
         Between two messages of one kind (s).
     gather
-        Before the first one, so that it has what happened at the same time (s).
+        Before the first one, so that it includes what happened at the same time (s).
     clock
         Replaced by tests.
     """
@@ -86,7 +86,7 @@ class Outbox:
         self._events[event.kind].append(event)
 
     def next(self, *, at_once: bool = False) -> Message | None:
-        """Return the message that is to be sent now; with ``at_once`` also one that would wait."""
+        """Return the message that is due now; with ``at_once``, also one that would wait."""
         now = self.clock()
         if not at_once and now < self._next_attempt:
             return None
@@ -105,7 +105,7 @@ class Outbox:
         self._sending, self._next_attempt, self._pause = None, float("-inf"), FIRST_PAUSE
 
     def not_delivered(self) -> None:
-        """Note that the last message has not arrived: the same is tried again after a growing pause."""
+        """Note that the last message has not arrived: it is tried again after a growing pause."""
         self._next_attempt = self.clock() + self._pause
         self._pause = min(3 * self._pause, LONGEST_PAUSE)
 
@@ -151,12 +151,12 @@ def _in_words(reasons: Sequence[Reason]) -> list[str]:
     ]
     if len(reasons) > N_REASONS:
         rest = sum(each.count for each in reasons[N_REASONS:])
-        lines.append(f"{numbered(rest, 'more job')} for other reasons; `december status` has all")
+        lines.append(f"{numbered(rest, 'more job')} for other reasons; `december status` lists all")
     return lines
 
 
 def _of(reason: Reason) -> str:
-    """Return a reason as a message has it: that of a single job with its numbers."""
+    """Return a reason for a message: that of a single job keeps its numbers."""
     first = reason.example.strip().splitlines()[:1]
     text = first[0] if reason.count == 1 and first else reason.reason
     return redacted(printable(text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…"))

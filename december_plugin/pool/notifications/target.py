@@ -1,4 +1,4 @@
-"""Where notifications go: a webhook, as chat services have them, or a command.
+"""Where notifications go: a webhook, as chat services offer them, or a command.
 
 The first of these that is set counts:
 
@@ -9,8 +9,8 @@ december.notify       in DataJoint's configuration (``dj_local_conf.json``)
 ====================  ==========================================================
 
 It is an address that begins with ``http://`` or ``https://``, or a command with its options, or ``file:PATH``: a file
-whose first line is one of these. An address is a secret, because whoever knows it may post there: no message, log or
-table has more of it than the host.
+whose first line is one of these. An address is a secret, because anyone who knows it may post there: messages, logs
+and tables contain only its host.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class NotificationTarget(Protocol):
 
     @property
     def name(self) -> str:
-        """What logs may call it."""
+        """What logs call it."""
 
     @property
     def identity(self) -> str:
@@ -134,7 +134,7 @@ class Webhook:
                     body=json.dumps(content).encode(),
                     headers=headers,
                     retries=False,
-                    redirect=False,  # it would take the message to a place that nobody has named
+                    redirect=False,  # it would take the message to an address that nobody has configured
                     preload_content=False,
                 )
                 answer.close()
@@ -198,7 +198,7 @@ class Command:
             process.communicate(f"{message.text}\n".encode(), timeout=COMMAND_SECONDS)
         except subprocess.TimeoutExpired:
             raise DeliveryError(f"it did not end within {COMMAND_SECONDS:g} s") from None
-        except OSError:  # it has not read what it was given; its exit code says whether that matters
+        except OSError:  # it did not read its input; its exit code says whether that matters
             process.wait()
         finally:
             with suppress(ProcessLookupError, PermissionError):
@@ -209,7 +209,7 @@ class Command:
 
 
 def notification_target(option: str | None = None) -> NotificationTarget | None:
-    """Return where notifications go; None if nothing says so.
+    """Return where notifications go; None if no setting says so.
 
     Parameters
     ----------

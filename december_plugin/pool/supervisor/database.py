@@ -215,7 +215,7 @@ class SupervisorDatabase:
         if not self.is_away:
             self.is_away = True
             what = "does not answer" if is_outage(error) else "refuses"
-            self._log(f"the database server {what} ({_first_line(error)}); the workers go on, and wait for it")
+            self._log(f"the database server {what} ({_first_line(error)}); the workers continue, and wait for it")
         self._close()
 
     def _close(self) -> None:

@@ -145,8 +145,8 @@ def test_a_server_that_is_away_is_told_after_a_while_and_once(make, monkeypatch)
     time.sleep(0.3)
     (text,) = post.texts
     assert text == (
-        "december: the database server of lab has not answered for 0 s (connection refused). Workers go on, and wait "
-        "for it"
+        "december: the database server of lab has not answered for 0 s (connection refused). Workers continue, and "
+        "wait for it"
     )
     sight.error = None
     sight.to_come = [Event("failed", "OSError: gone", "TrainedModel", "1" * 32)]

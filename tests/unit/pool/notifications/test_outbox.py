@@ -131,4 +131,4 @@ def test_many_reasons_are_counted_and_not_all_told(outbox):
         outbox.add(failure(number, f"OSError: {word}"))
     lines = outbox.next(at_once=True).text.splitlines()
     assert len(lines) == 7
-    assert lines[-1] == "2 more jobs for other reasons; `december status` has all"
+    assert lines[-1] == "2 more jobs for other reasons; `december status` lists all"
