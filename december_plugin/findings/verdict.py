@@ -210,10 +210,19 @@ def _few_between(analysis: Analysis) -> Evidence | None:
     question = "Valleys between clusters"
     if too_few := _too_few_draws(nulls):
         return Evidence(question, "missing", f"{text} {too_few}", analysis.wording.draw_surrogates, TOO_FEW_DRAWS)
-    state = "for" if (deep.groupby(nulls["label"]).mean() > 0.5).any() else "against"
-    if state == "against" and deep.any():
+    # Clusters that merge or split types have other valleys, so a share of all K would depend on which K were tried.
+    agreed = {} if analysis.choices.empty else analysis.choices.set_index("label")["count"].dropna().to_dict()
+    labels = nulls["label"]
+    at_count = deep[nulls["n_clusters"] == labels.map(agreed)].groupby(labels).mean() > 0.5
+    mostly = deep[~labels.isin(at_count.index)].groupby(labels).mean() > 0.5
+    if len(at_count):
+        text += (
+            " At the number of clusters on which the criteria of a method agree, they are this deep for "
+            f"{at_count.sum()} of {numbered(len(at_count), 'method')}."
+        )
+    elif deep.any() and not mostly.any():
         text += " No method has them at more than half of its numbers of clusters."
-    return Evidence(question, state, text)
+    return Evidence(question, "for" if at_count.any() or mostly.any() else "against", text)
 
 
 def _too_few_draws(nulls: pd.DataFrame) -> str:

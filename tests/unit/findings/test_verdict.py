@@ -81,7 +81,8 @@ def test_valleys_decide_where_somebody_looked_for_them() -> None:
         "for",
         "In 15 of 15 configurations the valleys between clusters are at least 1.75 times as deep, or as empty, as "
         "those of surrogates, and p is at most 0.05 (one-sided). A continuum has no such valleys unless it is sparse "
-        "in between; nor have types that overlap.",
+        "in between; nor have types that overlap. At the number of clusters on which the criteria of a method agree, "
+        "they are this deep for 5 of 5 methods.",
     )
     # A ring: seeds agree more than its elliptical surrogates do.
     ring = found(0.01, 0.4, picked=6.0)
@@ -103,6 +104,29 @@ def test_valleys_decide_where_somebody_looked_for_them() -> None:
     assert text.endswith("With 3 draws p cannot be below 0.25: draw more.")
     assert found(0.4, 0.4).headline == found(0.4, np.nan).headline
     assert "Valleys between clusters" not in [item.question for item in found(0.01, np.nan).evidence]
+
+
+def test_valleys_decide_at_the_number_of_clusters_on_which_criteria_agree() -> None:
+    """Four types that are far apart: clusters that split one of them have no valleys, whichever K were tried."""
+    table = parts.agreement()
+    nulls = parts.nulls(table, p_value=0.01, valleys_p_value=0.02)
+    beyond = nulls["n_clusters"] > 4
+    nulls.loc[beyond, ["valleys_mean", "valleys_p_value"]] = [0.1, 1.0]
+    assert beyond.groupby(nulls["label"]).mean().min() > 0.5
+
+    def found(picked: float) -> Answer:
+        return answer(replace(parts.full_analysis(), nulls=nulls, choices=parts.choices(table, picked=picked)))
+
+    assert found(4.0).verdict == "for"
+    assert of(found(4.0), "Valleys between clusters")[1].endswith("this deep for 5 of 5 methods.")
+    assert found(8.0).verdict == "mixed"
+    assert of(found(8.0), "Valleys between clusters")[1].endswith("this deep for 0 of 5 methods.")
+    state, text = of(found(np.nan), "Valleys between clusters")
+    assert state == "against"
+    assert text.endswith("No method has them at more than half of its numbers of clusters.")
+    nulls["valleys_mean"] = np.where(nulls["n_clusters"] == nulls["n_clusters"].max(), 0.1, 0.4)
+    nulls["valleys_p_value"] = np.where(nulls["n_clusters"] == nulls["n_clusters"].max(), 1.0, 0.02)
+    assert of(found(np.nan), "Valleys between clusters")[0] == "for"
 
 
 def test_the_number_of_clusters_has_an_uncertainty_and_what_contradicts_it_is_said() -> None:
