@@ -20,9 +20,9 @@ class AlignedVectors:
     readouts
         (N, O * F), orientation-major, as they were before the alignment.
     angles
-        By which they are shifted, in radians, (N,); 0 where a vector is zero and has none.
+        Angles by which they are shifted, in radians, (N,); 0 where a vector is zero and has none.
     n_orientations
-        O.
+        Number of orientations O.
     clusters
         (N,), -1 for none.
     coordinates

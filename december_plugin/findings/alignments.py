@@ -28,7 +28,7 @@ Row = Mapping[str, Any]
 
 
 def alignment_comparisons(analysis: Analysis) -> pd.DataFrame:
-    """Return clusterings of aligned vectors beside the same ones of vectors as they are, and of permuted features.
+    """Return clusterings of aligned vectors compared with those of vectors as they are, and of permuted features.
 
     Parameters
     ----------
@@ -124,11 +124,11 @@ def _equivariance(alignments: pd.DataFrame) -> Evidence | None:
     errors = alignments["equivariance_error"].astype(float).dropna()
     question = "Is the core rotation-equivariant?"
     if errors.empty:
-        text = "Nobody measured it: the models' cores are not known. If one is not, its aligned vectors mean nothing."
+        text = "Not measured, as the models' cores are unknown. If a core is not, its aligned vectors mean nothing."
         return Evidence(question, "open", text)
     text = (
-        "Turning the images by 90 degrees moves the core's orientations, and changes its output by no more than "
-        f"{errors.max():.1g} of its standard deviation besides."
+        "Turning the images by 90 degrees moves the core's orientations; otherwise, it changes the core's output by no "
+        f"more than {errors.max():.1g} of its standard deviation."
     )
     return Evidence(question, "for", text)
 
@@ -150,17 +150,17 @@ def _temperature(real: pd.DataFrame) -> Evidence:
 
 
 def _distances(real: pd.DataFrame, permuted: pd.DataFrame) -> Evidence:
-    question = "Have vectors come nearer to each other?"
+    question = "Have vectors come closer to each other?"
     before, after = real["loss_before"].mean(), real["alignment_loss"].mean()
     gain = 1 - after / before
     text = (
-        f"The mean distance between vectors of length 1 went from {before:.2f} to {after:.2f}, {gain:.0%} less. "
-        "Some of this every alignment reaches, also where there are no types"
+        f"The mean distance between vectors of length 1 fell from {before:.2f} to {after:.2f}, by {gain:.0%}. Every "
+        "alignment achieves some of this, even if there are no types"
     )
     if len(permuted):
         text += f": with permuted features {1 - (permuted['alignment_loss'] / permuted['loss_before']).mean():.0%}"
     if gain < LITTLE:
-        text = f"The mean distance between vectors of length 1 went from {before:.2f} to {after:.2f}, hardly at all"
+        text = f"The mean distance between vectors of length 1 hardly changed, from {before:.2f} to {after:.2f}"
         text += ". Neurons are not tuned to orientation in this core, or all to the same one"
         return Evidence(question, "against", f"{text}.")
     return Evidence(question, "open", f"{text}.")
@@ -170,8 +170,8 @@ def _ambiguous(real: pd.DataFrame) -> Evidence:
     share = real["ambiguous_share"].mean()
     text = (
         f"For {share:.0%} of the neurons an angle more than 45 degrees away would have been nearly as good. They may "
-        "be turned the wrong way, and one type then makes several clusters: see which clusters compute the same thing. "
-        "Vectors that hardly change along the orientations, or repeat themselves, have no angle to speak of."
+        "be turned the wrong way, and one type then forms several clusters: see which clusters compute the same thing. "
+        "Vectors that hardly change along the orientations, or repeat themselves, have no well-defined angle."
     )
     return Evidence("Are angles ambiguous?", "open", text)
 
@@ -202,7 +202,7 @@ def _beside(comparisons: pd.DataFrame, kind: str) -> Evidence | None:
     )
     state = "for" if counts["more"] > len(judged) / 2 else "against" if counts["more"] == 0 else "open"
     if state == "against" and kind == PERMUTED:
-        text += " Clusters that agree as well after features were permuted are no evidence of types."
+        text += " Clusters that agree as well after features were permuted are not evidence of types."
     return Evidence(question, state, text)
 
 

@@ -14,7 +14,7 @@ from december_plugin.evaluation.cluster_functions import ClusterBlocks
 from december_plugin.text.array_repr import ArrayRepr
 from december_plugin.text.formatting import listed, numbered
 
-MOST_UNFINISHED = 0.1  # of the images, that nobody is warned of
+MOST_UNFINISHED = 0.1  # share of the images up to which there is no warning
 MOST_NAMED = 6  # clusters of a block, or blocks, in a sentence
 
 
@@ -54,7 +54,7 @@ class FunctionalBlocks(ArrayRepr):
 
     @property
     def block_of(self) -> dict[int, int]:
-        """Cluster to its block."""
+        """Block by cluster."""
         return {int(name): int(block) for name, block in zip(self.clusters, self.blocks.labels, strict=True)}
 
     @property
@@ -73,7 +73,7 @@ class FunctionalBlocks(ArrayRepr):
         if not several:
             return (
                 f"No two of the {numbered(n, 'cluster')} respond alike at a mean correlation of "
-                f"{self.blocks.threshold:g}: each computes something of its own."
+                f"{self.blocks.threshold:g}: each computes something different."
             )
         text = f"The {numbered(n, 'cluster')} make {numbered(found, 'block')} at a mean correlation of "
         text += f"{self.blocks.threshold:g}. "
@@ -102,7 +102,7 @@ def _named(block: Sequence[int]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class PreferredImages:
-    """Maximally exciting images of neurons of every cluster of one model, and how neurons like each other's.
+    """Maximally exciting images of neurons of every cluster of one model, and responses to each other's.
 
     Attributes
     ----------
@@ -120,17 +120,17 @@ class PreferredImages:
     n_models
         How many models' mean response they raise.
     sizes
-        Cluster to its number of neurons.
+        Number of neurons by cluster.
     islands
         t-SNE coordinates of neurons, ``x`` and ``y``, with their ``cluster``; empty where they are not known.
     blocks
-        Cluster to its block; empty where it is not known.
+        Block by cluster; empty if it is not known.
     compared
         ``cluster`` of the neurons of ``responses``; empty where none are compared.
     responses
         (M, M): row i, column j is the response of neuron j to the image of neuron i, over that to its own.
     outcome
-        Why no responses are compared; "" where they are, or nobody asked.
+        Why no responses are compared; "" if they are, or were not asked for.
     """
 
     title: str

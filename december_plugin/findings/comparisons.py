@@ -1,11 +1,11 @@
-"""DECEMber beside what it is to be compared with: the same training but for what the comparison is about.
+"""DECEMber and its references: the same training except for what is compared.
 
 Each configuration of DECEMber has one reference of each kind, in the same space, or none:
 
 - "end": k-means at the end of the same pretraining, the kind of partition that it starts from. The control must have
   the same settings as far as they act before the end of the pretraining.
 - "t mixture": the same mixture, fitted afterwards to a baseline whose settings are otherwise the same. The baseline may
-  do without a pretraining of its own: in a baseline that only says when early stopping begins.
+  lack a pretraining, which in a baseline only determines when early stopping begins.
 - "zero": DECEMber with strength 0 and otherwise the same settings.
 
 What is compared is the agreement of the seeds that both have.
@@ -40,7 +40,7 @@ Row = Mapping[str, Any]
 
 
 def loss_comparisons(analysis: Analysis) -> pd.DataFrame:
-    """Return DECEMber beside its references, at the same number of clusters and over the same seeds.
+    """Return DECEMber compared with its references, at the same number of clusters and over the same seeds.
 
     Parameters
     ----------

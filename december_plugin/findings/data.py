@@ -1,4 +1,4 @@
-"""What a report is made from: data frames, read once, and nothing of a database."""
+"""What a report is made from: data frames, read once, without a database."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Embedding:
     n_neurons
         Number of neurons of the model.
     perplexity
-        Of the t-SNE.
+        Perplexity of the t-SNE.
     max_per_session
         Most neurons that were drawn from one session.
     vectors
@@ -165,7 +165,7 @@ class Analysis:
         :mod:`december_plugin.results` return them, with ``label`` where there is a method; empty where nothing was
         computed.
     chosen, embedding, confusions
-        See there.
+        The clusters that are shown, the t-SNE, and clusters against known types.
     alignments
         As ``alignments`` of :mod:`december_plugin.results` returns them; empty where nothing is aligned.
     aligned
@@ -178,13 +178,13 @@ class Analysis:
     types_name, n_types
         The known types that are compared with.
     missing
-        What is not there.
+        What the report lacks.
     wording
         How the report speaks of what is compared.
     similarity
         How similar the embeddings of pairs of models are, as ``Study.similarity`` has it; empty in reports of tables.
     space
-        What of a neuron was compared, in words, where that is the same for all configurations.
+        What was compared of each neuron, in words, if that is the same for all configurations.
     probes
         Which stimuli the feature covariance of an imported model is from, and what they leave out; "" where it is of
         the recording, was given, or is not needed.
@@ -278,7 +278,7 @@ class ReportData:
 
     @property
     def has_database(self) -> bool:
-        """Whether it was read out of tables."""
+        """Whether it was read from tables."""
         return bool(self.schema)
 
 
@@ -289,9 +289,9 @@ class ExportTable:
     Attributes
     ----------
     name
-        Of its files, without the ending.
+        Name of its files, without the ending.
     parts
-        Returns its rows, part by part; the first part has all columns, also where there are no rows.
+        Returns its rows, part by part; the first part has all columns, even if there are no rows.
     """
 
     name: str

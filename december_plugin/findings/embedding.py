@@ -24,7 +24,7 @@ def drawn_embedding(
     max_per_session: int = 2000,
     log: Callable[[str], None] = lambda text: None,
 ) -> Embedding:
-    """Return the t-SNE of at most so many neurons of each session.
+    """Return the t-SNE of a limited number of neurons of each session.
 
     Parameters
     ----------
@@ -33,13 +33,13 @@ def drawn_embedding(
     neurons
         One row for each of them: ``data_key`` and ``unit_id``.
     seed
-        Of the model, or its name.
+        Seed of the model, or its name.
     what
         What the vectors are, in words.
     max_per_session
         Most neurons of one session.
     log
-        Is told what takes long.
+        Called with a line for what takes long.
     """
     drawn = drawn_neurons(
         len(vectors),

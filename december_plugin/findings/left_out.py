@@ -23,10 +23,10 @@ def left_out_notes(table: pd.DataFrame, *, many: str = "seeds") -> str:
     for phrase, rows in table[filters != ""].groupby(filters, sort=True):
         low, high = (f"{count:,.0f}" for count in (rows["n_left_out"].min(), rows["n_left_out"].max()))
         counts = low if low == high else f"{low} to {high}"
-        lines.append(f"Only neurons of {phrase}: {counts} of a model are left out (mean over models).")
+        lines.append(f"Only neurons with {phrase}: {counts} per model are left out (mean over models).")
     if lines:
         last = "Neurons without a test correlation are left out, too."
         if table["n_models"].max() > 1:
-            last += f" {many.capitalize()} are compared over those both have."
+            last += f" {many.capitalize()} are compared over the neurons that both have."
         lines.append(last)
     return "\n".join(lines)

@@ -28,7 +28,7 @@ def chosen_row(
     agreement = _without_permuted(agreement)
     is_december = agreement["method"] == "december"
     is_aligned = np.array([method.alignment is not None for method in agreement["identity"]], dtype=bool)
-    # Of vectors as they are, clusters would be of orientations as much as of types.
+    # Clusters of vectors as they are would reflect orientations as much as types.
     preferred = is_december.to_numpy() if is_december.any() else is_aligned
     rows = agreement[preferred] if preferred.any() else agreement
     counts = sorted(set(rows["n_clusters"]))
@@ -58,7 +58,7 @@ def chosen_row(
 
 
 def _without_permuted(agreement: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows whose features were not permuted; all, where there are no others."""
+    """Return the rows whose features were not permuted; all rows if there are no such rows."""
     kept = agreement[[not method.is_permuted for method in agreement["identity"]]]
     return kept if len(kept) else agreement
 

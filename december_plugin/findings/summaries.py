@@ -73,7 +73,7 @@ def null_columns(
     null_valleys: np.ndarray | None = None,
     valleys: Sequence[float] = (),
 ) -> dict[str, Any]:
-    """Return the columns of the null beside ``agreement_mean``.
+    """Return ``agreement_mean`` and the columns of its null.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def null_columns(
     observed
         The agreements of the same pairs.
     null_valleys
-        Valleys between clusters of surrogates, (draws, seeds); None: they were not looked at, and are NaN.
+        Valleys between clusters of surrogates, (draws, seeds); None: they were not computed, and are NaN.
     valleys
         Those between the real clusters of the same seeds.
     """
@@ -115,7 +115,7 @@ def highest_nulls(nulls: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
 
 
 def above_null_columns(nulls: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
-    """Return how far the agreement of each configuration lies above its null: its key and :data:`ABOVE_NULL`.
+    """Return how far the agreement of each configuration is above its null: its key and :data:`ABOVE_NULL`.
 
     Parameters
     ----------

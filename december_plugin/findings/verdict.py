@@ -1,11 +1,11 @@
 """The answer in plain words, from the numbers alone.
 
-Two questions are kept apart. *Are there types?* is answered by what clusters of readout vectors do whatever method
+Two questions are kept separate. *Are there types?* is answered by what clusters of readout vectors do, whatever method
 found them: do seeds agree more than on surrogates without clusters, are the valleys between clusters much deeper than
-those of surrogates, and do criteria pick a number of clusters? Where somebody looked for valleys, these decide. *What
-has the clustering loss added?* is answered by DECEMber beside the same mixture fitted afterwards, beside k-means at the
-end of the pretraining, and beside strength 0. A gain in agreement is no evidence of types by itself: a loss that
-freezes the partition it started from raises it, too.
+those of surrogates, and do criteria pick a number of clusters? If valleys were computed, they decide. *What has the
+clustering loss added?* is answered by comparing DECEMber with the same mixture fitted afterwards, with k-means at the
+end of the pretraining, and with strength 0. On its own, a gain in agreement is not evidence of types: a loss that
+freezes the partition from which it started raises it, too.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Evidence:
     Attributes
     ----------
     question
-        What it is about.
+        Its heading.
     state
         "for", "against", "open" (computed, but not decisive) or "missing".
     text
@@ -67,9 +67,9 @@ class Answer:
     evidence
         About types.
     loss
-        About what the clustering loss has added; nothing where that is no question.
+        About what the clustering loss has added; empty if models cannot have been trained with it.
     comparisons
-        See :func:`december_plugin.findings.comparisons.loss_comparisons`.
+        As :func:`december_plugin.findings.comparisons.loss_comparisons` returns them.
     warnings
         What contradicts the number of clusters that criteria agree on.
     """
@@ -124,7 +124,7 @@ def _verdict(
     if null.state == "for" and count.state == "for":
         return "for", (
             f"The numbers speak for types: {wording.many} agree more than on surrogates without clusters, and {on}. "
-            "This is no proof: a continuum with bends or sparse axes can do the same."
+            "This is not proof: a continuum with bends or sparse axes can do the same."
         )
     if null.state == "for":
         return "mixed", (
@@ -155,7 +155,7 @@ def _verdict_with_valleys(null: Evidence, valleys: Evidence, on: str, wording: W
         text = f"No clear evidence of types: {listed(said)}, but no two criteria agree on a number of clusters."
         return "mixed", text
     return "for", (
-        f"The numbers speak for types: {listed([*said, on])}. This is no proof: a continuum that is dense in some "
+        f"The numbers speak for types: {listed([*said, on])}. This is not proof: a continuum that is dense in some "
         "places and sparse between them can do the same."
     )
 
@@ -169,7 +169,7 @@ def _above_null(analysis: Analysis) -> Evidence:
     if analysis.agreement["n_models"].max() < 2:
         return _one_model(question, analysis)
     if nulls.empty or not nulls["p_value"].notna().any():
-        text = f"No surrogates were drawn, so that it is not known how far {many} would agree without any clusters."
+        text = f"No surrogates were drawn, so it is not known how far {many} would agree without any clusters."
         return Evidence(question, "missing", text, analysis.wording.draw_surrogates, "no null was computed")
     nulls = nulls[nulls["p_value"].notna()]
     above = nulls[nulls["p_value"] <= SIGNIFICANT]
@@ -195,7 +195,7 @@ def _above_null(analysis: Analysis) -> Evidence:
 
 
 def _few_between(analysis: Analysis) -> Evidence | None:
-    """Return whether far fewer neurons lie between clusters than between surrogates'; None where nobody looked."""
+    """Return whether far fewer neurons lie between clusters than between surrogates'; None if not computed."""
     nulls = analysis.nulls
     if analysis.agreement["n_models"].max() < 2 or nulls.empty or not nulls["valleys_p_value"].notna().any():
         return None
@@ -226,7 +226,7 @@ def _few_between(analysis: Analysis) -> Evidence | None:
 
 
 def _too_few_draws(nulls: pd.DataFrame) -> str:
-    """Return that so few surrogates cannot make a small p value; "" where they can."""
+    """Return that so few surrogates cannot give a small p value; "" if they can."""
     smallest_p = 1 / (nulls["n_draws"].min() + 1)
     if smallest_p <= SIGNIFICANT:
         return ""
@@ -234,15 +234,15 @@ def _too_few_draws(nulls: pd.DataFrame) -> str:
 
 
 def _one_model(question: str, analysis: Analysis) -> Evidence:
-    """Return that nothing can agree with a single model, and for the headline what is known of it instead."""
+    """Return that a single model has no agreement and, for the headline, what is known about it instead."""
     wording, chosen = analysis.wording, analysis.chosen
-    text = f"There is one {wording.one}: nothing to agree with, and nothing to compare with surrogates."
+    text = f"There is only one {wording.one}, so there is no agreement to compare with that of surrogates."
     lacking = f"there is only one {wording.one}"
     if chosen is not None and len(chosen.resampled):
         lacking += f" ({_found_again(chosen.resampled)} are found again in parts of its neurons)"
         if _beside_surrogates(chosen.resampled):
-            text = f"There is one {wording.one}: nothing to agree with. How stable its clusters are beside those of "
-            text += "surrogates is said below."
+            text = f"There is only one {wording.one}, so there is no agreement. How stable its clusters are compared "
+            text += "with those of surrogates is shown below."
     return Evidence(question, "missing", text, wording.add_models, lacking)
 
 
@@ -263,9 +263,9 @@ def _picked_count(analysis: Analysis) -> Evidence:
         warnings = count_warnings(analysis)
         return Evidence(question, "for", " ".join([text, *warnings]))
     if n_looks == 0:
-        text = "Held-out likelihood, BIC and silhouette are not computed yet."
+        text = "Held-out likelihood, BIC and silhouette have not been computed yet."
         remedy = analysis.wording.compute_criteria
-        return Evidence(question, "missing", text, remedy, "the criteria for the number of clusters are not computed")
+        return Evidence(question, "missing", text, remedy, "the criteria for the number of clusters were not computed")
     if n_picks == 0:
         text = "No criterion picks a single number of clusters, for any method."
     else:
@@ -276,7 +276,7 @@ def _picked_count(analysis: Analysis) -> Evidence:
         )
     if analysis.nulls.empty:
         many = analysis.wording.many
-        text += f" The agreement between {many} is not among them: without a null it picks small numbers by itself."
+        text += f" The agreement between {many} is not among them: without a null it favours small numbers."
     return Evidence(question, "against", text, analysis.wording.widen_range)
 
 
@@ -300,7 +300,7 @@ def count_warnings(analysis: Analysis) -> tuple[str, ...]:
         return ()
     found = list(shown_warnings(analysis))
     if analysis.n_types is not None and not agreed[1] <= analysis.n_types <= agreed[2]:
-        found.insert(0, f"There are {analysis.n_types} known types {analysis.types_name!r}: another number.")
+        found.insert(0, f"There are {analysis.n_types} known types {analysis.types_name!r}, a different number.")
     return tuple(found)
 
 
@@ -317,7 +317,7 @@ def _seeds_agree(analysis: Analysis) -> Evidence:
     question = "Do neurons keep their cluster?"
     chosen, wording = analysis.chosen, analysis.wording
     if chosen is None or chosen.n_seeds < 2 or not chosen.neurons["stability"].notna().any():
-        text = f"With one {wording.one} it is not known which neurons keep their cluster."
+        text = f"With only one {wording.one}, it is not known which neurons keep their cluster."
         if chosen is None or chosen.resampled.empty:
             return Evidence(question, "missing", text, wording.add_models)
         text = f"{text} {chosen.title}: {resampled_words(chosen)}"
@@ -410,12 +410,12 @@ def _loss_evidence(analysis: Analysis, comparisons: pd.DataFrame) -> tuple[Evide
 
 
 def _beside(rows: pd.DataFrame, kind: str) -> Evidence:
-    question = f"Beside {REFERENCES[kind]}"
+    question = f"Compared with {REFERENCES[kind]}"
     without = sorted(set(rows.loc[rows["result"] == "none", "december"]))
     known = rows[~rows["result"].isin(["none", "unknown"])]
     if known.empty:
         if (rows["result"] == "unknown").any():
-            text = "There are not enough pairs of seeds to compare: two pairs, that is three seeds, are the least."
+            text = "There are too few pairs of seeds to compare: at least two pairs, i.e. three seeds, are needed."
             return Evidence(question, "missing", text, "Add seeds to the sweep, and register it again.")
         return Evidence(question, "missing", NO_REFERENCE[kind], REMEDIES[kind])
     counts = known["result"].value_counts()
@@ -450,7 +450,7 @@ def _lock_in(agreement: pd.DataFrame) -> Evidence:
     return Evidence("Lock-in", "against", text)
 
 
-# What a comparison is made with, where it is not there.
+# What is missing for a comparison.
 NO_REFERENCE = {
     "t mixture": "There is no t mixture of a baseline with otherwise equal settings.",
     "end": "There is no k-means at the end of the same pretraining.",
@@ -473,7 +473,7 @@ def overall(answers: Sequence[Answer]) -> str:
     n_for = sum(each.verdict == "for" for each in answers)
     n_open = sum(each.verdict == "open" for each in answers)
     if n_for == 0 and n_open:
-        return "Not decided yet: for some datasets something that is needed is not computed."
+        return "Not decided yet: for some datasets, something that is needed has not been computed."
     if n_for == 0:
         return "No evidence of types in any dataset and model."
     return f"In {n_for} of {len(answers)} datasets and models the numbers speak for types."

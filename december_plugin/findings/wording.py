@@ -1,4 +1,4 @@
-"""How a report speaks of what it compares: the seeds of a sweep, in tables, or models that were there already."""
+"""How a report speaks of what it compares: the seeds of a sweep, in tables, or existing models."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def test_names_counts_and_pictures_say_what_is_left_out(lab):
     assert table["label"].tolist() == ["k-means", "k-means, test correlation 0.6 and above"]
     left_out = [70 - len(expected(lab, key)) for key in keys(lab)]
     assert table["n_left_out"].tolist() == [0, pytest.approx(np.mean(left_out))]
-    note = f"Only neurons of test correlation 0.6 and above: {np.mean(left_out):,.0f} of a model are left out"
+    note = f"Only neurons with test correlation 0.6 and above: {np.mean(left_out):,.0f} per model are left out"
     assert left_out_notes(table).startswith(note)
     assert left_out_notes(table.iloc[:1]) == ""
     assert describe_jobs(lab.tables)("ClusterAssignment", keys(lab)[0]).endswith(

@@ -82,7 +82,7 @@ def test_neurons_left_out_are_counted_everywhere(study: Study, tmp_path: Path) -
     assert study.models["n_left_out"].tolist() == n_left_out
     assert (study.models["n_neurons"] + study.models["n_left_out"]).eq(N).all()
     assert study.agreement["n_left_out"].item() == pytest.approx(np.mean(n_left_out))
-    said = f"Only neurons of test correlation 0.3 and above: {np.mean(n_left_out):,.0f} of a model are left out"
+    said = f"Only neurons with test correlation 0.3 and above: {np.mean(n_left_out):,.0f} per model are left out"
     assert said in study.summary()
     page = study.write_report(tmp_path / "answer.html").read_text()
     body = page[: page.index("<script>")]

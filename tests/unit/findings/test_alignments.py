@@ -65,8 +65,8 @@ def test_what_is_good_is_said() -> None:
     assert {state for state, _ in said.values()} == {"for", "open"}
     assert "by no more than 2e-06 of its standard deviation" in said["Is the core rotation-equivariant?"][1]
     assert said["Was the relaxed shift a shift in the end?"][1].startswith("T from 13 to 15, above 5")
-    text = said["Have vectors come nearer to each other?"][1]
-    assert "from 1.38 to 0.95, 31% less" in text
+    text = said["Have vectors come closer to each other?"][1]
+    assert "from 1.38 to 0.95, by 31%" in text
     assert "with permuted features 13%" in text
     assert said["Are angles ambiguous?"] == ("open", said["Are angles ambiguous?"][1])
     state, text = said["Do seeds agree more than without alignment?"]
@@ -79,10 +79,10 @@ def test_what_is_suspicious_is_said() -> None:
     said = by_question(alignments, compared(more=-0.3, less=-0.3))
     assert said["Was the relaxed shift a shift in the end?"][0] == "open"
     assert "in 2 of 3 alignments it is 5 or less" in said["Was the relaxed shift a shift in the end?"][1]
-    assert said["Have vectors come nearer to each other?"][0] == "against"
+    assert said["Have vectors come closer to each other?"][0] == "against"
     assert said["Do seeds agree more than without alignment?"][0] == "against"
     assert "−0.30" in said["Do seeds agree more than without alignment?"][1]
-    assert "no evidence of types" in said["Do seeds agree more than with permuted features?"][1]
+    assert "not evidence of types" in said["Do seeds agree more than with permuted features?"][1]
     one_pair = by_question(alignments, compared().assign(result="unknown"))
     state, text = one_pair["Do seeds agree more than without alignment?"]
     assert (state, text[:54]) == ("open", "There are too few pairs of seeds for a spread. At best")

@@ -57,7 +57,7 @@ def test_types_need_both_the_null_and_a_number_of_clusters() -> None:
     assert found.verdict == "for"
     assert found.headline == (
         "The numbers speak for types: seeds agree more than on surrogates without clusters, and criteria agree on K = "
-        "6. This is no proof: a continuum with bends or sparse axes can do the same."
+        "6. This is not proof: a continuum with bends or sparse axes can do the same."
     )
     assert found.warnings == ()
 
@@ -74,7 +74,7 @@ def test_valleys_decide_where_somebody_looked_for_them() -> None:
     assert both.verdict == "for"
     assert both.headline == (
         "The numbers speak for types: seeds agree more than on surrogates without clusters, few neurons lie between "
-        "the clusters and criteria agree on K = 6. This is no proof: a continuum that is dense in some places and "
+        "the clusters and criteria agree on K = 6. This is not proof: a continuum that is dense in some places and "
         "sparse between them can do the same."
     )
     assert of(both, "Valleys between clusters") == (
@@ -139,11 +139,11 @@ def test_the_number_of_clusters_has_an_uncertainty_and_what_contradicts_it_is_sa
     assert of(found, "A number of clusters") == (
         "for",
         "For 3 of 5 methods, at least two criteria agree on a number of clusters: K = 5 (4 to 5). There are 6 "
-        "known types 'by hand': another number. The clusters shown one by one are those of K = 6, but criteria agree "
-        "on K = 5 (4 to 5).",
+        "known types 'by hand', a different number. The clusters shown one by one are those of K = 6, but criteria "
+        "agree on K = 5 (4 to 5).",
     )
     assert found.warnings == (
-        "There are 6 known types 'by hand': another number.",
+        "There are 6 known types 'by hand', a different number.",
         "The clusters shown one by one are those of K = 6, but criteria agree on K = 5 (4 to 5).",
     )
     within = parts.choices(table, picked=6.0, low=4.0)
@@ -184,16 +184,16 @@ def test_too_few_draws_cannot_tell() -> None:
 
 def test_what_the_loss_has_added_is_said_with_its_numbers() -> None:
     found = answer(parts.analysis())
-    assert of(found, "Beside the t mixture fitted afterwards") == (
+    assert of(found, "Compared with the t mixture fitted afterwards") == (
         "open",
         "At the same K and over the same seeds, seeds agree more in 3, equally within the spread in 3 and less in 0 of "
         "6 comparisons (differences of ARI +0.000 to +0.100); they share trainings and neurons, and are not "
         "independent.",
     )
-    state, text = of(found, "Beside k-means at the end of the pretraining")
+    state, text = of(found, "Compared with k-means at the end of the pretraining")
     assert state == "open"
     assert text.endswith("In 6 of them the test correlations differ by more than 0.01.")
-    assert of(found, "Beside DECEMber with strength 0") == (
+    assert of(found, "Compared with DECEMber with strength 0") == (
         "missing",
         "There is no DECEMber with strength 0 and otherwise equal settings.",
     )
@@ -207,7 +207,7 @@ def test_what_the_loss_has_added_is_said_with_its_numbers() -> None:
 def test_a_missing_control_is_said_beside_the_comparisons_that_there_are() -> None:
     settings = parts.trainer_settings(d100={"pretrain_epochs": 25})
     found = answer(replace(parts.analysis(), trainer_settings=settings))
-    each = next(each for each in found.loss if each.question == "Beside k-means at the end of the pretraining")
+    each = next(each for each in found.loss if each.question == "Compared with k-means at the end of the pretraining")
     assert each.text.endswith("There is no k-means at the end of the same pretraining for DECEMber, strength 100.")
     assert each.remedy.startswith("Add a `baseline_trainer` with `stop_after_pretraining: true` and the same ")
 
@@ -215,9 +215,9 @@ def test_a_missing_control_is_said_beside_the_comparisons_that_there_are() -> No
 def test_one_pair_of_seeds_has_no_spread() -> None:
     analysis = parts.analysis()
     found = answer(replace(analysis, pairs=analysis.pairs[analysis.pairs["seed_b"] == 2]))
-    assert of(found, "Beside the t mixture fitted afterwards") == (
+    assert of(found, "Compared with the t mixture fitted afterwards") == (
         "missing",
-        "There are not enough pairs of seeds to compare: two pairs, that is three seeds, are the least.",
+        "There are too few pairs of seeds to compare: at least two pairs, i.e. three seeds, are needed.",
     )
 
 
@@ -241,6 +241,8 @@ def test_known_types_are_told_with_their_number() -> None:
 def test_several_data_sets() -> None:
     open_, none = answer(parts.analysis()), answer(parts.full_analysis())
     assert overall([none, none]) == "No evidence of types in any dataset and model."
-    assert overall([open_, none]) == "Not decided yet: for some datasets something that is needed is not computed."
+    assert (
+        overall([open_, none]) == "Not decided yet: for some datasets, something that is needed has not been computed."
+    )
     for_ = replace(none, verdict="for")
     assert overall([for_, none]) == "In 1 of 2 datasets and models the numbers speak for types."

@@ -464,7 +464,7 @@ def test_several_data_sets_have_an_overview() -> None:
     text = Elements(page).text
     assert "1. two sessions, small model" in text
     assert "2. other data" in text
-    assert "Not decided yet: for some datasets something that is needed is not computed." in text
+    assert "Not decided yet: for some datasets, something that is needed has not been computed." in text
     ids = [each["id"] for _, each in Elements(without_scripts(page)).found if each.get("id")]
     assert len(ids) == len(set(ids))
 
