@@ -1,4 +1,4 @@
-"""``december pool stop``: asks pools to end, waits until they have, and closes those that can no longer answer."""
+"""``december pool stop``: asks pools to end, waits for them, and closes those that can no longer answer."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 PAUSE = 0.5  # between two looks (s)
 PAUSE_SLURM = 5.0  # between two questions to Slurm (s)
-REMINDER = 15.0  # between two lines about whom it waits for (s)
-SILENCE = 30.0  # a pool of another host that does not answer, and has no living worker, is closed after this time (s)
+REMINDER = 15.0  # between two lines that say what it waits for (s)
+SILENCE = 30.0  # a pool on another host that does not answer and has no living worker is closed after this time (s)
 
 
 def stop_pools(connection: Any, schema: str, *, beginning: str | None = None, now: bool = False) -> int:
-    """Stop the running pools of a schema, or those whose id begins like this, and return the exit code, 0.
+    """Stop the running pools of a schema, or those whose id begins with this, and return the exit code, 0.
 
     It works without the supervisors: workers read the request themselves, and it stays in the table.
 
@@ -34,7 +34,7 @@ def stop_pools(connection: Any, schema: str, *, beginning: str | None = None, no
     beginning
         Of the ids of the pools to stop; None stops all.
     now
-        Kill the workers instead of letting them save their states.
+        Kill the workers instead of letting them save their state.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def stop_pools(connection: Any, schema: str, *, beginning: str | None = None, no
 
 
 def choose_pools(found: Sequence[PoolStatus], beginning: str | None) -> list[PoolStatus]:
-    """Return the pools whose id begins like this, or all.
+    """Return the pools whose id begins with this, or all.
 
     Raises
     ------
@@ -81,7 +81,7 @@ class _Waiting:
     def __init__(self, records: PoolRecords, pool_ids: Sequence[str], *, now: bool):
         self.records, self.now = records, now
         self.left = list(pool_ids)
-        self.alive: dict[str, str] = {}  # names of workers that lived at the last look, by their ids
+        self.alive: dict[str, str] = {}  # names of workers that were alive at the last check, by their ids
         self._quiet_since: dict[str, float] = {}
         self._asked_slurm = self._reminded = float("-inf")
         self._complained = False
@@ -109,7 +109,7 @@ class _Waiting:
         self.alive = alive
 
     def _ends(self, waiting: Sequence[PoolStatus]) -> dict[str, str]:
-        """Return in words how those pools have ended that have; a pool that cannot say so itself is closed."""
+        """Return in words how pools have ended, for those that have; a pool that cannot say so itself is closed."""
         over = self._arrays_that_are_over(waiting)
         ends: dict[str, str] = {}
         for pool in waiting:
@@ -121,7 +121,7 @@ class _Waiting:
                 continue
             quiet_for = time.monotonic() - self._quiet_since.setdefault(pool.pool_id, time.monotonic())
             if pool.supervisor_is_gone:
-                ends[pool.pool_id] = "is closed: its supervisor was gone, and no worker is left"
+                ends[pool.pool_id] = "is closed: its supervisor has ended, and no worker is left"
             elif pool.pool_id in over:
                 ends[pool.pool_id] = "has ended"
             elif quiet_for >= max([SILENCE, *(worker.lease for worker in pool.workers)]):
@@ -131,7 +131,7 @@ class _Waiting:
         return ends
 
     def _arrays_that_are_over(self, waiting: Sequence[PoolStatus]) -> set[str]:
-        """Keep the tasks of arrays from coming back; return the pools whose arrays are over."""
+        """Prevent the tasks of arrays from coming back; return the pools whose arrays are over."""
         arrays = [pool for pool in waiting if pool.slurm_job and not pool.has_ended]
         if not arrays or time.monotonic() - self._asked_slurm < PAUSE_SLURM:
             return set()
@@ -152,4 +152,4 @@ class _Waiting:
         if time.monotonic() - self._reminded >= REMINDER:
             self._reminded = time.monotonic()
             names = ", ".join(self.alive.values()) or "the pools themselves"
-            print(f"waiting for {names}; Ctrl-C ends the waiting only", flush=True)
+            print(f"waiting for {names}; Ctrl-C ends only the waiting", flush=True)

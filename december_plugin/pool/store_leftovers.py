@@ -1,8 +1,8 @@
-"""What lies in a store and is of no use: files that no row refers to, halves of files, checkpoints of jobs long done.
+"""Leftovers in a store: files that no row refers to, incomplete files, and checkpoints of finished jobs.
 
-A worker that dies between the upload of a model and the commit of its row leaves a file; one that dies while it writes
-leaves half a file. Nothing that a row refers to is ever taken, nothing that is younger than a limit (another worker may
-be about to write its row), and nothing that does not look as DataJoint or december would have named it.
+A worker that dies between the upload of a model and the commit of its row leaves a file; one that dies while writing
+leaves an incomplete file. Files that a row refers to are never removed, nor files younger than a limit (another worker
+may be about to write the row), nor files that are not named as DataJoint or december name them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _NAME = re.compile(r"([0-9a-f]{32})(?:\.(.+))?")
 
 @dataclass(frozen=True)
 class Leftover:
-    """A file that is of no use."""
+    """A leftover file."""
 
     kind: str  # a key of KINDS
     path: str  # below the store's location
@@ -57,15 +57,15 @@ class Leftover:
 
 @dataclass
 class Findings:
-    """What was found in a store."""
+    """What a search of a store found."""
 
     leftovers: list[Leftover] = field(default_factory=list)
     n_used: int = 0  # files that rows refer to, and checkpoints that are needed
-    n_young: int = 0  # files of no use that are younger than the limit
-    n_unknown: int = 0  # files that are not named as DataJoint and december do
+    n_young: int = 0  # leftovers that are younger than the limit
+    n_unknown: int = 0  # files that are not named as DataJoint and december name them
     suspicious: list[str] = field(default_factory=list)  # schemas most of whose files the database does not know
     damaged: list[str] = field(default_factory=list)  # files that rows refer to, missing or of another size
-    notes: list[str] = field(default_factory=list)  # what could not be looked at
+    notes: list[str] = field(default_factory=list)  # what could not be checked
 
 
 class Cleaner:
@@ -78,8 +78,8 @@ class Cleaner:
     store
         The store.
     older_than
-        What is younger is left alone. A worker's upload is without a row until the transaction ends, so this must be
-        longer than the longest upload, and than any difference between clocks.
+        Younger files are left alone. A worker's upload has no row until the transaction ends, so this must be
+        longer than the longest upload and any difference between clocks.
     """
 
     def __init__(self, tables: Any, store: ObjectStore, *, older_than: timedelta):
@@ -95,7 +95,7 @@ class Cleaner:
     # --- finding
 
     def find(self) -> Findings:
-        """Look through the store; nothing is changed.
+        """Search the store without changing anything.
 
         Raises
         ------
@@ -119,7 +119,7 @@ class Cleaner:
             found.leftovers.append(leftover)
 
     def _find_attachments(self, schema: str, found: Findings) -> None:
-        stored = list(self.store.list(schema))  # before the rows: what is uploaded meanwhile is not in it
+        stored = list(self.store.list(schema))  # before the rows, so that later uploads are not in it
         rows = self.rows[schema]
         if not rows.exists:
             if stored:
@@ -150,7 +150,7 @@ class Cleaner:
             self._add_missing(found, schema, content, files[content])
 
     def _add_missing(self, found: Findings, schema: str, content: bytes, file: StoredFile) -> None:
-        """Note a row without its file."""
+        """Record a row without its file."""
         path = attachment_path(schema, content, file.name, subfolding=self._subfolding)
         if file.is_used and file.is_old:
             found.damaged.append(f"{path}: missing")
@@ -202,7 +202,7 @@ class Cleaner:
     # --- removing
 
     def remove(self, leftover: Leftover) -> bool:
-        """Remove a leftover, unless somebody has come to need it; return whether it was removed.
+        """Remove a leftover unless it is needed by now; return whether it was removed.
 
         Raises
         ------
@@ -216,7 +216,7 @@ class Cleaner:
             return self._remove_file(leftover)
         rows = self.rows[leftover.schema]
         try:
-            # The row, or the place where it would be, is locked: who uploads the same content waits with its row.
+            # The row, or the place where it would be, is locked: an upload of the same content waits to write its row.
             with transaction(self.connection):
                 if leftover.kind == UNUSED and not rows.delete(leftover.content, self.seconds):
                     raise _KeptError
@@ -237,17 +237,17 @@ class Cleaner:
 
 
 class _KeptError(Exception):
-    """Somebody has come to need a file; the transaction is given up."""
+    """A file is needed by now; the transaction is rolled back."""
 
 
 def _needed(table: Any) -> set[str]:
-    """Return the hashes of the jobs that a worker may still take up, or is working at."""
+    """Return the hashes of the jobs that a worker may still take up or is computing."""
     planned = {job_hash(table, key) for key in missing_keys(table)}
     return planned | set(PoolRecords.queued_hashes(table, status="reserved"))
 
 
 def old_halves(spool: Spool, older_than: timedelta) -> Iterator[Path]:
-    """Yield the files in this machine's spool whose writing ended in the middle."""
+    """Yield the files in this machine's spool that were only partly written."""
     limit = datetime.now(timezone.utc).timestamp() - older_than.total_seconds()
     for path in spool.unfinished():
         try:

@@ -66,7 +66,7 @@ class ExternalRows:
         return found
 
     def names_of_files(self) -> set[str]:
-        """Return the last parts of the paths of all files that were stored under paths of their users' choice."""
+        """Return the last parts of the paths of all files that were stored under paths that users chose."""
         found: set[str] = set()
         for schema, table in self._tables:
             rows = self.connection.query(f"SELECT filepath FROM `{schema}`.`{table}` WHERE filepath IS NOT NULL")
@@ -97,7 +97,7 @@ class ExternalRows:
         return cursor.rowcount == 1
 
     def lock(self, content: bytes) -> bool:
-        """Return whether there is a row of this hash, and keep others from making one until the transaction ends."""
+        """Return whether this hash has a row, and keep others from inserting one until the transaction ends."""
         found = self.connection.query(f"SELECT 1 FROM {self.table} WHERE hash = %s FOR UPDATE", args=(content,))
         return found.fetchone() is not None
 

@@ -148,7 +148,7 @@ def test_a_pool_whose_supervisor_was_killed(pool):
     assert pool.query("SELECT job_state, n_deaths FROM `{}`.pool_job") == [("free", 0)]
     assert "its supervisor is gone" in pool.run("pool", "status")
     stopped = pool.run("pool", "stop")
-    assert "is closed: its supervisor was gone, and no worker is left" in stopped
+    assert "is closed: its supervisor has ended, and no worker is left" in stopped
     assert pool.query("SELECT pool_ended IS NOT NULL FROM `{}`.pool") == [(1,)]
 
 

@@ -82,7 +82,7 @@ def test_a_pool_of_this_host_whose_supervisor_is_gone_is_closed_at_once(tables):
     assert [worker.activity for worker in pool.workers] == ["no sign of life for 5 min 0 s", "ended: SIGTERM"]
     assert "its supervisor is gone; `december pool stop` ends what is left" in tables.run("pool", "status")
     said = tables.run("pool", "stop")
-    assert f"pool {pool_id[:8]} is closed: its supervisor was gone, and no worker is left" in said
+    assert f"pool {pool_id[:8]} is closed: its supervisor has ended, and no worker is left" in said
     assert tables.ended() == {pool_id}
     assert tables.query("SELECT stop_requested FROM `{}`.pool") == [(1,)]
 
@@ -135,13 +135,13 @@ def test_an_array_that_slurm_has_ended(tables, monkeypatch):
 
 def test_slurm_that_cannot_be_asked(tables, monkeypatch):
     def refuse(asked):
-        raise SlurmError("there is no squeue here: ask on a machine from which Slurm jobs are submitted.")
+        raise SlurmError("squeue cannot be found here; ask on a machine from which Slurm jobs can be submitted.")
 
     monkeypatch.setattr(slurm, "slurm_status", refuse)
     monkeypatch.setattr(slurm, "cancel_pending", refuse)
     monkeypatch.setattr(stopping, "SILENCE", 0.3)
     pool_id = tables.add_pool(kind="slurm", slurm_job="11")
-    assert "Slurm: there is no squeue here: ask on a machine" in tables.run("pool", "status")
+    assert "Slurm: squeue cannot be found here; ask on a machine" in tables.run("pool", "status")
     assert tables.ended() == set()
     said = tables.run("pool", "stop")
     assert said.count("Tasks that start later find the request, and end.") == 1

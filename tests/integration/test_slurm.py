@@ -209,6 +209,6 @@ def test_what_slurm_refuses_is_said_in_its_words(cluster, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setenv("PATH", "/nowhere")
         missing = cluster.run(*words, "--workers", "2", code=1).err
-    assert "there is no sbatch, srun, squeue, scancel, scontrol here, so this is no machine from which" in missing
+    assert "sbatch, srun, squeue, scancel and scontrol cannot be found, so Slurm jobs cannot be submitted" in missing
     assert len(cluster.lab.tables.Pool()) == 0
     assert cluster.slurm.queue() == {}

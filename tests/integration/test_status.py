@@ -253,7 +253,7 @@ def test_pools(sweep: FakeSweep, status: Any) -> None:
 def test_nobody_works(sweep: FakeSweep, status: Any) -> None:
     assert list(blocks(sweep)) == ["no_worker"]
     text = " ".join(status().split())
-    assert "6 jobs could be begun and no worker is alive. Start some: `december pool`" in text
+    assert "6 jobs could be begun, but no worker is alive. Start some: `december pool`" in text
     sweep.worker(age=100)
     assert "no_worker" in blocks(sweep)
     sweep.worker()
@@ -334,7 +334,7 @@ def test_a_reader_of_an_old_schema(
         ]
         words = " ".join(shown.stdout.split())
         assert f"The schema {schema_name} has no tables of workers and pools" in words
-        assert "makes them by `december register SWEEP`" in words
+        assert "creates them with `december register SWEEP`" in words
         listed = december("jobs", "show", cwd=tmp_path, **account)
         assert (listed.returncode, listed.stdout) == (0, "no such jobs\n"), listed.stderr
     finally:

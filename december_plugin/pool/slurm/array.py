@@ -1,8 +1,8 @@
 """Pools on a cluster: a Slurm array whose tasks run the supervisor of a pool, submitted through submitit.
 
-Nothing secret is handed to Slurm in a file: the script and the pickled settings name no password. Workers read
+No file given to Slurm contains a secret: neither the script nor the pickled settings has a password. Workers read
 DataJoint's settings on their node, as everywhere: its configuration file, or the environment, which ``sbatch`` passes
-on by itself.
+on by default.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from december_plugin.pool.notifications.target import VARIABLE as NOTIFY
 from december_plugin.pool.slurm.task import PoolTask
 from december_plugin.pool.supervisor.settings import made_log_folder
 from december_plugin.storage.home import december_home
+from december_plugin.text.formatting import listed
 
-FOREVER = 1_000_000  # requeueings: a time limit never ends a sweep
+FOREVER = 1_000_000  # requeues: a time limit never ends a sweep
 SIGNAL_DELAY = 90  # the workers' notice before the time limit (s); they need 10
 COMMAND_TIMEOUT = 60.0  # seconds
 # What submitit, or this module, sets.
@@ -40,12 +41,12 @@ TIME = re.compile(r"(?:(?P<days>\d+)-(?P<of_day>\d+(?::\d+){0,2})|(?P<plain>\d+(
 
 
 class SlurmError(DecemberError, RuntimeError):
-    """Slurm or submitit is not there, or Slurm refuses."""
+    """Slurm or submitit is missing, or Slurm refuses."""
 
 
 @dataclass(frozen=True)
 class ArraySettings:
-    """What is asked of Slurm. None leaves it to the site's defaults.
+    """What to request from Slurm. None leaves it to the site's defaults.
 
     Attributes
     ----------
@@ -54,11 +55,11 @@ class ArraySettings:
     gpus_per_worker
         GPUs of each task, which keeps a worker running on each; 0 for one worker on the processor.
     minutes
-        Time limit of a task; it is requeued when that is over.
+        Time limit of a task, after which it is requeued.
     options
         Further options of sbatch, as (name, value).
     folder
-        For scripts, pickled settings and logs; all nodes must see it. None takes one in december's folder.
+        For scripts, pickled settings and logs; all nodes must see it. None uses one in december's folder.
     """
 
     workers: int
@@ -102,10 +103,10 @@ class ArraySettings:
             "cpus_per_task": self.cpus_per_worker,
             "gpus_per_node": self.gpus_per_worker if self.gpus_per_worker and not own_gpus else None,
             "array_parallelism": self.workers,
-            # The signal comes up to a minute early; half the limit is left to the work.
+            # The signal comes up to a minute early; half the limit remains for the work.
             "signal_delay_s": min(SIGNAL_DELAY, 30 * self.minutes),
             "additional_parameters": further,
-            # Since Slurm 22.05 srun does not take this over from sbatch.
+            # Since Slurm 22.05, srun does not inherit this from sbatch.
             "srun_args": [f"--cpus-per-task={self.cpus_per_worker}"] if self.cpus_per_worker else None,
         }
         return {name: value for name, value in found.items() if value is not None}
@@ -113,7 +114,7 @@ class ArraySettings:
 
 @dataclass(frozen=True)
 class ArrayStatus:
-    """How many tasks of an array wait, run, and wait again because they were requeued; none: it has ended."""
+    """How many tasks of an array wait, run, and wait again after a requeue; if all are 0, it has ended."""
 
     pending: int = 0
     running: int = 0
@@ -161,11 +162,11 @@ def parse_time(text: str) -> int:
 
 
 def check_plain(option: str, value: str) -> None:
-    """Refuse what would not stay in its line of the script, and passwords that this process knows."""
+    """Refuse text that would not fit on one line of the script, and passwords that this process knows."""
     from december_plugin.security.redaction import redacted
 
     if any(not character.isprintable() for character in value):
-        raise SettingsError(f"{option} is {value!r}; it must be printable and of one line.")
+        raise SettingsError(f"{option} is {value!r}; it must be printable and on one line.")
     if redacted(value) != value:
         raise SettingsError(
             f"{option} contains a password, which others could read in Slurm's job script. Leave it out: workers read "
@@ -174,18 +175,18 @@ def check_plain(option: str, value: str) -> None:
 
 
 def check_slurm() -> ModuleType:
-    """Return submitit, after a look at whether it and Slurm's commands are there.
+    """Return submitit, after checking that it and Slurm's commands are available.
 
     Raises
     ------
     SlurmError
-        If not; the message says which.
+        If one is missing; the message says which.
     """
     missing = [name for name in ("sbatch", "srun", "squeue", "scancel", "scontrol") if shutil.which(name) is None]
     if missing:
         raise SlurmError(
-            f"there is no {', '.join(missing)} here, so this is no machine from which Slurm jobs are submitted. Log in "
-            "to one, or leave --slurm out for a pool on this machine."
+            f"{listed(missing)} cannot be found, so Slurm jobs cannot be submitted from this machine. Log in to "
+            "one where they can, or leave --slurm out for a pool on this machine."
         )
     try:
         import submitit
@@ -211,12 +212,12 @@ def submit_array(settings: ArraySettings, task: PoolTask, *, pool_id: str) -> st
     Raises
     ------
     SlurmError
-        Slurm or submitit is missing, or sbatch refuses; then the message has its words.
+        Slurm or submitit is missing, or sbatch refuses; the message quotes it.
     """
     submitit = check_slurm()
     folder = made_log_folder(
         array_folder(settings, pool_id),
-        "the folder {folder} for the array's logs cannot be made ({reason}). Name another one, which all nodes see, "
+        "the folder {folder} for the array's logs cannot be created ({reason}). Name another one, which all nodes see, "
         "with --folder.",
     )
     executor = submitit.SlurmExecutor(folder, max_num_timeout=FOREVER)
@@ -244,7 +245,7 @@ def array_folder(settings: ArraySettings, pool_id: str) -> Path:
 
 
 def check_reach(settings: ArraySettings, *, host: str | None) -> str:
-    """Return the only host that the database serves, or nothing if that is no matter.
+    """Return the only host that the database serves; empty if it does not matter.
 
     Parameters
     ----------
@@ -269,7 +270,7 @@ def check_reach(settings: ArraySettings, *, host: str | None) -> str:
         listed = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
         whose = "the embedded database" if host is None else f"the database server {host}"
         raise SettingsError(
-            f"{whose} can be reached on this machine ({here}) only, but the partition has other nodes ({listed}). "
+            f"{whose} can be reached only on this machine ({here}), but the partition has other nodes ({listed}). "
             "Configure a server that all nodes reach (DJ_HOST, or database.host in DataJoint's settings; see `december "
             "db status`), and a store that they share."
         )
@@ -277,12 +278,12 @@ def check_reach(settings: ArraySettings, *, host: str | None) -> str:
 
 
 def check_credentials() -> None:
-    """Check that the workers will find user name and password on their nodes, and not in Slurm's accounting.
+    """Check that the workers will find user name and password on their nodes, but Slurm's accounting will not.
 
     Raises
     ------
     SettingsError
-        If a person was, or would be, asked for one, or if Slurm stores the environment with the password in it.
+        If a user was, or would be, asked for one, or if Slurm stores the environment with the password.
     """
     stored = _configuration_file()
     for key, variable in (("user", "DJ_USER"), ("password", "DJ_PASS")):
@@ -326,14 +327,14 @@ def _setting(name: str) -> str:
 
 
 def _partitions() -> str:
-    """Return a sentence that names the partitions there are; nothing if Slurm does not say."""
+    """Return a sentence that lists the partitions; empty if Slurm does not say."""
     with contextlib.suppress(SlurmError):
         names = _ask(["sinfo", "-h", "-o", "%R"]).split()
         return f" The partitions are {', '.join(dict.fromkeys(names))}." if names else ""
     return ""
 
 
-# ---- what has become of it
+# ---- state of submitted arrays
 
 
 def slurm_status(pools: Iterable[PoolStatus]) -> dict[str, ArrayStatus]:
@@ -379,14 +380,14 @@ def _status_of(rows: list[list[str]]) -> ArrayStatus:
 
 
 def cancel_pending(slurm_job: str) -> bool:
-    """Cancel the tasks of an array that wait, also those that wait again; running ones are left to end.
+    """Cancel the waiting tasks of an array, including requeued ones; running ones may finish.
 
-    A task that is just being requeued waits only after a moment: call this again until the array is over.
+    A task that is being requeued waits only after a moment, so call this again until the array is over.
 
     Parameters
     ----------
     slurm_job
-        The array job; empty for none.
+        The array job; empty if there is none.
 
     Returns
     -------
@@ -426,7 +427,7 @@ def _ask(words: list[str]) -> str:
         )
     except FileNotFoundError:
         raise SlurmError(
-            f"there is no {words[0]} here: ask on a machine from which Slurm jobs are submitted."
+            f"{words[0]} cannot be found here; ask on a machine from which Slurm jobs can be submitted."
         ) from None
     except subprocess.TimeoutExpired:
         raise SlurmError(
@@ -438,7 +439,7 @@ def _ask(words: list[str]) -> str:
 
 
 def _words_of(text: str) -> str:
-    """Return what a command of Slurm complained about, in one line."""
+    """Return the complaint of a Slurm command in one line."""
     lines = [re.sub(r"^\w+: (error|fatal): ", "", line).strip() for line in text.strip().splitlines()]
     words = "; ".join(line.rstrip(".") for line in lines if line)
     return f"{words or 'nothing'}."

@@ -1,4 +1,4 @@
-"""Submits a pool to Slurm as an array of tasks, each with a supervisor, and announces it."""
+"""Submits a pool to Slurm as an array of tasks, each with a supervisor, and registers it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ DEFAULT_IDLE_EXIT = 60.0  # a task without work gives its GPU back (s)
 
 
 def submit(array: ArraySettings, settings: Any) -> int:
-    """Submit an array, announce it as a pool, and say where everything is.
+    """Submit an array, register it as a pool, and print where everything is.
 
     Parameters
     ----------
     array
-        What is asked of Slurm.
+        What to request from Slurm.
     settings
         A ``PoolSettings`` for the supervisor of each task; its tables exist.
 
@@ -60,7 +60,7 @@ def _settings_on_nodes(settings: Any, array: ArraySettings) -> Any:
     return dataclasses.replace(
         settings,
         pool_id=uuid.uuid4().hex,
-        # By number: fewer GPUs than were asked for are an error, and not a worker on the processor.
+        # By number: fewer GPUs than requested are an error, not a reason for a worker on the processor.
         gpus=tuple(range(array.gpus_per_worker)) or None,
         cpu=None if array.gpus_per_worker else 1,
         idle_exit=DEFAULT_IDLE_EXIT if settings.idle_exit is None else settings.idle_exit,
@@ -68,7 +68,7 @@ def _settings_on_nodes(settings: Any, array: ArraySettings) -> Any:
 
 
 def _announce(array: ArraySettings, settings: Any, job: str) -> None:
-    """Write the pool's row; without it nobody could stop the array, so it is cancelled if that fails."""
+    """Write the pool's row; without it the array could not be stopped, so it is cancelled if this fails."""
     from december_plugin.database.connection import connect
     from december_plugin.pool.jobs.records import PoolRecords
     from december_plugin.pool.slurm.array import cancel_all

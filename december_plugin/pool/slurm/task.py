@@ -1,8 +1,8 @@
-"""What one task of a Slurm array does on its node: the supervisor of a pool, with the GPUs that Slurm gave it.
+"""One task of a Slurm array on its node: the supervisor of a pool, with the GPUs that Slurm gave it.
 
-submitit starts it, and submitit's answer to USR2 (write the task down again, ``scontrol requeue``, exit) is what puts
-it back into the queue. The order is what matters: while the pool runs, the supervisor has the signals, so the workers
-checkpoint and release their jobs first; the task is requeued when they are done.
+submitit starts it, and submitit's reaction to USR2 (save the task again, ``scontrol requeue``, exit) puts it back into
+the queue. The order matters: while the pool runs, the supervisor handles the signals, so that the workers checkpoint
+and release their jobs first; the task is requeued when they are done.
 
 ==============================  ============================================================================
 what Slurm does                 what the task does after its workers have checkpointed and released
@@ -10,7 +10,7 @@ what Slurm does                 what the task does after its workers have checkp
 USR2 before the time limit      it is still running: it requeues itself
 SIGTERM with a grace time       the same
 SIGTERM: preempted, requeued    nothing: Slurm has put it back into the queue already, and ends it
-SIGTERM: cancelled (scancel)    nothing: it is not meant to come back
+SIGTERM: cancelled (scancel)    nothing: it is not supposed to come back
 ==============================  ============================================================================
 """
 
@@ -44,8 +44,8 @@ class PoolTask:
     Parameters
     ----------
     settings
-        A :class:`december_plugin.pool.supervisor.supervisor.PoolSettings`; it holds no secrets, as it is written to a
-        file.
+        A :class:`december_plugin.pool.supervisor.supervisor.PoolSettings`; it contains no secrets, because it is
+        written to a file.
     only_host
         The only host on which the database can be reached, if it is one that listens on the loopback interface.
     server
@@ -57,7 +57,7 @@ class PoolTask:
     server: str = ""
 
     def __call__(self) -> int:
-        """Run the pool until nothing is left; if Slurm ended it before that, see that the task comes back."""
+        """Run the pool until nothing is left; if Slurm ends it earlier, make sure that the task comes back."""
         from december_plugin.pool.notifications.target import notification_target
         from december_plugin.pool.supervisor.supervisor import run_pool
 
@@ -70,11 +70,11 @@ class PoolTask:
         if code in INTERRUPTED and is_still_running():
             requeue(on_usr2)
         if code:
-            sys.exit(code)  # so that Slurm's accounting tells failures, too
+            sys.exit(code)  # so that Slurm's accounting shows failures, too
         return code
 
     def checkpoint(self) -> Any:
-        """Return what submitit starts after the requeueing: the same again. The workers keep their own checkpoints."""
+        """Return what submitit starts after the requeue: the same task. The workers keep their own checkpoints."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(self)
@@ -84,7 +84,7 @@ class PoolTask:
 
         if self.only_host and platform.node() != self.only_host:
             raise SettingsError(
-                f"this task runs on {platform.node()}, but the database listens on {self.only_host} only. Configure a "
+                f"this task runs on {platform.node()}, but the database listens only on {self.only_host}. Configure a "
                 "server that all nodes reach (DJ_HOST, or database.host in DataJoint's settings), then submit again."
             )
         if self.server and lab_settings() is None:  # otherwise an embedded database would be started here
@@ -103,20 +103,20 @@ class PoolTask:
 def job_state() -> str:
     """Return what Slurm says about the job of this process: RUNNING, COMPLETING, ...; empty if it does not answer."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    # One task of an array has the number of the whole array as its own.
+    # One task of an array has the number of the whole array.
     job = f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]
     words = ["scontrol", "show", "job", "--oneliner", job]
     try:
         answer = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        logger.warning("Slurm does not say how this task is (%s)", error)
+        logger.warning("Slurm does not report the state of this task (%s)", error)
         return ""
     fields = dict(field.split("=", 1) for field in answer.split() if "=" in field)
     return fields.get("JobState", "")
 
 
 def is_still_running() -> bool:
-    """Return whether Slurm leaves this task alone, so that it has to requeue itself if it wants to come back."""
+    """Return whether Slurm leaves this task alone, so that it has to requeue itself in order to come back."""
     for _ in range(REQUEUE_ATTEMPTS):
         state = job_state()
         if state:
@@ -138,7 +138,7 @@ def requeue(on_usr2: Any) -> None:
     subprocess.SubprocessError, OSError
         Slurm's controller did not answer for a minute.
     """
-    # Slurm ends the task with SIGTERM while the requeueing is still under way.
+    # Slurm ends the task with SIGTERM while the requeue is still in progress.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for attempt in range(1, REQUEUE_ATTEMPTS + 1):
         try:

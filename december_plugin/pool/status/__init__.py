@@ -1,1 +1,1 @@
-"""What can be said about jobs, workers and pools: overview, failures, bottlenecks."""
+"""The state of jobs, workers and pools: overview, failures, bottlenecks."""

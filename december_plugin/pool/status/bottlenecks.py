@@ -1,4 +1,4 @@
-"""What keeps a lab's jobs from going on, and what to do about it."""
+"""What blocks a lab's jobs, and what to do about it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from december_plugin.pool.liveness import WorkerStatus
 from december_plugin.pool.status.overview import Overview
 from december_plugin.text.formatting import format_duration, numbered
 
-JUST_BEGUN = 300.0  # a reservation without a heartbeat that is younger is at work (s)
+JUST_BEGUN = 300.0  # a younger reservation without a heartbeat counts as running (s)
 
 
 @dataclass(frozen=True)
 class Bottleneck:
-    """One thing that keeps jobs from going on.
+    """One thing that blocks jobs.
 
     Attributes
     ----------
@@ -23,11 +23,11 @@ class Bottleneck:
         A name for programs: ``no_worker``, ``all_depend_on_failed``, ``workers_wait``, ``workers_overdue``,
         ``workers_idle``, ``reservations_without_worker``, ``stop_requested`` or ``no_pool_tables``.
     message
-        What is the matter, in words.
+        What is wrong, in words.
     remedy
-        What to do; empty if it passes by itself.
+        What to do; empty if it resolves itself.
     count
-        Jobs, workers or pools that it concerns.
+        Number of jobs, workers or pools that it concerns.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class Bottleneck:
 
 
 def find_bottlenecks(overview: Overview) -> list[Bottleneck]:
-    """Return what keeps jobs from going on, the gravest first."""
+    """Return what blocks jobs, the most serious first."""
     return [
         *_no_pool_tables(overview),
         *_no_worker(overview),
@@ -65,8 +65,8 @@ def _no_pool_tables(overview: Overview) -> Iterator[Bottleneck]:
         yield Bottleneck(
             "no_pool_tables",
             f"The schema {overview.schema} has no tables of workers and pools.",
-            "An account that may create tables makes them by `december register SWEEP` (nothing is registered twice). "
-            "Until then workers, pools, attempts and throughput are not known.",
+            "An account that may create tables creates them with `december register SWEEP` (nothing is registered "
+            "twice). Until then, workers, pools, attempts and throughput are unknown.",
             0,
         )
 
@@ -76,7 +76,7 @@ def _no_worker(overview: Overview) -> Iterator[Bottleneck]:
     if waiting and overview.has_pool_tables and not alive(overview):
         yield Bottleneck(
             "no_worker",
-            f"{numbered(waiting, 'job')} could be begun and no worker is alive.",
+            f"{numbered(waiting, 'job')} could be begun, but no worker is alive.",
             "Start some: `december pool`, or one: `december worker`.",
             waiting,
         )
@@ -89,7 +89,7 @@ def _only_failures_left(overview: Overview) -> Iterator[Bottleneck]:
         yield Bottleneck(
             "all_depend_on_failed",
             f"Nothing else can be begun: what is left has failed, or depends on it ({numbered(len(stuck), 'job')}).",
-            "Mend the cause, then `december jobs retry --all`.",
+            "Fix the cause, then `december jobs retry --all`.",
             len(stuck),
         )
 
@@ -150,7 +150,7 @@ def _stopping(overview: Overview) -> Iterator[Bottleneck]:
         yield Bottleneck(
             "stop_requested",
             f"{numbered(len(pools), 'pool')} asked to stop: {_listed(pool.pool_id[:8] for pool in pools)}. "
-            "The workers finish or checkpoint and end.",
+            "The workers finish their jobs, or save them, and end.",
             "",
             len(pools),
         )
@@ -163,7 +163,7 @@ def _idle_workers(overview: Overview) -> Iterator[Bottleneck]:
             "workers_idle",
             f"{numbered(len(workers), 'worker')} alive and idle although jobs wait in "
             f"{', '.join(table.table for table in waiting)}.",
-            "If it stays so, they were started with --only or --skip: start workers for these tables.",
+            "If this persists, they were started with --only or --skip: start workers for these tables.",
             len(workers),
         )
 

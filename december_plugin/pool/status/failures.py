@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from december_plugin.security.redaction import redacted
 from december_plugin.text.terminal import printable
 
-MAX_REASON = 200  # characters of a reason that tell it from others
-_SEPARATOR = "\n\0\n"  # nothing that redacted() looks for goes across it
+MAX_REASON = 200  # characters of a reason that distinguish it from others
+_SEPARATOR = "\n\0\n"  # nothing that redacted() looks for extends across it
 
 # What differs between two failures of one kind. Hashes first, as they hold numbers.
 _VARYING = (
@@ -34,11 +34,11 @@ class Reason:
     reason
         The first line of the message, its numbers and hashes replaced by ``#``.
     count
-        How many jobs.
+        Number of jobs.
     example
         The complete message of one of them.
     job
-        Hash of that one.
+        Hash of that job.
     poisoned
         Whether these jobs were given up because they kept killing their workers.
     """
@@ -52,7 +52,7 @@ class Reason:
 
 
 def normalised(message: str) -> str:
-    """Return what messages of one kind have in common: the first line with ``#`` for numbers and hashes."""
+    """Return what messages of one kind share: the first line, with ``#`` for numbers and hashes."""
     lines = message.strip().splitlines()
     text = lines[0][: 4 * MAX_REASON] if lines else ""
     for pattern, replacement in _VARYING:
@@ -67,7 +67,7 @@ def grouped(failures: Iterable[tuple[str, str, str, bool]]) -> list[Reason]:
     Parameters
     ----------
     failures
-        Table, hash, message, and whether it is poisoned, of each.
+        For each: table, hash, message, and whether the job is poisoned.
     """
     found: dict[tuple[str, str, bool], list[tuple[str, str]]] = {}
     for table, job, message, poisoned in failures:
@@ -80,6 +80,6 @@ def grouped(failures: Iterable[tuple[str, str, str, bool]]) -> list[Reason]:
 
 
 def all_redacted(texts: Sequence[str]) -> list[str]:
-    """Return texts without secrets and control characters, at once: thousands one by one take a second."""
+    """Return texts without secrets and control characters, all at once: thousands one by one take a second."""
     clean = [printable(text) for text in texts]
     return redacted(_SEPARATOR.join(clean)).split(_SEPARATOR) if clean else []

@@ -1,4 +1,4 @@
-"""Which workers of a server are alive, in whichever schema."""
+"""Which workers of a server are alive, in any schema."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from december_plugin.pool.liveness import WorkerStatus
 def living_workers(connection: Any) -> list[tuple[str, WorkerStatus]]:
     """Return the workers of all schemas of a server that are alive, with their schemas.
 
-    Those of this host whose processes are gone do not count, though their heartbeats may be young.
+    Workers on this host whose processes have ended do not count, even if their heartbeats are recent.
     """
     return [
         (schema, worker)

@@ -1,7 +1,7 @@
-"""Everything that can be said about a lab's jobs, workers and pools, read in few queries and without writing.
+"""The state of a lab's jobs, workers and pools, read in few queries and without writing.
 
-An account that may only read can do this: neither DataJoint's ``~jobs`` nor the tables of the pool are made where they
-are missing. All ages are on the database's clock.
+An account with read access suffices: if DataJoint's ``~jobs`` or the tables of the pool are missing, they are not
+created. All ages are on the database's clock.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from december_plugin.pool.liveness import PoolStatus, WorkerStatus
 from december_plugin.pool.status.failures import Reason, grouped
 from december_plugin.pool.transactions import snapshot
 
-MANY = 100  # jobs of a table, from which on all missing keys are fetched instead of looking for each
+MANY = 100  # jobs of a table from which all missing keys are fetched, instead of looking for each
 
 
 @dataclass(frozen=True)
 class TableCounts:
-    """Numbers of entries of one table; ``waiting`` could be begun now."""
+    """Numbers of entries of one table; those ``waiting`` could be begun now."""
 
     table: str
     done: int
@@ -42,7 +42,7 @@ class TableCounts:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Jobs that workers have done, by table, and how long the rest takes.
+    """Jobs that workers have done, by table, and how long the rest will take.
 
     Attributes
     ----------
@@ -52,9 +52,9 @@ class Throughput:
         Mean duration of those of the last day, or of all if there were none, by table (s).
     seconds_left
         Estimate for what can be begun now, with the workers that are alive, apart from ``not_estimated`` (s); None if
-        no worker is alive, or nothing can be estimated.
+        no worker is alive or nothing can be estimated.
     not_estimated
-        Jobs that can be begun now and of whose table none has run yet, by table: ``seconds_left`` is without them.
+        Jobs that can be begun now but whose table has had no finished job, by table; ``seconds_left`` excludes them.
     """
 
     last_hour: dict[str, int] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Throughput:
 
 @dataclass(frozen=True)
 class Overview:
-    """The state of a lab at one moment; what it holds is said by its parts.
+    """The state of a lab at one moment: its tables, jobs, reasons of failures, workers, pools and throughput.
 
     See Also
     --------
@@ -103,7 +103,7 @@ class Overview:
 
     @property
     def some_failed(self) -> bool:
-        """Whether jobs have failed or are poisoned."""
+        """Whether some jobs have failed or are poisoned."""
         return any(table.failed or table.poisoned for table in self.tables)
 
 
@@ -181,7 +181,7 @@ def _table(
     attempts: Mapping[tuple[str, str], Mapping[str, Any]],
     workers: Mapping[str, WorkerStatus],
 ) -> tuple[TableCounts, list[Job]]:
-    """Count one table; a job in ``~jobs`` that is done, or not wanted any more, does not count."""
+    """Count one table; a job in ``~jobs`` that is done or no longer wanted does not count."""
     name = type(table).__name__
     done = _count(table.connection, table.full_table_name)
     n_missing, keys = _missing(table, queue, done)
@@ -200,7 +200,7 @@ def _table(
 
 
 def _missing(table: Any, queue: Mapping[str, Mapping[str, Any]], done: int) -> tuple[int, dict[str, dict[str, Any]]]:
-    """Return how many entries could be computed or are in work, and the keys of those in ``queue``, by hash."""
+    """Return how many entries could be computed or are being computed, and the keys of those in ``queue``, by hash."""
     connection = table.connection
     sql, names = missing_query(table)
     if len(queue) > MANY:
@@ -226,7 +226,7 @@ def _missing(table: Any, queue: Mapping[str, Mapping[str, Any]], done: int) -> t
 
 def _count_missing(table: Any, sql: str, done: int) -> int:
     if "seed_a" in table.primary_key and "seed_b" in table.primary_key:
-        # All pairs within a configuration: counted from its number of seeds ten times faster than by joining them.
+        # All pairs within a configuration: counting them from the number of seeds is ten times faster than a join.
         assignments = table.cluster_assignment_table()
         shared = ", ".join(f"`{name}`" for name in assignments.primary_key if name != "seed")
         (pairs,) = table.connection.query(
@@ -238,7 +238,7 @@ def _count_missing(table: Any, sql: str, done: int) -> int:
 
 
 def _plain(value: Any) -> Any:
-    """Return an integer as such: keys may hold subclasses that know how they are hashed."""
+    """Return an integer as such: keys may contain subclasses with their own way of hashing."""
     return int(value) if isinstance(value, int) else value
 
 
@@ -267,8 +267,8 @@ def _time_left(
     running: Sequence[Job],
     workers: Sequence[WorkerStatus],
 ) -> tuple[float | None, dict[str, int]]:
-    """Return how long the work that can be begun now takes the workers that are alive, and what is not in it."""
-    # A kind of job of which none is done yet lasts as long as those in work will.
+    """Return how long the living workers need for the work that can be begun now, and which jobs are not included."""
+    # If no job of a kind is done yet, its jobs are assumed to last as long as those that are running.
     expected = dict(seconds)
     for job in running:
         left = job.worker.seconds_left if job.worker else None

@@ -119,9 +119,9 @@ def test_gpus_of_a_kind_replace_the_number_and_none_are_asked_for_without():
         ),
         (
             ("--workers", "1", "--slurm-option", "comment=a\nb"),
-            r"--slurm-option comment is 'a\nb'; it must be printable and of one line.",
+            r"--slurm-option comment is 'a\nb'; it must be printable and on one line.",
         ),
-        (("--workers", "1", "--partition", "a\nb"), r"--partition is 'a\nb'; it must be printable and of one line."),
+        (("--workers", "1", "--partition", "a\nb"), r"--partition is 'a\nb'; it must be printable and on one line."),
         (("--workers", "1", "--folder", "/a/%j"), "--folder is '/a/%j'; it must not contain the character %."),
     ],
 )
@@ -180,7 +180,7 @@ def test_a_database_on_the_loopback_interface_is_refused_for_other_nodes(program
     program("sinfo", "echo login; echo node1; echo node2; echo node2; echo node3; echo node4")
     with pytest.raises(SettingsError) as raised:
         slurm.check_reach(settings, host="localhost")
-    assert "the database server localhost can be reached on this machine (login.lab.org) only, but" in str(raised.value)
+    assert "the database server localhost can be reached only on this machine (login.lab.org), but" in str(raised.value)
     assert "other nodes (node1, node2, node3, ...)." in str(raised.value)
 
 
@@ -215,7 +215,7 @@ def test_slurm_that_does_not_answer_is_said(program, monkeypatch):
     with pytest.raises(SlurmError, match=r"scancel says: Access/permission denied\."):
         slurm.cancel_pending("7")
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(SlurmError, match="there is no squeue here"):
+    with pytest.raises(SlurmError, match="squeue cannot be found here"):
         slurm.slurm_status([pool])
 
 
@@ -327,7 +327,7 @@ def test_explained_errors_of_a_task_are_its_last_words(task):
     assert ended.value.code == "error: there is no GPU 0 here"
     with pytest.raises(SystemExit) as ended:
         run(0, only_host="elsewhere")
-    assert "but the database listens on elsewhere only. Configure a server that all nodes reach" in ended.value.code
+    assert "but the database listens only on elsewhere. Configure a server that all nodes reach" in ended.value.code
 
 
 def test_a_node_without_the_settings_starts_no_database_of_its_own(task, monkeypatch):
